@@ -1,0 +1,84 @@
+"""WWW-Authenticate <-> Challenge: RFC 9110, section 11.6.1."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+_WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PARAMETER: Final = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
+_SCHEME: Final = re.compile(rf"({_WORD})(?:[ \t]+|(?=,)|$)")
+_OPAQUE: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
+_SEPARATOR: Final = re.compile(r"[ \t,]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One challenge: its scheme and its parameters, names in lower case."""
+
+    scheme: str
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def is_bearer(self) -> bool:
+        """Whether a token from a realm answers it."""
+        return self.scheme.lower() == "bearer"
+
+    @property
+    def is_basic(self) -> bool:
+        """Whether credentials answer it."""
+        return self.scheme.lower() == "basic"
+
+    def with_parameters(self, **parameters: str) -> "Challenge":
+        """Return the challenge with some parameters replaced."""
+        return Challenge(self.scheme, {**self.parameters, **parameters})
+
+    def __str__(self) -> str:
+        parts = ",".join(f'{name}="{_quoted(value)}"' for name, value in self.parameters.items())
+        return f"{self.scheme} {parts}".rstrip()
+
+
+def parse_challenges(values: Iterable[str]) -> list[Challenge]:
+    """Read every challenge of every WWW-Authenticate value.
+
+    One value may hold several challenges, and a comma separates parameters as well as challenges:
+    a token that no "=" follows begins the next challenge.
+    What cannot be read ends the reading of that value; what was read before it counts.
+    """
+    challenges: list[Challenge] = []
+    for value in values:
+        challenges.extend(_read(value))
+    return challenges
+
+
+def _read(value: str) -> list[Challenge]:
+    found: list[Challenge] = []
+    at = _skip(value, 0)
+    while at < len(value):
+        if (parameter := _PARAMETER.match(value, at)) and found:
+            name, quoted, bare = parameter.groups()
+            text = _unquoted(quoted) if quoted is not None else bare
+            found[-1] = found[-1].with_parameters(**{name.lower(): text})
+            at = _skip(value, parameter.end())
+        elif scheme := _SCHEME.match(value, at):
+            found.append(Challenge(scheme[1]))
+            at = scheme.end()
+            if token68 := _OPAQUE.match(value, at):
+                at = token68.end()
+            at = _skip(value, at)
+        else:
+            break
+    return found
+
+
+def _skip(value: str, at: int) -> int:
+    separator = _SEPARATOR.match(value, at)
+    return separator.end() if separator else at
+
+
+def _quoted(text: str) -> str:
+    return text.replace("\\", "\\\\").replace('"', '\\"')
+
+
+def _unquoted(text: str) -> str:
+    return re.sub(r"\\(.)", r"\1", text)

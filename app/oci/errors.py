@@ -1,0 +1,146 @@
+"""The specification's error codes, and our errors as declarations.
+
+RegistryError
++-- NameInvalid            400  a repository name or tag that the grammar refuses
++-- DigestInvalid          400  a digest that the grammar refuses
++-- HostInvalid            400  a Host header that cannot be part of a URL
++-- NameUnknown            404  a registry that is not served here
++-- Unsupported            404  no such endpoint here
+|   +-- MethodUnsupported  405  pushes and deletions
++-- TooManyRequests        429  the registry answers no more for now
++-- UpstreamMisbehaved     502  an answer that cannot be passed on; asking again will not help
++-- UpstreamUnavailable    503  no connection, or one that broke before the answer
+|   +-- UpstreamTimeout    504  no answer in time
++-- ClientGone             499  nobody waits for the answer any more (only the log sees it)
+"""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from http import HTTPStatus
+from typing import Any, ClassVar
+
+
+class ErrorCode(StrEnum):
+    """OCI distribution-spec, "Error Codes"; the last two are common practice beyond it."""
+
+    BLOB_UNKNOWN = "BLOB_UNKNOWN"
+    DENIED = "DENIED"
+    DIGEST_INVALID = "DIGEST_INVALID"
+    MANIFEST_UNKNOWN = "MANIFEST_UNKNOWN"
+    NAME_INVALID = "NAME_INVALID"
+    NAME_UNKNOWN = "NAME_UNKNOWN"
+    TOOMANYREQUESTS = "TOOMANYREQUESTS"
+    UNAUTHORIZED = "UNAUTHORIZED"
+    UNSUPPORTED = "UNSUPPORTED"
+    UNAVAILABLE = "UNAVAILABLE"
+    UNKNOWN = "UNKNOWN"
+
+
+class RegistryError(Exception):
+    """An answer to the client that is not the one it hoped for.
+
+    `detail` becomes the error's `detail` in the OCI JSON.
+    """
+
+    code: ClassVar[ErrorCode] = ErrorCode.UNKNOWN
+    status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
+    message: ClassVar[str] = "internal error"
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, message: str = "", **detail: Any) -> None:  # noqa: ANN401 - any JSON value
+        super().__init__(message or self.message)
+        self.detail = detail
+
+
+class NameInvalid(RegistryError):
+    """A repository name or tag outside the specification's grammar."""
+
+    code = ErrorCode.NAME_INVALID
+    status = HTTPStatus.BAD_REQUEST
+    message = "invalid repository name"
+
+
+class DigestInvalid(RegistryError):
+    """A digest outside the specification's grammar."""
+
+    code = ErrorCode.DIGEST_INVALID
+    status = HTTPStatus.BAD_REQUEST
+    message = "invalid digest"
+
+
+class HostInvalid(RegistryError):
+    """A Host or X-Forwarded-Host that cannot be part of a URL."""
+
+    code = ErrorCode.UNKNOWN
+    status = HTTPStatus.BAD_REQUEST
+    message = "invalid Host header"
+
+
+class NameUnknown(RegistryError):
+    """A registry that this proxy does not serve."""
+
+    code = ErrorCode.NAME_UNKNOWN
+    status = HTTPStatus.NOT_FOUND
+    message = "this proxy does not serve that registry"
+
+
+class Unsupported(RegistryError):
+    """An endpoint that does not exist here."""
+
+    code = ErrorCode.UNSUPPORTED
+    status = HTTPStatus.NOT_FOUND
+    message = "this proxy has no such endpoint"
+
+
+class MethodUnsupported(Unsupported):
+    """A push or a deletion: this proxy only reads."""
+
+    status = HTTPStatus.METHOD_NOT_ALLOWED
+    message = "this proxy only serves pulls"
+    headers: ClassVar[Mapping[str, str]] = {"Allow": "GET, HEAD"}
+
+
+class TooManyRequests(RegistryError):
+    """The registry counts requests and has had enough."""
+
+    code = ErrorCode.TOOMANYREQUESTS
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    message = "the registry answers no more requests for now"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "30"}
+
+
+class UpstreamMisbehaved(RegistryError):
+    """The registry's answer cannot be passed on.
+
+    502, which containerd does not retry: asking again would not help.
+    """
+
+    code = ErrorCode.UNAVAILABLE
+    status = HTTPStatus.BAD_GATEWAY
+    message = "the registry gave an answer that cannot be passed on"
+
+
+class UpstreamUnavailable(RegistryError):
+    """The registry cannot be reached.
+
+    503, because containerd retries 500, 503 and 504 on its last host, but never 502.
+    """
+
+    code = ErrorCode.UNAVAILABLE
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    message = "the registry cannot be reached"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
+
+
+class UpstreamTimeout(UpstreamUnavailable):
+    """The registry did not answer in time."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    message = "the registry did not answer in time"
+
+
+class ClientGone(RegistryError):
+    """The client closed its connection; 499 is what nginx writes into its log for that."""
+
+    status = 499
+    message = "the client closed the connection"

@@ -1,0 +1,106 @@
+"""Which headers pass up to a registry, which pass down to a client, and Link."""
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+Headers = list[tuple[str, str]]
+"""Fields in order, repeated ones repeated."""
+
+HOP_BY_HOP: Final = frozenset({
+    # RFC 9110, section 7.6.1, and the older names that some still send
+    "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
+    "proxy-authenticate", "proxy-authorization",
+})  # fmt: skip
+
+_NOT_UP: Final = frozenset({
+    "host",
+    # a request to a registry has no body of the client's
+    "content-length", "content-type", "content-encoding", "expect",
+    # answers must come as they are stored: sizes and digests count (containerd asks for gzip)
+    "accept-encoding",
+    # nothing that one client sent is another registry's business
+    "cookie",
+    # who the client is, and by which way it came
+    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto",
+    "x-forwarded-protocol", "x-forwarded-ssl", "x-forwarded-server", "x-forwarded-prefix",
+    "x-real-ip", "x-request-id", "x-request-start", "x-client-ip", "true-client-ip",
+    "cf-connecting-ip", "via",
+})  # fmt: skip
+
+_NOT_DOWN: Final = frozenset({
+    # the server in front of the client writes these itself
+    "date", "server",
+    # given anew by the relay
+    "content-length", "www-authenticate", "link", "location",
+    "content-security-policy", "x-content-type-options", "docker-distribution-api-version",
+    "x-request-id",
+    # an upstream does not speak for this proxy's host (design.md, section 4)
+    "set-cookie", "set-cookie2", "x-sendfile", "alt-svc", "strict-transport-security",
+    "clear-site-data", "public-key-pins", "refresh", "service-worker-allowed", "nel", "report-to",
+    "reporting-endpoints", "expect-ct",
+    # tells this proxy's address or account
+    "docker-ratelimit-source",
+})  # fmt: skip
+_NOT_DOWN_PREFIX: Final = "x-accel-"
+
+# What a client may be sent: visible ASCII, obs-text, space and tab (RFC 9110, section 5.5).
+_VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
+_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+
+_LINK: Final = re.compile(r'<([^<>]*)>((?:[^,"]|"(?:[^"\\]|\\.)*")*)')
+_REL_NEXT: Final = re.compile(r';[ \t]*rel[ \t]*=[ \t]*(?:"next"|next)[ \t]*(?:;|$)', re.IGNORECASE)
+
+
+def pass_up(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Return what of a client's request a registry gets; `Accept-Encoding: identity` is added."""
+    kept = _end_to_end(headers)
+    passed = [(name, value) for name, value in kept if name.lower() not in _NOT_UP]
+    passed.append(("Accept-Encoding", "identity"))
+    return passed
+
+
+def pass_down(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Return what of a registry's answer a client gets."""
+    return [
+        (name, value)
+        for name, value in _end_to_end(headers)
+        if name.lower() not in _NOT_DOWN
+        and not name.lower().startswith(_NOT_DOWN_PREFIX)
+        and _NAME.fullmatch(name)
+        and _VALUE.fullmatch(value)
+    ]
+
+
+def values(headers: Iterable[tuple[str, str]], name: str) -> list[str]:
+    """Return every value of one field."""
+    wanted = name.lower()
+    return [value for field, value in headers if field.lower() == wanted]
+
+
+def value(headers: Iterable[tuple[str, str]], name: str) -> str:
+    """Return the first value of one field, or "": absent and empty are the same here."""
+    wanted = name.lower()
+    return next((value for field, value in headers if field.lower() == wanted), "")
+
+
+def without(headers: Iterable[tuple[str, str]], *names: str) -> Headers:
+    """Return the fields that have none of these names (in lower case)."""
+    return [(field, value) for field, value in headers if field.lower() not in names]
+
+
+def next_link(links: Iterable[str]) -> str:
+    """Return the target of the Link with rel="next" (RFC 8288), or ""."""
+    for text in links:
+        for target, parameters in _LINK.findall(text):
+            if _REL_NEXT.search(parameters):
+                return str(target).strip()
+    return ""
+
+
+def _end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
+    fields = list(headers)
+    dropped = set(HOP_BY_HOP)
+    for name in values(fields, "connection"):
+        dropped.update(option.strip().lower() for option in name.split(","))
+    return [(name, value) for name, value in fields if name.lower() not in dropped]

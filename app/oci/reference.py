@@ -1,0 +1,71 @@
+"""Repository names, tags and digests: OCI distribution-spec, "Pulling manifests"."""
+
+import re
+from typing import Final, Self
+
+from app.oci.errors import DigestInvalid, NameInvalid
+
+_COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+
+NAME_PATTERN: Final = rf"{_COMPONENT}(?:/{_COMPONENT})*"
+TAG_PATTERN: Final = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
+# The two registered algorithms have one length each; any other is taken as the grammar has it.
+DIGEST_PATTERN: Final = (
+    r"(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128}"
+    r"|(?!sha256:|sha512:)[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{1,512})"
+)
+
+NAME_LIMIT: Final = 255
+"""Many clients limit host and name together to this; no registry is known to allow more."""
+
+_NAME = re.compile(NAME_PATTERN)
+_TAG = re.compile(TAG_PATTERN)
+_DIGEST = re.compile(DIGEST_PATTERN)
+
+
+class RepositoryName(str):
+    """`library/alpine`: one or more components, without registry, tag or digest."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return `text` as a name; raise NameInvalid."""
+        if len(text) > NAME_LIMIT or not _NAME.fullmatch(text):
+            raise NameInvalid
+        return cls(text)
+
+
+class Tag(str):
+    """`3.19`: the name that a repository gives to a manifest, until it gives it to another."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return `text` as a tag; raise NameInvalid (the specification has no code for tags)."""
+        if not _TAG.fullmatch(text):
+            message = "invalid tag"
+            raise NameInvalid(message)
+        return cls(text)
+
+
+class Digest(str):
+    """`sha256:...`: the name of content by what it is."""
+
+    __slots__ = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return `text` as a digest; raise DigestInvalid."""
+        if not _DIGEST.fullmatch(text):
+            raise DigestInvalid
+        return cls(text)
+
+
+Reference = Tag | Digest
+
+
+def parse_reference(text: str) -> Reference:
+    """Return `text` as a digest if it has a colon, which no tag has, or else as a tag."""
+    return Digest.parse(text) if ":" in text else Tag.parse(text)
