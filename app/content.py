@@ -1,0 +1,133 @@
+"""Request, Reply and the Source protocol: all that crosses between the rooms."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from errno import ECONNRESET
+from http import HTTPStatus
+from typing import Protocol
+
+from app.oci import headers
+from app.oci.challenge import Challenge
+from app.oci.headers import Headers
+from app.oci.reference import Digest, Reference, RepositoryName
+
+
+class BodyBroken(ConnectionResetError):
+    """A body ended before its end.
+
+    A ConnectionResetError, because that is what the client must come to see, and because WSGI
+    servers close the client's connection on one without writing a traceback.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(ECONNRESET, reason)
+
+
+class Client(Protocol):
+    """The connection of the client that waits for the answer."""
+
+    def gone(self) -> bool:
+        """Tell, without waiting, whether the client has closed its connection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What a client asks of a source.
+
+    `method` is GET or HEAD, and HEAD stays HEAD on the whole way: a GET of a manifest is billed.
+    `query` is passed only where the registry's answer depends on it: tags and referrers.
+    """
+
+    method: str
+    headers: Headers = field(default_factory=list)
+    query: str = ""
+    client: Client | None = None
+
+    @property
+    def authorization(self) -> str:
+        """The credentials as the client sent them; "" for none."""
+        return headers.value(self.headers, "authorization")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TokenRequest:
+    """What a client asks of a registry's token service.
+
+    `parameters` are the query's or the form's, in order, scopes in the registry's own naming;
+    `service` is not among them: it is the source's to name.
+    """
+
+    method: str
+    parameters: list[tuple[str, str]]
+    headers: Headers = field(default_factory=list)
+    client: Client | None = None
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A response whose body is unread.
+
+    `challenges` (WWW-Authenticate) and `next_query` (the query of the Link to the next page) are in
+    the registry's naming: whoever relays them knows the client's.
+    `length` is the exact length of the body (of the GET's body, where this answers a HEAD), or
+    None where the registry did not say.
+    Whoever takes a reply closes it, read or unread; iterating `body` raises BodyBroken.
+    """
+
+    status: int
+    headers: Headers = field(default_factory=list)
+    challenges: Sequence[Challenge] = ()
+    next_query: str | None = None
+    length: int | None = None
+    body: Iterable[bytes] = ()
+    close: Callable[[], None] = _nothing
+
+    def header(self, name: str) -> str:
+        """Return the first value of one header, or ""."""
+        return headers.value(self.headers, name)
+
+    @property
+    def is_error(self) -> bool:
+        """Whether the registry refused or failed."""
+        return self.status >= HTTPStatus.BAD_REQUEST
+
+
+def replied(status: int, fields: Headers, body: bytes) -> Reply:
+    """Return a reply whose body is at hand."""
+    return Reply(status=status, headers=fields, length=len(body), body=_once(body))
+
+
+def _once(body: bytes) -> Iterator[bytes]:
+    yield body
+
+
+class Source(Protocol):
+    """One registry, as something to read from; wrappers call what they wrap `inner`.
+
+    Every method may raise RegistryError.
+    """
+
+    def ping(self, request: Request) -> Reply:
+        """Answer `GET /v2/`: whether these credentials, or none, open the registry."""
+
+    def reach(self) -> None:
+        """Return if the registry answers now; raise RegistryError if it does not."""
+
+    def token(self, request: TokenRequest) -> Reply:
+        """Pass a request to the registry's token service."""
+
+    def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
+        """Fetch a manifest."""
+
+    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
+        """Fetch a blob or a range of it."""
+
+    def tags(self, name: RepositoryName, request: Request) -> Reply:
+        """List tags, a page at a time."""
+
+    def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
+        """List the manifests that refer to a digest."""

@@ -1,0 +1,63 @@
+"""Log lines, as text for people or as JSON for machines.
+
+A record may carry `fields`: they follow the sentence as key=value, or stand beside it in the JSON.
+"""
+
+import json
+import logging
+import logging.config
+from typing import Any, Final, Literal
+
+from pythonjsonlogger.json import JsonFormatter
+
+_FIELDS: Final = "fields"
+
+
+class TextFormatter(logging.Formatter):
+    """Time, level, sentence, key=value."""
+
+    def __init__(self) -> None:
+        super().__init__("%(asctime)s %(levelname)s %(message)s")
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - as inherited
+        """Append the fields; what could break the line or be taken for a field is quoted."""
+        fields: dict[str, Any] = getattr(record, _FIELDS, {})
+        pairs = "".join(f" {name}={_plain(value)}" for name, value in fields.items())
+        return super().formatMessage(record) + pairs
+
+
+class FlatJsonFormatter(JsonFormatter):
+    """One JSON object a line, the fields at its top level."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "%(asctime)s %(levelname)s %(name)s %(message)s",
+            rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
+        )
+
+    def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
+        """Lift the fields."""
+        fields = log_data.pop(_FIELDS, {})
+        return super().process_log_record(log_data | fields)
+
+
+def configure(form: Literal["text", "json"], level: str) -> None:
+    """Send every log line of this process to standard error, gunicorn's included."""
+    formatter = FlatJsonFormatter if form == "json" else TextFormatter
+    logging.config.dictConfig({
+        "version": 1,
+        "disable_existing_loggers": False,
+        "formatters": {"docxy": {"()": formatter}},
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "docxy"}},
+        "root": {"handlers": ["stderr"], "level": level.upper()},
+        "loggers": {
+            "gunicorn.error": {"handlers": [], "propagate": True},
+            # one warning for each connection beyond the pool, and URLs with their queries
+            "urllib3": {"level": "ERROR"},
+        },
+    })  # fmt: skip
+
+
+def _plain(value: object) -> str:
+    text = str(value)
+    return text if text.isprintable() and not set(text) & set(' "=') and text else json.dumps(text)

@@ -1,0 +1,1 @@
+"""Flask: what a client asks becomes values, and replies become responses."""

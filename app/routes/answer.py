@@ -1,0 +1,70 @@
+"""What every answer carries, and the one log line that every request leaves."""
+
+import logging
+import re
+import time
+import uuid
+from functools import partial
+from typing import Any, Final
+
+from flask import Flask, Response, g, request
+
+from app.routes.relay import RelayedBody
+from app.routes.rooms import rooms
+
+logger = logging.getLogger("app.access")
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+
+def register(app: Flask) -> None:
+    """Begin and end every request of an application."""
+    app.before_request(_begin)
+    app.after_request(_finish)
+
+
+def _begin() -> None:
+    g.started = time.monotonic()
+    told = request.headers.get("X-Request-ID", "")
+    g.request_id = told if _REQUEST_ID.fullmatch(told) else uuid.uuid4().hex
+
+
+def _finish(response: Response) -> Response:
+    fields = response.headers
+    fields.set("X-Request-ID", g.request_id)
+    # What comes from an upstream is never a page of ours.
+    fields.set("X-Content-Type-Options", "nosniff")
+    fields.set("Content-Security-Policy", "sandbox")
+    if request.path.startswith("/v2"):
+        fields.set("Docker-Distribution-Api-Version", "registry/2.0")
+    response.call_on_close(partial(_log, g.started, _waited(), _line(response), g.get("body")))
+    return response
+
+
+def _line(response: Response) -> dict[str, Any]:
+    return {
+        "method": request.method,
+        "path": request.path,
+        "status": response.status_code,
+        "bytes": 0 if request.method == "HEAD" else response.content_length or 0,
+        "client": rooms().forwarded.client(request.environ),
+        "request_id": g.request_id,
+        "agent": request.headers.get("User-Agent", ""),
+    }
+
+
+def _waited() -> float:
+    """Return the seconds from the question to a source until its answer."""
+    asked_at: float | None = g.get("asked_at")
+    return time.monotonic() - asked_at if asked_at else 0.0
+
+
+def _log(started: float, waited: float, line: dict[str, Any], body: RelayedBody | None) -> None:
+    if body is not None:
+        line["bytes"] = body.sent
+        waited += body.waited
+        if not body.complete and line["method"] != "HEAD":
+            line["incomplete"] = True
+    line["seconds"] = round(time.monotonic() - started, 3)
+    line["upstream_seconds"] = round(waited, 3)
+    logger.info("Request.", extra={"fields": line})

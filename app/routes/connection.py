@@ -1,0 +1,64 @@
+"""The client's connection, as gunicorn hands it over beside the request."""
+
+import contextlib
+import socket
+import struct
+from collections.abc import Mapping
+from typing import Any, Final
+
+_RESET: Final = struct.pack("ii", 1, 0)
+_NO_RESET: Final = struct.pack("ii", 0, 0)
+
+
+class ClientConnection:
+    """Watches a client's socket; does nothing where the server hands over none."""
+
+    def __init__(self, environ: Mapping[str, Any]) -> None:
+        self._sock: socket.socket | None = environ.get("gunicorn.socket")
+        self._http_1_0 = environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
+
+    def gone(self) -> bool:
+        """Tell, without waiting, whether the client has closed its connection."""
+        if self._sock is None:
+            return False
+        timeout = self._sock.gettimeout()
+        self._sock.settimeout(0)
+        try:
+            return self._sock.recv(1, socket.MSG_PEEK) == b""
+        except (BlockingIOError, ValueError):
+            # Nothing was sent, which is what a waiting client sends; and TLS sockets cannot peek.
+            return False
+        except OSError:
+            return True
+        finally:
+            self._sock.settimeout(timeout)
+
+    def limit_stalls(self, seconds: float) -> None:
+        """Let the kernel end a connection that takes nothing for so long.
+
+        TCP_USER_TIMEOUT (RFC 5482) counts from the last progress; a timeout of the socket would
+        count the whole of a write, and cut who is merely slow.
+        """
+        if self._sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            with contextlib.suppress(OSError):  # a Unix socket has no such option
+                self._sock.setsockopt(
+                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000)
+                )
+
+    def end_only_by_reset(self, *, length_known: bool) -> None:
+        """Make an unfinished body end in a reset where nothing else shows that it is unfinished.
+
+        HTTP/1.0 has no chunks: without a length, its bodies end where the connection does.
+        """
+        if self._http_1_0 and not length_known:
+            self._linger(_RESET)
+
+    def end_normally(self) -> None:
+        """Take back end_only_by_reset: the body is complete."""
+        if self._http_1_0:
+            self._linger(_NO_RESET)
+
+    def _linger(self, value: bytes) -> None:
+        if self._sock is not None:
+            with contextlib.suppress(OSError):  # the client has gone
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)

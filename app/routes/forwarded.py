@@ -1,0 +1,85 @@
+"""Who asks, and how this proxy is called, as far as the servers in front may be believed."""
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from app.oci.errors import HostInvalid
+
+Environ = Mapping[str, Any]
+
+_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+
+
+class Forwarded:
+    """Reads X-Forwarded-For, -Proto and -Host, from trusted peers only.
+
+    Where several servers append to one header, the last value is the nearest server's own word,
+    and the only one that no client can have written.
+    """
+
+    def __init__(self, *, trusted: str, public_url: str | None) -> None:
+        entries = [entry.strip() for entry in trusted.split(",") if entry.strip()]
+        self._everyone = "*" in entries
+        self._networks = [ipaddress.ip_network(e, strict=False) for e in entries if e != "*"]
+        self._public_url = public_url
+
+    def client(self, environ: Environ) -> str:
+        """Return the address of the client: the last one that no trusted server vouches for."""
+        address = str(environ.get("REMOTE_ADDR", ""))
+        hops = [hop.strip() for hop in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
+        for hop in reversed([hop for hop in hops if hop]):
+            if not self._trusts(address) or not _is_address(hop):
+                break
+            address = hop
+        return address
+
+    def base_url(self, environ: Environ) -> str:
+        """Return the URL that clients reach this proxy by, without a slash at its end.
+
+        Raise HostInvalid for a Host that cannot be part of one.
+        """
+        if self._public_url:
+            return self._public_url
+        scheme, host = str(environ["wsgi.url_scheme"]), own_host(environ)
+        if self._trusts(str(environ.get("REMOTE_ADDR", ""))):
+            told = _last(environ, "HTTP_X_FORWARDED_PROTO").lower()
+            scheme = told if told in {"http", "https"} else scheme
+            host = _last(environ, "HTTP_X_FORWARDED_HOST") or host
+        if not _HOST.fullmatch(host):
+            raise HostInvalid
+        return f"{scheme}://{host}"
+
+    def _trusts(self, peer: str) -> bool:
+        # A peer without an address came through a Unix socket: only this machine's servers can.
+        if self._everyone or not peer:
+            return True
+        address = _address(peer)
+        return address is not None and any(address in network for network in self._networks)
+
+
+def own_host(environ: Environ) -> str:
+    """Return the Host header, or for HTTP/1.0 clients without one the address they connected to."""
+    host = str(environ.get("HTTP_HOST", ""))
+    if host:
+        return host
+    name = str(environ["SERVER_NAME"])
+    return f"{f'[{name}]' if ':' in name else name}:{environ['SERVER_PORT']}"
+
+
+def _last(environ: Environ, name: str) -> str:
+    return str(environ.get(name, "")).rpartition(",")[2].strip()
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
+
+
+def _is_address(text: str) -> bool:
+    return _address(text) is not None

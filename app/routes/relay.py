@@ -1,0 +1,102 @@
+"""Reply -> Flask response; closes what it opened."""
+
+import time
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from flask import Response, g, request
+
+from app.content import Reply
+from app.oci.challenge import Challenge
+from app.oci.scope import Scope
+from app.registries import Address
+from app.routes.connection import ClientConnection
+from app.routes.rooms import rooms
+
+_TOKEN_PATH: Final = "/auth/token"  # noqa: S105 - a path
+
+
+class RelayedBody:
+    """The body of a reply on its way to the client: counted, timed, and closed however it ends."""
+
+    def __init__(self, reply: Reply, connection: ClientConnection) -> None:
+        self._chunks = iter(reply.body)
+        self._close = reply.close
+        self._connection = connection
+        self.sent = 0
+        self.waited = 0.0
+        self.complete = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self
+
+    def __next__(self) -> bytes:
+        started = time.monotonic()
+        try:
+            chunk = next(self._chunks)
+        except StopIteration:
+            self._connection.end_normally()
+            self.complete = True
+            raise
+        finally:
+            self.waited += time.monotonic() - started
+        self.sent += len(chunk)
+        return chunk
+
+    def close(self) -> None:
+        """Close the upstream's side; the server calls it at the end, whatever the end was."""
+        self._close()
+
+
+class RelayedResponse(Response):
+    """A response that has only the headers it was given."""
+
+    default_mimetype = None
+    automatically_set_content_length = False
+
+
+def relay(reply: Reply, address: Address | None = None) -> Response:
+    """Pass a reply to the client, in the client's naming where `address` knows it."""
+    connection = ClientConnection(request.environ)
+    connection.limit_stalls(rooms().write_timeout)
+    if request.method != "HEAD":
+        connection.end_only_by_reset(length_known=reply.length is not None)
+    body = RelayedBody(reply, connection)
+    response = RelayedResponse(body, status=reply.status)
+    for name, value in reply.headers:
+        response.headers.add(name, value)
+    for challenge in reply.challenges:
+        response.headers.add("WWW-Authenticate", str(_for_client(challenge, address)))
+    if reply.length is not None:
+        response.headers.set("Content-Length", str(reply.length))
+    if reply.next_query is not None:
+        response.headers.set("Link", _next_page(reply.next_query, address))
+    g.body = body
+    return response
+
+
+def _for_client(challenge: Challenge, address: Address | None) -> Challenge:
+    """Point the realm here, so that tokens come through this proxy too."""
+    if not challenge.is_bearer:
+        return challenge
+    realm = rooms().forwarded.base_url(request.environ) + _TOKEN_PATH
+    changed = {"realm": realm}
+    if address is not None and "scope" in challenge.parameters:
+        scopes = challenge.parameters["scope"].split()
+        changed["scope"] = " ".join(_scope_for_client(scope, address) for scope in scopes)
+    return challenge.with_parameters(**changed)
+
+
+def _scope_for_client(text: str, address: Address) -> str:
+    scope = Scope.parse(text)
+    if scope is None or not scope.is_repository:
+        return text
+    return str(address.scope_for_client(scope))
+
+
+def _next_page(query: str, address: Address | None) -> str:
+    """Lead to the next page of what the client asked, as it asked (RFC 8288)."""
+    prefix = urlsplit(rooms().forwarded.base_url(request.environ)).path
+    namespace = f"&ns={quote(address.ns)}" if address and address.ns else ""
+    return f'<{prefix}{request.path}?{query}{namespace}>; rel="next"'

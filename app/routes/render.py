@@ -1,0 +1,50 @@
+"""Errors -> OCI JSON, in the only place that does so."""
+
+import logging
+from http import HTTPStatus
+
+from flask import Flask, Response, jsonify
+from werkzeug.exceptions import HTTPException
+
+from app.oci.errors import ErrorCode, RegistryError, Unsupported
+
+logger = logging.getLogger(__name__)
+
+_CODES = {
+    HTTPStatus.NOT_FOUND: ErrorCode.UNSUPPORTED,
+    HTTPStatus.METHOD_NOT_ALLOWED: ErrorCode.UNSUPPORTED,
+}
+
+
+def register(app: Flask) -> None:
+    """Handle every error of an application; a blueprint could not handle routing errors."""
+    app.register_error_handler(RegistryError, _registry_error)
+    app.register_error_handler(HTTPException, _http_error)
+    app.register_error_handler(Exception, _unexpected)
+
+
+def _registry_error(error: RegistryError) -> Response:
+    response = _document(error.status, error.code, str(error), error.detail or None)
+    response.headers.update(error.headers)
+    return response
+
+
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+    code = _CODES.get(HTTPStatus(status), ErrorCode.UNKNOWN)
+    message = Unsupported.message if status == HTTPStatus.NOT_FOUND else error.name
+    response = _document(status, code, message, None)
+    response.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
+    return response
+
+
+def _unexpected(error: Exception) -> Response:
+    logger.error("A request failed unexpectedly.", exc_info=error)
+    status = HTTPStatus.INTERNAL_SERVER_ERROR
+    return _document(status, ErrorCode.UNKNOWN, RegistryError.message, None)
+
+
+def _document(status: int, code: ErrorCode, message: str, detail: object) -> Response:
+    response = jsonify({"errors": [{"code": code, "message": message, "detail": detail}]})
+    response.status_code = status
+    return response

@@ -1,0 +1,70 @@
+"""/v2/<name>/{manifests,blobs,tags,referrers}/...: what a pull reads."""
+
+from typing import NoReturn
+from urllib.parse import parse_qsl, urlencode
+
+from flask import Blueprint, Response, request
+
+from app.oci.errors import MethodUnsupported, Unsupported
+from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
+from app.routes.relay import relay
+from app.routes.rooms import asked, located, source
+
+bp = Blueprint("repository", __name__, url_prefix="/v2")
+
+
+@bp.get("/<repository:name>/manifests/<reference:reference>")
+def manifest(name: RepositoryName, reference: Reference) -> Response:
+    """Fetch a manifest by tag or digest."""
+    address = located(name)
+    reply = source(address.registry).manifest(address.repository, reference, asked())
+    return relay(reply, address)
+
+
+@bp.get("/<repository:name>/blobs/<digest:digest>")
+def blob(name: RepositoryName, digest: Digest) -> Response:
+    """Fetch a layer or a config."""
+    address = located(name)
+    return relay(source(address.registry).blob(address.repository, digest, asked()), address)
+
+
+@bp.get("/<repository:name>/tags/list")
+def tags(name: RepositoryName) -> Response:
+    """List tags, a page at a time."""
+    address = located(name)
+    return relay(source(address.registry).tags(address.repository, asked(_query())), address)
+
+
+@bp.get("/<repository:name>/referrers/<digest:digest>")
+def referrers(name: RepositoryName, digest: Digest) -> Response:
+    """List signatures, attestations and the like."""
+    address = located(name)
+    reply = source(address.registry).referrers(address.repository, digest, asked(_query()))
+    return relay(reply, address)
+
+
+@bp.route(
+    "/<rest:rest>", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"]
+)
+def unmatched(rest: str) -> NoReturn:
+    """Say what is wrong with a path that matched no route; no upstream is asked."""
+    if request.method not in {"GET", "HEAD"}:
+        raise MethodUnsupported
+    for part, parse in (
+        ("manifests", parse_reference),
+        ("blobs", Digest.parse),
+        ("referrers", Digest.parse),
+    ):
+        name, separator, reference = rest.rpartition(f"/{part}/")
+        if separator:
+            RepositoryName.parse(name)
+            parse(reference)
+    if rest.endswith("/tags/list"):
+        RepositoryName.parse(rest.removesuffix("/tags/list"))
+    raise Unsupported
+
+
+def _query() -> str:
+    """Return the query without `ns`, which is between the client and this proxy."""
+    fields = parse_qsl(request.query_string.decode("utf-8", "replace"), keep_blank_values=True)
+    return urlencode([(name, value) for name, value in fields if name != "ns"])

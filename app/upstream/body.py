@@ -1,0 +1,82 @@
+"""A body, read as it arrives; one that breaks is never ended quietly."""
+
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Final
+
+import requests
+import urllib3
+
+from app.content import BodyBroken
+from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
+
+_GATHER: Final = 256 * 1024
+"""Bytes handed on at once, at the most: larger pieces are no faster and cost memory for each
+stream (design.md, section 5)."""
+
+_EMPTY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+
+
+class Body:
+    """The unread body of a response."""
+
+    def __init__(self, response: requests.Response) -> None:
+        self._raw: urllib3.HTTPResponse = response.raw
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            while data := self._raw.read1(_GATHER, decode_content=False):
+                yield data
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise BodyBroken(type(error).__name__) from error
+
+    def close(self) -> None:
+        """Close the connection, unless the body was read to its end and gave it back."""
+        self._raw.close()
+
+
+def read_whole(response: requests.Response, limit: int) -> bytes:
+    """Read a body that should be small; raise UpstreamMisbehaved beyond `limit` bytes.
+
+    Raise UpstreamUnavailable if it breaks: nothing of it has reached the client.
+    """
+    body = Body(response)
+    data = bytearray()
+    try:
+        for piece in body:
+            data += piece
+            if len(data) > limit:
+                message = f"the answer is larger than {limit} bytes"
+                raise UpstreamMisbehaved(message)
+    except BodyBroken as error:
+        raise UpstreamUnavailable from error
+    finally:
+        body.close()
+    return bytes(data)
+
+
+def has_body(method: str, status: int) -> bool:
+    """Tell whether a response carries a body (RFC 9112, section 6.3)."""
+    return method != "HEAD" and status not in _EMPTY
+
+
+def content_length(response: requests.Response, method: str) -> int | None:
+    """Return the length that a response declares, or None; raise UpstreamMisbehaved.
+
+    Several lengths that agree are one; several that differ are how requests are smuggled
+    (RFC 9112, section 6.3).
+    """
+    fields: urllib3.HTTPHeaderDict = response.raw.headers
+    if "Transfer-Encoding" in fields and has_body(method, response.status_code):
+        return None
+    declared = {
+        part.strip() for value in fields.getlist("Content-Length") for part in value.split(",")
+    }
+    if not declared:
+        return None
+    length = declared.pop()
+    if declared or not (length.isascii() and length.isdecimal()):
+        response.close()
+        message = "the answer's Content-Length cannot be read"
+        raise UpstreamMisbehaved(message)
+    return int(length)

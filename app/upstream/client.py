@@ -1,0 +1,226 @@
+"""Upstream(Source): one registry, asked over HTTP."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+import requests
+
+from app.content import Reply, Request, TokenRequest, replied
+from app.oci import headers
+from app.oci.challenge import Challenge, parse_challenges
+from app.oci.errors import ErrorCode, TooManyRequests, Unsupported, UpstreamUnavailable
+from app.oci.headers import Headers
+from app.oci.reference import Digest, Reference, RepositoryName
+from app.registries import Registry
+from app.upstream import redirects, refusal, tokens
+from app.upstream.body import Body, content_length, has_body, read_whole
+from app.upstream.remembered import Recent, Remembered
+from app.upstream.session import Session
+from app.upstream.tokens import TokenService
+
+_PING_LIFETIME: Final = 600.0
+_REACH_LIFETIME: Final = 5.0
+_PING_LIMIT: Final = 64 * 1024
+
+_TOTAL: Final = re.compile(r"bytes (?:0-0|\*)/(\d+)")
+"""Content-Range of the first byte, or of none where a blob is empty (RFC 9110, section 14.4)."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Ping:
+    """What the registry says to someone without credentials."""
+
+    status: int
+    headers: Headers
+    content: bytes
+    challenges: Sequence[Challenge]
+
+    def bearer(self) -> Challenge | None:
+        return next((one for one in self.challenges if one.is_bearer), None)
+
+
+class Upstream:
+    """The registry of one row; what it answers to an anonymous ping is remembered."""
+
+    def __init__(self, registry: Registry, session: Session) -> None:
+        self._registry = registry
+        self._session = session
+        self._anonymous_ping = Remembered(self._ping_anonymously, _PING_LIFETIME)
+        self._reached = Recent(self._reach, _REACH_LIFETIME)
+
+    def ping(self, request: Request) -> Reply:
+        """Answer from memory unless there are credentials that only the registry can check.
+
+        Docker Hub counts pings against an abuse limit, and Basic credentials mean nothing to a
+        registry that asks for tokens.
+        """
+        scheme = request.authorization.partition(" ")[0].lower()
+        if scheme == "bearer" or (
+            scheme == "basic" and self._anonymous_ping.get().bearer() is None
+        ):
+            return self._ask("/v2/", request)
+        known = self._anonymous_ping.get()
+        reply = replied(known.status, known.headers, known.content)
+        return replace(reply, challenges=known.challenges)
+
+    def reach(self) -> None:
+        """Return if the registry answers, whatever it answers; raise RegistryError if not.
+
+        However often this is called, the registry is asked every few seconds at the most.
+        """
+        self._reached.get()
+
+    def token(self, request: TokenRequest) -> Reply:
+        """Pass a request to the token service, pinned or discovered."""
+        return tokens.exchange(self._session, self._token_service(), request)
+
+    def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
+        """Fetch a manifest."""
+        reply = self._ask(f"/v2/{name}/manifests/{reference}", request, ErrorCode.MANIFEST_UNKNOWN)
+        return _with_digest(reply, reference) if isinstance(reference, Digest) else reply
+
+    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
+        """Fetch a blob, usually from where the registry redirects to."""
+        reply = self._ask(f"/v2/{name}/blobs/{digest}", request, ErrorCode.BLOB_UNKNOWN)
+        return _with_digest(reply, digest)
+
+    def tags(self, name: RepositoryName, request: Request) -> Reply:
+        """List tags."""
+        return self._ask(f"/v2/{name}/tags/list", request, query=request.query)
+
+    def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
+        """List referrers; a 404 makes clients look for the tag that stands for them."""
+        return self._ask(f"/v2/{name}/referrers/{digest}", request, query=request.query)
+
+    def _ask(
+        self,
+        path: str,
+        request: Request,
+        unknown: ErrorCode = ErrorCode.NAME_UNKNOWN,
+        *,
+        query: str = "",
+    ) -> Reply:
+        url = f"{self._registry.url}{path}"
+        fields = headers.pass_up(request.headers)
+        asked = f"{url}?{query}" if query else url
+        response = redirects.fetch(self._session, request.method, asked, fields, request.client)
+        if request.method == "HEAD" and response.request.method == "GET":
+            return _probed(response) or self._refused("HEAD", response, unknown)
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            return self._refused(request.method, response, unknown)
+        return _answered(request.method, response)
+
+    def _refused(self, method: str, response: requests.Response, unknown: ErrorCode) -> Reply:
+        """Return a refusal; only the registry's own 401 may ask the client for a token."""
+        status = response.status_code
+        fields = list(response.raw.headers.items())
+        challenges = self._challenges(fields) if self._is_own(response) else []
+        if status == HTTPStatus.UNAUTHORIZED and not challenges:
+            status = HTTPStatus.FORBIDDEN.value
+        passed = headers.without(headers.pass_down(fields), "retry-after")
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            passed.append(("Retry-After", refusal.retry_after(fields)))
+        elif told := headers.value(fields, "retry-after"):
+            passed.append(("Retry-After", told))
+        if method == "HEAD":
+            length = content_length(response, method)
+            redirects.discard(response)
+            return Reply(status=status, headers=passed, challenges=challenges, length=length)
+        content = read_whole(response, refusal.BODY_LIMIT)
+        if not refusal.is_oci_json(content):
+            host = urlsplit(response.url).hostname or ""
+            content = refusal.error_body(status, unknown, host)
+            passed = headers.without(passed, "content-type", "content-encoding", "etag")
+            passed.append(("Content-Type", "application/json"))
+        return replace(replied(status, passed, content), challenges=challenges)
+
+    def _is_own(self, response: requests.Response) -> bool:
+        return redirects.origin(response.url) == redirects.origin(self._registry.url)
+
+    def _challenges(self, fields: Headers) -> list[Challenge]:
+        """Read the challenges; raise UpstreamMisbehaved for a foreign realm."""
+        challenges = parse_challenges(headers.values(fields, "www-authenticate"))
+        if self._registry.token_url is None:
+            for challenge in challenges:
+                if challenge.is_bearer:
+                    tokens.discovered(self._registry.url, challenge)
+        return [one for one in challenges if one.is_bearer or one.is_basic]
+
+    def _token_service(self) -> TokenService:
+        row = self._registry
+        if row.token_url and row.token_service:
+            return TokenService(row.token_url, row.token_service)
+        challenge = self._anonymous_ping.get().bearer()
+        if row.token_url:
+            named = challenge.parameters.get("service", "") if challenge else ""
+            return TokenService(row.token_url, row.token_service or named)
+        if challenge is None:
+            message = f"{row.name} asks for no token"
+            raise Unsupported(message)
+        found = tokens.discovered(row.url, challenge)
+        return replace(found, service=row.token_service or found.service)
+
+    def _reach(self) -> None:
+        redirects.discard(self._session.send("GET", f"{self._registry.url}/v2/", []))
+
+    def _ping_anonymously(self) -> _Ping:
+        fields = headers.pass_up([])
+        response = redirects.fetch(self._session, "GET", f"{self._registry.url}/v2/", fields, None)
+        status = response.status_code
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            response.close()
+            raise TooManyRequests
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            response.close()
+            message = f"{self._registry.name} answered {status}"
+            raise UpstreamUnavailable(message)
+        if status >= HTTPStatus.BAD_REQUEST:
+            reply = self._refused("GET", response, ErrorCode.UNKNOWN)
+            return _Ping(reply.status, reply.headers, b"".join(reply.body), reply.challenges)
+        content = read_whole(response, _PING_LIMIT)
+        return _Ping(status, headers.pass_down(response.raw.headers.items()), content, ())
+
+
+def _answered(method: str, response: requests.Response) -> Reply:
+    fields = list(response.raw.headers.items())
+    passed = headers.pass_down(fields)
+    status = response.status_code
+    length = content_length(response, method)
+    link = headers.next_link(headers.values(fields, "link"))
+    next_query = urlsplit(link).query if link else None
+    if not has_body(method, status):
+        redirects.discard(response)
+        return Reply(status=status, headers=passed, length=length, next_query=next_query)
+    content = Body(response)
+    return Reply(
+        status=status,
+        headers=passed,
+        length=length,
+        next_query=next_query,
+        body=content,
+        close=content.close,
+    )
+
+
+def _probed(response: requests.Response) -> Reply | None:
+    """Answer a HEAD from the GET of the first byte that was sent in its place, or not at all."""
+    if response.status_code == HTTPStatus.OK:
+        length = content_length(response, "GET")
+    elif total := _TOTAL.fullmatch(response.headers.get("Content-Range", "")):
+        length = int(total[1])
+    else:
+        return None
+    redirects.discard(response)
+    passed = headers.without(headers.pass_down(response.raw.headers.items()), "content-range")
+    return Reply(status=HTTPStatus.OK, headers=passed, length=length)
+
+
+def _with_digest(reply: Reply, digest: Digest) -> Reply:
+    """Add the digest that the client asked for, which a CDN's answer does not repeat."""
+    if reply.is_error or reply.header("docker-content-digest"):
+        return reply
+    return replace(reply, headers=[*reply.headers, ("Docker-Content-Digest", digest)])

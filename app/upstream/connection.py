@@ -1,0 +1,160 @@
+"""Connections to upstreams: what is there is read at once, and a wait ends with its client.
+
+urllib3 takes these classes where it would make its own (`ConnectionCls`, `response_class`).
+"""
+
+import http.client
+import io
+import ssl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from socket import socket
+from typing import Final
+
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
+
+from app.content import Client
+
+_CLIENT_CHECK: Final = 0.25
+"""Seconds between two looks at the client while an upstream is silent."""
+
+_TLS_RECORD: Final = 16 * 1024
+"""TLS never gives more at once (RFC 8446, section 5.1)."""
+
+_waiting: ContextVar[Client | None] = ContextVar("waiting", default=None)
+
+
+class ClientLeft(ConnectionAbortedError):
+    """Nobody waits for this answer any more."""
+
+
+@contextmanager
+def waiting(client: Client | None) -> Iterator[None]:
+    """Name the client for whom the responses that begin in this block are read.
+
+    urllib3 passes nothing from a request to its response, so it goes round it: context
+    variables are each thread's, and each greenlet's, own.
+    """
+    token = _waiting.set(client)
+    try:
+        yield
+    finally:
+        _waiting.reset(token)
+
+
+class _PatientReader(io.RawIOBase):
+    """The upstream's socket, read with an idle timeout during which the client is watched.
+
+    `raw` only keeps the socket open until it is closed here: http.client may have closed the
+    connection by then.
+    """
+
+    def __init__(self, sock: socket, raw: io.RawIOBase, client: Client | None) -> None:
+        super().__init__()
+        self._sock = sock
+        self._raw = raw
+        self._client = client
+        self._idle = sock.gettimeout() or 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override] # typeshed: Buffer
+        deadline = time.monotonic() + self._idle
+        self._sock.settimeout(min(_CLIENT_CHECK, self._idle))
+        while True:
+            try:
+                return self._sock.recv_into(buffer)
+            except TimeoutError:
+                if self._client is not None and self._client.gone():
+                    raise ClientLeft from None
+                if time.monotonic() >= deadline:
+                    raise
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class UpstreamResponse(http.client.HTTPResponse):
+    """A response whose read1() waits for the first bytes only and then takes all that is there.
+
+    The stock read1() gives what one system call gives, with TLS 16 KiB at the most, and half the
+    speed; the stock read() waits until its buffer is full, on a slow line for seconds.
+    """
+
+    def __init__(self, sock: socket, debuglevel: int = 0, method: str | None = None) -> None:
+        super().__init__(sock, debuglevel, method)
+        self._sock = sock
+        self._piece = _TLS_RECORD if isinstance(sock, ssl.SSLSocket) else 1 << 30
+        raw: io.RawIOBase = self.fp.detach()
+        self.fp = io.BufferedReader(_PatientReader(sock, raw, _waiting.get()))
+
+    def read1(self, n: int = -1) -> bytes:
+        """Return up to n bytes; only the first of them are waited for."""
+        if self.length is None or self.chunked or n <= 0 or self.fp is None:
+            # Without a length, an error met while gathering would be lost with what it ends.
+            return super().read1(n)
+        wanted = min(n, self.length)
+        first = self.fp.read1(wanted)
+        pieces = [first, *self._waiting_pieces(wanted - len(first))] if first else []
+        data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        self.length -= len(data)
+        if not data or not self.length:
+            self._close_conn()  # type: ignore[attr-defined]
+        return data
+
+    def _waiting_pieces(self, wanted: int) -> Iterator[bytes]:
+        """Take what the socket holds. The buffer before it is empty: read1 returned all of it."""
+        self._sock.settimeout(0)
+        while wanted:
+            try:
+                piece = self._sock.recv(min(wanted, self._piece))
+            except OSError:
+                # Nothing there, or broken: the next read1() waits, or meets the error again as
+                # an end before the end.
+                return
+            if not piece:
+                return
+            wanted -= len(piece)
+            yield piece
+
+
+class _Connection(HTTPConnection):
+    response_class = UpstreamResponse
+
+
+class _TLSConnection(HTTPSConnection):
+    response_class = UpstreamResponse
+
+
+class _SOCKSConnection(SOCKSConnection):
+    response_class = UpstreamResponse
+
+
+class _SOCKSTLSConnection(SOCKSHTTPSConnection):
+    response_class = UpstreamResponse
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TLSPool(HTTPSConnectionPool):
+    ConnectionCls = _TLSConnection
+
+
+class _SOCKSPool(HTTPConnectionPool):
+    ConnectionCls = _SOCKSConnection
+
+
+class _SOCKSTLSPool(HTTPSConnectionPool):
+    ConnectionCls = _SOCKSTLSConnection
+
+
+POOLS: Final = {"http": _Pool, "https": _TLSPool}
+SOCKS_POOLS: Final = {"http": _SOCKSPool, "https": _SOCKSTLSPool}

@@ -1,0 +1,83 @@
+"""Which outbound proxy, if any, a URL is fetched through.
+
+requests ignores NO_PROXY once its `trust_env` is off, and with it on it would read ~/.netrc.
+"""
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import urlsplit
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+@dataclass(frozen=True, slots=True)
+class _Exception:
+    """One entry of NO_PROXY: a network, or a name with all below it; perhaps one port only."""
+
+    name: str
+    network: Network | None
+    port: int | None
+
+    def covers(self, host: str, port: int | None) -> bool:
+        if self.port is not None and self.port != port:
+            return False
+        if self.network is not None:
+            address = _address(host)
+            return address is not None and address in self.network
+        return self.name in {"*", host} or host.endswith("." + self.name)
+
+
+class OutboundProxies:
+    """HTTPS_PROXY, HTTP_PROXY and NO_PROXY, applied to each URL and so to each redirect."""
+
+    def __init__(self, *, https: str | None, http: str | None, no_proxy: str) -> None:
+        self._proxies = {"https": https, "http": http}
+        self._exceptions = tuple(_exceptions(no_proxy))
+        self.for_origin = lru_cache(maxsize=256)(self._for_origin)
+
+    def __call__(self, url: str) -> Mapping[str, str]:
+        """Return the `proxies` argument of requests for this URL."""
+        parts = urlsplit(url)
+        return self.for_origin(parts.scheme, parts.hostname or "", _port(parts.scheme, parts.port))
+
+    def _for_origin(self, scheme: str, host: str, port: int) -> Mapping[str, str]:
+        proxy = self._proxies.get(scheme)
+        if not proxy or any(entry.covers(host, port) for entry in self._exceptions):
+            return {}
+        return {scheme: proxy if "://" in proxy else f"http://{proxy}"}
+
+
+def _exceptions(no_proxy: str) -> list[_Exception]:
+    entries = [entry.strip().lower() for entry in no_proxy.split(",")]
+    return [_exception(entry) for entry in entries if entry]
+
+
+def _exception(entry: str) -> _Exception:
+    if network := _network(entry.strip("[]")):
+        return _Exception("", network, None)
+    host, _, port = entry.rpartition(":")
+    if host and port.isdigit():
+        return _Exception(
+            host.strip("[]").lstrip("*").lstrip("."), _network(host.strip("[]")), int(port)
+        )
+    return _Exception(entry if entry == "*" else entry.lstrip("*").lstrip("."), None, None)
+
+
+def _network(text: str) -> Network | None:
+    try:
+        return ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return None
+
+
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
+
+
+def _port(scheme: str, port: int | None) -> int:
+    return port or (443 if scheme == "https" else 80)

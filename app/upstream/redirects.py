@@ -1,0 +1,89 @@
+"""Redirects, followed by hand: the client's network cannot reach where they lead."""
+
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urljoin, urlsplit
+
+import requests
+
+from app.content import Client
+from app.oci import headers
+from app.oci.errors import UpstreamMisbehaved
+from app.oci.headers import Headers
+from app.upstream.session import Session
+
+_LIMIT: Final = 10
+"""As many as containerd and Go's client follow."""
+
+_REDIRECTS: Final = frozenset({
+    HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND, HTTPStatus.SEE_OTHER,
+    HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT,
+})  # fmt: skip
+
+_HEAD_REFUSED: Final = frozenset({
+    HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN,
+    HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED,
+})  # fmt: skip
+"""What object stores answer to the HEAD of a URL that was signed for GET."""
+
+_DRAIN_LIMIT: Final = 64 * 1024
+
+
+def fetch(
+    session: Session, method: str, url: str, fields: Headers, client: Client | None
+) -> requests.Response:
+    """Send a request and follow its redirects; the last URL is the response's `url`.
+
+    Credentials stay behind where scheme, host or port changes.
+    A HEAD that is refused elsewhere is asked once more as a GET of the first byte, whose
+    Content-Range tells the length; the caller meets that as a 206 to its HEAD.
+    """
+    here = url
+    for _ in range(_LIMIT + 1):
+        response = session.send(method, here, fields, client=client)
+        location = response.headers.get("Location", "")
+        if response.status_code not in _REDIRECTS or not location:
+            break
+        discard(response)
+        there = _target(here, location)
+        if origin(here) != origin(there):
+            fields = headers.without(fields, "authorization", "cookie")
+        here = there
+    else:
+        message = f"{urlsplit(url).hostname} redirects without end"
+        raise UpstreamMisbehaved(message)
+    if method == "HEAD" and origin(here) != origin(url) and response.status_code in _HEAD_REFUSED:
+        discard(response)
+        probe = [*headers.without(fields, "range", "if-range"), ("Range", "bytes=0-0")]
+        response = session.send("GET", here, probe, client=client)
+    return response
+
+
+def origin(url: str) -> tuple[str, str, int]:
+    """Return scheme, host and port: what credentials are for (RFC 6454, section 4)."""
+    parts = urlsplit(url)
+    return (
+        parts.scheme,
+        parts.hostname or "",
+        parts.port or (443 if parts.scheme == "https" else 80),
+    )
+
+
+def discard(response: requests.Response) -> None:
+    """Give the connection back if the rest of the answer is short, or else close it."""
+    length = response.headers.get("Content-Length", "")
+    if length.isdecimal() and int(length) <= _DRAIN_LIMIT:
+        response.raw.drain_conn()
+    response.close()
+
+
+def _target(here: str, location: str) -> str:
+    try:
+        parts = urlsplit(urljoin(here, location))
+        _ = parts.port
+        if parts.scheme in {"http", "https"} and parts.hostname and not parts.username:
+            return parts._replace(fragment="").geturl()
+    except ValueError:
+        pass
+    message = f"{urlsplit(here).hostname} redirects to where this proxy does not follow"
+    raise UpstreamMisbehaved(message)

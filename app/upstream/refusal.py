@@ -1,0 +1,81 @@
+"""An upstream's refusal, in the shape that clients read: OCI JSON, and Retry-After on 429."""
+
+import json
+import re
+import time
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from typing import Final
+
+from app.oci import headers
+from app.oci.errors import ErrorCode
+from app.oci.headers import Headers
+
+BODY_LIMIT: Final = 64 * 1024
+"""Bytes of an upstream's error body that are read to see whether it is OCI JSON."""
+
+RETRY_AFTER_LIMIT: Final = 60
+"""Seconds: skopeo obeys a Retry-After six times over, and Docker Hub's window is six hours."""
+
+_RETRY_AFTER_GUESS: Final = 30
+
+_CODES: Final = {
+    HTTPStatus.UNAUTHORIZED: ErrorCode.UNAUTHORIZED,
+    HTTPStatus.FORBIDDEN: ErrorCode.DENIED,
+    HTTPStatus.METHOD_NOT_ALLOWED: ErrorCode.UNSUPPORTED,
+    HTTPStatus.TOO_MANY_REQUESTS: ErrorCode.TOOMANYREQUESTS,
+}
+_WINDOW: Final = re.compile(r"\bw=(\d+)")
+
+
+def is_oci_json(body: bytes) -> bool:
+    """Tell whether a body is what the specification calls an error body."""
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return False
+    errors = document.get("errors") if isinstance(document, dict) else None
+    return isinstance(errors, list) and all(isinstance(error, dict) for error in errors)
+
+
+def error_body(status: int, unknown: ErrorCode, host: str) -> bytes:
+    """Return OCI JSON for a refusal that came without; `unknown` is the code of a 404.
+
+    What the upstream wrote is left out: it may be a page, or hold a signed URL.
+    """
+    if status == HTTPStatus.NOT_FOUND:
+        code = unknown
+    else:
+        server_error = status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        code = _CODES.get(
+            HTTPStatus(status) if status in _STATUSES else HTTPStatus.BAD_REQUEST,
+            ErrorCode.UNAVAILABLE if server_error else ErrorCode.UNKNOWN,
+        )
+    phrase = HTTPStatus(status).phrase if status in _STATUSES else "an unknown status"
+    error = {"code": code, "message": f"{host} answered {status} {phrase}", "detail": None}
+    return json.dumps({"errors": [error]}).encode()
+
+
+_STATUSES: Final = frozenset(status.value for status in HTTPStatus)
+
+
+def retry_after(fields: Headers) -> str:
+    """Return the seconds to tell a client after a 429: the upstream's, or the window's, or a guess.
+
+    Never more than RETRY_AFTER_LIMIT: a window rolls, so part of it is free again earlier.
+    """
+    told = headers.value(fields, "retry-after").strip()
+    if told.isascii() and told.isdecimal():
+        return str(min(int(told[:9]), RETRY_AFTER_LIMIT))
+    if told and (until := _seconds_until(told)) is not None:
+        return str(max(1, min(until, RETRY_AFTER_LIMIT)))
+    if window := _WINDOW.search(headers.value(fields, "ratelimit-limit")):
+        return str(min(int(window[1][:9]), RETRY_AFTER_LIMIT))
+    return str(_RETRY_AFTER_GUESS)
+
+
+def _seconds_until(date: str) -> int | None:
+    try:
+        return int(parsedate_to_datetime(date).timestamp() - time.time())
+    except (ValueError, OverflowError):
+        return None

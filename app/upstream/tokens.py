@@ -1,0 +1,124 @@
+"""A registry's token service: distribution's `spec/auth/token.md` and `oauth.md`."""
+
+import ipaddress
+import json
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlencode, urlsplit
+
+from publicsuffixlist import PublicSuffixList
+
+from app.content import Reply, TokenRequest, replied
+from app.oci import headers
+from app.oci.challenge import Challenge
+from app.oci.errors import ErrorCode, UpstreamMisbehaved
+from app.upstream import body, redirects
+from app.upstream.session import Session
+
+_ANSWER_LIMIT: Final = 1024 * 1024
+"""Bytes of a token answer; the largest tokens seen are some 20 KB."""
+
+_NO_POST: Final = frozenset({
+    HTTPStatus.FORBIDDEN, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
+    HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.NOT_IMPLEMENTED,
+})  # fmt: skip
+"""Answers to a POST at which clients give up, although a GET may work."""
+
+_SUFFIXES: Final = PublicSuffixList()
+
+
+@dataclass(frozen=True, slots=True)
+class TokenService:
+    """Where tokens come from, and the `service` to name there."""
+
+    url: str
+    service: str
+
+
+def discovered(registry_url: str, challenge: Challenge) -> TokenService:
+    """Return the token service that a registry's challenge names; raise UpstreamMisbehaved.
+
+    An upstream must not send credentials just anywhere: the realm must be on the registry's own
+    host, or over https on its registrable domain.
+    """
+    realm = challenge.parameters.get("realm", "")
+    if not _acceptable(registry_url, realm):
+        host = urlsplit(registry_url).hostname
+        message = (
+            f"the token service that {host} names is on another domain: "
+            "if it is right, set DOCXY_TOKEN_URL to it"
+        )
+        raise UpstreamMisbehaved(message)
+    return TokenService(realm, challenge.parameters.get("service", ""))
+
+
+def _acceptable(registry_url: str, realm: str) -> bool:
+    try:
+        here, there = urlsplit(registry_url), urlsplit(realm)
+        _ = there.port
+    except ValueError:
+        return False
+    if not there.hostname or there.username or there.scheme not in {"http", "https"}:
+        return False
+    if there.scheme == "http" and here.scheme == "https":
+        return False
+    if there.hostname == here.hostname:
+        return True
+    domain = _registrable_domain(here.hostname or "")
+    return (
+        there.scheme == "https"
+        and domain is not None
+        and domain == _registrable_domain(there.hostname)
+    )
+
+
+def _registrable_domain(host: str) -> str | None:
+    """Return the domain that somebody has registered; an address or localhost has none."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return str(domain) if (domain := _SUFFIXES.privatesuffix(host)) else None
+    return None
+
+
+def exchange(session: Session, service: TokenService, request: TokenRequest) -> Reply:
+    """Pass a token request on; the answer comes back as it is.
+
+    Only a POST that the service cannot do is answered 404, from which every client falls back
+    to GET. A POST is never repeated.
+    """
+    parameters = [("service", service.service)] if service.service else []
+    encoded = urlencode([*request.parameters, *parameters])
+    fields = headers.without(headers.pass_up(request.headers), "range")
+    if request.method == "POST":
+        fields.append(("Content-Type", "application/x-www-form-urlencoded"))
+        fields.append(("Content-Length", str(len(encoded))))
+        response = session.send(
+            "POST", service.url, fields, client=request.client, body=encoded.encode("ascii")
+        )
+    else:
+        glue = "&" if urlsplit(service.url).query else "?"
+        url = f"{service.url}{glue}{encoded}"
+        response = redirects.fetch(session, "GET", url, fields, request.client)
+    answer = body.read_whole(response, _ANSWER_LIMIT)
+    if request.method == "POST" and _cannot_post(response.status_code, answer):
+        return _fall_back_to_get()
+    return replied(response.status_code, headers.pass_down(response.raw.headers.items()), answer)
+
+
+def _cannot_post(status: int, answer: bytes) -> bool:
+    if status == HTTPStatus.BAD_REQUEST:
+        try:
+            problem = json.loads(answer)
+        except ValueError:
+            return True
+        # RFC 6749, section 5.2
+        return isinstance(problem, dict) and problem.get("error") == "unsupported_grant_type"
+    return status in _NO_POST
+
+
+def _fall_back_to_get() -> Reply:
+    error = {"code": ErrorCode.UNSUPPORTED, "message": "this token service takes no POST"}
+    answer = json.dumps({"errors": [error]}).encode()
+    return replied(HTTPStatus.NOT_FOUND, [("Content-Type", "application/json")], answer)

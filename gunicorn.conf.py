@@ -1,0 +1,44 @@
+"""How gunicorn runs Docxy; GUNICORN_CMD_ARGS and arguments override it. Imports nothing of app."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+wsgi_app = "wsgi:app"
+# gevent carries thousands of slow downloads in one process (worker.py says what is added to it);
+# PORT and WEB_CONCURRENCY are read by gunicorn itself, and a `bind` here would override PORT.
+worker_class = "worker.Worker"
+# One worker keeps one core busy; the second keeps answering while the first is.
+if "WEB_CONCURRENCY" not in os.environ:
+    workers = 2
+# Downloads at once in one worker; each costs some 300 KiB while it runs.
+worker_connections = 2000
+# A heartbeat, not a limit on requests: gevent's workers beat while they stream.
+timeout = 60
+# After SIGTERM a running download may take as long as an hours-long layer takes.
+graceful_timeout = 4 * 60 * 60
+# Longer than the idle time of common load balancers (60 s), so that it is they who hang up.
+keepalive = 75
+# Tokens of 16 KB and more travel in the Authorization header and in token queries;
+# 0 lets the request line grow until 1 MiB.
+limit_request_line = 0
+limit_request_field_size = 64 * 1024
+# The control socket would be written into the home directory: images are read-only, and several
+# instances may share a home.
+control_socket_disable = True
+# Heartbeat files in memory: a slow disk must not stop a worker.
+if Path("/dev/shm").is_dir():  # noqa: S108 - the files are unlinked as soon as they are made
+    worker_tmp_dir = "/dev/shm"  # noqa: S108
+
+
+def on_starting(server: object) -> None:
+    """Stop a start with wrong settings, once and with one message.
+
+    In a process of its own: what the application imports must not be imported here, before
+    gevent has patched the workers.
+    """
+    del server
+    check = subprocess.run([sys.executable, "-c", "import wsgi"], check=False)
+    if check.returncode:
+        sys.exit(1)

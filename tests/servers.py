@@ -1,0 +1,164 @@
+"""Real servers for the tests: started on a free port, awaited, ended by their process id."""
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from http.client import HTTPResponse
+from pathlib import Path
+from typing import cast
+
+ROOT = Path(__file__).resolve().parent.parent
+READY_TIMEOUT = 30
+_PAUSE = threading.Event()
+
+
+def clean_environment(**extra: str) -> dict[str, str]:
+    """Return this process's environment without settings and proxies, plus `extra`."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("DOCXY_")
+        and not name.lower().endswith("_proxy")
+        and name not in {"PORT", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "GUNICORN_CMD_ARGS"}
+    }
+    return kept | extra
+
+
+@dataclass(frozen=True)
+class Process:
+    """A running server and the file it logs to."""
+
+    process: subprocess.Popen[bytes]
+    log_path: Path
+
+    @property
+    def log(self) -> str:
+        """All that the server has written so far."""
+        return self.log_path.read_text(errors="replace")
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str | Path],
+    *,
+    env: Mapping[str, str] | None = None,
+    pass_fds: Sequence[int] = (),
+    stop_signal: int = signal.SIGTERM,
+) -> Iterator[Process]:
+    """Run a server until the block ends; print its log when the block fails."""
+    with tempfile.NamedTemporaryFile(prefix="docxy-log-", suffix=".txt") as log:
+        process = subprocess.Popen(
+            command,
+            cwd=ROOT,
+            env=clean_environment() if env is None else dict(env),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            pass_fds=pass_fds,
+        )
+        server = Process(process, Path(log.name))
+        try:
+            yield server
+        except BaseException:
+            sys.stderr.write(f"--- log of {command[0]}\n{server.log}\n")
+            raise
+        finally:
+            _stop(process, stop_signal)
+
+
+def _stop(process: subprocess.Popen[bytes], stop_signal: int) -> None:
+    if process.poll() is None:
+        process.send_signal(stop_signal)
+    try:
+        process.wait(10)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait(10)
+
+
+def wait_until(
+    condition: Callable[[], bool], timeout: float = READY_TIMEOUT, what: str = "the condition"
+) -> None:
+    """Poll `condition` until it is true; raise after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            message = f"timed out waiting for {what}"
+            raise TimeoutError(message)
+        _PAUSE.wait(0.02)
+
+
+def free_port(host: str = "127.0.0.1") -> int:
+    """Return a port that was free a moment ago, for programs that cannot take a socket."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+@dataclass(frozen=True)
+class Docxy:
+    """A running Docxy: real gunicorn in front of the real application."""
+
+    server: Process
+    host: str
+    """host:port, as a container client writes it."""
+
+    @property
+    def url(self) -> str:
+        """The base URL."""
+        return f"http://{self.host}"
+
+    @property
+    def log(self) -> str:
+        """All that it has logged so far."""
+        return self.server.log
+
+
+@contextlib.contextmanager
+def docxy(
+    *arguments: str, workers: int = 2, listen: str = "127.0.0.1", **settings: str
+) -> Iterator[Docxy]:
+    """Run Docxy with two gevent workers, as production does, on a socket that cannot be taken.
+
+    `settings` are environment variables; `arguments` go to gunicorn.
+    """
+    family = socket.AF_INET6 if ":" in listen else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.bind((listen, 0))
+        listener.listen(512)
+        port = listener.getsockname()[1]
+        host = f"[{listen}]:{port}" if ":" in listen else f"{listen}:{port}"
+        command = [
+            sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", *arguments,
+        ]  # fmt: skip
+        env = clean_environment(WEB_CONCURRENCY=str(workers)) | settings
+        with running(command, env=env, pass_fds=[listener.fileno()]) as server:
+            proxy = Docxy(server, host)
+            _await_health(proxy)
+            yield proxy
+
+
+def _await_health(proxy: Docxy) -> None:
+    def healthy() -> bool:
+        if proxy.server.process.poll() is not None:
+            message = f"Docxy ended with status {proxy.server.process.returncode}"
+            raise RuntimeError(message)
+        with contextlib.suppress(OSError), _open(f"{proxy.url}/health") as answer:
+            return bool(answer.status == 200)
+        return False
+
+    wait_until(healthy, what="Docxy's /health")
+
+
+def _open(url: str) -> HTTPResponse:
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    return cast("HTTPResponse", opener.open(url, timeout=30))
