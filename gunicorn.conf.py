@@ -30,6 +30,23 @@ control_socket_disable = True
 # Heartbeat files in memory: a slow disk must not stop a worker.
 if Path("/dev/shm").is_dir():  # noqa: S108 - the files are unlinked as soon as they are made
     worker_tmp_dir = "/dev/shm"  # noqa: S108
+# The master's own lines in the form of all others; the workers' are set up in app/logs.py.
+if os.environ.get("DOCXY_LOG_FORMAT") == "json":
+    logconfig_dict = {
+        "formatters": {
+            "json": {
+                "()": "pythonjsonlogger.json.JsonFormatter",
+                "datefmt": "%Y-%m-%dT%H:%M:%S%z",
+                "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
+                "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
+            }
+        },
+        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
+        "root": {"level": "INFO", "handlers": ["stderr"]},
+        "loggers": {
+            "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False}
+        },
+    }
 
 
 def on_starting(server: object) -> None:
@@ -39,6 +56,6 @@ def on_starting(server: object) -> None:
     gevent has patched the workers.
     """
     del server
-    check = subprocess.run([sys.executable, "-c", "import wsgi"], check=False)
+    check = subprocess.run([sys.executable, "-c", "import wsgi"], capture_output=True, check=False)
     if check.returncode:
-        sys.exit(1)
+        sys.exit(check.stderr.decode(errors="replace").rstrip())

@@ -6,6 +6,7 @@ A record may carry `fields`: they follow the sentence as key=value, or stand bes
 import json
 import logging
 import logging.config
+from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from pythonjsonlogger.json import JsonFormatter
@@ -13,7 +14,16 @@ from pythonjsonlogger.json import JsonFormatter
 _FIELDS: Final = "fields"
 
 
-class TextFormatter(logging.Formatter):
+class _Utc(logging.Formatter):
+    """Tells the time as RFC 3339 does, in UTC."""
+
+    def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - as inherited
+        del datefmt
+        when = datetime.fromtimestamp(record.created, UTC)
+        return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+class TextFormatter(_Utc):
     """Time, level, sentence, key=value."""
 
     def __init__(self) -> None:
@@ -26,7 +36,7 @@ class TextFormatter(logging.Formatter):
         return super().formatMessage(record) + pairs
 
 
-class FlatJsonFormatter(JsonFormatter):
+class FlatJsonFormatter(_Utc, JsonFormatter):
     """One JSON object a line, the fields at its top level."""
 
     def __init__(self) -> None:
