@@ -53,8 +53,8 @@ class Request:
 class TokenRequest:
     """What a client asks of a registry's token service.
 
-    `parameters` are the query's or the form's, in order, scopes in the registry's own naming;
-    `service` is not among them: it is the source's to name.
+    `parameters` are the query's or the form's, in order, scopes in the registry's own naming, bytes
+    that are not UTF-8 as surrogates; `service` is not among them: it is the source's to name.
     """
 
     method: str

@@ -3,6 +3,7 @@
 import difflib
 import ipaddress
 import os
+import ssl
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,9 @@ _KUBERNETES: Final = ("DOCXY_SERVICE_", "DOCXY_PORT_")
 HUB_URL: Final = "https://registry-1.docker.io"
 HUB_TOKEN_URL: Final = "https://auth.docker.io/token"  # noqa: S105 - the address of a service
 HUB_TOKEN_SERVICE: Final = "registry.docker.io"  # noqa: S105 - the name of a service
+
+
+_PROXY_SCHEMES: Final = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
 
 
 class SettingsError(Exception):
@@ -73,8 +77,34 @@ def _trusted_peers(text: str) -> str:
     return text
 
 
+def _authorities(path: Path) -> Path:
+    _readable_file(path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError as error:
+        message = "the file holds no PEM certificate"
+        raise ValueError(message) from error
+    return path
+
+
+def _proxy_url(secret: SecretStr) -> SecretStr:
+    """Check an outbound proxy's URL without telling its password."""
+    text = secret.get_secret_value()
+    try:
+        parts = urlsplit(text if "://" in text else f"http://{text}")
+        usable = parts.scheme in _PROXY_SCHEMES and parts.hostname
+        _ = parts.port
+    except ValueError:
+        usable = None
+    if not usable:
+        message = "write a URL like http://proxy.example:3128 or socks5h://127.0.0.1:1080"
+        raise ValueError(message)
+    return secret
+
+
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
-ReadableFile = Annotated[Path, AfterValidator(_readable_file)]
+AuthoritiesFile = Annotated[Path, AfterValidator(_authorities)]
+ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
 
@@ -112,7 +142,7 @@ class Settings(BaseSettings):
         description="The `service` to name to the token service. Unset: Docker Hub's for Docker "
         "Hub, else what the registry's challenge says.",
     )
-    ca_bundle: ReadableFile | None = Field(
+    ca_bundle: AuthoritiesFile | None = Field(
         None,
         description="A PEM file with certificate authorities for TLS to registries, added to the "
         "usual ones.",
@@ -130,13 +160,13 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="`debug`, `info`, `warning` or `error`."
     )
-    https_proxy: SecretStr | None = Field(
+    https_proxy: ProxyUrl | None = Field(
         None,
         validation_alias=AliasChoices("HTTPS_PROXY", "ALL_PROXY"),
         description="The outbound proxy for https registries: `http://`, `https://`, `socks5://` "
         "or `socks5h://`.",
     )
-    http_proxy: SecretStr | None = Field(
+    http_proxy: ProxyUrl | None = Field(
         None,
         validation_alias=AliasChoices("HTTP_PROXY", "ALL_PROXY"),
         description="The outbound proxy for http registries.",

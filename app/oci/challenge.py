@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER: Final = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
-_SCHEME: Final = re.compile(rf"({_WORD})(?:[ \t]+|(?=,)|$)")
-_OPAQUE: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
-_SEPARATOR: Final = re.compile(r"[ \t,]*")
+_PARAMETER: Final = re.compile(rf'({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
+_SCHEME: Final = re.compile(rf"({_WORD})(?:\s+|(?=,)|$)")
+_OPAQUE: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*\s*(?=,|$)")
+_FOLD: Final = re.compile(r"[\r\n]+[ \t]*")
+"""RFC 9112, section 5.2: http.client leaves folded lines folded."""
+_SEPARATOR: Final = re.compile(r"[\s,]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class Challenge:
         """Whether credentials answer it."""
         return self.scheme.lower() == "basic"
 
-    def with_parameters(self, **parameters: str) -> "Challenge":
+    def with_parameters(self, parameters: Mapping[str, str]) -> "Challenge":
         """Return the challenge with some parameters replaced."""
         return Challenge(self.scheme, {**self.parameters, **parameters})
 
@@ -47,7 +49,7 @@ def parse_challenges(values: Iterable[str]) -> list[Challenge]:
     """
     challenges: list[Challenge] = []
     for value in values:
-        challenges.extend(_read(value))
+        challenges.extend(_read(_FOLD.sub(" ", value)))
     return challenges
 
 
@@ -58,7 +60,7 @@ def _read(value: str) -> list[Challenge]:
         if (parameter := _PARAMETER.match(value, at)) and found:
             name, quoted, bare = parameter.groups()
             text = _unquoted(quoted) if quoted is not None else bare
-            found[-1] = found[-1].with_parameters(**{name.lower(): text})
+            found[-1] = found[-1].with_parameters({name.lower(): text})
             at = _skip(value, parameter.end())
         elif scheme := _SCHEME.match(value, at):
             found.append(Challenge(scheme[1]))

@@ -49,7 +49,9 @@ _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 _LINK: Final = re.compile(r'<([^<>]*)>((?:[^,"]|"(?:[^"\\]|\\.)*")*)')
-_REL_NEXT: Final = re.compile(r';[ \t]*rel[ \t]*=[ \t]*(?:"next"|next)[ \t]*(?:;|$)', re.IGNORECASE)
+_PARAMETER: Final = re.compile(
+    r';[ \t]*([^=;,"\s]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;,"\s]*))'
+)
 
 
 def pass_up(headers: Iterable[tuple[str, str]]) -> Headers:
@@ -93,9 +95,17 @@ def next_link(links: Iterable[str]) -> str:
     """Return the target of the Link with rel="next" (RFC 8288), or ""."""
     for text in links:
         for target, parameters in _LINK.findall(text):
-            if _REL_NEXT.search(parameters):
+            if "next" in _relations(parameters):
                 return str(target).strip()
     return ""
+
+
+def _relations(parameters: str) -> list[str]:
+    """Return what a link is; only its first `rel` counts (RFC 8288, section 3.3)."""
+    for name, quoted, bare in _PARAMETER.findall(parameters):
+        if name.lower() == "rel":
+            return str(quoted or bare).lower().split()
+    return []
 
 
 def _end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:

@@ -63,7 +63,7 @@ def _log(started: float, waited: float, line: dict[str, Any], body: RelayedBody 
     if body is not None:
         line["bytes"] = body.sent
         waited += body.waited
-        if not body.complete and line["method"] != "HEAD":
+        if not body.complete:
             line["incomplete"] = True
     line["seconds"] = round(time.monotonic() - started, 3)
     line["upstream_seconds"] = round(waited, 3)

@@ -52,7 +52,7 @@ class DigestConverter(BaseConverter):
 class RestConverter(BaseConverter):
     """Anything at all, when nothing else matches."""
 
-    regex = ".*"
+    regex = "(?s:.*)"
     part_isolating = False
     weight = 1000
 

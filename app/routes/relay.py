@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 from flask import Response, g, request
+from werkzeug.datastructures import Headers
 
 from app.content import Reply
 from app.oci.challenge import Challenge
@@ -15,6 +18,7 @@ from app.routes.connection import ClientConnection
 from app.routes.rooms import rooms
 
 _TOKEN_PATH: Final = "/auth/token"  # noqa: S105 - a path
+_EMPTY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class RelayedBody:
@@ -58,22 +62,30 @@ class RelayedResponse(Response):
 
 def relay(reply: Reply, address: Address | None = None) -> Response:
     """Pass a reply to the client, in the client's naming where `address` knows it."""
-    connection = ClientConnection(request.environ)
-    connection.limit_stalls(rooms().write_timeout)
-    if request.method != "HEAD":
-        connection.end_only_by_reset(length_known=reply.length is not None)
-    body = RelayedBody(reply, connection)
-    response = RelayedResponse(body, status=reply.status)
-    for name, value in reply.headers:
-        response.headers.add(name, value)
-    for challenge in reply.challenges:
-        response.headers.add("WWW-Authenticate", str(_for_client(challenge, address)))
-    if reply.length is not None:
-        response.headers.set("Content-Length", str(reply.length))
-    if reply.next_query is not None:
-        response.headers.set("Link", _next_page(reply.next_query, address))
-    g.body = body
+    with ExitStack() as failed:
+        failed.callback(reply.close)
+        response = RelayedResponse(status=reply.status)
+        _write_headers(response.headers, reply, address)
+        connection = ClientConnection(request.environ)
+        connection.limit_stalls(rooms().write_timeout)
+        g.body = response.response = RelayedBody(reply, connection)
+        if request.method == "HEAD" or reply.status in _EMPTY:
+            g.body.complete = True
+        else:
+            connection.end_only_by_reset(length_known=reply.length is not None)
+        failed.pop_all()
     return response
+
+
+def _write_headers(fields: Headers, reply: Reply, address: Address | None) -> None:
+    for name, value in reply.headers:
+        fields.add(name, value)
+    for challenge in reply.challenges:
+        fields.add("WWW-Authenticate", str(_for_client(challenge, address)))
+    if reply.length is not None:
+        fields.set("Content-Length", str(reply.length))
+    if reply.next_query is not None:
+        fields.set("Link", _next_page(reply.next_query, address))
 
 
 def _for_client(challenge: Challenge, address: Address | None) -> Challenge:
@@ -85,7 +97,7 @@ def _for_client(challenge: Challenge, address: Address | None) -> Challenge:
     if address is not None and "scope" in challenge.parameters:
         scopes = challenge.parameters["scope"].split()
         changed["scope"] = " ".join(_scope_for_client(scope, address) for scope in scopes)
-    return challenge.with_parameters(**changed)
+    return challenge.with_parameters(changed)
 
 
 def _scope_for_client(text: str, address: Address) -> str:

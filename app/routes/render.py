@@ -3,10 +3,10 @@
 import logging
 from http import HTTPStatus
 
-from flask import Flask, Response, jsonify
-from werkzeug.exceptions import HTTPException
+from flask import Flask, Response, jsonify, request
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from app.oci.errors import ErrorCode, RegistryError, Unsupported
+from app.oci.errors import ErrorCode, MethodUnsupported, RegistryError, Unsupported
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +30,8 @@ def _registry_error(error: RegistryError) -> Response:
 
 
 def _http_error(error: HTTPException) -> Response:
+    if isinstance(error, MethodNotAllowed) and request.path.startswith("/v2"):
+        return _registry_error(MethodUnsupported())
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     code = _CODES.get(HTTPStatus(status), ErrorCode.UNKNOWN)
     message = Unsupported.message if status == HTTPStatus.NOT_FOUND else error.name

@@ -66,5 +66,7 @@ def unmatched(rest: str) -> NoReturn:
 
 def _query() -> str:
     """Return the query without `ns`, which is between the client and this proxy."""
-    fields = parse_qsl(request.query_string.decode("utf-8", "replace"), keep_blank_values=True)
-    return urlencode([(name, value) for name, value in fields if name != "ns"])
+    query = request.query_string.decode(errors="surrogateescape")
+    fields = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
+    passed = [(name, value) for name, value in fields if name != "ns"]
+    return urlencode(passed, errors="surrogateescape")

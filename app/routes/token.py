@@ -24,7 +24,9 @@ def token() -> Response:
     """Pass the request to the token service of the registry that it is about."""
     registry = selected()
     written = request.get_data(cache=False) if request.method == "POST" else request.query_string
-    parameters = parse_qsl(written.decode("utf-8", "replace"), keep_blank_values=True)
+    parameters = parse_qsl(
+        written.decode(errors="surrogateescape"), keep_blank_values=True, errors="surrogateescape"
+    )
     request_ = asked()
     reply = source(registry).token(
         TokenRequest(

@@ -40,14 +40,22 @@ def read_whole(response: requests.Response, limit: int) -> bytes:
 
     Raise UpstreamUnavailable if it breaks: nothing of it has reached the client.
     """
+    data = read_start(response, limit)
+    if len(data) > limit:
+        message = f"the answer is larger than {limit} bytes"
+        raise UpstreamMisbehaved(message)
+    return data
+
+
+def read_start(response: requests.Response, limit: int) -> bytes:
+    """Read no more than about `limit` bytes of a body; raise UpstreamUnavailable if it breaks."""
     body = Body(response)
     data = bytearray()
     try:
         for piece in body:
             data += piece
             if len(data) > limit:
-                message = f"the answer is larger than {limit} bytes"
-                raise UpstreamMisbehaved(message)
+                break
     except BodyBroken as error:
         raise UpstreamUnavailable from error
     finally:

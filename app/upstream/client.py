@@ -12,12 +12,18 @@ import requests
 from app.content import Reply, Request, TokenRequest, replied
 from app.oci import headers
 from app.oci.challenge import Challenge, parse_challenges
-from app.oci.errors import ErrorCode, TooManyRequests, Unsupported, UpstreamUnavailable
+from app.oci.errors import (
+    ErrorCode,
+    RegistryError,
+    TooManyRequests,
+    Unsupported,
+    UpstreamUnavailable,
+)
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
 from app.upstream import redirects, refusal, tokens
-from app.upstream.body import Body, content_length, has_body, read_whole
+from app.upstream.body import Body, content_length, has_body, read_start, read_whole
 from app.upstream.remembered import Recent, Remembered
 from app.upstream.session import Session
 from app.upstream.tokens import TokenService
@@ -118,7 +124,11 @@ class Upstream:
         """Return a refusal; only the registry's own 401 may ask the client for a token."""
         status = response.status_code
         fields = list(response.raw.headers.items())
-        challenges = self._challenges(fields) if self._is_own(response) else []
+        try:
+            challenges = self._challenges(fields) if self._is_own(response) else []
+        except RegistryError:
+            response.close()
+            raise
         if status == HTTPStatus.UNAUTHORIZED and not challenges:
             status = HTTPStatus.FORBIDDEN.value
         passed = headers.without(headers.pass_down(fields), "retry-after")
@@ -130,7 +140,7 @@ class Upstream:
             length = content_length(response, method)
             redirects.discard(response)
             return Reply(status=status, headers=passed, challenges=challenges, length=length)
-        content = read_whole(response, refusal.BODY_LIMIT)
+        content = read_start(response, refusal.BODY_LIMIT)
         if not refusal.is_oci_json(content):
             host = urlsplit(response.url).hostname or ""
             content = refusal.error_body(status, unknown, host)

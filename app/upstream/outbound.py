@@ -26,7 +26,9 @@ class _Exception:
         if self.network is not None:
             address = _address(host)
             return address is not None and address in self.network
-        return self.name in {"*", host} or host.endswith("." + self.name)
+        if self.name in {"*", host}:
+            return True
+        return _address(host) is None and host.endswith("." + self.name)
 
 
 class OutboundProxies:
@@ -59,10 +61,13 @@ def _exception(entry: str) -> _Exception:
         return _Exception("", network, None)
     host, _, port = entry.rpartition(":")
     if host and port.isdigit():
-        return _Exception(
-            host.strip("[]").lstrip("*").lstrip("."), _network(host.strip("[]")), int(port)
-        )
-    return _Exception(entry if entry == "*" else entry.lstrip("*").lstrip("."), None, None)
+        return _Exception(_name(host), _network(host.strip("[]")), int(port))
+    return _Exception(_name(entry), None, None)
+
+
+def _name(text: str) -> str:
+    """Return a domain without its leading dot or `*.`, which mean the same."""
+    return text if text == "*" else text.lstrip("*").lstrip(".")
 
 
 def _network(text: str) -> Network | None:

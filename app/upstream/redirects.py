@@ -15,7 +15,7 @@ from app.upstream.session import Session
 _LIMIT: Final = 10
 """As many as containerd and Go's client follow."""
 
-_REDIRECTS: Final = frozenset({
+REDIRECTS: Final = frozenset({
     HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND, HTTPStatus.SEE_OTHER,
     HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT,
 })  # fmt: skip
@@ -42,7 +42,7 @@ def fetch(
     for _ in range(_LIMIT + 1):
         response = session.send(method, here, fields, client=client)
         location = response.headers.get("Location", "")
-        if response.status_code not in _REDIRECTS or not location:
+        if response.status_code not in REDIRECTS or not location:
             break
         discard(response)
         there = _target(here, location)
@@ -71,8 +71,8 @@ def origin(url: str) -> tuple[str, str, int]:
 
 def discard(response: requests.Response) -> None:
     """Give the connection back if the rest of the answer is short, or else close it."""
-    length = response.headers.get("Content-Length", "")
-    if length.isdecimal() and int(length) <= _DRAIN_LIMIT:
+    remaining = response.raw.length_remaining
+    if remaining is not None and remaining <= _DRAIN_LIMIT:
         response.raw.drain_conn()
     response.close()
 
@@ -81,7 +81,7 @@ def _target(here: str, location: str) -> str:
     try:
         parts = urlsplit(urljoin(here, location))
         _ = parts.port
-        if parts.scheme in {"http", "https"} and parts.hostname and not parts.username:
+        if parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc:
             return parts._replace(fragment="").geturl()
     except ValueError:
         pass

@@ -32,7 +32,7 @@ def is_oci_json(body: bytes) -> bool:
     """Tell whether a body is what the specification calls an error body."""
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     errors = document.get("errors") if isinstance(document, dict) else None
     return isinstance(errors, list) and all(isinstance(error, dict) for error in errors)

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import certifi
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3 import PoolManager, ProxyManager
 
@@ -31,6 +32,13 @@ logger = logging.getLogger(__name__)
 
 _IDLE_CONNECTIONS: Final = 256
 """Connections to one host that are kept for the next request; more are made and then closed."""
+
+_CANNOT_BE_ASKED: Final = (
+    requests.exceptions.InvalidHeader,
+    requests.exceptions.InvalidURL,
+    urllib3.exceptions.LocationValueError,
+    UnicodeError,
+)
 
 _HOSTS: Final = 64
 """Hosts whose connections are kept: a registry, its token service, and its CDNs."""
@@ -84,7 +92,7 @@ class Session:
                     timeout=self._timeout,
                     proxies=dict(self._proxies(url)),
                 )
-        except (requests.RequestException, UnicodeError) as error:
+        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
             raise _translated(error, url) from error
 
 
@@ -104,8 +112,10 @@ class _Adapter(HTTPAdapter):
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> ProxyManager | PoolManager:  # noqa: ANN401 - as inherited
         known = proxy in self.proxy_manager
+        if proxy.lower().startswith("https:"):
+            kwargs["proxy_ssl_context"] = self._context
         manager: ProxyManager = super().proxy_manager_for(
-            proxy, ssl_context=self._context, proxy_ssl_context=self._context, **kwargs
+            proxy, ssl_context=self._context, **kwargs
         )
         if not known:
             socks = proxy.lower().startswith("socks")
@@ -150,7 +160,7 @@ def _translated(error: Exception, url: str) -> RegistryError:
     if isinstance(error, requests.Timeout):
         logger.warning("An upstream did not answer in time. url=%s error=%s", redacted(url), kind)
         return UpstreamTimeout(f"{host} did not answer in time")
-    if isinstance(error, requests.exceptions.InvalidHeader | requests.exceptions.InvalidURL):
+    if isinstance(error, _CANNOT_BE_ASKED):
         return UpstreamMisbehaved(f"{host} cannot be asked")
     logger.warning("An upstream cannot be reached. url=%s error=%s", redacted(url), _reason(error))
     if isinstance(error, requests.exceptions.SSLError):

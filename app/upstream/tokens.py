@@ -2,6 +2,7 @@
 
 import ipaddress
 import json
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -24,6 +25,9 @@ _NO_POST: Final = frozenset({
     HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.NOT_IMPLEMENTED,
 })  # fmt: skip
 """Answers to a POST at which clients give up, although a GET may work."""
+
+_UNCLEAR: Final = re.compile(r"[\\\x00-\x20\x7f]")
+"""Characters that URL parsers disagree about."""
 
 _SUFFIXES: Final = PublicSuffixList()
 
@@ -54,12 +58,14 @@ def discovered(registry_url: str, challenge: Challenge) -> TokenService:
 
 
 def _acceptable(registry_url: str, realm: str) -> bool:
+    if _UNCLEAR.search(realm):
+        return False
     try:
         here, there = urlsplit(registry_url), urlsplit(realm)
         _ = there.port
     except ValueError:
         return False
-    if not there.hostname or there.username or there.scheme not in {"http", "https"}:
+    if not there.hostname or "@" in there.netloc or there.scheme not in {"http", "https"}:
         return False
     if there.scheme == "http" and here.scheme == "https":
         return False
@@ -89,7 +95,7 @@ def exchange(session: Session, service: TokenService, request: TokenRequest) -> 
     to GET. A POST is never repeated.
     """
     parameters = [("service", service.service)] if service.service else []
-    encoded = urlencode([*request.parameters, *parameters])
+    encoded = urlencode([*request.parameters, *parameters], errors="surrogateescape")
     fields = headers.without(headers.pass_up(request.headers), "range")
     if request.method == "POST":
         fields.append(("Content-Type", "application/x-www-form-urlencoded"))
@@ -111,11 +117,11 @@ def _cannot_post(status: int, answer: bytes) -> bool:
     if status == HTTPStatus.BAD_REQUEST:
         try:
             problem = json.loads(answer)
-        except ValueError:
+        except (ValueError, RecursionError):
             return True
         # RFC 6749, section 5.2
         return isinstance(problem, dict) and problem.get("error") == "unsupported_grant_type"
-    return status in _NO_POST
+    return status in _NO_POST or status in redirects.REDIRECTS
 
 
 def _fall_back_to_get() -> Reply:

@@ -1,0 +1,90 @@
+"""What many tests share: clean settings, the application with a fake source, its client, stubs.
+
+`settings`, `app`, `client` and `upstream` are what a test of a route or of a handshake starts
+from; `environment` and `source` are what the first two are made of.
+"""
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import hypothesis
+import pytest
+import responses
+from flask import Flask
+from flask.testing import FlaskClient
+from werkzeug.test import TestResponse
+
+from app import create_app
+from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
+from app.routes.forwarded import Forwarded
+from app.routes.rooms import Rooms
+from app.settings import Settings, load
+from tests.unit.fake_source import FakeSource
+
+# How fast a machine is must not decide; and nothing is written beside the sources.
+hypothesis.settings.register_profile("docxy", deadline=None, database=None, max_examples=60)
+hypothesis.settings.load_profile("docxy")
+
+
+@pytest.fixture
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """Return a monkeypatch after taking away every variable that is a setting."""
+    for name in tuple(os.environ):
+        if name.upper().startswith("DOCXY_") or name.lower().endswith("_proxy"):
+            monkeypatch.delenv(name)
+    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    return monkeypatch
+
+
+@pytest.fixture
+def settings(environment: pytest.MonkeyPatch) -> Settings:
+    """Return the settings of a machine on which nothing is set."""
+    del environment
+    return load()
+
+
+@pytest.fixture
+def source() -> FakeSource:
+    """Return the fake that stands for the default registry."""
+    return FakeSource()
+
+
+@pytest.fixture
+def app(settings: Settings, source: FakeSource) -> Flask:
+    """Return the application as create_app wires it, with `source` as its only registry."""
+    application = create_app(settings)
+    row = Registry(
+        name=DOCKER_HUB,
+        url="https://registry.example",
+        aliases=DOCKER_HUB_ALIASES,
+        library_prefix=True,
+    )
+    Rooms(
+        registries=Registries([row]),
+        sources={row.name: source},
+        forwarded=Forwarded(trusted="10.0.0.0/8", public_url=None),
+        write_timeout=60,
+    ).put_into(application)
+    return application
+
+
+class WholeAnswers(FlaskClient):
+    """Reads each answer to its end and closes it, as a server does, unless told otherwise."""
+
+    def open(self, *args: Any, buffered: bool = True, **kwargs: Any) -> TestResponse:
+        """Send a request."""
+        return super().open(*args, buffered=buffered, **kwargs)
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Return a client that speaks to `app` without a server."""
+    return WholeAnswers(app, use_cookies=False)
+
+
+@pytest.fixture
+def upstream() -> Iterator[responses.RequestsMock]:
+    """Return stubs for the network: asked in the order of their making, all of them."""
+    with responses.RequestsMock(registry=responses.registries.OrderedRegistry) as stubs:
+        yield stubs

@@ -1,0 +1,84 @@
+"""A Source that answers what it is told to and remembers what it was asked."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+
+from app.content import Reply, Request, Source, TokenRequest
+from app.oci.reference import Digest, Reference, RepositoryName
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One question that reached the source."""
+
+    method: str
+    name: str = ""
+    reference: str = ""
+    request: Request = field(default_factory=lambda: Request(method=""))
+    token: TokenRequest = field(default_factory=lambda: TokenRequest(method="", parameters=[]))
+
+
+class FakeSource:
+    """Answers every question with `reply`, or raises `error`; counts how often it was closed."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.reply = Reply(status=200, length=0)
+        self.error: Exception | None = None
+        self.closed = 0
+        self.read = 0
+
+    def answers(self, *pieces: bytes, **changes: object) -> None:
+        """Answer with this body from now on; its length is known unless `length` says else."""
+        known = {"status": 200, "length": sum(map(len, pieces)), "body": self._counted(pieces)}
+        self.reply = replace(self.reply, **{**known, **changes})  # type: ignore[arg-type]
+
+    def _counted(self, pieces: tuple[bytes, ...]) -> Iterator[bytes]:
+        for piece in pieces:
+            self.read += 1
+            yield piece
+
+    def _close(self) -> None:
+        self.closed += 1
+
+    def _answer(self, call: Call) -> Reply:
+        self.calls.append(call)
+        if self.error is not None:
+            raise self.error
+        return replace(self.reply, close=self._close)
+
+    def ping(self, request: Request) -> Reply:
+        """Answer `GET /v2/`."""
+        return self._answer(Call(method="ping", request=request))
+
+    def reach(self) -> None:
+        """Be reached, unless there is an error to raise."""
+        self.calls.append(Call(method="reach"))
+        if self.error is not None:
+            raise self.error
+
+    def token(self, request: TokenRequest) -> Reply:
+        """Answer a token request."""
+        return self._answer(Call(method="token", token=request))
+
+    def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
+        """Answer with a manifest."""
+        call = Call(method="manifest", name=name, reference=reference, request=request)
+        return self._answer(call)
+
+    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
+        """Answer with a blob."""
+        return self._answer(Call(method="blob", name=name, reference=digest, request=request))
+
+    def tags(self, name: RepositoryName, request: Request) -> Reply:
+        """Answer with tags."""
+        return self._answer(Call(method="tags", name=name, request=request))
+
+    def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
+        """Answer with referrers."""
+        return self._answer(Call(method="referrers", name=name, reference=digest, request=request))
+
+
+def satisfies_the_protocol(source: FakeSource) -> Source:
+    """Let mypy prove that the fake is a Source."""
+    return source

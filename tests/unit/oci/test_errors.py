@@ -1,0 +1,65 @@
+"""Errors are declarations: a code of the specification, a status, a message."""
+
+import re
+
+import pytest
+
+from app.oci import errors
+from app.oci.errors import ErrorCode, RegistryError
+
+
+def subclasses(of: type[RegistryError]) -> list[type[RegistryError]]:
+    """Return every error below one."""
+    return [found for one in of.__subclasses__() for found in (one, *subclasses(one))]
+
+
+ALL = [RegistryError, *subclasses(RegistryError)]
+
+
+@pytest.mark.parametrize("error", ALL, ids=lambda error: error.__name__)
+def test_every_error_is_complete(error: type[RegistryError]) -> None:
+    """Raised without arguments, each one says what to answer."""
+    raised = error()
+    assert isinstance(raised.code, ErrorCode)
+    assert 400 <= raised.status <= 599
+    assert str(raised) == raised.message
+    assert raised.detail == {}
+
+
+@pytest.mark.parametrize("error", ALL, ids=lambda error: error.__name__)
+def test_every_error_takes_a_message_and_a_detail(error: type[RegistryError]) -> None:
+    """What a raiser knows better replaces the message; the rest becomes the detail."""
+    raised = error("what happened", tag="latest")
+    assert str(raised) == "what happened"
+    assert raised.detail == {"tag": "latest"}
+
+
+def test_the_tree_in_the_docstring_is_the_tree() -> None:
+    """The drawing at the top of the module names every error with its status, in its place."""
+    drawn = re.findall(r"^([| ]*)\+-- (\w+)\s+(\d{3})", errors.__doc__ or "", re.MULTILINE)
+    root = len(RegistryError.__mro__) + 1
+    assert {name: (status, len(indent) // 4) for indent, name, status in drawn} == {
+        one.__name__: (str(int(one.status)), len(one.__mro__) - root)
+        for one in subclasses(RegistryError)
+    }
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        pytest.param(errors.UpstreamUnavailable, 503, id="unreachable"),
+        pytest.param(errors.UpstreamTimeout, 504, id="timeout"),
+    ],
+)
+def test_outages_are_what_containerd_retries(error: type[RegistryError], status: int) -> None:
+    """503 and 504 are retried, 502 is not; and a client is told when (field.md, A.10)."""
+    assert error.status == status
+    assert error.code == ErrorCode.UNAVAILABLE
+    assert int(error.headers["Retry-After"]) > 0
+
+
+def test_a_push_is_told_what_is_allowed() -> None:
+    """405 names the methods that there are (RFC 9110, section 15.5.6)."""
+    assert errors.MethodUnsupported.status == 405
+    assert errors.MethodUnsupported.code == ErrorCode.UNSUPPORTED
+    assert errors.MethodUnsupported.headers["Allow"] == "GET, HEAD"

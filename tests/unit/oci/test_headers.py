@@ -1,0 +1,250 @@
+"""What passes up to a registry, what passes down to a client, and Link."""
+
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.oci import headers
+from app.oci.headers import next_link, pass_down, pass_up
+
+HOP_BY_HOP = [
+    "Connection",
+    "Keep-Alive",
+    "Proxy-Connection",
+    "Proxy-Authenticate",
+    "Proxy-Authorization",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Upgrade",
+]
+
+
+def names(fields: headers.Headers) -> set[str]:
+    """Return the names of fields, in lower case."""
+    return {name.lower() for name, _ in fields}
+
+
+@pytest.mark.parametrize("name", HOP_BY_HOP)
+@pytest.mark.parametrize("passed", [pass_up, pass_down], ids=["up", "down"])
+def test_hop_by_hop_stops_here(name: str, passed: object) -> None:
+    """Hop-by-hop fields pass in neither direction, in whatever case they are written."""
+    assert callable(passed)
+    for written in (name, name.lower(), name.upper()):
+        assert name.lower() not in names(passed([(written, "x"), ("Accept", "y")]))
+
+
+@pytest.mark.parametrize("passed", [pass_up, pass_down], ids=["up", "down"])
+def test_what_connection_names_stops_here(passed: object) -> None:
+    """Every field that any Connection field names is hop-by-hop too (RFC 9110, 7.6.1)."""
+    assert callable(passed)
+    fields = [
+        ("X-One", "1"),
+        ("Connection", "close, X-ONE"),
+        ("connection", " x-two ,"),
+        ("X-Two", "2"),
+        ("X-Three", "3"),
+    ]
+    assert names(passed(fields)) - {"accept-encoding"} == {"x-three"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Host",
+        "Cookie",
+        "Content-Length",
+        "Content-Type",
+        "Content-Encoding",
+        "Expect",
+        "Forwarded",
+        "X-Forwarded-For",
+        "X-Forwarded-Host",
+        "X-Forwarded-Port",
+        "X-Forwarded-Proto",
+        "X-Forwarded-Prefix",
+        "X-Real-IP",
+        "X-Request-ID",
+        "Via",
+        "CF-Connecting-IP",
+        "True-Client-IP",
+    ],
+)
+def test_never_up(name: str) -> None:
+    """What is between the client and this proxy, or tells who the client is, stays here."""
+    assert pass_up([(name, "x")]) == [("Accept-Encoding", "identity")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization",
+        "Accept",
+        "Range",
+        "If-Range",
+        "If-None-Match",
+        "If-Modified-Since",
+        "User-Agent",
+        "Docker-Upload-UUID",
+    ],
+)
+def test_always_up(name: str) -> None:
+    """Credentials, content negotiation, ranges and conditions reach the registry."""
+    assert (name, "value") in pass_up([(name, "value")])
+
+
+def test_encoding_is_always_identity() -> None:
+    """Sizes and digests are of what is stored, though containerd asks for gzip."""
+    up = pass_up([("Accept-Encoding", "gzip"), ("accept-encoding", "zstd")])
+    assert up == [("Accept-Encoding", "identity")]
+
+
+def test_repeated_fields_stay_repeated() -> None:
+    """Docker sends one Accept for each type; order counts."""
+    fields = [("Accept", "a"), ("X", "1"), ("Accept", "b")]
+    assert pass_up(fields)[:3] == fields
+    assert pass_down(fields) == fields
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Set-Cookie",
+        "X-Accel-Redirect",
+        "X-Accel-Buffering",
+        "X-Accel-Anything-New",
+        "X-Sendfile",
+        "Alt-Svc",
+        "Strict-Transport-Security",
+        "Clear-Site-Data",
+        "Date",
+        "Server",
+        "Content-Security-Policy",
+        "X-Content-Type-Options",
+        "X-Request-ID",
+        "Docker-RateLimit-Source",
+        "Location",
+    ],
+)
+def test_never_down(name: str) -> None:
+    """An upstream does not speak for this proxy's host, nor tell its address (design.md, 4)."""
+    for written in (name, name.lower(), name.upper()):
+        assert pass_down([(written, "x"), ("ETag", "y")]) == [("ETag", "y")]
+
+
+@pytest.mark.parametrize("name", ["Content-Length", "WWW-Authenticate", "Link"])
+def test_given_anew(name: str) -> None:
+    """What the relay writes itself is not there twice."""
+    assert pass_down([(name, "x")]) == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Content-Type",
+        "Content-Range",
+        "Content-Encoding",
+        "Accept-Ranges",
+        "Docker-Content-Digest",
+        "ETag",
+        "Last-Modified",
+        "Cache-Control",
+        "Age",
+        "Warning",
+        "Retry-After",
+        "RateLimit-Limit",
+        "RateLimit-Remaining",
+        "OCI-Filters-Applied",
+        "OCI-Namespace",
+    ],
+)
+def test_always_down(name: str) -> None:
+    """What describes the content or the budget reaches the client."""
+    assert pass_down([(name, "value")]) == [(name, "value")]
+
+
+@pytest.mark.parametrize(
+    "field",
+    [
+        pytest.param(("ETag", "a\r\nSet-Cookie: x=1"), id="CR LF"),
+        pytest.param(("ETag", "a\nb"), id="LF"),
+        pytest.param(("ETag", "a\rb"), id="CR"),
+        pytest.param(("ETag", "a\0b"), id="NUL"),
+        pytest.param(("ETag", "a\x7fb"), id="DEL"),
+        pytest.param(("ETag", "€"), id="beyond Latin-1"),
+        pytest.param(("X\r\nSet-Cookie", "x"), id="CR LF in a name"),
+        pytest.param(("X Y", "x"), id="space in a name"),
+        pytest.param(("", "x"), id="no name"),
+    ],
+)
+def test_nothing_breaks_out_of_its_line(field: tuple[str, str]) -> None:
+    """A field that could begin another one is not passed down."""
+    assert pass_down([field, ("Age", "1")]) == [("Age", "1")]
+
+
+@given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=40)), max_size=6))
+def test_no_control_character_passes_down(fields: headers.Headers) -> None:
+    """Whatever an upstream sends, what is left can be written as it is."""
+    for name, value in pass_down(fields):
+        assert not set(name + value) & set("\r\n\0")
+        (name + value).encode("latin-1")
+
+
+def test_value_and_values() -> None:
+    """Names have no case; the first value, or every value, or nothing."""
+    fields = [("A", "1"), ("b", "2"), ("a", "3")]
+    assert headers.values(fields, "A") == ["1", "3"]
+    assert headers.value(fields, "B") == "2"
+    assert headers.value(fields, "c") == ""
+    assert headers.without(fields, "a") == [("b", "2")]
+
+
+@pytest.mark.parametrize(
+    ("links", "expected"),
+    [
+        pytest.param([], "", id="none"),
+        pytest.param(
+            ['</v2/a/tags/list?last=x&n=2>; rel="next"'], "/v2/a/tags/list?last=x&n=2", id="one"
+        ),
+        pytest.param(
+            ["<https://r.example/v2/a?n=1>;rel=next"], "https://r.example/v2/a?n=1", id="token"
+        ),
+        pytest.param(['</a>; rel="prev", </b>; rel="next"'], "/b", id="second of one header"),
+        pytest.param(['</a>; rel="prev"', '</b>; rel="next"'], "/b", id="second header"),
+        pytest.param(['</a>; rel="next", </b>; rel="next"'], "/a", id="the first counts"),
+        pytest.param(['</a>; title="a, <b>; c"; rel="next"'], "/a", id="comma in quotes"),
+        pytest.param([r'</a>; title="\"; rel=next"; rel="prev"'], "", id="escaped quote"),
+        pytest.param(['</a>; title="; rel=next;"; rel="prev"'], "", id="rel in quotes"),
+        pytest.param(['</a?x=1,2>; rel="next"'], "/a?x=1,2", id="comma in the target"),
+        pytest.param(['</a>; REL="NEXT"'], "/a", id="case"),
+        pytest.param(['</a>; rel="next last"'], "/a", id="two relations"),
+        pytest.param(['</a>; rel = "next" ; type="x"'], "/a", id="spaces"),
+        pytest.param(['</a>; rel="nextish"'], "", id="another relation"),
+        pytest.param(["</a>"], "", id="no relation"),
+        pytest.param(['/a; rel="next"'], "", id="no brackets"),
+        pytest.param(['<>; rel="next"'], "", id="no target"),
+    ],
+)
+def test_next_link(links: list[str], expected: str) -> None:
+    """The target whose relation is next, however it is written (RFC 8288, section 3)."""
+    assert next_link(links) == expected
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        pytest.param('<a>"' * 16_000, id="quotes"),
+        pytest.param("<" * 60_000, id="brackets"),
+        pytest.param("<a>" + '"\\' * 30_000, id="escapes"),
+        pytest.param("<a>;rel=" + " " * 60_000, id="spaces"),
+        pytest.param("<a>;" + " ;\trel\t" * 8_000, id="parameters"),
+        pytest.param("<a>," * 15_000, id="links"),
+    ],
+)
+def test_no_link_takes_long(link: str) -> None:
+    """As long as http.client lets a header be, reading it takes a moment."""
+    began = time.process_time()
+    assert next_link([link]) == ""
+    assert time.process_time() - began < 1

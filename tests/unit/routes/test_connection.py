@@ -1,0 +1,118 @@
+"""The client's connection: real sockets, as gunicorn hands them over."""
+
+import socket
+import struct
+from collections.abc import Iterator
+
+import pytest
+
+from app.routes.connection import ClientConnection
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, socket.socket]]:
+    """Return the two ends of a TCP connection over loopback: ours and the client's."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        theirs = socket.create_connection(listener.getsockname(), timeout=10)
+        ours, _ = listener.accept()
+    ours.settimeout(10)
+    with ours, theirs:
+        yield ours, theirs
+
+
+def connection(sock: socket.socket, protocol: str = "HTTP/1.1") -> ClientConnection:
+    """Return what a view would have."""
+    return ClientConnection({"gunicorn.socket": sock, "SERVER_PROTOCOL": protocol})
+
+
+def test_a_client_that_waits(pair: tuple[socket.socket, socket.socket]) -> None:
+    """It is there while nothing happens; looking neither waits nor changes the timeout."""
+    ours, _ = pair
+    assert not connection(ours).gone()
+    assert ours.gettimeout() == 10
+
+
+def test_a_client_that_has_left(pair: tuple[socket.socket, socket.socket]) -> None:
+    """It is gone once its end has arrived."""
+    ours, theirs = pair
+    theirs.close()
+    assert ours.recv(1, socket.MSG_PEEK) == b""
+    assert connection(ours).gone()
+
+
+def test_a_client_that_was_reset(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A reset is gone too, and no error."""
+    ours, theirs = pair
+    theirs.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    theirs.close()
+    with pytest.raises(ConnectionResetError):
+        ours.recv(1)
+    assert connection(ours).gone()
+
+
+def test_a_client_that_sends_its_next_request(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Pipelined bytes are no end, and they stay where they are."""
+    ours, theirs = pair
+    theirs.sendall(b"GET")
+    assert ours.recv(1, socket.MSG_PEEK) == b"G"
+    assert not connection(ours).gone()
+    assert ours.recv(3) == b"GET"
+
+
+def test_no_socket() -> None:
+    """Where the server hands over none, nothing is known and nothing breaks."""
+    nobody = ClientConnection({})
+    assert not nobody.gone()
+    nobody.limit_stalls(5)
+    nobody.end_only_by_reset(length_known=False)
+    nobody.end_normally()
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has it")
+def test_stalls_are_limited(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The kernel is told how long a client may take nothing."""
+    ours, _ = pair
+    connection(ours).limit_stalls(2.5)
+    assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2500
+
+
+def test_stalls_of_a_unix_socket() -> None:
+    """A Unix socket has no such limit, and is served all the same."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        connection(ours).limit_stalls(5)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "known", "complete", "reset"),
+    [
+        pytest.param("HTTP/1.0", [False], [False], [True], id="1.0 unfinished"),
+        pytest.param("HTTP/1.0", [False], [True], [False], id="1.0 finished"),
+        pytest.param("HTTP/1.0", [True], [False], [False], id="1.0 with a length"),
+        pytest.param("HTTP/1.1", [False], [False], [False], id="1.1 has chunks"),
+    ],
+)
+def test_an_end_without_a_length(
+    pair: tuple[socket.socket, socket.socket],
+    protocol: str,
+    known: list[bool],
+    complete: list[bool],
+    reset: list[bool],
+) -> None:
+    """HTTP/1.0 without a length: what is unfinished ends in a reset, what is whole does not."""
+    ours, theirs = pair
+    client = connection(ours, protocol)
+    client.end_only_by_reset(length_known=known[0])
+    ours.sendall(b"body")
+    if complete[0]:
+        client.end_normally()
+    ours.close()
+    ended = b""
+    try:
+        while piece := theirs.recv(100):
+            ended += piece
+    except ConnectionResetError:
+        assert reset == [True]
+    else:
+        assert reset == [False]
+        assert ended == b"body"

@@ -1,0 +1,242 @@
+"""Reply -> response: what comes down, in the client's naming, closed however it ends."""
+
+from collections.abc import Iterator
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app.content import BodyBroken
+from app.oci.challenge import Challenge
+from tests.unit.fake_source import FakeSource
+
+MANIFEST = "/v2/library/nginx/manifests/latest"
+TAGS = "/v2/nginx/tags/list"
+REFUSED = b'{"errors":[{"code":"UNAUTHORIZED"}]}'
+
+
+def bearer(scope: str) -> Challenge:
+    """Return the challenge of a registry for a scope."""
+    realm = "https://auth.docker.example/token"
+    return Challenge("Bearer", {"realm": realm, "service": "reg", "scope": scope})
+
+
+@pytest.mark.parametrize(
+    ("path", "scope", "told"),
+    [
+        pytest.param(MANIFEST, "repository:library/nginx:pull", "library/nginx", id="whole"),
+        pytest.param(TAGS, "repository:library/nginx:pull", "nginx", id="short"),
+        pytest.param(
+            "/v2/docker.io/nginx/manifests/x",
+            "repository:library/nginx:pull",
+            "docker.io/nginx",
+            id="prefix",
+        ),
+        pytest.param("/v2/a/b/manifests/x?ns=docker.io", "repository:a/b:pull", "a/b", id="ns"),
+    ],
+)
+def test_challenges_are_in_the_clients_naming(
+    client: FlaskClient, source: FakeSource, path: str, scope: str, told: str
+) -> None:
+    """Every 401 names our realm, the registry's service, and the repository as it was asked."""
+    source.answers(REFUSED, status=401, challenges=[bearer(scope)])
+    answer = client.get(path)
+    assert answer.status_code == 401
+    assert answer.data == REFUSED
+    assert answer.headers.getlist("WWW-Authenticate") == [
+        f'Bearer realm="http://localhost/auth/token",service="reg",scope="repository:{told}:pull"'
+    ]
+
+
+@pytest.mark.parametrize(
+    ("scope", "told"),
+    [
+        pytest.param(
+            "repository:library/nginx:pull repository:a/b:pull",
+            "repository:nginx:pull repository:a/b:pull",
+            id="several",
+        ),
+        pytest.param("registry:catalog:*", "registry:catalog:*", id="not of a repository"),
+        pytest.param("garbage", "garbage", id="not a scope"),
+        pytest.param("", "", id="empty"),
+        pytest.param(
+            "repository(plugin):library/nginx:pull", "repository(plugin):nginx:pull", id="class"
+        ),
+    ],
+)
+def test_scopes_of_a_challenge(
+    client: FlaskClient, source: FakeSource, scope: str, told: str
+) -> None:
+    """Only the repository that was asked for has another name at the client."""
+    source.answers(REFUSED, status=401, challenges=[bearer(scope)])
+    assert f',scope="{told}"' in client.get(TAGS).headers["WWW-Authenticate"]
+
+
+@pytest.mark.parametrize(
+    ("path", "query", "link"),
+    [
+        pytest.param(f"{TAGS}?n=2", "n=2&last=b", f"<{TAGS}?n=2&last=b>", id="short name"),
+        pytest.param(
+            "/v2/docker.io/nginx/tags/list",
+            "last=b",
+            "</v2/docker.io/nginx/tags/list?last=b>",
+            id="prefix",
+        ),
+        pytest.param(
+            "/v2/a/b/tags/list?ns=docker.io&n=2",
+            "n=2&last=b",
+            "</v2/a/b/tags/list?n=2&last=b&ns=docker.io>",
+            id="ns",
+        ),
+    ],
+)
+def test_the_next_page_leads_back_here(
+    client: FlaskClient, source: FakeSource, path: str, query: str, link: str
+) -> None:
+    """Link has the path that the client asked, and the query that the registry gave."""
+    source.answers(b"{}", next_query=query)
+    assert client.get(path).headers.getlist("Link") == [f'{link}; rel="next"']
+    assert client.head(path).headers.getlist("Link") == [f'{link}; rel="next"']
+
+
+def test_a_client_that_follows_links_gets_every_page(
+    client: FlaskClient, source: FakeSource
+) -> None:
+    """The link of one answer is the next request, with what the registry wanted in it."""
+    source.answers(b"{}", next_query="n=2&last=b%2Bc")
+    link = client.get(f"{TAGS}?n=2&ns=docker.io").headers["Link"]
+    source.answers(b"{}", next_query=None)
+    answer = client.get(link.partition("<")[2].partition(">")[0])
+    assert answer.status_code == 200
+    assert "Link" not in answer.headers
+    assert source.calls[1].name == "library/nginx"
+    assert source.calls[1].request.query == "n=2&last=b%2Bc"
+
+
+def test_headers_come_down_as_they_are(client: FlaskClient, source: FakeSource) -> None:
+    """In order, repeated ones repeated, nothing of Flask's added."""
+    sent = [
+        ("Content-Type", "application/vnd.oci.image.index.v1+json"),
+        ("Docker-Content-Digest", "sha256:abc"),
+        ("X-Twice", "1"),
+        ("X-Twice", "2"),
+        ("ETag", '"x"'),
+    ]
+    source.answers(b"body", headers=sent)
+    answer = client.get(MANIFEST)
+    assert [field for field in answer.headers if field in sent] == sent
+    assert answer.headers.getlist("Content-Length") == ["4"]
+    assert {name for name, _ in answer.headers} - {name for name, _ in sent} == {
+        "Content-Length",
+        "X-Request-ID",
+        "X-Content-Type-Options",
+        "Content-Security-Policy",
+        "Docker-Distribution-Api-Version",
+    }
+
+
+def test_no_content_type_is_invented(client: FlaskClient, source: FakeSource) -> None:
+    """What the registry did not say is not said."""
+    source.answers(b"body")
+    assert "Content-Type" not in client.get(MANIFEST).headers
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        pytest.param(200, b"body", id="200"),
+        pytest.param(206, b"ody", id="206"),
+        pytest.param(404, b'{"errors":[]}', id="404"),
+        pytest.param(416, b'{"errors":[]}', id="416"),
+        pytest.param(429, b'{"errors":[]}', id="429"),
+        pytest.param(503, b'{"errors":[]}', id="503"),
+    ],
+)
+def test_status_and_body_are_the_registrys(
+    client: FlaskClient, source: FakeSource, status: int, body: bytes
+) -> None:
+    """Byte for byte, error or not."""
+    source.answers(body, status=status)
+    answer = client.get(MANIFEST)
+    assert (answer.status_code, answer.data, answer.content_length) == (status, body, len(body))
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_answers_without_a_body(client: FlaskClient, source: FakeSource, status: int) -> None:
+    """They end cleanly and are closed."""
+    source.answers(status=status, length=None, headers=[("ETag", '"x"')])
+    answer = client.get(MANIFEST)
+    assert (answer.status_code, answer.data, answer.headers["ETag"]) == (status, b"", '"x"')
+    assert source.closed == 1
+
+
+def test_unknown_length(client: FlaskClient, source: FakeSource) -> None:
+    """Where the registry did not say how long it is, nothing is claimed."""
+    source.answers(b"bo", b"dy", length=None)
+    answer = client.get(MANIFEST)
+    assert answer.data == b"body"
+    assert "Content-Length" not in answer.headers
+
+
+def test_length_of_a_head(client: FlaskClient, source: FakeSource) -> None:
+    """HEAD tells the length of the body that a GET would have, though there is none."""
+    source.answers(length=123_456_789)
+    assert client.head(MANIFEST).headers["Content-Length"] == "123456789"
+
+
+def test_nothing_is_read_before_it_is_sent(client: FlaskClient, source: FakeSource) -> None:
+    """A piece is asked for when the one before it has gone: a layer is never in memory."""
+    source.answers(b"a", b"b", b"c")
+    answer = client.get(MANIFEST, buffered=False)
+    pieces = answer.iter_encoded()
+    assert source.read <= 1
+    assert next(iter(pieces)) == b"a"
+    assert source.read <= 2
+    answer.close()
+    assert source.closed == 1
+
+
+def test_a_client_that_stops_early(client: FlaskClient, source: FakeSource) -> None:
+    """What it does not read is closed, once."""
+    source.answers(b"a", b"b", b"c")
+    answer = client.get(MANIFEST, buffered=False)
+    assert source.closed == 0
+    answer.close()
+    assert source.closed == 1
+    assert source.read < 3
+
+
+def test_a_body_that_breaks(client: FlaskClient, source: FakeSource) -> None:
+    """It ends in an error, never as if it were whole; and it is closed."""
+
+    def broken() -> Iterator[bytes]:
+        yield b"bo"
+        reason = "IncompleteRead"
+        raise BodyBroken(reason)
+
+    source.answers(body=broken(), length=4)
+    answer = client.get(MANIFEST, buffered=False)
+    with pytest.raises(BodyBroken):
+        list(answer.iter_encoded())
+    answer.close()
+    assert source.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "host"),
+    [
+        pytest.param(
+            {"status": 401, "challenges": [bearer("repository:a/b:pull")]}, 'a"b', id="realm"
+        ),
+        pytest.param({"next_query": "n=1"}, 'a"b', id="link"),
+        pytest.param({"headers": [("X", "a\nb")]}, "localhost", id="header"),
+    ],
+)
+def test_what_cannot_be_relayed_is_closed(
+    app: Flask, client: FlaskClient, source: FakeSource, changes: dict[str, object], host: str
+) -> None:
+    """An error on the way to the response leaves no connection behind."""
+    app.testing = False
+    source.answers(b"body", **changes)
+    assert client.get(TAGS, headers={"Host": host}).status_code >= 400
+    assert source.closed == 1

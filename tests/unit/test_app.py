@@ -1,0 +1,107 @@
+"""create_app: the only wiring."""
+
+import pytest
+import responses
+
+from app import create_app
+from app.registries import Registry
+from app.routes.rooms import Rooms
+from app.settings import HUB_TOKEN_URL, load
+from app.version import VERSION
+
+
+def default(environment: pytest.MonkeyPatch, **variables: str) -> Registry:
+    """Return the default registry of an application that is set up so."""
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    rooms = create_app(load()).extensions["docxy"]
+    assert isinstance(rooms, Rooms)
+    assert list(rooms.sources) == [rooms.registries.default.name]
+    return rooms.registries.default
+
+
+def test_docker_hub(environment: pytest.MonkeyPatch) -> None:
+    """Nothing set: Docker Hub, its token service pinned, its short names completed."""
+    row = default(environment)
+    assert (row.name, row.url) == ("docker.io", "https://registry-1.docker.io")
+    assert (row.token_url, row.token_service) == (HUB_TOKEN_URL, "registry.docker.io")
+    assert row.library_prefix
+    assert row.answers_to("index.docker.io")
+
+
+def test_a_copy_of_docker_hub(environment: pytest.MonkeyPatch) -> None:
+    """Only the URL set: the same names, and the token service is discovered."""
+    row = default(environment, DOCXY_REGISTRY_URL="https://mirror.example")
+    assert (row.name, row.url) == ("docker.io", "https://mirror.example")
+    assert (row.token_url, row.token_service) == (None, None)
+    assert row.library_prefix
+
+
+def test_another_registry(environment: pytest.MonkeyPatch) -> None:
+    """Nothing of Docker Hub's is left."""
+    row = default(
+        environment,
+        DOCXY_REGISTRY_URL="https://registry.example",
+        DOCXY_REGISTRY_NAME="registry.example",
+        DOCXY_TOKEN_URL="https://auth.example/token",  # noqa: S106 - the address of a service
+        DOCXY_TOKEN_SERVICE="s",  # noqa: S106 - the name of a service
+    )
+    assert row.name == "registry.example"
+    assert (row.token_url, row.token_service) == ("https://auth.example/token", "s")
+    assert not row.library_prefix
+    assert not row.answers_to("docker.io")
+
+
+@pytest.mark.parametrize("name", ["index.docker.io", "registry-1.docker.io", "DOCKER.IO"])
+def test_every_name_of_docker_hub(environment: pytest.MonkeyPatch, name: str) -> None:
+    """They are one registry."""
+    assert default(environment, DOCXY_REGISTRY_NAME=name).name == "docker.io"
+
+
+def test_a_start_needs_no_upstream(environment: pytest.MonkeyPatch) -> None:
+    """Nothing is asked before the first request, nor by /health."""
+    del environment
+    with responses.RequestsMock() as upstream:
+        client = create_app(load()).test_client()
+        assert client.get("/health").get_json()["version"] == VERSION
+        assert len(upstream.calls) == 0
+
+
+def test_public_url_and_peers_are_handed_on(environment: pytest.MonkeyPatch) -> None:
+    """What the settings say about addresses, routes do."""
+    environment.setenv("DOCXY_PUBLIC_URL", "https://p.example/x/")
+    environment.setenv("FORWARDED_ALLOW_IPS", "192.0.2.0/24")
+    rooms = create_app(load()).extensions["docxy"]
+    asked = {"REMOTE_ADDR": "192.0.2.7", "HTTP_X_FORWARDED_FOR": "203.0.113.1"}
+    assert rooms.forwarded.base_url({}) == "https://p.example/x"
+    assert rooms.forwarded.client(asked) == "203.0.113.1"
+
+
+def test_the_version_is_told_at_the_start(
+    environment: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The start line says what runs, and for which registry; no password of a proxy."""
+    caplog.set_level("INFO")
+    environment.setenv("HTTPS_PROXY", "http://user:s3cr3t@proxy.example:1")
+    create_app(load())
+    assert VERSION in caplog.text
+    assert "registry-1.docker.io" in caplog.text
+    assert "s3cr3t" not in caplog.text
+
+
+def test_a_pull_goes_the_whole_way(environment: pytest.MonkeyPatch) -> None:
+    """From the client's URL to the registry's, through every room, and back."""
+    environment.setenv("DOCXY_REGISTRY_URL", "https://mirror.example")
+    client = create_app(load()).test_client()
+    with responses.RequestsMock() as upstream:
+        upstream.get(
+            "https://mirror.example/v2/library/nginx/manifests/latest",
+            body=b"{}",
+            content_type="application/vnd.oci.image.index.v1+json",
+            headers={"X-Accel-Redirect": "/secret", "Set-Cookie": "a=b"},
+        )
+        answer = client.get("/v2/nginx/manifests/latest", headers={"Cookie": "c=d"}, buffered=True)
+        assert (answer.status_code, answer.data) == (200, b"{}")
+        assert answer.content_type == "application/vnd.oci.image.index.v1+json"
+        assert not {"X-Accel-Redirect", "Set-Cookie"} & set(answer.headers.keys())
+        assert "Cookie" not in upstream.calls[0].request.headers

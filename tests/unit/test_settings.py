@@ -1,0 +1,324 @@
+"""Settings: from the environment and a file; every fault in one message, no secret in any."""
+
+from pathlib import Path
+
+import pydantic
+import pytest
+
+from app.settings import HUB_URL, Settings, SettingsError, load
+
+
+@pytest.fixture
+def config(environment: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Return the path of an empty file that DOCXY_CONFIG names."""
+    path = tmp_path / "docxy.toml"
+    path.write_text("")
+    environment.setenv("DOCXY_CONFIG", str(path))
+    return path
+
+
+def refused() -> str:
+    """Return the message with which the settings are refused."""
+    with pytest.raises(SettingsError) as caught:
+        load()
+    return str(caught.value)
+
+
+def test_nothing_set(environment: pytest.MonkeyPatch) -> None:
+    """Without any setting it is Docker Hub, and nothing is missing."""
+    del environment
+    settings = load()
+    assert settings.registry_url == HUB_URL
+    assert settings.registry_name == "docker.io"
+    assert settings.is_docker_hub
+    assert settings.public_url is None
+    assert settings.token_url is None
+    assert settings.forwarded_allow_ips == "127.0.0.1,::1"
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "field", "expected"),
+    [
+        pytest.param(
+            "DOCXY_PUBLIC_URL", "https://p.example/", "public_url", "https://p.example", id="slash"
+        ),
+        pytest.param(
+            "DOCXY_PUBLIC_URL",
+            "https://p.example/a/b//",
+            "public_url",
+            "https://p.example/a/b",
+            id="path",
+        ),
+        pytest.param(
+            "DOCXY_REGISTRY_URL", "http://[::1]:5", "registry_url", "http://[::1]:5", id="IPv6"
+        ),
+        pytest.param("DOCXY_REGISTRY_NAME", "R.Example", "registry_name", "r.example", id="name"),
+        pytest.param("DOCXY_TOKEN_URL", "https://a.org", "token_url", "https://a.org", id="token"),
+        pytest.param("DOCXY_TOKEN_SERVICE", "s", "token_service", "s", id="service"),
+        pytest.param("DOCXY_CONNECT_TIMEOUT", "2.5", "connect_timeout", 2.5, id="seconds"),
+        pytest.param("DOCXY_READ_TIMEOUT", "600", "read_timeout", 600, id="whole seconds"),
+        pytest.param("DOCXY_WRITE_TIMEOUT", "1", "write_timeout", 1, id="write"),
+        pytest.param("DOCXY_LOG_FORMAT", "json", "log_format", "json", id="format"),
+        pytest.param("DOCXY_LOG_LEVEL", "debug", "log_level", "debug", id="level"),
+        pytest.param("NO_PROXY", "a.example", "no_proxy", "a.example", id="no_proxy"),
+        pytest.param("no_proxy", "a.example", "no_proxy", "a.example", id="lower case"),
+        pytest.param(
+            "FORWARDED_ALLOW_IPS", "10.0.0.0/8, ::1,*", "forwarded_allow_ips", "10.0.0.0/8, ::1,*",
+            id="peers",
+        ),
+        pytest.param("DOCXY_CA_BUNDLE", "", "ca_bundle", None, id="empty is unset"),
+        pytest.param("DOCXY_REGISTRY_URL", "", "registry_url", HUB_URL, id="empty means default"),
+        pytest.param("DOCXY_CONFIG", "", "log_level", "info", id="no file"),
+        pytest.param("DOCXY_CONNECT_TIMEOUT", "", "connect_timeout", 5, id="empty number"),
+        pytest.param("HTTPS_PROXY", "", "https_proxy", None, id="empty secret"),
+    ],
+)  # fmt: skip
+def test_environment(
+    environment: pytest.MonkeyPatch, variable: str, value: str, field: str, expected: object
+) -> None:
+    """A variable sets its field; an empty one sets nothing."""
+    environment.setenv(variable, value)
+    assert getattr(load(), field) == expected
+
+
+@pytest.mark.parametrize(
+    ("variables", "https", "http"),
+    [
+        pytest.param({"HTTPS_PROXY": "http://a:1"}, "http://a:1", None, id="https"),
+        pytest.param({"HTTP_PROXY": "http://a:1"}, None, "http://a:1", id="http"),
+        pytest.param({"https_proxy": "http://a:1"}, "http://a:1", None, id="lower case"),
+        pytest.param({"ALL_PROXY": "socks5h://a:1"}, "socks5h://a:1", "socks5h://a:1", id="all"),
+        pytest.param(
+            {"ALL_PROXY": "http://a:1", "HTTPS_PROXY": "http://b:2"},
+            "http://b:2",
+            "http://a:1",
+            id="the nearer one",
+        ),
+    ],
+)
+def test_outbound_proxies(
+    environment: pytest.MonkeyPatch,
+    variables: dict[str, str],
+    https: str | None,
+    http: str | None,
+) -> None:
+    """The usual variables name the outbound proxies."""
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    settings = load()
+    found = [
+        secret.get_secret_value() if secret else None
+        for secret in (settings.https_proxy, settings.http_proxy)
+    ]
+    assert found == [https, http]
+
+
+def test_file(config: Path) -> None:
+    """The file has the same settings under their names in lower case."""
+    config.write_text(
+        'registry_url = "https://r.example/"\nregistry_name = "r.example"\nread_timeout = 7\n'
+    )
+    settings = load()
+    assert settings.registry_url == "https://r.example"
+    assert settings.registry_name == "r.example"
+    assert settings.read_timeout == 7
+    assert not settings.is_docker_hub
+
+
+def test_environment_wins(config: Path, environment: pytest.MonkeyPatch) -> None:
+    """What both set is as the environment says; an empty variable says nothing."""
+    config.write_text('read_timeout = 7\nlog_level = "error"\nlog_format = "json"\n')
+    environment.setenv("DOCXY_READ_TIMEOUT", "8")
+    environment.setenv("DOCXY_LOG_LEVEL", "")
+    settings = load()
+    assert settings.read_timeout == 8
+    assert settings.log_level == "error"
+    assert settings.log_format == "json"
+
+
+def test_environment_wins_over_what_is_wrong_in_the_file(
+    config: Path, environment: pytest.MonkeyPatch
+) -> None:
+    """A value that does not count cannot be wrong."""
+    config.write_text('read_timeout = "soon"\n')
+    environment.setenv("DOCXY_READ_TIMEOUT", "8")
+    assert load().read_timeout == 8
+
+
+@pytest.mark.parametrize(
+    ("variable", "nearest"),
+    [
+        pytest.param("DOCXY_REGISTRY_URI", "DOCXY_REGISTRY_URL", id="a letter"),
+        pytest.param("DOCXY_PUBLICURL", "DOCXY_PUBLIC_URL", id="an underscore"),
+        pytest.param("DOCXY_HTTPS_PROXY", "HTTPS_PROXY", id="a prefix too many"),
+        pytest.param("DOCXY_CONFIG_FILE", "DOCXY_CONFIG", id="the file"),
+        pytest.param("docxy_log_levels", "DOCXY_LOG_LEVEL", id="lower case"),
+    ],
+)
+def test_unknown_variables(environment: pytest.MonkeyPatch, variable: str, nearest: str) -> None:
+    """A variable that is no setting stops the start, and the right name is told."""
+    environment.setenv(variable, "x")
+    assert f"{variable}: there is no such setting; did you mean {nearest}?" in refused()
+
+
+def test_unknown_variable_like_none(environment: pytest.MonkeyPatch) -> None:
+    """Where nothing is near, nothing is guessed."""
+    environment.setenv("DOCXY_ZZZZZZ", "x")
+    message = refused()
+    assert "DOCXY_ZZZZZZ: there is no such setting" in message
+    assert "did you mean" not in message
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "DOCXY_SERVICE_HOST",
+        "DOCXY_SERVICE_PORT",
+        "DOCXY_SERVICE_PORT_HTTP",
+        "DOCXY_PORT",
+        "DOCXY_PORT_8000_TCP",
+        "DOCXY_PORT_8000_TCP_ADDR",
+        "DOCXYZ",
+    ],
+)
+def test_names_of_others_are_ignored(environment: pytest.MonkeyPatch, variable: str) -> None:
+    """Kubernetes injects names for a Service called docxy; a longer word is not ours."""
+    environment.setenv(variable, "tcp://10.0.0.1:8000")
+    assert load().registry_url == HUB_URL
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "reason"),
+    [
+        pytest.param("DOCXY_PUBLIC_URL", "p.example", "whole URL", id="no scheme"),
+        pytest.param("DOCXY_PUBLIC_URL", "ftp://p.example", "whole URL", id="other scheme"),
+        pytest.param("DOCXY_PUBLIC_URL", "https://", "whole URL", id="no host"),
+        pytest.param("DOCXY_PUBLIC_URL", "https://p.example?x", "no \\?", id="query"),
+        pytest.param("DOCXY_PUBLIC_URL", "https://p.example#x", "no \\?", id="fragment"),
+        pytest.param("DOCXY_REGISTRY_URL", "https://u:p@r.example", "user name", id="userinfo"),
+        pytest.param("DOCXY_REGISTRY_URL", "https://r.example:port", "[Pp]ort", id="port"),
+        pytest.param("DOCXY_REGISTRY_URL", "https://r.example:99999", "[Pp]ort", id="port range"),
+        pytest.param("DOCXY_REGISTRY_URL", "https://[::1", "IPv6", id="bracket"),
+        pytest.param("DOCXY_REGISTRY_NAME", "https://r.example", "host name", id="a URL as name"),
+        pytest.param("DOCXY_REGISTRY_NAME", " r", "host name", id="space"),
+        pytest.param("DOCXY_CA_BUNDLE", "/nowhere/ca.pem", "cannot be read", id="no file"),
+        pytest.param("DOCXY_CA_BUNDLE", "/", "cannot be read", id="directory"),
+        pytest.param("DOCXY_CA_BUNDLE", __file__, "certificate", id="no certificate"),
+        pytest.param("DOCXY_CONNECT_TIMEOUT", "0", "greater than 0", id="zero"),
+        pytest.param("DOCXY_CONNECT_TIMEOUT", "-1", "greater than 0", id="negative"),
+        pytest.param("DOCXY_READ_TIMEOUT", "inf", "", id="infinite"),
+        pytest.param("DOCXY_READ_TIMEOUT", "nan", "", id="not a number"),
+        pytest.param("DOCXY_READ_TIMEOUT", "60s", "number", id="unit"),
+        pytest.param("DOCXY_LOG_FORMAT", "xml", "'text' or 'json'", id="format"),
+        pytest.param("DOCXY_LOG_LEVEL", "LOUD", "'warning'", id="level"),
+        pytest.param("FORWARDED_ALLOW_IPS", "10.0.0.1,nginx", "nginx is neither", id="peers"),
+        pytest.param("DOCXY_CONFIG", "/nowhere/docxy.toml", "cannot be read", id="config"),
+        pytest.param("HTTPS_PROXY", "ftp://proxy.example", "socks5", id="proxy scheme"),
+    ],
+)  # fmt: skip
+def test_wrong_values(
+    environment: pytest.MonkeyPatch, variable: str, value: str, reason: str
+) -> None:
+    """A wrong value is named by its variable, with what would be right."""
+    environment.setenv(variable, value)
+    with pytest.raises(SettingsError, match=f"\n  {variable}[:=].*{reason}"):
+        load()
+
+
+def test_every_fault_is_in_one_message(config: Path, environment: pytest.MonkeyPatch) -> None:
+    """One start tells everything that has to be put right, and where it stands."""
+    config.write_text('read_timeout = "soon"\nlog_levels = "info"\nlog_level = "info"\n')
+    environment.setenv("DOCXY_PUBLIC_URL", "p.example")
+    environment.setenv("DOCXY_CONNECT_TIMEOUT", "0")
+    environment.setenv("DOCXY_REGISTRYURL", "https://r.example")
+    message = refused()
+    assert message.startswith("Docxy cannot start: 5 settings are wrong.\n")
+    assert "\n  DOCXY_PUBLIC_URL: " in message
+    assert "\n  DOCXY_CONNECT_TIMEOUT: " in message
+    assert "\n  DOCXY_REGISTRYURL: there is no such setting; did you mean DOCXY_REGISTRY_URL?" in (
+        message
+    )
+    assert f"\n  {config}: read_timeout: " in message
+    assert f"\n  {config}: log_levels: there is no such setting; did you mean log_level?" in message
+    assert "docs/configuration.md" in message
+
+
+def test_one_fault_is_one(environment: pytest.MonkeyPatch) -> None:
+    """The message counts."""
+    environment.setenv("DOCXY_LOG_LEVEL", "loud")
+    assert refused().startswith("Docxy cannot start: one setting is wrong.\n")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"not toml at all", id="not TOML"),
+        pytest.param(b"a = ", id="half a line"),
+        pytest.param(b'log_level = "\xff"', id="not UTF-8"),
+    ],
+)
+def test_a_file_that_cannot_be_understood(config: Path, content: bytes) -> None:
+    """The message names the file."""
+    config.write_bytes(content)
+    assert f"\n  {config}: this is not TOML" in refused()
+
+
+def test_variables_of_others_are_no_keys_of_the_file(config: Path) -> None:
+    """Proxies and gunicorn's peers stand in the environment only, where others read them too."""
+    config.write_text('https_proxy = "http://a:1"\nforwarded_allow_ips = "*"\n')
+    message = refused()
+    assert "https_proxy: there is no such setting" in message
+    assert "forwarded_allow_ips: there is no such setting" in message
+
+
+def test_no_secret_shows(environment: pytest.MonkeyPatch) -> None:
+    """Neither str nor repr tells the password of the outbound proxy."""
+    environment.setenv("HTTPS_PROXY", "http://user:s3cr3t@proxy.example:3128")
+    settings = load()
+    assert "s3cr3t" not in str(settings)
+    assert "s3cr3t" not in repr(settings)
+    assert "s3cr3t" not in str(settings.model_dump())
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        pytest.param("DOCXY_REGISTRY_URL", "https://user:s3cr3t@r.example", id="registry"),
+        pytest.param("DOCXY_TOKEN_URL", "ftp://user:s3cr3t@r.example", id="scheme"),
+        pytest.param("DOCXY_PUBLIC_URL", "https://user:s3cr3t@r.example:port", id="port"),
+        pytest.param("HTTPS_PROXY", "ftp://user:s3cr3t@proxy.example", id="proxy"),
+    ],
+)
+def test_no_message_tells_a_secret(
+    environment: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """A message may end in a log: it says what is wrong, and not what was written."""
+    environment.setenv(variable, value)
+    assert "s3cr3t" not in refused()
+
+
+def test_settings_are_frozen(settings: Settings) -> None:
+    """Nothing changes a setting after the start."""
+    with pytest.raises(pydantic.ValidationError):
+        settings.registry_url = "https://elsewhere.example"
+
+
+@pytest.mark.parametrize("field", Settings.model_fields)
+def test_every_setting_is_described(field: str) -> None:
+    """The table of the documents is made of these."""
+    description = Settings.model_fields[field].description
+    assert description
+    assert description.endswith(".")
+
+
+@pytest.mark.parametrize(
+    ("field", "variable"),
+    [
+        pytest.param("public_url", "DOCXY_PUBLIC_URL", id="ours"),
+        pytest.param("https_proxy", "HTTPS_PROXY", id="the first of two"),
+        pytest.param("forwarded_allow_ips", "FORWARDED_ALLOW_IPS", id="gunicorn's"),
+    ],
+)
+def test_variable(field: str, variable: str) -> None:
+    """Every field has one variable to be named by."""
+    assert Settings.variable(field) == variable

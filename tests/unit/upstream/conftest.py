@@ -1,0 +1,40 @@
+"""What tests of the upstream share."""
+
+import pytest
+
+from app.registries import Registry
+from app.upstream.client import Upstream
+from app.upstream.outbound import OutboundProxies
+from app.upstream.session import Session
+
+REGISTRY = "https://registry.example.com"
+TOKENS = "https://auth.example.com/token"
+
+
+@pytest.fixture
+def session() -> Session:
+    """Return a Session with nothing special."""
+    return Session(
+        ca_bundle=None,
+        proxies=OutboundProxies(https=None, http=None, no_proxy=""),
+        connect_timeout=5,
+        read_timeout=5,
+    )
+
+
+@pytest.fixture
+def discovering(session: Session) -> Upstream:
+    """Return a registry that tells its token service itself."""
+    return Upstream(Registry(name="registry.example.com", url=REGISTRY), session)
+
+
+@pytest.fixture
+def pinned(session: Session) -> Upstream:
+    """Return a registry whose token service is configured."""
+    row = Registry(
+        name="registry.example.com",
+        url=REGISTRY,
+        token_url=TOKENS,
+        token_service="registry.example",  # noqa: S106 - the name of a service
+    )
+    return Upstream(row, session)

@@ -1,0 +1,141 @@
+"""Bodies: read as they are, and never ended quietly."""
+
+import io
+
+import pytest
+import requests
+from urllib3 import HTTPHeaderDict, HTTPResponse
+
+from app.content import BodyBroken
+from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
+from app.upstream.body import Body, content_length, has_body, read_whole
+
+
+def response(
+    body: io.IOBase | bytes = b"", headers: list[tuple[str, str]] | None = None, status: int = 200
+) -> requests.Response:
+    """Return a response as requests has it with `stream=True`."""
+    made = requests.Response()
+    made.status_code = status
+    stream = io.BytesIO(body) if isinstance(body, bytes) else body
+    made.raw = HTTPResponse(
+        body=stream, headers=HTTPHeaderDict(headers or []), status=status, preload_content=False
+    )
+    return made
+
+
+class Breaks(io.BytesIO):
+    """Gives what it has, and then breaks."""
+
+    def read1(self, size: int | None = -1, /) -> bytes:
+        """Give the next bytes."""
+        if data := super().read1(-1 if size is None else size):
+            return data
+        raise ConnectionResetError
+
+
+def test_a_body_comes_raw() -> None:
+    """What is compressed stays compressed: digests are of what is stored."""
+    packed = b"\x1f\x8b" + bytes(range(50))
+    got = response(packed, [("Content-Encoding", "gzip"), ("Content-Length", str(len(packed)))])
+    assert b"".join(Body(got)) == packed
+
+
+def test_pieces_are_bounded() -> None:
+    """Memory does not grow with the size of a layer."""
+    data = b"x" * (1024 * 1024)
+    pieces = list(Body(response(data)))
+    assert max(map(len, pieces)) <= 256 * 1024
+    assert b"".join(pieces) == data
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        pytest.param(Breaks(b"half"), [], id="reset"),
+        pytest.param(Breaks(b"half"), [("Content-Length", "9")], id="reset, length known"),
+        pytest.param(b"half", [("Content-Length", "9")], id="short"),
+    ],
+)
+def test_a_broken_body_is_broken(body: io.IOBase | bytes, headers: list[tuple[str, str]]) -> None:
+    """What came is handed on, and then it breaks; the reader of small answers says 503."""
+    pieces = iter(Body(response(body, headers)))
+    assert next(pieces) == b"half"
+    with pytest.raises(BodyBroken):
+        next(pieces)
+
+
+def test_read_whole() -> None:
+    """Up to the limit, and not a byte more."""
+    assert read_whole(response(b"1234"), 4) == b"1234"
+    with pytest.raises(UpstreamMisbehaved, match="larger than 3"):
+        read_whole(response(b"1234"), 3)
+    with pytest.raises(UpstreamUnavailable):
+        read_whole(response(Breaks(b"half")), 100)
+
+
+@pytest.mark.parametrize("limit", [3, 4], ids=["too large", "whole"])
+def test_read_whole_closes(limit: int) -> None:
+    """However it ends."""
+    got = response(b"1234")
+    if limit < 4:
+        with pytest.raises(UpstreamMisbehaved):
+            read_whole(got, limit)
+    else:
+        read_whole(got, limit)
+    assert got.raw.closed
+
+
+@pytest.mark.parametrize(
+    ("method", "status", "expected"),
+    [
+        pytest.param("GET", 200, [True], id="GET"),
+        pytest.param("HEAD", 200, [False], id="HEAD"),
+        pytest.param("GET", 204, [False], id="204"),
+        pytest.param("GET", 304, [False], id="304"),
+        pytest.param("GET", 416, [True], id="416"),
+        pytest.param("HEAD", 404, [False], id="HEAD, 404"),
+    ],
+)
+def test_has_body(method: str, status: int, expected: list[bool]) -> None:
+    """RFC 9112, section 6.3."""
+    assert [has_body(method, status)] == expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "method", "expected"),
+    [
+        pytest.param([], "GET", None, id="none"),
+        pytest.param([("Content-Length", "0")], "GET", 0, id="zero"),
+        pytest.param([("Content-Length", "42")], "HEAD", 42, id="HEAD"),
+        pytest.param([("Content-Length", " 42 ")], "GET", 42, id="spaces"),
+        pytest.param([("Content-Length", "4"), ("Content-Length", "4")], "GET", 4, id="twice"),
+        pytest.param([("Content-Length", "4, 4")], "GET", 4, id="a list"),
+        pytest.param(
+            [("Transfer-Encoding", "chunked"), ("Content-Length", "4")], "GET", None, id="chunks"
+        ),
+        pytest.param(
+            [("Transfer-Encoding", "chunked"), ("Content-Length", "4")], "HEAD", 4, id="HEAD, both"
+        ),
+    ],
+)
+def test_content_length(headers: list[tuple[str, str]], method: str, expected: int | None) -> None:
+    """What is declared, once; chunks have no length."""
+    assert content_length(response(headers=headers), method) == expected
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        pytest.param([("Content-Length", "")], id="empty"),
+        pytest.param([("Content-Length", "-4")], id="negative"),
+        pytest.param([("Content-Length", "²")], id="not ASCII"),
+        pytest.param([("Content-Length", "4 4")], id="space"),
+    ],
+)
+def test_lengths_that_cannot_be_read(headers: list[tuple[str, str]]) -> None:
+    """They are how requests are smuggled: the answer is closed and not passed on."""
+    got = response(headers=headers)
+    with pytest.raises(UpstreamMisbehaved):
+        content_length(got, "GET")
+    assert got.raw.closed

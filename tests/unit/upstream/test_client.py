@@ -1,0 +1,548 @@
+"""One registry, asked over HTTP: what goes up, and what comes back."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+import requests
+import responses
+
+from app.content import Reply, Request, TokenRequest
+from app.oci.errors import (
+    TooManyRequests,
+    Unsupported,
+    UpstreamMisbehaved,
+    UpstreamUnavailable,
+)
+from app.oci.reference import Digest, RepositoryName, Tag
+from app.upstream.client import Upstream
+
+REGISTRY = "https://registry.example.com"
+TOKENS = "https://auth.example.com/token"
+NAME = RepositoryName("library/nginx")
+LATEST = Tag("latest")
+DIGEST = Digest("sha256:" + "0123456789abcdef" * 4)
+MANIFEST = f"{REGISTRY}/v2/library/nginx/manifests/latest"
+BLOB = f"{REGISTRY}/v2/library/nginx/blobs/{DIGEST}"
+CDN = "https://cdn.example.net/blob?signature=abc"
+CHALLENGE = (
+    f'Bearer realm="{TOKENS}",service="registry.example",scope="repository:library/nginx:pull"'
+)
+REFUSED = b'{"errors":[{"code":"UNAUTHORIZED","message":"authentication required"}]}'
+
+
+def get(*headers: tuple[str, str], query: str = "") -> Request:
+    """Return a GET as a view makes it."""
+    return Request(method="GET", headers=list(headers), query=query)
+
+
+def head(*headers: tuple[str, str]) -> Request:
+    """Return a HEAD as a view makes it."""
+    return Request(method="HEAD", headers=list(headers))
+
+
+def body(reply: Reply) -> bytes:
+    """Read a reply to its end and close it."""
+    data = b"".join(reply.body)
+    reply.close()
+    return data
+
+
+def error(reply: Reply) -> str:
+    """Return the code of the only error in a reply."""
+    (one,) = json.loads(body(reply))["errors"]
+    return str(one["code"])
+
+
+ASKED = [
+    pytest.param(lambda up: up.manifest(NAME, LATEST, get()), MANIFEST, id="manifest by tag"),
+    pytest.param(
+        lambda up: up.manifest(NAME, DIGEST, get()),
+        f"{REGISTRY}/v2/library/nginx/manifests/{DIGEST}",
+        id="manifest by digest",
+    ),
+    pytest.param(lambda up: up.blob(NAME, DIGEST, get()), BLOB, id="blob"),
+    pytest.param(
+        lambda up: up.tags(NAME, get(query="n=2&last=x")),
+        f"{REGISTRY}/v2/library/nginx/tags/list?n=2&last=x",
+        id="tags",
+    ),
+    pytest.param(
+        lambda up: up.referrers(NAME, DIGEST, get(query="artifactType=a%2Fb")),
+        f"{REGISTRY}/v2/library/nginx/referrers/{DIGEST}?artifactType=a%2Fb",
+        id="referrers",
+    ),
+    pytest.param(
+        lambda up: up.ping(get(("Authorization", "Bearer x"))), f"{REGISTRY}/v2/", id="ping"
+    ),
+]
+
+
+@pytest.mark.parametrize(("ask", "url"), ASKED)
+def test_paths(
+    pinned: Upstream, upstream: responses.RequestsMock, ask: Callable[[Upstream], Reply], url: str
+) -> None:
+    """Each question is one request to the registry's own URL; its body comes as it is."""
+    upstream.get(url, body=b"body", headers={"ETag": '"x"'}, auto_calculate_content_length=True)
+    reply = ask(pinned)
+    assert (reply.status, reply.length, body(reply)) == (200, 4, b"body")
+    assert reply.header("etag") == '"x"'
+    assert upstream.calls[0].request.url == url
+
+
+@pytest.mark.parametrize(("ask", "url"), ASKED)
+def test_every_401_has_its_challenge(
+    pinned: Upstream, upstream: responses.RequestsMock, ask: Callable[[Upstream], Reply], url: str
+) -> None:
+    """On blobs, tags and referrers too; its body comes byte for byte."""
+    headers = {"WWW-Authenticate": CHALLENGE, "Content-Type": "application/json"}
+    upstream.get(url, status=401, body=REFUSED, headers=headers)
+    reply = ask(pinned)
+    (challenge,) = reply.challenges
+    assert challenge.is_bearer
+    assert challenge.parameters["service"] == "registry.example"
+    assert not reply.header("WWW-Authenticate")
+    assert (reply.status, body(reply)) == (401, REFUSED)
+
+
+def test_headers_up(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """What a client may ask with goes up, joined as HTTP allows; the rest stays."""
+    upstream.get(MANIFEST, body=b"x")
+    sent = [
+        ("Accept", "a/b"),
+        ("Accept", "c/d"),
+        ("Authorization", "Bearer x"),
+        ("If-None-Match", '"e"'),
+        ("Accept-Encoding", "gzip"),
+        ("Cookie", "session=1"),
+        ("Connection", "X-Private"),
+        ("X-Private", "1"),
+        ("X-Forwarded-For", "203.0.113.9"),
+        ("Host", "proxy.example"),
+    ]
+    pinned.manifest(NAME, LATEST, get(*sent))
+    headers = dict(upstream.calls[0].request.headers)
+    assert headers == {
+        "Accept": "a/b, c/d",
+        "Authorization": "Bearer x",
+        "If-None-Match": '"e"',
+        "Accept-Encoding": "identity",
+    }
+
+
+def test_headers_down(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """What speaks for our host, or tells our address, stays; repeated fields stay repeated."""
+    headers = [
+        ("Docker-Content-Digest", str(DIGEST)),
+        ("X-Twice", "1"),
+        ("X-Twice", "2"),
+        ("Set-Cookie", "a=b"),
+        ("X-Accel-Redirect", "/secret"),
+        ("Docker-RateLimit-Source", "192.0.2.1"),
+        ("RateLimit-Remaining", "76;w=21600"),
+    ]
+    upstream.get(MANIFEST, body=b"x", headers=headers)
+    reply = pinned.manifest(NAME, LATEST, get())
+    found = [field for field in reply.headers if field[0] != "Content-Type"]
+    assert found == [*headers[:3], headers[-1]]
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        pytest.param(206, {"Content-Range": "bytes 5-8/9", "Content-Length": "4"}, id="range"),
+        pytest.param(200, {"Content-Length": "4"}, id="range ignored"),
+    ],
+)
+def test_ranges(
+    pinned: Upstream, upstream: responses.RequestsMock, status: int, headers: dict[str, str]
+) -> None:
+    """A range passes as asked, and the answer as it was given."""
+    upstream.get(BLOB, status=status, body=b"body", headers=headers)
+    reply = pinned.blob(NAME, DIGEST, get(("Range", "bytes=5-")))
+    assert upstream.calls[0].request.headers["Range"] == "bytes=5-"
+    assert (reply.status, reply.length) == (status, 4)
+    assert reply.header("Content-Range") == headers.get("Content-Range", "")
+    assert body(reply) == b"body"
+
+
+def test_unsatisfiable_range(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """416 keeps the total."""
+    upstream.get(BLOB, status=416, headers={"Content-Range": "bytes */9"})
+    reply = pinned.blob(NAME, DIGEST, get(("Range", "bytes=99-")))
+    assert (reply.status, reply.header("Content-Range")) == (416, "bytes */9")
+
+
+@pytest.mark.parametrize("status", [204, 304])
+def test_no_body(pinned: Upstream, upstream: responses.RequestsMock, status: int) -> None:
+    """A conditional request may be answered without one."""
+    upstream.get(MANIFEST, status=status, headers={"ETag": '"e"'})
+    reply = pinned.manifest(NAME, LATEST, get(("If-None-Match", '"e"')))
+    assert (reply.status, reply.header("ETag"), body(reply)) == (status, '"e"', b"")
+
+
+def test_head_stays_head(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """A GET of a manifest is a pull, which Docker Hub bills; the length is the GET's."""
+    headers = {"Content-Length": "1234", "Docker-Content-Digest": str(DIGEST)}
+    upstream.head(MANIFEST, headers=headers)
+    reply = pinned.manifest(NAME, LATEST, head())
+    assert upstream.calls[0].request.method == "HEAD"
+    assert (reply.status, reply.length, body(reply)) == (200, 1234, b"")
+    assert reply.header("Docker-Content-Digest") == DIGEST
+
+
+def test_blobs_from_elsewhere(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """The redirect is followed here, without credentials, and the digest is told."""
+    upstream.get(BLOB, status=307, headers={"Location": CDN})
+    upstream.get(CDN, body=b"blob")
+    reply = pinned.blob(NAME, DIGEST, get(("Authorization", "Bearer x")))
+    assert "Authorization" not in upstream.calls[1].request.headers
+    assert (reply.status, reply.header("Docker-Content-Digest")) == (200, DIGEST)
+    assert not reply.header("Location")
+    assert body(reply) == b"blob"
+
+
+def test_the_registrys_digest_counts(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """Where it says one, ours is not added; a tag has none to add."""
+    upstream.get(BLOB, body=b"x", headers={"Docker-Content-Digest": "sha256:other"})
+    upstream.get(MANIFEST, body=b"x")
+    digests = [
+        value for name, value in pinned.blob(NAME, DIGEST, get()).headers if "Digest" in name
+    ]
+    assert digests == ["sha256:other"]
+    assert not pinned.manifest(NAME, LATEST, get()).header("Docker-Content-Digest")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "length"),
+    [
+        pytest.param(206, {"Content-Range": "bytes 0-0/42"}, 42, id="total"),
+        pytest.param(416, {"Content-Range": "bytes */0"}, 0, id="empty blob"),
+        pytest.param(200, {"Content-Length": "4"}, 4, id="range ignored"),
+    ],
+)
+def test_a_head_that_the_cdn_refuses(
+    pinned: Upstream,
+    upstream: responses.RequestsMock,
+    status: int,
+    headers: dict[str, str],
+    length: int,
+) -> None:
+    """The client gets its 200 with the length, from the first byte of a GET."""
+    upstream.head(BLOB, status=307, headers={"Location": CDN})
+    upstream.head(CDN, status=403)
+    upstream.get(CDN, status=status, headers=headers, body=b"body" if status == 200 else b"")
+    reply = pinned.blob(NAME, DIGEST, head())
+    assert (reply.status, reply.length, body(reply)) == (200, length, b"")
+    assert not reply.header("Content-Range")
+    assert reply.header("Docker-Content-Digest") == DIGEST
+
+
+def test_a_head_that_is_refused_as_get_too(
+    pinned: Upstream, upstream: responses.RequestsMock
+) -> None:
+    """Then it is refused, with no challenge of the CDN's."""
+    upstream.head(BLOB, status=307, headers={"Location": CDN})
+    upstream.head(CDN, status=403)
+    upstream.get(CDN, status=403, headers={"WWW-Authenticate": "Basic realm=x"})
+    reply = pinned.blob(NAME, DIGEST, head())
+    assert (reply.status, reply.challenges) == (403, [])
+
+
+@pytest.mark.parametrize("scheme", ["Bearer", "Basic"])
+def test_a_foreign_401(pinned: Upstream, upstream: responses.RequestsMock, scheme: str) -> None:
+    """Only the registry may ask the client for credentials: a CDN's 401 is a 403."""
+    upstream.get(BLOB, status=307, headers={"Location": CDN})
+    challenge = f'{scheme} realm="https://evil.example.net/token"'
+    upstream.get(CDN, status=401, headers={"WWW-Authenticate": challenge})
+    reply = pinned.blob(NAME, DIGEST, get())
+    assert (reply.status, list(reply.challenges)) == (403, [])
+    assert error(reply) == "DENIED"
+
+
+@pytest.mark.parametrize(
+    "challenge",
+    [
+        pytest.param(None, id="none"),
+        pytest.param("Negotiate abc==", id="another scheme"),
+        pytest.param("@garbage", id="garbage"),
+    ],
+)
+def test_a_401_that_nobody_can_answer(
+    pinned: Upstream, upstream: responses.RequestsMock, challenge: str | None
+) -> None:
+    """Without a challenge that clients know, it is a refusal."""
+    headers = {} if challenge is None else {"WWW-Authenticate": challenge}
+    upstream.get(MANIFEST, status=401, headers=headers)
+    reply = pinned.manifest(NAME, LATEST, get())
+    assert (reply.status, list(reply.challenges)) == (403, [])
+
+
+Refusal = tuple[Callable[[Upstream], Reply], str, int, str]
+TAGS = f"{REGISTRY}/v2/library/nginx/tags/list"
+
+
+def manifest(up: Upstream) -> Reply:
+    """Ask for a manifest by tag."""
+    return up.manifest(NAME, LATEST, get())
+
+
+@pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param((manifest, MANIFEST, 404, "MANIFEST_UNKNOWN"), id="manifest"),
+        pytest.param(
+            (lambda up: up.blob(NAME, DIGEST, get()), BLOB, 404, "BLOB_UNKNOWN"), id="blob"
+        ),
+        pytest.param((lambda up: up.tags(NAME, get()), TAGS, 404, "NAME_UNKNOWN"), id="tags"),
+        pytest.param((manifest, MANIFEST, 403, "DENIED"), id="403"),
+        pytest.param((manifest, MANIFEST, 500, "UNAVAILABLE"), id="500"),
+        pytest.param((manifest, MANIFEST, 429, "TOOMANYREQUESTS"), id="429"),
+    ],
+)
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(b"<html>no</html>", id="page"),
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"x" * 200_000, id="long page"),
+        pytest.param(b"[" * 60_000, id="depth"),
+    ],
+)
+def test_refusals_become_oci_json(
+    pinned: Upstream, upstream: responses.RequestsMock, page: bytes, case: Refusal
+) -> None:
+    """The status stays; what is no OCI JSON, however long, is told anew without what it said."""
+    ask, url, status, code = case
+    upstream.get(url, status=status, body=page, content_type="text/html")
+    reply = ask(pinned)
+    assert reply.status == status
+    assert reply.header("Content-Type") == "application/json"
+    assert error(reply) == code
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 429, 503])
+def test_oci_json_passes_as_it_is(
+    pinned: Upstream, upstream: responses.RequestsMock, status: int
+) -> None:
+    """Byte for byte."""
+    said = b'{ "errors": [ {"code":"DENIED", "message":"by the registry", "detail":[1]} ] }\n'
+    upstream.get(MANIFEST, status=status, body=said, content_type="application/json")
+    reply = pinned.manifest(NAME, LATEST, get())
+    assert (reply.status, reply.length, body(reply)) == (status, len(said), said)
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "expected"),
+    [
+        pytest.param(429, {}, ["30"], id="429"),
+        pytest.param(429, {"Retry-After": "21600"}, ["60"], id="429, hours"),
+        pytest.param(429, {"RateLimit-Limit": "100;w=21600"}, ["60"], id="429, window"),
+        pytest.param(503, {"Retry-After": "7"}, ["7"], id="503"),
+        pytest.param(404, {}, [], id="404"),
+    ],
+)
+def test_retry_after(
+    pinned: Upstream,
+    upstream: responses.RequestsMock,
+    status: int,
+    headers: dict[str, str],
+    expected: list[str],
+) -> None:
+    """A 429 always tells when to come back, and never after more than a minute."""
+    for method in ("GET", "HEAD"):
+        upstream.add(method, MANIFEST, status=status, headers=headers)
+        reply = pinned.manifest(NAME, LATEST, Request(method=method))
+        told = [value for name, value in reply.headers if name.lower() == "retry-after"]
+        assert told == expected
+
+
+@pytest.mark.parametrize(
+    ("link", "expected"),
+    [
+        pytest.param('</v2/x/tags/list?last=b&n=2>; rel="next"', "last=b&n=2", id="path"),
+        pytest.param(f'<{REGISTRY}/v2/x?n=2&last=b>; rel="next"', "n=2&last=b", id="URL"),
+        pytest.param("", None, id="none"),
+        pytest.param('</v2/x>; rel="prev"', None, id="another relation"),
+    ],
+)  # fmt: skip
+def test_next_page(
+    pinned: Upstream, upstream: responses.RequestsMock, link: str, expected: str | None
+) -> None:
+    """Only the query of the next page is the registry's to say."""
+    headers = {"Link": link} if link else {}
+    upstream.get(f"{REGISTRY}/v2/library/nginx/tags/list", body=b"{}", headers=headers)
+    reply = pinned.tags(NAME, get())
+    assert reply.next_query == expected
+    assert not reply.header("Link")
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        pytest.param("-1", id="negative"),
+        pytest.param("four", id="a word"),
+        pytest.param("0x4", id="hex"),
+        pytest.param("+4", id="sign"),
+    ],
+)
+def test_lengths_that_cannot_be(
+    pinned: Upstream, upstream: responses.RequestsMock, lengths: str
+) -> None:
+    """A length that two servers may read differently is not passed on."""
+    upstream.head(MANIFEST, headers={"Content-Length": lengths})
+    with pytest.raises(UpstreamMisbehaved, match="Content-Length"):
+        pinned.manifest(NAME, LATEST, head())
+
+
+def test_a_foreign_realm(discovering: Upstream, upstream: responses.RequestsMock) -> None:
+    """A registry that sends clients' passwords elsewhere is not passed on (CVE-2025-63761)."""
+    challenge = 'Bearer realm="https://evil.example.net/token",service="s"'
+    upstream.get(MANIFEST, status=401, body=REFUSED, headers={"WWW-Authenticate": challenge})
+    with pytest.raises(UpstreamMisbehaved, match="DOCXY_TOKEN_URL"):
+        discovering.manifest(NAME, LATEST, get())
+
+
+def closings(upstream: responses.RequestsMock) -> list[str]:
+    """Return a list that grows by the URL of each response that is closed."""
+    closed: list[str] = []
+
+    def watched(response: requests.Response) -> requests.Response:
+        inner = response.raw.close
+
+        def close() -> None:
+            closed.append(response.url)
+            inner()
+
+        setattr(response.raw, "close", close)  # noqa: B010 - typed as a method
+        return response
+
+    upstream.response_callback = watched
+    return closed
+
+
+@pytest.mark.parametrize(
+    ("status", "headers", "error_type"),
+    [
+        pytest.param(
+            401,
+            {"WWW-Authenticate": 'Bearer realm="https://evil.example.net/t"'},
+            UpstreamMisbehaved,
+            id="foreign realm",
+        ),
+        pytest.param(200, {"Content-Length": "four"}, UpstreamMisbehaved, id="length"),
+    ],
+)  # fmt: skip
+def test_what_is_refused_is_closed(
+    discovering: Upstream,
+    upstream: responses.RequestsMock,
+    *,
+    status: int,
+    headers: dict[str, str],
+    error_type: type[Exception],
+) -> None:
+    """An answer that cannot be passed on leaves no connection behind."""
+    upstream.get(MANIFEST, status=status, body=REFUSED, headers=headers)
+    closed = closings(upstream)
+    with pytest.raises(error_type):
+        discovering.manifest(NAME, LATEST, get())
+    assert set(closed) == {MANIFEST}
+
+
+def test_pings_are_remembered(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """Docker Hub counts pings: one question answers all who have no token."""
+    upstream.get(
+        f"{REGISTRY}/v2/", status=401, body=REFUSED, headers={"WWW-Authenticate": CHALLENGE}
+    )
+    for request in (get(), head(), get(("Authorization", "Basic abc")), get(("X", "y"))):
+        reply = pinned.ping(request)
+        assert reply.status == 401
+        assert reply.challenges[0].parameters["realm"] == TOKENS
+        assert body(reply) == REFUSED
+    assert len(upstream.calls) == 1
+    assert "Authorization" not in upstream.calls[0].request.headers
+
+
+def test_a_bearer_is_checked(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """`docker login` must fail with a bad token, so each one goes up."""
+    upstream.get(f"{REGISTRY}/v2/", status=200, body=b"{}")
+    upstream.get(
+        f"{REGISTRY}/v2/", status=401, body=REFUSED, headers={"WWW-Authenticate": CHALLENGE}
+    )
+    statuses = [pinned.ping(get(("Authorization", f"bearer {n}"))).status for n in "ab"]
+    assert statuses == [200, 401]
+    sent = [call.request.headers["Authorization"] for call in upstream.calls]
+    assert sent == ["bearer a", "bearer b"]
+
+
+def test_basic_is_checked_where_it_counts(
+    pinned: Upstream, upstream: responses.RequestsMock
+) -> None:
+    """A registry without tokens takes passwords itself."""
+    challenge = {"WWW-Authenticate": 'Basic realm="Registry"'}
+    upstream.get(f"{REGISTRY}/v2/", status=401, body=REFUSED, headers=challenge)
+    upstream.get(f"{REGISTRY}/v2/", status=200, body=b"{}")
+    assert pinned.ping(get(("Authorization", "Basic abc"))).status == 200
+    assert upstream.calls[1].request.headers["Authorization"] == "Basic abc"
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [
+        pytest.param(429, TooManyRequests, id="429"),
+        pytest.param(500, UpstreamUnavailable, id="500"),
+        pytest.param(503, UpstreamUnavailable, id="503"),
+    ],
+)
+def test_a_ping_that_fails_is_not_remembered(
+    pinned: Upstream,
+    upstream: responses.RequestsMock,
+    *,
+    status: int,
+    expected: type[Exception],
+) -> None:
+    """An outage is no fact about a registry."""
+    upstream.get(f"{REGISTRY}/v2/", status=status)
+    upstream.get(f"{REGISTRY}/v2/", status=200, body=b"{}")
+    with pytest.raises(expected):
+        pinned.ping(get())
+    assert pinned.ping(get(("Authorization", "Bearer x"))).status == 200
+
+
+def test_discovery(discovering: Upstream, upstream: responses.RequestsMock) -> None:
+    """The token service is what the registry's challenge names."""
+    upstream.get(f"{REGISTRY}/v2/", status=401, headers={"WWW-Authenticate": CHALLENGE})
+    upstream.get(TOKENS, body=b"{}")
+    discovering.token(TokenRequest(method="GET", parameters=[("account", "alice")]))
+    assert upstream.calls[1].request.url == f"{TOKENS}?account=alice&service=registry.example"
+
+
+def test_pinned(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """What is configured needs no question, and no answer changes it."""
+    upstream.get(TOKENS, body=b"{}")
+    pinned.token(TokenRequest(method="GET", parameters=[]))
+    assert upstream.calls[0].request.url == f"{TOKENS}?service=registry.example"
+
+
+def test_no_token_service(discovering: Upstream, upstream: responses.RequestsMock) -> None:
+    """An open registry has no tokens to give."""
+    upstream.get(f"{REGISTRY}/v2/", status=200, body=b"{}")
+    with pytest.raises(Unsupported, match="no token"):
+        discovering.token(TokenRequest(method="GET", parameters=[]))
+
+
+def test_reach(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """Whatever a registry answers, it is there; asked again at once, it is not asked."""
+    upstream.get(f"{REGISTRY}/v2/", status=500)
+    pinned.reach()
+    pinned.reach()
+    assert len(upstream.calls) == 1
+
+
+def test_reach_nobody(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """No answer is an error, for the next few seconds too."""
+    upstream.get(f"{REGISTRY}/v2/", body=requests.ConnectionError("refused"))
+    for _ in range(2):
+        with pytest.raises(UpstreamUnavailable):
+            pinned.reach()
+    assert len(upstream.calls) == 1

@@ -1,0 +1,220 @@
+"""Redirects, followed by hand: credentials stay behind, and every chain ends."""
+
+import pytest
+import responses
+
+from app.oci.errors import RegistryError, UpstreamMisbehaved
+from app.upstream.redirects import fetch, origin
+from app.upstream.session import Session
+
+HERE = "https://registry.example.com/v2/a/blobs/x"
+FIELDS = [
+    ("Authorization", "Bearer s3cr3t"),
+    ("Cookie", "a=b"),
+    ("Accept", "x"),
+    ("Range", "bytes=5-"),
+]
+
+
+def redirect(upstream: responses.RequestsMock, url: str, to: str, status: int = 307) -> None:
+    """Let a URL lead to another."""
+    upstream.get(url, status=status, headers={"Location": to})
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        pytest.param("https://cdn.example.com/x", id="another host"),
+        pytest.param("https://registry.example.com.evil.net/x", id="a host that begins so"),
+        pytest.param("https://registry.example.com:8443/x", id="another port"),
+        pytest.param("http://registry.example.com/x", id="another scheme"),
+        pytest.param("http://registry.example.com:443/x", id="another scheme, same port"),
+        pytest.param("//cdn.example.com/x", id="without a scheme"),
+    ],
+)
+def test_credentials_stay_behind(
+    session: Session, upstream: responses.RequestsMock, there: str
+) -> None:
+    """Authorization and Cookie do not go where scheme, host or port differ; the rest does."""
+    redirect(upstream, HERE, there)
+    upstream.get(there if ":" in there else f"https:{there}", body=b"x")
+    fetch(session, "GET", HERE, FIELDS, None)
+    headers = upstream.calls[1].request.headers
+    assert "Authorization" not in headers
+    assert "Cookie" not in headers
+    assert headers["Accept"] == "x"
+    assert headers["Range"] == "bytes=5-"
+
+
+@pytest.mark.parametrize(
+    ("location", "there"),
+    [
+        pytest.param("/v2/other", "https://registry.example.com/v2/other", id="path"),
+        pytest.param("other", "https://registry.example.com/v2/a/blobs/other", id="relative"),
+        pytest.param("?a=b", f"{HERE}?a=b", id="query"),
+        pytest.param(
+            "https://registry.example.com:443/x", "https://registry.example.com:443/x", id="port"
+        ),
+        pytest.param("https://REGISTRY.example.com/x", "https://registry.example.com/x", id="case"),
+        pytest.param(
+            "https://registry.example.com/x#part", "https://registry.example.com/x", id="fragment"
+        ),
+    ],
+)
+def test_credentials_go_on_where_it_is_the_same(
+    session: Session, upstream: responses.RequestsMock, location: str, there: str
+) -> None:
+    """A registry may move its own paths."""
+    redirect(upstream, HERE, location)
+    upstream.get(there, body=b"x")
+    fetch(session, "GET", HERE, FIELDS, None)
+    request = upstream.calls[1].request
+    assert request.headers["Authorization"] == "Bearer s3cr3t"
+    assert "#" not in (request.url or "")
+
+
+def test_credentials_do_not_come_back(session: Session, upstream: responses.RequestsMock) -> None:
+    """A foreign host that leads back chooses what is asked: with nobody's credentials."""
+    redirect(upstream, HERE, "https://evil.example.net/x")
+    redirect(upstream, "https://evil.example.net/x", "https://registry.example.com/v2/private")
+    upstream.get("https://registry.example.com/v2/private", body=b"x")
+    fetch(session, "GET", HERE, FIELDS, None)
+    assert "Authorization" not in upstream.calls[2].request.headers
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_every_redirect_is_followed(
+    session: Session, upstream: responses.RequestsMock, status: int
+) -> None:
+    """With the method as it was, to the last URL."""
+    redirect(upstream, HERE, "https://cdn.example.com/x", status)
+    upstream.get("https://cdn.example.com/x", body=b"x")
+    response = fetch(session, "GET", HERE, [], None)
+    assert (response.status_code, response.url) == (200, "https://cdn.example.com/x")
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        pytest.param(304, {"Location": "https://cdn.example.com/x"}, id="not modified"),
+        pytest.param(300, {"Location": "https://cdn.example.com/x"}, id="choices"),
+        pytest.param(200, {"Location": "https://cdn.example.com/x"}, id="no redirect"),
+        pytest.param(201, {"Location": "https://cdn.example.com/x"}, id="created"),
+    ],
+)
+def test_what_is_no_redirect(
+    session: Session, upstream: responses.RequestsMock, status: int, headers: dict[str, str]
+) -> None:
+    """A Location alone leads nowhere."""
+    upstream.get(HERE, status=status, headers=headers)
+    assert fetch(session, "GET", HERE, [], None).status_code == status
+
+
+def test_ten_redirects(session: Session, upstream: responses.RequestsMock) -> None:
+    """As many as containerd follows."""
+    for step in range(10):
+        redirect(upstream, f"https://cdn.example.com/{step}", f"/{step + 1}")
+    upstream.get("https://cdn.example.com/10", body=b"x")
+    assert fetch(session, "GET", "https://cdn.example.com/0", [], None).status_code == 200
+
+
+def test_loops_end(session: Session) -> None:
+    """A chain without end is the registry's fault, and is left."""
+    with responses.RequestsMock() as upstream:
+        upstream.get(HERE, status=307, headers={"Location": HERE})
+        with pytest.raises(UpstreamMisbehaved, match="without end"):
+            fetch(session, "GET", HERE, [], None)
+        assert len(upstream.calls) == 11
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        pytest.param("ftp://cdn.example.com/x", id="scheme"),
+        pytest.param("file:///etc/passwd", id="file"),
+        pytest.param("javascript:alert(1)", id="javascript"),
+        pytest.param("https://user:pw@cdn.example.com/x", id="userinfo"),
+        pytest.param("https://:pw@cdn.example.com/x", id="password alone"),
+        pytest.param("https://cdn.example.com:port/x", id="port"),
+        pytest.param("https://cdn.example.com:99999/x", id="port beyond"),
+        pytest.param("https://[::1/x", id="bracket"),
+        pytest.param("https://[not-an-address]/x", id="a name in brackets"),
+    ],
+)
+def test_where_nobody_follows(
+    session: Session, upstream: responses.RequestsMock, location: str
+) -> None:
+    """A Location that is no URL of the web is an error of the registry, and not ours."""
+    redirect(upstream, HERE, location)
+    with pytest.raises(UpstreamMisbehaved):
+        fetch(session, "GET", HERE, [], None)
+
+
+@pytest.mark.parametrize(
+    "location",
+    [
+        pytest.param(f"http://{'a' * 64}.invalid/x", id="long label"),
+        pytest.param("http://a..invalid/x", id="empty label"),
+    ],
+)
+def test_hosts_that_cannot_exist(
+    session: Session, upstream: responses.RequestsMock, location: str
+) -> None:
+    """They end as an error of the registry's, whatever library notices it."""
+    upstream.add_passthru("http://")
+    redirect(upstream, HERE, location)
+    with pytest.raises(RegistryError):
+        fetch(session, "GET", HERE, [], None)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 405, 501])
+def test_a_head_that_a_cdn_refuses(
+    session: Session, upstream: responses.RequestsMock, status: int
+) -> None:
+    """It is asked for the first byte instead: its URL was signed for GET (moby#50065)."""
+    there = "https://cdn.example.com/x?signature=abc"
+    upstream.head(HERE, status=307, headers={"Location": there})
+    upstream.head(there, status=status)
+    upstream.get(there, status=206, body=b"x", headers={"Content-Range": "bytes 0-0/42"})
+    response = fetch(session, "HEAD", HERE, FIELDS, None)
+    request = upstream.calls[2].request
+    assert response.status_code == 206
+    assert request.method == "GET"
+    assert request.headers["Range"] == "bytes=0-0"
+    assert "Authorization" not in request.headers
+
+
+@pytest.mark.parametrize("status", [404, 429, 500, 503])
+def test_a_head_that_a_cdn_answers(
+    session: Session, upstream: responses.RequestsMock, status: int
+) -> None:
+    """What is not about the method is not asked again."""
+    upstream.head(HERE, status=307, headers={"Location": "https://cdn.example.com/x"})
+    upstream.head("https://cdn.example.com/x", status=status)
+    assert fetch(session, "HEAD", HERE, [], None).status_code == status
+
+
+@pytest.mark.parametrize("status", [401, 403, 405])
+def test_a_head_that_the_registry_refuses(
+    session: Session, upstream: responses.RequestsMock, status: int
+) -> None:
+    """The registry's own refusal is the client's to see, and never becomes a GET (a pull)."""
+    upstream.head(HERE, status=status)
+    assert fetch(session, "HEAD", HERE, [], None).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        pytest.param("https://a.example/x", "https://a.example/y", [True], id="path"),
+        pytest.param("https://a.example", "https://A.EXAMPLE:443", [True], id="default port"),
+        pytest.param("http://a.example:80", "http://a.example", [True], id="http's port"),
+        pytest.param("https://a.example", "http://a.example", [False], id="scheme"),
+        pytest.param("https://a.example", "https://b.example", [False], id="host"),
+        pytest.param("https://a.example", "https://a.example:444", [False], id="port"),
+        pytest.param("https://a.example:80", "http://a.example:80", [False], id="scheme, port"),
+    ],
+)
+def test_origin(one: str, other: str, same: list[bool]) -> None:
+    """Scheme, host and port, the port said or not."""
+    assert [origin(one) == origin(other)] == same

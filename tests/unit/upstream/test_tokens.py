@@ -1,0 +1,282 @@
+"""A registry's token service: where it may be, and what it is asked."""
+
+import json
+from urllib.parse import parse_qsl, urlsplit
+
+import pytest
+import requests
+import responses
+
+from app.content import Reply, TokenRequest
+from app.oci.challenge import Challenge
+from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
+from app.upstream.session import Session
+from app.upstream.tokens import TokenService, discovered, exchange
+
+TOKENS = "https://auth.example.com/token"
+SERVICE = TokenService(TOKENS, "registry.example")
+ANSWER = b'{ "token":"t", "access_token":"t","expires_in":300 }\n'
+
+
+@pytest.mark.parametrize(
+    ("registry", "realm"),
+    [
+        pytest.param("https://r.example.com", "https://r.example.com/token", id="same host"),
+        pytest.param("https://r.example.com", "https://R.Example.COM/token", id="case"),
+        pytest.param("https://r.example.com", "https://r.example.com:5001/t", id="another port"),
+        pytest.param("https://r.example.com", "https://auth.example.com/t", id="same domain"),
+        pytest.param("https://r.example.com", "https://example.com/t", id="the domain itself"),
+        pytest.param("https://example.com", "https://auth.example.com/t", id="below it"),
+        pytest.param("https://r.example.co.uk", "https://a.example.co.uk/t", id="public suffix"),
+        pytest.param("http://r.example.com", "https://auth.example.com/t", id="up to https"),
+        pytest.param("http://127.0.0.1:5000", "http://127.0.0.1:5001/t", id="loopback, port"),
+        pytest.param("http://[::1]:5000", "http://[::1]:5001/t", id="IPv6"),
+        pytest.param("http://localhost:5000", "http://localhost:5001/t", id="localhost"),
+        pytest.param("http://localhost:5000", "https://localhost/t", id="localhost, https"),
+    ],
+)
+def test_acceptable_realms(registry: str, realm: str) -> None:
+    """The registry's own host, or over https its registrable domain."""
+    challenge = Challenge("Bearer", {"realm": realm, "service": "s"})
+    assert discovered(registry, challenge) == TokenService(realm, "s")
+
+
+@pytest.mark.parametrize(
+    ("registry", "realm"),
+    [
+        pytest.param("https://r.example.com", "", id="none"),
+        pytest.param("https://r.example.com", "https://auth.evil.example/t", id="another domain"),
+        pytest.param("https://r.example.com", "https://r.example.com.evil.net/t", id="begins so"),
+        pytest.param("https://r.example.com", "https://evilexample.com/t", id="ends so"),
+        pytest.param("https://r.example.com", "http://r.example.com/t", id="down to http"),
+        pytest.param("https://r.example.com", "http://auth.example.com/t", id="domain by http"),
+        pytest.param("http://r.example.com", "http://auth.example.com/t", id="http, other host"),
+        pytest.param("https://a.co.uk", "https://b.co.uk/t", id="public suffix"),
+        pytest.param("https://a.github.io", "https://b.github.io/t", id="private suffix"),
+        pytest.param("https://127.0.0.1", "https://127.0.0.2/t", id="another address"),
+        pytest.param("https://10.0.0.1", "https://10.0.0.1.nip.io/t", id="address in a name"),
+        pytest.param("https://r.example.com", "https://127.0.0.1/t", id="name to address"),
+        pytest.param("https://127.0.0.1", "https://localhost/t", id="address to localhost"),
+        pytest.param("https://registry", "https://auth/t", id="single labels"),
+        pytest.param("https://com", "https://example.com/t", id="a suffix"),
+        pytest.param("https://r.example.com", "https://u:p@r.example.com/t", id="userinfo"),
+        pytest.param("https://r.example.com", "https://r.example.com@evil.net/t", id="user trick"),
+        pytest.param("https://r.example.com", "https://evil.net\\.example.com/t", id="backslash"),
+        pytest.param("https://r.example.com", "https://r.example.com:port/t", id="port"),
+        pytest.param("https://r.example.com", "https://[::1/t", id="bracket"),
+        pytest.param("https://r.example.com", "ftp://r.example.com/t", id="scheme"),
+        pytest.param("https://r.example.com", "file:///etc/passwd", id="file"),
+        pytest.param("https://r.example.com", "//r.example.com/t", id="no scheme"),
+        pytest.param("https://r.example.com", "/token", id="a path"),
+        pytest.param("https://r.example.com", "https:///t", id="no host"),
+    ],
+)
+def test_realms_that_get_no_credentials(registry: str, realm: str) -> None:
+    """Anywhere else an upstream could collect passwords; the error says what to set."""
+    challenge = Challenge("Bearer", {"realm": realm, "service": "s"})
+    with pytest.raises(UpstreamMisbehaved, match="DOCXY_TOKEN_URL"):
+        discovered(registry, challenge)
+
+
+def test_no_realm_at_all() -> None:
+    """A challenge without a realm names nothing."""
+    with pytest.raises(UpstreamMisbehaved):
+        discovered("https://r.example.com", Challenge("Bearer"))
+
+
+def sent(upstream: responses.RequestsMock, index: int = 0) -> responses.Call:
+    """Return one request that went up."""
+    call = upstream.calls[index]
+    assert isinstance(call, responses.Call)
+    return call
+
+
+def body(reply: Reply) -> bytes:
+    """Read a reply."""
+    return b"".join(reply.body)
+
+
+PARAMETERS = [
+    ("scope", "repository:a/b:pull"),
+    ("scope", "repository:c/d:pull repository:e/f:pull"),
+    ("account", "alice"),
+    ("client_id", "docker"),
+    ("offline_token", "true"),
+    ("password", "p&=+% ä"),
+    ("empty", ""),
+]
+
+
+def test_get(session: Session, upstream: responses.RequestsMock) -> None:
+    """Parameters go up as they came, in order, with the registry's service."""
+    upstream.get(TOKENS, body=ANSWER, content_type="application/json")
+    fields = [("Authorization", "Basic abc"), ("Accept-Encoding", "gzip"), ("Cookie", "a=b")]
+    reply = exchange(
+        session, SERVICE, TokenRequest(method="GET", parameters=PARAMETERS, headers=fields)
+    )
+    request = sent(upstream).request
+    query = urlsplit(request.url or "").query
+    assert parse_qsl(query, keep_blank_values=True) == [
+        *PARAMETERS,
+        ("service", "registry.example"),
+    ]
+    assert request.headers["Authorization"] == "Basic abc"
+    assert request.headers["Accept-Encoding"] == "identity"
+    assert "Cookie" not in request.headers
+    assert request.body is None
+    assert (reply.status, body(reply), reply.length) == (200, ANSWER, len(ANSWER))
+    assert reply.header("Content-Type") == "application/json"
+
+
+def test_post(session: Session, upstream: responses.RequestsMock) -> None:
+    """A form goes up as a form, and the URL holds nothing of it."""
+    upstream.post(TOKENS, body=ANSWER, content_type="application/json")
+    reply = exchange(session, SERVICE, TokenRequest(method="POST", parameters=PARAMETERS))
+    request = sent(upstream).request
+    assert request.url == TOKENS
+    assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
+    assert isinstance(request.body, bytes)
+    assert request.headers["Content-Length"] == str(len(request.body))
+    assert parse_qsl(request.body.decode(), keep_blank_values=True) == [
+        *PARAMETERS,
+        ("service", "registry.example"),
+    ]
+    assert (reply.status, body(reply)) == (200, ANSWER)
+
+
+@pytest.mark.parametrize(
+    ("realm", "expected"),
+    [
+        pytest.param("https://auth.example.com/token", "?account=alice&service=s", id="plain"),
+        pytest.param(
+            "https://auth.example.com/token?a=b", "?a=b&account=alice&service=s", id="query"
+        ),
+    ],
+)
+def test_a_realm_with_a_query(
+    session: Session, upstream: responses.RequestsMock, realm: str, expected: str
+) -> None:
+    """What the realm has already stays."""
+    upstream.get(TOKENS, body=ANSWER)
+    request = TokenRequest(method="GET", parameters=[("account", "alice")])
+    exchange(session, TokenService(realm, "s"), request)
+    assert sent(upstream).request.url == TOKENS + expected
+
+
+def test_no_service(session: Session, upstream: responses.RequestsMock) -> None:
+    """A challenge that names no service gets none."""
+    upstream.get(TOKENS, body=ANSWER)
+    request = TokenRequest(method="GET", parameters=[("account", "alice")])
+    exchange(session, TokenService(TOKENS, ""), request)
+    assert sent(upstream).request.url == f"{TOKENS}?account=alice"
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        pytest.param(403, b"", id="403"),
+        pytest.param(404, b"", id="404"),
+        pytest.param(405, b"", id="405"),
+        pytest.param(415, b"", id="415"),
+        pytest.param(500, b"oops", id="500"),
+        pytest.param(501, b"", id="501"),
+        pytest.param(400, b"<html>", id="400 with a page"),
+        pytest.param(400, b"", id="400 with nothing"),
+        pytest.param(400, b'{"error":"unsupported_grant_type"}', id="400, grant unknown"),
+        pytest.param(400, b"[" * 100_000, id="400 with depth"),
+        pytest.param(301, b"", id="301"),
+        pytest.param(302, b"", id="302"),
+        pytest.param(307, b"", id="307"),
+    ],
+)
+def test_a_post_that_cannot_be_done(
+    session: Session, upstream: responses.RequestsMock, status: int, answer: bytes
+) -> None:
+    """Clients fall back to GET on a 404; 403 and 5xx would be their end (field.md, A.10)."""
+    upstream.post(TOKENS, status=status, body=answer)
+    reply = exchange(session, SERVICE, TokenRequest(method="POST", parameters=[]))
+    assert reply.status == 404
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [
+        pytest.param(200, ANSWER, id="200"),
+        pytest.param(400, b'{"error":"invalid_grant"}', id="invalid grant"),
+        pytest.param(400, b'{"error":"invalid_request"}', id="invalid request"),
+        pytest.param(401, b'{"details":"incorrect password"}', id="401"),
+        pytest.param(429, b"slow down", id="429"),
+        pytest.param(502, b"", id="502"),
+        pytest.param(503, b"later", id="503"),
+        pytest.param(504, b"", id="504"),
+    ],
+)
+def test_a_post_that_was_answered(
+    session: Session, upstream: responses.RequestsMock, status: int, answer: bytes
+) -> None:
+    """What the service says about the credentials comes back as it is."""
+    upstream.post(TOKENS, status=status, body=answer)
+    reply = exchange(session, SERVICE, TokenRequest(method="POST", parameters=[]))
+    assert (reply.status, body(reply)) == (status, answer)
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 429, 500, 503])
+def test_a_get_is_answered_as_it_is(
+    session: Session, upstream: responses.RequestsMock, status: int
+) -> None:
+    """Nothing is below a GET to fall back to."""
+    upstream.get(TOKENS, status=status, body=b"x")
+    reply = exchange(session, SERVICE, TokenRequest(method="GET", parameters=[]))
+    assert (reply.status, body(reply)) == (status, b"x")
+
+
+def test_credentials_do_not_follow_a_redirect(
+    session: Session, upstream: responses.RequestsMock
+) -> None:
+    """A token service on another host gets the question, not the password."""
+    upstream.get(TOKENS, status=307, headers={"Location": "https://evil.example.net/t?x=y"})
+    upstream.get("https://evil.example.net/t?x=y", body=b"{}")
+    fields = [("Authorization", "Basic abc")]
+    exchange(session, SERVICE, TokenRequest(method="GET", parameters=[], headers=fields))
+    assert sent(upstream, 0).request.headers["Authorization"] == "Basic abc"
+    assert "Authorization" not in sent(upstream, 1).request.headers
+
+
+def test_a_post_is_never_repeated(session: Session, upstream: responses.RequestsMock) -> None:
+    """A password is sent once, to the service that is meant."""
+    upstream.post(TOKENS, status=307, headers={"Location": "https://evil.example.net/t"})
+    exchange(session, SERVICE, TokenRequest(method="POST", parameters=[("password", "pw")]))
+    assert len(upstream.calls) == 1
+
+
+def test_an_answer_without_end(session: Session, upstream: responses.RequestsMock) -> None:
+    """More than a token can be is not read into memory."""
+    upstream.get(TOKENS, body=b"x" * (1024 * 1024 + 1))
+    with pytest.raises(UpstreamMisbehaved, match="larger"):
+        exchange(session, SERVICE, TokenRequest(method="GET", parameters=[]))
+
+
+def test_a_service_that_cannot_be_reached(
+    session: Session, upstream: responses.RequestsMock
+) -> None:
+    """503, for the client to try again."""
+    upstream.get(TOKENS, body=requests.ConnectionError("refused"))
+    with pytest.raises(UpstreamUnavailable, match=r"auth\.example\.com"):
+        exchange(session, SERVICE, TokenRequest(method="GET", parameters=[]))
+
+
+def test_set_cookie_stays_here(session: Session, upstream: responses.RequestsMock) -> None:
+    """A token service sets no cookie for our host, and none is kept for the next caller."""
+    upstream.get(TOKENS, body=b"{}", headers={"Set-Cookie": "session=alice; Path=/"})
+    upstream.get(TOKENS, body=b"{}")
+    for _ in range(2):
+        reply = exchange(session, SERVICE, TokenRequest(method="GET", parameters=[]))
+        assert not reply.header("Set-Cookie")
+    assert "Cookie" not in sent(upstream, 1).request.headers
+
+
+def test_the_fallback_is_oci_json(session: Session, upstream: responses.RequestsMock) -> None:
+    """The 404 that stands for "no POST" says so."""
+    upstream.post(TOKENS, status=405)
+    reply = exchange(session, SERVICE, TokenRequest(method="POST", parameters=[]))
+    assert json.loads(body(reply))["errors"][0]["code"] == "UNSUPPORTED"
