@@ -1,16 +1,29 @@
-"""gunicorn's gevent worker, and two things that container clients need of it.
+"""gunicorn's gevent worker, and what container clients and slow lines need of it.
 
 Not part of `app`: gunicorn loads it in the master, where nothing that gevent patches may be
 imported yet.
 """
 
+import _socket
+import contextlib
+import errno
+import fcntl
+import os
 import socket
+import struct
+import sys
+import termios
+from collections.abc import Iterator
 from functools import partial
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import gevent
+from gevent.socket import socket as GeventSocket  # noqa: N812 - gevent's class has this name
 from gunicorn import util
 from gunicorn.workers.ggevent import GeventWorker
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer as Buffer  # collections.abc has it from Python 3.12 on
 
 _TLS_HANDSHAKE: Final = b"\x16"
 """The first byte of every TLS connection (RFC 8446, section 5.1); no HTTP method begins so."""
@@ -19,6 +32,48 @@ _NOT_HTTPS: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
     b"This is an HTTP server, and the client spoke HTTPS.\n"
 )
+
+_RESET: Final = struct.pack("ii", 1, 0)
+
+
+class ClientSocket(GeventSocket):
+    """A client's connection whose timeout counts from the last progress of a write.
+
+    gevent's own counts the whole write, and so cuts a client that is merely slow; TCP_USER_TIMEOUT
+    does too, where the client's window is small (tried on Linux 6.18).
+    """
+
+    def sendall(self, data: "Buffer", flags: int = 0) -> None:
+        """Send all; reset the connection if the client takes nothing for as long as the timeout.
+
+        A socket counts as writable again only when a good part of its buffer is free, which takes
+        a slow client long: what tells progress is how much of the buffer is left.
+        """
+        patience = self.gettimeout()
+        self.settimeout(patience / 2 if patience else None)
+        unsent = memoryview(data)
+        queued = float("inf")
+        try:
+            while unsent:
+                try:
+                    unsent = unsent[self.send(unsent, flags) :]
+                    queued = float("inf")
+                except TimeoutError:
+                    before, queued = queued, self._queued()
+                    if queued >= before:
+                        self._give_up()
+        finally:
+            self.settimeout(patience)
+
+    def _queued(self) -> int:
+        """Return the bytes that the client has not acknowledged (tcp(7), SIOCOUTQ)."""
+        answer = fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, b"\0" * 4)
+        return int.from_bytes(answer, sys.byteorder)
+
+    def _give_up(self) -> NoReturn:
+        # What is still buffered would keep the kernel busy for minutes.
+        self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        raise ConnectionResetError(errno.ECONNRESET, "the client takes nothing")
 
 
 class Worker(GeventWorker):
@@ -35,26 +90,18 @@ class Worker(GeventWorker):
         if the answer begins with HTTP/. gunicorn waits for the end of the line, which a TLS hello
         may never contain.
         """
-        self._idle.add(client)
-        try:
-            first = b"" if self.cfg.is_ssl else self._first_byte(client)
+        if self.cfg.is_ssl:
+            super().handle(listener, client, addr)
+            return
+        client = ClientSocket(client.family, client.type, client.proto, fileno=client.detach())
+        with self._idling(client), contextlib.closing(client), contextlib.suppress(OSError):
+            first = self._first_byte(client)
             if first == _TLS_HANDSHAKE:
                 client.recv(64 * 1024)  # left unread, it would turn the close into a reset
                 client.sendall(_NOT_HTTPS)
                 util.close_graceful(client)
-            elif first or self.cfg.is_ssl:
+            elif first:
                 super().handle(listener, client, addr)
-            else:
-                util.close(client)
-        except OSError:
-            util.close(client)
-        finally:
-            self._idle.discard(client)
-
-    def _first_byte(self, client: socket.socket) -> bytes:
-        client.setblocking(True)  # noqa: FBT003 - as the standard library has it
-        peek = partial(client.recv, 1, socket.MSG_PEEK)
-        return bytes(gevent.with_timeout(self.cfg.keepalive, peek, timeout_value=b""))
 
     def handle_request(
         self,
@@ -78,8 +125,28 @@ class Worker(GeventWorker):
         """
         super().notify()
         if not self.alive:
-            for sock in tuple(self._idle):
-                try:
-                    sock.shutdown(socket.SHUT_RD)
-                except OSError:
-                    continue  # closed meanwhile
+            for sock in self._idle:
+                _stop_reading(sock)
+
+    @contextlib.contextmanager
+    def _idling(self, client: socket.socket) -> Iterator[None]:
+        self._idle.add(client)
+        try:
+            yield
+        finally:
+            self._idle.discard(client)
+
+    def _first_byte(self, client: socket.socket) -> bytes:
+        client.settimeout(None)
+        peek = partial(client.recv, 1, socket.MSG_PEEK)
+        return bytes(gevent.with_timeout(self.cfg.keepalive, peek, timeout_value=b""))
+
+
+def _stop_reading(sock: socket.socket) -> None:
+    """Let whoever reads find the end; gevent's own shutdown would raise in the reader instead."""
+    with contextlib.suppress(OSError):  # closed meanwhile
+        twin = _socket.socket(fileno=os.dup(sock.fileno()))
+        try:
+            twin.shutdown(socket.SHUT_RD)
+        finally:
+            twin.close()

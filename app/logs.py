@@ -51,6 +51,19 @@ class FlatJsonFormatter(_Utc, JsonFormatter):
         return super().process_log_record(log_data | fields)
 
 
+class _WithoutRequest(logging.Filter):
+    """Takes what a client sent out of gunicorn's own lines, which quote headers and queries."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if str(record.msg).startswith("Invalid request from ip="):
+            record.msg = str(record.msg).partition(": ")[0]
+        elif isinstance(record.args, tuple):
+            record.args = tuple(
+                one.partition("?")[0] if isinstance(one, str) else one for one in record.args
+            )
+        return True
+
+
 def configure(form: Literal["text", "json"], level: str) -> None:
     """Send every log line of this process to standard error, gunicorn's included."""
     formatter = FlatJsonFormatter if form == "json" else TextFormatter
@@ -58,10 +71,15 @@ def configure(form: Literal["text", "json"], level: str) -> None:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"docxy": {"()": formatter}},
+        "filters": {"without_request": {"()": _WithoutRequest}},
         "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "docxy"}},
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
-            "gunicorn.error": {"handlers": [], "propagate": True},
+            "gunicorn.error": {
+                "handlers": [],
+                "propagate": True,
+                "filters": ["without_request"],
+            },
             # one warning for each connection beyond the pool, and URLs with their queries
             "urllib3": {"level": "ERROR"},
         },

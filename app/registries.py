@@ -85,6 +85,7 @@ class Registries:
         return None
 
     def _named(self, name: str) -> Registry:
+        name = name.removesuffix(":443")  # containerd sends the port where the reference has one
         for row in self.rows:
             if row.answers_to(name):
                 return row

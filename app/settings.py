@@ -1,20 +1,26 @@
 """Every setting, declared once: name, type, default, meaning."""
 
 import difflib
-import ipaddress
 import os
-import ssl
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
-from urllib.parse import urlsplit
+from typing import Any, Final, Literal
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, ValidationError
+from pydantic import AliasChoices, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+)
+
+from app.setting_values import (
+    AuthoritiesFile,
+    BaseUrl,
+    ProxyUrl,
+    RegistryHost,
+    Seconds,
+    TrustedPeers,
 )
 
 PREFIX: Final = "DOCXY_"
@@ -26,86 +32,8 @@ HUB_TOKEN_URL: Final = "https://auth.docker.io/token"  # noqa: S105 - the addres
 HUB_TOKEN_SERVICE: Final = "registry.docker.io"  # noqa: S105 - the name of a service
 
 
-_PROXY_SCHEMES: Final = frozenset({"http", "https", "socks4", "socks4a", "socks5", "socks5h"})
-
-
 class SettingsError(Exception):
     """The settings cannot be used; the message lists every fault and says how to put it right."""
-
-
-def _base_url(text: str) -> str:
-    parts = urlsplit(text)
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        message = "write a whole URL, like https://registry.example"
-        raise ValueError(message)
-    if parts.username or parts.password:
-        message = "a URL here takes no user name or password"
-        raise ValueError(message)
-    if parts.query or parts.fragment:
-        message = "a URL here takes no ? or #"
-        raise ValueError(message)
-    _ = parts.port
-    return text.rstrip("/")
-
-
-def _readable_file(path: Path) -> Path:
-    try:
-        path.open("rb").close()
-    except OSError as error:
-        message = f"the file cannot be read ({error.strerror})"
-        raise ValueError(message) from error
-    return path
-
-
-def _registry_name(text: str) -> str:
-    if not text or "/" in text or text != text.strip():
-        message = "write the registry's host name, like docker.io"
-        raise ValueError(message)
-    return text.lower()
-
-
-def _trusted_peers(text: str) -> str:
-    for entry in text.split(","):
-        address = entry.strip()
-        if address in {"", "*"}:
-            continue
-        try:
-            ipaddress.ip_network(address, strict=False)
-        except ValueError as error:
-            message = f"{address} is neither an address, a network nor *"
-            raise ValueError(message) from error
-    return text
-
-
-def _authorities(path: Path) -> Path:
-    _readable_file(path)
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError as error:
-        message = "the file holds no PEM certificate"
-        raise ValueError(message) from error
-    return path
-
-
-def _proxy_url(secret: SecretStr) -> SecretStr:
-    """Check an outbound proxy's URL without telling its password."""
-    text = secret.get_secret_value()
-    try:
-        parts = urlsplit(text if "://" in text else f"http://{text}")
-        usable = parts.scheme in _PROXY_SCHEMES and parts.hostname
-        _ = parts.port
-    except ValueError:
-        usable = None
-    if not usable:
-        message = "write a URL like http://proxy.example:3128 or socks5h://127.0.0.1:1080"
-        raise ValueError(message)
-    return secret
-
-
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-AuthoritiesFile = Annotated[Path, AfterValidator(_authorities)]
-ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
-Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 
 
 class Settings(BaseSettings):
@@ -125,7 +53,7 @@ class Settings(BaseSettings):
     registry_url: BaseUrl = Field(
         HUB_URL, description="Where the default registry is. Unset: Docker Hub."
     )
-    registry_name: Annotated[str, AfterValidator(_registry_name)] = Field(
+    registry_name: RegistryHost = Field(
         "docker.io",
         description="What clients call the default registry. As `docker.io` it also answers to "
         "`index.docker.io` and `registry-1.docker.io`, and one-component repository names get "
@@ -177,7 +105,7 @@ class Settings(BaseSettings):
         description="Comma-separated hosts, domains, addresses and networks that are reached "
         "without the outbound proxy; `*` for all.",
     )
-    forwarded_allow_ips: Annotated[str, AfterValidator(_trusted_peers)] = Field(
+    forwarded_allow_ips: TrustedPeers = Field(
         "127.0.0.1,::1",
         validation_alias="FORWARDED_ALLOW_IPS",
         description="Comma-separated addresses and networks of the servers in front of this one, "
@@ -205,10 +133,7 @@ class Settings(BaseSettings):
     @classmethod
     def variable(cls, field: str) -> str:
         """Return the environment variable of a field."""
-        alias = cls.model_fields[field].validation_alias
-        if isinstance(alias, AliasChoices):
-            return str(alias.choices[0])
-        return str(alias) if alias else PREFIX + field.upper()
+        return _names(field)[0]
 
 
 CONFIG_VARIABLE: Final = "DOCXY_CONFIG"
@@ -270,12 +195,25 @@ def _nearest(name: str, known: set[str]) -> str:
 
 
 def _fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, str]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
-    named = str(location[0])
-    field = named.lower()
-    variable = Settings.variable(field) if field in Settings.model_fields else named.upper()
-    where = variable if variable in variables else f"{variables.get(CONFIG_VARIABLE, '')}: {field}"
+    field = str(location[0]).lower()
+    names = _names(field if field in Settings.model_fields else _aliased(field))
+    found = [one for name in names for one in variables if one.upper() == name and variables[one]]
+    where = found[0] if found else f"{variables.get(CONFIG_VARIABLE, '')}: {field}"
     reason = str(fault["msg"]).removeprefix("Value error, ")
     return f"{where}: {reason[:1].lower()}{reason[1:]}"
+
+
+def _names(field: str) -> list[str]:
+    """Return the environment variables of a field, the one that counts first."""
+    alias = Settings.model_fields[field].validation_alias
+    if isinstance(alias, AliasChoices):
+        return [str(name) for name in alias.choices]
+    return [str(alias) if alias else PREFIX + field.upper()]
+
+
+def _aliased(name: str) -> str:
+    """Return the field that pydantic calls by one of its variables."""
+    return next(field for field in Settings.model_fields if name.upper() in _names(field))
 
 
 def _message(faults: list[str]) -> str:

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 _WORD: Final = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
-_PARAMETER: Final = re.compile(rf'({_WORD})\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
-_SCHEME: Final = re.compile(rf"({_WORD})(?:\s+|(?=,)|$)")
-_OPAQUE: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*\s*(?=,|$)")
+_PARAMETER: Final = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]*))')
+_SCHEME: Final = re.compile(rf"({_WORD})(?:[ \t]+|(?=,)|$)")
+_OPAQUE: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
 _FOLD: Final = re.compile(r"[\r\n]+[ \t]*")
 """RFC 9112, section 5.2: http.client leaves folded lines folded."""
-_SEPARATOR: Final = re.compile(r"[\s,]*")
+_SEPARATOR: Final = re.compile(r"[ \t,]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +54,22 @@ def parse_challenges(values: Iterable[str]) -> list[Challenge]:
 
 
 def _read(value: str) -> list[Challenge]:
-    found: list[Challenge] = []
+    found: list[tuple[str, dict[str, str]]] = []
     at = _skip(value, 0)
     while at < len(value):
         if (parameter := _PARAMETER.match(value, at)) and found:
             name, quoted, bare = parameter.groups()
-            text = _unquoted(quoted) if quoted is not None else bare
-            found[-1] = found[-1].with_parameters({name.lower(): text})
+            found[-1][1][name.lower()] = _unquoted(quoted) if quoted is not None else bare
             at = _skip(value, parameter.end())
         elif scheme := _SCHEME.match(value, at):
-            found.append(Challenge(scheme[1]))
+            found.append((scheme[1], {}))
             at = scheme.end()
-            if token68 := _OPAQUE.match(value, at):
-                at = token68.end()
+            if opaque := _OPAQUE.match(value, at):
+                at = opaque.end()
             at = _skip(value, at)
         else:
             break
-    return found
+    return [Challenge(scheme, parameters) for scheme, parameters in found]
 
 
 def _skip(value: str, at: int) -> int:

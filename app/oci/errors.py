@@ -7,9 +7,10 @@ RegistryError
 +-- NameUnknown            404  a registry that is not served here
 +-- Unsupported            404  no such endpoint here
 |   +-- MethodUnsupported  405  pushes and deletions
-+-- TooManyRequests        429  the registry answers no more for now
 +-- UpstreamMisbehaved     502  an answer that cannot be passed on; asking again will not help
 +-- UpstreamUnavailable    503  no connection, or one that broke before the answer
+|   +-- UpstreamUntrusted  503  no TLS that can be trusted
+|   +-- OutboundProxyFails 503  the proxy that this proxy has to use does not lead there
 |   +-- UpstreamTimeout    504  no answer in time
 +-- ClientGone             499  nobody waits for the answer any more (only the log sees it)
 """
@@ -100,15 +101,6 @@ class MethodUnsupported(Unsupported):
     headers: ClassVar[Mapping[str, str]] = {"Allow": "GET, HEAD"}
 
 
-class TooManyRequests(RegistryError):
-    """The registry counts requests and has had enough."""
-
-    code = ErrorCode.TOOMANYREQUESTS
-    status = HTTPStatus.TOO_MANY_REQUESTS
-    message = "the registry answers no more requests for now"
-    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "30"}
-
-
 class UpstreamMisbehaved(RegistryError):
     """The registry's answer cannot be passed on.
 
@@ -128,15 +120,27 @@ class UpstreamUnavailable(RegistryError):
 
     code = ErrorCode.UNAVAILABLE
     status = HTTPStatus.SERVICE_UNAVAILABLE
-    message = "the registry cannot be reached"
+    message = "cannot be reached"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
+
+
+class UpstreamUntrusted(UpstreamUnavailable):
+    """TLS with the registry failed."""
+
+    message = "its certificate is not trusted, or TLS fails"
+
+
+class OutboundProxyFails(UpstreamUnavailable):
+    """The outbound proxy cannot be reached, or refuses."""
+
+    message = "the outbound proxy does not lead there"
 
 
 class UpstreamTimeout(UpstreamUnavailable):
     """The registry did not answer in time."""
 
     status = HTTPStatus.GATEWAY_TIMEOUT
-    message = "the registry did not answer in time"
+    message = "did not answer in time"
 
 
 class ClientGone(RegistryError):

@@ -22,11 +22,10 @@ _NOT_UP: Final = frozenset({
     # nothing that one client sent is another registry's business
     "cookie",
     # who the client is, and by which way it came
-    "forwarded", "x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto",
-    "x-forwarded-protocol", "x-forwarded-ssl", "x-forwarded-server", "x-forwarded-prefix",
-    "x-real-ip", "x-request-id", "x-request-start", "x-client-ip", "true-client-ip",
-    "cf-connecting-ip", "via",
+    "forwarded", "x-original-forwarded-for", "x-real-ip", "x-client-ip", "x-cluster-client-ip",
+    "true-client-ip", "fastly-client-ip", "fly-client-ip", "x-request-id", "x-request-start", "via",
 })  # fmt: skip
+_NOT_UP_PREFIXES: Final = ("x-forwarded-", "cf-")
 
 _NOT_DOWN: Final = frozenset({
     # the server in front of the client writes these itself
@@ -57,7 +56,11 @@ _PARAMETER: Final = re.compile(
 def pass_up(headers: Iterable[tuple[str, str]]) -> Headers:
     """Return what of a client's request a registry gets; `Accept-Encoding: identity` is added."""
     kept = _end_to_end(headers)
-    passed = [(name, value) for name, value in kept if name.lower() not in _NOT_UP]
+    passed = [
+        (name, value)
+        for name, value in kept
+        if name.lower() not in _NOT_UP and not name.lower().startswith(_NOT_UP_PREFIXES)
+    ]
     passed.append(("Accept-Encoding", "identity"))
     return passed
 

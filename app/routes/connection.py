@@ -15,6 +15,7 @@ class ClientConnection:
 
     def __init__(self, environ: Mapping[str, Any]) -> None:
         self._sock: socket.socket | None = environ.get("gunicorn.socket")
+        self._usual_timeout: float | None = None
         self._http_1_0 = environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
 
     def gone(self) -> bool:
@@ -34,16 +35,19 @@ class ClientConnection:
             self._sock.settimeout(timeout)
 
     def limit_stalls(self, seconds: float) -> None:
-        """Let the kernel end a connection that takes nothing for so long.
+        """Let a write fail when the client takes nothing for so long.
 
-        TCP_USER_TIMEOUT (RFC 5482) counts from the last progress; a timeout of the socket would
-        count the whole of a write, and cut who is merely slow.
+        What counts as nothing is the server's: worker.Worker counts from the last progress; where
+        the socket is a plain one, a timeout counts the whole of a piece of 256 KiB.
         """
-        if self._sock is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
-            with contextlib.suppress(OSError):  # a Unix socket has no such option
-                self._sock.setsockopt(
-                    socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000)
-                )
+        if self._sock is not None:
+            self._usual_timeout = self._sock.gettimeout()
+            self._sock.settimeout(seconds)
+
+    def forget_stalls(self) -> None:
+        """Take back limit_stalls, for the next request on the connection."""
+        if self._sock is not None:
+            self._sock.settimeout(self._usual_timeout)
 
     def end_only_by_reset(self, *, length_known: bool) -> None:
         """Make an unfinished body end in a reset where nothing else shows that it is unfinished.

@@ -10,6 +10,7 @@ from app.oci.errors import HostInvalid
 Environ = Mapping[str, Any]
 
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_PORT: Final = re.compile(r":[0-9]+$")
 
 
 class Forwarded:
@@ -42,14 +43,25 @@ class Forwarded:
         """
         if self._public_url:
             return self._public_url
-        scheme, host = str(environ["wsgi.url_scheme"]), own_host(environ)
-        if self._trusts(str(environ.get("REMOTE_ADDR", ""))):
+        scheme = str(environ["wsgi.url_scheme"])
+        if self._trusts_peer(environ):
             told = _last(environ, "HTTP_X_FORWARDED_PROTO").lower()
             scheme = told if told in {"http", "https"} else scheme
-            host = _last(environ, "HTTP_X_FORWARDED_HOST") or host
-        if not _HOST.fullmatch(host):
+        return f"{scheme}://{self._authority(environ)}"
+
+    def host(self, environ: Environ) -> str:
+        """Return the host name that the client asked, without a port; raise HostInvalid."""
+        return _PORT.sub("", self._authority(environ)).lower()
+
+    def _authority(self, environ: Environ) -> str:
+        told = _last(environ, "HTTP_X_FORWARDED_HOST") if self._trusts_peer(environ) else ""
+        authority = told or _own_authority(environ)
+        if not _HOST.fullmatch(authority):
             raise HostInvalid
-        return f"{scheme}://{host}"
+        return authority
+
+    def _trusts_peer(self, environ: Environ) -> bool:
+        return self._trusts(str(environ.get("REMOTE_ADDR", "")))
 
     def _trusts(self, peer: str) -> bool:
         # A peer without an address came through a Unix socket: only this machine's servers can.
@@ -59,7 +71,7 @@ class Forwarded:
         return address is not None and any(address in network for network in self._networks)
 
 
-def own_host(environ: Environ) -> str:
+def _own_authority(environ: Environ) -> str:
     """Return the Host header, or for HTTP/1.0 clients without one the address they connected to."""
     host = str(environ.get("HTTP_HOST", ""))
     if host:

@@ -31,11 +31,15 @@ class RelayedBody:
         self.sent = 0
         self.waited = 0.0
         self.complete = False
+        self._begun = False
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
+        if not self._begun:
+            self._begun = True
+            return b""  # gunicorn sends the head with the first piece: it shall not wait for it
         started = time.monotonic()
         try:
             chunk = next(self._chunks)
@@ -50,6 +54,7 @@ class RelayedBody:
 
     def close(self) -> None:
         """Close the upstream's side; the server calls it at the end, whatever the end was."""
+        self._connection.forget_stalls()
         self._close()
 
 
@@ -110,5 +115,6 @@ def _scope_for_client(text: str, address: Address) -> str:
 def _next_page(query: str, address: Address | None) -> str:
     """Lead to the next page of what the client asked, as it asked (RFC 8288)."""
     prefix = urlsplit(rooms().forwarded.base_url(request.environ)).path
-    namespace = f"&ns={quote(address.ns)}" if address and address.ns else ""
-    return f'<{prefix}{request.path}?{query}{namespace}>; rel="next"'
+    namespace = [f"ns={quote(address.ns)}"] if address and address.ns else []
+    fields = "&".join([query, *namespace] if query else namespace)
+    return f'<{prefix}{request.path}?{fields}>; rel="next"'

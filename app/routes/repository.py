@@ -50,6 +50,8 @@ def unmatched(rest: str) -> NoReturn:
     """Say what is wrong with a path that matched no route; no upstream is asked."""
     if request.method not in {"GET", "HEAD"}:
         raise MethodUnsupported
+    if "/blobs/uploads" in rest:
+        raise Unsupported
     for part, parse in (
         ("manifests", parse_reference),
         ("blobs", Digest.parse),

@@ -11,7 +11,7 @@ from app.content import Request, Source
 from app.oci.reference import RepositoryName
 from app.registries import Address, Registries, Registry
 from app.routes.connection import ClientConnection
-from app.routes.forwarded import Forwarded, own_host
+from app.routes.forwarded import Forwarded
 
 _KEY: Final = "docxy"
 
@@ -42,12 +42,14 @@ def namespace() -> str | None:
 
 def selected() -> Registry:
     """Return the registry that a request without a repository name addresses."""
-    return rooms().registries.select(ns=namespace(), host=own_host(request.environ))
+    return rooms().registries.select(ns=namespace(), host=rooms().forwarded.host(request.environ))
 
 
 def located(asked: RepositoryName) -> Address:
     """Return the registry and repository that a request addresses."""
-    return rooms().registries.resolve(asked, ns=namespace(), host=own_host(request.environ))
+    return rooms().registries.resolve(
+        asked, ns=namespace(), host=rooms().forwarded.host(request.environ)
+    )
 
 
 def source(registry: Registry) -> Source:

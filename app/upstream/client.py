@@ -15,8 +15,8 @@ from app.oci.challenge import Challenge, parse_challenges
 from app.oci.errors import (
     ErrorCode,
     RegistryError,
-    TooManyRequests,
     Unsupported,
+    UpstreamMisbehaved,
     UpstreamUnavailable,
 )
 from app.oci.headers import Headers
@@ -27,10 +27,14 @@ from app.upstream.body import Body, content_length, has_body, read_start, read_w
 from app.upstream.remembered import Recent, Remembered
 from app.upstream.session import Session
 from app.upstream.tokens import TokenService
+from app.version import VERSION
 
 _PING_LIFETIME: Final = 600.0
 _REACH_LIFETIME: Final = 5.0
 _PING_LIMIT: Final = 64 * 1024
+
+_OWN: Final = [("User-Agent", f"docxy/{VERSION}"), ("Accept-Encoding", "identity")]
+"""The headers of requests that no client asked for."""
 
 _TOTAL: Final = re.compile(r"bytes (?:0-0|\*)/(\d+)")
 """Content-Range of the first byte, or of none where a blob is empty (RFC 9110, section 14.4)."""
@@ -45,6 +49,11 @@ class _Ping:
     content: bytes
     challenges: Sequence[Challenge]
 
+    @property
+    def lasting(self) -> bool:
+        """Whether the registry will say the same for a while."""
+        return self.status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}
+
     def bearer(self) -> Challenge | None:
         return next((one for one in self.challenges if one.is_bearer), None)
 
@@ -55,7 +64,9 @@ class Upstream:
     def __init__(self, registry: Registry, session: Session) -> None:
         self._registry = registry
         self._session = session
-        self._anonymous_ping = Remembered(self._ping_anonymously, _PING_LIFETIME)
+        self._anonymous_ping = Remembered(
+            self._ping_anonymously, lambda ping: ping.lasting, _PING_LIFETIME
+        )
         self._reached = Recent(self._reach, _REACH_LIFETIME)
 
     def ping(self, request: Request) -> Reply:
@@ -144,7 +155,9 @@ class Upstream:
         if not refusal.is_oci_json(content):
             host = urlsplit(response.url).hostname or ""
             content = refusal.error_body(status, unknown, host)
-            passed = headers.without(passed, "content-type", "content-encoding", "etag")
+            passed = headers.without(passed, "content-encoding", "etag")
+        if "json" not in headers.value(passed, "content-type"):
+            passed = headers.without(passed, "content-type")
             passed.append(("Content-Type", "application/json"))
         return replace(replied(status, passed, content), challenges=challenges)
 
@@ -164,7 +177,11 @@ class Upstream:
         row = self._registry
         if row.token_url and row.token_service:
             return TokenService(row.token_url, row.token_service)
-        challenge = self._anonymous_ping.get().bearer()
+        ping = self._anonymous_ping.get()
+        if not ping.lasting:
+            message = f"{row.name} answered {ping.status}, and so its token service is not known"
+            raise UpstreamUnavailable(message)
+        challenge = ping.bearer()
         if row.token_url:
             named = challenge.parameters.get("service", "") if challenge else ""
             return TokenService(row.token_url, row.token_service or named)
@@ -175,30 +192,26 @@ class Upstream:
         return replace(found, service=row.token_service or found.service)
 
     def _reach(self) -> None:
-        redirects.discard(self._session.send("GET", f"{self._registry.url}/v2/", []))
+        redirects.discard(self._session.send("GET", f"{self._registry.url}/v2/", _OWN))
 
     def _ping_anonymously(self) -> _Ping:
-        fields = headers.pass_up([])
-        response = redirects.fetch(self._session, "GET", f"{self._registry.url}/v2/", fields, None)
+        response = redirects.fetch(self._session, "GET", f"{self._registry.url}/v2/", _OWN, None)
         status = response.status_code
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            response.close()
-            raise TooManyRequests
-        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
-            response.close()
-            message = f"{self._registry.name} answered {status}"
-            raise UpstreamUnavailable(message)
-        if status >= HTTPStatus.BAD_REQUEST:
-            reply = self._refused("GET", response, ErrorCode.UNKNOWN)
-            return _Ping(reply.status, reply.headers, b"".join(reply.body), reply.challenges)
-        content = read_whole(response, _PING_LIMIT)
-        return _Ping(status, headers.pass_down(response.raw.headers.items()), content, ())
+        if status < HTTPStatus.BAD_REQUEST:
+            content = read_whole(response, _PING_LIMIT)
+            return _Ping(status, headers.pass_down(response.raw.headers.items()), content, ())
+        reply = self._refused("GET", response, ErrorCode.UNKNOWN)
+        return _Ping(reply.status, reply.headers, b"".join(reply.body), reply.challenges)
 
 
 def _answered(method: str, response: requests.Response) -> Reply:
     fields = list(response.raw.headers.items())
     passed = headers.pass_down(fields)
     status = response.status_code
+    if HTTPStatus.MULTIPLE_CHOICES <= status != HTTPStatus.NOT_MODIFIED:
+        response.close()
+        message = f"{urlsplit(response.url).hostname} answered {status} and no place to go on"
+        raise UpstreamMisbehaved(message)
     length = content_length(response, method)
     link = headers.next_link(headers.values(fields, "link"))
     next_query = urlsplit(link).query if link else None

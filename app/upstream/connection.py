@@ -3,8 +3,10 @@
 urllib3 takes these classes where it would make its own (`ConnectionCls`, `response_class`).
 """
 
+import email.errors
 import http.client
 import io
+import re
 import ssl
 import time
 from collections.abc import Iterator
@@ -24,6 +26,21 @@ _CLIENT_CHECK: Final = 0.25
 
 _TLS_RECORD: Final = 16 * 1024
 """TLS never gives more at once (RFC 8446, section 5.1)."""
+
+_INTERIM: Final = frozenset(range(101, 200))
+"""100 is skipped by http.client; nobody asked for the switch of protocols that 101 is."""
+
+_INTERIM_LIMIT: Final = 16
+_CHUNK_LINE_LIMIT: Final = 4096
+_HEX: Final = re.compile(rb"[0-9A-Fa-f]{1,15}")
+
+_UNREADABLE: Final = (
+    email.errors.HeaderDefect,
+    email.errors.FirstHeaderLineIsContinuationDefect,
+    email.errors.MisplacedEnvelopeHeaderDefect,
+    email.errors.MissingHeaderBodySeparatorDefect,
+)
+"""Not among them: what the email package misses in multipart bodies, which are not read here."""
 
 _waiting: ContextVar[Client | None] = ContextVar("waiting", default=None)
 
@@ -90,9 +107,43 @@ class UpstreamResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket, debuglevel: int = 0, method: str | None = None) -> None:
         super().__init__(sock, debuglevel, method)
         self._sock = sock
-        self._piece = _TLS_RECORD if isinstance(sock, ssl.SSLSocket) else 1 << 30
+        self._piece = 1 << 30
+        if isinstance(sock, ssl.SSLSocket):
+            self._piece = _TLS_RECORD
+            # A connection that is cut must not look like one that was closed (RFC 8446, 6.1).
+            sock.suppress_ragged_eofs = False  # type: ignore[attr-defined] # not in typeshed
         raw: io.RawIOBase = self.fp.detach()
         self.fp = io.BufferedReader(_PatientReader(sock, raw, _waiting.get()))
+
+    def begin(self) -> None:
+        """Read the head; raise HTTPException for one that others may read otherwise."""
+        super().begin()
+        if any(isinstance(defect, _UNREADABLE) for defect in self.headers.defects):
+            message = "malformed header"
+            raise http.client.HTTPException(message)
+        codings = self.headers.get_all("Transfer-Encoding", [])
+        if codings and [coding.strip().lower() for coding in codings] != ["chunked"]:
+            raise http.client.UnknownTransferEncoding
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Skip interim answers; http.client knows 100 only (RFC 9110, section 15.2)."""
+        for _ in range(_INTERIM_LIMIT):
+            status_line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc] # not in typeshed
+            status = status_line[1]
+            if status not in _INTERIM:
+                return status_line
+            http.client.parse_headers(self.fp)
+        message = "no final answer"
+        raise http.client.BadStatusLine(message)
+
+    def _read_next_chunk_size(self) -> int:
+        """Refuse a size whose line is cut: its first zero would pass for the last chunk."""
+        line = self.fp.readline(_CHUNK_LINE_LIMIT)
+        size = line.partition(b";")[0].strip()
+        if not line.endswith(b"\n") or not _HEX.fullmatch(size):
+            self._close_conn()  # type: ignore[attr-defined]
+            raise http.client.IncompleteRead(line)
+        return int(size, 16)
 
     def read1(self, n: int = -1) -> bytes:
         """Return up to n bytes; only the first of them are waited for."""
@@ -130,6 +181,11 @@ class _Connection(HTTPConnection):
 
 class _TLSConnection(HTTPSConnection):
     response_class = UpstreamResponse
+
+    @property
+    def is_connected(self) -> bool:
+        """Tell whether it can be used again: bytes that nobody asked for are not an answer."""
+        return super().is_connected and not getattr(self.sock, "pending", int)()
 
 
 class _SOCKSConnection(SOCKSConnection):

@@ -13,7 +13,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
-class _Exception:
+class _Exempt:
     """One entry of NO_PROXY: a network, or a name with all below it; perhaps one port only."""
 
     name: str
@@ -36,33 +36,33 @@ class OutboundProxies:
 
     def __init__(self, *, https: str | None, http: str | None, no_proxy: str) -> None:
         self._proxies = {"https": https, "http": http}
-        self._exceptions = tuple(_exceptions(no_proxy))
-        self.for_origin = lru_cache(maxsize=256)(self._for_origin)
+        self._exempts = tuple(_exempts(no_proxy))
+        self._cached = lru_cache(maxsize=256)(self._for_origin)
 
     def __call__(self, url: str) -> Mapping[str, str]:
         """Return the `proxies` argument of requests for this URL."""
         parts = urlsplit(url)
-        return self.for_origin(parts.scheme, parts.hostname or "", _port(parts.scheme, parts.port))
+        return self._cached(parts.scheme, parts.hostname or "", _port(parts.scheme, parts.port))
 
     def _for_origin(self, scheme: str, host: str, port: int) -> Mapping[str, str]:
         proxy = self._proxies.get(scheme)
-        if not proxy or any(entry.covers(host, port) for entry in self._exceptions):
+        if not proxy or any(entry.covers(host, port) for entry in self._exempts):
             return {}
         return {scheme: proxy if "://" in proxy else f"http://{proxy}"}
 
 
-def _exceptions(no_proxy: str) -> list[_Exception]:
+def _exempts(no_proxy: str) -> list[_Exempt]:
     entries = [entry.strip().lower() for entry in no_proxy.split(",")]
-    return [_exception(entry) for entry in entries if entry]
+    return [_exempt(entry) for entry in entries if entry]
 
 
-def _exception(entry: str) -> _Exception:
+def _exempt(entry: str) -> _Exempt:
     if network := _network(entry.strip("[]")):
-        return _Exception("", network, None)
+        return _Exempt("", network, None)
     host, _, port = entry.rpartition(":")
     if host and port.isdigit():
-        return _Exception(_name(host), _network(host.strip("[]")), int(port))
-    return _Exception(_name(entry), None, None)
+        return _Exempt(_name(host), _network(host.strip("[]")), int(port))
+    return _Exempt(_name(entry), None, None)
 
 
 def _name(text: str) -> str:

@@ -66,11 +66,11 @@ def retry_after(fields: Headers) -> str:
     """
     told = headers.value(fields, "retry-after").strip()
     if told.isascii() and told.isdecimal():
-        return str(min(int(told[:9]), RETRY_AFTER_LIMIT))
+        return str(max(1, min(int(told[:9]), RETRY_AFTER_LIMIT)))
     if told and (until := _seconds_until(told)) is not None:
         return str(max(1, min(until, RETRY_AFTER_LIMIT)))
     if window := _WINDOW.search(headers.value(fields, "ratelimit-limit")):
-        return str(min(int(window[1][:9]), RETRY_AFTER_LIMIT))
+        return str(max(1, min(int(window[1][:9]), RETRY_AFTER_LIMIT)))
     return str(_RETRY_AFTER_GUESS)
 
 

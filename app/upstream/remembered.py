@@ -3,11 +3,15 @@
 import threading
 import time
 from collections.abc import Callable
+from copy import copy
 from typing import Final, Generic, TypeVar
 
 from app.oci.errors import RegistryError
 
 Fact = TypeVar("Fact")
+
+PASSING_LIFETIME: Final = 5.0
+"""Seconds that what does not last is answered from memory: many may be waiting to ask."""
 
 _RETRY_AFTER: Final = 30.0
 """Seconds until a refresh that failed is tried again."""
@@ -16,21 +20,25 @@ _RETRY_AFTER: Final = 30.0
 class Remembered(Generic[Fact]):
     """Asks `learn` when first needed, one caller for all who wait (single-flight).
 
-    A fact older than `lifetime` seconds is still answered at once, while a thread asks anew; if
-    that fails, the old one stays. Only the very first asking can raise RegistryError.
+    A fact that is `lasting` is kept: older than `lifetime` seconds it is still answered at once,
+    while a thread asks anew, and if that brings nothing lasting, the old one stays.
+    As long as nothing lasting was learned, the last fact or RegistryError counts for some seconds.
     """
 
-    def __init__(self, learn: Callable[[], Fact], lifetime: float) -> None:
+    def __init__(
+        self, learn: Callable[[], Fact], lasting: Callable[[Fact], bool], lifetime: float
+    ) -> None:
         self._learn = learn
+        self._lasting = lasting
         self._lifetime = lifetime
         self._lock = threading.Lock()
         self._fact: Fact | None = None
         self._stale_at = 0.0
-        self._failures = 0
-        self._failure: RegistryError | None = None
+        self._passing: Fact | RegistryError | None = None
+        self._passing_until = 0.0
 
     def get(self) -> Fact:
-        """Return the fact; raise what `learn` raises if it was never learned."""
+        """Return the fact; raise what `learn` raised if nothing lasting was ever learned."""
         fact = self._fact
         if fact is None:
             return self._learn_first()
@@ -39,20 +47,16 @@ class Remembered(Generic[Fact]):
         return fact
 
     def _learn_first(self) -> Fact:
-        failures = self._failures
         with self._lock:
             if self._fact is not None:
                 return self._fact
-            if self._failure is not None and self._failures != failures:
-                raise self._failure  # the failure of the one that this caller waited for
-            try:
-                fact = self._learn()
-            except RegistryError as error:
-                self._failures += 1
-                self._failure = error
-                raise
-            self._keep(fact)
-            return fact
+            passing = self._passing
+            if passing is None or time.monotonic() >= self._passing_until:
+                self._passing = passing = self._attempt()
+                self._passing_until = time.monotonic() + PASSING_LIFETIME
+            if isinstance(passing, RegistryError):
+                raise _afresh(passing)
+            return passing
 
     def _refresh_behind(self) -> None:
         if not self._lock.acquire(blocking=False):
@@ -60,18 +64,18 @@ class Remembered(Generic[Fact]):
         # Set before the thread begins, so that the callers meanwhile start no second one.
         self._stale_at = time.monotonic() + _RETRY_AFTER
         self._lock.release()
-        threading.Thread(target=self._refresh, daemon=True).start()
+        threading.Thread(target=self._attempt, daemon=True).start()
 
-    def _refresh(self) -> None:
+    def _attempt(self) -> Fact | RegistryError:
+        """Ask, and keep what is lasting; the session has logged what went wrong."""
         try:
             fact = self._learn()
-        except RegistryError:
-            return  # the session has logged why; the old fact stays
-        self._keep(fact)
-
-    def _keep(self, fact: Fact) -> None:
-        self._fact = fact
-        self._stale_at = time.monotonic() + self._lifetime
+        except RegistryError as error:
+            return _afresh(error)
+        if self._lasting(fact):
+            self._fact = fact
+            self._stale_at = time.monotonic() + self._lifetime
+        return fact
 
 
 class Recent:
@@ -91,11 +95,16 @@ class Recent:
                 self._failure = self._attempt()
                 self._done_at = time.monotonic()
             if self._failure is not None:
-                raise self._failure
+                raise _afresh(self._failure)
 
     def _attempt(self) -> RegistryError | None:
         try:
             self._act()
         except RegistryError as error:
-            return error
+            return _afresh(error)
         return None
+
+
+def _afresh(error: RegistryError) -> RegistryError:
+    """Return the error without its traceback, which would keep a client's request alive."""
+    return copy(error)

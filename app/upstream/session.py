@@ -6,6 +6,7 @@ Here, and only here, the errors of requests become ours.
 import logging
 import ssl
 from collections.abc import Mapping
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -15,14 +16,17 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3 import PoolManager, ProxyManager
+from urllib3.util import SKIP_HEADER
 
 from app.content import Client
 from app.oci.errors import (
     ClientGone,
+    OutboundProxyFails,
     RegistryError,
     UpstreamMisbehaved,
     UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUntrusted,
 )
 from app.oci.headers import Headers
 from app.upstream.connection import POOLS, SOCKS_POOLS, ClientLeft, waiting
@@ -32,6 +36,11 @@ logger = logging.getLogger(__name__)
 
 _IDLE_CONNECTIONS: Final = 256
 """Connections to one host that are kept for the next request; more are made and then closed."""
+
+_FAILURES: Final = (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError)
+
+_CUT: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
+"""How a connection ends that the other side gave up; RemoteDisconnected is one of them."""
 
 _CANNOT_BE_ASKED: Final = (
     requests.exceptions.InvalidHeader,
@@ -77,23 +86,27 @@ class Session:
 
         Raise UpstreamUnavailable, UpstreamTimeout, UpstreamMisbehaved or ClientGone.
         """
-        request = requests.PreparedRequest()
-        request.method = method
-        request.url = url
-        request.headers = requests.structures.CaseInsensitiveDict(_joined(headers))
-        request.body = body
-        request.hooks = {"response": []}
+        request = _prepared(method, url, headers, body)
         try:
-            with waiting(client):
-                # Not Session.send: it keeps cookies for all callers, and looks into redirects.
-                return self._session.get_adapter(url).send(
-                    request,
-                    stream=True,
-                    timeout=self._timeout,
-                    proxies=dict(self._proxies(url)),
-                )
-        except (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError) as error:
+            return self._send(request, client)
+        except requests.ConnectionError as error:
+            # A kept connection may end just when it is used again; a POST may have had effect.
+            if method == "POST" or not isinstance(_cause(error), _CUT):
+                raise _translated(error, url) from error
+        except _FAILURES as error:
             raise _translated(error, url) from error
+        try:
+            return self._send(request, client)
+        except _FAILURES as error:
+            raise _translated(error, url) from error
+
+    def _send(self, request: requests.PreparedRequest, client: Client | None) -> requests.Response:
+        url = str(request.url)
+        with waiting(client):
+            # Not Session.send: it keeps cookies for all callers, and looks into redirects.
+            return self._session.get_adapter(url).send(
+                request, stream=True, timeout=self._timeout, proxies=dict(self._proxies(url))
+            )
 
 
 class _Adapter(HTTPAdapter):
@@ -142,6 +155,19 @@ def redacted(url: str) -> str:
     return f"{parts.scheme}://{host}{parts.path}"
 
 
+def _prepared(
+    method: str, url: str, headers: Headers, body: bytes | None
+) -> requests.PreparedRequest:
+    """Return a request as it is: `prepare()` would add headers, and read URLs once more."""
+    request = requests.PreparedRequest()
+    request.method = method
+    request.url = url
+    request.headers = requests.structures.CaseInsensitiveDict(_joined(headers))
+    request.headers.setdefault("User-Agent", SKIP_HEADER)
+    request.body = body
+    return request
+
+
 def _joined(headers: Headers) -> Mapping[str, str]:
     """Join repeated fields, as RFC 9110, section 5.2 allows: requests takes a mapping."""
     joined: dict[str, str] = {}
@@ -153,34 +179,37 @@ def _joined(headers: Headers) -> Mapping[str, str]:
 
 
 def _translated(error: Exception, url: str) -> RegistryError:
-    if _caused_by_client(error):
+    cause = _cause(error)
+    if isinstance(cause, ClientLeft):
         return ClientGone()
-    host = urlsplit(url).hostname
-    kind = type(error).__name__
-    if isinstance(error, requests.Timeout):
-        logger.warning("An upstream did not answer in time. url=%s error=%s", redacted(url), kind)
-        return UpstreamTimeout(f"{host} did not answer in time")
     if isinstance(error, _CANNOT_BE_ASKED):
-        return UpstreamMisbehaved(f"{host} cannot be asked")
-    logger.warning("An upstream cannot be reached. url=%s error=%s", redacted(url), _reason(error))
+        return UpstreamMisbehaved(f"{urlsplit(url).hostname} cannot be asked")
+    kind, sentence = _kind(error, cause)
+    logger.warning("%s url=%s error=%s", sentence, redacted(url), _told(cause))
+    return kind(f"{urlsplit(url).hostname}: {kind.message}")
+
+
+def _kind(error: Exception, cause: BaseException) -> tuple[type[RegistryError], str]:
+    if isinstance(error, requests.Timeout):
+        return UpstreamTimeout, "An upstream did not answer in time."
+    if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
+        return OutboundProxyFails, "The outbound proxy fails."
     if isinstance(error, requests.exceptions.SSLError):
-        return UpstreamUnavailable(f"the TLS certificate of {host} is not trusted or TLS failed")
-    return UpstreamUnavailable(f"{host} cannot be reached")
+        return UpstreamUntrusted, "TLS with an upstream fails."
+    if isinstance(cause, HTTPException) and not isinstance(cause, _CUT):
+        return UpstreamMisbehaved, "An upstream's answer cannot be read."
+    return UpstreamUnavailable, "An upstream cannot be reached."
 
 
-def _caused_by_client(error: BaseException | None) -> bool:
-    """Look through what urllib3 and requests wrapped, by `__context__` and in arguments."""
-    while error is not None:
-        if isinstance(error, ClientLeft):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
-
-
-def _reason(error: BaseException) -> str:
-    """Name the innermost cause; the outer ones quote URLs with their queries."""
-    while inner := error.__cause__ or error.__context__:
+def _cause(error: BaseException) -> BaseException:
+    """Return what urllib3 and requests wrapped."""
+    while inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
         error = inner
+    return error
+
+
+def _told(cause: BaseException) -> str:
+    """Name a cause; only a system's own words hold no URL with its query."""
     return (
-        f"{type(error).__name__}: {error}" if isinstance(error, OSError) else type(error).__name__
+        f"{type(cause).__name__}: {cause}" if isinstance(cause, OSError) else type(cause).__name__
     )

@@ -65,7 +65,12 @@ def _acceptable(registry_url: str, realm: str) -> bool:
         _ = there.port
     except ValueError:
         return False
-    if not there.hostname or "@" in there.netloc or there.scheme not in {"http", "https"}:
+    if (
+        not there.hostname
+        or "@" in there.netloc
+        or there.fragment
+        or there.scheme not in {"http", "https"}
+    ):
         return False
     if there.scheme == "http" and here.scheme == "https":
         return False

@@ -1,0 +1,102 @@
+"""What the value of a setting may be; a ValueError says how to put it right."""
+
+import ipaddress
+import re
+import ssl
+from pathlib import Path
+from typing import Annotated, Final
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr
+
+_PROXY_SCHEMES: Final = frozenset({"http", "https", "socks5", "socks5h"})
+_NAME: Final = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]+)?")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+
+def _base_url(text: str) -> str:
+    parts = _split(text)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        message = "write a whole URL, like https://registry.example"
+        raise ValueError(message)
+    if "@" in parts.netloc:
+        message = "a URL here takes no user name or password"
+        raise ValueError(message)
+    if parts.query or parts.fragment:
+        message = "a URL here takes no ? or #"
+        raise ValueError(message)
+    if parts.path.rstrip("/").endswith("/v2"):
+        message = "leave out /v2 at the end"
+        raise ValueError(message)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = parts.port
+    authority = host if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{host}:{port}"
+    return f"{parts.scheme}://{authority}{parts.path.rstrip('/')}"
+
+
+def _split(text: str) -> SplitResult:
+    """Split a URL; what the standard library says of a faulty one may quote a password."""
+    try:
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        message = "this is no URL: mind the port, and brackets around an IPv6 address"
+        raise ValueError(message) from None
+    return parts
+
+
+def _readable_file(path: Path) -> Path:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        message = f"the file cannot be read ({error.strerror})"
+        raise ValueError(message) from error
+    return path
+
+
+def _registry_name(text: str) -> str:
+    if not _NAME.fullmatch(text):
+        message = "write the registry's host name, like docker.io"
+        raise ValueError(message)
+    return text.lower()
+
+
+def _trusted_peers(text: str) -> str:
+    for entry in text.split(","):
+        address = entry.strip()
+        if address in {"", "*"}:
+            continue
+        try:
+            ipaddress.ip_network(address, strict=False)
+        except ValueError as error:
+            message = f"{address} is neither an address, a network nor *"
+            raise ValueError(message) from error
+    return text
+
+
+def _authorities(path: Path) -> Path:
+    _readable_file(path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError as error:
+        message = "the file holds no PEM certificate"
+        raise ValueError(message) from error
+    return path
+
+
+def _proxy_url(secret: SecretStr) -> SecretStr:
+    """Check an outbound proxy's URL without telling its password."""
+    text = secret.get_secret_value()
+    parts = _split(text if "://" in text else f"http://{text}")
+    if parts.scheme not in _PROXY_SCHEMES or not parts.hostname:
+        message = "write a URL like http://proxy.example:3128 or socks5h://127.0.0.1:1080"
+        raise ValueError(message)
+    return secret
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+AuthoritiesFile = Annotated[Path, AfterValidator(_authorities)]
+ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
+RegistryHost = Annotated[str, AfterValidator(_registry_name)]
+TrustedPeers = Annotated[str, AfterValidator(_trusted_peers)]
+Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
