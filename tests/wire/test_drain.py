@@ -1,0 +1,93 @@
+import contextlib
+import re
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import Process, clean_environment, running, wait_until
+from tests.wire.client import Client, Ending
+from tests.wire.upstream import Connection, Upstream, always, head, playing, response
+from tests.wire.wires import BLOB, MANIFEST, upstream_settings
+
+LISTENING = re.compile(r"http://(127\.0\.0\.1:\d+)")
+
+
+@contextlib.contextmanager
+def own_docxy(upstream: Upstream, home: Path, *arguments: str) -> Iterator[tuple[Process, str]]:
+    """Run gunicorn on a socket of its own: one that a test holds open never refuses anybody."""
+    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", *arguments]
+    settings = upstream_settings(upstream, home)
+    with running(command, env=clean_environment(WEB_CONCURRENCY="2") | settings) as server:
+        wait_until(lambda: server.log.count("is ready") == 2, what="two workers")
+        found = LISTENING.search(server.log)
+        assert found
+        yield server, found[1]
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    with Upstream() as upstream, playing(upstream):
+        yield upstream
+
+
+def refused(host: str) -> bool:
+    """Tell whether a new connection is not let in."""
+    try:
+        Client(host, timeout=2).close()
+    except OSError:
+        return True
+    return False
+
+
+def test_a_stop_lets_downloads_finish_and_lets_nobody_in(upstream: Upstream, home: Path) -> None:
+    """SIGTERM: what runs is completed, what comes is refused, idle connections hold up nothing."""
+
+    def script(connection: Connection) -> None:
+        while connection.head().target != BLOB:
+            connection.send(response(b"{}"))
+        connection.send(head("Content-Length: 12"), b"before")
+        while not refused(host):
+            connection.left.wait(0.05)
+        connection.left.wait(1.5)
+        connection.send(b"after.")
+
+    upstream.play(script)
+    with own_docxy(upstream, home) as (server, host), contextlib.ExitStack() as stack:
+        loading, fresh, *idle = (stack.enter_context(Client(host)) for _ in range(6))
+        for client in idle:
+            assert client.get(MANIFEST).body == b"{}"
+        assert fresh.port
+        loading.ask(BLOB)
+        assert loading.head().status == 200
+        assert loading.exactly(6) == b"before"
+        server.process.send_signal(signal.SIGTERM)
+        for client in idle:
+            assert client.rest() == b""
+            assert client.ending is Ending.FIN
+        assert server.process.poll() is None
+        assert loading.exactly(6) == b"after."
+        assert loading.rest() == b""
+        finished = time.monotonic()
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - finished < 3
+        assert refused(host)
+        assert "Traceback" not in server.log
+
+
+def test_idle_connections_do_not_delay_a_stop(upstream: Upstream, home: Path) -> None:
+    """Neither kept ones, nor such as never said anything, nor half a request."""
+    upstream.play(always(response(b"{}")))
+    with own_docxy(upstream, home) as (server, host), contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(host)) for _ in range(9)]
+        for client in clients[:3]:
+            assert client.get(MANIFEST).status == 200
+        for client in clients[3:6]:
+            client.send(b"GET /v2/ HTTP/1.1\r\nHost: half")
+        started = time.monotonic()
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(10) == 0
+        assert time.monotonic() - started < 3.5

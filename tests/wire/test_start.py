@@ -1,0 +1,77 @@
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.servers import ROOT, clean_environment, docxy, free_port
+from tests.wire.client import Client
+from tests.wire.wires import MANIFEST
+
+
+def start(**settings: str) -> subprocess.CompletedProcess[str]:
+    """Run gunicorn until it ends."""
+    return subprocess.run(
+        [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0"],
+        cwd=ROOT,
+        env=clean_environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+
+def test_wrong_settings_stop_the_start_with_one_message() -> None:
+    """It names every fault, ends with status 1, and nothing is tried again."""
+    ended = start(
+        DOCXY_REGISTRY_URL="ftp://registry.example",
+        DOCXY_REGISTRI_NAME="docker.io",
+        DOCXY_READ_TIMEOUT="soon",
+        DOCXY_WRITE_TIMEOUT="-1",
+        DOCXY_CA_BUNDLE="/nonexistent/ca.pem",
+        DOCXY_LOG_FORMAT="xml",
+        DOCXY_PUBLIC_URL="https://user:secret-of-the-url@proxy.example",
+    )
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 1
+    assert said.count("Docxy cannot start: 7 settings are wrong.") == 1
+    for name in (
+        "DOCXY_REGISTRY_URL",
+        "DOCXY_REGISTRI_NAME",
+        "DOCXY_READ_TIMEOUT",
+        "DOCXY_WRITE_TIMEOUT",
+        "DOCXY_CA_BUNDLE",
+        "DOCXY_LOG_FORMAT",
+        "DOCXY_PUBLIC_URL",
+    ):
+        assert said.count(f"  {name}: ") == 1, name
+    assert "did you mean DOCXY_REGISTRY_NAME?" in said
+    assert "Traceback" not in said
+    assert "Booting worker" not in said
+    assert "secret-of-the-url" not in said
+
+
+def test_a_wrong_file_stops_the_start_too(tmp_path: Path) -> None:
+    """Its faults are told together with the environment's."""
+    path = tmp_path / "docxy.toml"
+    path.write_text('read_timeout = "soon"\nno_such_key = 1\n')
+    ended = start(DOCXY_CONFIG=str(path), DOCXY_LOG_LEVEL="loud")
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 1
+    assert "3 settings are wrong" in said
+    assert f"{path}: read_timeout: " in said
+    assert f"{path}: no_such_key: " in said
+    assert "DOCXY_LOG_LEVEL: " in said
+    assert "Traceback" not in said
+
+
+def test_the_start_needs_no_upstream() -> None:
+    """Nobody listens there: it starts, is healthy, and answers 503 to who asks for more."""
+    url = f"http://127.0.0.1:{free_port()}"
+    with docxy(workers=1, DOCXY_REGISTRY_URL=url, DOCXY_SERVICE_HOST="10.0.0.1") as proxy:
+        with Client(proxy.host) as client:
+            assert client.get("/health").status == 200
+            answer = client.get(MANIFEST)
+            assert (answer.status, answer.head.value("Retry-After")) == (503, "5")
+            assert client.get("/health?upstream").status == 503
+            assert client.get("/v2/").status == 503
+        assert "Traceback" not in proxy.log
