@@ -24,6 +24,10 @@ keepalive = 75
 # 0 lets the request line grow until 1 MiB.
 limit_request_line = 0
 limit_request_field_size = 64 * 1024
+# From the servers in front only this header is believed (FORWARDED_ALLOW_IPS); the others that
+# gunicorn knows could move the path.
+secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}
+forwarder_headers = ""
 # The control socket would be written into the home directory: images are read-only, and several
 # instances may share a home.
 control_socket_disable = True

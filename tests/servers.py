@@ -125,7 +125,7 @@ class Docxy:
 
 @contextlib.contextmanager
 def docxy(
-    *arguments: str, workers: int = 2, listen: str = "127.0.0.1", **settings: str
+    *arguments: str, workers: int | str = 2, listen: str = "127.0.0.1", **settings: str
 ) -> Iterator[Docxy]:
     """Run Docxy with two gevent workers, as production does, on a socket that cannot be taken.
 

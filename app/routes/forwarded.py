@@ -30,7 +30,11 @@ class Forwarded:
         """Return the address of the client: the last one that no trusted server vouches for."""
         address = str(environ.get("REMOTE_ADDR", ""))
         hops = [hop.strip() for hop in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
-        for hop in reversed([hop for hop in hops if hop]):
+        told = [hop for hop in hops if hop]
+        if self._everyone:
+            # Who trusts everyone trusts the nearest server, not what a client wrote before it.
+            told = told[-1:]
+        for hop in reversed(told):
             if not self._trusts(address) or not _is_address(hop):
                 break
             address = hop

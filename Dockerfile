@@ -1,0 +1,36 @@
+# Docxy in a container. It writes nothing, and runs with --read-only too.
+#     docker build --tag docxy .
+#     docker run --publish 8000:8000 --stop-timeout 14460 docxy
+FROM python:3.13-slim
+
+WORKDIR /app
+
+# First what seldom changes. Wheels only: there is no compiler here, and pip says so at once.
+COPY requirements.txt .
+RUN pip install --no-cache-dir --only-binary :all: --root-user-action ignore -r requirements.txt
+
+# What .dockerignore lets through: the application, and no tests, documents or .git.
+COPY . .
+# Readable for the user below, whatever the umask of the checkout was; compiled now, since nothing can
+# be written later.
+RUN chmod -R a+rX . && python -m compileall -q .
+
+# With PORT gunicorn listens on all addresses; without it on loopback, where no published port leads.
+ENV PORT=8000 \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1
+
+# A number, so that Kubernetes' runAsNonRoot can tell. It owns nothing here.
+USER 10001:10001
+
+EXPOSE 8000
+
+HEALTHCHECK --interval=30s --timeout=6s --start-period=15s --retries=3 \
+    CMD ["python", "/app/deploy/healthcheck.py"]
+
+# gunicorn's word for "finish the downloads, then end". It takes up to four hours (graceful_timeout
+# in gunicorn.conf.py); whoever stops the container must wait as long: --stop-timeout 14460.
+STOPSIGNAL SIGTERM
+
+# Reads gunicorn.conf.py, which names the application. Exec form: the signal reaches gunicorn.
+CMD ["gunicorn"]
