@@ -1,7 +1,9 @@
 """Real servers for the tests: started on a free port, awaited, ended by their process id."""
 
 import contextlib
+import errno
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -97,11 +99,25 @@ def wait_until(
         _PAUSE.wait(0.02)
 
 
-def free_port(host: str = "127.0.0.1") -> int:
-    """Return a port that was free a moment ago, for programs that cannot take a socket."""
-    with socket.socket() as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """Return a port that was free a moment ago, for programs that cannot take a socket.
+
+    It lies below the ports that the system gives to connections (ip_local_port_range), so that
+    none of those takes it meanwhile.
+    """
+    while True:
+        port = random.randrange(15000, 32000)  # noqa: S311 - no secret
+        if _is_free(socket.AF_INET, "127.0.0.1", port) and _is_free(socket.AF_INET6, "::1", port):
+            return port
+
+
+def _is_free(family: int, host: str, port: int) -> bool:
+    with socket.socket(family) as probe:
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE  # a machine without IPv6 has nothing there
+    return True
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,8 @@ class Docker:
 
     server: Process
     home: Path
+    ca: Path | None = None
+    """BuildKit lets the docker command fetch the tokens, so it must trust the same authority."""
 
     def pull(self, reference: str) -> frozenset[str]:
         """Pull an image for this machine's platform and return the digests that dockerd knows.
@@ -99,7 +101,7 @@ class Docker:
 
     def docker(self, *arguments: str, stdin: str = "", builder: Builder = "classic") -> str:
         """Run a docker command."""
-        env = hermetic(self.home) | {
+        env = hermetic(self.home, ca=self.ca) | {
             "DOCKER_CONFIG": str(self.home / "cli"),
             "DOCKER_BUILDKIT": _BUILDKIT[builder],
         }
@@ -143,7 +145,7 @@ def docker(
         (home / "daemon.json").write_text(json.dumps(settings))
         command = with_mounted_root(["dockerd", "--config-file", home / "daemon.json"])
         with running(command, env=hermetic(home, ca=ca)) as server:
-            daemon = Docker(server, home)
+            daemon = Docker(server, home, ca)
             wait_until(daemon.ready, what="dockerd")
             yield daemon
 

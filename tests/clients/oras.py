@@ -13,7 +13,8 @@ class Oras:
     def __init__(self, home: Path, *, ca: Path | None = None) -> None:
         """Keep logins below `home`."""
         self._home = home
-        self._plain = "" if ca else "plain-http"
+        # Without a word, it speaks plain HTTP to localhost.
+        self._plain = "plain-http=false" if ca else "plain-http"
         self._env = hermetic(home, ca=ca) | {"DOCKER_CONFIG": str(home / "docker")}
 
     def copy(
@@ -49,7 +50,7 @@ class Oras:
         run(["oras", "logout", host], env=self._env)
 
     def _options(self, prefix: str, creds: str | None = None) -> list[str]:
-        options = [prefix + self._plain] if self._plain else []
+        options = [prefix + self._plain]
         if creds:
             username, _, password = creds.partition(":")
             options += [f"{prefix}username", username, f"{prefix}password", password]

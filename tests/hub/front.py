@@ -43,6 +43,8 @@ class Front:
     """Write the whole URL into the Link of a page of tags."""
     redirect_head: bool = False
     """Send HEAD of a blob to the CDN as well, with a URL that is signed for HEAD."""
+    page_size: int | None = None
+    """The most tags in one answer, whatever a client asks for; None: no such limit."""
 
     def answer(self, request: Request) -> Answer:
         """Answer one request."""
@@ -74,7 +76,7 @@ class Front:
             request.headers["Authorization"] = _EXPIRED
 
     def _blob(self, request: Request, digest: str) -> Answer:
-        probe = self.registry.ask("HEAD", request.target, _outgoing(request))
+        probe = self.registry.ask("HEAD", request.target, _without_conditions(request))
         _Relayed(probe).close()
         if probe.status != HTTPStatus.OK:
             return self._pass(request)
@@ -134,11 +136,12 @@ class Front:
         count = query.get("n", str(len(tags)))
         if not count.isdecimal():
             return refusal(HTTPStatus.BAD_REQUEST, "PAGINATION_NUMBER_INVALID")
-        page = tags[: int(count)]
+        size = min(int(count), self.page_size or len(tags))
+        page = tags[:size]
         answer = _json(document | {"tags": page}, "application/json")
         if page and len(page) < len(tags):
             base = self.base if self.absolute_links else ""
-            target = f"{base}{request.path}?last={quote(page[-1])}&n={count}"
+            target = f"{base}{request.path}?last={quote(page[-1])}&n={size}"
             answer.headers["Link"] = f'<{target}>; rel="next"'
         return answer
 
@@ -170,6 +173,14 @@ def _outgoing(request: Request) -> urllib3.HTTPHeaderDict:
             headers.add(name, value)
     for name in ("Accept-Encoding", "User-Agent"):
         headers.setdefault(name, urllib3.util.SKIP_HEADER)
+    return headers
+
+
+def _without_conditions(request: Request) -> urllib3.HTTPHeaderDict:
+    """Leave conditions and parts to the CDN: docker-registry 2.8.2 refuses a HEAD with some."""
+    headers = _outgoing(request)
+    for name in ("Range", "If-Range", "If-None-Match"):
+        headers.discard(name)
     return headers
 
 
