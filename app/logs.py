@@ -58,10 +58,15 @@ class _WithoutRequest(logging.Filter):
         if str(record.msg).startswith("Invalid request from ip="):
             record.msg = str(record.msg).partition(": ")[0]
         elif isinstance(record.args, tuple):
-            record.args = tuple(
-                one.partition("?")[0] if isinstance(one, str) else one for one in record.args
-            )
+            record.args = tuple(_harmless(one) for one in record.args)
         return True
+
+
+def _harmless(argument: object) -> object:
+    """Return what of an argument may be logged: no query, and of an error only its name."""
+    if isinstance(argument, Exception):
+        return type(argument).__name__  # NoMoreData quotes the half of a request that came
+    return argument.partition("?")[0] if isinstance(argument, str) else argument
 
 
 def configure(form: Literal["text", "json"], level: str) -> None:

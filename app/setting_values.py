@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field, SecretStr
 
 _PROXY_SCHEMES: Final = frozenset({"http", "https", "socks5", "socks5h"})
 _NAME: Final = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]+)?")
+_UNCLEAR: Final = re.compile(r"[\x00-\x20\"<>\\^`{|}\x7f]")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 
 
@@ -37,6 +38,8 @@ def _base_url(text: str) -> str:
 def _split(text: str) -> SplitResult:
     """Split a URL; what the standard library says of a faulty one may quote a password."""
     try:
+        if _UNCLEAR.search(text):
+            raise ValueError  # noqa: TRY301 - one message for all
         parts = urlsplit(text)
         _ = parts.port
     except ValueError:
@@ -58,7 +61,7 @@ def _registry_name(text: str) -> str:
     if not _NAME.fullmatch(text):
         message = "write the registry's host name, like docker.io"
         raise ValueError(message)
-    return text.lower()
+    return text.lower().removesuffix(":443")
 
 
 def _trusted_peers(text: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
 import requests
 import urllib3
@@ -57,7 +58,8 @@ def read_start(response: requests.Response, limit: int) -> bytes:
             if len(data) > limit:
                 break
     except BodyBroken as error:
-        raise UpstreamUnavailable from error
+        message = f"{urlsplit(response.url).hostname}: the answer broke off"
+        raise UpstreamUnavailable(message) from error
     finally:
         body.close()
     return bytes(data)

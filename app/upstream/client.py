@@ -126,7 +126,7 @@ class Upstream:
         asked = f"{url}?{query}" if query else url
         response = redirects.fetch(self._session, request.method, asked, fields, request.client)
         if request.method == "HEAD" and response.request.method == "GET":
-            return _probed(response) or self._refused("HEAD", response, unknown)
+            return _probed(response) or self._refused("HEAD", _as_error(response), unknown)
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             return self._refused(request.method, response, unknown)
         return _answered(request.method, response)
@@ -142,10 +142,12 @@ class Upstream:
             raise
         if status == HTTPStatus.UNAUTHORIZED and not challenges:
             status = HTTPStatus.FORBIDDEN.value
-        passed = headers.without(headers.pass_down(fields), "retry-after")
+        passed = headers.pass_down(fields)
+        told = headers.value(passed, "retry-after")
+        passed = headers.without(passed, "retry-after")
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             passed.append(("Retry-After", refusal.retry_after(fields)))
-        elif told := headers.value(fields, "retry-after"):
+        elif told:
             passed.append(("Retry-After", told))
         if method == "HEAD":
             length = content_length(response, method)
@@ -196,6 +198,7 @@ class Upstream:
 
     def _ping_anonymously(self) -> _Ping:
         response = redirects.fetch(self._session, "GET", f"{self._registry.url}/v2/", _OWN, None)
+        redirects.refuse_dead_end(response)
         status = response.status_code
         if status < HTTPStatus.BAD_REQUEST:
             content = read_whole(response, _PING_LIMIT)
@@ -205,13 +208,10 @@ class Upstream:
 
 
 def _answered(method: str, response: requests.Response) -> Reply:
+    redirects.refuse_dead_end(response)
     fields = list(response.raw.headers.items())
     passed = headers.pass_down(fields)
     status = response.status_code
-    if HTTPStatus.MULTIPLE_CHOICES <= status != HTTPStatus.NOT_MODIFIED:
-        response.close()
-        message = f"{urlsplit(response.url).hostname} answered {status} and no place to go on"
-        raise UpstreamMisbehaved(message)
     length = content_length(response, method)
     link = headers.next_link(headers.values(fields, "link"))
     next_query = urlsplit(link).query if link else None
@@ -240,6 +240,15 @@ def _probed(response: requests.Response) -> Reply | None:
     redirects.discard(response)
     passed = headers.without(headers.pass_down(response.raw.headers.items()), "content-range")
     return Reply(status=HTTPStatus.OK, headers=passed, length=length)
+
+
+def _as_error(response: requests.Response) -> requests.Response:
+    """Return an answer that is one to the client's HEAD; raise UpstreamMisbehaved."""
+    if response.status_code >= HTTPStatus.BAD_REQUEST:
+        return response
+    response.close()
+    message = f"{urlsplit(response.url).hostname} tells no length"
+    raise UpstreamMisbehaved(message)
 
 
 def _with_digest(reply: Reply, digest: Digest) -> Reply:

@@ -7,7 +7,6 @@ import email.errors
 import http.client
 import io
 import re
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -97,6 +96,16 @@ class _PatientReader(io.RawIOBase):
         super().close()
 
 
+class _Lines(io.BufferedReader):
+    """Remembers the last line: http.client takes the end of a connection for the end of a head."""
+
+    last = b""
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        self.last = super().readline(size)
+        return self.last
+
+
 class UpstreamResponse(http.client.HTTPResponse):
     """A response whose read1() waits for the first bytes only and then takes all that is there.
 
@@ -108,22 +117,29 @@ class UpstreamResponse(http.client.HTTPResponse):
         super().__init__(sock, debuglevel, method)
         self._sock = sock
         self._piece = 1 << 30
-        if isinstance(sock, ssl.SSLSocket):
+        if hasattr(sock, "suppress_ragged_eofs"):  # TLS, and urllib3's TLS in TLS
             self._piece = _TLS_RECORD
             # A connection that is cut must not look like one that was closed (RFC 8446, 6.1).
-            sock.suppress_ragged_eofs = False  # type: ignore[attr-defined] # not in typeshed
+            sock.suppress_ragged_eofs = False
         raw: io.RawIOBase = self.fp.detach()
-        self.fp = io.BufferedReader(_PatientReader(sock, raw, _waiting.get()))
+        self._lines = _Lines(_PatientReader(sock, raw, _waiting.get()))
+        self.fp = self._lines
 
     def begin(self) -> None:
         """Read the head; raise HTTPException for one that others may read otherwise."""
         super().begin()
+        if self._lines.last not in {b"\r\n", b"\n"}:
+            message = "the head is cut"
+            raise http.client.HTTPException(message)
         if any(isinstance(defect, _UNREADABLE) for defect in self.headers.defects):
             message = "malformed header"
             raise http.client.HTTPException(message)
         codings = self.headers.get_all("Transfer-Encoding", [])
         if codings and [coding.strip().lower() for coding in codings] != ["chunked"]:
             raise http.client.UnknownTransferEncoding
+        if codings and not self.chunked:
+            # http.client knows the coding only without a space behind it (RFC 9112, section 5.1).
+            self.chunked, self.chunk_left, self.length = True, None, None
 
     def _read_status(self) -> tuple[str, int, str]:
         """Skip interim answers; http.client knows 100 only (RFC 9110, section 15.2)."""
@@ -192,7 +208,7 @@ class _SOCKSConnection(SOCKSConnection):
     response_class = UpstreamResponse
 
 
-class _SOCKSTLSConnection(SOCKSHTTPSConnection):
+class _SOCKSTLSConnection(SOCKSHTTPSConnection, _TLSConnection):
     response_class = UpstreamResponse
 
 

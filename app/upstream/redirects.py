@@ -69,6 +69,16 @@ def origin(url: str) -> tuple[str, str, int]:
     )
 
 
+def refuse_dead_end(response: requests.Response) -> None:
+    """Raise UpstreamMisbehaved for a redirect that leads nowhere; 304 is none."""
+    status = response.status_code
+    is_redirect = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
+    if is_redirect and status != HTTPStatus.NOT_MODIFIED:
+        response.close()
+        message = f"{urlsplit(response.url).hostname} answered {status} and no place to go on"
+        raise UpstreamMisbehaved(message)
+
+
 def discard(response: requests.Response) -> None:
     """Give the connection back if the rest of the answer is short, or else close it."""
     remaining = response.raw.length_remaining

@@ -37,7 +37,7 @@ logger = logging.getLogger(__name__)
 _IDLE_CONNECTIONS: Final = 256
 """Connections to one host that are kept for the next request; more are made and then closed."""
 
-_FAILURES: Final = (requests.RequestException, urllib3.exceptions.HTTPError, UnicodeError)
+_FAILURES: Final = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError)
 
 _CUT: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """How a connection ends that the other side gave up; RemoteDisconnected is one of them."""
@@ -45,9 +45,10 @@ _CUT: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZe
 _CANNOT_BE_ASKED: Final = (
     requests.exceptions.InvalidHeader,
     requests.exceptions.InvalidURL,
-    urllib3.exceptions.LocationValueError,
-    UnicodeError,
+    ValueError,  # urllib3's, of hosts and of headers that mean something to it
 )
+
+_PROXY_FAILS: Final = (requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL)
 
 _HOSTS: Final = 64
 """Hosts whose connections are kept: a registry, its token service, and its CDNs."""
@@ -182,7 +183,7 @@ def _translated(error: Exception, url: str) -> RegistryError:
     cause = _cause(error)
     if isinstance(cause, ClientLeft):
         return ClientGone()
-    if isinstance(error, _CANNOT_BE_ASKED):
+    if isinstance(error, _CANNOT_BE_ASKED) and not isinstance(error, _PROXY_FAILS):
         return UpstreamMisbehaved(f"{urlsplit(url).hostname} cannot be asked")
     kind, sentence = _kind(error, cause)
     logger.warning("%s url=%s error=%s", sentence, redacted(url), _told(cause))
@@ -192,7 +193,7 @@ def _translated(error: Exception, url: str) -> RegistryError:
 def _kind(error: Exception, cause: BaseException) -> tuple[type[RegistryError], str]:
     if isinstance(error, requests.Timeout):
         return UpstreamTimeout, "An upstream did not answer in time."
-    if isinstance(error, requests.exceptions.ProxyError | requests.exceptions.InvalidProxyURL):
+    if isinstance(error, _PROXY_FAILS):
         return OutboundProxyFails, "The outbound proxy fails."
     if isinstance(error, requests.exceptions.SSLError):
         return UpstreamUntrusted, "TLS with an upstream fails."
@@ -202,8 +203,10 @@ def _kind(error: Exception, cause: BaseException) -> tuple[type[RegistryError], 
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return what urllib3 and requests wrapped."""
-    while inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__):
+    """Return what urllib3 and requests wrapped; what http.client says is said by its own error."""
+    while not isinstance(error, HTTPException) and (
+        inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    ):
         error = inner
     return error
 

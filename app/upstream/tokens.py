@@ -112,6 +112,7 @@ def exchange(session: Session, service: TokenService, request: TokenRequest) -> 
         glue = "&" if urlsplit(service.url).query else "?"
         url = f"{service.url}{glue}{encoded}"
         response = redirects.fetch(session, "GET", url, fields, request.client)
+        redirects.refuse_dead_end(response)
     answer = body.read_whole(response, _ANSWER_LIMIT)
     if request.method == "POST" and _cannot_post(response.status_code, answer):
         return _fall_back_to_get()

@@ -4,7 +4,7 @@ import pytest
 import responses
 
 from app import create_app
-from app.registries import Registry
+from app.registries import Registries, Registry
 from app.routes.rooms import Rooms
 from app.settings import HUB_TOKEN_URL, load
 from app.version import VERSION
@@ -56,6 +56,35 @@ def test_another_registry(environment: pytest.MonkeyPatch) -> None:
 def test_every_name_of_docker_hub(environment: pytest.MonkeyPatch, name: str) -> None:
     """They are one registry."""
     assert default(environment, DOCXY_REGISTRY_NAME=name).name == "docker.io"
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        pytest.param("r.example", "r.example", id="name"),
+        pytest.param("r.example", "r.example:443", id="default port asked"),
+        pytest.param("r.example:5000", "R.example:5000", id="port"),
+        pytest.param("r.example:443", "r.example:443", id="default port written"),
+        pytest.param("r.example:443", "r.example", id="default port written only here"),
+        pytest.param("docker.io:443", "docker.io", id="Docker Hub"),
+    ],
+)
+def test_the_default_registry_answers_to_its_name(
+    environment: pytest.MonkeyPatch, name: str, asked: str
+) -> None:
+    """However the operator and the client write the port, it is the one that is served."""
+    row = default(environment, DOCXY_REGISTRY_NAME=name)
+    assert Registries([row]).select(ns=asked, host="proxy.example") is row
+    assert row.library_prefix == name.startswith("docker.io")
+
+
+@pytest.mark.parametrize(
+    "url", ["https://Registry-1.Docker.IO:443/", "https://registry-1.docker.io/"]
+)
+def test_docker_hub_however_it_is_written(environment: pytest.MonkeyPatch, url: str) -> None:
+    """Its token service stays pinned."""
+    row = default(environment, DOCXY_REGISTRY_URL=url)
+    assert (row.url, row.token_url) == ("https://registry-1.docker.io", HUB_TOKEN_URL)
 
 
 def test_a_start_needs_no_upstream(environment: pytest.MonkeyPatch) -> None:

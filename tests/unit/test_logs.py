@@ -3,10 +3,12 @@
 import json
 import logging
 import sys
+from collections.abc import Iterator
 
 import pytest
+from gunicorn.http.errors import NoMoreData
 
-from app.logs import FlatJsonFormatter, TextFormatter
+from app.logs import FlatJsonFormatter, TextFormatter, configure
 
 
 def record(message: str, **fields: object) -> logging.LogRecord:
@@ -81,3 +83,105 @@ def test_json_is_one_object_on_one_line(value: object) -> None:
 def test_json_without_fields() -> None:
     """A record without fields is an object all the same."""
     assert json.loads(FlatJsonFormatter().format(record("Ready.")))["message"] == "Ready."
+
+
+GUNICORN = logging.getLogger("gunicorn.error")
+
+
+@pytest.fixture
+def configured() -> Iterator[None]:
+    """Set the logs up as a worker does, and then back."""
+    loggers = [logging.getLogger(), GUNICORN, logging.getLogger("urllib3")]
+    kept = [(one, one.level, one.handlers[:], one.filters[:], one.propagate) for one in loggers]
+    yield
+    for one, level, handlers, filters, propagate in kept:
+        one.setLevel(level)
+        one.handlers[:], one.filters[:], one.propagate = handlers, filters, propagate
+
+
+def written(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return what went to standard error."""
+    return capsys.readouterr().err
+
+
+FORMS = pytest.mark.parametrize("form", ["text", "json"])
+
+
+@FORMS
+@pytest.mark.usefixtures("configured")
+@pytest.mark.parametrize(
+    ("line", "arguments", "left"),
+    [
+        pytest.param(
+            "Invalid request from ip=192.0.2.1: Invalid HTTP Header: 'authorization bearer s3cr3t'",
+            (),
+            "Invalid request from ip=192.0.2.1",
+            id="header",
+        ),
+        pytest.param(
+            "Invalid request from ip=2001:db8::1: Invalid HTTP request line: 'GET /?a=s3cr3t: x'",
+            (),
+            "Invalid request from ip=2001:db8::1",
+            id="IPv6, request line",
+        ),
+        pytest.param(
+            "Invalid request from ip=: 100% s3cr3t %s",
+            (),
+            "Invalid request from ip=",
+            id="no address, signs of formatting",
+        ),
+        pytest.param(
+            "Error handling request %s %s",
+            ("GET", "/auth/token?password=s3cr3t"),
+            "Error handling request GET /auth/token",
+            id="query",
+        ),
+        pytest.param(
+            "Error handling request %s",
+            ("/v2/?a=b?c=s3cr3t",),
+            "Error handling request /v2/",
+            id="two question marks",
+        ),
+        pytest.param(
+            "Ignored premature client disconnection. %s",
+            (NoMoreData(b"GET / HTTP/1.1\r\nAuthorization: Bearer s3cr3t\r\n"),),
+            "Ignored premature client disconnection.",
+            id="half a request",
+        ),
+        pytest.param("Booting worker with pid: %s", (7,), "Booting worker with pid: 7", id="pid"),
+        pytest.param("Listening at: %s (%d)", ("http://[::]:1", 7), "http://[::]:1 (7)", id="two"),
+        pytest.param("Handling signal: %s", ("term",), "Handling signal: term", id="signal"),
+    ],
+)
+def test_what_gunicorn_quotes_of_a_request(
+    capsys: pytest.CaptureFixture[str],
+    *,
+    form: str,
+    line: str,
+    arguments: tuple[object, ...],
+    left: str,
+) -> None:
+    """Its lines tell what happened, at every level, and nothing that a client sent in secret."""
+    configure("json" if form == "json" else "text", "debug")
+    for level in (logging.DEBUG, logging.WARNING, logging.ERROR):
+        GUNICORN.log(level, line, *arguments)
+    text = written(capsys)
+    assert text.count(left) == 3
+    assert "s3cr3t" not in text
+
+
+@FORMS
+@pytest.mark.usefixtures("configured")
+def test_one_form_for_all(capsys: pytest.CaptureFixture[str], form: str) -> None:
+    """Ours and gunicorn's lines are formatted alike, once each, from the level on."""
+    configure("json" if form == "json" else "text", "info")
+    for name in ("app.x", "gunicorn.error"):
+        logging.getLogger(name).info("Told.")
+        logging.getLogger(name).debug("Not told.")
+    logging.getLogger("urllib3.connectionpool").warning("Not told: /?a=s3cr3t")
+    lines = written(capsys).splitlines()
+    assert len(lines) == 2
+    if form == "json":
+        assert [json.loads(line)["logger"] for line in lines] == ["app.x", "gunicorn.error"]
+    else:
+        assert all(line.endswith(" INFO Told.") for line in lines)

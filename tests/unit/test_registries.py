@@ -81,6 +81,9 @@ def test_prefix(asked: str, expected: str) -> None:
         pytest.param("a/b", "index.docker.io", ("docker.io", "a/b"), id="alias"),
         pytest.param("a/b", "registry-1.docker.io", ("docker.io", "a/b"), id="second alias"),
         pytest.param("a/b", "DOCKER.IO", ("docker.io", "a/b"), id="upper case"),
+        pytest.param("a", "docker.io:443", ("docker.io", "library/a"), id="the default port"),
+        pytest.param("a/b", "index.docker.io:443", ("docker.io", "a/b"), id="alias and port"),
+        pytest.param("a/b", "GHCR.io:443", ("ghcr.io", "a/b"), id="another and port"),
         pytest.param("owner/app", "ghcr.io", ("ghcr.io", "owner/app"), id="another"),
         pytest.param("app", "ghcr.io", ("ghcr.io", "app"), id="another, one component"),
         pytest.param("docker.io/a/b", "docker.io", ("docker.io", "a/b"), id="with its prefix"),
@@ -116,6 +119,11 @@ def test_host(asked: str, ns: str | None, host: str, expected: tuple[str, str]) 
     [
         pytest.param("a/b", "quay.io", id="unknown ns"),
         pytest.param("a/b", "evil.example:8080", id="ns with a port"),
+        pytest.param("a/b", "evil.example:443", id="unknown ns with the default port"),
+        pytest.param("a/b", "docker.io:80", id="another port"),
+        pytest.param("a/b", "docker.io:8443", id="a port that ends so"),
+        pytest.param("a/b", "docker.io:443:443", id="two ports"),
+        pytest.param("a/b", ":443", id="a port alone"),
         pytest.param("a/b", "http://169.254.169.254/", id="ns as a URL"),
         pytest.param("a/b", "docker.io.evil.example", id="ns that begins like one"),
         pytest.param("quay.io/a/b", None, id="unknown dotted prefix"),
@@ -135,6 +143,7 @@ def test_select() -> None:
     assert TABLE.select(ns="ghcr.io", host="proxy.example") is GHCR
     assert TABLE.select(ns=None, host="ghcr.proxy.example") is GHCR
     assert TABLE.select(ns="index.docker.io", host="ghcr.proxy.example") is HUB
+    assert TABLE.select(ns="docker.io:443", host="ghcr.proxy.example") is HUB
     with pytest.raises(NameUnknown):
         TABLE.select(ns="quay.io", host="ghcr.proxy.example")
 

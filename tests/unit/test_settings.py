@@ -225,6 +225,22 @@ def test_wrong_values(
         load()
 
 
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        pytest.param("https_proxy", "ftp://proxy.example", id="lower case"),
+        pytest.param("ALL_PROXY", "ftp://proxy.example", id="the other name"),
+        pytest.param("docxy_log_level", "loud", id="ours in lower case"),
+    ],
+)
+def test_a_fault_names_the_variable_that_was_set(
+    environment: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """Whoever reads the message finds there what they wrote."""
+    environment.setenv(variable, value)
+    assert f"\n  {variable}: " in refused()
+
+
 def test_every_fault_is_in_one_message(config: Path, environment: pytest.MonkeyPatch) -> None:
     """One start tells everything that has to be put right, and where it stands."""
     config.write_text('read_timeout = "soon"\nlog_levels = "info"\nlog_level = "info"\n')
@@ -284,6 +300,7 @@ def test_no_secret_shows(environment: pytest.MonkeyPatch) -> None:
     ("variable", "value"),
     [
         pytest.param("DOCXY_REGISTRY_URL", "https://user:s3cr3t@r.example", id="registry"),
+        pytest.param("DOCXY_REGISTRY_URL", "https://user:s3cr3t/x@r.example", id="slash in it"),
         pytest.param("DOCXY_TOKEN_URL", "ftp://user:s3cr3t@r.example", id="scheme"),
         pytest.param("DOCXY_PUBLIC_URL", "https://user:s3cr3t@r.example:port", id="port"),
         pytest.param("HTTPS_PROXY", "ftp://user:s3cr3t@proxy.example", id="proxy"),

@@ -48,6 +48,8 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
     ("error", "status"),
     [
         pytest.param(errors.UpstreamUnavailable, 503, id="unreachable"),
+        pytest.param(errors.UpstreamUntrusted, 503, id="TLS"),
+        pytest.param(errors.OutboundProxyFails, 503, id="proxy"),
         pytest.param(errors.UpstreamTimeout, 504, id="timeout"),
     ],
 )

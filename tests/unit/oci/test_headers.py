@@ -65,16 +65,28 @@ def test_what_connection_names_stops_here(passed: object) -> None:
         "X-Forwarded-Port",
         "X-Forwarded-Proto",
         "X-Forwarded-Prefix",
+        "X-Forwarded-Client-Cert",
+        "X-Forwarded-Anything-New",
+        "X-Original-Forwarded-For",
         "X-Real-IP",
+        "X-Client-IP",
+        "X-Cluster-Client-IP",
+        "Fastly-Client-IP",
+        "Fly-Client-IP",
+        "X-Request-Start",
         "X-Request-ID",
         "Via",
         "CF-Connecting-IP",
+        "CF-IPCountry",
+        "CF-Ray",
+        "CF-Anything-New",
         "True-Client-IP",
     ],
 )
 def test_never_up(name: str) -> None:
     """What is between the client and this proxy, or tells who the client is, stays here."""
-    assert pass_up([(name, "x")]) == [("Accept-Encoding", "identity")]
+    for written in (name, name.lower(), name.upper()):
+        assert pass_up([(written, "x")]) == [("Accept-Encoding", "identity")]
 
 
 @pytest.mark.parametrize(
@@ -88,6 +100,8 @@ def test_never_up(name: str) -> None:
         "If-Modified-Since",
         "User-Agent",
         "Docker-Upload-UUID",
+        "CFX",
+        "X-Forwarded",
     ],
 )
 def test_always_up(name: str) -> None:

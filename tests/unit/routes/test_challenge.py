@@ -97,9 +97,10 @@ def test_a_registry_that_cannot_be_reached(client: FlaskClient, source: FakeSour
 
 
 def test_a_host_that_can_be_no_url(client: FlaskClient, source: FakeSource) -> None:
-    """No realm can be made: 400, and what the registry answered is closed."""
+    """No realm can be made: 400, and no registry is asked."""
     source.answers(REFUSED, status=401, challenges=[BEARER])
     answer = client.get("/v2/", headers={"Host": 'a"b'})
     assert answer.status_code == 400
+    assert answer.get_json()["errors"][0]["message"] == "invalid Host header"
     assert "WWW-Authenticate" not in answer.headers
-    assert source.closed == len(source.calls)
+    assert (source.calls, source.closed) == ([], 0)

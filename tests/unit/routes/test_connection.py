@@ -64,23 +64,46 @@ def test_no_socket() -> None:
     nobody = ClientConnection({})
     assert not nobody.gone()
     nobody.limit_stalls(5)
+    nobody.forget_stalls()
     nobody.end_only_by_reset(length_known=False)
     nobody.end_normally()
 
 
-@pytest.mark.skipif(not hasattr(socket, "TCP_USER_TIMEOUT"), reason="Linux has it")
-def test_stalls_are_limited(pair: tuple[socket.socket, socket.socket]) -> None:
-    """The kernel is told how long a client may take nothing."""
+@pytest.mark.parametrize("usual", [None, 10.0], ids=["none", "one"])
+def test_stalls_are_limited(pair: tuple[socket.socket, socket.socket], usual: float | None) -> None:
+    """The socket waits so long for a client, then as long as before; looking changes nothing."""
     ours, _ = pair
-    connection(ours).limit_stalls(2.5)
-    assert ours.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 2500
+    ours.settimeout(usual)
+    client = connection(ours)
+    client.limit_stalls(2.5)
+    assert ours.gettimeout() == 2.5
+    assert not client.gone()
+    assert ours.gettimeout() == 2.5
+    client.forget_stalls()
+    assert ours.gettimeout() == usual
+
+
+def test_a_client_that_takes_nothing(pair: tuple[socket.socket, socket.socket]) -> None:
+    """A write to it fails; the socket is of no use then, and nothing else breaks."""
+    ours, _ = pair
+    client = connection(ours)
+    client.limit_stalls(0.2)
+    with pytest.raises(TimeoutError):
+        ours.sendall(bytes(64 * 1024 * 1024))
+    client.forget_stalls()
+    assert ours.gettimeout() == 10
 
 
 def test_stalls_of_a_unix_socket() -> None:
-    """A Unix socket has no such limit, and is served all the same."""
+    """A Unix socket has the limit too."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        connection(ours).limit_stalls(5)
+        client = connection(ours)
+        client.limit_stalls(0.2)
+        with pytest.raises(TimeoutError):
+            ours.sendall(bytes(64 * 1024 * 1024))
+        client.forget_stalls()
+        assert ours.gettimeout() is None
 
 
 @pytest.mark.parametrize(

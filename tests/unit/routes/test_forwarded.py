@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.oci.errors import HostInvalid
-from app.routes.forwarded import Forwarded, own_host
+from app.routes.forwarded import Forwarded
 
 TRUSTED = "127.0.0.1, ::1, 10.0.0.0/8, fd00::/8"
 
@@ -118,9 +118,15 @@ def test_a_host_that_can_be_no_url(host: str) -> None:
     forwarded = Forwarded(trusted=TRUSTED, public_url=None)
     with pytest.raises(HostInvalid):
         forwarded.base_url(environ(host=host))
+    with pytest.raises(HostInvalid):
+        forwarded.host(environ(host=host))
     if "," not in host and host == host.strip():
+        told = environ({"host": host}, peer="10.0.0.1")
         with pytest.raises(HostInvalid):
-            forwarded.base_url(environ({"host": host}, peer="10.0.0.1"))
+            forwarded.base_url(told)
+        with pytest.raises(HostInvalid):
+            forwarded.host(told)
+        assert forwarded.host(environ({"host": host})) == "proxy.example"
 
 
 def test_a_public_url_needs_no_host() -> None:
@@ -150,8 +156,46 @@ def test_no_host(name: str, expected: str) -> None:
     """HTTP/1.0 clients need not send a Host: then it is the address that they connected to."""
     asked = {**environ(), "SERVER_NAME": name}
     del asked["HTTP_HOST"]
-    assert Forwarded(trusted="", public_url=None).base_url(asked) == expected
-    assert own_host(asked) == expected.removeprefix("http://")
+    forwarded = Forwarded(trusted="", public_url=None)
+    assert forwarded.base_url(asked) == expected
+    assert forwarded.host(asked) == expected.removeprefix("http://").removesuffix(":8000")
+
+
+NAMES = {
+    "proxy.example": "proxy.example",
+    "Proxy.EXAMPLE:8443": "proxy.example",
+    "192.0.2.9:5000": "192.0.2.9",
+    "[2001:DB8::1]": "[2001:db8::1]",
+    "[::1]:5000": "[::1]",
+}
+"""What a client may have asked, and the host in it."""
+
+
+@pytest.mark.parametrize("public_url", [None, "https://public.example"])
+@pytest.mark.parametrize("peer", PEERS)
+def test_host(peer: str, public_url: str | None) -> None:
+    """Host, or what a trusted server in front says it was: without a port, in lower case.
+
+    It chooses a registry, which no public URL does.
+    """
+    forwarded = Forwarded(trusted=TRUSTED, public_url=public_url)
+    for host, told in itertools.product(NAMES, [None, *NAMES]):
+        asked = environ({"host": told} if told else {}, peer=peer, host=host)
+        assert forwarded.host(asked) == NAMES[told if told and PEERS[peer] else host]
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        pytest.param("evil.example, real.example:8443", "real.example", id="the last counts"),
+        pytest.param("evil.example,", "proxy.example", id="ends with a comma"),
+        pytest.param("", "proxy.example", id="empty"),
+    ],
+)
+def test_host_told_by_several(told: str, expected: str) -> None:
+    """Only the nearest server's word chooses a registry."""
+    forwarded = Forwarded(trusted=TRUSTED, public_url=None)
+    assert forwarded.host(environ({"host": told}, peer="10.0.0.1")) == expected
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,17 @@
 """Reply -> response: what comes down, in the client's naming, closed however it ends."""
 
+import socket
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.content import BodyBroken
+from app.content import BodyBroken, Reply
 from app.oci.challenge import Challenge
+from app.oci.errors import HostInvalid
+from app.routes.relay import relay
 from tests.unit.fake_source import FakeSource
 
 MANIFEST = "/v2/library/nginx/manifests/latest"
@@ -188,12 +192,67 @@ def test_nothing_is_read_before_it_is_sent(client: FlaskClient, source: FakeSour
     """A piece is asked for when the one before it has gone: a layer is never in memory."""
     source.answers(b"a", b"b", b"c")
     answer = client.get(MANIFEST, buffered=False)
-    pieces = answer.iter_encoded()
-    assert source.read <= 1
-    assert next(iter(pieces)) == b"a"
+    pieces = iter(answer.iter_encoded())
+    assert source.read == 0
+    assert next(pieces) == b""
+    assert source.read == 0
+    assert next(pieces) == b"a"
     assert source.read <= 2
     answer.close()
     assert source.closed == 1
+
+
+def test_the_head_waits_for_no_byte(client: FlaskClient, source: FakeSource) -> None:
+    """The server sends it with the first piece, which is there before the registry's first byte."""
+    source.answers(b"body", headers=[("ETag", '"x"')])
+    answer = client.get(MANIFEST, buffered=False)
+    assert (answer.status_code, answer.headers["ETag"]) == (200, '"x"')
+    assert next(iter(answer.iter_encoded())) == b""
+    answer.close()
+    assert (source.read, source.closed) == (0, 1)
+
+
+@pytest.mark.parametrize("buffered", [True, False], ids=["read", "left"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("status", [200, 204, 304, 404])
+def test_stalls_are_limited_for_one_answer(
+    client: FlaskClient, source: FakeSource, *, method: str, status: int, buffered: bool
+) -> None:
+    """While it is sent, the client may take nothing for write_timeout; then all is as it was."""
+    has_body = status in {200, 404}
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(7)
+        source.answers(*([b"body"] if has_body else []), status=status)
+        answer = client.open(
+            MANIFEST, method=method, environ_overrides={"gunicorn.socket": ours}, buffered=buffered
+        )
+        if not buffered:
+            assert ours.gettimeout() == 60
+            answer.close()
+        assert ours.gettimeout() == 7
+        assert source.closed == 1
+
+
+def test_stalls_are_limited_until_a_body_breaks(client: FlaskClient, source: FakeSource) -> None:
+    """However the answer ends, its limit ends with it."""
+
+    def broken() -> Iterator[bytes]:
+        yield b"bo"
+        assert ours.gettimeout() == 60
+        reason = "IncompleteRead"
+        raise BodyBroken(reason)
+
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.settimeout(7)
+        source.answers(body=broken(), length=4)
+        overrides = {"gunicorn.socket": ours}
+        answer = client.get(MANIFEST, environ_overrides=overrides, buffered=False)
+        with pytest.raises(BodyBroken):
+            list(answer.iter_encoded())
+        answer.close()
+        assert ours.gettimeout() == 7
 
 
 def test_a_client_that_stops_early(client: FlaskClient, source: FakeSource) -> None:
@@ -222,21 +281,43 @@ def test_a_body_that_breaks(client: FlaskClient, source: FakeSource) -> None:
     assert source.closed == 1
 
 
-@pytest.mark.parametrize(
-    ("changes", "host"),
-    [
-        pytest.param(
-            {"status": 401, "challenges": [bearer("repository:a/b:pull")]}, 'a"b', id="realm"
-        ),
-        pytest.param({"next_query": "n=1"}, 'a"b', id="link"),
-        pytest.param({"headers": [("X", "a\nb")]}, "localhost", id="header"),
-    ],
-)
-def test_what_cannot_be_relayed_is_closed(
-    app: Flask, client: FlaskClient, source: FakeSource, changes: dict[str, object], host: str
+UNRELAYABLE = [
+    pytest.param({"status": 401, "challenges": [bearer("repository:a/b:pull")]}, id="realm"),
+    pytest.param({"next_query": "n=1"}, id="link"),
+]
+
+
+@pytest.mark.parametrize("changes", UNRELAYABLE)
+def test_a_host_that_can_be_no_url(
+    client: FlaskClient, source: FakeSource, changes: dict[str, object]
 ) -> None:
-    """An error on the way to the response leaves no connection behind."""
-    app.testing = False
+    """It chooses no registry either: it is refused before a source is asked."""
     source.answers(b"body", **changes)
-    assert client.get(TAGS, headers={"Host": host}).status_code >= 400
+    answer = client.get(TAGS, headers={"Host": 'a"b'})
+    assert answer.status_code == 400
+    assert answer.get_json()["errors"][0]["message"] == HostInvalid.message
+    assert not {"WWW-Authenticate", "Link"} & set(answer.headers.keys())
+    assert (source.calls, source.closed) == ([], 0)
+
+
+@pytest.mark.parametrize("changes", UNRELAYABLE)
+def test_what_cannot_be_relayed_is_closed(app: Flask, changes: dict[str, object]) -> None:
+    """An error on the way to the response leaves no connection behind."""
+    closed: list[int] = []
+    reply = Reply(status=200, body=[b"body"], close=lambda: closed.append(1))
+    with (
+        app.test_request_context(TAGS, headers={"Host": 'a"b'}),
+        pytest.raises(HostInvalid),
+    ):
+        relay(replace(reply, **changes))  # type: ignore[arg-type]
+    assert closed == [1]
+
+
+def test_a_header_that_cannot_be_relayed(
+    app: Flask, client: FlaskClient, source: FakeSource
+) -> None:
+    """What Flask refuses is an error of ours, and leaves no connection behind."""
+    app.testing = False
+    source.answers(b"body", headers=[("X", "a\nb")])
+    assert client.get(TAGS).status_code == 500
     assert source.closed == 1

@@ -19,9 +19,10 @@ ERRORS = [
     errors.NameUnknown,
     errors.Unsupported,
     errors.MethodUnsupported,
-    errors.TooManyRequests,
     errors.UpstreamMisbehaved,
     errors.UpstreamUnavailable,
+    errors.UpstreamUntrusted,
+    errors.OutboundProxyFails,
     errors.UpstreamTimeout,
     errors.ClientGone,
 ]

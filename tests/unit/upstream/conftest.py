@@ -6,9 +6,18 @@ from app.registries import Registry
 from app.upstream.client import Upstream
 from app.upstream.outbound import OutboundProxies
 from app.upstream.session import Session
+from tests.unit.upstream.clock import Clock
 
 REGISTRY = "https://registry.example.com"
 TOKENS = "https://auth.example.com/token"
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Return the only clock that there is: it goes on when it is told to."""
+    made = Clock()
+    monkeypatch.setattr("time.monotonic", made)
+    return made
 
 
 @pytest.fixture
@@ -26,6 +35,13 @@ def session() -> Session:
 def discovering(session: Session) -> Upstream:
     """Return a registry that tells its token service itself."""
     return Upstream(Registry(name="registry.example.com", url=REGISTRY), session)
+
+
+@pytest.fixture
+def half_pinned(session: Session) -> Upstream:
+    """Return a registry whose token service is configured, but not what to name there."""
+    row = Registry(name="registry.example.com", url=REGISTRY, token_url=TOKENS)
+    return Upstream(row, session)
 
 
 @pytest.fixture

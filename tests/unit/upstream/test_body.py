@@ -70,8 +70,15 @@ def test_read_whole() -> None:
     assert read_whole(response(b"1234"), 4) == b"1234"
     with pytest.raises(UpstreamMisbehaved, match="larger than 3"):
         read_whole(response(b"1234"), 3)
-    with pytest.raises(UpstreamUnavailable):
-        read_whole(response(Breaks(b"half")), 100)
+
+
+def test_read_whole_of_what_breaks() -> None:
+    """Nothing of it has reached the client: 503, and the host that failed is named."""
+    got = response(Breaks(b"half"))
+    got.url = "https://user:s3cr3t@r.example/x?y"
+    with pytest.raises(UpstreamUnavailable, match=r"^r\.example: ") as caught:
+        read_whole(got, 100)
+    assert "s3cr3t" not in str(caught.value)
 
 
 @pytest.mark.parametrize("limit", [3, 4], ids=["too large", "whole"])

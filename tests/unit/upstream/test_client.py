@@ -6,16 +6,15 @@ from collections.abc import Callable
 import pytest
 import requests
 import responses
+from urllib3.util import SKIP_HEADER
 
 from app.content import Reply, Request, TokenRequest
-from app.oci.errors import (
-    TooManyRequests,
-    Unsupported,
-    UpstreamMisbehaved,
-    UpstreamUnavailable,
-)
+from app.oci.errors import Unsupported, UpstreamMisbehaved, UpstreamUnavailable
+from app.oci.headers import pass_down
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.upstream.client import Upstream
+from app.version import VERSION
+from tests.unit.upstream.clock import Clock
 
 REGISTRY = "https://registry.example.com"
 TOKENS = "https://auth.example.com/token"
@@ -127,7 +126,15 @@ def test_headers_up(pinned: Upstream, upstream: responses.RequestsMock) -> None:
         "Authorization": "Bearer x",
         "If-None-Match": '"e"',
         "Accept-Encoding": "identity",
+        "User-Agent": SKIP_HEADER,
     }
+
+
+def test_the_agent_is_the_clients(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """Registries tell clients apart by it."""
+    upstream.get(MANIFEST, body=b"x")
+    pinned.manifest(NAME, LATEST, get(("user-agent", "containerd/2.0")))
+    assert upstream.calls[0].request.headers["User-Agent"] == "containerd/2.0"
 
 
 def test_headers_down(pinned: Upstream, upstream: responses.RequestsMock) -> None:
@@ -486,27 +493,230 @@ def test_basic_is_checked_where_it_counts(
     assert upstream.calls[1].request.headers["Authorization"] == "Basic abc"
 
 
+PING = f"{REGISTRY}/v2/"
+PASSING = [403, 404, 429, 500, 502, 503]
+
+
 @pytest.mark.parametrize(
-    ("status", "expected"),
+    ("status", "headers", "expected"),
     [
-        pytest.param(429, TooManyRequests, id="429"),
-        pytest.param(500, UpstreamUnavailable, id="500"),
-        pytest.param(503, UpstreamUnavailable, id="503"),
+        pytest.param(403, {}, ("DENIED", []), id="403"),
+        pytest.param(429, {}, ("TOOMANYREQUESTS", ["30"]), id="429"),
+        pytest.param(429, {"Retry-After": "7"}, ("TOOMANYREQUESTS", ["7"]), id="429, soon"),
+        pytest.param(429, {"Retry-After": "0"}, ("TOOMANYREQUESTS", ["1"]), id="429, now"),
+        pytest.param(429, {"Retry-After": "21600"}, ("TOOMANYREQUESTS", ["60"]), id="429, late"),
+        pytest.param(500, {}, ("UNAVAILABLE", []), id="500"),
+        pytest.param(502, {}, ("UNAVAILABLE", []), id="502"),
+        pytest.param(503, {"Retry-After": "9"}, ("UNAVAILABLE", ["9"]), id="503"),
     ],
 )
-def test_a_ping_that_fails_is_not_remembered(
+def test_a_ping_that_is_refused(
     pinned: Upstream,
     upstream: responses.RequestsMock,
     *,
     status: int,
-    expected: type[Exception],
+    headers: dict[str, str],
+    expected: tuple[str, list[str]],
 ) -> None:
-    """An outage is no fact about a registry."""
-    upstream.get(f"{REGISTRY}/v2/", status=status)
-    upstream.get(f"{REGISTRY}/v2/", status=200, body=b"{}")
-    with pytest.raises(expected):
+    """The registry's refusal is the client's: its status, OCI JSON, when to come back."""
+    upstream.get(PING, status=status, body=b"<html>slow down", headers=headers)
+    for request in (get(), head(), get(("X", "y"))):
+        reply = pinned.ping(request)
+        told = [value for name, value in reply.headers if name.lower() == "retry-after"]
+        assert (reply.status, list(reply.challenges)) == (status, [])
+        assert reply.header("Content-Type") == "application/json"
+        assert (error(reply), told) == expected
+    assert len(upstream.calls) == 1
+
+
+def test_a_refused_ping_in_the_registrys_words(
+    pinned: Upstream, upstream: responses.RequestsMock
+) -> None:
+    """OCI JSON passes byte for byte."""
+    said = b'{ "errors": [ {"code":"TOOMANYREQUESTS", "message":"by the registry"} ] }\n'
+    upstream.get(PING, status=429, body=said, content_type="application/json")
+    reply = pinned.ping(get())
+    assert (reply.status, reply.length, body(reply)) == (429, len(said), said)
+
+
+@pytest.mark.parametrize("status", PASSING)
+def test_a_refused_ping_is_remembered_for_seconds(
+    pinned: Upstream, upstream: responses.RequestsMock, clock: Clock, status: int
+) -> None:
+    """It is no fact about a registry; what comes after it is, for minutes."""
+    upstream.get(PING, status=status)
+    upstream.get(PING, status=401, body=REFUSED, headers={"WWW-Authenticate": CHALLENGE})
+    assert pinned.ping(get()).status == status
+    clock.pass_by(4.9)
+    assert pinned.ping(get()).status == status
+    clock.pass_by(0.1)
+    assert pinned.ping(get()).status == 401
+    clock.pass_by(599)
+    assert pinned.ping(get()).status == 401
+    assert len(upstream.calls) == 2
+
+
+def test_a_ping_of_nobody_is_remembered_for_seconds(
+    pinned: Upstream, upstream: responses.RequestsMock, clock: Clock
+) -> None:
+    """Many may wait for a registry that is away: one of them asks."""
+    upstream.get(PING, body=requests.ConnectionError("refused"))
+    upstream.get(PING, body=b"{}")
+    for _ in range(3):
+        with pytest.raises(UpstreamUnavailable, match=r"^registry\.example\.com: "):
+            pinned.ping(get())
+    assert len(upstream.calls) == 1
+    clock.pass_by(5)
+    assert pinned.ping(get()).status == 200
+
+
+@pytest.mark.parametrize("status", PASSING)
+@pytest.mark.parametrize("name", ["discovering", "half_pinned"])
+def test_discovery_from_a_refusal(
+    upstream: responses.RequestsMock,
+    clock: Clock,
+    request: pytest.FixtureRequest,
+    *,
+    name: str,
+    status: int,
+) -> None:
+    """Where the challenge is missing, the token service is not known for now; no one guesses."""
+    up: Upstream = request.getfixturevalue(name)
+    upstream.get(PING, status=status)
+    upstream.get(PING, status=401, headers={"WWW-Authenticate": CHALLENGE})
+    upstream.get(TOKENS, body=b"{}")
+    for _ in range(2):
+        with pytest.raises(UpstreamUnavailable, match=f"answered {status}"):
+            up.token(TokenRequest(method="GET", parameters=[]))
+    assert len(upstream.calls) == 1
+    clock.pass_by(5)
+    up.token(TokenRequest(method="GET", parameters=[]))
+    assert upstream.calls[2].request.url == f"{TOKENS}?service=registry.example"
+
+
+def test_questions_of_our_own(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """The registry is told who asks, and nothing of any client."""
+    upstream.get(PING, status=401, headers={"WWW-Authenticate": CHALLENGE})
+    upstream.get(PING)
+    pinned.ping(get(("User-Agent", "docker/26"), ("X", "y"), ("Authorization", "Basic abc")))
+    pinned.reach()
+    for call in upstream.calls:
+        assert isinstance(call, responses.Call)
+        assert dict(call.request.headers) == {
+            "User-Agent": f"docxy/{VERSION}",
+            "Accept-Encoding": "identity",
+        }
+
+
+ASKED_BY_ID = [pytest.param(one.values, id=one.id) for one in ASKED]
+
+NOWHERE = [
+    pytest.param(300, {"Location": "/elsewhere"}, id="choices"),
+    pytest.param(301, {}, id="301"),
+    pytest.param(302, {}, id="302"),
+    pytest.param(303, {"Location": ""}, id="303, empty"),
+    pytest.param(305, {"Location": "/proxy"}, id="use a proxy"),
+    pytest.param(307, {}, id="307"),
+    pytest.param(308, {}, id="308"),
+    pytest.param(399, {}, id="nobody knows"),
+]
+
+
+@pytest.mark.parametrize(("status", "headers"), NOWHERE)
+@pytest.mark.parametrize("asked", ASKED_BY_ID)
+def test_a_redirect_to_nowhere(
+    pinned: Upstream,
+    upstream: responses.RequestsMock,
+    *,
+    asked: tuple[Callable[[Upstream], Reply], str],
+    status: int,
+    headers: dict[str, str],
+) -> None:
+    """No client can go on from it, and where it leads is not the client's to know."""
+    ask, url = asked
+    upstream.get(url, status=status, headers=headers, body=b"moved")
+    closed = closings(upstream)
+    with pytest.raises(UpstreamMisbehaved, match=f"registry.example.com answered {status}"):
+        ask(pinned)
+    assert set(closed) == {url}
+
+
+@pytest.mark.parametrize(("status", "headers"), NOWHERE)
+def test_a_ping_that_is_redirected_to_nowhere(
+    pinned: Upstream, upstream: responses.RequestsMock, status: int, headers: dict[str, str]
+) -> None:
+    """The same for the anonymous ping: neither open nor closed, and no answer to a client."""
+    upstream.get(PING, status=status, headers=headers, body=b"moved")
+    with pytest.raises(UpstreamMisbehaved):
         pinned.ping(get())
-    assert pinned.ping(get(("Authorization", "Bearer x"))).status == 200
+
+
+@pytest.mark.parametrize(("status", "headers"), NOWHERE)
+def test_a_token_that_is_redirected_to_nowhere(
+    pinned: Upstream, upstream: responses.RequestsMock, status: int, headers: dict[str, str]
+) -> None:
+    """The same for a token service."""
+    upstream.get(TOKENS, status=status, headers=headers, body=b"moved")
+    with pytest.raises(UpstreamMisbehaved):
+        pinned.token(TokenRequest(method="GET", parameters=[]))
+
+
+@pytest.mark.parametrize("kind", ["text/html", "text/plain; charset=utf-8", None])
+@pytest.mark.parametrize("status", [401, 403, 404, 429, 500])
+def test_oci_json_is_called_json(
+    pinned: Upstream, upstream: responses.RequestsMock, status: int, kind: str | None
+) -> None:
+    """Clients read errors only where the type says so; the bytes stay."""
+    headers = {"WWW-Authenticate": CHALLENGE} if status == 401 else {}
+    upstream.get(MANIFEST, status=status, body=REFUSED, content_type=kind, headers=headers)
+    reply = pinned.manifest(NAME, LATEST, get())
+    kinds = [value for name, value in reply.headers if name.lower() == "content-type"]
+    assert (reply.status, kinds, body(reply)) == (status, ["application/json"], REFUSED)
+
+
+@pytest.mark.parametrize("kind", ["application/json; charset=utf-8", "application/problem+json"])
+def test_a_type_that_says_json_stays(
+    pinned: Upstream, upstream: responses.RequestsMock, kind: str
+) -> None:
+    """It is the registry's to say which."""
+    upstream.get(MANIFEST, status=404, body=REFUSED, content_type=kind)
+    reply = pinned.manifest(NAME, LATEST, get())
+    kinds = [value for name, value in reply.headers if name.lower() == "content-type"]
+    assert kinds == [kind]
+
+
+@pytest.mark.parametrize("told", ["7\r\n x", "7\x7f"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("status", [404, 429, 503])
+def test_no_retry_after_breaks_out_of_its_line(
+    pinned: Upstream, upstream: responses.RequestsMock, *, method: str, status: int, told: str
+) -> None:
+    """What is given anew can be written as it is, as everything that passes down."""
+    upstream.add(method, MANIFEST, status=status, headers={"Retry-After": told})
+    reply = pinned.manifest(NAME, LATEST, Request(method=method))
+    assert pass_down(reply.headers) == reply.headers
+
+
+@pytest.mark.parametrize(
+    ("status", "headers"),
+    [
+        pytest.param(206, {"Content-Range": "bytes 0-0/*"}, id="no total"),
+        pytest.param(206, {}, id="no range"),
+        pytest.param(204, {}, id="no content"),
+    ],
+)
+def test_a_head_whose_length_nobody_tells(
+    pinned: Upstream, upstream: responses.RequestsMock, status: int, headers: dict[str, str]
+) -> None:
+    """The answer to a question that the client did not ask is not passed on as its answer."""
+    upstream.head(BLOB, status=307, headers={"Location": CDN})
+    upstream.head(CDN, status=403)
+    upstream.get(CDN, status=status, headers={**headers, "Content-Length": "1"}, body=b"x")
+    try:
+        reply = pinned.blob(NAME, DIGEST, head())
+    except UpstreamMisbehaved:
+        return
+    assert reply.is_error
 
 
 def test_discovery(discovering: Upstream, upstream: responses.RequestsMock) -> None:

@@ -1,22 +1,22 @@
 """Connections to upstreams: real sockets, for what no stub can show."""
 
-import contextlib
 import socket
+import ssl
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from pathlib import Path
 
 import pytest
+import trustme
+from urllib3.util.ssltransport import SSLTransport
 
-from app.oci.errors import ClientGone, UpstreamTimeout
+from app.content import BodyBroken
+from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamTimeout, UpstreamUnavailable
 from app.upstream.body import Body
-from app.upstream.connection import waiting
+from app.upstream.connection import POOLS, SOCKS_POOLS, UpstreamResponse, waiting
 from app.upstream.outbound import OutboundProxies
 from app.upstream.redirects import discard
 from app.upstream.session import Session
-
-PATIENCE = 10.0
-"""Seconds until a test gives up; nothing waits so long when all is well."""
+from tests.unit.upstream.server import PATIENCE, Server, answering, request, serving
 
 
 class Leaving:
@@ -32,65 +32,10 @@ class Leaving:
         return self.left.is_set()
 
 
-@dataclass
-class Server:
-    """A server on loopback that plays one script for each connection."""
-
-    port: int
-    go_on: threading.Event = field(default_factory=threading.Event)
-    peers: list[socket.socket] = field(default_factory=list)
-
-    @property
-    def url(self) -> str:
-        """Return where it is."""
-        return f"http://127.0.0.1:{self.port}/"
-
-
-Script = Callable[[socket.socket, Server], None]
-
-
-def request(peer: socket.socket) -> bytes:
-    """Read a request's headers."""
-    received = b""
-    while not received.endswith(b"\r\n\r\n"):
-        if not (piece := peer.recv(65536)):
-            break
-        received += piece
-    return received
-
-
-@contextlib.contextmanager
-def serving(script: Script) -> Iterator[Server]:
-    """Serve in a thread, until the block ends."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        server = Server(listener.getsockname()[1])
-        listener.settimeout(PATIENCE)
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    peer, _ = listener.accept()
-                    server.peers.append(peer)
-                    peer.settimeout(PATIENCE)
-                    with peer, contextlib.suppress(OSError):
-                        script(peer, server)
-
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield server
-        finally:
-            server.go_on.set()
-            for sock in (listener, *server.peers):
-                with contextlib.suppress(OSError):  # closed by its script
-                    sock.shutdown(socket.SHUT_RDWR)
-            thread.join(PATIENCE)
-
-
-def session(read_timeout: float = PATIENCE) -> Session:
+def session(read_timeout: float = PATIENCE, ca_bundle: Path | None = None) -> Session:
     """Return a Session with a timeout of its own."""
     return Session(
-        ca_bundle=None,
+        ca_bundle=ca_bundle,
         proxies=OutboundProxies(https=None, http=None, no_proxy=""),
         connect_timeout=PATIENCE,
         read_timeout=read_timeout,
@@ -249,3 +194,261 @@ def test_waiting_ends_with_its_block() -> None:
             pass
         assert b"".join(Body(session().send("GET", server.url, []))) == b"ok"
         assert not client.looked.is_set()
+
+
+INTERIM = [
+    b"HTTP/1.1 100 Continue\r\n\r\n",
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n",
+    b"HTTP/1.1 102 Processing\r\n\r\n",
+    b"HTTP/1.1 103 Early Hints\r\nLink: </x>; rel=preload\r\nContent-Length: 9\r\n\r\n",
+    b"HTTP/1.1 199 Whatever\r\n\r\n",
+]
+WHOLE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+
+
+@pytest.mark.parametrize(
+    "interim",
+    [
+        *(pytest.param(one, id=one[9:12].decode()) for one in INTERIM),
+        pytest.param(b"".join(INTERIM), id="all"),
+        pytest.param(INTERIM[3] * 15, id="many"),
+    ],
+)
+def test_interim_answers_are_skipped(interim: bytes) -> None:
+    """The answer is the final one, with its own headers only (RFC 9110, section 15.2)."""
+    with serving(answering(interim + WHOLE)) as server:
+        response = session().send("GET", server.url, [])
+        assert response.status_code == 200
+        assert "Link" not in response.headers
+        assert response.headers["Content-Length"] == "2"
+        assert b"".join(Body(response)) == b"ok"
+
+
+def test_interim_answers_without_end() -> None:
+    """Whoever never comes to the point has not answered."""
+    with serving(answering(INTERIM[3] * 1000)) as server, pytest.raises(UpstreamMisbehaved):
+        session().send("GET", server.url, [])
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        pytest.param(b"Content-Length : 2\r\n", id="space before the colon"),
+        pytest.param(b"Content-Length\r\n", id="no colon"),
+        pytest.param(b" X: y\r\nContent-Length: 2\r\n", id="begins with a continuation"),
+        pytest.param(b"X: y\r\n: z\r\n", id="no name"),
+        pytest.param(b"Transfer-Encoding: gzip\r\n", id="gzip"),
+        pytest.param(b"Transfer-Encoding: gzip, chunked\r\n", id="gzip in chunks"),
+        pytest.param(b"Transfer-Encoding: chunked, chunked\r\n", id="chunks in chunks"),
+        pytest.param(b"Transfer-Encoding: chunked\r\n" * 2, id="chunked twice"),
+        pytest.param(b"Transfer-Encoding: identity\r\nContent-Length: 2\r\n", id="identity"),
+        pytest.param(b"Transfer-Encoding: xchunked\r\n", id="a name that ends so"),
+        pytest.param(b"Transfer-Encoding:\r\nContent-Length: 2\r\n", id="nothing"),
+    ],
+)
+def test_heads_that_others_may_read_otherwise(head: bytes) -> None:
+    """They are how answers are smuggled: none is passed on."""
+    answer = b"HTTP/1.1 200 OK\r\n" + head + b"\r\nok"
+    with serving(answering(answer)) as server, pytest.raises(UpstreamMisbehaved):
+        session().send("GET", server.url, [])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\n", id="behind the status line"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nETag: x\r\n", id="behind a header"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nETag: x\r\nContent-", id="in a name"),
+        pytest.param(b"HTTP/1.1 200 OK\r\nETag: x", id="in a value"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_head_that_is_cut(method: str, answer: bytes) -> None:
+    """What could have followed is not known: a cut head is no answer, and no empty body."""
+    with (
+        serving(answering(answer)) as server,
+        pytest.raises((UpstreamMisbehaved, UpstreamUnavailable)),
+    ):
+        session().send(method, server.url, [])
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(b"ok", id="no HTTP"),
+        pytest.param(b"SSH-2.0-OpenSSH\r\n", id="another protocol"),
+        pytest.param(b"HTTP/1.1 ok\r\n\r\n", id="no status"),
+        pytest.param(b"HTTP/1.1 2000 OK\r\n\r\n", id="a status beyond"),
+    ],
+)
+def test_what_is_no_answer(answer: bytes) -> None:
+    """Whatever listens there, it is no registry."""
+    with serving(answering(answer)) as server, pytest.raises(UpstreamMisbehaved):
+        session().send("GET", server.url, [])
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(CHUNKED + b"2\r\nok\r\n0\r\n\r\n", id="plain"),
+        pytest.param(CHUNKED + b"1\r\no\r\n1\r\nk\r\n0\r\n\r\n", id="two"),
+        pytest.param(CHUNKED + b"0002\r\nok\r\n000\r\n\r\n", id="zeros"),
+        pytest.param(CHUNKED + b"2;x=1\r\nok\r\n0;y\r\n\r\n", id="extensions"),
+        pytest.param(CHUNKED + b"2 \r\nok\r\n0\r\n\r\n", id="space behind a size"),
+        pytest.param(CHUNKED + b"2\r\nok\r\n0\r\nX: y\r\n\r\n", id="trailer"),
+        *(
+            pytest.param(
+                b"HTTP/1.1 200 OK\r\n" + field + b"\r\n\r\n2\r\nok\r\n0\r\n\r\n", id=str(field)
+            )
+            for field in (
+                b"Transfer-Encoding: Chunked",
+                b"transfer-encoding:chunked",
+                b"Transfer-Encoding: \t chunked",
+                b"Transfer-Encoding: chunked ",
+                b"Transfer-Encoding: chunked\t",
+                b"Content-Length: 5\r\nTransfer-Encoding: chunked",
+                b"Content-Length: 5\r\nTransfer-Encoding: chunked ",
+            )
+        ),
+    ],
+)
+def test_chunks(answer: bytes) -> None:
+    """However the coding and the sizes are written, the content is what is in the chunks."""
+    with serving(answering(answer)) as server:
+        assert b"".join(Body(session().send("GET", server.url, []))) == b"ok"
+
+
+@pytest.mark.parametrize(
+    "chunks",
+    [
+        pytest.param(b"", id="none"),
+        pytest.param(b"2\r\no", id="in a chunk"),
+        pytest.param(b"2\r\nok\r\n", id="before the last"),
+        pytest.param(b"2\r\nok\r\n0", id="in the size of the last, or of a longer one"),
+        pytest.param(b"2\r\nok\r\n0\r", id="in the end of a line"),
+        pytest.param(b"2\r\nok\r\n00", id="zeros"),
+        pytest.param(b"2\r\nok\r\n\r\n", id="no size"),
+        pytest.param(b"x\r\nok\r\n", id="not hexadecimal"),
+        pytest.param(b"0x2\r\nok\r\n0\r\n\r\n", id="0x"),
+        pytest.param(b"+2\r\nok\r\n0\r\n\r\n", id="plus"),
+        pytest.param(b"-2\r\nok\r\n0\r\n\r\n", id="minus"),
+        pytest.param(b"0_2\r\nok\r\n0\r\n\r\n", id="underscore"),
+        pytest.param(b"2 2\r\nok\r\n0\r\n\r\n", id="two sizes"),
+        pytest.param(b"1" * 16 + b"\r\nok\r\n", id="a size beyond measure"),
+        pytest.param(b"2;" + b"x" * 5000 + b"\r\nok\r\n0\r\n\r\n", id="a line without end"),
+    ],
+)
+def test_chunks_that_break(chunks: bytes) -> None:
+    """A cut is never an end, and a size that others may read otherwise is none."""
+    with serving(answering(CHUNKED + chunks)) as server:
+        body = Body(session().send("GET", server.url, []))
+        with pytest.raises(BodyBroken):
+            list(body)
+
+
+@pytest.fixture
+def authority() -> trustme.CA:
+    """Return a certificate authority of our own."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def bundle(authority: trustme.CA, tmp_path: Path) -> Path:
+    """Return the file in which the authority is trusted."""
+    path = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(path))
+    return path
+
+
+@pytest.fixture
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    """Return what a server on loopback needs for TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+UNTIL_THE_END = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf"
+
+
+def test_a_tls_connection_that_is_closed(tls: ssl.SSLContext, bundle: Path) -> None:
+    """Without a length, the end of TLS is the end of the body."""
+
+    def script(peer: socket.socket, server: Server) -> None:
+        del server
+        assert isinstance(peer, ssl.SSLSocket)
+        request(peer)
+        peer.sendall(UNTIL_THE_END)
+        peer.unwrap()
+
+    with serving(script, tls) as server:
+        body = Body(session(ca_bundle=bundle).send("GET", server.url, []))
+        assert b"".join(body) == b"half"
+
+
+def test_a_tls_connection_that_is_cut(tls: ssl.SSLContext, bundle: Path) -> None:
+    """Anybody on the way may cut it: that is no end (RFC 8446, section 6.1)."""
+    with serving(answering(UNTIL_THE_END), tls) as server:
+        body = iter(Body(session(ca_bundle=bundle).send("GET", server.url, [])))
+        assert next(body) == b"half"
+        with pytest.raises(BodyBroken):
+            next(body)
+
+
+def test_tls_in_tls_that_is_cut(tls: ssl.SSLContext, bundle: Path) -> None:
+    """The same through an outbound proxy that is spoken to with TLS itself."""
+    context = ssl.create_default_context(cafile=str(bundle))
+    with (
+        serving(answering(UNTIL_THE_END), tls) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as plain,
+    ):
+        inner = SSLTransport(plain, context, server_hostname="127.0.0.1")
+        inner.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        response = UpstreamResponse(inner, method="GET")  # type: ignore[arg-type] # as urllib3 does
+        response.begin()
+        assert response.read1(100) == b"half"
+        with pytest.raises(OSError, match="EOF"):
+            response.read1(100)
+
+
+def test_bytes_that_nobody_asked_for(tls: ssl.SSLContext, bundle: Path) -> None:
+    """They are not the answer to the next request: their connection is not used again."""
+
+    def script(peer: socket.socket, server: Server) -> None:
+        del server
+        while request(peer):
+            peer.sendall(WHOLE + b"x" * 12_000)
+
+    with serving(script, tls) as server:
+        own = session(ca_bundle=bundle)
+        assert b"".join(Body(own.send("GET", server.url, []))) == b"ok"
+        assert b"".join(Body(own.send("GET", server.url, []))) == b"ok"
+        assert len(server.peers) == 2
+
+
+@pytest.mark.parametrize("pools", [POOLS, SOCKS_POOLS], ids=["direct", "SOCKS"])
+def test_every_tls_connection_is_looked_into(
+    tls: ssl.SSLContext, bundle: Path, pools: dict[str, type]
+) -> None:
+    """TLS may hold bytes that the socket does not show, however it leads to the registry."""
+    context = ssl.create_default_context(cafile=str(bundle))
+    socks = {"socks_version": 2, "proxy_host": "127.0.0.1", "proxy_port": 9}
+    options = {"_socks_options": socks} if pools is SOCKS_POOLS else {}
+
+    def script(peer: socket.socket, server: Server) -> None:
+        peer.sendall(b"xx")
+        assert server.go_on.wait(PATIENCE)
+
+    with (
+        serving(script, tls) as server,
+        socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as sock,
+    ):
+        connection = pools["https"].ConnectionCls(host="127.0.0.1", **options)  # type: ignore[attr-defined]
+        connection.sock = sock
+        assert sock.recv(1) == b"x"
+        assert sock.pending() == 1
+        assert not connection.is_connected

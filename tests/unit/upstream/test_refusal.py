@@ -18,6 +18,8 @@ from app.upstream.refusal import RETRY_AFTER_LIMIT, error_body, is_oci_json, ret
         pytest.param({}, {30}, id="a guess"),
         pytest.param({"Retry-After": "7"}, {7}, id="seconds"),
         pytest.param({"retry-after": " 7 "}, {7}, id="spaces"),
+        pytest.param({"Retry-After": "0"}, {1}, id="zero"),
+        pytest.param({"Retry-After": "000"}, {1}, id="zeros"),
         pytest.param({"Retry-After": "60"}, {60}, id="the limit"),
         pytest.param({"Retry-After": "61"}, {60}, id="beyond the limit"),
         pytest.param({"Retry-After": "21600"}, {60}, id="hours"),
@@ -29,6 +31,7 @@ from app.upstream.refusal import RETRY_AFTER_LIMIT, error_body, is_oci_json, ret
         pytest.param({"Retry-After": ""}, {30}, id="empty"),
         pytest.param({"RateLimit-Limit": "100;w=21600"}, {60}, id="Docker Hub's window"),
         pytest.param({"RateLimit-Limit": "100;w=15"}, {15}, id="a short window"),
+        pytest.param({"RateLimit-Limit": "100;w=0"}, {1}, id="an empty window"),
         pytest.param({"RateLimit-Limit": "100"}, {30}, id="no window"),
         pytest.param({"RateLimit-Limit": "100;window=5"}, {30}, id="another parameter"),
         pytest.param({"Retry-After": "3", "RateLimit-Limit": "100;w=50"}, {3}, id="both"),
@@ -65,7 +68,7 @@ def test_retry_after_a_date(seconds: int, expected: set[int], usegmt: list[bool]
 def test_no_retry_after_crashes(text: str) -> None:
     """Whatever an upstream sends, the client gets seconds within the limit."""
     for name in ("Retry-After", "RateLimit-Limit"):
-        assert 0 <= int(retry_after([(name, text)])) <= RETRY_AFTER_LIMIT
+        assert 1 <= int(retry_after([(name, text)])) <= RETRY_AFTER_LIMIT
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,15 @@
 """Single-flight, and answers from memory; real threads, and events instead of time."""
 
 import threading
+import traceback
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from app.oci.errors import RegistryError, TooManyRequests, UpstreamUnavailable
-from app.upstream.remembered import Recent, Remembered
+from app.oci.errors import RegistryError, UpstreamTimeout, UpstreamUnavailable
+from app.upstream.remembered import PASSING_LIFETIME, Recent, Remembered
+from tests.unit.upstream.clock import Clock
 
 PATIENCE = 10.0
 """Seconds until a test gives up on another thread; nothing waits so long when all is well."""
@@ -69,49 +71,113 @@ def asked_at_once(ask: Callable[[], str], teacher: Teacher, callers: int = 8) ->
     return answers
 
 
-def test_a_fact_is_asked_once() -> None:
-    """Then it is known."""
+def lasts(fact: str) -> bool:
+    """Tell whether something is worth keeping."""
+    return fact != "passing"
+
+
+def test_a_fact_is_asked_once(clock: Clock) -> None:
+    """Then it is known, for its whole lifetime."""
     teacher = Teacher()
-    remembered = Remembered(teacher, 600)
-    assert [remembered.get() for _ in range(3)] == ["fact"] * 3
+    remembered = Remembered(teacher, lasts, 600)
+    for _ in range(3):
+        assert remembered.get() == "fact"
+        clock.pass_by(199.9)
     assert teacher.asked == 1
 
 
 def test_single_flight() -> None:
     """Many who ask at once wait for one answer."""
     teacher = Teacher()
-    remembered = Remembered(teacher, 600)
+    remembered = Remembered(teacher, lasts, 600)
     answers = asked_at_once(remembered.get, teacher)
     assert {answer.result() for answer in answers} == {"fact"}
     assert teacher.asked == 1
 
 
-def test_a_failure_is_shared() -> None:
-    """Those who waited for the same asking get its error, and do not ask one after the other."""
+@pytest.mark.parametrize("answer", ["passing", UpstreamUnavailable()], ids=["fact", "failure"])
+def test_what_passes_is_shared(answer: str | RegistryError) -> None:
+    """Those who waited for the same asking get what it brought; none of them asks again."""
     teacher = Teacher()
-    teacher.answer = TooManyRequests()
-    remembered = Remembered(teacher, 600)
+    teacher.answer = answer
+    remembered = Remembered(teacher, lasts, 600)
     answers = asked_at_once(remembered.get, teacher)
-    assert {type(answer.exception()) for answer in answers} == {TooManyRequests}
-    assert teacher.asked < len(answers)
+    if isinstance(answer, RegistryError):
+        errors = [one.exception() for one in answers]
+        assert {type(error) for error in errors} == {UpstreamUnavailable}
+        assert len({id(error) for error in [answer, *errors]}) == len(errors) + 1
+    else:
+        assert {one.result() for one in answers} == {"passing"}
+    assert teacher.asked == 1
 
 
-def test_a_failure_is_not_remembered() -> None:
-    """Who comes later asks anew."""
+@pytest.mark.parametrize("answer", ["passing", UpstreamUnavailable()], ids=["fact", "failure"])
+def test_what_passes_counts_for_some_seconds(clock: Clock, answer: str | RegistryError) -> None:
+    """It is no fact about a registry, but many may want to ask."""
     teacher = Teacher()
-    teacher.answer = UpstreamUnavailable()
-    remembered = Remembered(teacher, 600)
-    with pytest.raises(UpstreamUnavailable):
-        remembered.get()
+    teacher.answer = answer
+    remembered = Remembered(teacher, lasts, 600)
+
+    def brings() -> str:
+        try:
+            return remembered.get()
+        except UpstreamUnavailable:
+            return "failure"
+
+    expected = "failure" if isinstance(answer, RegistryError) else "passing"
+    assert brings() == expected
     teacher.answer = "fact"
-    assert remembered.get() == "fact"
+    clock.pass_by(PASSING_LIFETIME - 0.1)
+    assert brings() == expected
+    assert teacher.asked == 1
+    clock.pass_by(0.1)
+    assert brings() == "fact"
     assert teacher.asked == 2
+    clock.pass_by(599)
+    assert brings() == "fact"
+    assert teacher.asked == 2
+
+
+def test_what_passes_gives_way_to_what_comes_after_it(clock: Clock) -> None:
+    """As long as nothing lasting is known, the latest counts."""
+    teacher = Teacher()
+    remembered = Remembered(teacher, lasts, 600)
+    teacher.answer = UpstreamUnavailable("first")
+    with pytest.raises(UpstreamUnavailable, match="first"):
+        remembered.get()
+    clock.pass_by(PASSING_LIFETIME)
+    teacher.answer = "passing"
+    assert remembered.get() == "passing"
+    clock.pass_by(PASSING_LIFETIME)
+    teacher.answer = UpstreamTimeout("third")
+    for _ in range(2):
+        with pytest.raises(UpstreamTimeout, match="third"):
+            remembered.get()
+    assert teacher.asked == 3
+
+
+def test_a_failure_is_raised_afresh() -> None:
+    """Nothing of the request that met it is kept alive, and no traceback grows."""
+    teacher = Teacher()
+    teacher.answer = UpstreamUnavailable("r.example: away", since=5)
+    remembered = Remembered(teacher, lasts, 600)
+    raised = []
+    for _ in range(3):
+        with pytest.raises(UpstreamUnavailable) as caught:
+            remembered.get()
+        raised.append(caught.value)
+        assert (str(caught.value), caught.value.detail) == ("r.example: away", {"since": 5})
+        assert caught.value.__cause__ is None
+        assert caught.value.__context__ is None
+    assert len({id(error) for error in [teacher.answer, *raised]}) == 4
+    assert len({len(list(traceback.walk_tb(error.__traceback__))) for error in raised}) == 1
+    assert teacher.asked == 1
 
 
 def test_an_old_fact_is_answered_while_it_is_refreshed() -> None:
     """Nobody waits twice for the same fact; one thread asks, however many come."""
     teacher = Teacher()
-    remembered = Remembered(teacher, lifetime=0)
+    remembered = Remembered(teacher, lasts, lifetime=0)
     assert remembered.get() == "fact"
     teacher.hold()
     teacher.answer = "newer"
@@ -122,19 +188,33 @@ def test_an_old_fact_is_answered_while_it_is_refreshed() -> None:
     until(lambda: remembered.get() == "newer")
 
 
-def test_a_failed_refresh_keeps_the_fact() -> None:
-    """A registry that is away is known all the same, and not asked by every caller."""
+@pytest.mark.parametrize("answer", ["passing", UpstreamUnavailable()], ids=["passing", "failure"])
+def test_a_failed_refresh_keeps_the_fact(clock: Clock, answer: str | RegistryError) -> None:
+    """A registry that is away, or busy, is known all the same, and not asked by every caller."""
     teacher = Teacher()
-    remembered = Remembered(teacher, lifetime=0)
+    remembered = Remembered(teacher, lasts, lifetime=600)
     assert remembered.get() == "fact"
+    clock.pass_by(600)
+    for asked in (2, 3):
+        teacher.hold()
+        teacher.answer = answer
+        assert remembered.get() == "fact"
+        assert teacher.began.wait(PATIENCE)
+        teacher.may_end.set()
+        assert teacher.ended.wait(PATIENCE)
+        for thread in threading.enumerate():
+            if thread.daemon and thread is not threading.current_thread():
+                thread.join(0.2)
+        clock.pass_by(29.9)
+        assert [remembered.get() for _ in range(5)] == ["fact"] * 5
+        assert teacher.asked == asked
+        clock.pass_by(0.1)
     teacher.hold()
-    teacher.answer = UpstreamUnavailable()
+    teacher.answer = "newer"
     assert remembered.get() == "fact"
-    assert teacher.began.wait(PATIENCE)
     teacher.may_end.set()
-    assert teacher.ended.wait(PATIENCE)
-    assert [remembered.get() for _ in range(5)] == ["fact"] * 5
-    assert teacher.asked == 2
+    until(lambda: remembered.get() == "newer")
+    assert teacher.asked == 4
 
 
 def test_what_is_no_registry_error_does_not_lock() -> None:
@@ -148,7 +228,7 @@ def test_what_is_no_registry_error_does_not_lock() -> None:
         return "fact"
 
     broken.insert(0, False)
-    remembered = Remembered(learn, 600)
+    remembered = Remembered(learn, lasts, 600)
     with pytest.raises(ValueError, match="ours"):
         remembered.get()
     assert remembered.get() == "fact"
@@ -169,8 +249,9 @@ def test_recent_acts_once(error: RegistryError | None) -> None:
         if error is None:
             recent.get()
         else:
-            with pytest.raises(UpstreamUnavailable):
+            with pytest.raises(UpstreamUnavailable) as caught:
                 recent.get()
+            assert caught.value is not error
     assert len(acted) == 1
 
 

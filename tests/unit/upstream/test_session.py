@@ -2,21 +2,31 @@
 
 import logging
 import socket
+import ssl
+import struct
+from http.client import BadStatusLine, RemoteDisconnected
 from pathlib import Path
 
 import pytest
 import requests
 import responses
 import trustme
+import urllib3
+from urllib3.util import SKIP_HEADER
 
 from app.oci.errors import (
+    OutboundProxyFails,
     RegistryError,
     UpstreamMisbehaved,
     UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUntrusted,
 )
+from app.upstream.connection import ClientLeft
 from app.upstream.outbound import OutboundProxies
+from app.upstream.redirects import discard
 from app.upstream.session import Session, redacted, trusted_context
+from tests.unit.upstream.server import Server, request, serving
 
 URL = "https://registry.example.com/v2/"
 SIGNED = "https://user:pw@cdn.example.com/blob?signature=s3cr3t"
@@ -82,13 +92,158 @@ def test_the_environment_takes_no_part(
 
 
 def test_what_is_sent(session: Session, upstream: responses.RequestsMock) -> None:
-    """Exactly what was asked: requests adds no Accept, no encoding, no agent."""
+    """Exactly what was asked: requests adds no Accept, no encoding; urllib3 is told no agent."""
     upstream.post(URL)
     fields = [("Accept", "a"), ("accept", "b"), ("X-One", "1"), ("Content-Length", "4")]
     session.send("POST", URL, fields, body=b"body")
     request = upstream.calls[0].request
-    assert dict(request.headers) == {"Accept": "a, b", "X-One": "1", "Content-Length": "4"}
+    assert dict(request.headers) == {
+        "Accept": "a, b",
+        "X-One": "1",
+        "Content-Length": "4",
+        "User-Agent": SKIP_HEADER,
+    }
     assert request.body == b"body"
+
+
+@pytest.mark.parametrize(
+    ("fields", "written"),
+    [
+        pytest.param([], [], id="nothing"),
+        pytest.param(
+            [("Accept", "a"), ("accept", "b"), ("X", "1")], [b"Accept: a, b", b"X: 1"], id="some"
+        ),
+        pytest.param([("user-agent", "docker/26")], [b"user-agent: docker/26"], id="agent"),
+        pytest.param([("Accept-Encoding", "gzip")], [b"Accept-Encoding: gzip"], id="encoding"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_is_written(
+    session: Session, method: str, fields: list[tuple[str, str]], written: list[bytes]
+) -> None:
+    """On the wire is what was asked, the Host, and at the most an Accept-Encoding: no agent."""
+    seen = []
+
+    def script(peer: socket.socket, server: Server) -> None:
+        del server
+        seen.append(request(peer))
+        peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    with serving(script) as server:
+        session.send(method, server.url, fields).close()
+    first, host, *rest = seen[0].removesuffix(b"\r\n\r\n").split(b"\r\n")
+    assert first == f"{method} / HTTP/1.1".encode()
+    assert host == f"Host: 127.0.0.1:{server.port}".encode()
+    assert [line for line in rest if line != b"Accept-Encoding: identity"] == written
+
+
+@pytest.mark.parametrize("name", ["X", "Accept", "Authorization"])
+def test_what_urllib3_takes_for_its_own(session: Session, closed_port: int, name: str) -> None:
+    """A client that sends urllib3's word for "no header" breaks nothing of ours."""
+    with pytest.raises(RegistryError):
+        session.send("GET", f"http://127.0.0.1:{closed_port}/", [(name, SKIP_HEADER)])
+
+
+def cut(cause: BaseException, kind: type[requests.ConnectionError]) -> requests.ConnectionError:
+    """Return what requests raises for a cause."""
+    error = kind("cut")
+    error.__cause__ = urllib3.exceptions.ProtocolError("Connection aborted.", cause)
+    error.__cause__.__cause__ = cause
+    return error
+
+
+CUTS = [
+    pytest.param(cut(ConnectionResetError(), requests.ConnectionError), id="reset"),
+    pytest.param(cut(BrokenPipeError(), requests.ConnectionError), id="broken pipe"),
+    pytest.param(cut(RemoteDisconnected(""), requests.ConnectionError), id="closed"),
+    pytest.param(cut(ssl.SSLEOFError(), requests.exceptions.SSLError), id="TLS cut"),
+    pytest.param(cut(ssl.SSLZeroReturnError(), requests.exceptions.SSLError), id="TLS closed"),
+]
+OTHERS = [
+    pytest.param(cut(ConnectionRefusedError(), requests.ConnectionError), id="refused"),
+    pytest.param(cut(socket.gaierror(), requests.ConnectionError), id="no such name"),
+    pytest.param(cut(BadStatusLine("x"), requests.ConnectionError), id="no HTTP"),
+    pytest.param(cut(ssl.SSLCertVerificationError(), requests.exceptions.SSLError), id="untrusted"),
+    pytest.param(cut(ClientLeft(), requests.ConnectionError), id="the client left"),
+    pytest.param(cut(TimeoutError(), requests.ConnectTimeout), id="connect timeout"),
+    pytest.param(requests.ReadTimeout(), id="read timeout"),
+]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("error", CUTS)
+def test_a_cut_connection_is_tried_once_more(
+    session: Session, upstream: responses.RequestsMock, method: str, error: Exception
+) -> None:
+    """It may have been kept too long; the client notices nothing."""
+    upstream.add(method, URL, body=error)
+    upstream.add(method, URL, status=404)
+    assert session.send(method, URL, [("X", "1")]).status_code == 404
+    assert [call.request.headers["X"] for call in upstream.calls] == ["1", "1"]
+
+
+@pytest.mark.parametrize("error", CUTS)
+def test_a_connection_that_is_cut_again(
+    session: Session, upstream: responses.RequestsMock, error: Exception
+) -> None:
+    """Twice is no accident: 503, for the client to try later."""
+    upstream.get(URL, body=error)
+    upstream.get(URL, body=error)
+    with pytest.raises(UpstreamUnavailable, match=r"^registry\.example\.com: "):
+        session.send("GET", URL, [])
+    assert len(upstream.calls) == 2
+
+
+@pytest.mark.parametrize("error", CUTS)
+def test_a_post_is_never_sent_again(
+    session: Session, upstream: responses.RequestsMock, error: Exception
+) -> None:
+    """It may have had its effect."""
+    upstream.post(URL, body=error)
+    with pytest.raises(UpstreamUnavailable):
+        session.send("POST", URL, [("Content-Length", "1")], body=b"x")
+    assert len(upstream.calls) == 1
+
+
+@pytest.mark.parametrize("error", OTHERS)
+def test_what_is_no_cut_is_not_tried_again(
+    session: Session, upstream: responses.RequestsMock, error: Exception
+) -> None:
+    """What failed for a reason fails again; a client that left waits for nothing."""
+    upstream.get(URL, body=error)
+    with pytest.raises(RegistryError):
+        session.send("GET", URL, [])
+    assert len(upstream.calls) == 1
+
+
+@pytest.mark.parametrize("end", ["closed", "reset"])
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
+def test_a_kept_connection_that_ends(session: Session, method: str, end: str) -> None:
+    """On the wire: it is read, and not answered; the second try has a connection of its own."""
+    asked: list[bytes] = []
+
+    def script(peer: socket.socket, server: Server) -> None:
+        while head := request(peer):
+            if len(asked) == 1 and end == "reset":
+                peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            asked.append(head)
+            if len(asked) == 2:
+                return
+            peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+        del server
+
+    fields = [("Content-Length", "0")] if method == "POST" else []
+    body = b"" if method == "POST" else None
+    with serving(script) as server:
+        discard(session.send(method, server.url, fields, body=body))
+        if method == "POST":
+            with pytest.raises(UpstreamUnavailable):
+                session.send(method, server.url, fields, body=body)
+            assert (len(asked), len(server.peers)) == (2, 1)
+        else:
+            assert session.send(method, server.url, fields, body=body).status_code == 200
+            assert (len(asked), len(server.peers)) == (3, 2)
+            assert len(set(asked)) == 1
 
 
 def test_nothing_is_followed(session: Session, upstream: responses.RequestsMock) -> None:
@@ -103,8 +258,9 @@ def test_nothing_is_followed(session: Session, upstream: responses.RequestsMock)
         pytest.param(requests.ConnectTimeout("t"), UpstreamTimeout, id="connect timeout"),
         pytest.param(requests.ReadTimeout("t"), UpstreamTimeout, id="read timeout"),
         pytest.param(requests.ConnectionError("c"), UpstreamUnavailable, id="connection"),
-        pytest.param(requests.exceptions.SSLError("s"), UpstreamUnavailable, id="TLS"),
-        pytest.param(requests.exceptions.ProxyError("p"), UpstreamUnavailable, id="proxy"),
+        pytest.param(requests.exceptions.SSLError("s"), UpstreamUntrusted, id="TLS"),
+        pytest.param(requests.exceptions.ProxyError("p"), OutboundProxyFails, id="proxy"),
+        pytest.param(requests.exceptions.InvalidProxyURL("p"), OutboundProxyFails, id="proxy URL"),
         pytest.param(
             requests.exceptions.ChunkedEncodingError("c"), UpstreamUnavailable, id="chunks"
         ),
@@ -126,22 +282,25 @@ def test_errors_become_ours(
     with pytest.raises(RegistryError) as caught:
         session.send("GET", SIGNED, [])
     assert type(caught.value) is expected
-    assert "cdn.example.com" in str(caught.value)
+    what = " cannot be asked" if expected is UpstreamMisbehaved else f": {expected.message}"
+    assert str(caught.value) == f"cdn.example.com{what}"
     told = [str(caught.value), *(record.getMessage() for record in caplog.records)]
     assert not [text for text in told if "s3cr3t" in text or "pw@" in text]
 
 
 def test_nobody_listens(session: Session, closed_port: int) -> None:
     """A refused connection is 503."""
-    with pytest.raises(UpstreamUnavailable):
+    with pytest.raises(UpstreamUnavailable) as caught:
         session.send("GET", f"http://127.0.0.1:{closed_port}/", [])
+    assert type(caught.value) is UpstreamUnavailable
+    assert str(caught.value) == "127.0.0.1: cannot be reached"
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
 @pytest.mark.parametrize("url", ["https://r.example/", "http://r.example/"])
 def test_an_outbound_proxy_that_is_away(closed_port: int, scheme: str, url: str) -> None:
     """Every kind of proxy is really used: if it is away, the registry cannot be reached."""
-    with pytest.raises(UpstreamUnavailable):
+    with pytest.raises(UpstreamUnavailable, match=r"^r\.example: "):
         through(f"{scheme}://user:s3cr3t@127.0.0.1:{closed_port}").send("GET", url, [])
 
 

@@ -1,0 +1,188 @@
+"""The documents say what is true: settings, links, paths, versions.
+
+docs/configuration.md holds the table of settings between `<!-- settings -->` and
+`<!-- /settings -->`; where it differs from the model, the failure is the block to paste.
+"""
+
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+from pydantic import AliasChoices, SecretStr
+
+from app.settings import CONFIG_MEANING, CONFIG_VARIABLE, Settings
+from app.version import VERSION
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+BEGIN, END = "<!-- settings -->", "<!-- /settings -->"
+
+FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)")
+HEADING = re.compile(r"^#{1,6} +(.*?) *#*$", re.MULTILINE)
+PATH = re.compile(r"(?<![\w./-])(?:(?:app|bench|deploy|docs|tests|\.ci)/[\w./-]*)")
+SCRIPT = re.compile(r"`([\w.-]+\.py)`")
+ROOT_FILE = re.compile(
+    r"`(Makefile|Dockerfile|Procfile|LICENSE|\.python-version|app\.json|pyproject\.toml|"
+    r"requirements[\w-]*\.txt|gunicorn\.conf\.py)`"
+)
+
+
+def settings_table() -> str:
+    """Render every setting of the model: name, default, meaning."""
+    rows = [(f"`{CONFIG_VARIABLE}`", "unset", CONFIG_MEANING)]
+    for name, field in Settings.model_fields.items():
+        rows.append((_names(name), _default(field.default), field.description or ""))
+    lines = ["| name | default | meaning |", "| --- | --- | --- |"]
+    lines += [f"| {name} | {default} | {_cell(meaning)} |" for name, default, meaning in rows]
+    return "\n".join([BEGIN, *lines, END])
+
+
+def _names(field: str) -> str:
+    alias = Settings.model_fields[field].validation_alias
+    choices = alias.choices if isinstance(alias, AliasChoices) else [Settings.variable(field)]
+    return " or ".join(f"`{choice}`" for choice in choices)
+
+
+def _default(value: object) -> str:
+    if value is None or value == "" or isinstance(value, SecretStr):
+        return "unset"
+    return f"`{_cell(str(value))}`"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def _slug(heading: str) -> str:
+    text = re.sub(r"\[([^\]]*)\]\([^)]*\)|`", r"\1", heading).lower()
+    return re.sub(r"[^\w\- ]", "", text).strip().replace(" ", "-")
+
+
+def broken_links(text: str, at: Path) -> list[str]:
+    """Return the relative links that lead to no file, or to no heading of one."""
+    broken = []
+    for target in LINK.findall(FENCE.sub("", text)):
+        if re.match(r"[a-z][a-z0-9+.-]*:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (at.parent / path).resolve() if path else at
+        exists = there.exists() and there.is_relative_to(ROOT)
+        if not exists or (anchor and anchor not in {_slug(one) for one in _headings(there)}):
+            broken.append(target)
+    return broken
+
+
+def _headings(path: Path) -> list[str]:
+    return HEADING.findall(FENCE.sub("", _text(path)))
+
+
+def missing_paths(text: str) -> list[str]:
+    """Return the paths of this project that a text names and that do not exist."""
+    named = [path.rstrip("./-") for path in PATH.findall(text)]
+    scripts = {path.name for path in ROOT.glob("*.py")} | {
+        path.name
+        for folder in ("app", "tests", "bench", "deploy")
+        for path in (ROOT / folder).rglob("*.py")
+    }
+    missing = [path for path in named if path and not _exists(path)]
+    missing += [name for name in SCRIPT.findall(text) if name not in scripts]
+    missing += [name for name in ROOT_FILE.findall(text) if not (ROOT / name).exists()]
+    return missing
+
+
+def _exists(path: str) -> bool:
+    """Tell whether a file, a folder or a module (`app/content`) is there."""
+    return (ROOT / path).exists() or (ROOT / f"{path}.py").exists()
+
+
+def test_settings_table() -> None:
+    """The table in docs/configuration.md is the model's."""
+    text = _text(ROOT / "docs" / "configuration.md")
+    assert text.count(BEGIN) == 1
+    assert text.count(END) == 1
+    written = BEGIN + text.partition(BEGIN)[2].partition(END)[0] + END
+    if written != settings_table():
+        pytest.fail(f"docs/configuration.md must hold this block:\n\n{settings_table()}\n")
+
+
+def test_secrets_are_not_shown() -> None:
+    """The rendering itself: one row for each setting, a secret without a value."""
+    rows = settings_table().splitlines()
+    assert len(rows) == len(Settings.model_fields) + 5
+    assert _default(SecretStr("s3cr3t")) == "unset"
+    assert _default(None) == "unset"
+    assert _default(5) == "`5`"
+    assert _cell("a|b\nc") == "a\\|b c"
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_links(path: Path) -> None:
+    """Every relative link leads somewhere."""
+    assert broken_links(_text(path), path) == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_paths(path: Path) -> None:
+    """Every file of this project that is named is there."""
+    if path.name == "CHANGELOG.md":
+        pytest.skip("what was there once may have gone")
+    assert missing_paths(_text(path)) == []
+
+
+@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "docs/configuration.md"])
+def test_documents_are_there(name: str) -> None:
+    """The tests above have something to read."""
+    assert (ROOT / name) in DOCUMENTS
+
+
+@pytest.mark.parametrize(
+    ("text", "broken"),
+    [
+        pytest.param("[a](docs/configuration.md)", [], id="there"),
+        pytest.param("[a](docs/nowhere.md)", ["docs/nowhere.md"], id="not there"),
+        pytest.param("[a](docs/configuration.md#examples)", [], id="heading"),
+        pytest.param("[a](README.md#nothing)", ["README.md#nothing"], id="no heading"),
+        pytest.param("[a](https://example.com/x.md)", [], id="elsewhere"),
+        pytest.param("[a](../outside.md)", ["../outside.md"], id="outside"),
+        pytest.param("![a](docs/no.svg)", ["docs/no.svg"], id="picture"),
+        pytest.param("```\n[a](docs/nowhere.md)\n```", [], id="code"),
+    ],
+)  # fmt: skip
+def test_broken_links_are_found(text: str, broken: list[str]) -> None:
+    """The test of the test."""
+    assert broken_links(text, ROOT / "README.md") == broken
+
+
+@pytest.mark.parametrize(
+    ("text", "missing"),
+    [
+        pytest.param("see `app/settings.py`, tests/conftest.py.", [], id="there"),
+        pytest.param("see `app/nowhere.py`.", ["app/nowhere.py"], id="not there"),
+        pytest.param("see `wsgi.py` and `client.py`", [], id="scripts"),
+        pytest.param("see `nowhere.py`", ["nowhere.py"], id="no script"),
+        pytest.param("`/var/lib/docs/x`, https://x.example/docs/y", [], id="of others"),
+        pytest.param("`app/`", [], id="folder"),
+        pytest.param("`app/content`, `app/nothing`", ["app/nothing"], id="modules"),
+    ],
+)
+def test_missing_paths_are_found(text: str, missing: list[str]) -> None:
+    """The test of the test."""
+    assert missing_paths(text) == missing
+
+
+def test_changelog() -> None:
+    """There is a place for what comes next, above what was released."""
+    headings = [line for line in _text(ROOT / "CHANGELOG.md").splitlines() if line[:3] == "## "]
+    assert headings[:1] == ["## [Unreleased]"]
+
+
+def test_version() -> None:
+    """The version that is told is the project's."""
+    project = tomllib.loads(_text(ROOT / "pyproject.toml"))["project"]
+    assert project["version"] == VERSION
