@@ -2,8 +2,8 @@
 
 import logging
 import re
+import secrets
 import time
-import uuid
 from functools import partial
 from typing import Any, Final
 
@@ -26,17 +26,18 @@ def register(app: Flask) -> None:
 def _begin() -> None:
     g.started = time.monotonic()
     told = request.headers.get("X-Request-ID", "")
-    g.request_id = told if _REQUEST_ID.fullmatch(told) else uuid.uuid4().hex
+    g.request_id = told if _REQUEST_ID.fullmatch(told) else secrets.token_hex(16)
 
 
 def _finish(response: Response) -> Response:
+    # Added, not set: `headers.pass_down` lets none of these through from an upstream.
     fields = response.headers
-    fields.set("X-Request-ID", g.request_id)
+    fields.add("X-Request-ID", g.request_id)
     # What comes from an upstream is never a page of ours.
-    fields.set("X-Content-Type-Options", "nosniff")
-    fields.set("Content-Security-Policy", "sandbox")
+    fields.add("X-Content-Type-Options", "nosniff")
+    fields.add("Content-Security-Policy", "sandbox")
     if request.path.startswith("/v2"):
-        fields.set("Docker-Distribution-Api-Version", "registry/2.0")
+        fields.add("Docker-Distribution-Api-Version", "registry/2.0")
     response.call_on_close(partial(_log, g.started, _waited(), _line(response), g.get("body")))
     return response
 

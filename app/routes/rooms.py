@@ -37,7 +37,7 @@ def rooms() -> Rooms:
 
 def namespace() -> str | None:
     """Return the `ns` that containerd adds when it asks a mirror."""
-    return request.args.get("ns") or None
+    return request.args.get("ns") or None if request.query_string else None
 
 
 def selected() -> Registry:

@@ -16,6 +16,7 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 from urllib3 import PoolManager, ProxyManager
+from urllib3.connectionpool import ConnectionPool
 from urllib3.util import SKIP_HEADER
 
 from app.content import Client
@@ -136,8 +137,39 @@ class _Adapter(HTTPAdapter):
             manager.pool_classes_by_scheme = SOCKS_POOLS if socks else POOLS
         return manager
 
+    def get_connection_with_tls_context(
+        self,
+        request: requests.PreparedRequest,
+        verify: Any,  # noqa: ANN401 - as inherited
+        proxies: Any = None,  # noqa: ANN401 - as inherited
+        cert: Any = None,  # noqa: ANN401 - as inherited
+    ) -> ConnectionPool:
+        """Find the pool of an origin; without a proxy there is less to look at."""
+        if proxies:
+            return super().get_connection_with_tls_context(request, verify, proxies, cert)
+        parts = urlsplit(request.url or "")
+        manager: PoolManager = self.poolmanager
+        return manager.connection_from_host(parts.hostname, parts.port, parts.scheme)
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:  # noqa: ANN401 - as inherited
+        """Return the target of the request line; only a proxy for http needs a whole URL."""
+        return super().request_url(request, proxies) if proxies else request.path_url
+
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
         """Leave the certificates to the context."""
+
+    def build_response(
+        self, req: requests.PreparedRequest, resp: urllib3.BaseHTTPResponse
+    ) -> requests.Response:
+        """Take over what this proxy reads; cookies and the encoding of text are not."""
+        response = requests.Response()
+        response.status_code = resp.status
+        response.headers = requests.structures.CaseInsensitiveDict(resp.headers)
+        response.raw = resp
+        response.reason = resp.reason or ""
+        response.url = req.url or ""
+        response.request = req
+        return response
 
 
 def trusted_context(ca_bundle: Path | None) -> ssl.SSLContext:

@@ -1,0 +1,198 @@
+"""docs/performance.md, from what was measured."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from bench import machine
+from bench.content import Content
+from bench.figures import Figure
+from bench.measure import AT_ONCE, SLOW_RATE, Downloads, Memory, Plan, Requests
+from bench.nginx import PEER_BUFFER, UPSTREAM_WORKERS
+from bench.wrk import CONNECTIONS
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All that one run has measured."""
+
+    plan: Plan
+    content: Content
+    cipher: str
+    load_before: float
+    downloads: Mapping[str, Downloads]
+    requests: Mapping[str, Requests]
+    memory: Memory
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """One target of the project, and what to say where it is missed."""
+
+    what: str
+    wanted: str
+    reached: Figure
+    digits: int
+    met: bool
+    reason: str
+
+    def row(self) -> str:
+        verdict = "met" if self.met else "**missed**"
+        return f"| {self.what} | {self.wanted} | {self.reached.text(self.digits)} | {verdict} |"
+
+
+def render(run: Run, *, title: str) -> str:
+    """Write the page."""
+    targets = list(_targets(run))
+    missed = [target for target in targets if not target.met]
+    parts = [
+        f"# {title}\n",
+        "`make bench` wrote this page; do not edit it.",
+        "All figures come from one run on one machine, so compare them with each other only.",
+        "Every value is the median of all rounds, with the lowest and the highest behind it.\n",
+        "## Targets\n",
+        "| what | target | measured | |",
+        "| --- | --- | --- | --- |",
+        *(target.row() for target in targets),
+        "",
+        *_reasons(missed),
+        "## Downloads\n",
+        *_downloads(run),
+        "## Manifests\n",
+        *_requests(run),
+        "## Memory\n",
+        *_memory(run),
+        "## Method\n",
+        *_method(run),
+        "## Machine\n",
+        *machine.facts(),
+        f"The load average before the run was {run.load_before:.1f}.",
+        "It should be near 0, or the spread is wide and the figures are too low.",
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _targets(run: Run) -> Iterator[_Target]:
+    ours, theirs = run.downloads["Docxy"], run.downloads["nginx"]
+    speed = Figure.ratio(ours.speed, theirs.speed)
+    yield _Target(
+        "Speed of one download, in parts of nginx's", "at least 0.9", speed, 2,
+        speed.median >= 0.9,
+        "One worker of Docxy is one thread: where the line is faster than one core can decrypt and "
+        "copy, the processor time below decides, and more workers help only several downloads.",
+    )  # fmt: skip
+    cpu = Figure.ratio(ours.cpu, theirs.cpu)
+    yield _Target(
+        "Processor time of one download, in parts of nginx's", "at most 1.5", cpu, 2,
+        cpu.median <= 1.5,
+        "A TLS record holds 16 KiB, so each GiB passes 65,536 times through Python's ssl module, "
+        "and records are copied once more to be sent many at a time. "
+        "System calls, decryption and the kernel's copies are the same for both.",
+    )  # fmt: skip
+    memory = run.memory
+    per_stream = Figure(memory.per_stream, memory.per_stream, memory.per_stream_peak)
+    yield _Target(
+        f"Memory of a slow download, {run.plan.slow_clients} at once, in KiB", "at most 400",
+        per_stream, 0, per_stream.median <= 400,
+        "Each stream holds the piece that its client has not taken yet, up to 256 KiB, and the "
+        "state of two connections.",
+    )  # fmt: skip
+    rate = Figure.of(load.requests_per_second for load in run.requests["Docxy"].loads)
+    yield _Target(
+        "Manifest requests a second, one worker", "at least 1,000", rate, 0,
+        rate.median >= 1000,
+        "Most of the time is spent in gunicorn, Flask and requests: the table below shows what "
+        "they reach without Docxy.",
+    )  # fmt: skip
+
+
+def _reasons(missed: Sequence[_Target]) -> Iterator[str]:
+    if not missed:
+        yield "All targets are met.\n"
+        return
+    yield "Why targets are missed:\n"
+    for target in missed:
+        yield f"- {target.what}: {target.reason}"
+    yield ""
+
+
+def _downloads(run: Run) -> Iterator[str]:
+    measured = run.downloads.values()
+    yield f"| | {' | '.join(run.downloads)} |"
+    yield f"| --- |{' --- |' * len(measured)}"
+    for what, digits, values in (
+        ("one download, MiB/s", 0, [one.speed for one in measured]),
+        ("processor seconds a GiB", 2, [one.cpu for one in measured]),
+        ("the upstream's, a GiB", 2, [one.upstream_cpu for one in measured]),
+        ("first byte, ms", 1, [[1000 * each for each in one.first_byte] for one in measured]),
+        (f"{AT_ONCE} at once, MiB/s together", 0, [one.speed_at_once for one in measured]),
+        (f"{AT_ONCE} at once, processor seconds a GiB", 2, [one.cpu_at_once for one in measured]),
+    ):
+        cells = " | ".join(Figure.of(value).text(digits) for value in values)
+        yield f"| {what} | {cells} |"
+    ours, theirs = run.downloads["Docxy"], run.downloads["nginx"]
+    speed = Figure.ratio(ours.speed_at_once, theirs.speed_at_once)
+    cpu = Figure.ratio(ours.cpu_at_once, theirs.cpu_at_once)
+    yield ""
+    yield (
+        f"{AT_ONCE} at once, Docxy in parts of nginx: speed {speed.text(2)}, "
+        f"processor time {cpu.text(2)}.\n"
+    )
+
+
+def _requests(run: Run) -> Iterator[str]:
+    yield "| | requests a second | p50, ms | p99, ms | processor ms a request |"
+    yield "| --- | --- | --- | --- | --- |"
+    for name, measured in run.requests.items():
+        rate = Figure.of(load.requests_per_second for load in measured.loads).text(0)
+        p50 = Figure.of(load.p50_ms for load in measured.loads).text(1)
+        p99 = Figure.of(load.p99_ms for load in measured.loads).text(1)
+        yield f"| {name} | {rate} | {p50} | {p99} | {Figure.of(measured.cpu).text(3)} |"
+    yield ""
+
+
+def _memory(run: Run) -> Iterator[str]:
+    memory = run.memory
+    yield f"One worker at rest, warmed up: {memory.baseline / 1024:.0f} MiB."
+    yield (
+        f"{run.plan.slow_clients} downloads at once, each taking {SLOW_RATE // 1024} KiB/s: "
+        f"{memory.per_stream:.0f} KiB more for each (median over the second half; "
+        f"at the most {memory.per_stream_peak:.0f})."
+    )
+    yield "Not in it: the kernel's socket buffers, which belong to no process.\n"
+
+
+def _method(run: Run) -> Iterator[str]:
+    plan, content = run.plan, run.content
+    yield f"{plan.rounds} rounds; in each, every server is measured in turn, over loopback."
+    yield (
+        f"Upstream: nginx with TLS 1.3 ({run.cipher}), no kernel TLS, {UPSTREAM_WORKERS} workers, "
+        "so that one more is there for other connections."
+    )
+    yield (
+        "One download is served by one of its workers: where that uses more processor time than "
+        "the proxy, it is the upstream that limits the speed."
+    )
+    yield (
+        f"It serves a blob of {content.blob_size / 1024**2:,.0f} MiB (a sparse file in the page "
+        "cache, read and encrypted like any other) and a manifest of "
+        f"{content.manifest_size:,} bytes."
+    )
+    yield (
+        "nginx: one worker, `proxy_pass` to that upstream with the certificate verified, kept "
+        "connections, resumed TLS sessions, no access log, `proxy_buffering off` with a buffer of "
+        f"{PEER_BUFFER}."
+    )
+    yield "Docxy: one worker, set up as by default, its log lines written to a file."
+    yield (
+        "Flask and requests: the floor, passing a request on without any check or log (its bodies "
+        "by `raw.stream` of 256 KiB), on the same gunicorn worker."
+    )
+    yield (
+        "Downloads: the client lets the kernel drop the bytes (`MSG_TRUNC`), so that it takes no "
+        "core from the servers; one download has ended before each, so connections are warm."
+    )
+    yield (
+        f"Manifests: wrk, one thread, {CONNECTIONS} kept connections, {plan.load_seconds} s a "
+        "round, with a Bearer token of 2 KiB."
+    )
+    yield "Processor time: user and system time of all processes of the proxy.\n"

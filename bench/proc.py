@@ -1,0 +1,43 @@
+"""What the kernel counts of a process and its children: processor time and memory."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+_PROC: Final = Path("/proc")
+_TICKS: Final = os.sysconf("SC_CLK_TCK")
+
+
+def tree(pid: int) -> list[int]:
+    """Return a process and all below it."""
+    children = (_PROC / f"{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(below for child in children for below in tree(int(child)))]
+
+
+def cpu_seconds(pid: int) -> float:
+    """Return user and system time that a process and its living children have used."""
+    return sum(_ticks(one) for one in tree(pid)) / _TICKS
+
+
+def only_child(pid: int) -> int:
+    """Return the one worker of a server; raise RuntimeError if it has none or several."""
+    workers = tree(pid)[1:]
+    if len(workers) != 1:
+        message = f"one worker was expected, not {len(workers)}"
+        raise RuntimeError(message)
+    return workers[0]
+
+
+def resident_kib(pid: int) -> int:
+    """Return the resident memory of one process in KiB."""
+    for line in (_PROC / f"{pid}/smaps_rollup").read_text().splitlines():
+        if line.startswith("Rss:"):
+            return int(line.split()[1])
+    message = "the kernel does not tell the resident memory"
+    raise RuntimeError(message)
+
+
+def _ticks(pid: int) -> int:
+    # The name in parentheses may hold spaces; utime and stime are fields 14 and 15 (proc(5)).
+    fields = (_PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])

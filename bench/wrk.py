@@ -1,0 +1,53 @@
+"""wrk, the client for many small requests."""
+
+import re
+import subprocess
+from dataclasses import dataclass
+from typing import Final
+
+from bench.clients import TOKEN
+from bench.content import MEDIA_TYPE
+
+CONNECTIONS: Final = 16
+
+_UNITS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What a server did under load."""
+
+    requests_per_second: float
+    requests: int
+    p50_ms: float
+    p99_ms: float
+
+
+def load(url: str, seconds: int) -> Load:
+    """Ask for a URL as fast as it is answered, on kept connections; raise RuntimeError."""
+    command = [
+        "wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds}s", "--latency",
+        "-H", f"Authorization: Bearer {TOKEN}", "-H", f"Accept: {MEDIA_TYPE}", url,
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
+        raise RuntimeError(done.stdout)
+    return Load(
+        requests_per_second=float(_found(r"Requests/sec:\s+([\d.]+)", done.stdout)[1]),
+        requests=int(_found(r"(\d+) requests in", done.stdout)[1]),
+        p50_ms=_milliseconds("50", done.stdout),
+        p99_ms=_milliseconds("99", done.stdout),
+    )
+
+
+def _milliseconds(percentile: str, text: str) -> float:
+    found = _found(rf"{percentile}%\s+([\d.]+)(us|ms|s)\b", text)
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _found(pattern: str, text: str) -> re.Match[str]:
+    found = re.search(pattern, text)
+    if found is None:
+        message = f"wrk's output cannot be read: {text}"
+        raise RuntimeError(message)
+    return found
