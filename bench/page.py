@@ -77,16 +77,16 @@ def _targets(run: Run) -> Iterator[_Target]:
     yield _Target(
         "Speed of one download, in parts of nginx's", "at least 0.9", speed, 2,
         speed.median >= 0.9,
-        "One worker of Docxy is one thread: where the line is faster than one core can decrypt and "
-        "copy, the processor time below decides, and more workers help only several downloads.",
+        "One download is the work of one core, and Docxy needs more of it for each GiB than nginx "
+        "does: the processor time below decides where the line is faster than that.",
     )  # fmt: skip
     cpu = Figure.ratio(ours.cpu, theirs.cpu)
     yield _Target(
         "Processor time of one download, in parts of nginx's", "at most 1.5", cpu, 2,
         cpu.median <= 1.5,
-        "A TLS record holds 16 KiB, so each GiB passes 65,536 times through Python's ssl module, "
-        "and records are copied once more to be sent many at a time. "
-        "System calls, decryption and the kernel's copies are the same for both.",
+        "A TLS record holds 16 KiB, so each GiB passes 65,536 times through Python's ssl module. "
+        "In a profile that was about half of the surplus; the other half was more time in the "
+        "kernel and in decryption, for the same calls, and its cause was not found.",
     )  # fmt: skip
     memory = run.memory
     per_stream = Figure(memory.per_stream, memory.per_stream, memory.per_stream_peak)
