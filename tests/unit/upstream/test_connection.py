@@ -15,7 +15,7 @@ from app.upstream.body import Body
 from app.upstream.connection import POOLS, SOCKS_POOLS, UpstreamResponse, waiting
 from app.upstream.outbound import OutboundProxies
 from app.upstream.redirects import discard
-from app.upstream.session import Session
+from app.upstream.session import Session, trusted_context
 from tests.unit.upstream.server import PATIENCE, Server, answering, request, serving
 
 
@@ -400,7 +400,7 @@ def test_a_tls_connection_that_is_cut(tls: ssl.SSLContext, bundle: Path) -> None
 
 def test_tls_in_tls_that_is_cut(tls: ssl.SSLContext, bundle: Path) -> None:
     """The same through an outbound proxy that is spoken to with TLS itself."""
-    context = ssl.create_default_context(cafile=str(bundle))
+    context = trusted_context(bundle)
     with (
         serving(answering(UNTIL_THE_END), tls) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as plain,
