@@ -30,8 +30,9 @@ from app.oci.errors import (
     UpstreamUntrusted,
 )
 from app.oci.headers import Headers
-from app.upstream.connection import POOLS, SOCKS_POOLS, ClientLeft, waiting
+from app.upstream.answers import ClientLeft, waiting
 from app.upstream.outbound import OutboundProxies
+from app.upstream.pools import POOLS, SOCKS_POOLS
 
 logger = logging.getLogger(__name__)
 

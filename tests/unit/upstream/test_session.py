@@ -22,7 +22,7 @@ from app.oci.errors import (
     UpstreamUnavailable,
     UpstreamUntrusted,
 )
-from app.upstream.connection import ClientLeft
+from app.upstream.answers import ClientLeft
 from app.upstream.outbound import OutboundProxies
 from app.upstream.redirects import discard
 from app.upstream.session import Session, redacted, trusted_context

@@ -1,9 +1,5 @@
-"""Connections to upstreams: what is there is read at once, and a wait ends with its client.
+"""An upstream's answers: what is there is read at once, and a wait ends with its client."""
 
-urllib3 takes these classes where it would make its own (`ConnectionCls`, `response_class`).
-"""
-
-import email.errors
 import http.client
 import io
 import re
@@ -11,14 +7,12 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from http import HTTPStatus
 from socket import socket
 from typing import Final
 
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
-
 from app.content import Client
+from app.upstream.head import HTTP_1_0, closes, is_chunked, read_fields
 
 _CLIENT_CHECK: Final = 0.25
 """Seconds between two looks at the client while an upstream is silent."""
@@ -26,20 +20,10 @@ _CLIENT_CHECK: Final = 0.25
 _TLS_RECORD: Final = 16 * 1024
 """TLS never gives more at once (RFC 8446, section 5.1)."""
 
-_INTERIM: Final = frozenset(range(101, 200))
-"""100 is skipped by http.client; nobody asked for the switch of protocols that 101 is."""
-
+_EMPTY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _INTERIM_LIMIT: Final = 16
 _CHUNK_LINE_LIMIT: Final = 4096
 _HEX: Final = re.compile(rb"[0-9A-Fa-f]{1,15}")
-
-_UNREADABLE: Final = (
-    email.errors.HeaderDefect,
-    email.errors.FirstHeaderLineIsContinuationDefect,
-    email.errors.MisplacedEnvelopeHeaderDefect,
-    email.errors.MissingHeaderBodySeparatorDefect,
-)
-"""Not among them: what the email package misses in multipart bodies, which are not read here."""
 
 _waiting: ContextVar[Client | None] = ContextVar("waiting", default=None)
 
@@ -96,16 +80,6 @@ class _PatientReader(io.RawIOBase):
         super().close()
 
 
-class _Lines(io.BufferedReader):
-    """Remembers the last line: http.client takes the end of a connection for the end of a head."""
-
-    last = b""
-
-    def readline(self, size: int | None = -1, /) -> bytes:
-        self.last = super().readline(size)
-        return self.last
-
-
 class UpstreamResponse(http.client.HTTPResponse):
     """A response whose read1() waits for the first bytes only and then takes all that is there.
 
@@ -116,39 +90,43 @@ class UpstreamResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket, debuglevel: int = 0, method: str | None = None) -> None:
         super().__init__(sock, debuglevel, method)
         self._sock = sock
+        self._is_head = method == "HEAD"
         self._piece = 1 << 30
         if hasattr(sock, "suppress_ragged_eofs"):  # TLS, and urllib3's TLS in TLS
             self._piece = _TLS_RECORD
             # A connection that is cut must not look like one that was closed (RFC 8446, 6.1).
             sock.suppress_ragged_eofs = False
         raw: io.RawIOBase = self.fp.detach()
-        self._lines = _Lines(_PatientReader(sock, raw, _waiting.get()))
-        self.fp = self._lines
+        self.fp = io.BufferedReader(_PatientReader(sock, raw, _waiting.get()))
 
     def begin(self) -> None:
         """Read the head; raise HTTPException for one that others may read otherwise."""
-        super().begin()
-        if self._lines.last not in {b"\r\n", b"\n"}:
-            message = "the head is cut"
-            raise http.client.HTTPException(message)
-        if any(isinstance(defect, _UNREADABLE) for defect in self.headers.defects):
-            message = "malformed header"
-            raise http.client.HTTPException(message)
-        codings = self.headers.get_all("Transfer-Encoding", [])
-        if codings and [coding.strip().lower() for coding in codings] != ["chunked"]:
-            raise http.client.UnknownTransferEncoding
-        if codings and not self.chunked:
-            # http.client knows the coding only without a space behind it (RFC 9112, section 5.1).
-            self.chunked, self.chunk_left, self.length = True, None, None
+        version, self.status, reason = self._read_status()
+        self.code, self.reason = self.status, reason.strip()
+        if not version.startswith("HTTP/1."):
+            raise http.client.UnknownProtocol(version)
+        self.version = HTTP_1_0 if version == "HTTP/1.0" else 11
+        self.headers = self.msg = read_fields(self.fp)
+        self.chunked, self.chunk_left = is_chunked(self.headers), None
+        self.length = self._declared_length()
+        self.will_close = closes(self.version, self.headers) or (
+            self.length is None and not self.chunked
+        )
+
+    def _declared_length(self) -> int | None:
+        """Return the bytes of the body, if they are known (RFC 9112, section 6.3)."""
+        if self._is_head or self.status in _EMPTY:
+            return 0
+        length = self.headers.get("Content-Length", "")
+        return int(length) if length.isascii() and length.isdecimal() and not self.chunked else None
 
     def _read_status(self) -> tuple[str, int, str]:
-        """Skip interim answers; http.client knows 100 only (RFC 9110, section 15.2)."""
+        """Skip interim answers (RFC 9110, section 15.2)."""
         for _ in range(_INTERIM_LIMIT):
             status_line: tuple[str, int, str] = super()._read_status()  # type: ignore[misc] # not in typeshed
-            status = status_line[1]
-            if status not in _INTERIM:
+            if status_line[1] >= HTTPStatus.OK:
                 return status_line
-            http.client.parse_headers(self.fp)
+            read_fields(self.fp)
         message = "no final answer"
         raise http.client.BadStatusLine(message)
 
@@ -189,44 +167,3 @@ class UpstreamResponse(http.client.HTTPResponse):
                 return
             wanted -= len(piece)
             yield piece
-
-
-class _Connection(HTTPConnection):
-    response_class = UpstreamResponse
-
-
-class _TLSConnection(HTTPSConnection):
-    response_class = UpstreamResponse
-
-    @property
-    def is_connected(self) -> bool:
-        """Tell whether it can be used again: bytes that nobody asked for are not an answer."""
-        return super().is_connected and not getattr(self.sock, "pending", int)()
-
-
-class _SOCKSConnection(SOCKSConnection):
-    response_class = UpstreamResponse
-
-
-class _SOCKSTLSConnection(SOCKSHTTPSConnection, _TLSConnection):
-    response_class = UpstreamResponse
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection
-
-
-class _SOCKSPool(HTTPConnectionPool):
-    ConnectionCls = _SOCKSConnection
-
-
-class _SOCKSTLSPool(HTTPSConnectionPool):
-    ConnectionCls = _SOCKSTLSConnection
-
-
-POOLS: Final = {"http": _Pool, "https": _TLSPool}
-SOCKS_POOLS: Final = {"http": _SOCKSPool, "https": _SOCKSTLSPool}

@@ -11,9 +11,10 @@ from urllib3.util.ssltransport import SSLTransport
 
 from app.content import BodyBroken
 from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamTimeout, UpstreamUnavailable
+from app.upstream.answers import UpstreamResponse, waiting
 from app.upstream.body import Body
-from app.upstream.connection import POOLS, SOCKS_POOLS, UpstreamResponse, waiting
 from app.upstream.outbound import OutboundProxies
+from app.upstream.pools import POOLS, SOCKS_POOLS
 from app.upstream.redirects import discard
 from app.upstream.session import Session, trusted_context
 from tests.unit.upstream.server import PATIENCE, Server, answering, request, serving
