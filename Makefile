@@ -1,5 +1,5 @@
 # Docxy: make run · make test · make check · make bench
-# Everything is made in .venv and .make; both may be deleted at any time.
+# Everything is made in .venv, which may be deleted at any time.
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -7,33 +7,33 @@ TESTS ?= tests
 
 .PHONY: run test check bench clean
 
-run: .make/run
+run: .venv/run-is-ready
 	$(BIN)/gunicorn
 
 # What this machine lacks is installed first, if it may be: tests/programs.sh.
-test: .make/dev
+test: .venv/dev-is-ready
 	sh tests/programs.sh
 	$(BIN)/python -m pytest -n 2 --dist loadgroup $(TESTS)
 
-check: .make/dev
+check: .venv/dev-is-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: .make/dev
+bench: .venv/dev-is-ready
 	sh tests/programs.sh
 	$(BIN)/python -m bench
 
 clean:
-	rm -rf .venv .make
+	rm -rf .venv
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
 
-.make/run: requirements.txt | .venv/bin/python
+.venv/run-is-ready: requirements.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt
-	@mkdir -p .make && touch $@
+	@touch $@
 
-.make/dev: requirements.txt requirements-dev.txt | .venv/bin/python
+.venv/dev-is-ready: requirements.txt requirements-dev.txt | .venv/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	@mkdir -p .make && touch $@ .make/run
+	@touch $@ .venv/run-is-ready

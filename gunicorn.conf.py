@@ -1,9 +1,11 @@
 """How gunicorn runs Docxy; GUNICORN_CMD_ARGS and arguments override it. Imports nothing of app."""
 
 import os
+import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 wsgi_app = "wsgi:app"
 # gevent carries thousands of slow downloads in one process (worker.py says what is added to it);
@@ -14,6 +16,9 @@ if "WEB_CONCURRENCY" not in os.environ:
     workers = 2
 # Downloads at once in one worker; each costs some 300 KiB while it runs.
 worker_connections = 2000
+# Each holds two descriptors, and many shells allow 1,024.
+_, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
+resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
 # A heartbeat, not a limit on requests: gevent's workers beat while they stream.
 timeout = 60
 # After SIGTERM a running download may take as long as an hours-long layer takes.
@@ -54,12 +59,33 @@ if os.environ.get("DOCXY_LOG_FORMAT") == "json":
 
 
 def on_starting(server: object) -> None:
-    """Stop a start with wrong settings, once and with one message.
+    """Stop a start with wrong settings, once and with one message."""
+    del server
+    if faults := _faults():
+        sys.exit(faults)
+
+
+def when_ready(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not to be imported here
+    """Let SIGHUP keep the running workers where the new settings are wrong.
+
+    gunicorn would end them, and start new ones for ever.
+    """
+    reload = server.reload
+
+    def checked() -> None:
+        if faults := _faults():
+            server.log.error("Nothing was reloaded. %s", faults)
+        else:
+            reload()
+
+    server.reload = checked
+
+
+def _faults() -> str:
+    """Return what keeps the application from being built, or "".
 
     In a process of its own: what the application imports must not be imported here, before
     gevent has patched the workers.
     """
-    del server
     check = subprocess.run([sys.executable, "-c", "import wsgi"], capture_output=True, check=False)
-    if check.returncode:
-        sys.exit(check.stderr.decode(errors="replace").rstrip())
+    return check.stderr.decode(errors="replace").rstrip() if check.returncode else ""

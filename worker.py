@@ -8,18 +8,31 @@ import _socket
 import contextlib
 import errno
 import fcntl
+import json
 import os
 import socket
 import struct
 import sys
 import termios
+import uuid
 from collections.abc import Iterator
 from functools import partial
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import gevent
 from gevent.socket import socket as GeventSocket  # noqa: N812 - gevent's class has this name
 from gunicorn import util
+from gunicorn.http.errors import (  # type: ignore[attr-defined] # two are not in the stubs yet
+    ConfigurationProblem,
+    ExpectationFailed,
+    InvalidResponseHeader,
+    InvalidResponseHeaderName,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    ParseException,
+    UnsupportedTransferCoding,
+)
 from gunicorn.workers.ggevent import GeventWorker
 
 if TYPE_CHECKING:
@@ -32,6 +45,15 @@ _NOT_HTTPS: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
     b"This is an HTTP server, and the client spoke HTTPS.\n"
 )
+
+_OUR_FAULT: Final = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)
+_STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
+    LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+    ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+}
+"""What is told of a request that is none; anything else is 400."""
 
 _RESET: Final = struct.pack("ii", 1, 0)
 
@@ -116,6 +138,27 @@ class Worker(GeventWorker):
             return super().handle_request(listener_name, req, sock, addr)
         finally:
             self._idle.add(sock)
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:  # noqa: ANN401 - as inherited
+        """Refuse in JSON what is no request, and log its kind; its text may hold a secret."""
+        if not isinstance(exc, ParseException) or isinstance(exc, _OUR_FAULT):
+            super().handle_error(req, client, addr, exc)
+            return
+        status = _STATUSES.get(type(exc), HTTPStatus.BAD_REQUEST)
+        request_id = uuid.uuid4().hex
+        self.log.warning(
+            "Not a request. status=%s kind=%s client=%s request_id=%s",
+            status.value, type(exc).__name__, addr[0] if addr else "", request_id,
+        )  # fmt: skip
+        error = {"code": "UNKNOWN", "message": "this is no HTTP request that can be read"}
+        body = json.dumps({"errors": [error | {"detail": None}]}).encode()
+        head = (
+            f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+            "Content-Type: application/json\r\nConnection: close\r\n"
+            f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\n\r\n"
+        )
+        with contextlib.suppress(OSError):
+            client.sendall(head.encode("ascii") + body)
 
     def notify(self) -> None:
         """Beat; in a worker that stops, end the connections on which nothing is going on.

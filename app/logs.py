@@ -6,12 +6,17 @@ A record may carry `fields`: they follow the sentence as key=value, or stand bes
 import json
 import logging
 import logging.config
+from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 from pythonjsonlogger.json import JsonFormatter
 
 _FIELDS: Final = "fields"
+
+
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+"""The id of the request that this thread, or greenlet, serves."""
 
 
 class _Utc(logging.Formatter):
@@ -51,6 +56,16 @@ class FlatJsonFormatter(_Utc, JsonFormatter):
         return super().process_log_record(log_data | fields)
 
 
+class _WithRequestId(logging.Filter):
+    """Tells on every line which request it belongs to."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        fields: dict[str, Any] = getattr(record, _FIELDS, {})
+        if (known := request_id.get()) and "request_id" not in fields:
+            setattr(record, _FIELDS, {**fields, "request_id": known})
+        return True
+
+
 class _WithoutRequest(logging.Filter):
     """Takes what a client sent out of gunicorn's own lines, which quote headers and queries."""
 
@@ -76,8 +91,13 @@ def configure(form: Literal["text", "json"], level: str) -> None:
         "version": 1,
         "disable_existing_loggers": False,
         "formatters": {"docxy": {"()": formatter}},
-        "filters": {"without_request": {"()": _WithoutRequest}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "docxy"}},
+        "filters": {
+            "without_request": {"()": _WithoutRequest},
+            "with_request_id": {"()": _WithRequestId},
+        },
+        "handlers": {"stderr": {
+            "class": "logging.StreamHandler", "formatter": "docxy", "filters": ["with_request_id"],
+        }},
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {
             "gunicorn.error": {

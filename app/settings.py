@@ -5,9 +5,9 @@ import os
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, BeforeValidator, Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -85,9 +85,9 @@ class Settings(BaseSettings):
         60, description="Seconds that a client may take nothing of what is sent to it."
     )
     log_format: Literal["text", "json"] = Field("text", description="`text` or `json`.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info", description="`debug`, `info`, `warning` or `error`."
-    )
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)
+    ] = Field("info", description="`debug`, `info`, `warning` or `error`.")
     https_proxy: ProxyUrl | None = Field(
         None,
         validation_alias=AliasChoices("HTTPS_PROXY", "ALL_PROXY"),

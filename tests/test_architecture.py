@@ -25,7 +25,7 @@ ROOMS = {
     "settings": {"setting_values"},
     "setting_values": set[str](),
     "logs": set[str](),
-    "routes": {"routes", "version", *VALUES},
+    "routes": {"routes", "logs", "version", *VALUES},
     "cache": {"cache", *VALUES},
     "upstream": {"upstream", "version", *VALUES},
 }

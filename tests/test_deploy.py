@@ -366,7 +366,7 @@ def test_image_has_what_gunicorn_imports(gunicorn: dict[str, Any]) -> None:
     patterns = uncommented(ROOT / ".dockerignore").split()
     assert patterns[0] == "*"
     allowed = {pattern[1:] for pattern in patterns if pattern.startswith("!")}
-    assert allowed == {"*.py", "app", "deploy/healthcheck.py", "requirements.txt"}
+    assert allowed == {"*.py", "app", "deploy/healthcheck.py", "requirements.txt", "LICENSE"}
     for name in (gunicorn["wsgi_app"].split(":")[0], gunicorn["worker_class"].split(".")[0]):
         assert (ROOT / f"{name}.py").exists()
 

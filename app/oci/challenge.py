@@ -11,6 +11,8 @@ _SCHEME: Final = re.compile(rf"({_WORD})(?:[ \t]+|(?=,)|$)")
 _OPAQUE: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
 _FOLD: Final = re.compile(r"[\r\n]+[ \t]*")
 """RFC 9112, section 5.2: http.client leaves folded lines folded."""
+_CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+"""What no header may hold, and no server would send on."""
 _SEPARATOR: Final = re.compile(r"[ \t,]*")
 
 
@@ -49,7 +51,7 @@ def parse_challenges(values: Iterable[str]) -> list[Challenge]:
     """
     challenges: list[Challenge] = []
     for value in values:
-        challenges.extend(_read(_FOLD.sub(" ", value)))
+        challenges.extend(_read(_CONTROL.sub(" ", _FOLD.sub(" ", value))))
     return challenges
 
 

@@ -12,7 +12,7 @@ RegistryError
 |   +-- UpstreamUntrusted  503  no TLS that can be trusted
 |   +-- OutboundProxyFails 503  the proxy that this proxy has to use does not lead there
 |   +-- UpstreamTimeout    504  no answer in time
-+-- ClientGone             499  nobody waits for the answer any more (only the log sees it)
++-- ClientGone             499  nobody waits for the answer any more
 """
 
 from collections.abc import Mapping

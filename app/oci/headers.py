@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable
 from typing import Final
+from urllib.parse import urlsplit
 
 Headers = list[tuple[str, str]]
 """Fields in order, repeated ones repeated."""
@@ -47,6 +48,7 @@ _NOT_DOWN_PREFIX: Final = "x-accel-"
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 _NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
+_TARGET: Final = re.compile(r"[\x21-\x7e]+")
 _LINK: Final = re.compile(r'<([^<>]*)>((?:[^,"]|"(?:[^"\\]|\\.)*")*)')
 _PARAMETER: Final = re.compile(
     r';[ \t]*([^=;,"\s]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;,"\s]*))'
@@ -98,9 +100,18 @@ def next_link(links: Iterable[str]) -> str:
     """Return the target of the Link with rel="next" (RFC 8288), or ""."""
     for text in links:
         for target, parameters in _LINK.findall(text):
-            if "next" in _relations(parameters):
+            if "next" in _relations(parameters) and _TARGET.fullmatch(target.strip()):
                 return str(target).strip()
     return ""
+
+
+def next_query(links: Iterable[str]) -> str | None:
+    """Return the query of the Link with rel="next", or None for none that can be read."""
+    link = next_link(links)
+    try:
+        return urlsplit(link).query if link else None
+    except ValueError:
+        return None
 
 
 def _relations(parameters: str) -> list[str]:

@@ -9,10 +9,14 @@ from typing import Any, Final
 
 from flask import Flask, Response, g, request
 
+from app.logs import request_id
 from app.routes.relay import RelayedBody
 from app.routes.rooms import rooms
 
 logger = logging.getLogger("app.access")
+
+_LOGGED: Final = 512
+"""Characters of what a client sends that a line has at the most."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
@@ -27,6 +31,7 @@ def _begin() -> None:
     g.started = time.monotonic()
     told = request.headers.get("X-Request-ID", "")
     g.request_id = told if _REQUEST_ID.fullmatch(told) else secrets.token_hex(16)
+    request_id.set(g.request_id)
 
 
 def _finish(response: Response) -> Response:
@@ -45,12 +50,12 @@ def _finish(response: Response) -> Response:
 def _line(response: Response) -> dict[str, Any]:
     return {
         "method": request.method,
-        "path": request.path,
+        "path": request.path[:_LOGGED],
         "status": response.status_code,
         "bytes": 0 if request.method == "HEAD" else response.content_length or 0,
         "client": rooms().forwarded.client(request.environ),
         "request_id": g.request_id,
-        "agent": request.headers.get("User-Agent", ""),
+        "agent": request.headers.get("User-Agent", "")[:_LOGGED],
     }
 
 
@@ -66,6 +71,9 @@ def _log(started: float, waited: float, line: dict[str, Any], body: RelayedBody 
         waited += body.waited
         if not body.complete:
             line["incomplete"] = True
+        if body.broken:
+            line["broken"] = body.broken
     line["seconds"] = round(time.monotonic() - started, 3)
     line["upstream_seconds"] = round(waited, 3)
     logger.info("Request.", extra={"fields": line})
+    request_id.set("")

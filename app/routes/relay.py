@@ -10,7 +10,7 @@ from urllib.parse import quote, urlsplit
 from flask import Response, g, request
 from werkzeug.datastructures import Headers
 
-from app.content import Reply
+from app.content import BodyBroken, Reply
 from app.oci.challenge import Challenge
 from app.oci.scope import Scope
 from app.registries import Address
@@ -31,6 +31,7 @@ class RelayedBody:
         self.sent = 0
         self.waited = 0.0
         self.complete = False
+        self.broken = ""
         self._begun = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -43,6 +44,9 @@ class RelayedBody:
         started = time.monotonic()
         try:
             chunk = next(self._chunks)
+        except BodyBroken as error:
+            self.broken = error.strerror or ""
+            raise
         except StopIteration:
             self._connection.end_normally()
             self.complete = True

@@ -1,4 +1,4 @@
-"""Errors -> OCI JSON, in the only place that does so."""
+"""Our errors -> OCI JSON, in the only place that does so."""
 
 import logging
 from http import HTTPStatus

@@ -1,20 +1,19 @@
 """GET and POST /auth/token: tokens come through this proxy, and so does `docker login`."""
 
-import logging
 from collections.abc import Iterator
 from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, request
+from werkzeug.exceptions import RequestTimeout
 
 from app.content import TokenRequest
 from app.oci.errors import NameInvalid, NameUnknown
 from app.oci.reference import RepositoryName
 from app.oci.scope import Scope
 from app.registries import Registry
+from app.routes.connection import ClientConnection
 from app.routes.relay import relay
-from app.routes.rooms import asked, located, selected, source
-
-logger = logging.getLogger(__name__)
+from app.routes.rooms import asked, located, rooms, selected, source
 
 bp = Blueprint("token", __name__)
 
@@ -23,7 +22,7 @@ bp = Blueprint("token", __name__)
 def token() -> Response:
     """Pass the request to the token service of the registry that it is about."""
     registry = selected()
-    written = request.get_data(cache=False) if request.method == "POST" else request.query_string
+    written = _form() if request.method == "POST" else request.query_string
     parameters = parse_qsl(
         written.decode(errors="surrogateescape"), keep_blank_values=True, errors="surrogateescape"
     )
@@ -36,8 +35,19 @@ def token() -> Response:
             client=request_.client,
         )
     )
-    logger.info("Token request answered. registry=%s status=%s", registry.name, reply.status)
     return relay(reply)
+
+
+def _form() -> bytes:
+    """Read the form; who begins one and does not end it is cut."""
+    connection = ClientConnection(request.environ)
+    connection.limit_stalls(rooms().write_timeout)
+    try:
+        return request.get_data(cache=False)
+    except TimeoutError as error:
+        raise RequestTimeout from error
+    finally:
+        connection.forget_stalls()
 
 
 def _for_registry(

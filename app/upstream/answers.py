@@ -21,6 +21,8 @@ _TLS_RECORD: Final = 16 * 1024
 """TLS never gives more at once (RFC 8446, section 5.1)."""
 
 _EMPTY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
+_LENGTH_LIMIT: Final = 18
+"""Digits: an exabyte less one."""
 _INTERIM_LIMIT: Final = 16
 _CHUNK_LINE_LIMIT: Final = 4096
 _HEX: Final = re.compile(rb"[0-9A-Fa-f]{1,15}")
@@ -118,6 +120,9 @@ class UpstreamResponse(http.client.HTTPResponse):
         if self._is_head or self.status in _EMPTY:
             return 0
         length = self.headers.get("Content-Length", "")
+        if len(length) > _LENGTH_LIMIT:
+            message = "an absurd Content-Length"
+            raise http.client.HTTPException(message)
         return int(length) if length.isascii() and length.isdecimal() and not self.chunked else None
 
     def _read_status(self) -> tuple[str, int, str]:

@@ -10,6 +10,7 @@ import urllib3
 
 from app.content import BodyBroken
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
+from app.upstream.answers import ClientLeft
 
 _GATHER: Final = 256 * 1024
 """Bytes handed on at once, at the most: larger pieces are no faster and cost memory for each
@@ -29,7 +30,7 @@ class Body:
             while data := self._raw.read1(_GATHER, decode_content=False):
                 yield data
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise BodyBroken(type(error).__name__) from error
+            raise BodyBroken(_reason(error)) from error
 
     def close(self) -> None:
         """Close the connection, unless the body was read to its end and gave it back."""
@@ -46,6 +47,14 @@ def read_whole(response: requests.Response, limit: int) -> bytes:
         message = f"the answer is larger than {limit} bytes"
         raise UpstreamMisbehaved(message)
     return data
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, urllib3.exceptions.ReadTimeoutError):
+        return "the registry fell silent"
+    if isinstance(error.__cause__, ClientLeft):
+        return "the client left"
+    return "the registry broke off"
 
 
 def read_start(response: requests.Response, limit: int) -> bytes:

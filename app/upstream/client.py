@@ -156,7 +156,7 @@ class Upstream:
         content = read_start(response, refusal.BODY_LIMIT)
         if not refusal.is_oci_json(content):
             host = urlsplit(response.url).hostname or ""
-            content = refusal.error_body(status, unknown, host)
+            content = refusal.error_body(status, unknown, host, response.status_code)
             passed = headers.without(passed, "content-encoding", "etag")
         if "json" not in headers.value(passed, "content-type"):
             passed = headers.without(passed, "content-type")
@@ -213,8 +213,7 @@ def _answered(method: str, response: requests.Response) -> Reply:
     passed = headers.pass_down(fields)
     status = response.status_code
     length = content_length(response, method)
-    link = headers.next_link(headers.values(fields, "link"))
-    next_query = urlsplit(link).query if link else None
+    next_query = headers.next_query(headers.values(fields, "link"))
     if not has_body(method, status):
         redirects.discard(response)
         return Reply(status=status, headers=passed, length=length, next_query=next_query)

@@ -38,8 +38,10 @@ def is_oci_json(body: bytes) -> bool:
     return isinstance(errors, list) and all(isinstance(error, dict) for error in errors)
 
 
-def error_body(status: int, unknown: ErrorCode, host: str) -> bytes:
+def error_body(status: int, unknown: ErrorCode, host: str, told: int | None = None) -> bytes:
     """Return OCI JSON for a refusal that came without; `unknown` is the code of a 404.
+
+    `told` is the status that the upstream gave, where the client is given another.
 
     What the upstream wrote is left out: it may be a page, or hold a signed URL.
     """
@@ -51,8 +53,9 @@ def error_body(status: int, unknown: ErrorCode, host: str) -> bytes:
             HTTPStatus(status) if status in _STATUSES else HTTPStatus.BAD_REQUEST,
             ErrorCode.UNAVAILABLE if server_error else ErrorCode.UNKNOWN,
         )
-    phrase = HTTPStatus(status).phrase if status in _STATUSES else "an unknown status"
-    error = {"code": code, "message": f"{host} answered {status} {phrase}", "detail": None}
+    told = told or status
+    phrase = HTTPStatus(told).phrase if told in _STATUSES else "an unknown status"
+    error = {"code": code, "message": f"{host} answered {told} {phrase}", "detail": None}
     return json.dumps({"errors": [error]}).encode()
 
 

@@ -5,7 +5,7 @@ import json
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
 from publicsuffixlist import PublicSuffixList
@@ -14,7 +14,7 @@ from app.content import Reply, TokenRequest, replied
 from app.oci import headers
 from app.oci.challenge import Challenge
 from app.oci.errors import ErrorCode, UpstreamMisbehaved
-from app.upstream import body, redirects
+from app.upstream import body, redirects, refusal
 from app.upstream.session import Session
 
 _ANSWER_LIMIT: Final = 1024 * 1024
@@ -116,7 +116,11 @@ def exchange(session: Session, service: TokenService, request: TokenRequest) -> 
     answer = body.read_whole(response, _ANSWER_LIMIT)
     if request.method == "POST" and _cannot_post(response.status_code, answer):
         return _fall_back_to_get()
-    return replied(response.status_code, headers.pass_down(response.raw.headers.items()), answer)
+    passed = headers.pass_down(response.raw.headers.items())
+    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        told = refusal.retry_after(passed)
+        passed = [*headers.without(passed, "retry-after"), ("Retry-After", told)]
+    return replied(response.status_code, passed, answer)
 
 
 def _cannot_post(status: int, answer: bytes) -> bool:
@@ -125,9 +129,19 @@ def _cannot_post(status: int, answer: bytes) -> bool:
             problem = json.loads(answer)
         except (ValueError, RecursionError):
             return True
-        # RFC 6749, section 5.2
-        return isinstance(problem, dict) and problem.get("error") == "unsupported_grant_type"
+        return isinstance(problem, dict) and _unsupported(problem)
     return status in _NO_POST or status in redirects.REDIRECTS
+
+
+def _unsupported(problem: dict[str, Any]) -> bool:
+    """Read both shapes of an error: RFC 6749, section 5.2, and the distribution specification."""
+    errors = problem.get("errors")
+    codes = (
+        [one.get("code") for one in errors if isinstance(one, dict)]
+        if isinstance(errors, list)
+        else []
+    )
+    return problem.get("error") == "unsupported_grant_type" or ErrorCode.UNSUPPORTED in codes
 
 
 def _fall_back_to_get() -> Reply:
