@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import RequestTimeout
+from werkzeug.exceptions import ClientDisconnected, RequestTimeout
 
 from app.content import TokenRequest
 from app.oci.errors import NameInvalid, NameUnknown
@@ -44,8 +44,11 @@ def _form() -> bytes:
     connection.limit_stalls(rooms().write_timeout)
     try:
         return request.get_data(cache=False)
-    except TimeoutError as error:
-        raise RequestTimeout from error
+    except ClientDisconnected as error:
+        # werkzeug's word for whatever keeps a body from coming
+        if isinstance(error.__context__, TimeoutError):
+            raise RequestTimeout from error
+        raise
     finally:
         connection.forget_stalls()
 

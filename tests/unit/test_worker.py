@@ -45,7 +45,7 @@ def test_a_client_that_takes_nothing() -> None:
     """After the timeout, and not much later, it is reset: the kernel keeps nothing for it."""
     told = sent(0.6, 3_000_000, [])
     assert (told["outcome"], told["end"]) == ("ConnectionResetError", "reset")
-    assert 0.55 <= told["seconds"] < 1.5
+    assert 0.55 <= told["seconds"] < 4.5
     assert told["timeout_after"] == 0.6
 
 
@@ -55,7 +55,7 @@ def test_a_client_that_stops() -> None:
     assert (told["outcome"], told["end"]) == ("ConnectionResetError", "reset")
     assert told["taken"] > 0
     assert told["beginning"]
-    assert 0.4 + 0.55 <= told["seconds"] < 2.5
+    assert 0.4 + 0.55 <= told["seconds"] < 7.5
     assert told["timeout_after"] == 0.6
 
 
@@ -74,7 +74,7 @@ def test_gevents_own_would_cut_a_slow_client() -> None:
     """The test of the test: what is so slow is too slow for a timeout of the whole write."""
     told = sent(0.5, 250_000, SLOW, kind="gevent")
     assert told["outcome"] == "TimeoutError"
-    assert 0.45 <= told["seconds"] < 1
+    assert 0.45 <= told["seconds"] < 3
 
 
 def test_a_client_that_begins_late_without_a_timeout() -> None:
@@ -88,5 +88,5 @@ def test_a_client_that_leaves() -> None:
     """Its end ends the write at once, and the timeout is as it was."""
     told = sent(30, 3_000_000, [("close", 0.1)])
     assert told["outcome"] in {"ConnectionResetError", "BrokenPipeError"}
-    assert told["seconds"] < 5
+    assert told["seconds"] < 15
     assert told["timeout_after"] == 30

@@ -220,3 +220,86 @@ def test_no_secret_of_a_malformed_request_is_logged(logged_wire: Wire, number: i
         made = client.get("/health").head.value("X-Request-ID")
     lines_of(wire, made)
     assert f"secret-{number:04}" not in wire.proxy.log
+
+
+NO_REQUESTS = [
+    pytest.param("GET /{}\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400, id="control character"),
+    pytest.param("GET / HTTP/1.1\r\nHost: a\r\n{}\r\n\r\n", 400, id="no colon"),
+    pytest.param("GET / HTTP/1.1\r\nHost: a\r\n{} : b\r\n\r\n", 400, id="space in a name"),
+    pytest.param("{}\r\n\r\n", 400, id="no request line"),
+    pytest.param("GET / HTTP/1.1\r\nTransfer-Encoding: {}\r\n\r\n", 501, id="coding"),
+    pytest.param("GET / HTTP/1.1\r\nExpect: {}\r\n\r\n", 417, id="expectation"),
+]
+
+
+@pytest.mark.parametrize(("text", "status"), NO_REQUESTS)
+def test_what_is_no_request_is_refused_in_json(logged_wire: Wire, text: str, status: int) -> None:
+    """The answer and the line have the same id, and the line has nothing of what came."""
+    wire = logged_wire
+    with wire.client() as client:
+        client.send(text.format("text-of-the-request").encode())
+        answer = client.answer()
+        assert client.rest() == b""
+    assert (answer.status, answer.complete) == (status, True)
+    assert answer.head.value("Content-Type") == "application/json"
+    (error,) = json.loads(answer.body)["errors"]
+    assert set(error) == {"code", "message", "detail"}
+    (made,) = answer.head.values("X-Request-ID")
+    assert re.fullmatch("[0-9a-f]{32}", made)
+    wait_until(lambda: made in wire.proxy.log, 5, "the line")
+    (line,) = [line for line in wire.proxy.log.splitlines() if made in line]
+    assert "Not a request." in line
+    assert str(status) in line
+    assert "text-of-the-request" not in wire.proxy.log
+    assert "Traceback" not in wire.proxy.log
+
+
+def test_a_warning_tells_its_request(logged_wire: Wire) -> None:
+    """An upstream that cannot be reached leaves a warning, and it has the request's id."""
+    wire = logged_wire
+    wire.play(answering(lambda _: location("http://127.0.0.1:1/unreachable")))
+    with wire.client() as client:
+        for request_id in ("warned-first", "warned-second"):
+            assert client.get(BLOB, f"X-Request-ID: {request_id}").status == 503
+        assert client.get("/health", "X-Request-ID: not-warned").status == 200
+    for request_id in ("warned-first", "warned-second"):
+        lines_of(wire, request_id, count=2)
+        warning, line = [line for line in wire.proxy.log.splitlines() if request_id in line]
+        assert "WARNING" in warning
+        assert "127.0.0.1:1" in warning
+        assert "503" in line
+    lines_of(wire, "not-warned")
+    told = [line for line in wire.proxy.log.splitlines() if "127.0.0.1:1/unreachable" in line]
+    assert ["warned-first" in line for line in told] == [True, False]
+
+
+def test_a_broken_body_tells_why(logged_wire: Wire) -> None:
+    """The line of what the upstream cut says so; that of a whole one says nothing."""
+
+    def script(connection: Connection) -> None:
+        while connection.head().target != BLOB:
+            connection.send(response(b"{}"))
+        connection.send(head("Content-Length: 700"), b"y" * 600)
+
+    wire = logged_wire
+    wire.play(script)
+    with wire.client() as client:
+        assert client.get(MANIFEST, "X-Request-ID: why-whole").complete
+        assert not client.get(BLOB, "X-Request-ID: why-cut").complete
+    assert lines_of(wire, "why-cut")[0]["broken"] == "the registry broke off"
+    assert "broken" not in lines_of(wire, "why-whole")[0]
+
+
+def test_a_body_that_falls_silent_tells_why(impatient_wire: Wire) -> None:
+    """The line of what the upstream does not go on with says so."""
+
+    def script(connection: Connection) -> None:
+        connection.head()
+        connection.send(head("Content-Length: 700"), b"y" * 600)
+        connection.until_left()
+
+    impatient_wire.play(script)
+    with impatient_wire.client() as client:
+        answer = client.get(BLOB, "X-Request-ID: why-silent")
+    assert (len(answer.body), answer.complete) == (600, False)
+    assert lines_of(impatient_wire, "why-silent")[0]["broken"] == "the registry fell silent"

@@ -1,8 +1,10 @@
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
-from tests.servers import ROOT, clean_environment, docxy, free_port
+from tests.servers import ROOT, clean_environment, docxy, free_port, wait_until
 from tests.wire.client import Client
 from tests.wire.wires import MANIFEST
 
@@ -74,4 +76,35 @@ def test_the_start_needs_no_upstream() -> None:
             assert (answer.status, answer.head.value("Retry-After")) == (503, "5")
             assert client.get("/health?upstream").status == 503
             assert client.get("/v2/").status == 503
+        assert "Traceback" not in proxy.log
+
+
+def test_a_reload_with_a_wrong_file_changes_nothing(tmp_path: Path) -> None:
+    """The workers go on, the log names the fault, and the next SIGHUP reloads what was mended."""
+    path = tmp_path / "docxy.toml"
+    path.write_text("read_timeout = 30\n")
+    with docxy(workers=2, DOCXY_CONFIG=str(path)) as proxy:
+
+        def ready(count: int) -> None:
+            wait_until(lambda: proxy.log.count("is ready") >= count, what=f"{count} workers")
+
+        def hang_up() -> None:
+            proxy.server.process.send_signal(signal.SIGHUP)
+
+        ready(2)
+        path.write_text('read_timeout = "soon"\n')
+        hang_up()
+        wait_until(lambda: "Nothing was reloaded" in proxy.log, what="the refusal")
+        wait_until(lambda: f"{path}: read_timeout: " in proxy.log, 5, "the fault")
+        with Client(proxy.host) as client:
+            assert client.get("/health").status == 200
+        path.write_text("read_timeout = 40\n")
+        hang_up()
+        ready(4)
+        with Client(proxy.host) as client:
+            assert client.get("/health").status == 200
+        assert proxy.log.count("Nothing was reloaded") == 1
+        pids = re.findall(r"Booting worker with pid: (\d+)", proxy.log)
+        assert len(pids) == len(set(pids)) == 4
+        assert proxy.server.process.poll() is None
         assert "Traceback" not in proxy.log

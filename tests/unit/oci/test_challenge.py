@@ -173,3 +173,11 @@ def test_no_header_takes_long(value: str) -> None:
     began = time.process_time()
     parse_challenges([value])
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("control", [*map(chr, range(9)), *map(chr, range(10, 32)), "\x7f"])
+def test_no_control_character_passes_on(control: str) -> None:
+    """No server would send such a header on; the rest of it is as it was."""
+    (challenge,) = parse_challenges([f'Bearer realm="{REALM}",service="a{control}b"'])
+    assert challenge.parameters == {"realm": REALM, "service": "a b"}
+    assert str(challenge).isprintable()

@@ -371,6 +371,12 @@ def test_retry_after(
         pytest.param(f'<{REGISTRY}/v2/x?n=2&last=b>; rel="next"', "n=2&last=b", id="URL"),
         pytest.param("", None, id="none"),
         pytest.param('</v2/x>; rel="prev"', None, id="another relation"),
+        pytest.param('<http://[x>; rel="next"', None, id="no URL"),
+        pytest.param('<http://[x]y/?last=b>; rel="next"', None, id="no host"),
+        pytest.param('</v2/x?last=\x01b>; rel="next"', None, id="control character"),
+        pytest.param('</v2/x?last=\x7f>; rel="next"', None, id="DEL"),
+        pytest.param('</v2/x?last=b c>; rel="next"', None, id="space"),
+        pytest.param('</v2/x?last=\xe4>; rel="next"', None, id="not ASCII"),
     ],
 )  # fmt: skip
 def test_next_page(

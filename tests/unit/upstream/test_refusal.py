@@ -134,3 +134,21 @@ def test_error_body(status: int, code: ErrorCode) -> None:
     assert error["code"] == code
     assert "cdn.example" in error["message"]
     assert str(status) in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("status", "told", "phrase"),
+    [
+        pytest.param(503, 401, "401 Unauthorized", id="401 as 503"),
+        pytest.param(404, 403, "403 Forbidden", id="403 as 404"),
+        pytest.param(503, 799, "799 an unknown status", id="unknown as 503"),
+        pytest.param(503, None, "503 Service Unavailable", id="as it is"),
+    ],
+)
+def test_error_body_tells_what_the_upstream_said(
+    status: int, told: int | None, phrase: str
+) -> None:
+    """The message has the upstream's status, the code that of the answer."""
+    (error,) = json.loads(error_body(status, ErrorCode.BLOB_UNKNOWN, "cdn.example", told))["errors"]
+    assert error["message"] == f"cdn.example answered {phrase}"
+    assert error["code"] == (ErrorCode.BLOB_UNKNOWN if status == 404 else ErrorCode.UNAVAILABLE)

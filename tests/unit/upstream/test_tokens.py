@@ -183,6 +183,8 @@ def test_no_service(session: Session, upstream: responses.RequestsMock) -> None:
         pytest.param(400, b"<html>", id="400 with a page"),
         pytest.param(400, b"", id="400 with nothing"),
         pytest.param(400, b'{"error":"unsupported_grant_type"}', id="400, grant unknown"),
+        pytest.param(400, b'{"errors":[{"code":"UNSUPPORTED"}]}', id="400, OCI JSON"),
+        pytest.param(400, b'{"errors":[7,{"code":"X"},{"code":"UNSUPPORTED"}]}', id="400, last"),
         pytest.param(400, b"[" * 100_000, id="400 with depth"),
         pytest.param(301, b"", id="301"),
         pytest.param(302, b"", id="302"),
@@ -204,6 +206,9 @@ def test_a_post_that_cannot_be_done(
         pytest.param(200, ANSWER, id="200"),
         pytest.param(400, b'{"error":"invalid_grant"}', id="invalid grant"),
         pytest.param(400, b'{"error":"invalid_request"}', id="invalid request"),
+        pytest.param(400, b'{"errors":[{"code":"DENIED"}]}', id="OCI JSON, another code"),
+        pytest.param(400, b'{"errors":["UNSUPPORTED"]}', id="no error at all"),
+        pytest.param(400, b'{"errors":"UNSUPPORTED"}', id="errors as text"),
         pytest.param(401, b'{"details":"incorrect password"}', id="401"),
         pytest.param(429, b"slow down", id="429"),
         pytest.param(502, b"", id="502"),
@@ -263,6 +268,29 @@ def test_a_service_that_cannot_be_reached(
     upstream.get(TOKENS, body=requests.ConnectionError("refused"))
     with pytest.raises(UpstreamUnavailable, match=r"auth\.example\.com"):
         exchange(session, SERVICE, TokenRequest(method="GET", parameters=[]))
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        pytest.param({"Retry-After": "3600"}, ["60"], id="an hour"),
+        pytest.param({"Retry-After": "7"}, ["7"], id="seconds"),
+        pytest.param({}, ["30"], id="nothing"),
+    ],
+)
+def test_too_many_requests_for_a_token(
+    session: Session,
+    upstream: responses.RequestsMock,
+    method: str,
+    told: dict[str, str],
+    expected: list[str],
+) -> None:
+    """A 429 tells when to come back, once, and never after more than a minute."""
+    upstream.add(method, TOKENS, status=429, body=b"slow down", headers=told)
+    reply = exchange(session, SERVICE, TokenRequest(method=method, parameters=[]))
+    assert (reply.status, body(reply)) == (429, b"slow down")
+    assert [v for name, v in reply.headers if name.lower() == "retry-after"] == expected
 
 
 def test_set_cookie_stays_here(session: Session, upstream: responses.RequestsMock) -> None:
