@@ -16,6 +16,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app import create_app
+from app.logs import request_id
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
 from app.routes.forwarded import Forwarded
 from app.routes.rooms import Rooms
@@ -88,3 +89,9 @@ def upstream() -> Iterator[responses.RequestsMock]:
     """Return stubs for the network: asked in the order of their making, all of them."""
     with responses.RequestsMock(registry=responses.registries.OrderedRegistry) as stubs:
         yield stubs
+
+
+@pytest.fixture(autouse=True)
+def no_request() -> None:
+    """Forget the request of an earlier test whose answer was never closed."""
+    request_id.set("")
