@@ -1,12 +1,7 @@
-"""The Session: pools, CA, outbound proxy, no cookies, no netrc.
+"""The Session: pools, CA, outbound proxy, no cookies, no netrc."""
 
-Here, and only here, the errors of requests become ours.
-"""
-
-import logging
 import ssl
 from collections.abc import Mapping
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -20,37 +15,14 @@ from urllib3.connectionpool import ConnectionPool
 from urllib3.util import SKIP_HEADER
 
 from app.content import Client
-from app.oci.errors import (
-    ClientGone,
-    OutboundProxyFails,
-    RegistryError,
-    UpstreamMisbehaved,
-    UpstreamTimeout,
-    UpstreamUnavailable,
-    UpstreamUntrusted,
-)
 from app.oci.headers import Headers
-from app.upstream.answers import ClientLeft, waiting
+from app.upstream import failures
+from app.upstream.answers import waiting
 from app.upstream.outbound import OutboundProxies
 from app.upstream.pools import POOLS, SOCKS_POOLS
 
-logger = logging.getLogger(__name__)
-
 _IDLE_CONNECTIONS: Final = 256
 """Connections to one host that are kept for the next request; more are made and then closed."""
-
-_FAILURES: Final = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError)
-
-_CUT: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-"""How a connection ends that the other side gave up; RemoteDisconnected is one of them."""
-
-_CANNOT_BE_ASKED: Final = (
-    requests.exceptions.InvalidHeader,
-    requests.exceptions.InvalidURL,
-    ValueError,  # urllib3's, of hosts and of headers that mean something to it
-)
-
-_PROXY_FAILS: Final = (requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL)
 
 _HOSTS: Final = 64
 """Hosts whose connections are kept: a registry, its token service, and its CDNs."""
@@ -94,14 +66,14 @@ class Session:
             return self._send(request, client)
         except requests.ConnectionError as error:
             # A kept connection may end just when it is used again; a POST may have had effect.
-            if method == "POST" or not isinstance(_cause(error), _CUT):
-                raise _translated(error, url) from error
-        except _FAILURES as error:
-            raise _translated(error, url) from error
+            if method == "POST" or not failures.was_cut(error):
+                raise failures.translated(error, url) from error
+        except failures.FAILURES as error:
+            raise failures.translated(error, url) from error
         try:
             return self._send(request, client)
-        except _FAILURES as error:
-            raise _translated(error, url) from error
+        except failures.FAILURES as error:
+            raise failures.translated(error, url) from error
 
     def _send(self, request: requests.PreparedRequest, client: Client | None) -> requests.Response:
         url = str(request.url)
@@ -184,13 +156,6 @@ def trusted_context(ca_bundle: Path | None) -> ssl.SSLContext:
     return context
 
 
-def redacted(url: str) -> str:
-    """Return a URL without userinfo and query: signed URLs carry secrets there."""
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    return f"{parts.scheme}://{host}{parts.path}"
-
-
 def _prepared(
     method: str, url: str, headers: Headers, body: bytes | None
 ) -> requests.PreparedRequest:
@@ -212,42 +177,3 @@ def _joined(headers: Headers) -> Mapping[str, str]:
         key = names.setdefault(name.lower(), name)
         joined[key] = f"{joined[key]}, {value}" if key in joined else value
     return joined
-
-
-def _translated(error: Exception, url: str) -> RegistryError:
-    cause = _cause(error)
-    if isinstance(cause, ClientLeft):
-        return ClientGone()
-    if isinstance(error, _CANNOT_BE_ASKED) and not isinstance(error, _PROXY_FAILS):
-        return UpstreamMisbehaved(f"{urlsplit(url).hostname} cannot be asked")
-    kind, sentence = _kind(error, cause)
-    logger.warning("%s url=%s error=%s", sentence, redacted(url), _told(cause))
-    return kind(f"{urlsplit(url).hostname}: {kind.message}")
-
-
-def _kind(error: Exception, cause: BaseException) -> tuple[type[RegistryError], str]:
-    if isinstance(error, requests.Timeout):
-        return UpstreamTimeout, "An upstream did not answer in time."
-    if isinstance(error, _PROXY_FAILS):
-        return OutboundProxyFails, "The outbound proxy fails."
-    if isinstance(error, requests.exceptions.SSLError):
-        return UpstreamUntrusted, "TLS with an upstream fails."
-    if isinstance(cause, HTTPException) and not isinstance(cause, _CUT):
-        return UpstreamMisbehaved, "An upstream's answer cannot be read."
-    return UpstreamUnavailable, "An upstream cannot be reached."
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return what urllib3 and requests wrapped; what http.client says is said by its own error."""
-    while not isinstance(error, HTTPException) and (
-        inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    ):
-        error = inner
-    return error
-
-
-def _told(cause: BaseException) -> str:
-    """Name a cause; only a system's own words hold no URL with its query."""
-    return (
-        f"{type(cause).__name__}: {cause}" if isinstance(cause, OSError) else type(cause).__name__
-    )

@@ -23,9 +23,10 @@ from app.oci.errors import (
     UpstreamUntrusted,
 )
 from app.upstream.answers import ClientLeft
+from app.upstream.failures import redacted
 from app.upstream.outbound import OutboundProxies
 from app.upstream.redirects import discard
-from app.upstream.session import Session, redacted, trusted_context
+from app.upstream.session import Session, trusted_context
 from tests.unit.upstream.server import Server, request, serving
 
 URL = "https://registry.example.com/v2/"
