@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from errno import ECONNRESET
 from http import HTTPStatus
-from typing import Protocol
+from typing import Final, Protocol
 
 from app.oci import headers
 from app.oci.challenge import Challenge
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
+
+_EMPTY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class BodyBroken(ConnectionResetError):
@@ -61,6 +63,11 @@ class TokenRequest:
     parameters: list[tuple[str, str]]
     headers: Headers = field(default_factory=list)
     client: Client | None = None
+
+
+def has_body(method: str, status: int) -> bool:
+    """Tell whether an answer carries a body (RFC 9112, section 6.3)."""
+    return method != "HEAD" and status not in _EMPTY
 
 
 def _nothing() -> None:

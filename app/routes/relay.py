@@ -3,14 +3,13 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import quote, urlsplit
 
 from flask import Response, g, request
 from werkzeug.datastructures import Headers
 
-from app.content import BodyBroken, Reply
+from app.content import BodyBroken, Reply, has_body
 from app.oci.challenge import Challenge
 from app.oci.scope import Scope
 from app.registries import Address
@@ -18,7 +17,6 @@ from app.routes.connection import ClientConnection
 from app.routes.rooms import rooms
 
 _TOKEN_PATH: Final = "/auth/token"  # noqa: S105 - a path
-_EMPTY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class RelayedBody:
@@ -78,10 +76,10 @@ def relay(reply: Reply, address: Address | None = None) -> Response:
         connection = ClientConnection(request.environ)
         connection.limit_stalls(rooms().write_timeout)
         g.body = response.response = RelayedBody(reply, connection)
-        if request.method == "HEAD" or reply.status in _EMPTY:
-            g.body.complete = True
-        else:
+        if has_body(request.method, reply.status):
             connection.end_only_by_reset(length_known=reply.length is not None)
+        else:
+            g.body.complete = True
         failed.pop_all()
     return response
 

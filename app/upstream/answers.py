@@ -11,7 +11,7 @@ from http import HTTPStatus
 from socket import socket
 from typing import Final
 
-from app.content import Client
+from app.content import Client, has_body
 from app.upstream.head import HTTP_1_0, closes, is_chunked, read_fields
 
 _CLIENT_CHECK: Final = 0.25
@@ -20,7 +20,6 @@ _CLIENT_CHECK: Final = 0.25
 _TLS_RECORD: Final = 16 * 1024
 """TLS never gives more at once (RFC 8446, section 5.1)."""
 
-_EMPTY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 _LENGTH_LIMIT: Final = 18
 """Digits: an exabyte less one."""
 _INTERIM_LIMIT: Final = 16
@@ -92,7 +91,7 @@ class UpstreamResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket, debuglevel: int = 0, method: str | None = None) -> None:
         super().__init__(sock, debuglevel, method)
         self._sock = sock
-        self._is_head = method == "HEAD"
+        self._asked = method or "GET"
         self._piece = 1 << 30
         if hasattr(sock, "suppress_ragged_eofs"):  # TLS, and urllib3's TLS in TLS
             self._piece = _TLS_RECORD
@@ -117,7 +116,7 @@ class UpstreamResponse(http.client.HTTPResponse):
 
     def _declared_length(self) -> int | None:
         """Return the bytes of the body, if they are known (RFC 9112, section 6.3)."""
-        if self._is_head or self.status in _EMPTY:
+        if not has_body(self._asked, self.status):
             return 0
         length = self.headers.get("Content-Length", "")
         if len(length) > _LENGTH_LIMIT:

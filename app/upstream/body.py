@@ -1,22 +1,19 @@
 """A body, read as it arrives; one that breaks is never ended quietly."""
 
 from collections.abc import Iterator
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
-from app.content import BodyBroken
+from app.content import BodyBroken, has_body
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
 from app.upstream.answers import ClientLeft
 
 _GATHER: Final = 256 * 1024
 """Bytes handed on at once, at the most: larger pieces are no faster and cost memory for each
 stream (design.md, section 5)."""
-
-_EMPTY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class Body:
@@ -72,11 +69,6 @@ def read_start(response: requests.Response, limit: int) -> bytes:
     finally:
         body.close()
     return bytes(data)
-
-
-def has_body(method: str, status: int) -> bool:
-    """Tell whether a response carries a body (RFC 9112, section 6.3)."""
-    return method != "HEAD" and status not in _EMPTY
 
 
 def content_length(response: requests.Response, method: str) -> int | None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from app.content import Reply, Request, TokenRequest, replied
+from app.content import Reply, Request, TokenRequest, has_body, replied
 from app.oci import headers
 from app.oci.challenge import Challenge, parse_challenges
 from app.oci.errors import (
@@ -23,7 +23,7 @@ from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
 from app.upstream import redirects, refusal, tokens
-from app.upstream.body import Body, content_length, has_body, read_start, read_whole
+from app.upstream.body import Body, content_length, read_start, read_whole
 from app.upstream.remembered import Recent, Remembered
 from app.upstream.session import Session
 from app.upstream.tokens import TokenService

@@ -6,9 +6,9 @@ import pytest
 import requests
 from urllib3 import HTTPHeaderDict, HTTPResponse
 
-from app.content import BodyBroken
+from app.content import BodyBroken, has_body
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
-from app.upstream.body import Body, content_length, has_body, read_whole
+from app.upstream.body import Body, content_length, read_whole
 
 
 def response(
