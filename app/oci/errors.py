@@ -37,6 +37,11 @@ class ErrorCode(StrEnum):
     UNKNOWN = "UNKNOWN"
 
 
+def error_document(code: ErrorCode, message: str, detail: object = None) -> dict[str, Any]:
+    """Return what becomes an error body: OCI distribution-spec, "Error Codes"."""
+    return {"errors": [{"code": code, "message": message, "detail": detail}]}
+
+
 class RegistryError(Exception):
     """An answer to the client that is not the one it hoped for.
 

@@ -6,7 +6,13 @@ from http import HTTPStatus
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from app.oci.errors import ErrorCode, MethodUnsupported, RegistryError, Unsupported
+from app.oci.errors import (
+    ErrorCode,
+    MethodUnsupported,
+    RegistryError,
+    Unsupported,
+    error_document,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +53,6 @@ def _unexpected(error: Exception) -> Response:
 
 
 def _document(status: int, code: ErrorCode, message: str, detail: object) -> Response:
-    response = jsonify({"errors": [{"code": code, "message": message, "detail": detail}]})
+    response = jsonify(error_document(code, message, detail))
     response.status_code = status
     return response

@@ -23,7 +23,7 @@ from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
 from app.upstream import redirects, refusal, tokens
-from app.upstream.body import Body, content_length, read_start, read_whole
+from app.upstream.body import Body, content_length, read_whole
 from app.upstream.remembered import Recent, Remembered
 from app.upstream.session import Session
 from app.upstream.tokens import TokenService
@@ -133,38 +133,13 @@ class Upstream:
 
     def _refused(self, method: str, response: requests.Response, unknown: ErrorCode) -> Reply:
         """Return a refusal; only the registry's own 401 may ask the client for a token."""
-        status = response.status_code
-        fields = list(response.raw.headers.items())
         try:
-            challenges = self._challenges(fields) if self._is_own(response) else []
+            own = redirects.origin(response.url) == redirects.origin(self._registry.url)
+            challenges = self._challenges(list(response.raw.headers.items())) if own else []
         except RegistryError:
             response.close()
             raise
-        if status == HTTPStatus.UNAUTHORIZED and not challenges:
-            status = HTTPStatus.FORBIDDEN.value
-        passed = headers.pass_down(fields)
-        told = headers.value(passed, "retry-after")
-        passed = headers.without(passed, "retry-after")
-        if status == HTTPStatus.TOO_MANY_REQUESTS:
-            passed.append(("Retry-After", refusal.retry_after(fields)))
-        elif told:
-            passed.append(("Retry-After", told))
-        if method == "HEAD":
-            length = content_length(response, method)
-            redirects.discard(response)
-            return Reply(status=status, headers=passed, challenges=challenges, length=length)
-        content = read_start(response, refusal.BODY_LIMIT)
-        if not refusal.is_oci_json(content):
-            host = urlsplit(response.url).hostname or ""
-            content = refusal.error_body(status, unknown, host, response.status_code)
-            passed = headers.without(passed, "content-encoding", "etag")
-        if "json" not in headers.value(passed, "content-type"):
-            passed = headers.without(passed, "content-type")
-            passed.append(("Content-Type", "application/json"))
-        return replace(replied(status, passed, content), challenges=challenges)
-
-    def _is_own(self, response: requests.Response) -> bool:
-        return redirects.origin(response.url) == redirects.origin(self._registry.url)
+        return refusal.refused(method, response, unknown, challenges)
 
     def _challenges(self, fields: Headers) -> list[Challenge]:
         """Read the challenges; raise UpstreamMisbehaved for a foreign realm."""

@@ -3,13 +3,22 @@
 import json
 import re
 import time
+from collections.abc import Sequence
+from dataclasses import replace
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlsplit
 
+import requests
+
+from app.content import Reply, replied
 from app.oci import headers
-from app.oci.errors import ErrorCode
+from app.oci.challenge import Challenge
+from app.oci.errors import ErrorCode, error_document
 from app.oci.headers import Headers
+from app.upstream import redirects
+from app.upstream.body import content_length, read_start
 
 BODY_LIMIT: Final = 64 * 1024
 """Bytes of an upstream's error body that are read to see whether it is OCI JSON."""
@@ -26,6 +35,43 @@ _CODES: Final = {
     HTTPStatus.TOO_MANY_REQUESTS: ErrorCode.TOOMANYREQUESTS,
 }
 _WINDOW: Final = re.compile(r"\bw=(\d+)")
+
+
+def refused(
+    method: str, response: requests.Response, unknown: ErrorCode, challenges: Sequence[Challenge]
+) -> Reply:
+    """Return the reply to a refusal; without a challenge a 401 is a 403.
+
+    Clients that meet a 401 look for the challenge, and some report that alone.
+    """
+    status = response.status_code
+    if status == HTTPStatus.UNAUTHORIZED and not challenges:
+        status = HTTPStatus.FORBIDDEN.value
+    passed = _passed(response)
+    if method == "HEAD":
+        length = content_length(response, method)
+        redirects.discard(response)
+        return Reply(status=status, headers=passed, challenges=challenges, length=length)
+    content = read_start(response, BODY_LIMIT)
+    if not is_oci_json(content):
+        host = urlsplit(response.url).hostname or ""
+        content = error_body(status, unknown, host, response.status_code)
+        passed = headers.without(passed, "content-encoding", "etag")
+    if "json" not in headers.value(passed, "content-type"):
+        passed = headers.without(passed, "content-type")
+        passed.append(("Content-Type", "application/json"))
+    return replace(replied(status, passed, content), challenges=challenges)
+
+
+def _passed(response: requests.Response) -> Headers:
+    fields = headers.pass_down(response.raw.headers.items())
+    told = headers.value(fields, "retry-after")
+    fields = headers.without(fields, "retry-after")
+    if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
+        fields.append(("Retry-After", retry_after(list(response.raw.headers.items()))))
+    elif told:
+        fields.append(("Retry-After", told))
+    return fields
 
 
 def is_oci_json(body: bytes) -> bool:
@@ -55,8 +101,7 @@ def error_body(status: int, unknown: ErrorCode, host: str, told: int | None = No
         )
     told = told or status
     phrase = HTTPStatus(told).phrase if told in _STATUSES else "an unknown status"
-    error = {"code": code, "message": f"{host} answered {told} {phrase}", "detail": None}
-    return json.dumps({"errors": [error]}).encode()
+    return json.dumps(error_document(code, f"{host} answered {told} {phrase}")).encode()
 
 
 _STATUSES: Final = frozenset(status.value for status in HTTPStatus)

@@ -13,7 +13,7 @@ from publicsuffixlist import PublicSuffixList
 from app.content import Reply, TokenRequest, replied
 from app.oci import headers
 from app.oci.challenge import Challenge
-from app.oci.errors import ErrorCode, UpstreamMisbehaved
+from app.oci.errors import ErrorCode, UpstreamMisbehaved, error_document
 from app.upstream import body, redirects, refusal
 from app.upstream.session import Session
 
@@ -145,6 +145,6 @@ def _unsupported(problem: dict[str, Any]) -> bool:
 
 
 def _fall_back_to_get() -> Reply:
-    error = {"code": ErrorCode.UNSUPPORTED, "message": "this token service takes no POST"}
-    answer = json.dumps({"errors": [error]}).encode()
+    document = error_document(ErrorCode.UNSUPPORTED, "this token service takes no POST")
+    answer = json.dumps(document).encode()
     return replied(HTTPStatus.NOT_FOUND, [("Content-Type", "application/json")], answer)
