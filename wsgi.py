@@ -3,7 +3,7 @@
 import sys
 
 from app import create_app, logs
-from app.settings import SettingsError, load
+from app.loading import SettingsError, load
 
 try:
     settings = load()

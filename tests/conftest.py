@@ -16,11 +16,12 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app import create_app
+from app.loading import load
 from app.logs import request_id
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
 from app.routes.forwarded import Forwarded
 from app.routes.rooms import Rooms
-from app.settings import Settings, load
+from app.settings import Settings
 from tests.unit.fake_source import FakeSource
 
 # How fast a machine is must not decide; and nothing is written beside the sources.

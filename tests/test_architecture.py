@@ -22,6 +22,7 @@ ROOMS = {
     "content": {"oci"},
     "registries": {"oci"},
     "version": set[str](),
+    "loading": {"settings"},
     "settings": {"setting_values"},
     "setting_values": set[str](),
     "logs": set[str](),
@@ -36,7 +37,7 @@ LIBRARIES = {
     "werkzeug": {"app", "routes"},
     "requests": {"upstream"},
     "urllib3": {"upstream"},
-    "pydantic": {"app", "settings", "setting_values"},
+    "pydantic": {"app", "loading", "settings", "setting_values"},
     "pydantic_settings": {"settings"},
     "gevent": {"worker"},
     "gunicorn": {"worker"},
@@ -51,7 +52,7 @@ LIBRARIES = {
 """
 
 STARTS = {"wsgi", "worker", "gunicorn.conf"}
-ENVIRONMENT = {"settings", "gunicorn.conf"}
+ENVIRONMENT = {"loading", "gunicorn.conf"}
 """Where os.environ may be read."""
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from pydantic import AliasChoices, SecretStr
 
-from app.settings import CONFIG_MEANING, CONFIG_VARIABLE, Settings
+from app.loading import CONFIG_MEANING, CONFIG_VARIABLE
+from app.settings import Settings
 from app.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -4,9 +4,10 @@ import pytest
 import responses
 
 from app import create_app
+from app.loading import load
 from app.registries import Registries, Registry
 from app.routes.rooms import Rooms
-from app.settings import HUB_TOKEN_URL, load
+from app.settings import HUB_TOKEN_URL
 from app.version import VERSION
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pydantic
 import pytest
 
-from app.settings import HUB_URL, Settings, SettingsError, load
+from app.loading import SettingsError, load
+from app.settings import HUB_URL, Settings
 
 
 @pytest.fixture

@@ -1,0 +1,98 @@
+"""Read the settings: the environment and the file that it names become Settings."""
+
+import difflib
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import ValidationError
+
+from app.settings import PREFIX, Settings
+
+_KUBERNETES: Final = ("DOCXY_SERVICE_", "DOCXY_PORT_")
+"""Kubernetes injects these for a Service called docxy, and `DOCXY_PORT` as well."""
+
+CONFIG_VARIABLE: Final = "DOCXY_CONFIG"
+CONFIG_MEANING: Final = (
+    "A TOML file with the same settings: their names in lower case without `DOCXY_`. "
+    "The environment wins."
+)
+
+
+class SettingsError(Exception):
+    """The settings cannot be used; the message lists every fault and says how to put it right."""
+
+
+def load() -> Settings:
+    """Read the settings from the environment and the file that it names; raise SettingsError."""
+    variables = os.environ  # noqa: TID251 - the one place that reads it
+    faults = _unknown_variables(variables)
+    values, file_faults = _file_values(variables.get(CONFIG_VARIABLE, ""))
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        faults += [_fault(fault["loc"], fault, variables) for fault in error.errors()]
+    else:
+        if not faults and not file_faults:
+            return settings
+    raise SettingsError(_message(faults + file_faults))
+
+
+def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
+    known = {Settings.variable(field) for field in Settings.model_fields} | {CONFIG_VARIABLE}
+    return [
+        f"{name}: there is no such setting{_nearest(name, known)}"
+        for name in sorted(variables)
+        if name.upper().startswith(PREFIX)
+        and name.upper() not in known
+        and name != "DOCXY_PORT"
+        and not name.startswith(_KUBERNETES)
+    ]
+
+
+def _file_values(path: str) -> tuple[dict[str, Any], list[str]]:
+    if not path:
+        return {}, []
+    try:
+        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        return {}, [f"{CONFIG_VARIABLE}={path}: the file cannot be read ({error.strerror})"]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return {}, [f"{path}: this is not TOML: {error}"]
+    keys = {name for name in Settings.model_fields if Settings.variable(name).startswith(PREFIX)}
+    faults = [
+        f"{path}: {key}: there is no such setting{_nearest(key, keys)}"
+        for key in values
+        if key not in keys
+    ]
+    return {key: value for key, value in values.items() if key in keys}, faults
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    matches = difflib.get_close_matches(name.upper(), [entry.upper() for entry in known], n=1)
+    found = [entry for entry in known if matches and entry.upper() == matches[0]]
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, str]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    field = str(location[0]).lower()
+    names = Settings.variables(field if field in Settings.model_fields else _aliased(field))
+    found = [one for name in names for one in variables if one.upper() == name and variables[one]]
+    where = found[0] if found else f"{variables.get(CONFIG_VARIABLE, '')}: {field}"
+    reason = str(fault["msg"]).removeprefix("Value error, ")
+    return f"{where}: {reason[:1].lower()}{reason[1:]}"
+
+
+def _aliased(name: str) -> str:
+    """Return the field that pydantic calls by one of its variables."""
+    return next(
+        field for field in Settings.model_fields if name.upper() in Settings.variables(field)
+    )
+
+
+def _message(faults: list[str]) -> str:
+    count = "one setting is wrong" if len(faults) == 1 else f"{len(faults)} settings are wrong"
+    listed = "".join(f"\n  {fault}" for fault in faults)
+    return f"Docxy cannot start: {count}.{listed}\nEvery setting stands in docs/configuration.md."
