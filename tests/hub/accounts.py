@@ -1,5 +1,6 @@
 """Who may do what: users, repositories, and the scopes that a token is asked for."""
 
+import base64
 import fnmatch
 import secrets
 import threading
@@ -20,10 +21,15 @@ class User:
     writes: tuple[str, ...] = ()
 
 
-DEFAULT_USERS: Mapping[str, User] = {
-    "alice": User("alicepw", reads=("*",), writes=("alice/*",)),
-    "bob": User("bobpw"),
-}
+def default_users(seed: str = "") -> Mapping[str, User]:
+    """Return the users of a new hub; another seed gives them other passwords."""
+    return {
+        "alice": User(f"alicepw{seed}", reads=("*",), writes=("alice/*",)),
+        "bob": User(f"bobpw{seed}"),
+    }
+
+
+DEFAULT_USERS = default_users()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,11 @@ class Accounts:
         with self._lock:
             self.private.setdefault(name, False)
 
+    def knows(self, name: str) -> bool:
+        """Tell whether there is such a repository."""
+        with self._lock:
+            return name in self.private
+
     def make_private(self, name: str) -> None:
         """Close a repository to all but the users who may read it."""
         with self._lock:
@@ -75,7 +86,18 @@ class Accounts:
     def admits(self, name: str, password: str) -> bool:
         """Tell whether the password is right."""
         user = self.users.get(name)
-        return user is not None and secrets.compare_digest(user.password, password)
+        if user is None:
+            return False
+        return secrets.compare_digest(user.password.encode(), password.encode())
+
+    def owner_of_basic(self, authorization: str | None) -> str | None:
+        """Return whose user and password this `Basic` is; None if it is nobody's."""
+        kind, _, secret = (authorization or "").partition(" ")
+        try:
+            name, _, password = base64.b64decode(secret, validate=True).decode().partition(":")
+        except ValueError:  # no base64, or no UTF-8 in it
+            return None
+        return name if kind.lower() == "basic" and self.admits(name, password) else None
 
     def refresh_token(self, account: str) -> str:
         """Return a new refresh token for a user."""

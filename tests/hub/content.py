@@ -33,34 +33,39 @@ class Push:
 
 
 @functools.cache
-def default_content() -> tuple[Push, ...]:
-    """Return the images of a new hub; they are made once in a process."""
-    alpine = multi_arch("alpine", OCI_KIND, data_size=2 * _MIB)
-    many = image([layer({"/hello.txt": b"hello from many tags\n"})])
-    signature = artifact(
-        SIGNATURE_TYPE, b'{"signed":"alpine"}', "application/vnd.example.signature", alpine
-    )
-    sbom = artifact(SBOM_TYPE, b'{"spdxVersion":"SPDX-2.3"}', SBOM_TYPE, alpine)
+def default_content(seed: str = "") -> tuple[Push, ...]:
+    """Return the images of a new hub, made once in a process.
+
+    Another seed gives the same repositories and tags other images, of which no blob but the
+    artifacts' empty config is in another hub.
+    """
+    alpine = multi_arch("alpine", OCI_KIND, data_size=2 * _MIB, seed=seed)
+    many = image([layer({"/hello.txt": f"hello from {seed or 'many tags'}\n".encode()})])
+    signed = f'{{"signed":"alpine{seed}"}}'.encode()
+    signature = artifact(SIGNATURE_TYPE, signed, "application/vnd.example.signature", alpine)
+    spdx = f'{{"spdxVersion":"SPDX-2.3"}}{seed}'.encode()
+    sbom = artifact(SBOM_TYPE, spdx, SBOM_TYPE, alpine)
+    nginx = multi_arch("nginx", DOCKER_KIND, data_size=_MIB // 2, seed=seed)
     return (
         Push("library/alpine", alpine, ("3.19", "latest")),
         Push("library/alpine", many, tuple(f"v{number}" for number in range(1, 26))),
         Push("library/alpine", signature),
         Push("library/alpine", sbom),
-        Push("library/nginx", multi_arch("nginx", DOCKER_KIND, data_size=_MIB // 2), ("latest",)),
-        Push("owner/app", single("owner/app"), ("1",)),
-        Push("alice/private", single("alice/private"), ("1",), private=True),
+        Push("library/nginx", nginx, ("latest",)),
+        Push("owner/app", single("owner/app", seed), ("1",)),
+        Push("alice/private", single("alice/private", seed), ("1",), private=True),
     )
 
 
-def multi_arch(name: str, kind: Kind, data_size: int) -> Image:
+def multi_arch(name: str, kind: Kind, data_size: int, seed: str = "") -> Image:
     """Return an index of two platforms, three layers each, the first one shared."""
-    shared = _greeting(name, kind)
+    shared = _greeting(name, kind, seed)
     children = {
         platform: image(
             [
                 shared,
-                layer({f"/srv/{name}.bin": noise(data_size, f"{name} {platform}")}, kind),
-                layer({"/etc/platform": f"{platform}\n".encode()}, kind),
+                layer({f"/srv/{name}.bin": noise(data_size, f"{seed}{name} {platform}")}, kind),
+                layer({"/etc/platform": f"{platform}\n{seed}".encode()}, kind),
             ],
             kind,
             platform,
@@ -70,11 +75,12 @@ def multi_arch(name: str, kind: Kind, data_size: int) -> Image:
     return index(children, kind)
 
 
-def single(name: str) -> Image:
+def single(name: str, seed: str = "") -> Image:
     """Return a small image for linux/amd64."""
-    return image([_greeting(name, OCI_KIND), layer({"/srv/data.bin": noise(100_000, name)})])
+    data = layer({"/srv/data.bin": noise(100_000, f"{seed}{name}")})
+    return image([_greeting(name, OCI_KIND, seed), data])
 
 
-def _greeting(name: str, kind: Kind) -> Blob:
-    files = {"/hello.txt": f"hello from {name}\n".encode(), "/etc/os-release": b"ID=hub\n"}
-    return layer(files, kind)
+def _greeting(name: str, kind: Kind, seed: str) -> Blob:
+    greeting = f"hello from {name}\n{seed}".encode()
+    return layer({"/hello.txt": greeting, "/etc/os-release": b"ID=hub\n"}, kind)

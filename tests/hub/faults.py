@@ -11,6 +11,7 @@ from typing import ParamSpec
 
 from werkzeug.datastructures import Headers
 
+from tests.hub.gates import Gate
 from tests.hub.messages import Answer, Request
 
 P = ParamSpec("P")
@@ -29,7 +30,7 @@ class Fault:
     """One thing that goes wrong; the fields up to `skip` choose the requests."""
 
     part: str | None = None
-    """registry, token or cdn."""
+    """registry, token, cdn or region."""
     method: str | None = None
     path: str | None = None
     """A regular expression to be found in the path."""
@@ -40,6 +41,8 @@ class Fault:
 
     delay: float = 0
     """Seconds before the answer; ends early when the client leaves or the hub closes."""
+    gate: Gate | None = None
+    """Wait here before the answer, after the delay, in the same way."""
     hang_up: bool = False
     """Close the connection without any answer."""
     status: int | None = None

@@ -1,4 +1,4 @@
-"""A small Docker Hub of the project's own: registry, token server and CDN, all on loopback.
+"""A small Docker Hub of the project's own: registry, token server, CDN and region, on loopback.
 
 with Hub() as hub, docxy(**hub.settings) as proxy:
     hub.fail(part="cdn", cut_after=100_000)
@@ -9,8 +9,7 @@ with Hub() as hub, docxy(**hub.settings) as proxy:
 import contextlib
 import ssl
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,36 +18,33 @@ import trustme
 
 from tests.hub.accounts import ANONYMOUS, DEFAULT_USERS, Accounts, User
 from tests.hub.budget import Budget
-from tests.hub.cdn import Cdn
 from tests.hub.clock import Clock
 from tests.hub.content import Push, default_content
+from tests.hub.door import Login
 from tests.hub.faults import Fault
-from tests.hub.front import Front
-from tests.hub.images import Image, noise
-from tests.hub.links import Links
-from tests.hub.pushing import Pusher
+from tests.hub.parts import running_parts
 from tests.hub.record import Record
-from tests.hub.registry import docker_registry
-from tests.hub.tokens import Issuer, TokenServer
-from tests.hub.web import Server, Stage
+from tests.hub.shelf import Shelf
+from tests.hub.tokens import Issuer
+from tests.hub.web import Stage
 
 _NAMES = ("127.0.0.1", "::1", "localhost")
-_CHUNK = 1 << 20
-_PUSHES = 6
 
 
 class Hub:
     """Docker Hub on loopback, from `with Hub() as hub:` to the end of the block."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each one has a default
         self,
         *,
         users: Mapping[str, User] = DEFAULT_USERS,
         content: Callable[[], Iterable[Push]] = default_content,
+        login: Login = "token",
         service: str = "registry.test",
         listen: str = "127.0.0.1",
         authority: trustme.CA | None = None,
     ) -> None:
+        self.login = login
         self.service = service
         self.authority = authority or trustme.CA()
         """Give it to another hub, and one bundle is good for both."""
@@ -60,9 +56,10 @@ class Hub:
         self._accounts = Accounts(dict(users))
         self._issuer = Issuer(service=service, clock=self._clock)
         self._budget = Budget()
-        self._images: dict[tuple[str, str], Image] = {}
         self.fail = self._stage.faults.planner(Fault)
         """Let something go wrong: takes the fields of `Fault`."""
+        recorder = self._stage.recorder
+        self.select, self.count, self.forget = recorder.select, recorder.count, recorder.forget
 
     def __enter__(self) -> Self:
         with self._stack:
@@ -83,61 +80,56 @@ class Hub:
         self.ca_bundle = folder / "ca.pem"
         self.authority.cert_pem.write_to_path(self.ca_bundle)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        self.authority.issue_cert(*_NAMES).configure_cert(context)
-        front, token, cdn = (
-            self._stack.enter_context(
-                contextlib.closing(Server(part, self._stage, context, self._listen))
+        self.authority.issue_cert(*{*_NAMES, self._listen}).configure_cert(context)
+        parts = self._stack.enter_context(
+            running_parts(
+                folder=folder,
+                listen=self._listen,
+                context=context,
+                stage=self._stage,
+                clock=self._clock,
+                login=self.login,
+                issuer=self._issuer,
+                accounts=self._accounts,
+                budget=self._budget,
             )
-            for part in ("registry", "token", "cdn")
         )
-        literal = f"[{self._listen}]" if ":" in self._listen else self._listen
-        self.host = f"{literal}:{front.port}"
-        self.url = f"https://{self.host}"
-        self.token_url = f"https://{literal}:{token.port}/token"
-        self.cdn_url = f"https://localhost:{cdn.port}"
-        self._links = Links(self.cdn_url, self._clock)
-        self._registry = self._stack.enter_context(
-            docker_registry(folder, self._issuer, self.token_url)
-        )
-        # Last in, first out: whoever waits is woken, the servers close, then docker-registry ends.
-        for server in (front, token, cdn):
-            self._stack.callback(server.close)
-        self._stack.callback(self._stage.closing.set)
-        self.front = Front(self.url, self._registry, self._links, self._budget)
-        self.cdn = Cdn(self._registry, self._links)
-        self._fill()
-        front.start(self.front.answer)
-        token.start(TokenServer(self._issuer, self._accounts).answer)
-        cdn.start(self.cdn.answer)
-
-    def _fill(self) -> None:
-        """Push into several repositories at a time, as docker-registry waits for the disk often.
-
-        One after the other within a repository: two uploads of one blob into it disturb each other.
-        """
-        repositories: dict[str, list[Push]] = {}
-        for push in self._content():
-            repositories.setdefault(push.name, []).append(push)
-
-        def put(pushes: list[Push]) -> None:
-            for push in pushes:
-                self.push(push.name, push.image, push.tags)
-                if push.private:
-                    self.make_private(push.name)
-
-        with ThreadPoolExecutor(_PUSHES) as pool:
-            for _ in pool.map(put, repositories.values()):
-                pass
+        self.host, self.url = parts.host, f"https://{parts.host}"
+        self.token_url, self.cdn_url = parts.token_url, parts.cdn_url
+        self.region_url = parts.region_url
+        """Where `front.redirect_manifests_to` may lead; nothing else does."""
+        self.front, self.cdn, self.region = parts.front, parts.cdn, parts.region
+        self._tokens, self._links = parts.tokens, parts.links
+        shelf = Shelf(parts.registry, self._accounts, parts.front)
+        shelf.fill(self._content())
+        self.push, self.push_blob, self.image = shelf.push, shelf.push_blob, shelf.image
 
     @property
     def settings(self) -> dict[str, str]:
         """The environment of a Docxy that takes this hub for Docker Hub."""
-        return {
-            "DOCXY_REGISTRY_URL": self.url,
-            "DOCXY_TOKEN_URL": self.token_url,
-            "DOCXY_TOKEN_SERVICE": self.service,
-            "DOCXY_CA_BUNDLE": str(self.ca_bundle),
+        settings = {"DOCXY_REGISTRY_URL": self.url, "DOCXY_CA_BUNDLE": str(self.ca_bundle)}
+        if self.login == "token":
+            settings |= {
+                "DOCXY_TOKEN_URL": self.token_url,
+                "DOCXY_TOKEN_SERVICE": self.service,
+            }
+        return settings
+
+    def row(self, name: str, *, discovered: bool = False, **keys: object) -> dict[str, object]:
+        """Return this hub's row in Docxy's table of registries, with more keys or others.
+
+        Where clients get tokens is said for a hub that has only that way, unless Docxy is to
+        discover it.
+        """
+        row: dict[str, object] = {
+            "name": name,
+            "url": self.url,
+            "ca_bundle": str(self.ca_bundle),
+            "allow_private": True,
         }
+        if self.login == "token" and not discovered:
+            row |= {"token_url": self.token_url, "token_service": self.service}
+        return row | keys
 
     @property
     def users(self) -> dict[str, User]:
@@ -145,24 +137,6 @@ class Hub:
         return self._accounts.users
 
     # What lies in it
-
-    def push(self, name: str, image: Image, tags: Iterable[str] = ()) -> Image:
-        """Put an image into a repository, which is public if it is new; return the image."""
-        tags = tuple(tags)
-        self._accounts.add(name)
-        Pusher(self._registry, name).push(image, tags)
-        for reference in (image.digest, *tags):
-            self._images[name, reference] = image
-        if "subject" in image.document:
-            subject = image.document["subject"]["digest"]
-            self.front.refer(name, subject, image)
-        return image
-
-    def push_blob(self, name: str, data: bytes | int, seed: str = "") -> str:
-        """Put a blob into a repository and return its digest; a number means so much noise."""
-        self._accounts.add(name)
-        chunks = _noise_chunks(data, seed) if isinstance(data, int) else iter([data])
-        return Pusher(self._registry, name).push_blob(chunks)
 
     def make_private(self, name: str) -> None:
         """Close a repository to all but the users who may read it."""
@@ -172,40 +146,12 @@ class Hub:
         """Open a repository to everybody."""
         self._accounts.make_public(name)
 
-    def image(self, name: str, reference: str) -> Image:
-        """Return what was pushed as this tag or digest."""
-        return self._images[name, reference]
-
     # What it saw
 
     @property
     def requests(self) -> list[Record]:
         """All requests so far, also those that are still being answered."""
         return self._stage.recorder.all()
-
-    def select(
-        self,
-        part: str | None = None,
-        method: str | None = None,
-        path: str | None = None,
-        status: int | None = None,
-    ) -> list[Record]:
-        """Return the requests that fit; `path` is a regular expression to be found in the path."""
-        return self._stage.recorder.select(part, method, path, status)
-
-    def count(
-        self,
-        part: str | None = None,
-        method: str | None = None,
-        path: str | None = None,
-        status: int | None = None,
-    ) -> int:
-        """Count the requests that fit."""
-        return len(self.select(part, method, path, status))
-
-    def forget(self) -> None:
-        """Drop the record of requests."""
-        self._stage.recorder.forget()
 
     # What it lets happen
 
@@ -214,10 +160,31 @@ class Hub:
         self._stage.faults.heal()
 
     def reset(self) -> None:
-        """Forget, heal and begin a new window of pulls: a hub for the next test."""
+        """Forget, heal and begin a new window of pulls: a hub for the next test.
+
+        What a test has set at the parts and at the hub is the test's to set back.
+        """
         self.forget()
         self.heal()
         self._budget.restore()
+
+    @property
+    def cookie(self) -> str | None:
+        """What every answer of every part sets, as in `seen=1; Path=/`; None: nothing."""
+        return self._stage.cookie
+
+    @cookie.setter
+    def cookie(self, cookie: str | None) -> None:
+        self._stage.cookie = cookie
+
+    @property
+    def token_fields(self) -> Collection[str] | None:
+        """The fields in the answer to a GET of a token, of those that there are; None: all."""
+        return self._tokens.fields
+
+    @token_fields.setter
+    def token_fields(self, fields: Collection[str] | None) -> None:
+        self._tokens.fields = fields
 
     def advance(self, seconds: float) -> None:
         """Move the hub's clock on: signed URLs expire, and the front refuses tokens as expired."""
@@ -272,8 +239,3 @@ class Hub:
     def set_remaining(self, account: str, remaining: int) -> None:
         """Let a user have so many pulls left."""
         self._budget.set_remaining(account, remaining)
-
-
-def _noise_chunks(size: int, seed: str) -> Iterator[bytes]:
-    for number, start in enumerate(range(0, size, _CHUNK)):
-        yield noise(min(_CHUNK, size - start), f"{seed} {number}")

@@ -15,7 +15,7 @@ class Record:
     """One request and, as far as it is known yet, its answer."""
 
     part: str
-    """registry, token or cdn."""
+    """registry, token, cdn or region."""
     method: str
     path: str
     raw_query: str
@@ -99,3 +99,13 @@ class Recorder:
             and status in {None, record.status}
             and (path is None or re.search(path, record.path))
         ]
+
+    def count(
+        self,
+        part: str | None = None,
+        method: str | None = None,
+        path: str | None = None,
+        status: int | None = None,
+    ) -> int:
+        """Count the records that fit."""
+        return len(self.select(part, method, path, status))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import urllib3
 
-from tests.hub.tokens import ISSUER, Issuer
+from tests.hub.tokens import Issuer
 from tests.servers import Process, free_port, running, wait_until
 
 PROGRAM = "docker-registry"
@@ -59,7 +59,7 @@ def docker_registry(folder: Path, issuer: Issuer, realm: str) -> Iterator[Regist
     token = {
         "realm": realm,
         "service": issuer.service,
-        "issuer": ISSUER,
+        "issuer": issuer.name,
         "rootcertbundle": str(certificate),
     }
     with _started(folder / "registry.yml", storage, token) as pool:

@@ -1,12 +1,10 @@
 """The token server: who asks, what is granted, and the signed token that says so."""
 
-import base64
-import binascii
 import datetime as dt
 import json
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -20,7 +18,7 @@ from tests.hub.faults import refusal
 from tests.hub.keys import SigningKey, signing_key
 from tests.hub.messages import Answer, Request
 
-ISSUER = "hub.test"
+_ALGORITHM = "RS256"
 _HUB_EXPIRY = "hub_exp"
 
 
@@ -35,6 +33,8 @@ class Issuer:
     service: str
     clock: Clock
     lifetime: int = 300
+    name: str = field(default_factory=lambda: f"{uuid.uuid4().hex}.hub.test")
+    """Of its own, as the key is not: no hub takes another one's tokens."""
     key: SigningKey = field(default_factory=signing_key)
 
     def sign(self, account: str, scopes: Sequence[Scope]) -> str:
@@ -45,7 +45,7 @@ class Issuer:
         """
         now = int(time.time())
         claims = {
-            "iss": ISSUER,
+            "iss": self.name,
             "sub": account,
             "aud": self.service,
             "iat": now,
@@ -59,11 +59,31 @@ class Issuer:
             ],
         }
         headers = {"kid": self.key.kid}
-        return jwt.encode(claims, self.key.private, algorithm="RS256", headers=headers)
+        return jwt.encode(claims, self.key.private, algorithm=_ALGORITHM, headers=headers)
 
     def has_expired(self, token: str) -> bool:
         """Tell whether the hub's time has passed the token's end."""
         return bool(claims_of(token).get(_HUB_EXPIRY, float("inf")) <= self.clock.now())
+
+    def owner_of(self, token: str) -> str | None:
+        """Return whose token this is, if it was signed here and is still good."""
+        try:
+            claims = jwt.decode(
+                token,
+                self.key.private.public_key(),
+                algorithms=[_ALGORITHM],
+                audience=self.service,
+                issuer=self.name,
+            )
+        except jwt.PyJWTError:
+            return None
+        return None if self.has_expired(token) else str(claims["sub"])
+
+
+def bearer(request: Request) -> str:
+    """Return the token that a request shows; empty for none."""
+    kind, _, token = request.headers.get("Authorization", "").partition(" ")
+    return token if kind.lower() == "bearer" else ""
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -74,12 +94,14 @@ def claims_of(token: str) -> dict[str, Any]:
         return {}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class TokenServer:
     """Answers GET and POST of `/token`."""
 
     issuer: Issuer
     accounts: Accounts
+    fields: Collection[str] | None = None
+    """The fields that the answer to a GET has, of those that it could have; None: all."""
 
     def answer(self, request: Request) -> Answer:
         """Answer one request."""
@@ -105,7 +127,7 @@ class TokenServer:
         body = {"token": token, "access_token": token}
         if fields.get("offline_token") == ["true"] and account != ANONYMOUS:
             body["refresh_token"] = self.accounts.refresh_token(account)
-        return self._reply(body)
+        return self._reply(body, self.fields)
 
     def _post(self, fields: dict[str, list[str]]) -> Answer:
         first = {name: values[0] for name, values in fields.items()}
@@ -134,14 +156,10 @@ class TokenServer:
     def _account(self, authorization: str | None) -> str:
         if authorization is None:
             return ANONYMOUS
-        kind, _, secret = authorization.partition(" ")
-        try:
-            name, _, password = base64.b64decode(secret, validate=True).decode().partition(":")
-        except (binascii.Error, UnicodeDecodeError):
-            raise Refused from None
-        if kind.lower() != "basic" or not self.accounts.admits(name, password):
+        account = self.accounts.owner_of_basic(authorization)
+        if account is None:
             raise Refused
-        return name
+        return account
 
     def _token(self, account: str, fields: dict[str, list[str]]) -> tuple[str, list[Scope]]:
         asked = [
@@ -150,9 +168,10 @@ class TokenServer:
         granted = self.accounts.granted(account, [scope for scope in asked if scope])
         return self.issuer.sign(account, granted), granted
 
-    def _reply(self, body: dict[str, str]) -> Answer:
+    def _reply(self, body: dict[str, str], fields: Collection[str] | None = None) -> Answer:
         issued = dt.datetime.now(dt.UTC).isoformat().replace("+00:00", "Z")
         whole = body | {"expires_in": self.issuer.lifetime, "issued_at": issued}
-        data = json.dumps(whole).encode()
+        wanted = whole if fields is None else fields
+        data = json.dumps({name: whole[name] for name in whole if name in wanted}).encode()
         headers = Headers({"Content-Type": "application/json", "Content-Length": str(len(data))})
         return Answer(HTTPStatus.OK, headers, [data])

@@ -17,6 +17,7 @@ from typing import Any, BinaryIO, cast
 from werkzeug.datastructures import Headers
 
 from tests.hub.faults import Cut, Fault, Faults, Stall
+from tests.hub.gates import Gate
 from tests.hub.messages import Answer, Body, Request
 from tests.hub.record import Recorder
 
@@ -26,13 +27,15 @@ _GLANCE = 0.05
 _BODILESS = {204, 304}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stage:
     """What the servers of one hub share."""
 
     recorder: Recorder = field(default_factory=Recorder)
     faults: Faults = field(default_factory=Faults)
     closing: threading.Event = field(default_factory=threading.Event)
+    cookie: str | None = None
+    """What every answer has as Set-Cookie."""
 
 
 class Connection(BaseHTTPRequestHandler):
@@ -67,10 +70,14 @@ class Connection(BaseHTTPRequestHandler):
         number = stage.recorder.arrived(part, self.command, path, query, seen)
         fault = stage.faults.take(part, request)
         self._hold(fault.delay)
+        if fault.gate:
+            self._wait_at(fault.gate)
         if fault.hang_up:
             self._abort(reset=fault.reset)
             return
         answer = fault.answer(request, self.server.answer)
+        if stage.cookie:
+            answer.headers.add("Set-Cookie", stage.cookie)
         stage.recorder.answered(number, int(answer.status), request.form)
         with contextlib.closing(answer):
             self._send(number, answer, fault)
@@ -125,10 +132,14 @@ class Connection(BaseHTTPRequestHandler):
         if data:
             self.connection.sendall(data)
 
-    def _hold(self, seconds: float) -> None:
-        """Wait, but not for a client that has gone nor beyond the hub's end."""
+    def _wait_at(self, gate: Gate) -> None:
+        gate.arrive()
+        self._hold(float("inf"), gate)
+
+    def _hold(self, seconds: float, gate: Gate | None = None) -> None:
+        """Wait, but not for a client that has gone nor beyond the hub's end or a gate's opening."""
         end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
+        while (left := end - time.monotonic()) > 0 and not (gate and gate.is_open):
             if self.server.stage.closing.wait(min(left, _GLANCE)):
                 return
             if seconds > _GLANCE and self._left_alone():

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from urllib.parse import quote, urljoin
+from urllib.parse import quote
 
 import pytest
 import requests
@@ -14,14 +14,12 @@ import requests
 from tests import programs
 from tests.hub.content import SBOM_TYPE, SIGNATURE_TYPE, single
 from tests.hub.hub import Hub
-from tests.hub.images import DOCKER_LIST, OCI_INDEX, OCI_MANIFEST, digest_of
+from tests.hub.images import DOCKER_LIST, OCI_INDEX, digest_of
+from tests.integration.asking import ALPINE, LATEST, Client
 from tests.servers import clean_environment, wait_until
 
 pytestmark = pytest.mark.integration
 
-ALPINE = "/v2/library/alpine"
-LATEST = f"{ALPINE}/manifests/latest"
-ACCEPT = {"Accept": f"{OCI_INDEX}, {DOCKER_LIST}, {OCI_MANIFEST}"}
 SIZE = 300_000
 
 
@@ -37,53 +35,6 @@ def hub(shared_hub: Hub) -> Iterator[Hub]:
     shared_hub.reset()
     yield shared_hub
     shared_hub.reset()
-
-
-class Client:
-    """A client that shows one token and follows no redirect by itself."""
-
-    def __init__(self, hub: Hub) -> None:
-        self.hub = hub
-        self.session = requests.Session()
-        self.session.trust_env = False
-        self.session.verify = str(hub.ca_bundle)
-
-    def token(self, *scopes: str, auth: tuple[str, str] | None = None) -> requests.Response:
-        """Ask for a token; the one that there is has no business at the token server."""
-        fields: dict[str, str | list[str]] = {"service": self.hub.service, "scope": list(scopes)}
-        self.log_out()
-        return self.session.get(self.hub.token_url, params=fields, auth=auth, timeout=10)
-
-    def log_in(
-        self, repository: str = "library/alpine", auth: tuple[str, str] | None = None
-    ) -> None:
-        """Get a token for a repository and show it from now on."""
-        answer = self.token(f"repository:{repository}:pull", auth=auth)
-        assert answer.status_code == 200
-        self.bear(answer.json()["token"])
-
-    def log_out(self) -> None:
-        """Show no token any more."""
-        self.session.headers.pop("Authorization", None)
-
-    def bear(self, token: str) -> None:
-        """Show this token from now on."""
-        self.session.headers["Authorization"] = f"Bearer {token}"
-
-    def ask(self, method: str, target: str, **headers: str) -> requests.Response:
-        """Send a request to the registry or to a whole URL."""
-        fields = ACCEPT | {name.replace("_", "-"): value for name, value in headers.items()}
-        return self.session.request(
-            method,
-            urljoin(self.hub.url, target),
-            headers=fields,
-            allow_redirects=False,
-            timeout=10,
-        )
-
-    def get(self, target: str, **headers: str) -> requests.Response:
-        """Send a GET."""
-        return self.ask("GET", target, **headers)
 
 
 @pytest.fixture

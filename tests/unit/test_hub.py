@@ -1,10 +1,11 @@
+import base64
 import gzip
 import io
 import tarfile
 
 import pytest
 
-from tests.hub.accounts import Scope
+from tests.hub.accounts import Accounts, Scope, User
 from tests.hub.content import default_content
 from tests.hub.faults import Cut, Fault, Stall
 from tests.hub.images import digest_of
@@ -39,6 +40,44 @@ def test_images_are_the_same_every_time() -> None:
     before = [push.image.digest for push in default_content()]
     default_content.cache_clear()
     assert [push.image.digest for push in default_content()] == before
+
+
+def test_seeds() -> None:
+    """Another seed has the same names and tags, and no manifest nor layer of the first."""
+    first, second = default_content(), default_content("2")
+    assert [(push.name, push.tags) for push in first] == [(push.name, push.tags) for push in second]
+    digests = [
+        {image.digest for push in content for image in (push.image, *push.image.platforms.values())}
+        | {blob.digest for push in content for blob in push.image.all_blobs.values()}
+        for content in (first, second)
+    ]
+    assert digests[0] & digests[1] == {digest_of(b"{}")}  # the config of artifacts
+
+
+@pytest.mark.parametrize(
+    ("shown", "owner"),
+    [
+        (b"Basic alice:pw:\xc3\xa4", "alice"),
+        (b"bAsIc alice:pw:\xc3\xa4", "alice"),
+        (b"Basic alice:pw", None),
+        (b"Basic alice", None),
+        (b"Basic carol:pw", None),
+        (b"Basic alice:\xff", None),
+        (b"Bearer alice:pw:\xc3\xa4", None),
+    ],
+)
+def test_basic(shown: bytes, owner: str | None) -> None:
+    """A password may hold colons and anything else."""
+    accounts = Accounts({"alice": User("pw:\N{LATIN SMALL LETTER A WITH DIAERESIS}")})
+    kind, _, secret = shown.partition(b" ")
+    header = f"{kind.decode()} {base64.b64encode(secret).decode()}"
+    assert accounts.owner_of_basic(header) == owner
+
+
+@pytest.mark.parametrize("header", [None, "", "Basic", "Basic !", "Basic \xe4", "Basic YQ"])
+def test_basic_that_is_none(header: str | None) -> None:
+    """What cannot be read is nobody's."""
+    assert Accounts({"a": User("")}).owner_of_basic(header) is None
 
 
 @pytest.mark.parametrize(
