@@ -7,12 +7,14 @@ from flask import Flask
 from pydantic import SecretStr
 
 from app.content import Source
-from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
+from app.registries import Registries
 from app.routes import answer, challenge, converters, health, render, repository, token
 from app.routes.forwarded import Forwarded
 from app.routes.rooms import Rooms
-from app.settings import HUB_TOKEN_SERVICE, HUB_TOKEN_URL, Settings
+from app.settings import Settings
 from app.upstream.client import Upstream
+from app.upstream.managed import Managed
+from app.upstream.neighbours import Neighbours
 from app.upstream.outbound import OutboundProxies
 from app.upstream.session import Session
 from app.version import VERSION
@@ -27,21 +29,24 @@ MAX_TOKEN_REQUEST: Final = 1024 * 1024
 
 def create_app(settings: Settings) -> Flask:
     """Wire everything; connect to nothing."""
-    registries = Registries([_default_registry(settings)])
+    registries = settings.table()
     proxies = OutboundProxies(
         https=_revealed(settings.https_proxy),
         http=_revealed(settings.http_proxy),
         no_proxy=settings.no_proxy,
     )
+    neighbours = Neighbours()
     sources: dict[str, Source] = {}
     for row in registries.rows:
         session = Session(
-            ca_bundle=settings.ca_bundle,
+            ca_bundles=[bundle for bundle in (settings.ca_bundle, row.ca_bundle) if bundle],
             proxies=proxies,
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
         )
-        sources[row.name] = Upstream(row, session)
+        upstream = Upstream(row, session, neighbours)
+        neighbours.add(row.url, upstream)
+        sources[row.name] = Managed(upstream, row.account) if row.managed else upstream
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_TOKEN_REQUEST
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -53,24 +58,36 @@ def create_app(settings: Settings) -> Flask:
     Rooms(
         registries=registries,
         sources=sources,
-        forwarded=Forwarded(trusted=settings.forwarded_allow_ips, public_url=settings.public_url),
+        forwarded=Forwarded(
+            trusted=settings.forwarded_allow_ips,
+            public_url=settings.public_url,
+            hosts=registries.hosts,
+        ),
         write_timeout=settings.write_timeout,
     ).put_into(app)
-    logger.info("Docxy %s is ready. default_registry=%s", VERSION, registries.default.url)
+    _tell(registries)
     return app
 
 
-def _default_registry(settings: Settings) -> Registry:
-    is_hub = settings.registry_name in DOCKER_HUB_ALIASES
-    pinned = settings.is_docker_hub
-    return Registry(
-        name=DOCKER_HUB if is_hub else settings.registry_name,
-        url=settings.registry_url,
-        token_url=settings.token_url or (HUB_TOKEN_URL if pinned else None),
-        token_service=settings.token_service or (HUB_TOKEN_SERVICE if pinned else None),
-        aliases=DOCKER_HUB_ALIASES if is_hub else frozenset(),
-        library_prefix=is_hub,
-    )
+def _tell(registries: Registries) -> None:
+    """Say in the log what is served, and what an operator should have meant."""
+    default = registries.default
+    served = ",".join(row.name for row in registries.rows)
+    logger.info("Docxy %s is ready. default=%s registries=%s", VERSION, default.url, served)
+    for row in registries.rows:
+        if row.account:
+            logger.warning(
+                "Whoever reaches this proxy can read what its own account may read there; "
+                "docs/registries.md says how to restrict that. registry=%s",
+                row.name,
+            )
+        if default.managed and not row.managed:
+            logger.warning(
+                "Docker and podman will ask for no token for this registry, since the default "
+                'one needs none: set its credentials to "managed", or give it a host of its own. '
+                "registry=%s",
+                row.name,
+            )
 
 
 def _revealed(secret: SecretStr | None) -> str | None:

@@ -9,7 +9,8 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
-from app.settings import PREFIX, Settings
+from app.registry_settings import RegistrySettings
+from app.settings import FILE_ONLY, PREFIX, Settings
 
 _KUBERNETES: Final = ("DOCXY_SERVICE_", "DOCXY_PORT_")
 """Kubernetes injects these for a Service called docxy, and `DOCXY_PORT` as well."""
@@ -41,7 +42,8 @@ def load() -> Settings:
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
-    known = {Settings.variable(field) for field in Settings.model_fields} | {CONFIG_VARIABLE}
+    fields = Settings.model_fields.keys() - FILE_ONLY
+    known = {Settings.variable(field) for field in fields} | {CONFIG_VARIABLE}
     return [
         f"{name}: there is no such setting{_nearest(name, known)}"
         for name in sorted(variables)
@@ -77,12 +79,32 @@ def _nearest(name: str, known: set[str]) -> str:
 
 
 def _fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, str]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    reason = str(fault["msg"]).removeprefix("Value error, ")
+    if not location:
+        return reason  # of several settings, which it names
+    reason = reason[:1].lower() + reason[1:]
     field = str(location[0]).lower()
+    if field in FILE_ONLY:
+        return f"{variables.get(CONFIG_VARIABLE, '')}: {_key(location)}: {_told(location, reason)}"
     names = Settings.variables(field if field in Settings.model_fields else _aliased(field))
     found = [one for name in names for one in variables if one.upper() == name and variables[one]]
     where = found[0] if found else f"{variables.get(CONFIG_VARIABLE, '')}: {field}"
-    reason = str(fault["msg"]).removeprefix("Value error, ")
-    return f"{where}: {reason[:1].lower()}{reason[1:]}"
+    return f"{where}: {reason}"
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """Write a place in a table as people count: `registries 2: url`."""
+    return "".join(
+        f" {part + 1}" if isinstance(part, int) else f": {part}" for part in location
+    ).removeprefix(": ")
+
+
+def _told(location: tuple[int | str, ...], reason: str) -> str:
+    """Say of an unknown key of a table what it may have been."""
+    if not reason.startswith("extra inputs"):
+        return reason
+    keys = set(RegistrySettings.model_fields)
+    return f"there is no such key{_nearest(str(location[-1]), keys)}"
 
 
 def _aliased(name: str) -> str:

@@ -1,7 +1,8 @@
 """The table of registries, and which of them a request addresses."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from app.oci.errors import NameUnknown
@@ -12,9 +13,21 @@ DOCKER_HUB: Final = "docker.io"
 DOCKER_HUB_ALIASES: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
 
 
+@dataclass(frozen=True, slots=True)
+class Account:
+    """The credentials that this proxy itself has at a registry."""
+
+    username: str
+    password: str = field(repr=False)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """One row: a registry that clients may address, by its name, an alias or a host of ours."""
+    """One row: a registry that clients may address, by its name, an alias or a host of ours.
+
+    In a `managed` one this proxy fetches the tokens, for `account` or for nobody; else the
+    clients' own credentials pass through (design.md, section 4).
+    """
 
     name: str
     url: str
@@ -23,10 +36,21 @@ class Registry:
     aliases: frozenset[str] = frozenset()
     hosts: frozenset[str] = frozenset()
     library_prefix: bool = False
+    managed: bool = False
+    account: Account | None = None
+    prefix_login: bool = False
+    ca_bundle: Path | None = None
+    allow_private: bool = False
 
-    def answers_to(self, name: str) -> bool:
-        """Whether a client may call this registry so."""
-        return name.lower() in {self.name, *self.aliases}
+    @property
+    def names(self) -> frozenset[str]:
+        """All that a client may call this registry."""
+        return self.aliases | {self.name}
+
+    @property
+    def tag(self) -> str:
+        """Return what stands before `~` in this registry's tokens; no token has a colon."""
+        return self.name.replace(":", "+")
 
     def complete(self, name: str) -> str:
         """Return the registry's own name for a repository; Docker Hub's official ones are short."""
@@ -34,13 +58,39 @@ class Registry:
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
-    """A registry and a repository there, and how the client wrote them."""
+class Selection:
+    """The registry that a request means, and how the request said so.
+
+    `host_default` is the registry that the same host means when nothing else is said: the one
+    that a client's login at that host belongs to.
+    """
 
     registry: Registry
+    host_default: Registry
+    ns: str | None = None
+    by_prefix: bool = False
+
+    @property
+    def tagged(self) -> bool:
+        """Whether tokens carry the registry's name, because clients keep one login for a host."""
+        return self.registry is not self.host_default
+
+    @property
+    def takes_logins(self) -> bool:
+        """Whether a password that the client sends may have been typed for this registry."""
+        return not self.by_prefix or self.registry.prefix_login
+
+    def scope_for_client(self, scope: Scope) -> Scope:
+        """Return a scope of the registry's in the client's naming."""
+        return scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address(Selection):
+    """A repository of the registry's, and how the client wrote it."""
+
     repository: RepositoryName
     asked: RepositoryName
-    ns: str | None = None
 
     def scope_for_client(self, scope: Scope) -> Scope:
         """Return a scope of the registry's in the client's naming."""
@@ -50,15 +100,26 @@ class Address:
 class Registries:
     """Every registry that this proxy serves; nothing that a client sends names another one."""
 
-    def __init__(self, rows: Sequence[Registry]) -> None:
+    def __init__(self, rows: Sequence[Registry], default: str | None = None) -> None:
+        """Take the first row for the default unless another is named; raise ValueError."""
         self.rows = tuple(rows)
-        self.default = self.rows[0]
+        self._by_name = _index(self.rows, lambda row: row.names)
+        self._by_host = _index(self.rows, lambda row: row.hosts)
+        self._by_tag = _index(self.rows, lambda row: [row.tag])
+        if default is not None and default not in self._by_name:
+            message = f"default: no registry of the table is called {default}"
+            raise ValueError(message)
+        self.default = self._by_name[default] if default else self.rows[0]
 
-    def select(self, *, ns: str | None, host: str) -> Registry:
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Every host of ours that stands for one registry."""
+        return frozenset(self._by_host)
+
+    def select(self, *, ns: str | None, host: str) -> Selection:
         """Return the registry that a request without a repository means; raise NameUnknown."""
-        if ns:
-            return self._named(ns)
-        return next((row for row in self.rows if host.lower() in row.hosts), self.default)
+        host_default = self._by_host.get(host.lower(), self.default)
+        return Selection(self._named(ns) if ns else host_default, host_default, ns)
 
     def resolve(self, asked: RepositoryName, *, ns: str | None, host: str) -> Address:
         """Return what a request for a repository addresses; raise NameUnknown or NameInvalid.
@@ -67,31 +128,53 @@ class Registries:
         (design.md, section 3).
         A first component that names the chosen registry once more is dropped.
         """
-        chosen = self.select(ns=ns, host=host)
+        selection = self.select(ns=ns, host=host)
+        chosen = selection.registry
         first, slash, rest = asked.partition("/")
-        if slash and chosen.answers_to(first):
-            return self._address(chosen, rest, asked, ns)
-        if slash and not ns and chosen is self.default and (row := self._prefix(first)):
-            return self._address(row, rest, asked, ns)
-        return self._address(chosen, asked, asked, ns)
-
-    def _prefix(self, first: str) -> Registry | None:
-        for row in self.rows:
-            if row.answers_to(first):
-                return row
-        if self.default.name == DOCKER_HUB and "." in first:
+        if not slash:
+            return _address(selection, chosen, asked, asked)
+        named = self._by_name.get(first)
+        if named is chosen:
+            return _address(selection, chosen, rest, asked)
+        if named and not ns and host.lower() not in self._by_host:
+            return _address(selection, named, rest, asked)
+        if chosen.name == DOCKER_HUB and "." in first:
             # No namespace of Docker Hub has a dot, so this means a registry that is not served.
             raise NameUnknown
-        return None
+        return _address(selection, chosen, asked, asked)
+
+    def tag_owner(self, token: str) -> tuple[Registry | None, str]:
+        """Return the registry whose tag a token carries, or None, and the token without it."""
+        tag, separator, untagged = token.partition("~")
+        owner = self._by_tag.get(tag) if separator else None
+        return (owner, untagged) if owner else (None, token)
 
     def _named(self, name: str) -> Registry:
-        name = name.removesuffix(":443")  # containerd sends the port where the reference has one
-        for row in self.rows:
-            if row.answers_to(name):
-                return row
-        raise NameUnknown
+        # containerd sends the port where the reference has one
+        row = self._by_name.get(name.lower().removesuffix(":443"))
+        if row is None:
+            raise NameUnknown
+        return row
 
-    @staticmethod
-    def _address(registry: Registry, name: str, asked: RepositoryName, ns: str | None) -> Address:
-        repository = RepositoryName.parse(registry.complete(name))
-        return Address(registry, repository, asked, ns)
+
+def _index(
+    rows: Sequence[Registry], names: Callable[[Registry], Iterable[str]]
+) -> Mapping[str, Registry]:
+    found: dict[str, Registry] = {}
+    for row in rows:
+        for name in names(row):
+            if (other := found.setdefault(name, row)) is not row:
+                message = f"registries: {name} stands for both {other.name} and {row.name}"
+                raise ValueError(message)
+    return found
+
+
+def _address(selection: Selection, row: Registry, name: str, asked: RepositoryName) -> Address:
+    return Address(
+        registry=row,
+        host_default=selection.host_default,
+        ns=selection.ns,
+        by_prefix=row is not selection.registry,
+        repository=RepositoryName.parse(row.complete(name)),
+        asked=asked,
+    )

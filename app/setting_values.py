@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from app.well_known import WELL_KNOWN
 
 _PROXY_SCHEMES: Final = frozenset({"http", "https", "socks5", "socks5h"})
 _NAME: Final = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]+)?")
@@ -64,6 +66,61 @@ def _registry_name(text: str) -> str:
     return text.lower().removesuffix(":443")
 
 
+def _registry_alias(text: str) -> str:
+    name = _registry_name(text)
+    if name == "library":
+        message = "library is where Docker Hub's official images are"
+        raise ValueError(message)
+    return name
+
+
+def _own_host(text: str) -> str:
+    if not _NAME.fullmatch(text) or ":" in text:
+        message = "write a host name of this proxy without a port, like ghcr.proxy.example"
+        raise ValueError(message)
+    return text.lower()
+
+
+def _password_of(path: object) -> SecretStr:
+    """Return what a file holds, without the line's end that editors leave."""
+    if not isinstance(path, str | Path):
+        message = "write the path of a file"
+        raise ValueError(message)  # noqa: TRY004 - pydantic lets a TypeError through
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        message = f"the file cannot be read ({error.strerror})"
+        raise ValueError(message) from error
+    except UnicodeDecodeError:
+        message = "the file is not UTF-8"
+        raise ValueError(message) from None
+    if not (secret := text.removesuffix("\n").removesuffix("\r")):
+        message = "the file is empty"
+        raise ValueError(message)
+    return SecretStr(secret)
+
+
+def _well_known(value: object) -> object:
+    """Read `all`, `none`, or names between commas; a list is as good in the file."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        message = "write all, none, or names like ghcr.io,quay.io"
+        raise ValueError(message)
+    names = [name.strip().lower() for name in names if name.strip()]
+    if names == ["all"]:
+        return tuple(WELL_KNOWN)
+    if names == ["none"]:
+        return ()
+    for name in names:
+        if name not in WELL_KNOWN:
+            message = (
+                f"{name} is not among {', '.join(WELL_KNOWN)}; "
+                "any other registry gets a table [[registries]] in the file"
+            )
+            raise ValueError(message)
+    return tuple(names)
+
+
 def _trusted_peers(text: str) -> str:
     for entry in text.split(","):
         address = entry.strip()
@@ -101,5 +158,9 @@ BaseUrl = Annotated[str, AfterValidator(_base_url)]
 AuthoritiesFile = Annotated[Path, AfterValidator(_authorities)]
 ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
 RegistryHost = Annotated[str, AfterValidator(_registry_name)]
+RegistryAlias = Annotated[str, AfterValidator(_registry_alias)]
+OwnHost = Annotated[str, AfterValidator(_own_host)]
+PasswordFile = Annotated[SecretStr, BeforeValidator(_password_of)]
+WellKnown = Annotated[tuple[str, ...], BeforeValidator(_well_known)]
 TrustedPeers = Annotated[str, AfterValidator(_trusted_peers)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]

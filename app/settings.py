@@ -1,14 +1,21 @@
 """Every setting, declared once: name, type, default, meaning."""
 
-from typing import Annotated, Final, Literal
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AliasChoices, BeforeValidator, Field
+from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from app.registries import Registries, Registry
+from app.registry_settings import Credentials, RegistrySettings, account, check_login
 from app.setting_values import (
     AuthoritiesFile,
     BaseUrl,
@@ -16,13 +23,28 @@ from app.setting_values import (
     RegistryHost,
     Seconds,
     TrustedPeers,
+    WellKnown,
 )
+from app.well_known import HUB, WELL_KNOWN
 
 PREFIX: Final = "DOCXY_"
 
-HUB_URL: Final = "https://registry-1.docker.io"
-HUB_TOKEN_URL: Final = "https://auth.docker.io/token"  # noqa: S105 - the address of a service
-HUB_TOKEN_SERVICE: Final = "registry.docker.io"  # noqa: S105 - the name of a service
+
+FILE_ONLY: Final = frozenset({"registries", "default"})
+"""Settings that no environment variable could hold well."""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+class _Variables(EnvSettingsSource):
+    """The environment, without what stands in the file only."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        if field_name in FILE_ONLY:
+            return None, field_name, False
+        return super().get_field_value(field, field_name)
 
 
 class Settings(BaseSettings):
@@ -40,7 +62,7 @@ class Settings(BaseSettings):
         "only from `FORWARDED_ALLOW_IPS`.",
     )
     registry_url: BaseUrl = Field(
-        HUB_URL, description="Where the default registry is. Unset: Docker Hub."
+        HUB.url, description="Where the default registry is. Unset: Docker Hub."
     )
     registry_name: RegistryHost = Field(
         "docker.io",
@@ -58,6 +80,28 @@ class Settings(BaseSettings):
         None,
         description="The `service` to name to the token service. Unset: Docker Hub's for Docker "
         "Hub, else what the registry's challenge says.",
+    )
+    credentials: Credentials | None = Field(
+        None,
+        description="`passthrough`: clients' logins go to the default registry. `managed`: this "
+        "proxy gets the tokens itself, with `DOCXY_USERNAME` and `DOCXY_PASSWORD` or as nobody, "
+        "and clients need none. Unset: `passthrough`.",
+    )
+    username: str | None = Field(
+        None, description="This proxy's own account at the default registry, with `managed`."
+    )
+    password: SecretStr | None = Field(None, description="Its password, or access token.")
+    well_known: Annotated[WellKnown | None, NoDecode] = Field(
+        None,
+        description="Which public registries are served beside the default one, by prefix and "
+        f"`ns`: `all`, `none`, or some of {_listed(WELL_KNOWN)}, between commas. Unset: `all`, or "
+        "`none` where the file has `[[registries]]`.",
+    )
+    registries: tuple[RegistrySettings, ...] = Field(
+        (), description="The table of registries; see below."
+    )
+    default: RegistryHost | None = Field(
+        None, description="The name of the default registry. Unset: the first of the table."
     )
     ca_bundle: AuthoritiesFile | None = Field(
         None,
@@ -111,13 +155,59 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over what load() read from the file; nothing else is read."""
-        del settings_cls, dotenv_settings, file_secret_settings
-        return env_settings, init_settings
+        del env_settings, dotenv_settings, file_secret_settings
+        return _Variables(settings_cls), init_settings
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_login(self.credentials, self.username, self.password)
+        if self.registries:
+            for field in ("registry_url", "registry_name", "token_url", "token_service"):
+                if field in self.model_fields_set:
+                    message = (
+                        f"{self.variable(field)}: the default registry stands in the file's table "
+                        "[[registries]]; set it there, or leave the table out"
+                    )
+                    raise ValueError(message)
+        elif self.default:
+            message = "default: it names a row of the table [[registries]], and there is none"
+            raise ValueError(message)
+        self.table()
+        return self
+
+    def table(self) -> Registries:
+        """Return the table of registries; raise ValueError for one that is ambiguous."""
+        rows = [one.row() for one in self.registries] or [self._default_row()]
+        default = Registries(rows, self.default).default
+        if self.registries and self.credentials:
+            rows[rows.index(default)] = default = replace(
+                default, managed=self._managed, account=account(self.username, self.password)
+            )
+        known = () if self.registries else tuple(WELL_KNOWN)
+        taken = {name for row in rows for name in row.names}
+        rows += [
+            # Clients that need no token for the default registry would ask for none elsewhere.
+            replace(WELL_KNOWN[name], managed=default.managed)
+            for name in (known if self.well_known is None else self.well_known)
+            if name not in taken
+        ]
+        return Registries(rows, default.name)
 
     @property
-    def is_docker_hub(self) -> bool:
-        """Whether the default registry is Docker Hub itself."""
-        return self.registry_url == HUB_URL
+    def _managed(self) -> bool:
+        return self.credentials == "managed"
+
+    def _default_row(self) -> Registry:
+        written = {
+            "name": self.registry_name,
+            "url": self.registry_url,
+            "token_url": self.token_url,
+            "token_service": self.token_service,
+            "credentials": self.credentials,
+            "username": self.username,
+            "password": self.password,
+        }
+        return RegistrySettings.model_validate(written).row()
 
     @classmethod
     def variable(cls, field: str) -> str:

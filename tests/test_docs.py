@@ -10,14 +10,15 @@ from pathlib import Path
 
 import pytest
 from pydantic import AliasChoices, SecretStr
+from pydantic_core import PydanticUndefined
 
 from app.loading import CONFIG_MEANING, CONFIG_VARIABLE
-from app.settings import Settings
+from app.registry_settings import RegistrySettings
+from app.settings import FILE_ONLY, Settings
 from app.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
-BEGIN, END = "<!-- settings -->", "<!-- /settings -->"
 
 FENCE = re.compile(r"^(```|~~~).*?^\1", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"!?\[[^\]]*\]\(\s*<?([^)\s>]+)>?[^)]*\)")
@@ -31,13 +32,28 @@ ROOT_FILE = re.compile(
 
 
 def settings_table() -> str:
-    """Render every setting of the model: name, default, meaning."""
+    """Render every setting that has a variable: name, default, meaning."""
     rows = [(f"`{CONFIG_VARIABLE}`", "unset", CONFIG_MEANING)]
     for name, field in Settings.model_fields.items():
-        rows.append((_names(name), _default(field.default), field.description or ""))
+        if name not in FILE_ONLY:
+            rows.append((_names(name), _default(field.default), field.description or ""))
+    return _table("settings", rows)
+
+
+def registries_table() -> str:
+    """Render every key of a table `[[registries]]`, and what stands beside those tables."""
+    rows = [("`default`", "unset", Settings.model_fields["default"].description or "")]
+    rows += [
+        (f"`{name}`", _default(field.default), field.description or "")
+        for name, field in RegistrySettings.model_fields.items()
+    ]
+    return _table("registries", rows)
+
+
+def _table(marker: str, rows: list[tuple[str, str, str]]) -> str:
     lines = ["| name | default | meaning |", "| --- | --- | --- |"]
     lines += [f"| {name} | {default} | {_cell(meaning)} |" for name, default, meaning in rows]
-    return "\n".join([BEGIN, *lines, END])
+    return "\n".join([f"<!-- {marker} -->", *lines, f"<!-- /{marker} -->"])
 
 
 def _names(field: str) -> str:
@@ -47,8 +63,12 @@ def _names(field: str) -> str:
 
 
 def _default(value: object) -> str:
-    if value is None or value == "" or isinstance(value, SecretStr):
+    if value is PydanticUndefined:
+        return "required"
+    if value is None or value in {"", ()} or isinstance(value, SecretStr):
         return "unset"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
     return f"`{_cell(str(value))}`"
 
 
@@ -102,20 +122,22 @@ def _exists(path: str) -> bool:
     return (ROOT / path).exists() or (ROOT / f"{path}.py").exists()
 
 
-def test_settings_table() -> None:
-    """The table in docs/configuration.md is the model's."""
+@pytest.mark.parametrize("table", [settings_table(), registries_table()], ids=["env", "file"])
+def test_settings_tables(table: str) -> None:
+    """The tables in docs/configuration.md are the models'."""
     text = _text(ROOT / "docs" / "configuration.md")
-    assert text.count(BEGIN) == 1
-    assert text.count(END) == 1
-    written = BEGIN + text.partition(BEGIN)[2].partition(END)[0] + END
-    if written != settings_table():
-        pytest.fail(f"docs/configuration.md must hold this block:\n\n{settings_table()}\n")
+    begin, end = table.splitlines()[0], table.splitlines()[-1]
+    assert text.count(begin) == 1
+    assert text.count(end) == 1
+    written = begin + text.partition(begin)[2].partition(end)[0] + end
+    if written != table:
+        pytest.fail(f"docs/configuration.md must hold this block:\n\n{table}\n")
 
 
 def test_secrets_are_not_shown() -> None:
     """The rendering itself: one row for each setting, a secret without a value."""
     rows = settings_table().splitlines()
-    assert len(rows) == len(Settings.model_fields) + 5
+    assert len(rows) == len(Settings.model_fields) - len(FILE_ONLY) + 5
     assert _default(SecretStr("s3cr3t")) == "unset"
     assert _default(None) == "unset"
     assert _default(5) == "`5`"

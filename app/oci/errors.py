@@ -4,10 +4,14 @@ RegistryError
 +-- NameInvalid            400  a repository name or tag that the grammar refuses
 +-- DigestInvalid          400  a digest that the grammar refuses
 +-- HostInvalid            400  a Host header that cannot be part of a URL
++-- Unauthorized           401  a token that is another registry's; raised with the challenge
++-- Denied                 403  what the registry shows to nobody without a login
 +-- NameUnknown            404  a registry that is not served here
 +-- Unsupported            404  no such endpoint here
 |   +-- MethodUnsupported  405  pushes and deletions
++-- TooManyRequests        429  the registry's token service has had enough
 +-- UpstreamMisbehaved     502  an answer that cannot be passed on; asking again will not help
+|   +-- AccountRefused     502  the registry does not know this proxy's own account
 +-- UpstreamUnavailable    503  no connection, or one that broke before the answer
 |   +-- UpstreamUntrusted  503  no TLS that can be trusted
 |   +-- OutboundProxyFails 503  the proxy that this proxy has to use does not lead there
@@ -45,7 +49,7 @@ def error_document(code: ErrorCode, message: str, detail: object = None) -> dict
 class RegistryError(Exception):
     """An answer to the client that is not the one it hoped for.
 
-    `detail` becomes the error's `detail` in the OCI JSON.
+    `detail` becomes the error's `detail` in the OCI JSON, `added` headers come on top of `headers`.
     """
 
     code: ClassVar[ErrorCode] = ErrorCode.UNKNOWN
@@ -53,8 +57,15 @@ class RegistryError(Exception):
     message: ClassVar[str] = "internal error"
     headers: ClassVar[Mapping[str, str]] = {}
 
-    def __init__(self, message: str = "", **detail: Any) -> None:  # noqa: ANN401 - any JSON value
+    def __init__(
+        self,
+        message: str = "",
+        *,
+        headers: Mapping[str, str] | None = None,
+        **detail: Any,  # noqa: ANN401 - any JSON value
+    ) -> None:
         super().__init__(message or self.message)
+        self.added = headers or {}
         self.detail = detail
 
 
@@ -82,6 +93,22 @@ class HostInvalid(RegistryError):
     message = "invalid Host header"
 
 
+class Unauthorized(RegistryError):
+    """A token that was not issued for the registry that it was sent to."""
+
+    code = ErrorCode.UNAUTHORIZED
+    status = HTTPStatus.UNAUTHORIZED
+    message = "this token is for another registry"
+
+
+class Denied(RegistryError):
+    """What the registry shows to nobody without a login."""
+
+    code = ErrorCode.DENIED
+    status = HTTPStatus.FORBIDDEN
+    message = "the registry wants a login for this"
+
+
 class NameUnknown(RegistryError):
     """A registry that this proxy does not serve."""
 
@@ -106,6 +133,15 @@ class MethodUnsupported(Unsupported):
     headers: ClassVar[Mapping[str, str]] = {"Allow": "GET, HEAD"}
 
 
+class TooManyRequests(RegistryError):
+    """The registry's token service has had enough of this proxy."""
+
+    code = ErrorCode.TOOMANYREQUESTS
+    status = HTTPStatus.TOO_MANY_REQUESTS
+    message = "the registry's token service answered 429"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "30"}
+
+
 class UpstreamMisbehaved(RegistryError):
     """The registry's answer cannot be passed on.
 
@@ -115,6 +151,12 @@ class UpstreamMisbehaved(RegistryError):
     code = ErrorCode.UNAVAILABLE
     status = HTTPStatus.BAD_GATEWAY
     message = "the registry gave an answer that cannot be passed on"
+
+
+class AccountRefused(UpstreamMisbehaved):
+    """The registry does not know this proxy's own account, or its password is wrong."""
+
+    message = "the registry refuses this proxy's own credentials"
 
 
 class UpstreamUnavailable(RegistryError):

@@ -8,8 +8,9 @@ from typing import Final
 from flask import Blueprint, Response
 
 from app.content import replied
+from app.routes.asking import asked
 from app.routes.relay import relay
-from app.routes.rooms import asked, selected, source
+from app.routes.rooms import selected, source
 
 bp = Blueprint("challenge", __name__)
 
@@ -20,10 +21,11 @@ _OPEN: Final = json.dumps({}).encode()
 @bp.get("/v2/")
 def challenge() -> Response:
     """Answer 200, or 401 with the challenge that starts the token dance at this proxy."""
-    reply = source(selected()).ping(asked())
+    selection = selected()
+    reply = source(selection.registry).ping(asked(selection))
     if reply.status == HTTPStatus.OK:
         # Some registries say OK as text; clients are promised JSON.
         reply.close()
         opened = replied(HTTPStatus.OK, [("Content-Type", "application/json")], _OPEN)
         reply = replace(opened, challenges=reply.challenges)
-    return relay(reply)
+    return relay(reply, selection)

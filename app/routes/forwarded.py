@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from app.oci.errors import HostInvalid
@@ -20,11 +20,15 @@ class Forwarded:
     and the only one that no client can have written.
     """
 
-    def __init__(self, *, trusted: str, public_url: str | None) -> None:
+    def __init__(
+        self, *, trusted: str, public_url: str | None, hosts: Collection[str] = ()
+    ) -> None:
+        """Keep the `hosts` that stand for one registry, beside the one of `public_url`."""
         entries = [entry.strip() for entry in trusted.split(",") if entry.strip()]
         self._everyone = "*" in entries
         self._networks = [ipaddress.ip_network(e, strict=False) for e in entries if e != "*"]
         self._public_url = public_url
+        self._hosts = frozenset(hosts)
 
     def client(self, environ: Environ) -> str:
         """Return the address of the client: the last one that no trusted server vouches for."""
@@ -43,10 +47,14 @@ class Forwarded:
     def base_url(self, environ: Environ) -> str:
         """Return the URL that clients reach this proxy by, without a slash at its end.
 
+        A host that stands for one registry stays what it is, since elsewhere it would be another
+        registry.
         Raise HostInvalid for a Host that cannot be part of one.
         """
         if self._public_url:
-            return self._public_url
+            if not self._hosts or self.host(environ) not in self._hosts:
+                return self._public_url
+            return f"{self._public_url.partition('://')[0]}://{self._authority(environ)}"
         scheme = str(environ["wsgi.url_scheme"])
         if self._trusts_peer(environ):
             told = _last(environ, "HTTP_X_FORWARDED_PROTO").lower()

@@ -1,6 +1,7 @@
-"""GET /health: this process is up; with ?upstream also: the default registry answers."""
+"""GET /health: this process is up; with ?upstream, or ?upstream=<registry>: that answers too."""
 
 from http import HTTPStatus
+from typing import Final
 
 from flask import Blueprint, Response, jsonify, request
 
@@ -10,6 +11,9 @@ from app.version import VERSION
 
 bp = Blueprint("health", __name__)
 
+_DEFAULT: Final = frozenset({"", "1", "true"})
+"""What `?upstream` may say without naming a registry."""
+
 
 @bp.get("/health")
 def health() -> Response:
@@ -17,7 +21,9 @@ def health() -> Response:
     about = {"status": "ok", "version": VERSION}
     if "upstream" not in request.args:
         return jsonify(about)
-    registry = rooms().registries.default
+    named = request.args["upstream"]
+    name = None if named in _DEFAULT else named
+    registry = rooms().registries.select(ns=name, host="").registry
     try:
         source(registry).reach()
     except RegistryError as error:

@@ -3,20 +3,16 @@
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from typing import Final
-from urllib.parse import quote, urlsplit
+from http import HTTPStatus
 
 from flask import Response, g, request
 from werkzeug.datastructures import Headers
 
 from app.content import BodyBroken, Reply, has_body
-from app.oci.challenge import Challenge
-from app.oci.scope import Scope
-from app.registries import Address
+from app.registries import Selection
+from app.routes import naming
 from app.routes.connection import ClientConnection
 from app.routes.rooms import rooms
-
-_TOKEN_PATH: Final = "/auth/token"  # noqa: S105 - a path
 
 
 class RelayedBody:
@@ -67,12 +63,12 @@ class RelayedResponse(Response):
     automatically_set_content_length = False
 
 
-def relay(reply: Reply, address: Address | None = None) -> Response:
-    """Pass a reply to the client, in the client's naming where `address` knows it."""
+def relay(reply: Reply, selection: Selection) -> Response:
+    """Pass a reply to the client, in the client's naming."""
     with ExitStack() as failed:
         failed.callback(reply.close)
-        response = RelayedResponse(status=reply.status)
-        _write_headers(response.headers, reply, address)
+        response = RelayedResponse(status=_status(reply, selection))
+        _write_headers(response.headers, reply, selection)
         connection = ClientConnection(request.environ)
         connection.limit_stalls(rooms().write_timeout)
         g.body = response.response = RelayedBody(reply, connection)
@@ -84,39 +80,21 @@ def relay(reply: Reply, address: Address | None = None) -> Response:
     return response
 
 
-def _write_headers(fields: Headers, reply: Reply, address: Address | None) -> None:
+def _status(reply: Reply, selection: Selection) -> int:
+    """Return 403 in place of a 401 whose every challenge asks for a login that goes nowhere."""
+    if reply.challenges and not naming.challenges(reply.challenges, selection):
+        return HTTPStatus.FORBIDDEN
+    return reply.status
+
+
+def _write_headers(fields: Headers, reply: Reply, selection: Selection) -> None:
     for name, value in reply.headers:
         fields.add(name, value)
-    for challenge in reply.challenges:
-        fields.add("WWW-Authenticate", str(_for_client(challenge, address)))
+    for challenge in naming.challenges(reply.challenges, selection):
+        fields.add("WWW-Authenticate", str(challenge))
+    if selection.ns:
+        fields.set("OCI-Namespace", selection.ns)
     if reply.length is not None:
         fields.set("Content-Length", str(reply.length))
     if reply.next_query is not None:
-        fields.set("Link", _next_page(reply.next_query, address))
-
-
-def _for_client(challenge: Challenge, address: Address | None) -> Challenge:
-    """Point the realm here, so that tokens come through this proxy too."""
-    if not challenge.is_bearer:
-        return challenge
-    realm = rooms().forwarded.base_url(request.environ) + _TOKEN_PATH
-    changed = {"realm": realm}
-    if address is not None and "scope" in challenge.parameters:
-        scopes = challenge.parameters["scope"].split()
-        changed["scope"] = " ".join(_scope_for_client(scope, address) for scope in scopes)
-    return challenge.with_parameters(changed)
-
-
-def _scope_for_client(text: str, address: Address) -> str:
-    scope = Scope.parse(text)
-    if scope is None or not scope.is_repository:
-        return text
-    return str(address.scope_for_client(scope))
-
-
-def _next_page(query: str, address: Address | None) -> str:
-    """Lead to the next page of what the client asked, as it asked (RFC 8288)."""
-    prefix = urlsplit(rooms().forwarded.base_url(request.environ)).path
-    namespace = [f"ns={quote(address.ns)}"] if address and address.ns else []
-    fields = "&".join([query, *namespace] if query else namespace)
-    return f'<{prefix}{request.path}?{fields}>; rel="next"'
+        fields.set("Link", naming.next_page(reply.next_query, selection))

@@ -31,7 +31,7 @@ def register(app: Flask) -> None:
 
 def _registry_error(error: RegistryError) -> Response:
     response = _document(error.status, error.code, str(error), error.detail or None)
-    response.headers.update(error.headers)
+    response.headers.update({**error.headers, **error.added})
     return response
 
 

@@ -7,8 +7,9 @@ from flask import Blueprint, Response, request
 
 from app.oci.errors import MethodUnsupported, Unsupported
 from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
+from app.routes.asking import asked
 from app.routes.relay import relay
-from app.routes.rooms import asked, located, source
+from app.routes.rooms import located, source
 
 bp = Blueprint("repository", __name__, url_prefix="/v2")
 
@@ -17,7 +18,7 @@ bp = Blueprint("repository", __name__, url_prefix="/v2")
 def manifest(name: RepositoryName, reference: Reference) -> Response:
     """Fetch a manifest by tag or digest."""
     address = located(name)
-    reply = source(address.registry).manifest(address.repository, reference, asked())
+    reply = source(address.registry).manifest(address.repository, reference, asked(address))
     return relay(reply, address)
 
 
@@ -25,21 +26,23 @@ def manifest(name: RepositoryName, reference: Reference) -> Response:
 def blob(name: RepositoryName, digest: Digest) -> Response:
     """Fetch a layer or a config."""
     address = located(name)
-    return relay(source(address.registry).blob(address.repository, digest, asked()), address)
+    reply = source(address.registry).blob(address.repository, digest, asked(address))
+    return relay(reply, address)
 
 
 @bp.get("/<repository:name>/tags/list")
 def tags(name: RepositoryName) -> Response:
     """List tags, a page at a time."""
     address = located(name)
-    return relay(source(address.registry).tags(address.repository, asked(_query())), address)
+    reply = source(address.registry).tags(address.repository, asked(address, _query()))
+    return relay(reply, address)
 
 
 @bp.get("/<repository:name>/referrers/<digest:digest>")
 def referrers(name: RepositoryName, digest: Digest) -> Response:
     """List signatures, attestations and the like."""
     address = located(name)
-    reply = source(address.registry).referrers(address.repository, digest, asked(_query()))
+    reply = source(address.registry).referrers(address.repository, digest, asked(address, _query()))
     return relay(reply, address)
 
 

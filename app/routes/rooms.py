@@ -1,16 +1,14 @@
 """What the views use, put there by create_app."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, cast
 
-from flask import Flask, current_app, g, request
+from flask import Flask, current_app, request
 
-from app.content import Request, Source
+from app.content import Source
 from app.oci.reference import RepositoryName
-from app.registries import Address, Registries, Registry
-from app.routes.connection import ClientConnection
+from app.registries import Address, Registries, Registry, Selection
 from app.routes.forwarded import Forwarded
 
 _KEY: Final = "docxy"
@@ -40,29 +38,21 @@ def namespace() -> str | None:
     return request.args.get("ns") or None if request.query_string else None
 
 
-def selected() -> Registry:
+def selected() -> Selection:
     """Return the registry that a request without a repository name addresses."""
-    return rooms().registries.select(ns=namespace(), host=rooms().forwarded.host(request.environ))
+    return rooms().registries.select(ns=namespace(), host=host())
 
 
 def located(asked: RepositoryName) -> Address:
     """Return the registry and repository that a request addresses."""
-    return rooms().registries.resolve(
-        asked, ns=namespace(), host=rooms().forwarded.host(request.environ)
-    )
+    return rooms().registries.resolve(asked, ns=namespace(), host=host())
+
+
+def host() -> str:
+    """Return the host name of this proxy that the client asked."""
+    return rooms().forwarded.host(request.environ)
 
 
 def source(registry: Registry) -> Source:
     """Return where a registry is read from."""
     return rooms().sources[registry.name]
-
-
-def asked(query: str = "") -> Request:
-    """Return the client's request as a source takes it; views ask a source right after."""
-    g.asked_at = time.monotonic()
-    return Request(
-        method=request.method,
-        headers=list(request.headers.items()),
-        query=query,
-        client=ClientConnection(request.environ),
-    )

@@ -1,41 +1,47 @@
 """GET and POST /auth/token: tokens come through this proxy, and so does `docker login`."""
 
 from collections.abc import Iterator
+from typing import Final
 from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import ClientDisconnected, RequestTimeout
 
 from app.content import TokenRequest
-from app.oci.errors import NameInvalid, NameUnknown
+from app.oci import headers
+from app.oci.errors import NameInvalid, NameUnknown, Unauthorized
 from app.oci.reference import RepositoryName
 from app.oci.scope import Scope
-from app.registries import Registry
+from app.registries import Address, Registry, Selection
+from app.routes import credentials
+from app.routes.asking import asked
 from app.routes.connection import ClientConnection
 from app.routes.relay import relay
-from app.routes.rooms import asked, located, rooms, selected, source
+from app.routes.rooms import located, rooms, selected, source
 
 bp = Blueprint("token", __name__)
+
+_Parameters = list[tuple[str, str]]
+
+_LOGIN: Final = frozenset({
+    "account", "offline_token", "access_type", "grant_type", "username", "password",
+    "refresh_token",
+})  # fmt: skip
+"""What only whoever logs in sends."""
 
 
 @bp.route("/auth/token", methods=["GET", "POST"])
 def token() -> Response:
     """Pass the request to the token service of the registry that it is about."""
-    registry = selected()
     written = _form() if request.method == "POST" else request.query_string
     parameters = parse_qsl(
         written.decode(errors="surrogateescape"), keep_blank_values=True, errors="surrogateescape"
     )
-    request_ = asked()
-    reply = source(registry).token(
-        TokenRequest(
-            method="POST" if request.method == "POST" else "GET",
-            parameters=list(_for_registry(parameters, registry)),
-            headers=request_.headers,
-            client=request_.client,
-        )
-    )
-    return relay(reply)
+    selection = _selection(parameters)
+    reply = source(selection.registry).token(_request(selection, parameters))
+    if selection.tagged:
+        reply = credentials.tag(reply, selection.registry)
+    return relay(reply, selection)
 
 
 def _form() -> bytes:
@@ -53,9 +59,48 @@ def _form() -> bytes:
         connection.forget_stalls()
 
 
-def _for_registry(
-    parameters: list[tuple[str, str]], registry: Registry
-) -> Iterator[tuple[str, str]]:
+def _selection(parameters: _Parameters) -> Selection:
+    """Return the registry that `ns`, the host, or else the first scope of a known one names."""
+    for text in _scopes(parameters):
+        if (scope := _repository_scope(text)) and (address := _address(scope)):
+            return address
+    return selected()
+
+
+def _request(selection: Selection, parameters: _Parameters) -> TokenRequest:
+    """Return the request as the registry's token service gets it; raise Unauthorized.
+
+    A login that is not the registry's stays here, and the token is one for nobody in particular:
+    clients send what they have for this host, and most images are public.
+    """
+    passed = asked(selection)
+    method = "POST" if request.method == "POST" else "GET"
+    fields = passed.headers
+    named = list(_for_registry(parameters, selection.registry))
+    if not _is_login_passed(selection, named):
+        method = "GET"
+        fields = headers.without(fields, "authorization")
+        named = [(name, value) for name, value in named if name not in _LOGIN]
+    named = [
+        (name, credentials.untagged(value) if name == "refresh_token" else value)
+        for name, value in named
+    ]
+    return TokenRequest(method=method, parameters=named, headers=fields, client=passed.client)
+
+
+def _is_login_passed(selection: Selection, parameters: _Parameters) -> bool:
+    if not selection.takes_logins:
+        return False
+    refresh_tokens = [value for name, value in parameters if name == "refresh_token"]
+    if any(credentials.is_foreign(selection, value) for value in refresh_tokens):
+        if selection.by_prefix:
+            return False
+        message = "this login is for another registry"
+        raise Unauthorized(message)
+    return True
+
+
+def _for_registry(parameters: _Parameters, registry: Registry) -> Iterator[tuple[str, str]]:
     """Name scopes as the registry does, each once; leave out what is only between client and us.
 
     containerd asks for what it wanted and for what the challenge says, in two namings.
@@ -63,7 +108,7 @@ def _for_registry(
     seen: set[str] = set()
     for name, value in parameters:
         if name == "scope":
-            scopes = [scope for text in value.split() if (scope := _scope(text, registry))]
+            scopes = [scope for text in value.split() if (scope := _named(text, registry))]
             fresh = [scope for scope in dict.fromkeys(scopes) if scope not in seen]
             seen.update(fresh)
             if fresh:
@@ -72,15 +117,31 @@ def _for_registry(
             yield name, value
 
 
-def _scope(text: str, registry: Registry) -> str:
-    """Return a scope in the registry's naming, or "" for one that is another registry's."""
-    scope = Scope.parse(text)
-    if scope is None or not scope.is_repository:
+def _named(text: str, registry: Registry) -> str:
+    """Return a scope in the registry's naming, or "" for one that is not the registry's."""
+    scope = _repository_scope(text)
+    if scope is None:
         return text
-    try:
-        address = located(RepositoryName.parse(scope.name))
-    except NameInvalid:
-        return text  # as the registry's token service likes it: it allows nothing
-    except NameUnknown:
+    address = _address(scope)
+    if address is None or address.registry is not registry:
         return ""
-    return str(scope.named(address.repository)) if address.registry is registry else ""
+    return str(scope.named(address.repository))
+
+
+def _scopes(parameters: _Parameters) -> Iterator[str]:
+    for name, value in parameters:
+        if name == "scope":
+            yield from value.split()
+
+
+def _repository_scope(text: str) -> Scope | None:
+    scope = Scope.parse(text)
+    return scope if scope is not None and scope.is_repository else None
+
+
+def _address(scope: Scope) -> Address | None:
+    """Return what a scope is about, or None for what no request could ask for here."""
+    try:
+        return located(RepositoryName.parse(scope.name))
+    except (NameInvalid, NameUnknown):
+        return None

@@ -1,8 +1,8 @@
 """Upstream(Source): one registry, asked over HTTP."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,15 +15,19 @@ from app.oci.challenge import Challenge, parse_challenges
 from app.oci.errors import (
     ErrorCode,
     RegistryError,
-    Unsupported,
     UpstreamMisbehaved,
     UpstreamUnavailable,
 )
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
-from app.upstream import redirects, refusal, tokens
+from app.upstream import redirects, refusal, stand_ins, tokens
 from app.upstream.body import Body, content_length, read_whole
+from app.upstream.issued import IssuedTokens, issue
+from app.upstream.neighbours import Neighbours
+from app.upstream.origins import origin
+from app.upstream.ping import Ping
+from app.upstream.redirects import Redirects
 from app.upstream.remembered import Recent, Remembered
 from app.upstream.session import Session
 from app.upstream.tokens import TokenService
@@ -40,30 +44,15 @@ _TOTAL: Final = re.compile(r"bytes (?:0-0|\*)/(\d+)")
 """Content-Range of the first byte, or of none where a blob is empty (RFC 9110, section 14.4)."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Ping:
-    """What the registry says to someone without credentials."""
-
-    status: int
-    headers: Headers
-    content: bytes
-    challenges: Sequence[Challenge]
-
-    @property
-    def lasting(self) -> bool:
-        """Whether the registry will say the same for a while."""
-        return self.status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}
-
-    def bearer(self) -> Challenge | None:
-        return next((one for one in self.challenges if one.is_bearer), None)
-
-
 class Upstream:
     """The registry of one row; what it answers to an anonymous ping is remembered."""
 
-    def __init__(self, registry: Registry, session: Session) -> None:
+    def __init__(self, registry: Registry, session: Session, neighbours: Neighbours) -> None:
+        self.session = session
         self._registry = registry
-        self._session = session
+        self._neighbours = neighbours
+        self._redirects = Redirects(session, neighbours)
+        self._anonymous_tokens = IssuedTokens(partial(issue, self, None))
         self._anonymous_ping = Remembered(
             self._ping_anonymously, lambda ping: ping.lasting, _PING_LIFETIME
         )
@@ -75,12 +64,13 @@ class Upstream:
         Docker Hub counts pings against an abuse limit, and Basic credentials mean nothing to a
         registry that asks for tokens.
         """
+        request = replace(request, headers=stand_ins.redeemed(request.headers))
         scheme = request.authorization.partition(" ")[0].lower()
-        if scheme == "bearer" or (
-            scheme == "basic" and self._anonymous_ping.get().bearer() is None
-        ):
+        if scheme == "bearer":
             return self._ask("/v2/", request)
         known = self._anonymous_ping.get()
+        if scheme == "basic" and (known.asks_for_basic or known.bearer is None):
+            return self._ask("/v2/", request)
         reply = replied(known.status, known.headers, known.content)
         return replace(reply, challenges=known.challenges)
 
@@ -92,8 +82,25 @@ class Upstream:
         self._reached.get()
 
     def token(self, request: TokenRequest) -> Reply:
-        """Pass a request to the token service, pinned or discovered."""
-        return tokens.exchange(self._session, self._token_service(), request)
+        """Pass a request to the token service, pinned or discovered.
+
+        Where there is none, the token is one of our own.
+        """
+        if service := self._token_service():
+            return tokens.exchange(self.session, service, request)
+        basic = stand_ins.basic(request) if self._anonymous_ping.get().asks_for_basic else ""
+        if not basic:
+            return stand_ins.answer(stand_ins.NOTHING)
+        login = Request(method="GET", headers=[("Authorization", basic)], client=request.client)
+        checked = self._ask("/v2/", login)
+        if checked.is_error:
+            return replace(checked, challenges=())
+        checked.close()
+        return stand_ins.answer(stand_ins.for_basic(basic))
+
+    def anonymous_token(self, scope: str) -> str:
+        """Return a token for nobody in particular; raise RegistryError."""
+        return self._anonymous_tokens.get(scope)
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
         """Fetch a manifest."""
@@ -122,19 +129,25 @@ class Upstream:
         query: str = "",
     ) -> Reply:
         url = f"{self._registry.url}{path}"
-        fields = headers.pass_up(request.headers)
+        fields = headers.pass_up(stand_ins.redeemed(request.headers))
         asked = f"{url}?{query}" if query else url
-        response = redirects.fetch(self._session, request.method, asked, fields, request.client)
+        response = self._redirects.fetch(request.method, asked, fields, request.client)
         if request.method == "HEAD" and response.request.method == "GET":
             return _probed(response) or self._refused("HEAD", _as_error(response), unknown)
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             return self._refused(request.method, response, unknown)
         return _answered(request.method, response)
 
+    def _is_own(self, response: requests.Response) -> bool:
+        return origin(response.url) == origin(self._registry.url)
+
+    def _is_neighbour(self, response: requests.Response) -> bool:
+        return not self._is_own(response) and self._neighbours.has(response.url)
+
     def _refused(self, method: str, response: requests.Response, unknown: ErrorCode) -> Reply:
         """Return a refusal; only the registry's own 401 may ask the client for a token."""
         try:
-            own = redirects.origin(response.url) == redirects.origin(self._registry.url)
+            own = self._is_own(response)
             challenges = self._challenges(list(response.raw.headers.items())) if own else []
         except RegistryError:
             response.close()
@@ -147,10 +160,10 @@ class Upstream:
         if self._registry.token_url is None:
             for challenge in challenges:
                 if challenge.is_bearer:
-                    tokens.discovered(self._registry.url, challenge)
+                    tokens.discovered(self._registry, challenge)
         return [one for one in challenges if one.is_bearer or one.is_basic]
 
-    def _token_service(self) -> TokenService:
+    def _token_service(self) -> TokenService | None:
         row = self._registry
         if row.token_url and row.token_service:
             return TokenService(row.token_url, row.token_service)
@@ -158,28 +171,31 @@ class Upstream:
         if not ping.lasting:
             message = f"{row.name} answered {ping.status}, and so its token service is not known"
             raise UpstreamUnavailable(message)
-        challenge = ping.bearer()
+        challenge = ping.bearer
         if row.token_url:
             named = challenge.parameters.get("service", "") if challenge else ""
             return TokenService(row.token_url, row.token_service or named)
         if challenge is None:
-            message = f"{row.name} asks for no token"
-            raise Unsupported(message)
-        found = tokens.discovered(row.url, challenge)
+            return None
+        found = tokens.discovered(row, challenge)
         return replace(found, service=row.token_service or found.service)
 
     def _reach(self) -> None:
-        redirects.discard(self._session.send("GET", f"{self._registry.url}/v2/", _OWN))
+        redirects.discard(self.session.send("GET", f"{self._registry.url}/v2/", _OWN))
 
-    def _ping_anonymously(self) -> _Ping:
-        response = redirects.fetch(self._session, "GET", f"{self._registry.url}/v2/", _OWN, None)
+    def _ping_anonymously(self) -> Ping:
+        response = self._redirects.fetch("GET", f"{self._registry.url}/v2/", _OWN, None)
         redirects.refuse_dead_end(response)
         status = response.status_code
         if status < HTTPStatus.BAD_REQUEST:
             content = read_whole(response, _PING_LIMIT)
-            return _Ping(status, headers.pass_down(response.raw.headers.items()), content, ())
+            return Ping(status, headers.pass_down(response.raw.headers.items()), content, ())
+        if status == HTTPStatus.UNAUTHORIZED and self._is_neighbour(response):
+            # It needs no token of the client's: this proxy gets one where the redirect leads.
+            response.close()
+            return Ping(HTTPStatus.OK.value, [], b"", ())
         reply = self._refused("GET", response, ErrorCode.UNKNOWN)
-        return _Ping(reply.status, reply.headers, b"".join(reply.body), reply.challenges)
+        return Ping(reply.status, reply.headers, b"".join(reply.body), reply.challenges)
 
 
 def _answered(method: str, response: requests.Response) -> Reply:

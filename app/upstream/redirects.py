@@ -1,5 +1,6 @@
 """Redirects, followed by hand: the client's network cannot reach where they lead."""
 
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -8,8 +9,10 @@ import requests
 
 from app.content import Client
 from app.oci import headers
-from app.oci.errors import UpstreamMisbehaved
+from app.oci.errors import RegistryError, UpstreamMisbehaved
 from app.oci.headers import Headers
+from app.upstream.neighbours import Neighbours
+from app.upstream.origins import origin
 from app.upstream.session import Session
 
 _LIMIT: Final = 10
@@ -20,53 +23,72 @@ REDIRECTS: Final = frozenset({
     HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT,
 })  # fmt: skip
 
-_HEAD_REFUSED: Final = frozenset({
+_REFUSED_ELSEWHERE: Final = frozenset({
     HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN,
     HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED,
 })  # fmt: skip
-"""What object stores answer to the HEAD of a URL that was signed for GET."""
+"""What object stores answer to the HEAD of a URL that was signed for GET, and registries to
+whoever has no token."""
 
 _DRAIN_LIMIT: Final = 64 * 1024
 
 
-def fetch(
-    session: Session, method: str, url: str, fields: Headers, client: Client | None
-) -> requests.Response:
-    """Send a request and follow its redirects; the last URL is the response's `url`.
+@dataclass(frozen=True, slots=True)
+class Redirects:
+    """Asks with a registry's session, and wherever the registry sends on to."""
 
-    Credentials stay behind where scheme, host or port changes.
-    A HEAD that is refused elsewhere is asked once more as a GET of the first byte, whose
-    Content-Range tells the length; the caller meets that as a 206 to its HEAD.
-    """
-    here = url
-    for _ in range(_LIMIT + 1):
-        response = session.send(method, here, fields, client=client)
-        location = response.headers.get("Location", "")
-        if response.status_code not in REDIRECTS or not location:
-            break
-        discard(response)
-        there = _target(here, location)
-        if origin(here) != origin(there):
-            fields = headers.without(fields, "authorization", "cookie")
-        here = there
-    else:
-        message = f"{urlsplit(url).hostname} redirects without end"
-        raise UpstreamMisbehaved(message)
-    if method == "HEAD" and origin(here) != origin(url) and response.status_code in _HEAD_REFUSED:
-        discard(response)
-        probe = [*headers.without(fields, "range", "if-range"), ("Range", "bytes=0-0")]
-        response = session.send("GET", here, probe, client=client)
-    return response
+    session: Session
+    neighbours: Neighbours | None = None
 
+    def fetch(
+        self, method: str, url: str, fields: Headers, client: Client | None
+    ) -> requests.Response:
+        """Send a request and follow its redirects; the last URL is the response's `url`.
 
-def origin(url: str) -> tuple[str, str, int]:
-    """Return scheme, host and port: what credentials are for (RFC 6454, section 4)."""
-    parts = urlsplit(url)
-    return (
-        parts.scheme,
-        parts.hostname or "",
-        parts.port or (443 if parts.scheme == "https" else 80),
-    )
+        Credentials stay behind where scheme, host or port changes; another registry of the table
+        that then asks for a token gets one for nobody in particular.
+        A HEAD that is refused elsewhere is asked once more as a GET of the first byte, whose
+        Content-Range tells the length; the caller meets that as a 206 to its HEAD.
+        """
+        here, session = url, self.session
+        for _ in range(_LIMIT + 1):
+            response = session.send(method, here, fields, client=client)
+            location = response.headers.get("Location", "")
+            if response.status_code not in REDIRECTS or not location:
+                break
+            discard(response)
+            there = _target(here, location)
+            if origin(here) != origin(there):
+                fields = headers.without(fields, "authorization", "cookie")
+                session = self._session(there)
+            here = there
+        else:
+            message = f"{urlsplit(url).hostname} redirects without end"
+            raise UpstreamMisbehaved(message)
+        if response.status_code not in _REFUSED_ELSEWHERE or origin(here) == origin(url):
+            return response
+        if authorization := self._authorization(response):
+            discard(response)
+            admitted = [*headers.without(fields, "authorization"), ("Authorization", authorization)]
+            return replace(self, session=session).fetch(method, here, admitted, client)
+        if method == "HEAD":
+            discard(response)
+            probe = [*headers.without(fields, "range", "if-range"), ("Range", "bytes=0-0")]
+            return session.send("GET", here, probe, client=client)
+        return response
+
+    def _session(self, url: str) -> Session:
+        """Return what knows the authorities of a place: its registry's session, if it has one."""
+        return self.neighbours.session(url, self.session) if self.neighbours else self.session
+
+    def _authorization(self, response: requests.Response) -> str:
+        if self.neighbours is None or response.status_code != HTTPStatus.UNAUTHORIZED:
+            return ""
+        try:
+            return self.neighbours.authorization(response)
+        except RegistryError:
+            response.close()
+            raise
 
 
 def refuse_dead_end(response: requests.Response) -> None:

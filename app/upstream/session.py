@@ -1,7 +1,7 @@
 """The Session: pools, CA, outbound proxy, no cookies, no netrc."""
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -34,7 +34,7 @@ class Session:
     def __init__(
         self,
         *,
-        ca_bundle: Path | None,
+        ca_bundles: Sequence[Path],
         proxies: OutboundProxies,
         connect_timeout: float,
         read_timeout: float,
@@ -44,7 +44,7 @@ class Session:
         self._session = requests.Session()
         # ~/.netrc would replace the client's Authorization, and the environment is read elsewhere.
         self._session.trust_env = False
-        adapter = _Adapter(trusted_context(ca_bundle))
+        adapter = _Adapter(trusted_context(ca_bundles))
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
@@ -145,13 +145,13 @@ class _Adapter(HTTPAdapter):
         return response
 
 
-def trusted_context(ca_bundle: Path | None) -> ssl.SSLContext:
-    """Trust the system's authorities, certifi's, and the bundle's."""
+def trusted_context(ca_bundles: Sequence[Path]) -> ssl.SSLContext:
+    """Trust the system's authorities, certifi's, and the bundles'."""
     context = ssl.create_default_context()
     # Set by Python before 3.11.4 or so; with it, a connection that is cut passes for a closed one.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.load_verify_locations(certifi.where())
-    if ca_bundle is not None:
+    for ca_bundle in ca_bundles:
         context.load_verify_locations(ca_bundle)
     return context
 

@@ -14,7 +14,9 @@ from app.content import Reply, TokenRequest, replied
 from app.oci import headers
 from app.oci.challenge import Challenge
 from app.oci.errors import ErrorCode, UpstreamMisbehaved, error_document
+from app.registries import Registry
 from app.upstream import body, redirects, refusal
+from app.upstream.redirects import Redirects
 from app.upstream.session import Session
 
 _ANSWER_LIMIT: Final = 1024 * 1024
@@ -40,48 +42,40 @@ class TokenService:
     service: str
 
 
-def discovered(registry_url: str, challenge: Challenge) -> TokenService:
+def discovered(registry: Registry, challenge: Challenge) -> TokenService:
     """Return the token service that a registry's challenge names; raise UpstreamMisbehaved.
 
     An upstream must not send credentials just anywhere: the realm must be on the registry's own
-    host, or over https on its registrable domain.
+    host or registrable domain, and over https unless the registry is plain http itself, in a
+    private network where that is allowed.
     """
     realm = challenge.parameters.get("realm", "")
-    if not _acceptable(registry_url, realm):
-        host = urlsplit(registry_url).hostname
+    if not _acceptable(registry, realm):
         message = (
-            f"the token service that {host} names is on another domain: "
-            "if it is right, set DOCXY_TOKEN_URL to it"
+            f"the token service that {registry.name} names is on another domain: "
+            "if it is right, set its token_url (DOCXY_TOKEN_URL for the default registry) to it"
         )
         raise UpstreamMisbehaved(message)
     return TokenService(realm, challenge.parameters.get("service", ""))
 
 
-def _acceptable(registry_url: str, realm: str) -> bool:
+def _acceptable(registry: Registry, realm: str) -> bool:
     if _UNCLEAR.search(realm):
         return False
     try:
-        here, there = urlsplit(registry_url), urlsplit(realm)
+        here, there = urlsplit(registry.url), urlsplit(realm)
         _ = there.port
     except ValueError:
         return False
-    if (
-        not there.hostname
-        or "@" in there.netloc
-        or there.fragment
-        or there.scheme not in {"http", "https"}
-    ):
+    if not there.hostname or "@" in there.netloc or there.fragment:
         return False
-    if there.scheme == "http" and here.scheme == "https":
+    plain = there.scheme == "http" and here.scheme == "http" and registry.allow_private
+    if there.scheme != "https" and not plain:
         return False
     if there.hostname == here.hostname:
         return True
     domain = _registrable_domain(here.hostname or "")
-    return (
-        there.scheme == "https"
-        and domain is not None
-        and domain == _registrable_domain(there.hostname)
-    )
+    return domain is not None and domain == _registrable_domain(there.hostname)
 
 
 def _registrable_domain(host: str) -> str | None:
@@ -111,7 +105,7 @@ def exchange(session: Session, service: TokenService, request: TokenRequest) -> 
     else:
         glue = "&" if urlsplit(service.url).query else "?"
         url = f"{service.url}{glue}{encoded}"
-        response = redirects.fetch(session, "GET", url, fields, request.client)
+        response = Redirects(session).fetch("GET", url, fields, request.client)
         redirects.refuse_dead_end(response)
     answer = body.read_whole(response, _ANSWER_LIMIT)
     if request.method == "POST" and _cannot_post(response.status_code, answer):

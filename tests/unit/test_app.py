@@ -7,8 +7,8 @@ from app import create_app
 from app.loading import load
 from app.registries import Registries, Registry
 from app.routes.rooms import Rooms
-from app.settings import HUB_TOKEN_URL
 from app.version import VERSION
+from app.well_known import HUB, WELL_KNOWN
 
 
 def default(environment: pytest.MonkeyPatch, **variables: str) -> Registry:
@@ -17,7 +17,7 @@ def default(environment: pytest.MonkeyPatch, **variables: str) -> Registry:
         environment.setenv(name, value)
     rooms = create_app(load()).extensions["docxy"]
     assert isinstance(rooms, Rooms)
-    assert list(rooms.sources) == [rooms.registries.default.name]
+    assert rooms.sources.keys() == {rooms.registries.default.name, *WELL_KNOWN}
     return rooms.registries.default
 
 
@@ -25,9 +25,9 @@ def test_docker_hub(environment: pytest.MonkeyPatch) -> None:
     """Nothing set: Docker Hub, its token service pinned, its short names completed."""
     row = default(environment)
     assert (row.name, row.url) == ("docker.io", "https://registry-1.docker.io")
-    assert (row.token_url, row.token_service) == (HUB_TOKEN_URL, "registry.docker.io")
+    assert (row.token_url, row.token_service) == (HUB.token_url, "registry.docker.io")
     assert row.library_prefix
-    assert row.answers_to("index.docker.io")
+    assert "index.docker.io" in row.names
 
 
 def test_a_copy_of_docker_hub(environment: pytest.MonkeyPatch) -> None:
@@ -50,7 +50,7 @@ def test_another_registry(environment: pytest.MonkeyPatch) -> None:
     assert row.name == "registry.example"
     assert (row.token_url, row.token_service) == ("https://auth.example/token", "s")
     assert not row.library_prefix
-    assert not row.answers_to("docker.io")
+    assert "docker.io" not in row.names
 
 
 @pytest.mark.parametrize("name", ["index.docker.io", "registry-1.docker.io", "DOCKER.IO"])
@@ -75,7 +75,7 @@ def test_the_default_registry_answers_to_its_name(
 ) -> None:
     """However the operator and the client write the port, it is the one that is served."""
     row = default(environment, DOCXY_REGISTRY_NAME=name)
-    assert Registries([row]).select(ns=asked, host="proxy.example") is row
+    assert Registries([row]).select(ns=asked, host="proxy.example").registry is row
     assert row.library_prefix == name.startswith("docker.io")
 
 
@@ -85,7 +85,7 @@ def test_the_default_registry_answers_to_its_name(
 def test_docker_hub_however_it_is_written(environment: pytest.MonkeyPatch, url: str) -> None:
     """Its token service stays pinned."""
     row = default(environment, DOCXY_REGISTRY_URL=url)
-    assert (row.url, row.token_url) == ("https://registry-1.docker.io", HUB_TOKEN_URL)
+    assert (row.url, row.token_url) == ("https://registry-1.docker.io", HUB.token_url)
 
 
 def test_a_start_needs_no_upstream(environment: pytest.MonkeyPatch) -> None:

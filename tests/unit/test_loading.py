@@ -6,7 +6,8 @@ import pydantic
 import pytest
 
 from app.loading import SettingsError, load
-from app.settings import HUB_URL, Settings
+from app.settings import Settings
+from app.well_known import HUB
 
 
 @pytest.fixture
@@ -29,9 +30,8 @@ def test_nothing_set(environment: pytest.MonkeyPatch) -> None:
     """Without any setting it is Docker Hub, and nothing is missing."""
     del environment
     settings = load()
-    assert settings.registry_url == HUB_URL
+    assert settings.registry_url == HUB.url
     assert settings.registry_name == "docker.io"
-    assert settings.is_docker_hub
     assert settings.public_url is None
     assert settings.token_url is None
     assert settings.forwarded_allow_ips == "127.0.0.1,::1"
@@ -68,7 +68,7 @@ def test_nothing_set(environment: pytest.MonkeyPatch) -> None:
             id="peers",
         ),
         pytest.param("DOCXY_CA_BUNDLE", "", "ca_bundle", None, id="empty is unset"),
-        pytest.param("DOCXY_REGISTRY_URL", "", "registry_url", HUB_URL, id="empty means default"),
+        pytest.param("DOCXY_REGISTRY_URL", "", "registry_url", HUB.url, id="empty means default"),
         pytest.param("DOCXY_CONFIG", "", "log_level", "info", id="no file"),
         pytest.param("DOCXY_CONNECT_TIMEOUT", "", "connect_timeout", 5, id="empty number"),
         pytest.param("HTTPS_PROXY", "", "https_proxy", None, id="empty secret"),
@@ -123,7 +123,6 @@ def test_file(config: Path) -> None:
     assert settings.registry_url == "https://r.example"
     assert settings.registry_name == "r.example"
     assert settings.read_timeout == 7
-    assert not settings.is_docker_hub
 
 
 def test_environment_wins(config: Path, environment: pytest.MonkeyPatch) -> None:
@@ -185,7 +184,7 @@ def test_unknown_variable_like_none(environment: pytest.MonkeyPatch) -> None:
 def test_names_of_others_are_ignored(environment: pytest.MonkeyPatch, variable: str) -> None:
     """Kubernetes injects names for a Service called docxy; a longer word is not ours."""
     environment.setenv(variable, "tcp://10.0.0.1:8000")
-    assert load().registry_url == HUB_URL
+    assert load().registry_url == HUB.url
 
 
 @pytest.mark.parametrize(

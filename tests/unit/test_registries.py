@@ -139,11 +139,14 @@ def test_closed_world(asked: str, ns: str | None) -> None:
 
 def test_select() -> None:
     """Requests without a repository follow `ns`, then the host, then the default."""
-    assert TABLE.select(ns=None, host="proxy.example") is HUB
-    assert TABLE.select(ns="ghcr.io", host="proxy.example") is GHCR
-    assert TABLE.select(ns=None, host="ghcr.proxy.example") is GHCR
-    assert TABLE.select(ns="index.docker.io", host="ghcr.proxy.example") is HUB
-    assert TABLE.select(ns="docker.io:443", host="ghcr.proxy.example") is HUB
+    for ns, host, row in (
+        (None, "proxy.example", HUB),
+        ("ghcr.io", "proxy.example", GHCR),
+        (None, "ghcr.proxy.example", GHCR),
+        ("index.docker.io", "ghcr.proxy.example", HUB),
+        ("docker.io:443", "ghcr.proxy.example", HUB),
+    ):
+        assert TABLE.select(ns=ns, host=host).registry is row
     with pytest.raises(NameUnknown):
         TABLE.select(ns="quay.io", host="ghcr.proxy.example")
 

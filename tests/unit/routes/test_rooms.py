@@ -7,6 +7,7 @@ from flask import Flask
 
 from app.oci.reference import RepositoryName
 from app.routes import rooms
+from app.routes.asking import asked as asked_for
 
 
 @pytest.mark.parametrize(
@@ -36,7 +37,7 @@ def test_asked(app: Flask) -> None:
             "/v2/", method="HEAD", headers=headers, environ_overrides=overrides
         ),
     ):
-        asked = rooms.asked("n=1")
+        asked = asked_for(rooms.selected(), "n=1")
         assert (asked.method, asked.query, asked.authorization) == ("HEAD", "n=1", "Bearer x")
         assert ("Accept", "a") in asked.headers
         assert asked.client is not None
@@ -48,6 +49,6 @@ def test_asked(app: Flask) -> None:
 def test_one_resolver(app: Flask) -> None:
     """With and without a repository, the same registry is meant, and it has a source."""
     with app.test_request_context("/v2/?ns=index.docker.io"):
-        registry = rooms.selected()
+        registry = rooms.selected().registry
         assert rooms.located(RepositoryName("a/b")).registry is registry
         assert rooms.source(registry) is rooms.rooms().sources["docker.io"]

@@ -46,7 +46,7 @@ SCOPES = [
     ),
     pytest.param("scope=registry:catalog:*", ["registry:catalog:*"], id="not of a repository"),
     pytest.param("scope=something%20else", ["something else"], id="not a scope"),
-    pytest.param("scope=repository:UPPER:pull", ["repository:UPPER:pull"], id="not a name"),
+    pytest.param("scope=repository:UPPER:pull", [], id="not a name"),
     pytest.param("scope=repository:quay.io/a/b:pull", [], id="a registry that is not served"),
     pytest.param(
         "scope=repository:quay.io/a/b:pull+repository:c/d:pull",

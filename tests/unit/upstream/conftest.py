@@ -4,6 +4,7 @@ import pytest
 
 from app.registries import Registry
 from app.upstream.client import Upstream
+from app.upstream.neighbours import Neighbours
 from app.upstream.outbound import OutboundProxies
 from app.upstream.session import Session
 from tests.unit.upstream.clock import Clock
@@ -24,7 +25,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def session() -> Session:
     """Return a Session with nothing special."""
     return Session(
-        ca_bundle=None,
+        ca_bundles=(),
         proxies=OutboundProxies(https=None, http=None, no_proxy=""),
         connect_timeout=5,
         read_timeout=5,
@@ -34,14 +35,14 @@ def session() -> Session:
 @pytest.fixture
 def discovering(session: Session) -> Upstream:
     """Return a registry that tells its token service itself."""
-    return Upstream(Registry(name="registry.example.com", url=REGISTRY), session)
+    return Upstream(Registry(name="registry.example.com", url=REGISTRY), session, Neighbours())
 
 
 @pytest.fixture
 def half_pinned(session: Session) -> Upstream:
     """Return a registry whose token service is configured, but not what to name there."""
     row = Registry(name="registry.example.com", url=REGISTRY, token_url=TOKENS)
-    return Upstream(row, session)
+    return Upstream(row, session, Neighbours())
 
 
 @pytest.fixture
@@ -53,4 +54,4 @@ def pinned(session: Session) -> Upstream:
         token_url=TOKENS,
         token_service="registry.example",  # noqa: S106 - the name of a service
     )
-    return Upstream(row, session)
+    return Upstream(row, session, Neighbours())

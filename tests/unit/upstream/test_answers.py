@@ -36,7 +36,7 @@ class Leaving:
 def session(read_timeout: float = PATIENCE, ca_bundle: Path | None = None) -> Session:
     """Return a Session with a timeout of its own."""
     return Session(
-        ca_bundle=ca_bundle,
+        ca_bundles=[ca_bundle] if ca_bundle else [],
         proxies=OutboundProxies(https=None, http=None, no_proxy=""),
         connect_timeout=PATIENCE,
         read_timeout=read_timeout,
@@ -401,7 +401,7 @@ def test_a_tls_connection_that_is_cut(tls: ssl.SSLContext, bundle: Path) -> None
 
 def test_tls_in_tls_that_is_cut(tls: ssl.SSLContext, bundle: Path) -> None:
     """The same through an outbound proxy that is spoken to with TLS itself."""
-    context = trusted_context(bundle)
+    context = trusted_context([bundle])
     with (
         serving(answering(UNTIL_THE_END), tls) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as plain,

@@ -9,7 +9,7 @@ import responses
 from urllib3.util import SKIP_HEADER
 
 from app.content import Reply, Request, TokenRequest
-from app.oci.errors import Unsupported, UpstreamMisbehaved, UpstreamUnavailable
+from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.headers import pass_down
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.upstream.client import Upstream
@@ -741,10 +741,15 @@ def test_pinned(pinned: Upstream, upstream: responses.RequestsMock) -> None:
 
 
 def test_no_token_service(discovering: Upstream, upstream: responses.RequestsMock) -> None:
-    """An open registry has no tokens to give."""
+    """An open registry has no tokens to give; who insists gets one that stands for nothing."""
     upstream.get(f"{REGISTRY}/v2/", status=200, body=b"{}")
-    with pytest.raises(Unsupported, match="no token"):
-        discovering.token(TokenRequest(method="GET", parameters=[]))
+    reply = discovering.token(TokenRequest(method="GET", parameters=[]))
+    token = json.loads(b"".join(reply.body))["token"]
+    upstream.get(f"{REGISTRY}/v2/a/manifests/x", body=b"{}")
+    discovering.manifest(
+        RepositoryName("a"), Tag("x"), get(("Authorization", f"Bearer {token}"))
+    ).close()
+    assert "Authorization" not in upstream.calls[1].request.headers
 
 
 def test_reach(pinned: Upstream, upstream: responses.RequestsMock) -> None:

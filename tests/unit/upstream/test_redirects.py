@@ -4,7 +4,8 @@ import pytest
 import responses
 
 from app.oci.errors import RegistryError, UpstreamMisbehaved
-from app.upstream.redirects import fetch, origin
+from app.upstream.origins import origin
+from app.upstream.redirects import Redirects
 from app.upstream.session import Session
 
 HERE = "https://registry.example.com/v2/a/blobs/x"
@@ -38,7 +39,7 @@ def test_credentials_stay_behind(
     """Authorization and Cookie do not go where scheme, host or port differ; the rest does."""
     redirect(upstream, HERE, there)
     upstream.get(there if ":" in there else f"https:{there}", body=b"x")
-    fetch(session, "GET", HERE, FIELDS, None)
+    Redirects(session).fetch("GET", HERE, FIELDS, None)
     headers = upstream.calls[1].request.headers
     assert "Authorization" not in headers
     assert "Cookie" not in headers
@@ -67,7 +68,7 @@ def test_credentials_go_on_where_it_is_the_same(
     """A registry may move its own paths."""
     redirect(upstream, HERE, location)
     upstream.get(there, body=b"x")
-    fetch(session, "GET", HERE, FIELDS, None)
+    Redirects(session).fetch("GET", HERE, FIELDS, None)
     request = upstream.calls[1].request
     assert request.headers["Authorization"] == "Bearer s3cr3t"
     assert "#" not in (request.url or "")
@@ -78,7 +79,7 @@ def test_credentials_do_not_come_back(session: Session, upstream: responses.Requ
     redirect(upstream, HERE, "https://evil.example.net/x")
     redirect(upstream, "https://evil.example.net/x", "https://registry.example.com/v2/private")
     upstream.get("https://registry.example.com/v2/private", body=b"x")
-    fetch(session, "GET", HERE, FIELDS, None)
+    Redirects(session).fetch("GET", HERE, FIELDS, None)
     assert "Authorization" not in upstream.calls[2].request.headers
 
 
@@ -89,7 +90,7 @@ def test_every_redirect_is_followed(
     """With the method as it was, to the last URL."""
     redirect(upstream, HERE, "https://cdn.example.com/x", status)
     upstream.get("https://cdn.example.com/x", body=b"x")
-    response = fetch(session, "GET", HERE, [], None)
+    response = Redirects(session).fetch("GET", HERE, [], None)
     assert (response.status_code, response.url) == (200, "https://cdn.example.com/x")
 
 
@@ -107,7 +108,7 @@ def test_what_is_no_redirect(
 ) -> None:
     """A Location alone leads nowhere."""
     upstream.get(HERE, status=status, headers=headers)
-    assert fetch(session, "GET", HERE, [], None).status_code == status
+    assert Redirects(session).fetch("GET", HERE, [], None).status_code == status
 
 
 def test_ten_redirects(session: Session, upstream: responses.RequestsMock) -> None:
@@ -115,7 +116,7 @@ def test_ten_redirects(session: Session, upstream: responses.RequestsMock) -> No
     for step in range(10):
         redirect(upstream, f"https://cdn.example.com/{step}", f"/{step + 1}")
     upstream.get("https://cdn.example.com/10", body=b"x")
-    assert fetch(session, "GET", "https://cdn.example.com/0", [], None).status_code == 200
+    assert Redirects(session).fetch("GET", "https://cdn.example.com/0", [], None).status_code == 200
 
 
 def test_loops_end(session: Session) -> None:
@@ -123,7 +124,7 @@ def test_loops_end(session: Session) -> None:
     with responses.RequestsMock() as upstream:
         upstream.get(HERE, status=307, headers={"Location": HERE})
         with pytest.raises(UpstreamMisbehaved, match="without end"):
-            fetch(session, "GET", HERE, [], None)
+            Redirects(session).fetch("GET", HERE, [], None)
         assert len(upstream.calls) == 11
 
 
@@ -147,7 +148,7 @@ def test_where_nobody_follows(
     """A Location that is no URL of the web is an error of the registry, and not ours."""
     redirect(upstream, HERE, location)
     with pytest.raises(UpstreamMisbehaved):
-        fetch(session, "GET", HERE, [], None)
+        Redirects(session).fetch("GET", HERE, [], None)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +165,7 @@ def test_hosts_that_cannot_exist(
     upstream.add_passthru("http://")
     redirect(upstream, HERE, location)
     with pytest.raises(RegistryError):
-        fetch(session, "GET", HERE, [], None)
+        Redirects(session).fetch("GET", HERE, [], None)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 405, 501])
@@ -176,7 +177,7 @@ def test_a_head_that_a_cdn_refuses(
     upstream.head(HERE, status=307, headers={"Location": there})
     upstream.head(there, status=status)
     upstream.get(there, status=206, body=b"x", headers={"Content-Range": "bytes 0-0/42"})
-    response = fetch(session, "HEAD", HERE, FIELDS, None)
+    response = Redirects(session).fetch("HEAD", HERE, FIELDS, None)
     request = upstream.calls[2].request
     assert response.status_code == 206
     assert request.method == "GET"
@@ -191,7 +192,7 @@ def test_a_head_that_a_cdn_answers(
     """What is not about the method is not asked again."""
     upstream.head(HERE, status=307, headers={"Location": "https://cdn.example.com/x"})
     upstream.head("https://cdn.example.com/x", status=status)
-    assert fetch(session, "HEAD", HERE, [], None).status_code == status
+    assert Redirects(session).fetch("HEAD", HERE, [], None).status_code == status
 
 
 @pytest.mark.parametrize("status", [401, 403, 405])
@@ -200,7 +201,7 @@ def test_a_head_that_the_registry_refuses(
 ) -> None:
     """The registry's own refusal is the client's to see, and never becomes a GET (a pull)."""
     upstream.head(HERE, status=status)
-    assert fetch(session, "HEAD", HERE, [], None).status_code == status
+    assert Redirects(session).fetch("HEAD", HERE, [], None).status_code == status
 
 
 @pytest.mark.parametrize(

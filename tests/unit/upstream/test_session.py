@@ -36,7 +36,7 @@ SIGNED = "https://user:pw@cdn.example.com/blob?signature=s3cr3t"
 def through(proxy: str) -> Session:
     """Return a Session that fetches everything through a proxy."""
     return Session(
-        ca_bundle=None,
+        ca_bundles=(),
         proxies=OutboundProxies(https=proxy, http=proxy, no_proxy=""),
         connect_timeout=5,
         read_timeout=5,
@@ -350,6 +350,6 @@ def test_the_bundle_is_added(tmp_path: Path) -> None:
     authority = trustme.CA()
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(bundle))
-    usual = len(trusted_context(None).get_ca_certs())
+    usual = len(trusted_context(()).get_ca_certs())
     assert usual > 10
-    assert len(trusted_context(bundle).get_ca_certs()) == usual + 1
+    assert len(trusted_context([bundle]).get_ca_certs()) == usual + 1

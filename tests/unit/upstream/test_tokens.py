@@ -10,12 +10,18 @@ import responses
 from app.content import Reply, TokenRequest
 from app.oci.challenge import Challenge
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
+from app.registries import Registry
 from app.upstream.session import Session
 from app.upstream.tokens import TokenService, discovered, exchange
 
 TOKENS = "https://auth.example.com/token"
 SERVICE = TokenService(TOKENS, "registry.example")
 ANSWER = b'{ "token":"t", "access_token":"t","expires_in":300 }\n'
+
+
+def row(url: str) -> Registry:
+    """Return a registry of which nothing is known but where it is."""
+    return Registry(name="r", url=url)
 
 
 @pytest.mark.parametrize(
@@ -29,16 +35,15 @@ ANSWER = b'{ "token":"t", "access_token":"t","expires_in":300 }\n'
         pytest.param("https://example.com", "https://auth.example.com/t", id="below it"),
         pytest.param("https://r.example.co.uk", "https://a.example.co.uk/t", id="public suffix"),
         pytest.param("http://r.example.com", "https://auth.example.com/t", id="up to https"),
-        pytest.param("http://127.0.0.1:5000", "http://127.0.0.1:5001/t", id="loopback, port"),
-        pytest.param("http://[::1]:5000", "http://[::1]:5001/t", id="IPv6"),
-        pytest.param("http://localhost:5000", "http://localhost:5001/t", id="localhost"),
+        pytest.param("https://127.0.0.1:5000", "https://127.0.0.1:5001/t", id="loopback, port"),
+        pytest.param("https://[::1]:5000", "https://[::1]:5001/t", id="IPv6"),
         pytest.param("http://localhost:5000", "https://localhost/t", id="localhost, https"),
     ],
 )
 def test_acceptable_realms(registry: str, realm: str) -> None:
     """The registry's own host, or over https its registrable domain."""
     challenge = Challenge("Bearer", {"realm": realm, "service": "s"})
-    assert discovered(registry, challenge) == TokenService(realm, "s")
+    assert discovered(row(registry), challenge) == TokenService(realm, "s")
 
 
 @pytest.mark.parametrize(
@@ -50,7 +55,7 @@ def test_acceptable_realms(registry: str, realm: str) -> None:
         pytest.param("https://r.example.com", "https://evilexample.com/t", id="ends so"),
         pytest.param("https://r.example.com", "http://r.example.com/t", id="down to http"),
         pytest.param("https://r.example.com", "http://auth.example.com/t", id="domain by http"),
-        pytest.param("http://r.example.com", "http://auth.example.com/t", id="http, other host"),
+        pytest.param("http://r.example.com", "http://auth.example.net/t", id="http, other host"),
         pytest.param("https://a.co.uk", "https://b.co.uk/t", id="public suffix"),
         pytest.param("https://a.github.io", "https://b.github.io/t", id="private suffix"),
         pytest.param("https://127.0.0.1", "https://127.0.0.2/t", id="another address"),
@@ -75,13 +80,33 @@ def test_realms_that_get_no_credentials(registry: str, realm: str) -> None:
     """Anywhere else an upstream could collect passwords; the error says what to set."""
     challenge = Challenge("Bearer", {"realm": realm, "service": "s"})
     with pytest.raises(UpstreamMisbehaved, match="DOCXY_TOKEN_URL"):
-        discovered(registry, challenge)
+        discovered(row(registry), challenge)
+
+
+@pytest.mark.parametrize(
+    ("registry", "realm"),
+    [
+        pytest.param("http://r.example.com", "http://r.example.com/t", id="same host"),
+        pytest.param("http://r.example.com", "http://auth.example.com/t", id="same domain"),
+        pytest.param("http://10.0.0.1:5000", "http://10.0.0.1:5001/t", id="address"),
+        pytest.param("http://localhost:5000", "http://localhost:5001/t", id="localhost"),
+    ],
+)
+def test_plain_realms(registry: str, realm: str) -> None:
+    """Plain http is for registries that are plain http themselves, in a private network."""
+    challenge = Challenge("Bearer", {"realm": realm, "service": "s"})
+    allowed = Registry(name="r", url=registry, allow_private=True)
+    assert discovered(allowed, challenge) == TokenService(realm, "s")
+    with pytest.raises(UpstreamMisbehaved):
+        discovered(row(registry), challenge)
+    with pytest.raises(UpstreamMisbehaved):
+        discovered(Registry(name="r", url="https" + registry[4:], allow_private=True), challenge)
 
 
 def test_no_realm_at_all() -> None:
     """A challenge without a realm names nothing."""
     with pytest.raises(UpstreamMisbehaved):
-        discovered("https://r.example.com", Challenge("Bearer"))
+        discovered(row("https://r.example.com"), Challenge("Bearer"))
 
 
 def sent(upstream: responses.RequestsMock, index: int = 0) -> responses.Call:

@@ -1,0 +1,133 @@
+"""One `[[registries]]` table of the file: what an operator says of a registry."""
+
+from typing import Any, Final, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+
+from app.registries import Account, Registry
+from app.setting_values import (
+    AuthoritiesFile,
+    BaseUrl,
+    OwnHost,
+    PasswordFile,
+    RegistryAlias,
+    RegistryHost,
+)
+from app.well_known import HUB, WELL_KNOWN
+
+Credentials = Literal["passthrough", "managed"]
+
+LOGIN_WITHOUT_MANAGED: Final = (
+    'a username and a password of this proxy\'s own need credentials = "managed"; '
+    "with passthrough, clients bring theirs"
+)
+
+
+class RegistrySettings(BaseModel):
+    """A row as it is written; what is unset is the well-known registry's of that name."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: RegistryHost = Field(
+        description="What clients call the registry, like `ghcr.io`: as prefix of a repository "
+        "name, as `ns`, and before the `~` of its tokens."
+    )
+    url: BaseUrl | None = Field(
+        None, description="Where it is. Unset: the well-known one's, else `https://` and the name."
+    )
+    token_url: BaseUrl | None = Field(
+        None,
+        description="Its token service. Unset: learned from its challenge, if it is on the "
+        "registry's own host or, over https, on its registrable domain.",
+    )
+    token_service: str | None = Field(
+        None, description="The `service` to name there. Unset: what the challenge says."
+    )
+    hosts: tuple[OwnHost, ...] = Field(
+        (), description="Host names of this proxy that stand for this registry alone."
+    )
+    aliases: tuple[RegistryAlias, ...] = Field(
+        (), description="More names for it, as prefix and as `ns`."
+    )
+    library_prefix: bool | None = Field(
+        None,
+        description="Whether one-component names get `library/`. Unset: on Docker Hub only.",
+    )
+    credentials: Credentials | None = Field(
+        None,
+        description="`passthrough`: clients' logins go to the registry. `managed`: this proxy "
+        "gets the tokens, with `username` and `password` or as nobody, and clients need none. "
+        "Unset: `passthrough`.",
+    )
+    prefix_login: bool = Field(
+        default=False,
+        description="Whether a login at this proxy's host also goes to this registry where it is "
+        "addressed by prefix.",
+    )
+    username: str | None = Field(
+        None, min_length=1, description="This proxy's own account there, with `managed`."
+    )
+    password: SecretStr | None = Field(
+        None, min_length=1, description="Its password, or access token."
+    )
+    password_file: PasswordFile | None = Field(
+        None, description="A file that holds the password, in place of `password`."
+    )
+    ca_bundle: AuthoritiesFile | None = Field(
+        None,
+        description="A PEM file with certificate authorities for this registry, its token service "
+        "and where it redirects to, added to the usual ones and to `DOCXY_CA_BUNDLE`.",
+    )
+    allow_private: bool = Field(
+        default=False,
+        description="Let this registry, and where it redirects to, be on loopback, private and "
+        "otherwise special addresses.",
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        check_login(self.credentials, self.username, self.password or self.password_file)
+        if self.password and self.password_file:
+            message = "set password or password_file, not both"
+            raise ValueError(message)
+        return self
+
+    def row(self) -> Registry:
+        """Return the row of the table of registries."""
+        name = HUB.name if self.name in HUB.names else self.name
+        known = WELL_KNOWN.get(name) or Registry(name=name, url=f"https://{name}")
+        url = self.url or known.url
+        pinned = url == known.url
+        return Registry(
+            name=name,
+            url=url,
+            token_url=self.token_url or (known.token_url if pinned else None),
+            token_service=self.token_service or (known.token_service if pinned else None),
+            aliases=known.aliases | frozenset(self.aliases),
+            hosts=frozenset(self.hosts),
+            library_prefix=(
+                known.library_prefix if self.library_prefix is None else self.library_prefix
+            ),
+            managed=self.credentials == "managed",
+            account=account(self.username, self._secret()),
+            prefix_login=self.prefix_login,
+            ca_bundle=self.ca_bundle,
+            allow_private=self.allow_private,
+        )
+
+    def _secret(self) -> SecretStr | None:
+        return self.password or self.password_file
+
+
+def account(username: str | None, password: SecretStr | None) -> Account | None:
+    """Return the account that a username and a password make."""
+    return Account(username, password.get_secret_value()) if username and password else None
+
+
+def check_login(credentials: Credentials | None, username: str | None, password: Any) -> None:  # noqa: ANN401 - whatever holds it
+    """Raise ValueError where a login is half, or in a place that needs none."""
+    if (username is None) != (password is None):
+        message = "a login has a username and a password"
+        raise ValueError(message)
+    if username and credentials != "managed":
+        raise ValueError(LOGIN_WITHOUT_MANAGED)

@@ -1,0 +1,63 @@
+"""The registries of the table, for redirects that lead from one of them to another."""
+
+import re
+from typing import Final, Protocol
+from urllib.parse import urlsplit
+
+import requests
+
+from app.oci.challenge import parse_challenges
+from app.upstream.origins import Origin, origin
+from app.upstream.session import Session
+
+_REPOSITORY: Final = re.compile(r"/v2/(.+)/(?:manifests|blobs|referrers)/[^/]+")
+
+
+class Neighbour(Protocol):
+    """A registry of the table, as another one's redirect meets it."""
+
+    @property
+    def session(self) -> Session:
+        """What its authorities and addresses are known to."""
+
+    def anonymous_token(self, scope: str) -> str:
+        """Return a token for nobody in particular; raise RegistryError."""
+
+
+class Neighbours:
+    """Who is at the end of a redirect: a registry of the table, or anybody.
+
+    What a client, or this proxy, has for the registry that redirects is not for the other one
+    (design.md, section 4): that is asked as nobody.
+    """
+
+    def __init__(self) -> None:
+        self._by_origin: dict[Origin, Neighbour] = {}
+
+    def add(self, url: str, neighbour: Neighbour) -> None:
+        """Make a registry known by its URL."""
+        self._by_origin.setdefault(origin(url), neighbour)
+
+    def has(self, url: str) -> bool:
+        """Whether a URL is a registry of the table."""
+        return origin(url) in self._by_origin
+
+    def session(self, url: str, usual: Session) -> Session:
+        """Return what to ask a URL with: a registry of the table has its own."""
+        neighbour = self._by_origin.get(origin(url))
+        return neighbour.session if neighbour else usual
+
+    def authorization(self, response: requests.Response) -> str:
+        """Return what opens a registry of the table that asks for a token, or ""."""
+        neighbour = self._by_origin.get(origin(response.url))
+        values = response.raw.headers.getlist("WWW-Authenticate")
+        bearer = next((one for one in parse_challenges(values) if one.is_bearer), None)
+        if neighbour is None or bearer is None:
+            return ""
+        scope = bearer.parameters.get("scope", "") or _scope(response.url)
+        return f"Bearer {neighbour.anonymous_token(scope)}" if scope else ""
+
+
+def _scope(url: str) -> str:
+    match = _REPOSITORY.fullmatch(urlsplit(url).path)
+    return f"repository:{match[1]}:pull" if match else ""

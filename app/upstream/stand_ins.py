@@ -1,0 +1,66 @@
+"""Tokens of our own for registries that issue none, since some clients insist on getting one.
+
+Docker and podman take the challenge of the host that they pull from, and that is the default
+registry's; they then want a token for every registry behind it.
+"""
+
+import base64
+import json
+from datetime import UTC, datetime
+from typing import Final
+
+from app.content import Reply, TokenRequest, replied
+from app.oci import headers
+from app.oci.headers import Headers
+
+NOTHING: Final = "docxy.none"
+"""Stands for no credentials."""
+
+_BASIC: Final = "docxy.basic."
+"""Stands before credentials that the registry wants to see itself, in each request."""
+
+_LIFETIME: Final = 3600
+
+
+def answer(token: str) -> Reply:
+    """Return a token answer: distribution's `spec/auth/token.md`, "Token Response Fields"."""
+    document = {
+        "token": token,
+        "access_token": token,
+        "expires_in": _LIFETIME,
+        "issued_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    }
+    return replied(200, [("Content-Type", "application/json")], json.dumps(document).encode())
+
+
+def for_basic(authorization: str) -> str:
+    """Return the token that stands for Basic credentials."""
+    return _BASIC + authorization.partition(" ")[2].strip()
+
+
+def redeemed(fields: Headers) -> Headers:
+    """Return a request's headers with what a token of ours stands for in its place."""
+    scheme, _, token = headers.value(fields, "authorization").partition(" ")
+    if scheme.lower() != "bearer" or not token.startswith((NOTHING, _BASIC)):
+        return fields
+    others = headers.without(fields, "authorization")
+    if token == NOTHING:
+        return others
+    return [*others, ("Authorization", f"Basic {token.removeprefix(_BASIC)}")]
+
+
+def basic(request: TokenRequest) -> str:
+    """Return the Basic credentials of a token request, of its header or of its form, or ""."""
+    authorization = headers.value(request.headers, "authorization")
+    if authorization.partition(" ")[0].lower() == "basic":
+        return authorization
+    form = dict(request.parameters)
+    if "username" not in form:
+        return ""
+    return written(form["username"], form.get("password", ""))
+
+
+def written(username: str, password: str) -> str:
+    """Return an Authorization of the Basic scheme (RFC 7617)."""
+    secret = f"{username}:{password}".encode(errors="surrogateescape")
+    return f"Basic {base64.b64encode(secret).decode('ascii')}"
