@@ -29,6 +29,8 @@ from app.well_known import HUB, WELL_KNOWN
 
 PREFIX: Final = "DOCXY_"
 
+_DEFAULT_ROW: Final = frozenset({"registry_url", "registry_name", "token_url", "token_service"})
+"""What says which registry the default one is, where no table does."""
 
 FILE_ONLY: Final = frozenset({"registries", "default"})
 """Settings that no environment variable could hold well."""
@@ -62,7 +64,9 @@ class Settings(BaseSettings):
         "only from `FORWARDED_ALLOW_IPS`.",
     )
     registry_url: BaseUrl = Field(
-        HUB.url, description="Where the default registry is. Unset: Docker Hub."
+        HUB.url,
+        description="Where the default registry is. Unset: Docker Hub, or where "
+        "`DOCXY_REGISTRY_NAME` says: a well-known one, else `https://` and the name.",
     )
     registry_name: RegistryHost = Field(
         "docker.io",
@@ -94,8 +98,8 @@ class Settings(BaseSettings):
     well_known: Annotated[WellKnown | None, NoDecode] = Field(
         None,
         description="Which public registries are served beside the default one, by prefix and "
-        f"`ns`: `all`, `none`, or some of {_listed(WELL_KNOWN)}, between commas. Unset: `all`, or "
-        "`none` where the file has `[[registries]]`.",
+        f"`ns`: `all`, `none`, or some of {_listed(WELL_KNOWN)}, between commas. Unset: `all`, but "
+        "`none` where the default registry is set or the file has `[[registries]]`.",
     )
     registries: tuple[RegistrySettings, ...] = Field(
         (), description="The table of registries; see below."
@@ -162,7 +166,7 @@ class Settings(BaseSettings):
     def _consistent(self) -> Self:
         check_login(self.credentials, self.username, self.password)
         if self.registries:
-            for field in ("registry_url", "registry_name", "token_url", "token_service"):
+            for field in sorted(_DEFAULT_ROW):
                 if field in self.model_fields_set:
                     message = (
                         f"{self.variable(field)}: the default registry stands in the file's table "
@@ -183,7 +187,8 @@ class Settings(BaseSettings):
             rows[rows.index(default)] = default = replace(
                 default, managed=self._managed, account=account(self.username, self.password)
             )
-        known = () if self.registries else tuple(WELL_KNOWN)
+        chosen = self.registries or self.model_fields_set & _DEFAULT_ROW
+        known = () if chosen else tuple(WELL_KNOWN)
         taken = {name for row in rows for name in row.names}
         rows += [
             # Clients that need no token for the default registry would ask for none elsewhere.
@@ -200,7 +205,7 @@ class Settings(BaseSettings):
     def _default_row(self) -> Registry:
         written = {
             "name": self.registry_name,
-            "url": self.registry_url,
+            "url": self.registry_url if "registry_url" in self.model_fields_set else None,
             "token_url": self.token_url,
             "token_service": self.token_service,
             "credentials": self.credentials,

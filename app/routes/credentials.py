@@ -63,17 +63,20 @@ def tag(reply: Reply, registry: Registry) -> Reply:
         document = None
     finally:
         reply.close()
-    token = _issued(document) if isinstance(document, dict) else ""
-    if not token:
+    tokens = _issued(document) if isinstance(document, dict) else {}
+    if not tokens:
         message = f"the token service of {registry.name} gave no token"
         raise UpstreamMisbehaved(message)
-    named = {"token": token, "access_token": token, **document}
-    for name in ("token", "access_token", "refresh_token"):
-        if isinstance(named.get(name), str) and named[name]:
-            named[name] = f"{registry.tag}~{named[name]}"
-    return replied(HTTPStatus.OK, reply.headers, json.dumps(named).encode())
+    tagged = {name: f"{registry.tag}~{token}" for name, token in tokens.items()}
+    return replied(HTTPStatus.OK, reply.headers, json.dumps({**document, **tagged}).encode())
 
 
-def _issued(document: dict[str, Any]) -> str:
-    found = (document.get(name) for name in ("token", "access_token"))
-    return next((token for token in found if isinstance(token, str) and token), "")
+def _issued(document: dict[str, Any]) -> dict[str, str]:
+    """Return the tokens of an answer by their fields; an access token is in both of its."""
+    found = {
+        name: token
+        for name in ("token", "access_token", "refresh_token")
+        if isinstance(token := document.get(name), str) and token
+    }
+    access = found.get("token") or found.get("access_token")
+    return {"token": access, "access_token": access, **found} if access else {}

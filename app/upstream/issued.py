@@ -30,6 +30,9 @@ _SCOPES: Final = 10_000
 _LIFETIME: Final = 60.0
 """Seconds that a token lives where its service does not say: `spec/auth/token.md`."""
 
+_LONGEST: Final = 86400.0
+"""Seconds after which a token is renewed whatever its service says."""
+
 _MARGIN: Final = 30.0
 """Seconds before its end at which a token is renewed, or the last third of a short life."""
 
@@ -161,6 +164,6 @@ def _read(content: bytes, asked_at: float) -> IssuedToken:
         message = "the token service gave no token"
         raise UpstreamMisbehaved(message)
     told = document.get("expires_in")
-    lifetime = float(told) if isinstance(told, int | float) and told > 0 else _LIFETIME
+    lifetime = min(told, _LONGEST) if isinstance(told, int | float) and told > 0 else _LIFETIME
     expires_at = asked_at + lifetime
     return IssuedToken(value, expires_at - min(_MARGIN, lifetime / 3), expires_at)

@@ -17,7 +17,8 @@ def default(environment: pytest.MonkeyPatch, **variables: str) -> Registry:
         environment.setenv(name, value)
     rooms = create_app(load()).extensions["docxy"]
     assert isinstance(rooms, Rooms)
-    assert rooms.sources.keys() == {rooms.registries.default.name, *WELL_KNOWN}
+    known = set() if variables else {*WELL_KNOWN}
+    assert rooms.sources.keys() == {rooms.registries.default.name} | known
     return rooms.registries.default
 
 
