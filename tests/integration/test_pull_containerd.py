@@ -85,7 +85,7 @@ def test_a_mirror_that_fails(ctr: Containerd, plain: Way, hub: Hub) -> None:
 
 
 def test_ns_of_another_registry(ctr: Containerd, plain: Way, hub: Hub) -> None:
-    """`ns` says which registry is meant: Docxy answers for Docker Hub, and for no other.
+    """`ns` says which registry is meant: one that is not served here is asked directly.
 
     So the images of another registry are never taken from Docker Hub.
     """
