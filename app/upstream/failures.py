@@ -67,11 +67,16 @@ def _kind(error: Exception, cause: BaseException) -> tuple[type[RegistryError], 
 
 def _cause(error: BaseException) -> BaseException:
     """Return what urllib3 and requests wrapped; what http.client says is said by its own error."""
-    while not isinstance(error, HTTPException) and (
-        inner := error.__cause__ or (None if error.__suppress_context__ else error.__context__)
-    ):
+    while not isinstance(error, HTTPException) and (inner := _inner(error)):
         error = inner
     return error
+
+
+def _inner(error: BaseException) -> BaseException | None:
+    for argument in error.args if isinstance(error, urllib3.exceptions.SSLError) else ():
+        if isinstance(argument, BaseException):
+            return argument  # urllib3 does not chain it
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _told(cause: BaseException) -> str:

@@ -153,6 +153,32 @@ def cut(cause: BaseException, kind: type[requests.ConnectionError]) -> requests.
     return error
 
 
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    """Return an authority that nobody trusts unless told to."""
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls(authority: trustme.CA) -> ssl.SSLContext:
+    """Return what a server on loopback needs for TLS."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def tls_session(authority: trustme.CA, tmp_path: Path) -> Session:
+    """Return a Session that trusts the authority."""
+    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    return Session(
+        ca_bundles=[tmp_path / "ca.pem"],
+        proxies=OutboundProxies(https=None, http=None, no_proxy=""),
+        connect_timeout=5,
+        read_timeout=5,
+    )
+
+
 CUTS = [
     pytest.param(cut(ConnectionResetError(), requests.ConnectionError), id="reset"),
     pytest.param(cut(BrokenPipeError(), requests.ConnectionError), id="broken pipe"),
@@ -217,10 +243,14 @@ def test_what_is_no_cut_is_not_tried_again(
     assert len(upstream.calls) == 1
 
 
+@pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("end", ["closed", "reset"])
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
-def test_a_kept_connection_that_ends(session: Session, method: str, end: str) -> None:
+def test_a_kept_connection_that_ends(
+    tls: ssl.SSLContext, tls_session: Session, method: str, end: str, scheme: str
+) -> None:
     """On the wire: it is read, and not answered; the second try has a connection of its own."""
+    session = tls_session
     asked: list[bytes] = []
 
     def script(peer: socket.socket, server: Server) -> None:
@@ -235,7 +265,7 @@ def test_a_kept_connection_that_ends(session: Session, method: str, end: str) ->
 
     fields = [("Content-Length", "0")] if method == "POST" else []
     body = b"" if method == "POST" else None
-    with serving(script) as server:
+    with serving(script, tls if scheme == "https" else None) as server:
         discard(session.send(method, server.url, fields, body=body))
         if method == "POST":
             with pytest.raises(UpstreamUnavailable):
