@@ -43,6 +43,7 @@ def create_app(settings: Settings) -> Flask:
             proxies=proxies,
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
+            allow_private=row.allow_private,
         )
         upstream = Upstream(row, session, neighbours)
         neighbours.add(row.url, upstream)

@@ -1,9 +1,12 @@
 """One `[[registries]]` table of the file: what an operator says of a registry."""
 
+from collections.abc import Iterable
 from typing import Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
+from app.addresses import is_special_host
 from app.registries import Account, Registry
 from app.setting_values import (
     AuthoritiesFile,
@@ -122,6 +125,23 @@ class RegistrySettings(BaseModel):
 def account(username: str | None, password: SecretStr | None) -> Account | None:
     """Return the account that a username and a password make."""
     return Account(username, password.get_secret_value()) if username and password else None
+
+
+def check_addresses(rows: Iterable[Registry]) -> None:
+    """Raise ValueError for URLs that would be refused whenever a client asks for something."""
+    special = [
+        url
+        for row in rows
+        for url in (row.url, row.token_url)
+        if url and not row.allow_private and is_special_host(urlsplit(url).hostname or "")
+    ]
+    if special:
+        message = (
+            f"{', '.join(special)}: a loopback, private or otherwise special address; if that is "
+            "right, set DOCXY_ALLOW_PRIVATE_UPSTREAMS=true, or allow_private = true in the "
+            "registry's own table"
+        )
+        raise ValueError(message)
 
 
 def check_login(credentials: Credentials | None, username: str | None, password: Any) -> None:  # noqa: ANN401 - whatever holds it

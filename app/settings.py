@@ -15,7 +15,13 @@ from pydantic_settings import (
 )
 
 from app.registries import Registries, Registry
-from app.registry_settings import Credentials, RegistrySettings, account, check_login
+from app.registry_settings import (
+    Credentials,
+    RegistrySettings,
+    account,
+    check_addresses,
+    check_login,
+)
 from app.setting_values import (
     AuthoritiesFile,
     BaseUrl,
@@ -62,6 +68,11 @@ class Settings(BaseSettings):
         description="How clients reach this proxy, like `https://proxy.example`. "
         "Unset: taken from each request; `X-Forwarded-Proto` and `X-Forwarded-Host` are believed "
         "only from `FORWARDED_ALLOW_IPS`.",
+    )
+    allow_private_upstreams: bool = Field(
+        default=False,
+        description="`true` lets every registry, its token service and what they redirect to be on "
+        "loopback, private and otherwise special addresses; `allow_private` does so for one.",
     )
     registry_url: BaseUrl = Field(
         HUB.url,
@@ -176,7 +187,7 @@ class Settings(BaseSettings):
         elif self.default:
             message = "default: it names a row of the table [[registries]], and there is none"
             raise ValueError(message)
-        self.table()
+        check_addresses(self.table().rows)
         return self
 
     def table(self) -> Registries:
@@ -196,6 +207,8 @@ class Settings(BaseSettings):
             for name in (known if self.well_known is None else self.well_known)
             if name not in taken
         ]
+        if self.allow_private_upstreams:
+            rows = [replace(row, allow_private=True) for row in rows]
         return Registries(rows, default.name)
 
     @property

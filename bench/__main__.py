@@ -77,7 +77,11 @@ def _run(plan: Plan, blob_size: int) -> page.Run:
 @contextlib.contextmanager
 def _gunicorn(name: str, upstream: nginx.Upstream, *arguments: str) -> Iterator[Server]:
     """Run an application on one worker of gunicorn, as users run Docxy."""
-    settings = {"DOCXY_REGISTRY_URL": upstream.url, "DOCXY_CA_BUNDLE": str(upstream.ca)}
+    settings = {
+        "DOCXY_REGISTRY_URL": upstream.url,
+        "DOCXY_CA_BUNDLE": str(upstream.ca),
+        "DOCXY_ALLOW_PRIVATE_UPSTREAMS": "true",
+    }
     with docxy(*arguments, workers=1, **settings) as running:
         port = int(running.host.rpartition(":")[2])
         yield Server(name, port, running.server.process.pid, upstream.pid)

@@ -22,15 +22,16 @@ ROOMS = {
     "content": {"oci"},
     "registries": {"oci"},
     "version": set[str](),
+    "addresses": set[str](),
     "loading": {"settings", "registry_settings"},
     "settings": {"setting_values", "registry_settings", "registries", "well_known"},
-    "registry_settings": {"setting_values", "registries", "well_known"},
+    "registry_settings": {"addresses", "setting_values", "registries", "well_known"},
     "setting_values": {"well_known"},
     "well_known": {"registries"},
     "logs": set[str](),
     "routes": {"routes", "logs", "version", *VALUES},
     "cache": {"cache", *VALUES},
-    "upstream": {"upstream", "version", *VALUES},
+    "upstream": {"upstream", "addresses", "version", *VALUES},
 }
 """What each room of app may import of app; a new room gets its line here."""
 

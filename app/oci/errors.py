@@ -12,6 +12,7 @@ RegistryError
 +-- TooManyRequests        429  the registry's token service has had enough
 +-- UpstreamMisbehaved     502  an answer that cannot be passed on; asking again will not help
 |   +-- AccountRefused     502  the registry does not know this proxy's own account
+|   +-- UpstreamForbidden  502  an address that this proxy must not connect to
 +-- UpstreamUnavailable    503  no connection, or one that broke before the answer
 |   +-- UpstreamUntrusted  503  no TLS that can be trusted
 |   +-- OutboundProxyFails 503  the proxy that this proxy has to use does not lead there
@@ -157,6 +158,15 @@ class AccountRefused(UpstreamMisbehaved):
     """The registry does not know this proxy's own account, or its password is wrong."""
 
     message = "the registry refuses this proxy's own credentials"
+
+
+class UpstreamForbidden(UpstreamMisbehaved):
+    """The registry, or where it redirects to, is on an address that is not public."""
+
+    message = (
+        "its address is not public; DOCXY_ALLOW_PRIVATE_UPSTREAMS allows that "
+        "(allow_private for one registry)"
+    )
 
 
 class UpstreamUnavailable(RegistryError):

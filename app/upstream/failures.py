@@ -13,16 +13,23 @@ from app.oci.errors import (
     ClientGone,
     OutboundProxyFails,
     RegistryError,
+    UpstreamForbidden,
     UpstreamMisbehaved,
     UpstreamTimeout,
     UpstreamUnavailable,
     UpstreamUntrusted,
 )
 from app.upstream.answers import ClientLeft
+from app.upstream.connecting import AddressForbidden
 
 logger = logging.getLogger(__name__)
 
-FAILURES: Final = (requests.RequestException, urllib3.exceptions.HTTPError, ValueError)
+FAILURES: Final = (
+    requests.RequestException,
+    urllib3.exceptions.HTTPError,
+    ValueError,
+    AddressForbidden,
+)
 
 _CUT: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """How a connection ends that the other side gave up; RemoteDisconnected is one of them."""
@@ -54,6 +61,8 @@ def was_cut(error: Exception) -> bool:
 
 
 def _kind(error: Exception, cause: BaseException) -> tuple[type[RegistryError], str]:
+    if isinstance(cause, AddressForbidden):
+        return UpstreamForbidden, "An upstream's address is not public."
     if isinstance(error, requests.Timeout):
         return UpstreamTimeout, "An upstream did not answer in time."
     if isinstance(error, _PROXY_FAILS):

@@ -1,7 +1,8 @@
-"""The Session: pools, CA, outbound proxy, no cookies, no netrc."""
+"""The Session: pools, CA, outbound proxy, address guard, no cookies, no netrc."""
 
 import ssl
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -14,12 +15,14 @@ from urllib3 import PoolManager, ProxyManager
 from urllib3.connectionpool import ConnectionPool
 from urllib3.util import SKIP_HEADER
 
+from app.addresses import is_special_host, literal
 from app.content import Client
 from app.oci.headers import Headers
 from app.upstream import failures
 from app.upstream.answers import waiting
+from app.upstream.connecting import AddressForbidden
 from app.upstream.outbound import OutboundProxies
-from app.upstream.pools import POOLS, SOCKS_POOLS
+from app.upstream.pools import GUARDED, OPEN, Pools
 
 _IDLE_CONNECTIONS: Final = 256
 """Connections to one host that are kept for the next request; more are made and then closed."""
@@ -28,8 +31,14 @@ _HOSTS: Final = 64
 """Hosts whose connections are kept: a registry, its token service, and its CDNs."""
 
 
+_is_special_host: Final = lru_cache(maxsize=256)(is_special_host)
+
+
 class Session:
-    """One registry's `requests.Session`; safe to use from many threads at once."""
+    """One registry's `requests.Session`; safe to use from many threads at once.
+
+    Without `allow_private` it connects to public addresses only.
+    """
 
     def __init__(
         self,
@@ -38,13 +47,15 @@ class Session:
         proxies: OutboundProxies,
         connect_timeout: float,
         read_timeout: float,
+        allow_private: bool,
     ) -> None:
         self._proxies = proxies
+        self._allow_private = allow_private
         self._timeout = (connect_timeout, read_timeout)
         self._session = requests.Session()
         # ~/.netrc would replace the client's Authorization, and the environment is read elsewhere.
         self._session.trust_env = False
-        adapter = _Adapter(trusted_context(ca_bundles))
+        adapter = _Adapter(trusted_context(ca_bundles), OPEN if allow_private else GUARDED)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
@@ -59,7 +70,8 @@ class Session:
     ) -> requests.Response:
         """Send one request and return once its answer's headers are there; follow nothing.
 
-        Raise UpstreamUnavailable, UpstreamTimeout, UpstreamMisbehaved or ClientGone.
+        Raise UpstreamUnavailable, UpstreamTimeout, UpstreamMisbehaved, UpstreamForbidden or
+        ClientGone.
         """
         request = _prepared(method, url, headers, body)
         try:
@@ -77,11 +89,27 @@ class Session:
 
     def _send(self, request: requests.PreparedRequest, client: Client | None) -> requests.Response:
         url = str(request.url)
+        proxies = self._proxies(url)
+        if proxies and not self._allow_private:
+            _refuse_special(url)
         with waiting(client):
             # Not Session.send: it keeps cookies for all callers, and looks into redirects.
             return self._session.get_adapter(url).send(
-                request, stream=True, timeout=self._timeout, proxies=dict(self._proxies(url))
+                request, stream=True, timeout=self._timeout, proxies=dict(proxies)
             )
+
+
+def _refuse_special(url: str) -> None:
+    """Raise AddressForbidden for what an outbound proxy must not be asked for.
+
+    It resolves names itself, so this is about what can be told without resolving.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    # urllib3 ends a host at a backslash, and so asks a proxy for another one than this.
+    if _is_special_host(host) or "\\" in parts.netloc:
+        message = f"{host} is {literal(host) or 'no name that a proxy may be asked for'}"
+        raise AddressForbidden(message)
 
 
 class _Adapter(HTTPAdapter):
@@ -90,13 +118,14 @@ class _Adapter(HTTPAdapter):
     requests would load the CA file anew for each connection.
     """
 
-    def __init__(self, context: ssl.SSLContext) -> None:
+    def __init__(self, context: ssl.SSLContext, pools: Pools) -> None:
         self._context = context
+        self._pools = pools
         super().__init__(pool_connections=_HOSTS, pool_maxsize=_IDLE_CONNECTIONS)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
         super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = POOLS
+        self.poolmanager.pool_classes_by_scheme = self._pools.direct
 
     def proxy_manager_for(self, proxy: str, **kwargs: Any) -> ProxyManager | PoolManager:  # noqa: ANN401 - as inherited
         known = proxy in self.proxy_manager
@@ -107,7 +136,7 @@ class _Adapter(HTTPAdapter):
         )
         if not known:
             socks = proxy.lower().startswith("socks")
-            manager.pool_classes_by_scheme = SOCKS_POOLS if socks else POOLS
+            manager.pool_classes_by_scheme = self._pools.socks if socks else self._pools.http_proxy
         return manager
 
     def get_connection_with_tls_context(

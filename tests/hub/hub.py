@@ -107,7 +107,11 @@ class Hub:
     @property
     def settings(self) -> dict[str, str]:
         """The environment of a Docxy that takes this hub for Docker Hub."""
-        settings = {"DOCXY_REGISTRY_URL": self.url, "DOCXY_CA_BUNDLE": str(self.ca_bundle)}
+        settings = {
+            "DOCXY_REGISTRY_URL": self.url,
+            "DOCXY_CA_BUNDLE": str(self.ca_bundle),
+            "DOCXY_ALLOW_PRIVATE_UPSTREAMS": "true",
+        }
         if self.login == "token":
             settings |= {
                 "DOCXY_TOKEN_URL": self.token_url,

@@ -597,6 +597,7 @@ def test_hubs_side_by_side() -> None:
             "DOCXY_TOKEN_URL": two.token_url,
             "DOCXY_TOKEN_SERVICE": "two.test",
             "DOCXY_CA_BUNDLE": str(two.ca_bundle),
+            "DOCXY_ALLOW_PRIVATE_UPSTREAMS": "true",
         }
 
 

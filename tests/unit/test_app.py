@@ -1,5 +1,7 @@
 """create_app: the only wiring."""
 
+from pathlib import Path
+
 import pytest
 import responses
 
@@ -9,6 +11,8 @@ from app.registries import Registries, Registry
 from app.routes.rooms import Rooms
 from app.version import VERSION
 from app.well_known import HUB, WELL_KNOWN
+from tests.tables import write_config
+from tests.unit.network import Network
 
 
 def default(environment: pytest.MonkeyPatch, **variables: str) -> Registry:
@@ -106,6 +110,41 @@ def test_public_url_and_peers_are_handed_on(environment: pytest.MonkeyPatch) -> 
     asked = {"REMOTE_ADDR": "192.0.2.7", "HTTP_X_FORWARDED_FOR": "203.0.113.1"}
     assert rooms.forwarded.base_url({}) == "https://p.example/x"
     assert rooms.forwarded.client(asked) == "203.0.113.1"
+
+
+@pytest.mark.parametrize(
+    ("switch", "status"), [pytest.param("", 502, id="off"), pytest.param("true", 503, id="on")]
+)
+def test_the_switch_for_private_upstreams_is_handed_on(
+    environment: pytest.MonkeyPatch, switch: str, status: int
+) -> None:
+    """With it a private address is connected to, which here fails in another way."""
+    network = Network(environment)
+    network.resolves("mirror.example", ["10.0.0.7"])
+    network.routed("10.0.0.7", ConnectionRefusedError())
+    environment.setenv("DOCXY_REGISTRY_URL", "https://mirror.example")
+    environment.setenv("DOCXY_ALLOW_PRIVATE_UPSTREAMS", switch)
+    answer = create_app(load()).test_client().get("/v2/nginx/manifests/latest")
+    assert answer.status_code == status
+    assert ("DOCXY_ALLOW_PRIVATE_UPSTREAMS" in answer.text) == (status == 502)
+    assert network.connected == ([] if status == 502 else ["10.0.0.7"])
+
+
+def test_one_registry_may_be_private(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Its row says so, and no other row gains by it."""
+    network = Network(environment)
+    rows: list[dict[str, object]] = [
+        {"name": "near.example", "allow_private": True},
+        {"name": "other.example"},
+    ]
+    for row in rows:
+        network.resolves(str(row["name"]), ["10.0.0.7"])
+    network.routed("10.0.0.7", ConnectionRefusedError())
+    environment.setenv("DOCXY_CONFIG", str(write_config(tmp_path / "docxy.toml", rows)))
+    client = create_app(load()).test_client()
+    answers = [client.get(f"/v2/{row['name']}/a/manifests/latest") for row in rows]
+    assert [answer.status_code for answer in answers] == [503, 502]
+    assert network.connected == ["10.0.0.7"]
 
 
 def test_the_version_is_told_at_the_start(

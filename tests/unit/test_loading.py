@@ -8,6 +8,7 @@ import pytest
 from app.loading import SettingsError, load
 from app.settings import Settings
 from app.well_known import HUB
+from tests.tables import write_config
 
 
 @pytest.fixture
@@ -51,7 +52,14 @@ def test_nothing_set(environment: pytest.MonkeyPatch) -> None:
             id="path",
         ),
         pytest.param(
-            "DOCXY_REGISTRY_URL", "http://[::1]:5", "registry_url", "http://[::1]:5", id="IPv6"
+            "DOCXY_REGISTRY_URL", "http://[2600::1]:5", "registry_url", "http://[2600::1]:5",
+            id="IPv6",
+        ),
+        pytest.param(
+            "DOCXY_ALLOW_PRIVATE_UPSTREAMS", "true", "allow_private_upstreams", True, id="switch"
+        ),
+        pytest.param(
+            "DOCXY_ALLOW_PRIVATE_UPSTREAMS", "", "allow_private_upstreams", False, id="empty switch"
         ),
         pytest.param("DOCXY_REGISTRY_NAME", "R.Example", "registry_name", "r.example", id="name"),
         pytest.param("DOCXY_TOKEN_URL", "https://a.org", "token_url", "https://a.org", id="token"),
@@ -239,6 +247,77 @@ def test_a_fault_names_the_variable_that_was_set(
     """Whoever reads the message finds there what they wrote."""
     environment.setenv(variable, value)
     assert f"\n  {variable}: " in refused()
+
+
+@pytest.mark.parametrize(
+    ("variables", "urls"),
+    [
+        pytest.param(
+            {"DOCXY_REGISTRY_URL": "http://[::ffff:10.0.0.1]:5000"},
+            "http://[::ffff:10.0.0.1]:5000",
+            id="registry",
+        ),
+        pytest.param(
+            {"DOCXY_TOKEN_URL": "http://localhost:5001/t"}, "http://localhost:5001/t", id="token"
+        ),
+        pytest.param(
+            {"DOCXY_REGISTRY_URL": "http://2130706433", "DOCXY_TOKEN_URL": "https://0x7f.1/t"},
+            "http://2130706433, https://0x7f.1/t",
+            id="both",
+        ),
+        pytest.param(
+            {"DOCXY_REGISTRY_NAME": "localhost:5000"}, "https://localhost:5000", id="by its name"
+        ),
+    ],
+)
+def test_special_addresses_are_refused(
+    environment: pytest.MonkeyPatch, variables: dict[str, str], urls: str
+) -> None:
+    """All are named, with the switch that allows them; and with it they are."""
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    message = refused()
+    assert message.startswith("Docxy cannot start: one setting is wrong.\n")
+    assert f"\n  {urls}: a loopback, private or otherwise special address" in message
+    assert "set DOCXY_ALLOW_PRIVATE_UPSTREAMS=true" in message
+    environment.setenv("DOCXY_ALLOW_PRIVATE_UPSTREAMS", "true")
+    assert load().table().default.allow_private
+
+
+@pytest.mark.parametrize("url", ["https://8.8.8.8", "https://[2600::1]:5", "http://r.internal:5"])
+def test_what_may_be_public_is_not_refused(environment: pytest.MonkeyPatch, url: str) -> None:
+    """Names are resolved when they are needed."""
+    environment.setenv("DOCXY_REGISTRY_URL", url)
+    assert not load().table().default.allow_private
+
+
+def test_special_addresses_in_the_table(config: Path) -> None:
+    """A row may be allowed alone, and the switch allows them all."""
+    rows: list[dict[str, object]] = [
+        {"name": "a.example", "url": "http://10.0.0.1", "allow_private": True},
+        {"name": "b.example", "token_url": "http://10.0.0.2/t"},
+        {"name": "localhost:5000"},
+        {"name": "c.example"},
+    ]
+    write_config(config, rows)
+    assert "\n  http://10.0.0.2/t, https://localhost:5000: a loopback" in refused()
+    write_config(config, rows, allow_private_upstreams=True)
+    assert [row.allow_private for row in load().table().rows] == [True] * 4
+    write_config(config, [rows[0], rows[3]], well_known=["quay.io"])
+    assert [row.allow_private for row in load().table().rows] == [True, False, False]
+
+
+def test_the_switch_is_for_every_registry(environment: pytest.MonkeyPatch) -> None:
+    """The well-known ones too: a resolver may give all of them false addresses."""
+    environment.setenv("DOCXY_ALLOW_PRIVATE_UPSTREAMS", "1")
+    assert all(row.allow_private for row in load().table().rows)
+
+
+def test_this_proxy_itself_may_be_private(environment: pytest.MonkeyPatch) -> None:
+    """Its own URL and the outbound proxy's are the operator's to choose."""
+    environment.setenv("DOCXY_PUBLIC_URL", "http://10.0.0.1:8000")
+    environment.setenv("HTTPS_PROXY", "http://127.0.0.1:3128")
+    assert load().public_url == "http://10.0.0.1:8000"
 
 
 def test_every_fault_is_in_one_message(config: Path, environment: pytest.MonkeyPatch) -> None:

@@ -66,10 +66,25 @@ def test_a_wrong_file_stops_the_start_too(tmp_path: Path) -> None:
     assert "Traceback" not in said
 
 
+def test_a_registry_on_this_machine_stops_the_start() -> None:
+    """Nothing could ever be pulled from it, so it is told at once, and how to put it right."""
+    ended = start(
+        DOCXY_REGISTRY_URL="http://2130706433:5000",
+        DOCXY_TOKEN_URL="http://token.localhost/token",  # noqa: S106 - the address of a service
+    )
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 1
+    assert said.count("Docxy cannot start: one setting is wrong.") == 1
+    assert "  http://2130706433:5000, http://token.localhost/token: a loopback, private" in said
+    assert said.count("set DOCXY_ALLOW_PRIVATE_UPSTREAMS=true") == 1
+    assert "Traceback" not in said
+
+
 def test_the_start_needs_no_upstream() -> None:
     """Nobody listens there: it starts, is healthy, and answers 503 to who asks for more."""
     url = f"http://127.0.0.1:{free_port()}"
-    with docxy(workers=1, DOCXY_REGISTRY_URL=url, DOCXY_SERVICE_HOST="10.0.0.1") as proxy:
+    settings = {"DOCXY_REGISTRY_URL": url, "DOCXY_ALLOW_PRIVATE_UPSTREAMS": "true"}
+    with docxy(workers=1, DOCXY_SERVICE_HOST="10.0.0.1", **settings) as proxy:
         with Client(proxy.host) as client:
             assert client.get("/health").status == 200
             answer = client.get(MANIFEST)

@@ -61,5 +61,6 @@ def upstream_settings(upstream: Upstream, home: Path, **more: str) -> dict[str, 
         "DOCXY_REGISTRY_URL": upstream.url,
         "DOCXY_TOKEN_URL": f"{upstream.url}/token",
         "DOCXY_TOKEN_SERVICE": "registry.test",
+        "DOCXY_ALLOW_PRIVATE_UPSTREAMS": "true",
     }
     return settings | more

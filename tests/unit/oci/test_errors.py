@@ -60,6 +60,14 @@ def test_outages_are_what_containerd_retries(error: type[RegistryError], status:
     assert int(error.headers["Retry-After"]) > 0
 
 
+def test_a_forbidden_address_stays_forbidden() -> None:
+    """502 is not retried (field.md, A.10), and the operator finds the setting in the message."""
+    assert errors.UpstreamForbidden.status == 502
+    assert errors.UpstreamForbidden.code == ErrorCode.UNAVAILABLE
+    assert "Retry-After" not in errors.UpstreamForbidden.headers
+    assert "DOCXY_ALLOW_PRIVATE_UPSTREAMS" in errors.UpstreamForbidden.message
+
+
 def test_a_push_is_told_what_is_allowed() -> None:
     """405 names the methods that there are (RFC 9110, section 15.5.6)."""
     assert errors.MethodUnsupported.status == 405

@@ -7,6 +7,7 @@ from app.upstream.client import Upstream
 from app.upstream.neighbours import Neighbours
 from app.upstream.outbound import OutboundProxies
 from app.upstream.session import Session
+from tests.unit.network import Network
 from tests.unit.upstream.clock import Clock
 
 REGISTRY = "https://registry.example.com"
@@ -22,6 +23,12 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
+def network(monkeypatch: pytest.MonkeyPatch) -> Network:
+    """Return what resolves and leads as a test says."""
+    return Network(monkeypatch)
+
+
+@pytest.fixture
 def session() -> Session:
     """Return a Session with nothing special."""
     return Session(
@@ -29,6 +36,7 @@ def session() -> Session:
         proxies=OutboundProxies(https=None, http=None, no_proxy=""),
         connect_timeout=5,
         read_timeout=5,
+        allow_private=True,
     )
 
 

@@ -14,7 +14,7 @@ from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamTimeout, Upst
 from app.upstream.answers import UpstreamResponse, waiting
 from app.upstream.body import Body
 from app.upstream.outbound import OutboundProxies
-from app.upstream.pools import POOLS, SOCKS_POOLS
+from app.upstream.pools import GUARDED, OPEN
 from app.upstream.redirects import discard
 from app.upstream.session import Session, trusted_context
 from tests.unit.upstream.server import PATIENCE, Server, answering, request, serving
@@ -40,6 +40,7 @@ def session(read_timeout: float = PATIENCE, ca_bundle: Path | None = None) -> Se
         proxies=OutboundProxies(https=None, http=None, no_proxy=""),
         connect_timeout=PATIENCE,
         read_timeout=read_timeout,
+        allow_private=True,
     )
 
 
@@ -430,14 +431,23 @@ def test_bytes_that_nobody_asked_for(tls: ssl.SSLContext, bundle: Path) -> None:
         assert len(server.peers) == 2
 
 
-@pytest.mark.parametrize("pools", [POOLS, SOCKS_POOLS], ids=["direct", "SOCKS"])
+@pytest.mark.parametrize(
+    "pools",
+    [
+        pytest.param(OPEN.direct, id="direct"),
+        pytest.param(GUARDED.direct, id="direct, guarded"),
+        pytest.param(GUARDED.http_proxy, id="HTTP proxy"),
+        pytest.param(OPEN.socks, id="SOCKS"),
+        pytest.param(GUARDED.socks, id="SOCKS, guarded"),
+    ],
+)
 def test_every_tls_connection_is_looked_into(
     tls: ssl.SSLContext, bundle: Path, pools: dict[str, type]
 ) -> None:
     """TLS may hold bytes that the socket does not show, however it leads to the registry."""
     context = ssl.create_default_context(cafile=str(bundle))
     socks = {"socks_version": 2, "proxy_host": "127.0.0.1", "proxy_port": 9}
-    options = {"_socks_options": socks} if pools is SOCKS_POOLS else {}
+    options = {"_socks_options": socks} if pools in (OPEN.socks, GUARDED.socks) else {}
 
     def script(peer: socket.socket, server: Server) -> None:
         peer.sendall(b"xx")

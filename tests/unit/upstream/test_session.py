@@ -40,6 +40,7 @@ def through(proxy: str) -> Session:
         proxies=OutboundProxies(https=proxy, http=proxy, no_proxy=""),
         connect_timeout=5,
         read_timeout=5,
+        allow_private=True,
     )
 
 
@@ -176,6 +177,7 @@ def tls_session(authority: trustme.CA, tmp_path: Path) -> Session:
         proxies=OutboundProxies(https=None, http=None, no_proxy=""),
         connect_timeout=5,
         read_timeout=5,
+        allow_private=True,
     )
 
 

@@ -1,0 +1,146 @@
+"""Which addresses are public, and what a host says of its address before anyone resolves it.
+
+"Special" is what stands in IANA's special-purpose registries, multicast, and what is reserved.
+Python's `is_global` is no help: before 3.11.10 it calls 64:ff9b::7f00:1 and 2002:7f00:1:: global.
+"""
+
+import ipaddress
+import re
+from encodings.idna import nameprep
+from typing import Final
+from urllib.parse import unquote
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_SPECIAL_IPV4: Final = tuple(map(ipaddress.IPv4Network, (
+    "0.0.0.0/8",  # this network (RFC 791, section 3.2)
+    "10.0.0.0/8",  # private (RFC 1918)
+    "100.64.0.0/10",  # behind carriers' NAT (RFC 6598)
+    "127.0.0.0/8",  # loopback (RFC 1122, section 3.2.1.3)
+    "169.254.0.0/16",  # link-local (RFC 3927); clouds keep credentials at 169.254.169.254
+    "172.16.0.0/12",  # private (RFC 1918)
+    "192.0.0.0/24",  # protocol assignments (RFC 6890)
+    "192.0.2.0/24",  # documentation (RFC 5737)
+    "192.31.196.0/24",  # AS112 (RFC 7535)
+    "192.52.193.0/24",  # multicast tunnels (RFC 7450)
+    "192.88.99.0/24",  # 6to4 relays (RFC 7526)
+    "192.168.0.0/16",  # private (RFC 1918)
+    "192.175.48.0/24",  # AS112 (RFC 7534)
+    "198.18.0.0/15",  # benchmarks (RFC 2544); the fake addresses of some resolvers
+    "198.51.100.0/24",  # documentation (RFC 5737)
+    "203.0.113.0/24",  # documentation (RFC 5737)
+    "224.0.0.0/4",  # multicast (RFC 1112)
+    "240.0.0.0/4",  # reserved, and broadcast (RFC 1112, section 4; RFC 919)
+)))  # fmt: skip
+
+_UNICAST_IPV6: Final = ipaddress.IPv6Network("2000::/3")
+"""All that is given out of IPv6 (RFC 4291, section 2.4); the rest is special or nobody's yet."""
+
+_SPECIAL_IPV6: Final = tuple(map(ipaddress.IPv6Network, (
+    "2001::/23",  # protocol assignments, Teredo, ORCHID (RFC 2928; RFC 4380; RFC 7343)
+    "2001:db8::/32",  # documentation (RFC 3849)
+    "2620:4f:8000::/48",  # AS112 (RFC 7534)
+    "3fff::/20",  # documentation (RFC 9637)
+)))  # fmt: skip
+
+_MAPPED: Final = ipaddress.IPv6Network("::ffff:0:0/96")  # RFC 4291, section 2.5.5.2
+_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")  # RFC 6052, section 2.1
+_6TO4: Final = ipaddress.IPv6Network("2002::/16")  # RFC 3056, section 2
+
+_DOTS: Final = re.compile("[.\u3002\uff0e\uff61]")  # RFC 3490, section 3.1
+_IPV4_BYTES: Final = 4
+_NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+")
+_LEADING_ZERO: Final = re.compile(r"(?:^|\.)0[0-9]")
+_NAME: Final = re.compile(r"[\w-]+(?:\.[\w-]+)*")
+
+
+def is_public(address: Address) -> bool:
+    """Tell whether an address is one machine's on the internet at large.
+
+    An address that carries an IPv4 address leads there, and is what that is.
+    """
+    if isinstance(address, ipaddress.IPv6Address):
+        carried = _carried(address)
+        if carried is None:
+            return address in _UNICAST_IPV6 and not any(address in one for one in _SPECIAL_IPV6)
+        address = carried
+    return not any(address in one for one in _SPECIAL_IPV4)
+
+
+def literal(host: str) -> Address | None:
+    """Return the address that a host is, in every spelling that some resolver takes for one."""
+    return _address(_as_resolved(host))
+
+
+def is_special_host(host: str) -> bool:
+    """Tell whether a host is not public, or none that everybody reads alike; resolve nothing.
+
+    For whom somebody else resolves: what can be read in two ways counts as the worse.
+    """
+    text = _as_resolved(host)
+    address = _address(text)
+    if address is not None:
+        # 010.0.0.1 is 8.0.0.1 for some and 10.0.0.1 for others (RFC 6943, section 3.1.1).
+        return not is_public(address) or bool(_LEADING_ZERO.search(text))
+    last = text.rpartition(".")[2]
+    return (
+        last == "localhost"  # RFC 6761, section 6.3
+        or bool(_NUMBER.fullmatch(last))  # no name ends so (RFC 1123, section 2.1)
+        or not _NAME.fullmatch(text)
+    )
+
+
+def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+    if address in _MAPPED or address in _NAT64:
+        return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
+    if address in _6TO4:
+        return ipaddress.IPv4Address(int(address) >> 80 & 0xFFFF_FFFF)
+    return None
+
+
+def _as_resolved(host: str) -> str:
+    """Return a host as it comes to a resolver: decoded, prepared, without brackets and last dot.
+
+    A name may be percent-encoded (RFC 3986, section 3.2.2); the percent of an IPv6 address begins
+    its zone.
+    """
+    text = host if ":" in host else unquote(host)
+    return ".".join(map(_prepared, _DOTS.split(text))).strip("[]").rstrip(".")
+
+
+def _prepared(label: str) -> str:
+    """Make small letters of capitals, and digits of full-width ones (RFC 3491)."""
+    try:
+        return nameprep(label)
+    except UnicodeError:
+        return label  # has what no name has, so that it is neither a number nor "localhost"
+
+
+def _address(text: str) -> Address | None:
+    try:
+        if ":" in text:
+            return ipaddress.IPv6Address(text.partition("%")[0])
+        return _loose_ipv4(text)
+    except (ValueError, OverflowError):
+        return None
+
+
+def _loose_ipv4(text: str) -> ipaddress.IPv4Address | None:
+    """Read an IPv4 address as inet_aton() does; raise for a number out of range.
+
+    Up to four numbers, decimal, octal or hexadecimal; the last one fills what is left.
+    """
+    parts = text.split(".")
+    if not all(_NUMBER.fullmatch(part) for part in parts):
+        return None
+    *firsts, last = map(_number, parts)
+    room = _IPV4_BYTES - len(firsts)
+    if room < 1:
+        return None
+    return ipaddress.IPv4Address(bytes(firsts) + last.to_bytes(room))
+
+
+def _number(text: str) -> int:
+    if text.startswith("0x"):
+        return int(text[2:] or "0", 16)
+    return int(text, 8 if text.startswith("0") else 10)
