@@ -32,30 +32,36 @@ class Neighbours:
     """
 
     def __init__(self) -> None:
-        self._by_origin: dict[Origin, Neighbour] = {}
+        self._by_origin: dict[Origin, tuple[str, Neighbour]] = {}
 
     def add(self, url: str, neighbour: Neighbour) -> None:
         """Make a registry known by its URL."""
-        self._by_origin.setdefault(origin(url), neighbour)
+        path = f"{urlsplit(url).path}/v2/"
+        self._by_origin.setdefault(origin(url), (path, neighbour))
 
     def has(self, url: str) -> bool:
-        """Whether a URL is a registry of the table."""
-        return origin(url) in self._by_origin
+        """Whether a URL is a registry's of the table."""
+        return self._at(url) is not None
 
     def session(self, url: str, usual: Session) -> Session:
         """Return what to ask a URL with: a registry of the table has its own."""
-        neighbour = self._by_origin.get(origin(url))
+        neighbour = self._at(url)
         return neighbour.session if neighbour else usual
 
     def authorization(self, response: requests.Response) -> str:
         """Return what opens a registry of the table that asks for a token, or ""."""
-        neighbour = self._by_origin.get(origin(response.url))
+        neighbour = self._at(response.url)
         values = response.raw.headers.getlist("WWW-Authenticate")
         bearer = next((one for one in parse_challenges(values) if one.is_bearer), None)
         if neighbour is None or bearer is None:
             return ""
         scope = bearer.parameters.get("scope", "") or _scope(response.url)
         return f"Bearer {neighbour.anonymous_token(scope)}" if scope else ""
+
+    def _at(self, url: str) -> Neighbour | None:
+        """Return the registry that a URL is of, which more than it may be served at its host."""
+        path, neighbour = self._by_origin.get(origin(url), ("", None))
+        return neighbour if urlsplit(url).path.startswith(path) else None
 
 
 def _scope(url: str) -> str:
