@@ -2,7 +2,7 @@
 
 import re
 from typing import Final, Protocol
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import requests
 
@@ -60,8 +60,11 @@ class Neighbours:
 
     def _at(self, url: str) -> Neighbour | None:
         """Return the registry that a URL is of, which more than it may be served at its host."""
-        path, neighbour = self._by_origin.get(origin(url), ("", None))
-        return neighbour if urlsplit(url).path.startswith(path) else None
+        root, neighbour = self._by_origin.get(origin(url), ("", None))
+        path = urlsplit(url).path
+        # A server may read "/v2/../" as "/" (RFC 3986, section 5.2.4).
+        climbs = {".", ".."} & set(unquote(path).replace("\\", "/").split("/"))
+        return neighbour if path.startswith(root) and not climbs else None
 
 
 def _scope(url: str) -> str:
