@@ -6,9 +6,12 @@ import pydantic
 import pytest
 
 from app.loading import SettingsError, load
+from app.registries import Account
 from app.settings import Settings
-from app.well_known import HUB
+from app.well_known import HUB, WELL_KNOWN
 from tests.tables import write_config
+
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 @pytest.fixture
@@ -418,3 +421,235 @@ def test_every_setting_is_described(field: str) -> None:
 def test_variable(field: str, variable: str) -> None:
     """Every field has one variable to be named by."""
     assert Settings.variable(field) == variable
+
+
+def test_tables(config: Path) -> None:
+    """The file has what no variable could hold well: a table for each registry."""
+    password = config.with_name("password")
+    password.write_text("s3cr3t\n")
+    write_config(
+        config,
+        [
+            {"name": "r.example", "url": "https://r.example/x/", "hosts": ["r.proxy.example"]},
+            {
+                "name": "docker.io",
+                "credentials": "managed",
+                "username": "me",
+                "password_file": str(password),
+            },
+        ],
+        default="index.docker.io",
+        read_timeout=7,
+    )
+    settings = load()
+    table = settings.table()
+    assert [row.name for row in table.rows] == ["r.example", "docker.io"]
+    assert table.rows[0].url == "https://r.example/x"
+    assert table.rows[0].hosts == {"r.proxy.example"}
+    assert table.default.account == Account("me", "s3cr3t")
+    assert settings.read_timeout == 7
+
+
+def test_the_file_that_is_ready_to_use(environment: pytest.MonkeyPatch) -> None:
+    """It serves every well-known registry as it is known, Docker Hub by default."""
+    environment.setenv("DOCXY_CONFIG", str(ROOT / "deploy" / "registries.toml"))
+    table = load().table()
+    assert {row.name: row for row in table.rows} == WELL_KNOWN
+    assert table.default == HUB
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        pytest.param({"url": "x.example"}, "url: write a whole URL, like ", id="value"),
+        pytest.param({"url": 5}, "url: input should be a valid string", id="type"),
+        pytest.param({"urll": "x"}, "urll: there is no such key; did you mean url?", id="key"),
+        pytest.param({"zzzzzz": "x"}, "zzzzzz: there is no such key\n", id="a key like none"),
+        pytest.param(
+            {"read_timeout": 5}, "read_timeout: there is no such key\n", id="a key of elsewhere"
+        ),
+        pytest.param(
+            {"hosts": ["a", "a:1"]}, "hosts 2: write a host name of this ", id="in a list"
+        ),
+        pytest.param({"aliases": ["library"]}, "aliases 1: library is where ", id="alias"),
+        pytest.param(
+            {"credentials": "none"},
+            "credentials: input should be 'passthrough' or 'managed'",
+            id="mode",
+        ),
+        pytest.param(
+            {"password_file": "/nowhere/s3cr3t"},
+            "password_file: the file cannot be read (No such file or directory)",
+            id="password file",
+        ),
+    ],
+)
+def test_a_fault_in_a_table(config: Path, row: dict[str, object], told: str) -> None:
+    """It is told by the file, the table's number as people count, and the key."""
+    write_config(config, [{"name": "a.example"}, {"name": "b.example", **row}])
+    message = refused()
+    assert message.startswith("Docxy cannot start: one setting is wrong.\n")
+    assert f"\n  {config}: registries 2: {told}" in message
+    assert "s3cr3t" not in message
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        pytest.param({"username": "me"}, "a login has a username and a password", id="half"),
+        pytest.param(
+            {"username": "me", "password": "s3cr3t"},
+            "a username and a password of this proxy's own need credentials",
+            id="no managed",
+        ),
+    ],
+)
+def test_a_table_that_makes_no_sense(config: Path, row: dict[str, object], told: str) -> None:
+    """What is wrong with several of its keys is told of the table."""
+    write_config(config, [{"name": "a.example", **row}])
+    message = refused()
+    assert f"\n  {config}: registries 1: {told}" in message
+    assert "s3cr3t" not in message
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        pytest.param('registries = "ghcr.io"', "registries: input should be ", id="text"),
+        pytest.param('registries = ["ghcr.io"]', "registries 1: input should be ", id="a list"),
+        pytest.param('[registries]\nname = "ghcr.io"', "registries: input should be ", id="one"),
+        pytest.param("[[registries]]", "registries 1: name: field required", id="nothing in it"),
+        pytest.param('default = "https://x"', "default: write the registry's host ", id="default"),
+        pytest.param('well_known = "x"', "well_known: x is not among docker.io", id="well-known"),
+        pytest.param(
+            '[[registeries]]\nname = "ghcr.io"',
+            "registeries: there is no such setting; did you mean registries?",
+            id="another name",
+        ),
+    ],
+)
+def test_no_tables(config: Path, content: str, told: str) -> None:
+    """Whatever else the file says, it is told where."""
+    config.write_text(content)
+    assert f"\n  {config}: {told}" in refused()
+
+
+def test_every_fault_of_tables_is_in_one_message(
+    config: Path, environment: pytest.MonkeyPatch
+) -> None:
+    """One start tells what is wrong in the tables, above them, and in the environment."""
+    write_config(
+        config,
+        [{"name": "a/b", "url": "x"}, {"urll": "https://b.example"}],
+        default="a b",
+        read_timeout="soon",
+        log_levels="info",
+    )
+    environment.setenv("DOCXY_PUBLIC_URL", "p.example")
+    environment.setenv("DOCXY_REGISTRYURL", "https://r.example")
+    message = refused()
+    assert message.startswith("Docxy cannot start: 9 settings are wrong.\n")
+    for told in (
+        "DOCXY_PUBLIC_URL: ",
+        "DOCXY_REGISTRYURL: there is no such setting",
+        f"{config}: registries 1: name: ",
+        f"{config}: registries 1: url: ",
+        f"{config}: registries 2: name: field required",
+        f"{config}: registries 2: urll: there is no such key; did you mean url?",
+        f"{config}: default: ",
+        f"{config}: read_timeout: ",
+        f"{config}: log_levels: there is no such setting",
+    ):
+        assert f"\n  {told}" in message
+
+
+@pytest.mark.parametrize("variable", ["DOCXY_REGISTRIES", "DOCXY_DEFAULT", "docxy_registries"])
+@pytest.mark.parametrize("value", ["[]", '[{"name":"ghcr.io"}]', "ghcr.io"])
+def test_tables_stand_in_the_file_only(
+    environment: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """A variable of that name is none."""
+    environment.setenv(variable, value)
+    assert f"\n  {variable}: there is no such setting" in refused()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        pytest.param("DOCXY_REGISTRY_URL", "https://r.example", id="URL"),
+        pytest.param("DOCXY_REGISTRY_URL", HUB.url, id="URL as it would be anyway"),
+        pytest.param("DOCXY_REGISTRY_NAME", "r.example", id="name"),
+        pytest.param("DOCXY_TOKEN_URL", "https://a.example", id="token service"),
+        pytest.param("DOCXY_TOKEN_SERVICE", "s", id="service"),
+    ],
+)
+def test_a_default_registry_twice(
+    config: Path, environment: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """The variables of the default registry and a table stop the start."""
+    write_config(config, [{"name": "r.example"}])
+    environment.setenv(variable, value)
+    assert f"\n  {variable}: the default registry stands in the file's table" in refused()
+    environment.setenv(variable, "")
+    assert load().table().default.name == "r.example"
+
+
+def test_a_password_beside_the_file(config: Path, environment: pytest.MonkeyPatch) -> None:
+    """No password need stand in a file: the variables are the default registry's."""
+    write_config(config, [{"name": "a.example"}, {"name": "b.example"}], default="b.example")
+    environment.setenv("DOCXY_CREDENTIALS", "managed")
+    environment.setenv("DOCXY_USERNAME", "me")
+    environment.setenv("DOCXY_PASSWORD", "s3cr3t")
+    table = load().table()
+    assert table.default.account == Account("me", "s3cr3t")
+    assert [row.managed for row in table.rows] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        pytest.param({"DOCXY_USERNAME": "me", "DOCXY_PASSWORD": "s3cr3t"}, id="no mode"),
+        pytest.param({"DOCXY_CREDENTIALS": "managed", "DOCXY_PASSWORD": "s3cr3t"}, id="half"),
+        pytest.param({"DOCXY_CREDENTIALS": "s3cr3t"}, id="another mode"),
+        pytest.param({"DOCXY_WELL_KNOWN": "docker.hub"}, id="no such registry"),
+    ],
+)
+def test_variables_that_make_no_sense(
+    environment: pytest.MonkeyPatch, variables: dict[str, str]
+) -> None:
+    """They stop the start, and the message tells no password."""
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    message = refused()
+    assert message.startswith("Docxy cannot start: one setting is wrong.\n")
+    assert "s3cr3t" not in message
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        pytest.param("all", tuple(WELL_KNOWN), id="all"),
+        pytest.param("none", (), id="none"),
+        pytest.param("quay.io, ghcr.io", ("quay.io", "ghcr.io"), id="between commas"),
+        pytest.param("", None, id="empty is unset"),
+    ],
+)
+def test_well_known(
+    environment: pytest.MonkeyPatch, value: str, expected: tuple[str, ...] | None
+) -> None:
+    """A variable has no lists, so names stand between commas."""
+    environment.setenv("DOCXY_WELL_KNOWN", value)
+    assert load().well_known == expected
+
+
+def test_no_password_shows(config: Path, environment: pytest.MonkeyPatch) -> None:
+    """Neither str nor repr tells a password, of the environment or of a table."""
+    login = {"credentials": "managed", "username": "me", "password": "0th3r"}
+    write_config(config, [{"name": "a.example"}, {"name": "b.example", **login}])
+    environment.setenv("DOCXY_CREDENTIALS", "managed")
+    environment.setenv("DOCXY_USERNAME", "me")
+    environment.setenv("DOCXY_PASSWORD", "s3cr3t")
+    settings = load()
+    shown = f"{settings} {settings!r} {settings.model_dump()} {settings.table().rows}"
+    assert "s3cr3t" not in shown
+    assert "0th3r" not in shown

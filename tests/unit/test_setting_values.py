@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from app.setting_values import BaseUrl, ProxyUrl, RegistryHost, Seconds, TrustedPeers
+from app.setting_values import (
+    BaseUrl,
+    OwnHost,
+    ProxyUrl,
+    RegistryAlias,
+    RegistryHost,
+    Seconds,
+    TrustedPeers,
+)
 
 NO_URL = "this is no URL: mind the port, and brackets around an IPv6 address"
 
@@ -112,11 +120,15 @@ def test_base_urls_have_one_form(written: str) -> None:
         pytest.param("localhost:5000", "localhost:5000", id="port"),
         pytest.param("10.0.0.1:5000", "10.0.0.1:5000", id="address"),
         pytest.param("registry", "registry", id="one label"),
+        pytest.param("r.example:443", "r.example", id="the default port"),
+        pytest.param("r.example:4430", "r.example:4430", id="a port that begins so"),
+        pytest.param("R.example:80", "r.example:80", id="http's port"),
     ],
 )
-def test_registry_hosts(written: str, meant: str) -> None:
+@pytest.mark.parametrize("kind", [RegistryHost, RegistryAlias], ids=["name", "alias"])
+def test_registry_hosts(kind: Any, written: str, meant: str) -> None:
     """A host name, perhaps with a port, as image references have it."""
-    assert read(RegistryHost, written) == meant
+    assert read(kind, written) == meant
 
 
 @pytest.mark.parametrize(
@@ -138,9 +150,40 @@ def test_registry_hosts(written: str, meant: str) -> None:
         "*",
     ],
 )
-def test_no_registry_hosts(written: str) -> None:
+@pytest.mark.parametrize("kind", [RegistryHost, RegistryAlias], ids=["name", "alias"])
+def test_no_registry_hosts(kind: Any, written: str) -> None:
     """What no image reference can begin with would never be asked for."""
-    assert refused(RegistryHost, written) == "write the registry's host name, like docker.io"
+    assert refused(kind, written) == "write the registry's host name, like docker.io"
+
+
+@pytest.mark.parametrize("written", ["library", "LIBRARY", "library:443"])
+def test_an_alias_that_hides_official_images(written: str) -> None:
+    """`proxy.example/library/nginx` shall go on to be Docker Hub's."""
+    told = refused(RegistryAlias, written)
+    assert told == "library is where Docker Hub's official images are"
+
+
+@pytest.mark.parametrize("written", ["ghcr.proxy.example", "GHCR.Proxy.Example", "localhost"])
+def test_own_hosts(written: str) -> None:
+    """Names are compared in lower case."""
+    assert read(OwnHost, written) == written.lower()
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "p.example:443",
+        "p.example:8443",
+        "https://p.example",
+        "p.example/",
+        "*.p.example",
+        "a b",
+    ],
+)
+def test_no_own_hosts(written: str) -> None:
+    """A host is compared without its port, so one with a port would never be met."""
+    assert refused(OwnHost, written).startswith("write a host name of this proxy without a port")
 
 
 @pytest.mark.parametrize(
