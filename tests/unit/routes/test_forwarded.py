@@ -225,3 +225,52 @@ def test_client(peer: str, told: str, trusted: str, expected: str) -> None:
     """The client is the last one for whom no trusted server vouches."""
     forwarded = Forwarded(trusted=trusted, public_url=None)
     assert forwarded.client(environ({"for": told}, peer=peer)) == expected
+
+
+OWN_HOSTS = {"ghcr.proxy.example", "quay.proxy.example"}
+
+
+@pytest.mark.parametrize(
+    ("public_url", "host", "expected"),
+    [
+        pytest.param("https://p.example", "p.example", "https://p.example", id="its own"),
+        pytest.param("https://p.example", "x.example:81", "https://p.example", id="unknown"),
+        pytest.param(
+            "https://p.example", "ghcr.proxy.example", "https://ghcr.proxy.example", id="host"
+        ),
+        pytest.param(
+            "https://p.example", "GHCR.Proxy.Example", "https://GHCR.Proxy.Example", id="case"
+        ),
+        pytest.param(
+            "https://p.example", "ghcr.proxy.example:81", "https://ghcr.proxy.example:81", id="port"
+        ),
+        pytest.param(
+            "https://p.example/x", "quay.proxy.example", "https://quay.proxy.example", id="path"
+        ),
+        pytest.param("http://p.example", "ghcr.proxy.example", "http://ghcr.proxy.example", id="h"),
+        pytest.param(
+            "https://p.example", "ghcr.proxy.example.evil.example", "https://p.example", id="longer"
+        ),
+        pytest.param(None, "ghcr.proxy.example", "http://ghcr.proxy.example", id="no public URL"),
+    ],
+)
+def test_hosts_that_stand_for_one_registry(
+    public_url: str | None, host: str, expected: str
+) -> None:
+    """They stay what they are, with the scheme by which the public URL says clients come."""
+    forwarded = Forwarded(trusted=TRUSTED, public_url=public_url, hosts=OWN_HOSTS)
+    assert forwarded.base_url(environ(host=host)) == expected
+
+
+@pytest.mark.parametrize(
+    ("peer", "expected"),
+    [
+        pytest.param("10.0.0.1", "https://ghcr.proxy.example", id="trusted"),
+        pytest.param("192.0.2.1", "https://p.example", id="not trusted"),
+    ],
+)
+def test_a_host_of_one_registry_that_is_told(peer: str, expected: str) -> None:
+    """As everywhere, only a trusted server's word counts; the scheme is the public URL's."""
+    forwarded = Forwarded(trusted=TRUSTED, public_url="https://p.example", hosts=OWN_HOSTS)
+    told = {"host": "ghcr.proxy.example", "proto": "http"}
+    assert forwarded.base_url(environ(told, peer=peer)) == expected

@@ -6,6 +6,7 @@ from flask.testing import FlaskClient
 from app.oci.errors import UpstreamTimeout
 from app.version import VERSION
 from tests.unit.fake_source import FakeSource
+from tests.unit.routes.conftest import Proxy
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -35,3 +36,43 @@ def test_upstream_does_not_answer(client: FlaskClient, source: FakeSource) -> No
     assert answer.status_code == 503
     assert answer.get_json()["upstream"] == "registry.example did not answer in time"
     assert answer.get_json()["version"] == VERSION
+
+
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        pytest.param("upstream", "docker.io", id="the default"),
+        pytest.param("upstream=true", "docker.io", id="the default, said so"),
+        pytest.param("upstream=docker.io", "docker.io", id="the default by its name"),
+        pytest.param("upstream=ghcr.io", "ghcr.io", id="another"),
+        pytest.param("upstream=GitHub:443", "ghcr.io", id="another by its alias"),
+        pytest.param("upstream=managed.example", "managed.example", id="a managed one"),
+        pytest.param("upstream=own.example:5000", "own.example:5000", id="one with a port"),
+    ],
+)
+@pytest.mark.parametrize("host", ["proxy.example", "own.proxy.example"])
+def test_each_registry_can_be_asked_about(
+    proxy: Proxy, host: str, query: str, expected: str
+) -> None:
+    """By whatever a client may call it; whoever looks after the proxy may use any of its hosts."""
+    answer = proxy.ask(f"{host}/health?{query}")
+    assert answer.get_json()["upstream"] == "ok"
+    assert {name: call.method for name, call in proxy.asked.items()} == {expected: "reach"}
+
+
+def test_one_of_several_does_not_answer(proxy: Proxy) -> None:
+    """The others do."""
+    proxy.sources["ghcr.io"].error = UpstreamTimeout("ghcr.example: did not answer in time")
+    answer = proxy.ask("proxy.example/health?upstream=ghcr.io")
+    assert answer.status_code == 503
+    assert answer.get_json()["upstream"] == "ghcr.example: did not answer in time"
+    assert proxy.ask("proxy.example/health?upstream").status_code == 200
+
+
+@pytest.mark.parametrize("name", ["quay.io", "http://169.254.169.254/", "own.proxy.example", "2"])
+def test_a_registry_that_is_not_served(proxy: Proxy, name: str) -> None:
+    """Nothing is asked, and nobody is told that it is well."""
+    answer = proxy.ask(f"proxy.example/health?upstream={name}")
+    assert answer.status_code == 404
+    assert answer.get_json()["errors"][0]["code"] == "NAME_UNKNOWN"
+    assert proxy.asked == {}

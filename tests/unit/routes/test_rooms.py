@@ -1,13 +1,11 @@
 """What the views use."""
 
-import socket
-
 import pytest
 from flask import Flask
 
 from app.oci.reference import RepositoryName
 from app.routes import rooms
-from app.routes.asking import asked as asked_for
+from tests.unit.routes.conftest import Proxy
 
 
 @pytest.mark.parametrize(
@@ -25,30 +23,50 @@ def test_namespace(app: Flask, url: str, expected: str | None) -> None:
         assert rooms.namespace() == expected
 
 
-def test_asked(app: Flask) -> None:
-    """A request to a source has the method, the headers and the client's connection."""
-    ours, theirs = socket.socketpair()
-    overrides = {"gunicorn.socket": ours}
-    headers = [("Accept", "a"), ("Authorization", "Bearer x")]
-    with (
-        ours,
-        theirs,
-        app.test_request_context(
-            "/v2/", method="HEAD", headers=headers, environ_overrides=overrides
-        ),
-    ):
-        asked = asked_for(rooms.selected(), "n=1")
-        assert (asked.method, asked.query, asked.authorization) == ("HEAD", "n=1", "Bearer x")
-        assert ("Accept", "a") in asked.headers
-        assert asked.client is not None
-        assert not asked.client.gone()
-        theirs.close()
-        assert asked.client.gone()
-
-
 def test_one_resolver(app: Flask) -> None:
     """With and without a repository, the same registry is meant, and it has a source."""
     with app.test_request_context("/v2/?ns=index.docker.io"):
         registry = rooms.selected().registry
         assert rooms.located(RepositoryName("a/b")).registry is registry
         assert rooms.source(registry) is rooms.rooms().sources["docker.io"]
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "expected"),
+    [
+        pytest.param("/v2/", "proxy.example", "docker.io", id="default"),
+        pytest.param("/v2/?ns=ghcr.io", "proxy.example", "ghcr.io", id="ns"),
+        pytest.param("/v2/", "own.proxy.example", "own.example:5000", id="host"),
+        pytest.param("/v2/", "OWN.proxy.example:8443", "own.example:5000", id="port"),
+        pytest.param("/v2/?ns=docker.io", "own.proxy.example", "docker.io", id="both"),
+    ],
+)
+def test_several(app: Flask, proxy: Proxy, url: str, host: str, expected: str) -> None:
+    """`ns` and the host count for what has a repository and for what has none."""
+    with app.test_request_context(url, base_url=f"http://{host}"):
+        assert rooms.selected().registry.name == expected
+        address = rooms.located(RepositoryName("a/b"))
+        assert address.registry.name == expected
+        assert rooms.source(address.registry) is proxy.sources[expected]
+
+
+@pytest.mark.parametrize(
+    ("told", "peer", "expected"),
+    [
+        pytest.param("own.proxy.example", "10.0.0.1", "own.example:5000", id="trusted"),
+        pytest.param("own.proxy.example", "192.0.2.1", "docker.io", id="not trusted"),
+        pytest.param("x, own.proxy.example", "10.0.0.1", "own.example:5000", id="the last"),
+    ],
+)
+@pytest.mark.usefixtures("proxy")
+def test_the_host_that_a_server_in_front_tells(
+    app: Flask, told: str, peer: str, expected: str
+) -> None:
+    """It chooses a registry only where the server is trusted."""
+    with app.test_request_context(
+        "/v2/",
+        base_url="http://proxy.example",
+        headers={"X-Forwarded-Host": told},
+        environ_overrides={"REMOTE_ADDR": peer},
+    ):
+        assert rooms.selected().registry.name == expected

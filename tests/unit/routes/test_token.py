@@ -1,11 +1,14 @@
 """GET and POST /auth/token: everything passes, in the registry's naming."""
 
+import json
+
 import pytest
 from flask.testing import FlaskClient
 
 from app.content import replied
 from app.oci.headers import value
 from tests.unit.fake_source import FakeSource
+from tests.unit.routes.conftest import Proxy
 
 ANSWER = b'{"token":"t","access_token":"t","expires_in":300,"issued_at":"2026-01-01T00:00:00Z"}'
 
@@ -180,3 +183,324 @@ def test_bytes_that_are_not_utf8(client: FlaskClient, source: FakeSource, method
         asked(client, method, f"grant_type=password&password={password}")
     first, second = (dict(call.token.parameters)["password"] for call in source.calls)
     assert first != second
+
+
+HOST = "proxy.example"
+OWN_HOST = "own.proxy.example"
+BASIC = "Basic YWxpY2U6cHc="
+GHCR = "scope=repository:ghcr.io/a/b:pull"
+LOGIN = (
+    "account=alice&offline_token=true&access_type=offline&grant_type=password&client_id=docker"
+    "&username=alice&password=pw"
+)
+
+
+def passed(proxy: Proxy, asked: str, method: str = "GET", authorization: str = "") -> str:
+    """Return which token service was asked what, with what Authorization; or the refusal.
+
+    `asked` is the host, perhaps with `?ns=...`, and the fields, with a space between.
+    """
+    for source in proxy.sources.values():
+        source.reply = replied(200, [("Content-Type", "application/json")], ANSWER)
+    where, _, fields = asked.partition(" ")
+    host, _, query = where.partition("?")
+    if method == "POST":
+        url = f"{host}/auth/token?{query}"
+        answer = proxy.ask(url, "POST", authorization=authorization, form=fields)
+    else:
+        url = f"{host}/auth/token?{query}&{fields}"
+        answer = proxy.ask(url, method, authorization=authorization)
+    if not proxy.asked:
+        return f"{answer.status_code} {answer.get_json()['errors'][0]['code']}"
+    ((name, call),) = proxy.asked.items()
+    parameters = "&".join(f"{key}={text}" for key, text in call.token.parameters)
+    login = value(call.token.headers, "authorization")
+    return " ".join(part for part in (name, call.token.method, parameters, login) if part)
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        # which registry: `ns`, the host, the first scope of a known registry, the default
+        pytest.param(f"{HOST} scope=repository:a/b:pull", "docker.io scope=repository:a/b:pull",
+                     id="default"),
+        pytest.param(f"{HOST} account=alice", "docker.io account=alice", id="no scope"),
+        pytest.param(f"{HOST} {GHCR}", "ghcr.io scope=repository:a/b:pull", id="prefix"),
+        pytest.param(f"{HOST} scope=repository:github/app:pull",
+                     "ghcr.io scope=repository:app:pull", id="alias"),
+        pytest.param(f"{HOST} scope=repository:docker.io/nginx:pull",
+                     "docker.io scope=repository:library/nginx:pull", id="the default's prefix"),
+        pytest.param(f"{HOST}?ns=ghcr.io scope=repository:a/b:pull",
+                     "ghcr.io scope=repository:a/b:pull", id="ns"),
+        pytest.param(f"{HOST}?ns=ghcr.io client_id=docker", "ghcr.io client_id=docker",
+                     id="ns, no scope"),
+        pytest.param(f"{HOST}?ns=ghcr.io {GHCR}", "ghcr.io scope=repository:a/b:pull",
+                     id="ns and prefix"),
+        pytest.param(f"{HOST}?ns=ghcr.io scope=repository:docker.io/a:pull",
+                     "ghcr.io scope=repository:docker.io/a:pull", id="ns before prefix"),
+        pytest.param(f"{HOST}?ns=docker.io scope=repository:nginx:pull",
+                     "docker.io scope=repository:library/nginx:pull", id="ns of the default"),
+        pytest.param(f"{HOST}?ns=docker.io {GHCR}", "docker.io", id="ns of the hub, a dotted one"),
+        pytest.param(f"{OWN_HOST} scope=repository:a/b:pull",
+                     "own.example:5000 scope=repository:a/b:pull", id="host"),
+        pytest.param(f"{OWN_HOST} account=alice", "own.example:5000 account=alice",
+                     id="host, no scope"),
+        pytest.param(f"{OWN_HOST} {GHCR}", "own.example:5000 scope=repository:ghcr.io/a/b:pull",
+                     id="a host knows no prefixes"),
+        pytest.param(f"{OWN_HOST}?ns=ghcr.io scope=repository:a/b:pull",
+                     "ghcr.io scope=repository:a/b:pull", id="ns before host"),
+        pytest.param(f"{HOST} scope=repository:managed.example/a:pull",
+                     "managed.example scope=repository:a:pull", id="managed"),
+        # scopes: those of the registry in its naming, the others not at all
+        pytest.param(f"{HOST} {GHCR}&scope=repository:c/d:pull",
+                     "ghcr.io scope=repository:a/b:pull", id="the first decides, not the rest"),
+        pytest.param(f"{HOST} scope=repository:c/d:pull&{GHCR}",
+                     "docker.io scope=repository:c/d:pull", id="the first decides, another's is"),
+        pytest.param(f"{HOST} {GHCR}+repository:trusted.example/c:pull",
+                     "ghcr.io scope=repository:a/b:pull", id="dropped inside one field"),
+        pytest.param(f"{HOST} scope=repository:quay.io/a:pull&{GHCR}",
+                     "ghcr.io scope=repository:a/b:pull", id="an unknown one does not decide"),
+        pytest.param(f"{HOST} scope=repository:UPPER:pull&{GHCR}",
+                     "ghcr.io scope=repository:a/b:pull", id="nor does one that is no name"),
+        pytest.param(f"{HOST} {GHCR}&scope=repository:quay.io/a:pull",
+                     "ghcr.io scope=repository:a/b:pull", id="an unknown one is dropped"),
+        pytest.param(f"{HOST} {GHCR}&scope=repository:ghcr.io/c:pull,push",
+                     "ghcr.io scope=repository:a/b:pull&scope=repository:c:pull,push",
+                     id="several of one registry"),
+        pytest.param(f"{HOST} {GHCR}+repository:github/a/b:pull+repository:ghcr.io/c:pull",
+                     "ghcr.io scope=repository:a/b:pull repository:c:pull",
+                     id="two namings of one (containerd)"),
+        pytest.param(f"{HOST} scope=repository:public.ecr.aws/a/b:pull+aws",
+                     "public.ecr.aws scope=repository:a/b:pull aws", id="of no repository"),
+        pytest.param(f"{HOST} scope=aws+repository:public.ecr.aws/a/b:pull",
+                     "public.ecr.aws scope=aws repository:a/b:pull", id="of no repository, first"),
+        pytest.param(f"{HOST} scope=registry:catalog:*", "docker.io scope=registry:catalog:*",
+                     id="the catalog"),
+        pytest.param(f"{HOST} scope=registry:catalog:*&{GHCR}",
+                     "ghcr.io scope=registry:catalog:*&scope=repository:a/b:pull",
+                     id="the catalog, and one of another registry"),
+        pytest.param(f"{HOST} scope=repository(plugin):ghcr.io/a/b:pull",
+                     "ghcr.io scope=repository(plugin):a/b:pull", id="a class"),
+        pytest.param(f"{HOST}?ns=ghcr.io service=proxy.example&ns=docker.io&client_id=x",
+                     "ghcr.io client_id=x", id="service and ns stay here"),
+        # none
+        pytest.param(f"{HOST}?ns=quay.io {GHCR}", "404 NAME_UNKNOWN", id="unknown ns"),
+        pytest.param(f"{OWN_HOST}?ns=quay.io {GHCR}", "404 NAME_UNKNOWN", id="on a host too"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_which_registry_is_asked_for_what(
+    proxy: Proxy, method: str, asked: str, expected: str
+) -> None:
+    """`ns` decides before the host, the host before the first scope of a registry that is known."""
+    name, _, parameters = expected.partition(" ")
+    found = passed(proxy, asked, method).split(" ", 2)
+    if name == "404":
+        assert found == [name, parameters]
+        return
+    # By prefix the login stays here, and so a POST goes on as a GET.
+    by_prefix = name not in {"docker.io", "own.example:5000"} and "ns=" not in asked
+    assert found[0] == name
+    assert found[1] == ("GET" if by_prefix else method)
+    assert "".join(found[2:]) == parameters
+
+
+@pytest.mark.parametrize(
+    ("asked", "method", "expected"),
+    [
+        pytest.param(f"{HOST} {LOGIN}", "POST", f"docker.io POST {LOGIN} {BASIC}", id="default"),
+        pytest.param(f"{HOST} {LOGIN}", "GET", f"docker.io GET {LOGIN} {BASIC}", id="default, GET"),
+        pytest.param(
+            f"{HOST}?ns=ghcr.io {LOGIN}", "POST", f"ghcr.io POST {LOGIN} {BASIC}", id="ns"
+        ),
+        pytest.param(
+            f"{OWN_HOST} {LOGIN}", "POST", f"own.example:5000 POST {LOGIN} {BASIC}", id="host"
+        ),
+        pytest.param(
+            f"{HOST} {LOGIN}&{GHCR}",
+            "POST",
+            "ghcr.io GET client_id=docker&scope=repository:a/b:pull",
+            id="prefix",
+        ),
+        pytest.param(
+            f"{HOST} {LOGIN}&{GHCR}",
+            "GET",
+            "ghcr.io GET client_id=docker&scope=repository:a/b:pull",
+            id="prefix, GET",
+        ),
+        pytest.param(
+            f"{HOST} {LOGIN}&scope=repository:trusted.example/a:pull",
+            "POST",
+            f"trusted.example POST {LOGIN}&scope=repository:a:pull {BASIC}",
+            id="prefix_login",
+        ),
+        pytest.param(
+            f"{HOST} {LOGIN}&scope=repository:c/d:pull&{GHCR}",
+            "POST",
+            f"docker.io POST {LOGIN}&scope=repository:c/d:pull {BASIC}",
+            id="default first",
+        ),
+    ],
+)
+def test_whose_login_goes_up(proxy: Proxy, asked: str, method: str, expected: str) -> None:
+    """By prefix it is nobody's: all of it stays here, and the token is one for nobody."""
+    authorization = BASIC.replace("Basic", "bAsIc")
+    found = passed(proxy, asked, method, authorization)
+    assert found == expected.replace("Basic", "bAsIc")
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        pytest.param(f"{HOST} refresh_token=r", "docker.io POST refresh_token=r", id="default"),
+        pytest.param(f"{HOST} refresh_token=docker.io~r", "docker.io POST refresh_token=r",
+                     id="default, own tag"),
+        pytest.param(f"{HOST} refresh_token=ghcr.io~r", "401 UNAUTHORIZED", id="default, foreign"),
+        pytest.param(f"{HOST} refresh_token=quay.io~r", "docker.io POST refresh_token=quay.io~r",
+                     id="default, nobody's tag"),
+        pytest.param(f"{HOST}?ns=docker.io refresh_token=r", "docker.io POST refresh_token=r",
+                     id="ns of the default"),
+        pytest.param(f"{HOST}?ns=ghcr.io refresh_token=ghcr.io~r", "ghcr.io POST refresh_token=r",
+                     id="ns, own tag"),
+        pytest.param(f"{HOST}?ns=ghcr.io refresh_token=r", "401 UNAUTHORIZED", id="ns, untagged"),
+        pytest.param(f"{HOST}?ns=ghcr.io refresh_token=docker.io~r", "401 UNAUTHORIZED",
+                     id="ns, foreign"),
+        pytest.param(f"{OWN_HOST} refresh_token=r", "own.example:5000 POST refresh_token=r",
+                     id="host"),
+        pytest.param(f"{OWN_HOST} refresh_token=own.example%2B5000~r",
+                     "own.example:5000 POST refresh_token=r", id="host, own tag"),
+        pytest.param(f"{OWN_HOST} refresh_token=ghcr.io~r", "401 UNAUTHORIZED", id="host, foreign"),
+        pytest.param(f"{HOST} {GHCR}&refresh_token=r&grant_type=refresh_token",
+                     "ghcr.io GET scope=repository:a/b:pull", id="prefix, the default's"),
+        pytest.param(f"{HOST} {GHCR}&refresh_token=ghcr.io~r",
+                     "ghcr.io GET scope=repository:a/b:pull", id="prefix, own tag"),
+        pytest.param(
+            f"{HOST} scope=repository:trusted.example/a:pull&refresh_token=trusted.example~r",
+            "trusted.example POST scope=repository:a:pull&refresh_token=r",
+            id="prefix_login, own tag",
+        ),
+        pytest.param(
+            f"{HOST} scope=repository:trusted.example/a:pull&refresh_token=r&username=u",
+            "trusted.example GET scope=repository:a:pull",
+            id="prefix_login, the default's",
+        ),
+        pytest.param(f"{HOST} refresh_token=r&refresh_token=ghcr.io~r", "401 UNAUTHORIZED",
+                     id="two, one of them foreign"),
+        pytest.param(f"{HOST} refresh_token=", "docker.io POST refresh_token=", id="empty"),
+    ],
+)  # fmt: skip
+def test_refresh_tokens(proxy: Proxy, asked: str, expected: str) -> None:
+    """Each goes to the registry that gave it, as it gave it."""
+    assert passed(proxy, asked, "POST") == expected
+
+
+@pytest.mark.parametrize(
+    ("asked", "authorization", "expected"),
+    [
+        pytest.param(f"{HOST} a=b", "Bearer ghcr.io~t", "401 UNAUTHORIZED", id="foreign"),
+        pytest.param(f"{HOST} a=b", "Bearer docker.io~t", "docker.io GET a=b Bearer t", id="own"),
+        pytest.param(f"{HOST}?ns=ghcr.io a=b", "Bearer t", "401 UNAUTHORIZED", id="ns, untagged"),
+        pytest.param(
+            f"{HOST}?ns=ghcr.io a=b", "Bearer ghcr.io~t", "ghcr.io GET a=b Bearer t", id="ns, own"
+        ),
+        pytest.param(f"{HOST} {GHCR}", "Bearer t", "401 UNAUTHORIZED", id="prefix, untagged"),
+    ],
+)
+def test_tokens_for_tokens(proxy: Proxy, asked: str, authorization: str, expected: str) -> None:
+    """An Authorization here is as everywhere."""
+    assert passed(proxy, asked, authorization=authorization) == expected
+
+
+FULL = b'{ "token":"t", "access_token": "t","refresh_token":"r", "expires_in":300, "x":[1] }\n'
+
+
+@pytest.mark.parametrize(
+    ("asked", "tag"),
+    [
+        pytest.param(f"{HOST} a=b", "", id="default"),
+        pytest.param(f"{HOST}?ns=docker.io a=b", "", id="ns of the default"),
+        pytest.param(f"{HOST} scope=repository:docker.io/a:pull", "", id="the default's prefix"),
+        pytest.param(f"{OWN_HOST} a=b", "", id="host"),
+        pytest.param(f"{OWN_HOST}?ns=own.example:5000 a=b", "", id="ns of the host's"),
+        pytest.param(f"{HOST} {GHCR}", "ghcr.io~", id="prefix"),
+        pytest.param(f"{HOST}?ns=ghcr.io a=b", "ghcr.io~", id="ns"),
+        pytest.param(f"{OWN_HOST}?ns=docker.io a=b", "docker.io~", id="the default on a host"),
+        pytest.param(f"{HOST}?ns=own.example:5000 a=b", "own.example+5000~", id="ns with a port"),
+        pytest.param(
+            f"{HOST} scope=repository:managed.example/a:pull", "managed.example~", id="managed"
+        ),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_whose_tokens_are_marked(proxy: Proxy, method: str, asked: str, tag: str) -> None:
+    """All but those of the host's own default, whose answers stay byte for byte."""
+    for source in proxy.sources.values():
+        source.answers(FULL, headers=[("Content-Type", "application/json")])
+    where, _, fields = asked.partition(" ")
+    host, _, query = where.partition("?")
+    url = f"{host}/auth/token?{query}" + ("" if method == "POST" else f"&{fields}")
+    answer = proxy.ask(url, method, form=fields if method == "POST" else None)
+    assert answer.status_code == 200
+    assert answer.content_type == "application/json"
+    assert answer.content_length == len(answer.data)
+    if not tag:
+        assert answer.data == FULL
+    assert json.loads(answer.data) == {
+        "token": f"{tag}t",
+        "access_token": f"{tag}t",
+        "refresh_token": f"{tag}r",
+        "expires_in": 300,
+        "x": [1],
+    }
+    ((name, _),) = proxy.asked.items()
+    assert proxy.sources[name].closed == 1
+
+
+def test_an_answer_that_has_no_token(proxy: Proxy) -> None:
+    """What cannot be marked is not passed on."""
+    proxy.sources["ghcr.io"].answers(b"<html>")
+    answer = proxy.ask(f"{HOST}/auth/token?{GHCR}")
+    assert answer.status_code == 502
+    assert answer.get_json()["errors"][0]["code"] == "UNAVAILABLE"
+    assert proxy.sources["ghcr.io"].closed == 1
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500])
+def test_a_refusal_of_another_registrys(proxy: Proxy, status: int) -> None:
+    """It comes down byte for byte: nothing in it is a token."""
+    body = b'{ "details":"no such account" }'
+    proxy.sources["ghcr.io"].reply = replied(status, [("Content-Type", "application/json")], body)
+    answer = proxy.ask(f"{HOST}/auth/token?{GHCR}")
+    assert (answer.status_code, answer.data) == (status, body)
+    assert proxy.sources["ghcr.io"].closed == 1
+
+
+def test_a_head_for_another_registry(proxy: Proxy) -> None:
+    """It has the length of the GET's answer, and no body."""
+    proxy.sources["ghcr.io"].answers(FULL)
+    whole = proxy.ask(f"{HOST}/auth/token?{GHCR}")
+    proxy.sources["ghcr.io"].answers(FULL)
+    head = proxy.ask(f"{HOST}/auth/token?{GHCR}", "HEAD")
+    assert (head.data, head.content_length) == (b"", whole.content_length)
+
+
+@pytest.mark.parametrize(
+    ("url", "status"),
+    [
+        pytest.param(f"{HOST}/v2/?ns=own.example:5000", 200, id="by the same way"),
+        pytest.param(f"{OWN_HOST}/v2/", 200, id="at its own host"),
+        pytest.param(f"{HOST}/v2/", 401, id="at the default"),
+        pytest.param(f"{HOST}/v2/?ns=ghcr.io", 401, id="at another"),
+    ],
+)
+def test_a_token_is_good_where_it_comes_from(proxy: Proxy, url: str, status: int) -> None:
+    """However that registry is addressed; elsewhere it is refused before anybody sees it."""
+    proxy.sources["own.example:5000"].answers(FULL)
+    bought = proxy.ask(f"{HOST}/auth/token?ns=own.example:5000", form="username=a", method="POST")
+    token = json.loads(bought.data)["access_token"]
+    for source in proxy.sources.values():
+        source.answers(b"{}")
+        source.calls.clear()
+    assert proxy.ask(url, authorization=f"Bearer {token}").status_code == status
+    passed_up = [call.request.authorization for call in proxy.asked.values()]
+    assert passed_up == (["Bearer t"] if status == 200 else [])
