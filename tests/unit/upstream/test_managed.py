@@ -1,0 +1,301 @@
+"""A registry at which this proxy has the credentials: what it is asked, and what clients see."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+
+import pytest
+
+from app.content import Reply, Request, Source, TokenRequest, replied
+from app.oci.challenge import Challenge
+from app.oci.errors import (
+    AccountRefused,
+    Denied,
+    TooManyRequests,
+    UpstreamUnavailable,
+)
+from app.oci.reference import Digest, RepositoryName, Tag
+from app.registries import Account
+from app.upstream import stand_ins
+from app.upstream.managed import Managed
+from tests.unit.fake_source import Call, FakeSource
+
+NAME = RepositoryName("library/nginx")
+SCOPE = "repository:library/nginx:pull"
+LATEST = Tag("latest")
+DIGEST = Digest("sha256:" + "0" * 64)
+ME = Account("me", "pw")
+BASIC = "Basic bWU6cHc="
+REFUSED = b'{"errors":[{"code":"UNAUTHORIZED"}]}'
+
+BEARER = Challenge("Bearer", {"realm": "https://auth.example/token", "service": "s"})
+PASSWORD = Challenge("Basic", {"realm": "Registry"})
+
+
+class Guarded(FakeSource):
+    """A registry that lets in who has an Authorization of `admits`, or with "" everybody."""
+
+    def __init__(self, *challenges: Challenge, admits: set[str] | None = None) -> None:
+        super().__init__()
+        self.challenges = challenges
+        self.told_by_ping: Sequence[Challenge] = challenges
+        self.admits = {f"Bearer t{n}" for n in range(1, 9)} if admits is None else admits
+        self.token_status = 200
+        self._numbers = count(1)
+
+    def _answer(self, call: Call) -> Reply:
+        super()._answer(call)
+        reply = self._told(call)
+        return replace(reply, close=self._close)
+
+    def _told(self, call: Call) -> Reply:
+        if call.method == "token":
+            body = json.dumps({"token": f"t{next(self._numbers)}", "expires_in": 300})
+            return replied(self.token_status, [], body.encode())
+        if call.method == "ping":
+            status = 401 if self.told_by_ping else 200
+            return replace(replied(status, [], b"{}"), challenges=self.told_by_ping)
+        if not self.challenges or call.request.authorization in self.admits:
+            return self.reply
+        return replace(replied(401, [], REFUSED), challenges=self.challenges)
+
+    @property
+    def asked(self) -> list[str]:
+        """Return what was asked, without the pings, and with what Authorization."""
+        return [
+            f"{call.method} {call.request.authorization}".rstrip()
+            for call in self.calls
+            if call.method != "ping"
+        ]
+
+
+def get(authorization: str = "") -> Request:
+    """Return a GET as a view makes it."""
+    fields = [("Accept", "a/b")]
+    if authorization:
+        fields.append(("Authorization", authorization))
+    return Request(method="GET", headers=fields)
+
+
+ASKED = [
+    pytest.param(lambda to, request: to.manifest(NAME, LATEST, request), "manifest", id="tag"),
+    pytest.param(lambda to, request: to.manifest(NAME, DIGEST, request), "manifest", id="digest"),
+    pytest.param(lambda to, request: to.blob(NAME, DIGEST, request), "blob", id="blob"),
+    pytest.param(lambda to, request: to.tags(NAME, request), "tags", id="tags"),
+    pytest.param(lambda to, request: to.referrers(NAME, DIGEST, request), "referrers", id="refs"),
+]
+
+Ask = Callable[[Source, Request], Reply]
+
+
+@pytest.mark.parametrize(("ask", "method"), ASKED)
+@pytest.mark.parametrize("account", [None, ME], ids=["nobody", "account"])
+def test_bearer(ask: Ask, method: str, account: Account | None) -> None:
+    """A token for the repository is asked for, once, and goes with every question."""
+    inner = Guarded(BEARER)
+    inner.answers(b"body", headers=[("ETag", '"x"')])
+    managed = Managed(inner, account)
+    for _ in range(2):
+        reply = ask(managed, get())
+        assert (reply.status, reply.length, reply.header("etag")) == (200, 4, '"x"')
+    assert inner.asked == ["token", f"{method} Bearer t1", f"{method} Bearer t1"]
+    token = next(call.token for call in inner.calls if call.method == "token")
+    assert ("scope", SCOPE) in token.parameters
+    assert (("account", "me") in token.parameters) == (account is not None)
+
+
+def test_each_repository_has_its_token() -> None:
+    """The token of one would not open another."""
+    inner = Guarded(BEARER)
+    managed = Managed(inner, None)
+    for name in ("a/b", "c/d", "a/b"):
+        managed.tags(RepositoryName(name), get())
+    assert inner.asked == ["token", "tags Bearer t1", "token", "tags Bearer t2", "tags Bearer t1"]
+
+
+@pytest.mark.parametrize(("ask", "method"), ASKED)
+@pytest.mark.parametrize(
+    ("challenges", "account", "expected"),
+    [
+        pytest.param([PASSWORD], ME, BASIC, id="Basic"),
+        pytest.param([PASSWORD], None, "", id="Basic, and no account"),
+        pytest.param([], ME, "", id="open, with an account"),
+        pytest.param([], None, "", id="open"),
+    ],
+)
+def test_no_token(
+    ask: Ask, method: str, challenges: list[Challenge], account: Account | None, expected: str
+) -> None:
+    """What the registry does not ask for is not sent: a password to whoever wants one only."""
+    inner = Guarded(*challenges, admits={BASIC})
+    ask(Managed(inner, account), get())
+    assert inner.asked == [f"{method} {expected}".rstrip()]
+
+
+def test_either() -> None:
+    """A registry that takes both gets tokens: a password is seen by no more than needs be."""
+    inner = Guarded(PASSWORD, BEARER)
+    Managed(inner, ME).tags(NAME, get())
+    assert inner.asked == ["token", "tags Bearer t1"]
+
+
+@pytest.mark.parametrize("challenges", [[BEARER], [PASSWORD], []], ids=["Bearer", "Basic", "open"])
+@pytest.mark.parametrize("sent", ["Bearer theirs", "Basic dGhlaXJz", "Negotiate theirs"])
+@pytest.mark.parametrize(("ask", "method"), ASKED)
+def test_what_a_client_sends_is_for_this_proxy_alone(
+    ask: Ask, method: str, challenges: list[Challenge], sent: str
+) -> None:
+    """Its Authorization never reaches the registry; its other headers do."""
+    inner = Guarded(*challenges, admits={"Bearer t1", BASIC})
+    assert ask(Managed(inner, ME), get(sent)).status == 200
+    question = inner.calls[-1].request
+    assert inner.calls[-1].method == method
+    assert question.authorization in {"Bearer t1", BASIC, ""}
+    assert question.headers[0] == ("Accept", "a/b")
+    assert not [call for call in inner.calls if call.request.authorization == sent]
+    assert not [call for call in inner.calls if sent in dict(call.token.headers).values()]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_method_and_the_query_pass(method: str) -> None:
+    """A GET of a manifest is billed: HEAD stays HEAD, when it is asked once more too."""
+    inner = Guarded(BEARER, admits={"Bearer t2"})
+    request = Request(method=method, query="n=2")
+    Managed(inner, None).tags(NAME, request)
+    assert inner.asked == ["token", "tags Bearer t1", "token", "tags Bearer t2"]
+    questions = [call.request for call in inner.calls if call.method == "tags"]
+    assert [(one.method, one.query) for one in questions] == [(method, "n=2")] * 2
+
+
+def test_a_token_that_is_refused_is_replaced() -> None:
+    """It may have been revoked: once more, with a new one, and the next client has that too."""
+    inner = Guarded(BEARER)
+    managed = Managed(inner, None)
+    managed.tags(NAME, get())
+    inner.admits = {"Bearer t2"}
+    assert managed.tags(NAME, get()).status == 200
+    assert managed.tags(NAME, get()).status == 200
+    assert inner.asked == [
+        "token",
+        "tags Bearer t1",
+        "tags Bearer t1",
+        "token",
+        "tags Bearer t2",
+        "tags Bearer t2",
+    ]
+
+
+def test_a_repository_that_asks_though_the_ping_does_not() -> None:
+    """An open registry may have rooms that are not."""
+    inner = Guarded(BEARER)
+    inner.told_by_ping = []
+    managed = Managed(inner, None)
+    assert managed.tags(NAME, get()).status == 200
+    assert inner.asked == ["tags", "token", "tags Bearer t1"]
+
+
+@pytest.mark.parametrize(
+    ("challenges", "account", "expected"),
+    [
+        pytest.param(
+            [BEARER], None, ["token", "tags Bearer t1", "token", "tags Bearer t2"], id="Bearer"
+        ),
+        pytest.param([PASSWORD], ME, [f"tags {BASIC}"], id="Basic"),
+        pytest.param([PASSWORD], None, ["tags"], id="Basic, and no account"),
+    ],
+)
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_this_proxy_may_not_read(
+    method: str, challenges: list[Challenge], account: Account | None, expected: list[str]
+) -> None:
+    """403, and no challenge: no login of the client's would help. Never more than once more."""
+    inner = Guarded(*challenges, admits=set())
+    reply = Managed(inner, account).tags(NAME, Request(method=method))
+    assert (reply.status, list(reply.challenges)) == (403, [])
+    assert b"".join(reply.body) == REFUSED
+    assert inner.asked == expected
+
+
+@pytest.mark.parametrize("status", [403, 404, 429, 500, 503])
+def test_other_refusals_pass(status: int) -> None:
+    """As they are, and without a second try."""
+    inner = Guarded(BEARER)
+    inner.reply = replied(status, [("Retry-After", "7")], b'{"errors":[]}')
+    reply = Managed(inner, None).tags(NAME, get())
+    assert (reply.status, reply.header("retry-after")) == (status, "7")
+    assert inner.asked == ["token", "tags Bearer t1"]
+
+
+def test_every_reply_is_closed() -> None:
+    """Those that no client sees here, and the client's by whoever relays it."""
+    inner = Guarded(BEARER, admits={"Bearer t2"})
+    reply = Managed(inner, None).tags(NAME, get())
+    assert [call.method for call in inner.calls] == ["ping", "token", "tags", "token", "tags"]
+    assert inner.closed == 4
+    reply.close()
+    assert inner.closed == 5
+
+
+@pytest.mark.parametrize(
+    ("status", "account", "error"),
+    [
+        pytest.param(401, ME, AccountRefused, id="the account is refused"),
+        pytest.param(401, None, Denied, id="nobody is"),
+        pytest.param(403, ME, Denied, id="403"),
+        pytest.param(429, ME, TooManyRequests, id="429"),
+        pytest.param(500, ME, UpstreamUnavailable, id="500"),
+    ],
+)
+def test_a_token_that_is_not_given(
+    status: int, account: Account | None, error: type[Exception]
+) -> None:
+    """The registry is not asked at all, nor the token service by each client in turn."""
+    inner = Guarded(BEARER)
+    inner.token_status = status
+    managed = Managed(inner, account)
+    for _ in range(3):
+        with pytest.raises(error):
+            managed.tags(NAME, get())
+    assert inner.asked == ["token"]
+
+
+def test_a_registry_that_cannot_be_reached() -> None:
+    """What the source raises passes."""
+    inner = Guarded(BEARER)
+    inner.error = UpstreamUnavailable("away")
+    managed = Managed(inner, ME)
+    for ask in (lambda: managed.tags(NAME, get()), managed.reach):
+        with pytest.raises(UpstreamUnavailable, match="away"):
+            ask()
+
+
+@pytest.mark.parametrize("sent", ["", "Bearer theirs", "Basic dGhlaXJz"])
+def test_ping(sent: str) -> None:
+    """No client needs a token here; whatever it sends is good, and the registry is not asked."""
+    inner = Guarded(BEARER)
+    reply = Managed(inner, ME).ping(get(sent))
+    assert (reply.status, list(reply.challenges)) == (200, [])
+    assert json.loads(b"".join(reply.body)) == {}
+    assert inner.calls == []
+
+
+def test_reach() -> None:
+    """The registry is asked, as health wants to know."""
+    inner = Guarded(BEARER)
+    Managed(inner, ME).reach()
+    assert inner.asked == ["reach"]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_token(method: str) -> None:
+    """Who insists gets one that says nothing; a password sent with it goes nowhere."""
+    inner = Guarded(BEARER)
+    parameters = [("username", "alice"), ("password", "s3cr3t"), ("scope", SCOPE)]
+    fields = [("Authorization", "Basic dGhlaXJz")]
+    request = TokenRequest(method=method, parameters=parameters, headers=fields)
+    reply = Managed(inner, ME).token(request)
+    document = json.loads(b"".join(reply.body))
+    assert reply.status == 200
+    assert document["token"] == document["access_token"] == stand_ins.NOTHING
+    assert inner.calls == []
