@@ -1,14 +1,18 @@
 """create_app: the only wiring."""
 
+import json
 from pathlib import Path
 
 import pytest
 import responses
+from flask import Flask
 
 from app import create_app
 from app.loading import load
 from app.registries import Registries, Registry
 from app.routes.rooms import Rooms
+from app.upstream.client import Upstream
+from app.upstream.managed import Managed
 from app.version import VERSION
 from app.well_known import HUB, WELL_KNOWN
 from tests.tables import write_config
@@ -175,3 +179,97 @@ def test_a_pull_goes_the_whole_way(environment: pytest.MonkeyPatch) -> None:
         assert answer.content_type == "application/vnd.oci.image.index.v1+json"
         assert not {"X-Accel-Redirect", "Set-Cookie"} & set(answer.headers.keys())
         assert "Cookie" not in upstream.calls[0].request.headers
+
+
+def several(
+    environment: pytest.MonkeyPatch, tmp_path: Path, *rows: dict[str, object], **above: object
+) -> Flask:
+    """Return the application of a file with these tables."""
+    path = write_config(tmp_path / "docxy.toml", rows, **above)
+    environment.setenv("DOCXY_CONFIG", str(path))
+    return create_app(load())
+
+
+OPEN: dict[str, object] = {"name": "a.example"}
+MANAGED: dict[str, object] = {"name": "b.example", "credentials": "managed"}
+LOGIN: dict[str, object] = {**MANAGED, "name": "c.example", "username": "me", "password": "s3cr3t"}
+
+
+def test_a_source_for_each_registry(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each has its own client; a managed one gets its tokens from this proxy."""
+    rooms = several(environment, tmp_path, OPEN, MANAGED, LOGIN).extensions["docxy"]
+    kinds = {name: type(source) for name, source in rooms.sources.items()}
+    assert kinds == {"a.example": Upstream, "b.example": Managed, "c.example": Managed}
+    upstreams = [getattr(source, "inner", source) for source in rooms.sources.values()]
+    assert len({id(one.session) for one in upstreams}) == 3
+
+
+def test_what_the_start_tells_of_several(
+    environment: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What is served; whose own account everybody may use; nobody's password."""
+    caplog.set_level("INFO")
+    several(environment, tmp_path, OPEN, MANAGED, LOGIN)
+    assert "default=https://a.example registries=a.example,b.example,c.example" in caplog.text
+    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    (warning,) = warnings
+    assert warning.startswith("Whoever reaches this proxy can read what its own account may read")
+    assert warning.endswith("registry=c.example")
+    assert "s3cr3t" not in caplog.text
+
+
+def test_a_default_that_hides_the_challenge_of_others(
+    environment: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Docker and podman ask for tokens only where the default's `/v2/` does: it is told."""
+    several(environment, tmp_path, MANAGED, OPEN)
+    (warning,) = [record.getMessage() for record in caplog.records]
+    assert 'set its credentials to "managed"' in warning
+    assert warning.endswith("registry=a.example")
+
+
+def test_a_pull_by_prefix_goes_the_whole_way(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The challenge, the token and the manifest: in the client's naming down, in the other's up."""
+    client = several(environment, tmp_path, OPEN, {"name": "d.example"}).test_client()
+    url = "/v2/d.example/x/y/manifests/latest"
+    manifest = "https://d.example/v2/x/y/manifests/latest"
+    bearer = 'Bearer realm="https://d.example/t",service="d"'
+    with responses.RequestsMock(registry=responses.registries.OrderedRegistry) as upstream:
+        told = {"WWW-Authenticate": f'{bearer},scope="repository:x/y:pull"'}
+        upstream.get(manifest, status=401, headers=told)
+        answer = client.get(url, headers={"Authorization": "Basic YTpi"}, buffered=True)
+        assert answer.headers["WWW-Authenticate"] == (
+            'Bearer realm="http://localhost/auth/token",service="d",'
+            'scope="repository:d.example/x/y:pull"'
+        )
+        upstream.get("https://d.example/v2/", status=401, headers={"WWW-Authenticate": bearer})
+        upstream.get("https://d.example/t", body=b'{"token":"t"}')
+        query = "service=d&scope=repository:d.example/x/y:pull&account=a"
+        headers = {"Authorization": "Basic YTpi"}
+        answer = client.get(f"/auth/token?{query}", headers=headers, buffered=True)
+        token = json.loads(answer.data)["token"]
+        upstream.get(manifest, body=b"{}")
+        headers = {"Authorization": f"Bearer {token}"}
+        assert client.get(url, headers=headers, buffered=True).data == b"{}"
+        assert upstream.calls[2].request.url == (
+            "https://d.example/t?scope=repository%3Ax%2Fy%3Apull&service=d"
+        )
+        sent = [call.request.headers.get("Authorization") for call in upstream.calls]
+        assert sent == [None, None, None, "Bearer t"]
+
+
+def test_neighbours_know_each_other(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A managed registry is a neighbour as any other, and its account stays its own."""
+    login = {**LOGIN, "token_url": "https://c.example/t", "token_service": "c"}
+    client = several(environment, tmp_path, OPEN, login).test_client()
+    there = "https://c.example/v2/x/manifests/1"
+    with responses.RequestsMock(registry=responses.registries.OrderedRegistry) as upstream:
+        upstream.get("https://a.example/v2/x/manifests/1", status=307, headers={"Location": there})
+        upstream.get(there, status=401, headers={"WWW-Authenticate": 'Bearer realm="x"'})
+        upstream.get("https://c.example/t", body=b'{"token":"t"}')
+        upstream.get(there, body=b"{}")
+        assert client.get("/v2/x/manifests/1", buffered=True).data == b"{}"
+        sent = [call.request.headers.get("Authorization") for call in upstream.calls]
+        assert sent == [None, None, None, "Bearer t"]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import requests
@@ -767,3 +768,133 @@ def test_reach_nobody(pinned: Upstream, upstream: responses.RequestsMock) -> Non
         with pytest.raises(UpstreamUnavailable):
             pinned.reach()
     assert len(upstream.calls) == 1
+
+
+BASIC = "Basic YWxpY2U6cHc="
+ASKS_BASIC = {"WWW-Authenticate": 'Basic realm="Registry"'}
+
+
+def token_of(reply: Reply) -> str:
+    """Return the token of a token answer."""
+    assert reply.status == 200
+    return str(json.loads(body(reply))["token"])
+
+
+@pytest.mark.parametrize(
+    ("method", "login"),
+    [
+        pytest.param("GET", {"headers": [("Authorization", BASIC)]}, id="header"),
+        pytest.param(
+            "POST", {"parameters": [("username", "alice"), ("password", "pw")]}, id="form"
+        ),
+    ],
+)
+def test_a_login_where_there_are_no_tokens(
+    discovering: Upstream, upstream: responses.RequestsMock, method: str, login: dict[str, Any]
+) -> None:
+    """The registry checks the password itself; the token that stands for it is taken as it is."""
+    upstream.get(PING, status=401, body=REFUSED, headers=ASKS_BASIC)
+    upstream.get(PING, body=b"{}")
+    upstream.get(MANIFEST, body=b"x")
+    upstream.get(PING, body=b"{}")
+    asked = TokenRequest(method=method, **{"parameters": [], **login})
+    token = token_of(discovering.token(asked))
+    bearer = get(("Authorization", f"Bearer {token}"))
+    assert discovering.manifest(NAME, LATEST, bearer).status == 200
+    assert discovering.ping(bearer).status == 200
+    sent = [call.request.headers.get("Authorization") for call in upstream.calls]
+    assert sent == [None, BASIC, BASIC, BASIC]
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 503])
+def test_a_wrong_password_where_there_are_no_tokens(
+    discovering: Upstream, upstream: responses.RequestsMock, status: int
+) -> None:
+    """`docker login` fails at once, with what the registry says, and asks for no other way."""
+    upstream.get(PING, status=401, body=REFUSED, headers=ASKS_BASIC)
+    upstream.get(PING, status=status, body=REFUSED, headers=ASKS_BASIC)
+    login = TokenRequest(method="GET", parameters=[], headers=[("Authorization", BASIC)])
+    reply = discovering.token(login)
+    assert (reply.status, list(reply.challenges), body(reply)) == (status, [], REFUSED)
+
+
+def test_no_password_where_there_are_no_tokens(
+    discovering: Upstream, upstream: responses.RequestsMock
+) -> None:
+    """Who insists gets a token for nothing, and with it the registry's own challenge."""
+    upstream.get(PING, status=401, body=REFUSED, headers=ASKS_BASIC)
+    upstream.get(MANIFEST, status=401, body=REFUSED, headers=ASKS_BASIC)
+    fields = [("Authorization", "Bearer theirs")]
+    token = token_of(discovering.token(TokenRequest(method="GET", parameters=[], headers=fields)))
+    reply = discovering.manifest(NAME, LATEST, get(("Authorization", f"Bearer {token}")))
+    assert reply.status == 401
+    assert [challenge.is_basic for challenge in reply.challenges] == [True]
+    assert "Authorization" not in upstream.calls[1].request.headers
+
+
+def test_a_ping_where_there_are_no_tokens(
+    discovering: Upstream, upstream: responses.RequestsMock
+) -> None:
+    """Without credentials it is answered from memory; with some, the registry judges each."""
+    upstream.get(PING, status=401, body=REFUSED, headers=ASKS_BASIC)
+    upstream.get(PING, body=b"{}")
+    upstream.get(PING, status=401, body=REFUSED, headers=ASKS_BASIC)
+    assert [discovering.ping(get()).status for _ in range(2)] == [401, 401]
+    for expected in (200, 401):
+        assert discovering.ping(get(("Authorization", BASIC))).status == expected
+    assert len(upstream.calls) == 3
+
+
+def test_either_challenge(discovering: Upstream, upstream: responses.RequestsMock) -> None:
+    """A registry that takes both: tokens are its service's, and passwords are checked by it."""
+    either = f'Basic realm="Registry", {CHALLENGE}'
+    upstream.get(PING, status=401, body=REFUSED, headers={"WWW-Authenticate": either})
+    upstream.get(PING, body=b"{}")
+    upstream.get(TOKENS, body=b'{"token":"t"}')
+    told = discovering.ping(get()).challenges
+    assert [challenge.scheme for challenge in told] == ["Basic", "Bearer"]
+    assert discovering.ping(get(("Authorization", BASIC))).status == 200
+    login = TokenRequest(method="GET", parameters=[], headers=[("Authorization", BASIC)])
+    assert token_of(discovering.token(login)) == "t"
+    sent = [call.request.headers.get("Authorization") for call in upstream.calls]
+    assert sent == [None, BASIC, BASIC]
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("sent", ["", BASIC, "Bearer theirs"])
+def test_no_tokens_at_all(
+    discovering: Upstream, upstream: responses.RequestsMock, method: str, sent: str
+) -> None:
+    """An open registry wants no password: none is sent to it, and the token stands for nothing."""
+    upstream.get(PING, body=b"{}")
+    upstream.get(MANIFEST, body=b"x")
+    fields = [("Authorization", sent)] if sent else []
+    parameters = [("username", "alice"), ("password", "pw")]
+    asked = TokenRequest(method=method, parameters=parameters, headers=fields)
+    token = token_of(discovering.token(asked))
+    bearer = get(("Authorization", f"Bearer {token}"))
+    assert discovering.ping(bearer).status == 200
+    assert discovering.manifest(NAME, LATEST, bearer).status == 200
+    sent_up = [call.request.headers.get("Authorization") for call in upstream.calls]
+    assert sent_up == [None, None]
+
+
+def test_a_stand_in_stays_behind_at_a_redirect(
+    discovering: Upstream, upstream: responses.RequestsMock
+) -> None:
+    """It is a password, and goes no further than one."""
+    upstream.get(BLOB, status=307, headers={"Location": CDN})
+    upstream.get(CDN, body=b"x")
+    discovering.blob(NAME, DIGEST, get(("Authorization", "Bearer docxy.basic.YTpi"))).close()
+    sent = [call.request.headers.get("Authorization") for call in upstream.calls]
+    assert sent == ["Basic YTpi", None]
+
+
+def test_anonymous_tokens(discovering: Upstream, upstream: responses.RequestsMock) -> None:
+    """A registry of the table gives its neighbours one for each scope, as nobody."""
+    upstream.get(PING, status=401, headers={"WWW-Authenticate": CHALLENGE})
+    for number in range(2):
+        upstream.get(TOKENS, body=json.dumps({"token": f"t{number}"}))
+    found = [discovering.anonymous_token(scope) for scope in ("a", "b", "a")]
+    assert found == ["t0", "t1", "t0"]
+    assert [call.request.headers.get("Authorization") for call in upstream.calls] == [None] * 3

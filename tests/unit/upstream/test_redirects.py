@@ -1,9 +1,12 @@
 """Redirects, followed by hand: credentials stay behind, and every chain ends."""
 
+from dataclasses import dataclass
+
 import pytest
 import responses
 
 from app.oci.errors import RegistryError, UpstreamMisbehaved
+from app.upstream.neighbours import Neighbours
 from app.upstream.origins import origin
 from app.upstream.redirects import Redirects
 from app.upstream.session import Session
@@ -219,3 +222,127 @@ def test_a_head_that_the_registry_refuses(
 def test_origin(one: str, other: str, same: list[bool]) -> None:
     """Scheme, host and port, the port said or not."""
     assert [origin(one) == origin(other)] == same
+
+
+NEIGHBOUR = "https://neighbour.example.net"
+
+
+@dataclass(frozen=True)
+class Known:
+    """A registry of the table that gives everybody the same token."""
+
+    session: Session
+
+    def anonymous_token(self, scope: str) -> str:
+        """Return a token."""
+        return f"for {scope}"
+
+
+@pytest.fixture
+def redirects(session: Session) -> Redirects:
+    """Return what knows one neighbour."""
+    neighbours = Neighbours()
+    neighbours.add(NEIGHBOUR, Known(session))
+    return Redirects(session, neighbours)
+
+
+def asks(upstream: responses.RequestsMock, url: str, method: str = "GET") -> None:
+    """Let a URL ask for a token."""
+    headers = {"WWW-Authenticate": 'Bearer realm="x",scope="s"'}
+    upstream.add(method, url, status=401, headers=headers)
+
+
+def test_a_neighbour_is_asked_once_more(
+    redirects: Redirects, upstream: responses.RequestsMock
+) -> None:
+    """With a token for nobody, and what else the client asked with; nothing of its credentials."""
+    redirect(upstream, HERE, f"{NEIGHBOUR}/v2/x")
+    asks(upstream, f"{NEIGHBOUR}/v2/x")
+    upstream.get(f"{NEIGHBOUR}/v2/x", body=b"x")
+    response = redirects.fetch("GET", HERE, FIELDS, None)
+    assert (response.status_code, response.url) == (200, f"{NEIGHBOUR}/v2/x")
+    headers = upstream.calls[2].request.headers
+    assert headers["Authorization"] == "Bearer for s"
+    assert "Cookie" not in headers
+    assert (headers["Accept"], headers["Range"]) == ("x", "bytes=5-")
+
+
+def test_the_token_of_a_neighbour_stays_there(
+    redirects: Redirects, upstream: responses.RequestsMock
+) -> None:
+    """Its CDN, and whoever it leads back to, gets none."""
+    redirect(upstream, HERE, f"{NEIGHBOUR}/v2/x")
+    asks(upstream, f"{NEIGHBOUR}/v2/x")
+    redirect(upstream, f"{NEIGHBOUR}/v2/x", "/v2/y")
+    redirect(upstream, f"{NEIGHBOUR}/v2/y", HERE)
+    upstream.get(HERE, body=b"x")
+    redirects.fetch("GET", HERE, FIELDS, None)
+    sent = [call.request.headers.get("Authorization") for call in upstream.calls]
+    assert sent == ["Bearer s3cr3t", None, "Bearer for s", "Bearer for s", None]
+
+
+@pytest.mark.parametrize("status", [400, 403, 405, 501])
+def test_a_neighbour_that_refuses(
+    redirects: Redirects, upstream: responses.RequestsMock, status: int
+) -> None:
+    """Only a 401 asks for a token."""
+    redirect(upstream, HERE, f"{NEIGHBOUR}/v2/x")
+    upstream.get(f"{NEIGHBOUR}/v2/x", status=status, headers={"WWW-Authenticate": "Bearer scope=s"})
+    assert redirects.fetch("GET", HERE, FIELDS, None).status_code == status
+
+
+def test_the_registrys_own_401(redirects: Redirects, upstream: responses.RequestsMock) -> None:
+    """It is the client's to answer, wherever the way led through."""
+    redirect(upstream, HERE, f"{NEIGHBOUR}/v2/x")
+    redirect(upstream, f"{NEIGHBOUR}/v2/x", HERE)
+    asks(upstream, HERE)
+    assert redirects.fetch("GET", HERE, FIELDS, None).status_code == 401
+
+
+def test_a_head_at_a_neighbour(redirects: Redirects, upstream: responses.RequestsMock) -> None:
+    """With its token it stays HEAD."""
+    upstream.head(HERE, status=307, headers={"Location": f"{NEIGHBOUR}/v2/x"})
+    asks(upstream, f"{NEIGHBOUR}/v2/x", "HEAD")
+    upstream.head(f"{NEIGHBOUR}/v2/x", headers={"Content-Length": "42"})
+    response = redirects.fetch("HEAD", HERE, FIELDS, None)
+    assert (response.status_code, response.request.method) == (200, "HEAD")
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        pytest.param(f"{NEIGHBOUR}/v2/x", id="neighbour"),
+        pytest.param("https://stranger.example.org/v2/x", id="stranger"),
+    ],
+)
+def test_a_head_that_no_token_opens(
+    redirects: Redirects, upstream: responses.RequestsMock, there: str
+) -> None:
+    """It may be a URL that was signed for GET: the first byte is asked for, as nobody."""
+    upstream.head(HERE, status=307, headers={"Location": there})
+    upstream.head(there, status=401)
+    upstream.get(there, status=206, body=b"x", headers={"Content-Range": "bytes 0-0/42"})
+    response = redirects.fetch("HEAD", HERE, FIELDS, None)
+    assert response.status_code == 206
+    assert "Authorization" not in upstream.calls[2].request.headers
+
+
+def test_a_neighbour_that_asks_again(
+    redirects: Redirects, upstream: responses.RequestsMock
+) -> None:
+    """The token that it gave is not good there: no third time."""
+    redirect(upstream, HERE, f"{NEIGHBOUR}/v2/x")
+    asks(upstream, f"{NEIGHBOUR}/v2/x")
+    asks(upstream, f"{NEIGHBOUR}/v2/x")
+    assert redirects.fetch("GET", HERE, FIELDS, None).status_code == 401
+
+
+def test_loops_end_behind_a_token(redirects: Redirects) -> None:
+    """A neighbour that leads to itself is left, whatever token it wanted."""
+    with responses.RequestsMock(registry=responses.registries.OrderedRegistry) as upstream:
+        redirect(upstream, HERE, f"{NEIGHBOUR}/v2/x")
+        asks(upstream, f"{NEIGHBOUR}/v2/x")
+        for _ in range(11):
+            redirect(upstream, f"{NEIGHBOUR}/v2/x", f"{NEIGHBOUR}/v2/x")
+        with pytest.raises(UpstreamMisbehaved, match="without end"):
+            redirects.fetch("GET", HERE, FIELDS, None)
