@@ -3,7 +3,7 @@
 import contextlib
 import platform
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -82,6 +82,8 @@ class Way:
     """What a client must trust; None for plain HTTP."""
     log: Callable[[], str]
     """What Docxy and the server in front of it have written."""
+    mirrored: Mapping[str, str] = field(default_factory=lambda: {"docker.io": ""})
+    """The registries whose mirror it is, and the path below `host` that stands for each."""
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,8 @@ def _unpacked(image: Image) -> list[str]:
 
 
 def _mirrors(way: Way, use: Use) -> dict[str, str]:
-    return {"docker.io": way.host} if use == "as mirror" else {}
+    mirrored = way.mirrored if use == "as mirror" else {}
+    return {registry: f"{way.host}{path}" for registry, path in mirrored.items()}
 
 
 def _nothing() -> str:
