@@ -13,7 +13,7 @@ from tests.hub.hub import Hub
 from tests.hub.images import OCI_KIND
 from tests.integration.pulling import PRIVATE, Client, Start, Use, Way, WayName, WayNamed, client
 from tests.integration.raw import Raw, RawBy
-from tests.integration.registry_table import (  # noqa: F401 - fixtures
+from tests.integration.registry_fixtures import (  # noqa: F401 - fixtures
     basic_default,
     fresh,
     hubs,

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.pulling import TABLE, Client, client
-from tests.integration.registry_table import Served, of_somebody
+from tests.integration.registry_table import Served, known_at
 
 pytestmark = pytest.mark.integration
 
@@ -29,8 +29,11 @@ def stranger(
         pytest.param("HOST/ghcr.io/owner/app:1", "ghcr.io", "owner/app", id="prefix"),
         pytest.param("HOST/ghcr.io/a/b/c:1", "ghcr.io", "a/b/c", id="nested"),
         pytest.param("HOST/quay.io/owner/app:1", "quay.io", "owner/app", id="discovered"),
-        pytest.param("HOST/managed.test/a/b/c:1", "managed.test", "a/b/c", id="managed"),
+        pytest.param(
+            "HOST/managed.test/library/nginx:latest", "managed.test", "library/nginx", id="managed"
+        ),
         pytest.param("HOST/plain.test/owner/app:1", "plain.test", "owner/app", id="no-token"),
+        pytest.param("HOST/ported/a/b/c:1", "ported.test:5000", "a/b/c", id="alias"),
         pytest.param("NAMED/library/nginx:latest", "ghcr.io", "library/nginx", id="host"),
     ],
 )
@@ -44,4 +47,4 @@ def test_by_name(
     assert stranger.pull(reference) == stranger.kept(image)
     served.assert_only(name)
     assert hub.count("registry", "GET", f"^/v2/{repository}/manifests/", 200) > 0
-    assert name == "managed.test" or of_somebody(hub) == []
+    assert known_at(hub) == ({"alice"} if name == "managed.test" else set())

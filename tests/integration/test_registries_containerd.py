@@ -10,7 +10,7 @@ from tests.clients.containerd import Containerd, containerd
 from tests.clients.process import CommandFailed
 from tests.hub.images import Image
 from tests.integration.pulling import ours
-from tests.integration.registry_table import ALICE, CAROL, PRIVATE, REFUSED, Served, of_somebody
+from tests.integration.registry_table import ALICE, CAROL, PRIVATE, REFUSED, Served, known_at
 
 pytestmark = pytest.mark.integration
 
@@ -75,9 +75,9 @@ def test_ns(hosts: Path, ctr: Containerd, served: Served) -> None:
         pulled = pull(ctr, hosts, f"{registry}/owner/app:1")
         assert pulled == kept(hub.image("owner/app", "1"))
         assert hub.count("registry", "HEAD", "^/v2/owner/app/manifests/1$", 200) > 0
-        assert of_somebody(hub) == []
+        assert known_at(hub) == set()
         served.assert_only(registry)
-        hub.forget()
+        served.forget()
 
 
 def test_private_by_ns(hosts: Path, ctr: Containerd, served: Served) -> None:
@@ -88,9 +88,9 @@ def test_private_by_ns(hosts: Path, ctr: Containerd, served: Served) -> None:
         assert pull(ctr, hosts, f"{registry}/{PRIVATE}", user=user) == kept(
             hub.image("alice/private", "1")
         )
-        assert of_somebody(hub)
+        assert "alice" in known_at(hub)
         served.assert_only(registry)
-        hub.forget()
+        served.forget()
 
 
 def test_private_for_strangers(hosts: Path, ctr: Containerd, served: Served) -> None:
@@ -110,6 +110,18 @@ def test_basic_by_ns(hosts: Path, ctr: Containerd, served: Served) -> None:
     assert pulled == kept(served.hubs["basic.test"].image("alice/private", "1"))
     assert served.hubs["basic.test"].count("token") == 0
     served.assert_only("basic.test")
+
+
+@pytest.mark.parametrize("hosts", ["_default"], indirect=True)
+def test_ns_with_a_port(hosts: Path, ctr: Containerd, served: Served) -> None:
+    """A port belongs to a registry's name, unless it is the one that https has anyway."""
+    user = "alice", ALICE["quay.io"]
+    pulled = pull(ctr, hosts, f"ported.test:5000/{PRIVATE}", user=user)
+    assert pulled == kept(served.hubs["quay.io"].image("alice/private", "1"))
+    served.assert_only("quay.io")
+    pulled = pull(ctr, hosts, "ghcr.io:443/owner/app:1")
+    assert pulled == kept(served.hubs["ghcr.io"].image("owner/app", "1"))
+    served.assert_only("quay.io", "ghcr.io")
 
 
 @pytest.mark.parametrize("hosts", ["_default"], indirect=True)

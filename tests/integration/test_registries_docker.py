@@ -9,7 +9,7 @@ from tests import programs
 from tests.clients.docker import Builder, Docker, ImageStore, docker
 from tests.clients.process import CommandFailed
 from tests.integration.pulling import ours
-from tests.integration.registry_table import CAROL, PRIVATE, REFUSED, Served, of_somebody
+from tests.integration.registry_table import CAROL, PRIVATE, REFUSED, Served, known_at
 
 pytestmark = pytest.mark.integration
 
@@ -46,7 +46,7 @@ def test_build(builder: Builder, image_store: ImageStore, dockerd: Dockerd, serv
     ghcr = served.hubs["ghcr.io"]
     assert {layer.diff_id for layer in ours(ghcr.image("owner/app", "1")).layers} < built
     assert served.hubs["docker.io"].count("registry", "GET", "/alice/private/blobs/") > 0
-    assert of_somebody(ghcr) == []
+    assert known_at(ghcr) == set()
     served.assert_only("docker.io", "ghcr.io")
 
 
@@ -57,9 +57,9 @@ def test_build_from_a_private_image_by_prefix(
     """A login at the default registry opens no base of another one, nor is it shown there."""
     daemon = dockerd(image_store, "buildkit")
     daemon.login(served.host, *CAROL)
-    served.hubs["docker.io"].forget()
+    served.forget()
     with pytest.raises(CommandFailed) as failure:
         daemon.build(f"FROM {served.host}/quay.io/{PRIVATE}\n", "built", builder="buildkit")
     assert REFUSED.search(failure.value.output)
-    assert of_somebody(served.hubs["quay.io"]) == []
+    assert known_at(served.hubs["quay.io"]) == set()
     served.assert_only("quay.io")

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.pulling import TABLE, Client, client
-from tests.integration.registry_table import PRIVATE, Served, Watch
+from tests.integration.registry_table import CAROL, PRIVATE, Fresh, Served, Watch, known_at
 
 pytestmark = pytest.mark.integration
 
@@ -43,3 +43,15 @@ def test_private_for_everybody(
     assert "/auth/token" not in served.proxy.log[before:]
     assert [asked.query["client_id"] for asked in hub.select("token")] in ([], [["docxy"]])
     served.assert_only(name)
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_login_is_for_nobody(name: str, managed: Served, watched: Watch, fresh: Fresh) -> None:
+    """Who has a login all the same is let in, and no registry hears of it."""
+    served = watched(managed)
+    client = fresh(name, served.way())
+    client.log_in(*CAROL)
+    for registry in ("docker.io", "ghcr.io"):
+        image = served.hubs[registry].image("alice/private", "1")
+        assert client.pull(f"{served.host}/{registry}/{PRIVATE}") == client.kept(image)
+        assert known_at(served.hubs[registry]) == {"alice"}
