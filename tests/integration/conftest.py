@@ -19,6 +19,7 @@ from tests.integration.registry_fixtures import (  # noqa: F401 - fixtures
     hubs,
     managed,
     passthrough,
+    plain_default,
     served,
     watched,
 )

@@ -31,7 +31,9 @@ _LOGINS: Mapping[str, tuple[str, Login]] = {
 }
 """The hubs: the seed of what each has of its own, and how it lets users in."""
 
-_NAMES = {*_LOGINS, "shared.test", "managed.test", "ported.test:5000", "ported"}
+_NAMES = {
+    *_LOGINS, "shared.test", "managed.test", "closed.test", "ported.test:5000", "ported",
+}  # fmt: skip
 """What clients call the registries; no registry's own names hold any of it."""
 
 
@@ -101,6 +103,7 @@ def passthrough(
         quay.row("quay.io", discovered=True),
         hubs["plain.test"].row("plain.test"),
         hubs["basic.test"].row("basic.test", prefix_login=True),
+        hubs["basic.test"].row("closed.test"),
         ghcr.row("shared.test", prefix_login=True),
         quay.row("managed.test", **_managed("quay.io")),
         quay.row("ported.test:5000", aliases=["ported"]),
@@ -132,6 +135,21 @@ def basic_default(
         hubs,
         tmp_path_factory.mktemp("basic"),
         hubs["basic.test"].row("basic.test"),
+        hubs["ghcr.io"].row("ghcr.io", hosts=["localhost"]),
+    ) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def plain_default(
+    hubs: Mapping[str, Hub], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Served]:
+    """Docxy whose default registry needs no token; the others are as its documents advise then."""
+    with _serving(
+        hubs,
+        tmp_path_factory.mktemp("plain"),
+        hubs["plain.test"].row("plain.test"),
+        hubs["quay.io"].row("quay.io", **_managed("quay.io"), discovered=True),
         hubs["ghcr.io"].row("ghcr.io", hosts=["localhost"]),
     ) as served:
         yield served

@@ -67,7 +67,7 @@ class Served:
 
 
 REFUSED = re.compile(
-    r"denied|unauthorized|insufficient_scope|authentication required", re.IGNORECASE
+    r"denied|unauthorized|insufficient_scope|authentication required|forbidden", re.IGNORECASE
 )
 """What clients say of an image that they may not have."""
 

@@ -102,6 +102,17 @@ def test_private_for_strangers(hosts: Path, ctr: Containerd, served: Served) -> 
     served.assert_only("ghcr.io")
 
 
+def test_ns_before_the_host(ctr: Containerd, served: Served, tmp_path: Path) -> None:
+    """`ns` decides, also at a host that stands for another registry, and so does whose login."""
+    hosts = hosts_toml(tmp_path, "_default", f"http://{served.named_host}")
+    for registry in ("docker.io", "quay.io"):
+        user = "alice", ALICE[registry]
+        pulled = pull(ctr, hosts, f"{registry}/{PRIVATE}", user=user)
+        assert pulled == kept(served.hubs[registry].image("alice/private", "1"))
+        served.assert_only(registry)
+        served.forget()
+
+
 @pytest.mark.parametrize("hosts", ["_default"], indirect=True)
 def test_basic_by_ns(hosts: Path, ctr: Containerd, served: Served) -> None:
     """A registry that takes Basic credentials only gets them as they are."""

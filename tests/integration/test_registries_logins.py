@@ -101,6 +101,20 @@ def test_a_wrong_password_by_host(name: str, served: Served, fresh: Fresh) -> No
 
 
 @every_client
+def test_basic_without_prefix_login(name: str, served: Served, fresh: Fresh) -> None:
+    """A registry that takes Basic credentials only, and may not get them, refuses: at once."""
+    client = fresh(name, served.way())
+    client.log_in(*CAROL)
+    served.forget()
+    with pytest.raises(CommandFailed) as failure:
+        client.pull(f"{served.host}/closed.test/owner/app:1")
+    assert REFUSED.search(failure.value.output)
+    closed = served.hubs["closed.test"]
+    assert known_at(closed) == set()
+    assert 0 < closed.count("registry", path="^/v2/owner/app/manifests/") <= 5
+
+
+@every_client
 def test_basic_as_default(name: str, basic_default: Served, watched: Watch, fresh: Fresh) -> None:
     """A default registry that takes Basic credentials only gets the client's, and alone."""
     served = watched(basic_default)
@@ -122,3 +136,25 @@ def test_host_beside_a_basic_default(
     image = served.hubs["ghcr.io"].image("alice/private", "1")
     assert client.pull(f"{served.named_host}/{PRIVATE}") == client.kept(image)
     served.assert_only("ghcr.io")
+
+
+@pytest.mark.parametrize("name", ["docker", "docker-containerd", "podman", "skopeo"])
+def test_a_default_without_tokens(
+    name: str, plain_default: Served, watched: Watch, fresh: Fresh
+) -> None:
+    """Beside a default registry that needs no token, one that is managed works by prefix.
+
+    One that takes logins works by its host.
+    """
+    served = watched(plain_default)
+    client = fresh(name, served.way(served.named_host))
+    client.log_in("alice", ALICE["ghcr.io"])
+    for host, registry in (
+        (f"{served.host}/quay.io", "quay.io"),
+        (served.named_host, "ghcr.io"),
+    ):
+        image = served.hubs[registry].image("alice/private", "1")
+        assert client.pull(f"{host}/{PRIVATE}") == client.kept(image)
+    image = served.hubs["plain.test"].image("owner/app", "1")
+    assert client.pull(f"{served.host}/owner/app:1") == client.kept(image)
+    assert known_at(served.hubs["plain.test"]) == set()

@@ -1,5 +1,7 @@
 """What clients read besides images, by every address, and where a registry sends them on to."""
 
+import base64
+import json
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,23 @@ def test_a_login_for_a_path(skopeo: Skopeo, served: Served) -> None:
         skopeo.copy_all(f"{served.host}/ghcr.io/{PRIVATE}", creds=creds)
     assert REFUSED.search(failure.value.output)
     served.assert_only("ghcr.io")
+
+
+def test_logins_for_paths(served: Served, tmp_path: Path) -> None:
+    """Stored for the proxy's host with a path, a login is one for that registry's images alone."""
+    programs.require("skopeo")
+    logins = {served.host: "docker.io", f"{served.host}/shared.test": "ghcr.io"}
+    auths = {
+        where: {"auth": base64.b64encode(f"alice:{ALICE[name]}".encode()).decode()}
+        for where, name in logins.items()
+    }
+    (tmp_path / "auth.json").write_text(json.dumps({"auths": auths}))
+    skopeo = Skopeo(tmp_path)
+    for where, name in logins.items():
+        pulled = skopeo.copy_all(f"{where}/{PRIVATE}")
+        assert served.hubs[name].image("alice/private", "1").digest in pulled
+        served.assert_only(name)
+        served.forget()
 
 
 @pytest.mark.parametrize("client_name", ["skopeo", "docker", "ctr"])
