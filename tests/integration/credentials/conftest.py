@@ -1,0 +1,96 @@
+"""Three registries behind one Docxy, and after every test: no secret has strayed."""
+
+import contextlib
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests import programs
+from tests.hub.accounts import User, default_users
+from tests.hub.content import default_content
+from tests.hub.hub import Hub
+from tests.integration.credentials.ledger import Ledger
+from tests.integration.credentials.street import DOCKER, GHCR, HOSTS, QUAY, Street
+from tests.servers import docxy
+from tests.tables import write_config
+
+BOTH = "carol"
+"""Has the same password everywhere."""
+
+
+@pytest.fixture(scope="session")
+def ledger() -> Ledger:
+    ledger = Ledger()
+    for name in (DOCKER, GHCR, QUAY):
+        for user in _users(name).values():
+            ledger.note(user.password, name)
+    ledger.note(_users(DOCKER)[BOTH].password, DOCKER, GHCR, QUAY)
+    return ledger
+
+
+def _users(name: str) -> Mapping[str, User]:
+    return {**default_users(f"-at-{name}"), BOTH: User("carolpw-at-all", reads=("*",))}
+
+
+@pytest.fixture(scope="session")
+def hubs() -> Iterator[Mapping[str, Hub]]:
+    """Run a hub for the default registry, a second one with tokens, and one with passwords."""
+    programs.require("docker-registry")
+    with contextlib.ExitStack() as stack:
+        first = stack.enter_context(
+            Hub(users=_users(DOCKER), content=lambda: default_content(DOCKER))
+        )
+        others = {
+            name: stack.enter_context(
+                Hub(
+                    users=_users(name),
+                    content=lambda name=name: default_content(name),  # type: ignore[misc]
+                    login="basic" if name == QUAY else "token",
+                    authority=first.authority,
+                )
+            )
+            for name in (GHCR, QUAY)
+        }
+        hubs = {DOCKER: first, **others}
+        for hub in hubs.values():
+            hub.limit = hub.user_limit = None
+        yield hubs
+
+
+@pytest.fixture(scope="session")
+def passthrough(
+    hubs: Mapping[str, Hub], ledger: Ledger, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Street]:
+    """Run Docxy with clients' own logins; two rows take them by prefix as well."""
+    rows = [
+        hubs[DOCKER].row(DOCKER),
+        hubs[GHCR].row(GHCR, hosts=[HOSTS[GHCR]]),
+        hubs[QUAY].row(QUAY, hosts=[HOSTS[QUAY]]),
+        hubs[GHCR].row("login.test", prefix_login=True),
+        hubs[QUAY].row("basic.test", prefix_login=True),
+    ]
+    path = write_config(tmp_path_factory.mktemp("passthrough") / "docxy.toml", rows)
+    yield from _street(path, hubs, ledger)
+
+
+def _street(path: Path, hubs: Mapping[str, Hub], ledger: Ledger) -> Iterator[Street]:
+    with docxy(DOCXY_CONFIG=str(path), DOCXY_LOG_LEVEL="debug") as proxy:
+        street = Street(hubs, proxy, ledger)
+        street.session.trust_env = False
+        with street.session:
+            yield street
+        assert [secret for secret in ledger.secrets if secret in proxy.log] == []
+
+
+@pytest.fixture
+def street(passthrough: Street) -> Iterator[Street]:
+    """Lend the registries, which have forgotten everything, and see where the secrets went."""
+    passthrough.forget()
+    before = len(passthrough.proxy.log)
+    yield passthrough
+    sys.stdout.write(f"--- Docxy's log\n{passthrough.proxy.log[before:]}")  # where a test fails
+    strays = passthrough.ledger.strays(passthrough.hubs)
+    passthrough.forget()
+    assert strays == []
