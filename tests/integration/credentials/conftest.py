@@ -4,6 +4,7 @@ import contextlib
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -75,8 +76,36 @@ def passthrough(
     yield from _street(path, hubs, ledger)
 
 
-def _street(path: Path, hubs: Mapping[str, Hub], ledger: Ledger) -> Iterator[Street]:
-    with docxy(DOCXY_CONFIG=str(path), DOCXY_LOG_LEVEL="debug") as proxy:
+@pytest.fixture(scope="session")
+def by_itself(
+    hubs: Mapping[str, Hub], ledger: Ledger, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Street]:
+    """Run Docxy with accounts of its own, whose passwords stand in each of the three places."""
+    folder = tmp_path_factory.mktemp("managed")
+    secret = folder / "password"
+    secret.write_text(f"{hubs[GHCR].users['alice'].password}\n")
+    login: dict[str, Any] = {"credentials": "managed", "username": "alice"}
+    quay = hubs[QUAY].users["alice"].password
+    rows = [
+        hubs[DOCKER].row(DOCKER),
+        hubs[GHCR].row(GHCR, hosts=[HOSTS[GHCR]], password_file=str(secret), **login),
+        hubs[QUAY].row(QUAY, hosts=[HOSTS[QUAY]], password=quay, **login),
+        hubs[GHCR].row("nobody.test", credentials="managed"),
+        hubs[QUAY].row("stranger.test", credentials="managed"),
+    ]
+    path = write_config(folder / "docxy.toml", rows)
+    account = {
+        "DOCXY_CREDENTIALS": "managed",
+        "DOCXY_USERNAME": "alice",
+        "DOCXY_PASSWORD": hubs[DOCKER].users["alice"].password,
+    }
+    yield from _street(path, hubs, ledger, **account)
+
+
+def _street(
+    path: Path, hubs: Mapping[str, Hub], ledger: Ledger, **settings: str
+) -> Iterator[Street]:
+    with docxy(DOCXY_CONFIG=str(path), DOCXY_LOG_LEVEL="debug", **settings) as proxy:
         street = Street(hubs, proxy, ledger)
         street.session.trust_env = False
         with street.session:
@@ -86,11 +115,22 @@ def _street(path: Path, hubs: Mapping[str, Hub], ledger: Ledger) -> Iterator[Str
 
 @pytest.fixture
 def street(passthrough: Street) -> Iterator[Street]:
-    """Lend the registries, which have forgotten everything, and see where the secrets went."""
-    passthrough.forget()
-    before = len(passthrough.proxy.log)
-    yield passthrough
-    sys.stdout.write(f"--- Docxy's log\n{passthrough.proxy.log[before:]}")  # where a test fails
-    strays = passthrough.ledger.strays(passthrough.hubs)
-    passthrough.forget()
+    """Lend the registries before which clients bring their own logins."""
+    yield from _lend(passthrough)
+
+
+@pytest.fixture
+def managed(by_itself: Street) -> Iterator[Street]:
+    """Lend the registries at which Docxy has accounts of its own."""
+    yield from _lend(by_itself)
+
+
+def _lend(street: Street) -> Iterator[Street]:
+    """Let everything be forgotten, and see afterwards where the secrets went."""
+    street.forget()
+    before = len(street.proxy.log)
+    yield street
+    sys.stdout.write(f"--- Docxy's log\n{street.proxy.log[before:]}")  # shown where a test fails
+    strays = street.ledger.strays(street.hubs)
+    street.forget()
     assert strays == []
