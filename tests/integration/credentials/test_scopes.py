@@ -21,7 +21,7 @@ pytestmark = pytest.mark.integration
 
 OURS = "repository:library/alpine:pull"
 GHCRS = "repository:ghcr.io/alice/private:pull"
-QUAYS = "repository:quay.io/alice/private:pull"
+QUAYS = "repository:quay.io/owner/app:pull"
 _S = "service=registry.test"
 
 
@@ -78,9 +78,10 @@ def test_the_first_scope_decides(street: Street, written: str, row: str, method:
     assert answer.status_code == (200 if method == "GET" or row != DOCKER else 404), answer.text
     asked = token_requests(street)
     assert set(asked) == {row}
+    others = ("ghcr", "quay", "evil", "owner/app", "alpine" if row == GHCR else "alice/private")
     for record in asked[row]:
         for scope in filter(Scope.from_text, scopes(record)):
-            assert not any(name in scope.lower() for name in ("ghcr", "quay", "evil")), scope
+            assert not any(name in scope.lower() for name in others), scope
         assert len(scopes(record)) == len(set(scopes(record)))
     if answer.status_code == 200:
         assert answer.json()["token"].startswith("ghcr.io~") == (row == GHCR)
