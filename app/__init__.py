@@ -47,7 +47,7 @@ def create_app(settings: Settings) -> Flask:
         )
         upstream = Upstream(row, session, neighbours)
         neighbours.add(row.url, upstream)
-        sources[row.name] = Managed(upstream, row.account) if row.managed else upstream
+        sources[row.name] = Managed(upstream, row) if row.managed else upstream
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_TOKEN_REQUEST
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -82,11 +82,11 @@ def _tell(registries: Registries) -> None:
                 "docs/registries.md says how to restrict that. registry=%s",
                 row.name,
             )
-        if default.managed and not row.managed:
+        if default.managed and not row.managed and not row.hosts:
             logger.warning(
-                "Docker and podman will ask for no token for this registry, since the default "
-                'one needs none: set its credentials to "managed", or give it a host of its own. '
-                "registry=%s",
+                "If this registry needs tokens, Docker and podman will ask for none by prefix, "
+                'since the default one needs none: set its credentials to "managed", or give it '
+                "a host of its own. registry=%s",
                 row.name,
             )
 

@@ -45,13 +45,20 @@ def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
     fields = Settings.model_fields.keys() - FILE_ONLY
     known = {Settings.variable(field) for field in fields} | {CONFIG_VARIABLE}
     return [
-        f"{name}: there is no such setting{_nearest(name, known)}"
+        f"{name}: {_unknown(name, known)}"
         for name in sorted(variables)
         if name.upper().startswith(PREFIX)
         and name.upper() not in known
         and name != "DOCXY_PORT"
         and not name.startswith(_KUBERNETES)
     ]
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    key = name.upper().removeprefix(PREFIX).lower()
+    if key in FILE_ONLY:
+        return f"it stands in the file of {CONFIG_VARIABLE} only, as {key}"
+    return f"there is no such setting{_nearest(name, known)}"
 
 
 def _file_values(path: str) -> tuple[dict[str, Any], list[str]]:
@@ -73,6 +80,8 @@ def _file_values(path: str) -> tuple[dict[str, Any], list[str]]:
 
 
 def _nearest(name: str, known: set[str]) -> str:
+    if name == "registry" and "registries" in known:
+        return "; did you mean [[registries]]?"
     matches = difflib.get_close_matches(name.upper(), [entry.upper() for entry in known], n=1)
     found = [entry for entry in known if matches and entry.upper() == matches[0]]
     return f"; did you mean {found[0]}?" if found else ""
@@ -80,12 +89,15 @@ def _nearest(name: str, known: set[str]) -> str:
 
 def _fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, str]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     reason = str(fault["msg"]).removeprefix("Value error, ")
-    if not location:
-        return reason  # of several settings, which it names
+    if not location:  # it is of several settings, which it names
+        path = variables.get(CONFIG_VARIABLE, "")
+        in_file = reason.partition(":")[0] in FILE_ONLY
+        return f"{path}: {reason}" if in_file and path else reason
     reason = reason[:1].lower() + reason[1:]
     field = str(location[0]).lower()
     if field in FILE_ONLY:
-        return f"{variables.get(CONFIG_VARIABLE, '')}: {_key(location)}: {_told(location, reason)}"
+        path = variables.get(CONFIG_VARIABLE, "")
+        return f"{path}: {_key(location)}: {_told(location, fault, reason)}"
     names = Settings.variables(field if field in Settings.model_fields else _aliased(field))
     found = [one for name in names for one in variables if one.upper() == name and variables[one]]
     where = found[0] if found else f"{variables.get(CONFIG_VARIABLE, '')}: {field}"
@@ -99,9 +111,19 @@ def _key(location: tuple[int | str, ...]) -> str:
     ).removeprefix(": ")
 
 
-def _told(location: tuple[int | str, ...], reason: str) -> str:
+_SHAPES: Final = {
+    "tuple_type": 'write a list, like ["one", "two"]; a table of registries is [[registries]]',
+    "model_type": "write a table [[registries]]",
+    "model_attributes_type": "write a table [[registries]]",
+}
+"""What to write in place of a value of the wrong shape, by pydantic's name of the fault."""
+
+
+def _told(location: tuple[int | str, ...], fault: Any, reason: str) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     """Say of an unknown key of a table what it may have been."""
-    if not reason.startswith("extra inputs"):
+    if fault["type"] in _SHAPES:
+        return _SHAPES[fault["type"]]
+    if fault["type"] != "extra_forbidden":
         return reason
     keys = set(RegistrySettings.model_fields)
     return f"there is no such key{_nearest(str(location[-1]), keys)}"
@@ -109,9 +131,8 @@ def _told(location: tuple[int | str, ...], reason: str) -> str:
 
 def _aliased(name: str) -> str:
     """Return the field that pydantic calls by one of its variables."""
-    return next(
-        field for field in Settings.model_fields if name.upper() in Settings.variables(field)
-    )
+    fields = Settings.model_fields
+    return next(field for field in fields if name.upper() in Settings.variables(field))
 
 
 def _message(faults: list[str]) -> str:

@@ -1,5 +1,6 @@
 """The table of registries, and which of them a request addresses."""
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,10 @@ from app.oci.scope import Scope
 
 DOCKER_HUB: Final = "docker.io"
 DOCKER_HUB_ALIASES: Final = frozenset({"docker.io", "index.docker.io", "registry-1.docker.io"})
+
+
+_HOST_NAME_TAG: Final = re.compile(r"(?<![\w.+-])[a-z0-9-]+(?:\.[a-z0-9-]+)+(?:\+[0-9]+)?(?=~)")
+_PORT: Final = re.compile(r":[0-9]+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,7 @@ class Registries:
         self._by_name = _index(self.rows, lambda row: row.names)
         self._by_host = _index(self.rows, lambda row: row.hosts)
         self._by_tag = _index(self.rows, lambda row: [row.tag])
+        self._tags = re.compile(rf"(?:{'|'.join(map(re.escape, self._by_tag))})(?=~)")
         if default is not None and default not in self._by_name:
             message = f"default: no registry of the table is called {default}"
             raise ValueError(message)
@@ -138,10 +144,17 @@ class Registries:
             return _address(selection, chosen, rest, asked)
         if named and not ns and host.lower() not in self._by_host:
             return _address(selection, named, rest, asked)
-        if chosen.name == DOCKER_HUB and "." in first:
-            # No namespace of Docker Hub has a dot, so this means a registry that is not served.
-            raise NameUnknown
         return _address(selection, chosen, asked, asked)
+
+    def tags_in(self, text: str) -> set[str]:
+        """Return the names of the registries whose tokens a text holds, wherever it does.
+
+        Clients may still have tokens of one that has left the table, known by its host name.
+        """
+        if "~" not in text:
+            return set()
+        tags = [*_HOST_NAME_TAG.findall(text), *self._tags.findall(text)]
+        return {self._by_tag[tag].name if tag in self._by_tag else tag for tag in tags}
 
     def tag_owner(self, token: str) -> tuple[Registry | None, str]:
         """Return the registry whose tag a token carries, or None, and the token without it."""
@@ -150,9 +163,13 @@ class Registries:
         return (owner, untagged) if owner else (None, token)
 
     def _named(self, name: str) -> Registry:
-        # containerd sends the port where the reference has one
-        row = self._by_name.get(name.lower().removesuffix(":443"))
-        if row is None:
+        lower = name.lower()
+        # containerd sends the port where the reference has one, and also the host of ours that an
+        # image was named by.
+        row = self._by_name.get(lower.removesuffix(":443")) or self._by_host.get(
+            _PORT.sub("", lower)
+        )
+        if row is None or not name.isascii():  # there is a sign whose lower case is k
             raise NameUnknown
         return row
 
@@ -162,14 +179,23 @@ def _index(
 ) -> Mapping[str, Registry]:
     found: dict[str, Registry] = {}
     for row in rows:
-        for name in names(row):
+        for name in sorted(names(row), key=lambda name: (name != row.name, name)):
             if (other := found.setdefault(name, row)) is not row:
-                message = f"registries: {name} stands for both {other.name} and {row.name}"
+                message = (
+                    f"registries: two tables are called {name}; leave one out"
+                    if other.name == row.name
+                    else f"registries: {name} stands for both {other.name} and {row.name}; "
+                    "leave it out of one of the tables"
+                )
                 raise ValueError(message)
     return found
 
 
 def _address(selection: Selection, row: Registry, name: str, asked: RepositoryName) -> Address:
+    namespace, slash, _ = name.partition("/")
+    if row.name == DOCKER_HUB and slash and "." in namespace:
+        # No namespace of Docker Hub has a dot, so this means a registry that is not served.
+        raise NameUnknown
     return Address(
         registry=row,
         host_default=selection.host_default,

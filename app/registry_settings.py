@@ -14,15 +14,15 @@ from app.setting_values import (
     OwnHost,
     PasswordFile,
     RegistryAlias,
-    RegistryHost,
+    Username,
 )
 from app.well_known import HUB, WELL_KNOWN
 
 Credentials = Literal["passthrough", "managed"]
 
 LOGIN_WITHOUT_MANAGED: Final = (
-    'a username and a password of this proxy\'s own need credentials = "managed"; '
-    "with passthrough, clients bring theirs"
+    'username, password: this proxy\'s own login needs credentials = "managed" '
+    "(DOCXY_CREDENTIALS=managed); with passthrough, clients bring theirs"
 )
 
 
@@ -31,9 +31,10 @@ class RegistrySettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: RegistryHost = Field(
+    name: RegistryAlias = Field(
         description="What clients call the registry, like `ghcr.io`: as prefix of a repository "
-        "name, as `ns`, and before the `~` of its tokens."
+        "name, as `ns`, and before the `~` of its tokens. No prefix has a port: a name with one "
+        "needs an alias for that."
     )
     url: BaseUrl | None = Field(
         None, description="Where it is. Unset: the well-known one's, else `https://` and the name."
@@ -67,7 +68,7 @@ class RegistrySettings(BaseModel):
         description="Whether a login at this proxy's host also goes to this registry where it is "
         "addressed by prefix.",
     )
-    username: str | None = Field(
+    username: Username | None = Field(
         None, min_length=1, description="This proxy's own account there, with `managed`."
     )
     password: SecretStr | None = Field(
@@ -94,6 +95,20 @@ class RegistrySettings(BaseModel):
             message = "set password or password_file, not both"
             raise ValueError(message)
         return self
+
+    def with_login(
+        self, credentials: Credentials | None, username: str | None, password: SecretStr | None
+    ) -> Self:
+        """Return the same with what is not None in place of its own; raise ValueError."""
+        told = {"credentials": credentials, "username": username, "password": password}
+        changed: dict[str, Any] = {name: one for name, one in told.items() if one is not None}
+        if "password" in changed:
+            changed["password_file"] = None
+        if credentials == "passthrough":
+            changed = {"username": None, "password": None, "password_file": None} | changed
+        both = self.model_copy(update=changed)
+        check_login(both.credentials, both.username, both.password or both.password_file)
+        return both
 
     def row(self) -> Registry:
         """Return the row of the table of registries."""
@@ -130,16 +145,16 @@ def account(username: str | None, password: SecretStr | None) -> Account | None:
 def check_addresses(rows: Iterable[Registry]) -> None:
     """Raise ValueError for URLs that would be refused whenever a client asks for something."""
     special = [
-        url
+        f"{row.name} at {url}"
         for row in rows
         for url in (row.url, row.token_url)
         if url and not row.allow_private and is_special_host(urlsplit(url).hostname or "")
     ]
     if special:
         message = (
-            f"{', '.join(special)}: a loopback, private or otherwise special address; if that is "
-            "right, set DOCXY_ALLOW_PRIVATE_UPSTREAMS=true, or allow_private = true in the "
-            "registry's own table"
+            f"registries: {', '.join(special)}: a loopback, private or otherwise special address; "
+            "if that is right, set DOCXY_ALLOW_PRIVATE_UPSTREAMS=true, or allow_private = true in "
+            "the registry's own table"
         )
         raise ValueError(message)
 
@@ -147,7 +162,10 @@ def check_addresses(rows: Iterable[Registry]) -> None:
 def check_login(credentials: Credentials | None, username: str | None, password: Any) -> None:  # noqa: ANN401 - whatever holds it
     """Raise ValueError where a login is half, or in a place that needs none."""
     if (username is None) != (password is None):
-        message = "a login has a username and a password"
+        message = (
+            "username, password: a login has both (DOCXY_USERNAME and DOCXY_PASSWORD for the "
+            "default registry)"
+        )
         raise ValueError(message)
     if username and credentials != "managed":
         raise ValueError(LOGIN_WITHOUT_MANAGED)

@@ -60,7 +60,7 @@ def _readable_file(path: Path) -> Path:
 
 
 def _registry_name(text: str) -> str:
-    if not _NAME.fullmatch(text):
+    if not _NAME.fullmatch(text) or ".." in text or not text[0].isalnum():
         message = "write the registry's host name, like docker.io"
         raise ValueError(message)
     return text.lower().removesuffix(":443")
@@ -72,6 +72,13 @@ def _registry_alias(text: str) -> str:
         message = "library is where Docker Hub's official images are"
         raise ValueError(message)
     return name
+
+
+def _username(text: str) -> str:
+    if ":" in text:
+        message = "a user name has no colon (RFC 7617)"
+        raise ValueError(message)
+    return text
 
 
 def _own_host(text: str) -> str:
@@ -118,7 +125,7 @@ def _well_known(value: object) -> object:
                 "any other registry gets a table [[registries]] in the file"
             )
             raise ValueError(message)
-    return tuple(names)
+    return tuple(dict.fromkeys(names))
 
 
 def _trusted_peers(text: str) -> str:
@@ -159,6 +166,7 @@ AuthoritiesFile = Annotated[Path, AfterValidator(_authorities)]
 ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
 RegistryHost = Annotated[str, AfterValidator(_registry_name)]
 RegistryAlias = Annotated[str, AfterValidator(_registry_alias)]
+Username = Annotated[str, AfterValidator(_username)]
 OwnHost = Annotated[str, AfterValidator(_own_host)]
 PasswordFile = Annotated[SecretStr, BeforeValidator(_password_of)]
 WellKnown = Annotated[tuple[str, ...], BeforeValidator(_well_known)]

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
@@ -14,21 +15,21 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
-from app.registries import Registries, Registry
+from app.registries import Registries
 from app.registry_settings import (
     Credentials,
     RegistrySettings,
-    account,
     check_addresses,
-    check_login,
 )
 from app.setting_values import (
     AuthoritiesFile,
     BaseUrl,
     ProxyUrl,
+    RegistryAlias,
     RegistryHost,
     Seconds,
     TrustedPeers,
+    Username,
     WellKnown,
 )
 from app.well_known import HUB, WELL_KNOWN
@@ -79,7 +80,7 @@ class Settings(BaseSettings):
         description="Where the default registry is. Unset: Docker Hub, or where "
         "`DOCXY_REGISTRY_NAME` says: a well-known one, else `https://` and the name.",
     )
-    registry_name: RegistryHost = Field(
+    registry_name: RegistryAlias = Field(
         "docker.io",
         description="What clients call the default registry. As `docker.io` it also answers to "
         "`index.docker.io` and `registry-1.docker.io`, and one-component repository names get "
@@ -102,7 +103,7 @@ class Settings(BaseSettings):
         "proxy gets the tokens itself, with `DOCXY_USERNAME` and `DOCXY_PASSWORD` or as nobody, "
         "and clients need none. Unset: `passthrough`.",
     )
-    username: str | None = Field(
+    username: Username | None = Field(
         None, description="This proxy's own account at the default registry, with `managed`."
     )
     password: SecretStr | None = Field(None, description="Its password, or access token.")
@@ -175,29 +176,39 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        check_login(self.credentials, self.username, self.password)
         if self.registries:
-            for field in sorted(_DEFAULT_ROW):
-                if field in self.model_fields_set:
-                    message = (
-                        f"{self.variable(field)}: the default registry stands in the file's table "
-                        "[[registries]]; set it there, or leave the table out"
-                    )
-                    raise ValueError(message)
+            if told := sorted(_DEFAULT_ROW & self.model_fields_set):
+                message = (
+                    f"{', '.join(map(self.variable, told))}: the default registry stands in the "
+                    "file's table [[registries]]; set it there, or leave the table out"
+                )
+                raise ValueError(message)
         elif self.default:
             message = "default: it names a row of the table [[registries]], and there is none"
             raise ValueError(message)
-        check_addresses(self.table().rows)
+        elif "registries" in self.model_fields_set:
+            message = "registries: it is empty; write a table [[registries]], or leave it out"
+            raise ValueError(message)
+        table = self.table()
+        check_addresses(table.rows)
+        host = urlsplit(self.public_url or "").hostname or ""
+        if (row := table.select(ns=None, host=host).registry) is not table.default:
+            message = (
+                f"{self.variable('public_url')}: {host} is among the hosts of {row.name}, and what "
+                "clients send there is for that one; leave it out there"
+            )
+            raise ValueError(message)
         return self
 
     def table(self) -> Registries:
         """Return the table of registries; raise ValueError for one that is ambiguous."""
-        rows = [one.row() for one in self.registries] or [self._default_row()]
-        default = Registries(rows, self.default).default
-        if self.registries and self.credentials:
-            rows[rows.index(default)] = default = replace(
-                default, managed=self._managed, account=account(self.username, self.password)
-            )
+        written = list(self.registries) or [self._default_row()]
+        names = [one.row().name for one in written]
+        default = Registries([one.row() for one in written], self.default).default
+        place = names.index(default.name)
+        written[place] = written[place].with_login(self.credentials, self.username, self.password)
+        rows = [one.row() for one in written]
+        default = rows[place]
         chosen = self.registries or self.model_fields_set & _DEFAULT_ROW
         known = () if chosen else tuple(WELL_KNOWN)
         taken = {name for row in rows for name in row.names}
@@ -211,21 +222,14 @@ class Settings(BaseSettings):
             rows = [replace(row, allow_private=True) for row in rows]
         return Registries(rows, default.name)
 
-    @property
-    def _managed(self) -> bool:
-        return self.credentials == "managed"
-
-    def _default_row(self) -> Registry:
+    def _default_row(self) -> RegistrySettings:
         written = {
             "name": self.registry_name,
             "url": self.registry_url if "registry_url" in self.model_fields_set else None,
             "token_url": self.token_url,
             "token_service": self.token_service,
-            "credentials": self.credentials,
-            "username": self.username,
-            "password": self.password,
         }
-        return RegistrySettings.model_validate(written).row()
+        return RegistrySettings.model_validate(written)
 
     @classmethod
     def variable(cls, field: str) -> str:

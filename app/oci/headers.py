@@ -28,6 +28,11 @@ _NOT_UP: Final = frozenset({
 })  # fmt: skip
 _NOT_UP_PREFIXES: Final = ("x-forwarded-", "cf-")
 
+_ELSEWHERE: Final = frozenset({
+    "accept", "accept-encoding", "user-agent", "range", "if-range", "if-match", "if-none-match",
+    "if-modified-since", "if-unmodified-since",
+})  # fmt: skip
+
 _NOT_DOWN: Final = frozenset({
     # the server in front of the client writes these itself
     "date", "server",
@@ -65,6 +70,11 @@ def pass_up(headers: Iterable[tuple[str, str]]) -> Headers:
     ]
     passed.append(("Accept-Encoding", "identity"))
     return passed
+
+
+def pass_elsewhere(headers: Iterable[tuple[str, str]]) -> Headers:
+    """Return what of a request may follow a redirect to another host: nothing that identifies."""
+    return [(name, value) for name, value in headers if name.lower() in _ELSEWHERE]
 
 
 def pass_down(headers: Iterable[tuple[str, str]]) -> Headers:

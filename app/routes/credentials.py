@@ -1,5 +1,7 @@
 """Which of a client's credentials go up: only those that are the registry's own."""
 
+import base64
+import binascii
 import json
 import re
 from http import HTTPStatus
@@ -14,7 +16,7 @@ from app.routes import naming
 from app.routes.rooms import rooms
 
 _TOKEN: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
-"""No space and no comma: two Authorization lines come here as one, with a comma between them."""
+"""No space and no comma."""
 
 
 def passed_up(selection: Selection, fields: Headers) -> Headers:
@@ -22,27 +24,39 @@ def passed_up(selection: Selection, fields: Headers) -> Headers:
 
     Raise Unauthorized for a token that is another registry's (design.md, section 4).
     """
-    authorization = headers.value(fields, "authorization")
-    if not authorization:
-        return fields
-    scheme, _, token = authorization.partition(" ")
+    authorization = headers.value(fields, "authorization").strip()
     others = headers.without(fields, "authorization")
-    if selection.registry.managed:
+    if not authorization or selection.registry.managed:
         return others
-    if scheme.lower() != "bearer":
-        return fields if selection.takes_logins else others
-    owner, untagged = rooms().registries.tag_owner(token)
-    if owner is selection.registry and _TOKEN.fullmatch(untagged):
-        return [*others, ("Authorization", f"{scheme} {untagged}")]
-    if owner is None and not selection.tagged:
+    scheme = authorization.split(maxsplit=1)[0]
+    is_login = scheme.lower() != "bearer"
+    if is_login and not _is_own_login(selection, authorization):
+        return others
+    tags = rooms().registries.tags_in(authorization)
+    # Two lines come here as one, with a comma between them: then it is no login alone.
+    if not tags and (not selection.tagged or (is_login and "," not in authorization)):
         return fields
+    owner, untagged = rooms().registries.tag_owner(authorization.removeprefix(f"{scheme} "))
+    if tags == {selection.registry.name} and owner and _TOKEN.fullmatch(untagged) and not is_login:
+        return [*others, ("Authorization", f"{scheme} {untagged}")]
     raise Unauthorized(headers={"WWW-Authenticate": str(naming.own_challenge(selection))})
+
+
+def _is_own_login(selection: Selection, authorization: str) -> bool:
+    """Tell whether a login may be the registry's: some clients send tokens as passwords."""
+    if not selection.takes_logins:
+        return False
+    try:
+        password = base64.b64decode(authorization.partition(" ")[2]).decode("latin-1")
+    except (binascii.Error, ValueError):
+        password = ""
+    return rooms().registries.tags_in(password.partition(":")[2]) <= {selection.registry.name}
 
 
 def is_foreign(selection: Selection, token: str) -> bool:
     """Tell whether a refresh token is not the registry's."""
-    owner, _ = rooms().registries.tag_owner(token)
-    return owner is not selection.registry and (owner is not None or selection.tagged)
+    tags = rooms().registries.tags_in(token)
+    return tags != ({selection.registry.name} if selection.tagged or tags else set())
 
 
 def untagged(token: str) -> str:

@@ -63,7 +63,7 @@ class Forwarded:
 
     def host(self, environ: Environ) -> str:
         """Return the host name that the client asked, without a port; raise HostInvalid."""
-        return _PORT.sub("", self._authority(environ)).lower()
+        return _PORT.sub("", self._authority(environ)).lower().rstrip(".")
 
     def _authority(self, environ: Environ) -> str:
         told = _last(environ, "HTTP_X_FORWARDED_HOST") if self._trusts_peer(environ) else ""

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from typing import Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from flask import request
 
@@ -46,9 +46,10 @@ def own_challenge(selection: Selection) -> Challenge:
 def next_page(query: str, selection: Selection) -> str:
     """Lead to the next page of what the client asked, as it asked (RFC 8288)."""
     prefix = urlsplit(rooms().forwarded.base_url(request.environ)).path
-    namespace = [_namespace(selection.ns)] if selection.ns else []
-    fields = "&".join([query, *namespace] if query else namespace)
-    return f'<{prefix}{request.path}?{fields}>; rel="next"'
+    fields = [field for field in query.split("&") if unquote(field.partition("=")[0]) != "ns"]
+    if selection.ns:
+        fields.append(_namespace(selection.ns))
+    return f'<{prefix}{request.path}?{"&".join(filter(None, fields))}>; rel="next"'
 
 
 def _realm(selection: Selection) -> str:

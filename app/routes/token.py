@@ -9,7 +9,7 @@ from werkzeug.exceptions import ClientDisconnected, RequestTimeout
 
 from app.content import TokenRequest
 from app.oci import headers
-from app.oci.errors import NameInvalid, NameUnknown, Unauthorized
+from app.oci.errors import NameInvalid, NameUnknown
 from app.oci.reference import RepositoryName
 from app.oci.scope import Scope
 from app.registries import Address, Registry, Selection
@@ -23,11 +23,8 @@ bp = Blueprint("token", __name__)
 
 _Parameters = list[tuple[str, str]]
 
-_LOGIN: Final = frozenset({
-    "account", "offline_token", "access_type", "grant_type", "username", "password",
-    "refresh_token",
-})  # fmt: skip
-"""What only whoever logs in sends."""
+_FROM_NOBODY: Final = frozenset({"scope", "client_id"})
+"""What a token request says that is not a login."""
 
 
 @bp.route("/auth/token", methods=["GET", "POST"])
@@ -80,7 +77,7 @@ def _request(selection: Selection, parameters: _Parameters) -> TokenRequest:
     if not _is_login_passed(selection, named):
         method = "GET"
         fields = headers.without(fields, "authorization")
-        named = [(name, value) for name, value in named if name not in _LOGIN]
+        named = [(name, value) for name, value in named if name in _FROM_NOBODY]
     named = [
         (name, credentials.untagged(value) if name == "refresh_token" else value)
         for name, value in named
@@ -89,15 +86,12 @@ def _request(selection: Selection, parameters: _Parameters) -> TokenRequest:
 
 
 def _is_login_passed(selection: Selection, parameters: _Parameters) -> bool:
+    """Tell whether a login may be the registry's; the token of another one is not."""
     if not selection.takes_logins:
         return False
     refresh_tokens = [value for name, value in parameters if name == "refresh_token"]
-    if any(credentials.is_foreign(selection, value) for value in refresh_tokens):
-        if selection.by_prefix:
-            return False
-        message = "this login is for another registry"
-        raise Unauthorized(message)
-    return True
+    # A refusal would not do: containerd then sends the refresh token as a password.
+    return not any(credentials.is_foreign(selection, value) for value in refresh_tokens)
 
 
 def _for_registry(parameters: _Parameters, registry: Registry) -> Iterator[tuple[str, str]]:
@@ -121,7 +115,7 @@ def _named(text: str, registry: Registry) -> str:
     """Return a scope in the registry's naming, or "" for one that is not the registry's."""
     scope = _repository_scope(text)
     if scope is None:
-        return text
+        return "" if text.startswith("repository") else text
     address = _address(scope)
     if address is None or address.registry is not registry:
         return ""

@@ -64,7 +64,7 @@ class Upstream:
         Docker Hub counts pings against an abuse limit, and Basic credentials mean nothing to a
         registry that asks for tokens.
         """
-        request = replace(request, headers=stand_ins.redeemed(request.headers))
+        request = replace(request, headers=self._redeemed(request))
         scheme = request.authorization.partition(" ")[0].lower()
         if scheme == "bearer":
             return self._ask("/v2/", request)
@@ -98,8 +98,10 @@ class Upstream:
         checked.close()
         return stand_ins.answer(stand_ins.for_basic(basic))
 
-    def anonymous_token(self, scope: str) -> str:
-        """Return a token for nobody in particular; raise RegistryError."""
+    def anonymous_token(self, scope: str, refused: str = "") -> str:
+        """Return a token for nobody, another one than was refused; raise RegistryError."""
+        if refused:
+            return self._anonymous_tokens.after(refused, scope)
         return self._anonymous_tokens.get(scope)
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
@@ -129,7 +131,7 @@ class Upstream:
         query: str = "",
     ) -> Reply:
         url = f"{self._registry.url}{path}"
-        fields = headers.pass_up(stand_ins.redeemed(request.headers))
+        fields = headers.pass_up(self._redeemed(request))
         asked = f"{url}?{query}" if query else url
         response = self._redirects.fetch(request.method, asked, fields, request.client)
         if request.method == "HEAD" and response.request.method == "GET":
@@ -137,6 +139,11 @@ class Upstream:
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             return self._refused(request.method, response, unknown)
         return _answered(request.method, response)
+
+    def _redeemed(self, request: Request) -> Headers:
+        return stand_ins.redeemed(
+            request.headers, lambda: self._anonymous_ping.get().asks_for_basic
+        )
 
     def _is_own(self, response: requests.Response) -> bool:
         return origin(response.url) == origin(self._registry.url)

@@ -1,6 +1,7 @@
 """Tokens that this proxy gets itself: one for each scope, shared, renewed before they expire."""
 
 import json
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -29,6 +30,8 @@ _SCOPES: Final = 10_000
 
 _LIFETIME: Final = 60.0
 """Seconds that a token lives where its service does not say: `spec/auth/token.md`."""
+
+_TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 _LONGEST: Final = 86400.0
 """Seconds after which a token is renewed whatever its service says."""
@@ -123,7 +126,9 @@ class IssuedTokens:
 def issue(source: Source, account: Account | None, scope: str) -> IssuedToken:
     """Ask a registry's token service for a token, with an account or as nobody."""
     asked_at = time.monotonic()
-    parameters = [("scope", scope), ("client_id", "docxy")]
+    parameters = [("client_id", "docxy")]
+    if scope:
+        parameters.append(("scope", scope))
     fields: Headers = []
     if account is not None:
         parameters.append(("account", account.username))
@@ -160,10 +165,11 @@ def _read(content: bytes, asked_at: float) -> IssuedToken:
     if not isinstance(document, dict):
         document = {}
     value = document.get("token") or document.get("access_token")
-    if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         message = "the token service gave no token"
         raise UpstreamMisbehaved(message)
     told = document.get("expires_in")
-    lifetime = min(told, _LONGEST) if isinstance(told, int | float) and told > 0 else _LIFETIME
+    known = isinstance(told, int | float) and not isinstance(told, bool) and told > 0
+    lifetime = min(told, _LONGEST) if known else _LIFETIME
     expires_at = asked_at + lifetime
     return IssuedToken(value, expires_at - min(_MARGIN, lifetime / 3), expires_at)

@@ -8,10 +8,12 @@ from typing import Final
 
 from app.content import Reply, Request, Source, TokenRequest, replied
 from app.oci import headers
+from app.oci.errors import AccountRefused, Denied, UpstreamUnavailable
 from app.oci.reference import Digest, Reference, RepositoryName
-from app.registries import Account
+from app.registries import Registry
 from app.upstream import stand_ins
-from app.upstream.issued import IssuedTokens, issue
+from app.upstream.issued import IssuedTokens
+from app.upstream.own_account import OwnAccount
 
 _ANYBODY: Final = Request(method="GET")
 
@@ -22,10 +24,10 @@ class Managed:
     Whoever reaches this proxy may read what the account may read.
     """
 
-    def __init__(self, inner: Source, account: Account | None) -> None:
+    def __init__(self, inner: Source, registry: Registry) -> None:
         self.inner = inner
-        self._account = account
-        self._tokens = IssuedTokens(partial(issue, inner, account))
+        self._account = OwnAccount(inner, registry)
+        self._tokens = IssuedTokens(self._account.token)
 
     def ping(self, request: Request) -> Reply:
         """Answer 200: no client needs a token here."""
@@ -61,6 +63,14 @@ class Managed:
         self, name: RepositoryName, request: Request, ask: Callable[[Request], Reply]
     ) -> Reply:
         scope = f"repository:{name}:pull"
+        try:
+            return self._answer(scope, request, ask)
+        except AccountRefused as refused:
+            if self._account.is_good():
+                raise Denied from refused  # here, and it may be good elsewhere
+            raise
+
+    def _answer(self, scope: str, request: Request, ask: Callable[[Request], Reply]) -> Reply:
         authorization = self._authorization(scope)
         reply = ask(_with(request, authorization))
         bearer = any(challenge.is_bearer for challenge in reply.challenges)
@@ -70,6 +80,9 @@ class Managed:
             refused = authorization.removeprefix("Bearer ")
             reply = ask(_with(request, f"Bearer {self._tokens.after(refused, scope)}"))
         if reply.status == HTTPStatus.UNAUTHORIZED:
+            if authorization.startswith("Basic "):
+                reply.close()
+                raise AccountRefused
             reply = replace(reply, status=HTTPStatus.FORBIDDEN)
         return replace(reply, challenges=())
 
@@ -77,15 +90,18 @@ class Managed:
         """Return the Authorization for a scope; "" for none."""
         ping = self.inner.ping(_ANYBODY)
         ping.close()
+        if ping.status not in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}:
+            message = f"the registry answered {ping.status}, and so what it asks for is not known"
+            raise UpstreamUnavailable(message)
         if any(challenge.is_bearer for challenge in ping.challenges):
             return f"Bearer {self._tokens.get(scope)}"
-        if self._account and any(challenge.is_basic for challenge in ping.challenges):
-            return stand_ins.written(self._account.username, self._account.password)
+        if any(challenge.is_basic for challenge in ping.challenges):
+            return self._account.basic()
         return ""
 
 
 def _with(request: Request, authorization: str) -> Request:
-    fields = headers.without(request.headers, "authorization")
+    fields = headers.pass_elsewhere(request.headers)
     if authorization:
         fields.append(("Authorization", authorization))
     return replace(request, headers=fields)

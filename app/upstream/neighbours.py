@@ -10,7 +10,7 @@ from app.oci.challenge import parse_challenges
 from app.upstream.origins import Origin, origin
 from app.upstream.session import Session
 
-_REPOSITORY: Final = re.compile(r"/v2/(.+)/(?:manifests|blobs|referrers)/[^/]+")
+_REPOSITORY: Final = re.compile(r"(.+)/(?:manifests|blobs|referrers)/[^/]+")
 
 
 class Neighbour(Protocol):
@@ -20,8 +20,8 @@ class Neighbour(Protocol):
     def session(self) -> Session:
         """What its authorities and addresses are known to."""
 
-    def anonymous_token(self, scope: str) -> str:
-        """Return a token for nobody in particular; raise RegistryError."""
+    def anonymous_token(self, scope: str, refused: str = "") -> str:
+        """Return a token for nobody, another one than was refused; raise RegistryError."""
 
 
 class Neighbours:
@@ -41,32 +41,31 @@ class Neighbours:
 
     def has(self, url: str) -> bool:
         """Whether a URL is a registry's of the table."""
-        return self._at(url) is not None
+        return self._at(url)[1] is not None
 
     def session(self, url: str, usual: Session) -> Session:
         """Return what to ask a URL with: a registry of the table has its own."""
-        neighbour = self._at(url)
+        _, neighbour = self._at(url)
         return neighbour.session if neighbour else usual
 
-    def authorization(self, response: requests.Response) -> str:
-        """Return what opens a registry of the table that asks for a token, or ""."""
-        neighbour = self._at(response.url)
+    def authorization(self, response: requests.Response, refused: str = "") -> str:
+        """Return what opens a repository of a registry of the table; "" where nothing does."""
+        root, neighbour = self._at(response.url)
         values = response.raw.headers.getlist("WWW-Authenticate")
         bearer = next((one for one in parse_challenges(values) if one.is_bearer), None)
-        if neighbour is None or bearer is None:
+        repository = _REPOSITORY.fullmatch(urlsplit(response.url).path.removeprefix(root))
+        if neighbour is None or bearer is None or repository is None:
             return ""
-        scope = bearer.parameters.get("scope", "") or _scope(response.url)
-        return f"Bearer {neighbour.anonymous_token(scope)}" if scope else ""
+        scope = bearer.parameters.get("scope", "") or f"repository:{repository[1]}:pull"
+        return f"Bearer {neighbour.anonymous_token(scope, refused.removeprefix('Bearer '))}"
 
-    def _at(self, url: str) -> Neighbour | None:
-        """Return the registry that a URL is of, which more than it may be served at its host."""
+    def _at(self, url: str) -> tuple[str, Neighbour | None]:
+        """Return the root of a registry's API, and the registry, or None.
+
+        More than it may be served at its host.
+        """
         root, neighbour = self._by_origin.get(origin(url), ("", None))
         path = urlsplit(url).path
         # A server may read "/v2/../" as "/" (RFC 3986, section 5.2.4).
         climbs = {".", ".."} & set(unquote(path).replace("\\", "/").split("/"))
-        return neighbour if path.startswith(root) and not climbs else None
-
-
-def _scope(url: str) -> str:
-    match = _REPOSITORY.fullmatch(urlsplit(url).path)
-    return f"repository:{match[1]}:pull" if match else ""
+        return root, neighbour if path.startswith(root) and not climbs else None

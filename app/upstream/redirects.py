@@ -1,6 +1,6 @@
 """Redirects, followed by hand: the client's network cannot reach where they lead."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urljoin, urlsplit
@@ -12,7 +12,7 @@ from app.oci import headers
 from app.oci.errors import RegistryError, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.upstream.neighbours import Neighbours
-from app.upstream.origins import origin
+from app.upstream.origins import Origin, origin
 from app.upstream.session import Session
 
 _LIMIT: Final = 10
@@ -23,14 +23,16 @@ REDIRECTS: Final = frozenset({
     HTTPStatus.TEMPORARY_REDIRECT, HTTPStatus.PERMANENT_REDIRECT,
 })  # fmt: skip
 
-_REFUSED_ELSEWHERE: Final = frozenset({
+_HEAD_REFUSED: Final = frozenset({
     HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN,
     HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED,
 })  # fmt: skip
-"""What object stores answer to the HEAD of a URL that was signed for GET, and registries to
-whoever has no token."""
+"""What object stores answer to the HEAD of a URL that was signed for GET."""
 
 _DRAIN_LIMIT: Final = 64 * 1024
+
+
+_TWICE: Final = "refused twice"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,44 +53,55 @@ class Redirects:
         Content-Range tells the length; the caller meets that as a 206 to its HEAD.
         """
         here, session = url, self.session
+        shown: dict[Origin, str] = {}
         for _ in range(_LIMIT + 1):
             response = session.send(method, here, fields, client=client)
             location = response.headers.get("Location", "")
-            if response.status_code not in REDIRECTS or not location:
+            if response.status_code in REDIRECTS and location:
+                discard(response)
+                there = _target(here, location)
+                if origin(here) != origin(there):
+                    fields = headers.pass_elsewhere(fields)
+                    session = self._session(there, session)
+                here = there
+            elif origin(here) != origin(url) and (token := self._token(response, shown)):
+                discard(response)
+                fields = [*headers.without(fields, "authorization"), ("Authorization", token)]
+            else:
                 break
-            discard(response)
-            there = _target(here, location)
-            if origin(here) != origin(there):
-                fields = headers.without(fields, "authorization", "cookie")
-                session = self._session(there)
-            here = there
         else:
             message = f"{urlsplit(url).hostname} redirects without end"
             raise UpstreamMisbehaved(message)
-        if response.status_code not in _REFUSED_ELSEWHERE or origin(here) == origin(url):
-            return response
-        if authorization := self._authorization(response):
-            discard(response)
-            admitted = [*headers.without(fields, "authorization"), ("Authorization", authorization)]
-            return replace(self, session=session).fetch(method, here, admitted, client)
-        if method == "HEAD":
+        elsewhere = origin(here) != origin(url) and origin(here) not in shown
+        if method == "HEAD" and elsewhere and response.status_code in _HEAD_REFUSED:
             discard(response)
             probe = [*headers.without(fields, "range", "if-range"), ("Range", "bytes=0-0")]
             return session.send("GET", here, probe, client=client)
         return response
 
-    def _session(self, url: str) -> Session:
+    def _session(self, url: str, usual: Session) -> Session:
         """Return what knows the authorities of a place: its registry's session, if it has one."""
-        return self.neighbours.session(url, self.session) if self.neighbours else self.session
+        return self.neighbours.session(url, usual) if self.neighbours else usual
 
-    def _authorization(self, response: requests.Response) -> str:
+    def _token(self, response: requests.Response, shown: dict[Origin, str]) -> str:
+        """Return what to show to a registry that has refused, if anything may help.
+
+        A token for nobody, and once more where a remembered one has been refused.
+        """
+        there = origin(response.url)
         if self.neighbours is None or response.status_code != HTTPStatus.UNAUTHORIZED:
             return ""
+        refused = shown.get(there, "")
+        if refused == _TWICE:
+            return ""
         try:
-            return self.neighbours.authorization(response)
+            token = self.neighbours.authorization(response, refused)
         except RegistryError:
             response.close()
             raise
+        if token:
+            shown[there] = _TWICE if refused else token
+        return token
 
 
 def refuse_dead_end(response: requests.Response) -> None:

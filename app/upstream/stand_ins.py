@@ -6,6 +6,7 @@ registry's; they then want a token for every registry behind it.
 
 import base64
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 
@@ -38,13 +39,17 @@ def for_basic(authorization: str) -> str:
     return _BASIC + authorization.partition(" ")[2].strip()
 
 
-def redeemed(fields: Headers) -> Headers:
-    """Return a request's headers with what a token of ours stands for in its place."""
+def redeemed(fields: Headers, takes_basic: Callable[[], bool]) -> Headers:
+    """Return a request's headers with what a token of ours stands for in its place.
+
+    Credentials go to a registry only if it takes them so.
+    """
     scheme, _, token = headers.value(fields, "authorization").partition(" ")
-    if scheme.lower() != "bearer" or not token.startswith((NOTHING, _BASIC)):
+    ours = token == NOTHING or token.startswith(_BASIC)
+    if scheme.lower() != "bearer" or not ours:
         return fields
     others = headers.without(fields, "authorization")
-    if token == NOTHING:
+    if token == NOTHING or not takes_basic():
         return others
     return [*others, ("Authorization", f"Basic {token.removeprefix(_BASIC)}")]
 

@@ -228,6 +228,14 @@ def test_a_default_that_hides_the_challenge_of_others(
     assert warning.endswith("registry=a.example")
 
 
+def test_a_challenge_that_is_not_hidden(
+    environment: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A registry with a host of its own asks for tokens there: nothing is to be done."""
+    several(environment, tmp_path, MANAGED, {**OPEN, "hosts": ["a.proxy.example"]})
+    assert caplog.records == []
+
+
 def test_a_pull_by_prefix_goes_the_whole_way(
     environment: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

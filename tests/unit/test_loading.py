@@ -281,7 +281,9 @@ def test_special_addresses_are_refused(
         environment.setenv(name, value)
     message = refused()
     assert message.startswith("Docxy cannot start: one setting is wrong.\n")
-    assert f"\n  {urls}: a loopback, private or otherwise special address" in message
+    name = variables.get("DOCXY_REGISTRY_NAME", "docker.io")
+    named = ", ".join(f"{name} at {url}" for url in urls.split(", "))
+    assert f"\n  registries: {named}: a loopback, private or otherwise special " in message
     assert "set DOCXY_ALLOW_PRIVATE_UPSTREAMS=true" in message
     environment.setenv("DOCXY_ALLOW_PRIVATE_UPSTREAMS", "true")
     assert load().table().default.allow_private
@@ -303,7 +305,8 @@ def test_special_addresses_in_the_table(config: Path) -> None:
         {"name": "c.example"},
     ]
     write_config(config, rows)
-    assert "\n  http://10.0.0.2/t, https://localhost:5000: a loopback" in refused()
+    named = "b.example at http://10.0.0.2/t, localhost:5000 at https://localhost:5000"
+    assert f"\n  {config}: registries: {named}: a loopback" in refused()
     write_config(config, rows, allow_private_upstreams=True)
     assert [row.allow_private for row in load().table().rows] == [True] * 4
     write_config(config, [rows[0], rows[3]], well_known=["quay.io"])
@@ -496,10 +499,10 @@ def test_a_fault_in_a_table(config: Path, row: dict[str, object], told: str) -> 
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        pytest.param({"username": "me"}, "a login has a username and a password", id="half"),
+        pytest.param({"username": "me"}, "username, password: a login has both (", id="half"),
         pytest.param(
             {"username": "me", "password": "s3cr3t"},
-            "a username and a password of this proxy's own need credentials",
+            "username, password: this proxy's own login needs credentials",
             id="no managed",
         ),
     ],
@@ -513,11 +516,62 @@ def test_a_table_that_makes_no_sense(config: Path, row: dict[str, object], told:
 
 
 @pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        pytest.param(
+            [{"name": "a.example"}, {"name": "A.example:443"}],
+            "registries: two tables are called a.example; leave one out",
+            id="one name twice",
+        ),
+        pytest.param(
+            [{"name": "a.example"}, {"name": "b.example", "aliases": ["a.example"]}],
+            "registries: a.example stands for both a.example and b.example; "
+            "leave it out of one of the tables",
+            id="one name for two",
+        ),
+        pytest.param(
+            [{"name": "a.example", "hosts": ["p"]}, {"name": "b.example", "hosts": ["P"]}],
+            "registries: p stands for both a.example and b.example; "
+            "leave it out of one of the tables",
+            id="one host for two",
+        ),
+    ],
+)
+def test_tables_that_make_no_sense_together(
+    config: Path, rows: list[dict[str, object]], told: str
+) -> None:
+    """It is told by the file, and what to do."""
+    write_config(config, rows)
+    assert f"\n  {config}: {told}\n" in refused()
+
+
+def test_a_default_without_a_table(config: Path) -> None:
+    """It is the file's as well, and told so."""
+    config.write_text('default = "ghcr.io"')
+    assert f"\n  {config}: default: it names a row of the table" in refused()
+
+
+def test_a_default_registry_twice_in_every_way(
+    config: Path, environment: pytest.MonkeyPatch
+) -> None:
+    """What stands in the environment beside a table is told by its variables, at once."""
+    write_config(config, [{"name": "a.example"}])
+    environment.setenv("DOCXY_REGISTRY_URL", "https://a.example")
+    environment.setenv("DOCXY_TOKEN_SERVICE", "s")
+    message = refused()
+    assert message.startswith("Docxy cannot start: one setting is wrong.\n")
+    assert "\n  DOCXY_REGISTRY_URL, DOCXY_TOKEN_SERVICE: the default registry stands in " in message
+
+
+@pytest.mark.parametrize(
     ("content", "told"),
     [
-        pytest.param('registries = "ghcr.io"', "registries: input should be ", id="text"),
-        pytest.param('registries = ["ghcr.io"]', "registries 1: input should be ", id="a list"),
-        pytest.param('[registries]\nname = "ghcr.io"', "registries: input should be ", id="one"),
+        pytest.param('registries = "ghcr.io"', "registries: write a list, like ", id="text"),
+        pytest.param(
+            'registries = ["ghcr.io"]', "registries 1: write a table [[registries]]", id="a list"
+        ),
+        pytest.param("registries = []", "registries: it is empty; write a table ", id="empty"),
+        pytest.param('[registries]\nname = "ghcr.io"', "registries: write a list, like ", id="one"),
         pytest.param("[[registries]]", "registries 1: name: field required", id="nothing in it"),
         pytest.param('default = "https://x"', "default: write the registry's host ", id="default"),
         pytest.param('well_known = "x"', "well_known: x is not among docker.io", id="well-known"),
@@ -525,6 +579,11 @@ def test_a_table_that_makes_no_sense(config: Path, row: dict[str, object], told:
             '[[registeries]]\nname = "ghcr.io"',
             "registeries: there is no such setting; did you mean registries?",
             id="another name",
+        ),
+        pytest.param(
+            '[[registry]]\nname = "ghcr.io"',
+            "registry: there is no such setting; did you mean [[registries]]?",
+            id="one of them",
         ),
     ],
 )
@@ -568,9 +627,51 @@ def test_every_fault_of_tables_is_in_one_message(
 def test_tables_stand_in_the_file_only(
     environment: pytest.MonkeyPatch, variable: str, value: str
 ) -> None:
-    """A variable of that name is none."""
+    """A variable of that name is none, and the message says where it would be right."""
     environment.setenv(variable, value)
-    assert f"\n  {variable}: there is no such setting" in refused()
+    key = variable.lower().removeprefix("docxy_")
+    told = f"it stands in the file of DOCXY_CONFIG only, as {key}"
+    assert f"\n  {variable}: {told}\n" in refused()
+
+
+@pytest.mark.parametrize(
+    ("variables", "told"),
+    [
+        pytest.param(
+            {"DOCXY_REGISTRY_NAME": "library"}, "DOCXY_REGISTRY_NAME: ", id="hides official images"
+        ),
+        pytest.param({"DOCXY_REGISTRY_NAME": ".."}, "DOCXY_REGISTRY_NAME: write the ", id="dots"),
+        pytest.param(
+            {"DOCXY_REGISTRY_NAME": "a..b"}, "DOCXY_REGISTRY_NAME: write the ", id="inside"
+        ),
+        pytest.param({"DOCXY_REGISTRY_NAME": "-a.b"}, "DOCXY_REGISTRY_NAME: write the ", id="dash"),
+        pytest.param(
+            {"DOCXY_USERNAME": "a:b"}, "DOCXY_USERNAME: a user name has no colon", id="username"
+        ),
+        pytest.param({"DOCXY_USERNAME": "a"}, "username, password: a login has both ", id="half"),
+    ],
+)
+def test_what_no_registry_takes(
+    environment: pytest.MonkeyPatch, variables: dict[str, str], told: str
+) -> None:
+    """It is told at the start, and not by each pull that fails."""
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    assert f"\n  {told}" in refused()
+
+
+def test_the_public_url_is_the_defaults(config: Path, environment: pytest.MonkeyPatch) -> None:
+    """At a host of another registry, everything would be for that one."""
+    rows: list[dict[str, object]] = [
+        {"name": "docker.io", "hosts": ["hub.p.example"]},
+        {"name": "ghcr.io", "hosts": ["ghcr.p.example"]},
+    ]
+    write_config(config, rows)
+    for host in ("p.example", "hub.p.example"):
+        environment.setenv("DOCXY_PUBLIC_URL", f"https://{host}")
+        assert load().public_url == f"https://{host}"
+    environment.setenv("DOCXY_PUBLIC_URL", "https://GHCR.p.example:8443")
+    assert "\n  DOCXY_PUBLIC_URL: ghcr.p.example is among the hosts of ghcr.io, " in refused()
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Every way to address a registry, and what of it reaches the registry."""
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -93,7 +94,9 @@ def meant(*asked: str | None, registries: Registries = TABLE) -> str:
         pytest.param(("docker.io/nginx",), "docker.io library/nginx", id="own prefix, short"),
         pytest.param(("index.docker.io/a/b",), "docker.io a/b", id="own prefix, first alias"),
         pytest.param(("registry-1.docker.io/a",), "docker.io library/a", id="own prefix, second"),
-        pytest.param(("docker.io/docker.io/x",), "docker.io docker.io/x", id="dropped once"),
+        pytest.param(("docker.io/docker.io/x",), UNKNOWN, id="dropped once"),
+        pytest.param(("docker.io/quay.io/a",), UNKNOWN, id="own prefix, not served"),
+        pytest.param(("docker.io/ghcr.io/a",), UNKNOWN, id="own prefix, another's"),
         pytest.param(("docker.io/index.docker.io",), "docker.io library/index.docker.io", id="two"),
         # prefix: `proxy.example/ghcr.io/...`
         pytest.param(("ghcr.io/owner/app",), "ghcr.io owner/app, by prefix, tagged", id="prefix"),
@@ -141,10 +144,18 @@ def meant(*asked: str | None, registries: Registries = TABLE) -> str:
         pytest.param(("a/b", "https://ghcr.io"), UNKNOWN, id="ns as a URL"),
         pytest.param(("a/b", "http://169.254.169.254/"), UNKNOWN, id="ns as a URL of elsewhere"),
         pytest.param(("a/b", "docker.io.evil.example"), UNKNOWN, id="ns that begins like one"),
-        pytest.param(("a/b", "ghcr.proxy.example"), UNKNOWN, id="ns, a host of ours"),
+        pytest.param(("a/b", GHCR_HOST), "ghcr.io a/b, tagged", id="ns, a host of ours"),
+        pytest.param(("a/b", "GHCR.proxy.example:8443"), "ghcr.io a/b, tagged", id="and its port"),
+        pytest.param(("a/b", GHCR_HOST, GHCR_HOST), "ghcr.io a/b", id="ns, this host"),
+        pytest.param(("nginx", f"{HUB_HOST}:443"), "docker.io library/nginx", id="of the default"),
+        pytest.param(("a/b", PROXY), UNKNOWN, id="ns, a host of ours that is no row's"),
         pytest.param(("a/b", " ghcr.io"), UNKNOWN, id="ns after a space"),
+        pytest.param(("a/b", "doc\u212aer.io"), UNKNOWN, id="ns, a sign whose lower case is k"),
+        pytest.param(("a/b", "ghcr.\uff49o"), UNKNOWN, id="ns, a wide letter"),
         # `ns` and prefix at once (k3s rewrites, BuildKit's mirrors)
         pytest.param(("docker.io/a/b", "docker.io"), "docker.io a/b", id="ns and prefix"),
+        pytest.param(("docker.io/quay.io/a", "docker.io"), UNKNOWN, id="both, and not served"),
+        pytest.param(("docker.io/docker.io/x", "docker.io"), UNKNOWN, id="both, dropped once"),
         pytest.param(("docker.io/nginx", "docker.io"), "docker.io library/nginx", id="both, short"),
         pytest.param(("index.docker.io/a/b", "docker.io"), "docker.io a/b", id="ns, alias before"),
         pytest.param(("ghcr.io/a/b", "ghcr.io"), "ghcr.io a/b, tagged", id="both of another"),
@@ -166,6 +177,7 @@ def meant(*asked: str | None, registries: Registries = TABLE) -> str:
         pytest.param(("own/a", None, GHCR_HOST), "ghcr.io own/a", id="host, another's alias"),
         pytest.param(("nginx", None, HUB_HOST), "docker.io library/nginx", id="host of default"),
         pytest.param(("docker.io/a/b", None, HUB_HOST), "docker.io a/b", id="and its own prefix"),
+        pytest.param(("docker.io/x.y/b", None, HUB_HOST), UNKNOWN, id="and a dot behind it"),
         pytest.param(("github/a/b", None, HUB_HOST), "docker.io github/a/b", id="no other prefix"),
         pytest.param(("ghcr.io/a/b", None, HUB_HOST), UNKNOWN, id="no other prefix with a dot"),
         pytest.param(("nginx", None, "x.example"), "docker.io library/nginx", id="unknown host"),
@@ -239,6 +251,7 @@ def test_select_what_is_not_served() -> None:
         ),
         pytest.param(("nginx", "docker.io"), "docker.io library/nginx, tagged", id="the hub by ns"),
         pytest.param(("quay.io/a", "docker.io"), UNKNOWN, id="the hub's rule about dots"),
+        pytest.param(("docker.io/quay.io/a",), UNKNOWN, id="and by prefix"),
         pytest.param(("nginx", None, HUB_HOST), "docker.io library/nginx", id="the hub by host"),
     ],
 )
@@ -336,6 +349,64 @@ def test_tag_owner(token: str, owner: Registry | None, untagged: str) -> None:
     assert TABLE.tag_owner(token) == (owner, untagged)
 
 
+@pytest.mark.parametrize(
+    ("text", "owners"),
+    [
+        pytest.param("ghcr.io~abc", {"ghcr.io"}, id="in front"),
+        pytest.param("Bearer ghcr.io~abc", {"ghcr.io"}, id="behind a scheme"),
+        pytest.param("Bearer\tghcr.io~abc", {"ghcr.io"}, id="behind a tab"),
+        pytest.param('Bearer "ghcr.io~abc"', {"ghcr.io"}, id="in quotes"),
+        pytest.param("Bearer a,Bearer ghcr.io~b", {"ghcr.io"}, id="in a second line"),
+        pytest.param("a~ghcr.io~b", {"ghcr.io"}, id="behind a tilde"),
+        pytest.param("token=ghcr.io~b", {"ghcr.io"}, id="behind an equals sign"),
+        pytest.param("ghcr.io~docker.io~a", {"ghcr.io", "docker.io"}, id="two"),
+        pytest.param("own.example+5000~a", {"own.example:5000"}, id="of a name with a port"),
+        pytest.param("ghcr.io~", {"ghcr.io"}, id="nothing behind it"),
+        pytest.param("quay.io~abc", {"quay.io"}, id="of a row that is gone"),
+        pytest.param("gone.example+5000~a", {"gone.example+5000"}, id="of one with a port"),
+        pytest.param("my-ghcr.io~a", {"my-ghcr.io", "ghcr.io"}, id="of one whose name ends so"),
+        pytest.param("sub.ghcr.io~a", {"sub.ghcr.io", "ghcr.io"}, id="of one below"),
+        pytest.param("Xghcr.io~t", {"ghcr.io"}, id="glued"),
+        pytest.param("\u00e4ghcr.io~t", {"ghcr.io"}, id="glued to a letter beyond ASCII"),
+        pytest.param("Xquay.io~t", set(), id="of one that is gone, glued"),
+        pytest.param("gone~t", set(), id="a name without a dot, of none"),
+        pytest.param("abc", set(), id="none"),
+        pytest.param("", set(), id="nothing"),
+        pytest.param("ghcr.io", set(), id="a name alone"),
+        pytest.param("~abc", set(), id="a tilde alone"),
+        pytest.param("a~b~c", set(), id="no name of a host"),
+        pytest.param("eyJhbGciOi.eyJpc3Mi.c2ln", set(), id="a JWT"),
+        pytest.param("github~abc", set(), id="an alias is no tag"),
+        pytest.param("GHCR.io~abc", set(), id="upper case is no tag"),
+    ],
+)
+def test_tags_in(text: str, owners: set[str]) -> None:
+    """Whose tokens a text holds, wherever, in the table or not any more."""
+    assert TABLE.tags_in(text) == owners
+
+
+def test_tags_that_are_no_names_of_hosts() -> None:
+    """A row may be called as its operator likes; one that is gone is then not known by it."""
+    registries = Registries([HUB, Registry(name="mine", url="u")])
+    assert registries.tags_in("Bearer x,Bearer mine~t") == {"mine"}
+    assert registries.tags_in("mines~t min~t") == set()
+    assert TABLE.tags_in("mine~t") == set()
+
+
+@given(st.text(), st.sampled_from(" \t,;=~\"'/"), st.sampled_from(TABLE.rows), st.text())
+def test_no_tag_is_overlooked(before: str, mark: str, row: Registry, after: str) -> None:
+    """Whatever stands around it."""
+    assert row.name in TABLE.tags_in(f"{before}{mark}{row.tag}~{after}")
+
+
+@pytest.mark.parametrize("text", ["a.", "a-", "a", "a+1", "ghcr.io", "a.a/", "a.a~"])
+def test_no_token_takes_long(text: str) -> None:
+    """A header of 64 KB is looked through in a moment."""
+    began = time.process_time()
+    TABLE.tags_in(text * (64 * 1024 // len(text)))
+    assert time.process_time() - began < 1
+
+
 @given(st.text(), st.sampled_from(TABLE.rows))
 def test_whoever_tags_is_the_owner(token: str, row: Registry) -> None:
     """Whatever is in a token, it comes back whole, as the registry's that gave it."""
@@ -357,22 +428,28 @@ def test_no_tag_ends_a_token_or_a_header() -> None:
     [
         pytest.param(
             [HUB, GHCR, Registry(name="ghcr.io", url="https://x.example")],
-            "ghcr.io stands for both ghcr.io and ghcr.io",
+            "two tables are called ghcr.io; leave one out",
             id="one name",
         ),
         pytest.param(
+            [HUB, Registry(name="docker.io", url="u", aliases=DOCKER_HUB_ALIASES)],
+            "two tables are called docker.io; leave one out",
+            id="one name, before the aliases that they share",
+        ),
+        pytest.param(
             [HUB, Registry(name="x.example", url="u", aliases=frozenset({"docker.io"}))],
-            "docker.io stands for both docker.io and x.example",
+            "docker.io stands for both docker.io and x.example; leave it out of one of the tables",
             id="a name as alias",
         ),
         pytest.param(
             [GHCR, Registry(name="x.example", url="u", aliases=frozenset({"github"}))],
-            "github stands for both ghcr.io and x.example",
+            "github stands for both ghcr.io and x.example; leave it out of one of the tables",
             id="one alias",
         ),
         pytest.param(
             [GHCR, Registry(name="x.example", url="u", hosts=frozenset({GHCR_HOST}))],
-            "ghcr.proxy.example stands for both ghcr.io and x.example",
+            "ghcr.proxy.example stands for both ghcr.io and x.example; "
+            "leave it out of one of the tables",
             id="one host",
         ),
     ],

@@ -1,16 +1,20 @@
 """One `[[registries]]` table: what it says, and what a well-known registry's name says for it."""
 
+import re
 from pathlib import Path
 
 import certifi
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from app.registries import Account, Registry
-from app.registry_settings import LOGIN_WITHOUT_MANAGED, RegistrySettings
+from app.registry_settings import LOGIN_WITHOUT_MANAGED, Credentials, RegistrySettings
 from app.well_known import HUB, WELL_KNOWN
 
-HALF = "a login has a username and a password"
+HALF = (
+    "username, password: a login has both (DOCXY_USERNAME and DOCXY_PASSWORD for the default "
+    "registry)"
+)
 
 
 def read(**written: object) -> RegistrySettings:
@@ -261,6 +265,12 @@ def test_logins_that_make_no_sense(written: dict[str, object], told: str) -> Non
         pytest.param("name", "https://r.example", "name", id="a URL as name"),
         pytest.param("name", "r.example/a", "name", id="a path in a name"),
         pytest.param("name", "", "name", id="no name"),
+        pytest.param("name", "..", "name", id="dots alone"),
+        pytest.param("name", "a..b", "name", id="two dots in a name"),
+        pytest.param("name", ".a", "name", id="a dot in front"),
+        pytest.param("aliases", ["-a"], "aliases.0", id="a dash in front"),
+        pytest.param("name", "library", "name", id="library, which hides official images"),
+        pytest.param("name", "Library:443", "name", id="library, as a name is read"),
         pytest.param("name", 5, "name", id="a number as name"),
         pytest.param("url", "r.example", "url", id="no URL"),
         pytest.param("url", "https://user:s3cr3t@r.example", "url", id="a password in a URL"),
@@ -282,6 +292,7 @@ def test_logins_that_make_no_sense(written: dict[str, object], told: str) -> Non
         pytest.param("credentials", True, "credentials", id="a boolean as mode"),
         pytest.param("prefix_login", 2, "prefix_login", id="a number as boolean"),
         pytest.param("username", "", "username", id="an empty username"),
+        pytest.param("username", "a:b", "username", id="a colon in a username"),
         pytest.param("password", "", "password", id="an empty password"),
         pytest.param("password", 5333, "password", id="a number as password"),
         pytest.param("password_file", 5, "password_file", id="a number as file"),
@@ -302,6 +313,55 @@ def test_wrong_values(key: str, value: object, place: str) -> None:
 def test_a_table_without_a_name() -> None:
     """Nobody could ask for it."""
     assert list(refused(url="https://r.example")) == ["name"]
+
+
+SECRET = SecretStr("env")
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        pytest.param((None, None, None), Account("file", "f"), id="nothing"),
+        pytest.param(("managed", None, None), Account("file", "f"), id="the mode it has"),
+        pytest.param((None, "env", None), Account("env", "f"), id="another user"),
+        pytest.param((None, None, SECRET), Account("file", "env"), id="another password"),
+        pytest.param(("managed", "env", SECRET), Account("env", "env"), id="all"),
+        pytest.param(("passthrough", None, None), None, id="the clients' own"),
+    ],
+)
+@pytest.mark.parametrize("where", ["password", "password_file"])
+def test_with_login(
+    tmp_path: Path,
+    where: str,
+    told: tuple[Credentials | None, str | None, SecretStr | None],
+    expected: Account | None,
+) -> None:
+    """Each takes the place of the table's own, a password that of its file too."""
+    path = tmp_path / "password"
+    path.write_text("f")
+    written = {"password": "f"} if where == "password" else {"password_file": str(path)}
+    table = read(name="r", hosts=["p.example"], credentials="managed", username="file", **written)
+    changed = table.with_login(*told).row()
+    assert changed.account == expected
+    assert changed.managed == (expected is not None)
+    assert changed.hosts == {"p.example"}
+    assert table.row().account == Account("file", "f")
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        pytest.param((None, "env", None), HALF, id="half a login"),
+        pytest.param(("passthrough", "env", SECRET), LOGIN_WITHOUT_MANAGED, id="no managed"),
+        pytest.param((None, "env", SECRET), LOGIN_WITHOUT_MANAGED, id="no mode at all"),
+    ],
+)
+def test_with_a_login_that_makes_no_sense(
+    told: tuple[Credentials | None, str | None, SecretStr | None], message: str
+) -> None:
+    """It is checked as that of a table."""
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        read(name="r").with_login(*told)
 
 
 def test_no_secret_shows(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """From settings to the table of registries: what is served, and with whose credentials."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +12,11 @@ from app.settings import Settings
 from app.well_known import HUB, WELL_KNOWN
 
 OWN = {"name": "own.example"}
+HALF = (
+    "username, password: a login has both (DOCXY_USERNAME and DOCXY_PASSWORD for the default "
+    "registry)"
+)
+LEAVE_OUT = "leave it out of one of the tables"
 MANAGED = {**OWN, "credentials": "managed", "username": "file", "password": "f"}
 
 
@@ -57,6 +63,11 @@ def test_nothing_set() -> None:
         pytest.param({"well_known": ["gcr.io"]}, ["docker.io", "gcr.io"], id="a list"),
         pytest.param({"well_known": "docker.io"}, ["docker.io"], id="the default itself"),
         pytest.param(
+            {"well_known": "quay.io,ghcr.io,QUAY.io"},
+            ["docker.io", "quay.io", "ghcr.io"],
+            id="one of them twice",
+        ),
+        pytest.param(
             {"registry_name": "own.example", "registry_url": "https://own.example"},
             ["own.example"],
             id="another default",
@@ -74,7 +85,6 @@ def test_nothing_set() -> None:
             id="one of them is the default",
         ),
         pytest.param({"registries": [OWN]}, ["own.example"], id="a table is all"),
-        pytest.param({"registries": []}, [*WELL_KNOWN], id="an empty table is none"),
         pytest.param(
             {"registries": [OWN], "well_known": "none"}, ["own.example"], id="a table and none"
         ),
@@ -177,7 +187,7 @@ def test_the_default_by_another_name_of_docker_hub() -> None:
         ),
         pytest.param(
             {"registries": [OWN, {"name": "x.example", "aliases": ["Own.example"]}]},
-            "registries: own.example stands for both own.example and x.example",
+            f"registries: own.example stands for both own.example and x.example; {LEAVE_OUT}",
             id="one name for two",
         ),
         pytest.param(
@@ -187,18 +197,23 @@ def test_the_default_by_another_name_of_docker_hub() -> None:
                     {"name": "x", "hosts": ["P.example"]},
                 ]
             },
-            "registries: p.example stands for both own.example and x",
+            f"registries: p.example stands for both own.example and x; {LEAVE_OUT}",
             id="one host for two",
         ),
         pytest.param(
             {"registries": [{**OWN, "aliases": ["index.docker.io"]}], "well_known": "docker.io"},
-            "registries: index.docker.io stands for both own.example and docker.io",
+            f"registries: index.docker.io stands for both own.example and docker.io; {LEAVE_OUT}",
             id="a well-known name for another",
+        ),
+        pytest.param(
+            {"registries": [OWN, {"name": "Own.example:443"}]},
+            "registries: two tables are called own.example; leave one out",
+            id="one name twice",
         ),
     ],
 )
 def test_what_is_ambiguous_is_refused(written: dict[str, object], told: str) -> None:
-    """Both names are told."""
+    """Both names are told, and what to do."""
     assert refused(**written) == told
 
 
@@ -208,6 +223,14 @@ def test_a_default_registry_twice(field: str) -> None:
     told = refused(registries=[OWN], **{field: "https://r.example" if "url" in field else "r"})
     assert told.startswith(
         f"DOCXY_{field.upper()}: the default registry stands in the file's table"
+    )
+
+
+def test_a_default_registry_twice_in_every_way() -> None:
+    """One message tells all that has to go."""
+    told = refused(registries=[OWN], registry_name="r", token_service="s", registry_url=HUB.url)  # noqa: S106 - the name of a service
+    assert told.startswith(
+        "DOCXY_REGISTRY_NAME, DOCXY_REGISTRY_URL, DOCXY_TOKEN_SERVICE: the default registry stands"
     )
 
 
@@ -222,19 +245,42 @@ def test_a_default_registry_twice(field: str) -> None:
             id="another login",
         ),
         pytest.param({"credentials": "passthrough"}, [], None, id="the clients' own"),
-        pytest.param({"credentials": "managed"}, ["managed"], None, id="nobody"),
+        pytest.param({"credentials": "managed"}, ["managed"], Account("file", "f"), id="the mode"),
+        pytest.param({"password": "e"}, ["managed"], Account("file", "e"), id="the password alone"),
+        pytest.param({"username": "env"}, ["managed"], Account("env", "f"), id="the user alone"),
     ],
 )
 def test_credentials_beside_a_table(
     written: dict[str, object], managed: list[str], account: Account | None
 ) -> None:
-    """The variables take the place of the default row's credentials, all three, and of no other."""
+    """Each variable takes the place of the default row's own key, and of no other row's."""
     other = {**MANAGED, "name": "x.example", "hosts": ["x.proxy.example"]}
     rows = served(registries=[other, MANAGED], default="own.example", **written)
     assert rows["own.example"].managed == bool(managed)
     assert rows["own.example"].account == account
     assert rows["x.example"].managed
     assert rows["x.example"].account == Account("file", "f")
+
+
+def test_a_password_that_need_not_stand_in_the_file() -> None:
+    """The file says whose it is (docs/configuration.md), or nothing but that it is managed."""
+    for written, login in (
+        ({"credentials": "managed"}, {"username": "me", "password": "s3cr3t"}),
+        ({}, {"credentials": "managed", "username": "me", "password": "s3cr3t"}),
+    ):
+        row = served(registries=[{**OWN, **written}], **login)["own.example"]
+        assert row.managed
+        assert row.account == Account("me", "s3cr3t")
+
+
+def test_a_password_in_place_of_a_file(tmp_path: Path) -> None:
+    """The variable wins over the file that holds one."""
+    path = tmp_path / "password"
+    path.write_text("f")
+    table = {**OWN, "credentials": "managed", "username": "me", "password_file": str(path)}
+    assert served(registries=[table])["own.example"].account == Account("me", "f")
+    row = served(registries=[table], password="e")["own.example"]  # noqa: S106 - of nobody
+    assert row.account == Account("me", "e")
 
 
 def test_credentials_take_the_place_of_nothing_else() -> None:
@@ -284,10 +330,10 @@ def test_the_well_known_are_managed_when_the_default_is(
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        pytest.param({"username": "me"}, "a login has a username and a password", id="no password"),
+        pytest.param({"username": "me"}, HALF, id="no password"),
         pytest.param(
             {"credentials": "managed", "password": "s3cr3t"},
-            "a login has a username and a password",
+            HALF,
             id="no username",
         ),
         pytest.param({"username": "me", "password": "s3cr3t"}, LOGIN_WITHOUT_MANAGED, id="mode"),

@@ -23,15 +23,22 @@ BAD: Final[dict[str, tuple[str, list[str]]]] = {
         f"{DOCKER}pasword = '{SECRET}'\n",
         ["{path}: registries 1: pasword", "did you mean password?"],
     ),
-    "a name twice": (f"{GHCR}{_ROW.format('GHCR.IO')}", ["registries: ghcr.io stands for both"]),
+    "a name twice": (
+        f"{GHCR}{_ROW.format('GHCR.IO')}",
+        ["{path}: registries: two tables are called ghcr.io; leave one out"],
+    ),
     "an alias of the known": (
         f"{DOCKER}{_ROW.format('x.test')}aliases = ['index.docker.io']\n",
-        ["registries: index.docker.io stands for both docker.io and x.test"],
+        [
+            "{path}: registries: index.docker.io stands for both docker.io and x.test; ",
+            "leave it out of one of the tables",
+        ],
     ),
     "a host twice": (
         f"{DOCKER}hosts = ['a.test']\n{GHCR}hosts = ['A.test']\n",
-        ["registries: a.test stands for both docker.io and ghcr.io"],
+        ["{path}: registries: a.test stands for both docker.io and ghcr.io; leave it out"],
     ),
+    "a name that hides images": (_ROW.format("library"), ["{path}: registries 1: name: "]),
     "a login without managed": (
         f"{DOCKER}username = 'a'\npassword = '{SECRET}'\n",
         ["{path}: registries 1", 'credentials = "managed"'],

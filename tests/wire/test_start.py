@@ -75,7 +75,7 @@ def test_a_registry_on_this_machine_stops_the_start() -> None:
     said = ended.stdout + ended.stderr
     assert ended.returncode == 1
     assert said.count("Docxy cannot start: one setting is wrong.") == 1
-    assert "  http://2130706433:5000, http://token.localhost/token: a loopback, private" in said
+    assert "docker.io at http://2130706433:5000, docker.io at http://token.localhost/token" in said
     assert said.count("set DOCXY_ALLOW_PRIVATE_UPSTREAMS=true") == 1
     assert "Traceback" not in said
 

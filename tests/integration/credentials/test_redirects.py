@@ -218,11 +218,54 @@ def test_a_challenge_of_somebody_else(street: Street, docker: Hub, ghcr: Hub, to
     location = {"Location": f"{ghcr.url}/v2/{PUBLIC}/manifests/1"}
     docker.fail(part="registry", status=307, headers=location, body="")
     realm = f'Bearer realm="{docker.token_url}",service="x",scope="repository:evil/x:pull,push"'
-    ghcr.fail(part="registry", status=401, headers={"WWW-Authenticate": realm})
+    ghcr.fail(part="registry", status=401, headers={"WWW-Authenticate": realm}, times=None)
     ask = Ask("GET", f"/v2/{PUBLIC}/manifests/1")
     answer = street.send(ask, Authorization=f"Bearer {token}")
     assert answer.status_code == 403
     assert docker.count("token") == 0
-    (record,) = ghcr.select("token")
-    assert record.query["service"] == [ghcr.service]
-    assert "Authorization" not in record.headers
+    records = ghcr.select("token")  # the second is in the place of the first, which was refused
+    assert len(records) == 2
+    for record in records:
+        assert record.query["service"] == [ghcr.service]
+        assert "Authorization" not in record.headers
+
+
+def test_a_neighbour_that_refuses_a_remembered_token(
+    street: Street, ghcr: Hub, lead: Lead, token: str
+) -> None:
+    """A token for nobody that has had its day is got anew, and the client notices nothing."""
+    lead(ghcr.url)
+    read = BY_DEFAULT.read(PUBLIC, "manifests/1")
+    for _ in range(6):  # each worker has one
+        assert street.send(read, Authorization=f"Bearer {token}").status_code == 200
+    ghcr.advance(100_000)
+    assert street.send(read, Authorization=f"Bearer {token}").status_code == 200
+
+
+def test_two_neighbours_that_lead_to_each_other(
+    street: Street, docker: Hub, ghcr: Hub, token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends after some ten requests, at the registry that was asked: it wants a token again."""
+    monkeypatch.setattr(docker.front, "redirect_manifests_to", ghcr.url)
+    monkeypatch.setattr(ghcr.front, "redirect_manifests_to", docker.url)
+    before = len(street.proxy.log)
+    read = BY_DEFAULT.read(PUBLIC, "manifests/1")
+    answer = street.send(read, Authorization=f"Bearer {token}")
+    assert answer.status_code in {401, 403, 502}
+    assert len(street.asked()) <= 14  # with what the neighbour's token costs
+    assert "Error" not in street.proxy.log[before:]
+
+
+@pytest.mark.parametrize("field", ["X_Api_Key", "Private_Token", "X_JFrog_Art_Api"])
+def test_other_headers_stay_with_the_registry(
+    street: Street, docker: Hub, token: str, field: str
+) -> None:
+    """A header of the client's own may hold a secret: the registry gets it, the CDN does not."""
+    secret = street.ledger.note("key-in-a-header", DOCKER)
+    blob = next(iter(docker.image(PUBLIC, "1").all_blobs))
+    shown = {"Authorization": f"Bearer {token}", field: secret}
+    answer = street.send(BY_DEFAULT.read(PUBLIC, f"blobs/{blob}"), **shown)
+    assert answer.status_code == 200
+    got = {record.part for record in docker.requests if street.ledger.in_record(record)}
+    assert got == {"registry"}
+    assert docker.count("cdn") == 1

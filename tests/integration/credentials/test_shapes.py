@@ -60,6 +60,31 @@ def test_nothing_of_the_host_by_prefix(street: Street, lines: list[str], row: st
 
 
 @pytest.mark.parametrize(
+    "shape",
+    [
+        pytest.param("Bearer own,Bearer {}", id="second line"),
+        pytest.param("Bearer {},Bearer own", id="first line"),
+        pytest.param("Basic YTpi,Bearer {}", id="after a login"),
+        pytest.param("Bearer  {}", id="two spaces"),
+        pytest.param("Bearer\t{}", id="tab"),
+        pytest.param('Bearer "{}"', id="quoted"),
+        pytest.param("Basic {}", id="as a login"),
+        pytest.param("Token {}", id="another scheme"),
+        pytest.param("{}", id="no scheme"),
+    ],
+)
+def test_a_marked_token_in_any_shape(street: Street, shape: str) -> None:
+    """However it is written, no other registry gets it."""
+    secret = street.ledger.note("odd-shape", GHCR)
+    shown = shape.format(f"{GHCR}~{secret}")
+    addresses = [by_prefix(QUAY), by_prefix("basic.test"), by_ns(QUAY), by_host(QUAY), BY_DEFAULT]
+    for address in addresses:
+        for ask in (address.ping(), address.read(PUBLIC, "manifests/1"), address.token()):
+            street.send(ask, Authorization=shown)
+    assert street.got(secret) == set()
+
+
+@pytest.mark.parametrize(
     "field",
     ["Proxy-Authorization", "X-Forwarded-For", "X-Forwarded-Proto", "Forwarded", "X-Real-IP"],
 )

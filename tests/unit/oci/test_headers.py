@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.oci import headers
-from app.oci.headers import next_link, pass_down, pass_up
+from app.oci.headers import next_link, pass_down, pass_elsewhere, pass_up
 
 HOP_BY_HOP = [
     "Connection",
@@ -107,6 +107,47 @@ def test_never_up(name: str) -> None:
 def test_always_up(name: str) -> None:
     """Credentials, content negotiation, ranges and conditions reach the registry."""
     assert (name, "value") in pass_up([(name, "value")])
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Accept",
+        "Accept-Encoding",
+        "User-Agent",
+        "Range",
+        "If-Range",
+        "If-Match",
+        "If-None-Match",
+        "If-Modified-Since",
+        "If-Unmodified-Since",
+    ],
+)
+def test_what_follows_a_redirect(name: str) -> None:
+    """What is asked for, and under which conditions, in whatever case it is written."""
+    for written in (name, name.lower(), name.upper()):
+        assert pass_elsewhere([(written, "x"), (written, "y")]) == [(written, "x"), (written, "y")]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Authorization",
+        "Cookie",
+        "X-Api-Key",
+        "Private-Token",
+        "X-JFrog-Art-Api",
+        "Docker-Upload-UUID",
+        "Referer",
+        "From",
+        "Accept-Language",
+        "X-Anything-New",
+    ],
+)
+def test_what_stays_behind_a_redirect(name: str) -> None:
+    """A key may be in any header: what is not known to be none does not go to another host."""
+    for written in (name, name.lower(), name.upper()):
+        assert pass_elsewhere([(written, "x"), ("Accept", "y")]) == [("Accept", "y")]
 
 
 def test_encoding_is_always_identity() -> None:

@@ -61,7 +61,9 @@ def passed(proxy: Proxy, way: str, authorization: str, path: str = "manifests/la
         pytest.param("default", "Bearer t", "docker.io: Bearer t", id="untagged"),
         pytest.param("default", "bEaReR t", "docker.io: bEaReR t", id="untagged, as it is written"),
         pytest.param("default", "Bearer a~b", "docker.io: Bearer a~b", id="a token with a tilde"),
-        pytest.param("default", "Bearer quay.io~t", "docker.io: Bearer quay.io~t", id="nobody's"),
+        pytest.param("default", "Bearer quay.io~t", "401", id="of a row that is gone"),
+        pytest.param("default", "Bearer docker.io~ghcr.io~t", "401", id="own tag, foreign inside"),
+        pytest.param("default", "Bearer t~ghcr.io~u", "401", id="a foreign tag behind a token"),
         pytest.param("default", "Bearer docker.io~t", "docker.io: Bearer t", id="own tag"),
         pytest.param("default", "Bearer ghcr.io~t", "401", id="a foreign tag"),
         pytest.param("default", "bearer ghcr.io~t", "401", id="a foreign tag, lower case"),
@@ -74,7 +76,9 @@ def passed(proxy: Proxy, way: str, authorization: str, path: str = "manifests/la
         pytest.param("prefix", "Bearer ghcr.io~t", "ghcr.io: Bearer t", id="prefix, own tag"),
         pytest.param("prefix", "bearer ghcr.io~t", "ghcr.io: bearer t", id="prefix, lower case"),
         pytest.param("prefix", "Bearer ghcr.io~a~b=", "ghcr.io: Bearer a~b=", id="prefix, tildes"),
-        pytest.param("prefix", "Bearer ghcr.io~docker.io~t", "ghcr.io: Bearer docker.io~t",
+        pytest.param("prefix", "Bearer ghcr.io~docker.io~t", "401", id="prefix, foreign inside"),
+        pytest.param("prefix", "Bearer ghcr.io~gone.example~t", "401", id="prefix, gone inside"),
+        pytest.param("prefix", "Bearer ghcr.io~ghcr.io~t", "ghcr.io: Bearer ghcr.io~t",
                      id="prefix, one tag is taken off"),
         pytest.param("prefix", "Bearer t", "401", id="prefix, the default's untagged token"),
         pytest.param("prefix", "Bearer docker.io~t", "401", id="prefix, the default's tag"),
@@ -134,6 +138,25 @@ def passed(proxy: Proxy, way: str, authorization: str, path: str = "manifests/la
         pytest.param("prefix", f"{BASIC},Bearer ghcr.io~t", "ghcr.io: nothing", id="a password in"
                      " front"),
         pytest.param("ns", "Bearer ghcr.io~t,Bearer u", "401", id="ns, a token behind"),
+        pytest.param("ns", f"{BASIC},Bearer hub", "401", id="ns, a password in front"),
+        pytest.param("trusted prefix", f"{BASIC},Bearer hub", "401", id="prefix_login, in front"),
+        pytest.param("default", "Bearer t,Bearer ghcr.io~t", "401", id="default, foreign behind"),
+        pytest.param("default", f"{BASIC},Bearer ghcr.io~t", "401", id="default, and a password"),
+        pytest.param("default", "Bearer ghcr.io~t,Bearer t", "401", id="default, foreign first"),
+        # odd shapes
+        pytest.param("default", "Bearer  ghcr.io~t", "401", id="two spaces"),
+        pytest.param("default", "Bearer\tghcr.io~t", "401", id="a tab"),
+        pytest.param("default", 'Bearer "ghcr.io~t"', "401", id="quotes"),
+        pytest.param("default", "Basic ghcr.io~t", "401", id="a foreign token as a login"),
+        pytest.param("default", "Token ghcr.io~t", "401", id="a foreign token, another scheme"),
+        pytest.param("default", "ghcr.io~t", "401", id="a foreign token, no scheme"),
+        pytest.param("default", "Bearer  docker.io~t", "401", id="own tag, two spaces"),
+        pytest.param("default", "Basic docker.io~t", "401", id="own tag, as a login"),
+        pytest.param("ns", "Basic ghcr.io~t", "401", id="ns, own tag, as a login"),
+        pytest.param("ns", "ghcr.io~t", "401", id="ns, own tag, no scheme"),
+        pytest.param("ns", "Bearer\tghcr.io~t", "401", id="ns, own tag, a tab"),
+        pytest.param("ns", "Bearer\thub", "401", id="ns, untagged, a tab"),
+        pytest.param("default", "  ", "docker.io: nothing", id="spaces are nothing"),
         # managed: what a client sends is for this proxy alone
         pytest.param("managed prefix", "Bearer t", "managed.example: nothing", id="managed, token"),
         pytest.param("managed prefix", "Bearer ghcr.io~t", "managed.example: nothing",
@@ -292,17 +315,22 @@ TOKENS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size
 )
 @example(where="", host="proxy.example", sent="ghcr.io~")
 @example(where="?ns=ghcr.io", host="proxy.example", sent="ghcr.io~docker.io~t")
+@example(where="?ns=ghcr.io", host="proxy.example", sent="ghcr.io~ghcr.io~t")
+@example(where="", host="proxy.example", sent="a.b~t")
 @pytest.mark.usefixtures("proxy")
 def test_no_token_reaches_another_registry(app: Flask, where: str, host: str, sent: str) -> None:
     """Whatever is in a token: it goes up where its tag says, or untagged to the host's default."""
     with app.test_request_context(f"/v2/{where}", base_url=f"http://{host}"):
         selection = rooms.selected()
         owner, untagged = rooms.rooms().registries.tag_owner(sent)
+        tags = rooms.rooms().registries.tags_in(sent)
         try:
             fields = credentials.passed_up(selection, [("Authorization", f"Bearer {sent}")])
         except Unauthorized:
-            assert owner is not selection.registry or not untagged or "," in untagged
+            is_foreign = owner is not selection.registry or tags != {selection.registry.name}
+            assert is_foreign or not untagged or "," in untagged
             return
+    assert tags <= {selection.registry.name}
     if owner is None:
         assert selection.registry is selection.host_default
         assert values(fields, "authorization") == [f"Bearer {sent}"]
@@ -453,6 +481,13 @@ def test_what_is_tagged_comes_back(token: str, row: Registry) -> None:
         pytest.param("?ns=ghcr.io", "proxy.example", "t", ["foreign"], id="ns, untagged"),
         pytest.param("", "own.proxy.example", "t", [], id="host, untagged"),
         pytest.param("", "own.proxy.example", "docker.io~t", ["foreign"], id="host, foreign"),
+        pytest.param(
+            "", "proxy.example", "gone.example~t", ["foreign"], id="of a row that is gone"
+        ),
+        pytest.param("", "proxy.example", "docker.io~ghcr.io~t", ["foreign"], id="two tags"),
+        pytest.param("?ns=ghcr.io", "proxy.example", "ghcr.io~a.b~t", ["foreign"], id="ns, two"),
+        pytest.param("", "proxy.example", "a ghcr.io~t", ["foreign"], id="not in front"),
+        pytest.param("?ns=ghcr.io", "proxy.example", "", ["foreign"], id="ns, empty"),
     ],
 )
 @pytest.mark.usefixtures("proxy")
@@ -460,4 +495,4 @@ def test_refresh_tokens(app: Flask, where: str, host: str, token: str, foreign: 
     """They are marked as tokens are."""
     with app.test_request_context(f"/v2/{where}", base_url=f"http://{host}"):
         assert credentials.is_foreign(rooms.selected(), token) == bool(foreign)
-        assert credentials.untagged(token) == "t"
+        assert foreign or credentials.untagged(token) == "t"

@@ -167,6 +167,8 @@ NAMES = {
     "192.0.2.9:5000": "192.0.2.9",
     "[2001:DB8::1]": "[2001:db8::1]",
     "[::1]:5000": "[::1]",
+    "Proxy.example.": "proxy.example",
+    "proxy.example.:8443": "proxy.example",
 }
 """What a client may have asked, and the host in it."""
 
@@ -176,6 +178,7 @@ NAMES = {
 def test_host(peer: str, public_url: str | None) -> None:
     """Host, or what a trusted server in front says it was: without a port, in lower case.
 
+    A dot at its end says that it is whole (RFC 1034, section 3.1): it is the same host.
     It chooses a registry, which no public URL does.
     """
     forwarded = Forwarded(trusted=TRUSTED, public_url=public_url)

@@ -69,7 +69,7 @@ def test_one_of_several_does_not_answer(proxy: Proxy) -> None:
     assert proxy.ask("proxy.example/health?upstream").status_code == 200
 
 
-@pytest.mark.parametrize("name", ["quay.io", "http://169.254.169.254/", "own.proxy.example", "2"])
+@pytest.mark.parametrize("name", ["quay.io", "http://169.254.169.254/", "proxy.example", "2"])
 def test_a_registry_that_is_not_served(proxy: Proxy, name: str) -> None:
     """Nothing is asked, and nobody is told that it is well."""
     answer = proxy.ask(f"proxy.example/health?upstream={name}")

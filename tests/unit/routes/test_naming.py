@@ -226,6 +226,31 @@ def test_the_next_page(proxy: Proxy, url: str, query: str, link: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("query", "kept"),
+    [
+        pytest.param("ns=quay.io&last=b", "last=b", id="in front"),
+        pytest.param("last=b&ns=quay.io", "last=b", id="behind"),
+        pytest.param("n=1&ns=quay.io&last=b&ns=x", "n=1&last=b", id="between, and twice"),
+        pytest.param("%6Es=quay.io&last=b", "last=b", id="encoded"),
+        pytest.param("ns&last=b", "last=b", id="without a value"),
+        pytest.param("ns=quay.io", "", id="nothing else"),
+        pytest.param("nsx=1&last=ns=b&xns=2", "nsx=1&last=ns=b&xns=2", id="what only looks so"),
+        pytest.param("last=a%26ns=b", "last=a%26ns=b", id="as it is written"),
+    ],
+)
+@pytest.mark.parametrize("url", [DEFAULT, PREFIX, NS])
+def test_the_next_page_is_of_the_same_registry(
+    proxy: Proxy, url: str, query: str, kept: str
+) -> None:
+    """An `ns` in the registry's own Link would lead the client to another one."""
+    for source in proxy.sources.values():
+        source.answers(b"{}", next_query=query)
+    path = url.removeprefix("proxy.example").partition("?")[0]
+    expected = "&".join(filter(None, [kept, "ns=ghcr.io" if url == NS else ""]))
+    assert proxy.ask(url).headers["Link"] == f'<{path}?{expected}>; rel="next"'
+
+
+@pytest.mark.parametrize(
     ("url", "link"),
     [
         pytest.param(NS, "/docxy/v2/a/b/tags/list?last=b&ns=ghcr.io", id="below a path"),
@@ -262,3 +287,13 @@ def test_the_namespace_is_told(proxy: Proxy, method: str, url: str, expected: li
     for source in proxy.sources.values():
         source.answers(b"{}", headers=[("OCI-Namespace", "upstream.example")] if expected else [])
     assert proxy.ask(url, method).headers.getlist("OCI-Namespace") == expected
+
+
+@pytest.mark.parametrize("ns", ["doc%E2%84%AAer.io", "%C7%B0hcr.io", "ghcr.io%C2%A0"])
+def test_a_namespace_that_no_header_can_hold(proxy: Proxy, ns: str) -> None:
+    """U+212A is a k in lower case: only ASCII names a registry, and an answer can be sent."""
+    answer = proxy.ask(f"proxy.example/v2/a/b/tags/list?ns={ns}")
+    assert answer.status_code == 404
+    assert answer.get_json()["errors"][0]["code"] == "NAME_UNKNOWN"
+    assert all(text.isascii() for _, text in answer.headers)
+    assert proxy.asked == {}

@@ -1,5 +1,6 @@
 """GET and POST /auth/token: everything passes, in the registry's naming."""
 
+import base64
 import json
 
 import pytest
@@ -50,6 +51,9 @@ SCOPES = [
     pytest.param("scope=registry:catalog:*", ["registry:catalog:*"], id="not of a repository"),
     pytest.param("scope=something%20else", ["something else"], id="not a scope"),
     pytest.param("scope=repository:UPPER:pull", [], id="not a name"),
+    pytest.param("scope=repository", [], id="half a scope"),
+    pytest.param("scope=repository:quay.io/a", [], id="half a scope, of another"),
+    pytest.param("scope=repositoryx%3Aa", [], id="begins like one of a repository"),
     pytest.param("scope=repository:quay.io/a/b:pull", [], id="a registry that is not served"),
     pytest.param(
         "scope=repository:quay.io/a/b:pull+repository:c/d:pull",
@@ -350,26 +354,54 @@ def test_whose_login_goes_up(proxy: Proxy, asked: str, method: str, expected: st
 
 
 @pytest.mark.parametrize(
+    "name",
+    ["access_token", "client_secret", "assertion", "Password", "token", "code", "SCOPE", "x"],
+)
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_secret_by_another_name(proxy: Proxy, method: str, name: str) -> None:
+    """By prefix only what asks for a token goes up; where a login does, all of it."""
+    fields = f"{name}=s3cr3t&client_id=docker"
+    assert passed(proxy, f"{HOST} {fields}&{GHCR}", method) == (
+        "ghcr.io GET client_id=docker&scope=repository:a/b:pull"
+    )
+    for source in proxy.sources.values():
+        source.calls.clear()
+    trusted = f"{HOST} {fields}&scope=repository:trusted.example/a:pull"
+    assert passed(proxy, trusted, method) == (
+        f"trusted.example {method} {fields}&scope=repository:a:pull"
+    )
+
+
+@pytest.mark.parametrize(
     ("asked", "expected"),
     [
         pytest.param(f"{HOST} refresh_token=r", "docker.io POST refresh_token=r", id="default"),
         pytest.param(f"{HOST} refresh_token=docker.io~r", "docker.io POST refresh_token=r",
                      id="default, own tag"),
-        pytest.param(f"{HOST} refresh_token=ghcr.io~r", "401 UNAUTHORIZED", id="default, foreign"),
-        pytest.param(f"{HOST} refresh_token=quay.io~r", "docker.io POST refresh_token=quay.io~r",
-                     id="default, nobody's tag"),
+        pytest.param(f"{HOST} refresh_token=ghcr.io~r", "docker.io GET", id="default, foreign"),
+        pytest.param(f"{HOST} refresh_token=quay.io~r", "docker.io GET",
+                     id="default, the tag of a row that is gone"),
+        pytest.param(f"{HOST} refresh_token=a~b", "docker.io POST refresh_token=a~b",
+                     id="default, a tilde"),
+        pytest.param(f"{HOST} refresh_token=x%20ghcr.io~r", "docker.io GET",
+                     id="default, foreign, not in front"),
+        pytest.param(f"{HOST} refresh_token=docker.io~ghcr.io~r", "docker.io GET",
+                     id="default, own and foreign"),
+        pytest.param(f"{HOST}?ns=ghcr.io refresh_token=ghcr.io~docker.io~r", "ghcr.io GET",
+                     id="ns, own and foreign"),
         pytest.param(f"{HOST}?ns=docker.io refresh_token=r", "docker.io POST refresh_token=r",
                      id="ns of the default"),
         pytest.param(f"{HOST}?ns=ghcr.io refresh_token=ghcr.io~r", "ghcr.io POST refresh_token=r",
                      id="ns, own tag"),
-        pytest.param(f"{HOST}?ns=ghcr.io refresh_token=r", "401 UNAUTHORIZED", id="ns, untagged"),
-        pytest.param(f"{HOST}?ns=ghcr.io refresh_token=docker.io~r", "401 UNAUTHORIZED",
+        pytest.param(f"{HOST}?ns=ghcr.io refresh_token=r", "ghcr.io GET", id="ns, untagged"),
+        pytest.param(f"{HOST}?ns=ghcr.io refresh_token=docker.io~r", "ghcr.io GET",
                      id="ns, foreign"),
         pytest.param(f"{OWN_HOST} refresh_token=r", "own.example:5000 POST refresh_token=r",
                      id="host"),
         pytest.param(f"{OWN_HOST} refresh_token=own.example%2B5000~r",
                      "own.example:5000 POST refresh_token=r", id="host, own tag"),
-        pytest.param(f"{OWN_HOST} refresh_token=ghcr.io~r", "401 UNAUTHORIZED", id="host, foreign"),
+        pytest.param(f"{OWN_HOST} refresh_token=ghcr.io~r",
+                     "own.example:5000 GET", id="host, foreign"),
         pytest.param(f"{HOST} {GHCR}&refresh_token=r&grant_type=refresh_token",
                      "ghcr.io GET scope=repository:a/b:pull", id="prefix, the default's"),
         pytest.param(f"{HOST} {GHCR}&refresh_token=ghcr.io~r",
@@ -384,13 +416,22 @@ def test_whose_login_goes_up(proxy: Proxy, asked: str, method: str, expected: st
             "trusted.example GET scope=repository:a:pull",
             id="prefix_login, the default's",
         ),
-        pytest.param(f"{HOST} refresh_token=r&refresh_token=ghcr.io~r", "401 UNAUTHORIZED",
+        pytest.param(f"{HOST} refresh_token=r&refresh_token=ghcr.io~r", "docker.io GET",
                      id="two, one of them foreign"),
+        pytest.param(
+            f"{HOST} grant_type=refresh_token&refresh_token=ghcr.io~r&client_id=c&account=a"
+            "&scope=repository:c/d:pull&service=x&password=s3cr3t",
+            "docker.io GET client_id=c&scope=repository:c/d:pull",
+            id="foreign, with all that clients send",
+        ),
         pytest.param(f"{HOST} refresh_token=", "docker.io POST refresh_token=", id="empty"),
     ],
 )  # fmt: skip
 def test_refresh_tokens(proxy: Proxy, asked: str, expected: str) -> None:
-    """Each goes to the registry that gave it, as it gave it."""
+    """Each goes to the registry that gave it, as it gave it; for another's, nobody asks.
+
+    A refusal would make containerd send it as a password.
+    """
     assert passed(proxy, asked, "POST") == expected
 
 
@@ -409,6 +450,29 @@ def test_refresh_tokens(proxy: Proxy, asked: str, expected: str) -> None:
 def test_tokens_for_tokens(proxy: Proxy, asked: str, authorization: str, expected: str) -> None:
     """An Authorization here is as everywhere."""
     assert passed(proxy, asked, authorization=authorization) == expected
+
+
+def basic(password: str) -> str:
+    """Return the Basic credentials of alice."""
+    return f"Basic {base64.b64encode(f'alice:{password}'.encode()).decode()}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "password", "expected"),
+    [
+        pytest.param(f"{HOST} a=b", "ghcr.io~r", "docker.io GET a=b", id="foreign"),
+        pytest.param(f"{HOST} a=b", "quay.io~r", "docker.io GET a=b", id="of a row that is gone"),
+        pytest.param(f"{HOST} a=b", "xghcr.io~r", "docker.io GET a=b", id="glued"),
+        pytest.param(f"{HOST}?ns=ghcr.io a=b", "docker.io~r", "ghcr.io GET a=b", id="ns"),
+        pytest.param(f"{OWN_HOST} a=b", "ghcr.io~r", "own.example:5000 GET a=b", id="host"),
+        pytest.param(
+            f"{HOST} a=b", "pa~ss", f"docker.io GET a=b {basic('pa~ss')}", id="a tilde of its own"
+        ),
+    ],
+)
+def test_a_token_as_a_password(proxy: Proxy, asked: str, password: str, expected: str) -> None:
+    """Clients like containerd send a refresh token so: another registry's stays here."""
+    assert passed(proxy, asked, authorization=basic(password)) == expected
 
 
 FULL = b'{ "token":"t", "access_token": "t","refresh_token":"r", "expires_in":300, "x":[1] }\n'

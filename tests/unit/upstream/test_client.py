@@ -883,11 +883,23 @@ def test_a_stand_in_stays_behind_at_a_redirect(
     discovering: Upstream, upstream: responses.RequestsMock
 ) -> None:
     """It is a password, and goes no further than one."""
+    upstream.get(PING, status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
     upstream.get(BLOB, status=307, headers={"Location": CDN})
     upstream.get(CDN, body=b"x")
     discovering.blob(NAME, DIGEST, get(("Authorization", "Bearer docxy.basic.YTpi"))).close()
     sent = [call.request.headers.get("Authorization") for call in upstream.calls]
-    assert sent == ["Basic YTpi", None]
+    assert sent == [None, "Basic YTpi", None]
+
+
+@pytest.mark.parametrize("fields", [{"WWW-Authenticate": CHALLENGE}, {}], ids=["tokens", "none"])
+def test_a_stand_in_where_no_password_is_wanted(
+    discovering: Upstream, upstream: responses.RequestsMock, fields: dict[str, str]
+) -> None:
+    """Whoever made it up: a registry that asks for tokens, or for nothing, sees no password."""
+    upstream.get(PING, status=401 if fields else 200, headers=fields)
+    upstream.get(BLOB, body=b"x")
+    discovering.blob(NAME, DIGEST, get(("Authorization", "Bearer docxy.basic.YTpi"))).close()
+    assert not [call for call in upstream.calls if "Authorization" in call.request.headers]
 
 
 def test_anonymous_tokens(discovering: Upstream, upstream: responses.RequestsMock) -> None:

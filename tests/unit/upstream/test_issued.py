@@ -309,9 +309,16 @@ def test_what_is_asked_as_nobody() -> None:
     assert issue(source, None, SCOPE).value == "t"
     (call,) = source.calls
     assert (call.method, call.token.method) == ("token", "GET")
-    assert call.token.parameters == [("scope", SCOPE), ("client_id", "docxy")]
+    assert call.token.parameters == [("client_id", "docxy"), ("scope", SCOPE)]
     assert call.token.headers == []
     assert source.closed == 1
+
+
+def test_a_login_alone() -> None:
+    """An empty scope is none: some services refuse it, and some take it for one."""
+    source = answering()
+    issue(source, ME, "")
+    assert source.calls[0].token.parameters == [("client_id", "docxy"), ("account", "me")]
 
 
 @pytest.mark.parametrize(
@@ -364,6 +371,9 @@ def test_the_token(document: dict[str, object], expected: str) -> None:
         pytest.param(b'{"token":"a\\r\\nX: y"}', id="a line's end"),
         pytest.param(b'{"token":"a\\u0000"}', id="a control character"),
         pytest.param(b'{"token":"\\u00e4"}', id="no ASCII"),
+        pytest.param(b'{"token":""}', id="an empty token"),
+        pytest.param(b'{"access_token":""}', id="an empty access token"),
+        pytest.param(b'{"token":"a b"}', id="a space"),
     ],
 )
 def test_no_token(body: bytes) -> None:
@@ -391,6 +401,7 @@ def test_no_token(body: bytes) -> None:
         pytest.param("NaN", 40, 60, id="not a number"),
         pytest.param("-Infinity", 40, 60, id="negative without end"),
         pytest.param("false", 40, 60, id="false"),
+        pytest.param("true", 40, 60, id="true, which Python takes for 1"),
         pytest.param("86400", 86370, 86400, id="a day"),
         pytest.param("31536000", 86370, 86400, id="a year: no more than a day"),
         pytest.param(f"1{'0' * 400}", 86370, 86400, id="more than a float holds"),

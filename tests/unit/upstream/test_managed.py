@@ -16,10 +16,11 @@ from app.oci.errors import (
     UpstreamUnavailable,
 )
 from app.oci.reference import Digest, RepositoryName, Tag
-from app.registries import Account
+from app.registries import Account, Registry
 from app.upstream import stand_ins
 from app.upstream.managed import Managed
 from tests.unit.fake_source import Call, FakeSource
+from tests.unit.upstream.clock import Clock
 
 NAME = RepositoryName("library/nginx")
 SCOPE = "repository:library/nginx:pull"
@@ -34,7 +35,10 @@ PASSWORD = Challenge("Basic", {"realm": "Registry"})
 
 
 class Guarded(FakeSource):
-    """A registry that lets in who has an Authorization of `admits`, or with "" everybody."""
+    """A registry that lets in who has an Authorization of `admits`, or with "" everybody.
+
+    `closed_to_all` is a repository that it shows to nobody, whatever their login.
+    """
 
     def __init__(self, *challenges: Challenge, admits: set[str] | None = None) -> None:
         super().__init__()
@@ -42,6 +46,8 @@ class Guarded(FakeSource):
         self.told_by_ping: Sequence[Challenge] = challenges
         self.admits = {f"Bearer t{n}" for n in range(1, 9)} if admits is None else admits
         self.token_status = 200
+        self.ping_status: int | None = None
+        self.closed_to_all = ""
         self._numbers = count(1)
 
     def _answer(self, call: Call) -> Reply:
@@ -51,23 +57,41 @@ class Guarded(FakeSource):
 
     def _told(self, call: Call) -> Reply:
         if call.method == "token":
-            body = json.dumps({"token": f"t{next(self._numbers)}", "expires_in": 300})
+            if self.closed_to_all and self.closed_to_all in str(call.token.parameters):
+                return replied(401, [], REFUSED)
+            number = next(self._numbers) if "scope" in dict(call.token.parameters) else 0
+            body = json.dumps({"token": f"t{number}", "expires_in": 300})
             return replied(self.token_status, [], body.encode())
         if call.method == "ping":
-            status = 401 if self.told_by_ping else 200
-            return replace(replied(status, [], b"{}"), challenges=self.told_by_ping)
-        if not self.challenges or call.request.authorization in self.admits:
+            known = call.request.authorization in self.admits
+            status = 401 if self.told_by_ping and not known else 200
+            return replace(
+                replied(self.ping_status or status, [], b"{}"), challenges=self.told_by_ping
+            )
+        is_known = call.request.authorization in self.admits and call.name != self.closed_to_all
+        if not self.challenges or is_known:
             return self.reply
         return replace(replied(401, [], REFUSED), challenges=self.challenges)
 
     @property
     def asked(self) -> list[str]:
-        """Return what was asked, without the pings, and with what Authorization."""
+        """Return what was asked, without the pings, and with what Authorization.
+
+        A token for no scope is a login.
+        """
         return [
-            f"{call.method} {call.request.authorization}".rstrip()
+            "login"
+            if call.method == "token" and "scope" not in dict(call.token.parameters)
+            else f"{call.method} {call.request.authorization}".rstrip()
             for call in self.calls
             if call.method != "ping"
         ]
+
+
+def manage(inner: Source, account: Account | None) -> Managed:
+    """Return a registry at which this proxy has an account, or none."""
+    row = Registry(name="r.example", url="https://r.example", managed=True, account=account)
+    return Managed(inner, row)
 
 
 def get(authorization: str = "") -> Request:
@@ -95,12 +119,12 @@ def test_bearer(ask: Ask, method: str, account: Account | None) -> None:
     """A token for the repository is asked for, once, and goes with every question."""
     inner = Guarded(BEARER)
     inner.answers(b"body", headers=[("ETag", '"x"')])
-    managed = Managed(inner, account)
+    managed = manage(inner, account)
     for _ in range(2):
         reply = ask(managed, get())
         assert (reply.status, reply.length, reply.header("etag")) == (200, 4, '"x"')
     assert inner.asked == ["token", f"{method} Bearer t1", f"{method} Bearer t1"]
-    token = next(call.token for call in inner.calls if call.method == "token")
+    *_, token = [call.token for call in inner.calls if call.method == "token"]
     assert ("scope", SCOPE) in token.parameters
     assert (("account", "me") in token.parameters) == (account is not None)
 
@@ -108,7 +132,7 @@ def test_bearer(ask: Ask, method: str, account: Account | None) -> None:
 def test_each_repository_has_its_token() -> None:
     """The token of one would not open another."""
     inner = Guarded(BEARER)
-    managed = Managed(inner, None)
+    managed = manage(inner, None)
     for name in ("a/b", "c/d", "a/b"):
         managed.tags(RepositoryName(name), get())
     assert inner.asked == ["token", "tags Bearer t1", "token", "tags Bearer t2", "tags Bearer t1"]
@@ -129,14 +153,14 @@ def test_no_token(
 ) -> None:
     """What the registry does not ask for is not sent: a password to whoever wants one only."""
     inner = Guarded(*challenges, admits={BASIC})
-    ask(Managed(inner, account), get())
+    ask(manage(inner, account), get())
     assert inner.asked == [f"{method} {expected}".rstrip()]
 
 
 def test_either() -> None:
     """A registry that takes both gets tokens: a password is seen by no more than needs be."""
     inner = Guarded(PASSWORD, BEARER)
-    Managed(inner, ME).tags(NAME, get())
+    manage(inner, ME).tags(NAME, get())
     assert inner.asked == ["token", "tags Bearer t1"]
 
 
@@ -148,7 +172,7 @@ def test_what_a_client_sends_is_for_this_proxy_alone(
 ) -> None:
     """Its Authorization never reaches the registry; its other headers do."""
     inner = Guarded(*challenges, admits={"Bearer t1", BASIC})
-    assert ask(Managed(inner, ME), get(sent)).status == 200
+    assert ask(manage(inner, ME), get(sent)).status == 200
     question = inner.calls[-1].request
     assert inner.calls[-1].method == method
     assert question.authorization in {"Bearer t1", BASIC, ""}
@@ -162,7 +186,7 @@ def test_the_method_and_the_query_pass(method: str) -> None:
     """A GET of a manifest is billed: HEAD stays HEAD, when it is asked once more too."""
     inner = Guarded(BEARER, admits={"Bearer t2"})
     request = Request(method=method, query="n=2")
-    Managed(inner, None).tags(NAME, request)
+    manage(inner, None).tags(NAME, request)
     assert inner.asked == ["token", "tags Bearer t1", "token", "tags Bearer t2"]
     questions = [call.request for call in inner.calls if call.method == "tags"]
     assert [(one.method, one.query) for one in questions] == [(method, "n=2")] * 2
@@ -171,7 +195,7 @@ def test_the_method_and_the_query_pass(method: str) -> None:
 def test_a_token_that_is_refused_is_replaced() -> None:
     """It may have been revoked: once more, with a new one, and the next client has that too."""
     inner = Guarded(BEARER)
-    managed = Managed(inner, None)
+    managed = manage(inner, None)
     managed.tags(NAME, get())
     inner.admits = {"Bearer t2"}
     assert managed.tags(NAME, get()).status == 200
@@ -190,7 +214,7 @@ def test_a_repository_that_asks_though_the_ping_does_not() -> None:
     """An open registry may have rooms that are not."""
     inner = Guarded(BEARER)
     inner.told_by_ping = []
-    managed = Managed(inner, None)
+    managed = manage(inner, None)
     assert managed.tags(NAME, get()).status == 200
     assert inner.asked == ["tags", "token", "tags Bearer t1"]
 
@@ -201,7 +225,6 @@ def test_a_repository_that_asks_though_the_ping_does_not() -> None:
         pytest.param(
             [BEARER], None, ["token", "tags Bearer t1", "token", "tags Bearer t2"], id="Bearer"
         ),
-        pytest.param([PASSWORD], ME, [f"tags {BASIC}"], id="Basic"),
         pytest.param([PASSWORD], None, ["tags"], id="Basic, and no account"),
     ],
 )
@@ -211,10 +234,40 @@ def test_what_this_proxy_may_not_read(
 ) -> None:
     """403, and no challenge: no login of the client's would help. Never more than once more."""
     inner = Guarded(*challenges, admits=set())
-    reply = Managed(inner, account).tags(NAME, Request(method=method))
+    reply = manage(inner, account).tags(NAME, Request(method=method))
     assert (reply.status, list(reply.challenges)) == (403, [])
     assert b"".join(reply.body) == REFUSED
     assert inner.asked == expected
+
+
+@pytest.mark.parametrize("challenge", [BEARER, PASSWORD], ids=["Bearer", "Basic"])
+def test_one_repository_that_the_account_may_not_read(challenge: Challenge) -> None:
+    """Some registries answer 401 there: it is 403, and the account stays good for the others."""
+    inner = Guarded(challenge, admits={BASIC, "Bearer t1", "Bearer t2", "Bearer t3"})
+    inner.closed_to_all = "not/ours"
+    managed = manage(inner, ME)
+    for _ in range(2):
+        with pytest.raises(Denied):
+            managed.tags(RepositoryName("not/ours"), get())
+        assert managed.tags(NAME, get()).status == 200
+    assert inner.closed == len(inner.calls) - 2  # the answers to the client are the client's
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_wrong_password_where_there_are_no_tokens(method: str, clock: Clock) -> None:
+    """It is shown to the ping, and to no repository; then to nobody for a minute."""
+    inner = Guarded(PASSWORD, admits=set())
+    managed = manage(inner, ME)
+    for name in ("a/b", "c/d", "a/b"):
+        with pytest.raises(AccountRefused):
+            managed.tags(RepositoryName(name), Request(method=method))
+    assert inner.asked == []
+    shown = [call.method for call in inner.calls if call.request.authorization]
+    assert shown == ["ping"]
+    assert inner.closed == len(inner.calls)
+    inner.admits = {BASIC}
+    clock.pass_by(60)
+    assert managed.tags(NAME, Request(method=method)).status == 200
 
 
 @pytest.mark.parametrize("status", [403, 404, 429, 500, 503])
@@ -222,7 +275,7 @@ def test_other_refusals_pass(status: int) -> None:
     """As they are, and without a second try."""
     inner = Guarded(BEARER)
     inner.reply = replied(status, [("Retry-After", "7")], b'{"errors":[]}')
-    reply = Managed(inner, None).tags(NAME, get())
+    reply = manage(inner, None).tags(NAME, get())
     assert (reply.status, reply.header("retry-after")) == (status, "7")
     assert inner.asked == ["token", "tags Bearer t1"]
 
@@ -230,7 +283,7 @@ def test_other_refusals_pass(status: int) -> None:
 def test_every_reply_is_closed() -> None:
     """Those that no client sees here, and the client's by whoever relays it."""
     inner = Guarded(BEARER, admits={"Bearer t2"})
-    reply = Managed(inner, None).tags(NAME, get())
+    reply = manage(inner, None).tags(NAME, get())
     assert [call.method for call in inner.calls] == ["ping", "token", "tags", "token", "tags"]
     assert inner.closed == 4
     reply.close()
@@ -238,43 +291,69 @@ def test_every_reply_is_closed() -> None:
 
 
 @pytest.mark.parametrize(
-    ("status", "account", "error"),
+    ("status", "account", "error", "asked"),
     [
-        pytest.param(401, ME, AccountRefused, id="the account is refused"),
-        pytest.param(401, None, Denied, id="nobody is"),
-        pytest.param(403, ME, Denied, id="403"),
-        pytest.param(429, ME, TooManyRequests, id="429"),
-        pytest.param(500, ME, UpstreamUnavailable, id="500"),
+        pytest.param(401, ME, AccountRefused, ["token", "login"], id="the account is refused"),
+        pytest.param(401, None, Denied, ["token"], id="nobody is"),
+        pytest.param(403, ME, Denied, ["token"], id="403"),
+        pytest.param(403, None, Denied, ["token"], id="403, nobody"),
+        pytest.param(429, ME, TooManyRequests, ["token"], id="429"),
+        pytest.param(500, ME, UpstreamUnavailable, ["token"], id="500"),
     ],
 )
 def test_a_token_that_is_not_given(
-    status: int, account: Account | None, error: type[Exception]
+    status: int, account: Account | None, error: type[Exception], asked: list[str]
 ) -> None:
-    """The registry is not asked at all, nor the token service by each client in turn."""
+    """The registry is not asked at all, nor the token service by each client in turn.
+
+    An account that is refused is tried without a scope as well.
+    """
     inner = Guarded(BEARER)
     inner.token_status = status
-    managed = Managed(inner, account)
+    managed = manage(inner, account)
     for _ in range(3):
         with pytest.raises(error):
             managed.tags(NAME, get())
-    assert inner.asked == ["token"]
+    assert inner.asked == asked
 
 
 def test_a_registry_that_cannot_be_reached() -> None:
     """What the source raises passes."""
     inner = Guarded(BEARER)
     inner.error = UpstreamUnavailable("away")
-    managed = Managed(inner, ME)
+    managed = manage(inner, ME)
     for ask in (lambda: managed.tags(NAME, get()), managed.reach):
         with pytest.raises(UpstreamUnavailable, match="away"):
             ask()
+
+
+@pytest.mark.parametrize("account", [None, ME], ids=["nobody", "account"])
+@pytest.mark.parametrize("status", [204, 302, 403, 404, 429, 500, 503])
+def test_a_ping_that_says_nothing(status: int, account: Account | None) -> None:
+    """What the registry asks for is not known, and so nothing is sent to it."""
+    inner = Guarded(BEARER)
+    inner.ping_status = status
+    with pytest.raises(UpstreamUnavailable, match=str(status)):
+        manage(inner, account).tags(NAME, get())
+    assert inner.asked == []
+    assert inner.closed == len(inner.calls) == 1
+
+
+def test_what_else_a_client_sends() -> None:
+    """What identifies it stays here, in whatever header; what is asked for goes on."""
+    inner = Guarded()
+    secrets = [("Cookie", "a=b"), ("X-Api-Key", "k"), ("PRIVATE-TOKEN", "p")]
+    managed = manage(inner, None)
+    asked = Request(method="GET", headers=[*secrets, ("Accept", "a/b"), ("Range", "bytes=5-")])
+    managed.tags(NAME, asked)
+    assert inner.calls[-1].request.headers == [("Accept", "a/b"), ("Range", "bytes=5-")]
 
 
 @pytest.mark.parametrize("sent", ["", "Bearer theirs", "Basic dGhlaXJz"])
 def test_ping(sent: str) -> None:
     """No client needs a token here; whatever it sends is good, and the registry is not asked."""
     inner = Guarded(BEARER)
-    reply = Managed(inner, ME).ping(get(sent))
+    reply = manage(inner, ME).ping(get(sent))
     assert (reply.status, list(reply.challenges)) == (200, [])
     assert json.loads(b"".join(reply.body)) == {}
     assert inner.calls == []
@@ -283,7 +362,7 @@ def test_ping(sent: str) -> None:
 def test_reach() -> None:
     """The registry is asked, as health wants to know."""
     inner = Guarded(BEARER)
-    Managed(inner, ME).reach()
+    manage(inner, ME).reach()
     assert inner.asked == ["reach"]
 
 
@@ -294,7 +373,7 @@ def test_token(method: str) -> None:
     parameters = [("username", "alice"), ("password", "s3cr3t"), ("scope", SCOPE)]
     fields = [("Authorization", "Basic dGhlaXJz")]
     request = TokenRequest(method=method, parameters=parameters, headers=fields)
-    reply = Managed(inner, ME).token(request)
+    reply = manage(inner, ME).token(request)
     document = json.loads(b"".join(reply.body))
     assert reply.status == 200
     assert document["token"] == document["access_token"] == stand_ins.NOTHING

@@ -1,7 +1,9 @@
 """Redirects from one registry of the table to another: asked as nobody, with its own session."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
@@ -164,6 +166,8 @@ def test_a_redirect_to_a_neighbour(
         pytest.param(f"/v2/c/d/blobs/{DIGEST}", "repository:c/d:pull", id="blob"),
         pytest.param(f"/v2/c/referrers/{DIGEST}", "repository:c:pull", id="referrers"),
         pytest.param("/v2/c/d/e/manifests/1", "repository:c/d/e:pull", id="nested"),
+        pytest.param("/v2/c/v2/d/manifests/1", "repository:c/v2/d:pull", id="v2 in a name"),
+        pytest.param("/v2/v2/manifests/1", "repository:v2:pull", id="called v2"),
         pytest.param("/v2/manifests/manifests/1", "repository:manifests:pull", id="a word"),
         pytest.param("/v2/c/d/manifests/latest?x=y", "repository:c/d:pull", id="query"),
     ],
@@ -190,7 +194,7 @@ def test_no_scope_at_all(here: Upstream, upstream: responses.RequestsMock, path:
 
 
 def test_each_has_its_session(here: Upstream, pair: Pair, upstream: responses.RequestsMock) -> None:
-    """The authorities and addresses of a registry are known to its own; a CDN's to who asked."""
+    """What a registry's own knows of authorities and addresses, it knows of what lies behind."""
     blob = f"{THERE}/v2/c/d/blobs/{DIGEST}"
     cdn = "https://cdn.example.org/x"
     leads(upstream, f"{HERE}/v2/a/b/blobs/{DIGEST}", blob)
@@ -277,10 +281,12 @@ def test_a_neighbour_that_wants_something_else(
 def test_a_neighbour_that_shows_it_to_nobody(
     here: Upstream, upstream: responses.RequestsMock
 ) -> None:
-    """The token that it gives opens nothing: once, and no more."""
+    """The token that it gives opens nothing, nor does another one: no more of them."""
     leads(upstream, MANIFEST, MOVED)
     challenges(upstream, MOVED, SCOPED)
     gives(upstream)
+    challenges(upstream, MOVED, SCOPED)
+    upstream.get(TOKENS, body=b'{"token":"another","expires_in":300}')
     challenges(upstream, MOVED, SCOPED)
     reply = here.manifest(NAME, LATEST, get(*LOGIN))
     assert (reply.status, list(reply.challenges)) == (403, [])
@@ -348,17 +354,91 @@ def test_a_neighbour_that_leads_to_itself(here: Upstream) -> None:
         assert len(upstream.calls) == 11
 
 
-def test_managed_credentials_stay_behind(here: Upstream, upstream: responses.RequestsMock) -> None:
-    """What this proxy has for the one registry is not for the other either."""
-    upstream.get(f"{HERE}/v2/", status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+Answer = tuple[int, dict[str, str], str]
+
+
+@pytest.mark.parametrize("wanted", [["a token"], []], ids=["each wants a token", "nobody does"])
+def test_two_neighbours_that_lead_to_each_other(pair: Pair, wanted: list[str]) -> None:
+    """The chain ends, also where each link wants a token: refused, or told to be without end."""
+    third = "https://third.example.org"
+    for url in (THERE, third):
+        pair.add(url)
+    first = pair.add(HERE)
+    asked: list[str] = []
+
+    def behaving(own: str, other: str) -> Callable[[requests.PreparedRequest], Answer]:
+        def answer(request: requests.PreparedRequest) -> Answer:
+            asked.append(own)
+            if request.headers.get("Authorization") or not wanted:
+                return 307, {"Location": f"{other}/v2/c/d/manifests/latest"}, ""
+            return 401, {"WWW-Authenticate": f'Bearer realm="{own}/token",service="x"'}, ""
+
+        return answer
+
+    with responses.RequestsMock(assert_all_requests_are_fired=False) as upstream:
+        leads(upstream, MANIFEST, MOVED)
+        for own, other in ((THERE, third), (third, THERE)):
+            manifest: Any = behaving(own, other)
+            upstream.add_callback("GET", f"{own}/v2/c/d/manifests/latest", manifest)
+            challenges(upstream, f"{own}/v2/", f'Bearer realm="{own}/token",service="x"')
+            upstream.get(f"{own}/token", body=b'{"token":"t","expires_in":300}')
+        if wanted:
+            reply = first.manifest(NAME, LATEST, get(*LOGIN))
+            assert (reply.status, list(reply.challenges)) == (403, [])
+        else:
+            with pytest.raises(UpstreamMisbehaved, match="without end"):
+                first.manifest(NAME, LATEST, get(*LOGIN))
+    assert 4 < len(asked) <= 10
+
+
+def test_a_neighbour_that_leads_back(here: Upstream, upstream: responses.RequestsMock) -> None:
+    """What the client was allowed is not taken up again: the registry itself asks for a token."""
+    leads(upstream, MANIFEST, MOVED)
+    challenges(upstream, MOVED, SCOPED)
+    gives(upstream)
+    leads(upstream, MOVED, MANIFEST)
+    own = f'Bearer realm="{HERE}/token",service="here",scope="repository:a/b:pull"'
+    challenges(upstream, MANIFEST, own)
+    reply = here.manifest(NAME, LATEST, get(*LOGIN))
+    assert (reply.status, [str(one) for one in reply.challenges]) == (401, [own])
+    assert "Authorization" not in sent(upstream, 5).headers
+
+
+def test_a_remembered_token_that_is_refused(
+    here: Upstream, upstream: responses.RequestsMock
+) -> None:
+    """It may have been revoked: it is got anew, once, and the next one has the new one."""
     leads(upstream, MANIFEST, MOVED)
     challenges(upstream, MOVED, SCOPED)
     gives(upstream)
     upstream.get(MOVED, body=b"x")
-    managed = Managed(here, Account("me", "s3cr3t"))
+    for refused in (1, 0):
+        leads(upstream, MANIFEST, MOVED)
+        challenges(upstream, MOVED, SCOPED)
+        if refused:
+            challenges(upstream, MOVED, SCOPED)
+            upstream.get(TOKENS, body=b'{"token":"new","expires_in":300}')
+        upstream.get(MOVED, body=b"x")
+    for _ in range(3):
+        assert body(here.manifest(NAME, LATEST, get(*LOGIN))) == b"x"
+    shown = [sent(upstream, index).headers.get("Authorization") for index in (4, 7, 9, 12)]
+    assert shown == ["Bearer t", "Bearer t", "Bearer new", "Bearer new"]
+
+
+def test_managed_credentials_stay_behind(here: Upstream, upstream: responses.RequestsMock) -> None:
+    """What this proxy has for the one registry is not for the other either."""
+    upstream.get(f"{HERE}/v2/", status=401, headers={"WWW-Authenticate": 'Basic realm="x"'})
+    upstream.get(f"{HERE}/v2/", body=b"{}")
+    leads(upstream, MANIFEST, MOVED)
+    challenges(upstream, MOVED, SCOPED)
+    gives(upstream)
+    upstream.get(MOVED, body=b"x")
+    account = Account("me", "s3cr3t")
+    managed = Managed(here, Registry(name="here", url=HERE, managed=True, account=account))
     assert body(managed.manifest(NAME, LATEST, get(*LOGIN))) == b"x"
-    sent_up = [sent(upstream, index).headers.get("Authorization") for index in range(6)]
-    assert sent_up == [None, "Basic bWU6czNjcjN0", None, None, None, "Bearer t"]
+    sent_up = [sent(upstream, index).headers.get("Authorization") for index in range(7)]
+    basic = "Basic bWU6czNjcjN0"
+    assert sent_up == [None, basic, basic, None, None, None, "Bearer t"]
 
 
 def test_a_ping_that_leads_to_a_neighbour(here: Upstream, upstream: responses.RequestsMock) -> None:
@@ -375,12 +455,14 @@ def test_a_ping_that_leads_to_a_neighbour(here: Upstream, upstream: responses.Re
 def test_a_ping_that_leads_to_a_neighbour_with_a_scope(
     here: Upstream, upstream: responses.RequestsMock
 ) -> None:
-    """Some name one in the challenge of their ping, as an example (ghcr.io)."""
+    """Some name one in the challenge of their ping, as an example (ghcr.io): it is not for real.
+
+    No token is asked for, which nobody might get.
+    """
     leads(upstream, f"{HERE}/v2/", f"{THERE}/v2/")
     challenges(upstream, f"{THERE}/v2/", SCOPED)
-    gives(upstream)
-    upstream.get(f"{THERE}/v2/", body=b"{}")
     assert here.ping(get()).status == 200
+    assert len(upstream.calls) == 2
 
 
 def test_a_ping_that_leads_to_a_stranger(here: Upstream, upstream: responses.RequestsMock) -> None:
@@ -401,7 +483,7 @@ def test_a_managed_registry_that_leads_to_a_neighbour(
     challenges(upstream, MOVED, SCOPED)
     gives(upstream)
     upstream.get(MOVED, body=b"x")
-    managed = Managed(here, None)
+    managed = Managed(here, Registry(name="here", url=HERE, managed=True))
     assert body(managed.manifest(NAME, LATEST, get())) == b"x"
 
 
@@ -410,11 +492,11 @@ class Fake:
     """A registry of the table, of which only the session counts."""
 
     session: Session
-    scopes: list[str] = field(default_factory=list)
+    asked: list[str] = field(default_factory=list)
 
-    def anonymous_token(self, scope: str) -> str:
-        """Return a token, and remember for what."""
-        self.scopes.append(scope)
+    def anonymous_token(self, scope: str, refused: str = "") -> str:
+        """Return a token, and remember for what, and after which one."""
+        self.asked.append(f"{scope} {refused}".rstrip())
         return "t"
 
 
@@ -477,5 +559,36 @@ def test_authorization(session: Session, upstream: responses.RequestsMock) -> No
     neighbours.add(THERE, fake)
     lines = [("WWW-Authenticate", 'Basic realm="x"'), ("WWW-Authenticate", SCOPED)]
     upstream.get(MOVED, status=401, headers=lines)
-    assert neighbours.authorization(session.send("GET", MOVED, [])) == "Bearer t"
-    assert fake.scopes == ["repository:c/d:pull"]
+    upstream.get(MOVED, status=401, headers=lines)
+    for refused in ("", "Bearer old"):
+        response = session.send("GET", MOVED, [])
+        assert neighbours.authorization(response, refused) == "Bearer t"
+    assert fake.asked == ["repository:c/d:pull", "repository:c/d:pull old"]
+
+
+@pytest.mark.parametrize(
+    ("path", "scopes"),
+    [
+        pytest.param("/v2/c/d/manifests/1", ["repository:c/d:pull"], id="manifest"),
+        pytest.param(f"/v2/c/blobs/{DIGEST}", ["repository:c:pull"], id="blob"),
+        pytest.param(f"/v2/c/referrers/{DIGEST}?n=1", ["repository:c:pull"], id="referrers"),
+        pytest.param("/v2/", [], id="ping"),
+        pytest.param("/v2/_catalog", [], id="catalog"),
+        pytest.param("/v2/c/d/tags/list", [], id="tags"),
+        pytest.param("/v2/manifests/1", [], id="no name"),
+        pytest.param("/v2/c/d/manifests/", [], id="no reference"),
+        pytest.param("/v2/c/d/manifests/1/2", [], id="more than a reference"),
+    ],
+)
+@pytest.mark.parametrize("base", [THERE, f"{THERE}/below"])
+def test_what_a_token_is_got_for(
+    session: Session, upstream: responses.RequestsMock, base: str, path: str, scopes: list[str]
+) -> None:
+    """What is of a repository, below the path of the registry, and nothing else."""
+    neighbours = Neighbours()
+    fake = Fake(session)
+    neighbours.add(base, fake)
+    challenges(upstream, base + path, UNSCOPED)
+    found = neighbours.authorization(session.send("GET", base + path, []))
+    assert found == ("Bearer t" if scopes else "")
+    assert fake.asked == scopes

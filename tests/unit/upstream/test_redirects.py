@@ -39,15 +39,19 @@ def redirect(upstream: responses.RequestsMock, url: str, to: str, status: int = 
 def test_credentials_stay_behind(
     session: Session, upstream: responses.RequestsMock, there: str
 ) -> None:
-    """Authorization and Cookie do not go where scheme, host or port differ; the rest does."""
+    """Where scheme, host or port differ, nothing goes that identifies: a key may be in any header.
+
+    What is asked for goes on as it is.
+    """
     redirect(upstream, HERE, there)
     upstream.get(there if ":" in there else f"https:{there}", body=b"x")
-    Redirects(session).fetch("GET", HERE, FIELDS, None)
-    headers = upstream.calls[1].request.headers
-    assert "Authorization" not in headers
-    assert "Cookie" not in headers
-    assert headers["Accept"] == "x"
-    assert headers["Range"] == "bytes=5-"
+    secrets = [("X-Api-Key", "k"), ("PRIVATE-TOKEN", "p"), ("X-JFrog-Art-Api", "j")]
+    Redirects(session).fetch("GET", HERE, [*FIELDS, *secrets], None)
+    sent = upstream.calls[1].request.headers
+    assert not {"Authorization", "Cookie", *dict(secrets)} & sent.keys()
+    assert sent["Accept"] == "x"
+    assert sent["Range"] == "bytes=5-"
+    assert "X-Api-Key" in upstream.calls[0].request.headers
 
 
 @pytest.mark.parametrize(
@@ -225,17 +229,18 @@ def test_origin(one: str, other: str, same: list[bool]) -> None:
 
 
 NEIGHBOUR = "https://neighbour.example.net"
+MOVED = f"{NEIGHBOUR}/v2/x/blobs/1"
 
 
 @dataclass(frozen=True)
 class Known:
-    """A registry of the table that gives everybody the same token."""
+    """A registry of the table that gives everybody the same token, and another when asked to."""
 
     session: Session
 
-    def anonymous_token(self, scope: str) -> str:
+    def anonymous_token(self, scope: str, refused: str = "") -> str:
         """Return a token."""
-        return f"for {scope}"
+        return f"for {scope} after {refused}" if refused else f"for {scope}"
 
 
 @pytest.fixture
@@ -256,11 +261,11 @@ def test_a_neighbour_is_asked_once_more(
     redirects: Redirects, upstream: responses.RequestsMock
 ) -> None:
     """With a token for nobody, and what else the client asked with; nothing of its credentials."""
-    redirect(upstream, HERE, f"{NEIGHBOUR}/v2/x")
-    asks(upstream, f"{NEIGHBOUR}/v2/x")
-    upstream.get(f"{NEIGHBOUR}/v2/x", body=b"x")
+    redirect(upstream, HERE, MOVED)
+    asks(upstream, MOVED)
+    upstream.get(MOVED, body=b"x")
     response = redirects.fetch("GET", HERE, FIELDS, None)
-    assert (response.status_code, response.url) == (200, f"{NEIGHBOUR}/v2/x")
+    assert (response.status_code, response.url) == (200, MOVED)
     headers = upstream.calls[2].request.headers
     assert headers["Authorization"] == "Bearer for s"
     assert "Cookie" not in headers
@@ -271,10 +276,10 @@ def test_the_token_of_a_neighbour_stays_there(
     redirects: Redirects, upstream: responses.RequestsMock
 ) -> None:
     """Its CDN, and whoever it leads back to, gets none."""
-    redirect(upstream, HERE, f"{NEIGHBOUR}/v2/x")
-    asks(upstream, f"{NEIGHBOUR}/v2/x")
-    redirect(upstream, f"{NEIGHBOUR}/v2/x", "/v2/y")
-    redirect(upstream, f"{NEIGHBOUR}/v2/y", HERE)
+    redirect(upstream, HERE, MOVED)
+    asks(upstream, MOVED)
+    redirect(upstream, MOVED, "/v2/x/blobs/2")
+    redirect(upstream, f"{NEIGHBOUR}/v2/x/blobs/2", HERE)
     upstream.get(HERE, body=b"x")
     redirects.fetch("GET", HERE, FIELDS, None)
     sent = [call.request.headers.get("Authorization") for call in upstream.calls]
@@ -286,32 +291,43 @@ def test_a_neighbour_that_refuses(
     redirects: Redirects, upstream: responses.RequestsMock, status: int
 ) -> None:
     """Only a 401 asks for a token."""
-    redirect(upstream, HERE, f"{NEIGHBOUR}/v2/x")
-    upstream.get(f"{NEIGHBOUR}/v2/x", status=status, headers={"WWW-Authenticate": "Bearer scope=s"})
+    redirect(upstream, HERE, MOVED)
+    upstream.get(MOVED, status=status, headers={"WWW-Authenticate": "Bearer scope=s"})
     assert redirects.fetch("GET", HERE, FIELDS, None).status_code == status
 
 
 def test_the_registrys_own_401(redirects: Redirects, upstream: responses.RequestsMock) -> None:
     """It is the client's to answer, wherever the way led through."""
-    redirect(upstream, HERE, f"{NEIGHBOUR}/v2/x")
-    redirect(upstream, f"{NEIGHBOUR}/v2/x", HERE)
+    redirect(upstream, HERE, MOVED)
+    redirect(upstream, MOVED, HERE)
     asks(upstream, HERE)
     assert redirects.fetch("GET", HERE, FIELDS, None).status_code == 401
 
 
 def test_a_head_at_a_neighbour(redirects: Redirects, upstream: responses.RequestsMock) -> None:
     """With its token it stays HEAD."""
-    upstream.head(HERE, status=307, headers={"Location": f"{NEIGHBOUR}/v2/x"})
-    asks(upstream, f"{NEIGHBOUR}/v2/x", "HEAD")
-    upstream.head(f"{NEIGHBOUR}/v2/x", headers={"Content-Length": "42"})
+    upstream.head(HERE, status=307, headers={"Location": MOVED})
+    asks(upstream, MOVED, "HEAD")
+    upstream.head(MOVED, headers={"Content-Length": "42"})
     response = redirects.fetch("HEAD", HERE, FIELDS, None)
     assert (response.status_code, response.request.method) == (200, "HEAD")
+
+
+def test_a_head_that_its_token_does_not_open(
+    redirects: Redirects, upstream: responses.RequestsMock
+) -> None:
+    """What a registry refuses with a token is its word: no GET, which is billed, would help."""
+    upstream.head(HERE, status=307, headers={"Location": MOVED})
+    asks(upstream, MOVED, "HEAD")
+    upstream.head(MOVED, status=403)
+    response = redirects.fetch("HEAD", HERE, FIELDS, None)
+    assert (response.status_code, response.request.method) == (403, "HEAD")
 
 
 @pytest.mark.parametrize(
     "there",
     [
-        pytest.param(f"{NEIGHBOUR}/v2/x", id="neighbour"),
+        pytest.param(MOVED, id="neighbour"),
         pytest.param("https://stranger.example.org/v2/x", id="stranger"),
     ],
 )
@@ -330,19 +346,43 @@ def test_a_head_that_no_token_opens(
 def test_a_neighbour_that_asks_again(
     redirects: Redirects, upstream: responses.RequestsMock
 ) -> None:
-    """The token that it gave is not good there: no third time."""
-    redirect(upstream, HERE, f"{NEIGHBOUR}/v2/x")
-    asks(upstream, f"{NEIGHBOUR}/v2/x")
-    asks(upstream, f"{NEIGHBOUR}/v2/x")
+    """Neither the token that it gave nor a new one is good there: no fourth time."""
+    redirect(upstream, HERE, MOVED)
+    for _ in range(3):
+        asks(upstream, MOVED)
     assert redirects.fetch("GET", HERE, FIELDS, None).status_code == 401
+    sent = [call.request.headers.get("Authorization") for call in upstream.calls]
+    assert sent == ["Bearer s3cr3t", None, "Bearer for s", "Bearer for s after for s"]
+
+
+def test_a_remembered_token_that_a_neighbour_refuses(
+    redirects: Redirects, upstream: responses.RequestsMock
+) -> None:
+    """It may have been revoked: another one is asked for, once."""
+    redirect(upstream, HERE, MOVED)
+    for _ in range(2):
+        asks(upstream, MOVED)
+    upstream.get(MOVED, body=b"x")
+    assert redirects.fetch("GET", HERE, FIELDS, None).status_code == 200
 
 
 def test_loops_end_behind_a_token(redirects: Redirects) -> None:
     """A neighbour that leads to itself is left, whatever token it wanted."""
     with responses.RequestsMock(registry=responses.registries.OrderedRegistry) as upstream:
-        redirect(upstream, HERE, f"{NEIGHBOUR}/v2/x")
-        asks(upstream, f"{NEIGHBOUR}/v2/x")
-        for _ in range(11):
-            redirect(upstream, f"{NEIGHBOUR}/v2/x", f"{NEIGHBOUR}/v2/x")
+        redirect(upstream, HERE, MOVED)
+        asks(upstream, MOVED)
+        for _ in range(9):
+            redirect(upstream, MOVED, MOVED)
         with pytest.raises(UpstreamMisbehaved, match="without end"):
             redirects.fetch("GET", HERE, FIELDS, None)
+        assert len(upstream.calls) == 11
+
+
+@pytest.mark.parametrize("path", ["/v2/", "/v2/_catalog", "/v2/x/tags/list", "/elsewhere"])
+def test_no_token_for_what_is_of_no_repository(
+    redirects: Redirects, upstream: responses.RequestsMock, path: str
+) -> None:
+    """A scope in such a challenge is an example (ghcr.io), and a token for it opens nothing."""
+    redirect(upstream, HERE, f"{NEIGHBOUR}{path}")
+    asks(upstream, f"{NEIGHBOUR}{path}")
+    assert redirects.fetch("GET", HERE, FIELDS, None).status_code == 401

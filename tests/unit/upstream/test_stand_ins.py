@@ -38,6 +38,8 @@ def test_answer() -> None:
         pytest.param(STANDS_FOR_BASIC.replace("Bearer", "BEARER"), [BASIC], id="upper case"),
         pytest.param("Bearer docxy", ["Bearer docxy"], id="a token that begins so"),
         pytest.param("Bearer docxy.basi", ["Bearer docxy.basi"], id="half of it"),
+        pytest.param("Bearer docxy.none.x", ["Bearer docxy.none.x"], id="nothing, and more"),
+        pytest.param("Bearer docxy.nonesuch", ["Bearer docxy.nonesuch"], id="begins like nothing"),
         pytest.param("Bearer x.docxy.none", ["Bearer x.docxy.none"], id="not in front"),
         pytest.param(f"Basic {stand_ins.NOTHING}", [f"Basic {stand_ins.NOTHING}"], id="scheme"),
         pytest.param(BASIC, [BASIC], id="Basic as it is"),
@@ -49,14 +51,31 @@ def test_answer() -> None:
 def test_redeemed(authorization: str, expected: list[str]) -> None:
     """What a token of ours stands for takes its place; any other passes as it is."""
     fields: Headers = [("Accept", "a"), ("authorization", authorization), ("X", "y")]
-    found = stand_ins.redeemed(fields)
+    found = stand_ins.redeemed(fields, lambda: True)
     assert [text for name, text in found if name.lower() == "authorization"] == expected
     assert [one for one in found if one[0] in {"Accept", "X"}] == [("Accept", "a"), ("X", "y")]
 
 
+def unasked() -> bool:
+    """Stand for a ping that is not needed."""
+    pytest.fail("the registry was asked what it takes")
+
+
+def test_who_takes_no_passwords() -> None:
+    """A registry that asks for tokens, or for nothing, is shown none."""
+    fields: Headers = [("Accept", "a"), ("Authorization", STANDS_FOR_BASIC)]
+    assert stand_ins.redeemed(fields, lambda: False) == [("Accept", "a")]
+
+
+@pytest.mark.parametrize("authorization", [f"Bearer {stand_ins.NOTHING}", "Bearer t", BASIC])
+def test_who_is_not_asked(authorization: str) -> None:
+    """What stands for no password needs no ping."""
+    stand_ins.redeemed([("Authorization", authorization)], unasked)
+
+
 def test_no_authorization() -> None:
     """Nothing is put in the place of nothing."""
-    assert stand_ins.redeemed([("Accept", "a")]) == [("Accept", "a")]
+    assert stand_ins.redeemed([("Accept", "a")], unasked) == [("Accept", "a")]
 
 
 @given(st.binary())
@@ -65,9 +84,8 @@ def test_basic_credentials_come_back(secret: bytes) -> None:
     basic = f"Basic {base64.b64encode(secret).decode()}"
     token = stand_ins.for_basic(basic)
     if secret:
-        assert stand_ins.redeemed([("Authorization", f"Bearer {token}")]) == [
-            ("Authorization", basic)
-        ]
+        fields = [("Authorization", f"Bearer {token}")]
+        assert stand_ins.redeemed(fields, lambda: True) == [("Authorization", basic)]
 
 
 @pytest.mark.parametrize("written", ["Basic YTpi", "basic YTpi", "BASIC  YTpi ", "Basic   YTpi"])
