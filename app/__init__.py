@@ -13,9 +13,11 @@ from app.routes.forwarded import Forwarded
 from app.routes.rooms import Rooms
 from app.settings import Settings
 from app.upstream.client import Upstream
+from app.upstream.connecting import Connector
 from app.upstream.managed import Managed
 from app.upstream.neighbours import Neighbours
 from app.upstream.outbound import OutboundProxies
+from app.upstream.reliability import Reliability
 from app.upstream.session import Session
 from app.version import VERSION
 
@@ -35,6 +37,11 @@ def create_app(settings: Settings) -> Flask:
         http=_revealed(settings.http_proxy),
         no_proxy=settings.no_proxy,
     )
+    reliability = Reliability(
+        retry_budget=settings.retry_budget,
+        resume_budget=settings.resume_budget,
+        verify_blobs=settings.verify_blobs,
+    )
     neighbours = Neighbours()
     sources: dict[str, Source] = {}
     for row in registries.rows:
@@ -43,9 +50,9 @@ def create_app(settings: Settings) -> Flask:
             proxies=proxies,
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
-            allow_private=row.allow_private,
+            connector=Connector(row.allow_private, settings.prefer_ipv4),
         )
-        upstream = Upstream(row, session, neighbours)
+        upstream = Upstream(row, session, neighbours, reliability)
         neighbours.add(row.url, upstream)
         sources[row.name] = Managed(upstream, row) if row.managed else upstream
     app = Flask(__name__, static_folder=None)

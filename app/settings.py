@@ -128,7 +128,28 @@ class Settings(BaseSettings):
         5, description="Seconds to wait for a connection to a registry, for each of its addresses."
     )
     read_timeout: Seconds = Field(
-        60, description="Seconds that a registry may be silent. There is no limit on the whole."
+        30,
+        description="Seconds that a registry may be silent, before it answers and in the middle of "
+        "a body, which then goes on where it stopped. There is no limit on the whole.",
+    )
+    retry_budget: Seconds = Field(
+        45,
+        description="Seconds after which a request that has no answer yet is not tried again.",
+    )
+    resume_budget: Seconds = Field(
+        60, description="Seconds without a byte after which a body that broke off is given up."
+    )
+    prefer_ipv4: bool = Field(
+        default=False,
+        description="`true` tries a registry's IPv4 addresses first. Else the system decides, and "
+        "an address that does not answer in a quarter of a second has the next one tried beside "
+        "it.",
+    )
+    verify_blobs: bool = Field(
+        default=False,
+        description="`true` hashes every whole blob that passes, holds its last piece back until "
+        "the digest is right, and cuts the connection if it is not. Clients check digests "
+        "themselves; this costs about a third of the top speed.",
     )
     write_timeout: Seconds = Field(
         60, description="Seconds that a client may take nothing of what is sent to it."

@@ -31,7 +31,8 @@ ROOMS = {
     "logs": set[str](),
     "routes": {"routes", "logs", "version", *VALUES},
     "cache": {"cache", *VALUES},
-    "upstream": {"upstream", "addresses", "version", *VALUES},
+    "offloop": set[str](),
+    "upstream": {"upstream", "offloop", "addresses", "version", *VALUES},
 }
 """What each room of app may import of app; a new room gets its line here."""
 
@@ -42,7 +43,7 @@ LIBRARIES = {
     "urllib3": {"upstream"},
     "pydantic": {"app", "loading", "settings", "registry_settings", "setting_values"},
     "pydantic_settings": {"settings"},
-    "gevent": {"worker"},
+    "gevent": {"worker", "offloop"},
     "gunicorn": {"worker"},
     "pythonjsonlogger": {"logs"},
     "certifi": {"upstream"},

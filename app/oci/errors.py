@@ -16,6 +16,8 @@ RegistryError
 +-- UpstreamUnavailable    503  no connection, or one that broke before the answer
 |   +-- UpstreamUntrusted  503  no TLS that can be trusted
 |   +-- OutboundProxyFails 503  the proxy that this proxy has to use does not lead there
+|   +-- UpstreamUnreachable 503 no connection
+|   +-- UpstreamDown       503  no connection lately, so none is tried for some seconds
 |   +-- UpstreamTimeout    504  no answer in time
 +-- ClientGone             499  nobody waits for the answer any more
 """
@@ -191,6 +193,16 @@ class OutboundProxyFails(UpstreamUnavailable):
     """The outbound proxy cannot be reached, or refuses."""
 
     message = "the outbound proxy does not lead there"
+
+
+class UpstreamUnreachable(UpstreamUnavailable):
+    """No connection could be made."""
+
+
+class UpstreamDown(UpstreamUnavailable):
+    """The registry could not be reached lately, and is not asked for some seconds."""
+
+    message = "could not be reached lately, and is asked again in some seconds"
 
 
 class UpstreamTimeout(UpstreamUnavailable):

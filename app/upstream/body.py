@@ -29,6 +29,18 @@ class Body:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise BodyBroken(_reason(error)) from error
 
+    def skip(self, count: int) -> bool:
+        """Read so many bytes and drop them; return False where the body has fewer."""
+        while count:
+            try:
+                data = self._raw.read1(min(_GATHER, count), decode_content=False)
+            except (urllib3.exceptions.HTTPError, OSError):
+                return False
+            if not data:
+                return False
+            count -= len(data)
+        return True
+
     def close(self) -> None:
         """Close the connection, unless the body was read to its end and gave it back."""
         self._raw.close()
@@ -44,6 +56,11 @@ def read_whole(response: requests.Response, limit: int) -> bytes:
         message = f"the answer is larger than {limit} bytes"
         raise UpstreamMisbehaved(message)
     return data
+
+
+def client_left(error: BodyBroken) -> bool:
+    """Tell whether a body broke because nobody waits for it any more."""
+    return error.__cause__ is not None and isinstance(error.__cause__.__cause__, ClientLeft)
 
 
 def _reason(error: BaseException) -> str:

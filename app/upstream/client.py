@@ -1,33 +1,31 @@
 """Upstream(Source): one registry, asked over HTTP."""
 
-import re
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Final
-from urllib.parse import urlsplit
 
 import requests
 
-from app.content import Reply, Request, TokenRequest, has_body, replied
+from app.content import Reply, Request, TokenRequest, replied
 from app.oci import headers
-from app.oci.challenge import Challenge, parse_challenges
-from app.oci.errors import (
-    ErrorCode,
-    RegistryError,
-    UpstreamMisbehaved,
-    UpstreamUnavailable,
-)
+from app.oci.errors import ErrorCode, RegistryError
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
-from app.upstream import redirects, refusal, stand_ins, tokens
-from app.upstream.body import Body, content_length, read_whole
+from app.upstream import answering, redirects, refusal, stand_ins, tokens
+from app.upstream.again import BlobAgain
+from app.upstream.anonymous import AnonymousTokens
+from app.upstream.attempts import Attempts
+from app.upstream.body import read_whole
+from app.upstream.discarding import discard
+from app.upstream.held_back import HeldBack
 from app.upstream.issued import IssuedTokens, issue
 from app.upstream.neighbours import Neighbours
 from app.upstream.origins import origin
 from app.upstream.ping import Ping
 from app.upstream.redirects import Redirects
+from app.upstream.reliability import Reliability
 from app.upstream.remembered import Recent, Remembered
 from app.upstream.session import Session
 from app.upstream.tokens import TokenService
@@ -37,22 +35,51 @@ _PING_LIFETIME: Final = 600.0
 _REACH_LIFETIME: Final = 5.0
 _PING_LIMIT: Final = 64 * 1024
 
+MANIFEST_LIMIT: Final = 16 * 1024 * 1024
+"""Bytes. Registries take 4 MiB at least, and containerd reads no more (OCI distribution-spec,
+"Pushing Manifests")."""
+
 _OWN: Final = [("User-Agent", f"docxy/{VERSION}"), ("Accept-Encoding", "identity")]
 """The headers of requests that no client asked for."""
 
-_TOTAL: Final = re.compile(r"bytes (?:0-0|\*)/(\d+)")
-"""Content-Range of the first byte, or of none where a blob is empty (RFC 9110, section 14.4)."""
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked of a registry: a path, the repository it is in, and what a 404 means.
+
+    What is `small` is read whole before it is answered, and so can be asked for again; what is
+    `lasting` is the same whenever it is asked for, and so can go on where it broke off.
+    """
+
+    path: str
+    name: RepositoryName | None = None
+    unknown: ErrorCode = ErrorCode.NAME_UNKNOWN
+    small: bool = False
+    lasting: bool = False
+
+
+_PING: Final = Question("/v2/")
 
 
 class Upstream:
     """The registry of one row; what it answers to an anonymous ping is remembered."""
 
-    def __init__(self, registry: Registry, session: Session, neighbours: Neighbours) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        session: Session,
+        neighbours: Neighbours,
+        reliability: Reliability,
+    ) -> None:
         self.session = session
         self._registry = registry
         self._neighbours = neighbours
         self._redirects = Redirects(session, neighbours)
-        self._anonymous_tokens = IssuedTokens(partial(issue, self, None))
+        self._attempts = Attempts(reliability.retry_budget)
+        self._reliability = reliability
+        self._held_back = HeldBack()
+        self._tokens_for_nobody = IssuedTokens(partial(issue, self, None))
+        self._issued_to_nobody = AnonymousTokens()
         self._anonymous_ping = Remembered(
             self._ping_anonymously, lambda ping: ping.lasting, _PING_LIFETIME
         )
@@ -67,10 +94,10 @@ class Upstream:
         request = replace(request, headers=self._redeemed(request))
         scheme = request.authorization.partition(" ")[0].lower()
         if scheme == "bearer":
-            return self._ask("/v2/", request)
+            return self._ask(_PING, request)
         known = self._anonymous_ping.get()
         if scheme == "basic" and (known.asks_for_basic or known.bearer is None):
-            return self._ask("/v2/", request)
+            return self._ask(_PING, request)
         reply = replied(known.status, known.headers, known.content)
         return replace(reply, challenges=known.challenges)
 
@@ -87,12 +114,17 @@ class Upstream:
         Where there is none, the token is one of our own.
         """
         if service := self._token_service():
-            return tokens.exchange(self.session, service, request)
+            reply = tokens.exchange(self.session, self._attempts, service, request)
+            if not stand_ins.is_login(request) and reply.status == HTTPStatus.OK:
+                content = b"".join(reply.body)
+                self._issued_to_nobody.note(content)
+                reply = replace(reply, body=[content])
+            return reply
         basic = stand_ins.basic(request) if self._anonymous_ping.get().asks_for_basic else ""
         if not basic:
             return stand_ins.answer(stand_ins.NOTHING)
         login = Request(method="GET", headers=[("Authorization", basic)], client=request.client)
-        checked = self._ask("/v2/", login)
+        checked = self._ask(_PING, login)
         if checked.is_error:
             return replace(checked, challenges=())
         checked.close()
@@ -101,155 +133,123 @@ class Upstream:
     def anonymous_token(self, scope: str, refused: str = "") -> str:
         """Return a token for nobody, another one than was refused; raise RegistryError."""
         if refused:
-            return self._anonymous_tokens.after(refused, scope)
-        return self._anonymous_tokens.get(scope)
+            return self._tokens_for_nobody.after(refused, scope)
+        return self._tokens_for_nobody.get(scope)
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
-        """Fetch a manifest."""
-        reply = self._ask(f"/v2/{name}/manifests/{reference}", request, ErrorCode.MANIFEST_UNKNOWN)
-        return _with_digest(reply, reference) if isinstance(reference, Digest) else reply
+        """Fetch a manifest, whole: one that breaks off can still be asked for once more."""
+        question = Question(
+            f"/v2/{name}/manifests/{reference}", name, ErrorCode.MANIFEST_UNKNOWN, small=True
+        )
+        reply = self._ask(question, request)
+        return answering.with_digest(reply, reference) if isinstance(reference, Digest) else reply
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Fetch a blob, usually from where the registry redirects to."""
-        reply = self._ask(f"/v2/{name}/blobs/{digest}", request, ErrorCode.BLOB_UNKNOWN)
-        return _with_digest(reply, digest)
+        question = Question(
+            f"/v2/{name}/blobs/{digest}", name, ErrorCode.BLOB_UNKNOWN, lasting=True
+        )
+        reply = self._ask(question, request)
+        if self._reliability.verify_blobs:
+            reply = answering.verified(reply, digest)
+        return answering.with_digest(reply, digest)
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
         """List tags."""
-        return self._ask(f"/v2/{name}/tags/list", request, query=request.query)
+        return self._ask(Question(f"/v2/{name}/tags/list", name), request)
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """List referrers; a 404 makes clients look for the tag that stands for them."""
-        return self._ask(f"/v2/{name}/referrers/{digest}", request, query=request.query)
+        return self._ask(Question(f"/v2/{name}/referrers/{digest}", name), request)
 
-    def _ask(
-        self,
-        path: str,
-        request: Request,
-        unknown: ErrorCode = ErrorCode.NAME_UNKNOWN,
-        *,
-        query: str = "",
-    ) -> Reply:
-        url = f"{self._registry.url}{path}"
+    def _ask(self, question: Question, request: Request) -> Reply:
         fields = headers.pass_up(self._redeemed(request))
-        asked = f"{url}?{query}" if query else url
-        response = self._redirects.fetch(request.method, asked, fields, request.client)
-        if request.method == "HEAD" and response.request.method == "GET":
-            return _probed(response) or self._refused("HEAD", _as_error(response), unknown)
+        authorization = headers.value(fields, "authorization")
+        self._held_back.check(authorization, question.name)
+        url = f"{self._registry.url}{question.path}"
+        url = f"{url}?{request.query}" if request.query else url
+        content: bytes | None = None
+
+        def fetch() -> requests.Response:
+            nonlocal content
+            response = self._redirects.fetch(request.method, url, fields, request.client)
+            if question.small and request.method == "GET" and response.ok:
+                content = read_whole(response, MANIFEST_LIMIT)
+            return response
+
+        response = self._attempts(fetch, request.client)
         if response.status_code >= HTTPStatus.BAD_REQUEST:
-            return self._refused(request.method, response, unknown)
-        return _answered(request.method, response)
+            reply = self._refused(request.method, response, question.unknown)
+            self._held_back.note(authorization, question.name, response, reply)
+            return reply
+        if request.method == "HEAD" and response.request.method == "GET":
+            return answering.probed(response)
+        if content is not None:
+            redirects.refuse_dead_end(response)
+            return answering.whole(response, content)
+        return answering.answered(
+            request.method,
+            response,
+            self._again(url, fields, request) if question.lasting else None,
+        )
 
     def _redeemed(self, request: Request) -> Headers:
         return stand_ins.redeemed(
             request.headers, lambda: self._anonymous_ping.get().asks_for_basic
         )
 
-    def _is_own(self, response: requests.Response) -> bool:
-        return origin(response.url) == origin(self._registry.url)
+    def _again(self, url: str, fields: Headers, request: Request) -> BlobAgain:
+        """Return what asks for the rest of a blob."""
+        return BlobAgain(
+            redirects=self._redirects,
+            url=url,
+            fields=fields,
+            client=request.client,
+            budget=self._reliability.resume_budget,
+            renewed=request.renewed or partial(self._renewed, request.authorization, url),
+        )
 
-    def _is_neighbour(self, response: requests.Response) -> bool:
-        return not self._is_own(response) and self._neighbours.has(response.url)
+    def _renewed(self, authorization: str, url: str) -> str:
+        """Return a token in place of one of nobody's that has expired; "" for any other's."""
+        if not self._issued_to_nobody.has(authorization):
+            return ""
+        name = url.removeprefix(f"{self._registry.url}/v2/").rpartition("/blobs/")[0]
+        return f"Bearer {self._tokens_for_nobody.get(f'repository:{name}:pull')}"
 
     def _refused(self, method: str, response: requests.Response, unknown: ErrorCode) -> Reply:
         """Return a refusal; only the registry's own 401 may ask the client for a token."""
+        own = origin(response.url) == origin(self._registry.url)
         try:
-            own = self._is_own(response)
-            challenges = self._challenges(list(response.raw.headers.items())) if own else []
+            fields = list(response.raw.headers.items())
+            challenges = tokens.challenges(self._registry, fields) if own else []
         except RegistryError:
             response.close()
             raise
         return refusal.refused(method, response, unknown, challenges)
 
-    def _challenges(self, fields: Headers) -> list[Challenge]:
-        """Read the challenges; raise UpstreamMisbehaved for a foreign realm."""
-        challenges = parse_challenges(headers.values(fields, "www-authenticate"))
-        if self._registry.token_url is None:
-            for challenge in challenges:
-                if challenge.is_bearer:
-                    tokens.discovered(self._registry, challenge)
-        return [one for one in challenges if one.is_bearer or one.is_basic]
-
     def _token_service(self) -> TokenService | None:
         row = self._registry
         if row.token_url and row.token_service:
             return TokenService(row.token_url, row.token_service)
-        ping = self._anonymous_ping.get()
-        if not ping.lasting:
-            message = f"{row.name} answered {ping.status}, and so its token service is not known"
-            raise UpstreamUnavailable(message)
-        challenge = ping.bearer
-        if row.token_url:
-            named = challenge.parameters.get("service", "") if challenge else ""
-            return TokenService(row.token_url, row.token_service or named)
-        if challenge is None:
-            return None
-        found = tokens.discovered(row, challenge)
-        return replace(found, service=row.token_service or found.service)
+        return tokens.discover(row, self._anonymous_ping.get())
 
     def _reach(self) -> None:
-        redirects.discard(self.session.send("GET", f"{self._registry.url}/v2/", _OWN))
+        discard(self.session.send("GET", f"{self._registry.url}/v2/", _OWN))
 
     def _ping_anonymously(self) -> Ping:
-        response = self._redirects.fetch("GET", f"{self._registry.url}/v2/", _OWN, None)
+        url = f"{self._registry.url}/v2/"
+        response = self._attempts(partial(self._redirects.fetch, "GET", url, _OWN, None), None)
         redirects.refuse_dead_end(response)
         status = response.status_code
         if status < HTTPStatus.BAD_REQUEST:
             content = read_whole(response, _PING_LIMIT)
             return Ping(status, headers.pass_down(response.raw.headers.items()), content, ())
-        if status == HTTPStatus.UNAUTHORIZED and self._is_neighbour(response):
+        if status == HTTPStatus.UNAUTHORIZED and self._is_neighbour(response.url):
             # It needs no token of the client's: this proxy gets one where the redirect leads.
             response.close()
             return Ping(HTTPStatus.OK.value, [], b"", ())
         reply = self._refused("GET", response, ErrorCode.UNKNOWN)
         return Ping(reply.status, reply.headers, b"".join(reply.body), reply.challenges)
 
-
-def _answered(method: str, response: requests.Response) -> Reply:
-    redirects.refuse_dead_end(response)
-    fields = list(response.raw.headers.items())
-    passed = headers.pass_down(fields)
-    status = response.status_code
-    length = content_length(response, method)
-    next_query = headers.next_query(headers.values(fields, "link"))
-    if not has_body(method, status):
-        redirects.discard(response)
-        return Reply(status=status, headers=passed, length=length, next_query=next_query)
-    content = Body(response)
-    return Reply(
-        status=status,
-        headers=passed,
-        length=length,
-        next_query=next_query,
-        body=content,
-        close=content.close,
-    )
-
-
-def _probed(response: requests.Response) -> Reply | None:
-    """Answer a HEAD from the GET of the first byte that was sent in its place, or not at all."""
-    if response.status_code == HTTPStatus.OK:
-        length = content_length(response, "GET")
-    elif total := _TOTAL.fullmatch(response.headers.get("Content-Range", "")):
-        length = int(total[1])
-    else:
-        return None
-    redirects.discard(response)
-    passed = headers.without(headers.pass_down(response.raw.headers.items()), "content-range")
-    return Reply(status=HTTPStatus.OK, headers=passed, length=length)
-
-
-def _as_error(response: requests.Response) -> requests.Response:
-    """Return an answer that is one to the client's HEAD; raise UpstreamMisbehaved."""
-    if response.status_code >= HTTPStatus.BAD_REQUEST:
-        return response
-    response.close()
-    message = f"{urlsplit(response.url).hostname} tells no length"
-    raise UpstreamMisbehaved(message)
-
-
-def _with_digest(reply: Reply, digest: Digest) -> Reply:
-    """Add the digest that the client asked for, which a CDN's answer does not repeat."""
-    if reply.is_error or reply.header("docker-content-digest"):
-        return reply
-    return replace(reply, headers=[*reply.headers, ("Docker-Content-Digest", digest)])
+    def _is_neighbour(self, url: str) -> bool:
+        return origin(url) != origin(self._registry.url) and self._neighbours.has(url)

@@ -6,76 +6,91 @@ DNS server may give another answer the next time.
 
 import ipaddress
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from typing import Final
 
 from urllib3.exceptions import LocationParseError
 from urllib3.util.connection import allowed_gai_family
 
-from app.addresses import Address
+from app.addresses import Address, is_public
+from app.offloop import RealThreads, original
+from app.upstream.racing import AddressInfo, SocketOption, first_to_connect
 
-Accepts = Callable[[Address], bool]
-AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
-SocketOption = tuple[int, int, int | bytes]
+_RESOLVING: Final = 4
+"""Names that one registry may have resolved at a time; the C library cannot be told to stop."""
 
 
 class AddressForbidden(OSError):
     """A host that leads to none but addresses that must not be connected to."""
 
 
-def connect(
-    host_and_port: tuple[str, int],
-    accepts: Accepts,
-    *,
-    timeout: float | None,
-    source_address: tuple[str, int] | None = None,
-    socket_options: Sequence[SocketOption] | None = None,
-) -> socket.socket:
-    """Connect to the first address of a host that is accepted and lets us in.
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """How one registry, and where it leads, is connected to.
 
-    As urllib3's create_connection(): `timeout` is for each address, and the last error is raised.
+    Without `allow_private`, to public addresses only.
+    Names are resolved on threads of its own, so that a name that is not answered delays nobody
+    else's.
     """
-    error = OSError("getaddrinfo returns an empty list")
-    for family, kind, protocol, _, peer in resolve(*host_and_port, accepts):
-        sock = None
+
+    allow_private: bool
+    prefer_ipv4: bool
+    threads: RealThreads = field(default_factory=lambda: RealThreads(_RESOLVING))
+
+    def connect(
+        self,
+        host_and_port: tuple[str, int],
+        *,
+        timeout: float | None,
+        source_address: tuple[str, int] | None = None,
+        socket_options: Sequence[SocketOption] | None = None,
+    ) -> socket.socket:
+        """Connect to the first address of a host that is accepted and lets us in.
+
+        Raise what urllib3's create_connection() raises: TimeoutError, gaierror, the last OSError.
+        `timeout` is for the name, and for each address.
+        """
+        return first_to_connect(
+            self.resolve(*host_and_port, timeout),
+            timeout=timeout,
+            source_address=source_address,
+            socket_options=socket_options,
+        )
+
+    def resolve(self, host: str, port: int, timeout: float | None = None) -> list[AddressInfo]:
+        """Return the accepted addresses of a host in the order to try; or raise AddressForbidden.
+
+        Raise gaierror, or LocationParseError for what DNS has no way to ask for, as urllib3 does,
+        or TimeoutError.
+        """
+        if host.startswith("["):
+            host = host.strip("[]")
         try:
-            sock = socket.socket(family, kind, protocol)
-            for option in socket_options or ():
-                sock.setsockopt(*option)
-            sock.settimeout(timeout)
-            if source_address:
-                sock.bind(source_address)
-            sock.connect(peer)
-        except OSError as failed:
-            if sock is not None:
-                sock.close()
-            error = failed
-        else:
-            return sock
-    raise error
+            host.encode("idna")
+        except UnicodeError:
+            message = f"'{host}', label empty or too long"
+            raise LocationParseError(message) from None
+        resolving = self.threads.begin(
+            original("socket", "getaddrinfo"),
+            host, port, allowed_gai_family(), socket.SOCK_STREAM,
+            patience=timeout,
+        )  # fmt: skip
+        found: Sequence[AddressInfo] = resolving.result(timeout)
+        accepted = [one for one in found if self.allow_private or is_public(_address(one))]
+        if found and not accepted:
+            addresses = ", ".join(dict.fromkeys(str(_address(one)) for one in found))
+            message = f"{host} is {addresses}"
+            raise AddressForbidden(message)
+        return self._ordered(accepted)
 
-
-def resolve(host: str, port: int, accepts: Accepts) -> list[AddressInfo]:
-    """Return the accepted addresses of a host; raise AddressForbidden where there are others only.
-
-    Raise gaierror, or LocationParseError for what DNS has no way to ask for, as urllib3 does.
-    """
-    if host.startswith("["):
-        host = host.strip("[]")
-    try:
-        host.encode("idna")
-    except UnicodeError:
-        message = f"'{host}', label empty or too long"
-        raise LocationParseError(message) from None
-    found: Sequence[AddressInfo] = socket.getaddrinfo(
-        host, port, allowed_gai_family(), socket.SOCK_STREAM
-    )
-    accepted = [one for one in found if accepts(_address(one))]
-    if found and not accepted:
-        addresses = ", ".join(dict.fromkeys(str(_address(one)) for one in found))
-        message = f"{host} is {addresses}"
-        raise AddressForbidden(message)
-    return accepted
+    def _ordered(self, found: Sequence[AddressInfo]) -> list[AddressInfo]:
+        """Alternate between the families, the system's choice first: RFC 8305, section 4."""
+        first = socket.AF_INET if self.prefer_ipv4 else (found[0][0] if found else socket.AF_INET)
+        preferred = [one for one in found if one[0] == first]
+        others = [one for one in found if one[0] != first]
+        return [one for pair in zip_longest(preferred, others) for one in pair if one]
 
 
 def _address(found: AddressInfo) -> Address:

@@ -17,6 +17,7 @@ from app.oci.errors import (
     UpstreamMisbehaved,
     UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnreachable,
     UpstreamUntrusted,
 )
 from app.upstream.answers import ClientLeft
@@ -43,6 +44,17 @@ _CANNOT_BE_ASKED: Final = (
 _PROXY_FAILS: Final = (requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL)
 
 
+_KINDS: Final = (
+    (Exception, AddressForbidden, UpstreamForbidden, "An upstream's address is not public."),
+    (requests.Timeout, Exception, UpstreamTimeout, "An upstream did not answer in time."),
+    (_PROXY_FAILS, Exception, OutboundProxyFails, "The outbound proxy fails."),
+    (Exception, _CUT, UpstreamUnavailable, "An upstream broke off before it answered."),
+    (requests.exceptions.SSLError, Exception, UpstreamUntrusted, "TLS with an upstream fails."),
+    (Exception, HTTPException, UpstreamMisbehaved, "An upstream's answer cannot be read."),
+)
+"""What an error of requests' and its cause come to; the first that fits counts."""
+
+
 def translated(error: Exception, url: str) -> RegistryError:
     """Return our error for one of requests, and say in the log what it was."""
     cause = _cause(error)
@@ -55,23 +67,18 @@ def translated(error: Exception, url: str) -> RegistryError:
     return kind(f"{urlsplit(url).hostname}: {kind.message}")
 
 
-def was_cut(error: Exception) -> bool:
-    """Tell whether the other side gave the connection up before it answered."""
-    return isinstance(_cause(error), _CUT)
-
-
 def _kind(error: Exception, cause: BaseException) -> tuple[type[RegistryError], str]:
-    if isinstance(cause, AddressForbidden):
-        return UpstreamForbidden, "An upstream's address is not public."
-    if isinstance(error, requests.Timeout):
-        return UpstreamTimeout, "An upstream did not answer in time."
-    if isinstance(error, _PROXY_FAILS):
-        return OutboundProxyFails, "The outbound proxy fails."
-    if isinstance(error, requests.exceptions.SSLError):
-        return UpstreamUntrusted, "TLS with an upstream fails."
-    if isinstance(cause, HTTPException) and not isinstance(cause, _CUT):
-        return UpstreamMisbehaved, "An upstream's answer cannot be read."
-    return UpstreamUnavailable, "An upstream cannot be reached."
+    for errors, causes, kind, sentence in _KINDS:
+        if isinstance(error, errors) and isinstance(cause, causes):
+            return kind, sentence
+    kind = UpstreamUnreachable if _is_without_connection(error) else UpstreamUnavailable
+    return kind, "An upstream cannot be reached."
+
+
+def _is_without_connection(error: Exception) -> bool:
+    """Tell whether nothing can have been sent; requests keeps the reason in what it wraps."""
+    reasons = [getattr(argument, "reason", argument) for argument in error.args]
+    return any(isinstance(reason, urllib3.exceptions.NewConnectionError) for reason in reasons)
 
 
 def _cause(error: BaseException) -> BaseException:

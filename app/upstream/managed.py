@@ -72,19 +72,23 @@ class Managed:
 
     def _answer(self, scope: str, request: Request, ask: Callable[[Request], Reply]) -> Reply:
         authorization = self._authorization(scope)
+        if authorization.startswith("Bearer "):
+            request = replace(request, renewed=partial(self._renewed, authorization, scope))
         reply = ask(_with(request, authorization))
         bearer = any(challenge.is_bearer for challenge in reply.challenges)
         if reply.status == HTTPStatus.UNAUTHORIZED and bearer:
             # The token may have been revoked, or the registry may ask for one here only.
             reply.close()
-            refused = authorization.removeprefix("Bearer ")
-            reply = ask(_with(request, f"Bearer {self._tokens.after(refused, scope)}"))
+            reply = ask(_with(request, self._renewed(authorization, scope)))
         if reply.status == HTTPStatus.UNAUTHORIZED:
             if authorization.startswith("Basic "):
                 reply.close()
                 raise AccountRefused
             reply = replace(reply, status=HTTPStatus.FORBIDDEN)
         return replace(reply, challenges=())
+
+    def _renewed(self, authorization: str, scope: str) -> str:
+        return f"Bearer {self._tokens.after(authorization.removeprefix('Bearer '), scope)}"
 
     def _authorization(self, scope: str) -> str:
         """Return the Authorization for a scope; "" for none."""

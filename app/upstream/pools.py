@@ -5,11 +5,12 @@ urllib3 takes these classes where it would make its own (`ConnectionCls`, `respo
 
 import http.client
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from socket import MSG_PEEK, gaierror, socket
-from typing import Any, Final
+from typing import Any, Self
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -17,9 +18,8 @@ from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
 from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
 from urllib3.util.wait import wait_for_read
 
-from app.addresses import Address, is_public
 from app.upstream.answers import UpstreamResponse
-from app.upstream.connecting import connect, resolve
+from app.upstream.connecting import Connector
 
 
 class _Kept:
@@ -75,16 +75,14 @@ def _failing_as_urllib3(connection: HTTPConnection) -> Iterator[None]:
 class _Connection(_Kept, HTTPConnection):
     """Plain HTTP."""
 
-    def _accepts(self, address: Address) -> bool:
-        """Tell whether an address may be connected to."""
-        del address
-        return True
+    def __init__(self, *args: Any, connector: Connector, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
+        super().__init__(*args, **kwargs)
+        self._connector = connector
 
     def _new_conn(self) -> socket:
         with _failing_as_urllib3(self):
-            sock = connect(
+            sock = self._connector.connect(
                 (self._dns_host, self.port),
-                self._accepts,
                 timeout=self.timeout,
                 source_address=self.source_address,
                 socket_options=self.socket_options,
@@ -97,37 +95,22 @@ class _TLSConnection(_Connection, HTTPSConnection):
     """HTTP over TLS."""
 
 
-class _GuardedConnection(_Connection):
-    """Plain HTTP, to public addresses only."""
-
-    def _accepts(self, address: Address) -> bool:
-        return is_public(address)
-
-
-class _GuardedTLSConnection(_GuardedConnection, HTTPSConnection):
-    """HTTP over TLS, to public addresses only."""
-
-
 class _SOCKSConnection(_Kept, SOCKSConnection):
-    """Plain HTTP through a SOCKS proxy."""
+    """Plain HTTP through a SOCKS proxy.
 
-
-class _SOCKSTLSConnection(_Kept, SOCKSHTTPSConnection):
-    """HTTP over TLS through a SOCKS proxy."""
-
-
-class _GuardedSOCKSConnection(_SOCKSConnection):
-    """Plain HTTP through a SOCKS proxy, to public addresses only where names are resolved here.
-
-    With `socks5://` they are; with `socks5h://` the proxy resolves them.
+    With `socks5://` names are resolved here; with `socks5h://` the proxy resolves them.
     """
+
+    def __init__(self, *args: Any, connector: Connector, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
+        super().__init__(*args, **kwargs)
+        self._connector = connector
 
     def _new_conn(self) -> Any:  # noqa: ANN401 - a socket, says PySocks without types
         if self._socks_options["rdns"]:
             return super()._new_conn()
         name = self._dns_host
         with _failing_as_urllib3(self):
-            checked = resolve(name, self.port, is_public)
+            checked = self._connector.resolve(name, self.port, self.timeout)
         # PySocks would resolve the name once more; like it, we offer the proxy the first address.
         self._dns_host = str(checked[0][4][0])
         try:
@@ -136,64 +119,48 @@ class _GuardedSOCKSConnection(_SOCKSConnection):
             self._dns_host = name
 
 
-class _GuardedSOCKSTLSConnection(_GuardedSOCKSConnection, SOCKSHTTPSConnection):
-    """HTTP over TLS through a SOCKS proxy, likewise."""
+class _SOCKSTLSConnection(_SOCKSConnection, SOCKSHTTPSConnection):
+    """HTTP over TLS through a SOCKS proxy."""
 
 
 class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
+    def __init__(self, connection: Callable[..., Any], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
+        super().__init__(*args, **kwargs)
+        self.ConnectionCls = connection  # type: ignore[assignment] # all that is done is to call it
 
 
-class _TLSPool(HTTPSConnectionPool):
-    ConnectionCls = _TLSConnection
+class _TLSPool(_Pool, HTTPSConnectionPool):
+    pass
 
 
-class _GuardedPool(HTTPConnectionPool):
-    ConnectionCls = _GuardedConnection
-
-
-class _GuardedTLSPool(HTTPSConnectionPool):
-    ConnectionCls = _GuardedTLSConnection
-
-
-class _SOCKSPool(HTTPConnectionPool):
-    ConnectionCls = _SOCKSConnection
-
-
-class _SOCKSTLSPool(HTTPSConnectionPool):
-    ConnectionCls = _SOCKSTLSConnection
-
-
-class _GuardedSOCKSPool(HTTPConnectionPool):
-    ConnectionCls = _GuardedSOCKSConnection
-
-
-class _GuardedSOCKSTLSPool(HTTPSConnectionPool):
-    ConnectionCls = _GuardedSOCKSTLSConnection
-
-
-Classes = dict[str, type]
+Classes = dict[str, Any]
+"""What makes the pool of a scheme."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """The classes of pools by scheme: for direct connections, and through a proxy.
-
-    An HTTP proxy is the peer of its connections, and may be anywhere: the operator named it.
-    """
+    """The classes of pools by scheme: for direct connections, and through a proxy."""
 
     direct: Classes
     socks: Classes
     http_proxy: Classes
 
+    @classmethod
+    def of(cls, connector: Connector) -> Self:
+        """Return pools that connect so.
 
-_OPEN: Final[Classes] = {"http": _Pool, "https": _TLSPool}
+        An HTTP proxy is the peer of its connections, and may be anywhere: the operator named it.
+        """
+        plain, tls = _Connection, _TLSConnection
+        return cls(
+            direct=_classes(plain, tls, connector),
+            socks=_classes(_SOCKSConnection, _SOCKSTLSConnection, connector),
+            http_proxy=_classes(plain, tls, replace(connector, allow_private=True)),
+        )
 
-OPEN: Final = Pools(
-    direct=_OPEN, socks={"http": _SOCKSPool, "https": _SOCKSTLSPool}, http_proxy=_OPEN
-)
-GUARDED: Final = Pools(
-    direct={"http": _GuardedPool, "https": _GuardedTLSPool},
-    socks={"http": _GuardedSOCKSPool, "https": _GuardedSOCKSTLSPool},
-    http_proxy=_OPEN,
-)
+
+def _classes(plain: Callable[..., Any], tls: Callable[..., Any], connector: Connector) -> Classes:
+    return {
+        "http": partial(_Pool, partial(plain, connector=connector)),
+        "https": partial(_TLSPool, partial(tls, connector=connector)),
+    }

@@ -11,6 +11,7 @@ from app.content import Client
 from app.oci import headers
 from app.oci.errors import RegistryError, UpstreamMisbehaved
 from app.oci.headers import Headers
+from app.upstream.discarding import discard
 from app.upstream.neighbours import Neighbours
 from app.upstream.origins import Origin, origin
 from app.upstream.session import Session
@@ -28,8 +29,6 @@ _HEAD_REFUSED: Final = frozenset({
     HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED,
 })  # fmt: skip
 """What object stores answer to the HEAD of a URL that was signed for GET."""
-
-_DRAIN_LIMIT: Final = 64 * 1024
 
 
 _TWICE: Final = "refused twice"
@@ -62,7 +61,7 @@ class Redirects:
                 there = _target(here, location)
                 if origin(here) != origin(there):
                     fields = headers.pass_elsewhere(fields)
-                    session = self._session(there, session)
+                    session = self.session_for(there, session)
                 here = there
             elif origin(here) != origin(url) and (token := self._token(response, shown)):
                 discard(response)
@@ -79,7 +78,7 @@ class Redirects:
             return session.send("GET", here, probe, client=client)
         return response
 
-    def _session(self, url: str, usual: Session) -> Session:
+    def session_for(self, url: str, usual: Session) -> Session:
         """Return what knows the authorities of a place: its registry's session, if it has one."""
         return self.neighbours.session(url, usual) if self.neighbours else usual
 
@@ -112,14 +111,6 @@ def refuse_dead_end(response: requests.Response) -> None:
         response.close()
         message = f"{urlsplit(response.url).hostname} answered {status} and no place to go on"
         raise UpstreamMisbehaved(message)
-
-
-def discard(response: requests.Response) -> None:
-    """Give the connection back if the rest of the answer is short, or else close it."""
-    remaining = response.raw.length_remaining
-    if remaining is not None and remaining <= _DRAIN_LIMIT:
-        response.raw.drain_conn()
-    response.close()
 
 
 def _target(here: str, location: str) -> str:

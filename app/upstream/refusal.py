@@ -17,8 +17,8 @@ from app.oci import headers
 from app.oci.challenge import Challenge
 from app.oci.errors import ErrorCode, error_document
 from app.oci.headers import Headers
-from app.upstream import redirects
 from app.upstream.body import content_length, read_start
+from app.upstream.discarding import discard
 
 BODY_LIMIT: Final = 64 * 1024
 """Bytes of an upstream's error body that are read to see whether it is OCI JSON."""
@@ -50,7 +50,7 @@ def refused(
     passed = _passed(response)
     if method == "HEAD":
         length = content_length(response, method)
-        redirects.discard(response)
+        discard(response)
         return Reply(status=status, headers=passed, challenges=challenges, length=length)
     content = read_start(response, BODY_LIMIT)
     if not is_oci_json(content):

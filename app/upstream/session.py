@@ -20,9 +20,11 @@ from app.content import Client
 from app.oci.headers import Headers
 from app.upstream import failures
 from app.upstream.answers import waiting
-from app.upstream.connecting import AddressForbidden
+from app.upstream.breaker import Breakers
+from app.upstream.connecting import AddressForbidden, Connector
+from app.upstream.origins import origin
 from app.upstream.outbound import OutboundProxies
-from app.upstream.pools import GUARDED, OPEN, Pools
+from app.upstream.pools import Pools
 
 _IDLE_CONNECTIONS: Final = 256
 """Connections to one host that are kept for the next request; more are made and then closed."""
@@ -37,7 +39,7 @@ _is_special_host: Final = lru_cache(maxsize=256)(is_special_host)
 class Session:
     """One registry's `requests.Session`; safe to use from many threads at once.
 
-    Without `allow_private` it connects to public addresses only.
+    A host that does not answer is left alone for a while.
     """
 
     def __init__(
@@ -47,15 +49,16 @@ class Session:
         proxies: OutboundProxies,
         connect_timeout: float,
         read_timeout: float,
-        allow_private: bool,
+        connector: Connector,
     ) -> None:
         self._proxies = proxies
-        self._allow_private = allow_private
+        self._allow_private = connector.allow_private
         self._timeout = (connect_timeout, read_timeout)
         self._session = requests.Session()
         # ~/.netrc would replace the client's Authorization, and the environment is read elsewhere.
         self._session.trust_env = False
-        adapter = _Adapter(trusted_context(ca_bundles), OPEN if allow_private else GUARDED)
+        self._breakers = Breakers()
+        adapter = _Adapter(trusted_context(ca_bundles), Pools.of(connector))
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
@@ -74,18 +77,12 @@ class Session:
         ClientGone.
         """
         request = _prepared(method, url, headers, body)
-        try:
-            return self._send(request, client)
-        except requests.ConnectionError as error:
-            # A kept connection may end just when it is used again; a POST may have had effect.
-            if method == "POST" or not failures.was_cut(error):
+        there = origin(url)
+        with self._breakers.of(there).watch(there[1]):
+            try:
+                return self._send(request, client)
+            except failures.FAILURES as error:
                 raise failures.translated(error, url) from error
-        except failures.FAILURES as error:
-            raise failures.translated(error, url) from error
-        try:
-            return self._send(request, client)
-        except failures.FAILURES as error:
-            raise failures.translated(error, url) from error
 
     def _send(self, request: requests.PreparedRequest, client: Client | None) -> requests.Response:
         url = str(request.url)

@@ -54,6 +54,13 @@ def redeemed(fields: Headers, takes_basic: Callable[[], bool]) -> Headers:
     return [*others, ("Authorization", f"Basic {token.removeprefix(_BASIC)}")]
 
 
+def is_login(request: TokenRequest) -> bool:
+    """Tell whether a token request comes from somebody in particular."""
+    fields = {name for name, _ in request.parameters}
+    known = {"username", "password", "refresh_token"} & fields
+    return bool(known or headers.value(request.headers, "authorization"))
+
+
 def basic(request: TokenRequest) -> str:
     """Return the Basic credentials of a token request, of its header or of its form, or ""."""
     authorization = headers.value(request.headers, "authorization")

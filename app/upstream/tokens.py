@@ -3,7 +3,8 @@
 import ipaddress
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
@@ -12,10 +13,13 @@ from publicsuffixlist import PublicSuffixList
 
 from app.content import Reply, TokenRequest, replied
 from app.oci import headers
-from app.oci.challenge import Challenge
-from app.oci.errors import ErrorCode, UpstreamMisbehaved, error_document
+from app.oci.challenge import Challenge, parse_challenges
+from app.oci.errors import ErrorCode, UpstreamMisbehaved, UpstreamUnavailable, error_document
+from app.oci.headers import Headers
 from app.registries import Registry
 from app.upstream import body, redirects, refusal
+from app.upstream.attempts import Attempts
+from app.upstream.ping import Ping
 from app.upstream.redirects import Redirects
 from app.upstream.session import Session
 
@@ -40,6 +44,34 @@ class TokenService:
 
     url: str
     service: str
+
+
+def challenges(registry: Registry, fields: Headers) -> list[Challenge]:
+    """Return what a client can meet; raise UpstreamMisbehaved for a foreign realm."""
+    told = parse_challenges(headers.values(fields, "www-authenticate"))
+    if registry.token_url is None:
+        for challenge in told:
+            if challenge.is_bearer:
+                discovered(registry, challenge)
+    return [one for one in told if one.is_bearer or one.is_basic]
+
+
+def discover(registry: Registry, ping: Ping) -> TokenService | None:
+    """Return where a registry's tokens come from, or None for one that has none.
+
+    Raise UpstreamUnavailable where its answer to a ping does not tell.
+    """
+    if not ping.lasting:
+        message = f"{registry.name} answered {ping.status}, and so its token service is not known"
+        raise UpstreamUnavailable(message)
+    challenge = ping.bearer
+    if registry.token_url:
+        named = challenge.parameters.get("service", "") if challenge else ""
+        return TokenService(registry.token_url, registry.token_service or named)
+    if challenge is None:
+        return None
+    found = discovered(registry, challenge)
+    return replace(found, service=registry.token_service or found.service)
 
 
 def discovered(registry: Registry, challenge: Challenge) -> TokenService:
@@ -87,11 +119,13 @@ def _registrable_domain(host: str) -> str | None:
     return None
 
 
-def exchange(session: Session, service: TokenService, request: TokenRequest) -> Reply:
+def exchange(
+    session: Session, attempts: Attempts, service: TokenService, request: TokenRequest
+) -> Reply:
     """Pass a token request on; the answer comes back as it is.
 
     Only a POST that the service cannot do is answered 404, from which every client falls back
-    to GET. A POST is never repeated.
+    to GET. A POST is repeated only where no connection was made.
     """
     parameters = [("service", service.service)] if service.service else []
     encoded = urlencode([*request.parameters, *parameters], errors="surrogateescape")
@@ -99,13 +133,16 @@ def exchange(session: Session, service: TokenService, request: TokenRequest) -> 
     if request.method == "POST":
         fields.append(("Content-Type", "application/x-www-form-urlencoded"))
         fields.append(("Content-Length", str(len(encoded))))
-        response = session.send(
-            "POST", service.url, fields, client=request.client, body=encoded.encode("ascii")
-        )
+        send = partial(
+            session.send, "POST", service.url, fields,
+            client=request.client, body=encoded.encode("ascii"),
+        )  # fmt: skip
+        response = attempts.to_connect(send, request.client)
     else:
         glue = "&" if urlsplit(service.url).query else "?"
         url = f"{service.url}{glue}{encoded}"
-        response = Redirects(session).fetch("GET", url, fields, request.client)
+        fetch = partial(Redirects(session).fetch, "GET", url, fields, request.client)
+        response = attempts(fetch, request.client)
         redirects.refuse_dead_end(response)
     answer = body.read_whole(response, _ANSWER_LIMIT)
     if request.method == "POST" and _cannot_post(response.status_code, answer):

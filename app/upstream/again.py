@@ -1,0 +1,67 @@
+"""The question for the rest of a blob: where it broke off, or at the registry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from http import HTTPStatus
+
+import requests
+
+from app.content import Client
+from app.oci import headers
+from app.oci.headers import Headers
+from app.upstream.discarding import discard
+from app.upstream.origins import origin
+from app.upstream.parts import Part
+from app.upstream.redirects import Redirects
+
+_CONDITIONS = (
+    "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobAgain:
+    """The client's request for a blob, to be made once more for a part of it.
+
+    `renewed` returns an Authorization in place of one that has expired, or "" where that is the
+    client's to do.
+    """
+
+    redirects: Redirects
+    url: str
+    fields: Headers
+    client: Client | None
+    budget: float
+    renewed: Callable[[], str]
+
+    def at_same_place(self, part: Part, broken: requests.Response) -> requests.Response | None:
+        """Ask where the broken answer came from; None if that was the registry itself.
+
+        A signed URL is good for some minutes, and no credentials go there.
+        """
+        if origin(broken.url) == origin(self.url):
+            return None
+        fields = headers.pass_elsewhere(self._for(part))
+        etag = broken.headers.get("ETag", "")
+        if etag.startswith('"'):
+            fields.append(("If-Range", etag))  # a strong one only: RFC 9110, section 13.1.5
+        session = self.redirects.session_for(broken.url, self.redirects.session)
+        return session.send("GET", broken.url, fields, client=self.client)
+
+    def from_registry(self, part: Part) -> requests.Response:
+        """Ask the registry, with a new token where the old one is refused and may be replaced."""
+        fields = self._for(part)
+        response = self.redirects.fetch("GET", self.url, fields, self.client)
+        own = origin(response.url) == origin(self.url)
+        if response.status_code != HTTPStatus.UNAUTHORIZED or not own:
+            return response
+        if not (authorization := self.renewed()):
+            return response
+        discard(response)
+        fields = [*headers.without(fields, "authorization"), ("Authorization", authorization)]
+        return self.redirects.fetch("GET", self.url, fields, self.client)
+
+    def _for(self, part: Part) -> Headers:
+        last = "" if part.end is None else str(part.end - 1)
+        wanted = ("Range", f"bytes={part.start}-{last}")
+        return [*headers.without(self.fields, *_CONDITIONS), wanted]

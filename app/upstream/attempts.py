@@ -1,0 +1,113 @@
+"""Retries before the first byte: here, and nowhere else."""
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+import requests
+
+from app.content import Client
+from app.oci.errors import (
+    ClientGone,
+    UpstreamDown,
+    UpstreamUnavailable,
+    UpstreamUnreachable,
+    UpstreamUntrusted,
+)
+from app.upstream.discarding import discard
+from app.upstream.failures import redacted
+
+logger = logging.getLogger(__name__)
+
+_PAUSES: Final = (0.05, 0.5, 1.5)
+"""Seconds before the second, third and fourth attempt, more or less."""
+
+_LONGEST_TOLD: Final = 5
+"""Seconds of a Retry-After that are waited for here; the client hears of a longer one."""
+
+_PASSING: Final = frozenset({
+    HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE,
+    HTTPStatus.GATEWAY_TIMEOUT,
+})  # fmt: skip
+"""Answers after which the same question may have another one."""
+
+_LASTING: Final = (UpstreamUntrusted, UpstreamDown)
+"""Failures that asking again does not mend."""
+
+_CLIENT_CHECK: Final = 0.25
+_NEVER: Final = threading.Event()
+
+
+class Attempts:
+    """Asks a question that may be repeated (GET or HEAD) up to four times, within a budget."""
+
+    def __init__(self, budget: float) -> None:
+        """Begin no attempt later than `budget` seconds after the first."""
+        self._budget = budget
+
+    def __call__(
+        self, ask: Callable[[], requests.Response], client: Client | None
+    ) -> requests.Response:
+        """Return the first answer that is worth passing on, or the last one.
+
+        Raise what `ask` raised in the end, or ClientGone.
+        """
+        deadline = time.monotonic() + self._budget
+        for pause in _PAUSES:
+            wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+            try:
+                response = ask()
+            except _LASTING:
+                raise
+            except UpstreamUnavailable:
+                if time.monotonic() + wait > deadline:
+                    raise
+            else:
+                told = _told_to_wait(response)
+                wait = max(wait, told)
+                passing = response.status_code in _PASSING and told <= _LONGEST_TOLD
+                if not passing or time.monotonic() + wait > deadline:
+                    return response
+                logger.warning(
+                    "An upstream is asked again. status=%s url=%s",
+                    response.status_code,
+                    redacted(response.url),
+                )
+                discard(response)
+            sleep(wait, client)
+        return ask()
+
+    def to_connect(
+        self, ask: Callable[[], requests.Response], client: Client | None
+    ) -> requests.Response:
+        """Return the answer to a question that may be asked once only, but may fail to be asked."""
+        deadline = time.monotonic() + self._budget
+        for pause in _PAUSES:
+            wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+            try:
+                return ask()
+            except UpstreamUnreachable:
+                if time.monotonic() + wait > deadline:
+                    raise
+            sleep(wait, client)
+        return ask()
+
+
+def sleep(seconds: float, client: Client | None) -> None:
+    """Wait; raise ClientGone as soon as nobody waits for the outcome any more."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if client is not None and client.gone():
+            raise ClientGone
+        _NEVER.wait(min(left, _CLIENT_CHECK))
+
+
+def _told_to_wait(response: requests.Response) -> float:
+    told = response.headers.get("Retry-After", "").strip()
+    if not told:
+        return 0
+    return float(told[:9]) if told.isascii() and told.isdecimal() else float("inf")

@@ -1,0 +1,52 @@
+"""Which bytes of a blob an answer carries: Content-Range and Content-Length."""
+
+import re
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+import requests
+
+from app.upstream.body import content_length
+
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Bytes `start` to `end`, the last one not counted, of `total`; None for what is not known."""
+
+    start: int
+    end: int | None
+    total: int | None
+
+    def continues(self, wanted: "Part") -> bool:
+        """Tell whether this part begins where `wanted` does and belongs to the same whole."""
+        if self.start != wanted.start:
+            return False
+        if self.end is not None and wanted.end is not None and self.end > wanted.end:
+            return False
+        return self.total is None or wanted.total is None or self.total == wanted.total
+
+
+def part_of(response: requests.Response) -> Part | None:
+    """Return what an answer to a GET carries; None for what no part of it could continue.
+
+    Raise UpstreamMisbehaved for lengths that contradict each other.
+    """
+    if response.headers.get("Content-Encoding", "identity").lower() != "identity":
+        return None  # the bytes of the encoded form, of which nobody knows the digest
+    length = content_length(response, "GET")
+    if response.status_code == HTTPStatus.OK:
+        return Part(0, length, length)
+    if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+        return None
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    if match is None:
+        return None  # several ranges, or none that can be read
+    start, end = int(match[1]), int(match[2]) + 1
+    total = None if match[3] == "*" else int(match[3])
+    consistent = start < end and (total is None or end <= total)
+    if not consistent or length not in {None, end - start}:
+        return None
+    return Part(start, end, total)

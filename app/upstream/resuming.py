@@ -1,0 +1,147 @@
+"""A body that goes on where its connection broke, as if nothing had happened."""
+
+import logging
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Final, Protocol
+
+import requests
+
+from app.content import BodyBroken, Client
+from app.oci.errors import ClientGone, RegistryError
+from app.upstream.attempts import sleep
+from app.upstream.body import Body, client_left
+from app.upstream.discarding import discard
+from app.upstream.failures import redacted
+from app.upstream.parts import Part, part_of
+
+logger = logging.getLogger(__name__)
+
+_PAUSES: Final = (0.05, 0.5, 1.0, 2.0, 4.0, 8.0)
+"""Seconds before each attempt to go on, more or less; any byte that comes begins them anew."""
+
+
+class Again(Protocol):
+    """Asks for the rest of a blob; each may raise RegistryError."""
+
+    @property
+    def budget(self) -> float:
+        """Return the seconds after which no further attempt begins."""
+
+    @property
+    def client(self) -> Client | None:
+        """Who waits for it."""
+
+    def at_same_place(self, part: Part, broken: requests.Response) -> requests.Response | None:
+        """Ask where the broken answer came from, or return None where that needs a new URL."""
+
+    def from_registry(self, part: Part) -> requests.Response:
+        """Ask the registry, which may send to a fresh URL."""
+
+
+class ResumingBody:
+    """The bytes of a blob, or of a range of it, from as many answers as it takes.
+
+    A blob is known by its digest, so whatever the registry serves for it is the same
+    (design.md, section 5); start and total are checked all the same.
+    """
+
+    def __init__(self, response: requests.Response, part: Part, again: Again) -> None:
+        self._response = response
+        self._body = Body(response)
+        self._left = part
+        self._again = again
+        self._same_place = True
+
+    def __iter__(self) -> Iterator[bytes]:
+        failures = 0
+        while True:
+            try:
+                for data in self._wanted():
+                    failures = 0
+                    yield data
+            except BodyBroken as error:
+                if client_left(error):
+                    raise
+                broken = error
+            else:
+                if self._left.end is None or self._left.start == self._left.end:
+                    return
+                broken = BodyBroken("the registry sent too little")
+            self._body.close()
+            failures = self._go_on(broken, failures)
+
+    def close(self) -> None:
+        """Close the connection, unless the body was read to its end and gave it back."""
+        self._body.close()
+
+    def _wanted(self) -> Iterator[bytes]:
+        """Yield what the present answer has of the bytes that are left."""
+        for data in self._body:
+            left = len(data) if self._left.end is None else self._left.end - self._left.start
+            piece = data if len(data) <= left else data[:left]
+            self._left = replace(self._left, start=self._left.start + len(piece))
+            if piece:
+                yield piece
+            if len(data) > left:
+                return
+
+    def _go_on(self, broken: BodyBroken, failures: int) -> int:
+        """Find an answer that goes on, and return the failures so far; raise BodyBroken."""
+        deadline = time.monotonic() + self._again.budget
+        for number in range(failures, len(_PAUSES)):
+            pause = _PAUSES[number] * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
+            if time.monotonic() + pause > deadline:
+                break
+            try:
+                sleep(pause, self._again.client)
+                response = self._ask()
+            except ClientGone:
+                raise broken from None
+            except RegistryError:
+                self._same_place = False
+                continue
+            if response is not None and self._continue_with(response, broken, number + 1):
+                return number + 1
+        raise broken
+
+    def _ask(self) -> requests.Response | None:
+        if self._same_place:
+            response = self._again.at_same_place(self._left, self._response)
+            if response is not None and response.status_code < HTTPStatus.BAD_REQUEST:
+                return response
+            if response is not None:
+                discard(response)
+            self._same_place = False  # a signed URL that has expired, or a server that is ill
+        return self._again.from_registry(self._left)
+
+    def _continue_with(self, response: requests.Response, broken: BodyBroken, number: int) -> bool:
+        try:
+            part = part_of(response)
+        except RegistryError:
+            return False  # closed already
+        body = Body(response)
+        if part is None or not self._positioned(part, body):
+            body.close()
+            self._same_place = False
+            return False
+        logger.warning(
+            "A body broke and goes on. offset=%s attempt=%s reason=%r url=%s",
+            self._left.start, number, broken.strerror, redacted(response.url),
+        )  # fmt: skip
+        self._response, self._body, self._same_place = response, body, True
+        if self._left.end is None:
+            self._left = replace(self._left, end=part.end, total=part.total)
+        return True
+
+    def _positioned(self, part: Part, body: Body) -> bool:
+        """Tell whether an answer continues, or can be read up to where it does."""
+        if part.continues(self._left):
+            return True
+        whole = Part(0, self._left.total, self._left.total)
+        if part.start or part.end != part.total or not part.continues(whole):
+            return False
+        return body.skip(self._left.start)
