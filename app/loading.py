@@ -9,8 +9,9 @@ from typing import Any, Final
 
 from pydantic import ValidationError
 
+from app.environment import FILE_ONLY
 from app.registry_settings import RegistrySettings
-from app.settings import FILE_ONLY, PREFIX, Settings
+from app.settings import PREFIX, Settings
 
 _KUBERNETES: Final = ("DOCXY_SERVICE_", "DOCXY_PORT_")
 """Kubernetes injects these for a Service called docxy, and `DOCXY_PORT` as well."""

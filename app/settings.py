@@ -2,19 +2,18 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import AliasChoices, BeforeValidator, Field, SecretStr, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
-    EnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
+from app.environment import Variables
 from app.registries import Registries
 from app.registry_settings import (
     Credentials,
@@ -39,21 +38,9 @@ PREFIX: Final = "DOCXY_"
 _DEFAULT_ROW: Final = frozenset({"registry_url", "registry_name", "token_url", "token_service"})
 """What says which registry the default one is, where no table does."""
 
-FILE_ONLY: Final = frozenset({"registries", "default"})
-"""Settings that no environment variable could hold well."""
-
 
 def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
-
-
-class _Variables(EnvSettingsSource):
-    """The environment, without what stands in the file only."""
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        if field_name in FILE_ONLY:
-            return None, field_name, False
-        return super().get_field_value(field, field_name)
 
 
 class Settings(BaseSettings):
@@ -193,7 +180,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Let the environment win over what load() read from the file; nothing else is read."""
         del env_settings, dotenv_settings, file_secret_settings
-        return _Variables(settings_cls), init_settings
+        return Variables(settings_cls), init_settings
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:

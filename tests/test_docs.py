@@ -12,9 +12,10 @@ import pytest
 from pydantic import AliasChoices, SecretStr
 from pydantic_core import PydanticUndefined
 
+from app.environment import FILE_ONLY
 from app.loading import CONFIG_MEANING, CONFIG_VARIABLE
 from app.registry_settings import RegistrySettings
-from app.settings import FILE_ONLY, Settings
+from app.settings import Settings
 from app.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
