@@ -128,6 +128,7 @@ def test_the_switch_for_private_upstreams_is_handed_on(
     network.routed("10.0.0.7", ConnectionRefusedError())
     environment.setenv("DOCXY_REGISTRY_URL", "https://mirror.example")
     environment.setenv("DOCXY_ALLOW_PRIVATE_UPSTREAMS", switch)
+    environment.setenv("DOCXY_RETRY_BUDGET", "0.001")
     answer = create_app(load()).test_client().get("/v2/nginx/manifests/latest")
     assert answer.status_code == status
     assert ("DOCXY_ALLOW_PRIVATE_UPSTREAMS" in answer.text) == (status == 502)
@@ -144,6 +145,7 @@ def test_one_registry_may_be_private(environment: pytest.MonkeyPatch, tmp_path: 
     for row in rows:
         network.resolves(str(row["name"]), ["10.0.0.7"])
     network.routed("10.0.0.7", ConnectionRefusedError())
+    environment.setenv("DOCXY_RETRY_BUDGET", "0.001")
     environment.setenv("DOCXY_CONFIG", str(write_config(tmp_path / "docxy.toml", rows)))
     client = create_app(load()).test_client()
     answers = [client.get(f"/v2/{row['name']}/a/manifests/latest") for row in rows]

@@ -4,14 +4,18 @@ import pytest
 
 from app.registries import Registry
 from app.upstream.client import Upstream
+from app.upstream.connecting import Connector
 from app.upstream.neighbours import Neighbours
 from app.upstream.outbound import OutboundProxies
+from app.upstream.reliability import Reliability
 from app.upstream.session import Session
 from tests.unit.network import Network
 from tests.unit.upstream.clock import Clock
 
 REGISTRY = "https://registry.example.com"
 TOKENS = "https://auth.example.com/token"
+ONCE = Reliability(retry_budget=0, resume_budget=0)
+"""Nothing is asked again: what that makes good is tested elsewhere."""
 
 
 @pytest.fixture
@@ -36,21 +40,23 @@ def session() -> Session:
         proxies=OutboundProxies(https=None, http=None, no_proxy=""),
         connect_timeout=5,
         read_timeout=5,
-        allow_private=True,
+        connector=Connector(allow_private=True, prefer_ipv4=False),
     )
 
 
 @pytest.fixture
 def discovering(session: Session) -> Upstream:
     """Return a registry that tells its token service itself."""
-    return Upstream(Registry(name="registry.example.com", url=REGISTRY), session, Neighbours())
+    return Upstream(
+        Registry(name="registry.example.com", url=REGISTRY), session, Neighbours(), ONCE
+    )
 
 
 @pytest.fixture
 def half_pinned(session: Session) -> Upstream:
     """Return a registry whose token service is configured, but not what to name there."""
     row = Registry(name="registry.example.com", url=REGISTRY, token_url=TOKENS)
-    return Upstream(row, session, Neighbours())
+    return Upstream(row, session, Neighbours(), ONCE)
 
 
 @pytest.fixture
@@ -62,4 +68,4 @@ def pinned(session: Session) -> Upstream:
         token_url=TOKENS,
         token_service="registry.example",  # noqa: S106 - the name of a service
     )
-    return Upstream(row, session, Neighbours())
+    return Upstream(row, session, Neighbours(), ONCE)

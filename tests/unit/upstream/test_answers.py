@@ -13,11 +13,14 @@ from app.content import BodyBroken
 from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamTimeout, UpstreamUnavailable
 from app.upstream.answers import UpstreamResponse, waiting
 from app.upstream.body import Body
+from app.upstream.connecting import Connector
+from app.upstream.discarding import discard
 from app.upstream.outbound import OutboundProxies
-from app.upstream.pools import GUARDED, OPEN
-from app.upstream.redirects import discard
+from app.upstream.pools import Classes, Pools
 from app.upstream.session import Session, trusted_context
 from tests.unit.upstream.server import PATIENCE, Server, answering, request, serving
+
+OPEN = Pools.of(Connector(allow_private=True, prefer_ipv4=False))
 
 
 class Leaving:
@@ -40,7 +43,7 @@ def session(read_timeout: float = PATIENCE, ca_bundle: Path | None = None) -> Se
         proxies=OutboundProxies(https=None, http=None, no_proxy=""),
         connect_timeout=PATIENCE,
         read_timeout=read_timeout,
-        allow_private=True,
+        connector=Connector(allow_private=True, prefer_ipv4=False),
     )
 
 
@@ -435,19 +438,17 @@ def test_bytes_that_nobody_asked_for(tls: ssl.SSLContext, bundle: Path) -> None:
     "pools",
     [
         pytest.param(OPEN.direct, id="direct"),
-        pytest.param(GUARDED.direct, id="direct, guarded"),
-        pytest.param(GUARDED.http_proxy, id="HTTP proxy"),
+        pytest.param(OPEN.http_proxy, id="HTTP proxy"),
         pytest.param(OPEN.socks, id="SOCKS"),
-        pytest.param(GUARDED.socks, id="SOCKS, guarded"),
     ],
 )
 def test_every_tls_connection_is_looked_into(
-    tls: ssl.SSLContext, bundle: Path, pools: dict[str, type]
+    tls: ssl.SSLContext, bundle: Path, pools: Classes
 ) -> None:
     """TLS may hold bytes that the socket does not show, however it leads to the registry."""
     context = ssl.create_default_context(cafile=str(bundle))
     socks = {"socks_version": 2, "proxy_host": "127.0.0.1", "proxy_port": 9}
-    options = {"_socks_options": socks} if pools in (OPEN.socks, GUARDED.socks) else {}
+    options = {"_socks_options": socks} if pools == OPEN.socks else {}
 
     def script(peer: socket.socket, server: Server) -> None:
         peer.sendall(b"xx")
@@ -458,7 +459,7 @@ def test_every_tls_connection_is_looked_into(
         socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as plain,
         context.wrap_socket(plain, server_hostname="127.0.0.1") as sock,
     ):
-        connection = pools["https"].ConnectionCls(host="127.0.0.1", **options)  # type: ignore[attr-defined]
+        connection = pools["https"]("127.0.0.1").ConnectionCls(host="127.0.0.1", **options)
         connection.sock = sock
         assert sock.recv(1) == b"x"
         assert sock.pending() == 1

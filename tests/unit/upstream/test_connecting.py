@@ -7,17 +7,12 @@ from collections.abc import Iterator
 import pytest
 from urllib3.exceptions import LocationParseError
 
-from app.addresses import Address, is_public
-from app.upstream.connecting import AddressForbidden, connect, resolve
+from app.upstream.connecting import AddressForbidden, Connector
 from tests.unit.network import PUBLIC, PUBLIC_6, Network
 
 NAME = "registry.example"
-
-
-def anything(address: Address) -> bool:
-    """Accept every address."""
-    del address
-    return True
+GUARDED = Connector(allow_private=False, prefer_ipv4=False)
+OPEN = Connector(allow_private=True, prefer_ipv4=False)
 
 
 @pytest.fixture
@@ -37,7 +32,7 @@ def test_a_public_address_is_connected_to(network: Network, port: int) -> None:
     """It is resolved once, and the very address that was looked at is connected to."""
     network.resolves(NAME, [PUBLIC], ["127.0.0.1"])
     network.routed(PUBLIC, port)
-    with connect((NAME, port), is_public, timeout=5) as sock:
+    with GUARDED.connect((NAME, port), timeout=5) as sock:
         assert sock.getpeername() == ("127.0.0.1", port)
     assert network.asked == [NAME]
     assert network.peers == [(PUBLIC, port)]
@@ -47,9 +42,9 @@ def test_a_name_that_changes_its_mind(network: Network, port: int) -> None:
     """A second answer is looked at like the first: DNS rebinding opens nothing."""
     network.resolves(NAME, [PUBLIC], ["127.0.0.1"])
     network.routed(PUBLIC, port)
-    connect((NAME, port), is_public, timeout=5).close()
+    GUARDED.connect((NAME, port), timeout=5).close()
     with pytest.raises(AddressForbidden):
-        connect((NAME, port), is_public, timeout=5)
+        GUARDED.connect((NAME, port), timeout=5)
     assert network.connected == [PUBLIC]
 
 
@@ -65,7 +60,7 @@ def test_special_addresses_among_others(network: Network, port: int, answer: lis
     """They are left out, and the rest is good."""
     network.resolves(NAME, answer)
     network.routed(PUBLIC, port)
-    connect((NAME, port), is_public, timeout=5).close()
+    GUARDED.connect((NAME, port), timeout=5).close()
     assert network.connected == [PUBLIC]
 
 
@@ -74,7 +69,7 @@ def test_special_addresses_are_no_way_out(network: Network, port: int) -> None:
     network.resolves(NAME, [PUBLIC, "127.0.0.1"])
     network.routed(PUBLIC, ConnectionRefusedError())
     with pytest.raises(ConnectionRefusedError):
-        connect((NAME, port), is_public, timeout=5)
+        GUARDED.connect((NAME, port), timeout=5)
     assert network.connected == [PUBLIC]
 
 
@@ -96,7 +91,7 @@ def test_none_but_special_addresses(network: Network, answer: list[str], told: s
     """Nothing is connected to, and the error tells what was found."""
     network.resolves(NAME, answer)
     with pytest.raises(AddressForbidden, match=f"^{NAME} is {told}$"):
-        connect((NAME, 443), is_public, timeout=5)
+        GUARDED.connect((NAME, 443), timeout=5)
     assert network.connected == []
 
 
@@ -108,14 +103,14 @@ def test_none_but_special_addresses(network: Network, answer: list[str], told: s
 def test_the_system_reads_every_spelling(network: Network, host: str) -> None:
     """Whatever the real resolver makes of a host, what comes out is looked at."""
     with contextlib.suppress(socket.gaierror), pytest.raises(AddressForbidden):
-        resolve(host, 443, is_public)
+        GUARDED.resolve(host, 443)
     assert network.asked == [host.strip("[]")]
 
 
 def test_everything_may_be_accepted(network: Network, listener: socket.socket, port: int) -> None:
     """Then every address is connected to."""
     network.resolves(NAME, ["127.0.0.1"])
-    connect((NAME, port), anything, timeout=5).close()
+    OPEN.connect((NAME, port), timeout=5).close()
     listener.accept()[0].close()
 
 
@@ -125,7 +120,7 @@ def test_the_next_address_is_tried(network: Network, port: int) -> None:
     network.routed("203.0.114.1", ConnectionRefusedError())
     network.routed(PUBLIC_6, TimeoutError())
     network.routed(PUBLIC, port)
-    connect((NAME, port), is_public, timeout=5).close()
+    GUARDED.connect((NAME, port), timeout=5).close()
     assert network.connected == ["203.0.114.1", PUBLIC_6, PUBLIC]
     assert network.peers[1] == (PUBLIC_6, port, 0, 0)
 
@@ -136,7 +131,7 @@ def test_the_last_error_is_told(network: Network) -> None:
     network.routed(PUBLIC_6, ConnectionRefusedError())
     network.routed(PUBLIC, TimeoutError("timed out"))
     with pytest.raises(TimeoutError, match="timed out"):
-        connect((NAME, 443), is_public, timeout=5)
+        GUARDED.connect((NAME, 443), timeout=5)
 
 
 @pytest.mark.parametrize("timeout", [3.5, None])
@@ -145,9 +140,8 @@ def test_sockets_are_set_up_before_they_connect(
 ) -> None:
     """With the timeout, the options and the source address that urllib3 gives."""
     network.resolves(NAME, ["127.0.0.1"])
-    with connect(
+    with OPEN.connect(
         (NAME, port),
-        anything,
         timeout=timeout,
         source_address=("127.0.0.1", 0),
         socket_options=[(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)],
@@ -161,7 +155,7 @@ def test_a_socket_that_cannot_be_set_up(network: Network, port: int) -> None:
     """It counts as an address that does not let us in."""
     network.resolves(NAME, ["127.0.0.1"])
     with pytest.raises(OSError, match="Protocol not available"):
-        connect((NAME, port), anything, timeout=5, socket_options=[(socket.IPPROTO_TCP, 9999, 1)])
+        OPEN.connect((NAME, port), timeout=5, socket_options=[(socket.IPPROTO_TCP, 9999, 1)])
     assert network.connected == []
 
 
@@ -169,7 +163,7 @@ def test_a_name_that_is_none(network: Network) -> None:
     """The resolver's own error."""
     network.resolves(NAME, socket.gaierror(socket.EAI_NONAME, "no such name"))
     with pytest.raises(socket.gaierror):
-        connect((NAME, 443), is_public, timeout=5)
+        GUARDED.connect((NAME, 443), timeout=5)
     assert network.connected == []
 
 
@@ -177,7 +171,7 @@ def test_an_empty_answer(network: Network) -> None:
     """No address is no forbidden address."""
     network.resolves(NAME, [])
     with pytest.raises(OSError, match="empty list") as caught:
-        connect((NAME, 443), is_public, timeout=5)
+        GUARDED.connect((NAME, 443), timeout=5)
     assert not isinstance(caught.value, AddressForbidden)
 
 
@@ -185,5 +179,5 @@ def test_an_empty_answer(network: Network) -> None:
 def test_what_dns_cannot_be_asked(network: Network, host: str) -> None:
     """An empty or a long label is refused before it is asked for, as urllib3 does."""
     with pytest.raises(LocationParseError, match="label empty or too long"):
-        resolve(host, 443, is_public)
+        GUARDED.resolve(host, 443)
     assert network.asked == []

@@ -16,8 +16,11 @@ from app.oci.errors import (
     UpstreamForbidden,
     UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnreachable,
 )
 from app.upstream import redirects
+from app.upstream.connecting import Connector
+from app.upstream.discarding import discard
 from app.upstream.outbound import OutboundProxies
 from app.upstream.session import Session
 from tests.unit.network import PUBLIC, PUBLIC_6, Network
@@ -64,14 +67,14 @@ def session(
         proxies=OutboundProxies(https=proxy, http=proxy, no_proxy=no_proxy),
         connect_timeout=PATIENCE,
         read_timeout=PATIENCE,
-        allow_private=allow_private,
+        connector=Connector(allow_private, prefer_ipv4=False),
     )
 
 
 def status(own: Session, url: str) -> int:
     """Return the status with which a URL is answered."""
     response = own.send("GET", url, [])
-    redirects.discard(response)
+    discard(response)
     return response.status_code
 
 
@@ -190,14 +193,14 @@ def test_redirects_to_public_addresses_are_followed(network: Network) -> None:
         network.resolves(OTHER, [PUBLIC_6])
         network.routed(PUBLIC_6, cdn.port)
         response = redirects.Redirects(session()).fetch("GET", f"http://{NAME}/", [], None)
-        redirects.discard(response)
+        discard(response)
         assert (response.status_code, network.connected) == (200, [PUBLIC, PUBLIC_6])
 
 
 @pytest.mark.parametrize(
     ("failure", "expected"),
     [
-        pytest.param(ConnectionRefusedError(), UpstreamUnavailable, id="refused"),
+        pytest.param(ConnectionRefusedError(), UpstreamUnreachable, id="refused"),
         pytest.param(TimeoutError(), UpstreamTimeout, id="timeout"),
     ],
 )
@@ -219,7 +222,7 @@ def test_a_name_that_is_none(network: Network, proxy: str | None) -> None:
     network.resolves(NAME, socket.gaierror(socket.EAI_NONAME, "no such name"))
     with pytest.raises(RegistryError) as caught:
         session(proxy).send("GET", f"http://{NAME}/", [])
-    assert type(caught.value) is UpstreamUnavailable
+    assert type(caught.value) is UpstreamUnreachable
 
 
 def test_with_the_switch_on_everything_is_reached(network: Network) -> None:

@@ -17,10 +17,12 @@ from app.oci.reference import Digest, RepositoryName, Tag
 from app.registries import Account, Registry
 from app.upstream import stand_ins
 from app.upstream.client import Upstream
+from app.upstream.connecting import Connector
 from app.upstream.managed import Managed
 from app.upstream.neighbours import Neighbours
 from app.upstream.outbound import OutboundProxies
 from app.upstream.session import Session
+from tests.unit.upstream.conftest import ONCE
 
 HERE = "https://here.example.com"
 THERE = "https://there.example.net"
@@ -44,7 +46,7 @@ class Recording(Session):
             proxies=OutboundProxies(https=None, http=None, no_proxy=""),
             connect_timeout=5,
             read_timeout=5,
-            allow_private=False,
+            connector=Connector(allow_private=False, prefer_ipv4=False),
         )
         self.asked: list[str] = []
 
@@ -73,7 +75,7 @@ class Pair:
         """Add a registry, as create_app does."""
         self.sessions[url] = Recording()
         row = Registry(name=urlsplit(url).netloc, url=url)
-        upstream = Upstream(row, self.sessions[url], self.neighbours)
+        upstream = Upstream(row, self.sessions[url], self.neighbours, ONCE)
         self.neighbours.add(url, upstream)
         return upstream
 

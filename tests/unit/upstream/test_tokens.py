@@ -11,11 +11,13 @@ from app.content import Reply, TokenRequest
 from app.oci.challenge import Challenge
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
 from app.registries import Registry
+from app.upstream.attempts import Attempts
 from app.upstream.session import Session
 from app.upstream.tokens import TokenService, discovered, exchange
 
 TOKENS = "https://auth.example.com/token"
 SERVICE = TokenService(TOKENS, "registry.example")
+ONCE = Attempts(budget=0)
 ANSWER = b'{ "token":"t", "access_token":"t","expires_in":300 }\n'
 
 
@@ -137,7 +139,7 @@ def test_get(session: Session, upstream: responses.RequestsMock) -> None:
     upstream.get(TOKENS, body=ANSWER, content_type="application/json")
     fields = [("Authorization", "Basic abc"), ("Accept-Encoding", "gzip"), ("Cookie", "a=b")]
     reply = exchange(
-        session, SERVICE, TokenRequest(method="GET", parameters=PARAMETERS, headers=fields)
+        session, ONCE, SERVICE, TokenRequest(method="GET", parameters=PARAMETERS, headers=fields)
     )
     request = sent(upstream).request
     query = urlsplit(request.url or "").query
@@ -156,7 +158,7 @@ def test_get(session: Session, upstream: responses.RequestsMock) -> None:
 def test_post(session: Session, upstream: responses.RequestsMock) -> None:
     """A form goes up as a form, and the URL holds nothing of it."""
     upstream.post(TOKENS, body=ANSWER, content_type="application/json")
-    reply = exchange(session, SERVICE, TokenRequest(method="POST", parameters=PARAMETERS))
+    reply = exchange(session, ONCE, SERVICE, TokenRequest(method="POST", parameters=PARAMETERS))
     request = sent(upstream).request
     assert request.url == TOKENS
     assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
@@ -184,7 +186,7 @@ def test_a_realm_with_a_query(
     """What the realm has already stays."""
     upstream.get(TOKENS, body=ANSWER)
     request = TokenRequest(method="GET", parameters=[("account", "alice")])
-    exchange(session, TokenService(realm, "s"), request)
+    exchange(session, ONCE, TokenService(realm, "s"), request)
     assert sent(upstream).request.url == TOKENS + expected
 
 
@@ -192,7 +194,7 @@ def test_no_service(session: Session, upstream: responses.RequestsMock) -> None:
     """A challenge that names no service gets none."""
     upstream.get(TOKENS, body=ANSWER)
     request = TokenRequest(method="GET", parameters=[("account", "alice")])
-    exchange(session, TokenService(TOKENS, ""), request)
+    exchange(session, ONCE, TokenService(TOKENS, ""), request)
     assert sent(upstream).request.url == f"{TOKENS}?account=alice"
 
 
@@ -221,7 +223,7 @@ def test_a_post_that_cannot_be_done(
 ) -> None:
     """Clients fall back to GET on a 404; 403 and 5xx would be their end (field.md, A.10)."""
     upstream.post(TOKENS, status=status, body=answer)
-    reply = exchange(session, SERVICE, TokenRequest(method="POST", parameters=[]))
+    reply = exchange(session, ONCE, SERVICE, TokenRequest(method="POST", parameters=[]))
     assert reply.status == 404
 
 
@@ -246,7 +248,7 @@ def test_a_post_that_was_answered(
 ) -> None:
     """What the service says about the credentials comes back as it is."""
     upstream.post(TOKENS, status=status, body=answer)
-    reply = exchange(session, SERVICE, TokenRequest(method="POST", parameters=[]))
+    reply = exchange(session, ONCE, SERVICE, TokenRequest(method="POST", parameters=[]))
     assert (reply.status, body(reply)) == (status, answer)
 
 
@@ -256,7 +258,7 @@ def test_a_get_is_answered_as_it_is(
 ) -> None:
     """Nothing is below a GET to fall back to."""
     upstream.get(TOKENS, status=status, body=b"x")
-    reply = exchange(session, SERVICE, TokenRequest(method="GET", parameters=[]))
+    reply = exchange(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[]))
     assert (reply.status, body(reply)) == (status, b"x")
 
 
@@ -267,7 +269,7 @@ def test_credentials_do_not_follow_a_redirect(
     upstream.get(TOKENS, status=307, headers={"Location": "https://evil.example.net/t?x=y"})
     upstream.get("https://evil.example.net/t?x=y", body=b"{}")
     fields = [("Authorization", "Basic abc")]
-    exchange(session, SERVICE, TokenRequest(method="GET", parameters=[], headers=fields))
+    exchange(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[], headers=fields))
     assert sent(upstream, 0).request.headers["Authorization"] == "Basic abc"
     assert "Authorization" not in sent(upstream, 1).request.headers
 
@@ -275,7 +277,7 @@ def test_credentials_do_not_follow_a_redirect(
 def test_a_post_is_never_repeated(session: Session, upstream: responses.RequestsMock) -> None:
     """A password is sent once, to the service that is meant."""
     upstream.post(TOKENS, status=307, headers={"Location": "https://evil.example.net/t"})
-    exchange(session, SERVICE, TokenRequest(method="POST", parameters=[("password", "pw")]))
+    exchange(session, ONCE, SERVICE, TokenRequest(method="POST", parameters=[("password", "pw")]))
     assert len(upstream.calls) == 1
 
 
@@ -283,7 +285,7 @@ def test_an_answer_without_end(session: Session, upstream: responses.RequestsMoc
     """More than a token can be is not read into memory."""
     upstream.get(TOKENS, body=b"x" * (1024 * 1024 + 1))
     with pytest.raises(UpstreamMisbehaved, match="larger"):
-        exchange(session, SERVICE, TokenRequest(method="GET", parameters=[]))
+        exchange(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[]))
 
 
 def test_a_service_that_cannot_be_reached(
@@ -292,7 +294,7 @@ def test_a_service_that_cannot_be_reached(
     """503, for the client to try again."""
     upstream.get(TOKENS, body=requests.ConnectionError("refused"))
     with pytest.raises(UpstreamUnavailable, match=r"auth\.example\.com"):
-        exchange(session, SERVICE, TokenRequest(method="GET", parameters=[]))
+        exchange(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[]))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -313,7 +315,7 @@ def test_too_many_requests_for_a_token(
 ) -> None:
     """A 429 tells when to come back, once, and never after more than a minute."""
     upstream.add(method, TOKENS, status=429, body=b"slow down", headers=told)
-    reply = exchange(session, SERVICE, TokenRequest(method=method, parameters=[]))
+    reply = exchange(session, ONCE, SERVICE, TokenRequest(method=method, parameters=[]))
     assert (reply.status, body(reply)) == (429, b"slow down")
     assert [v for name, v in reply.headers if name.lower() == "retry-after"] == expected
 
@@ -323,7 +325,7 @@ def test_set_cookie_stays_here(session: Session, upstream: responses.RequestsMoc
     upstream.get(TOKENS, body=b"{}", headers={"Set-Cookie": "session=alice; Path=/"})
     upstream.get(TOKENS, body=b"{}")
     for _ in range(2):
-        reply = exchange(session, SERVICE, TokenRequest(method="GET", parameters=[]))
+        reply = exchange(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[]))
         assert not reply.header("Set-Cookie")
     assert "Cookie" not in sent(upstream, 1).request.headers
 
@@ -331,5 +333,5 @@ def test_set_cookie_stays_here(session: Session, upstream: responses.RequestsMoc
 def test_the_fallback_is_oci_json(session: Session, upstream: responses.RequestsMock) -> None:
     """The 404 that stands for "no POST" says so."""
     upstream.post(TOKENS, status=405)
-    reply = exchange(session, SERVICE, TokenRequest(method="POST", parameters=[]))
+    reply = exchange(session, ONCE, SERVICE, TokenRequest(method="POST", parameters=[]))
     assert json.loads(body(reply))["errors"][0]["code"] == "UNSUPPORTED"
