@@ -134,7 +134,7 @@ class ResumingBody:
         )  # fmt: skip
         self._response, self._body, self._same_place = response, body, True
         if self._left.end is None:
-            self._left = replace(self._left, end=part.end, total=part.total)
+            self._left = replace(self._left, end=part.total, total=part.total)
         return True
 
     def _positioned(self, part: Part, body: Body) -> bool:

@@ -1,0 +1,52 @@
+"""Pauses that take no time, and what was told meanwhile."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from tests.unit.upstream.clock import Clock
+
+
+@contextmanager
+def hurried() -> Iterator[Clock]:
+    """Let the clock go on by what is waited for, and by nothing else; no one really waits."""
+    clock = Clock()
+    wait = threading.Event.wait
+
+    def at_once(event: threading.Event, timeout: float | None = None) -> bool:
+        if timeout is None:
+            return wait(event)
+        clock.pass_by(timeout)
+        return event.is_set()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("time.monotonic", clock)
+        patch.setattr(threading.Event, "wait", at_once)
+        yield clock
+
+
+class _Ear(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.levelname} {record.getMessage()}")
+
+
+@contextmanager
+def listening() -> Iterator[list[str]]:
+    """Collect all that Docxy logs; unlike caplog, anew for each example of a property."""
+    ear = _Ear()
+    root = logging.getLogger("app")
+    level = root.level
+    root.addHandler(ear)
+    root.setLevel(logging.DEBUG)
+    try:
+        yield ear.lines
+    finally:
+        root.setLevel(level)
+        root.removeHandler(ear)

@@ -1,0 +1,232 @@
+"""Retries before the first byte: what is asked again, when, and for how long."""
+
+import io
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+import pytest
+import requests
+import urllib3
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.oci.errors import (
+    ClientGone,
+    OutboundProxyFails,
+    RegistryError,
+    UpstreamDown,
+    UpstreamForbidden,
+    UpstreamMisbehaved,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    UpstreamUnreachable,
+    UpstreamUntrusted,
+)
+from app.upstream.attempts import Attempts, sleep
+from tests.unit.upstream.clock import Clock
+from tests.unit.upstream.hurry import hurried, listening
+
+URL = "https://user:pw@registry.example.com/v2/a?signature=s3cr3t"
+Outcome = int | tuple[int, str] | type[RegistryError]
+
+
+def answer(status: int, retry_after: str | None = None) -> requests.Response:
+    """Return an answer whose body is unread."""
+    response = requests.Response()
+    response.status_code = status
+    response.url = URL
+    fields = {} if retry_after is None else {"Retry-After": retry_after}
+    response.headers.update(fields)
+    response.raw = urllib3.HTTPResponse(
+        io.BytesIO(b"body"), fields, status, preload_content=False, request_method="GET"
+    )
+    return response
+
+
+@dataclass
+class Upstream:
+    """Answers one after the other, and knows when it was asked; the last one for ever."""
+
+    outcomes: list[Outcome]
+    clock: Clock
+    lasts: float = 0.0
+    times: list[float] = field(default_factory=list)
+    given: list[requests.Response] = field(default_factory=list)
+
+    def __call__(self) -> requests.Response:
+        """Answer, or fail, after a while."""
+        self.times.append(self.clock.now)
+        self.clock.pass_by(self.lasts)
+        outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
+        if isinstance(outcome, type):
+            raise outcome
+        status, told = outcome if isinstance(outcome, tuple) else (outcome, None)
+        self.given.append(answer(status, told))
+        return self.given[-1]
+
+
+@dataclass
+class Leaving:
+    """A client that leaves when it has been looked at so often."""
+
+    looks: int
+
+    def gone(self) -> bool:
+        """Tell."""
+        self.looks -= 1
+        return self.looks < 0
+
+
+def outcome_of(ask: Callable[[], requests.Response]) -> Outcome:
+    """Return the status or the error in the end."""
+    try:
+        return ask().status_code
+    except RegistryError as error:
+        return type(error)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "expected", "count"),
+    [
+        pytest.param([200], 200, 1, id="good"),
+        pytest.param([500, 200], 200, 2, id="500"),
+        pytest.param([502, 200], 200, 2, id="502"),
+        pytest.param([503, 200], 200, 2, id="503"),
+        pytest.param([504, 404], 404, 2, id="504, 404"),
+        pytest.param([500, 502, 503, 200], 200, 4, id="three"),
+        pytest.param([500, 502, 503, 504], 504, 4, id="four"),
+        pytest.param([503], 503, 4, id="for ever"),
+        *(pytest.param([one], one, 1, id=str(one)) for one in (304, 400, 401, 403, 404, 429, 501)),
+        pytest.param([UpstreamUnavailable, 200], 200, 2, id="cut"),
+        pytest.param([UpstreamUnreachable, 200], 200, 2, id="refused"),
+        pytest.param([UpstreamTimeout, 206], 206, 2, id="timeout"),
+        pytest.param([OutboundProxyFails, 200], 200, 2, id="outbound proxy"),
+        pytest.param([UpstreamTimeout, 503, UpstreamUnavailable, 200], 200, 4, id="all kinds"),
+        pytest.param([UpstreamTimeout], UpstreamTimeout, 4, id="no answer for ever"),
+        pytest.param([503, UpstreamUnavailable], UpstreamUnavailable, 4, id="cut for ever"),
+        pytest.param([UpstreamUntrusted], UpstreamUntrusted, 1, id="untrusted"),
+        pytest.param([UpstreamDown], UpstreamDown, 1, id="breaker"),
+        pytest.param([503, UpstreamDown], UpstreamDown, 2, id="503, breaker"),
+        pytest.param([UpstreamMisbehaved], UpstreamMisbehaved, 1, id="misbehaved"),
+        pytest.param([UpstreamForbidden], UpstreamForbidden, 1, id="forbidden"),
+        pytest.param([ClientGone], ClientGone, 1, id="client gone"),
+        pytest.param([(503, "2"), 200], 200, 2, id="Retry-After 2"),
+        pytest.param([(503, " 5 "), 200], 200, 2, id="Retry-After 5"),
+        pytest.param([(503, "0"), 200], 200, 2, id="Retry-After 0"),
+        pytest.param([(503, ""), 200], 200, 2, id="empty"),
+        pytest.param([(503, "6"), 200], 503, 1, id="Retry-After 6"),
+        pytest.param([(503, "9" * 400), 200], 503, 1, id="for ever and ever"),
+        pytest.param([(503, "-1"), 200], 503, 1, id="negative"),
+        pytest.param([(503, "Wed, 21 Oct 2099 07:28:00 GMT")], 503, 1, id="date"),
+        pytest.param([(503, "\u0665")], 503, 1, id="another script's 5"),
+    ],
+)
+def test_what_is_asked_again(outcomes: list[Outcome], expected: Outcome, count: int) -> None:
+    """What may go well the next time, four times at the most; a long Retry-After is passed on."""
+    with hurried() as clock:
+        upstream = Upstream(outcomes, clock)
+        assert outcome_of(lambda: Attempts(45)(upstream, None)) == expected
+    assert len(upstream.times) == count
+    for response in upstream.given[: -1 if isinstance(expected, int) else None]:
+        assert response.raw.closed, "an answer that nobody reads holds no connection"
+
+
+@pytest.mark.parametrize(
+    ("outcome", "count"),
+    [
+        pytest.param(UpstreamUnreachable, 4, id="refused"),
+        pytest.param(UpstreamUnavailable, 1, id="cut"),
+        pytest.param(UpstreamTimeout, 1, id="timeout"),
+        pytest.param(UpstreamDown, 1, id="breaker"),
+        pytest.param(UpstreamUntrusted, 1, id="untrusted"),
+        *(pytest.param(one, 1, id=str(one)) for one in (200, 429, 500, 502, 503, 504)),
+    ],
+)
+def test_what_may_have_had_an_effect(outcome: Outcome, count: int) -> None:
+    """A POST is sent again only where it cannot have been sent."""
+    with hurried() as clock:
+        upstream = Upstream([outcome], clock)
+        assert outcome_of(lambda: Attempts(45).to_connect(upstream, None)) == outcome
+    assert len(upstream.times) == count
+
+
+def test_a_connection_at_last() -> None:
+    """Then the answer is the answer."""
+    with hurried() as clock:
+        upstream = Upstream([UpstreamUnreachable, UpstreamUnreachable, 503], clock)
+        assert Attempts(45).to_connect(upstream, None).status_code == 503
+
+
+@given(
+    outcomes=st.lists(
+        st.sampled_from([503, (503, "3"), UpstreamTimeout, UpstreamUnreachable]),
+        min_size=1,
+        max_size=5,
+    ),
+    lasts=st.floats(0, 40),
+    budget=st.floats(0.01, 60),
+    connect=st.booleans(),
+)
+def test_the_budget(outcomes: list[Outcome], lasts: float, budget: float, *, connect: bool) -> None:
+    """No attempt begins later than that after the first, however long each of them takes."""
+    with hurried() as clock:
+        upstream = Upstream(outcomes, clock, lasts)
+        attempts = Attempts(budget)
+        outcome_of(lambda: (attempts.to_connect if connect else attempts)(upstream, None))
+    assert upstream.times[-1] - upstream.times[0] <= budget + 1e-6
+    assert 1 <= len(upstream.times) <= 4
+
+
+def test_the_pauses_grow_and_differ() -> None:
+    """Clients that failed together do not come back together."""
+    seen = []
+    for _ in range(20):
+        with hurried() as clock:
+            upstream = Upstream([503], clock)
+            Attempts(45)(upstream, None)
+        times = upstream.times
+        pauses = [later - sooner for sooner, later in pairwise(times)]
+        assert 0.02 < pauses[0] < 0.1 < pauses[1] < 0.76
+        assert 0.74 < pauses[2] < 2.26
+        seen.append(tuple(pauses))
+    assert len(set(seen)) == 20
+
+
+@pytest.mark.parametrize("told", ["1", "3", "5"])
+def test_a_short_retry_after_is_obeyed(told: str) -> None:
+    """The upstream knows best."""
+    with hurried() as clock:
+        upstream = Upstream([(503, told), 200], clock)
+        Attempts(45)(upstream, None)
+    assert upstream.times[1] - upstream.times[0] == pytest.approx(int(told), abs=0.01)
+
+
+def test_nobody_waits() -> None:
+    """A client that has left in a pause has nothing asked for it any more."""
+    with hurried() as clock:
+        upstream = Upstream([(503, "5"), 200], clock)
+        with pytest.raises(ClientGone):
+            Attempts(45)(upstream, Leaving(looks=3))
+        assert clock.now - upstream.times[0] < 1
+    assert len(upstream.times) == 1
+
+
+def test_sleeping() -> None:
+    """The client is looked at four times a second, and before anything else."""
+    with hurried() as clock:
+        began = clock.now
+        sleep(2, Leaving(looks=100))
+        assert clock.now - began == pytest.approx(2)
+        with pytest.raises(ClientGone):
+            sleep(2, Leaving(looks=0))
+        assert clock.now - began == pytest.approx(2)
+
+
+def test_each_is_told() -> None:
+    """One warning for each answer that was not good enough, without the secrets of the URL."""
+    with hurried() as clock, listening() as lines:
+        Attempts(45)(Upstream([503, 502, 200], clock), None)
+    told = "An upstream is asked again."
+    where = "url=https://registry.example.com/v2/a"
+    assert lines == [f"WARNING {told} status={status} {where}" for status in (503, 502)]
