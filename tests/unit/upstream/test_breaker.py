@@ -1,0 +1,220 @@
+"""A host that does not answer is left alone, and one at a time finds out when it is back."""
+
+import contextlib
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.oci.errors import (
+    ClientGone,
+    RegistryError,
+    UpstreamDown,
+    UpstreamMisbehaved,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+    UpstreamUnreachable,
+)
+from app.upstream.breaker import Breaker, Breakers
+from app.upstream.origins import Origin, origin
+from tests.unit.upstream.clock import Clock
+from tests.unit.upstream.hurry import hurried
+from tests.unit.upstream.server import PATIENCE
+
+HOST = "r.example"
+
+
+def ask(breaker: Breaker, error: type[BaseException] | None = None) -> None:
+    """Ask for something, which goes so."""
+    with breaker.watch(HOST):
+        if error is not None:
+            raise error
+
+
+def failing(breaker: Breaker, times: int, error: type[RegistryError] = UpstreamTimeout) -> None:
+    """Fail so often."""
+    for _ in range(times):
+        with pytest.raises(error):
+            ask(breaker, error)
+
+
+def refused(breaker: Breaker) -> int:
+    """Return the Retry-After of a refusal; see that nothing was asked."""
+    with pytest.raises(UpstreamDown) as caught, breaker.watch(HOST):
+        pytest.fail("it was asked")
+    assert str(caught.value).startswith(f"{HOST}: ")
+    return int(caught.value.added["Retry-After"])
+
+
+@pytest.fixture
+def breaker() -> Breaker:
+    """Return a breaker of a host of which nothing is known."""
+    return Breaker()
+
+
+@pytest.fixture
+def opened(breaker: Breaker, clock: Clock) -> Breaker:
+    """Return one that is open, for a second."""
+    del clock
+    failing(breaker, 5)
+    return breaker
+
+
+@pytest.mark.parametrize("error", [UpstreamTimeout, UpstreamUnreachable])
+def test_it_opens(breaker: Breaker, clock: Clock, error: type[RegistryError]) -> None:
+    """Five connections in a row that were not made, or not answered on."""
+    del clock
+    failing(breaker, 4, error)
+    ask(breaker)
+    failing(breaker, 5, error)
+    assert refused(breaker) == 1
+
+
+@pytest.mark.parametrize("error", [UpstreamUnavailable, UpstreamMisbehaved, ClientGone])
+def test_what_does_not_open_it(breaker: Breaker, error: type[RegistryError]) -> None:
+    """A host that cuts connections, or answers nonsense, is there; a client may leave any time."""
+    failing(breaker, 50, error)
+    ask(breaker)
+
+
+def test_a_probe_that_goes_well(opened: Breaker, clock: Clock) -> None:
+    """All may ask again."""
+    clock.pass_by(0.9)
+    assert refused(opened) == 1
+    clock.pass_by(0.2)
+    with opened.watch(HOST):
+        assert refused(opened) == 1, "one at a time"
+    for _ in range(3):
+        ask(opened)
+    failing(opened, 4)
+    ask(opened)
+
+
+def test_a_probe_that_fails(opened: Breaker, clock: Clock) -> None:
+    """The next one waits for longer, but never for long."""
+    pauses = [1.0]
+    for _ in range(8):
+        clock.pass_by(pauses[-1] + 0.01)
+        failing(opened, 1, UpstreamUnreachable)
+        pauses.append(float(refused(opened)))
+    assert pauses == [1, 2, 4, 8, 15, 15, 15, 15, 15]
+    clock.pass_by(15.01)
+    ask(opened)
+    failing(opened, 5)
+    assert refused(opened) == 1, "a host that was back is like any other"
+
+
+@pytest.mark.parametrize("error", [ClientGone, UpstreamUnavailable, UpstreamMisbehaved])
+def test_a_probe_that_says_nothing(
+    opened: Breaker, clock: Clock, error: type[RegistryError]
+) -> None:
+    """Another one may be the probe at once."""
+    clock.pass_by(1.01)
+    failing(opened, 1, error)
+    ask(opened)
+    ask(opened)
+
+
+@pytest.mark.xfail(reason="a probe that ends with an error of no kind is the last one for ever")
+@pytest.mark.parametrize("error", [RuntimeError, OSError, SystemExit])
+def test_a_probe_that_breaks(opened: Breaker, clock: Clock, error: type[BaseException]) -> None:
+    """Whatever happens, a host is asked again."""
+    clock.pass_by(1.01)
+    with pytest.raises(error):
+        ask(opened, error)
+    clock.pass_by(60)
+    ask(opened)
+
+
+def test_who_began_before(breaker: Breaker, clock: Clock) -> None:
+    """A request that was under way when the host was given up brings it back by going well."""
+    with breaker.watch(HOST):
+        failing(breaker, 5)
+        refused(breaker)
+    ask(breaker)
+    del clock
+
+
+def test_one_probe_among_many(opened: Breaker, clock: Clock) -> None:
+    """Of twenty at the same moment, one asks and the others hear 503."""
+    clock.pass_by(1.01)
+    asked: list[str] = []
+    all_here, all_told = threading.Barrier(20), threading.Event()
+    refusals = []
+
+    def come() -> None:
+        all_here.wait(PATIENCE)
+        try:
+            with opened.watch(HOST):
+                asked.append("probe")
+                assert all_told.wait(PATIENCE)
+        except UpstreamDown:
+            refusals.append("refused")
+            if len(refusals) == 19:
+                all_told.set()
+
+    with ThreadPoolExecutor(20) as pool:
+        for done in [pool.submit(come) for _ in range(20)]:
+            done.result(PATIENCE)
+    assert (len(asked), len(refusals)) == (1, 19)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.floats(0, 20),
+            st.sampled_from([None, UpstreamTimeout, UpstreamUnreachable, UpstreamUnavailable]),
+        ),
+        max_size=60,
+    )
+)
+def test_it_is_never_given_up(story: list[tuple[float, type[RegistryError] | None]]) -> None:
+    """Whatever went before, no refusal names more than a quarter of a minute, and keeps to it."""
+    breaker = Breaker()
+    with hurried() as clock:
+        for seconds, error in story:
+            clock.pass_by(seconds)
+            try:
+                ask(breaker, error)
+            except UpstreamDown as down:
+                told = int(down.added["Retry-After"])
+                assert 1 <= told <= 15
+                clock.pass_by(told)
+                with contextlib.suppress(UpstreamTimeout):
+                    ask(breaker, UpstreamTimeout)
+            except RegistryError:
+                pass
+        clock.pass_by(15.01)
+        ask(breaker)
+
+
+def at(number: int) -> Origin:
+    """Return one of many origins."""
+    return origin(f"https://r{number}.example/")
+
+
+def test_each_origin_has_its_own() -> None:
+    """Another scheme, host or port is another server."""
+    breakers = Breakers()
+    urls = [
+        "https://r.example/a",
+        "http://r.example/",
+        "https://s.example/",
+        "https://r.example:5/",
+    ]
+    found = [breakers.of(origin(url)) for url in urls]
+    assert len({id(breaker) for breaker in found}) == 4
+    assert breakers.of(origin("https://r.example:443/b?c")) is found[0]
+
+
+def test_memory_is_bounded() -> None:
+    """What a registry sends us to may be many hosts; the least lately used are forgotten."""
+    breakers = Breakers()
+    kept, lost = breakers.of(at(0)), breakers.of(at(1))
+    for number in range(2, 257):
+        breakers.of(at(0))
+        breakers.of(at(number))
+    assert breakers.of(at(0)) is kept
+    assert breakers.of(at(1)) is not lost
