@@ -50,8 +50,8 @@ def whole(response: requests.Response, content: bytes) -> Reply:
     return replied(response.status_code, fields, content)
 
 
-def probed(response: requests.Response) -> Reply:
-    """Answer a HEAD from the GET of the first byte that was sent in its place.
+def probed(response: requests.Response) -> Reply | None:
+    """Answer a HEAD from the GET of the first byte that was sent in its place; None if refused.
 
     Raise UpstreamMisbehaved for an answer that tells no length.
     """
@@ -59,6 +59,8 @@ def probed(response: requests.Response) -> Reply:
         length = content_length(response, "GET")
     elif total := _TOTAL.fullmatch(response.headers.get("Content-Range", "")):
         length = int(total[1])
+    elif response.status_code >= HTTPStatus.BAD_REQUEST:
+        return None
     else:
         response.close()
         message = f"{urlsplit(response.url).hostname} tells no length"

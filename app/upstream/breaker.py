@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from app.oci.errors import RegistryError, UpstreamDown, UpstreamTimeout, UpstreamUnreachable
+from app.oci.errors import UpstreamDown, UpstreamTimeout, UpstreamUnreachable
 from app.upstream.origins import Origin
 
 _FAILURES: Final = 5
@@ -42,7 +42,7 @@ class Breaker:
         except _COUNTED:
             self._failed(probing=probing)
             raise
-        except RegistryError:
+        except BaseException:
             self._release(probing=probing)
             raise
         else:

@@ -17,7 +17,7 @@ from app.upstream import answering, redirects, refusal, stand_ins, tokens
 from app.upstream.again import BlobAgain
 from app.upstream.anonymous import AnonymousTokens
 from app.upstream.attempts import Attempts
-from app.upstream.body import read_whole
+from app.upstream.body import content_length, read_whole
 from app.upstream.discarding import discard
 from app.upstream.held_back import HeldBack
 from app.upstream.issued import IssuedTokens, issue
@@ -174,16 +174,18 @@ class Upstream:
             nonlocal content
             response = self._redirects.fetch(request.method, url, fields, request.client)
             if question.small and request.method == "GET" and response.ok:
+                content_length(response, "GET")  # raises for lengths that contradict each other
                 content = read_whole(response, MANIFEST_LIMIT)
             return response
 
         response = self._attempts(fetch, request.client)
+        probed = request.method == "HEAD" and response.request.method == "GET"
+        if probed and (reply := answering.probed(response)):
+            return reply
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             reply = self._refused(request.method, response, question.unknown)
             self._held_back.note(authorization, question.name, response, reply)
             return reply
-        if request.method == "HEAD" and response.request.method == "GET":
-            return answering.probed(response)
         if content is not None:
             redirects.refuse_dead_end(response)
             return answering.whole(response, content)

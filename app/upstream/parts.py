@@ -9,6 +9,7 @@ import requests
 
 from app.upstream.body import content_length
 
+_UNSATISFIED: Final = re.compile(r"bytes \*/(\d{1,18})")
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
@@ -27,6 +28,14 @@ class Part:
         if self.end is not None and wanted.end is not None and self.end > wanted.end:
             return False
         return self.total is None or wanted.total is None or self.total == wanted.total
+
+
+def part_at_end(response: requests.Response) -> int | None:
+    """Return the total that a refusal of a part tells (RFC 9110, section 15.5.17), or None."""
+    if response.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+        return None
+    match = _UNSATISFIED.fullmatch(response.headers.get("Content-Range", "").strip())
+    return int(match[1]) if match else None
 
 
 def part_of(response: requests.Response) -> Part | None:

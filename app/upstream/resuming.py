@@ -16,7 +16,7 @@ from app.upstream.attempts import sleep
 from app.upstream.body import Body, client_left
 from app.upstream.discarding import discard
 from app.upstream.failures import redacted
-from app.upstream.parts import Part, part_of
+from app.upstream.parts import Part, part_at_end, part_of
 
 logger = logging.getLogger(__name__)
 
@@ -55,13 +55,15 @@ class ResumingBody:
         self._left = part
         self._again = again
         self._same_place = True
+        self._deadline: float | None = None
+        """When a body that brings nothing is given up; None while it brings something."""
 
     def __iter__(self) -> Iterator[bytes]:
         failures = 0
         while True:
             try:
                 for data in self._wanted():
-                    failures = 0
+                    failures, self._deadline = 0, None
                     yield data
             except BodyBroken as error:
                 if client_left(error):
@@ -73,6 +75,8 @@ class ResumingBody:
                 broken = BodyBroken("the registry sent too little")
             self._body.close()
             failures = self._go_on(broken, failures)
+            if self._left.start == self._left.end:
+                return
 
     def close(self) -> None:
         """Close the connection, unless the body was read to its end and gave it back."""
@@ -91,10 +95,11 @@ class ResumingBody:
 
     def _go_on(self, broken: BodyBroken, failures: int) -> int:
         """Find an answer that goes on, and return the failures so far; raise BodyBroken."""
-        deadline = time.monotonic() + self._again.budget
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._again.budget
         for number in range(failures, len(_PAUSES)):
             pause = _PAUSES[number] * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-            if time.monotonic() + pause > deadline:
+            if time.monotonic() + pause > self._deadline:
                 break
             try:
                 sleep(pause, self._again.client)
@@ -104,21 +109,33 @@ class ResumingBody:
             except RegistryError:
                 self._same_place = False
                 continue
-            if response is not None and self._continue_with(response, broken, number + 1):
+            if self._continue_with(response, broken, number + 1):
                 return number + 1
         raise broken
 
-    def _ask(self) -> requests.Response | None:
+    def _ask(self) -> requests.Response:
         if self._same_place:
             response = self._again.at_same_place(self._left, self._response)
-            if response is not None and response.status_code < HTTPStatus.BAD_REQUEST:
+            if response is not None and self._may_go_on(response):
                 return response
             if response is not None:
                 discard(response)
             self._same_place = False  # a signed URL that has expired, or a server that is ill
         return self._again.from_registry(self._left)
 
+    def _may_go_on(self, response: requests.Response) -> bool:
+        """Tell whether the same place still has the same: its ETag kept a part back otherwise."""
+        etag = self._response.headers.get("ETag")
+        ignored = response.status_code == HTTPStatus.OK
+        return response.status_code < HTTPStatus.BAD_REQUEST and not (
+            ignored and etag and response.headers.get("ETag") != etag
+        )
+
     def _continue_with(self, response: requests.Response, broken: BodyBroken, number: int) -> bool:
+        if self._left.end is None and part_at_end(response) == self._left.start:
+            self._left = replace(self._left, end=self._left.start)  # all that there is has come
+            discard(response)
+            return True
         try:
             part = part_of(response)
         except RegistryError:

@@ -23,7 +23,7 @@ def test_results() -> None:
     """What work gives, and what it raises, comes back."""
     threads = RealThreads(2)
     assert threads.begin(divmod, 7, 2).result(PATIENCE) == (3, 1)
-    assert threads.begin(int, "11", base=2).result() == 3
+    assert threads.begin(int, "11", 2).result() == 3
     with pytest.raises(LookupError, match="boom"):
         threads.begin(boom).result(PATIENCE)
 
@@ -110,7 +110,6 @@ assert pending.result(30) == b"x"
     assert patched(tmp_path, source) == "TimeoutError"
 
 
-@pytest.mark.xfail(reason="begin() waits for a free thread, for as long as that takes")
 def test_patience_ends_while_all_threads_are_busy(tmp_path: Path) -> None:
     """Whoever comes when all of them hang has the same patience."""
     source = """
@@ -121,7 +120,7 @@ began = time.monotonic()
 
 def come():
     try:
-        threads.begin(int, "7").result(0.1)
+        threads.begin(int, "7", patience=0.1).result(0.1)
     except TimeoutError:
         return time.monotonic() - began
 

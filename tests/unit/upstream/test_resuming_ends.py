@@ -58,7 +58,6 @@ class Slow(Hosts):
         super().cdn(peer, server)
 
 
-@pytest.mark.xfail(reason="each answer without a byte begins the budget anew")
 def test_the_budget_is_of_time_without_a_byte() -> None:
     """Answers that bring nothing are no progress."""
     hosts = Slow(BLOB, [Answer(cut=300), *[Answer(cut=0)] * 50])
@@ -80,7 +79,6 @@ def test_a_part_of_what_has_no_length(size: int) -> None:
     assert pull(hosts)[:2] == (BLOB, True)
 
 
-@pytest.mark.xfail(reason="the 416 of a blob that is there to its last byte is a failure")
 def test_only_the_last_chunk_is_missing() -> None:
     """All bytes have come, and the total in the 416 says so (RFC 9110, section 15.5.17)."""
     end = Answer(status=416, fields=(f"Content-Range: bytes */{len(BLOB)}",))
