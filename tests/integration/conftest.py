@@ -24,6 +24,7 @@ from tests.integration.registry_fixtures import (  # noqa: F401 - fixtures
     watched,
 )
 from tests.integration.secrecy import Secrets
+from tests.integration.survival import bad_day, sturdy_hub, surviving, survivor  # noqa: F401 - fixtures
 from tests.servers import Docxy, docxy
 
 
