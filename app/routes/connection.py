@@ -1,9 +1,11 @@
 """The client's connection, as gunicorn hands it over beside the request."""
 
 import contextlib
+import os
 import socket
 import struct
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -48,6 +50,31 @@ class ClientConnection:
         """Take back limit_stalls, for the next request on the connection."""
         if self._sock is not None:
             self._sock.settimeout(self._usual_timeout)
+
+    @contextlib.contextmanager
+    def read_within(self, seconds: float) -> Iterator[threading.Event]:
+        """End what this block reads after so many seconds in all; the event tells that it was so.
+
+        A socket's own timeout begins anew with each byte, and so is none to a client that drips.
+        """
+        late = threading.Event()
+        timer = threading.Timer(seconds, self._stop_reading, [late])
+        timer.daemon = True
+        timer.start()
+        try:
+            yield late
+        finally:
+            timer.cancel()
+
+    def _stop_reading(self, late: threading.Event) -> None:
+        """Let the reader find an end; gevent's own shutdown, and TLS's, would do more than that."""
+        late.set()
+        if self._sock is not None:
+            with (
+                contextlib.suppress(OSError),
+                socket.socket(fileno=os.dup(self._sock.fileno())) as twin,
+            ):
+                twin.shutdown(socket.SHUT_RD)
 
     def end_only_by_reset(self, *, length_known: bool) -> None:
         """Make an unfinished body end in a reset where nothing else shows that it is unfinished.

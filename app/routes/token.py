@@ -1,11 +1,17 @@
 """GET and POST /auth/token: tokens come through this proxy, and so does `docker login`."""
 
+import contextlib
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import ClientDisconnected, RequestTimeout
+from werkzeug.exceptions import (
+    BadRequest,
+    ClientDisconnected,
+    RequestEntityTooLarge,
+    RequestTimeout,
+)
 
 from app.content import TokenRequest
 from app.oci import headers
@@ -26,14 +32,15 @@ _Parameters = list[tuple[str, str]]
 _FROM_NOBODY: Final = frozenset({"scope", "client_id"})
 """What a token request says that is not a login."""
 
+_MOST: Final = 1000
+"""Parameters of a token request, and scopes in them; clients send some ten."""
+
 
 @bp.route("/auth/token", methods=["GET", "POST"])
 def token() -> Response:
     """Pass the request to the token service of the registry that it is about."""
     written = _form() if request.method == "POST" else request.query_string
-    parameters = parse_qsl(
-        written.decode(errors="surrogateescape"), keep_blank_values=True, errors="surrogateescape"
-    )
+    parameters = _parameters(written)
     selection = _selection(parameters)
     reply = source(selection.registry).token(_request(selection, parameters))
     if selection.tagged:
@@ -41,19 +48,36 @@ def token() -> Response:
     return relay(reply, selection)
 
 
-def _form() -> bytes:
-    """Read the form; who begins one and does not end it is cut."""
-    connection = ClientConnection(request.environ)
-    connection.limit_stalls(rooms().write_timeout)
+def _parameters(written: bytes) -> _Parameters:
+    """Read a query or a form; a megabyte of tiny ones would hold up everybody for a second."""
     try:
-        return request.get_data(cache=False)
-    except ClientDisconnected as error:
-        # werkzeug's word for whatever keeps a body from coming
-        if isinstance(error.__context__, TimeoutError):
-            raise RequestTimeout from error
-        raise
-    finally:
-        connection.forget_stalls()
+        parameters = parse_qsl(
+            written.decode(errors="surrogateescape"),
+            keep_blank_values=True,
+            errors="surrogateescape",
+            max_num_fields=_MOST,
+        )
+    except ValueError as error:
+        raise BadRequest from error
+    if sum(1 for _ in _scopes(parameters)) > _MOST:
+        raise BadRequest
+    return parameters
+
+
+def _form() -> bytes:
+    """Read the form; who begins one and does not end it in time is cut."""
+    form = None
+    with (
+        ClientConnection(request.environ).read_within(rooms().write_timeout) as late,
+        contextlib.suppress(ClientDisconnected),  # werkzeug's word for a body that does not come
+    ):
+        form = request.get_data(cache=False)
+    # What came of a body that ends early, or goes on too long, is handed over like a whole one.
+    if form is None or len(form) < (request.content_length or 0):
+        raise RequestTimeout if late.is_set() else ClientDisconnected
+    if len(form) >= (request.max_content_length or len(form) + 1):
+        raise RequestEntityTooLarge
+    return form
 
 
 def _selection(parameters: _Parameters) -> Selection:

@@ -139,3 +139,36 @@ def test_an_end_without_a_length(
     else:
         assert reset == [False]
         assert ended == b"body"
+
+
+def test_reading_ends_in_time(pair: tuple[socket.socket, socket.socket]) -> None:
+    """Whoever goes on sending bytes is not read beyond the limit, and can still be answered."""
+    ours, theirs = pair
+    got = 0
+    with connection(ours).read_within(0.3) as late:
+        theirs.send(b"a")
+        while ours.recv(1):
+            got += 1
+            if not late.wait(0.05):
+                theirs.send(b"a")
+    assert late.is_set()
+    assert 1 <= got <= 8
+    ours.sendall(b"too late")
+    assert theirs.recv(8) == b"too late"
+
+
+def test_reading_that_ends_before_its_limit(pair: tuple[socket.socket, socket.socket]) -> None:
+    """The connection stays as it was."""
+    ours, theirs = pair
+    with connection(ours).read_within(0.2) as late:
+        theirs.send(b"a")
+        assert ours.recv(1) == b"a"
+    assert not late.wait(0.4)
+    theirs.send(b"b")
+    assert ours.recv(1) == b"b"
+
+
+def test_reading_without_a_socket() -> None:
+    """A server that hands over none is not limited, nor troubled."""
+    with ClientConnection({}).read_within(0.01) as late:
+        assert late.wait(5)

@@ -1,6 +1,7 @@
 """GET and POST /auth/token: everything passes, in the registry's naming."""
 
 import base64
+import io
 import json
 
 import pytest
@@ -170,6 +171,53 @@ def test_a_body_beyond_measure(client: FlaskClient, source: FakeSource) -> None:
     answer = client.post("/auth/token", data=b"x" * (2 * 1024 * 1024))
     assert answer.status_code == 413
     assert answer.get_json()["errors"]
+    assert source.calls == []
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize(
+    "parameters",
+    [
+        pytest.param("a=b&" * 1001, id="parameters"),
+        pytest.param("scope=" + "repository:a:pull+" * 1001, id="scopes"),
+    ],
+)
+def test_very_many(client: FlaskClient, source: FakeSource, method: str, parameters: str) -> None:
+    """What takes long to read is refused unread."""
+    if method == "POST":
+        answer = client.post("/auth/token", data=parameters)
+    else:
+        answer = client.get(f"/auth/token?{parameters}")
+    assert answer.status_code == 400
+    assert answer.get_json()["errors"]
+    assert source.calls == []
+
+
+@pytest.mark.parametrize(
+    ("length", "status"),
+    [
+        pytest.param({"CONTENT_LENGTH": "100"}, 400, id="cut"),
+        pytest.param({"CONTENT_LENGTH": "5"}, 200, id="whole"),
+        pytest.param({}, 200, id="in chunks"),
+    ],
+)
+def test_a_form_that_ends_early(client: FlaskClient, length: dict[str, str], status: int) -> None:
+    """Servers hand over what came as if it were all; half a password must not be tried."""
+    environ = {"wsgi.input_terminated": True, "CONTENT_LENGTH": "", **length}
+    answer = client.post(
+        "/auth/token", input_stream=io.BytesIO(b"a=b&c"), environ_overrides=environ
+    )
+    assert answer.status_code == status
+
+
+def test_a_form_without_end(client: FlaskClient, source: FakeSource) -> None:
+    """Chunks that go on and on are not cut to the limit and taken for all."""
+    answer = client.post(
+        "/auth/token",
+        input_stream=io.BytesIO(b"a" * (2 * 1024 * 1024)),
+        environ_overrides={"wsgi.input_terminated": True},
+    )
+    assert answer.status_code == 413
     assert source.calls == []
 
 
