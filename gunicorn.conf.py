@@ -25,8 +25,8 @@ timeout = 60
 graceful_timeout = 4 * 60 * 60
 # Longer than the idle time of common load balancers (60 s), so that it is they who hang up.
 keepalive = 75
-# Tokens of 16 KB and more travel in the Authorization header and in token queries;
-# 0 lets the request line grow until 1 MiB.
+# Tokens of 16 KB and more travel in the Authorization header and in token queries. This setting
+# takes no limit beyond 8,190 bytes, so incoming.py has that of the line, and of the whole head.
 limit_request_line = 0
 limit_request_field_size = 64 * 1024
 # From the servers in front only this header is believed (FORWARDED_ALLOW_IPS); the others that

@@ -33,7 +33,10 @@ from gunicorn.http.errors import (  # type: ignore[attr-defined] # two are not i
     ParseException,
     UnsupportedTransferCoding,
 )
+from gunicorn.http.parser import RequestParser
 from gunicorn.workers.ggevent import GeventWorker
+
+from incoming import BoundedRequest
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer  # collections.abc has it from Python 3.12 on
@@ -56,6 +59,9 @@ _STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
 """What is told of a request that is none; anything else is 400."""
 
 _RESET: Final = struct.pack("ii", 1, 0)
+
+
+RequestParser.mesg_class = BoundedRequest  # no setting names it
 
 
 class ClientSocket(GeventSocket):
@@ -136,6 +142,10 @@ class Worker(GeventWorker):
         self._idle.discard(sock)
         try:
             return super().handle_request(listener_name, req, sock, addr)
+        except StopIteration:
+            if req.leaves_body():
+                util.close_graceful(sock)  # closed at once, it would reset what is on its way
+            raise
         finally:
             self._idle.add(sock)
 
@@ -159,6 +169,7 @@ class Worker(GeventWorker):
         )
         with contextlib.suppress(OSError):
             client.sendall(head.encode("ascii") + body)
+            util.close_graceful(client)  # what is unread would turn a close into a reset
 
     def notify(self) -> None:
         """Beat; in a worker that stops, end the connections on which nothing is going on.

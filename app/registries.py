@@ -111,7 +111,8 @@ class Registries:
         self._by_name = _index(self.rows, lambda row: row.names)
         self._by_host = _index(self.rows, lambda row: row.hosts)
         self._by_tag = _index(self.rows, lambda row: [row.tag])
-        self._tags = re.compile(rf"(?:{'|'.join(map(re.escape, self._by_tag))})(?=~)")
+        tags = sorted(self._by_tag, key=len, reverse=True)  # one may be the end of another
+        self._tags = re.compile(rf"(?:{'|'.join(map(re.escape, tags))})(?=~)")
         if default is not None and default not in self._by_name:
             message = f"default: no registry of the table is called {default}"
             raise ValueError(message)

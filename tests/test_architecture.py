@@ -13,7 +13,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "app").rglob("*.py"))
-MODULES = [*SOURCES, ROOT / "wsgi.py", ROOT / "worker.py", ROOT / "gunicorn.conf.py"]
+MODULES = [
+    *SOURCES,
+    *(ROOT / name for name in ("wsgi.py", "worker.py", "incoming.py", "gunicorn.conf.py")),
+]
 LONGEST = 260
 
 VALUES = {"content", "registries", "oci"}
@@ -52,7 +55,8 @@ LIBRARIES = {
     },
     "pydantic_settings": {"settings", "environment"},
     "gevent": {"worker", "offloop"},
-    "gunicorn": {"worker"},
+    "gunicorn": {"worker", "incoming"},
+    "incoming": {"worker"},
     "pythonjsonlogger": {"logs"},
     "certifi": {"upstream"},
     "publicsuffixlist": {"upstream"},

@@ -484,3 +484,11 @@ def test_an_account_does_not_tell_its_password() -> None:
     row = Registry(name="r", url="u", managed=True, account=Account("me", "s3cr3t"))
     assert "s3cr3t" not in f"{row} {row!r} {row.account} {row.account!r}"
     assert "me" in repr(row.account)
+
+
+def test_a_name_that_is_the_end_of_another() -> None:
+    """Each has its own tokens, and the longer one's are not the shorter one's as well."""
+    rows = [Registry(name=name, url=f"https://{name}") for name in ("ghcr.io", "my-ghcr.io")]
+    table = Registries(rows)
+    assert table.tags_in("Bearer my-ghcr.io~t") == {"my-ghcr.io"}
+    assert table.tags_in("Bearer ghcr.io~t") == {"ghcr.io"}

@@ -135,6 +135,10 @@ class Client:
         """Send bytes."""
         self._sock.sendall(data)
 
+    def send_no_more(self) -> None:
+        """End the sending, and go on reading."""
+        self._sock.shutdown(socket.SHUT_WR)
+
     def ask(
         self,
         path: str,
