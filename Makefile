@@ -1,11 +1,11 @@
-# Docxy: make run · make test · make check · make bench
+# Docxy: make run · make test · make check · make bench · make chaos
 # Everything is made in .venv, which may be deleted at any time.
 
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
 
-.PHONY: run test check bench clean
+.PHONY: run test check bench chaos clean
 
 run: .venv/run-is-ready
 	$(BIN)/gunicorn
@@ -23,6 +23,11 @@ check: .venv/dev-is-ready
 bench: .venv/dev-is-ready
 	sh tests/programs.sh
 	$(BIN)/python -m bench
+
+# SEED=1 asks for the same as another run with that seed did.
+chaos: .venv/dev-is-ready
+	sh tests/programs.sh
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv

@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import urlencode, urlsplit
 
+import requests
 from publicsuffixlist import PublicSuffixList
 
 from app.content import Reply, TokenRequest, replied
@@ -130,6 +131,13 @@ def exchange(
     parameters = [("service", service.service)] if service.service else []
     encoded = urlencode([*request.parameters, *parameters], errors="surrogateescape")
     fields = headers.without(headers.pass_up(request.headers), "range")
+    answer = b""
+
+    def read(response: requests.Response) -> requests.Response:
+        nonlocal answer
+        answer = body.read_whole(response, _ANSWER_LIMIT)
+        return response
+
     if request.method == "POST":
         fields.append(("Content-Type", "application/x-www-form-urlencoded"))
         fields.append(("Content-Length", str(len(encoded))))
@@ -137,16 +145,15 @@ def exchange(
             session.send, "POST", service.url, fields,
             client=request.client, body=encoded.encode("ascii"),
         )  # fmt: skip
-        response = attempts.to_connect(send, request.client)
+        response = read(attempts.to_connect(send, request.client))
+        if _cannot_post(response.status_code, answer):
+            return _fall_back_to_get()
     else:
         glue = "&" if urlsplit(service.url).query else "?"
         url = f"{service.url}{glue}{encoded}"
         fetch = partial(Redirects(session).fetch, "GET", url, fields, request.client)
-        response = attempts(fetch, request.client)
+        response = attempts(lambda: read(fetch()), request.client)
         redirects.refuse_dead_end(response)
-    answer = body.read_whole(response, _ANSWER_LIMIT)
-    if request.method == "POST" and _cannot_post(response.status_code, answer):
-        return _fall_back_to_get()
     passed = headers.pass_down(response.raw.headers.items())
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         told = refusal.retry_after(passed)

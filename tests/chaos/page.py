@@ -1,0 +1,190 @@
+"""docs/reliability.md, from what was found."""
+
+import datetime as dt
+from collections.abc import Iterator, Mapping
+
+from tests.chaos import hopeless, machine, table
+from tests.chaos.chaos import SETTINGS, WORKERS, Run
+from tests.chaos.crowd import AT_ONCE, Tally, lost
+from tests.chaos.singles import ROWS
+from tests.chaos.table import Cells, Measured
+
+_LONGEST = 300
+
+
+def render(run: Run, measured: Measured, *, title: str = "Reliability") -> str:
+    """Write the page."""
+    today = dt.datetime.now(dt.UTC).date().isoformat()
+    parts = [
+        f"# {title}\n",
+        f"`make chaos` wrote this page on {today}; do not edit it.",
+        "In a registry of the project's own (`tests/hub`) all goes wrong that can, at random,",
+        "while many clients pull from it through Docxy.",
+        "A fault counts only if the hub has seen it happen.\n",
+        "## In short\n",
+        *_short(run, measured),
+        "",
+        "## Real clients, one fault for one pull\n",
+        *_tables(measured),
+        "## What can be mended\n",
+        *_mended(run),
+        "## What nobody can mend\n",
+        *_hopeless(run),
+        "## What is left to the client\n",
+        *_limited(run),
+        *_failures(run, measured),
+        "## Method\n",
+        *_method(run),
+        "## Made with\n",
+        *machine.facts(),
+    ]
+    return "\n".join(parts).rstrip() + "\n"
+
+
+def _short(run: Run, measured: Measured) -> Iterator[str]:
+    downloads = sum(tally.tried for kind, tally in run.mended.items() if _of_blob(kind))
+    whole = sum(tally.survived for kind, tally in run.mended.items() if _of_blob(kind))
+    pulls = sum(tally.tried for tally in run.pulls.values())
+    pulled = sum(tally.survived for tally in run.pulls.values())
+    hopeless_ones = [*run.cut.values(), *run.wrong.values()]
+    unmended = sum(tally.tried for tally in hopeless_ones)
+    honest = sum(tally.survived for tally in hopeless_ones)
+    yield "| | tried | as it should be | lost |"
+    yield "| --- | --- | --- | --- |"
+    yield _row("blob downloads under faults that can be mended: complete, byte for byte", downloads,
+               whole)  # fmt: skip
+    yield _row("pulls of real clients amid these", pulls, pulled)
+    yield _row("answers under faults that nobody can mend: none looks complete", unmended, honest)
+    for what, cells in (("directly", measured.directly), ("through Docxy", measured.through)):
+        tried = {key: cell for key, cell in cells.items() if key[0] not in _corrupting()}
+        good = sum(cell == "ok" for cell in tried.values())
+        yield _row(f"pulls of real clients that meet one fault each, {what}", len(tried), good)
+
+
+def _row(what: str, tried: int, good: int) -> str:
+    return f"| {what} | {tried:,} | {good:,} | {tried - good:,} |"
+
+
+def _of_blob(kind: str) -> bool:
+    return not kind.startswith(("a token: ", "a manifest: ", "HEAD of a blob: "))
+
+
+def _corrupting() -> set[str]:
+    return {row.name for row in ROWS if row.corrupts}
+
+
+def _tables(measured: Measured) -> Iterator[str]:
+    yield "Without Docxy, straight from the hub:\n"
+    yield from _table(measured.directly)
+    yield (
+        "Through Docxy; only corruption is lost, which Docxy passes on as it comes and every "
+        "client notices:\n"
+        if not measured.unexpected()
+        else "Through Docxy; corruption is passed on as it comes, and every client notices:\n"
+    )
+    yield from _table(measured.through)
+    yield (
+        "With `DOCXY_VERIFY_BLOBS=true` the connection is cut before the last piece, so that a "
+        "client that asks for the rest, or once more, can still succeed:\n"
+    )
+    yield from _table(measured.verifying)
+
+
+def _table(cells: Cells) -> Iterator[str]:
+    names = list(dict.fromkeys(name for _, name in cells))
+    yield f"| fault | {' | '.join(map(_titled, names))} |"
+    yield f"| --- |{' --- |' * len(names)}"
+    for row in dict.fromkeys(row for row, _ in cells):
+        marks = [cells[row, name] for name in names]
+        written = (mark if mark == "ok" else f"**{mark}**" for mark in marks)
+        yield f"| {row} | {' | '.join(written)} |"
+    yield ""
+
+
+def _titled(name: str) -> str:
+    return {"docker-containerd": "docker, containerd store"}.get(name, name)
+
+
+def _tallies(tallies: Mapping[str, Tally], good: str) -> Iterator[str]:
+    yield f"| fault | tried | requests that met it | {good} | lost |"
+    yield "| --- | --- | --- | --- | --- |"
+    for kind, tally in sorted(tallies.items()):
+        failed = f"**{len(tally.lost)}**" if tally.lost else "0"
+        yield f"| {kind} | {tally.tried} | {tally.met} | {tally.survived} | {failed} |"
+    yield ""
+
+
+def _mended(run: Run) -> Iterator[str]:
+    yield (
+        f"{AT_ONCE} raw HTTP clients at once, which mend nothing themselves, ask {WORKERS} workers "
+        "for blobs, ranges of them, their HEAD, manifests and tokens."
+    )
+    yield "Survived means: the status, the length and every byte are right, at the first try.\n"
+    yield from _tallies(run.mended, "survived")
+    yield (
+        "At the same time real clients pulled images, each blob and each manifest of which met one "
+        "of these faults:\n"
+    )
+    yield from _tallies(run.pulls, "pulled")
+
+
+def _hopeless(run: Run) -> Iterator[str]:
+    yield (
+        "An answer is lost here if it looks complete: its Content-Length reached, its chunks ended "
+        "or, for the fourth part that was asked by HTTP/1.0, the connection closed without a "
+        "reset.\n"
+    )
+    yield from _tallies(run.cut, "did not look complete")
+    yield "With `DOCXY_VERIFY_BLOBS=true`:\n"
+    yield from _tallies(run.wrong, "did not look complete")
+
+
+def _limited(run: Run) -> Iterator[str]:
+    tally = run.limited
+    yield (
+        f"A 429 is passed on, with its `Retry-After`: {tally.survived} of {tally.tried} blobs "
+        "answered so reached the client so, and came whole later.\n"
+    )
+
+
+def _failures(run: Run, measured: Measured) -> Iterator[str]:
+    failures = [*measured.unexpected(), *run.failures()]
+    if not failures:
+        return
+    yield "## What went wrong\n"
+    for line in failures:
+        yield f"- {' '.join(line.split())[:_LONGEST]}"
+    yield ""
+
+
+def _method(run: Run) -> Iterator[str]:
+    plan = run.plan
+    sizes = "1 byte to 4 MiB, as many between one power of two and the next"
+    yield (
+        f"The seed was {run.seed}: `make chaos SEED={run.seed}` asks for the same, with the same "
+        f"faults; it took {run.seconds:.0f} s, and the tables some minutes more."
+    )
+    yield f"{plan.blobs} blobs of {sizes}; one in five downloads is of a range."
+    yield (
+        f"Docxy ran with {WORKERS} workers and {_written(SETTINGS)}, so that what stalls takes no "
+        f"half minute; under faults that nobody can mend with {_written(hopeless.SETTINGS)}; for "
+        f"the tables with {_written(table.SETTINGS)}; else as by default."
+    )
+    yield (
+        f"In {plan.expiring} of the downloads URL and token really expired, by the hub's clock; in "
+        "the others the hub answered as if they had."
+    )
+    yield (
+        "For the tables each client pulled an image that it did not have, by name, over plain HTTP "
+        "from Docxy and by TLS from the hub, and was asked for the digests that it then had."
+    )
+    yield "No client could reach any other registry.\n"
+
+
+def _written(settings: Mapping[str, str]) -> str:
+    return ", ".join(f"`{name}={value}`" for name, value in settings.items())
+
+
+def complaints(run: Run, measured: Measured) -> list[str]:
+    """List all that should not be, for whoever ran it."""
+    return [*measured.unexpected(), *run.failures(), *lost([run.limited])]
