@@ -54,7 +54,7 @@ LIBRARIES = {
         "setting_values",
     },
     "pydantic_settings": {"settings", "environment"},
-    "gevent": {"worker", "offloop"},
+    "gevent": {"worker", "incoming", "offloop"},
     "gunicorn": {"worker", "incoming"},
     "incoming": {"worker"},
     "pythonjsonlogger": {"logs"},

@@ -14,6 +14,8 @@ HTTP_1_0: Final = 10
 
 _LINE_LIMIT: Final = 64 * 1024
 _FIELD_LIMIT: Final = 256
+_HEAD_LIMIT: Final = 256 * 1024
+"""Bytes; a folded line is no new field, and joining many of them costs the square."""
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n]*)\r?\n")
 _FOLDED: Final = re.compile(rb"[ \t]([^\r\n]*)\r?\n")
 
@@ -24,8 +26,10 @@ def read_fields(reader: io.BufferedIOBase) -> http.client.HTTPMessage:
     A folded line is joined with a space to the one before it (section 5.2).
     """
     fields: list[tuple[str, str]] = []
+    left = _HEAD_LIMIT
     while (line := reader.readline(_LINE_LIMIT + 1)) not in {b"\r\n", b"\n"}:
-        if len(line) > _LINE_LIMIT or len(fields) >= _FIELD_LIMIT:
+        left -= len(line)
+        if len(line) > _LINE_LIMIT or len(fields) >= _FIELD_LIMIT or left < 0:
             message = "the head is too large"
             raise http.client.HTTPException(message)
         if field := _FIELD.fullmatch(line):

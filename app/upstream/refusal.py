@@ -15,7 +15,7 @@ import requests
 from app.content import Reply, replied
 from app.oci import headers
 from app.oci.challenge import Challenge
-from app.oci.errors import ErrorCode, error_document
+from app.oci.errors import ErrorCode, UpstreamUnavailable, error_document
 from app.oci.headers import Headers
 from app.upstream.body import content_length, read_start
 from app.upstream.discarding import discard
@@ -52,7 +52,10 @@ def refused(
         length = content_length(response, method)
         discard(response)
         return Reply(status=status, headers=passed, challenges=challenges, length=length)
-    content = read_start(response, BODY_LIMIT)
+    try:
+        content = read_start(response, BODY_LIMIT)
+    except UpstreamUnavailable:
+        content = b""  # the status and the challenge are what clients act on
     if not is_oci_json(content):
         host = urlsplit(response.url).hostname or ""
         content = error_body(status, unknown, host, response.status_code)

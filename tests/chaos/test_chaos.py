@@ -15,9 +15,6 @@ pytestmark = pytest.mark.integration
 
 SEED = 20
 
-NOT_MENDED = ("a token: cut", "a token: stalled in the middle")
-"""Goes with the marks of xfail below."""
-
 BROKEN_OFF = pytest.mark.parametrize(
     ("cut", "stall"), [pytest.param(20, None, id="cut"), pytest.param(None, 20, id="stalled")]
 )
@@ -41,12 +38,11 @@ def test_chaos(caplog: pytest.LogCaptureFixture) -> None:
     programs.require("docker-registry")
     caplog.set_level(logging.INFO)
     run = chaos.run(SEED, chaos.SHORT)
-    assert [line for line in run.failures() if not any(kind in line for kind in NOT_MENDED)] == []
+    assert run.failures() == []
     tallies = [*run.mended.values(), *run.pulls.values(), *run.cut.values(), *run.wrong.values()]
     assert sum(tally.met for tally in tallies) > 100
 
 
-@pytest.mark.xfail(strict=True, reason="its body is read when nothing is tried again any more")
 @BROKEN_OFF
 def test_a_refusal_that_breaks_off(
     cut: int | None, stall: int | None, hub: Hub, proxy: Docxy
@@ -59,7 +55,6 @@ def test_a_refusal_that_breaks_off(
     assert "www-authenticate" in answer.headers
 
 
-@pytest.mark.xfail(strict=True, reason="its body is read when nothing is tried again any more")
 @BROKEN_OFF
 def test_a_token_that_breaks_off(
     cut: int | None, stall: int | None, hub: Hub, proxy: Docxy

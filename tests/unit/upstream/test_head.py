@@ -156,3 +156,11 @@ def test_other_codings_are_refused(codings: list[str]) -> None:
 def test_closes(version: int, options: list[str], expected: bool) -> None:  # noqa: FBT001 - a table
     """HTTP/1.1 stays open unless it says so, HTTP/1.0 only if it says so (RFC 9112, 9.3)."""
     assert closes(version, message(*(("Connection", option) for option in options))) is expected
+
+
+def test_folded_lines_without_end() -> None:
+    """They are no new fields, and the head has a limit as a whole."""
+    head = io.BytesIO(b"A: b\r\n" + b" c\r\n" * 100_000)
+    with pytest.raises(http.client.HTTPException, match="too large"):
+        read_fields(head)
+    assert head.tell() <= 256 * 1024 + 4
