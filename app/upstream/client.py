@@ -165,7 +165,8 @@ class Upstream:
     def _ask(self, question: Question, request: Request) -> Reply:
         fields = headers.pass_up(self._redeemed(request))
         authorization = headers.value(fields, "authorization")
-        self._held_back.check(authorization, question.name)
+        if held := self._held_back.answer(authorization, question.name):
+            return held
         url = f"{self._registry.url}{question.path}"
         url = f"{url}?{request.query}" if request.query else url
         content: bytes | None = None
@@ -183,9 +184,10 @@ class Upstream:
         if probed and (reply := answering.probed(response)):
             return reply
         if response.status_code >= HTTPStatus.BAD_REQUEST:
+            own = origin(response.url) == origin(self._registry.url)
+            kind = response.headers.get("Content-Type", "") if own else ""
             reply = self._refused(request.method, response, question.unknown)
-            self._held_back.note(authorization, question.name, response, reply)
-            return reply
+            return self._held_back.noted(authorization, question.name, reply, own_type=kind)
         if content is not None:
             redirects.refuse_dead_end(response)
             return answering.whole(response, content)

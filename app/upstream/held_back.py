@@ -2,17 +2,19 @@
 
 import hashlib
 import hmac
+import json
 import secrets
 import threading
 import time
 from collections import OrderedDict
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
-import requests
-
-from app.content import Reply
-from app.oci.errors import TooManyRequests
+from app.content import Reply, replied
+from app.oci import headers
+from app.oci.errors import ErrorCode, error_document
+from app.oci.headers import Headers
 from app.oci.reference import RepositoryName
 
 _LONGEST: Final = 5.0
@@ -22,7 +24,26 @@ repeats a 429 five times at once)."""
 _LONGEST_FOR_ALL: Final = 10.0
 """Seconds after a 429 that is no registry's error but counts every request, of anybody."""
 
+_DOCUMENT: Final = json.dumps(
+    error_document(ErrorCode.TOOMANYREQUESTS, "the registry has just answered 429")
+).encode()
+
 _ENTRIES: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Told:
+    """A 429 and until when it is repeated."""
+
+    until: float
+    headers: Headers
+    content: bytes
+
+    def again(self, now: float) -> Reply:
+        """Return the same answer, with what is left of its time."""
+        fields = headers.without(self.headers, "retry-after")
+        fields.append(("Retry-After", str(int(self.until - now) + 1)))
+        return replied(HTTPStatus.TOO_MANY_REQUESTS, fields, self.content)
 
 
 class HeldBack:
@@ -31,42 +52,49 @@ class HeldBack:
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
-        self._until: OrderedDict[bytes, float] = OrderedDict()
-        self._all_until = 0.0
+        self._told: OrderedDict[bytes, _Told] = OrderedDict()
+        self._told_all: _Told | None = None
 
-    def check(self, authorization: str, name: RepositoryName | None) -> None:
-        """Raise TooManyRequests for a question whose answer is known."""
-        if not self._until and not self._all_until:
-            return
+    def answer(self, authorization: str, name: RepositoryName | None) -> Reply | None:
+        """Return the answer to a question that has just had it; None for any other."""
+        if not self._told and not self._told_all:
+            return None
         now = time.monotonic()
-        until = max(self._all_until, self._until.get(self._identity(authorization, name), 0.0))
-        if until > now:
-            message = "the registry has just answered 429"
-            raise TooManyRequests(message, headers={"Retry-After": str(int(until - now) + 1)})
+        for told in (self._told_all, self._told.get(self._identity(authorization, name))):
+            if told is not None and told.until > now:
+                return told.again(now)
+        return None
 
-    def note(
+    def noted(
         self,
         authorization: str,
         name: RepositoryName | None,
-        response: requests.Response,
         reply: Reply,
-    ) -> None:
-        """Remember an answer if it is a 429; one that is not JSON is about everybody here.
+        *,
+        own_type: str,
+    ) -> Reply:
+        """Remember an answer if it is a 429, and return it.
 
+        `own_type` is the Content-Type that the registry itself gave it, "" for another host's.
         Docker Hub counts pulls of an identity, and says so as a registry; what counts every request
         of an address stands before it and answers in plain text.
         """
         if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
-            return
+            return reply
+        content = b"".join(reply.body)
+        kept = content or _DOCUMENT  # a HEAD has none
         told = float(reply.header("retry-after"))
         now = time.monotonic()
-        if "json" not in response.headers.get("Content-Type", ""):
-            self._all_until = now + min(told, _LONGEST_FOR_ALL)
-            return
-        with self._lock:
-            self._until[self._identity(authorization, name)] = now + min(told, _LONGEST)
-            while len(self._until) > _ENTRIES:
-                self._until.popitem(last=False)
+        if own_type.startswith("text/"):
+            longest = min(told, _LONGEST_FOR_ALL)
+            self._told_all = _Told(now + longest, reply.headers, kept)
+        else:
+            with self._lock:
+                entry = _Told(now + min(told, _LONGEST), reply.headers, kept)
+                self._told[self._identity(authorization, name)] = entry
+                while len(self._told) > _ENTRIES:
+                    self._told.popitem(last=False)
+        return replace(reply, body=[content] if content else ())
 
     def _identity(self, authorization: str, name: RepositoryName | None) -> bytes:
         text = f"{authorization}\0{name or ''}".encode(errors="surrogateescape")

@@ -61,6 +61,7 @@ class ResumingBody:
     def __iter__(self) -> Iterator[bytes]:
         failures = 0
         while True:
+            broken: BodyBroken | None = None
             try:
                 for data in self._wanted():
                     failures, self._deadline = 0, None
@@ -69,14 +70,16 @@ class ResumingBody:
                 if client_left(error):
                     raise
                 broken = error
-            else:
-                if self._left.end is None or self._left.start == self._left.end:
-                    return
-                broken = BodyBroken("the registry sent too little")
-            self._body.close()
-            failures = self._go_on(broken, failures)
-            if self._left.start == self._left.end:
+            if self._is_complete() or (broken is None and self._left.end is None):
                 return
+            self._body.close()
+            failures = self._go_on(broken or BodyBroken("the registry sent too little"), failures)
+            if self._is_complete():
+                return
+
+    def _is_complete(self) -> bool:
+        """Tell whether all bytes have come, if only the end of the chunks has not."""
+        return self._left.start == self._left.end
 
     def close(self) -> None:
         """Close the connection, unless the body was read to its end and gave it back."""

@@ -131,7 +131,6 @@ def test_a_resolver_that_hangs(hanging: Hanging) -> None:
         assert {one.result().status for one in answers if one.done()} <= {503, 504}
 
 
-@pytest.mark.xfail(reason="who comes when all threads hang waits for one, for as long as it takes")
 def test_a_resolver_that_hangs_for_all(hanging: Hanging) -> None:
     """The timeout holds for every request of that registry, too."""
     with hanging.asked_at_once() as answers:

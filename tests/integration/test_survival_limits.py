@@ -79,7 +79,6 @@ def test_what_counts_every_request(lone: Survivor) -> None:
     wait_until(lambda: ask(lone, somebody) == 200, 10)
 
 
-@pytest.mark.xfail(reason="a CDN's 429 in plain text is taken for the registry's")
 def test_a_cdn_that_has_enough(lone: Survivor) -> None:
     """It is another host; the registry's own answers are as good as ever."""
     blob = lone.hub.image("library/alpine", "3.19").platforms["linux/amd64"].layers[0]

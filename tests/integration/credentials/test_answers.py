@@ -113,8 +113,9 @@ def test_a_refusal_is_passed_on(street: Street, status: int) -> None:
     """A token service's own words reach the client, of whichever registry it is."""
     for address in (BY_DEFAULT, by_prefix(GHCR), by_ns(GHCR), by_host(GHCR)):
         body = b'{"errors":[{"code":"DENIED","message":"because"}]}'
-        street.hubs[address.row].fail(part="token", status=status, body=body)
+        street.hubs[address.row].fail(part="token", status=status, body=body, times=None)
         answer = street.send(address.token())
+        street.hubs[address.row].heal()
         assert (answer.status_code, answer.content) == (status, body)
 
 

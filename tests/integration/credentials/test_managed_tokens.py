@@ -111,11 +111,11 @@ def test_one_token_for_all_who_wait(proxy: Docxy, hub: Hub, repository: str) -> 
 
 
 def test_one_failure_for_all_who_wait(proxy: Docxy, hub: Hub, repository: str) -> None:
-    """A token server that fails is asked once as well, and all are told to come again."""
+    """A token server that fails is asked by one of them, and all are told to come again."""
     with Gate() as gate:
         hub.fail(part="token", times=None, gate=gate, status=500)
         assert ask_at_once(proxy, repository, gate) == [503] * CLIENTS
-    assert 1 <= hub.count("token") <= WORKERS
+    assert 1 <= hub.count("token") <= WORKERS * 4  # each tries again three times
 
 
 def test_one_renewal_for_all_who_are_refused(proxy: Docxy, hub: Hub, repository: str) -> None:
