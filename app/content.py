@@ -38,7 +38,7 @@ class Request:
 
     `method` is GET or HEAD, and HEAD stays HEAD on the whole way: a GET of a manifest is billed.
     `query` is passed only where the registry's answer depends on it: tags and referrers.
-    `renewed` gives an Authorization in place of one that has expired while a body was read, where
+    `renewed` gives an Authorization in place of one that is refused while a body is read, where
     that is this proxy's to get.
     """
 
@@ -46,7 +46,7 @@ class Request:
     headers: Headers = field(default_factory=list)
     query: str = ""
     client: Client | None = None
-    renewed: Callable[[], str] | None = None
+    renewed: Callable[[str], str] | None = None
 
     @property
     def authorization(self) -> str:

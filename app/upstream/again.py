@@ -14,6 +14,9 @@ from app.upstream.origins import origin
 from app.upstream.parts import Part
 from app.upstream.redirects import Redirects
 
+_RENEWALS = 2
+"""The first token in place of the client's may be a remembered one, and refused as well."""
+
 _CONDITIONS = (
     "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
 )  # fmt: skip
@@ -23,7 +26,7 @@ _CONDITIONS = (
 class BlobAgain:
     """The client's request for a blob, to be made once more for a part of it.
 
-    `renewed` returns an Authorization in place of one that has expired, or "" where that is the
+    `renewed` returns an Authorization in place of one that is refused, or "" where that is the
     client's to do.
     """
 
@@ -32,7 +35,7 @@ class BlobAgain:
     fields: Headers
     client: Client | None
     budget: float
-    renewed: Callable[[], str]
+    renewed: Callable[[str], str]
 
     def at_same_place(self, part: Part, broken: requests.Response) -> requests.Response | None:
         """Ask where the broken answer came from; None if that was the registry itself.
@@ -52,14 +55,16 @@ class BlobAgain:
         """Ask the registry, with a new token where the old one is refused and may be replaced."""
         fields = self._for(part)
         response = self.redirects.fetch("GET", self.url, fields, self.client)
-        own = origin(response.url) == origin(self.url)
-        if response.status_code != HTTPStatus.UNAUTHORIZED or not own:
-            return response
-        if not (authorization := self.renewed()):
-            return response
-        discard(response)
-        fields = [*headers.without(fields, "authorization"), ("Authorization", authorization)]
-        return self.redirects.fetch("GET", self.url, fields, self.client)
+        for _ in range(_RENEWALS):
+            own = origin(response.url) == origin(self.url)
+            if response.status_code != HTTPStatus.UNAUTHORIZED or not own:
+                break
+            if not (renewed := self.renewed(headers.value(fields, "authorization"))):
+                break
+            discard(response)
+            fields = [*headers.without(fields, "authorization"), ("Authorization", renewed)]
+            response = self.redirects.fetch("GET", self.url, fields, self.client)
+        return response
 
     def _for(self, part: Part) -> Headers:
         last = "" if part.end is None else str(part.end - 1)

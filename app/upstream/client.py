@@ -213,12 +213,13 @@ class Upstream:
             renewed=request.renewed or partial(self._renewed, request.authorization, url),
         )
 
-    def _renewed(self, authorization: str, url: str) -> str:
-        """Return a token in place of one of nobody's that has expired; "" for any other's."""
+    def _renewed(self, authorization: str, url: str, refused: str) -> str:
+        """Return a token in place of one of nobody's that is refused; "" for any other's."""
         if not self._issued_to_nobody.has(authorization):
             return ""
         name = url.removeprefix(f"{self._registry.url}/v2/").rpartition("/blobs/")[0]
-        return f"Bearer {self._tokens_for_nobody.get(f'repository:{name}:pull')}"
+        own = "" if refused == authorization else refused.removeprefix("Bearer ")
+        return f"Bearer {self.anonymous_token(f'repository:{name}:pull', own)}"
 
     def _refused(self, method: str, response: requests.Response, unknown: ErrorCode) -> Reply:
         """Return a refusal; only the registry's own 401 may ask the client for a token."""

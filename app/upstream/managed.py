@@ -73,13 +73,13 @@ class Managed:
     def _answer(self, scope: str, request: Request, ask: Callable[[Request], Reply]) -> Reply:
         authorization = self._authorization(scope)
         if authorization.startswith("Bearer "):
-            request = replace(request, renewed=partial(self._renewed, authorization, scope))
+            request = replace(request, renewed=partial(self._renewed, scope))
         reply = ask(_with(request, authorization))
         bearer = any(challenge.is_bearer for challenge in reply.challenges)
         if reply.status == HTTPStatus.UNAUTHORIZED and bearer:
             # The token may have been revoked, or the registry may ask for one here only.
             reply.close()
-            reply = ask(_with(request, self._renewed(authorization, scope)))
+            reply = ask(_with(request, self._renewed(scope, authorization)))
         if reply.status == HTTPStatus.UNAUTHORIZED:
             if authorization.startswith("Basic "):
                 reply.close()
@@ -87,7 +87,7 @@ class Managed:
             reply = replace(reply, status=HTTPStatus.FORBIDDEN)
         return replace(reply, challenges=())
 
-    def _renewed(self, authorization: str, scope: str) -> str:
+    def _renewed(self, scope: str, authorization: str) -> str:
         return f"Bearer {self._tokens.after(authorization.removeprefix('Bearer '), scope)}"
 
     def _authorization(self, scope: str) -> str:
