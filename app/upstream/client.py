@@ -184,10 +184,10 @@ class Upstream:
         if probed and (reply := answering.probed(response)):
             return reply
         if response.status_code >= HTTPStatus.BAD_REQUEST:
-            own = origin(response.url) == origin(self._registry.url)
-            kind = response.headers.get("Content-Type", "") if own else ""
             reply = self._refused(request.method, response, question.unknown)
-            return self._held_back.noted(authorization, question.name, reply, own_type=kind)
+            if origin(response.url) != origin(self._registry.url):
+                return reply
+            return self._held_back.noted(authorization, question.name, reply, response)
         if content is not None:
             redirects.refuse_dead_end(response)
             return answering.whole(response, content)

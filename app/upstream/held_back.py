@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
+import requests
+
 from app.content import Reply, replied
 from app.oci import headers
 from app.oci.errors import ErrorCode, error_document
@@ -70,12 +72,10 @@ class HeldBack:
         authorization: str,
         name: RepositoryName | None,
         reply: Reply,
-        *,
-        own_type: str,
+        response: requests.Response,
     ) -> Reply:
         """Remember an answer if it is a 429, and return it.
 
-        `own_type` is the Content-Type that the registry itself gave it, "" for another host's.
         Docker Hub counts pulls of an identity, and says so as a registry; what counts every request
         of an address stands before it and answers in plain text.
         """
@@ -85,7 +85,7 @@ class HeldBack:
         kept = content or _DOCUMENT  # a HEAD has none
         told = float(reply.header("retry-after"))
         now = time.monotonic()
-        if own_type.startswith("text/"):
+        if response.headers.get("Content-Type", "").startswith("text/"):
             longest = min(told, _LONGEST_FOR_ALL)
             self._told_all = _Told(now + longest, reply.headers, kept)
         else:

@@ -404,7 +404,7 @@ def large_layer(hub: Hub) -> str:
 @pytest.fixture(scope="module")
 def docxy_host(hub: Hub) -> Iterator[str]:
     settings: dict[str, Any] = {**hub.settings}
-    with docxy(**settings) as proxy:
+    with docxy(**settings, DOCXY_RESUME_BUDGET="0.001") as proxy:
         yield proxy.host
 
 

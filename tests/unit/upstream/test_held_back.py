@@ -1,6 +1,7 @@
 """A 429 is answered again for some seconds, to whom it was said and about what."""
 
 import pytest
+import requests
 
 from app.content import Reply
 from app.oci.reference import RepositoryName
@@ -10,6 +11,13 @@ from tests.unit.upstream.clock import Clock
 NAME = RepositoryName("library/alpine")
 OTHER = RepositoryName("library/nginx")
 JSON = "application/json; charset=utf-8"
+
+
+def told(kind: str) -> requests.Response:
+    """Return what a registry answered."""
+    response = requests.Response()
+    response.headers["Content-Type"] = kind
+    return response
 
 
 def passed(status: int = 429, seconds: str = "60") -> Reply:
@@ -33,7 +41,7 @@ def memory(clock: Clock) -> HeldBack:
 def test_who_repeats(memory: HeldBack, clock: Clock) -> None:
     """The same identity and repository, for five seconds: the window may have rolled on."""
     assert held(memory, "Bearer a") == 0
-    memory.noted("Bearer a", NAME, passed(), own_type=JSON)
+    memory.noted("Bearer a", NAME, passed(), told(JSON))
     assert held(memory, "Bearer a") in {5, 6}
     clock.pass_by(4.9)
     assert held(memory, "Bearer a") == 1
@@ -55,7 +63,7 @@ def test_who_repeats(memory: HeldBack, clock: Clock) -> None:
 )
 def test_who_passes(memory: HeldBack, authorization: str, name: RepositoryName | None) -> None:
     """Whoever logs in, or gets another token, and whatever else is asked for."""
-    memory.noted("Bearer a", NAME, passed(), own_type=JSON)
+    memory.noted("Bearer a", NAME, passed(), told(JSON))
     assert held(memory, authorization, name) == 0
     assert held(memory, "Bearer a")
 
@@ -63,7 +71,7 @@ def test_who_passes(memory: HeldBack, authorization: str, name: RepositoryName |
 @pytest.mark.parametrize(("seconds", "after"), [("1", 1), ("3", 3), ("60", 5)])
 def test_a_short_retry_after(memory: HeldBack, clock: Clock, seconds: str, after: float) -> None:
     """No longer than the registry itself asked for."""
-    memory.noted("", NAME, passed(seconds=seconds), own_type=JSON)
+    memory.noted("", NAME, passed(seconds=seconds), told(JSON))
     clock.pass_by(after - 0.1)
     assert held(memory)
     clock.pass_by(0.2)
@@ -76,7 +84,7 @@ def test_what_counts_every_request(
     memory: HeldBack, clock: Clock, kind: str, seconds: str, after: float
 ) -> None:
     """It is no registry's error: nobody asks for anything, and so it ends sooner."""
-    memory.noted("Bearer a", NAME, passed(seconds=seconds), own_type=kind)
+    memory.noted("Bearer a", NAME, passed(seconds=seconds), told(kind))
     clock.pass_by(after - 0.1)
     for authorization in ("Bearer a", "Basic b", ""):
         for name in (NAME, OTHER, None):
@@ -88,14 +96,14 @@ def test_what_counts_every_request(
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 500, 503])
 def test_other_answers(memory: HeldBack, status: int) -> None:
     """They are not remembered here."""
-    memory.noted("", NAME, passed(status, ""), own_type="text/plain")
+    memory.noted("", NAME, passed(status, ""), told("text/plain"))
     assert not held(memory)
 
 
 def test_memory_is_bounded(memory: HeldBack) -> None:
     """The oldest are forgotten first."""
     for number in range(10_001):
-        memory.noted(f"Bearer {number}", NAME, passed(), own_type=JSON)
+        memory.noted(f"Bearer {number}", NAME, passed(), told(JSON))
     assert not held(memory, "Bearer 0")
     assert held(memory, "Bearer 1")
     assert held(memory, "Bearer 10000")
@@ -104,7 +112,7 @@ def test_memory_is_bounded(memory: HeldBack) -> None:
 def test_the_same_is_said_again(memory: HeldBack) -> None:
     """Clients show the registry's own words, which say how to get more pulls."""
     reply = Reply(status=429, headers=[("Retry-After", "9"), ("X", "y")], body=[b"{}"])
-    noted = memory.noted("", NAME, reply, own_type=JSON)
+    noted = memory.noted("", NAME, reply, told(JSON))
     again = memory.answer("", NAME)
     assert again is not None
     assert (again.status, again.header("x")) == (429, "y")
@@ -113,7 +121,7 @@ def test_the_same_is_said_again(memory: HeldBack) -> None:
 
 def test_a_head_has_no_words(memory: HeldBack) -> None:
     """A GET after it is told in ours."""
-    memory.noted("", NAME, passed(), own_type="")
+    memory.noted("", NAME, passed(), told(""))
     again = memory.answer("", NAME)
     assert again is not None
     assert b"TOOMANYREQUESTS" in b"".join(again.body)
