@@ -85,6 +85,8 @@ def _cause(error: BaseException) -> BaseException:
     """Return what urllib3 and requests wrapped; what http.client says is said by its own error."""
     while not isinstance(error, HTTPException) and (inner := _inner(error)):
         error = inner
+    if getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING":
+        return ssl.SSLEOFError(*error.args)  # Python 3.11.2 raises its parent
     return error
 
 
