@@ -136,7 +136,7 @@ class Settings(BaseSettings):
         default=False,
         description="`true` hashes every whole blob that passes, holds its last piece back until "
         "the digest is right, and cuts the connection if it is not. Clients check digests "
-        "themselves; this costs about a third of the top speed.",
+        "themselves; this costs processor time.",
     )
     write_timeout: Seconds = Field(
         60, description="Seconds that a client may take nothing of what is sent to it."

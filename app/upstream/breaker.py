@@ -12,7 +12,7 @@ from app.oci.errors import UpstreamDown, UpstreamTimeout, UpstreamUnreachable
 from app.upstream.origins import Origin
 
 _FAILURES: Final = 5
-"""Failures in a row, with nothing else between them, that open a breaker."""
+"""Failures, with no answer between them, that open a breaker."""
 
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 15.0
@@ -39,14 +39,14 @@ class Breaker:
         probing = self._admit(host)
         try:
             yield
+            self._succeeded()
         except _COUNTED:
             self._failed(probing=probing)
             raise
-        except BaseException:
-            self._release(probing=probing)
-            raise
-        else:
-            self._succeeded()
+        finally:
+            # However else it ended (the client left, say), that says nothing of the host.
+            if probing:
+                self._probing = False
 
     def _admit(self, host: str) -> bool:
         """Tell whether the request is the probe."""
@@ -65,7 +65,6 @@ class Breaker:
         with self._lock:
             self._failures += 1
             if probing:
-                self._probing = False
                 self._pause = min(self._pause * 2, _LONGEST_PAUSE)
             if self._failures >= _FAILURES:
                 self._open_until = time.monotonic() + self._pause
@@ -73,13 +72,7 @@ class Breaker:
     def _succeeded(self) -> None:
         if self._failures:
             with self._lock:
-                self._failures, self._pause, self._probing = 0, _FIRST_PAUSE, False
-
-    def _release(self, *, probing: bool) -> None:
-        """Let another one be the probe: that the client left says nothing of the host."""
-        if probing:
-            with self._lock:
-                self._probing = False
+                self._failures, self._pause = 0, _FIRST_PAUSE
 
 
 class Breakers:

@@ -174,7 +174,8 @@ class Upstream:
         def fetch() -> requests.Response:
             nonlocal content
             response = self._redirects.fetch(request.method, url, fields, request.client)
-            if question.small and request.method == "GET" and response.ok:
+            is_whole = request.method == "GET" and response.status_code == HTTPStatus.OK
+            if question.small and is_whole:
                 content_length(response, "GET")  # raises for lengths that contradict each other
                 content = read_whole(response, MANIFEST_LIMIT)
             return response
@@ -185,17 +186,13 @@ class Upstream:
             return reply
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             reply = self._refused(request.method, response, question.unknown)
-            if origin(response.url) != origin(self._registry.url):
+            if not self._is_own(response.url):
                 return reply
             return self._held_back.noted(authorization, question.name, reply, response)
         if content is not None:
-            redirects.refuse_dead_end(response)
             return answering.whole(response, content)
-        return answering.answered(
-            request.method,
-            response,
-            self._again(url, fields, request) if question.lasting else None,
-        )
+        again = self._again(url, fields, request) if question.lasting else None
+        return answering.answered(request.method, response, again)
 
     def _redeemed(self, request: Request) -> Headers:
         return stand_ins.redeemed(
@@ -223,9 +220,9 @@ class Upstream:
 
     def _refused(self, method: str, response: requests.Response, unknown: ErrorCode) -> Reply:
         """Return a refusal; only the registry's own 401 may ask the client for a token."""
-        own = origin(response.url) == origin(self._registry.url)
         try:
             fields = list(response.raw.headers.items())
+            own = self._is_own(response.url)
             challenges = tokens.challenges(self._registry, fields) if own else []
         except RegistryError:
             response.close()
@@ -256,5 +253,8 @@ class Upstream:
         reply = self._refused("GET", response, ErrorCode.UNKNOWN)
         return Ping(reply.status, reply.headers, b"".join(reply.body), reply.challenges)
 
+    def _is_own(self, url: str) -> bool:
+        return origin(url) == origin(self._registry.url)
+
     def _is_neighbour(self, url: str) -> bool:
-        return origin(url) != origin(self._registry.url) and self._neighbours.has(url)
+        return not self._is_own(url) and self._neighbours.has(url)

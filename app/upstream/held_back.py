@@ -20,8 +20,8 @@ from app.oci.headers import Headers
 from app.oci.reference import RepositoryName
 
 _LONGEST: Final = 5.0
-"""Seconds. Windows of pulls roll, so the next question may be a good one (field: containerd
-repeats a 429 five times at once)."""
+"""Seconds. containerd repeats a 429 five times at once; but windows of pulls roll, and so the next
+question may be a good one."""
 
 _LONGEST_FOR_ALL: Final = 10.0
 """Seconds after a 429 that is no registry's error but counts every request, of anybody."""

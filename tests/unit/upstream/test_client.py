@@ -919,3 +919,12 @@ def test_anonymous_tokens(discovering: Upstream, upstream: responses.RequestsMoc
     found = [discovering.anonymous_token(scope) for scope in ("a", "b", "a")]
     assert found == ["t0", "t1", "t0"]
     assert [call.request.headers.get("Authorization") for call in upstream.calls] == [None] * 3
+
+
+def test_a_manifest_that_has_not_changed(
+    pinned: Upstream, upstream: responses.RequestsMock
+) -> None:
+    """A 304 has no body, and a length would be that of the manifest (RFC 9110, section 8.6)."""
+    upstream.get(f"{REGISTRY}/v2/a/manifests/x", status=304)
+    reply = pinned.manifest(RepositoryName("a"), Tag("x"), get(("If-None-Match", '"x"')))
+    assert (reply.status, reply.length) == (304, None)
