@@ -8,6 +8,7 @@ import requests
 
 from app.content import Client
 from app.oci import headers
+from app.oci.errors import Denied
 from app.oci.headers import Headers
 from app.upstream.discarding import discard
 from app.upstream.origins import origin
@@ -52,19 +53,25 @@ class BlobAgain:
         return session.send("GET", broken.url, fields, client=self.client)
 
     def from_registry(self, part: Part) -> requests.Response:
-        """Ask the registry, with a new token where the old one is refused and may be replaced."""
+        """Ask the registry, with a new token where the old one is refused and may be replaced.
+
+        Raise Denied where only the client can get one.
+        """
         fields = self._for(part)
         response = self.redirects.fetch("GET", self.url, fields, self.client)
         for _ in range(_RENEWALS):
-            own = origin(response.url) == origin(self.url)
-            if response.status_code != HTTPStatus.UNAUTHORIZED or not own:
-                break
-            if not (renewed := self.renewed(headers.value(fields, "authorization"))):
+            if not self._is_refused(response):
                 break
             discard(response)
+            if not (renewed := self.renewed(headers.value(fields, "authorization"))):
+                raise Denied
             fields = [*headers.without(fields, "authorization"), ("Authorization", renewed)]
             response = self.redirects.fetch("GET", self.url, fields, self.client)
         return response
+
+    def _is_refused(self, response: requests.Response) -> bool:
+        own = origin(response.url) == origin(self.url)
+        return own and response.status_code == HTTPStatus.UNAUTHORIZED
 
     def _for(self, part: Part) -> Headers:
         last = "" if part.end is None else str(part.end - 1)

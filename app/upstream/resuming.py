@@ -11,7 +11,7 @@ from typing import Final, Protocol
 import requests
 
 from app.content import BodyBroken, Client
-from app.oci.errors import ClientGone, RegistryError
+from app.oci.errors import ClientGone, Denied, RegistryError
 from app.upstream.attempts import sleep
 from app.upstream.body import Body, client_left
 from app.upstream.discarding import discard
@@ -25,7 +25,7 @@ _PAUSES: Final = (0.05, 0.5, 1.0, 2.0, 4.0, 8.0)
 
 
 class Again(Protocol):
-    """Asks for the rest of a blob; each may raise RegistryError."""
+    """Asks for the rest of a blob; each may raise RegistryError, and Denied if that is final."""
 
     @property
     def budget(self) -> float:
@@ -107,7 +107,7 @@ class ResumingBody:
             try:
                 sleep(pause, self._again.client)
                 response = self._ask()
-            except ClientGone:
+            except (ClientGone, Denied):
                 raise broken from None
             except RegistryError:
                 self._same_place = False

@@ -140,7 +140,8 @@ def test_other_answers_renew_nothing(
 def test_a_login_is_the_clients(session: Session, upstream: responses.RequestsMock) -> None:
     """Nothing is asked in its name, and nothing as somebody else."""
     upstream.get(URL, status=401)
-    assert again(session).from_registry(PART).status_code == 401
+    with pytest.raises(Denied):
+        again(session).from_registry(PART)
     assert len(upstream.calls) == 1
 
 

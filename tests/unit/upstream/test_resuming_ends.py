@@ -47,6 +47,23 @@ def test_a_budget_of_time(budget: float, attempts: int) -> None:
 
 
 @dataclass
+class Expiring(Hosts):
+    """A registry whose tokens expire while the first answer is on its way."""
+
+    def cdn(self, peer: socket.socket, server: Server) -> None:
+        """Let the token expire."""
+        self.token = "Bearer another"  # noqa: S105 - nobody has it
+        super().cdn(peer, server)
+
+
+def test_a_login_that_has_expired() -> None:
+    """Only its owner has a new one: the client learns of the break at once."""
+    hosts = Expiring(BLOB, [Answer(cut=300), Answer(status=403)])
+    assert pull(hosts)[:2] == (BLOB[:300], False)
+    assert (len(hosts.at_registry), len(hosts.at_cdn)) == (2, 2)
+
+
+@dataclass
 class Slow(Hosts):
     """Servers that take their time for each answer."""
 
