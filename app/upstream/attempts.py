@@ -56,21 +56,32 @@ class Attempts:
 
         Raise what `ask` raised in the end, or ClientGone.
         """
+        return self._repeat(ask, client, UpstreamUnavailable, _is_passing)
+
+    def to_connect(
+        self, ask: Callable[[], requests.Response], client: Client | None
+    ) -> requests.Response:
+        """Return the answer to a question that may be asked once only, but may fail to be asked."""
+        return self._repeat(ask, client, UpstreamUnreachable, lambda _: False)
+
+    def _repeat(
+        self,
+        ask: Callable[[], requests.Response],
+        client: Client | None,
+        failure: type[UpstreamUnavailable],
+        is_passing: Callable[[requests.Response], bool],
+    ) -> requests.Response:
         deadline = time.monotonic() + self._budget
         for pause in _PAUSES:
             wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             try:
                 response = ask()
-            except _LASTING:
-                raise
-            except UpstreamUnavailable:
-                if time.monotonic() + wait > deadline:
+            except failure as error:
+                if isinstance(error, _LASTING) or time.monotonic() + wait > deadline:
                     raise
             else:
-                told = _told_to_wait(response)
-                wait = max(wait, told)
-                passing = response.status_code in _PASSING and told <= _LONGEST_TOLD
-                if not passing or time.monotonic() + wait > deadline:
+                wait = max(wait, _told_to_wait(response))
+                if not is_passing(response) or time.monotonic() + wait > deadline:
                     return response
                 logger.warning(
                     "An upstream is asked again. status=%s url=%s",
@@ -78,21 +89,6 @@ class Attempts:
                     redacted(response.url),
                 )
                 discard(response)
-            sleep(wait, client)
-        return ask()
-
-    def to_connect(
-        self, ask: Callable[[], requests.Response], client: Client | None
-    ) -> requests.Response:
-        """Return the answer to a question that may be asked once only, but may fail to be asked."""
-        deadline = time.monotonic() + self._budget
-        for pause in _PAUSES:
-            wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-            try:
-                return ask()
-            except UpstreamUnreachable:
-                if time.monotonic() + wait > deadline:
-                    raise
             sleep(wait, client)
         return ask()
 
@@ -104,6 +100,10 @@ def sleep(seconds: float, client: Client | None) -> None:
         if client is not None and client.gone():
             raise ClientGone
         _NEVER.wait(min(left, _CLIENT_CHECK))
+
+
+def _is_passing(response: requests.Response) -> bool:
+    return response.status_code in _PASSING and _told_to_wait(response) <= _LONGEST_TOLD
 
 
 def _told_to_wait(response: requests.Response) -> float:

@@ -12,7 +12,7 @@ from app.oci.errors import UpstreamDown, UpstreamTimeout, UpstreamUnreachable
 from app.upstream.origins import Origin
 
 _FAILURES: Final = 5
-"""Failures, with no answer between them, that open a breaker."""
+"""Failures, with no answer that can be read between them, that open a breaker."""
 
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 15.0

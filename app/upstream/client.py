@@ -9,38 +9,28 @@ import requests
 
 from app.content import Reply, Request, TokenRequest, replied
 from app.oci import headers
-from app.oci.errors import ErrorCode, RegistryError
+from app.oci.errors import ErrorCode
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
-from app.upstream import answering, redirects, refusal, stand_ins, tokens
+from app.upstream import answering, refusal, stand_ins, tokens
 from app.upstream.again import BlobAgain
 from app.upstream.anonymous import AnonymousTokens
 from app.upstream.attempts import Attempts
 from app.upstream.body import content_length, read_whole
-from app.upstream.discarding import discard
 from app.upstream.held_back import HeldBack
 from app.upstream.issued import IssuedTokens, issue
 from app.upstream.neighbours import Neighbours
 from app.upstream.origins import origin
-from app.upstream.ping import Ping
+from app.upstream.pings import Pings
 from app.upstream.redirects import Redirects
 from app.upstream.reliability import Reliability
-from app.upstream.remembered import Recent, Remembered
 from app.upstream.session import Session
 from app.upstream.tokens import TokenService
-from app.version import VERSION
-
-_PING_LIFETIME: Final = 600.0
-_REACH_LIFETIME: Final = 5.0
-_PING_LIMIT: Final = 64 * 1024
 
 MANIFEST_LIMIT: Final = 16 * 1024 * 1024
 """Bytes. Registries take 4 MiB at least, and containerd reads no more (OCI distribution-spec,
 "Pushing Manifests")."""
-
-_OWN: Final = [("User-Agent", f"docxy/{VERSION}"), ("Accept-Encoding", "identity")]
-"""The headers of requests that no client asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,17 +63,13 @@ class Upstream:
     ) -> None:
         self.session = session
         self._registry = registry
-        self._neighbours = neighbours
         self._redirects = Redirects(session, neighbours)
         self._attempts = Attempts(reliability.retry_budget)
         self._reliability = reliability
         self._held_back = HeldBack()
         self._tokens_for_nobody = IssuedTokens(partial(issue, self, None))
         self._issued_to_nobody = AnonymousTokens()
-        self._anonymous_ping = Remembered(
-            self._ping_anonymously, lambda ping: ping.lasting, _PING_LIFETIME
-        )
-        self._reached = Recent(self._reach, _REACH_LIFETIME)
+        self._pings = Pings(registry, self._redirects, self._attempts)
 
     def ping(self, request: Request) -> Reply:
         """Answer from memory unless there are credentials that only the registry can check.
@@ -95,7 +81,7 @@ class Upstream:
         scheme = request.authorization.partition(" ")[0].lower()
         if scheme == "bearer":
             return self._ask(_PING, request)
-        known = self._anonymous_ping.get()
+        known = self._pings.get()
         if scheme == "basic" and (known.asks_for_basic or known.bearer is None):
             return self._ask(_PING, request)
         reply = replied(known.status, known.headers, known.content)
@@ -106,7 +92,7 @@ class Upstream:
 
         However often this is called, the registry is asked every few seconds at the most.
         """
-        self._reached.get()
+        self._pings.reach()
 
     def token(self, request: TokenRequest) -> Reply:
         """Pass a request to the token service, pinned or discovered.
@@ -120,7 +106,7 @@ class Upstream:
                 self._issued_to_nobody.note(content)
                 reply = replace(reply, body=[content])
             return reply
-        basic = stand_ins.basic(request) if self._anonymous_ping.get().asks_for_basic else ""
+        basic = stand_ins.basic(request) if self._pings.get().asks_for_basic else ""
         if not basic:
             return stand_ins.answer(stand_ins.NOTHING)
         login = Request(method="GET", headers=[("Authorization", basic)], client=request.client)
@@ -185,8 +171,9 @@ class Upstream:
         if probed and (reply := answering.probed(response)):
             return reply
         if response.status_code >= HTTPStatus.BAD_REQUEST:
-            reply = self._refused(request.method, response, question.unknown)
-            if not self._is_own(response.url):
+            challenges = tokens.challenges(self._registry, response)
+            reply = refusal.refused(request.method, response, question.unknown, challenges)
+            if origin(response.url) != origin(self._registry.url):
                 return reply
             return self._held_back.noted(authorization, question.name, reply, response)
         if content is not None:
@@ -195,9 +182,7 @@ class Upstream:
         return answering.answered(request.method, response, again)
 
     def _redeemed(self, request: Request) -> Headers:
-        return stand_ins.redeemed(
-            request.headers, lambda: self._anonymous_ping.get().asks_for_basic
-        )
+        return stand_ins.redeemed(request.headers, lambda: self._pings.get().asks_for_basic)
 
     def _again(self, url: str, fields: Headers, request: Request) -> BlobAgain:
         """Return what asks for the rest of a blob."""
@@ -218,43 +203,8 @@ class Upstream:
         own = "" if refused == authorization else refused.removeprefix("Bearer ")
         return f"Bearer {self.anonymous_token(f'repository:{name}:pull', own)}"
 
-    def _refused(self, method: str, response: requests.Response, unknown: ErrorCode) -> Reply:
-        """Return a refusal; only the registry's own 401 may ask the client for a token."""
-        try:
-            fields = list(response.raw.headers.items())
-            own = self._is_own(response.url)
-            challenges = tokens.challenges(self._registry, fields) if own else []
-        except RegistryError:
-            response.close()
-            raise
-        return refusal.refused(method, response, unknown, challenges)
-
     def _token_service(self) -> TokenService | None:
         row = self._registry
         if row.token_url and row.token_service:
             return TokenService(row.token_url, row.token_service)
-        return tokens.discover(row, self._anonymous_ping.get())
-
-    def _reach(self) -> None:
-        discard(self.session.send("GET", f"{self._registry.url}/v2/", _OWN))
-
-    def _ping_anonymously(self) -> Ping:
-        url = f"{self._registry.url}/v2/"
-        response = self._attempts(partial(self._redirects.fetch, "GET", url, _OWN, None), None)
-        redirects.refuse_dead_end(response)
-        status = response.status_code
-        if status < HTTPStatus.BAD_REQUEST:
-            content = read_whole(response, _PING_LIMIT)
-            return Ping(status, headers.pass_down(response.raw.headers.items()), content, ())
-        if status == HTTPStatus.UNAUTHORIZED and self._is_neighbour(response.url):
-            # It needs no token of the client's: this proxy gets one where the redirect leads.
-            response.close()
-            return Ping(HTTPStatus.OK.value, [], b"", ())
-        reply = self._refused("GET", response, ErrorCode.UNKNOWN)
-        return Ping(reply.status, reply.headers, b"".join(reply.body), reply.challenges)
-
-    def _is_own(self, url: str) -> bool:
-        return origin(url) == origin(self._registry.url)
-
-    def _is_neighbour(self, url: str) -> bool:
-        return not self._is_own(url) and self._neighbours.has(url)
+        return tokens.discover(row, self._pings.get())

@@ -16,10 +16,10 @@ from app.content import Reply, TokenRequest, replied
 from app.oci import headers
 from app.oci.challenge import Challenge, parse_challenges
 from app.oci.errors import ErrorCode, UpstreamMisbehaved, UpstreamUnavailable, error_document
-from app.oci.headers import Headers
 from app.registries import Registry
 from app.upstream import body, redirects, refusal
 from app.upstream.attempts import Attempts
+from app.upstream.origins import origin
 from app.upstream.ping import Ping
 from app.upstream.redirects import Redirects
 from app.upstream.session import Session
@@ -47,13 +47,22 @@ class TokenService:
     service: str
 
 
-def challenges(registry: Registry, fields: Headers) -> list[Challenge]:
-    """Return what a client can meet; raise UpstreamMisbehaved for a foreign realm."""
-    told = parse_challenges(headers.values(fields, "www-authenticate"))
-    if registry.token_url is None:
-        for challenge in told:
-            if challenge.is_bearer:
-                discovered(registry, challenge)
+def challenges(registry: Registry, response: requests.Response) -> list[Challenge]:
+    """Return what a client can meet; only the registry's own refusal may ask for a token.
+
+    Raise UpstreamMisbehaved for a foreign realm, with the response closed.
+    """
+    if origin(response.url) != origin(registry.url):
+        return []
+    told = parse_challenges(response.raw.headers.getlist("WWW-Authenticate"))
+    try:
+        if registry.token_url is None:
+            for challenge in told:
+                if challenge.is_bearer:
+                    discovered(registry, challenge)
+    except UpstreamMisbehaved:
+        response.close()
+        raise
     return [one for one in told if one.is_bearer or one.is_basic]
 
 

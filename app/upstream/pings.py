@@ -1,0 +1,80 @@
+"""Pings without credentials: what a registry says to nobody, and whether it answers at all."""
+
+from http import HTTPStatus
+from typing import Final
+
+import requests
+
+from app.oci import headers
+from app.oci.errors import ErrorCode
+from app.registries import Registry
+from app.upstream import redirects, refusal, tokens
+from app.upstream.attempts import Attempts
+from app.upstream.body import read_whole
+from app.upstream.discarding import discard
+from app.upstream.origins import origin
+from app.upstream.ping import Ping
+from app.upstream.redirects import Redirects
+from app.upstream.remembered import Recent, Remembered
+from app.version import VERSION
+
+_LIFETIME: Final = 600.0
+_REACH_LIFETIME: Final = 5.0
+_LIMIT: Final = 64 * 1024
+
+_OWN: Final = [("User-Agent", f"docxy/{VERSION}"), ("Accept-Encoding", "identity")]
+"""The headers of requests that no client asked for."""
+
+
+class Pings:
+    """Asks a registry `GET /v2/` as nobody; the answer is remembered."""
+
+    def __init__(self, registry: Registry, redirects: Redirects, attempts: Attempts) -> None:
+        self._registry = registry
+        self._redirects = redirects
+        self._attempts = attempts
+        self._url = f"{registry.url}/v2/"
+        self._ping = Remembered(self._ask, lambda ping: ping.lasting, _LIFETIME)
+        self._reached = Recent(self._reach, _REACH_LIFETIME)
+
+    def get(self) -> Ping:
+        """Return the answer, some minutes old at the most; raise RegistryError if there is none."""
+        return self._ping.get()
+
+    def reach(self) -> None:
+        """Return if the registry answers, whatever it answers; raise RegistryError if not.
+
+        However often this is called, the registry is asked every few seconds at the most.
+        """
+        self._reached.get()
+
+    def _reach(self) -> None:
+        discard(self._redirects.session.send("GET", self._url, _OWN))
+
+    def _ask(self) -> Ping:
+        content = b""
+
+        def fetch() -> requests.Response:
+            nonlocal content
+            response = self._redirects.fetch("GET", self._url, _OWN, None)
+            if response.status_code == HTTPStatus.OK:
+                content = read_whole(response, _LIMIT)
+            return response
+
+        response = self._attempts(fetch, None)
+        redirects.refuse_dead_end(response)
+        status = response.status_code
+        if status < HTTPStatus.BAD_REQUEST:
+            response.close()
+            return Ping(status, headers.pass_down(response.raw.headers.items()), content, ())
+        if status == HTTPStatus.UNAUTHORIZED and self._is_neighbour(response.url):
+            # It needs no token of the client's: this proxy gets one where the redirect leads.
+            response.close()
+            return Ping(HTTPStatus.OK.value, [], b"", ())
+        challenges = tokens.challenges(self._registry, response)
+        reply = refusal.refused("GET", response, ErrorCode.UNKNOWN, challenges)
+        return Ping(reply.status, reply.headers, b"".join(reply.body), reply.challenges)
+
+    def _is_neighbour(self, url: str) -> bool:
+        neighbours = self._redirects.neighbours
+        return origin(url) != origin(self._url) and neighbours is not None and neighbours.has(url)
