@@ -1,6 +1,7 @@
 """docs/reliability.md, from what was found."""
 
 import datetime as dt
+import re
 from collections.abc import Iterator, Mapping
 
 from tests.chaos import hopeless, machine, table
@@ -10,6 +11,9 @@ from tests.chaos.singles import ROWS
 from tests.chaos.table import Cells, Measured
 
 _LONGEST = 300
+_MOST = 30
+_OF_TERMINALS = re.compile(r"\x1b\[[0-9;]*[A-Za-z]|[\x00-\x08\x0b-\x1f\x7f]")
+"""Colours and cursors: ctr draws bars."""
 
 
 def render(run: Run, measured: Measured, *, title: str = "Reliability") -> str:
@@ -152,8 +156,10 @@ def _failures(run: Run, measured: Measured) -> Iterator[str]:
     if not failures:
         return
     yield "## What went wrong\n"
-    for line in failures:
-        yield f"- {' '.join(line.split())[:_LONGEST]}"
+    for line in failures[:_MOST]:
+        yield f"- {' '.join(_OF_TERMINALS.sub(' ', line).split())[:_LONGEST]}"
+    if len(failures) > _MOST:
+        yield f"- and {len(failures) - _MOST} more"
     yield ""
 
 
