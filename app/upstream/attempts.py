@@ -35,8 +35,6 @@ _PASSING: Final = frozenset({
 })  # fmt: skip
 """Answers after which the same question may have another one."""
 
-_LASTING: Final = (UpstreamUntrusted, UpstreamDown)
-"""Failures that asking again does not mend."""
 
 _CLIENT_CHECK: Final = 0.25
 _NEVER: Final = threading.Event()
@@ -77,10 +75,11 @@ class Attempts:
             try:
                 response = ask()
             except failure as error:
-                if isinstance(error, _LASTING) or time.monotonic() + wait > deadline:
+                wait = max(wait, _pause_after(error, first=pause == _PAUSES[0]))
+                if time.monotonic() + wait > deadline:
                     raise
             else:
-                wait = max(wait, _told_to_wait(response))
+                wait = max(wait, told_to_wait(response))
                 if not is_passing(response) or time.monotonic() + wait > deadline:
                     return response
                 logger.warning(
@@ -103,11 +102,30 @@ def sleep(seconds: float, client: Client | None) -> None:
 
 
 def _is_passing(response: requests.Response) -> bool:
-    return response.status_code in _PASSING and _told_to_wait(response) <= _LONGEST_TOLD
+    return response.status_code in _PASSING and told_to_wait(response) <= _LONGEST_TOLD
 
 
-def _told_to_wait(response: requests.Response) -> float:
-    told = response.headers.get("Retry-After", "").strip()
+def told_to_wait(response: requests.Response) -> float:
+    """Return the seconds of a Retry-After; infinity for what cannot be read as such."""
+    return seconds_in(response.headers.get("Retry-After", ""))
+
+
+def seconds_in(told: str) -> float:
+    """Read a Retry-After; a date says that it takes too long, whatever it is."""
+    told = told.strip()
     if not told:
         return 0
     return float(told[:9]) if told.isascii() and told.isdecimal() else float("inf")
+
+
+def _pause_after(error: UpstreamUnavailable, *, first: bool) -> float:
+    """Return the seconds to wait at least; infinity where asking again does not help.
+
+    A host that is left alone refuses whoever comes new; who has begun to ask waits for it.
+    """
+    if isinstance(error, UpstreamUntrusted) or (first and isinstance(error, UpstreamDown)):
+        return float("inf")
+    if not isinstance(error, UpstreamDown):
+        return 0
+    told = seconds_in(error.added.get("Retry-After", ""))
+    return told if told <= _LONGEST_TOLD else float("inf")

@@ -1,5 +1,6 @@
 """A host that does not answer is left alone for a while, and asked by one at a time after that."""
 
+import logging
 import math
 import threading
 import time
@@ -8,11 +9,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from app.oci.errors import UpstreamDown, UpstreamTimeout, UpstreamUnreachable
+from app.oci.errors import (
+    ClientGone,
+    RegistryError,
+    UpstreamDown,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from app.upstream.origins import Origin
 
+logger = logging.getLogger(__name__)
+
 _FAILURES: Final = 5
-"""Failures, with no answer that can be read between them, that open a breaker."""
+_SPAN: Final = 3.0
+"""Failures, with no answer that can be read between them, that open a breaker, and the seconds that
+they must go on for: many requests at once meet one short failure many times."""
 
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 15.0
@@ -29,31 +40,39 @@ class Breaker:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._failures = 0
+        self._failing_since = 0.0
         self._pause = _FIRST_PAUSE
-        self._open_until = 0.0
+        self._open_until: float | None = None
+        """None while it is closed."""
         self._probing = False
 
     @contextmanager
     def watch(self, host: str) -> Iterator[None]:
         """Let a request pass and note how it went; raise UpstreamDown instead."""
+        began = time.monotonic()
         probing = self._admit(host)
         try:
             yield
-            self._succeeded()
+            self._succeeded(host)
         except _COUNTED:
-            self._failed(probing=probing)
+            self._failed(host, began, probing=probing)
+            raise
+        except ClientGone:
+            raise  # that says nothing of the host
+        except RegistryError:
+            if probing:
+                self._succeeded(host)  # whoever cuts connections, or answers nonsense, is there
             raise
         finally:
-            # However else it ended (the client left, say), that says nothing of the host.
             if probing:
                 self._probing = False
 
     def _admit(self, host: str) -> bool:
         """Tell whether the request is the probe."""
-        if self._failures < _FAILURES:
+        if self._open_until is None:
             return False
         with self._lock:
-            left = self._open_until - time.monotonic()
+            left = (self._open_until or 0.0) - time.monotonic()
             if left > 0 or self._probing:
                 seconds = str(max(1, math.ceil(left)))
                 message = f"{host}: {UpstreamDown.message}"
@@ -61,18 +80,29 @@ class Breaker:
             self._probing = True
             return True
 
-    def _failed(self, *, probing: bool) -> None:
+    def _failed(self, host: str, began: float, *, probing: bool) -> None:
+        now = time.monotonic()
         with self._lock:
+            if not self._failures:
+                self._failing_since = began
             self._failures += 1
             if probing:
                 self._pause = min(self._pause * 2, _LONGEST_PAUSE)
-            if self._failures >= _FAILURES:
-                self._open_until = time.monotonic() + self._pause
+            elif self._failures < _FAILURES or now - self._failing_since < _SPAN:
+                return
+            opens = self._open_until is None
+            self._open_until = now + self._pause
+        if opens:
+            logger.warning("An upstream is left alone for a while. host=%s", host)
 
-    def _succeeded(self) -> None:
-        if self._failures:
-            with self._lock:
-                self._failures, self._pause = 0, _FIRST_PAUSE
+    def _succeeded(self, host: str) -> None:
+        if not self._failures:
+            return
+        with self._lock:
+            closes = self._open_until is not None
+            self._failures, self._pause, self._open_until = 0, _FIRST_PAUSE, None
+        if closes:
+            logger.warning("An upstream answers again. host=%s", host)
 
 
 class Breakers:

@@ -11,8 +11,8 @@ from typing import Final, Protocol
 import requests
 
 from app.content import BodyBroken, Client
-from app.oci.errors import ClientGone, Denied, RegistryError
-from app.upstream.attempts import sleep
+from app.oci.errors import ClientGone, Denied, RegistryError, UpstreamDown
+from app.upstream.attempts import seconds_in, sleep, told_to_wait
 from app.upstream.body import Body, client_left
 from app.upstream.discarding import discard
 from app.upstream.failures import redacted
@@ -21,7 +21,10 @@ from app.upstream.parts import Part, part_at_end, part_of
 logger = logging.getLogger(__name__)
 
 _PAUSES: Final = (0.05, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds before each attempt to go on, more or less; any byte that comes begins them anew."""
+"""Seconds before each attempt to go on, more or less; the last one is repeated."""
+
+_PROGRESS: Final = 64 * 1024
+"""Bytes after which the pauses begin anew: fewer at a time would be many requests for little."""
 
 
 class Again(Protocol):
@@ -55,31 +58,48 @@ class ResumingBody:
         self._left = part
         self._again = again
         self._same_place = True
+        self._failures = 0
+        self._came = 0
+        """Bytes since the last failure."""
+        self._ended_at = -1
         self._deadline: float | None = None
         """When a body that brings nothing is given up; None while it brings something."""
 
     def __iter__(self) -> Iterator[bytes]:
-        failures = 0
         while True:
             broken: BodyBroken | None = None
             try:
                 for data in self._wanted():
-                    failures, self._deadline = 0, None
+                    self._deadline = None
+                    self._came += len(data)
                     yield data
             except BodyBroken as error:
                 if client_left(error):
                     raise
                 broken = error
-            if self._is_complete() or (broken is None and self._left.end is None):
+            if self._is_complete() or (broken is None and self._has_ended()):
                 return
             self._body.close()
-            failures = self._go_on(broken or BodyBroken("the registry sent too little"), failures)
+            self._go_on(broken or BodyBroken("the registry sent too little"))
             if self._is_complete():
                 return
 
     def _is_complete(self) -> bool:
         """Tell whether all bytes have come, if only the end of the chunks has not."""
         return self._left.start == self._left.end
+
+    def _has_ended(self) -> bool:
+        """Tell whether a body of unknown length is at its end.
+
+        Chunks have an end of their own. Where only the connection ends (RFC 9112, section 6.3), it
+        may have been cut; two answers that end at the same byte are believed.
+        """
+        if self._left.end is not None:
+            return False
+        if self._response.raw.chunked or self._ended_at == self._left.start:
+            return True
+        self._ended_at = self._left.start
+        return False
 
     def close(self) -> None:
         """Close the connection, unless the body was read to its end and gave it back."""
@@ -96,25 +116,53 @@ class ResumingBody:
             if len(data) > left:
                 return
 
-    def _go_on(self, broken: BodyBroken, failures: int) -> int:
-        """Find an answer that goes on, and return the failures so far; raise BodyBroken."""
+    def _go_on(self, broken: BodyBroken) -> None:
+        """Find an answer that goes on; raise BodyBroken where there is none in time."""
+        if self._came >= _PROGRESS:
+            self._failures = 0
+        self._came = 0
         if self._deadline is None:
             self._deadline = time.monotonic() + self._again.budget
-        for number in range(failures, len(_PAUSES)):
-            pause = _PAUSES[number] * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
-            if time.monotonic() + pause > self._deadline:
-                break
-            try:
-                sleep(pause, self._again.client)
-                response = self._ask()
-            except (ClientGone, Denied):
-                raise broken from None
-            except RegistryError:
-                self._same_place = False
-                continue
-            if self._continue_with(response, broken, number + 1):
-                return number + 1
-        raise broken
+        told: float | None = 0.0
+        while told is not None:
+            self._pause(told, broken)
+            told = self._attempt(broken)
+
+    def _pause(self, told: float, broken: BodyBroken) -> None:
+        """Wait before the next attempt, as long as was told at least; raise BodyBroken."""
+        pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
+        pause = max(told, pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+        if self._deadline is None or time.monotonic() + pause > self._deadline:
+            raise broken
+        try:
+            sleep(pause, self._again.client)
+        except ClientGone:
+            raise broken from None
+
+    def _attempt(self, broken: BodyBroken) -> float | None:
+        """Return None where an answer goes on, else the seconds to wait; raise BodyBroken."""
+        try:
+            response = self._ask()
+        except (ClientGone, Denied):
+            raise broken from None
+        except RegistryError as error:
+            self._same_place = False
+            if isinstance(error, UpstreamDown):  # nobody has been asked
+                return seconds_in(error.added.get("Retry-After", ""))
+            self._failures += 1
+            self._tell_failure(error)
+            return 0.0
+        self._failures += 1
+        if self._continue_with(response, broken):
+            return None
+        self._tell_failure(response.status_code)
+        return told_to_wait(response)
+
+    def _tell_failure(self, reason: object) -> None:
+        logger.warning(
+            "A body does not go on yet. offset=%s attempt=%s reason=%s",
+            self._left.start, self._failures, reason,
+        )  # fmt: skip
 
     def _ask(self) -> requests.Response:
         if self._same_place:
@@ -128,13 +176,15 @@ class ResumingBody:
 
     def _may_go_on(self, response: requests.Response) -> bool:
         """Tell whether the same place still has the same: its ETag kept a part back otherwise."""
+        if part_at_end(response) == self._left.start:
+            return True
         etag = self._response.headers.get("ETag")
         ignored = response.status_code == HTTPStatus.OK
         return response.status_code < HTTPStatus.BAD_REQUEST and not (
             ignored and etag and response.headers.get("ETag") != etag
         )
 
-    def _continue_with(self, response: requests.Response, broken: BodyBroken, number: int) -> bool:
+    def _continue_with(self, response: requests.Response, broken: BodyBroken) -> bool:
         if self._left.end is None and part_at_end(response) == self._left.start:
             self._left = replace(self._left, end=self._left.start)  # all that there is has come
             discard(response)
@@ -150,7 +200,7 @@ class ResumingBody:
             return False
         logger.warning(
             "A body broke and goes on. offset=%s attempt=%s reason=%r url=%s",
-            self._left.start, number, broken.strerror, redacted(response.url),
+            self._left.start, self._failures, broken.strerror, redacted(response.url),
         )  # fmt: skip
         self._response, self._body, self._same_place = response, body, True
         if self._left.end is None:
@@ -160,7 +210,8 @@ class ResumingBody:
     def _positioned(self, part: Part, body: Body) -> bool:
         """Tell whether an answer continues, or can be read up to where it does."""
         if part.continues(self._left):
-            return True
+            # Of what has no end yet, a part that tells no total may be any part.
+            return self._left.end is not None or part.total is not None or part.end is None
         whole = Part(0, self._left.total, self._left.total)
         if part.start or part.end != part.total or not part.continues(whole):
             return False

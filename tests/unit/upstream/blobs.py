@@ -45,6 +45,10 @@ class Answer:
     nameless: bool = False
     """Leave out Content-Range."""
     chunked: bool = False
+    unframed: bool = False
+    """Leave out Content-Length: the end of the connection is the end."""
+    no_total: bool = False
+    """Have `*` for the total in Content-Range."""
     fields: tuple[str, ...] = ()
     blob: bytes | None = None
     """Another one."""
@@ -65,13 +69,16 @@ class Answer:
         if asked and start >= end:
             fields[0] = "HTTP/1.1 416 X"
             start = end
-        elif asked and not self.nameless:
-            fields.append(f"Content-Range: bytes {start}-{end - 1}/{len(blob)}")
+        if asked and start < end and not self.nameless:
+            total = "*" if self.no_total else len(blob)
+            fields.append(f"Content-Range: bytes {start}-{end - 1}/{total}")
+        elif asked:
+            fields.append(f"Content-Range: bytes */{len(blob)}")
         body = blob[start:end]
         if self.chunked:
             fields.append("Transfer-Encoding: chunked")
             body = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\n\r\n"
-        else:
+        elif not self.unframed:
             fields.append(f"Content-Length: {len(body)}")
         return "\r\n".join([*fields, "", ""]).encode() + body[: self.cut]
 

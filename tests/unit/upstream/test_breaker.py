@@ -20,7 +20,7 @@ from app.oci.errors import (
 from app.upstream.breaker import Breaker, Breakers
 from app.upstream.origins import Origin, origin
 from tests.unit.upstream.clock import Clock
-from tests.unit.upstream.hurry import hurried
+from tests.unit.upstream.hurry import hurried, listening
 from tests.unit.upstream.server import PATIENCE
 
 HOST = "r.example"
@@ -40,6 +40,13 @@ def failing(breaker: Breaker, times: int, error: type[RegistryError] = UpstreamT
             ask(breaker, error)
 
 
+def open_up(breaker: Breaker, clock: Clock) -> None:
+    """Fail often enough, and for long enough."""
+    failing(breaker, 4)
+    clock.pass_by(3)
+    failing(breaker, 1)
+
+
 def refused(breaker: Breaker) -> int:
     """Return the Retry-After of a refusal; see that nothing was asked."""
     with pytest.raises(UpstreamDown) as caught, breaker.watch(HOST):
@@ -57,18 +64,38 @@ def breaker() -> Breaker:
 @pytest.fixture
 def opened(breaker: Breaker, clock: Clock) -> Breaker:
     """Return one that is open, for a second."""
-    del clock
-    failing(breaker, 5)
+    open_up(breaker, clock)
     return breaker
 
 
 @pytest.mark.parametrize("error", [UpstreamTimeout, UpstreamUnreachable])
 def test_it_opens(breaker: Breaker, clock: Clock, error: type[RegistryError]) -> None:
     """Five connections in a row that were not made, or not answered on."""
-    del clock
     failing(breaker, 4, error)
+    clock.pass_by(3)
     ask(breaker)
-    failing(breaker, 5, error)
+    failing(breaker, 4, error)
+    clock.pass_by(3)
+    failing(breaker, 1, error)
+    assert refused(breaker) == 1
+
+
+def test_many_at_once(breaker: Breaker, clock: Clock) -> None:
+    """One short failure is met by all that come meanwhile, and opens nothing."""
+    failing(breaker, 50, UpstreamUnreachable)
+    clock.pass_by(2.9)
+    failing(breaker, 50, UpstreamUnreachable)
+    ask(breaker)
+
+
+def test_silence_counts_from_its_beginning(breaker: Breaker, clock: Clock) -> None:
+    """Five that waited for five seconds, all at the same time."""
+    waiting = [breaker.watch(HOST) for _ in range(5)]
+    for one in waiting:
+        one.__enter__()
+    clock.pass_by(5)
+    for one in waiting:
+        one.__exit__(UpstreamTimeout, UpstreamTimeout(), None)
     assert refused(breaker) == 1
 
 
@@ -90,6 +117,7 @@ def test_a_probe_that_goes_well(opened: Breaker, clock: Clock) -> None:
         ask(opened)
     failing(opened, 4)
     ask(opened)
+    clock.pass_by(1)
 
 
 def test_a_probe_that_fails(opened: Breaker, clock: Clock) -> None:
@@ -102,19 +130,43 @@ def test_a_probe_that_fails(opened: Breaker, clock: Clock) -> None:
     assert pauses == [1, 2, 4, 8, 15, 15, 15, 15, 15]
     clock.pass_by(15.01)
     ask(opened)
-    failing(opened, 5)
+    open_up(opened, clock)
     assert refused(opened) == 1, "a host that was back is like any other"
 
 
-@pytest.mark.parametrize("error", [ClientGone, UpstreamUnavailable, UpstreamMisbehaved])
-def test_a_probe_that_says_nothing(
-    opened: Breaker, clock: Clock, error: type[RegistryError]
-) -> None:
-    """Another one may be the probe at once."""
+def test_a_probe_that_says_nothing(opened: Breaker, clock: Clock) -> None:
+    """Its client left: another one may be the probe at once."""
+    clock.pass_by(1.01)
+    failing(opened, 1, ClientGone)
+    with opened.watch(HOST):
+        refused(opened)
+
+
+@pytest.mark.parametrize("error", [UpstreamUnavailable, UpstreamMisbehaved])
+def test_a_probe_that_is_cut(opened: Breaker, clock: Clock, error: type[RegistryError]) -> None:
+    """Whoever cuts a connection is there."""
     clock.pass_by(1.01)
     failing(opened, 1, error)
-    ask(opened)
-    ask(opened)
+    with opened.watch(HOST):
+        ask(opened)
+
+
+@pytest.mark.parametrize("opening", [True, False])
+def test_what_the_log_says(breaker: Breaker, clock: Clock, *, opening: bool) -> None:
+    """One line when a host is given up, and one when it is back; none for a passing failure."""
+    with listening() as lines:
+        if opening:
+            open_up(breaker, clock)
+        else:
+            failing(breaker, 4)
+        clock.pass_by(1.01)
+        ask(breaker)
+        ask(breaker)
+    assert [line.partition(" host=")[0] for line in lines] == (
+        ["WARNING An upstream is left alone for a while.", "WARNING An upstream answers again."]
+        if opening
+        else []
+    )
 
 
 @pytest.mark.parametrize("error", [RuntimeError, OSError, SystemExit])
@@ -130,10 +182,9 @@ def test_a_probe_that_breaks(opened: Breaker, clock: Clock, error: type[BaseExce
 def test_who_began_before(breaker: Breaker, clock: Clock) -> None:
     """A request that was under way when the host was given up brings it back by going well."""
     with breaker.watch(HOST):
-        failing(breaker, 5)
+        open_up(breaker, clock)
         refused(breaker)
     ask(breaker)
-    del clock
 
 
 def test_one_probe_among_many(opened: Breaker, clock: Clock) -> None:

@@ -202,7 +202,7 @@ def test_head_stays_head(pinned: Upstream, upstream: responses.RequestsMock) -> 
 def test_blobs_from_elsewhere(pinned: Upstream, upstream: responses.RequestsMock) -> None:
     """The redirect is followed here, without credentials, and the digest is told."""
     upstream.get(BLOB, status=307, headers={"Location": CDN})
-    upstream.get(CDN, body=b"blob")
+    upstream.get(CDN, body=b"blob", headers={"Content-Length": "4"})
     reply = pinned.blob(NAME, DIGEST, get(("Authorization", "Bearer x")))
     assert "Authorization" not in upstream.calls[1].request.headers
     assert (reply.status, reply.header("Docker-Content-Digest")) == (200, DIGEST)
