@@ -17,10 +17,12 @@ from app.upstream.body import Body, content_length
 from app.upstream.discarding import discard
 from app.upstream.parts import part_of
 from app.upstream.resuming import Again, ResumingBody
-from app.upstream.verifying import VerifiedBody, verifies
+from app.upstream.verifying import VerifiedBody, digest_of_nothing, verifies
 
 _TOTAL: Final = re.compile(r"bytes (?:0-0|\*)/(\d+)")
 """Content-Range of the first byte, or of none where a blob is empty (RFC 9110, section 14.4)."""
+
+_WHOLE: Final = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 
 
 def answered(method: str, response: requests.Response, again: Again | None) -> Reply:
@@ -71,11 +73,30 @@ def probed(response: requests.Response) -> Reply | None:
 
 
 def verified(reply: Reply, digest: Digest) -> Reply:
-    """Hold back the end of a whole blob until its digest is right."""
-    if reply.status != HTTPStatus.OK or not reply.body or not verifies(digest):
+    """Hold back the end of a whole blob until its digest is right.
+
+    Raise UpstreamMisbehaved for what is wrong before a byte of it has come.
+    """
+    if not verifies(digest) or not (reply.body and _is_whole(reply)):
         return reply
+    problem = ""
+    if reply.header("content-encoding").lower() not in {"", "identity"}:
+        problem = "the registry sent a blob in an encoding that was not asked for"
+    elif reply.length == 0 and digest != digest_of_nothing(digest):
+        problem = "the registry sent an empty blob that is not empty"
+    if problem:
+        reply.close()
+        raise UpstreamMisbehaved(problem)
     body = VerifiedBody(reply.body, digest, reply.length, reply.close)
     return replace(reply, body=body, close=body.close)
+
+
+def _is_whole(reply: Reply) -> bool:
+    """Tell whether all bytes come, be it as a part from the first one to the last."""
+    if reply.status != HTTPStatus.PARTIAL_CONTENT:
+        return reply.status == HTTPStatus.OK
+    found = _WHOLE.fullmatch(reply.header("content-range").strip())
+    return found is not None and int(found[1]) + 1 == int(found[2])
 
 
 def with_digest(reply: Reply, digest: Digest) -> Reply:

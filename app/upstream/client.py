@@ -9,7 +9,7 @@ import requests
 
 from app.content import Reply, Request, TokenRequest, replied
 from app.oci import headers
-from app.oci.errors import ErrorCode
+from app.oci.errors import ErrorCode, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
@@ -136,6 +136,10 @@ class Upstream:
             f"/v2/{name}/blobs/{digest}", name, ErrorCode.BLOB_UNKNOWN, lasting=True
         )
         reply = self._ask(question, request)
+        if reply.status == HTTPStatus.PARTIAL_CONTENT and not _asks_for_part(request):
+            reply.close()
+            message = "the registry sent a part of a blob that was asked for whole"
+            raise UpstreamMisbehaved(message)
         if self._reliability.verify_blobs:
             reply = answering.verified(reply, digest)
         return answering.with_digest(reply, digest)
@@ -208,3 +212,7 @@ class Upstream:
         if row.token_url and row.token_service:
             return TokenService(row.token_url, row.token_service)
         return tokens.discover(row, self._pings.get())
+
+
+def _asks_for_part(request: Request) -> bool:
+    return bool(headers.value(request.headers, "range"))

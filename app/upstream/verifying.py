@@ -22,6 +22,12 @@ def verifies(digest: Digest) -> bool:
     return digest.partition(":")[0] in _ALGORITHMS
 
 
+def digest_of_nothing(digest: Digest) -> str:
+    """Return the digest of no bytes, by the algorithm of this one."""
+    algorithm = digest.partition(":")[0]
+    return f"{algorithm}:{hashlib.new(algorithm).hexdigest()}"
+
+
 class VerifiedBody:
     """The bytes of a whole blob; raises BodyBroken before the last of them if they are wrong."""
 

@@ -928,3 +928,15 @@ def test_a_manifest_that_has_not_changed(
     upstream.get(f"{REGISTRY}/v2/a/manifests/x", status=304)
     reply = pinned.manifest(RepositoryName("a"), Tag("x"), get(("If-None-Match", '"x"')))
     assert (reply.status, reply.length) == (304, None)
+
+
+def test_a_part_of_what_was_asked_for_whole(
+    pinned: Upstream, upstream: responses.RequestsMock
+) -> None:
+    """Its status and its length would pass for the whole blob's."""
+    part = {"Content-Range": "bytes 0-3/9", "Content-Length": "4"}
+    upstream.get(BLOB, status=206, body=b"blob", headers=part)
+    with pytest.raises(UpstreamMisbehaved):
+        pinned.blob(NAME, DIGEST, get())
+    upstream.get(BLOB, status=206, body=b"blob", headers=part)
+    assert pinned.blob(NAME, DIGEST, get(("Range", "bytes=0-3"))).status == 206

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.content import BodyBroken
+from app.content import BodyBroken, Reply
+from app.oci.errors import UpstreamMisbehaved
+from app.oci.headers import Headers
 from app.oci.reference import Digest
+from app.upstream import answering
 from app.upstream.verifying import VerifiedBody, verifies
 from tests.unit.upstream.hurry import listening
 
@@ -115,3 +118,55 @@ def test_what_breaks_below_breaks() -> None:
 def test_verifies(digest: str, *, expected: bool) -> None:
     """Registered algorithms only: what others mean is not said."""
     assert verifies(Digest(digest)) is expected
+
+
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        (200, []),
+        (206, [("Content-Range", "bytes 0-4/5")]),
+        (206, [("Content-Range", " bytes 0-4/5 ")]),
+    ],
+)
+def test_all_that_is_whole_is_verified(status: int, fields: Headers) -> None:
+    """A part from the first byte to the last one too."""
+    reply = Reply(status=status, headers=fields, length=5, body=[b"wrong"])
+    with pytest.raises(BodyBroken):
+        list(answering.verified(reply, digest_of(b"right")).body)
+
+
+@pytest.mark.parametrize(
+    ("status", "fields"),
+    [
+        (206, [("Content-Range", "bytes 0-4/6")]),
+        (206, [("Content-Range", "bytes 1-5/6")]),
+        (206, [("Content-Range", "bytes 0-4/*")]),
+        (206, []),
+        (404, []),
+    ],
+)
+def test_what_is_no_whole_passes(status: int, fields: Headers) -> None:
+    """Nobody knows the digest of a part."""
+    reply = Reply(status=status, headers=fields, length=5, body=[b"wrong"])
+    assert answering.verified(reply, digest_of(b"right")) is reply
+
+
+@pytest.mark.parametrize(
+    ("fields", "length"),
+    [([], 0), ([("Content-Encoding", "gzip")], 5), ([("Content-Encoding", "br")], None)],
+)
+def test_what_is_wrong_before_it_begins(fields: Headers, length: int | None) -> None:
+    """An empty body has no end to hold back, and an encoded one a digest that nobody knows."""
+    closes: list[bool] = []
+    reply = Reply(
+        status=200, headers=fields, length=length, body=[b""], close=lambda: closes.append(True)
+    )
+    with pytest.raises(UpstreamMisbehaved):
+        answering.verified(reply, digest_of(b"right"))
+    assert closes == [True]
+
+
+def test_an_empty_blob() -> None:
+    """There is one, and it is well known."""
+    reply = Reply(status=200, length=0, body=iter(()))
+    assert list(answering.verified(reply, digest_of(b"")).body) == []
