@@ -4,6 +4,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Final
+from urllib.parse import urlencode
 
 import requests
 
@@ -67,6 +68,7 @@ class Upstream:
         self._attempts = Attempts(reliability.retry_budget)
         self._reliability = reliability
         self._held_back = HeldBack()
+        self._tokens_held_back = HeldBack()
         self._tokens_for_nobody = IssuedTokens(partial(issue, self, None))
         self._issued_to_nobody = AnonymousTokens()
         self._pings = Pings(registry, self._redirects, self._attempts)
@@ -100,7 +102,7 @@ class Upstream:
         Where there is none, the token is one of our own.
         """
         if service := self._token_service():
-            reply = tokens.exchange(self.session, self._attempts, service, request)
+            reply = self._exchanged(service, request)
             if not stand_ins.is_login(request) and reply.status == HTTPStatus.OK:
                 content = b"".join(reply.body)
                 self._issued_to_nobody.note(content)
@@ -115,6 +117,15 @@ class Upstream:
             return replace(checked, challenges=())
         checked.close()
         return stand_ins.answer(stand_ins.for_basic(basic))
+
+    def _exchanged(self, service: TokenService, request: TokenRequest) -> Reply:
+        """Ask the token service, unless it has just answered the same with 429."""
+        login = headers.value(request.headers, "authorization")
+        about = urlencode(request.parameters, errors="surrogateescape")
+        if held := self._tokens_held_back.answer(login, about):
+            return held
+        reply = tokens.exchange(self.session, self._attempts, service, request)
+        return self._tokens_held_back.noted(login, about, reply, reply.header("content-type"))
 
     def anonymous_token(self, scope: str, refused: str = "") -> str:
         """Return a token for nobody, another one than was refused; raise RegistryError."""
@@ -155,7 +166,7 @@ class Upstream:
     def _ask(self, question: Question, request: Request) -> Reply:
         fields = headers.pass_up(self._redeemed(request))
         authorization = headers.value(fields, "authorization")
-        if held := self._held_back.answer(authorization, question.name):
+        if held := self._held_back.answer(authorization, question.name or ""):
             return held
         url = f"{self._registry.url}{question.path}"
         url = f"{url}?{request.query}" if request.query else url
@@ -179,7 +190,8 @@ class Upstream:
             reply = refusal.refused(request.method, response, question.unknown, challenges)
             if origin(response.url) != origin(self._registry.url):
                 return reply
-            return self._held_back.noted(authorization, question.name, reply, response)
+            kind = response.headers.get("Content-Type", "")
+            return self._held_back.noted(authorization, question.name or "", reply, kind)
         if content is not None:
             return answering.whole(response, content)
         again = self._again(url, fields, request) if question.lasting else None

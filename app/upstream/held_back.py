@@ -11,20 +11,23 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
-import requests
-
 from app.content import Reply, replied
 from app.oci import headers
 from app.oci.errors import ErrorCode, error_document
 from app.oci.headers import Headers
-from app.oci.reference import RepositoryName
 
 _LONGEST: Final = 5.0
 """Seconds. containerd repeats a 429 five times at once; but windows of pulls roll, and so the next
 question may be a good one."""
 
 _LONGEST_FOR_ALL: Final = 10.0
-"""Seconds after a 429 that is no registry's error but counts every request, of anybody."""
+"""Seconds after a 429 that is no registry's error but counts every request of an address."""
+
+_EVERYTHING: Final = "*"
+"""No repository's name, and nothing that a token is asked for with."""
+
+_CONTENT_LIMIT: Final = 4096
+"""Bytes of an answer that is repeated in its own words."""
 
 _DOCUMENT: Final = json.dumps(
     error_document(ErrorCode.TOOMANYREQUESTS, "the registry has just answered 429")
@@ -49,32 +52,29 @@ class _Told:
 
 
 class HeldBack:
-    """Who was told 429, and about which repository; a token or a login makes another of them."""
+    """Who was told 429, and about what; a token or a login makes another of them."""
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
         self._told: OrderedDict[bytes, _Told] = OrderedDict()
-        self._told_all: _Told | None = None
 
-    def answer(self, authorization: str, name: RepositoryName | None) -> Reply | None:
+    def __len__(self) -> int:
+        return len(self._told)
+
+    def answer(self, authorization: str, about: str) -> Reply | None:
         """Return the answer to a question that has just had it; None for any other."""
-        if not self._told and not self._told_all:
+        if not self._told:
             return None
         now = time.monotonic()
-        for told in (self._told_all, self._told.get(self._identity(authorization, name))):
+        for one in (about, _EVERYTHING):
+            told = self._told.get(self._identity(authorization, one))
             if told is not None and told.until > now:
                 return told.again(now)
         return None
 
-    def noted(
-        self,
-        authorization: str,
-        name: RepositoryName | None,
-        reply: Reply,
-        response: requests.Response,
-    ) -> Reply:
-        """Remember an answer if it is a 429, and return it.
+    def noted(self, authorization: str, about: str, reply: Reply, kind: str) -> Reply:
+        """Remember an answer if it is a 429, and return it; `kind` is its own Content-Type.
 
         Docker Hub counts pulls of an identity, and says so as a registry; what counts every request
         of an address stands before it and answers in plain text.
@@ -82,20 +82,29 @@ class HeldBack:
         if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
             return reply
         content = b"".join(reply.body)
-        kept = content or _DOCUMENT  # a HEAD has none
+        kept = content if 0 < len(content) <= _CONTENT_LIMIT else _DOCUMENT  # a HEAD has none
         told = float(reply.header("retry-after"))
-        now = time.monotonic()
-        if response.headers.get("Content-Type", "").startswith("text/"):
-            longest = min(told, _LONGEST_FOR_ALL)
-            self._told_all = _Told(now + longest, reply.headers, kept)
+        if kind.startswith("text/plain"):
+            self._remember(authorization, _EVERYTHING, min(told, _LONGEST_FOR_ALL), reply, kept)
         else:
-            with self._lock:
-                entry = _Told(now + min(told, _LONGEST), reply.headers, kept)
-                self._told[self._identity(authorization, name)] = entry
-                while len(self._told) > _ENTRIES:
-                    self._told.popitem(last=False)
+            self._remember(authorization, about, min(told, _LONGEST), reply, kept)
         return replace(reply, body=[content] if content else ())
 
-    def _identity(self, authorization: str, name: RepositoryName | None) -> bytes:
-        text = f"{authorization}\0{name or ''}".encode(errors="surrogateescape")
+    def _remember(
+        self, authorization: str, about: str, seconds: float, reply: Reply, content: bytes
+    ) -> None:
+        now = time.monotonic()
+        key = self._identity(authorization, about)
+        with self._lock:
+            self._told.pop(key, None)
+            self._told[key] = _Told(now + seconds, reply.headers, content)
+            # They stand in the order in which they came, and none counts for longer than this.
+            while self._told:
+                oldest = next(iter(self._told.values()))
+                if oldest.until > now and len(self._told) <= _ENTRIES:
+                    break
+                self._told.popitem(last=False)
+
+    def _identity(self, authorization: str, about: str) -> bytes:
+        text = f"{authorization}\0{about}".encode(errors="surrogateescape")
         return hmac.digest(self._key, text, hashlib.sha256)

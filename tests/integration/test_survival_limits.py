@@ -70,13 +70,15 @@ def test_it_ends_early(lone: Survivor) -> None:
 
 
 def test_what_counts_every_request(lone: Survivor) -> None:
-    """Plain text is about everybody here, whatever he asks for; it ends as soon."""
+    """Plain text is about whatever its hearer asks for; who logs in passes."""
     nobody, somebody = lone.login(), lone.login(auth=ALICE)
     refuse(lone.hub, "3", "Too Many Requests")
     assert ask(lone, nobody) == 429
-    assert [ask(lone, somebody), ask(lone, nobody, OTHER), ask(lone, "X: y")] == [429] * 3
+    assert ask(lone, nobody, OTHER) == 429
     assert asked(lone) == 1
-    wait_until(lambda: ask(lone, somebody) == 200, 10)
+    lone.hub.heal()
+    assert ask(lone, somebody) == 200
+    wait_until(lambda: ask(lone, nobody) == 200, 10)
 
 
 def test_a_cdn_that_has_enough(lone: Survivor) -> None:
