@@ -9,17 +9,12 @@ import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
-from typing import Final
 
 from urllib3.exceptions import LocationParseError
-from urllib3.util.connection import allowed_gai_family
 
 from app.addresses import Address, is_public
-from app.offloop import RealThreads, original
+from app.upstream.names import Names
 from app.upstream.racing import AddressInfo, SocketOption, first_to_connect
-
-_RESOLVING: Final = 4
-"""Names that one registry may have resolved at a time; the C library cannot be told to stop."""
 
 
 class AddressForbidden(OSError):
@@ -31,13 +26,12 @@ class Connector:
     """How one registry, and where it leads, is connected to.
 
     Without `allow_private`, to public addresses only.
-    Names are resolved on threads of its own, so that a name that is not answered delays nobody
-    else's.
+    Names are each registry's own, so that one that is not answered delays nobody else's.
     """
 
     allow_private: bool
     prefer_ipv4: bool
-    threads: RealThreads = field(default_factory=lambda: RealThreads(_RESOLVING))
+    names: Names = field(default_factory=Names)
 
     def connect(
         self,
@@ -63,7 +57,7 @@ class Connector:
         """Return the accepted addresses of a host in the order to try; or raise AddressForbidden.
 
         Raise gaierror, or LocationParseError for what DNS has no way to ask for, as urllib3 does,
-        or TimeoutError.
+        or NameUnanswered.
         """
         if host.startswith("["):
             host = host.strip("[]")
@@ -72,12 +66,7 @@ class Connector:
         except UnicodeError:
             message = f"'{host}', label empty or too long"
             raise LocationParseError(message) from None
-        resolving = self.threads.begin(
-            original("socket", "getaddrinfo"),
-            host, port, allowed_gai_family(), socket.SOCK_STREAM,
-            patience=timeout,
-        )  # fmt: skip
-        found: Sequence[AddressInfo] = resolving.result(timeout)
+        found = self.names.resolve(host, port, timeout)
         accepted = [one for one in found if self.allow_private or is_public(_address(one))]
         if found and not accepted:
             addresses = ", ".join(dict.fromkeys(str(_address(one)) for one in found))

@@ -1,7 +1,6 @@
 """The errors of requests become ours, here and nowhere else."""
 
 import logging
-import ssl
 from http.client import HTTPException
 from typing import Final
 from urllib.parse import urlsplit
@@ -22,6 +21,8 @@ from app.oci.errors import (
 )
 from app.upstream.answers import ClientLeft
 from app.upstream.connecting import AddressForbidden
+from app.upstream.cuts import CUT, plainly
+from app.upstream.names import NameUnanswered
 
 logger = logging.getLogger(__name__)
 
@@ -31,9 +32,6 @@ FAILURES: Final = (
     ValueError,
     AddressForbidden,
 )
-
-_CUT: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-"""How a connection ends that the other side gave up; RemoteDisconnected is one of them."""
 
 _CANNOT_BE_ASKED: Final = (
     requests.exceptions.InvalidHeader,
@@ -46,9 +44,10 @@ _PROXY_FAILS: Final = (requests.exceptions.ProxyError, requests.exceptions.Inval
 
 _KINDS: Final = (
     (Exception, AddressForbidden, UpstreamForbidden, "An upstream's address is not public."),
+    (Exception, NameUnanswered, UpstreamTimeout, "An upstream's name was not answered in time."),
     (requests.Timeout, Exception, UpstreamTimeout, "An upstream did not answer in time."),
     (_PROXY_FAILS, Exception, OutboundProxyFails, "The outbound proxy fails."),
-    (Exception, _CUT, UpstreamUnavailable, "An upstream broke off before it answered."),
+    (Exception, CUT, UpstreamUnavailable, "An upstream broke off before it answered."),
     (requests.exceptions.SSLError, Exception, UpstreamUntrusted, "TLS with an upstream fails."),
     (Exception, HTTPException, UpstreamMisbehaved, "An upstream's answer cannot be read."),
 )
@@ -85,9 +84,7 @@ def _cause(error: BaseException) -> BaseException:
     """Return what urllib3 and requests wrapped; what http.client says is said by its own error."""
     while not isinstance(error, HTTPException) and (inner := _inner(error)):
         error = inner
-    if getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING":
-        return ssl.SSLEOFError(*error.args)  # Python 3.11.2 raises its parent
-    return error
+    return plainly(error)
 
 
 def _inner(error: BaseException) -> BaseException | None:

@@ -20,6 +20,7 @@ from urllib3.util.wait import wait_for_read
 
 from app.upstream.answers import UpstreamResponse
 from app.upstream.connecting import Connector
+from app.upstream.cuts import CUT, plainly
 
 
 class _Kept:
@@ -92,7 +93,16 @@ class _Connection(_Kept, HTTPConnection):
 
 
 class _TLSConnection(_Connection, HTTPSConnection):
-    """HTTP over TLS."""
+    """HTTP over TLS; a handshake that is cut is no connection, and nothing was sent on it."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except OSError as error:
+            if not isinstance(plainly(error), CUT):
+                raise
+            message = f"the TLS handshake was cut: {error}"
+            raise NewConnectionError(self, message) from None
 
 
 class _SOCKSConnection(_Kept, SOCKSConnection):

@@ -31,7 +31,7 @@ from app.upstream.discarding import discard
 from app.upstream.failures import redacted
 from app.upstream.outbound import OutboundProxies
 from app.upstream.session import Session, trusted_context
-from tests.unit.upstream.server import Server, request, serving
+from tests.unit.upstream.server import Script, Server, request, serving
 
 URL = "https://registry.example.com/v2/"
 SIGNED = "https://user:pw@cdn.example.com/blob?signature=s3cr3t"
@@ -334,6 +334,26 @@ def test_nobody_listens(session: Session, closed_port: int) -> None:
         session.send("GET", f"http://127.0.0.1:{closed_port}/", [])
     assert type(caught.value) is UpstreamUnreachable
     assert str(caught.value) == "127.0.0.1: cannot be reached"
+
+
+def closing(peer: socket.socket, server: Server) -> None:
+    """End at once, in the midst of a TLS handshake."""
+    del server
+    peer.recv(65536)
+
+
+def resetting(peer: socket.socket, server: Server) -> None:
+    """Throw the connection away."""
+    closing(peer, server)
+    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+
+@pytest.mark.parametrize("script", [closing, resetting])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_handshake_that_is_cut(session: Session, method: str, script: Script) -> None:
+    """Nothing was sent, so that even a POST may be sent again."""
+    with serving(script) as server, pytest.raises(UpstreamUnreachable):
+        session.send(method, server.url.replace("http:", "https:"), [])
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "socks5", "socks5h"])
