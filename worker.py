@@ -36,6 +36,7 @@ from gunicorn.http.errors import (  # type: ignore[attr-defined] # two are not i
 from gunicorn.http.parser import RequestParser
 from gunicorn.workers.ggevent import GeventWorker
 
+import shared  # noqa: F401 - to be made before the fork
 from incoming import BoundedRequest
 
 if TYPE_CHECKING:

@@ -15,7 +15,10 @@ ROOT = Path(__file__).resolve().parent.parent
 SOURCES = sorted((ROOT / "app").rglob("*.py"))
 MODULES = [
     *SOURCES,
-    *(ROOT / name for name in ("wsgi.py", "worker.py", "incoming.py", "gunicorn.conf.py")),
+    *(
+        ROOT / name
+        for name in ("wsgi.py", "worker.py", "incoming.py", "shared.py", "gunicorn.conf.py")
+    ),
 ]
 LONGEST = 260
 
@@ -57,6 +60,7 @@ LIBRARIES = {
     "gevent": {"worker", "incoming", "offloop"},
     "gunicorn": {"worker", "incoming"},
     "incoming": {"worker"},
+    "shared": {"worker", "upstream"},
     "pythonjsonlogger": {"logs"},
     "certifi": {"upstream"},
     "publicsuffixlist": {"upstream"},

@@ -5,27 +5,29 @@ import binascii
 import hashlib
 import hmac
 import json
-import secrets
-import threading
-from collections import OrderedDict
 from typing import Any, Final
 
-_TOKENS: Final = 10_000
+import shared
+
 _PARTS: Final = 3
+
+_PRINT: Final = 16
+"""Bytes that stand for a token: enough that no other token has the same ones."""
+
+_SLOTS: Final = len(shared.MEMORY) // _PRINT
 
 
 class AnonymousTokens:
-    """Tokens that were issued through this process to someone without credentials.
+    """Tokens of one registry that were issued to someone without credentials, by any worker.
 
-    The other workers do not know them, but most registries' tokens say it themselves: `sub` is
-    empty (distribution's `spec/auth/jwt.md`). Whoever forges that gains nothing but a token that
-    everybody can have.
+    Most registries' tokens also say it themselves: `sub` is empty (distribution's
+    `spec/auth/jwt.md`). Whoever forges that gains nothing but a token that everybody can have.
+    Each token has one place in the memory of all; a newer one that has the same is remembered
+    in its stead, and the older one is nobody's no more.
     """
 
-    def __init__(self) -> None:
-        self._key = secrets.token_bytes(32)
-        self._lock = threading.Lock()
-        self._known: OrderedDict[bytes, None] = OrderedDict()
+    def __init__(self, registry: str) -> None:
+        self._registry = registry
 
     def note(self, answer: bytes) -> None:
         """Remember the tokens of an answer of a token service."""
@@ -33,20 +35,23 @@ class AnonymousTokens:
         for name in ("token", "access_token"):
             token = document.get(name)
             if isinstance(token, str) and token:
-                with self._lock:
-                    self._known[self._hash(token)] = None
-                    while len(self._known) > _TOKENS:
-                        self._known.popitem(last=False)
+                place, print_ = self._place(token)
+                shared.MEMORY[place : place + _PRINT] = print_
 
     def has(self, authorization: str) -> bool:
         """Tell whether an Authorization is a token of nobody's."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             return False
-        return _claims(token).get("sub") == "" or self._hash(token) in self._known
+        place, print_ = self._place(token)
+        known = shared.MEMORY[place : place + _PRINT] == print_
+        return known or _claims(token).get("sub") == ""
 
-    def _hash(self, token: str) -> bytes:
-        return hmac.digest(self._key, token.encode(errors="surrogateescape"), hashlib.sha256)
+    def _place(self, token: str) -> tuple[int, bytes]:
+        """Return where a token is remembered, and by what; the token itself never is."""
+        text = f"{self._registry}\0{token}".encode(errors="surrogateescape")
+        digest = hmac.digest(shared.KEY, text, hashlib.sha256)
+        return int.from_bytes(digest[_PRINT:]) % _SLOTS * _PRINT, digest[:_PRINT]
 
 
 def _claims(token: str) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class Upstream:
         self._held_back = HeldBack()
         self._tokens_held_back = HeldBack()
         self._tokens_for_nobody = IssuedTokens(partial(issue, self, None))
-        self._issued_to_nobody = AnonymousTokens()
+        self._issued_to_nobody = AnonymousTokens(registry.name)
         self._pings = Pings(registry, self._redirects, self._attempts)
 
     def ping(self, request: Request) -> Reply:
