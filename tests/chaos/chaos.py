@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.chaos import crowd, errands, expiry, hopeless, limits, pulls
+from tests.chaos import crowd, errands, expiry, hopeless, limits, outage, pulls
 from tests.chaos.crowd import AT_ONCE, Tallies, Tally
 from tests.chaos.errands import Errand
 from tests.chaos.raw import Outcome
@@ -24,7 +24,7 @@ SETTINGS: Mapping[str, str] = {"DOCXY_READ_TIMEOUT": "1"}
 """So that what stalls does not take half a minute each."""
 
 _WAVE_OF = 160
-"""Of so many downloads, one wave is of those that expire."""
+"""Of so many downloads, one wave is of those that expire, and one of those in an outage."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +42,11 @@ class Plan:
     """Of each client."""
 
     @property
+    def in_outages(self) -> int:
+        """Those of the downloads during which the CDN is away."""
+        return max(2, self.downloads // _WAVE_OF) * AT_ONCE
+
+    @property
     def expiring(self) -> int:
         """Those of the downloads in whose middle URLs and tokens expire by the clock."""
         return max(1, self.downloads // _WAVE_OF) * AT_ONCE
@@ -50,7 +55,7 @@ class Plan:
 FULL = Plan(
     downloads=1000, blobs=220, hopeless=220, limited=20, clients=pulls.CLIENTS, pulls=10
 )  # fmt: skip
-SHORT = Plan(downloads=60, blobs=44, hopeless=11, limited=1, clients=("skopeo", "podman"), pulls=1)
+SHORT = Plan(downloads=92, blobs=44, hopeless=11, limited=1, clients=("skopeo", "podman"), pulls=1)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -97,7 +102,7 @@ def _rng(seed: int, part: str) -> random.Random:
 def _mendable(hub: Hub, content: errands.Content, result: Run) -> None:
     plan = result.plan
     images = pulls.Plan.push(hub, _rng(result.seed, "pulls"), plan.clients, plan.pulls)
-    downloads = plan.downloads - plan.expiring
+    downloads = plan.downloads - plan.expiring - plan.in_outages
     planned = errands.planned(_rng(result.seed, "crowd"), content, downloads)
     logger.info("%s errands, and %s pulls each of %s", len(planned), plan.pulls, plan.clients)
     with (
@@ -116,10 +121,12 @@ def _wrong(errand: Errand, outcome: Outcome) -> str:
 
 def _expiring(hub: Hub, result: Run) -> None:
     plan = result.plan
-    logger.info("%s downloads that expire, and %s of 429", plan.expiring, plan.limited)
+    logger.info("%s downloads that expire, %s in outages", plan.expiring, plan.in_outages)
     with docxy(workers=WORKERS, **hub.settings) as proxy:
         rng = _rng(result.seed, "expiry")
         result.mended[expiry.KIND] = expiry.run(hub, proxy.host, rng, plan.expiring)
+        rng = _rng(result.seed, "outage")
+        result.mended |= outage.run(hub, proxy.host, rng, plan.in_outages)
         rng = _rng(result.seed, "limits")
         result.limited = limits.run(hub, proxy.host, rng, plan.limited)
 

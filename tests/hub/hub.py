@@ -100,6 +100,7 @@ class Hub:
         """Where `front.redirect_manifests_to` may lead; nothing else does."""
         self.front, self.cdn, self.region = parts.front, parts.cdn, parts.region
         self._tokens, self._links = parts.tokens, parts.links
+        self.away = parts.away
         shelf = Shelf(parts.registry, self._accounts, parts.front)
         shelf.fill(self._content())
         self.push, self.push_blob, self.image = shelf.push, shelf.push_blob, shelf.image

@@ -2,7 +2,7 @@
 
 import contextlib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +35,8 @@ class Parts:
     tokens: TokenServer
     cdn: Cdn
     region: Region
+    away: Callable[[str], contextlib.AbstractContextManager[None]]
+    """Let one part be away: it ends its connections and refuses new ones."""
 
 
 @contextlib.contextmanager
@@ -78,6 +80,7 @@ def running_parts(  # noqa: PLR0913 - the whole wiring is here
             tokens=TokenServer(issuer, accounts),
             cdn=Cdn(registry, links),
             region=Region(registry),
+            away=lambda part: servers[part].away(),
         )
         door = Door(login=login, issuer=issuer, accounts=accounts, inner=parts.front.answer)
         for part, answer in {

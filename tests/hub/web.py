@@ -165,6 +165,7 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     """One part's listening socket and its connections."""
 
     allow_reuse_address = True
+    allow_reuse_port = True
     daemon_threads = False
     request_queue_size = 512
 
@@ -177,12 +178,32 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
             self.address_family = socket.AF_INET6
         super().__init__((listen, 0), Connection)
         self.port = int(self.server_address[1])
-        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+        self._thread: threading.Thread | None = None
 
     def start(self, answer: Callable[[Request], Answer]) -> None:
         """Take connections; those that came since the socket was opened have waited."""
         self.answer = answer
-        self._thread.start()
+        self._take()
+
+    def server_bind(self) -> None:
+        """Bind to a port by its number: only then does it outlive the socket's shutdown."""
+        with socket.socket(self.address_family) as chosen:
+            chosen.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            chosen.bind(self.server_address)
+            self.server_address = chosen.getsockname()
+            super().server_bind()
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """End all connections, and refuse new ones until the end of the block."""
+        self._take_no_more()
+        self.socket.shutdown(socket.SHUT_RDWR)  # Linux: it listens no more, but keeps its port
+        self._end_connections()
+        try:
+            yield
+        finally:
+            self.server_activate()
+            self._take()
 
     def get_request(self) -> tuple[socket.socket, Any]:
         """Accept a client; its handshake comes later, in its own thread."""
@@ -207,12 +228,23 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
 
     def close(self) -> None:
         """End all connections and wait for their threads."""
-        if self._thread.ident is not None:
+        self._take_no_more()
+        self._end_connections()
+        self.server_close()
+
+    def _take(self) -> None:
+        self._thread = threading.Thread(target=self.serve_forever, args=(0.02,), daemon=True)
+        self._thread.start()
+
+    def _take_no_more(self) -> None:
+        if self._thread is not None:
             self.shutdown()
             self._thread.join()
+            self._thread = None
+
+    def _end_connections(self) -> None:
         with self._lock:
             for connection in self._open:
                 with contextlib.suppress(OSError):
                     # The SSL object belongs to the connection's thread: shut down what is below it.
                     socket.socket.shutdown(connection, socket.SHUT_RDWR)
-        self.server_close()
