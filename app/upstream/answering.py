@@ -28,7 +28,7 @@ _WHOLE: Final = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 def answered(method: str, response: requests.Response, again: Again | None) -> Reply:
     """Return a reply whose body is unread; one that breaks goes on where `again` can ask for it."""
     redirects.refuse_dead_end(response)
-    length = content_length(response, method)
+    length = content_length(response)
     reply = Reply(
         status=response.status_code,
         headers=headers.pass_down(response.raw.headers.items()),
@@ -58,7 +58,7 @@ def probed(response: requests.Response) -> Reply | None:
     Raise UpstreamMisbehaved for an answer that tells no length.
     """
     if response.status_code == HTTPStatus.OK:
-        length = content_length(response, "GET")
+        length = content_length(response)
     elif total := _TOTAL.fullmatch(response.headers.get("Content-Range", "")):
         length = int(total[1])
     elif response.status_code >= HTTPStatus.BAD_REQUEST:

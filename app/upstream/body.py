@@ -7,9 +7,10 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from app.content import BodyBroken, has_body
+from app.content import BodyBroken
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
-from app.upstream.answers import ClientLeft
+from app.upstream.head import Malformed
+from app.upstream.reading import ClientLeft
 
 _GATHER: Final = 256 * 1024
 """Bytes handed on at once, at the most: larger pieces are no faster and cost memory for each
@@ -72,7 +73,10 @@ def _reason(error: BaseException) -> str:
 
 
 def read_start(response: requests.Response, limit: int) -> bytes:
-    """Read no more than about `limit` bytes of a body; raise UpstreamUnavailable if it breaks."""
+    """Read no more than about `limit` bytes of a body.
+
+    Raise UpstreamUnavailable if it breaks, UpstreamMisbehaved if its chunks cannot be read.
+    """
     body = Body(response)
     data = bytearray()
     try:
@@ -81,30 +85,21 @@ def read_start(response: requests.Response, limit: int) -> bytes:
             if len(data) > limit:
                 break
     except BodyBroken as error:
-        message = f"{urlsplit(response.url).hostname}: the answer broke off"
+        host = urlsplit(response.url).hostname
+        if error.__cause__ is not None and isinstance(error.__cause__.__cause__, Malformed):
+            message = f"{host}: the answer cannot be read"
+            raise UpstreamMisbehaved(message) from error
+        message = f"{host}: the answer broke off"
         raise UpstreamUnavailable(message) from error
     finally:
         body.close()
     return bytes(data)
 
 
-def content_length(response: requests.Response, method: str) -> int | None:
-    """Return the length that a response declares, or None; raise UpstreamMisbehaved.
+def content_length(response: requests.Response) -> int | None:
+    """Return the length that a response declares, or None.
 
-    Several lengths that agree are one; several that differ are how requests are smuggled
-    (RFC 9112, section 6.3).
+    That it is a number, and the only one, was seen when the head was read (`head.framing`).
     """
-    fields: urllib3.HTTPHeaderDict = response.raw.headers
-    if "Transfer-Encoding" in fields and has_body(method, response.status_code):
-        return None
-    declared = {
-        part.strip() for value in fields.getlist("Content-Length") for part in value.split(",")
-    }
-    if not declared:
-        return None
-    length = declared.pop()
-    if declared or not (length.isascii() and length.isdecimal()):
-        response.close()
-        message = "the answer's Content-Length cannot be read"
-        raise UpstreamMisbehaved(message)
-    return int(length)
+    length = response.raw.headers.get("Content-Length")
+    return None if length is None else int(length)

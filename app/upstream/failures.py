@@ -19,10 +19,10 @@ from app.oci.errors import (
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
-from app.upstream.answers import ClientLeft
 from app.upstream.connecting import AddressForbidden
 from app.upstream.cuts import CUT, plainly
 from app.upstream.names import NameUnanswered
+from app.upstream.reading import ClientLeft
 
 logger = logging.getLogger(__name__)
 

@@ -39,13 +39,10 @@ def part_at_end(response: requests.Response) -> int | None:
 
 
 def part_of(response: requests.Response) -> Part | None:
-    """Return what an answer to a GET carries; None for what no part of it could continue.
-
-    Raise UpstreamMisbehaved for lengths that contradict each other.
-    """
+    """Return what an answer to a GET carries; None for what no part of it could continue."""
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         return None  # the bytes of the encoded form, of which nobody knows the digest
-    length = content_length(response, "GET")
+    length = content_length(response)
     if response.status_code == HTTPStatus.OK:
         return Part(0, length, length)
     if response.status_code != HTTPStatus.PARTIAL_CONTENT:

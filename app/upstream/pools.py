@@ -28,6 +28,14 @@ class _Kept:
 
     sock: Any
     response_class: type[http.client.HTTPResponse] = UpstreamResponse
+    _last: Any = None
+    """The answer that came last."""
+
+    def getresponse(self) -> Any:  # noqa: ANN401 - urllib3's own, which extends another
+        """Return the answer, and remember it: it knows whether there was more than it."""
+        response = super().getresponse()  # type: ignore[misc] # a mixin
+        self._last = response._original_response  # noqa: SLF001 - what urllib3 wraps
+        return response
 
     @property
     def is_connected(self) -> bool:
@@ -36,7 +44,9 @@ class _Kept:
         urllib3's own asks the event loop, which costs a request a good part of its time, and does
         not see what TLS has read already.
         """
-        return self.sock is not None and not _has_come(self.sock)
+        if self.sock is None or (self._last is not None and self._last.overran):
+            return False
+        return not _has_come(self.sock)
 
 
 def _has_come(sock: Any) -> bool:  # noqa: ANN401 - a socket, or what urllib3 makes of one

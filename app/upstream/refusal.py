@@ -15,7 +15,7 @@ import requests
 from app.content import Reply, replied
 from app.oci import headers
 from app.oci.challenge import Challenge
-from app.oci.errors import ErrorCode, UpstreamUnavailable, error_document
+from app.oci.errors import ErrorCode, UpstreamMisbehaved, UpstreamUnavailable, error_document
 from app.oci.headers import Headers
 from app.upstream.body import content_length, read_start
 from app.upstream.discarding import discard
@@ -49,12 +49,12 @@ def refused(
         status = HTTPStatus.FORBIDDEN.value
     passed = _passed(response)
     if method == "HEAD":
-        length = content_length(response, method)
+        length = content_length(response)
         discard(response)
         return Reply(status=status, headers=passed, challenges=challenges, length=length)
     try:
         content = read_start(response, BODY_LIMIT)
-    except UpstreamUnavailable:
+    except (UpstreamUnavailable, UpstreamMisbehaved):
         content = b""  # the status and the challenge are what clients act on
     if not is_oci_json(content):
         host = urlsplit(response.url).hostname or ""

@@ -189,11 +189,7 @@ class ResumingBody:
             self._left = replace(self._left, end=self._left.start)  # all that there is has come
             discard(response)
             return True
-        try:
-            part = part_of(response)
-        except RegistryError:
-            return False  # closed already
-        body = Body(response)
+        part, body = part_of(response), Body(response)
         if part is None or not self._positioned(part, body):
             body.close()
             self._same_place = False

@@ -19,12 +19,12 @@ from app.addresses import is_special_host, literal
 from app.content import Client
 from app.oci.headers import Headers
 from app.upstream import failures
-from app.upstream.answers import waiting
 from app.upstream.breaker import Breakers
 from app.upstream.connecting import AddressForbidden, Connector
 from app.upstream.origins import origin
 from app.upstream.outbound import OutboundProxies
 from app.upstream.pools import Pools
+from app.upstream.reading import waiting
 
 _IDLE_CONNECTIONS: Final = 256
 """Connections to one host that are kept for the next request; more are made and then closed."""

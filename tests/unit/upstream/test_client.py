@@ -398,24 +398,6 @@ def test_next_page(
     assert not reply.header("Link")
 
 
-@pytest.mark.parametrize(
-    "lengths",
-    [
-        pytest.param("-1", id="negative"),
-        pytest.param("four", id="a word"),
-        pytest.param("0x4", id="hex"),
-        pytest.param("+4", id="sign"),
-    ],
-)
-def test_lengths_that_cannot_be(
-    pinned: Upstream, upstream: responses.RequestsMock, lengths: str
-) -> None:
-    """A length that two servers may read differently is not passed on."""
-    upstream.head(MANIFEST, headers={"Content-Length": lengths})
-    with pytest.raises(UpstreamMisbehaved, match="Content-Length"):
-        pinned.manifest(NAME, LATEST, head())
-
-
 def test_a_foreign_realm(discovering: Upstream, upstream: responses.RequestsMock) -> None:
     """A registry that sends clients' passwords elsewhere is not passed on (CVE-2025-63761)."""
     challenge = 'Bearer realm="https://evil.example.net/token",service="s"'
@@ -442,32 +424,12 @@ def closings(upstream: responses.RequestsMock) -> list[str]:
     return closed
 
 
-@pytest.mark.parametrize(
-    ("status", "headers", "error_type"),
-    [
-        pytest.param(
-            401,
-            {"WWW-Authenticate": 'Bearer realm="https://evil.example.net/t"'},
-            UpstreamMisbehaved,
-            id="foreign realm",
-        ),
-        pytest.param(
-            200, {"Content-Length": "four"}, UpstreamMisbehaved, id="length",
-        ),
-    ],
-)  # fmt: skip
-def test_what_is_refused_is_closed(
-    discovering: Upstream,
-    upstream: responses.RequestsMock,
-    *,
-    status: int,
-    headers: dict[str, str],
-    error_type: type[Exception],
-) -> None:
+def test_what_is_refused_is_closed(discovering: Upstream, upstream: responses.RequestsMock) -> None:
     """An answer that cannot be passed on leaves no connection behind."""
-    upstream.get(MANIFEST, status=status, body=REFUSED, headers=headers)
+    challenge = 'Bearer realm="https://evil.example.net/t"'
+    upstream.get(MANIFEST, status=401, body=REFUSED, headers={"WWW-Authenticate": challenge})
     closed = closings(upstream)
-    with pytest.raises(error_type):
+    with pytest.raises(UpstreamMisbehaved):
         discovering.manifest(NAME, LATEST, get())
     assert set(closed) == {MANIFEST}
 

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from app.upstream.head import HTTP_1_0, closes, is_chunked, read_fields
+from app.upstream.head import HTTP_1_0, HTTP_1_1, closes, framing, read_fields, read_status
 
 
 def read(text: bytes) -> list[tuple[str, str]]:
@@ -65,6 +65,8 @@ def test_what_follows_the_head_is_left() -> None:
         pytest.param(b" A: b\r\n\r\n", id="folded without a field"),
         pytest.param(b"A: b\rC: d\r\n\r\n", id="bare CR"),
         pytest.param(b"A: b\r\r\n\r\n", id="two CR"),
+        pytest.param(b"A: b\x00c\r\n\r\n", id="NUL in the value"),
+        pytest.param(b"A: b\r\n c\x00\r\n\r\n", id="NUL in a folded line"),
         pytest.param(b"A: b\r\n c\rd\r\n\r\n", id="bare CR in a folded line"),
         pytest.param(b"", id="nothing"),
         pytest.param(b"A: b\r\n", id="no empty line"),
@@ -106,35 +108,143 @@ def test_many_spaces_take_no_time(begin: bytes, end: bytes) -> None:
     assert time.process_time() - started < 1
 
 
-@pytest.mark.parametrize(
-    ("codings", "expected"),
-    [
-        pytest.param([], False, id="none"),
-        pytest.param(["chunked"], True, id="chunked"),
-        pytest.param(["Chunked"], True, id="case"),
-    ],
-)
-def test_chunked(codings: list[str], expected: bool) -> None:  # noqa: FBT001 - a table
-    """Chunked, or no coding at all."""
-    assert is_chunked(message(*(("Transfer-Encoding", coding) for coding in codings))) is expected
+def lines(name: str, *values: str) -> list[tuple[str, str]]:
+    """Return a field that is repeated."""
+    return [(name, value) for value in values]
+
+
+def lengths(*values: str) -> list[tuple[str, str]]:
+    """Return these lengths."""
+    return lines("Content-Length", *values)
+
+
+def codings(*values: str) -> list[tuple[str, str]]:
+    """Return these transfer codings."""
+    return lines("Transfer-Encoding", *values)
 
 
 @pytest.mark.parametrize(
-    "codings",
+    ("version", "fields", "expected"),
     [
-        pytest.param(["gzip"], id="another"),
-        pytest.param(["gzip, chunked"], id="two in one"),
-        pytest.param(["gzip", "chunked"], id="two"),
-        pytest.param(["chunked", "chunked"], id="twice"),
-        pytest.param(["identity"], id="identity"),
-        pytest.param([""], id="empty"),
-        pytest.param(["chunked\x0b"], id="almost"),
+        pytest.param(HTTP_1_1, [], (False, None), id="none"),
+        pytest.param(HTTP_1_0, [], (False, None), id="none, 1.0"),
+        pytest.param(HTTP_1_1, codings("chunked"), (True, None), id="chunked"),
+        pytest.param(HTTP_1_1, codings("Chunked"), (True, None), id="case"),
+        pytest.param(HTTP_1_1, lengths("0"), (False, 0), id="zero"),
+        pytest.param(HTTP_1_0, lengths("42"), (False, 42), id="1.0"),
+        pytest.param(HTTP_1_1, lengths("007"), (False, 7), id="zeros"),
+        pytest.param(HTTP_1_1, lengths("9" * 18), (False, 10**18 - 1), id="the longest"),
     ],
 )
-def test_other_codings_are_refused(codings: list[str]) -> None:
-    """Nobody can tell where such a body ends."""
+def test_framing(
+    version: int, fields: list[tuple[str, str]], expected: tuple[bool, int | None]
+) -> None:
+    """Chunked, of a length, or neither."""
+    assert framing(version, message(*fields)) == expected
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        pytest.param(codings("gzip"), id="another coding"),
+        pytest.param(codings("gzip, chunked"), id="two in one"),
+        pytest.param(codings("gzip", "chunked"), id="two"),
+        pytest.param(codings("chunked", "chunked"), id="chunked twice"),
+        pytest.param(codings("identity"), id="identity"),
+        pytest.param(codings(""), id="empty coding"),
+        pytest.param(codings("chunked\x0b"), id="almost chunked"),
+        pytest.param([*codings("chunked"), *lengths("5")], id="both"),
+        pytest.param([*lengths("5"), *codings("chunked")], id="both, length first"),
+        pytest.param(lengths("5", "7"), id="two lengths"),
+        pytest.param(lengths("5", "5"), id="one length twice"),
+        *(
+            pytest.param(lengths(length), id=f"length {length!r}")
+            for length in (
+                "", "-5", "+5", "five", "0x5", "5_0", "5, 5", "5,7", "5.0", "5e3", "5 5", "\xb2",
+                "5;", "5\t5", "9" * 19,
+            )
+        ),
+    ],
+)  # fmt: skip
+def test_framing_that_leaves_a_doubt(fields: list[tuple[str, str]]) -> None:
+    """Where the body ends is for one reader as for any other, or the answer is refused."""
     with pytest.raises(http.client.HTTPException):
-        is_chunked(message(*(("Transfer-Encoding", coding) for coding in codings)))
+        framing(HTTP_1_1, message(*fields))
+
+
+def test_chunks_in_http_1_0() -> None:
+    """Some readers do not see the coding there (RFC 9112, section 6.1)."""
+    with pytest.raises(http.client.HTTPException):
+        framing(HTTP_1_0, message(*codings("chunked")))
+
+
+def status(text: bytes) -> tuple[int, int, str]:
+    """Read a status line."""
+    return read_status(io.BytesIO(text))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\n", (HTTP_1_1, 200, "OK"), id="plain"),
+        pytest.param(b"HTTP/1.0 200 OK\n", (HTTP_1_0, 200, "OK"), id="1.0, without CR"),
+        pytest.param(b"HTTP/1.9 200 OK\r\n", (HTTP_1_1, 200, "OK"), id="later"),
+        pytest.param(b"HTTP/1.1 404\r\n", (HTTP_1_1, 404, ""), id="no reason"),
+        pytest.param(b"HTTP/1.1 404 \r\n", (HTTP_1_1, 404, ""), id="empty reason"),
+        pytest.param(b"HTTP/1.1 599 \xe4  b\r\n", (HTTP_1_1, 599, "\xe4  b"), id="odd reason"),
+        pytest.param(
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 204 None\r\n", (HTTP_1_1, 204, "None"),
+            id="interim",
+        ),
+    ],
+)  # fmt: skip
+def test_status(text: bytes, expected: tuple[int, int, str]) -> None:
+    """Version, status and reason of the final answer."""
+    assert status(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param(b"\r\nHTTP/1.1 200 OK\r\n", id="an empty line before"),
+        pytest.param(b"xHTTP/1.1 200 OK\r\n", id="garbage before"),
+        pytest.param(b" HTTP/1.1 200 OK\r\n", id="space before"),
+        pytest.param(b"http/1.1 200 OK\r\n", id="case"),
+        pytest.param(b"HTTP/2 200\r\n", id="version 2"),
+        pytest.param(b"HTTP/1.10 200 OK\r\n", id="version 1.10"),
+        pytest.param(b"HTTP/1 200 OK\r\n", id="version 1"),
+        pytest.param(b"HTTP/1.1  200 OK\r\n", id="two spaces"),
+        pytest.param(b"HTTP/1.1\t200 OK\r\n", id="tab"),
+        pytest.param(b"HTTP/1.1 +20 OK\r\n", id="sign"),
+        pytest.param(b"HTTP/1.1 2_0 OK\r\n", id="underscore"),
+        pytest.param(b"HTTP/1.1 2000 OK\r\n", id="four digits"),
+        pytest.param(b"HTTP/1.1 20 OK\r\n", id="two digits"),
+        pytest.param(b"HTTP/1.1 600 OK\r\n", id="beyond"),
+        pytest.param(b"HTTP/1.1 099 OK\r\n", id="below"),
+        pytest.param(b"HTTP/1.1 200OK\r\n", id="no space"),
+        pytest.param(b"HTTP/1.1 200 O\rK\r\n", id="bare CR"),
+        pytest.param(b"HTTP/1.1 200 O\x00K\r\n", id="NUL"),
+        pytest.param(b"HTTP/1.1 200 " + b"K" * 64 * 1024 + b"\r\n", id="too long"),
+        pytest.param(b"HTTP/1.1 101 Switching\r\n\r\nHTTP/1.1 200 OK\r\n", id="101"),
+        pytest.param(b"HTTP/1.1 100 Continue\r\n\r\n" * 100, id="nothing but interim"),
+        pytest.param(b"ok", id="cut, but no HTTP"),
+    ],
+)
+def test_what_is_no_status(text: bytes) -> None:
+    """It is refused, and not taken for an answer that was cut."""
+    with pytest.raises(http.client.HTTPException) as failed:
+        status(text)
+    assert not isinstance(failed.value, ConnectionResetError)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"H", b"HTTP", b"HTTP/1.1 200 OK", b"HTTP/1.1 100 Continue\r\n", b"HTTP/1.1 200 OK\r"],
+)
+def test_a_status_that_is_cut(text: bytes) -> None:
+    """That is a connection that broke, which may be asked again."""
+    with pytest.raises(ConnectionResetError):
+        status(text)
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,12 @@ from app.oci.errors import (
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
-from app.upstream.answers import ClientLeft
 from app.upstream.attempts import Attempts
 from app.upstream.connecting import Connector
 from app.upstream.discarding import discard
 from app.upstream.failures import redacted
 from app.upstream.outbound import OutboundProxies
+from app.upstream.reading import ClientLeft
 from app.upstream.session import Session, trusted_context
 from tests.unit.upstream.server import Script, Server, request, serving
 

@@ -1,0 +1,104 @@
+"""Reading from an upstream's socket: every wait ends with its client, and with its time."""
+
+import io
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from socket import socket
+from typing import Final
+
+from app.content import Client
+
+_CLIENT_CHECK: Final = 0.25
+"""Seconds between two looks at the client while an upstream is silent."""
+
+_LEAST: Final = 0.001
+"""Zero would not be a timeout, but no waiting at all."""
+
+_waiting: ContextVar[Client | None] = ContextVar("waiting", default=None)
+_deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
+
+
+class ClientLeft(ConnectionAbortedError):
+    """Nobody waits for this answer any more."""
+
+
+@contextmanager
+def waiting(client: Client | None) -> Iterator[None]:
+    """Name the client for whom the responses that begin in this block are read.
+
+    urllib3 passes nothing from a request to its response, so it goes round it: context
+    variables are each thread's, and each greenlet's, own.
+    """
+    token = _waiting.set(client)
+    try:
+        yield
+    finally:
+        _waiting.reset(token)
+
+
+@contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """End all waiting for upstreams in this block after so many seconds, however they drip.
+
+    What still waits then raises TimeoutError, as it does when nothing comes for the read timeout.
+    A block within a block can only be the shorter one.
+    """
+    token = _deadline.set(min(_deadline.get(), time.monotonic() + seconds))
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
+def seconds_left(timeout: float) -> float:
+    """Return a timeout, shortened to what `within` leaves; raise TimeoutError if that is none."""
+    left = _deadline.get() - time.monotonic()
+    if left <= 0:
+        message = "timed out"
+        raise TimeoutError(message)
+    return min(timeout, left)
+
+
+class PatientReader(io.RawIOBase):
+    """The upstream's socket, read with an idle timeout during which the client is watched.
+
+    `raw` only keeps the socket open until it is closed here: http.client may have closed the
+    connection by then.
+    """
+
+    def __init__(self, sock: socket, raw: io.RawIOBase) -> None:
+        super().__init__()
+        self._sock = sock
+        self._raw = raw
+        self._client = _waiting.get()
+        self._idle = sock.gettimeout() or 0
+        self.asleep = False
+        """Whether a read gives nothing: so a buffer before this shows what it holds."""
+
+    def readable(self) -> bool:
+        """Tell that it is."""
+        return True
+
+    def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override] # typeshed: Buffer
+        """Wait for bytes; raise TimeoutError or ClientLeft. None while asleep."""
+        if self.asleep:
+            return None
+        silent_until = time.monotonic() + self._idle
+        while True:
+            left = seconds_left(silent_until - time.monotonic())
+            self._sock.settimeout(max(_LEAST, min(_CLIENT_CHECK, left)))
+            try:
+                return self._sock.recv_into(buffer)
+            except TimeoutError:
+                if self._client is not None and self._client.gone():
+                    raise ClientLeft from None
+                if time.monotonic() >= silent_until:
+                    message = "timed out"
+                    raise TimeoutError(message) from None
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._raw.close()
+        super().close()
