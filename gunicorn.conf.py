@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from master import Generations
+
 wsgi_app = "wsgi:app"
 # gevent carries thousands of slow downloads in one process (worker.py says what is added to it);
 # PORT and WEB_CONCURRENCY are read by gunicorn itself, and a `bind` here would override PORT.
@@ -66,10 +68,11 @@ def on_starting(server: object) -> None:
 
 
 def when_ready(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not to be imported here
-    """Let SIGHUP keep the running workers where the new settings are wrong.
+    """Let SIGHUP wait for no download, and keep the running workers where new settings are wrong.
 
     gunicorn would end them, and start new ones for ever.
     """
+    server.generations = Generations(server)
     reload = server.reload
 
     def checked() -> None:
@@ -79,6 +82,11 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not t
             reload()
 
     server.reload = checked
+
+
+def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - as above
+    """Leave what a new worker has of the master's."""
+    server.generations.in_new_worker(worker)
 
 
 def _faults() -> str:

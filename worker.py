@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 import termios
+import time
 import uuid
 from collections.abc import Iterator
 from functools import partial
@@ -34,6 +35,7 @@ from gunicorn.http.errors import (  # type: ignore[attr-defined] # two are not i
     UnsupportedTransferCoding,
 )
 from gunicorn.http.parser import RequestParser
+from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
 import shared  # noqa: F401 - to be made before the fork
@@ -60,6 +62,8 @@ _STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
 """What is told of a request that is none; anything else is 400."""
 
 _RESET: Final = struct.pack("ii", 1, 0)
+_SPARE: Final = 4
+"""Seconds of graceful_timeout that are left for ending what it was too short for."""
 
 
 RequestParser.mesg_class = BoundedRequest  # no setting names it
@@ -111,6 +115,9 @@ class Worker(GeventWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
         super().__init__(*args, **kwargs)
         self._idle: set[socket.socket] = set()
+        self._serving: set[Any] = set()
+        """The greenlets that have a connection."""
+        self._patient_until = float("inf")
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:  # noqa: ANN401 - as inherited
         """Serve a connection.
@@ -123,7 +130,7 @@ class Worker(GeventWorker):
             super().handle(listener, client, addr)
             return
         client = ClientSocket(client.family, client.type, client.proto, fileno=client.detach())
-        with self._idling(client), contextlib.closing(client), contextlib.suppress(OSError):
+        with self._having(client), contextlib.closing(client), contextlib.suppress(OSError):
             first = self._first_byte(client)
             if first == _TLS_HANDSHAKE:
                 client.recv(64 * 1024)  # left unread, it would turn the close into a reset
@@ -139,10 +146,16 @@ class Worker(GeventWorker):
         sock: socket.socket,
         addr: Any,  # noqa: ANN401 - as inherited
     ) -> bool:
-        """Serve a request; its connection is idle before and after."""
+        """Serve a request; its connection is idle before and after.
+
+        One that is cut ends its connection. gevent's worker would go on with it, and answer what
+        the client has sent meanwhile into the midst of the body.
+        """
         self._idle.discard(sock)
         try:
-            return super().handle_request(listener_name, req, sock, addr)
+            return AsyncWorker.handle_request(self, listener_name, req, sock, addr)
+        except (gevent.GreenletExit, SystemExit):
+            raise StopIteration from None
         except StopIteration:
             if req.leaves_body():
                 util.close_graceful(sock)  # closed at once, it would reset what is on its way
@@ -152,6 +165,8 @@ class Worker(GeventWorker):
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:  # noqa: ANN401 - as inherited
         """Refuse in JSON what is no request, and log its kind; its text may hold a secret."""
+        if not isinstance(exc, Exception):
+            return  # the end of the process
         if not isinstance(exc, ParseException) or isinstance(exc, _OUR_FAULT):
             super().handle_error(req, client, addr, exc)
             return
@@ -176,20 +191,44 @@ class Worker(GeventWorker):
         """Beat; in a worker that stops, end the connections on which nothing is going on.
 
         gunicorn waits for them as for downloads. Only reading ends: a request that has arrived
-        is still served.
+        is still served, until the time to stop is nearly over. When it is over the master kills,
+        and what was cut would leave no line in the log.
         """
         super().notify()
-        if not self.alive:
-            for sock in self._idle:
-                _stop_reading(sock)
+        if self.alive:
+            patience = self.cfg.graceful_timeout
+            self._patient_until = time.monotonic() + patience - min(_SPARE, patience / 2)
+            return
+        for sock in self._idle:
+            _stop_reading(sock)
+        if self._serving and time.monotonic() > self._patient_until:
+            self.log.warning("The time to stop is over. cut=%s", len(self._serving))
+            self._cut()
+
+    def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - as inherited
+        """End at once, but not before what is cut has left its lines in the log."""
+
+        def end() -> None:
+            self._cut()
+            super(Worker, self).handle_quit(sig, frame)
+
+        gevent.spawn(end)
+
+    def _cut(self) -> None:
+        serving = list(self._serving)
+        gevent.killall(serving, block=False)
+        gevent.joinall(serving, timeout=1)
 
     @contextlib.contextmanager
-    def _idling(self, client: socket.socket) -> Iterator[None]:
+    def _having(self, client: socket.socket) -> Iterator[None]:
+        here = gevent.getcurrent()
         self._idle.add(client)
+        self._serving.add(here)
         try:
             yield
         finally:
             self._idle.discard(client)
+            self._serving.discard(here)
 
     def _first_byte(self, client: socket.socket) -> bytes:
         client.settimeout(None)

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import os
 import random
+import re
 import signal
 import socket
 import subprocess
@@ -21,6 +22,7 @@ from typing import cast
 ROOT = Path(__file__).resolve().parent.parent
 READY_TIMEOUT = 30
 _PAUSE = threading.Event()
+_LISTENING = re.compile(r"http://(127\.0\.0\.1:\d+)")
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
@@ -161,6 +163,18 @@ def docxy(
             proxy = Docxy(server, host)
             _await_health(proxy)
             yield proxy
+
+
+@contextlib.contextmanager
+def docxy_on_its_own_socket(*arguments: str, **settings: str) -> Iterator[Docxy]:
+    """Run Docxy as `docxy` does, but refusing when it refuses: it alone holds the socket."""
+    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", *arguments]
+    env = clean_environment(WEB_CONCURRENCY="2") | settings
+    with running(command, env=env) as server:
+        wait_until(lambda: server.log.count("is ready") == 2, what="two workers")
+        found = _LISTENING.search(server.log)
+        assert found
+        yield Docxy(server, found[1])
 
 
 def _await_health(proxy: Docxy) -> None:

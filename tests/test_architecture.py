@@ -17,7 +17,14 @@ MODULES = [
     *SOURCES,
     *(
         ROOT / name
-        for name in ("wsgi.py", "worker.py", "incoming.py", "shared.py", "gunicorn.conf.py")
+        for name in (
+            "wsgi.py",
+            "worker.py",
+            "incoming.py",
+            "shared.py",
+            "master.py",
+            "gunicorn.conf.py",
+        )
     ),
 ]
 LONGEST = 260
@@ -61,6 +68,7 @@ LIBRARIES = {
     "gunicorn": {"worker", "incoming"},
     "incoming": {"worker"},
     "shared": {"worker", "upstream"},
+    "master": {"gunicorn.conf"},
     "pythonjsonlogger": {"logs"},
     "certifi": {"upstream"},
     "publicsuffixlist": {"upstream"},

@@ -246,6 +246,27 @@ def test_compose_lets_downloads_finish(name: str, gunicorn: dict[str, Any]) -> N
         assert services(name)["nginx"]["stop_signal"] == "SIGQUIT"
 
 
+@pytest.mark.parametrize("name", ["Dockerfile", "docs/deployment.md"])
+def test_commands_let_downloads_finish(name: str, gunicorn: dict[str, Any]) -> None:
+    """What users are told to type or to set in Kubernetes is as long as it has to be."""
+    text = (ROOT / name).read_text()
+    found = re.findall(r"(?:--stop-timeout|terminationGracePeriodSeconds:) (\d+)", text)
+    assert found
+    assert all(int(patience) > gunicorn["graceful_timeout"] for patience in found)
+
+
+def test_documents_name_the_patience_of_the_files(gunicorn: dict[str, Any]) -> None:
+    """The table of who stops Docxy says what the files say, and what gunicorn has."""
+    text = (ROOT / "docs/deployment.md").read_text()
+    (patience,) = unit()["TimeoutStopSec"]
+    assert f"| `TimeoutStopSec={patience}` in `docxy.service` |" in text
+    grace = services("compose.yaml")["docxy"]["stop_grace_period"]
+    assert f"| `stop_grace_period: {grace}` |" in text
+    hours = gunicorn["graceful_timeout"] // 3600
+    assert f"`graceful_timeout` is {hours} h" in text
+    assert f"`graceful_timeout` ({hours} h)" in (ROOT / "docs/operations.md").read_text()
+
+
 @pytest.mark.parametrize("name", COMPOSE_FILES)
 def test_compose_is_hardened(name: str) -> None:
     """No service can write its image, gain rights, or keep those that it was not given."""
@@ -469,6 +490,10 @@ def test_systemd_lets_downloads_finish(gunicorn: dict[str, Any]) -> None:
     found = unit()
     assert found["KillMode"] == ["mixed"]
     assert seconds(found["TimeoutStopSec"][0]) > gunicorn["graceful_timeout"]
+    for unwanted in ("KillSignal", "SendSIGHUP", "FinalKillSignal", "RuntimeMaxSec", "ExecStop"):
+        assert unwanted not in found
+    assert found["ExecReload"][-1].endswith("kill -s HUP $MAINPID")
+    assert "graceful" not in "".join(found["ExecStart"] + found["Environment"])
     assert found["Restart"] == ["on-failure"]
     # gunicorn.conf.py ends a start with wrong settings so.
     assert found["RestartPreventExitStatus"] == ["1"]

@@ -43,6 +43,8 @@ class Fault:
     """Seconds before the answer; ends early when the client leaves or the hub closes."""
     gate: Gate | None = None
     """Wait here before the answer, after the delay, in the same way."""
+    hold_after: int | None = None
+    """Wait at the gate so many bytes (at least 1) into the body, and not before the answer."""
     hang_up: bool = False
     """Close the connection without any answer."""
     status: int | None = None

@@ -1,34 +1,22 @@
 import contextlib
 import json
-import re
 import signal
-import sys
 import time
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
 
-from tests.servers import Process, clean_environment, running, wait_until
+from tests.servers import Docxy, docxy_on_its_own_socket
 from tests.wire.client import Client, Ending
 from tests.wire.upstream import Connection, Upstream, always, head, playing, response
 from tests.wire.wires import BLOB, MANIFEST, Wire, upstream_settings
 
-LISTENING = re.compile(r"http://(127\.0\.0\.1:\d+)")
 
-
-@contextlib.contextmanager
-def own_docxy(
-    upstream: Upstream, home: Path, *arguments: str, **more: str
-) -> Iterator[tuple[Process, str]]:
-    """Run gunicorn on a socket of its own: one that a test holds open never refuses anybody."""
-    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", *arguments]
-    settings = upstream_settings(upstream, home, **more)
-    with running(command, env=clean_environment(WEB_CONCURRENCY="2") | settings) as server:
-        wait_until(lambda: server.log.count("is ready") == 2, what="two workers")
-        found = LISTENING.search(server.log)
-        assert found
-        yield server, found[1]
+def own_docxy(upstream: Upstream, home: Path, **more: str) -> AbstractContextManager[Docxy]:
+    """Run Docxy before this upstream."""
+    return docxy_on_its_own_socket(**upstream_settings(upstream, home, **more))
 
 
 @pytest.fixture
@@ -53,46 +41,46 @@ def test_a_stop_lets_downloads_finish_and_lets_nobody_in(upstream: Upstream, hom
         while connection.head().target != BLOB:
             connection.send(response(b"{}"))
         connection.send(head("Content-Length: 12"), b"before")
-        while not refused(host):
+        while not refused(proxy.host):
             connection.left.wait(0.05)
         connection.left.wait(1.5)
         connection.send(b"after.")
 
     upstream.play(script)
-    with own_docxy(upstream, home) as (server, host), contextlib.ExitStack() as stack:
-        loading, fresh, *idle = (stack.enter_context(Client(host)) for _ in range(6))
+    with own_docxy(upstream, home) as proxy, contextlib.ExitStack() as stack:
+        loading, fresh, *idle = (stack.enter_context(Client(proxy.host)) for _ in range(6))
         for client in idle:
             assert client.get(MANIFEST).body == b"{}"
         assert fresh.port
         loading.ask(BLOB)
         assert loading.head().status == 200
         assert loading.exactly(6) == b"before"
-        server.process.send_signal(signal.SIGTERM)
+        proxy.server.process.send_signal(signal.SIGTERM)
         for client in idle:
             assert client.rest() == b""
             assert client.ending is Ending.FIN
-        assert server.process.poll() is None
+        assert proxy.server.process.poll() is None
         assert loading.exactly(6) == b"after."
         assert loading.rest() == b""
         finished = time.monotonic()
-        assert server.process.wait(10) == 0
+        assert proxy.server.process.wait(10) == 0
         assert time.monotonic() - finished < 9
-        assert refused(host)
-        assert "Traceback" not in server.log
+        assert refused(proxy.host)
+        assert "Traceback" not in proxy.log
 
 
 def test_idle_connections_do_not_delay_a_stop(upstream: Upstream, home: Path) -> None:
     """Neither kept ones, nor such as never said anything, nor half a request."""
     upstream.play(always(response(b"{}")))
-    with own_docxy(upstream, home) as (server, host), contextlib.ExitStack() as stack:
-        clients = [stack.enter_context(Client(host)) for _ in range(9)]
+    with own_docxy(upstream, home) as proxy, contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(Client(proxy.host)) for _ in range(9)]
         for client in clients[:3]:
             assert client.get(MANIFEST).status == 200
         for client in clients[3:6]:
             client.send(b"GET /v2/ HTTP/1.1\r\nHost: half")
         started = time.monotonic()
-        server.process.send_signal(signal.SIGTERM)
-        assert server.process.wait(10) == 0
+        proxy.server.process.send_signal(signal.SIGTERM)
+        assert proxy.server.process.wait(10) == 0
         assert time.monotonic() - started < 10
 
 
@@ -127,20 +115,20 @@ def test_a_form_without_its_end_does_not_hold_a_stop(
 ) -> None:
     """Who begins a form and goes silent is refused in JSON; then the stop goes on."""
     with (
-        own_docxy(upstream, home, DOCXY_WRITE_TIMEOUT="1.5") as (server, host),
-        half_a_form(host, framing, half) as client,
+        own_docxy(upstream, home, DOCXY_WRITE_TIMEOUT="1.5") as proxy,
+        half_a_form(proxy.host, framing, half) as client,
     ):
         started = time.monotonic()
-        server.process.send_signal(signal.SIGTERM)
+        proxy.server.process.send_signal(signal.SIGTERM)
         answer = client.answer("POST")
         assert time.monotonic() - started > 1
         assert 400 <= answer.status < 500
         assert answer.head.value("Content-Type") == "application/json"
         (error,) = json.loads(answer.body)["errors"]
         assert set(error) == {"code", "message", "detail"}
-        assert server.process.wait(10) == 0
+        assert proxy.server.process.wait(10) == 0
         assert upstream.asked == []
-        assert "Traceback" not in server.log
+        assert "Traceback" not in proxy.log
 
 
 @pytest.mark.parametrize(

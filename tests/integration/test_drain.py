@@ -1,0 +1,264 @@
+"""Stops and reloads in the midst of downloads: what runs is completed, or seen to be broken."""
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.hub.gates import Gate
+from tests.hub.hub import Hub
+from tests.hub.images import Blob
+from tests.integration.survival import Survivor, blob_path, layer
+from tests.servers import Docxy, docxy_on_its_own_socket, running, wait_until
+from tests.tables import write_config
+from tests.wire.client import Answer, Client, Ending
+
+pytestmark = pytest.mark.integration
+
+MANY = 50
+HELD = 300_000
+"""Bytes that pass before the gate: more than Docxy gathers in a piece."""
+
+
+@dataclass(frozen=True)
+class Held:
+    """Downloads of one layer, each of which the CDN holds in its midst."""
+
+    clients: list[Client]
+    blob: Blob
+    gate: Gate
+
+    def answers(self) -> list[Answer]:
+        """Read all answers to their ends, each as far as it comes."""
+        with ThreadPoolExecutor(len(self.clients)) as pool:
+            return list(pool.map(Client.answer, self.clients))
+
+
+@contextlib.contextmanager
+def held(
+    proxy: Docxy, hub: Hub, count: int = MANY, *, chunked: bool = False, version: str = "HTTP/1.1"
+) -> Iterator[Held]:
+    """Begin downloads, and wait until all are in their midst."""
+    blob = layer(hub)
+    authorization = Survivor(hub, proxy).login()
+    with contextlib.ExitStack() as stack:
+        gate = stack.enter_context(Gate())
+        path = blob.digest.partition(":")[2]
+        hub.fail(part="cdn", path=path, times=count, gate=gate, hold_after=HELD, chunked=chunked)
+        clients = [stack.enter_context(Client(proxy.host)) for _ in range(count)]
+        for client in clients:
+            client.ask(blob_path(blob.digest), authorization, version=version)
+        wait_until(lambda: gate.arrived == count, what="all downloads at the gate")
+        for client in clients:
+            assert b"200 OK" in client.ahead(100_000)
+        yield Held(clients, blob, gate)
+
+
+def workers(proxy: Docxy) -> set[int]:
+    """Return the processes below gunicorn's master."""
+    pid = proxy.server.process.pid
+    return set(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
+
+
+def refused(host: str) -> bool:
+    """Tell whether a new connection is not let in."""
+    try:
+        Client(host, timeout=2).close()
+    except OSError:
+        return True
+    return False
+
+
+def assert_whole(held: Held) -> None:
+    """Every download brings the layer, and says so."""
+    for answer in held.answers():
+        assert (answer.status, answer.complete) == (200, True)
+        assert answer.body == held.blob.data
+
+
+def assert_broken(held: Held, proxy: Docxy) -> None:
+    """Every download ends before its end, what came is the layer's beginning, the log knows."""
+    for answer in held.answers():
+        assert (answer.status, answer.complete) == (200, False)
+        assert HELD // 2 < len(answer.body) < held.blob.size
+        assert held.blob.data.startswith(answer.body)
+    lines = [line for line in proxy.log.splitlines() if held.blob.digest in line]
+    assert len(lines) == len(held.clients)
+    assert all("incomplete=True" in line for line in lines)
+
+
+def test_a_stop_lets_fifty_downloads_finish(bad_day: Hub) -> None:
+    """SIGTERM, once or twice: nobody is let in, all is completed, the end follows soon."""
+    with docxy_on_its_own_socket(**bad_day.settings) as proxy, held(proxy, bad_day) as downloads:
+        process = proxy.server.process
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: refused(proxy.host), 5, "the end of listening")
+        process.send_signal(signal.SIGTERM)  # Heroku may send several
+        assert len(workers(proxy)) == 2
+        downloads.gate.open()
+        assert_whole(downloads)
+        ended = time.monotonic()
+        assert process.wait(10) == 0
+        assert time.monotonic() - ended < 5
+        assert "Traceback" not in proxy.log
+
+
+def test_a_reload_breaks_none_of_fifty_downloads(bad_day: Hub) -> None:
+    """SIGHUP: new workers answer at once, the old ones end with their last download."""
+    with docxy_on_its_own_socket(**bad_day.settings) as proxy, held(proxy, bad_day) as downloads:
+        old = workers(proxy)
+        with ThreadPoolExecutor(1) as pool:
+            reloading = pool.submit(reload, proxy, ready=4)
+            while not reloading.done():  # no connection is lost between the old and the new
+                assert Survivor(bad_day, proxy).get("/health").status == 200
+            reloading.result()
+        assert old < workers(proxy)
+        assert Survivor(bad_day, proxy).login()
+        downloads.gate.open()
+        assert_whole(downloads)
+        wait_until(lambda: not old & workers(proxy), 10, "the end of the old workers")
+        assert len(workers(proxy)) == 2
+        assert Survivor(bad_day, proxy).login()
+        assert "Traceback" not in proxy.log
+
+
+def reload(proxy: Docxy, ready: int) -> None:
+    """Send SIGHUP, and wait until so many workers have been ready since the start."""
+    proxy.server.process.send_signal(signal.SIGHUP)
+    wait_until(lambda: proxy.log.count("is ready") == ready, 10, "new workers")
+
+
+def test_a_reload_takes_in_settings_while_old_downloads_run(bad_day: Hub, tmp_path: Path) -> None:
+    """What was added to the table is served at once, however long the downloads take."""
+    config = tmp_path / "docxy.toml"
+    write_config(config, [bad_day.row("docker.io")])
+    with (
+        docxy_on_its_own_socket(DOCXY_CONFIG=str(config)) as proxy,
+        held(proxy, bad_day, 4) as downloads,
+    ):
+        survivor = Survivor(bad_day, proxy)
+        added = "/v2/library/alpine/tags/list?ns=added.test"
+        assert survivor.get(added).status == 404
+        write_config(config, [bad_day.row("docker.io"), bad_day.row("added.test")])
+        reload(proxy, ready=4)
+        wait_until(
+            lambda: {survivor.get(added).status for _ in range(20)} == {401}, 5, "new settings"
+        )
+        downloads.gate.open()
+        assert_whole(downloads)
+
+
+def test_a_reload_holds_up_nothing(bad_day: Hub) -> None:
+    """Old downloads run, and a worker that dies is replaced, a reload repeated, a stop heeded."""
+    with docxy_on_its_own_socket(**bad_day.settings) as proxy, held(proxy, bad_day, 4) as downloads:
+        oldest = workers(proxy)
+        reload(proxy, ready=4)
+        for pid in workers(proxy) - oldest:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: proxy.log.count("is ready") == 6, 10, "workers in their place")
+        second = workers(proxy) - oldest
+        assert Survivor(bad_day, proxy).login()
+        reload(proxy, ready=8)
+        wait_until(lambda: not second & workers(proxy), 10, "the end of workers without downloads")
+        assert len(workers(proxy) - oldest) == 2
+        proxy.server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: refused(proxy.host), 5, "the end of listening")
+        downloads.gate.open()
+        assert_whole(downloads)
+        assert proxy.server.process.wait(10) == 0
+
+
+def test_a_stop_during_a_reload(bad_day: Hub) -> None:
+    """Workers that are only just being started end like the others."""
+    with docxy_on_its_own_socket(**bad_day.settings) as proxy, held(proxy, bad_day, 4) as downloads:
+        proxy.server.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: proxy.log.count("Booting worker") == 4, 10, "new workers")
+        proxy.server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: refused(proxy.host), 5, "the end of listening")
+        downloads.gate.open()
+        assert_whole(downloads)
+        assert proxy.server.process.wait(10) == 0
+
+
+SLOW_TO_START = """
+import time
+import worker
+
+
+class Worker(worker.Worker):
+    def patch(self):
+        time.sleep(1)
+        super().patch()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+def test_a_stop_of_workers_without_handlers(tmp_path: Path, number: signal.Signals) -> None:
+    """A worker that is told to end before it can listen to signals ends nevertheless."""
+    (tmp_path / "slow_to_start.py").write_text(SLOW_TO_START)
+    arguments = ["--worker-class", "slow_to_start.Worker", "--pythonpath", str(tmp_path)]
+    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", *arguments]
+    with running(command) as server:
+        wait_until(lambda: server.log.count("Booting worker") == 2, what="two workers")
+        server.process.send_signal(number)
+        assert server.process.wait(8) == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGINT])
+def test_a_quick_stop_breaks_downloads(bad_day: Hub, number: signal.Signals) -> None:
+    """The end comes at once, and no client takes what it has for all."""
+    with docxy_on_its_own_socket(**bad_day.settings) as proxy, held(proxy, bad_day) as downloads:
+        asked = time.monotonic()
+        proxy.server.process.send_signal(number)
+        assert_broken(downloads, proxy)
+        assert proxy.server.process.wait(10) == 0
+        assert time.monotonic() - asked < 8
+        assert "Traceback" not in proxy.log
+
+
+def test_a_stop_that_becomes_urgent(bad_day: Hub) -> None:
+    """SIGQUIT ends what SIGTERM lets run."""
+    with docxy_on_its_own_socket(**bad_day.settings) as proxy, held(proxy, bad_day) as downloads:
+        proxy.server.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: refused(proxy.host), 5, "the end of listening")
+        asked = time.monotonic()
+        proxy.server.process.send_signal(signal.SIGQUIT)
+        assert_broken(downloads, proxy)
+        assert proxy.server.process.wait(10) == 0
+        assert time.monotonic() - asked < 8
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
+def test_a_stop_whose_time_is_over(bad_day: Hub, number: signal.Signals, *, chunked: bool) -> None:
+    """What still runs is cut; a request that waits behind it is not answered into its midst."""
+    with (
+        docxy_on_its_own_socket("--graceful-timeout", "6", **bad_day.settings) as proxy,
+        held(proxy, bad_day, chunked=chunked) as downloads,
+    ):
+        old = workers(proxy)
+        for client in downloads.clients:
+            client.ask("/health")
+        proxy.server.process.send_signal(number)
+        assert_broken(downloads, proxy)
+        wait_until(lambda: not old & workers(proxy), 9, "the end of the workers")
+        assert proxy.log.count("The time to stop is over.") in {1, 2}
+        assert "Traceback" not in proxy.log
+
+
+def test_a_stop_whose_time_is_over_for_http_1_0(bad_day: Hub) -> None:
+    """Without chunks and without a length, a body that is cut ends in a reset."""
+    with (
+        docxy_on_its_own_socket("--graceful-timeout", "2", **bad_day.settings) as proxy,
+        held(proxy, bad_day, 4, chunked=True, version="HTTP/1.0") as downloads,
+    ):
+        proxy.server.process.send_signal(signal.SIGTERM)
+        assert_broken(downloads, proxy)
+        assert {client.ending for client in downloads.clients} == {Ending.RESET}
