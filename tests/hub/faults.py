@@ -127,6 +127,19 @@ class Fault:
             position += len(piece)
             yield piece
 
+    def held(self, body: Iterable[bytes], wait_at: Callable[[Gate], None]) -> Iterator[bytes]:
+        """Yield the body, and wait at the gate where it is held."""
+        left = self.hold_after
+        for whole in body:
+            piece = whole
+            if left is not None and self.gate and len(piece) >= left:
+                yield piece[:left]
+                wait_at(self.gate)
+                piece, left = piece[left:], None
+            elif left is not None:
+                left -= len(piece)
+            yield piece
+
     def _flipped(self, piece: bytes, position: int) -> bytes:
         if self.flip_byte is None or not position <= self.flip_byte < position + len(piece):
             return piece

@@ -122,23 +122,11 @@ class Connection(BaseHTTPRequestHandler):
 
     def _pieces(self, fault: Fault, answer: Answer, *, silent: bool) -> Iterator[bytes]:
         rate = fault.bytes_per_second
-        for piece in self._held(fault, fault.pieces(() if silent else answer.body)):
+        body = fault.pieces(() if silent else answer.body)
+        for piece in fault.held(body, self._wait_at):
             step = max(1, rate // 20) if rate else len(piece)
             for start in range(0, len(piece), step or 1):
                 yield piece[start : start + step]
-
-    def _held(self, fault: Fault, pieces: Iterator[bytes]) -> Iterator[bytes]:
-        """Wait at the gate where the fault holds the body."""
-        left = fault.hold_after
-        for whole in pieces:
-            piece = whole
-            if left is not None and fault.gate and len(piece) >= left:
-                yield piece[:left]
-                self._wait_at(fault.gate)
-                piece, left = piece[left:], None
-            elif left is not None:
-                left -= len(piece)
-            yield piece
 
     def _write(self, data: bytes) -> None:
         if data:

@@ -15,6 +15,7 @@ import pytest
 from tests.hub.gates import Gate
 from tests.hub.hub import Hub
 from tests.hub.images import Blob
+from tests.integration.pulling import Way, client, ours
 from tests.integration.survival import Survivor, blob_path, layer
 from tests.servers import Docxy, docxy_on_its_own_socket, running, wait_until
 from tests.tables import write_config
@@ -53,11 +54,11 @@ def held(
         path = blob.digest.partition(":")[2]
         hub.fail(part="cdn", path=path, times=count, gate=gate, hold_after=HELD, chunked=chunked)
         clients = [stack.enter_context(Client(proxy.host)) for _ in range(count)]
-        for client in clients:
-            client.ask(blob_path(blob.digest), authorization, version=version)
+        for one in clients:
+            one.ask(blob_path(blob.digest), authorization, version=version)
         wait_until(lambda: gate.arrived == count, what="all downloads at the gate")
-        for client in clients:
-            assert b"200 OK" in client.ahead(100_000)
+        for one in clients:
+            assert b"200 OK" in one.ahead(100_000)
         yield Held(clients, blob, gate)
 
 
@@ -133,6 +134,25 @@ def reload(proxy: Docxy, ready: int) -> None:
     """Send SIGHUP, and wait until so many workers have been ready since the start."""
     proxy.server.process.send_signal(signal.SIGHUP)
     wait_until(lambda: proxy.log.count("is ready") == ready, 10, "new workers")
+
+
+@pytest.mark.parametrize("name", ["skopeo", "podman", "ctr"])
+def test_a_reload_breaks_no_pull(bad_day: Hub, tmp_path: Path, name: str) -> None:
+    """Clients get the layer from the old worker, and what they ask next from a new one."""
+    image = bad_day.image("library/alpine", "3.19")
+    path = ours(image).layers[1].digest.partition(":")[2]
+    with docxy_on_its_own_socket(**bad_day.settings) as proxy, Gate() as gate:
+        bad_day.fail(part="cdn", path=path, gate=gate, hold_after=HELD)
+        way = Way("plain", proxy.url, proxy.host, None, lambda: proxy.log)
+        with client(name, way, "by name", tmp_path) as puller, ThreadPoolExecutor(1) as pool:
+            old = workers(proxy)
+            pulling = pool.submit(puller.pull, f"{proxy.host}/library/alpine:3.19")
+            wait_until(lambda: gate.arrived == 1, what="the layer at the gate")
+            reload(proxy, ready=4)
+            gate.open()
+            assert pulling.result() == puller.kept(image)
+        wait_until(lambda: not old & workers(proxy), 10, "the end of the old workers")
+        assert "incomplete" not in proxy.log
 
 
 def test_a_reload_takes_in_settings_while_old_downloads_run(bad_day: Hub, tmp_path: Path) -> None:
@@ -244,8 +264,8 @@ def test_a_stop_whose_time_is_over(bad_day: Hub, number: signal.Signals, *, chun
         held(proxy, bad_day, chunked=chunked) as downloads,
     ):
         old = workers(proxy)
-        for client in downloads.clients:
-            client.ask("/health")
+        for one in downloads.clients:
+            one.ask("/health")
         proxy.server.process.send_signal(number)
         assert_broken(downloads, proxy)
         wait_until(lambda: not old & workers(proxy), 9, "the end of the workers")
@@ -261,4 +281,4 @@ def test_a_stop_whose_time_is_over_for_http_1_0(bad_day: Hub) -> None:
     ):
         proxy.server.process.send_signal(signal.SIGTERM)
         assert_broken(downloads, proxy)
-        assert {client.ending for client in downloads.clients} == {Ending.RESET}
+        assert {one.ending for one in downloads.clients} == {Ending.RESET}

@@ -12,6 +12,7 @@ from tests.hub.accounts import default_users
 from tests.hub.content import default_content
 from tests.hub.gates import Gate
 from tests.hub.hub import Hub
+from tests.hub.images import OCI_INDEX
 from tests.integration.asking import ALPINE, LATEST, PRIVATE, Client, stranger_at
 from tests.servers import wait_until
 from tests.tables import write_config
@@ -153,6 +154,22 @@ def test_gate_with_another_fault(client: Client) -> None:
     with Gate(arrivals=1) as gate:
         client.hub.fail(part="token", gate=gate, status=503)
         assert client.token(SCOPE).status_code == 503
+
+
+@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
+def test_gate_in_a_body(client: Client, *, chunked: bool) -> None:
+    """So many bytes pass, and the rest follows when the gate opens."""
+    client.log_in("library/alpine")
+    whole = client.get(LATEST, Accept=OCI_INDEX).content
+    with Gate() as gate:
+        client.hub.fail(part="registry", gate=gate, hold_after=100, chunked=chunked)
+        url, accept = f"{client.hub.url}{LATEST}", {"Accept": OCI_INDEX}
+        with client.session.get(url, headers=accept, timeout=10, stream=True) as answer:
+            pieces = answer.iter_content(1)
+            begun = b"".join(next(pieces) for _ in range(100))
+            assert gate.arrived == 1
+            gate.open()
+            assert begun + b"".join(pieces) == whole
 
 
 def test_client_leaves_the_gate(client: Client) -> None:

@@ -1,0 +1,199 @@
+"""Which workers gunicorn's master counts, and whom it tells what, when it reloads.
+
+tests/integration/test_drain.py has the rest of master.py, in a running gunicorn.
+"""
+
+import contextlib
+import os
+import queue
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from master import Generations
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass
+class Temporary:
+    """The file of a heartbeat."""
+
+    closed: bool = False
+
+    def close(self) -> None:
+        """Remember it."""
+        self.closed = True
+
+
+@dataclass
+class Worker:
+    """A worker as its master sees it."""
+
+    age: int
+    alive: bool = True
+    tmp: Temporary = field(default_factory=Temporary)
+
+
+class Arbiter:
+    """As much of gunicorn's as a reload needs, with ages for process ids."""
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+        self.WORKERS: dict[int, Worker] = {}
+        self.SIG_QUEUE: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.worker_age = 0
+        self.killed: list[tuple[int, int]] = []
+        self.waited_for: set[int] = set()
+
+    def spawn_worker(self) -> None:
+        """Give the next number to a worker."""
+        self.worker_age += 1
+        self.WORKERS[self.worker_age] = Worker(self.worker_age)
+
+    def kill_worker(self, pid: int, number: int) -> None:
+        """Remember whom it told what."""
+        self.killed.append((pid, number))
+
+    def manage_workers(self) -> None:
+        """Start what is missing, end what is too many."""
+        for _ in range(self.workers - len(self.WORKERS)):
+            self.spawn_worker()
+        for pid in sorted(self.WORKERS)[: -self.workers]:
+            self.kill_worker(pid, signal.SIGTERM)
+
+    def reload(self) -> None:
+        """Do as gunicorn does, but remember whom it waits for."""
+        before = self.worker_age
+        for _ in range(self.workers):
+            self.spawn_worker()
+        self.manage_workers()
+        self.waited_for |= {pid for pid, worker in self.WORKERS.items() if worker.age <= before}
+
+
+@pytest.fixture
+def arbiter() -> Arbiter:
+    arbiter = Arbiter(2)
+    arbiter.generations = Generations(arbiter)  # type: ignore[attr-defined]
+    arbiter.manage_workers()
+    return arbiter
+
+
+def test_a_reload_waits_for_nobody(arbiter: Arbiter) -> None:
+    """The new ones are there, and the old ones were told to end, once."""
+    arbiter.reload()
+    assert set(arbiter.WORKERS) == {1, 2, 3, 4}
+    assert arbiter.killed == [(1, signal.SIGTERM), (2, signal.SIGTERM)]
+    assert arbiter.waited_for == set()
+    arbiter.manage_workers()
+    assert len(arbiter.killed) == 2
+
+
+def test_old_workers_are_not_counted(arbiter: Arbiter) -> None:
+    """A new one that died is replaced, though there are as many as there should be."""
+    arbiter.reload()
+    del arbiter.WORKERS[4]
+    arbiter.manage_workers()
+    assert set(arbiter.WORKERS) == {1, 2, 3, 5}
+
+
+def test_one_reload_after_another(arbiter: Arbiter) -> None:
+    """The second one tells all that are older than its own, also those of the first one."""
+    arbiter.reload()
+    arbiter.reload()
+    assert set(arbiter.WORKERS) == {1, 2, 3, 4, 5, 6}
+    assert {pid for pid, _ in arbiter.killed} == {1, 2, 3, 4}
+
+
+def test_fewer_workers_after_a_reload(arbiter: Arbiter) -> None:
+    """Of those that serve, the oldest ends; whoever ends already is no answer to that."""
+    arbiter.reload()
+    arbiter.workers = 1
+    arbiter.manage_workers()
+    assert arbiter.killed[2:] == [(3, signal.SIGTERM)]
+
+
+def test_a_reload_that_fails_forgets_no_worker(
+    arbiter: Arbiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stop after it finds all of them."""
+
+    def fail() -> None:
+        raise OSError
+
+    monkeypatch.setattr(arbiter, "spawn_worker", fail)
+    with pytest.raises(OSError):  # noqa: PT011 - it says nothing
+        arbiter.reload()
+    assert set(arbiter.WORKERS) == {1, 2}
+
+
+@contextlib.contextmanager
+def own_handlers() -> Iterator[None]:
+    """Set back what a new worker does to its signals."""
+    numbers = (signal.SIGTERM, signal.SIGQUIT, signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT, signal.SIGINT])
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_new_worker_heeds_a_signal(arbiter: Arbiter, number: signal.Signals, when: str) -> None:
+    """Whether it came into the master's queue, or comes while there are no better handlers."""
+    worker = Worker(9)
+    generations: Generations = arbiter.generations  # type: ignore[attr-defined]
+    with own_handlers():
+        if when == "before":
+            arbiter.SIG_QUEUE.put(signal.SIGCHLD)
+            arbiter.SIG_QUEUE.put(number)
+        generations.in_new_worker(worker)
+        if when == "after":
+            assert worker.alive
+            os.kill(os.getpid(), number)
+    assert not worker.alive
+
+
+def test_a_new_worker_heeds_nothing_else(arbiter: Arbiter) -> None:
+    """A child that ended and a reload are the master's."""
+    worker = Worker(9)
+    arbiter.SIG_QUEUE.put(signal.SIGCHLD)
+    arbiter.SIG_QUEUE.put(signal.SIGHUP)
+    with own_handlers():
+        arbiter.generations.in_new_worker(worker)  # type: ignore[attr-defined]
+    assert worker.alive
+
+
+def test_a_new_worker_closes_what_it_has_of_old_ones(
+    arbiter: Arbiter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their heartbeat files, which gunicorn closes only for those that it can see."""
+    closed: list[set[int]] = []
+    old = dict(arbiter.WORKERS)
+    spawn = arbiter.spawn_worker
+
+    def forking() -> None:
+        with own_handlers():
+            arbiter.generations.in_new_worker(Worker(9))  # type: ignore[attr-defined]
+        closed.append({pid for pid, worker in old.items() if worker.tmp.closed})
+        spawn()
+
+    monkeypatch.setattr(arbiter, "spawn_worker", forking)
+    arbiter.reload()
+    assert closed == [{1, 2}] * 2
+
+
+def test_the_master_imports_nothing_that_gevent_patches() -> None:
+    """What is imported before the fork is not patched after it."""
+    script = "import master, sys; print({'gevent', 'ssl', 'socket', 'app'} & set(sys.modules))"
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "set()\n"
