@@ -21,7 +21,8 @@ from tests.unit.upstream.server import PATIENCE, Server, answering, request, ser
 BOUND = 0.4
 """Seconds; whoever waits for each byte anew waits for much longer here."""
 
-HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
+KEPT = b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n"
+HEAD = KEPT.replace(b"\r\n", b"\r\nConnection: close\r\n", 1)
 
 
 def dripping(*parts: bytes, every: float = 0.02) -> Callable[[socket.socket, Server], None]:
@@ -142,7 +143,7 @@ def test_chunks_that_drip() -> None:
 
 def test_redirects_that_drip() -> None:
     """All of them together have the time of one."""
-    location = b"HTTP/1.1 307 X\r\nLocation: /again\r\nContent-Length: 0\r\n"
+    location = b"HTTP/1.1 307 X\r\nLocation: /again\r\nConnection: close\r\nContent-Length: 0\r\n"
     with serving(dripping(location, b"X: " + b"a" * 30 + b"\r\n\r\n")) as server:
         redirects = Redirects(patient(1))
         with taking(2, 6), pytest.raises(UpstreamTimeout):
@@ -152,7 +153,7 @@ def test_redirects_that_drip() -> None:
 
 def test_what_nobody_reads_drips() -> None:
     """It is dropped after a second, with its connection."""
-    with serving(dripping(HEAD, b"a" * 99)) as server:
+    with serving(dripping(KEPT, b"a" * 99)) as server:
         own = patient()
         response = own.send("GET", server.url, [])
         with taking(0.9, 3):
@@ -166,7 +167,7 @@ def test_what_nobody_reads_comes_soon() -> None:
 
     def script(peer: socket.socket, server: Server) -> None:
         while request(peer):
-            peer.sendall(HEAD)
+            peer.sendall(KEPT)
             assert not server.go_on.wait(0.05)
             peer.sendall(b"a" * 100)
 
