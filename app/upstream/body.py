@@ -1,5 +1,6 @@
 """A body, read as it arrives; one that breaks is never ended quietly."""
 
+import time
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import urlsplit
@@ -15,6 +16,12 @@ from app.upstream.reading import ClientLeft
 _GATHER: Final = 256 * 1024
 """Bytes handed on at once, at the most: larger pieces are no faster and cost memory for each
 stream (design.md, section 5)."""
+_GATHER_FOR_SLOW: Final = 64 * 1024
+"""The same for whoever takes long: such a stream holds a piece nearly all the time."""
+_LONG: Final = 0.5
+"""Seconds that no piece takes where the client is fast, however many others there are."""
+_PROVEN: Final = 8 * 1024 * 1024
+"""Bytes that must have been taken without such a wait: more than the kernel's buffers take."""
 
 
 class Body:
@@ -24,9 +31,13 @@ class Body:
         self._raw: urllib3.HTTPResponse = response.raw
 
     def __iter__(self) -> Iterator[bytes]:
+        gather, swiftly = _GATHER_FOR_SLOW, 0
         try:
-            while data := self._raw.read1(_GATHER, decode_content=False):
+            while data := self._raw.read1(gather, decode_content=False):
+                handed = time.monotonic()
                 yield data
+                swiftly = swiftly + len(data) if time.monotonic() - handed < _LONG else 0
+                gather = _GATHER if swiftly >= _PROVEN else _GATHER_FOR_SLOW
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise BodyBroken(_reason(error)) from error
 

@@ -1,13 +1,12 @@
 """Reading from an upstream's socket: every wait ends with its client, and with its time."""
 
 import io
-import socket
-import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final, overload
+from socket import socket
+from typing import Final
 
 from app.content import Client
 
@@ -18,8 +17,7 @@ _LEAST: Final = 0.001
 """Zero would not be a timeout, but no waiting at all."""
 
 _waiting: ContextVar[Client | None] = ContextVar("waiting", default=None)
-_NEVER: Final = float("inf")
-_deadline: ContextVar[float] = ContextVar("deadline", default=_NEVER)
+_deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
 
 
 class ClientLeft(ConnectionAbortedError):
@@ -54,25 +52,13 @@ def within(seconds: float) -> Iterator[None]:
         _deadline.reset(token)
 
 
-@overload
-def seconds_left(timeout: float) -> float: ...
-
-
-@overload
-def seconds_left(timeout: float | None) -> float | None: ...
-
-
-def seconds_left(timeout: float | None) -> float | None:
-    """Return a timeout, shortened to what `within` leaves; raise TimeoutError if that is none.
-
-    None is for ever.
-    """
+def seconds_left(timeout: float) -> float:
+    """Return a timeout, shortened to what `within` leaves; raise TimeoutError if that is none."""
     left = _deadline.get() - time.monotonic()
     if left <= 0:
         message = "timed out"
         raise TimeoutError(message)
-    shortest = left if timeout is None else min(timeout, left)
-    return None if shortest == _NEVER else shortest
+    return min(timeout, left)
 
 
 class PatientReader(io.RawIOBase):
@@ -82,13 +68,12 @@ class PatientReader(io.RawIOBase):
     connection by then.
     """
 
-    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
+    def __init__(self, sock: socket, raw: io.RawIOBase) -> None:
         super().__init__()
         self._sock = sock
         self._raw = raw
         self._client = _waiting.get()
         self._idle = sock.gettimeout() or 0
-        self._receive = self._receive_tls if isinstance(sock, ssl.SSLSocket) else self._receive_once
         self.asleep = False
         """Whether a read gives nothing: so a buffer before this shows what it holds."""
 
@@ -102,36 +87,16 @@ class PatientReader(io.RawIOBase):
             return None
         silent_until = time.monotonic() + self._idle
         while True:
-            left = silent_until - time.monotonic()
-            patience = seconds_left(max(_LEAST, min(_CLIENT_CHECK, left)))
+            left = seconds_left(silent_until - time.monotonic())
+            self._sock.settimeout(max(_LEAST, min(_CLIENT_CHECK, left)))
             try:
-                count = self._receive(buffer, patience)
+                return self._sock.recv_into(buffer)
             except TimeoutError:
                 if self._client is not None and self._client.gone():
                     raise ClientLeft from None
                 if time.monotonic() >= silent_until:
-                    raise
-            else:
-                if count is not None:
-                    return count
-                silent_until = time.monotonic() + self._idle
-
-    def _receive_once(self, buffer: memoryview, patience: float) -> int | None:
-        self._sock.settimeout(patience)
-        return self._sock.recv_into(buffer)
-
-    def _receive_tls(self, buffer: memoryview, patience: float) -> int | None:
-        """Return None where there is more of a record, but not all of it.
-
-        gevent would wait for all, with a time for each byte.
-        """
-        self._sock.settimeout(0)
-        try:
-            return self._sock.recv_into(buffer)
-        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            self._sock.settimeout(patience)
-            socket.socket.recv(self._sock, 1, socket.MSG_PEEK)  # a TLS socket's own takes no flags
-            return None
+                    message = "timed out"
+                    raise TimeoutError(message) from None
 
     def close(self) -> None:
         """Let go of the socket."""

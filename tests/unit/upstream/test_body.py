@@ -1,6 +1,7 @@
 """Bodies: read as they are, and never ended quietly."""
 
 import io
+from collections.abc import Iterator
 
 import pytest
 import requests
@@ -9,6 +10,7 @@ from urllib3 import HTTPHeaderDict, HTTPResponse
 from app.content import BodyBroken, has_body
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
 from app.upstream.body import Body, content_length, read_whole
+from tests.unit.upstream.clock import Clock
 
 
 def response(
@@ -47,6 +49,52 @@ def test_pieces_are_bounded() -> None:
     pieces = list(Body(response(data)))
     assert max(map(len, pieces)) <= 256 * 1024
     assert b"".join(pieces) == data
+
+
+class Endless(io.RawIOBase):
+    """Gives as much as it is asked for."""
+
+    def read1(self, size: int = -1, /) -> bytes:
+        """Give zeros."""
+        return bytes(size)
+
+
+MIB = 1024 * 1024
+
+
+def taken(pieces: Iterator[bytes], size: int) -> list[int]:
+    """Take so many bytes and return the lengths of the pieces."""
+    lengths: list[int] = []
+    while sum(lengths) < size:
+        lengths.append(len(next(pieces)))
+    return lengths
+
+
+def test_pieces_grow_for_those_who_take_them(clock: Clock) -> None:
+    """The first ones may only fill the kernel's buffers; then they are as large as they get."""
+    del clock
+    pieces = iter(Body(response(Endless())))
+    assert set(taken(pieces, 8 * MIB)) == {64 * 1024}
+    assert set(taken(pieces, 8 * MIB)) == {256 * 1024}
+
+
+def test_pieces_are_small_for_those_who_let_them_wait(clock: Clock) -> None:
+    """Once in a while is enough, since a buffer that has room takes several at once."""
+    pieces = iter(Body(response(Endless())))
+    taken(pieces, 16 * MIB)
+    for _ in range(3):
+        clock.pass_by(0.6)
+        assert set(taken(pieces, 4 * MIB)) == {64 * 1024}
+    assert set(taken(pieces, 4 * MIB + 1)) == {64 * 1024, 256 * 1024}
+
+
+def test_pieces_stay_large_for_one_among_many(clock: Clock) -> None:
+    """Whoever waits for the others' turns is not slow."""
+    pieces = iter(Body(response(Endless())))
+    taken(pieces, 8 * MIB)
+    for _ in range(100):
+        clock.pass_by(0.4)
+        assert len(next(pieces)) == 256 * 1024
 
 
 @pytest.mark.parametrize(
