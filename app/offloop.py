@@ -27,9 +27,20 @@ class _Pending:
 
     def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - whatever it gives
         try:
-            return self._outcome.get(timeout=timeout)
+            given, failure = self._outcome.get(timeout=timeout)
         except Timeout as error:
             raise TimeoutError from error
+        if failure is not None:
+            raise failure
+        return given
+
+
+def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+    """Return what work gives, and what it raised: gevent writes the traceback of what is raised."""
+    try:
+        return work(*args), None
+    except Exception as failure:  # noqa: BLE001 - raised where it is waited for
+        return None, failure
 
 
 class RealThreads:
@@ -62,7 +73,7 @@ class RealThreads:
             self._pool, self._free = ThreadPool(self._count), BoundedSemaphore(self._count)
         if not self._free.acquire(timeout=patience):
             raise TimeoutError
-        outcome = self._pool.spawn(work, *args)
+        outcome = self._pool.spawn(_outcome, work, args)
         outcome.rawlink(lambda _: self._free.release())
         return _Pending(outcome)
 

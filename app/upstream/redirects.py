@@ -1,5 +1,6 @@
 """Redirects, followed by hand: the client's network cannot reach where they lead."""
 
+import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
@@ -33,6 +34,16 @@ _HEAD_REFUSED: Final = frozenset({
 
 _TWICE: Final = "refused twice"
 
+_LOCATION: Final = re.compile(
+    r"(?:(?:[Hh][Tt][Tt][Pp][Ss]?:)?//(?![/?#]|$)|(?!//|[A-Za-z][A-Za-z0-9+.-]*:))[\x21-\x5b\x5d-\x7e]*"
+)
+"""Visible ASCII without a backslash; a host behind two slashes, or no scheme and no host at all."""
+
+_AUTHORITY: Final = re.compile(
+    r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{1,5})?"
+)
+"""No userinfo, and nothing in a host that some decode or cut off."""
+
 
 @dataclass(frozen=True, slots=True)
 class Redirects:
@@ -58,7 +69,7 @@ class Redirects:
             location = response.headers.get("Location", "")
             if response.status_code in REDIRECTS and location:
                 discard(response)
-                there = _target(here, location)
+                there = target(here, location)
                 if origin(here) != origin(there):
                     fields = headers.pass_elsewhere(fields)
                     session = self.session_for(there, session)
@@ -113,11 +124,12 @@ def refuse_dead_end(response: requests.Response) -> None:
         raise UpstreamMisbehaved(message)
 
 
-def _target(here: str, location: str) -> str:
+def target(here: str, location: str) -> str:
+    """Return where a Location leads; raise UpstreamMisbehaved where URL parsers disagree."""
     try:
         parts = urlsplit(urljoin(here, location))
         _ = parts.port
-        if parts.scheme in {"http", "https"} and parts.hostname and "@" not in parts.netloc:
+        if _LOCATION.fullmatch(location) and _AUTHORITY.fullmatch(parts.netloc):
             return parts._replace(fragment="").geturl()
     except ValueError:
         pass

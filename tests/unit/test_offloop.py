@@ -76,7 +76,7 @@ def patched(tmp_path: Path, source: str) -> str:
         [sys.executable, script], env={"PYTHONPATH": str(ROOT)}, capture_output=True, text=True,
         timeout=60, check=False,
     )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
     return done.stdout.strip()
 
 

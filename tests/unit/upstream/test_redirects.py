@@ -1,14 +1,19 @@
 """Redirects, followed by hand: credentials stay behind, and every chain ends."""
 
+import re
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import pytest
 import responses
+from hypothesis import given
+from hypothesis import strategies as st
+from urllib3.util import parse_url
 
 from app.oci.errors import RegistryError, UpstreamMisbehaved
 from app.upstream.neighbours import Neighbours
 from app.upstream.origins import origin
-from app.upstream.redirects import Redirects
+from app.upstream.redirects import Redirects, target
 from app.upstream.session import Session
 
 HERE = "https://registry.example.com/v2/a/blobs/x"
@@ -147,6 +152,33 @@ def test_loops_end(session: Session) -> None:
         pytest.param("https://cdn.example.com:99999/x", id="port beyond"),
         pytest.param("https://[::1/x", id="bracket"),
         pytest.param("https://[not-an-address]/x", id="a name in brackets"),
+        pytest.param("https://", id="no host"),
+        pytest.param("https:///x", id="no host but a path"),
+        pytest.param("https://?x", id="no host but a query"),
+        pytest.param("//", id="nothing"),
+        pytest.param("///evil.example.net/x", id="three slashes"),
+        pytest.param("////evil.example.net/x", id="four slashes"),
+        pytest.param("https:/evil.example.net/x", id="one slash"),
+        pytest.param("https:evil.example.net/x", id="no slash"),
+        pytest.param("https:\\\\evil.example.net/x", id="backslashes"),
+        pytest.param("/\\evil.example.net/x", id="slash and backslash"),
+        pytest.param("\\\\evil.example.net/x", id="backslashes alone"),
+        pytest.param("https://cdn.example.com\\@evil.example.net/x", id="backslash, userinfo"),
+        pytest.param("https://cdn.example.com/a b", id="space"),
+        pytest.param("https://cdn.example.com /x", id="space behind the host"),
+        pytest.param("https://cdn.example.com\t/x", id="tab"),
+        pytest.param("ht\ttps://cdn.example.com/x", id="tab in the scheme"),
+        pytest.param("https://cdn.example.com/\x00", id="NUL"),
+        pytest.param("https://cdn.example.com/\x7f", id="DEL"),
+        pytest.param("https://cdn.example.com/\xe4", id="not ASCII"),
+        pytest.param("https://\xe4.example.com/x", id="host not ASCII"),
+        pytest.param("https://cdn\u3002example.com/x", id="a dot of another script"),
+        pytest.param("https://cdn%2eexample.com/x", id="encoded host"),
+        pytest.param("https://cdn.example.com%2f@evil.example.net/x", id="encoded slash"),
+        pytest.param("https://a.example.com/x, https://b.example.com/x", id="two"),
+        pytest.param("https://a.example.com:/x", id="empty port"),
+        pytest.param("data:text/html,x", id="data"),
+        pytest.param("urn:x", id="urn"),
     ],
 )
 def test_where_nobody_follows(
@@ -156,6 +188,35 @@ def test_where_nobody_follows(
     redirect(upstream, HERE, location)
     with pytest.raises(UpstreamMisbehaved):
         Redirects(session).fetch("GET", HERE, [], None)
+
+
+def host_by_hand(url: str) -> str:
+    """Return the host as the simplest of readers finds it, and as browsers do."""
+    rest = url.replace("\\", "/").partition("://")[2]
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0].rpartition("@")[2]
+    return re.sub(r":[0-9]*$", "", authority).lower()
+
+
+@given(
+    st.one_of(
+        st.text(alphabet="aB.:/\\?#@%[]1 \t-", max_size=20),
+        st.text(alphabet="aB.:/\\?#@%[]1-", max_size=20).map(lambda text: f"https://a{text}"),
+        st.text(max_size=20),
+    )
+)
+def test_all_readers_find_the_same_host(location: str) -> None:
+    """Where a redirect is followed, there is one way to read it; or nobody follows."""
+    try:
+        there = target(HERE, location)
+    except UpstreamMisbehaved:
+        return
+    host = urlsplit(there).hostname or ""
+    found = parse_url(there).host or ""
+    assert {host, found.strip("[]").lower(), host_by_hand(there).strip("[]")} == {host}
+    if absolute := re.match("(?:https?:)?//", location, re.IGNORECASE):
+        assert host == host_by_hand(f"x://{location[absolute.end() :]}").strip("[]")
+    else:
+        assert host == "registry.example.com"
 
 
 @pytest.mark.parametrize(
