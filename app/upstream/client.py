@@ -24,6 +24,7 @@ from app.upstream.issued import IssuedTokens, issue
 from app.upstream.neighbours import Neighbours
 from app.upstream.origins import origin
 from app.upstream.pings import Pings
+from app.upstream.reading import within
 from app.upstream.redirects import Redirects
 from app.upstream.reliability import Reliability
 from app.upstream.session import Session
@@ -177,7 +178,8 @@ class Upstream:
             response = self._redirects.fetch(request.method, url, fields, request.client)
             is_whole = request.method == "GET" and response.status_code == HTTPStatus.OK
             if question.small and is_whole:
-                content = read_whole(response, MANIFEST_LIMIT)
+                with within(self.session.patience):
+                    content = read_whole(response, MANIFEST_LIMIT)
             return response
 
         response = self._attempts(fetch, request.client)
@@ -186,7 +188,8 @@ class Upstream:
             return reply
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             challenges = tokens.challenges(self._registry, response)
-            reply = refusal.refused(request.method, response, question.unknown, challenges)
+            with within(self.session.patience):
+                reply = refusal.refused(request.method, response, question.unknown, challenges)
             if origin(response.url) != origin(self._registry.url):
                 return reply
             kind = response.headers.get("Content-Type", "")

@@ -15,6 +15,7 @@ from urllib3.exceptions import LocationParseError
 from app.addresses import Address, is_public
 from app.upstream.names import Names
 from app.upstream.racing import AddressInfo, SocketOption, first_to_connect
+from app.upstream.reading import seconds_left
 
 
 class AddressForbidden(OSError):
@@ -47,7 +48,7 @@ class Connector:
         `timeout` is for the name, and for each address.
         """
         return first_to_connect(
-            self.resolve(*host_and_port, timeout),
+            self.resolve(*host_and_port, seconds_left(timeout)),
             timeout=timeout,
             source_address=source_address,
             socket_options=socket_options,

@@ -14,6 +14,7 @@ from app.upstream.body import read_whole
 from app.upstream.discarding import discard
 from app.upstream.origins import origin
 from app.upstream.ping import Ping
+from app.upstream.reading import within
 from app.upstream.redirects import Redirects
 from app.upstream.remembered import Recent, Remembered
 from app.version import VERSION
@@ -58,7 +59,8 @@ class Pings:
             nonlocal content
             response = self._redirects.fetch("GET", self._url, _OWN, None)
             if response.status_code == HTTPStatus.OK:
-                content = read_whole(response, _LIMIT)
+                with within(self._redirects.session.patience):
+                    content = read_whole(response, _LIMIT)
             return response
 
         response = self._attempts(fetch, None)
@@ -72,7 +74,8 @@ class Pings:
             response.close()
             return Ping(HTTPStatus.OK.value, [], b"", ())
         challenges = tokens.challenges(self._registry, response)
-        reply = refusal.refused("GET", response, ErrorCode.UNKNOWN, challenges)
+        with within(self._redirects.session.patience):
+            reply = refusal.refused("GET", response, ErrorCode.UNKNOWN, challenges)
         return Ping(reply.status, reply.headers, b"".join(reply.body), reply.challenges)
 
     def _is_neighbour(self, url: str) -> bool:

@@ -21,6 +21,7 @@ from urllib3.util.wait import wait_for_read
 from app.upstream.answers import UpstreamResponse
 from app.upstream.connecting import Connector
 from app.upstream.cuts import CUT, plainly
+from app.upstream.reading import seconds_left
 
 
 class _Kept:
@@ -130,7 +131,7 @@ class _SOCKSConnection(_Kept, SOCKSConnection):
             return super()._new_conn()
         name = self._dns_host
         with _failing_as_urllib3(self):
-            checked = self._connector.resolve(name, self.port, self.timeout)
+            checked = self._connector.resolve(name, self.port, seconds_left(self.timeout))
         # PySocks would resolve the name once more; like it, we offer the proxy the first address.
         self._dns_host = str(checked[0][4][0])
         try:

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Final, Self
 
+from app.upstream.reading import seconds_left
+
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
 SocketOption = tuple[int, int, int | bytes]
 
@@ -74,6 +76,7 @@ class _Race:
         socket_options: Sequence[SocketOption] | None,
     ) -> None:
         """Begin to connect."""
+        timeout = seconds_left(self._timeout)
         family, kind, protocol, _, peer = address
         try:
             sock = socket.socket(family, kind, protocol)
@@ -93,7 +96,7 @@ class _Race:
             self.error = failed
             sock.close()
             return
-        self._deadlines[sock] = _FOREVER if self._timeout is None else _now() + self._timeout
+        self._deadlines[sock] = _FOREVER if timeout is None else _now() + timeout
         self._selector.register(sock, selectors.EVENT_WRITE)
 
     def wait(self, seconds: float) -> socket.socket | None:

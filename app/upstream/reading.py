@@ -1,12 +1,13 @@
 """Reading from an upstream's socket: every wait ends with its client, and with its time."""
 
 import io
+import socket
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from socket import socket
-from typing import Final
+from typing import Final, overload
 
 from app.content import Client
 
@@ -17,7 +18,8 @@ _LEAST: Final = 0.001
 """Zero would not be a timeout, but no waiting at all."""
 
 _waiting: ContextVar[Client | None] = ContextVar("waiting", default=None)
-_deadline: ContextVar[float] = ContextVar("deadline", default=float("inf"))
+_NEVER: Final = float("inf")
+_deadline: ContextVar[float] = ContextVar("deadline", default=_NEVER)
 
 
 class ClientLeft(ConnectionAbortedError):
@@ -52,13 +54,25 @@ def within(seconds: float) -> Iterator[None]:
         _deadline.reset(token)
 
 
-def seconds_left(timeout: float) -> float:
-    """Return a timeout, shortened to what `within` leaves; raise TimeoutError if that is none."""
+@overload
+def seconds_left(timeout: float) -> float: ...
+
+
+@overload
+def seconds_left(timeout: float | None) -> float | None: ...
+
+
+def seconds_left(timeout: float | None) -> float | None:
+    """Return a timeout, shortened to what `within` leaves; raise TimeoutError if that is none.
+
+    None is for ever.
+    """
     left = _deadline.get() - time.monotonic()
     if left <= 0:
         message = "timed out"
         raise TimeoutError(message)
-    return min(timeout, left)
+    shortest = left if timeout is None else min(timeout, left)
+    return None if shortest == _NEVER else shortest
 
 
 class PatientReader(io.RawIOBase):
@@ -68,12 +82,13 @@ class PatientReader(io.RawIOBase):
     connection by then.
     """
 
-    def __init__(self, sock: socket, raw: io.RawIOBase) -> None:
+    def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
         super().__init__()
         self._sock = sock
         self._raw = raw
         self._client = _waiting.get()
         self._idle = sock.gettimeout() or 0
+        self._receive = self._receive_tls if isinstance(sock, ssl.SSLSocket) else self._receive_once
         self.asleep = False
         """Whether a read gives nothing: so a buffer before this shows what it holds."""
 
@@ -87,16 +102,36 @@ class PatientReader(io.RawIOBase):
             return None
         silent_until = time.monotonic() + self._idle
         while True:
-            left = seconds_left(silent_until - time.monotonic())
-            self._sock.settimeout(max(_LEAST, min(_CLIENT_CHECK, left)))
+            left = silent_until - time.monotonic()
+            patience = seconds_left(max(_LEAST, min(_CLIENT_CHECK, left)))
             try:
-                return self._sock.recv_into(buffer)
+                count = self._receive(buffer, patience)
             except TimeoutError:
                 if self._client is not None and self._client.gone():
                     raise ClientLeft from None
                 if time.monotonic() >= silent_until:
-                    message = "timed out"
-                    raise TimeoutError(message) from None
+                    raise
+            else:
+                if count is not None:
+                    return count
+                silent_until = time.monotonic() + self._idle
+
+    def _receive_once(self, buffer: memoryview, patience: float) -> int | None:
+        self._sock.settimeout(patience)
+        return self._sock.recv_into(buffer)
+
+    def _receive_tls(self, buffer: memoryview, patience: float) -> int | None:
+        """Return None where there is more of a record, but not all of it.
+
+        gevent would wait for all, with a time for each byte.
+        """
+        self._sock.settimeout(0)
+        try:
+            return self._sock.recv_into(buffer)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            self._sock.settimeout(patience)
+            socket.socket.recv(self._sock, 1, socket.MSG_PEEK)  # a TLS socket's own takes no flags
+            return None
 
     def close(self) -> None:
         """Let go of the socket."""

@@ -15,6 +15,7 @@ from app.oci.headers import Headers
 from app.upstream.discarding import discard
 from app.upstream.neighbours import Neighbours
 from app.upstream.origins import Origin, origin
+from app.upstream.reading import within
 from app.upstream.session import Session
 
 _LIMIT: Final = 10
@@ -61,7 +62,14 @@ class Redirects:
         that then asks for a token gets one for nobody in particular.
         A HEAD that is refused elsewhere is asked once more as a GET of the first byte, whose
         Content-Range tells the length; the caller meets that as a 206 to its HEAD.
+        All of it takes no longer than the session's patience.
         """
+        with within(self.session.patience):
+            return self._followed(method, url, fields, client)
+
+    def _followed(
+        self, method: str, url: str, fields: Headers, client: Client | None
+    ) -> requests.Response:
         here, session = url, self.session
         shown: dict[Origin, str] = {}
         for _ in range(_LIMIT + 1):

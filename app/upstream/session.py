@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-import certifi
 import requests
 import urllib3
 from requests.adapters import HTTPAdapter
@@ -17,6 +16,7 @@ from urllib3.util import SKIP_HEADER
 
 from app.addresses import is_special_host, literal
 from app.content import Client
+from app.oci.errors import UpstreamTimeout
 from app.oci.headers import Headers
 from app.upstream import failures
 from app.upstream.breaker import Breakers
@@ -24,7 +24,8 @@ from app.upstream.connecting import AddressForbidden, Connector
 from app.upstream.origins import origin
 from app.upstream.outbound import OutboundProxies
 from app.upstream.pools import Pools
-from app.upstream.reading import waiting
+from app.upstream.reading import seconds_left, waiting, within
+from app.upstream.tls import trusted_context
 
 _IDLE_CONNECTIONS: Final = 256
 """Connections to one host that are kept for the next request; more are made and then closed."""
@@ -54,6 +55,8 @@ class Session:
         self._proxies = proxies
         self._allow_private = connector.allow_private
         self._timeout = (connect_timeout, read_timeout)
+        self.patience = 2 * max(connect_timeout, read_timeout)
+        """Seconds that an answer's head may take in all, or a small body, however it drips."""
         self._session = requests.Session()
         # ~/.netrc would replace the client's Authorization, and the environment is read elsewhere.
         self._session.trust_env = False
@@ -78,13 +81,28 @@ class Session:
         """
         request = _prepared(method, url, headers, body)
         there = origin(url)
-        with self._breakers.of(there).watch(there[1]):
+        timeouts = self._timeouts(there[1])
+        with self._breakers.of(there).watch(there[1]), within(self.patience):
             try:
-                return self._send(request, client)
+                return self._send(request, client, timeouts)
             except failures.FAILURES as error:
                 raise failures.translated(error, url) from error
 
-    def _send(self, request: requests.PreparedRequest, client: Client | None) -> requests.Response:
+    def _timeouts(self, host: str) -> tuple[float, float]:
+        """Return what is left to connect, and to wait for each byte; raise UpstreamTimeout."""
+        connect, read = self._timeout
+        try:
+            return seconds_left(connect), read
+        except TimeoutError as error:  # of those before it, which says nothing of this host
+            message = f"{host}: {UpstreamTimeout.message}"
+            raise UpstreamTimeout(message) from error
+
+    def _send(
+        self,
+        request: requests.PreparedRequest,
+        client: Client | None,
+        timeouts: tuple[float, float],
+    ) -> requests.Response:
         url = str(request.url)
         proxies = self._proxies(url)
         if proxies and not self._allow_private:
@@ -92,7 +110,7 @@ class Session:
         with waiting(client):
             # Not Session.send: it keeps cookies for all callers, and looks into redirects.
             return self._session.get_adapter(url).send(
-                request, stream=True, timeout=self._timeout, proxies=dict(proxies)
+                request, stream=True, timeout=timeouts, proxies=dict(proxies)
             )
 
 
@@ -169,17 +187,6 @@ class _Adapter(HTTPAdapter):
         response.url = req.url or ""
         response.request = req
         return response
-
-
-def trusted_context(ca_bundles: Sequence[Path]) -> ssl.SSLContext:
-    """Trust the system's authorities, certifi's, and the bundles'."""
-    context = ssl.create_default_context()
-    # Set by Python before 3.11.4 or so; with it, a connection that is cut passes for a closed one.
-    context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
-    context.load_verify_locations(certifi.where())
-    for ca_bundle in ca_bundles:
-        context.load_verify_locations(ca_bundle)
-    return context
 
 
 def _prepared(

@@ -21,6 +21,7 @@ from app.upstream import body, redirects, refusal
 from app.upstream.attempts import Attempts
 from app.upstream.origins import origin
 from app.upstream.ping import Ping
+from app.upstream.reading import within
 from app.upstream.redirects import Redirects
 from app.upstream.session import Session
 
@@ -144,7 +145,8 @@ def exchange(
 
     def read(response: requests.Response) -> requests.Response:
         nonlocal answer
-        answer = body.read_whole(response, _ANSWER_LIMIT)
+        with within(session.patience):
+            answer = body.read_whole(response, _ANSWER_LIMIT)
         return response
 
     if request.method == "POST":

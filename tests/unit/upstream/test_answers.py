@@ -18,7 +18,8 @@ from app.upstream.discarding import discard
 from app.upstream.outbound import OutboundProxies
 from app.upstream.pools import Classes, Pools
 from app.upstream.reading import waiting
-from app.upstream.session import Session, trusted_context
+from app.upstream.session import Session
+from app.upstream.tls import trusted_context
 from tests.unit.upstream.server import PATIENCE, Server, answering, request, serving
 
 OPEN = Pools.of(Connector(allow_private=True, prefer_ipv4=False))

@@ -129,7 +129,7 @@ class Slow(Hosts):
 
     def cdn(self, peer: socket.socket, server: Server) -> None:
         """Answer late."""
-        self.clock.pass_by(20)
+        self.clock.pass_by(5)
         super().cdn(peer, server)
 
 

@@ -30,7 +30,8 @@ from app.upstream.discarding import discard
 from app.upstream.failures import redacted
 from app.upstream.outbound import OutboundProxies
 from app.upstream.reading import ClientLeft
-from app.upstream.session import Session, trusted_context
+from app.upstream.session import Session
+from app.upstream.tls import trusted_context
 from tests.unit.upstream.server import Script, Server, request, serving
 
 URL = "https://registry.example.com/v2/"
