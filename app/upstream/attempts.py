@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Self
 
 import requests
 
@@ -20,6 +20,7 @@ from app.oci.errors import (
 )
 from app.upstream.discarding import discard
 from app.upstream.failures import redacted
+from app.upstream.reading import within
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +29,13 @@ _PAUSES: Final = (0.05, 0.5, 1.5)
 
 _LONGEST_TOLD: Final = 5
 """Seconds of a Retry-After that are waited for here; the client hears of a longer one."""
+
+_HURRIED_BUDGET: Final = 8.0
+_HURRIED_PATIENCE: Final = 6.0
+_HURRIED_WHOLE: Final = 12.0
+"""Seconds for pings and tokens: Docker waits 15 for one, and then asks nobody again."""
+
+_FOREVER: Final = float("inf")
 
 _PASSING: Final = frozenset({
     HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE,
@@ -43,9 +51,20 @@ _NEVER: Final = threading.Event()
 class Attempts:
     """Asks a question that may be repeated (GET or HEAD) up to four times, within a budget."""
 
-    def __init__(self, budget: float) -> None:
-        """Begin no attempt later than `budget` seconds after the first."""
+    def __init__(self, budget: float, patience: float = _FOREVER, whole: float = _FOREVER) -> None:
+        """Begin no attempt later than `budget` seconds after the first.
+
+        Give each `patience` seconds, however slowly its answer drips and however often it is sent
+        on, and all together `whole` seconds.
+        """
         self._budget = budget
+        self._patience = patience
+        self._whole = whole
+
+    @classmethod
+    def hurried(cls, budget: float) -> Self:
+        """Return attempts at what clients wait for some seconds only: pings and tokens."""
+        return cls(min(budget, _HURRIED_BUDGET), _HURRIED_PATIENCE, _HURRIED_WHOLE)
 
     def __call__(
         self, ask: Callable[[], requests.Response], client: Client | None
@@ -69,11 +88,17 @@ class Attempts:
         failure: type[UpstreamUnavailable],
         is_passing: Callable[[requests.Response], bool],
     ) -> requests.Response:
-        deadline = time.monotonic() + self._budget
+        now = time.monotonic()
+        deadline, end = now + self._budget, now + self._whole
+
+        def attempt() -> requests.Response:
+            with within(min(self._patience, end - time.monotonic())):
+                return ask()
+
         for pause in _PAUSES:
             wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             try:
-                response = ask()
+                response = attempt()
             except failure as error:
                 wait = max(wait, _pause_after(error, first=pause == _PAUSES[0]))
                 if time.monotonic() + wait > deadline:
@@ -89,7 +114,7 @@ class Attempts:
                 )
                 discard(response)
             sleep(wait, client)
-        return ask()
+        return attempt()
 
 
 def sleep(seconds: float, client: Client | None) -> None:

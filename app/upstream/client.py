@@ -67,12 +67,13 @@ class Upstream:
         self._registry = registry
         self._redirects = Redirects(session, neighbours)
         self._attempts = Attempts(reliability.retry_budget)
+        self._hurried = Attempts.hurried(reliability.retry_budget)
         self._reliability = reliability
         self._held_back = HeldBack()
         self._tokens_held_back = HeldBack()
         self._tokens_for_nobody = IssuedTokens(partial(issue, self, None))
         self._issued_to_nobody = AnonymousTokens(registry.name)
-        self._pings = Pings(registry, self._redirects, self._attempts)
+        self._pings = Pings(registry, self._redirects, self._hurried)
 
     def ping(self, request: Request) -> Reply:
         """Answer from memory unless there are credentials that only the registry can check.
@@ -125,7 +126,7 @@ class Upstream:
         about = urlencode(request.parameters, errors="surrogateescape")
         if held := self._tokens_held_back.answer(login, about):
             return held
-        reply = tokens.exchange(self.session, self._attempts, service, request)
+        reply = tokens.exchange(self.session, self._hurried, service, request)
         return self._tokens_held_back.noted(login, about, reply, reply.header("content-type"))
 
     def anonymous_token(self, scope: str, refused: str = "") -> str:
@@ -182,7 +183,8 @@ class Upstream:
                     content = read_whole(response, MANIFEST_LIMIT)
             return response
 
-        response = self._attempts(fetch, request.client)
+        attempts = self._hurried if question is _PING else self._attempts
+        response = attempts(fetch, request.client)
         probed = request.method == "HEAD" and response.request.method == "GET"
         if probed and (reply := answering.probed(response)):
             return reply

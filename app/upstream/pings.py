@@ -21,6 +21,7 @@ from app.version import VERSION
 
 _LIFETIME: Final = 600.0
 _REACH_LIFETIME: Final = 5.0
+_REACH_PATIENCE: Final = 6.0
 _LIMIT: Final = 64 * 1024
 
 _OWN: Final = [("User-Agent", f"docxy/{VERSION}"), ("Accept-Encoding", "identity")]
@@ -50,7 +51,8 @@ class Pings:
         self._reached.get()
 
     def _reach(self) -> None:
-        discard(self._redirects.session.send("GET", self._url, _OWN))
+        with within(_REACH_PATIENCE):
+            discard(self._redirects.session.send("GET", self._url, _OWN))
 
     def _ask(self) -> Ping:
         content = b""

@@ -156,7 +156,7 @@ def exchange(
             session.send, "POST", service.url, fields,
             client=request.client, body=encoded.encode("ascii"),
         )  # fmt: skip
-        response = read(attempts.to_connect(send, request.client))
+        response = attempts.to_connect(lambda: read(send()), request.client)
         if _cannot_post(response.status_code, answer):
             return _fall_back_to_get()
     else:

@@ -43,7 +43,8 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def without_the_switch(upstream: Upstream, home: Path, **more: str) -> dict[str, str]:
     """Return the settings of a proxy for this upstream, but for the switch."""
-    settings = upstream_settings(upstream, home, **more)
+    # A connection that the last script has ended may be met once more.
+    settings = upstream_settings(upstream, home, DOCXY_RETRY_BUDGET="10", **more)
     del settings[SETTING]
     return settings
 

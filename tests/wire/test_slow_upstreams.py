@@ -1,6 +1,7 @@
 import json
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -186,3 +187,27 @@ def test_a_slow_upstream_delays_nobody_else(wire: Wire) -> None:
     finally:
         for client in waiting:
             client.close()
+
+
+def test_a_head_that_drips_ends_in_time(impatient_wire: Wire, wire: Wire) -> None:
+    """The read timeout is for silence; this never is silent. Clients wait less for a ping."""
+
+    def drip(connection: Connection) -> None:
+        connection.head()
+        connection.send(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+        while not connection.left.wait(0.2):
+            connection.send(b"x")
+
+    def ask(wire: Wire, path: str, *fields: str) -> tuple[int, float]:
+        started = time.monotonic()
+        with wire.client() as client:
+            return client.get(path, *fields).status, time.monotonic() - started
+
+    impatient_wire.play(drip)
+    wire.play(drip)
+    with ThreadPoolExecutor(2) as pool:
+        manifest = pool.submit(ask, impatient_wire, MANIFEST)
+        ping = pool.submit(ask, wire, "/v2/", "Authorization: Bearer token")
+    for (status, seconds), most in ((manifest.result(), 15), (ping.result(), 9)):
+        assert status == 504
+        assert seconds < most

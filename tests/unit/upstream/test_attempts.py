@@ -24,6 +24,7 @@ from app.oci.errors import (
     UpstreamUntrusted,
 )
 from app.upstream.attempts import Attempts, sleep
+from app.upstream.reading import seconds_left
 from tests.unit.upstream.clock import Clock
 from tests.unit.upstream.hurry import hurried, listening
 
@@ -177,6 +178,49 @@ def test_the_budget(outcomes: list[Outcome], lasts: float, budget: float, *, con
         outcome_of(lambda: (attempts.to_connect if connect else attempts)(upstream, None))
     assert upstream.times[-1] - upstream.times[0] <= budget + 1e-6
     assert 1 <= len(upstream.times) <= 4
+
+
+@given(
+    lasts=st.floats(0, 20),
+    patience=st.floats(0.01, 60),
+    whole=st.floats(0.01, 60),
+    connect=st.booleans(),
+)
+def test_the_time_of_an_attempt(
+    lasts: float, patience: float, whole: float, *, connect: bool
+) -> None:
+    """Each has its own, and no attempt goes on when the time of all is over."""
+    given_up: list[tuple[float, float]] = []
+    with hurried() as clock:
+        began = clock.now
+
+        def ask() -> requests.Response:
+            left = seconds_left(1000)
+            given_up.append((clock.now, clock.now + left))
+            clock.pass_by(min(lasts, left))
+            raise UpstreamUnreachable
+
+        attempts = Attempts(45, patience, whole)
+        with pytest.raises((UpstreamUnreachable, TimeoutError)):
+            (attempts.to_connect if connect else attempts)(ask, None)
+        assert seconds_left(1000) == 1000, "what comes later has its own time"
+    for start, end in given_up:
+        assert end - start <= patience + 1e-6
+        assert end - began <= whole + 1e-6
+
+
+def test_pings_and_tokens_end_before_their_clients_do() -> None:
+    """Docker waits 15 seconds, whatever DOCXY_RETRY_BUDGET says."""
+    with hurried() as clock:
+
+        def ask() -> requests.Response:
+            clock.pass_by(seconds_left(30))
+            raise UpstreamTimeout
+
+        began = clock.now
+        with pytest.raises(UpstreamTimeout):
+            Attempts.hurried(45)(ask, None)
+        assert 6 < clock.now - began <= 12.1
 
 
 def test_the_pauses_grow_and_differ() -> None:
