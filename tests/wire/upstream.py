@@ -135,6 +135,18 @@ class Connection:
         with contextlib.suppress(OSError):
             self._sock.shutdown(socket.SHUT_RDWR)
 
+    @property
+    def unread(self) -> bytes:
+        """What has come and has not been read."""
+        return self._buffer
+
+    def receive(self) -> bytes:
+        """Take what has come; raise PeerLeft where nothing comes any more."""
+        if not self._buffer:
+            self._receive()
+        data, self._buffer = self._buffer, b""
+        return data
+
     def _receive(self) -> None:
         try:
             data = self._sock.recv(65536)
