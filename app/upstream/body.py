@@ -63,8 +63,10 @@ def read_whole(response: requests.Response, limit: int) -> bytes:
 
     Raise UpstreamUnavailable if it breaks: nothing of it has reached the client.
     """
-    data = read_start(response, limit)
-    if len(data) > limit:
+    declared = content_length(response) or 0
+    data = read_start(response, limit) if declared <= limit else b""
+    if max(len(data), declared) > limit:
+        response.close()
         message = f"the answer is larger than {limit} bytes"
         raise UpstreamMisbehaved(message)
     return data

@@ -17,6 +17,9 @@ _CLIENT_CHECK: Final = 0.25
 _LEAST: Final = 0.001
 """Zero would not be a timeout, but no waiting at all."""
 
+_TURN: Final = 0.05
+"""Seconds that one answer may keep the thread for itself, however fast it comes."""
+
 _waiting: ContextVar[Client | None] = ContextVar("waiting", default=None)
 _NEVER: Final = float("inf")
 _deadline: ContextVar[float] = ContextVar("deadline", default=_NEVER)
@@ -89,6 +92,7 @@ class PatientReader(io.RawIOBase):
         self._client = _waiting.get()
         self._idle = sock.gettimeout() or 0
         self._receive = self._receive_tls if isinstance(sock, ssl.SSLSocket) else self._receive_once
+        self._waited_at = time.monotonic()
         self.asleep = False
         """Whether a read gives nothing: so a buffer before this shows what it holds."""
 
@@ -100,6 +104,27 @@ class PatientReader(io.RawIOBase):
         """Wait for bytes; raise TimeoutError or ClientLeft. None while asleep."""
         if self.asleep:
             return None
+        began = self._give_way()
+        try:
+            return self._wait_for(buffer)
+        finally:
+            ended = time.monotonic()
+            if ended - began >= _LEAST:
+                self._waited_at = ended
+
+    def _give_way(self) -> float:
+        """Let others go on where nothing was waited for lately, and return the time.
+
+        With gevent nobody else would run. After a sleep of no time it looks at no socket either.
+        """
+        now = time.monotonic()
+        if now - self._waited_at < _TURN:
+            return now
+        time.sleep(_LEAST)
+        self._waited_at = time.monotonic()
+        return self._waited_at
+
+    def _wait_for(self, buffer: memoryview) -> int:
         silent_until = time.monotonic() + self._idle
         while True:
             left = silent_until - time.monotonic()
