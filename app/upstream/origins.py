@@ -1,8 +1,15 @@
 """Scheme, host and port: what credentials are for (RFC 6454, section 4)."""
 
+import re
+from typing import Final
 from urllib.parse import urlsplit
 
 Origin = tuple[str, str, int]
+
+AUTHORITY: Final = re.compile(
+    r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{1,5})?"
+)
+"""What all URL parsers read alike: no userinfo, and nothing in a host that some decode."""
 
 
 def origin(url: str) -> Origin:

@@ -14,7 +14,7 @@ from app.oci.errors import RegistryError, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.upstream.discarding import discard
 from app.upstream.neighbours import Neighbours
-from app.upstream.origins import Origin, origin
+from app.upstream.origins import AUTHORITY, Origin, origin
 from app.upstream.reading import within
 from app.upstream.session import Session
 
@@ -39,11 +39,6 @@ _LOCATION: Final = re.compile(
     r"(?:(?:[Hh][Tt][Tt][Pp][Ss]?:)?//(?![/?#]|$)|(?!//|[A-Za-z][A-Za-z0-9+.-]*:))[\x21-\x5b\x5d-\x7e]*"
 )
 """Visible ASCII without a backslash; a host behind two slashes, or no scheme and no host at all."""
-
-_AUTHORITY: Final = re.compile(
-    r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{1,5})?"
-)
-"""No userinfo, and nothing in a host that some decode or cut off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +132,7 @@ def target(here: str, location: str) -> str:
     try:
         parts = urlsplit(urljoin(here, location))
         _ = parts.port
-        if _LOCATION.fullmatch(location) and _AUTHORITY.fullmatch(parts.netloc):
+        if _LOCATION.fullmatch(location) and AUTHORITY.fullmatch(parts.netloc):
             return parts._replace(fragment="").geturl()
     except ValueError:
         pass

@@ -19,7 +19,7 @@ from app.oci.errors import ErrorCode, UpstreamMisbehaved, UpstreamUnavailable, e
 from app.registries import Registry
 from app.upstream import body, redirects, refusal
 from app.upstream.attempts import Attempts
-from app.upstream.origins import origin
+from app.upstream.origins import AUTHORITY, origin
 from app.upstream.ping import Ping
 from app.upstream.reading import within
 from app.upstream.redirects import Redirects
@@ -34,7 +34,7 @@ _NO_POST: Final = frozenset({
 })  # fmt: skip
 """Answers to a POST at which clients give up, although a GET may work."""
 
-_UNCLEAR: Final = re.compile(r"[\\\x00-\x20\x7f]")
+_UNCLEAR: Final = re.compile(r"[^\x21-\x7e]|\\")
 """Characters that URL parsers disagree about."""
 
 _SUFFIXES: Final = PublicSuffixList()
@@ -110,7 +110,7 @@ def _acceptable(registry: Registry, realm: str) -> bool:
         _ = there.port
     except ValueError:
         return False
-    if not there.hostname or "@" in there.netloc or there.fragment:
+    if not there.hostname or not AUTHORITY.fullmatch(there.netloc) or there.fragment:
         return False
     plain = there.scheme == "http" and here.scheme == "http" and registry.allow_private
     if there.scheme != "https" and not plain:

@@ -1,5 +1,6 @@
 """WWW-Authenticate: what registries send is read, what they must not send breaks nothing."""
 
+import re
 import time
 
 import pytest
@@ -144,8 +145,8 @@ def test_nothing_crashes(values: list[str]) -> None:
     for challenge in parse_challenges(values):
         text = str(challenge)
         assert text.startswith(challenge.scheme)
-        assert "\r" not in text
-        assert "\n" not in text
+        assert not re.search(r"[\x00-\x08\x0a-\x1f\x7f]", text)
+        assert parse_challenges([text])[0].scheme == challenge.scheme
 
 
 def test_folded_lines_pass_no_newline_on() -> None:

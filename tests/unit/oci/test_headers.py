@@ -1,5 +1,6 @@
 """What passes up to a registry, what passes down to a client, and Link."""
 
+import re
 import time
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.oci import headers
-from app.oci.headers import next_link, pass_down, pass_elsewhere, pass_up
+from app.oci.headers import next_link, next_query, pass_down, pass_elsewhere, pass_up
 
 HOP_BY_HOP = [
     "Connection",
@@ -245,6 +246,32 @@ def test_no_control_character_passes_down(fields: headers.Headers) -> None:
     for name, value in pass_down(fields):
         assert not set(name + value) & set("\r\n\0")
         (name + value).encode("latin-1")
+
+
+TARGETS = st.text(alphabet="abc/?&=%:.~*'", min_size=1, max_size=20)
+PARAMETERS = st.sampled_from(
+    ["", "; a=b", '; title="rel=next"', '; title="a, <b>; c"', "; rel=prev; rel=next", ';a="\\""']
+)
+OTHERS = st.builds("<{}>{}".format, TARGETS, PARAMETERS)
+NEXT = st.sampled_from(["; rel=next", '; rel="next"', ' ; REL="prev NEXT"', ";rel = next;a=b"])
+
+
+@given(st.lists(OTHERS, max_size=3), TARGETS, NEXT, st.lists(OTHERS, max_size=3))
+def test_the_next_page_among_others(
+    before: list[str], target: str, relation: str, after: list[str]
+) -> None:
+    """It is found in one field and in many, whatever stands beside it."""
+    links = [*before, f"<{target}>{relation}", *after]
+    assert next_link(links) == next_link([", ".join(links)]) == target
+
+
+@given(st.lists(st.text() | st.text(alphabet='<>;="\\, relnxt/?#\r\n\xe4'), max_size=4))
+def test_no_link_breaks_out(links: list[str]) -> None:
+    """Whatever a registry sends, what is taken for a page can be written into a Link."""
+    for text in (next_link(links), next_query(links) or ""):
+        assert re.fullmatch(r"[\x21-\x7e]*", text)
+        assert not set(text) & set("<>")
+    assert "#" not in (next_query(links) or "")
 
 
 def test_value_and_values() -> None:

@@ -2,9 +2,12 @@
 
 import http.client
 import io
+import re
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.upstream.head import HTTP_1_0, HTTP_1_1, closes, framing, read_fields, read_status
 
@@ -245,6 +248,66 @@ def test_a_status_that_is_cut(text: bytes) -> None:
     """That is a connection that broke, which may be asked again."""
     with pytest.raises(ConnectionResetError):
         status(text)
+
+
+NAMES = st.from_regex(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", fullmatch=True)
+VALUES = st.from_regex(r"[^\r\n\x00 \t]([^\r\n\x00]*[^\r\n\x00 \t])?", fullmatch=True).map(
+    lambda text: text.encode("latin-1", "ignore").strip(b" \t").decode("latin-1")
+)
+
+
+@given(st.lists(st.tuples(NAMES, VALUES), max_size=20), st.sampled_from(["\r\n", "\n"]))
+def test_what_is_written_is_read(fields: list[tuple[str, str]], end: str) -> None:
+    """All fields, in their order, whatever is in them."""
+    lines = "".join(f"{name}: {value}{end}" for name, value in fields) + end
+    assert read(lines.encode("latin-1")) == fields
+
+
+@given(st.binary(max_size=200) | st.text("aA: \t\r\n\x00", max_size=60).map(str.encode))
+def test_any_bytes(text: bytes) -> None:
+    """They are a head or an HTTPException; what is read could stand in one."""
+    for whole in (text, text + b"\r\n\r\n"):
+        try:
+            fields = read(whole)
+        except http.client.HTTPException:
+            continue
+        for name, value in fields:
+            assert re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name)
+            assert not set(value) & set("\r\n\x00")
+
+
+@given(st.binary(max_size=60) | st.from_regex(rb"HTTP/1\.[0-9] [0-9]{2,4}( [^\r\n]*)?\r?\n"))
+def test_any_status(text: bytes) -> None:
+    """It is the final answer's, or an HTTPException."""
+    try:
+        version, code, reason = status(text)
+    except http.client.HTTPException:
+        return
+    assert version in {HTTP_1_0, HTTP_1_1}
+    assert 200 <= code < 600
+    assert not set(reason) & set("\r\n\x00")
+
+
+CODINGS = st.sampled_from(["chunked", "CHUNKED", "gzip", "chunked, chunked", "identity", ""])
+
+
+@given(
+    st.sampled_from([HTTP_1_0, HTTP_1_1]),
+    st.lists(CODINGS, max_size=2),
+    st.lists(st.text("0123456789+-, x\xb2", max_size=4), max_size=2),
+)
+def test_any_framing(version: int, coded: list[str], long: list[str]) -> None:
+    """Never two ends at once; and a length is one that int() and everybody else reads alike."""
+    fields = [*codings(*coded), *lengths(*long)]
+    try:
+        chunked, length = framing(version, message(*fields))
+    except http.client.HTTPException:
+        assert fields
+        return
+    assert not (chunked and length is not None)
+    assert chunked == (len(coded) == 1)
+    assert ([] if length is None else [length]) == [int(one) for one in long]
+    assert all(re.fullmatch("[0-9]+", one) for one in long)
 
 
 @pytest.mark.parametrize(

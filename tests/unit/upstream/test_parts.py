@@ -6,7 +6,7 @@ import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.upstream.parts import Part, part_of
+from app.upstream.parts import Part, part_at_end, part_of
 
 
 def answer(status: int, *fields: tuple[str, str]) -> requests.Response:
@@ -81,6 +81,30 @@ def test_part_of(response: requests.Response, expected: Part | None) -> None:
 def test_continues(part: Part, wanted: Part, *, expected: bool) -> None:
     """It begins where it should, goes no further, and is of the same whole."""
     assert part.continues(wanted) is expected
+
+
+NUMBERS = st.integers(0, 30)
+
+
+@given(NUMBERS, NUMBERS, NUMBERS | st.none(), NUMBERS | st.none())
+def test_any_numbers(start: int, last: int, total: int | None, length: int | None) -> None:
+    """A part is what fits together, and nothing else is one."""
+    told = f"bytes {start}-{last}/{'*' if total is None else total}"
+    fields = [] if length is None else [("Content-Length", str(length))]
+    fits = start <= last and (total is None or last < total) and length in {None, last + 1 - start}
+    expected = Part(start, last + 1, total) if fits else None
+    assert part_of(ranged(told, *fields)) == expected
+
+
+@given(st.text() | st.from_regex(r"\Abytes \*/[0-9]+\Z"))
+def test_any_refusal_of_a_part(value: str) -> None:
+    """It tells a total that can be read, or nothing; and only a 416 does."""
+    told = ("Content-Range", value.encode("ascii", "replace").decode())
+    total = part_at_end(answer(416, told))
+    assert total is None or told[1].strip() == f"bytes */{total}".replace(
+        str(total), told[1].strip().rpartition("/")[2]
+    )
+    assert part_at_end(answer(206, told)) is None
 
 
 @given(st.text() | st.from_regex(r"\Abytes \d+-\d+/(\d+|\*)\Z"))

@@ -1,11 +1,15 @@
 """A registry's token service: where it may be, and what it is asked."""
 
 import json
-from urllib.parse import parse_qsl, urlsplit
+import re
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pytest
 import requests
 import responses
+from hypothesis import given
+from hypothesis import strategies as st
+from urllib3.util import parse_url
 
 from app.content import Reply, TokenRequest
 from app.oci.challenge import Challenge
@@ -103,6 +107,35 @@ def test_plain_realms(registry: str, realm: str) -> None:
         discovered(row(registry), challenge)
     with pytest.raises(UpstreamMisbehaved):
         discovered(Registry(name="r", url="https" + registry[4:], allow_private=True), challenge)
+
+
+def host_by_hand(url: str) -> str:
+    """Return the host as browsers find it, decoded as some libraries do."""
+    rest = unquote(url.replace("\\", "/")).partition("://")[2].lstrip("/")
+    authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0].rpartition("@")[2]
+    return re.sub(r":[0-9]*$", "", authority).lower()
+
+
+HOSTILE = st.text(alphabet="aB.:/\\?#@%[]25fF \t-", max_size=20)
+
+
+@given(
+    st.one_of(
+        st.builds("https://{}example.com{}".format, HOSTILE, HOSTILE),
+        st.builds("https://evil.net{}.example.com{}".format, HOSTILE, HOSTILE),
+        st.text(max_size=30),
+    )
+)
+def test_no_realm_leads_astray(realm: str) -> None:
+    """Whoever reads an accepted realm finds the registry's domain."""
+    try:
+        service = discovered(row("https://r.example.com"), Challenge("Bearer", {"realm": realm}))
+    except UpstreamMisbehaved:
+        return
+    for host in (urlsplit(service.url).hostname, parse_url(service.url).host, host_by_hand(realm)):
+        assert host is not None
+        assert f".{host.rstrip('.')}".endswith(".example.com")
+        assert "%" not in host
 
 
 def test_no_realm_at_all() -> None:
