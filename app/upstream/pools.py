@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from socket import MSG_PEEK, gaierror, socket
-from typing import Any, Self
+from typing import Any, Final, Self
 
 from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -22,6 +22,8 @@ from app.upstream.answers import UpstreamResponse
 from app.upstream.connecting import Connector
 from app.upstream.cuts import CUT, plainly
 from app.upstream.reading import seconds_left
+
+_SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 class _Kept:
@@ -148,6 +150,21 @@ class _Pool(HTTPConnectionPool):
     def __init__(self, connection: Callable[..., Any], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
         super().__init__(*args, **kwargs)
         self.ConnectionCls = connection  # type: ignore[assignment] # all that is done is to call it
+
+    def _make_request(self, conn: Any, method: str, url: str, **kwargs: Any) -> Any:  # type: ignore[override] # noqa: ANN401 - as inherited
+        """Ask once more on a new connection where a kept one ends under a request.
+
+        An upstream may give one up at that very moment. Nothing has been answered then, and a GET
+        may be repeated (RFC 9110, section 9.2.2); that is not an attempt of the client's question.
+        """
+        was_kept = conn.sock is not None
+        try:
+            return super()._make_request(conn, method, url, **kwargs)
+        except OSError as error:
+            if not was_kept or method not in _SAFE or not isinstance(plainly(error), CUT):
+                raise
+            conn.close()
+        return super()._make_request(conn, method, url, **kwargs)
 
 
 class _TLSPool(_Pool, HTTPSConnectionPool):

@@ -43,8 +43,7 @@ def names(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def without_the_switch(upstream: Upstream, home: Path, **more: str) -> dict[str, str]:
     """Return the settings of a proxy for this upstream, but for the switch."""
-    # A connection that the last script has ended may be met once more.
-    settings = upstream_settings(upstream, home, DOCXY_RETRY_BUDGET="10", **more)
+    settings = upstream_settings(upstream, home, **more)
     del settings[SETTING]
     return settings
 
@@ -62,7 +61,11 @@ def refused(answer: Answer, host: str) -> None:
     assert answer.head.values("Retry-After") == []
     (error,) = json.loads(answer.body)["errors"]
     assert error["code"] == "UNAVAILABLE"
-    assert error["message"].startswith(f"{host}: its address is not public; {SETTING} allows that")
+    if "%" in host:  # an address for some parsers, and a name for others
+        assert error["message"].endswith("redirects to where this proxy does not follow")
+    else:
+        begin = f"{host}: its address is not public; {SETTING} allows that"
+        assert error["message"].startswith(begin)
 
 
 def test_a_registry_on_loopback_is_refused(home: Path, names: dict[str, str]) -> None:

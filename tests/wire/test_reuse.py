@@ -15,7 +15,7 @@ from tests.wire.upstream import (
     head,
     response,
 )
-from tests.wire.wires import BLOB, MANIFEST, Start, Wire, manifest
+from tests.wire.wires import BLOB, MANIFEST, Wire, manifest
 
 
 def named(target: str, size: int) -> bytes:
@@ -81,21 +81,20 @@ def test_an_upstream_that_says_close_is_connected_anew(wire: Wire) -> None:
     assert len(wire.upstream.connections) == 3
 
 
-def test_an_idle_connection_that_the_upstream_closed_is_connected_anew(start: Start) -> None:
-    """No client notices."""
+def test_an_idle_connection_that_the_upstream_closed_is_connected_anew(either_wire: Wire) -> None:
+    """No client notices, also where the end is still on its way."""
 
     def script(connection: Connection) -> None:
         connection.head()
         connection.send(response(b"{}"))
 
-    wire = start(DOCXY_RETRY_BUDGET="10")  # the end may still be on its way
-    wire.play(script)
-    with wire.client() as client:
+    either_wire.play(script)
+    with either_wire.client() as client:
         for _ in range(5):
             assert client.get(MANIFEST).status == 200
 
 
-def test_a_kept_connection_that_ends_under_a_request_is_tried_anew(start: Start) -> None:
+def test_a_kept_connection_that_ends_under_a_request_is_tried_anew(either_wire: Wire) -> None:
     """An upstream may give up an idle connection just when a request is on its way there.
 
     Nothing has been answered, so a GET may be sent again (RFC 9110, section 9.2.2).
@@ -106,9 +105,8 @@ def test_a_kept_connection_that_ends_under_a_request_is_tried_anew(start: Start)
         connection.send(response(b"{}"))
         connection.head()
 
-    wire = start(DOCXY_RETRY_BUDGET="10")
-    wire.play(script)
-    with wire.client() as client:
+    either_wire.play(script)
+    with either_wire.client() as client:
         for _ in range(3):
             assert client.get(MANIFEST).status == 200
 
