@@ -83,17 +83,19 @@ class ClientSocket(GeventSocket):
         a slow client long: what tells progress is how much of the buffer is left.
         """
         patience = self.gettimeout()
-        self.settimeout(patience / 2 if patience else None)
+        self.settimeout(patience / 4 if patience else None)
         unsent = memoryview(data)
-        queued = float("inf")
+        queued, given_up = float("inf"), float("inf")
         try:
             while unsent:
                 try:
                     unsent = unsent[self.send(unsent, flags) :]
                     queued = float("inf")
                 except TimeoutError:
-                    before, queued = queued, self._queued()
-                    if queued >= before:
+                    left = self._queued()
+                    if left < queued:
+                        queued, given_up = left, time.monotonic() + (patience or 0)
+                    elif time.monotonic() >= given_up:
                         self._give_up()
         finally:
             self.settimeout(patience)
