@@ -38,6 +38,10 @@ class Plan:
     slow_clients: int
     slow_seconds: float
     load_seconds: int
+    soak_clients: int
+    soak_seconds: float
+    soak_write_timeout: int
+    """Seconds after which a client that takes nothing is cut."""
 
 
 @dataclass(slots=True)

@@ -3,11 +3,12 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from bench import machine
+from bench import machine, soak_page
 from bench.content import Content
 from bench.figures import Figure
 from bench.measure import AT_ONCE, SLOW_RATE, Downloads, Memory, Plan, Requests
 from bench.nginx import PEER_BUFFER, UPSTREAM_WORKERS
+from bench.soak import Soak
 from bench.wrk import CONNECTIONS
 
 
@@ -22,6 +23,7 @@ class Run:
     downloads: Mapping[str, Downloads]
     requests: Mapping[str, Requests]
     memory: Memory
+    soak: Soak
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +63,7 @@ def render(run: Run, *, title: str) -> str:
         *_requests(run),
         "## Memory\n",
         *_memory(run),
+        soak_page.render(run.soak),
         "## Method\n",
         *_method(run),
         "## Machine\n",

@@ -1,5 +1,6 @@
 """What the kernel counts of a process and its children: processor time and memory."""
 
+import contextlib
 import os
 from pathlib import Path
 from typing import Final
@@ -41,3 +42,12 @@ def _ticks(pid: int) -> int:
     # The name in parentheses may hold spaces; utime and stime are fields 14 and 15 (proc(5)).
     fields = (_PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
+
+
+def open_files(pid: int) -> list[str]:
+    """Return what the descriptors of a process lead to, such as socket:[4711]."""
+    found = []
+    for link in (_PROC / f"{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed meanwhile
+            found.append(str(link.readlink()))
+    return found

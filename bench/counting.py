@@ -1,0 +1,32 @@
+"""gunicorn.conf.py, and workers that write down on SIGUSR2 how much they hold."""
+
+import gc
+import json
+import os
+import runpy
+import signal
+from pathlib import Path
+from typing import Any
+
+globals().update(runpy.run_path(str(Path(__file__).parent.parent / "gunicorn.conf.py")))
+
+
+def post_worker_init(worker: Any) -> None:
+    """Wait for the signal; the product knows nothing of it."""
+    # Not in the master: the workers patch what it imports.
+    import gevent  # noqa: PLC0415
+    from greenlet import greenlet  # noqa: PLC0415
+
+    folder = Path(os.environ["SOAK_FOLDER"])
+
+    def count() -> None:
+        gc.collect()
+        # By type(): Flask's proxies answer isinstance() only within a request.
+        held = [one for one in gc.get_objects() if issubclass(type(one), greenlet)]
+        written = folder / f"{worker.pid}.new"
+        written.write_text(json.dumps({"greenlets": sum(not one.dead for one in held)}))
+        written.rename(folder / f"{worker.pid}.json")
+
+    # In a greenlet of its own, or the request that the signal interrupts would bear it.
+    signal.signal(signal.SIGUSR2, lambda *_: gevent.spawn(count))
+    (folder / f"{worker.pid}.ready").touch()

@@ -1,0 +1,199 @@
+"""Crowds of downloads, and what the workers hold before, meanwhile and afterwards."""
+
+import json
+import logging
+import os
+import signal
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Final, Self
+
+from bench import machine, proc
+from bench.content import Content
+from bench.crowd import Crowd, Kind
+from bench.measure import Server
+from tests.servers import ROOT, wait_until
+
+logger = logging.getLogger(__name__)
+
+ARGUMENTS: Final = ("--config", str(ROOT / "bench" / "counting.py"))
+"""With which gunicorn has to be started."""
+CROWDS: Final = 3
+"""The first ones show the C library how much memory it needs, the last one whether that is all."""
+
+_SETTLING: Final = 30
+"""Seconds after which all should have been given back."""
+_WARM_UP_CLIENTS: Final = 30
+_WARM_UP_SECONDS: Final = 1.5
+_STEADY_SHARE: Final = 0.5
+"""The part of a crowd's time, at its end, in which memory is looked at."""
+_LOOK: Final = 8
+"""Ticks from one look at files and greenlets to the next."""
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What all workers together hold."""
+
+    resident_kib: int
+    files: int
+    """Open files of all kinds, sockets among them."""
+    sockets: int
+    greenlets: int
+
+    @classmethod
+    def by(cls, workers: Sequence[int], folder: Path) -> Self:
+        """Look at the processes, and ask them for their greenlets."""
+        resident = sum(map(proc.resident_kib, workers))
+        files = [name for pid in workers for name in proc.open_files(pid)]
+        sockets = sum(name.startswith("socket:") for name in files)
+        greenlets = sum(_greenlets(pid, folder) for pid in workers)
+        return cls(resident, len(files), sockets, greenlets)
+
+    def has_no_more_than(self, other: Self) -> bool:
+        """Tell whether no file, socket or greenlet is there that the other has not."""
+        return (
+            self.files <= other.files
+            and self.sockets <= other.sockets
+            and self.greenlets <= other.greenlets
+        )
+
+
+def _greenlets(pid: int, folder: Path) -> int:
+    told = folder / f"{pid}.json"
+    told.unlink(missing_ok=True)
+    os.kill(pid, signal.SIGUSR2)
+    wait_until(told.exists, what="a worker's count")
+    return int(json.loads(told.read_text())["greenlets"])
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """One crowd that has come and gone."""
+
+    begun: Counter[Kind]
+    cut: int
+    """Clients that did not read, and were cut."""
+    median_kib: float
+    """Resident memory of all workers in the second half."""
+    peak_kib: int
+    midst: Held
+    """The most files, as it was seen from time to time."""
+    after: Held
+
+
+@dataclass(frozen=True, slots=True)
+class Soak:
+    """Several crowds, one after another."""
+
+    clients: int
+    seconds: float
+    size: int
+    """Of the blob."""
+    write_timeout: int
+    """Seconds after which a client that takes nothing is cut."""
+    load_before: float
+    workers: int
+    before: Held
+    crowds: list[Passed]
+
+    @property
+    def kib_each(self) -> float:
+        """The memory of each download: the median of the crowd that took more."""
+        most = max(one.median_kib for one in self.crowds)
+        return (most - self.before.resident_kib) / self.clients
+
+    @property
+    def kib_each_peak(self) -> float:
+        """The same at the most."""
+        most = max(one.peak_kib for one in self.crowds)
+        return (most - self.before.resident_kib) / self.clients
+
+    @property
+    def growth(self) -> float:
+        """What is held after the last crowd, in parts of what was held after the one before."""
+        return self.crowds[-1].after.resident_kib / self.crowds[-2].after.resident_kib
+
+    @property
+    def left_behind(self) -> int:
+        """Files and greenlets that are there after the last crowd, and were not before."""
+        after = self.crowds[-1].after
+        more = (after.files - self.before.files, after.greenlets - self.before.greenlets)
+        return sum(max(0, count) for count in more)
+
+
+def settings(folder: Path, write_timeout: int) -> dict[str, str]:
+    """Return what a server needs in its environment, beside its arguments."""
+    return {"SOAK_FOLDER": str(folder), "DOCXY_WRITE_TIMEOUT": str(write_timeout)}
+
+
+def soak(  # noqa: PLR0913 - each of them is one thing that is measured
+    server: Server,
+    content: Content,
+    *,
+    clients: int,
+    seconds: float,
+    write_timeout: int,
+    folder: Path,
+) -> Soak:
+    """Let crowds download through a server that was started with ARGUMENTS and `settings`."""
+    load_before = machine.load_average()
+    workers = proc.tree(server.pid)[1:]
+    for pid in workers:
+        wait_until((folder / f"{pid}.ready").exists, what="a worker that counts")
+    idle = Held.by(workers, folder)
+    crowd = partial(Crowd, server.port, content.blob_path)
+    crowd(_WARM_UP_CLIENTS).run(_WARM_UP_SECONDS, lambda: None)
+    look = partial(Held.by, workers, folder)
+    before = _settled(look, lambda held: held.sockets <= idle.sockets)
+    crowds = []
+    for number in range(CROWDS):
+        crowds.append(_passed(crowd(clients), seconds, workers, folder, before))
+        logger.info("soak: crowd %s of %s", number + 1, CROWDS)
+    return Soak(
+        clients, seconds, content.blob_size, write_timeout, load_before, len(workers), before,
+        crowds,
+    )  # fmt: skip
+
+
+def _passed(
+    crowd: Crowd, seconds: float, workers: Sequence[int], folder: Path, before: Held
+) -> Passed:
+    look = partial(Held.by, workers, folder)
+    resident: list[int] = []
+    looks: list[Held] = []
+
+    def watch() -> None:
+        resident.append(sum(map(proc.resident_kib, workers)))
+        if len(resident) % _LOOK == 0:
+            looks.append(look())
+
+    crowd.run(seconds, watch)
+    return Passed(
+        crowd.begun,
+        crowd.cut,
+        statistics.median(resident[int(len(resident) * (1 - _STEADY_SHARE)) :]),
+        max(resident),
+        max(looks, key=lambda held: held.files),
+        _settled(look, lambda held: held.has_no_more_than(before)),
+    )
+
+
+def _settled(look: Callable[[], Held], enough: Callable[[Held], bool]) -> Held:
+    """Return what is held when enough was given back, or after a while what there is."""
+    held = look()
+
+    def given_back() -> bool:
+        nonlocal held
+        held = look()
+        return enough(held)
+
+    try:
+        wait_until(given_back, _SETTLING)
+    except TimeoutError:
+        logger.warning("not everything was given back: %s", held)
+    return held
