@@ -1,0 +1,96 @@
+"""The table of limits in docs/operations.md: each figure is the one that counts."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+import gunicorn.config
+
+import incoming
+from app import MAX_TOKEN_REQUEST
+from app.routes import token
+from app.upstream import (
+    chunks,
+    client,
+    discarding,
+    head,
+    pings,
+    reading,
+    redirects,
+    refusal,
+    tokens,
+)
+
+# ruff: noqa: SLF001 - the constants are their modules' own, and documented all the same
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+OPERATIONS: Final = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+
+
+def size(count: int) -> str:
+    """Write bytes as the table does."""
+    return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count >> 10} KiB"
+
+
+def keepalive() -> str:
+    """Return the seconds that gunicorn is told."""
+    told = (ROOT / "gunicorn.conf.py").read_text(encoding="utf-8")
+    (found,) = re.findall(r"^keepalive = (\d+)$", told, re.MULTILINE)
+    return str(found)
+
+
+def digits(pattern: str) -> str:
+    """Return how many digits a pattern takes."""
+    (most,) = re.findall(r"\{1,(\d+)\}", pattern)
+    return f"{most} digits"
+
+
+TWICE: Final = "twice `DOCXY_READ_TIMEOUT` (or `DOCXY_CONNECT_TIMEOUT`, where that is longer)"
+
+LIMITS: Final = {
+    "the request line, path and query": size(incoming._LINE_LIMIT),
+    "the path": f"{size(incoming._PATH_LIMIT)} as it is sent",
+    "a header field of a request": size(incoming._LINE_LIMIT),
+    "all header fields of a request, and a trailer": (
+        f"{gunicorn.config.LimitRequestFields.default} fields, {size(incoming._HEAD_LIMIT)}"
+    ),
+    "the time that a head may take": f"{keepalive()} s (gunicorn's `keepalive`)",
+    "the form of a token request": size(MAX_TOKEN_REQUEST),
+    "the time that such a form may take": "`DOCXY_WRITE_TIMEOUT`",
+    "parameters of a token request, and scopes in them": f"{token._MOST:,}",
+    "the body of any other request": f"{size(incoming._UNREAD_LIMIT)} are skipped",
+    "a line of the head of a registry's answer": size(head._LINE_LIMIT),
+    "all header fields of that head": f"{head._FIELD_LIMIT} fields, {size(head._HEAD_LIMIT)}",
+    "the length that it declares": digits(head._LENGTH.pattern),
+    "the line of a chunk of its body, with extensions": (
+        f"{size(chunks._LINE_LIMIT)}, {digits(chunks._SIZE.pattern.decode())}"
+    ),
+    "the trailer behind its chunks": (
+        f"{chunks._TRAILER_FIELDS} fields, {size(chunks._TRAILER_LIMIT)}"
+    ),
+    "interim answers (1xx) before an answer": str(head._INTERIM_LIMIT),
+    "the time that a head may take, with all redirects before it": TWICE,
+    "the time that a manifest, a token answer or an error's body may take": "the same",
+    "the rest of an answer that is of no use": (
+        f"{size(discarding._DRAIN_LIMIT)} and {discarding._PATIENCE:g} s are read"
+    ),
+    "redirects": str(redirects._LIMIT),
+    "the answer to `GET /v2/` without credentials": size(pings._LIMIT),
+    "a token service's answer": size(tokens._ANSWER_LIMIT),
+    "a manifest": size(client.MANIFEST_LIMIT),
+    "an error's body": f"{size(refusal.BODY_LIMIT)} are looked at",
+    "a blob, a list of tags or of referrers": "none: they are passed on as they come",
+}
+"""Each thing that is limited, and its limit as the table should have it."""
+
+
+def test_the_table_of_limits() -> None:
+    """A figure that changes changes in the document too, and nothing is left out."""
+    section = OPERATIONS.partition("\n## Limits\n")[2].partition("\n## ")[0]
+    rows = [row.split(" | ") for row in re.findall(r"^\| (.*) \|$", section, re.MULTILINE)[2:]]
+    assert {row[0]: row[1].removesuffix(" |") for row in rows} == LIMITS
+
+
+def test_the_time_of_an_answer_that_floods() -> None:
+    """The same, in the text below the table."""
+    assert f"every {reading._TURN * 1000:g} ms" in OPERATIONS
