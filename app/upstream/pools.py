@@ -34,6 +34,16 @@ class _Kept:
     _last: Any = None
     """The answer that came last."""
 
+    def close(self) -> None:
+        """Close it; what comes next on it is another connection."""
+        self._last = None
+        super().close()  # type: ignore[misc] # a mixin
+
+    @property
+    def was_used(self) -> bool:
+        """Tell whether there was an answer on it before."""
+        return self._last is not None
+
     def getresponse(self) -> Any:  # noqa: ANN401 - urllib3's own, which extends another
         """Return the answer, and remember it: it knows whether there was more than it."""
         response = super().getresponse()  # type: ignore[misc] # a mixin
@@ -146,25 +156,35 @@ class _SOCKSTLSConnection(_SOCKSConnection, SOCKSHTTPSConnection):
     """HTTP over TLS through a SOCKS proxy."""
 
 
+class _KeptConnectionEnded(Exception):
+    pass
+
+
 class _Pool(HTTPConnectionPool):
     def __init__(self, connection: Callable[..., Any], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
         super().__init__(*args, **kwargs)
         self.ConnectionCls = connection  # type: ignore[assignment] # all that is done is to call it
 
-    def _make_request(self, conn: Any, method: str, url: str, **kwargs: Any) -> Any:  # type: ignore[override] # noqa: ANN401 - as inherited
-        """Ask once more on a new connection where a kept one ends under a request.
+    def urlopen(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as inherited
+        """Ask on another connection where a kept one ends under a request.
 
         An upstream may give one up at that very moment. Nothing has been answered then, and a GET
         may be repeated (RFC 9110, section 9.2.2); that is not an attempt of the client's question.
         """
-        was_kept = conn.sock is not None
+        while True:
+            try:
+                return super().urlopen(*args, **kwargs)
+            except _KeptConnectionEnded:
+                continue
+
+    def _make_request(self, conn: Any, method: str, url: str, **kwargs: Any) -> Any:  # type: ignore[override] # noqa: ANN401 - as inherited
+        was_kept = conn.sock is not None and conn.was_used
         try:
             return super()._make_request(conn, method, url, **kwargs)
         except OSError as error:
-            if not was_kept or method not in _SAFE or not isinstance(plainly(error), CUT):
-                raise
-            conn.close()
-        return super()._make_request(conn, method, url, **kwargs)
+            if was_kept and method in _SAFE and isinstance(plainly(error), CUT):
+                raise _KeptConnectionEnded from error
+            raise
 
 
 class _TLSPool(_Pool, HTTPSConnectionPool):
