@@ -8,14 +8,16 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from app.content import BodyBroken
-from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
+from app.content import BodyBroken, Client
+from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamUnavailable
 from app.upstream.head import Malformed
-from app.upstream.reading import ClientLeft
+from app.upstream.reading import ClientLeft, within
 
 _GATHER: Final = 256 * 1024
 """Bytes handed on at once, at the most: larger pieces are no faster and cost memory for each
 stream (design.md, section 5)."""
+_CLIENT_CHECK: Final = 0.25
+
 _GATHER_FOR_SLOW: Final = 64 * 1024
 """The same for whoever takes long: such a stream holds a piece nearly all the time."""
 _LONG: Final = 0.5
@@ -41,16 +43,25 @@ class Body:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise BodyBroken(_reason(error)) from error
 
-    def skip(self, count: int) -> bool:
-        """Read so many bytes and drop them; return False where the body has fewer."""
-        while count:
-            try:
-                data = self._raw.read1(min(_GATHER, count), decode_content=False)
-            except (urllib3.exceptions.HTTPError, OSError):
-                return False
-            if not data:
-                return False
-            count -= len(data)
+    def skip(self, count: int, seconds: float = float("inf"), client: Client | None = None) -> bool:
+        """Read so many bytes and drop them; return False where they do not come in time.
+
+        Raise ClientGone as soon as they are dropped for nobody.
+        """
+        looked = time.monotonic()
+        with within(seconds):
+            while count:
+                try:
+                    data = self._raw.read1(min(_GATHER, count), decode_content=False)
+                except (urllib3.exceptions.HTTPError, OSError):
+                    return False
+                if not data:
+                    return False
+                count -= len(data)
+                if client is not None and time.monotonic() - looked > _CLIENT_CHECK:
+                    looked = time.monotonic()
+                    if client.gone():
+                        raise ClientGone
         return True
 
     def close(self) -> None:

@@ -41,6 +41,7 @@ class Breaker:
         self._lock = threading.Lock()
         self._failures = 0
         self._failing_since = 0.0
+        self._succeeded_at = 0.0
         self._pause = _FIRST_PAUSE
         self._open_until: float | None = None
         """None while it is closed."""
@@ -84,7 +85,7 @@ class Breaker:
         now = time.monotonic()
         with self._lock:
             if not self._failures:
-                self._failing_since = began
+                self._failing_since = max(began, self._succeeded_at)
             self._failures += 1
             if probing:
                 self._pause = min(self._pause * 2, _LONGEST_PAUSE)
@@ -96,6 +97,7 @@ class Breaker:
             logger.warning("An upstream is left alone for a while. host=%s", host)
 
     def _succeeded(self, host: str) -> None:
+        self._succeeded_at = time.monotonic()
         if not self._failures:
             return
         with self._lock:

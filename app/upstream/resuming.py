@@ -27,6 +27,10 @@ _PROGRESS: Final = 64 * 1024
 """Bytes after which the pauses begin anew: fewer at a time would be many requests for little."""
 
 
+_SLOWEST_SKIP: Final = 1024 * 1024
+"""Bytes a second at which an answer of the whole is worth reading up to where the client is."""
+
+
 class Again(Protocol):
     """Asks for the rest of a blob; each may raise RegistryError, and Denied if that is final."""
 
@@ -58,6 +62,8 @@ class ResumingBody:
         self._left = part
         self._again = again
         self._same_place = True
+        self._ends_there = True
+        """Whether the present answer ends where the body does."""
         self._failures = 0
         self._came = 0
         """Bytes since the last failure."""
@@ -113,8 +119,8 @@ class ResumingBody:
             self._left = replace(self._left, start=self._left.start + len(piece))
             if piece:
                 yield piece
-            if len(data) > left:
-                return
+            if len(data) > left or (self._is_complete() and not self._ends_there):
+                return  # the rest is not wanted, nor waited for
 
     def _go_on(self, broken: BodyBroken) -> None:
         """Find an answer that goes on; raise BodyBroken where there is none in time."""
@@ -153,8 +159,12 @@ class ResumingBody:
             self._tell_failure(error)
             return 0.0
         self._failures += 1
-        if self._continue_with(response, broken):
-            return None
+        try:
+            if self._continue_with(response, broken):
+                return None
+        except ClientGone:
+            response.close()
+            raise broken from None
         self._tell_failure(response.status_code)
         return told_to_wait(response)
 
@@ -201,6 +211,7 @@ class ResumingBody:
         self._response, self._body, self._same_place = response, body, True
         if self._left.end is None:
             self._left = replace(self._left, end=part.total, total=part.total)
+        self._ends_there = part.end == self._left.end
         return True
 
     def _positioned(self, part: Part, body: Body) -> bool:
@@ -211,4 +222,6 @@ class ResumingBody:
         whole = Part(0, self._left.total, self._left.total)
         if part.start or part.end != part.total or not part.continues(whole):
             return False
-        return body.skip(self._left.start)
+        # Nobody can tell how fast it comes; slower than this, another attempt is worth more.
+        seconds = self._again.budget + self._left.start / _SLOWEST_SKIP
+        return body.skip(self._left.start, seconds, self._again.client)

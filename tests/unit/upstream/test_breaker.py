@@ -99,6 +99,18 @@ def test_silence_counts_from_its_beginning(breaker: Breaker, clock: Clock) -> No
     assert refused(breaker) == 1
 
 
+def test_an_answer_meanwhile_counts(breaker: Breaker, clock: Clock) -> None:
+    """Six heads never come, and all else is answered: the host is there."""
+    waiting = [breaker.watch(HOST) for _ in range(6)]
+    for one in waiting:
+        one.__enter__()
+    clock.pass_by(4)
+    ask(breaker)
+    for one in waiting:
+        one.__exit__(UpstreamTimeout, UpstreamTimeout(), None)
+    ask(breaker)
+
+
 @pytest.mark.parametrize("error", [UpstreamUnavailable, UpstreamMisbehaved, ClientGone])
 def test_what_does_not_open_it(breaker: Breaker, error: type[RegistryError]) -> None:
     """A host that cuts connections, or answers nonsense, is there; a client may leave any time."""
