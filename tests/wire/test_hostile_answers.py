@@ -43,6 +43,8 @@ PATIENCE: Final = 2
 
 TOKEN: Final = "/auth/token?service=registry.test&scope=repository:library/alpine:pull"  # noqa: S105 - a path
 TAGS: Final = "/v2/library/alpine/tags/list"
+IMPATIENT: Final = {"DOCXY_READ_TIMEOUT": "1", "DOCXY_CONNECT_TIMEOUT": "1"}
+THREADS: Final = ("--worker-class", "gthread", "--threads", "4")
 MINE: Final = "Authorization: Bearer mine"
 
 SMALL: Final = [pytest.param(MANIFEST, id="manifest"), pytest.param(TOKEN, id="token")]
@@ -52,7 +54,7 @@ PATHS: Final = (MANIFEST, BLOB, TAGS, TOKEN, "/v2/")
 @pytest.fixture
 def lone(start: Start) -> Iterator[Wire]:
     """Return a proxy with one worker, which a single request can stop."""
-    yield from _lent(start(workers=1, DOCXY_READ_TIMEOUT="1", DOCXY_CONNECT_TIMEOUT="1"))
+    yield from _lent(start(workers=1, **IMPATIENT))
 
 
 def _lent(wire: Wire) -> Iterator[Wire]:
@@ -218,6 +220,20 @@ def test_what_drips(lone: Wire, script: Script, paths: tuple[str, ...], status: 
     assert_sound(lone)
 
 
+@pytest.mark.parametrize("status", [504, 503], ids=["head", "body"])
+def test_what_drips_on_threads(start: Start, status: int) -> None:
+    """Without gevent the times are the same."""
+    wire = start(*THREADS, workers=1, **IMPATIENT)
+    drips = dripping(head("Content-Length: 5000") if status == 503 else b"HTTP/1.1 200 ", b"{")
+    with playing(wire.upstream):
+        wire.play(hostile(drips))
+        started = time.monotonic()
+        with wire.client(timeout=10) as client:
+            refused(client.get(MANIFEST), status)
+        assert PATIENCE - 0.5 < time.monotonic() - started < 2 * PATIENCE + 1
+        assert_sound(wire)
+
+
 def test_an_error_that_drips(lone: Wire) -> None:
     """Its status counts, and its text is this proxy's."""
     drips = dripping(head("Content-Length: 5000", status="404 Not Found"), b"{")
@@ -315,15 +331,17 @@ def test_a_redirect_to_a_host_that_is_not_there(lone: Wire) -> None:
     assert_sound(lone, 0)
 
 
+@pytest.mark.parametrize("threads", [(), THREADS], ids=["gevent", "gthread"])
 @pytest.mark.parametrize("handshake", [True, False], ids=["handshake", "record"])
 def test_tls_that_drips(
     start: Start,
     certificates: Certificates,
     handshake: bool,  # noqa: FBT001 - a table
+    threads: tuple[str, ...],
 ) -> None:
     """Beneath a byte of HTTP, there is time to lose as well."""
     with Upstream() as cdn, playing(cdn):
-        wire = start(tls=True, workers=1, DOCXY_READ_TIMEOUT="1", DOCXY_CONNECT_TIMEOUT="1")
+        wire = start(*threads, tls=True, workers=1, **IMPATIENT)
         cdn.play(dripping_tls(certificates.context, GOOD + b"x" * 5000, handshake=handshake))
         there = cdn.url.replace("http:", "https:")
         answers = {"next": GOOD}
