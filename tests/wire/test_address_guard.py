@@ -11,7 +11,7 @@ from tests.wire.client import Answer, Client
 from tests.wire.names import resolving
 from tests.wire.outbound import HttpProxy, SocksProxy
 from tests.wire.upstream import Upstream, always, playing, response
-from tests.wire.wires import BLOB, MANIFEST, Certificates, location, upstream_settings
+from tests.wire.wires import BLOB, MANIFEST, REPEATED, Certificates, location, upstream_settings
 
 SETTING = "DOCXY_ALLOW_PRIVATE_UPSTREAMS"
 NAMES = {
@@ -128,6 +128,7 @@ def behind(scheme: str, certificates: Certificates, home: Path, **more: str) -> 
             DOCXY_CA_BUNDLE=str(certificates.ca_path),
             ALL_PROXY=f"{scheme}://127.0.0.1:{way.port}",
             NO_PROXY=".near.test",
+            **REPEATED,
             **more,
         )
         with docxy(workers=1, **settings) as proxy:

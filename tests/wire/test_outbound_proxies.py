@@ -9,7 +9,7 @@ from tests.servers import Docxy, docxy
 from tests.wire.client import Client
 from tests.wire.outbound import HttpProxy, Passage, SocksProxy
 from tests.wire.upstream import Connection, Upstream, always, head, playing, response, silent
-from tests.wire.wires import BLOB, MANIFEST, Certificates, location, upstream_settings
+from tests.wire.wires import BLOB, MANIFEST, REPEATED, Certificates, location, upstream_settings
 
 SECRET = "proxy-password"  # noqa: S105 - of a proxy of the test's own
 
@@ -53,6 +53,7 @@ def outbound(certificates: Certificates, home: Path) -> Iterator[Outbound]:
             HTTPS_PROXY=f"http://user:{SECRET}@127.0.0.1:{for_https.port}",
             HTTP_PROXY=for_http.url,
             NO_PROXY="other.test, 127.0.0.0/8, .internal.test",
+            **REPEATED,
         )
         with docxy(workers=1, **settings) as proxy:
             yield Outbound(proxy, registry, cdn, for_https, for_http)
@@ -132,6 +133,7 @@ def test_a_socks_proxy_resolves_the_names(certificates: Certificates, home: Path
             home,
             DOCXY_CA_BUNDLE=str(certificates.ca_path),
             ALL_PROXY=url,
+            **REPEATED,
         )
         with docxy(workers=1, **settings) as proxy:
             assert pulled(proxy) == b"layer"

@@ -44,6 +44,10 @@ DIGEST = "sha256:" + "5" * 64
 BLOB = f"/v2/library/alpine/blobs/{DIGEST}"
 
 
+REPEATED = {"DOCXY_RETRY_BUDGET": "10"}
+"""For a way through another proxy, on which the end of a kept connection comes late."""
+
+
 def manifest(tag: str) -> str:
     """Return the path of a manifest."""
     return f"/v2/library/alpine/manifests/{tag}"
