@@ -122,12 +122,12 @@ class Upstream:
 
     def _exchanged(self, service: TokenService, request: TokenRequest) -> Reply:
         """Ask the token service, unless it has just answered the same with 429."""
-        login = headers.value(request.headers, "authorization")
+        who = stand_ins.identity(request)
         about = urlencode(request.parameters, errors="surrogateescape")
-        if held := self._tokens_held_back.answer(login, about):
+        if held := self._tokens_held_back.answer(who, about):
             return held
         reply = tokens.exchange(self.session, self._hurried, service, request)
-        return self._tokens_held_back.noted(login, about, reply, reply.header("content-type"))
+        return self._tokens_held_back.noted(who, about, reply, reply.header("content-type"))
 
     def anonymous_token(self, scope: str, refused: str = "") -> str:
         """Return a token for nobody, another one than was refused; raise RegistryError."""

@@ -29,6 +29,12 @@ _EVERYTHING: Final = "*"
 _CONTENT_LIMIT: Final = 4096
 """Bytes of an answer that is repeated in its own words."""
 
+_FIELDS_LIMIT: Final = 4096
+"""Bytes of its header, names and values."""
+
+_ABOUT_LIMITS: Final = ("retry-after", "ratelimit", "x-ratelimit")
+"""How the names begin of what says when to come back, whatever body is beside it."""
+
 _DOCUMENT: Final = json.dumps(
     error_document(ErrorCode.TOOMANYREQUESTS, "the registry has just answered 429")
 ).encode()
@@ -82,22 +88,19 @@ class HeldBack:
         if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
             return reply
         content = b"".join(reply.body)
-        kept = content if 0 < len(content) <= _CONTENT_LIMIT else _DOCUMENT  # a HEAD has none
+        fields, kept = _repeatable(reply.headers, content)
         told = float(reply.header("retry-after"))
-        if kind.startswith("text/plain"):
-            self._remember(authorization, _EVERYTHING, min(told, _LONGEST_FOR_ALL), reply, kept)
-        else:
-            self._remember(authorization, about, min(told, _LONGEST), reply, kept)
+        for_all = kind.startswith("text/plain")
+        seconds = min(told, _LONGEST_FOR_ALL if for_all else _LONGEST)
+        again = _Told(time.monotonic() + seconds, fields, kept)
+        self._remember(self._identity(authorization, _EVERYTHING if for_all else about), again)
         return replace(reply, body=[content] if content else ())
 
-    def _remember(
-        self, authorization: str, about: str, seconds: float, reply: Reply, content: bytes
-    ) -> None:
+    def _remember(self, key: bytes, told: _Told) -> None:
         now = time.monotonic()
-        key = self._identity(authorization, about)
         with self._lock:
             self._told.pop(key, None)
-            self._told[key] = _Told(now + seconds, reply.headers, content)
+            self._told[key] = told
             # They stand in the order in which they came, and none counts for longer than this.
             while self._told:
                 oldest = next(iter(self._told.values()))
@@ -108,3 +111,20 @@ class HeldBack:
     def _identity(self, authorization: str, about: str) -> bytes:
         text = f"{authorization}\0{about}".encode(errors="surrogateescape")
         return hmac.digest(self._key, text, hashlib.sha256)
+
+
+def _repeatable(fields: Headers, content: bytes) -> tuple[Headers, bytes]:
+    """Return the header and the body of an answer that is repeated.
+
+    A HEAD has no body, and a long one is not kept: our own in its place has another type and no
+    encoding.
+    """
+    if 0 < len(content) <= _CONTENT_LIMIT and _size(fields) <= _FIELDS_LIMIT:
+        return fields, content
+    about = [(name, value) for name, value in fields if name.lower().startswith(_ABOUT_LIMITS)]
+    kept = about if _size(about) <= _FIELDS_LIMIT else []
+    return [("Content-Type", "application/json"), *kept], _DOCUMENT
+
+
+def _size(fields: Headers) -> int:
+    return sum(len(name) + len(value) for name, value in fields)

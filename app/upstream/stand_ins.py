@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
+from urllib.parse import urlencode
 
 from app.content import Reply, TokenRequest, replied
 from app.oci import headers
@@ -21,6 +22,9 @@ _BASIC: Final = "docxy.basic."
 """Stands before credentials that the registry wants to see itself, in each request."""
 
 _LIFETIME: Final = 3600
+
+_CREDENTIALS: Final = frozenset({"username", "password", "refresh_token"})
+"""Fields of a token request that a login is made of: `spec/auth/oauth.md`."""
 
 
 def answer(token: str) -> Reply:
@@ -56,9 +60,20 @@ def redeemed(fields: Headers, takes_basic: Callable[[], bool]) -> Headers:
 
 def is_login(request: TokenRequest) -> bool:
     """Tell whether a token request comes from somebody in particular."""
-    fields = {name for name, _ in request.parameters}
-    known = {"username", "password", "refresh_token"} & fields
-    return bool(known or headers.value(request.headers, "authorization"))
+    return bool(_login(request) or headers.value(request.headers, "authorization"))
+
+
+def identity(request: TokenRequest) -> str:
+    """Return what tells who asks for a token from everybody else.
+
+    It holds credentials as they are: to be hashed, and neither kept nor logged.
+    """
+    login = urlencode(_login(request), errors="surrogateescape")
+    return f"{headers.value(request.headers, 'authorization')}\0{login}"
+
+
+def _login(request: TokenRequest) -> list[tuple[str, str]]:
+    return [(name, value) for name, value in request.parameters if name in _CREDENTIALS]
 
 
 def basic(request: TokenRequest) -> str:

@@ -141,3 +141,30 @@ def test_long_words_are_not_kept(memory: HeldBack) -> None:
     again = memory.answer("", NAME)
     assert again is not None
     assert b"TOOMANYREQUESTS" in b"".join(again.body)
+
+
+PAGE = [("Content-Type", "text/html"), ("Content-Encoding", "gzip"), ("ETag", '"page"')]
+LIMITS = [("RateLimit-Limit", "100;w=21600"), ("X-RateLimit-Remaining", "0"), ("Retry-After", "9")]
+
+
+@pytest.mark.parametrize("body", [[], [bytes(5000)]], ids=["HEAD", "long"])
+def test_our_words_have_our_header(memory: HeldBack, body: list[bytes]) -> None:
+    """Of the answer in whose place they stand only what tells when to come back."""
+    memory.noted("", NAME, Reply(status=429, headers=[*PAGE, *LIMITS], body=body), JSON)
+    again = memory.answer("", NAME)
+    assert again is not None
+    *others, (name, _) = again.headers
+    assert others == [("Content-Type", "application/json"), *LIMITS[:2]]
+    assert name == "Retry-After"
+    assert again.length == len(b"".join(again.body))
+
+
+@pytest.mark.parametrize("name", ["X-Long", "RateLimit-Policy"])
+def test_long_headers_are_not_kept(memory: HeldBack, name: str) -> None:
+    """Ten thousand of them would be; a small one goes on with its words."""
+    fields = [(name, "x" * 5000), ("Retry-After", "9")]
+    memory.noted("", NAME, Reply(status=429, headers=fields, body=[b"{}"]), JSON)
+    again = memory.answer("", NAME)
+    assert again is not None
+    assert {one for one, _ in again.headers} == {"Content-Type", "Retry-After"}
+    assert b"TOOMANYREQUESTS" in b"".join(again.body)

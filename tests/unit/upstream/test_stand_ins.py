@@ -133,3 +133,28 @@ def test_bytes_that_are_not_utf8() -> None:
     """They come from the form as surrogates, and go on as the bytes that they were."""
     encoded = base64.b64encode(b"a:p\xe4").decode()
     assert stand_ins.written("a", "p\udce4") == f"Basic {encoded}"
+
+
+def identity(header: str = "", **form: str) -> str:
+    """Return who asks, with these credentials and something else."""
+    fields = [("Authorization", header)] if header else []
+    parameters = [("scope", "repository:a:pull"), *form.items()]
+    return stand_ins.identity(TokenRequest(method="POST", parameters=parameters, headers=fields))
+
+
+def test_identity() -> None:
+    """Credentials tell one from another, wherever they stand; what is asked for does not."""
+    shown = [
+        identity(),
+        identity(BASIC),
+        identity(username="alice"),
+        identity(username="alice", password="pw"),  # noqa: S106 - nobody's
+        identity(username="alice", password="other"),  # noqa: S106 - nobody's
+        identity(username="alice&password=pw"),
+        identity(password="pw"),  # noqa: S106 - nobody's
+        identity(refresh_token="pw"),  # noqa: S106 - nobody's
+        identity(BASIC, refresh_token="pw"),  # noqa: S106 - nobody's
+    ]
+    assert len(set(shown)) == len(shown)
+    assert identity(BASIC, scope="b", client_id="c") == identity(BASIC)
+    assert identity(account="alice", grant_type="password") == identity()
