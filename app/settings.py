@@ -135,7 +135,8 @@ class Settings(BaseSettings):
     verify_blobs: bool = Field(
         default=False,
         description="`true` hashes every whole blob that passes, holds its last piece back until "
-        "the digest is right, and cuts the connection if it is not. Clients check digests "
+        "the digest is right, and cuts the connection if it is not. Parts of blobs, and digests by "
+        "other algorithms than sha256 and sha512, pass unverified. Clients check digests "
         "themselves; this costs processor time.",
     )
     write_timeout: Seconds = Field(

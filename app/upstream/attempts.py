@@ -19,7 +19,7 @@ from app.oci.errors import (
     UpstreamUntrusted,
 )
 from app.upstream.discarding import discard
-from app.upstream.failures import redacted
+from app.upstream.failures import FAILURES, redacted
 from app.upstream.reading import within
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,7 @@ class Attempts:
                 wait = max(wait, _pause_after(error, first=pause == _PAUSES[0]))
                 if time.monotonic() + wait > deadline:
                     raise
+                _tell(error)
             else:
                 wait = max(wait, told_to_wait(response))
                 if not is_passing(response) or time.monotonic() + wait > deadline:
@@ -115,6 +116,16 @@ class Attempts:
                 discard(response)
             sleep(wait, client)
         return attempt()
+
+
+def _tell(error: UpstreamUnavailable) -> None:
+    """Say why an upstream is asked again, unless that has been said.
+
+    What requests raises is told where it is translated, and a host that is left alone by its
+    breaker; a body that breaks is told nowhere.
+    """
+    if not isinstance(error, UpstreamDown) and not isinstance(error.__cause__, FAILURES):
+        logger.warning("An upstream is asked again. error=%s", error)
 
 
 def sleep(seconds: float, client: Client | None) -> None:

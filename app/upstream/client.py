@@ -35,6 +35,9 @@ MANIFEST_LIMIT: Final = 16 * 1024 * 1024
 "Pushing Manifests")."""
 
 
+_OTHER_SUCCESSES: Final = frozenset(range(200, 300)) - {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
+
+
 @dataclass(frozen=True, slots=True)
 class Question:
     """What is asked of a registry: a path, the repository it is in, and what a 404 means.
@@ -149,10 +152,9 @@ class Upstream:
             f"/v2/{name}/blobs/{digest}", name, ErrorCode.BLOB_UNKNOWN, lasting=True
         )
         reply = self._ask(question, request)
-        if reply.status == HTTPStatus.PARTIAL_CONTENT and not _asks_for_part(request):
+        if problem := _problem(request, reply.status):
             reply.close()
-            message = "the registry sent a part of a blob that was asked for whole"
-            raise UpstreamMisbehaved(message)
+            raise UpstreamMisbehaved(problem)
         if self._reliability.verify_blobs:
             reply = answering.verified(reply, digest)
         return answering.with_digest(reply, digest)
@@ -230,5 +232,11 @@ class Upstream:
         return tokens.discover(row, self._pings.get())
 
 
-def _asks_for_part(request: Request) -> bool:
-    return bool(headers.value(request.headers, "range"))
+def _problem(request: Request, status: int) -> str:
+    """Return why an answer to a question for a blob must not pass for one, or ""."""
+    if status == HTTPStatus.PARTIAL_CONTENT and not headers.value(request.headers, "range"):
+        return "the registry sent a part of a blob that was asked for whole"
+    # Of a 203, say, nobody knows whether its body is the blob (RFC 9110, section 15.3.4).
+    if request.method == "GET" and status in _OTHER_SUCCESSES:
+        return f"the registry answered {status} instead of a blob"
+    return ""

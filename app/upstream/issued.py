@@ -23,7 +23,8 @@ from app.oci.errors import (
 from app.oci.headers import Headers
 from app.registries import Account
 from app.upstream import stand_ins
-from app.upstream.remembered import PASSING_LIFETIME
+from app.upstream.reading import unhurried
+from app.upstream.remembered import PASSING_LIFETIME, SHARED_PATIENCE
 
 _SCOPES: Final = 10_000
 """Scopes whose tokens are kept; each takes a few KB."""
@@ -108,7 +109,8 @@ class IssuedTokens:
 
     def _attempt(self, scope: str, slot: _Slot) -> RegistryError | None:
         try:
-            slot.token = self._issue(scope)
+            with unhurried(SHARED_PATIENCE):
+                slot.token = self._issue(scope)
         except RegistryError as error:
             slot.failed_until = time.monotonic() + PASSING_LIFETIME
             return copy(error)  # without its traceback, which would keep a client's request alive

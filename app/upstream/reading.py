@@ -57,6 +57,19 @@ def within(seconds: float) -> Iterator[None]:
         _deadline.reset(token)
 
 
+@contextmanager
+def unhurried(seconds: float) -> Iterator[None]:
+    """Give this block so many seconds, whatever is left to the block that it is in.
+
+    For what others wait for as well: the time of who happens to ask is not theirs.
+    """
+    token = _deadline.set(time.monotonic() + seconds)
+    try:
+        yield
+    finally:
+        _deadline.reset(token)
+
+
 @overload
 def seconds_left(timeout: float) -> float: ...
 

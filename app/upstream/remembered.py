@@ -7,11 +7,16 @@ from copy import copy
 from typing import Final, Generic, TypeVar
 
 from app.oci.errors import RegistryError
+from app.upstream.reading import unhurried
 
 Fact = TypeVar("Fact")
 
 PASSING_LIFETIME: Final = 5.0
 """Seconds that what does not last is answered from memory: many may be waiting to ask."""
+
+SHARED_PATIENCE: Final = 30.0
+"""Seconds that a question in all may take whose answer is for many, whoever asks it: it may lead to
+others, each of which has a shorter time of its own."""
 
 _RETRY_AFTER: Final = 30.0
 """Seconds until a refresh that failed is tried again."""
@@ -69,7 +74,8 @@ class Remembered(Generic[Fact]):
     def _attempt(self) -> Fact | RegistryError:
         """Ask, and keep what is lasting; the session has logged what went wrong."""
         try:
-            fact = self._learn()
+            with unhurried(SHARED_PATIENCE):
+                fact = self._learn()
         except RegistryError as error:
             return _afresh(error)
         if self._lasting(fact):
@@ -99,7 +105,8 @@ class Recent:
 
     def _attempt(self) -> RegistryError | None:
         try:
-            self._act()
+            with unhurried(SHARED_PATIENCE):
+                self._act()
         except RegistryError as error:
             return _afresh(error)
         return None

@@ -12,7 +12,11 @@ from app.offloop import RealThreads
 logger = logging.getLogger(__name__)
 
 _ALGORITHMS: Final = frozenset({"sha256", "sha512"})
-"""The registered ones: OCI image specification, "Digests"."""
+"""The registered ones: OCI image specification, "Digests".
+
+A blob by another one passes unverified: to refuse it would take it from a client that can check it
+itself, because of a setting that is about all the others.
+"""
 
 _THREADS: Final = RealThreads(2)
 

@@ -11,6 +11,7 @@ import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.content import Reply, Request
 from app.oci.errors import (
     ClientGone,
     OutboundProxyFails,
@@ -23,10 +24,17 @@ from app.oci.errors import (
     UpstreamUnreachable,
     UpstreamUntrusted,
 )
+from app.oci.reference import RepositoryName, Tag
+from app.registries import Registry
 from app.upstream.attempts import Attempts, sleep
+from app.upstream.client import Upstream as Asked
+from app.upstream.neighbours import Neighbours
 from app.upstream.reading import seconds_left
+from app.upstream.reliability import Reliability
+from app.upstream.session import Session
 from tests.unit.upstream.clock import Clock
 from tests.unit.upstream.hurry import hurried, listening
+from tests.unit.upstream.server import Server, answering, serving
 
 URL = "https://user:pw@registry.example.com/v2/a?signature=s3cr3t"
 Outcome = int | tuple[int, str] | type[RegistryError]
@@ -275,3 +283,53 @@ def test_each_is_told() -> None:
     told = "An upstream is asked again."
     where = "url=https://registry.example.com/v2/a"
     assert lines == [f"WARNING {told} status={status} {where}" for status in (503, 502)]
+
+
+BROKEN_MANIFEST = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\n\r\n{"
+
+
+def manifest_of(server: Server, session: Session) -> Reply:
+    """Ask a server for a manifest, with the usual attempts."""
+    row = Registry(name="r.example", url=server.url.rstrip("/"), token_url=server.url)
+    upstream = Asked(row, session, Neighbours(), Reliability(retry_budget=45, resume_budget=0))
+    return upstream.manifest(RepositoryName("a/b"), Tag("latest"), Request(method="GET"))
+
+
+@pytest.fixture
+def at_no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let attempts follow each other at once."""
+    monkeypatch.setattr("app.upstream.attempts._PAUSES", (0, 0.001, 0.002))
+
+
+@pytest.mark.usefixtures("at_no_pace")
+def test_a_manifest_that_breaks_is_told(session: Session) -> None:
+    """Once an attempt, with the host; of the last one the request's line tells."""
+    with serving(answering(BROKEN_MANIFEST)) as server, listening() as lines:
+        with pytest.raises(UpstreamUnavailable, match="broke off"):
+            manifest_of(server, session)
+        assert len(server.peers) == 4
+    said = "WARNING An upstream is asked again. error=127.0.0.1: the answer broke off"
+    assert lines == [said] * 3
+
+
+@pytest.mark.usefixtures("at_no_pace")
+def test_what_breaks_before_is_told_once(session: Session) -> None:
+    """Where it is translated, and not once more here."""
+    with serving(answering(b"")) as server, listening() as lines:
+        with pytest.raises(UpstreamUnavailable):
+            manifest_of(server, session)
+        assert len(server.peers) == 4
+    assert [line.partition(".")[0] for line in lines] == [
+        "WARNING An upstream broke off before it answered"
+    ] * 4
+
+
+def test_a_host_that_is_left_alone_is_not_told_of() -> None:
+    """Its breaker has said so, and nobody is asked."""
+    with hurried() as clock, listening() as lines:
+        Attempts(45)(Upstream([503, UpstreamDown, UpstreamTimeout, 200], clock), None)
+    told = "WARNING An upstream is asked again."
+    assert lines == [
+        f"{told} status=503 url=https://registry.example.com/v2/a",
+        f"{told} error=did not answer in time",
+    ]

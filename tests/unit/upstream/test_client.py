@@ -902,3 +902,18 @@ def test_a_part_of_what_was_asked_for_whole(
         pinned.blob(NAME, DIGEST, get())
     upstream.get(BLOB, status=206, body=b"blob", headers=part)
     assert pinned.blob(NAME, DIGEST, get(("Range", "bytes=0-3"))).status == 206
+
+
+@pytest.mark.parametrize("status", [201, 202, 203, 204, 205, 207, 226, 299])
+def test_another_success_is_no_blob(
+    pinned: Upstream, upstream: responses.RequestsMock, status: int
+) -> None:
+    """Its bytes would pass unverified, and clients would take them for the blob."""
+    upstream.get(BLOB, status=status, body=b"blob")
+    with pytest.raises(UpstreamMisbehaved, match=str(status)):
+        pinned.blob(NAME, DIGEST, get())
+    upstream.get(BLOB, status=status, body=b"blob")
+    with pytest.raises(UpstreamMisbehaved, match=str(status)):
+        pinned.blob(NAME, DIGEST, get(("Range", "bytes=0-3")))
+    upstream.head(BLOB, status=status)
+    assert pinned.blob(NAME, DIGEST, head()).status == status

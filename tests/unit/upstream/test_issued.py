@@ -23,7 +23,8 @@ from app.oci.errors import (
 from app.oci.headers import value
 from app.registries import Account
 from app.upstream.issued import IssuedToken, IssuedTokens, issue
-from app.upstream.remembered import PASSING_LIFETIME
+from app.upstream.reading import seconds_left, within
+from app.upstream.remembered import PASSING_LIFETIME, SHARED_PATIENCE
 from tests.unit.fake_source import FakeSource
 from tests.unit.upstream.clock import Clock
 
@@ -232,6 +233,22 @@ def test_what_is_no_registry_error_does_not_lock(
         tokens.get("a")
     service.failure = None
     assert tokens.get("a") == "a#4"
+
+
+def test_a_hurried_caller_hurries_nobody_else(clock: Clock) -> None:
+    """A token is asked for in its own time; a timeout would be everybody's for some seconds."""
+    given: list[float | None] = []
+
+    def issued(scope: str) -> IssuedToken:
+        given.append(seconds_left(None))
+        return IssuedToken(f"{scope}#{len(given)}", clock() + 200, clock() + 300)
+
+    tokens = IssuedTokens(issued)
+    with within(0):
+        assert (tokens.get("a"), tokens.after("a#1", "a")) == ("a#1", "a#2")
+        with pytest.raises(TimeoutError):
+            seconds_left(None)
+    assert given == [SHARED_PATIENCE] * 2
 
 
 def test_after_a_token_that_is_refused(service: Service, tokens: IssuedTokens) -> None:

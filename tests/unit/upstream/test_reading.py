@@ -13,7 +13,7 @@ from app.upstream.body import Body, read_whole
 from app.upstream.connecting import Connector
 from app.upstream.discarding import discard
 from app.upstream.outbound import OutboundProxies
-from app.upstream.reading import seconds_left, within
+from app.upstream.reading import seconds_left, unhurried, within
 from app.upstream.redirects import Redirects
 from app.upstream.session import Session
 from tests.unit.upstream.server import PATIENCE, Server, answering, request, serving
@@ -79,6 +79,19 @@ def test_a_block_within_a_block() -> None:
         with within(0.5):
             assert seconds_left(60) <= 0.5
         assert 0.5 < seconds_left(60) <= 1
+
+
+def test_a_block_of_its_own_time() -> None:
+    """It may be the longer one, and after it the outer one counts again."""
+    with within(0):
+        with unhurried(5):
+            assert 4.9 < seconds_left(60) <= 5
+            with within(0.5):
+                assert seconds_left(60) <= 0.5
+        with pytest.raises(TimeoutError):
+            seconds_left(60)
+    with within(60), unhurried(0), pytest.raises(TimeoutError):
+        seconds_left(60)
 
 
 def test_nothing_is_left() -> None:

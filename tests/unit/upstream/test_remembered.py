@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from app.oci.errors import RegistryError, UpstreamTimeout, UpstreamUnavailable
-from app.upstream.remembered import PASSING_LIFETIME, Recent, Remembered
+from app.upstream.reading import seconds_left, within
+from app.upstream.remembered import PASSING_LIFETIME, SHARED_PATIENCE, Recent, Remembered
 from tests.unit.upstream.clock import Clock
 
 PATIENCE = 10.0
@@ -268,3 +269,17 @@ def test_recent_acts_again() -> None:
         recent.get()
     recent.get()
     assert outcomes == []
+
+
+def test_a_hurried_caller_hurries_nobody_else(clock: Clock) -> None:
+    """A fact is learned in its own time; a timeout would be everybody's for some seconds."""
+    del clock
+    given: list[float | None] = []
+    remembered = Remembered(lambda: given.append(seconds_left(None)), lambda _: True, 600)
+    recent = Recent(lambda: given.append(seconds_left(None)), 600)
+    with within(0):
+        remembered.get()
+        recent.get()
+        with pytest.raises(TimeoutError):
+            seconds_left(None)
+    assert given == [SHARED_PATIENCE] * 2
