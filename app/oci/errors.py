@@ -19,6 +19,7 @@ RegistryError
 |   +-- UpstreamUnreachable 503 no connection
 |   +-- UpstreamDown       503  no connection lately, so none is tried for some seconds
 |   +-- UpstreamTimeout    504  no answer in time
+|   +-- UpstreamUnresolved 504  no answer in time to the question for its address
 +-- ClientGone             499  nobody waits for the answer any more
 """
 
@@ -210,6 +211,13 @@ class UpstreamTimeout(UpstreamUnavailable):
 
     status = HTTPStatus.GATEWAY_TIMEOUT
     message = "did not answer in time"
+
+
+class UpstreamUnresolved(UpstreamUnavailable):
+    """The registry's name was not answered in time, which says nothing about the registry."""
+
+    status = HTTPStatus.GATEWAY_TIMEOUT
+    message = "its name was not answered in time"
 
 
 class ClientGone(RegistryError):

@@ -16,6 +16,7 @@ from app.oci.errors import (
     UpstreamDown,
     UpstreamUnavailable,
     UpstreamUnreachable,
+    UpstreamUnresolved,
     UpstreamUntrusted,
 )
 from app.upstream.discarding import discard
@@ -124,7 +125,8 @@ def _tell(error: UpstreamUnavailable) -> None:
     What requests raises is told where it is translated, and a host that is left alone by its
     breaker; a body that breaks is told nowhere.
     """
-    if not isinstance(error, UpstreamDown) and not isinstance(error.__cause__, FAILURES):
+    told = isinstance(error, UpstreamDown | UpstreamUnresolved)
+    if not told and not isinstance(error.__cause__, FAILURES):
         logger.warning("An upstream is asked again. error=%s", error)
 
 

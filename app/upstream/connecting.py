@@ -44,8 +44,8 @@ class Connector:
     ) -> socket.socket:
         """Connect to the first address of a host that is accepted and lets us in.
 
-        Raise what urllib3's create_connection() raises: TimeoutError, gaierror, the last OSError.
-        `timeout` is for the name, and for each address.
+        Raise what urllib3's create_connection() raises: TimeoutError, gaierror, the last OSError;
+        or NameUnanswered. `timeout` is for the name, and for each address.
         """
         return first_to_connect(
             self.resolve(*host_and_port, seconds_left(timeout)),

@@ -17,6 +17,7 @@ from app.oci.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
     UpstreamUnreachable,
+    UpstreamUnresolved,
     UpstreamUntrusted,
 )
 from app.upstream.connecting import AddressForbidden
@@ -44,7 +45,7 @@ _PROXY_FAILS: Final = (requests.exceptions.ProxyError, requests.exceptions.Inval
 
 _KINDS: Final = (
     (Exception, AddressForbidden, UpstreamForbidden, "An upstream's address is not public."),
-    (Exception, NameUnanswered, UpstreamTimeout, "An upstream's name was not answered in time."),
+    (Exception, NameUnanswered, UpstreamUnresolved, "An upstream's name was not answered in time."),
     (requests.Timeout, Exception, UpstreamTimeout, "An upstream did not answer in time."),
     (_PROXY_FAILS, Exception, OutboundProxyFails, "The outbound proxy fails."),
     (Exception, CUT, UpstreamUnavailable, "An upstream broke off before it answered."),

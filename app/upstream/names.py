@@ -21,8 +21,11 @@ _THREADS: Final = 4
 """Names that one registry may have resolved at a time."""
 
 
-class NameUnanswered(TimeoutError):
-    """A name that was not answered in time; that says nothing about the host."""
+class NameUnanswered(Exception):
+    """A name that was not answered in time; that says nothing about the host.
+
+    No OSError, which urllib3 would make a failure to connect of.
+    """
 
 
 @dataclass(slots=True)

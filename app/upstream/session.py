@@ -21,6 +21,7 @@ from app.oci.headers import Headers
 from app.upstream import failures
 from app.upstream.breaker import Breakers
 from app.upstream.connecting import AddressForbidden, Connector
+from app.upstream.names import NameUnanswered
 from app.upstream.origins import origin
 from app.upstream.outbound import OutboundProxies
 from app.upstream.pools import Pools
@@ -80,6 +81,14 @@ class Session:
         ClientGone.
         """
         request = _prepared(method, url, headers, body)
+        try:
+            return self._watched(request, client, url)
+        except NameUnanswered as error:  # here, where the breaker has no part in it
+            raise failures.translated(error, url) from error
+
+    def _watched(
+        self, request: requests.PreparedRequest, client: Client | None, url: str
+    ) -> requests.Response:
         there = origin(url)
         timeouts = self._timeouts(there[1])
         with self._breakers.of(there).watch(there[1]), within(self.patience):

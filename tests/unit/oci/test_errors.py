@@ -51,6 +51,7 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
         pytest.param(errors.UpstreamUntrusted, 503, id="TLS"),
         pytest.param(errors.OutboundProxyFails, 503, id="proxy"),
         pytest.param(errors.UpstreamTimeout, 504, id="timeout"),
+        pytest.param(errors.UpstreamUnresolved, 504, id="name"),
     ],
 )
 def test_outages_are_what_containerd_retries(error: type[RegistryError], status: int) -> None:

@@ -24,6 +24,7 @@ ERRORS = [
     errors.UpstreamUntrusted,
     errors.OutboundProxyFails,
     errors.UpstreamTimeout,
+    errors.UpstreamUnresolved,
     errors.ClientGone,
 ]
 
