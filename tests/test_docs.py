@@ -159,6 +159,15 @@ def test_paths(path: Path) -> None:
     assert missing_paths(_text(path)) == []
 
 
+def test_nothing_was_lost() -> None:
+    """The page of reliability is of a run in which only what is pulled directly was lost."""
+    text = _text(ROOT / "docs" / "reliability.md")
+    rows = re.findall(r"^\| (.*) \| [0-9,]+ \| [0-9,]+ \| (.*) \|$", text, re.MULTILINE)
+    lost = [name for name, count in rows if count != "0"]
+    assert lost == ["pulls of real clients that meet one fault each, directly"]
+    assert "What went wrong" not in text
+
+
 @pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "docs/configuration.md"])
 def test_documents_are_there(name: str) -> None:
     """The tests above have something to read."""
