@@ -113,7 +113,10 @@ def test_a_refusal_is_passed_on(street: Street, status: int) -> None:
     """A token service's own words reach the client, of whichever registry it is."""
     for address in (BY_DEFAULT, by_prefix(GHCR), by_ns(GHCR), by_host(GHCR)):
         body = b'{"errors":[{"code":"DENIED","message":"because"}]}'
-        street.hubs[address.row].fail(part="token", status=status, body=body, times=None)
+        told = {"Content-Type": "application/json"}
+        street.hubs[address.row].fail(
+            part="token", status=status, body=body, headers=told, times=None
+        )
         # A 429 is remembered for some seconds, for whoever asks the same: nobody else does.
         answer = street.send(address.token(f"client_id=refused-{status}"))
         street.hubs[address.row].heal()
