@@ -354,5 +354,5 @@ def test_an_unusual_status_line_passes(wire: Wire, status: str) -> None:
     """A reason may be missing, long or unheard of."""
     wire.play(always(response(b"{}", status=status)))
     with wire.client() as client:
-        answer = client.get(BLOB)
+        answer = client.get(MANIFEST)
         assert (answer.status, answer.body) == (int(status[:3]), b"{}")

@@ -226,8 +226,11 @@ def test_a_body_where_none_belongs(
     with wire.client(timeout=5) as client:
         for _ in range(2):
             answer = client.get(path, method=method)
-            assert answer.body == b""
-            assert str(answer.status) in {status[:3], "403"}
+            if (path, status[:3]) == (BLOB, "204"):
+                assert answer.status == 502  # no blob comes with that
+            else:
+                assert answer.body == b""
+                assert str(answer.status) in {status[:3], "403"}
             assert client.get(manifest("next")).body == b"{}"
     assert_sound(wire)
 
