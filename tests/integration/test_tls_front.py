@@ -522,7 +522,8 @@ def test_push_is_refused_before_its_body(docxy_front: Front, tmp_path: Path) -> 
     upload = tmp_path / "upload"
     upload.write_bytes(LARGE)
     answer = curl(docxy_front, path, "-X", "POST", "--upload-file", str(upload))
-    assert answer.status == 405
+    # Caddy gives its own 502 where its write fails before it has read the answer: seen once in ten.
+    assert answer.status == 405 or (docxy_front.name, answer.status) == ("caddy", 502)
     answer = curl(docxy_front, path, "-X", "POST", "--data", "")
     assert answer.status == 405
     assert json.loads(answer.body)["errors"][0]["code"] == "UNSUPPORTED"
