@@ -522,7 +522,7 @@ def test_push_is_refused_before_its_body(docxy_front: Front, tmp_path: Path) -> 
     upload = tmp_path / "upload"
     upload.write_bytes(LARGE)
     answer = curl(docxy_front, path, "-X", "POST", "--upload-file", str(upload))
-    # Caddy gives its own 502 where its write fails before it has read the answer: seen once in ten.
+    # Caddy gives its own 502 where its write fails before it has read the answer.
     assert answer.status == 405 or (docxy_front.name, answer.status) == ("caddy", 502)
     answer = curl(docxy_front, path, "-X", "POST", "--data", "")
     assert answer.status == 405
