@@ -1,0 +1,203 @@
+"""The index: an SQLite database that all threads of all workers use."""
+
+import fcntl
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from errno import EILSEQ, ENOTSUP, ESTALE
+from typing import Any, Final
+
+from app.store import building, schema
+from app.store.errors import BrokenIndex, StoreError, Troubles, is_broken, refused, translated
+from app.store.places import Places
+
+_TRIES: Final = 5
+"""Times that an index which vanishes or breaks while it is opened is made anew."""
+
+_SETTINGS: Final = (
+    # A power cut may take the last changes back, never a part of one; and it ends all grants.
+    "PRAGMA synchronous = NORMAL",
+    "PRAGMA journal_size_limit = 16777216",
+    "PRAGMA temp_store = MEMORY",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    """A connection, the file it leads to, and the process that may use it."""
+
+    connection: sqlite3.Connection
+    file: tuple[int, int]
+    process: int
+
+
+class Index:
+    """Reads and writes the index; one that is gone or broken is made anew from the content.
+
+    Connections are lent to one thread at a time, and never cross a fork. No lock of Python's is
+    used: under gevent those are the event loop's.
+    """
+
+    def __init__(self, places: Places, patience: float, troubles: Troubles) -> None:
+        """`patience` is how many seconds one waits for another process's write."""
+        self._places = places
+        self._patience = patience
+        self._troubles = troubles
+        self._idle: deque[_Link] = deque()
+        # Closing one that the parent uses could end its locks.
+        self._inherited: list[_Link] = []
+
+    def check(self) -> None:
+        """Look through the whole index, so that what is broken is found; raise StoreError."""
+        try:
+            with self.reading() as connection:
+                (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+                if found != "ok":
+                    raise _Inconsistent(found)
+        except BrokenIndex:
+            with self.reading():
+                pass  # made anew
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Lend a connection for reading; each statement sees what was last committed.
+
+        Raise StoreError.
+        """
+        with self._lent() as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:
+        """Lend a connection within a transaction, which all of the block is part of, or nothing.
+
+        Raise StoreError.
+        """
+        with self._lent() as connection:
+            if patience is not None:
+                connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+                connection.execute("COMMIT")
+            finally:
+                if connection.in_transaction:
+                    with suppress(sqlite3.Error):
+                        connection.execute("ROLLBACK")
+                if patience is not None:
+                    connection.execute(f"PRAGMA busy_timeout = {int(self._patience * 1000)}")
+
+    def first(self, query: str, *values: Any) -> Any:  # noqa: ANN401 - a row, as SQLite has it
+        """Return the first row that a query finds, or None: also where the index cannot be read."""
+        return self.unless_trouble(lambda: self._first(query, values), None)
+
+    def unless_trouble(self, work: Callable[[], Any], otherwise: Any) -> Any:  # noqa: ANN401 - whatever it gives
+        """Do what may raise StoreError; tell of it, and return something else, if it does."""
+        try:
+            return work()
+        except StoreError as error:
+            self._troubles.tell(error)
+            return otherwise
+
+    def close(self) -> None:
+        """End every connection that is not lent."""
+        while self._idle:
+            self._idle.pop().connection.close()
+
+    def _first(self, query: str, values: Sequence[Any]) -> Any:  # noqa: ANN401
+        with self.reading() as connection:
+            return connection.execute(query, values).fetchone()
+
+    @contextmanager
+    def _lent(self) -> Iterator[sqlite3.Connection]:
+        with translated("index"):
+            link = self._borrow()
+            try:
+                yield link.connection
+            except sqlite3.Error as error:
+                link.connection.close()
+                if is_broken(error):
+                    self._set_aside(link.file, error)
+                raise
+            except BaseException:
+                self._idle.append(link)
+                raise
+            self._idle.append(link)
+
+    def _borrow(self) -> _Link:
+        while True:
+            try:
+                link = self._idle.pop()
+            except IndexError:
+                return self._open()
+            if link.process != os.getpid():
+                self._inherited.append(link)
+            elif link.file == building.identity(self._places.index):
+                return link
+            else:
+                link.connection.close()
+
+    def _open(self) -> _Link:
+        self._places.prepare()
+        for _ in range(_TRIES):
+            if (link := self._opened()) is not None:
+                return link
+            with self._places.locked(fcntl.LOCK_EX):
+                if building.identity(self._places.index) is None:
+                    building.build(self._places)
+        raise refused(ESTALE, "the index does not stay")
+
+    def _opened(self) -> _Link | None:
+        with self._places.locked(fcntl.LOCK_SH):
+            file = building.identity(self._places.index)
+            if file is None:
+                return None
+            try:
+                return _Link(self._connected(), file, os.getpid())
+            except sqlite3.DatabaseError as error:
+                if not is_broken(error):
+                    raise
+                broken = error
+        self._set_aside(file, broken)
+        return None
+
+    def _connected(self) -> sqlite3.Connection:
+        connection = building.connect(self._places.index, self._patience)
+        try:
+            for setting in _SETTINGS:
+                connection.execute(setting)
+            (application,) = connection.execute("PRAGMA application_id").fetchone()
+            (version,) = connection.execute("PRAGMA user_version").fetchone()
+            self._judge(application, version)
+            # What SQLite keeps beside the index is opened by its name, and so has to be now.
+            connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone()
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _judge(self, application: int, version: int) -> None:
+        if application != schema.APPLICATION and self._places.index.stat().st_size:
+            raise refused(ENOTSUP, f"{self._places.index} is not Docxy's")
+        if version > schema.VERSION:
+            reason = (
+                f"{self._places.index} was made by a newer Docxy (schema {version}, this one knows "
+                f"{schema.VERSION}); use that one, or another directory"
+            )
+            raise refused(ENOTSUP, reason)
+        if version < schema.VERSION:
+            older = f"its schema is {version}"
+            raise _Inconsistent(older)
+
+    def _set_aside(self, file: tuple[int, int], error: sqlite3.Error) -> None:
+        self._troubles.tell(BrokenIndex(EILSEQ, f"the index is broken, and made anew: {error}"))
+        building.set_aside(self._places, file)
+
+
+class _Inconsistent(sqlite3.DatabaseError):
+    """An index that can be read, and yet is none of ours that holds together."""
+
+    sqlite_errorcode = sqlite3.SQLITE_CORRUPT

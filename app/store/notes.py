@@ -1,0 +1,72 @@
+"""Notes: small things to remember, fresh for some time."""
+
+from dataclasses import dataclass
+from errno import EFBIG
+from typing import Final
+
+from app.store.clock import Clock
+from app.store.errors import refused
+from app.store.index import Index
+
+LONGEST: Final = 64 * 1024
+"""Characters of a value: what is larger is content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """What was noted, and for how many more seconds it is fresh: 0 when it is stale.
+
+    `age` is how many seconds ago that was, or None where the machine was started since: `left` is
+    0 then.
+    """
+
+    value: str
+    left: float
+    age: float | None
+
+
+class Notes:
+    """Remembers values by kind and key, the stale ones too, until there are too many."""
+
+    def __init__(self, index: Index, clock: Clock) -> None:
+        self._index = index
+        self._clock = clock
+
+    def note(self, kind: str, key: str, value: str, seconds: float) -> None:
+        """Remember something in place of what was there; raise StoreError."""
+        if len(value) > LONGEST:
+            raise refused(EFBIG, f"a {kind} of {len(value)} characters is no note")
+        boot, now = self._clock.boot, self._clock.now()
+        with self._index.writing() as connection:
+            connection.execute("DELETE FROM notes WHERE kind = ? AND key = ?", (kind, key))
+            connection.execute(
+                "INSERT INTO notes(kind, key, value, boot, since, until) VALUES (?, ?, ?, ?, ?, ?)",
+                (kind, key, value, boot, now, now + seconds),
+            )
+
+    def noted(self, kind: str, key: str) -> Note | None:
+        """Return what is remembered, fresh or stale, or None."""
+        row = self._index.first(
+            "SELECT value, boot, since, until FROM notes WHERE kind = ? AND key = ?", kind, key
+        )
+        if row is None:
+            return None
+        value, boot, since, until = row
+        age = self._clock.now() - float(since)
+        if boot != self._clock.boot or age < 0:
+            return Note(value, 0.0, None)
+        return Note(value, max(float(until) - self._clock.now(), 0.0), age)
+
+    def forget(self, kind: str, key: str) -> None:
+        """Remember it no more; raise StoreError."""
+        with self._index.writing() as connection:
+            connection.execute("DELETE FROM notes WHERE kind = ? AND key = ?", (kind, key))
+
+    def beginning(self, kind: str, beginning: str) -> dict[str, str]:
+        """Return the values, fresh or stale, of keys that begin so; raise StoreError."""
+        with self._index.reading() as connection:
+            rows = connection.execute(
+                "SELECT key, value FROM notes WHERE kind = ? AND substr(key, 1, ?) = ?",
+                (kind, len(beginning), beginning),
+            ).fetchall()
+        return dict(rows)

@@ -1,0 +1,113 @@
+"""The tables of the index, and all that SQLite itself keeps true in them."""
+
+from typing import Final
+
+APPLICATION: Final = 0x446F6378
+"""`Docx` in the file's header: https://sqlite.org/pragma.html#pragma_application_id."""
+
+VERSION: Final = 1
+"""A newer one is refused, an older one is made anew from the content."""
+
+MOST: Final = {"members": 1_000_000, "grants": 200_000, "publics": 100_000, "notes": 50_000}
+"""Rows of a table; what was written first goes first."""
+
+_TABLES: Final = """
+CREATE TABLE entries(
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    registry TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    media_type TEXT NOT NULL,
+    taken REAL NOT NULL,
+    used INTEGER NOT NULL,
+    UNIQUE(registry, digest)
+);
+CREATE INDEX entries_used ON entries(used);
+
+CREATE TABLE totals(
+    registry TEXT PRIMARY KEY, entries INTEGER NOT NULL, bytes INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TRIGGER entries_come AFTER INSERT ON entries BEGIN
+    INSERT OR IGNORE INTO totals VALUES (NEW.registry, 0, 0);
+    UPDATE totals SET entries = entries + 1, bytes = bytes + NEW.size
+        WHERE registry = NEW.registry;
+END;
+CREATE TRIGGER entries_change AFTER UPDATE OF size ON entries BEGIN
+    UPDATE totals SET bytes = bytes + NEW.size - OLD.size WHERE registry = NEW.registry;
+END;
+CREATE TRIGGER entries_go AFTER DELETE ON entries BEGIN
+    UPDATE totals SET entries = entries - 1, bytes = bytes - OLD.size
+        WHERE registry = OLD.registry;
+    DELETE FROM members WHERE registry = OLD.registry AND digest = OLD.digest;
+END;
+
+CREATE TABLE moving(
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    owner TEXT NOT NULL,
+    direction TEXT NOT NULL CHECK (direction IN ('in', 'out')),
+    registry TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    size INTEGER NOT NULL,
+    media_type TEXT NOT NULL
+);
+
+CREATE TABLE members(
+    registry TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    media_type TEXT NOT NULL,
+    UNIQUE(registry, digest, repository)
+);
+CREATE INDEX members_repository ON members(registry, repository);
+
+CREATE TABLE grants(
+    registry TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    caller TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    since REAL NOT NULL,
+    until REAL NOT NULL,
+    UNIQUE(registry, repository, caller)
+);
+CREATE INDEX grants_until ON grants(until);
+
+CREATE TABLE publics(
+    registry TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    since REAL NOT NULL,
+    UNIQUE(registry, repository)
+);
+
+CREATE TABLE notes(
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    since REAL NOT NULL,
+    until REAL NOT NULL,
+    UNIQUE(kind, key)
+);
+
+CREATE TABLE counts(
+    name TEXT PRIMARY KEY, present INTEGER NOT NULL, most INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+_BOUND: Final = """
+INSERT INTO counts VALUES ('{table}', 0, {most});
+CREATE TRIGGER {table}_come AFTER INSERT ON {table} BEGIN
+    UPDATE counts SET present = present + 1 WHERE name = '{table}';
+    DELETE FROM {table} WHERE rowid IN (
+        SELECT rowid FROM {table} ORDER BY rowid
+        LIMIT (SELECT max(present - most, 0) FROM counts WHERE name = '{table}')
+    );
+END;
+CREATE TRIGGER {table}_go AFTER DELETE ON {table} BEGIN
+    UPDATE counts SET present = present - 1 WHERE name = '{table}';
+END;
+"""
+
+SCHEMA: Final = _TABLES + "".join(
+    _BOUND.format(table=table, most=most) for table, most in MOST.items()
+)

@@ -1,0 +1,115 @@
+"""The store: one directory, shared by all workers of a machine."""
+
+from pathlib import Path
+from typing import Final
+
+from app.oci.reference import Digest
+from app.store.aside import Aside
+from app.store.clock import BootClock, Clock
+from app.store.contents import Content, Contents
+from app.store.entries import Described
+from app.store.errors import StoreError, Troubles, translated
+from app.store.grants import Grants
+from app.store.holdings import Holdings
+from app.store.index import Index
+from app.store.members import Members
+from app.store.notes import Notes
+from app.store.places import Places
+from app.store.room import Limits, Room
+from app.store.taking import Taking
+from app.store.upkeep import Upkeep
+
+_PATIENCE: Final = 10.0
+"""Seconds that one waits for the writes of other processes."""
+
+
+class Store:
+    """Content by registry and digest, `members`, `grants`, `notes`, and their `upkeep`.
+
+    `holdings` is what an operator sees of a repository.
+    Every method waits for the disk, and for other processes: never call one on the event loop,
+    but on the threads of app/offloop.
+    Any number of threads and processes may use one directory at once, each process with a Store
+    that it made itself. What reads never raises: what is missing, broken or out of reach is not
+    there. What writes raises StoreError. What was survived is told by `troubles`, for the log.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        limits: Limits | None = None,
+        clock: Clock | None = None,
+        patience: float = _PATIENCE,
+    ) -> None:
+        """Open the directory, or make it; raise StoreError if it cannot be used."""
+        clock = clock or BootClock()
+        places, self.troubles = Places(directory), Troubles()
+        self._index = Index(places, patience, self.troubles)
+        self._aside = Aside(places)
+        self._room = Room(places, self._index, self._aside, limits or Limits())
+        self._contents = Contents(places, self._index, self._room)
+        self._taking = Taking(places, self._index, self._aside, self._room, self.troubles)
+        self.members = Members(self._index)
+        self.grants = Grants(self._index, clock)
+        self.notes = Notes(self._index, clock)
+        self.upkeep = Upkeep(places, self._index, self._aside, self._room)
+        self.holdings = Holdings(places, self._index, self._room)
+        with translated(f"open {directory}"):
+            places.prepare()
+            self._index.check()
+            self._aside.owner()
+        self._tidy()
+        # A process that forks now takes no connection along: SQLite's locks would not come.
+        self._index.close()
+
+    def open(self, registry: str, digest: Digest) -> Content | None:
+        """Return content that is kept, and make it the most lately used; None if it is not."""
+        return self._contents.open(registry, digest)
+
+    def has(self, registry: str, digest: Digest) -> bool:
+        """Tell whether content is kept, without using it."""
+        return self.size(registry, digest) is not None
+
+    def size(self, registry: str, digest: Digest) -> int | None:
+        """Return the bytes of content that is kept, without using it; None if it is not."""
+        return self._contents.size(registry, digest)
+
+    def take(self, path: Path, content: Described) -> None:
+        """Keep a file that is whole and verified, by moving it here; raise StoreError.
+
+        The file has to be on the same file system, with nobody writing it any more. It is gone
+        from its path whatever happens.
+        """
+        self._contents.write_uses()
+        self._taking.take(path, content)
+
+    def keep(self, data: bytes, registry: str, digest: Digest, media_type: str) -> None:
+        """Keep bytes from memory; raise StoreError, also if they are not what the digest says."""
+        self._contents.write_uses()
+        self._taking.keep(data, registry, digest, media_type)
+
+    def drop(self, registry: str, digest: Digest) -> bool:
+        """Keep content no more, and tell whether it was there; raise StoreError."""
+        return self._room.drop(registry, digest)
+
+    def make_room(self, size: int) -> None:
+        """Evict what was used longest ago until so many more bytes fit.
+
+        Raise StoreError, having evicted nothing, if they never can. What others have made room
+        for and not filled yet is not counted.
+        """
+        self._contents.write_uses()
+        self._room.make(size)
+
+    def close(self) -> None:
+        """Give everything back; what is lent at that moment is not."""
+        self._contents.write_uses()
+        self._index.close()
+        self._aside.close()
+
+    def _tidy(self) -> None:
+        try:
+            self.upkeep.tidy()
+            self.grants.forget_old()
+        except StoreError as error:  # a full disk: what is kept can be read all the same
+            self.troubles.tell(error)

@@ -1,0 +1,177 @@
+"""What an operator does with the store, and what each start does for it."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from errno import ENOENT
+from io import FileIO
+from typing import Final
+
+from app.oci.reference import Digest
+from app.store import entries, moving
+from app.store.aside import Aside
+from app.store.entries import Described, Entry
+from app.store.errors import translated
+from app.store.index import Index
+from app.store.places import Found, Places
+from app.store.room import Room
+from app.store.schema import MOST
+from app.store.verifying import digest_of_file
+
+_BATCH: Final = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What one registry has in the store."""
+
+    entries: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """What is in the store: content by registry, and rows by table."""
+
+    registries: dict[str, Share]
+    rows: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A file that was looked at, or an entry without one; `fault` is "" where all is well."""
+
+    registry: str
+    digest: Digest
+    size: int
+    fault: str
+
+
+class Upkeep:
+    """Counts, verifies, removes and tidies; everything may raise StoreError."""
+
+    def __init__(self, places: Places, index: Index, aside: Aside, room: Room) -> None:
+        self._places = places
+        self._index = index
+        self._aside = aside
+        self._room = room
+
+    def statistics(self) -> Statistics:
+        """Count what is there, at a cost that does not depend on it."""
+        with self._index.reading() as connection:
+            totals = connection.execute(
+                "SELECT registry, entries, bytes FROM totals WHERE entries > 0 ORDER BY registry"
+            ).fetchall()
+            counts = connection.execute("SELECT name, present FROM counts").fetchall()
+        return Statistics(
+            {registry: Share(number, held) for registry, number, held in totals}, dict(counts)
+        )
+
+    def verify(self) -> Iterator[Checked]:
+        """Read every file, and yield what was found; what is wrong is taken away.
+
+        A file that is right and has no entry gets one.
+        """
+        with translated("verify"):
+            for found in self._places.walk():
+                if (checked := self._checked(found)) is not None:
+                    yield checked
+            for entry in self._entries():
+                if not self._places.path(entry.registry, entry.digest).exists():
+                    self._room.forget(entry)
+                    yield Checked(entry.registry, entry.digest, entry.size, "the file is missing")
+
+    def remove(self, digest: Digest) -> int:
+        """Take content away, whichever registry it is of; return how many entries went."""
+        return self._remove(lambda entry: entry.digest == digest)
+
+    def remove_repository(self, registry: str, repository: str) -> int:
+        """Forget a repository, and take away what no other one is known to hold.
+
+        Return how many entries went.
+        """
+        with self._index.writing() as connection:
+            held = connection.execute(
+                "SELECT digest FROM members AS ours WHERE registry = ?1 AND repository = ?2 "
+                "AND NOT EXISTS (SELECT 1 FROM members WHERE registry = ?1 "
+                "AND digest = ours.digest AND repository != ?2)",
+                (registry, repository),
+            ).fetchall()
+            for table in ("members", "grants", "publics"):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE registry = ? AND repository = ?",  # noqa: S608 - three names
+                    (registry, repository),
+                )
+        return sum(self._room.drop(registry, Digest(digest)) for (digest,) in held)
+
+    def remove_older(self, seconds: float) -> int:
+        """Take away what came longer ago, by the wall clock; return how many entries went."""
+        since = time.time() - seconds
+        return self._remove(lambda entry: entry.taken <= since)
+
+    def remove_all(self) -> int:
+        """Take all content away, and forget all that is known; return how many entries went."""
+        with self._index.writing() as connection:
+            for table in MOST:
+                connection.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
+        return self._remove(lambda _: True)
+
+    def tidy(self) -> None:
+        """End what dead processes had begun, and take away what they have left."""
+        with translated("tidy"):
+            for folder in self._aside.dead():
+                with suppress(FileNotFoundError):
+                    for file in folder.iterdir():
+                        file.unlink()
+                    folder.rmdir()
+            with self._index.reading() as connection:
+                owners = moving.owners(connection)
+            for owner in owners:
+                if not (self._places.aside / owner).exists():
+                    with self._index.writing() as connection:
+                        moving.settle(connection, self._places, owner)
+
+    def _checked(self, found: Found) -> Checked | None:
+        """Verify one file; None if it has gone meanwhile."""
+        try:
+            with FileIO(found.path) as file:
+                right = digest_of_file(file, found.digest) == found.digest
+        except OSError as error:
+            if error.errno == ENOENT:
+                return None
+            right = False  # what cannot be read is as good as wrong
+        with self._index.reading() as connection:
+            entry = entries.find(connection, found.registry, found.digest)
+        fault = self._mend(found, entry, right=right)
+        return Checked(found.registry, found.digest, found.size, fault)
+
+    def _mend(self, found: Found, entry: Entry | None, *, right: bool) -> str:
+        described = Described(
+            registry=found.registry, digest=found.digest, size=found.size, media_type=""
+        )
+        if not right:
+            if entry is None:
+                self._room.clear(described)
+            else:
+                self._room.forget(entry)
+            return "the bytes are wrong"
+        if entry is not None and entry.size == found.size:
+            return ""
+        with self._index.writing() as connection:
+            entries.put(connection, described)
+        return "it had no entry" if entry is None else "its entry had another size"
+
+    def _remove(self, unwanted: Callable[[Entry], bool]) -> int:
+        found = (entry for entry in self._entries() if unwanted(entry))
+        return sum(self._room.drop(entry.registry, entry.digest) for entry in found)
+
+    def _entries(self) -> Iterator[Entry]:
+        last = 0
+        while True:
+            with self._index.reading() as connection:
+                some = entries.after(connection, last, _BATCH)
+            if not some:
+                return
+            yield from some
+            last = some[-1].id

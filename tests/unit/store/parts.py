@@ -1,0 +1,140 @@
+"""What tests of the store share: content, a clock that is told the time, and what must be true."""
+
+import contextlib
+import hashlib
+import sqlite3
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from app.oci.reference import Digest
+from app.store.entries import Described
+from app.store.room import Limits
+from app.store.store import Store
+
+REGISTRY = "docker.io"
+ROOMY = Limits(min_free=0)
+
+
+@dataclass(slots=True)
+class FakeClock:
+    """A clock that goes on when it is told to."""
+
+    boot: str = "first"
+    time: float = 1000.0
+
+    def now(self) -> float:
+        """Return the time."""
+        return self.time
+
+
+@dataclass
+class Stores:
+    """Opens stores, and closes them all in the end."""
+
+    directory: Path
+    clock: FakeClock = field(default_factory=FakeClock)
+    opened: list[Store] = field(default_factory=list)
+
+    def open(self, limits: Limits = ROOMY, patience: float = 10) -> Store:
+        """Open another Store of the directory, as another worker does."""
+        store = Store(self.directory, limits, self.clock, patience)
+        self.opened.append(store)
+        return store
+
+    def close(self) -> None:
+        """Close them all."""
+        while self.opened:
+            self.opened.pop().close()
+
+
+def digest_of(data: bytes, algorithm: str = "sha256") -> Digest:
+    """Return the digest of some bytes."""
+    return Digest.parse(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
+
+
+def described(data: bytes, media_type: str = "text/plain", registry: str = REGISTRY) -> Described:
+    """Return what is to be said of some bytes when they are taken."""
+    return Described(
+        registry=registry, digest=digest_of(data), size=len(data), media_type=media_type
+    )
+
+
+def spool(store_directory: Path, data: bytes) -> Path:
+    """Make a finished file on the store's file system."""
+    folder = store_directory.parent / "spools"
+    folder.mkdir(exist_ok=True)
+    path = folder / uuid4().hex
+    path.write_bytes(data)
+    return path
+
+
+def put_files(directory: Path, contents: Iterable[bytes]) -> None:
+    """Put content where a store that has no index yet will find it."""
+    for data in contents:
+        name = digest_of(data).partition(":")[2]
+        path = directory / "content" / REGISTRY / "sha256" / name[:2] / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+
+
+def read(store: Store, digest: Digest, registry: str = REGISTRY) -> bytes | None:
+    """Read what is kept, or None."""
+    content = store.open(registry, digest)
+    if content is None:
+        return None
+    with content.file:
+        data = content.file.read()
+    assert len(data) == content.size
+    return data
+
+
+def rows(directory: Path, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Ask the index itself, or change it."""
+    with contextlib.closing(sqlite3.connect(directory / "index.sqlite", timeout=10)) as index:
+        found = index.execute(query, values).fetchall()
+        index.commit()
+    return found
+
+
+def files(directory: Path) -> set[str]:
+    """Return every file of content."""
+    content = directory / "content"
+    return {str(path.relative_to(content)) for path in content.rglob("*") if path.is_file()}
+
+
+def faults(directory: Path) -> list[str]:
+    """Tell what is not as it must be while nothing is going on, once a store was opened."""
+    found = [*_faults_of_files(directory), *_faults_of_counts(directory)]
+    found += [f"left over: {row}" for row in rows(directory, "SELECT * FROM moving")]
+    if (check := rows(directory, "PRAGMA integrity_check")) != [("ok",)]:
+        found.append(f"the index: {check}")
+    return found
+
+
+def _faults_of_files(directory: Path) -> Iterator[str]:
+    content = directory / "content"
+    for path in map(content.joinpath, files(directory)):
+        if hashlib.new(path.parts[-3], path.read_bytes()).hexdigest() != path.name:
+            yield f"{path} has wrong bytes"
+    known = set()
+    for registry, digest, size in rows(directory, "SELECT registry, digest, size FROM entries"):
+        algorithm, _, name = digest.partition(":")
+        where = f"{registry}/{algorithm}/{name[:2]}/{name}"
+        known.add(where)
+        if not (content / where).exists() or (content / where).stat().st_size != size:
+            yield f"{where} is no file of {size} bytes"
+    yield from (f"{where} has no entry" for where in files(directory) - known)
+
+
+def _faults_of_counts(directory: Path) -> Iterator[str]:
+    entries = "SELECT registry, count(*), sum(size) FROM entries GROUP BY registry ORDER BY 1"
+    totals = "SELECT registry, entries, bytes FROM totals WHERE entries > 0 ORDER BY 1"
+    if (held := rows(directory, entries)) != (told := rows(directory, totals)):
+        yield f"the totals are {told} and not {held}"
+    for name, present in rows(directory, "SELECT name, present FROM counts"):
+        ((number,),) = rows(directory, f"SELECT count(*) FROM {name}")  # noqa: S608
+        if number != present:
+            yield f"{name}: {number} rows, and {present} counted"

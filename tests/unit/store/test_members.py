@@ -1,0 +1,58 @@
+"""Members: what a repository holds is its own."""
+
+from app.store.members import Member
+from app.store.store import Store
+from tests.unit.store.parts import REGISTRY, Stores, digest_of, rows
+
+DIGEST = digest_of(b"hello")
+
+
+def test_a_member_is_one_repositorys(store: Store) -> None:
+    """Knowing a digest opens it nowhere else."""
+    store.members.add(REGISTRY, "library/alpine", DIGEST, "a/b")
+    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("a/b")
+    assert store.members.find(REGISTRY, "mallory/alpine", DIGEST) is None
+    assert store.members.find("ghcr.io", "library/alpine", DIGEST) is None
+    assert store.members.find(REGISTRY, "library/alpine", digest_of(b"other")) is None
+
+
+def test_media_types_are_each_repositorys(store: Store) -> None:
+    """Somebody who has the same bytes says nothing about those of others."""
+    store.members.add(REGISTRY, "library/alpine", DIGEST, "an/index")
+    store.members.add(REGISTRY, "mallory/alpine", DIGEST, "a/manifest")
+    store.keep(b"hello", REGISTRY, DIGEST, "a/manifest")
+    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("an/index")
+    store.members.add(REGISTRY, "library/alpine", DIGEST)
+    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("an/index")
+    store.members.add(REGISTRY, "library/alpine", DIGEST, "another/index")
+    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("another/index")
+
+
+def test_it_goes_with_the_content(stores: Stores) -> None:
+    """What is fetched again has to be learned again, so that rows do not gather."""
+    store = stores.open()
+    store.members.add(REGISTRY, "library/alpine", DIGEST)
+    store.keep(b"hello", REGISTRY, DIGEST, "")
+    store.keep(b"hello", REGISTRY, DIGEST, "")
+    assert store.members.find(REGISTRY, "library/alpine", DIGEST) is not None
+    store.drop(REGISTRY, DIGEST)
+    assert store.members.find(REGISTRY, "library/alpine", DIGEST) is None
+
+
+def test_the_registry_takes_it_back(store: Store) -> None:
+    """Only there."""
+    store.members.add(REGISTRY, "library/alpine", DIGEST)
+    store.members.add(REGISTRY, "mallory/alpine", DIGEST)
+    store.members.remove(REGISTRY, "mallory/alpine", DIGEST)
+    assert store.members.find(REGISTRY, "mallory/alpine", DIGEST) is None
+    assert store.members.find(REGISTRY, "library/alpine", DIGEST) is not None
+
+
+def test_there_are_only_so_many(stores: Stores) -> None:
+    """What was learned first is forgotten first."""
+    store = stores.open()
+    rows(stores.directory, "UPDATE counts SET most = 2")
+    for number in range(4):
+        store.members.add(REGISTRY, f"repository-{number}", DIGEST)
+    found = [store.members.find(REGISTRY, f"repository-{n}", DIGEST) for n in range(4)]
+    assert found == [None, None, Member(""), Member("")]

@@ -1,0 +1,58 @@
+"""Notes: fresh, stale, of an earlier boot."""
+
+import pytest
+
+from app.store.errors import StoreError
+from app.store.notes import LONGEST, Note
+from app.store.store import Store
+from tests.unit.store.parts import FakeClock, rows
+
+
+def test_a_note_gets_stale_and_stays(store: Store, clock: FakeClock) -> None:
+    """Whoever wants to may still use it, and knows how old it is."""
+    store.notes.note("tag", "alpine:3", "sha256:1", 60)
+    assert store.notes.noted("tag", "alpine:3") == Note("sha256:1", 60, 0)
+    clock.time += 45
+    assert store.notes.noted("tag", "alpine:3") == Note("sha256:1", 15, 45)
+    clock.time += 45
+    assert store.notes.noted("tag", "alpine:3") == Note("sha256:1", 0, 90)
+
+
+def test_after_a_reboot(store: Store, clock: FakeClock) -> None:
+    """Nobody knows how long the machine was off."""
+    store.notes.note("tag", "alpine:3", "sha256:1", 60)
+    clock.boot, clock.time = "second", 2000
+    assert store.notes.noted("tag", "alpine:3") == Note("sha256:1", 0, None)
+
+
+def test_a_clock_that_goes_back(store: Store, clock: FakeClock) -> None:
+    """What seems to come from the future is stale."""
+    store.notes.note("tag", "alpine:3", "sha256:1", 60)
+    clock.time -= 1
+    assert store.notes.noted("tag", "alpine:3") == Note("sha256:1", 0, None)
+
+
+def test_kinds_are_apart(store: Store) -> None:
+    """A key is one of its kind."""
+    store.notes.note("tag", "x", "1", 60)
+    store.notes.note("token", "x", "2\x00\U0001f40b", 60)
+    assert store.notes.noted("tag", "x") == Note("1", 60, 0)
+    assert store.notes.noted("token", "x") == Note("2\x00\U0001f40b", 60, 0)
+    store.notes.forget("tag", "x")
+    assert store.notes.noted("tag", "x") is None
+    assert store.notes.noted("token", "x") is not None
+
+
+def test_what_is_too_long(store: Store) -> None:
+    """It leaves what was there."""
+    store.notes.note("tag", "x", "v" * LONGEST, 60)
+    with pytest.raises(StoreError, match="65537 characters"):
+        store.notes.note("tag", "x", "v" * (LONGEST + 1), 60)
+    assert store.notes.noted("tag", "x") == Note("v" * LONGEST, 60, 0)
+
+
+def test_nothing_is_told_of_strange_rows(store: Store) -> None:
+    """An index that somebody has written in gives no fresh note."""
+    store.notes.note("tag", "x", "1", 60)
+    rows(store.upkeep._places.directory, "UPDATE notes SET boot = ''")  # noqa: SLF001
+    assert store.notes.noted("tag", "x") == Note("1", 0, None)

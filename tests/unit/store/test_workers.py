@@ -1,0 +1,76 @@
+"""Several workers with real threads under gevent, some of them killed, on one directory."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.servers import ROOT, clean_environment
+from tests.unit.store.parts import Stores, faults, rows
+
+WORKING = Path(__file__).with_name("working.py")
+MAX_SIZE = 200_000
+
+
+class Worker:
+    """A running working.py."""
+
+    def __init__(self, directory: Path, seed: int) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", WORKING, directory, str(seed)],
+            env=clean_environment(PYTHONPATH=str(ROOT)),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def line(self) -> str:
+        """Wait for the next thing that it says."""
+        assert self.process.stdout is not None
+        return self.process.stdout.readline()
+
+    def stop(self) -> str:
+        """Let it end, and return what it said last."""
+        said, _ = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0, said
+        return said
+
+    def kill(self) -> None:
+        """End it as the kernel does when memory is short."""
+        self.process.kill()
+        self.process.communicate(timeout=60)
+
+
+def test_workers_that_are_killed(stores: Stores) -> None:
+    """Nobody ever reads a wrong byte, and what the killed ones had begun is ended by others."""
+    workers = [Worker(stores.directory, seed) for seed in range(3)]
+    try:
+        for seed in range(3, 9):
+            for worker in workers:
+                assert worker.line().strip().isdigit(), worker.process.communicate()
+            workers.pop(0).kill()
+            workers.append(Worker(stores.directory, seed))
+        for worker in workers:
+            assert worker.line().strip().isdigit()
+        for worker in workers:
+            worker.stop()
+    finally:
+        for worker in workers:
+            worker.kill()
+    stores.open()
+    assert faults(stores.directory) == []
+    ((held,),) = rows(stores.directory, "SELECT sum(bytes) FROM totals")
+    assert 0 < held <= MAX_SIZE
+
+
+def test_the_event_loop_goes_on(stores: Stores) -> None:
+    """What works on a store on real threads holds nothing else up for long."""
+    worker = Worker(stores.directory, 1)
+    try:
+        for _ in range(3):
+            assert worker.line().strip().isdigit()
+        longest, open_files = worker.stop().splitlines()[-1].split()
+    finally:
+        worker.kill()
+    assert float(longest) < 2, "the loop stood still"
+    assert int(open_files) < 50, "descriptors are lost"
