@@ -4,10 +4,14 @@ import sys
 
 from app import create_app, logs
 from app.loading import SettingsError, load
+from app.store.errors import StoreError
 
 try:
     settings = load()
 except SettingsError as error:
     sys.exit(str(error))
 logs.configure(settings.log_format, settings.log_level)
-application = app = create_app(settings)
+try:
+    application = app = create_app(settings)
+except StoreError as error:
+    sys.exit(f"Docxy cannot start: the cache cannot be used.\n  {error.strerror}")

@@ -6,12 +6,15 @@ from typing import Final
 from flask import Flask
 from pydantic import SecretStr
 
+from app.cache.cache import Cache
+from app.cache.policy import Policy
 from app.content import Source
 from app.registries import Registries
 from app.routes import answer, challenge, converters, health, render, repository, token
 from app.routes.forwarded import Forwarded
 from app.routes.rooms import Rooms
 from app.settings import Settings
+from app.store.room import Limits
 from app.upstream.client import Upstream
 from app.upstream.connecting import Connector
 from app.upstream.managed import Managed
@@ -30,7 +33,7 @@ MAX_TOKEN_REQUEST: Final = 1024 * 1024
 
 
 def create_app(settings: Settings) -> Flask:
-    """Wire everything; connect to nothing."""
+    """Wire everything; connect to nothing. Raise StoreError where the cache cannot be used."""
     registries = settings.table()
     proxies = OutboundProxies(
         https=_revealed(settings.https_proxy),
@@ -43,6 +46,7 @@ def create_app(settings: Settings) -> Flask:
         verify_blobs=settings.verify_blobs,
     )
     neighbours = Neighbours()
+    cache = _cache(settings)
     sources: dict[str, Source] = {}
     for row in registries.rows:
         session = Session(
@@ -54,7 +58,8 @@ def create_app(settings: Settings) -> Flask:
         )
         upstream = Upstream(row, session, neighbours, reliability)
         neighbours.add(row.url, upstream)
-        sources[row.name] = Managed(upstream, row) if row.managed else upstream
+        inner: Source = Managed(upstream, row) if row.managed else upstream
+        sources[row.name] = cache.over(inner, row) if cache else inner
     app = Flask(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_TOKEN_REQUEST
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -75,6 +80,16 @@ def create_app(settings: Settings) -> Flask:
     ).put_into(app)
     _tell(registries)
     return app
+
+
+def _cache(settings: Settings) -> Cache | None:
+    if settings.cache_dir is None:
+        return None
+    limits = Limits(max_size=settings.cache_max_size, min_free=settings.cache_min_free)
+    policy = Policy(
+        grant_ttl=settings.grant_ttl, tag_ttl=settings.tag_ttl, stale_ttl=settings.stale_ttl
+    )
+    return Cache(settings.cache_dir, limits, policy)
 
 
 def _tell(registries: Registries) -> None:

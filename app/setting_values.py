@@ -3,6 +3,8 @@
 import ipaddress
 import re
 import ssl
+import tempfile
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Final
 from urllib.parse import SplitResult, urlsplit
@@ -15,6 +17,23 @@ _PROXY_SCHEMES: Final = frozenset({"http", "https", "socks5", "socks5h"})
 _NAME: Final = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]+)?")
 _UNCLEAR: Final = re.compile(r"[\x00-\x20\"<>\\^`{|}\x7f]")
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+_SIZE: Final = re.compile(
+    r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(?:([KMGTP]i?)?B|([KMGTP]i?))?", re.IGNORECASE
+)
+_LOCATION: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
+
+
+class Bytes(int):
+    """A number of bytes that is written as people write it: `5GiB`."""
+
+    def __str__(self) -> str:
+        number, unit = int(self), ""
+        for next_unit in ("KiB", "MiB", "GiB", "TiB"):
+            if not number or number % 1024:
+                break
+            number, unit = number // 1024, next_unit
+        return f"{number}{unit}"
 
 
 def _base_url(text: str) -> str:
@@ -161,6 +180,38 @@ def _proxy_url(secret: SecretStr) -> SecretStr:
     return secret
 
 
+def _size(value: object) -> object:
+    """Read `50GB`, `10GiB`, or a number of bytes."""
+    if not isinstance(value, str):
+        return value
+    found = _SIZE.fullmatch(value.strip())
+    if found is None:
+        message = "write a size like 50GB or 10GiB"
+        raise ValueError(message)
+    unit = (found[2] or found[3] or "").upper()
+    base = 1024 if unit.endswith("I") else 1000
+    return int(Decimal(found[1]) * base ** " KMGTP".index(unit[:1] or " "))
+
+
+def _cache_directory(path: Path) -> Path:
+    """Make a directory, and see that it can be written."""
+    path = path.absolute()
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=path).close()
+    except OSError as error:
+        message = f"the directory cannot be written ({error.strerror})"
+        raise ValueError(message) from error
+    return path
+
+
+def _accel_location(text: str) -> str:
+    if not _LOCATION.fullmatch(text) or "/." in text:
+        message = "write a path that begins and ends with a slash, like /docxy-cache/"
+        raise ValueError(message)
+    return text
+
+
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 AuthoritiesFile = Annotated[Path, AfterValidator(_authorities)]
 ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
@@ -172,3 +223,7 @@ PasswordFile = Annotated[SecretStr, BeforeValidator(_password_of)]
 WellKnown = Annotated[tuple[str, ...], BeforeValidator(_well_known)]
 TrustedPeers = Annotated[str, AfterValidator(_trusted_peers)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+Duration = Annotated[float, Field(ge=0, le=366 * 86400, allow_inf_nan=False)]
+Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
+CacheDirectory = Annotated[Path, AfterValidator(_cache_directory)]
+AccelLocation = Annotated[str, AfterValidator(_accel_location)]

@@ -13,6 +13,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.cache_settings import CacheSettings
 from app.environment import Variables
 from app.registries import Registries
 from app.registry_settings import (
@@ -43,7 +44,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-class Settings(BaseSettings):
+class Settings(CacheSettings, BaseSettings):
     """How this proxy is set up; frozen, and held by create_app only."""
 
     model_config = SettingsConfigDict(

@@ -12,6 +12,7 @@ import pytest
 from pydantic import AliasChoices, SecretStr
 from pydantic_core import PydanticUndefined
 
+from app.cache_settings import CacheSettings
 from app.environment import FILE_ONLY
 from app.loading import CONFIG_MEANING, CONFIG_VARIABLE
 from app.registry_settings import RegistrySettings
@@ -35,7 +36,11 @@ ROOT_FILE = re.compile(
 def settings_table() -> str:
     """Render every setting that has a variable: name, default, meaning."""
     rows = [(f"`{CONFIG_VARIABLE}`", "unset", CONFIG_MEANING)]
-    for name, field in Settings.model_fields.items():
+    fields = Settings.model_fields
+    # pydantic names those of a base first.
+    own = [name for name in fields if name not in CacheSettings.model_fields]
+    for name in [*own, *CacheSettings.model_fields]:
+        field = fields[name]
         if name not in FILE_ONLY:
             rows.append((_names(name), _default(field.default), field.description or ""))
     return _table("settings", rows)

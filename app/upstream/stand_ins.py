@@ -12,11 +12,10 @@ from typing import Final
 from urllib.parse import urlencode
 
 from app.content import Reply, TokenRequest, replied
-from app.oci import headers
+from app.oci import headers, stand_ins
 from app.oci.headers import Headers
 
-NOTHING: Final = "docxy.none"
-"""Stands for no credentials."""
+NOTHING: Final = stand_ins.NOTHING
 
 _BASIC: Final = "docxy.basic."
 """Stands before credentials that the registry wants to see itself, in each request."""
@@ -48,12 +47,13 @@ def redeemed(fields: Headers, takes_basic: Callable[[], bool]) -> Headers:
 
     Credentials go to a registry only if it takes them so.
     """
-    scheme, _, token = headers.value(fields, "authorization").partition(" ")
-    ours = token == NOTHING or token.startswith(_BASIC)
-    if scheme.lower() != "bearer" or not ours:
+    authorization = headers.value(fields, "authorization")
+    scheme, _, token = authorization.partition(" ")
+    nothing = stand_ins.is_nothing(authorization)
+    if scheme.lower() != "bearer" or not (nothing or token.startswith(_BASIC)):
         return fields
     others = headers.without(fields, "authorization")
-    if token == NOTHING or not takes_basic():
+    if nothing or not takes_basic():
         return others
     return [*others, ("Authorization", f"Basic {token.removeprefix(_BASIC)}")]
 

@@ -1,0 +1,1 @@
+"""A Source that keeps what it was given, for whom the registry lets read it."""

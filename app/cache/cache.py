@@ -1,0 +1,33 @@
+"""The cache of this machine: one directory, and a Source over each registry's."""
+
+from pathlib import Path
+
+from app.cache.callers import Callers
+from app.cache.disk import Disk
+from app.cache.gate import Gate
+from app.cache.policy import Policy
+from app.cache.secret import secret_of
+from app.cache.source import CachedSource
+from app.content import Source
+from app.registries import Registry
+from app.store.room import Limits
+from app.store.store import Store
+
+
+class Cache:
+    """What all registries' caches share: the directory, and for how long what is in it counts."""
+
+    def __init__(self, directory: Path, limits: Limits, policy: Policy) -> None:
+        """Open the directory; raise StoreError if it cannot be used.
+
+        Nothing is open afterwards that a fork would share.
+        """
+        self.store = Store(directory, limits)
+        self._disk = Disk(self.store)
+        self._policy = policy
+        self._key = secret_of(directory)
+
+    def over(self, inner: Source, registry: Registry) -> CachedSource:
+        """Return the source of a registry that keeps what it gives."""
+        gate = Gate(registry.name, self._disk, self._policy)
+        return CachedSource(inner, Callers(registry, self._key), gate)

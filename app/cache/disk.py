@@ -1,0 +1,65 @@
+"""The store, asked without stopping the event loop."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Final, ParamSpec, TypeVar, cast
+
+from app.offloop import RealThreads
+from app.store.errors import StoreError
+from app.store.store import Store
+
+logger = logging.getLogger(__name__)
+
+_READERS: Final = 4
+_WRITERS: Final = 4
+"""Threads of a worker. Who writes may wait for others, and no reader waits for that."""
+
+_SILENCE: Final = 60.0
+"""Seconds in which a trouble of the same kind is logged once."""
+
+Asked = ParamSpec("Asked")
+Given = TypeVar("Given")
+
+
+class Disk:
+    """Does what waits for the disk on real threads, and logs what went wrong there."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self._reading = RealThreads(_READERS)
+        self._writing = RealThreads(_WRITERS)
+        self._told: dict[int | None, float] = {}
+
+    def read(
+        self, work: Callable[Asked, Given], *args: Asked.args, **kwargs: Asked.kwargs
+    ) -> Given:
+        """Return what the store gives; whatever is wrong, reading raises nothing."""
+        return self._done(self._reading, lambda: work(*args, **kwargs))
+
+    def write(
+        self, work: Callable[Asked, object], *args: Asked.args, **kwargs: Asked.kwargs
+    ) -> bool:
+        """Have the store write something, and tell whether it could; else the log says why."""
+        try:
+            self._done(self._writing, lambda: work(*args, **kwargs))
+        except StoreError as error:
+            self._tell(error)
+            return False
+        return True
+
+    def _done(self, threads: RealThreads, work: Callable[[], Given]) -> Given:
+        try:
+            return cast("Given", threads.begin(work).result())
+        finally:
+            # Threads must not log: under gevent a log's lock is the event loop's.
+            for trouble in self.store.troubles.heard():
+                self._tell(trouble)
+
+    def _tell(self, error: StoreError) -> None:
+        now = time.monotonic()
+        if now - self._told.get(error.errno, -_SILENCE) >= _SILENCE:
+            self._told[error.errno] = now
+            logger.warning(
+                "The cache has trouble; what it cannot do is done without it. error=%s", error
+            )

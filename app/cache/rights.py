@@ -1,0 +1,119 @@
+"""Who may read which repository of a registry: what its answers say, and until when."""
+
+import time
+from http import HTTPStatus
+from typing import Final
+
+from app.cache.callers import Caller, Kind
+from app.cache.lately import Lately
+from app.cache.policy import Policy
+from app.cache.refusals import Refusals
+from app.content import Reply
+from app.oci.reference import Digest, RepositoryName
+from app.store.store import Store
+
+NOBODYS: Final = "token of nobody"
+"""The kind of the notes of tokens that were issued through here without credentials."""
+
+_RENEWED: Final = 0.25
+"""Part of its life that a grant has to be old before it is written again."""
+
+
+class Rights:
+    """Turns yes and no into grants; every method waits for the disk, and is called on its threads.
+
+    What writes raises StoreError.
+    """
+
+    def __init__(self, registry: str, store: Store, policy: Policy) -> None:
+        self._registry = registry
+        self._store = store
+        self._policy = policy
+        self._refused = Refusals(policy.grant_ttl)
+        self._private = Refusals(policy.stale_ttl)
+        self._written = Lately[float]()
+
+    def permits(self, caller: Caller, name: RepositoryName) -> bool:
+        """Tell whether the registry has lately let a caller read a repository."""
+        if caller.lifetime <= 0 or self._refused.counts(caller.name, name):
+            return False
+        return self._store.grants.granted(caller.name, self._registry, name)
+
+    def was_public(self, name: RepositoryName) -> bool:
+        """Tell whether the registry has let nobody in particular read it, not too long ago."""
+        age = self._public_age(name)
+        return age is not None and age < self._policy.stale_ttl
+
+    def public_left(self, name: RepositoryName) -> float:
+        """Return for how many more seconds the last yes to nobody counts."""
+        age = self._public_age(name)
+        return 0.0 if age is None else max(self._policy.grant_ttl - age, 0.0)
+
+    def yes(self, caller: Caller, name: RepositoryName, asked: float) -> None:
+        """Note that a question of then (of the monotonic clock) was answered."""
+        self._grant(caller, name, asked)
+        if not self._is_nobody(caller, name) or self._private.since(name, moment=asked):
+            return
+        self._private.lift(name)
+        age = self._public_age(name)
+        if age is None or age >= self._policy.grant_ttl * _RENEWED:
+            self._store.grants.make_public(self._registry, name)
+
+    def no(self, caller: Caller, name: RepositoryName, reply: Reply) -> None:
+        """Note a refusal: it takes a grant away, and what was refused to nobody is not public."""
+        self._refused.note(caller.name, name)
+        try:
+            if self._is_nobody(caller, name) and not _is_challenge(caller, reply):
+                self.make_private(name)
+        finally:
+            if self._store.grants.granted(caller.name, self._registry, name):
+                self._store.grants.revoke(caller.name, self._registry, name)
+            self._refused.note(caller.name, name, written=True)
+
+    def make_private(self, name: RepositoryName) -> None:
+        """Note that nobody in particular may read a repository."""
+        self._private.note(name)
+        if self._store.grants.public_age(self._registry, name) is not None:
+            self._store.grants.make_private(self._registry, name)
+        self._private.note(name, written=True)
+
+    def lost(self, name: RepositoryName, digest: Digest) -> None:
+        """Note that a repository does not hold something, as its registry says."""
+        if self._store.members.find(self._registry, name, digest) is not None:
+            self._store.members.remove(self._registry, name, digest)
+
+    def _grant(self, caller: Caller, name: RepositoryName, asked: float) -> None:
+        key, now = (caller.name, name), time.monotonic()
+        if self._refused.since(*key, moment=asked):
+            return
+        life = min(self._policy.grant_ttl, caller.lifetime)
+        left = life - (now - asked)
+        if left <= 0:
+            return
+        written = self._written.get(key)
+        is_young = written is not None and now - written < life * _RENEWED
+        if not (is_young and self.permits(caller, name)):
+            self._store.grants.grant(caller.name, self._registry, name, left)
+            self._written.put(key, now)
+        self._refused.lift(*key)
+
+    def _public_age(self, name: RepositoryName) -> float | None:
+        if self._private.counts(name):
+            return None
+        return self._store.grants.public_age(self._registry, name)
+
+    def _is_nobody(self, caller: Caller, name: RepositoryName) -> bool:
+        """Tell whether a caller shows nothing, or a token for this that everybody gets."""
+        if caller.kind is not Kind.TOKEN:
+            return caller.kind is Kind.NOBODY
+        note = self._store.notes.noted(NOBODYS, caller.name)
+        return note is not None and note.left > 0 and name in note.value.split()
+
+
+def _is_challenge(caller: Caller, reply: Reply) -> bool:
+    """Tell whether a refusal only asks for a token, as registries do of what is public too."""
+    return (
+        caller.kind is Kind.NOBODY
+        and reply.status == HTTPStatus.UNAUTHORIZED
+        and any(one.is_bearer for one in reply.challenges)
+    )

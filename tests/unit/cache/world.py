@@ -1,0 +1,63 @@
+"""A registry, a store, and what is built between them."""
+
+from dataclasses import dataclass, field
+from functools import partial
+
+from app.cache.callers import Caller, Callers
+from app.cache.disk import Disk
+from app.cache.gate import Gate
+from app.cache.policy import Policy
+from app.content import Reply, Request
+from app.oci.reference import Digest, RepositoryName
+from app.registries import Registry
+from app.store.store import Store
+from tests.unit.cache.registry import FakeRegistry
+from tests.unit.store.parts import FakeClock, Stores
+
+ROW = Registry(name="r.example", url="https://r.example")
+KEY = b"k" * 32
+NAME = RepositoryName.parse("team/app")
+ALICE = "Basic YWxpY2U6YQ=="
+MALLORY = "Basic bWFsbG9yeTpt"
+
+
+def request(authorization: str = "", method: str = "GET", **fields: str) -> Request:
+    """Return a client's request."""
+    written = [(name.replace("_", "-"), value) for name, value in fields.items()]
+    if authorization:
+        written.append(("Authorization", authorization))
+    return Request(method=method, headers=written)
+
+
+@dataclass
+class World:
+    """Opens as many workers as a test wants over one directory and one registry."""
+
+    stores: Stores
+    registry: FakeRegistry
+    policy: Policy = field(default_factory=Policy)
+    row: Registry = ROW
+
+    @property
+    def clock(self) -> FakeClock:
+        """The clock of the stores."""
+        return self.stores.clock
+
+    def gate(self, store: Store | None = None) -> Gate:
+        """Return the gate of a new worker."""
+        return Gate(self.row.name, Disk(store or self.stores.open()), self.policy)
+
+    def callers(self) -> Callers:
+        """Return what tells callers apart."""
+        return Callers(self.row, KEY)
+
+    def caller(self, authorization: str = "") -> Caller:
+        """Return who shows this."""
+        return self.callers().told_apart(request(authorization))[0]
+
+    def ask_blob(
+        self, gate: Gate, authorization: str, digest: Digest, name: RepositoryName = NAME
+    ) -> Reply:
+        """Ask the registry for a blob through a gate, with HEAD."""
+        caller, own = self.callers().told_apart(request(authorization, "HEAD"))
+        return gate.ask(caller, name, partial(self.registry.blob, name, digest, own), digest)

@@ -1,0 +1,79 @@
+"""The settings of the cache: sizes as people write them, and a directory that can be used."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from app import create_app
+from app.cache.source import CachedSource
+from app.loading import SettingsError, load
+from app.setting_values import AccelLocation, Bytes, Size
+from tests.unit.test_setting_values import refused
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ("0", 0),
+        ("1024", 1024),
+        ("50GB", 50 * 10**9),
+        ("10GiB", 10 << 30),
+        ("10 gib", 10 << 30),
+        ("1.5TB", 15 * 10**11),
+        ("3G", 3 * 10**9),
+        ("3Gi", 3 << 30),
+        ("7B", 7),
+        (12, 12),
+    ],
+)
+def test_sizes(written: object, meant: int) -> None:
+    """Both kinds of units, and none."""
+    assert TypeAdapter(Size).validate_python(written) == meant
+
+
+@pytest.mark.parametrize("written", ["", "lots", "-1", "1GG", "GB", "1e9", "5 G B"])
+def test_no_sizes(written: str) -> None:
+    """It is said what to write."""
+    assert refused(Size, written) == "write a size like 50GB or 10GiB"
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [(0, "0"), (1000, "1000"), (5 << 30, "5GiB"), (1536, "1536"), (1 << 50, "1024TiB")],
+)
+def test_bytes(number: int, written: str) -> None:
+    """A default is told as people write it."""
+    assert str(Bytes(number)) == written
+
+
+@pytest.mark.parametrize("written", ["docxy", "/docxy", "/", "/a b/", "/../", "/a/./", "//"])
+def test_no_locations(written: str) -> None:
+    """It is a prefix of nginx's, and nothing else."""
+    with pytest.raises(ValidationError):
+        TypeAdapter(AccelLocation).validate_python(written)
+
+
+def test_a_directory_is_made(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """With it, every registry has a cache; nobody else may look into it."""
+    environment.setenv("DOCXY_CACHE_DIR", str(tmp_path / "a" / "b"))
+    settings = load()
+    assert settings.cache_dir == tmp_path / "a" / "b"
+    assert settings.cache_dir.stat().st_mode & 0o007 == 0
+    rooms = create_app(settings).extensions["docxy"]
+    assert all(isinstance(source, CachedSource) for source in rooms.sources.values())
+
+
+def test_nothing_is_kept_without_one(environment: pytest.MonkeyPatch) -> None:
+    """And no source is wrapped."""
+    environment.setenv("DOCXY_CACHE_DIR", "")
+    rooms = create_app(load()).extensions["docxy"]
+    assert not any(isinstance(source, CachedSource) for source in rooms.sources.values())
+
+
+def test_a_directory_that_cannot_be(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One line says so."""
+    (tmp_path / "file").touch()
+    environment.setenv("DOCXY_CACHE_DIR", str(tmp_path / "file"))
+    with pytest.raises(SettingsError, match="DOCXY_CACHE_DIR: the directory cannot be written"):
+        load()
