@@ -1,0 +1,38 @@
+"""What conditional headers ask of content that has an ETag and no date: RFC 9110, section 13."""
+
+import re
+from http import HTTPStatus
+from typing import Final
+
+from app.oci import headers
+from app.oci.headers import Headers
+
+_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+
+
+def failed(fields: Headers, etag: str) -> HTTPStatus | None:
+    """Return 412 or 304 if that is the answer to a GET or a HEAD, or None to go on.
+
+    Dates are no question here: content without a date has not been modified since any.
+    """
+    wanted = headers.values(fields, "if-match")
+    if wanted and not _lists(wanted, etag, weakly=False):
+        return HTTPStatus.PRECONDITION_FAILED
+    known = headers.values(fields, "if-none-match")
+    if known and _lists(known, etag, weakly=True):
+        return HTTPStatus.NOT_MODIFIED
+    return None
+
+
+def wants_range(fields: Headers, etag: str) -> str:
+    """Return the Range header if it counts, or "": If-Range lets it count for one ETag only."""
+    only = headers.value(fields, "if-range").strip()
+    return headers.value(fields, "range") if only in {"", etag} else ""
+
+
+def _lists(values: list[str], etag: str, *, weakly: bool) -> bool:
+    text = ",".join(values)
+    if text.strip() == "*":
+        return True
+    tags = _TAG.findall(text)
+    return etag in ([tag.removeprefix("W/") for tag in tags] if weakly else tags)

@@ -1,0 +1,1 @@
+"""Blobs that are being fetched: files that grow, read by many, filled by one."""

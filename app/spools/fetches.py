@@ -1,0 +1,145 @@
+"""All fetches of one registry: who fills, and who reads, in this process."""
+
+import threading
+from errno import ESTALE
+from pathlib import Path
+from typing import Final
+
+from app.content import Client
+from app.oci.errors import ClientGone
+from app.oci.reference import Digest
+from app.offloop import RealThreads
+from app.spools import files
+from app.spools.files import Files, Place
+from app.spools.growing import Growing
+from app.spools.lead import Lead
+from app.spools.spool import Spool
+from app.spools.terms import Terms
+
+_THREADS: Final = RealThreads(4)
+_ALGORITHMS: Final = frozenset({"sha256", "sha512"})
+"""What can be verified: OCI image specification, "Digests"."""
+
+_FIRST_PAUSE: Final = 0.005
+_LONGEST_PAUSE: Final = 0.1
+_TAKES_LONG: Final = 0.25
+"""Seconds between two looks whether the client that waits has left."""
+
+
+class Fetches:
+    """The fetches below one directory, which all processes of a machine share.
+
+    Never call anything here on a real thread. What is not said to raise OSError raises none.
+    """
+
+    def __init__(self, directory: Path, terms: Terms) -> None:
+        self._directory = directory
+        self._terms = terms
+        self._lock = threading.Lock()
+        self._growing: dict[int, Growing] = {}
+        self._leads: dict[Digest, Lead] = {}
+
+    @staticmethod
+    def takes(digest: Digest) -> bool:
+        """Tell whether such a blob can be fetched for many: only what can be verified."""
+        return digest.partition(":")[0] in _ALGORITHMS
+
+    def running(self, digest: Digest) -> bool:
+        """Tell whether somebody fetches a blob, or asks for it; raise OSError."""
+        place = self._place(digest)
+        return digest in self._leads or _THREADS.begin(files.is_asked_for, place).result()
+
+    def lead(self, digest: Digest) -> Lead | None:
+        """Return the right to fetch a blob, or None while another has it; raise OSError."""
+        if digest in self._leads:
+            return None
+        place = self._place(digest)
+        opened: Files | None = _THREADS.begin(files.to_fill, place).result()
+        if opened is None:
+            return None
+        lead = Lead(digest, place, opened, self._terms, self)
+        self._leads[digest] = lead
+        return lead
+
+    def join(self, digest: Digest) -> Spool | None:
+        """Return what is there of a blob, or None if there is nothing to read; raise OSError."""
+        opened: Files | None = _THREADS.begin(files.to_read, self._place(digest)).result()
+        if opened is None:
+            return None
+        with self._lock:
+            growing = self._growing.get(opened.said.inode)
+            known = growing is not None
+            if growing is None:
+                growing = self._growing[opened.said.inode] = Growing(digest, opened)
+            growing.users += 1
+        if known:
+            opened.close()
+        return Spool(growing, self)
+
+    def enter(self, digest: Digest, client: Client | None) -> Lead | Spool:
+        """Return the right to fetch a blob, or what is there of it, after waiting for either.
+
+        Raise OSError, or ClientGone.
+        """
+        pause, waited = _FIRST_PAUSE, 0.0
+        while True:
+            if (lead := self.lead(digest)) is not None:
+                return lead
+            if (spool := self.join(digest)) is not None:
+                return spool
+            waited += self._wait(digest, pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+            if waited > _TAKES_LONG and client is not None and client.gone():
+                raise ClientGone
+
+    def tidy(self, idle: float | None = None) -> int:
+        """Remove what was left unfinished so long ago, and return how many bytes that were."""
+        idle = self._terms.idle if idle is None else idle
+        removed: int = _THREADS.begin(files.tidy, self._directory, idle).result()
+        return removed
+
+    def leave(self, growing: Growing) -> None:
+        """Take back what `join` gave."""
+        with self._lock:
+            growing.users -= 1
+            last = not growing.users
+            if last:
+                del self._growing[growing.inode]
+        if last:
+            growing.close()
+
+    def take_over(self, growing: Growing) -> Lead | None:
+        """Return the right to go on with a fetch whose fetcher is dead; raise OSError."""
+        if any(lead.inode == growing.inode for lead in list(self._leads.values())):
+            return None
+        if not growing.seems_left():
+            return None
+        lead = self.lead(growing.digest)
+        if lead is not None and lead.inode != growing.inode:
+            lead.release()
+            raise OSError(ESTALE, "what was fetched was removed")
+        return lead
+
+    def are_there(self, inode: int) -> bool:
+        """Tell whether somebody reads here."""
+        return inode in self._growing
+
+    def wake(self, inode: int) -> None:
+        """Let those who read here look again."""
+        growing = self._growing.get(inode)
+        if growing is not None:
+            growing.changed()
+
+    def has_ended(self, lead: Lead) -> None:
+        """Know that somebody fetches no more."""
+        if self._leads.get(lead.digest) is lead:
+            del self._leads[lead.digest]
+
+    def _wait(self, digest: Digest, seconds: float) -> float:
+        lead = self._leads.get(digest)
+        begun = threading.Event() if lead is None else lead.begun
+        begun.wait(seconds)
+        return seconds
+
+    def _place(self, digest: Digest) -> Place:
+        return Place.of(self._directory, digest)

@@ -1,0 +1,123 @@
+"""Who fetches a blob, for everybody."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from errno import ESTALE
+from typing import Any, Final, Protocol
+
+from app.oci.reference import Digest
+from app.offloop import RealThreads
+from app.spools import files, record
+from app.spools.files import Files, Place
+from app.spools.record import Record, State
+from app.spools.terms import Terms
+
+_THREADS: Final = RealThreads(4)
+
+
+class Readers(Protocol):
+    """Those in this process."""
+
+    def are_there(self, inode: int) -> bool:
+        """Tell whether there are any."""
+
+    def wake(self, inode: int) -> None:
+        """Let them look again."""
+
+    def has_ended(self, lead: "Lead") -> None:
+        """Know that it fetches no more."""
+
+
+class Lead:
+    """The right to fetch a blob, which one has at a time; ends with `release`, or `filling.fill`.
+
+    `offset` bytes are there already, unverified: they are read again before more is written.
+    """
+
+    def __init__(
+        self, digest: Digest, place: Place, opened: Files, terms: Terms, readers: Readers
+    ) -> None:
+        self.digest = digest
+        self.place = place
+        self.files = opened
+        self.terms = terms
+        self.readers = readers
+        self.said = opened.said
+        self.offset = opened.data.status().st_size
+        self.inode = opened.data.status().st_ino
+        self._released = False
+        self.begun = threading.Event()
+        """Set as soon as there is something to read, or never will be by this one."""
+
+    @property
+    def size(self) -> int | None:
+        """The bytes of the whole blob, where that is known from an earlier fetch."""
+        return None if self.said.state is State.ASKING else self.said.size
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anybody reads."""
+        return self.readers.are_there(self.inode) or not self.files.data.is_free()
+
+    def begin(self, size: int) -> None:
+        """Let others join; raise OSError if there is no room, or bytes of another size are there.
+
+        In that case this is still to be released.
+        """
+        if self.size not in {None, size}:
+            raise OSError(ESTALE, "the registry tells another size than before")
+        self.terms.room(size - self.offset)
+        self.say(
+            Record(
+                state=State.RUNNING,
+                size=size,
+                inode=self.inode,
+                failures=self.said.failures,
+            )
+        )
+        self.begun.set()
+
+    def break_off(self, length: int) -> None:
+        """Give the right back with so many bytes; not everybody shall try in turn for nothing."""
+        failures = 0 if length > self.offset else self.said.failures + 1
+        if self.said.state is State.RUNNING:
+            self.say(replace(self.said, failures=failures))
+        self.release()
+
+    def verified(self) -> None:
+        """Tell that all bytes are there, and right; raise OSError."""
+        self.say(replace(self.said, state=State.VERIFIED))
+
+    def discard(self, why: State) -> None:
+        """Give the right back, and let nobody go on from what is there."""
+        try:
+            self.say(replace(self.said, state=why))
+        finally:
+            self.off_loop(files.remove, self.files, self.place)
+
+    def release(self) -> None:
+        """Give the right back; what was fetched stays for whoever goes on. May be called again."""
+        released, self._released = self._released, True
+        if released:
+            return
+        self.readers.has_ended(self)
+        try:
+            if self.said.state is State.ASKING:
+                self.off_loop(files.remove, self.files, self.place)
+        finally:
+            self.files.close()
+            self.begun.set()
+            self.readers.wake(self.inode)
+
+    def say(self, said: Record) -> None:
+        """Tell all processes."""
+        self.said = said
+        try:
+            self.off_loop(record.write, self.files.record, said)
+        finally:
+            self.readers.wake(self.inode)
+
+    def off_loop(self, work: Callable[..., object], *args: object) -> Any:  # noqa: ANN401 - whatever it gives
+        """Do what waits for the disk."""
+        return _THREADS.begin(work, *args).result()

@@ -1,0 +1,211 @@
+"""The body of one answer, read from a file that grows."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Final, Protocol
+
+from app.content import BodyBroken, Client, Reply
+from app.oci.errors import RegistryError
+from app.spools.filling import fill
+from app.spools.lead import Lead
+from app.spools.pace import Pace
+from app.spools.record import State
+from app.spools.resuming import Rest, rest_of
+from app.spools.spool import Spool
+
+_SHORTEST: Final = 0.005
+_LONGEST: Final = 0.1
+"""Seconds between two looks at a file that another process fills."""
+
+_CLIENT_CHECK: Final = 0.25
+_MOST_FAILURES: Final = 3
+"""Readers that try in turn to go on with a fetch, and get nothing."""
+
+
+class Ask(Protocol):
+    """Asks the registry as the one who reads; each may raise RegistryError."""
+
+    def rest(self, offset: int) -> Reply:
+        """Ask for all from a byte on, for everybody: nobody's leaving ends it."""
+
+    def part(self, start: int, end: int) -> Reply:
+        """Ask for bytes `start` to `end`, the last one not counted, for this client alone."""
+
+    def verified(self) -> None:
+        """Know that all the bytes that `rest` brought are there, and right."""
+
+
+class _Alone(Exception):
+    """The file leads no further: the registry has to be asked for this reader alone."""
+
+
+class Reading:
+    """Bytes `start` to `end`, the last one not counted; raises BodyBroken.
+
+    The last byte of the blob waits until all of it is verified. Whoever makes one closes it, read
+    or unread, and with it the spool.
+    """
+
+    def __init__(
+        self, spool: Spool, start: int, end: int, ask: Ask, client: Client | None = None
+    ) -> None:
+        self._spool = spool
+        self._position = start
+        self._end = end
+        self._ask = ask
+        self._client = client
+        self._length = 0
+        self._state = State.RUNNING
+        self._checked = time.monotonic()
+        self._close_rest: Callable[[], None] | None = None
+        self._closed = False
+
+    def __iter__(self) -> Iterator[bytes]:
+        try:
+            yield from self._from_file()
+        except _Alone:
+            yield from self._from_registry()
+
+    def close(self) -> None:
+        """Give all back; may be called again, at any moment."""
+        self._closed = True
+        self._spool.close()
+        if self._close_rest is not None:
+            self._close_rest()
+
+    def _from_file(self) -> Iterator[bytes]:
+        pace = Pace()
+        while not self._is_complete():
+            wanted = min(self._readable(), self._end) - self._position
+            if wanted <= 0:
+                self._wait()
+                continue
+            data = self._read(min(wanted, pace.piece))
+            self._position += len(data)
+            pace.hand()
+            yield data
+            pace.taken(len(data))
+
+    def _is_complete(self) -> bool:
+        if self._position < self._end:
+            return False
+        # Of nothing at all, too, the end waits until it is known to be nothing.
+        return self._end < self._spool.size or self._state is State.VERIFIED
+
+    def _readable(self) -> int:
+        held_back = 0 if self._state is State.VERIFIED else 1
+        return min(self._length, self._spool.size - held_back)
+
+    def _read(self, count: int) -> bytes:
+        with _on_file():
+            data = self._spool.read(count, self._position)
+        if not data:
+            raise _Alone
+        return data
+
+    def _wait(self) -> None:
+        """Return when there may be more; raise BodyBroken or _Alone where there never is."""
+        pause, waited = _SHORTEST, 0.0
+        known = self._length
+        while not self._looked() and self._length <= known:
+            if waited and self._goes_on():
+                continue
+            with _on_file():
+                self._length = self._spool.wait(known, pause)
+            waited += pause
+            pause = min(2 * pause, _LONGEST)
+            self._check_client()
+
+    def _looked(self) -> bool:
+        """Tell whether all is there by now; raise BodyBroken or _Alone."""
+        if self._closed:
+            message = "it was closed"
+            raise BodyBroken(message)
+        with _on_file():
+            self._state = self._spool.state
+        if self._state is State.WRONG:
+            message = "the digest is wrong"
+            raise BodyBroken(message)
+        if self._state is State.GIVEN_UP:
+            raise _Alone
+        if self._state is not State.VERIFIED:
+            return False
+        self._length = self._spool.size
+        return True
+
+    def _check_client(self) -> None:
+        now = time.monotonic()
+        if self._client is not None and now - self._checked > _CLIENT_CHECK:
+            self._checked = now
+            if self._client.gone():
+                message = "the client left"
+                raise BodyBroken(message)
+
+    def _goes_on(self) -> bool:
+        """Go on with the fetch, if nobody does, and tell whether that was so."""
+        with _on_file():
+            lead = self._spool.take_over()
+        if lead is None:
+            return False
+        if lead.said.failures >= _MOST_FAILURES:
+            lead.release()
+            message = "the registry broke off"
+            raise BodyBroken(message)
+        rest = self._rest(lead)
+        fill(lead, rest, self._ask.verified)
+        return True
+
+    def _rest(self, lead: Lead) -> Rest:
+        try:
+            if lead.offset == self._spool.size:
+                return Rest((), _nothing)
+            rest = rest_of(self._ask.rest(lead.offset), lead.offset, self._spool.size)
+        except RegistryError as error:
+            lead.break_off(lead.offset)
+            raise BodyBroken(str(error)) from error
+        except BaseException:
+            lead.release()
+            raise
+        if rest is None:
+            lead.release()
+            message = "the registry does not go on"
+            raise BodyBroken(message)
+        return rest
+
+    def _from_registry(self) -> Iterator[bytes]:
+        self._spool.close()
+        if self._closed or self._position >= self._end:
+            message = "it cannot be verified any more"
+            raise BodyBroken(message)
+        try:
+            reply = self._ask.part(self._position, self._end)
+        except RegistryError as error:
+            raise BodyBroken(str(error)) from error
+        rest = rest_of(reply, self._position, self._spool.size)
+        if rest is None:
+            message = "the registry does not go on"
+            raise BodyBroken(message)
+        self._close_rest = rest.close
+        for data in rest.body:
+            piece = data[: self._end - self._position]
+            self._position += len(piece)
+            if piece:
+                yield piece
+            if self._position >= self._end:
+                return
+        message = "the registry sent too little"
+        raise BodyBroken(message)
+
+
+@contextmanager
+def _on_file() -> Iterator[None]:
+    """Leave a file that fails."""
+    try:
+        yield
+    except OSError as error:
+        raise _Alone from error
+
+
+def _nothing() -> None:
+    pass

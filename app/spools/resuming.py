@@ -1,0 +1,46 @@
+"""Answers of a registry that go on from the middle of a blob."""
+
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from app.content import Reply
+
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """The bytes of a blob from some byte on."""
+
+    body: Iterable[bytes]
+    close: Callable[[], None]
+
+
+def rest_of(reply: Reply, offset: int, size: int) -> Rest | None:
+    """Return what goes on at an offset; None, and close the reply, if it cannot.
+
+    A registry that knows no ranges sends the whole (RFC 9110, section 14.2), which is read up to
+    there.
+    """
+    if reply.status == HTTPStatus.OK and reply.length == size:
+        return Rest(_after(reply.body, offset), reply.close)
+    match = _CONTENT_RANGE.fullmatch(reply.header("content-range").strip())
+    if (
+        reply.status == HTTPStatus.PARTIAL_CONTENT
+        and match is not None
+        and int(match[1]) == offset
+        and match[3] in {str(size), "*"}
+    ):
+        return Rest(reply.body, reply.close)
+    reply.close()
+    return None
+
+
+def _after(body: Iterable[bytes], offset: int) -> Iterator[bytes]:
+    for data in body:
+        if len(data) > offset:
+            yield data[offset:]
+        offset = max(0, offset - len(data))

@@ -1,0 +1,31 @@
+"""What a spool's owner decides."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.oci.reference import Digest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Whole:
+    """A file with all bytes of a blob, verified."""
+
+    path: Path
+    digest: Digest
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Terms:
+    """The terms on which blobs are fetched.
+
+    `room` is asked before so many bytes are written, `keep` gets what is whole; both may take long,
+    and raise OSError, having told the log why. `unread_limit` is how many bytes are fetched that
+    nobody waits for; what was left unfinished is removed after `idle` seconds.
+    """
+
+    keep: Callable[[Whole], None]
+    room: Callable[[int], None]
+    unread_limit: int = 1 << 30
+    idle: float = 24 * 3600.0
