@@ -78,7 +78,7 @@ class Upkeep:
                 if (checked := self._checked(found)) is not None:
                     yield checked
             for entry in self._entries():
-                if not self._places.path(entry.registry, entry.digest).exists():
+                if self._lacks_file(entry):
                     self._room.forget(entry)
                     yield Checked(entry.registry, entry.digest, entry.size, "the file is missing")
 
@@ -143,8 +143,17 @@ class Upkeep:
             right = False  # what cannot be read is as good as wrong
         with self._index.reading() as connection:
             entry = entries.find(connection, found.registry, found.digest)
+        if right and entry is None and not found.path.exists():
+            return None  # it was evicted while it was read
         fault = self._mend(found, entry, right=right)
         return Checked(found.registry, found.digest, found.size, fault)
+
+    def _lacks_file(self, entry: Entry) -> bool:
+        if self._places.path(entry.registry, entry.digest).exists():
+            return False
+        # What is evicted meanwhile loses its entry first.
+        with self._index.reading() as connection:
+            return entries.find(connection, entry.registry, entry.digest) is not None
 
     def _mend(self, found: Found, entry: Entry | None, *, right: bool) -> str:
         described = Described(

@@ -1,0 +1,1 @@
+"""Flask's commands for an operator: `flask cache ...`."""

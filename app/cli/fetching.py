@@ -1,0 +1,95 @@
+"""Blobs are read to their ends, several at a time, so that they are kept."""
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import Final
+
+from app.cli.reading import Exhausted, NotRead
+from app.cli.warming import Wanted, is_kept
+from app.content import BodyBroken
+from app.oci.errors import RegistryError, TooManyRequests
+from app.store.store import Store
+
+_PATIENCE: Final = 10.0
+"""Seconds until what was read has to be kept: it is verified and named after its last byte."""
+
+_PAUSE: Final = 0.02
+
+
+class Fetching:
+    """Reads what is wanted and throws it away: the cache keeps it meanwhile."""
+
+    def __init__(self, store: Store, tell: Callable[[int], None]) -> None:
+        """`tell` hears, from one thread at a time, of so many bytes more that are there."""
+        self.fetched = 0
+        self.failed: dict[Wanted, str] = {}
+        self._store = store
+        self._tell = tell
+        self._exhausted: set[str] = set()
+        self._telling = threading.Lock()
+        self._stopped = threading.Event()
+
+    def fetch(self, wanted: Iterable[Wanted], at_once: int) -> None:
+        """Read all of it; what fails stops nothing else."""
+        with ThreadPoolExecutor(at_once) as threads:
+            try:
+                for done in [threads.submit(self._one, one) for one in wanted]:
+                    done.result()
+            except BaseException:  # Ctrl-C ends in seconds, not with the last layer
+                self._stopped.set()
+                threads.shutdown(wait=False, cancel_futures=True)
+                raise
+
+    def _one(self, wanted: Wanted) -> None:
+        try:
+            self._have(wanted)
+        except (Exhausted, TooManyRequests) as error:
+            with self._telling:
+                self._exhausted.add(wanted.image.registry)
+                self.failed[wanted] = str(error)
+        except (NotRead, RegistryError, BodyBroken) as error:
+            with self._telling:
+                self.failed[wanted] = str(error)
+
+    def _have(self, wanted: Wanted) -> None:
+        digest = wanted.descriptor.digest
+        if self._is_kept(wanted):
+            content = self._store.open(wanted.image.registry, digest)  # it is used now
+            if content is not None:
+                content.file.close()
+            self._add(wanted.descriptor.size)
+            return
+        if self._store.has(wanted.image.registry, digest):
+            # Kept for another repository: the registry has to say that this one holds it too.
+            wanted.repository.blob(digest, "HEAD").close()
+        if self._is_kept(wanted):
+            self._add(wanted.descriptor.size)
+            return
+        if wanted.image.registry in self._exhausted:
+            raise Exhausted
+        self._read(wanted)
+
+    def _read(self, wanted: Wanted) -> None:
+        with closing(wanted.repository.blob(wanted.descriptor.digest)) as reply:
+            for piece in reply.body:
+                if self._stopped.is_set():
+                    return
+                self._add(len(piece), len(piece))
+        given_up = time.monotonic() + _PATIENCE
+        while not self._is_kept(wanted):
+            if time.monotonic() > given_up:
+                message = "it was read, but is not kept: is the disk full?"
+                raise NotRead(message)
+            self._stopped.wait(_PAUSE)
+
+    def _is_kept(self, wanted: Wanted) -> bool:
+        image = wanted.image
+        return is_kept(self._store, image.registry, image.repository, wanted.descriptor.digest)
+
+    def _add(self, size: int, fetched: int = 0) -> None:
+        with self._telling:
+            self.fetched += fetched
+            self._tell(size)

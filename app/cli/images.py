@@ -1,0 +1,55 @@
+"""Images as an operator writes them: `nginx:1.27`, `ghcr.io/owner/app@sha256:...`."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import click
+
+from app.oci.errors import RegistryError
+from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.registries import Address, Registries
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """A repository of one registry, and what is meant in it; None is all of it."""
+
+    registry: str
+    repository: RepositoryName
+    reference: Reference | None
+    text: str
+
+
+def images(texts: Iterable[str], registries: Registries) -> list[Image]:
+    """Return what is meant, each once; raise UsageError."""
+    found: dict[tuple[str, str, Reference | None], Image] = {}
+    for text in texts:
+        try:
+            image = parse_image(text, registries)
+        except RegistryError as error:
+            message = f"{text}: {error}"
+            raise click.UsageError(message) from error
+        found.setdefault((image.registry, image.repository, image.reference), image)
+    return list(found.values())
+
+
+def parse_image(text: str, registries: Registries) -> Image:
+    """Return what a text means, by the rules of a pull through this proxy; raise RegistryError.
+
+    With a tag and a digest the digest counts, as it does for a client.
+    """
+    named, at, digest = text.partition("@")
+    path, slash, last = named.rpartition("/")
+    last, colon, tag = last.partition(":")
+    reference: Reference | None = Tag.parse(tag) if colon else None
+    if at:
+        reference = Digest.parse(digest)
+    address = _resolved(f"{path}{slash}{last}", registries)
+    return Image(address.registry.name, address.repository, reference, text)
+
+
+def _resolved(name: str, registries: Registries) -> Address:
+    first, slash, rest = name.partition("/")
+    if slash and ":" in first:  # no repository name has one, so this is a registry's
+        return registries.resolve(RepositoryName.parse(rest), ns=first, host="")
+    return registries.resolve(RepositoryName.parse(name), ns=None, host="")

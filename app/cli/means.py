@@ -1,0 +1,84 @@
+"""What the commands use, put there by create_app."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, cast
+
+import click
+from flask import Flask, current_app
+
+from app.content import Source
+from app.registries import Registries
+from app.store.errors import StoreError
+from app.store.room import Limits
+from app.store.store import Store
+
+_KEY: Final = "docxy.cli"
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A store, the directory that it is in, and how large it may be."""
+
+    store: Store
+    directory: Path
+    limits: Limits
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Means:
+    """The registries, the source of each by its name, and what is kept, if a cache is set up."""
+
+    registries: Registries
+    sources: Mapping[str, Source]
+    kept: Kept | None
+
+    def put_into(self, app: Flask) -> None:
+        """Hand this to the commands of an application."""
+        app.extensions[_KEY] = self
+
+
+def means() -> Means:
+    """Return what create_app has put there."""
+    return cast("Means", current_app.extensions[_KEY])
+
+
+@contextmanager
+def opened() -> Iterator[Kept]:
+    """Lend what is kept to a command; whatever is wrong with it is one line on standard error."""
+    kept = means().kept
+    if kept is None:
+        message = "there is no cache: DOCXY_CACHE_DIR is not set (see docs/cache.md)"
+        raise click.ClickException(message)
+    _check_owner(kept.directory)
+    try:
+        yield kept
+    except StoreError as error:
+        raise click.ClickException(str(error)) from error
+    finally:
+        kept.store.close()
+        for trouble in kept.store.troubles.heard():
+            click.echo(f"Warning: {trouble}", err=True)
+
+
+def _check_owner(directory: Path) -> None:
+    """Refuse another user, root above all: the workers could not read what that one leaves."""
+    us, owners = os.geteuid(), {_owner(directory / "content")}
+    if us == 0:
+        owners.add(_owner(directory))
+    for other in owners - {None, us}:
+        message = (
+            f"{directory} is kept by the user {other}, and this is the user {us}: "
+            "run this command as that user"
+        )
+        raise click.ClickException(message)
+
+
+def _owner(path: Path) -> int | None:
+    try:
+        return path.stat().st_uid
+    except OSError:
+        return None

@@ -1,0 +1,128 @@
+"""A repository as `warm` reads it: as nobody, or as this proxy's own account."""
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from http import HTTPStatus
+from typing import Final
+
+from app.content import Reply, Request, Source, TokenRequest
+from app.oci import manifest
+from app.oci.headers import Headers
+from app.oci.reference import Digest, Reference, RepositoryName
+
+_ACCEPT: Final[Headers] = [("Accept", ", ".join((*manifest.INDEXES, *manifest.MANIFESTS)))]
+_LONGEST_ANSWER: Final = 1024 * 1024
+
+
+class NotRead(Exception):
+    """Why something could not be read, in words."""
+
+
+class Exhausted(NotRead):
+    """The registry has had enough for now: whatever else is asked of it makes it worse."""
+
+    def __init__(self) -> None:
+        super().__init__("the registry answers 429: it has had enough for now")
+
+
+class Repository:
+    """Asks the source of a registry for one repository; several threads may.
+
+    What it raises is NotRead, or the source's RegistryError.
+    """
+
+    def __init__(self, source: Source, name: RepositoryName) -> None:
+        self._source = source
+        self._name = name
+        self._authorization = ""
+        self._renewing = threading.Lock()
+        self._begun = False
+
+    def manifest(self, reference: Reference, method: str = "GET") -> Reply:
+        """Return a manifest, unread; whoever gets it closes it."""
+        return self._answer(
+            lambda request: self._source.manifest(self._name, reference, request), method
+        )
+
+    def blob(self, digest: Digest, method: str = "GET") -> Reply:
+        """Return a blob, unread; whoever gets it closes it."""
+        return self._answer(lambda request: self._source.blob(self._name, digest, request), method)
+
+    def _answer(self, ask: Callable[[Request], Reply], method: str) -> Reply:
+        self._begin()
+        used = self._authorization
+        reply = ask(self._request(method, used))
+        if reply.status == HTTPStatus.UNAUTHORIZED and _wants_token(reply):
+            reply.close()
+            reply = ask(self._request(method, self._renewed(used)))
+        if reply.is_error:
+            with closing(reply):
+                raise _refusal(reply)
+        return reply
+
+    def _request(self, method: str, authorization: str) -> Request:
+        login = [("Authorization", authorization)] if authorization else []
+        return Request(method=method, headers=[*_ACCEPT, *login], renewed=self._renewed)
+
+    def _begin(self) -> None:
+        """Get a token before the first question, as clients do."""
+        with self._renewing:
+            if self._begun:
+                return
+            with closing(self._source.ping(Request(method="GET"))) as reply:
+                if reply.status == HTTPStatus.UNAUTHORIZED and _wants_token(reply):
+                    self._authorization = self._token()
+            self._begun = True
+
+    def _renewed(self, refused: str) -> str:
+        with self._renewing:
+            if self._authorization == refused:  # else another thread was faster
+                self._authorization = self._token()
+            return self._authorization
+
+    def _token(self) -> str:
+        scope = f"repository:{self._name}:pull"
+        asked = TokenRequest(method="GET", parameters=[("scope", scope)])
+        with closing(self._source.token(asked)) as reply:
+            if reply.is_error:
+                raise _refusal(reply)
+            return f"Bearer {_token_in(whole(reply, _LONGEST_ANSWER))}"
+
+
+def whole(reply: Reply, most: int) -> bytes:
+    """Return the body of a reply; raise NotRead if it has more bytes than that."""
+    return b"".join(_bounded(reply.body, most))
+
+
+def _bounded(body: Iterable[bytes], most: int) -> Iterable[bytes]:
+    for piece in body:
+        most -= len(piece)
+        if most < 0:
+            message = "the answer is too long"
+            raise NotRead(message)
+        yield piece
+
+
+def _token_in(body: bytes) -> str:
+    try:
+        match json.loads(body):
+            case {"token": str(token)} | {"access_token": str(token)} if token:
+                return token
+    except (ValueError, RecursionError):
+        pass
+    message = "the registry's token service gave no token"
+    raise NotRead(message)
+
+
+def _wants_token(reply: Reply) -> bool:
+    return any(challenge.is_bearer for challenge in reply.challenges)
+
+
+def _refusal(reply: Reply) -> NotRead:
+    if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
+        return Exhausted()
+    if reply.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
+        return NotRead(f"the registry answers {reply.status}: it is not there for everybody")
+    return NotRead(f"the registry answers {reply.status}")

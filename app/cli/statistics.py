@@ -1,0 +1,60 @@
+"""`flask cache statistics`: how much is kept."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from flask.cli import with_appcontext
+
+from app.cli import means
+from app.cli.amounts import size
+from app.cli.means import Kept
+from app.store.upkeep import Share, Statistics
+
+
+@click.command()
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, sizes in bytes.")
+@with_appcontext
+def statistics(*, as_json: bool) -> None:
+    """Count what is kept, by registry."""
+    with means.opened() as kept:
+        found = kept.store.upkeep.statistics()
+        free = shutil.disk_usage(kept.directory).free
+    if as_json:
+        click.echo(json.dumps(_document(found, kept, free)))
+    else:
+        click.echo("\n".join([*_table(found), "", *_limits(kept, free)]))
+
+
+def _document(found: Statistics, kept: Kept, free: int) -> dict[str, Any]:
+    shares = {
+        registry: {"entries": share.entries, "bytes": share.bytes}
+        for registry, share in found.registries.items()
+    }
+    return {
+        "registries": shares,
+        "rows": found.rows,
+        "max_size": kept.limits.max_size,
+        "min_free": kept.limits.min_free,
+        "free": free,
+    }
+
+
+def _table(found: Statistics) -> Iterator[str]:
+    whole = Share(
+        sum(share.entries for share in found.registries.values()),
+        sum(share.bytes for share in found.registries.values()),
+    )
+    rows = [*found.registries.items(), ("all", whole)]
+    width = max(len("registry"), *(len(registry) for registry, _ in rows))
+    yield f"{'registry':{width}}  {'entries':>9}  {'size':>10}"
+    for registry, share in rows:
+        yield f"{registry:{width}}  {share.entries:>9}  {size(share.bytes):>10}"
+
+
+def _limits(kept: Kept, free: int) -> Iterator[str]:
+    most = kept.limits.max_size
+    yield f"limit: {'none' if most is None else size(most)}"
+    yield f"free on the disk: {size(free)}, of which {size(kept.limits.min_free)} stay free"

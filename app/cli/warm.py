@@ -1,0 +1,98 @@
+"""`flask cache warm`: have images before they are asked for."""
+
+import sys
+from collections.abc import Iterable
+from typing import Final, TextIO
+
+import click
+from flask.cli import with_appcontext
+
+from app.cli import means
+from app.cli.amounts import counted, size
+from app.cli.fetching import Fetching
+from app.cli.images import Image, images
+from app.cli.warming import Plan, Pulls, Warming
+from app.oci.manifest import Platform
+
+_AT_ONCE: Final = 4
+"""Layers that are read at once; more make no line faster, and registries dislike it."""
+
+_EVERY: Final = "all"
+
+
+@click.command()
+@click.argument("names", metavar="[IMAGE]...", nargs=-1)
+@click.option(
+    "--file", "lists", type=click.File(), multiple=True,
+    help="A file with an image a line, # before comments; - is standard input. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--platform", "platforms", multiple=True, default=["linux/amd64"], show_default=True,
+    help="Which images of an index: linux/arm64, linux/arm/v7, all. Repeatable.",
+)  # fmt: skip
+@click.option(
+    "--budget", type=click.IntRange(min=0), metavar="PULLS",
+    help="Spend no more pulls than this. A GET of a manifest is one. Default: no limit.",
+)  # fmt: skip
+@with_appcontext
+def warm(
+    names: tuple[str, ...],
+    lists: tuple[TextIO, ...],
+    platforms: tuple[str, ...],
+    budget: int | None,
+) -> None:
+    """Fetch images through the cache, so that they are there.
+
+    IMAGE is a name as in a pull through Docxy, without its host: nginx:1.27, ghcr.io/owner/app:v1.
+    What is there already costs no pull. Ends with 1 if something is lacking in the end.
+    """
+    chosen = images([*names, *_listed(lists)], means.means().registries)
+    if not chosen:
+        message = "say which images: as arguments, or with --file"
+        raise click.UsageError(message)
+    with means.opened() as kept:
+        pulls = Pulls(budget)
+        warming = Warming(means.means().sources, kept.store, _platforms(platforms), pulls)
+        with click.progressbar(chosen, label="Manifests", file=sys.stderr) as bar:
+            for image in bar:
+                warming.add(image)
+        plan = warming.plan
+        whole = sum(blob.descriptor.size for blob in plan.blobs.values())
+        with click.progressbar(length=whole, label="Blobs", file=sys.stderr) as bar:
+            fetching = Fetching(kept.store, bar.update)
+            fetching.fetch(plan.blobs.values(), _AT_ONCE)
+    for blob, reason in fetching.failed.items():
+        plan.failed.setdefault(blob.image, f"{blob.descriptor.digest}: {reason}")
+    _report(chosen, plan)
+    click.echo(f"{_spent(pulls)}, {size(fetching.fetched)} of blobs fetched.")
+    if plan.failed or plan.undone:
+        raise SystemExit(1)
+
+
+def _listed(lists: Iterable[TextIO]) -> list[str]:
+    lines = [line.partition("#")[0].strip() for one in lists for line in one]
+    return [line for line in lines if line]
+
+
+def _platforms(texts: Iterable[str]) -> list[Platform]:
+    """Return the platforms; none for all."""
+    if _EVERY in texts:
+        return []
+    try:
+        return [Platform.parse(text) for text in texts]
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--platform") from error
+
+
+def _report(chosen: list[Image], plan: Plan) -> None:
+    for image, reason in plan.failed.items():
+        click.echo(f"failed: {image.text}: {reason}")
+    for image, reason in plan.undone.items():
+        click.echo(f"left undone: {image.text}: {reason}")
+    lacking = plan.failed.keys() | plan.undone.keys()
+    click.echo(f"{len(chosen) - len(lacking)} of {counted(len(chosen), 'image', 'images')} warm.")
+
+
+def _spent(pulls: Pulls) -> str:
+    of = "" if pulls.budget is None else f" of {pulls.budget}"
+    return f"{pulls.spent}{of} {'pull' if pulls.spent == 1 and not of else 'pulls'} spent"

@@ -1,0 +1,166 @@
+"""Which manifests an image needs, and what it costs to have them."""
+
+from collections.abc import Iterable, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Final
+
+from app.cli.images import Image
+from app.cli.reading import Exhausted, NotRead, Repository, whole
+from app.content import BodyBroken, Source
+from app.oci import manifest
+from app.oci.errors import RegistryError, TooManyRequests
+from app.oci.manifest import Descriptor, Platform
+from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.store.store import Store
+
+_DEEPEST: Final = 4
+"""Indexes in indexes are rare, and a chain of them is somebody's joke."""
+
+_LATEST: Final = Tag("latest")
+
+
+class BudgetSpent(NotRead):
+    """One more pull would be one too many."""
+
+
+@dataclass
+class Pulls:
+    """Counts the pulls that are spent, up to a budget: None for any number."""
+
+    budget: int | None = None
+    spent: int = 0
+
+    @property
+    def are_left(self) -> bool:
+        """Whether one more may be spent."""
+        return self.budget is None or self.spent < self.budget
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A blob that an image needs."""
+
+    image: Image
+    repository: Repository
+    descriptor: Descriptor
+
+
+@dataclass
+class Plan:
+    """What was found out: the blobs to have, and for each image that lacks something why."""
+
+    blobs: dict[tuple[str, str, Digest], Wanted] = field(default_factory=dict)
+    failed: dict[Image, str] = field(default_factory=dict)
+    undone: dict[Image, str] = field(default_factory=dict)
+
+
+class Warming:
+    """Reads manifests through the cache, so that they are kept."""
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        store: Store,
+        platforms: Iterable[Platform],
+        pulls: Pulls,
+    ) -> None:
+        """No platforms means every one."""
+        self.pulls = pulls
+        self.plan = Plan()
+        self._sources = sources
+        self._store = store
+        self._platforms = tuple(platforms)
+        self._repositories: dict[tuple[str, str], Repository] = {}
+        self._exhausted: dict[str, str] = {}
+
+    def add(self, image: Image) -> None:
+        """Read the manifests of an image, and add what they name to the plan."""
+        if image.registry in self._exhausted:
+            self.plan.undone[image] = self._exhausted[image.registry]
+            return
+        try:
+            self._walk(image, image.reference or _LATEST)
+        except BudgetSpent as error:
+            self.plan.undone[image] = str(error)
+        except (Exhausted, TooManyRequests) as error:
+            self._exhausted[image.registry] = self.plan.undone[image] = str(error)
+        except (NotRead, RegistryError, BodyBroken) as error:
+            self.plan.failed[image] = str(error)
+
+    def _walk(self, image: Image, reference: Reference, depth: int = 0) -> None:
+        if depth == _DEEPEST:
+            message = "its indexes are nested too deeply"
+            raise NotRead(message)
+        try:
+            named = manifest.named(self._document(image, reference))
+        except ValueError as error:
+            message = f"{reference} is no manifest: {error}"
+            raise NotRead(message) from error
+        for one in named.blobs:
+            if not one.elsewhere:
+                key = (image.registry, image.repository, one.digest)
+                self.plan.blobs.setdefault(key, Wanted(image, self._repository(image), one))
+        if named.manifests:
+            for child in self._chosen(named.manifests):
+                self._walk(image, child.digest, depth + 1)
+
+    def _chosen(self, children: Iterable[Descriptor]) -> list[Descriptor]:
+        chosen = [child for child in children if self._suits(child)]
+        if not chosen:
+            wanted = ", ".join(map(str, self._platforms))
+            message = f"it is not there for {wanted}"
+            raise NotRead(message)
+        return chosen
+
+    def _suits(self, child: Descriptor) -> bool:
+        if not self._platforms or child.platform is None:
+            return True
+        return any(child.platform.suits(wanted) for wanted in self._platforms)
+
+    def _document(self, image: Image, reference: Reference) -> bytes:
+        repository = self._repository(image)
+        if not self.pulls.are_left:
+            self._check_kept(image, repository, reference)
+        with closing(repository.manifest(reference)) as reply:
+            data = whole(reply, manifest.LARGEST)
+            if _was_pulled(reply.header("Cache-Status")):
+                self.pulls.spent += 1
+            if reply.header("Warning"):
+                message = "the registry does not answer; what is kept of it may be old"
+                raise NotRead(message)
+        return data
+
+    def _check_kept(self, image: Image, repository: Repository, reference: Reference) -> None:
+        """Raise BudgetSpent unless a manifest is kept: to find that out costs no pull."""
+        found: str = reference
+        if not isinstance(reference, Digest):
+            with closing(repository.manifest(reference, "HEAD")) as reply:
+                found = reply.header("Docker-Content-Digest")
+        if not is_kept(self._store, image.registry, image.repository, found):
+            message = "the budget is spent"
+            raise BudgetSpent(message)
+
+    def _repository(self, image: Image) -> Repository:
+        key = (image.registry, image.repository)
+        if key not in self._repositories:
+            source = self._sources[image.registry]
+            self._repositories[key] = Repository(source, image.repository)
+        return self._repositories[key]
+
+
+def is_kept(store: Store, registry: str, repository: RepositoryName, digest: str) -> bool:
+    """Tell whether content is there, for that repository."""
+    known = Digest(digest)
+    return (
+        store.has(registry, known) and store.members.find(registry, repository, known) is not None
+    )
+
+
+def _was_pulled(status: str) -> bool:
+    """Tell from a Cache-Status whether the registry was sent a GET (RFC 9211).
+
+    `fwd=stale` beside a tag that is kept was a HEAD.
+    """
+    parts = {part.strip() for part in status.partition(",")[0].split(";")}
+    return not parts & {"hit", "fwd=stale"}

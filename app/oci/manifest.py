@@ -1,0 +1,124 @@
+"""What a manifest or index names: OCI image-spec, "Image Manifest" and "Image Index"."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final, Self
+
+from app.oci.errors import DigestInvalid
+from app.oci.reference import Digest
+
+LARGEST: Final = 16 * 1024 * 1024
+"""Bytes of a manifest; registries take 4 MiB (OCI distribution-spec, "Pushing Manifests")."""
+
+INDEXES: Final = (
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+)
+MANIFESTS: Final = (
+    "application/vnd.oci.image.manifest.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """`linux/arm64/v8`: an operating system, an architecture, and a variant of that or ""."""
+
+    os: str
+    architecture: str
+    variant: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Return what a person writes; raise ValueError."""
+        parts = text.lower().split("/")
+        if len(parts) not in {2, 3} or not all(parts):
+            message = f"{text} is no platform like linux/amd64 or linux/arm/v7"
+            raise ValueError(message)
+        return cls(*parts)
+
+    def suits(self, wanted: Self) -> bool:
+        """Tell whether somebody who wants that can take this; without a variant, any will do."""
+        if (self.os, self.architecture) != (wanted.os, wanted.architecture):
+            return False
+        return not wanted.variant or wanted.variant in {self.variant, self._usual}
+
+    @property
+    def _usual(self) -> str:
+        """Many indexes leave out the only variant of arm64 that there is."""
+        return "v8" if self.architecture == "arm64" and not self.variant else self.variant
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """A piece of content that a manifest names.
+
+    `elsewhere` is true for layers that clients get from other hosts and no registry has.
+    """
+
+    digest: Digest
+    size: int
+    media_type: str = ""
+    platform: Platform | None = None
+    elsewhere: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """All that one document names; an index names manifests, a manifest blobs."""
+
+    manifests: tuple[Descriptor, ...]
+    blobs: tuple[Descriptor, ...]
+
+
+def named(document: bytes) -> Named:
+    """Return what a document names, whatever it is; what is no descriptor names nothing.
+
+    Raise ValueError if it is no JSON object.
+    """
+    try:
+        read = json.loads(document)
+    except RecursionError as error:
+        message = "it is nested too deeply"
+        raise ValueError(message) from error
+    if not isinstance(read, dict):
+        message = "it is no JSON object"
+        raise ValueError(message)  # noqa: TRY004 - what was read is wrong, not the caller
+    blobs = [read.get("config"), *_list(read.get("layers")), *_list(read.get("blobs"))]
+    return Named(tuple(_descriptors(_list(read.get("manifests")))), tuple(_descriptors(blobs)))
+
+
+def _list(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON value
+    return value if isinstance(value, list) else []
+
+
+def _descriptors(values: list[Any]) -> Iterator[Descriptor]:
+    for value in values:
+        match value:
+            case {"digest": str(digest), "size": int(size)} if size >= 0:
+                try:
+                    parsed = Digest.parse(digest)
+                except DigestInvalid:
+                    continue
+                yield Descriptor(
+                    parsed,
+                    size,
+                    _text(value.get("mediaType")),
+                    _platform(value.get("platform")),
+                    bool(_list(value.get("urls"))),
+                )
+
+
+def _platform(value: Any) -> Platform | None:  # noqa: ANN401 - any JSON value
+    match value:
+        case {"os": str(system), "architecture": str(architecture)}:
+            return Platform(system, architecture, _text(value.get("variant")))
+    return None
+
+
+def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
+    return value if isinstance(value, str) else ""

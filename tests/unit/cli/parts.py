@@ -1,0 +1,103 @@
+"""Images in a store, and what runs commands."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from click.testing import Result
+from flask import Flask
+
+from app.cli import commands
+from app.cli.means import Kept, Means
+from app.content import Source
+from app.oci import manifest
+from app.oci.reference import Digest
+from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
+from app.store.room import Limits
+from app.store.store import Store
+
+Run = Callable[..., Result]
+
+HUB = Registry(
+    name=DOCKER_HUB,
+    url="https://registry.example",
+    aliases=DOCKER_HUB_ALIASES,
+    library_prefix=True,
+)
+GHCR = Registry(name="ghcr.io", url="https://ghcr.example")
+
+
+def running(store: Store, directory: Path, source: Source) -> Run:
+    """Return what runs `flask cache` with arguments."""
+    application = Flask("docxy")
+    Means(
+        registries=Registries([HUB, GHCR]),
+        sources={HUB.name: source, GHCR.name: source},
+        kept=Kept(store, directory, Limits(max_size=1 << 30, min_free=0)),
+    ).put_into(application)
+    commands.register(application)
+
+    def run(*arguments: str) -> Result:
+        return application.test_cli_runner().invoke(args=["cache", *arguments])
+
+    return run
+
+
+def digest_of(data: bytes) -> Digest:
+    """Return the digest of some bytes."""
+    return Digest.parse(f"sha256:{hashlib.sha256(data).hexdigest()}")
+
+
+def descriptor(data: bytes, media_type: str = "", **more: object) -> dict[str, object]:
+    """Return what a manifest says of some bytes."""
+    return {"digest": digest_of(data), "size": len(data), "mediaType": media_type, **more}
+
+
+def platform(text: str) -> dict[str, str]:
+    """Return what an index says of `linux/arm/v7`."""
+    return dict(zip(("os", "architecture", "variant"), text.split("/"), strict=False))
+
+
+@dataclass(frozen=True)
+class Document:
+    """A manifest or an index."""
+
+    data: bytes
+    media_type: str
+
+    @property
+    def digest(self) -> Digest:
+        """Its digest."""
+        return digest_of(self.data)
+
+
+def image(*blobs: bytes) -> Document:
+    """Return a manifest of a config and layers."""
+    config, *layers = blobs
+    data = {"config": descriptor(config), "layers": [descriptor(layer) for layer in layers]}
+    return Document(json.dumps(data).encode(), manifest.MANIFESTS[0])
+
+
+def index(**images: Document) -> Document:
+    """Return an index; `linux_arm_v7` is a platform."""
+    children = [
+        descriptor(one.data, one.media_type, platform=platform(name.replace("_", "/")))
+        for name, one in images.items()
+    ]
+    return Document(json.dumps({"manifests": children}).encode(), manifest.INDEXES[0])
+
+
+def keep(store: Store, repository: str, *content: Document | bytes) -> None:
+    """Keep content as a pull of it through Docxy does."""
+    for one in content:
+        data, media_type = (one, "") if isinstance(one, bytes) else (one.data, one.media_type)
+        store.keep(data, "docker.io", digest_of(data), media_type)
+        store.members.add("docker.io", repository, digest_of(data), media_type)
+
+
+def path(directory: Path, digest: Digest, registry: str = "docker.io") -> Path:
+    """Return where content lies in a cache directory."""
+    name = digest.partition(":")[2]
+    return directory / "content" / registry / "sha256" / name[:2] / name

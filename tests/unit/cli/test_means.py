@@ -1,0 +1,75 @@
+"""What the commands need, and who may use them."""
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from flask import Flask
+
+from app.cli import commands
+from app.cli.means import Kept, Means
+from app.registries import Registries, Registry
+from app.store.errors import refused
+from app.store.room import Limits
+from app.store.store import Store
+from tests.unit.cli.parts import Run, digest_of, keep
+
+ALL = (
+    pytest.param(("statistics",), id="statistics"),
+    pytest.param(("verify",), id="verify"),
+    pytest.param(("remove", "--all"), id="remove"),
+)
+
+
+def ran(kept: Kept | None, *arguments: str) -> Result:
+    application = Flask("docxy")
+    registries = Registries([Registry(name="docker.io", url="https://registry.example")])
+    Means(registries=registries, sources={}, kept=kept).put_into(application)
+    commands.register(application)
+    return application.test_cli_runner().invoke(args=["cache", *arguments])
+
+
+@pytest.mark.parametrize("arguments", ALL)
+def test_without_a_cache(arguments: tuple[str, ...]) -> None:
+    """One line says what is missing."""
+    result = ran(None, *arguments)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: there is no cache: DOCXY_CACHE_DIR is not set (see docs/cache.md)\n"
+    )
+
+
+@pytest.mark.parametrize("arguments", ALL)
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("given", ["cache", "cache/content"])
+def test_another_user(store: Store, tmp_path: Path, given: str, arguments: tuple[str, ...]) -> None:
+    """Whose cache it is runs the commands: the workers could not read what root leaves."""
+    os.chown(tmp_path / given, 10001, 10001)
+    result = ran(Kept(store, tmp_path / "cache", Limits()), *arguments)
+    assert result.exit_code == 1
+    assert "is kept by the user 10001, and this is the user 0" in result.stderr
+
+
+def test_what_the_store_cannot_do(run: Run, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one line, and no traceback."""
+
+    def fail() -> None:
+        raise refused(28, "there is no room")
+
+    monkeypatch.setattr(store.upkeep, "remove_all", fail)
+    result = run("remove", "--all")
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "Error: " in result.stderr
+    assert "there is no room" in result.stderr
+
+
+def test_what_was_survived(run: Run, store: Store) -> None:
+    """It is told on standard error, and the command goes on."""
+    keep(store, "library/alpine", b"x")
+    store.troubles.tell(refused(5, "the index was broken"))
+    result = run("statistics")
+    assert result.exit_code == 0
+    assert "Warning: " in result.stderr
+    assert "the index was broken" in result.stderr
+    assert store.has("docker.io", digest_of(b"x"))

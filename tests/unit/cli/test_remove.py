@@ -1,0 +1,100 @@
+"""`flask cache remove`."""
+
+import pytest
+
+from app.store.store import Store
+from tests.unit.cli.parts import Run, digest_of, image, index, keep
+
+AMD, ARM = image(b"amd config", b"shared", b"amd"), image(b"arm config", b"shared", b"arm")
+BOTH = index(linux_amd64=AMD, linux_arm64=ARM)
+BLOBS = (b"amd config", b"arm config", b"shared", b"amd", b"arm")
+
+
+@pytest.fixture
+def held(store: Store) -> Store:
+    """Return the store with an index of two images."""
+    keep(store, "library/alpine", BOTH, AMD, ARM, *BLOBS)
+    return store
+
+
+def kept(store: Store) -> set[str]:
+    """Return the digests of all that is kept."""
+    return {checked.digest for checked in store.upkeep.verify()}
+
+
+def test_a_repository(run: Run, held: Store) -> None:
+    """With all that no other one holds."""
+    keep(held, "alice/other", b"shared", b"hers")
+    result = run("remove", "alpine", "quay/unheard-of")
+    assert result.stdout.splitlines() == [
+        "alpine: 7 entries removed",
+        "quay/unheard-of: nothing of it is kept",
+    ]
+    assert kept(held) == {digest_of(b"shared"), digest_of(b"hers")}
+
+
+def test_an_index_by_its_digest(run: Run, held: Store) -> None:
+    """Its manifests and their blobs go with it; what another image shares with it stays."""
+    other = image(b"config", b"shared")
+    keep(held, "library/alpine", other, b"config")
+    result = run("remove", f"docker.io/library/alpine@{BOTH.digest}")
+    assert result.stdout.endswith(": 7 entries removed\n")
+    assert kept(held) == {other.digest, digest_of(b"config"), digest_of(b"shared")}
+
+
+def test_one_image_of_an_index(run: Run, held: Store) -> None:
+    """The index stays, and so does what its other images need."""
+    result = run("remove", f"alpine:latest@{ARM.digest}")
+    assert result.stdout.endswith(": 3 entries removed\n")
+    assert kept(held) == {
+        BOTH.digest,
+        AMD.digest,
+        *map(digest_of, (b"amd config", b"amd", b"shared")),
+    }
+
+
+def test_another_registry(run: Run, held: Store) -> None:
+    """A prefix means that one, as in a pull."""
+    held.keep(b"amd", "ghcr.io", digest_of(b"amd"), "")
+    held.members.add("ghcr.io", "library/alpine", digest_of(b"amd"))
+    assert run("remove", "ghcr.io/library/alpine").stdout.endswith(": 1 entry removed\n")
+    assert held.has("docker.io", digest_of(b"amd"))
+    assert not held.has("ghcr.io", digest_of(b"amd"))
+
+
+def test_all(run: Run, held: Store) -> None:
+    """What is known goes too."""
+    assert run("remove", "--all").stdout == "8 entries removed.\n"
+    assert kept(held) == set()
+    assert held.upkeep.statistics().rows["members"] == 0
+
+
+def test_what_is_old(run: Run, held: Store) -> None:
+    """By when it came."""
+    assert run("remove", "--older-than", "1h").stdout == "0 entries removed.\n"
+    assert run("remove", "--older-than", "0s").stdout == "8 entries removed.\n"
+    assert kept(held) == set()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "fault"),
+    [
+        pytest.param((), "say what to remove", id="nothing"),
+        pytest.param(("--all", "alpine"), "say what to remove", id="two ways"),
+        pytest.param(("--older-than", "1h", "--all"), "say what to remove", id="two options"),
+        pytest.param(("Alpine",), "Alpine: invalid repository name", id="a name"),
+        pytest.param(("alpine:a/b:c d",), "invalid", id="a tag"),
+        pytest.param(("alpine@sha256:12",), "invalid digest", id="a digest"),
+        pytest.param(("quay.io/a/b",), "does not serve that registry", id="a registry"),
+        pytest.param(("quay.io:5000/a/b",), "does not serve that registry", id="with a port"),
+        pytest.param(("--older-than", "soon"), "no age like", id="an age"),
+    ],
+)
+def test_what_cannot_be_meant(
+    run: Run, held: Store, arguments: tuple[str, ...], fault: str
+) -> None:
+    """Nothing is removed, and it ends with 2, as every command does that is misused."""
+    result = run("remove", *arguments)
+    assert result.exit_code == 2
+    assert fault in result.stderr
+    assert len(kept(held)) == 8

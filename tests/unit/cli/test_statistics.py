@@ -1,0 +1,39 @@
+"""`flask cache statistics`."""
+
+import json
+
+from app.store.store import Store
+from tests.unit.cli.parts import Run, digest_of, keep
+
+
+def test_an_empty_cache(run: Run) -> None:
+    """Nothing is counted as nothing."""
+    result = run("statistics")
+    assert result.exit_code == 0
+    first, whole, _, limit, free = result.stdout.splitlines()
+    assert first.split() == ["registry", "entries", "size"]
+    assert whole.split() == ["all", "0", "0", "B"]
+    assert limit == "limit: 1.0 GiB"
+    assert free.startswith("free on the disk: ")
+
+
+def test_a_line_for_each_registry(run: Run, store: Store) -> None:
+    """And one for all."""
+    keep(store, "library/alpine", b"x" * 2048, b"y")
+    store.keep(b"z" * 1024, "ghcr.io", digest_of(b"z" * 1024), "")
+    rows = [line.split() for line in run("statistics").stdout.splitlines()[1:4]]
+    assert rows == [
+        ["docker.io", "2", "2.0", "KiB"],
+        ["ghcr.io", "1", "1.0", "KiB"],
+        ["all", "3", "3.0", "KiB"],
+    ]
+
+
+def test_json(run: Run, store: Store) -> None:
+    """For programs: bytes, and the rows of the index."""
+    keep(store, "library/alpine", b"x" * 2048)
+    found = json.loads(run("statistics", "--json").stdout)
+    assert found["registries"] == {"docker.io": {"entries": 1, "bytes": 2048}}
+    assert found["rows"]["members"] == 1
+    assert (found["max_size"], found["min_free"]) == (1 << 30, 0)
+    assert found["free"] > 0
