@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import click
 from flask import Flask
 from flask.cli import AppGroup
 
@@ -18,3 +19,8 @@ for command in (statistics, verify, remove, warm):
 def register(app: Flask) -> None:
     """Add the commands to an application's."""
     app.cli.add_command(cache)
+
+
+def are_running() -> bool:
+    """Tell whether the application is built for a command, and serves nobody."""
+    return click.get_current_context(silent=True) is not None
