@@ -8,6 +8,8 @@ from pydantic import SecretStr
 
 from app.cache.cache import Cache
 from app.cache.policy import Policy
+from app.cli import commands
+from app.cli.means import Means
 from app.content import Source
 from app.registries import Registries
 from app.routes import answer, challenge, converters, health, render, repository, token
@@ -78,7 +80,10 @@ def create_app(settings: Settings) -> Flask:
         ),
         write_timeout=settings.write_timeout,
     ).put_into(app)
-    _tell(registries)
+    Means(registries=registries, sources=sources, cache=cache).put_into(app)
+    commands.register(app)
+    if not commands.are_running():
+        _tell(registries)
     return app
 
 

@@ -22,6 +22,7 @@ class Cache:
 
         Nothing is open afterwards that a fork would share.
         """
+        self.directory, self.limits = directory, limits
         self.store = Store(directory, limits)
         self._disk = Disk(self.store)
         self._policy = policy

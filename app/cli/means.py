@@ -10,31 +10,21 @@ from typing import Final, cast
 import click
 from flask import Flask, current_app
 
+from app.cache.cache import Cache
 from app.content import Source
 from app.registries import Registries
 from app.store.errors import StoreError
-from app.store.room import Limits
-from app.store.store import Store
 
 _KEY: Final = "docxy.cli"
 
 
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """A store, the directory that it is in, and how large it may be."""
-
-    store: Store
-    directory: Path
-    limits: Limits
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """The registries, the source of each by its name, and what is kept, if a cache is set up."""
+    """The registries, the source of each by its name, and the cache, if there is one."""
 
     registries: Registries
     sources: Mapping[str, Source]
-    kept: Kept | None
+    cache: Cache | None
 
     def put_into(self, app: Flask) -> None:
         """Hand this to the commands of an application."""
@@ -47,20 +37,20 @@ def means() -> Means:
 
 
 @contextmanager
-def opened() -> Iterator[Kept]:
-    """Lend what is kept to a command; whatever is wrong with it is one line on standard error."""
-    kept = means().kept
-    if kept is None:
+def opened() -> Iterator[Cache]:
+    """Lend the cache to a command; whatever is wrong with it is one line on standard error."""
+    cache = means().cache
+    if cache is None:
         message = "there is no cache: DOCXY_CACHE_DIR is not set (see docs/cache.md)"
         raise click.ClickException(message)
-    _check_owner(kept.directory)
+    _check_owner(cache.directory)
     try:
-        yield kept
+        yield cache
     except StoreError as error:
         raise click.ClickException(str(error)) from error
     finally:
-        kept.store.close()
-        for trouble in kept.store.troubles.heard():
+        cache.store.close()
+        for trouble in cache.store.troubles.heard():
             click.echo(f"Warning: {trouble}", err=True)
 
 

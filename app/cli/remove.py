@@ -31,13 +31,13 @@ def remove(names: tuple[str, ...], older_than: int | None, *, everything: bool) 
         message = "say what to remove: images, --older-than, or --all"
         raise click.UsageError(message)
     chosen = images(names, means.means().registries)
-    with means.opened() as kept:
+    with means.opened() as cache:
         if chosen:
-            _remove_images(kept.store, chosen)
+            _remove_images(cache.store, chosen)
         elif older_than is not None:
-            _tell(kept.store.upkeep.remove_older(older_than))
+            _tell(cache.store.upkeep.remove_older(older_than))
         else:
-            _tell(kept.store.upkeep.remove_all())
+            _tell(cache.store.upkeep.remove_all())
 
 
 def _remove_images(store: Store, chosen: list[Image]) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
+from app.cache.cache import Cache
 from app.cli import means
 from app.cli.amounts import size
-from app.cli.means import Kept
 from app.store.upkeep import Share, Statistics
 
 
@@ -19,16 +19,16 @@ from app.store.upkeep import Share, Statistics
 @with_appcontext
 def statistics(*, as_json: bool) -> None:
     """Count what is kept, by registry."""
-    with means.opened() as kept:
-        found = kept.store.upkeep.statistics()
-        free = shutil.disk_usage(kept.directory).free
+    with means.opened() as cache:
+        found = cache.store.upkeep.statistics()
+        free = shutil.disk_usage(cache.directory).free
     if as_json:
-        click.echo(json.dumps(_document(found, kept, free)))
+        click.echo(json.dumps(_document(found, cache, free)))
     else:
-        click.echo("\n".join([*_table(found), "", *_limits(kept, free)]))
+        click.echo("\n".join([*_table(found), "", *_limits(cache, free)]))
 
 
-def _document(found: Statistics, kept: Kept, free: int) -> dict[str, Any]:
+def _document(found: Statistics, cache: Cache, free: int) -> dict[str, Any]:
     shares = {
         registry: {"entries": share.entries, "bytes": share.bytes}
         for registry, share in found.registries.items()
@@ -36,8 +36,8 @@ def _document(found: Statistics, kept: Kept, free: int) -> dict[str, Any]:
     return {
         "registries": shares,
         "rows": found.rows,
-        "max_size": kept.limits.max_size,
-        "min_free": kept.limits.min_free,
+        "max_size": cache.limits.max_size,
+        "min_free": cache.limits.min_free,
         "free": free,
     }
 
@@ -54,7 +54,7 @@ def _table(found: Statistics) -> Iterator[str]:
         yield f"{registry:{width}}  {share.entries:>9}  {size(share.bytes):>10}"
 
 
-def _limits(kept: Kept, free: int) -> Iterator[str]:
-    most = kept.limits.max_size
+def _limits(cache: Cache, free: int) -> Iterator[str]:
+    most = cache.limits.max_size
     yield f"limit: {'none' if most is None else size(most)}"
-    yield f"free on the disk: {size(free)}, of which {size(kept.limits.min_free)} stay free"
+    yield f"free on the disk: {size(free)}, of which {size(cache.limits.min_free)} stay free"

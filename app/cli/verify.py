@@ -20,11 +20,11 @@ def verify() -> None:
     """
     number, read = 0, 0
     faulty: list[Checked] = []
-    with means.opened() as kept:
-        shares = kept.store.upkeep.statistics().registries.values()
+    with means.opened() as cache:
+        shares = cache.store.upkeep.statistics().registries.values()
         whole = sum(share.bytes for share in shares)
         with click.progressbar(length=whole, label="Verifying", file=sys.stderr) as bar:
-            for checked in kept.store.upkeep.verify():
+            for checked in cache.store.upkeep.verify():
                 number, read = number + 1, read + checked.size
                 if checked.fault:
                     faulty.append(checked)

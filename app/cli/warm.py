@@ -50,16 +50,16 @@ def warm(
     if not chosen:
         message = "say which images: as arguments, or with --file"
         raise click.UsageError(message)
-    with means.opened() as kept:
+    with means.opened() as cache:
         pulls = Pulls(budget)
-        warming = Warming(means.means().sources, kept.store, _platforms(platforms), pulls)
+        warming = Warming(means.means().sources, cache.store, _platforms(platforms), pulls)
         with click.progressbar(chosen, label="Manifests", file=sys.stderr) as bar:
             for image in bar:
                 warming.add(image)
         plan = warming.plan
         whole = sum(blob.descriptor.size for blob in plan.blobs.values())
         with click.progressbar(length=whole, label="Blobs", file=sys.stderr) as bar:
-            fetching = Fetching(kept.store, bar.update)
+            fetching = Fetching(cache.store, bar.update)
             fetching.fetch(plan.blobs.values(), _AT_ONCE)
     for blob, reason in fetching.failed.items():
         plan.failed.setdefault(blob.image, f"{blob.descriptor.digest}: {reason}")

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from app.cache.cache import Cache
+from app.cache.policy import Policy
 from app.store.room import Limits
 from app.store.store import Store
 from tests.unit.cli.parts import Run, running
@@ -12,14 +14,20 @@ from tests.unit.fake_source import FakeSource
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    """Return the store that the commands work on."""
-    opened = Store(tmp_path / "cache", Limits(min_free=0))
-    yield opened
-    opened.close()
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    """Return the cache that the commands work on."""
+    cache = Cache(tmp_path / "cache", Limits(max_size=1 << 30, min_free=0), Policy())
+    yield cache
+    cache.store.close()
 
 
 @pytest.fixture
-def run(store: Store, tmp_path: Path, source: FakeSource) -> Run:
+def store(cache: Cache) -> Store:
+    """Return its store."""
+    return cache.store
+
+
+@pytest.fixture
+def run(cache: Cache, source: FakeSource) -> Run:
     """Return what runs `flask cache` with arguments."""
-    return running(store, tmp_path / "cache", source)
+    return running(cache, source)

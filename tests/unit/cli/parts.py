@@ -9,13 +9,13 @@ from pathlib import Path
 from click.testing import Result
 from flask import Flask
 
+from app.cache.cache import Cache
 from app.cli import commands
-from app.cli.means import Kept, Means
+from app.cli.means import Means
 from app.content import Source
 from app.oci import manifest
 from app.oci.reference import Digest
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
-from app.store.room import Limits
 from app.store.store import Store
 
 Run = Callable[..., Result]
@@ -29,13 +29,13 @@ HUB = Registry(
 GHCR = Registry(name="ghcr.io", url="https://ghcr.example")
 
 
-def running(store: Store, directory: Path, source: Source) -> Run:
+def running(cache: Cache | None, source: Source) -> Run:
     """Return what runs `flask cache` with arguments."""
     application = Flask("docxy")
     Means(
         registries=Registries([HUB, GHCR]),
         sources={HUB.name: source, GHCR.name: source},
-        kept=Kept(store, directory, Limits(max_size=1 << 30, min_free=0)),
+        cache=cache,
     ).put_into(application)
     commands.register(application)
 

@@ -4,16 +4,11 @@ import os
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-from flask import Flask
 
-from app.cli import commands
-from app.cli.means import Kept, Means
-from app.registries import Registries, Registry
 from app.store.errors import refused
-from app.store.room import Limits
 from app.store.store import Store
-from tests.unit.cli.parts import Run, digest_of, keep
+from tests.unit.cli.parts import Run, digest_of, keep, running
+from tests.unit.fake_source import FakeSource
 
 ALL = (
     pytest.param(("statistics",), id="statistics"),
@@ -22,18 +17,10 @@ ALL = (
 )
 
 
-def ran(kept: Kept | None, *arguments: str) -> Result:
-    application = Flask("docxy")
-    registries = Registries([Registry(name="docker.io", url="https://registry.example")])
-    Means(registries=registries, sources={}, kept=kept).put_into(application)
-    commands.register(application)
-    return application.test_cli_runner().invoke(args=["cache", *arguments])
-
-
 @pytest.mark.parametrize("arguments", ALL)
 def test_without_a_cache(arguments: tuple[str, ...]) -> None:
     """One line says what is missing."""
-    result = ran(None, *arguments)
+    result = running(None, FakeSource())(*arguments)
     assert result.exit_code == 1
     assert result.stderr == (
         "Error: there is no cache: DOCXY_CACHE_DIR is not set (see docs/cache.md)\n"
@@ -43,10 +30,10 @@ def test_without_a_cache(arguments: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("arguments", ALL)
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 @pytest.mark.parametrize("given", ["cache", "cache/content"])
-def test_another_user(store: Store, tmp_path: Path, given: str, arguments: tuple[str, ...]) -> None:
+def test_another_user(run: Run, tmp_path: Path, given: str, arguments: tuple[str, ...]) -> None:
     """Whose cache it is runs the commands: the workers could not read what root leaves."""
     os.chown(tmp_path / given, 10001, 10001)
-    result = ran(Kept(store, tmp_path / "cache", Limits()), *arguments)
+    result = run(*arguments)
     assert result.exit_code == 1
     assert "is kept by the user 10001, and this is the user 0" in result.stderr
 

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from app.cache.cache import Cache
 from app.cli import fetching
 from app.content import BodyBroken
 from app.oci.errors import RegistryError, TooManyRequests, UpstreamDown
@@ -28,9 +29,9 @@ def registry(store: Store) -> CachedRegistry:
 
 
 @pytest.fixture
-def run(store: Store, tmp_path: Path, registry: CachedRegistry) -> Run:
+def run(cache: Cache, registry: CachedRegistry) -> Run:
     """Return what runs the commands over that registry."""
-    return running(store, tmp_path / "cache", registry)
+    return running(cache, registry)
 
 
 def kept(store: Store, *content: Document | bytes) -> list[bool]:
