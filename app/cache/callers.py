@@ -18,6 +18,9 @@ from app.registries import Registry
 UNKNOWN_TOKEN: Final = 60.0
 """Seconds that a token lives at least, where nothing is known of it: `spec/auth/token.md`."""
 
+ACCEL_FAILED: Final = "X-Accel-Failed"
+"""With it nginx asks again for what it could not open itself; it never goes up."""
+
 _PARTS: Final = 3
 
 
@@ -69,6 +72,8 @@ class Callers:
         """
         authorization = request.authorization.strip()
         fields = headers.pass_elsewhere(request.headers)
+        if failed := headers.value(request.headers, ACCEL_FAILED):
+            fields.append((ACCEL_FAILED, failed))
         if self._registry.managed:
             return self._own, replace(request, headers=fields)
         if not authorization or stand_ins.is_nothing(authorization):

@@ -42,11 +42,17 @@ class Disk:
     ) -> bool:
         """Have the store write something, and tell whether it could; else the log says why."""
         try:
-            self._done(self._writing, lambda: work(*args, **kwargs))
+            self.must_write(work, *args, **kwargs)
         except StoreError as error:
             self._tell(error)
             return False
         return True
+
+    def must_write(
+        self, work: Callable[Asked, Given], *args: Asked.args, **kwargs: Asked.kwargs
+    ) -> Given:
+        """Have the store write something; raise StoreError."""
+        return self._done(self._writing, lambda: work(*args, **kwargs))
 
     def _done(self, threads: RealThreads, work: Callable[[], Given]) -> Given:
         try:

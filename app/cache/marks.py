@@ -1,0 +1,101 @@
+"""What answers say of the cache: RFC 9211, RFC 9111, and the OCI specification's `Warning`."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Final
+
+from app.content import Reply
+from app.oci import headers
+from app.oci.errors import RegistryError
+from app.oci.headers import Headers
+
+_STATUS: Final = "Cache-Status"
+
+PRIVATE: Final = ("Cache-Control", "private, no-store")
+"""Nobody on the way may keep it: who may read it is told here, for each request."""
+
+_REPLACED: Final = ("age", "cache-control", "expires", "pragma", "warning", "vary", "etag")
+"""What an upstream says of how long its answer counts, and to whom: here others count."""
+
+
+def hit(age: float) -> Headers:
+    """Say that the registry was not asked."""
+    return [(_STATUS, "docxy; hit"), _age(age)]
+
+
+def revalidated(status: int = HTTPStatus.OK) -> Headers:
+    """Say that the registry was asked whether what is kept still counts."""
+    return [(_STATUS, f"docxy; fwd=stale; fwd-status={int(status)}"), ("Age", "0")]
+
+
+def forwarded(status: int | None, *, stored: bool = False, why: str = "uri-miss") -> Headers:
+    """Say that the registry has answered, or None: has not."""
+    parts = ["docxy", f"fwd={why}"]
+    if status is not None:
+        parts.append(f"fwd-status={int(status)}")
+    if stored:
+        parts.append("stored")
+    return [(_STATUS, "; ".join(parts))]
+
+
+def joined() -> Headers:
+    """Say that it comes with what somebody else has asked the registry for."""
+    return [(_STATUS, "docxy; fwd=uri-miss; collapsed")]
+
+
+def stale(status: int | None, age: float) -> Headers:
+    """Say that what is kept is served since the registry is away; None: it did not answer."""
+    told = "does not answer" if status is None else f"answered {int(status)}"
+    asked = "" if status is None else f"; fwd-status={int(status)}"
+    return [
+        (_STATUS, f"docxy; fwd=stale{asked}; detail=served-stale"),
+        _age(age),
+        ("Warning", f'299 - "This is from the cache: the registry {told}"'),
+    ]
+
+
+def age_of(taken: float) -> float:
+    """Return how many seconds ago something came, by the wall clock."""
+    return max(time.time() - taken, 0.0)
+
+
+def of_content(digest: str, public_left: float) -> Headers:
+    """Say who else may keep content that never changes: others only what is public, and so long."""
+    lasting = int(public_left)
+    control = f"public, max-age={lasting}, immutable" if lasting > 0 else PRIVATE[1]
+    return [etag(digest), ("Cache-Control", control)]
+
+
+def etag(digest: str) -> tuple[str, str]:
+    """Return the validator of content."""
+    return ("ETag", f'"{digest}"')
+
+
+def unchanged(tested: Sequence[str], digest: str) -> bool:
+    """Tell whether an If-None-Match names what a client has already (RFC 9110, section 13.1.2)."""
+    listed = [one.strip() for one in ",".join(tested).split(",")]
+    return "*" in listed or any(one.removeprefix("W/") == f'"{digest}"' for one in listed)
+
+
+def marked(reply: Reply, fields: Headers) -> Reply:
+    """Return a registry's answer with what is said of it here in place of what it says itself.
+
+    Its own Cache-Status stays: each cache on the way adds one.
+    """
+    kept = headers.without(reply.headers, *_REPLACED)
+    named = {name.lower() for name, _ in fields}
+    closing = [] if "cache-control" in named else [PRIVATE]
+    return replace(reply, headers=[*kept, *fields, *closing])
+
+
+def failed(error: RegistryError) -> RegistryError:
+    """Return an error that says that nothing is kept which could stand for the answer."""
+    fields = [*forwarded(None, why="miss"), PRIVATE]
+    error.added = {**error.added, **dict(fields)}
+    return error
+
+
+def _age(seconds: float) -> tuple[str, str]:
+    return ("Age", str(int(seconds)))
