@@ -84,7 +84,8 @@ class Reply:
     `challenges` (WWW-Authenticate) and `next_query` (the query of the Link to the next page) are in
     the registry's naming: whoever relays them knows the client's.
     `length` is the exact length of the body (of the GET's body, where this answers a HEAD), or
-    None where the registry did not say.
+    None where the registry did not say. An answer that is `handed_over` has no body here: the
+    server in front sends so many bytes of the file that X-Accel-Redirect names to it.
     Whoever takes a reply closes it, read or unread; iterating `body` raises BodyBroken.
     """
 
@@ -99,6 +100,11 @@ class Reply:
     def header(self, name: str) -> str:
         """Return the first value of one header, or ""."""
         return headers.value(self.headers, name)
+
+    @property
+    def handed_over(self) -> bool:
+        """Whether the server in front sends the body: no upstream's header gets so far."""
+        return bool(self.header("x-accel-redirect"))
 
     @property
     def is_error(self) -> bool:

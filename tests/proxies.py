@@ -1,6 +1,8 @@
 """The shipped fronts, nginx and Caddy, on free loopback ports before a server of the test."""
 
 import contextlib
+import grp
+import os
 import socket
 import ssl
 import tempfile
@@ -72,8 +74,13 @@ def replaced(text: str, replacements: Mapping[str, tuple[str, int]]) -> str:
     return text
 
 
-def nginx_conf(backend: str, folder: Path, *, http: int, https: int) -> str:
-    """Return deploy/nginx.conf as an operator would edit it, for loopback ports and a folder."""
+def nginx_conf(
+    backend: str, folder: Path, *, http: int, https: int, cache: Path | None = None
+) -> str:
+    """Return deploy/nginx.conf as an operator would edit it, for loopback ports and a folder.
+
+    With a folder of Docxy's cache it sends what lies there.
+    """
     ipv6 = _has_ipv6()
     temporary = "".join(
         f"{name}_temp_path {folder}/temporary/{name};\n" for name in _TEMPORARY_FILES
@@ -97,13 +104,24 @@ def nginx_conf(backend: str, folder: Path, *, http: int, https: int) -> str:
             "error_log /var/log/nginx/error.log warn;": (f"error_log {folder}/error.log warn;", 1),
             "access_log /var/log/nginx/access.log": (f"access_log {folder}/access.log", 1),
             "\nhttp {\n": (f"\nhttp {{\n{temporary}", 1),
+            **(_accelerated(cache) if cache else {}),
         },
     )
 
 
+def _accelerated(cache: Path) -> dict[str, tuple[str, int]]:
+    # Only the master of an nginx that root started may choose who its workers are.
+    user = f"user nobody {grp.getgrgid(os.getgid()).gr_name};" if os.getuid() == 0 else ""
+    return {
+        "#user www-data docxy;": (user, 1),
+        "        proxy_ignore_headers X-Accel-Redirect;\n": ("", 1),
+        "alias /var/cache/docxy/content/;": (f"alias {cache}/content/;", 1),
+    }
+
+
 @contextlib.contextmanager
-def nginx(backend: str) -> Iterator[Front]:
-    """Run nginx with the shipped file before `backend` (host:port).
+def nginx(backend: str, cache: Path | None = None) -> Iterator[Front]:
+    """Run nginx with the shipped file before `backend` (host:port), sending files of its cache.
 
     The folders of temporary files are taken away once it runs, so that it has none to write to.
     """
@@ -117,7 +135,7 @@ def nginx(backend: str) -> Iterator[Front]:
         ca_path = write_certificate(folder)
         http, https = _two_ports()
         configuration = folder / "nginx.conf"
-        configuration.write_text(nginx_conf(backend, folder, http=http, https=https))
+        configuration.write_text(nginx_conf(backend, folder, http=http, https=https, cache=cache))
         logs = [folder / "access.log", folder / "error.log"]
         with running(nginx_command(configuration, "-g", "daemon off;")) as server:
             front = Front(

@@ -26,7 +26,7 @@ _NOT_UP: Final = frozenset({
     "forwarded", "x-original-forwarded-for", "x-real-ip", "x-client-ip", "x-cluster-client-ip",
     "true-client-ip", "fastly-client-ip", "fly-client-ip", "x-request-id", "x-request-start", "via",
 })  # fmt: skip
-_NOT_UP_PREFIXES: Final = ("x-forwarded-", "cf-")
+_NOT_UP_PREFIXES: Final = ("x-forwarded-", "x-accel-", "cf-")
 
 _ELSEWHERE: Final = frozenset({
     "accept", "accept-encoding", "user-agent", "range", "if-range", "if-match", "if-none-match",

@@ -69,6 +69,8 @@ def _log(started: float, waited: float, line: dict[str, Any], body: RelayedBody 
     if body is not None:
         line["bytes"] = body.sent
         waited += body.waited
+        if body.handed_over:
+            line["handed_over"] = True
         if not body.complete:
             line["incomplete"] = True
         if body.broken:

@@ -25,6 +25,7 @@ class RelayedBody:
         self.sent = 0
         self.waited = 0.0
         self.complete = False
+        self.handed_over = False
         self.broken = ""
         self._begun = False
 
@@ -50,6 +51,10 @@ class RelayedBody:
         self.sent += len(chunk)
         return chunk
 
+    def hand_over(self, length: int) -> None:
+        """Count what the server in front sends in place of this body."""
+        self.sent, self.handed_over = length, True
+
     def close(self) -> None:
         """Close the upstream's side; the server calls it at the end, whatever the end was."""
         self._connection.forget_stalls()
@@ -72,6 +77,8 @@ def relay(reply: Reply, selection: Selection) -> Response:
         connection = ClientConnection(request.environ)
         connection.limit_stalls(rooms().write_timeout)
         g.body = response.response = RelayedBody(reply, connection)
+        if reply.handed_over:
+            g.body.hand_over(reply.length or 0)
         if has_body(request.method, reply.status):
             connection.end_only_by_reset(length_known=reply.length is not None)
         else:
@@ -95,6 +102,6 @@ def _write_headers(fields: Headers, reply: Reply, selection: Selection) -> None:
     if selection.ns:
         fields.set("OCI-Namespace", selection.ns)
     if reply.length is not None:
-        fields.set("Content-Length", str(reply.length))
+        fields.set("Content-Length", "0" if reply.handed_over else str(reply.length))
     if reply.next_query is not None:
         fields.set("Link", naming.next_page(reply.next_query, selection))

@@ -13,7 +13,12 @@ from uuid import uuid4
 
 from app.store.building import identity
 from app.store.descriptors import close
-from app.store.places import Places, directories, make_directory
+from app.store.places import (
+    PRIVATE_DIRECTORY_MODE,
+    Places,
+    directories,
+    make_directory,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +76,7 @@ class Aside:
     def _made(self) -> Path:
         while True:
             path = self._places.aside / uuid4().hex
-            make_directory(path)
+            make_directory(path, PRIVATE_DIRECTORY_MODE)
             descriptor = _lock(path)
             file = identity(path)
             if descriptor is not None and file is not None:

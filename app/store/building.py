@@ -34,7 +34,7 @@ def build(where: Places) -> None:
     _remove(new)
     # Not os.open: under gevent its end comes late, and takes SQLite's locks along.
     new.open("xb").close()
-    new.chmod(places.FILE_MODE)  # what SQLite puts beside it gets the same
+    new.chmod(places.PRIVATE_FILE_MODE)  # what SQLite puts beside it gets the same
     with closing(connect(new, 0)) as connection:
         _fill(connection, where)
     _remove_companions(where.index)  # of one that was taken away: they would be taken for ours

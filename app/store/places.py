@@ -24,6 +24,10 @@ DIRECTORY_MODE: Final = 0o750
 FILE_MODE: Final = 0o640
 """A web server in the same group may read: it serves hits (X-Accel-Redirect)."""
 
+PRIVATE_DIRECTORY_MODE: Final = 0o700
+PRIVATE_FILE_MODE: Final = 0o600
+"""Nobody else may: what is no whole content, and who may read what."""
+
 _ALGORITHMS: Final = frozenset({"sha256", "sha512"})
 """What can be verified: OCI image specification, "Digests"."""
 
@@ -52,8 +56,9 @@ class Places:
 
     def prepare(self) -> None:
         """Make the directories; raise OSError."""
-        for directory in (self.directory, self.content, self.aside):
+        for directory in (self.directory, self.content):
             make_directory(directory)
+        make_directory(self.aside, PRIVATE_DIRECTORY_MODE)
 
     def path(self, registry: str, digest: Digest) -> Path:
         """Return where content lies, or would; raise StoreError if it never can."""
@@ -102,17 +107,17 @@ def location(registry: str, digest: Digest) -> str:
     return f"{registry}/{algorithm}/{encoded[:2]}/{encoded}"
 
 
-def make_directory(path: Path) -> None:
+def make_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:
     """Make a directory, and what lacks above it, such that they stay; raise OSError."""
     try:
-        path.mkdir(DIRECTORY_MODE)
+        path.mkdir(mode)
     except FileExistsError:
         return
     except FileNotFoundError:
         make_directory(path.parent)
-        make_directory(path)
+        make_directory(path, mode)
         return
-    path.chmod(DIRECTORY_MODE)  # whatever the umask
+    path.chmod(mode)  # whatever the umask
     sync_directory(path.parent)
 
 

@@ -6,9 +6,6 @@ import re
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from email.message import Message
-from email.parser import BytesHeaderParser
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -18,6 +15,7 @@ import pytest
 from tests import programs, proxies
 from tests.hub.hub import Hub
 from tests.hub.images import OCI_INDEX
+from tests.integration.curling import Answer, curl
 from tests.proxies import Front
 from tests.servers import clean_environment, docxy, wait_until
 
@@ -32,41 +30,6 @@ LARGE = b"".join(hashlib.sha256(b"%d" % number).digest() for number in range(1 <
 PART = 1_000_000
 REPOSITORY = "library/alpine"
 LARGE_LAYER = 100 * (1 << 20)
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What curl saw."""
-
-    exit_status: int
-    http_version: str
-    status: int
-    headers: Message
-    body: bytes
-
-
-def curl(front: Front, target: str, *arguments: str) -> Answer:
-    """Ask the front; `target` is a path, or a whole URL."""
-    programs.require("curl")
-    url = target if "://" in target else front.url + target
-    command = ["curl", "-sS", "--max-time", "60", "--path-as-is", "--cacert", str(front.ca_path)]
-    heads = "--head" not in arguments
-    done = subprocess.run(
-        [*command, *(["--dump-header", "-"] if heads else []), *arguments, url],
-        env=clean_environment(),
-        capture_output=True,
-        check=False,
-    )
-    head, _, body = done.stdout.partition(b"\r\n\r\n")
-    first, _, lines = head.partition(b"\r\n")
-    version, _, status = first.partition(b" ")
-    return Answer(
-        done.returncode,
-        version.decode(),
-        int(status[:3] or 0),
-        BytesHeaderParser().parsebytes(lines),
-        body,
-    )
 
 
 class Backend(ThreadingHTTPServer):

@@ -68,6 +68,7 @@ def test_what_connection_names_stops_here(passed: object) -> None:
         "X-Forwarded-Prefix",
         "X-Forwarded-Client-Cert",
         "X-Forwarded-Anything-New",
+        "X-Accel-Failed",
         "X-Original-Forwarded-For",
         "X-Real-IP",
         "X-Client-IP",

@@ -224,3 +224,14 @@ def test_a_path_stays_in_its_field(
     assert len(line.splitlines()) == 1
     assert "\x1b" not in line
     assert len(re.findall(r" status=", re.sub(r'"(?:[^"\\]|\\.)*"', "", line))) == 1
+
+
+def test_what_nginx_sends_is_counted(
+    client: FlaskClient, source: FakeSource, lines: list[dict[str, object]]
+) -> None:
+    """Its bytes are told, and that they are not Docxy's own."""
+    source.answers(length=4711, headers=[("X-Accel-Redirect", "/docxy-cache/x")])
+    client.get(MANIFEST)
+    assert lines[0]["bytes"] == 4711
+    assert lines[0]["handed_over"] is True
+    assert "incomplete" not in lines[0]

@@ -324,3 +324,13 @@ def test_a_header_that_cannot_be_relayed(
     source.answers(b"body", headers=[("X", "a\nb")])
     assert client.get(TAGS).status_code == 500
     assert source.closed == 1
+
+
+def test_what_nginx_sends_is_empty_here(client: FlaskClient, source: FakeSource) -> None:
+    """The server in front keeps its connection: the length is that of what it gets from here."""
+    source.answers(length=4711, headers=[("X-Accel-Redirect", "/docxy-cache/x")])
+    answer = client.get(MANIFEST)
+    assert answer.headers["X-Accel-Redirect"] == "/docxy-cache/x"
+    assert answer.headers.getlist("Content-Length") == ["0"]
+    assert answer.data == b""
+    assert source.closed == 1
