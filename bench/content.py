@@ -50,6 +50,11 @@ class Content:
         """The path of the manifest, by tag."""
         return f"/v2/{REPOSITORY}/manifests/{TAG}"
 
+    @property
+    def manifest_path_by_digest(self) -> str:
+        """The path of the manifest, by digest."""
+        return f"/v2/{REPOSITORY}/manifests/{self.manifest_digest}"
+
 
 def _digest_of_zeros(size: int) -> str:
     sha256 = hashlib.sha256()

@@ -38,6 +38,7 @@ class Plan:
     slow_clients: int
     slow_seconds: float
     load_seconds: int
+    copies: int
     soak_clients: int
     soak_seconds: float
     soak_write_timeout: int

@@ -1,6 +1,9 @@
 """The two nginx: the upstream with TLS, and the peer that does what Docxy does."""
 
 import contextlib
+import grp
+import os
+import pwd
 import socket
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -59,7 +62,7 @@ _UPSTREAM: Final = """
             add_header Docker-Content-Digest {content.blob_digest};
             alias {content.blob};
         }}
-        location = {content.manifest_path} {{
+        location ~ ^(?:{content.manifest_path}|{content.manifest_path_by_digest})$ {{
             default_type {media_type};
             add_header Docker-Distribution-Api-Version registry/2.0;
             add_header Docker-Content-Digest {content.manifest_digest};
@@ -92,6 +95,17 @@ _PEER: Final = """
             proxy_ssl_verify on;
             proxy_ssl_session_reuse on;
             proxy_ssl_trusted_certificate {folder}/ca.pem;
+        }}
+    }}
+"""
+
+
+_FILE_SERVER: Final = """
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location = {content.blob_path} {{
+            default_type application/octet-stream;
+            alias {file};
         }}
     }}
 """
@@ -144,12 +158,32 @@ def peer(folder: Path, registry: Upstream) -> Iterator[Peer]:
 
 
 @contextlib.contextmanager
+def file_server(folder: Path, content: Content, file: Path) -> Iterator[Peer]:
+    """Serve a file as the blob, without TLS, on one worker.
+
+    With the settings of the others: sendfile, and no copy of the file in between.
+    """
+    port = free_port()
+    body = _FILE_SERVER.format(port=port, content=content, file=file)
+    with _nginx(folder, "files", 1, body, port) as pid:
+        yield Peer(port, pid)
+
+
+@contextlib.contextmanager
 def _nginx(folder: Path, name: str, workers: int, body: str, port: int) -> Iterator[int]:
     configuration = folder / f"{name}.conf"
-    configuration.write_text(_COMMON.format(folder=folder, name=name, workers=workers, body=body))
+    text = _COMMON.format(folder=folder, name=name, workers=workers, body=body)
+    configuration.write_text(_user() + text)
     with running(["nginx", "-e", "stderr", "-p", str(folder), "-c", str(configuration)]) as server:
         wait_until(lambda: _accepts(port), what=f"nginx ({name})")
         yield server.process.pid
+
+
+def _user() -> str:
+    """Let the workers be whoever runs this: the cache's files are closed to others."""
+    if os.getuid() != 0:
+        return ""
+    return f"user {pwd.getpwuid(0).pw_name} {grp.getgrgid(os.getgid()).gr_name};\n"
 
 
 def _accepts(port: int) -> bool:

@@ -1,14 +1,16 @@
 """docs/performance.md, from what was measured."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from bench import machine, soak_page
+from bench import cache_page, machine, soak_page
+from bench.cached import Cached
 from bench.content import Content
 from bench.figures import Figure
 from bench.measure import AT_ONCE, SLOW_RATE, Downloads, Memory, Plan, Requests
 from bench.nginx import PEER_BUFFER, UPSTREAM_WORKERS
 from bench.soak import Soak
+from bench.targets import Target, reasons, table
 from bench.wrk import CONNECTIONS
 
 
@@ -23,46 +25,28 @@ class Run:
     downloads: Mapping[str, Downloads]
     requests: Mapping[str, Requests]
     memory: Memory
+    cached: Cached
     soak: Soak
-
-
-@dataclass(frozen=True, slots=True)
-class _Target:
-    """One target of the project, and what to say where it is missed."""
-
-    what: str
-    wanted: str
-    reached: Figure
-    digits: int
-    met: bool
-    reason: str
-
-    def row(self) -> str:
-        verdict = "met" if self.met else "**missed**"
-        return f"| {self.what} | {self.wanted} | {self.reached.text(self.digits)} | {verdict} |"
 
 
 def render(run: Run, *, title: str) -> str:
     """Write the page."""
     targets = list(_targets(run))
-    missed = [target for target in targets if not target.met]
     parts = [
         f"# {title}\n",
         "`make bench` wrote this page; do not edit it.",
         "All figures come from one run on one machine, so compare them with each other only.",
         "Every value is the median of all rounds, with the lowest and the highest behind it.\n",
         "## Targets\n",
-        "| what | target | measured | |",
-        "| --- | --- | --- | --- |",
-        *(target.row() for target in targets),
-        "",
-        *_reasons(missed),
+        *table(targets),
+        *reasons(targets),
         "## Downloads\n",
         *_downloads(run),
         "## Manifests\n",
         *_requests(run),
         "## Memory\n",
         *_memory(run),
+        cache_page.render(run.cached),
         soak_page.render(run.soak),
         "## Method\n",
         *_method(run),
@@ -74,17 +58,17 @@ def render(run: Run, *, title: str) -> str:
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _targets(run: Run) -> Iterator[_Target]:
+def _targets(run: Run) -> Iterator[Target]:
     ours, theirs = run.downloads["Docxy"], run.downloads["nginx"]
     speed = Figure.ratio(ours.speed, theirs.speed)
-    yield _Target(
+    yield Target(
         "Speed of one download, in parts of nginx's", "at least 0.9", speed, 2,
         speed.median >= 0.9,
         "One download is the work of one core, and Docxy needs more of it for each GiB than nginx "
         "does: the processor time below decides where the line is faster than that.",
     )  # fmt: skip
     cpu = Figure.ratio(ours.cpu, theirs.cpu)
-    yield _Target(
+    yield Target(
         "Processor time of one download, in parts of nginx's", "at most 1.5", cpu, 2,
         cpu.median <= 1.5,
         "A TLS record holds 16 KiB, so each GiB passes 65,536 times through Python's ssl module. "
@@ -93,29 +77,19 @@ def _targets(run: Run) -> Iterator[_Target]:
     )  # fmt: skip
     memory = run.memory
     per_stream = Figure(memory.per_stream, memory.per_stream, memory.per_stream_peak)
-    yield _Target(
+    yield Target(
         f"Memory of a slow download, {run.plan.slow_clients} at once, in KiB", "at most 400",
         per_stream, 0, per_stream.median <= 400,
         "Each stream holds the piece that its client has not taken yet, up to 256 KiB, and the "
         "state of two connections.",
     )  # fmt: skip
     rate = Figure.of(load.requests_per_second for load in run.requests["Docxy"].loads)
-    yield _Target(
+    yield Target(
         "Manifest requests a second, one worker", "at least 1,000", rate, 0,
         rate.median >= 1000,
         "Most of the time is spent in gunicorn, Flask and requests: the table below shows what "
         "they reach without Docxy.",
     )  # fmt: skip
-
-
-def _reasons(missed: Sequence[_Target]) -> Iterator[str]:
-    if not missed:
-        yield "All targets are met.\n"
-        return
-    yield "Why targets are missed:\n"
-    for target in missed:
-        yield f"- {target.what}: {target.reason}"
-    yield ""
 
 
 def _downloads(run: Run) -> Iterator[str]:

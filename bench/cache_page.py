@@ -1,0 +1,158 @@
+"""The section of docs/performance.md about the cache."""
+
+import re
+from collections.abc import Iterator, Mapping
+
+from bench.cached import CACHED, FILE, PEER, UNCACHED, Cached, Fetched
+from bench.copies import LATENCY, Copies
+from bench.figures import Figure
+from bench.targets import Target, reasons, table
+from bench.wrk import CONNECTIONS
+
+_SECTION = re.compile(r"^## The cache\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
+
+
+def render(measured: Cached) -> str:
+    """Write the section, with an empty line after it."""
+    targets = list(_targets(measured))
+    return "\n".join(
+        [
+            "## The cache\n",
+            *table(targets),
+            *reasons(targets),
+            *_downloads("hit", measured.hits),
+            *_downloads("miss", measured.misses),
+            *_manifests(measured),
+            *_copies(measured),
+            *_method(measured),
+            "",
+        ]
+    )
+
+
+def put_into(page: str, section: str) -> str:
+    """Return the page with this section in place of its own; raise ValueError if it has none."""
+    changed, count = _SECTION.subn(lambda _: f"{section}\n", page)
+    if count != 1:
+        message = f"the page has {count} sections about the cache"
+        raise ValueError(message)
+    return changed
+
+
+def _targets(measured: Cached) -> Iterator[Target]:
+    hits, misses = measured.hits, measured.misses
+    hit = Figure.ratio(hits[CACHED].speed, hits[FILE].speed)
+    yield Target(
+        "Speed of a hit, in parts of nginx's that sends the same file", "at least 0.9", hit, 2,
+        hit.median >= 0.9,
+        "nginx hands the file to the kernel (`sendfile`), which copies nothing on loopback; Docxy "
+        "reads it and writes it to the socket, which is two copies. With `DOCXY_ACCEL_LOCATION` "
+        "it is nginx that sends it.",
+    )  # fmt: skip
+    miss = Figure.ratio(misses[CACHED].speed, misses[UNCACHED].speed)
+    yield Target(
+        "Speed of a miss, in parts of Docxy's without a cache", "at least 0.5", miss, 2,
+        miss.median >= 0.5,
+        "Beside what it costs without a cache, each byte is hashed, written to the disk and read "
+        "again, on the two cores that the registry and its TLS need as well.",
+    )  # fmt: skip
+    for kind, fetched in (("hit", hits), ("miss", misses)):
+        peer = Figure.ratio(fetched[CACHED].speed, fetched[PEER].speed)
+        yield Target(
+            f"Speed of a {kind}, in parts of docker-registry's", "more than 1", peer, 2,
+            peer.median > 1,
+            "Its cause was not found.",
+        )  # fmt: skip
+    rate = Figure.of(load.requests_per_second for load in measured.manifests[CACHED].loads)
+    yield Target(
+        "Manifests by digest a second, one worker", "at least 2,000", rate, 0,
+        rate.median >= 2000,
+        "Most of the time is spent in gunicorn and Flask, whatever they are asked for.",
+    )  # fmt: skip
+    yield from _targets_of_copies(measured.copies)
+
+
+def _targets_of_copies(copies: Copies) -> Iterator[Target]:
+    cold = Figure.ratio(copies.cold[CACHED], copies.direct)
+    yield Target(
+        "Time of a cold copy, in parts of a direct one's", "at most 0.9", cold, 2,
+        cold.median <= 0.9,
+        "The registry has to be asked for all but ping and token.",
+    )  # fmt: skip
+    warm = Figure.ratio(copies.warm[CACHED], copies.direct)
+    yield Target(
+        "Time of a warm copy, in parts of a direct one's", "at most 0.2", warm, 2,
+        warm.median <= 0.2,
+        "The registry is asked whether the tag still leads to the same, and skopeo itself takes "
+        "its time.",
+    )  # fmt: skip
+
+
+def _downloads(kind: str, measured: Mapping[str, Fetched]) -> Iterator[str]:
+    yield f"| one {kind} | {' | '.join(measured)} |"
+    yield f"| --- |{' --- |' * len(measured)}"
+    for what, digits, values in (
+        ("MiB/s", 0, [one.speed for one in measured.values()]),
+        ("processor seconds a GiB", 2, [one.cpu for one in measured.values()]),
+        ("first byte, ms", 1, [[1000 * x for x in one.first_byte] for one in measured.values()]),
+    ):
+        cells = " | ".join(Figure.of(value).text(digits) for value in values)
+        yield f"| {what} | {cells} |"
+    yield ""
+
+
+def _manifests(measured: Cached) -> Iterator[str]:
+    yield "| manifests by digest | requests a second | p50, ms | p99, ms | processor ms a request |"
+    yield "| --- | --- | --- | --- | --- |"
+    for name, asked in measured.manifests.items():
+        rate = Figure.of(load.requests_per_second for load in asked.loads).text(0)
+        p50 = Figure.of(load.p50_ms for load in asked.loads).text(1)
+        p99 = Figure.of(load.p99_ms for load in asked.loads).text(1)
+        yield f"| {name} | {rate} | {p50} | {p99} | {Figure.of(asked.cpu).text(3)} |"
+    yield ""
+
+
+def _copies(measured: Cached) -> Iterator[str]:
+    copies = measured.copies
+    direct = Figure.of(copies.direct)
+    yield "| `skopeo copy --all` | seconds | in parts of the direct one |"
+    yield "| --- | --- | --- |"
+    yield f"| direct | {direct.text(2)} | 1 |"
+    for name in copies.cold:
+        for kind, times in (("cold", copies.cold[name]), ("warm", copies.warm[name])):
+            ratio = Figure.ratio(times, copies.direct)
+            yield f"| {name}, {kind} | {Figure.of(times).text(2)} | {ratio.text(2)} |"
+    yield ""
+
+
+def _method(measured: Cached) -> Iterator[str]:
+    copies = measured.copies
+    blobs = copies.image.all_blobs
+    yield (
+        f"{measured.rounds} rounds; in each, every server is measured in turn. Client, upstream "
+        "and servers are those of the other sections; Docxy has one worker, its cache is on the "
+        "disk, and what is read was written a moment ago, so it is in the page cache."
+    )
+    yield (
+        f"Hit: a blob of {measured.blob_size / 1024**2:,.0f} MiB which the server keeps, after "
+        "another download of it. nginx: one worker, `sendfile`, no log, the very file that Docxy "
+        "keeps."
+    )
+    yield (
+        "Miss: the same blob after it was dropped. Docxy ends the answer only when the digest is "
+        "right and the file is on the disk (`fsync`); docker-registry fetches it a second time "
+        "to keep it, which is waited for and not counted."
+    )
+    yield (
+        f"Manifests: wrk, one thread, {CONNECTIONS} kept connections, {measured.load_seconds} s a "
+        "round, with a Bearer token of 2 KiB; Docxy asks the registry about it once a minute."
+    )
+    yield (
+        f"Copies: every request to the registry, its token service and its CDN takes "
+        f"{1000 * LATENCY:.0f} ms longer; an image of {len(copies.image.platforms)} platforms and "
+        f"{len(blobs)} blobs ({sum(one.size for one in blobs.values()) / 1024**2:.0f} MiB), a new "
+        "one in each round; Docxy with two workers. All have copied another image of the "
+        "repository before."
+    )
+    yield "docker-registry: CNCF's, as a pull-through cache, `proxy.remoteurl`, files on the disk."
+    yield f"The load average before it was {measured.load_before:.1f}."

@@ -1,0 +1,110 @@
+"""Whole copies of an image by skopeo, where every request to the registry takes long."""
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench import docker_registry
+from bench.content import MIB
+from tests.clients.skopeo import Skopeo
+from tests.hub.content import multi_arch
+from tests.hub.hub import Hub
+from tests.hub.images import OCI_KIND, Image
+from tests.servers import docxy
+
+logger = logging.getLogger(__name__)
+
+LATENCY: Final = 0.1
+"""Seconds that every request to the registry, its token service and its CDN takes longer."""
+DIRECT: Final = "direct"
+CACHED: Final = "Docxy"
+PEER: Final = docker_registry.NAME
+
+_REPOSITORY: Final = "library/bench"
+_LAYER: Final = 4 * MIB
+_FIRST: Final = "first"
+"""The tag that is copied before anything is measured, so that every server has met the registry."""
+
+
+@dataclass(frozen=True, slots=True)
+class Copies:
+    """Seconds of each copy, a value for each round."""
+
+    image: Image
+    direct: list[float]
+    cold: Mapping[str, list[float]]
+    """By the server that it went through, which did not have the image."""
+    warm: Mapping[str, list[float]]
+    """The same, once more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """One way to the images of the hub, or rather of `host`."""
+
+    skopeo: Skopeo
+    host: str
+
+    def seconds(self, tag: str) -> float:
+        """Copy an image with all its platforms, and throw it away."""
+        with tempfile.TemporaryDirectory(prefix="docxy-copy-") as folder:
+            started = time.perf_counter()
+            self.skopeo.copy_all(f"{self.host}/{_REPOSITORY}:{tag}", Path(folder))
+            return time.perf_counter() - started
+
+
+def measure_copies(folder: Path, rounds: int) -> Copies:
+    """Copy a new image in each round: from the registry, then twice through each cache."""
+    tags = [f"round-{number}" for number in range(rounds)]
+    images = {tag: multi_arch("bench", OCI_KIND, _LAYER, seed=tag) for tag in (_FIRST, *tags)}
+    copies = Copies(images[_FIRST], [], {CACHED: [], PEER: []}, {CACHED: [], PEER: []})
+    with _hub(images) as hub, _ways(folder, hub) as (direct, through, peer):
+        for way in (direct, *through.values()):
+            way.seconds(_FIRST)
+        for number, tag in enumerate(tags, start=1):
+            copies.direct.append(direct.seconds(tag))
+            for name, way in through.items():
+                copies.cold[name].append(way.seconds(tag))
+            # docker-registry answers before it keeps.
+            peer.await_stored(sum(_contents(images[one]) for one in (_FIRST, *tags[:number])))
+            for name, way in through.items():
+                copies.warm[name].append(way.seconds(tag))
+            logger.info("copies: round %s of %s", number, rounds)
+    return copies
+
+
+def _contents(image: Image) -> int:
+    return 1 + len(image.platforms) + len(image.all_blobs)
+
+
+@contextmanager
+def _hub(images: Mapping[str, Image]) -> Iterator[Hub]:
+    with Hub(content=tuple) as hub:
+        for tag, image in images.items():
+            hub.push(_REPOSITORY, image, [tag])
+        hub.fail(delay=LATENCY, times=None)
+        yield hub
+
+
+@contextmanager
+def _ways(folder: Path, hub: Hub) -> Iterator[tuple[_Way, dict[str, _Way], docker_registry.Proxy]]:
+    with ExitStack() as stack:
+        # docker-registry wants a folder that is empty, and skopeo a home for each.
+        base = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="copies-")))
+        settings = hub.settings | {"DOCXY_CACHE_DIR": str(base / "cache")}
+        ours = stack.enter_context(docxy(**settings))
+        peer = stack.enter_context(docker_registry.proxy(base, hub.url, hub.ca_bundle))
+        homes = {name: base / name for name in (DIRECT, "proxies")}
+        for home in homes.values():
+            home.mkdir()
+        plain = Skopeo(homes["proxies"])
+        yield (
+            _Way(Skopeo(homes[DIRECT], ca=hub.ca_bundle), hub.host),
+            {CACHED: _Way(plain, ours.host), PEER: _Way(plain, f"127.0.0.1:{peer.port}")},
+            peer,
+        )
