@@ -142,7 +142,8 @@ def test_nginx_buffer_is_large_enough() -> None:
 def test_nginx_logs_no_query() -> None:
     """The query of a token request holds account names."""
     log_format = directive("log_format")
-    assert "$uri" in log_format
+    assert "$asked" in log_format
+    assert '"~^(?<path>[^?]*)" $path;' in uncommented(proxies.NGINX_CONF)
     assert not re.search(r"\$(request|request_uri|args|query_string|is_args)\b", log_format)
 
 

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from http import HTTPStatus
+from typing import Final
 
 from flask import Response, g, request
 from werkzeug.datastructures import Headers
@@ -13,6 +14,12 @@ from app.registries import Selection
 from app.routes import naming
 from app.routes.connection import ClientConnection
 from app.routes.rooms import rooms
+
+_KEPT_BY_NGINX: Final = {"cache-control": "X-Accel-Cache-Control"}
+"""Headers under the name that a server in front gives them back from.
+
+Otherwise nginx keeps them for whatever it answers in the end, an error too (deploy/nginx.conf).
+"""
 
 
 class RelayedBody:
@@ -96,7 +103,7 @@ def _status(reply: Reply, selection: Selection) -> int:
 
 def _write_headers(fields: Headers, reply: Reply, selection: Selection) -> None:
     for name, value in reply.headers:
-        fields.add(name, value)
+        fields.add(_KEPT_BY_NGINX.get(name.lower(), name) if reply.handed_over else name, value)
     for challenge in naming.challenges(reply.challenges, selection):
         fields.add("WWW-Authenticate", str(challenge))
     if selection.ns:

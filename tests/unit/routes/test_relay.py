@@ -328,9 +328,12 @@ def test_a_header_that_cannot_be_relayed(
 
 def test_what_nginx_sends_is_empty_here(client: FlaskClient, source: FakeSource) -> None:
     """The server in front keeps its connection: the length is that of what it gets from here."""
-    source.answers(length=4711, headers=[("X-Accel-Redirect", "/docxy-cache/x")])
+    said = [("X-Accel-Redirect", "/docxy-cache/x"), ("Cache-Control", "public")]
+    source.answers(length=4711, headers=said)
     answer = client.get(MANIFEST)
     assert answer.headers["X-Accel-Redirect"] == "/docxy-cache/x"
+    assert answer.headers["X-Accel-Cache-Control"] == "public"
+    assert "Cache-Control" not in answer.headers
     assert answer.headers.getlist("Content-Length") == ["0"]
     assert answer.data == b""
     assert source.closed == 1
