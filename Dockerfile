@@ -1,6 +1,8 @@
-# Docxy in a container. It writes nothing, and runs with --read-only too.
+# Docxy in a container. It writes nothing but its cache, and runs with --read-only too.
 #     docker build --tag docxy .
 #     docker run --publish 8000:8000 --stop-timeout 14460 docxy
+# With a cache:
+#     docker run --publish 8000:8000 --stop-timeout 14460 --volume docxy-cache:/var/cache/docxy --env DOCXY_CACHE_DIR=/var/cache/docxy docxy
 FROM python:3.13-slim
 
 WORKDIR /app
@@ -15,12 +17,16 @@ COPY . .
 # be written later.
 RUN chmod -R a+rX . && python -m compileall -q .
 
+# A place for a cache, used only where DOCXY_CACHE_DIR names it. A new volume that is mounted here
+# becomes the user's below, as this is.
+RUN install --directory --owner 10001 --group 10001 --mode 0750 /var/cache/docxy
+
 # With PORT gunicorn listens on all addresses; without it on loopback, where no published port leads.
 ENV PORT=8000 \
     PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
 
-# A number, so that Kubernetes' runAsNonRoot can tell. It owns nothing here.
+# A number, so that Kubernetes' runAsNonRoot can tell. It owns nothing here but the cache's place.
 USER 10001:10001
 
 EXPOSE 8000

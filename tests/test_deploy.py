@@ -520,6 +520,40 @@ def test_systemd_unit_is_hardened() -> None:
     assert found["ExecStart"][0].endswith("--bind 127.0.0.1:8000")
 
 
+# The cache
+
+
+CACHE = "/var/cache/docxy"
+
+
+def test_a_place_for_the_cache() -> None:
+    """It is the same everywhere, closed to others, and only a setting makes use of it."""
+    assert unit()["CacheDirectory"] == [Path(CACHE).name]
+    assert unit()["CacheDirectoryMode"] == ["0750"]
+    installs = [value.split() for name, value in instructions() if name == "RUN"]
+    (install,) = [words for words in installs if words[0] == "install"]
+    owner, group = only("USER").split(":")
+    assert install == [
+        *("install", "--directory", "--owner", owner, "--group", group, "--mode", "0750", CACHE)
+    ]
+    assert "DOCXY_CACHE_DIR" not in only("ENV") + "".join(unit()["Environment"])
+
+
+@pytest.mark.parametrize("name", COMPOSE_FILES)
+def test_compose_keeps_the_cache(name: str) -> None:
+    """In a volume that outlives the container, as its root file system is read-only."""
+    docxy = services(name)["docxy"]
+    assert docxy["volumes"] == [f"cache:{CACHE}"]
+    assert "cache" in yaml.safe_load((DEPLOY / name).read_text())["volumes"]
+    assert "DOCXY_CACHE_DIR" not in docxy["environment"]
+
+
+def test_documents_name_the_place_of_the_cache() -> None:
+    """What users are told to set is what the files have made."""
+    for path in ("docs/cache.md", "docs/deployment.md", "Dockerfile"):
+        assert f"DOCXY_CACHE_DIR={CACHE}" in (ROOT / path).read_text(), path
+
+
 # Platforms
 
 
