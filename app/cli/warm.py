@@ -23,7 +23,7 @@ _EVERY: Final = "all"
 @click.command()
 @click.argument("names", metavar="[IMAGE]...", nargs=-1)
 @click.option(
-    "--file", "lists", type=click.File(), multiple=True,
+    "--file", "lists", type=click.File(errors="replace"), multiple=True,
     help="A file with an image a line, # before comments; - is standard input. Repeatable.",
 )  # fmt: skip
 @click.option(
