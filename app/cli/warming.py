@@ -7,8 +7,8 @@ from typing import Final
 
 from app.cli.images import Image
 from app.cli.reading import Exhausted, NotRead, Repository, whole
-from app.content import BodyBroken, Source
-from app.oci import manifest
+from app.content import BodyBroken, Reply, Source
+from app.oci import headers, manifest
 from app.oci.errors import RegistryError, TooManyRequests
 from app.oci.manifest import Descriptor, Platform
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
@@ -124,7 +124,7 @@ class Warming:
             self._check_kept(image, repository, reference)
         with closing(repository.manifest(reference)) as reply:
             data = whole(reply, manifest.LARGEST)
-            if _was_pulled(reply.header("Cache-Status")):
+            if _was_pulled(reply):
                 self.pulls.spent += 1
             if reply.header("Warning"):
                 message = "the registry does not answer; what is kept of it may be old"
@@ -157,10 +157,13 @@ def is_kept(store: Store, registry: str, repository: RepositoryName, digest: str
     )
 
 
-def _was_pulled(status: str) -> bool:
-    """Tell from a Cache-Status whether the registry was sent a GET (RFC 9211).
+def _was_pulled(reply: Reply) -> bool:
+    """Tell whether the registry was sent a GET for this answer, by what the cache says (RFC 9211).
 
-    `fwd=stale` beside a tag that is kept was a HEAD.
+    `fwd=stale` was a HEAD, and what is `collapsed` somebody else has asked for.
     """
-    parts = {part.strip() for part in status.partition(",")[0].split(";")}
-    return not parts & {"hit", "fwd=stale"}
+    for status in headers.values(reply.headers, "cache-status"):
+        cache, *parts = (part.strip() for part in status.split(";"))
+        if cache == "docxy":
+            return not {"hit", "fwd=stale", "collapsed"} & {*parts}
+    return True
