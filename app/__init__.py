@@ -9,7 +9,7 @@ from pydantic import SecretStr
 from app.cache.cache import Cache
 from app.cache.policy import Policy
 from app.cli import commands
-from app.cli.means import Means
+from app.cli.means import Means, check_owner
 from app.content import Source
 from app.registries import Registries
 from app.routes import answer, challenge, converters, health, render, repository, token
@@ -90,6 +90,8 @@ def create_app(settings: Settings) -> Flask:
 def _cache(settings: Settings) -> Cache | None:
     if settings.cache_dir is None:
         return None
+    if commands.are_running():
+        check_owner(settings.cache_dir)
     limits = Limits(max_size=settings.cache_max_size, min_free=settings.cache_min_free)
     policy = Policy(
         grant_ttl=settings.grant_ttl, tag_ttl=settings.tag_ttl, stale_ttl=settings.stale_ttl

@@ -43,7 +43,6 @@ def opened() -> Iterator[Cache]:
     if cache is None:
         message = "there is no cache: DOCXY_CACHE_DIR is not set (see docs/cache.md)"
         raise click.ClickException(message)
-    _check_owner(cache.directory)
     try:
         yield cache
     except StoreError as error:
@@ -54,8 +53,11 @@ def opened() -> Iterator[Cache]:
             click.echo(f"Warning: {trouble}", err=True)
 
 
-def _check_owner(directory: Path) -> None:
-    """Refuse another user, root above all: the workers could not read what that one leaves."""
+def check_owner(directory: Path) -> None:
+    """Refuse another user than whose cache it is; raise ClickException.
+
+    Root above all: the workers could not read what that one leaves, nor take it away.
+    """
     us, owners = os.geteuid(), {_owner(directory / "content")}
     if us == 0:
         owners.add(_owner(directory))

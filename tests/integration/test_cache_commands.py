@@ -1,6 +1,7 @@
 """`flask cache ...` as an operator runs it: a process of its own, beside a Docxy or without one."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -94,6 +95,18 @@ def test_wrong_settings(hub: Hub, tmp_path: Path) -> None:
     assert ended.returncode == 1
     assert "DOCXY_CACHE_DIRR: there is no such setting" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_another_user(cache: Cache, settings: dict[str, str]) -> None:
+    """It is refused before it leaves anything that the workers could not read."""
+    directory = Path(settings["DOCXY_CACHE_DIR"])
+    directory.mkdir()
+    os.chown(directory, 10001, 10001)
+    ended = cache("statistics")
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith(f"Error: {directory} is kept by the user 10001")
+    assert list(directory.iterdir()) == []
 
 
 def test_what_was_warmed_costs_a_client_no_pull(
