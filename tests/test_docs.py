@@ -150,6 +150,24 @@ def test_secrets_are_not_shown() -> None:
     assert _cell("a|b\nc") == "a\\|b c"
 
 
+def test_the_cache_page_has_its_settings() -> None:
+    """Its table names each of them, and nothing else."""
+    section = (
+        _text(ROOT / "docs" / "cache.md").partition("\n## Settings\n")[2].partition("\n## ")[0]
+    )
+    named = re.findall(r"^\| `(DOCXY_\w+)` \|", section, re.MULTILINE)
+    assert named == [Settings.variable(name) for name in CacheSettings.model_fields]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_settings_that_are_named_exist(path: Path) -> None:
+    """A name that is spelled wrong stops Docxy's start."""
+    known = {Settings.variable(name) for name in Settings.model_fields}
+    known |= {CONFIG_VARIABLE, "DOCXY_PORT"}  # the second one is Kubernetes', and is ignored
+    named = set(re.findall(r"\bDOCXY_[A-Z0-9_]*[A-Z0-9]\b(?![*.…])", _text(path)))
+    assert named - known == set()
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 def test_links(path: Path) -> None:
     """Every relative link leads somewhere."""
