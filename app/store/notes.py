@@ -11,6 +11,9 @@ from app.store.index import Index
 LONGEST: Final = 64 * 1024
 """Characters of a value: what is larger is content."""
 
+_LAST: Final = chr(0x10FFFF)
+"""Sorts after all that stands in a key, and stands in none: it is no character."""
+
 
 @dataclass(frozen=True, slots=True)
 class Note:
@@ -63,10 +66,13 @@ class Notes:
             connection.execute("DELETE FROM notes WHERE kind = ? AND key = ?", (kind, key))
 
     def beginning(self, kind: str, beginning: str) -> dict[str, str]:
-        """Return the values, fresh or stale, of keys that begin so; raise StoreError."""
+        """Return the values, fresh or stale, of keys that begin so; raise StoreError.
+
+        It costs what is found, however much else there is.
+        """
         with self._index.reading() as connection:
             rows = connection.execute(
-                "SELECT key, value FROM notes WHERE kind = ? AND substr(key, 1, ?) = ?",
-                (kind, len(beginning), beginning),
+                "SELECT key, value FROM notes WHERE kind = ? AND key >= ? AND key < ?",
+                (kind, beginning, beginning + _LAST),
             ).fetchall()
         return dict(rows)

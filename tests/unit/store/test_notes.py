@@ -56,3 +56,26 @@ def test_nothing_is_told_of_strange_rows(store: Store) -> None:
     store.notes.note("tag", "x", "1", 60)
     rows(store.upkeep._places.directory, "UPDATE notes SET boot = ''")  # noqa: SLF001
     assert store.notes.noted("tag", "x") == Note("1", 0, None)
+
+
+def test_keys_that_begin_so(store: Store) -> None:
+    """Whatever else there is: nothing is taken for a pattern."""
+    for kind, key in (
+        ("tag", "a:1 x"),
+        ("tag", "a:1 \u00e9"),
+        ("tag", "a:1 "),
+        ("tag", "a:1"),
+        ("tag", "a:10 x"),
+        ("tag", "A:1 x"),
+        ("tag", "%:1 x"),
+        ("other", "a:1 x"),
+    ):
+        store.notes.note(kind, key, key.upper(), 10)
+    assert store.notes.beginning("tag", "a:1 ") == {
+        "a:1 x": "A:1 X",
+        "a:1 \u00e9": "A:1 \u00c9",
+        "a:1 ": "A:1 ",
+    }
+    assert store.notes.beginning("tag", "%:1") == {"%:1 x": "%:1 X"}
+    assert len(store.notes.beginning("tag", "")) == 7
+    assert store.notes.beginning("nothing", "") == {}
