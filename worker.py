@@ -6,23 +6,17 @@ imported yet.
 
 import _socket
 import contextlib
-import errno
-import fcntl
 import json
 import os
 import socket
-import struct
-import sys
-import termios
 import time
 import uuid
 from collections.abc import Iterator
 from functools import partial
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Final, NoReturn
+from typing import Any, Final
 
 import gevent
-from gevent.socket import socket as GeventSocket  # noqa: N812 - gevent's class has this name
 from gunicorn import util
 from gunicorn.http.errors import (  # type: ignore[attr-defined] # two are not in the stubs yet
     ConfigurationProblem,
@@ -40,9 +34,7 @@ from gunicorn.workers.ggevent import GeventWorker
 
 import shared  # noqa: F401 - to be made before the fork
 from incoming import BoundedRequest
-
-if TYPE_CHECKING:
-    from _typeshed import ReadableBuffer as Buffer  # collections.abc has it from Python 3.12 on
+from outgoing import ClientSocket
 
 _TLS_HANDSHAKE: Final = b"\x16"
 """The first byte of every TLS connection (RFC 8446, section 5.1); no HTTP method begins so."""
@@ -61,54 +53,11 @@ _STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
 }
 """What is told of a request that is none; anything else is 400."""
 
-_RESET: Final = struct.pack("ii", 1, 0)
 _SPARE: Final = 4
 """Seconds of graceful_timeout that are left for ending what it was too short for."""
 
 
 RequestParser.mesg_class = BoundedRequest  # no setting names it
-
-
-class ClientSocket(GeventSocket):
-    """A client's connection whose timeout counts from the last progress of a write.
-
-    gevent's own counts the whole write, and so cuts a client that is merely slow; TCP_USER_TIMEOUT
-    does too, where the client's window is small (tried on Linux 6.18).
-    """
-
-    def sendall(self, data: "Buffer", flags: int = 0) -> None:
-        """Send all; reset the connection if the client takes nothing for as long as the timeout.
-
-        A socket counts as writable again only when a good part of its buffer is free, which takes
-        a slow client long: what tells progress is how much of the buffer is left.
-        """
-        patience = self.gettimeout()
-        self.settimeout(patience / 4 if patience else None)
-        unsent = memoryview(data)
-        queued, given_up = float("inf"), float("inf")
-        try:
-            while unsent:
-                try:
-                    unsent = unsent[self.send(unsent, flags) :]
-                    queued = float("inf")
-                except TimeoutError:
-                    left = self._queued()
-                    if left < queued:
-                        queued, given_up = left, time.monotonic() + (patience or 0)
-                    elif time.monotonic() >= given_up:
-                        self._give_up()
-        finally:
-            self.settimeout(patience)
-
-    def _queued(self) -> int:
-        """Return the bytes that the client has not acknowledged (tcp(7), SIOCOUTQ)."""
-        answer = fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, b"\0" * 4)
-        return int.from_bytes(answer, sys.byteorder)
-
-    def _give_up(self) -> NoReturn:
-        # What is still buffered would keep the kernel busy for minutes.
-        self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-        raise ConnectionResetError(errno.ECONNRESET, "the client takes nothing")
 
 
 class Worker(GeventWorker):

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from errno import ECONNRESET
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from app.oci import headers
 from app.oci.challenge import Challenge
@@ -66,6 +66,17 @@ class TokenRequest:
     parameters: list[tuple[str, str]]
     headers: Headers = field(default_factory=list)
     client: Client | None = None
+
+
+@runtime_checkable
+class FileBody(Protocol):
+    """A body that lies in a file, which a server may send without having it read here."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """Yield what was not sent yet."""
+
+    def sent_by(self, send: Callable[[int, int, int], None]) -> int:
+        """Have the next part sent, by descriptor, offset and count; return its count, or 0."""
 
 
 def has_body(method: str, status: int) -> bool:

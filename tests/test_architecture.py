@@ -21,6 +21,7 @@ MODULES = [
             "wsgi.py",
             "worker.py",
             "incoming.py",
+            "outgoing.py",
             "shared.py",
             "master.py",
             "gunicorn.conf.py",
@@ -77,15 +78,16 @@ LIBRARIES = {
         "cache_settings",
     },
     "pydantic_settings": {"settings", "environment"},
-    "gevent": {"worker", "incoming", "offloop"},
+    "gevent": {"worker", "incoming", "outgoing", "offloop"},
     "gunicorn": {"worker", "incoming"},
     "incoming": {"worker"},
+    "outgoing": {"worker"},
     "shared": {"worker", "upstream"},
     "master": {"gunicorn.conf"},
     "pythonjsonlogger": {"logs"},
     "certifi": {"upstream"},
     "publicsuffixlist": {"upstream"},
-    "_typeshed": {"worker"},
+    "_typeshed": {"outgoing"},
 }
 """Which rooms may import a library; `app` is app/__init__.py, the wiring.
 

@@ -5,7 +5,7 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 _RESET: Final = struct.pack("ii", 1, 0)
@@ -35,6 +35,11 @@ class ClientConnection:
             return True
         finally:
             self._sock.settimeout(timeout)
+
+    @property
+    def send_file(self) -> Callable[[int, int, int], None] | None:
+        """What sends a part of a file by descriptor, offset and count; only our worker's can."""
+        return getattr(self._sock, "send_file", None)
 
     def limit_stalls(self, seconds: float) -> None:
         """Let a write fail when the client takes nothing for so long.

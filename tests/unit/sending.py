@@ -5,17 +5,20 @@ A process of its own: gevent's sockets need gevent's loop, and no test may run i
 
 import json
 import sys
+import tempfile
 import time
+from functools import partial
+from typing import Any
 
 import gevent
 import gevent.socket
 
-from worker import ClientSocket
+from outgoing import ClientSocket
 
-KINDS = {"ours": ClientSocket, "gevent": gevent.socket.socket}
+KINDS = {"ours": ClientSocket, "file": ClientSocket, "gevent": gevent.socket.socket}
 
 
-def pair(kind: str) -> tuple[gevent.socket.socket, gevent.socket.socket]:
+def pair(kind: str) -> tuple[Any, gevent.socket.socket]:
     """Return our end and the client's, with little room between them."""
     listener = gevent.socket.socket()
     listener.setsockopt(gevent.socket.SOL_SOCKET, gevent.socket.SO_SNDBUF, 16 * 1024)
@@ -39,6 +42,7 @@ def main(kind: str, timeout: str, size: str, behaviour: str) -> dict[str, object
     ours, theirs = pair(kind)
     ours.settimeout(json.loads(timeout))
     data = bytes(range(251)) * (int(size) // 251 + 1)
+    send = partial(send_file, ours) if kind == "file" else ours.sendall
     taken = bytearray()
 
     def take() -> None:
@@ -58,7 +62,7 @@ def main(kind: str, timeout: str, size: str, behaviour: str) -> dict[str, object
     began = time.monotonic()
     outcome = ""
     try:
-        ours.sendall(data)
+        send(data)
     except OSError as error:
         outcome = type(error).__name__
     seconds = time.monotonic() - began
@@ -74,6 +78,13 @@ def main(kind: str, timeout: str, size: str, behaviour: str) -> dict[str, object
         "taken": len(taken),
         "end": end(theirs),
     }
+
+
+def send_file(ours: ClientSocket, data: bytes) -> None:
+    """Send data from the midst of a file."""
+    with tempfile.TemporaryFile(buffering=0) as file:
+        file.write(b"before" + data + b"after")
+        ours.send_file(file.fileno(), len(b"before"), len(data))
 
 
 def end(theirs: gevent.socket.socket) -> str:

@@ -33,25 +33,32 @@ def sent(
     return told
 
 
+KINDS = pytest.mark.parametrize("kind", ["ours", "file"])
+"""Data, and a file that the kernel sends."""
+
+
+@KINDS
 @pytest.mark.parametrize("timeout", [None, 0.5], ids=["no timeout", "timeout"])
-def test_a_client_that_takes_it_all(timeout: float | None) -> None:
+def test_a_client_that_takes_it_all(timeout: float | None, kind: str) -> None:
     """It gets everything in order, and the timeout is as it was."""
-    told = sent(timeout, 3_000_000, [("all", 0)])
+    told = sent(timeout, 3_000_000, [("all", 0)], kind)
     assert (told["outcome"], told["whole"], told["end"]) == ("", True, "ended")
     assert told["timeout_after"] == timeout
 
 
-def test_a_client_that_takes_nothing() -> None:
+@KINDS
+def test_a_client_that_takes_nothing(kind: str) -> None:
     """After the timeout, and not much later, it is reset: the kernel keeps nothing for it."""
-    told = sent(0.6, 3_000_000, [])
+    told = sent(0.6, 3_000_000, [], kind)
     assert (told["outcome"], told["end"]) == ("ConnectionResetError", "reset")
     assert 0.55 <= told["seconds"] < 4.5
     assert told["timeout_after"] == 0.6
 
 
-def test_a_client_that_stops() -> None:
+@KINDS
+def test_a_client_that_stops(kind: str) -> None:
     """What it took before gives it the whole timeout anew, and no more."""
-    told = sent(0.6, 3_000_000, [(100 * 1024, 0.4)])
+    told = sent(0.6, 3_000_000, [(100 * 1024, 0.4)], kind)
     assert (told["outcome"], told["end"]) == ("ConnectionResetError", "reset")
     assert told["taken"] > 0
     assert told["beginning"]
@@ -62,9 +69,10 @@ def test_a_client_that_stops() -> None:
 SLOW: list[tuple[int | str, float]] = [("all", 0.03)]
 
 
-def test_a_slow_client() -> None:
+@KINDS
+def test_a_slow_client(kind: str) -> None:
     """It takes several times the timeout for one write, and gets everything."""
-    told = sent(0.5, 250_000, SLOW)
+    told = sent(0.5, 250_000, SLOW, kind)
     assert (told["outcome"], told["whole"], told["end"]) == ("", True, "ended")
     assert told["seconds"] > 1
     assert told["timeout_after"] == 0.5
@@ -84,9 +92,10 @@ def test_a_client_that_begins_late_without_a_timeout() -> None:
     assert told["timeout_after"] is None
 
 
-def test_a_client_that_leaves() -> None:
+@KINDS
+def test_a_client_that_leaves(kind: str) -> None:
     """Its end ends the write at once, and the timeout is as it was."""
-    told = sent(30, 3_000_000, [("close", 0.1)])
+    told = sent(30, 3_000_000, [("close", 0.1)], kind)
     assert told["outcome"] in {"ConnectionResetError", "BrokenPipeError"}
     assert told["seconds"] < 15
     assert told["timeout_after"] == 30

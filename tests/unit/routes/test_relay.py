@@ -1,7 +1,7 @@
 """Reply -> response: what comes down, in the client's naming, closed however it ends."""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import pytest
@@ -337,3 +337,64 @@ def test_what_nginx_sends_is_empty_here(client: FlaskClient, source: FakeSource)
     assert answer.headers.getlist("Content-Length") == ["0"]
     assert answer.data == b""
     assert source.closed == 1
+
+
+class Pages:
+    """A body in a file, of two parts."""
+
+    def __init__(self) -> None:
+        self.parts = [b"first ", b"second"]
+
+    def __iter__(self) -> Iterator[bytes]:
+        while self.parts:
+            yield self.parts.pop(0)
+
+    def sent_by(self, send: Callable[[int, int, int], None]) -> int:
+        """Send one part; the fake of a socket takes no bytes, only where they would be."""
+        if not self.parts:
+            return 0
+        count = len(self.parts.pop(0))
+        send(7, 0, count)
+        return count
+
+
+class SendingSocket:
+    """The connection of a worker that sends files."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[int, int, int]] = []
+        self.timeout: float | None = None
+
+    def gettimeout(self) -> float | None:
+        """Return what was set."""
+        return self.timeout
+
+    def settimeout(self, seconds: float | None) -> None:
+        """Set it."""
+        self.timeout = seconds
+
+    def send_file(self, descriptor: int, offset: int, count: int) -> None:
+        """Note what would be sent."""
+        self.sent.append((descriptor, offset, count))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_file_is_sent_by_the_connection(
+    client: FlaskClient, source: FakeSource, method: str
+) -> None:
+    """Where the worker can, no byte of it passes through here; the server gets empty pieces."""
+    sock = SendingSocket()
+    source.answers(length=12, body=Pages())
+    overrides = {"gunicorn.socket": sock}
+    answer = client.open(MANIFEST, method=method, environ_overrides=overrides)
+    assert answer.headers.getlist("Content-Length") == ["12"]
+    assert answer.data == b""
+    assert sock.sent == ([(7, 0, 6), (7, 0, 6)] if method == "GET" else [])
+    assert sock.timeout is None
+    assert source.closed == 1
+
+
+def test_a_file_is_read_where_it_cannot_be_sent(client: FlaskClient, source: FakeSource) -> None:
+    """Without such a worker its bytes are read and written."""
+    source.answers(length=12, body=Pages())
+    assert client.get(MANIFEST).data == b"first second"
