@@ -96,7 +96,8 @@ def _cache(settings: Settings) -> Cache | None:
     policy = Policy(
         grant_ttl=settings.grant_ttl, tag_ttl=settings.tag_ttl, stale_ttl=settings.stale_ttl
     )
-    return Cache(settings.cache_dir, limits, policy)
+    unread_limit, location = settings.cache_unread_limit, settings.accel_location
+    return Cache(settings.cache_dir, limits, policy, unread_limit, location)
 
 
 def _tell(registries: Registries) -> None:

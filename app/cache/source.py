@@ -1,9 +1,7 @@
 """CachedSource(Source): a registry that is asked only for what is not kept."""
 
-from collections.abc import Callable
-
+from app.cache.blobs import Blobs
 from app.cache.callers import Callers
-from app.cache.gate import Gate
 from app.content import Reply, Request, Source, TokenRequest
 from app.oci.reference import Digest, Reference, RepositoryName
 
@@ -11,10 +9,10 @@ from app.oci.reference import Digest, Reference, RepositoryName
 class CachedSource:
     """Asks `inner` in the caller's name, and keeps what the answer lets be kept."""
 
-    def __init__(self, inner: Source, callers: Callers, gate: Gate) -> None:
+    def __init__(self, inner: Source, callers: Callers, blobs: Blobs) -> None:
         self.inner = inner
         self._callers = callers
-        self._gate = gate
+        self._blobs = blobs
 
     def ping(self, request: Request) -> Reply:
         """Answer `GET /v2/`."""
@@ -35,8 +33,7 @@ class CachedSource:
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Fetch a blob."""
         caller, own = self._callers.told_apart(request)
-        ask: Callable[[], Reply] = lambda: self.inner.blob(name, digest, own)  # noqa: E731
-        return self._gate.ask(caller, name, ask, digest)
+        return self._blobs.blob(caller, name, digest, own)
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
         """List tags."""

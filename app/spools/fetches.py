@@ -1,6 +1,7 @@
 """All fetches of one registry: who fills, and who reads, in this process."""
 
 import threading
+import time
 from errno import ESTALE
 from pathlib import Path
 from typing import Final
@@ -20,6 +21,9 @@ _THREADS: Final = RealThreads(4)
 _ALGORITHMS: Final = frozenset({"sha256", "sha512"})
 """What can be verified: OCI image specification, "Digests"."""
 
+_BETWEEN_TIDYING: Final = 3600.0
+"""Seconds between two looks for what was left unfinished."""
+
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
 _TAKES_LONG: Final = 0.25
@@ -38,6 +42,7 @@ class Fetches:
         self._lock = threading.Lock()
         self._growing: dict[int, Growing] = {}
         self._leads: dict[Digest, Lead] = {}
+        self._tidied = float("-inf")
 
     @staticmethod
     def takes(digest: Digest) -> bool:
@@ -53,6 +58,7 @@ class Fetches:
         """Return the right to fetch a blob, or None while another has it; raise OSError."""
         if digest in self._leads:
             return None
+        self._tidy_at_times()
         place = self._place(digest)
         opened: Files | None = _THREADS.begin(files.to_fill, place).result()
         if opened is None:
@@ -130,10 +136,25 @@ class Fetches:
         if growing is not None:
             growing.changed()
 
+    def make_room(self, size: int) -> None:
+        """See to it that so many bytes fit; raise OSError."""
+        try:
+            self._terms.room(size)
+        except OSError:
+            if not self.tidy(0):
+                raise
+            self._terms.room(size)
+
     def has_ended(self, lead: Lead) -> None:
         """Know that somebody fetches no more."""
         if self._leads.get(lead.digest) is lead:
             del self._leads[lead.digest]
+
+    def _tidy_at_times(self) -> None:
+        now = time.monotonic()
+        if now - self._tidied >= _BETWEEN_TIDYING:
+            self._tidied = now
+            _THREADS.begin(files.tidy, self._directory, self._terms.idle)
 
     def _wait(self, digest: Digest, seconds: float) -> float:
         lead = self._leads.get(digest)

@@ -142,7 +142,7 @@ class Filling:
     def _write(self, data: bytes) -> None:
         self._on_disk(lambda: self._writer.write(data))
         # What came before is there now; of this piece, those who wait find out by themselves.
-        self._lead.readers.wake(self._lead.inode)
+        self._lead.owner.wake(self._lead.inode)
 
     def _is_unwanted(self, came: int) -> bool:
         """Tell whether enough was fetched that nobody waits for."""

@@ -16,8 +16,11 @@ from app.spools.terms import Terms
 _THREADS: Final = RealThreads(4)
 
 
-class Readers(Protocol):
-    """Those in this process."""
+class Owner(Protocol):
+    """Who has all fetches of this process, and their readers."""
+
+    def make_room(self, size: int) -> None:
+        """See to it that so many bytes fit; raise OSError."""
 
     def are_there(self, inode: int) -> bool:
         """Tell whether there are any."""
@@ -36,13 +39,13 @@ class Lead:
     """
 
     def __init__(
-        self, digest: Digest, place: Place, opened: Files, terms: Terms, readers: Readers
+        self, digest: Digest, place: Place, opened: Files, terms: Terms, owner: Owner
     ) -> None:
         self.digest = digest
         self.place = place
         self.files = opened
         self.terms = terms
-        self.readers = readers
+        self.owner = owner
         self.said = opened.said
         self.offset = opened.data.status().st_size
         self.inode = opened.data.status().st_ino
@@ -58,7 +61,7 @@ class Lead:
     @property
     def is_wanted(self) -> bool:
         """Whether anybody reads."""
-        return self.readers.are_there(self.inode) or not self.files.data.is_free()
+        return self.owner.are_there(self.inode) or not self.files.data.is_free()
 
     def begin(self, size: int) -> None:
         """Let others join; raise OSError if there is no room, or bytes of another size are there.
@@ -67,7 +70,7 @@ class Lead:
         """
         if self.size not in {None, size}:
             raise OSError(ESTALE, "the registry tells another size than before")
-        self.terms.room(size - self.offset)
+        self.owner.make_room(size - self.offset)
         self.say(
             Record(
                 state=State.RUNNING,
@@ -101,14 +104,14 @@ class Lead:
         released, self._released = self._released, True
         if released:
             return
-        self.readers.has_ended(self)
+        self.owner.has_ended(self)
         try:
             if self.said.state is State.ASKING:
                 self.off_loop(files.remove, self.files, self.place)
         finally:
             self.files.close()
             self.begun.set()
-            self.readers.wake(self.inode)
+            self.owner.wake(self.inode)
 
     def say(self, said: Record) -> None:
         """Tell all processes."""
@@ -116,7 +119,7 @@ class Lead:
         try:
             self.off_loop(record.write, self.files.record, said)
         finally:
-            self.readers.wake(self.inode)
+            self.owner.wake(self.inode)
 
     def off_loop(self, work: Callable[..., object], *args: object) -> Any:  # noqa: ANN401 - whatever it gives
         """Do what waits for the disk."""

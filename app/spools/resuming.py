@@ -39,6 +39,18 @@ def rest_of(reply: Reply, offset: int, size: int) -> Rest | None:
     return None
 
 
+def size_of(reply: Reply) -> int | None:
+    """Return the size of the whole blob, as an answer with it or a part of it tells it."""
+    if reply.header("content-encoding").lower() not in {"", "identity"}:
+        return None  # the bytes of the encoded form, of which nobody knows the digest
+    if reply.status == HTTPStatus.OK:
+        return reply.length
+    match = _CONTENT_RANGE.fullmatch(reply.header("content-range").strip())
+    if reply.status != HTTPStatus.PARTIAL_CONTENT or match is None or match[3] == "*":
+        return None
+    return int(match[3])
+
+
 def _after(body: Iterable[bytes], offset: int) -> Iterator[bytes]:
     for data in body:
         if len(data) > offset:

@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from app.oci.reference import Digest
+
+UNREAD_LIMIT: Final = 1 << 30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,5 +30,5 @@ class Terms:
 
     keep: Callable[[Whole], None]
     room: Callable[[int], None]
-    unread_limit: int = 1 << 30
+    unread_limit: int = UNREAD_LIMIT
     idle: float = 24 * 3600.0

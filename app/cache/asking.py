@@ -1,0 +1,63 @@
+"""The registry is asked for a blob, in the name of one who wants it."""
+
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Final
+
+from app.cache.callers import Caller
+from app.cache.gate import Gate
+from app.content import Reply, Request, Source
+from app.oci import headers
+from app.oci.reference import Digest, RepositoryName
+
+_OF_THE_ANSWER: Final = (
+    "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
+)  # fmt: skip
+"""What asks for less than the blob: answered here, where the blob is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """Who wants which blob of which repository; each question tells the gate what is answered."""
+
+    inner: Source
+    gate: Gate
+    caller: Caller
+    name: RepositoryName
+    digest: Digest
+    request: Request
+
+    def as_it_is(self) -> Reply:
+        """Ask what the client asks."""
+        return self._ask(self.request, self.digest)
+
+    def head(self) -> Reply:
+        """Ask whether it may be read, and how long it is."""
+        return self._ask(self._plain("HEAD"), self.digest)
+
+    def rest(self, offset: int) -> Reply:
+        """Ask for all from a byte on, for everybody: nobody's leaving ends it."""
+        request = replace(self._plain("GET"), client=None)
+        if not offset:
+            return self._ask(request, self.digest)
+        return self._ask(_with_range(request, f"bytes={offset}-"))
+
+    def part(self, start: int, end: int) -> Reply:
+        """Ask for bytes `start` to `end`, the last one not counted, for this client alone."""
+        return self._ask(_with_range(self._plain("GET"), f"bytes={start}-{end - 1}"))
+
+    def verified(self) -> None:
+        """Note that this repository holds the blob, of which all bytes came and are right."""
+        self.gate.verified(self.name, self.digest)
+
+    def _plain(self, method: str) -> Request:
+        fields = headers.without(self.request.headers, *_OF_THE_ANSWER)
+        return replace(self.request, method=method, headers=fields)
+
+    def _ask(self, request: Request, digest: Digest | None = None) -> Reply:
+        question = partial(self.inner.blob, self.name, self.digest, request)
+        return self.gate.ask(self.caller, self.name, question, digest)
+
+
+def _with_range(request: Request, wanted: str) -> Request:
+    return replace(request, headers=[*request.headers, ("Range", wanted)])

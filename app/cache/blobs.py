@@ -1,0 +1,166 @@
+"""Blobs: from what is kept, from what is being fetched, or from the registry."""
+
+import logging
+import time
+from functools import partial
+from http import HTTPStatus
+from typing import Final
+
+from app.cache import marks, served
+from app.cache.asking import Asking
+from app.cache.away import Away
+from app.cache.callers import Caller
+from app.cache.gate import Gate
+from app.cache.leading import Refused, led
+from app.cache.parts import part_for
+from app.cache.policy import AHEAD
+from app.content import Reply, Request, Source
+from app.oci import headers
+from app.oci.headers import Headers
+from app.oci.ranges import parse_range
+from app.oci.reference import Digest, RepositoryName
+from app.spools.fetches import Fetches
+from app.spools.lead import Lead
+from app.spools.spool import Spool
+
+logger = logging.getLogger(__name__)
+
+_SILENCE: Final = 60.0
+"""Seconds in which the trouble of a disk is told once."""
+
+
+class Blobs:
+    """The blobs of one registry.
+
+    What is kept is the gate's to open. Whoever may not read it yet is answered by the registry,
+    also before joining what others fetch; and whoever comes first fetches for all.
+    """
+
+    def __init__(
+        self,
+        inner: Source,
+        gate: Gate,
+        away: Away,
+        fetches: Fetches,
+        accel_location: str | None = None,
+    ) -> None:
+        self._inner = inner
+        self._gate = gate
+        self._away = away
+        self._fetches = fetches
+        self._accel_location = accel_location
+        self._told = float("-inf")
+
+    def blob(self, caller: Caller, name: RepositoryName, digest: Digest, request: Request) -> Reply:
+        """Answer with a blob, or a part of it; raise RegistryError."""
+        asking = Asking(
+            inner=self._inner,
+            gate=self._gate,
+            caller=caller,
+            name=name,
+            digest=digest,
+            request=request,
+        )
+        hit = self._hit(asking)
+        if hit is not None:
+            return hit
+        missed, stale = partial(self._missed, asking), partial(self._stale, asking)
+        return self._away.ask(caller, name, missed, stale)
+
+    def _hit(self, asking: Asking) -> Reply | None:
+        opened = self._gate.open(asking.caller, asking.name, asking.digest)
+        if opened is None:
+            return None
+        said = marks.hit(marks.age_of(opened.taken))
+        return served.kept(asking, opened, said, self._accel_location)
+
+    def _stale(self, asking: Asking, status: int | None) -> Reply | None:
+        opened = self._gate.open_stale(asking.name, asking.digest)
+        if opened is None:
+            return None
+        said = marks.stale(status, marks.age_of(opened.taken))
+        return served.kept(asking, opened, said, self._accel_location)
+
+    def _missed(self, asking: Asking) -> Reply:
+        if asking.request.method != "GET" or not Fetches.takes(asking.digest):
+            return _passed(asking)
+        try:
+            if self._may_join(asking):
+                return self._entered(asking)
+            return self._asked_first(asking)
+        except Refused as refused:
+            return marks.marked(refused.reply, marks.forwarded(refused.reply.status))
+        except OSError as error:
+            # The disk is full, read-only or gone: a pull needs none.
+            self._tell(error)
+            return _passed(asking)
+
+    def _may_join(self, asking: Asking) -> bool:
+        """Tell whether a caller would get the blob, were it kept."""
+        permitted = self._gate.permits(asking.caller, asking.name)
+        return permitted and self._gate.holds(asking.name, asking.digest)
+
+    def _asked_first(self, asking: Asking) -> Reply:
+        """Answer somebody of whom nothing is known, as the registry does."""
+        if self._gate.kept_size(asking.digest) is None:
+            lead = self._fetches.lead(asking.digest)
+            if lead is not None:
+                return self._led(asking, lead)
+        head = asking.head()
+        head.close()
+        if head.status != HTTPStatus.OK or head.length is None:
+            return _passed(asking)  # the refusal of a HEAD has no body
+        return self._hit(asking) or self._entered(asking, head.length)
+
+    def _entered(self, asking: Asking, told: int | None = None) -> Reply:
+        """Answer somebody who may join others, if the registry tells the same size to all."""
+        entered = self._fetches.enter(asking.digest, asking.request.client)
+        if isinstance(entered, Lead):
+            return self._led(asking, entered)
+        if told not in {None, entered.size}:
+            entered.close()
+            return _passed(asking)
+        return self._read(asking, entered, marks.joined())
+
+    def _led(self, asking: Asking, lead: Lead) -> Reply:
+        """Answer whoever has come first."""
+        if self._gate.kept_size(asking.digest) is not None:
+            lead.release()  # another one has finished meanwhile
+            return self._hit(asking) or _passed(asking)
+        if _starts_far_ahead(asking.request, lead):
+            lead.release()
+            return _passed(asking)
+        spool = led(asking, lead, self._fetches)
+        if spool is None:
+            return _passed(asking)
+        return self._read(asking, spool, marks.forwarded(HTTPStatus.OK, stored=True))
+
+    def _read(self, asking: Asking, spool: Spool, said: Headers) -> Reply:
+        part = part_for(asking.request, asking.digest, spool.size)
+        if part.start > spool.length + AHEAD:
+            spool.close()
+            return _passed(asking)
+        return served.spooled(asking, spool, part, said)
+
+    def _tell(self, error: OSError) -> None:
+        now = time.monotonic()
+        if now - self._told >= _SILENCE:
+            self._told = now
+            logger.warning("Blobs are passed on, and not kept. reason=%s", error)
+
+
+def _passed(asking: Asking) -> Reply:
+    """Pass the question on, and keep nothing."""
+    reply = asking.as_it_is()
+    return marks.marked(reply, marks.forwarded(reply.status))
+
+
+def _starts_far_ahead(request: Request, lead: Lead) -> bool:
+    """Tell whether a range starts where a fetch from here would come late.
+
+    Where the last bytes of a blob start is not known before the registry has told its size.
+    """
+    wanted = parse_range(headers.value(request.headers, "range"))
+    if wanted is None:
+        return False
+    return wanted.first is None or wanted.first > lead.offset + AHEAD

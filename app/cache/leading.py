@@ -1,0 +1,80 @@
+"""One who may fetch a blob does it for everybody."""
+
+from contextlib import ExitStack, suppress
+from http import HTTPStatus
+
+from app.cache.asking import Asking
+from app.content import Reply
+from app.spools.fetches import Fetches
+from app.spools.filling import fill
+from app.spools.lead import Lead
+from app.spools.record import State
+from app.spools.resuming import Rest, rest_of, size_of
+from app.spools.spool import Spool
+
+
+class Refused(Exception):
+    """The registry has answered, and not with the blob; `reply` is to be passed on."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self.reply = reply
+
+
+def led(asking: Asking, lead: Lead, fetches: Fetches) -> Spool | None:
+    """Fetch, and return what is there of it; None if it cannot be fetched for all.
+
+    Raise Refused, RegistryError, or OSError where the disk does not let it be.
+    """
+    with ExitStack() as stack:
+        stack.callback(_release, lead)
+        found = _rest(asking, lead)
+        if found is None:
+            return None
+        rest, size = found
+        stack.callback(rest.close)
+        try:
+            lead.begin(size)
+            spool = fetches.join(asking.digest)
+        except OSError:
+            with suppress(OSError):
+                lead.discard(State.GIVEN_UP)
+            raise
+        if spool is None:
+            return None
+        stack.pop_all()
+    fill(lead, rest, asking.verified)
+    return spool
+
+
+def _release(lead: Lead) -> None:
+    with suppress(OSError):
+        lead.release()
+
+
+def _rest(asking: Asking, lead: Lead) -> tuple[Rest, int] | None:
+    """Return the bytes that are lacking, and the size of the whole."""
+    if lead.size is not None and lead.offset == lead.size:
+        return _nothing_more(asking, lead.size)
+    reply = asking.rest(lead.offset)
+    if not lead.offset and reply.status != HTTPStatus.OK:
+        raise Refused(reply)
+    size = size_of(reply)
+    if size is None or lead.size not in {None, size}:
+        reply.close()
+        return None
+    rest = rest_of(reply, lead.offset, size)
+    return None if rest is None else (rest, size)
+
+
+def _nothing_more(asking: Asking, size: int) -> tuple[Rest, int] | None:
+    """Ask whether it may be read at all; all of it was fetched by one who did not finish."""
+    reply = asking.head()
+    reply.close()
+    if reply.status != HTTPStatus.OK or reply.length != size:
+        return None
+    return Rest((), _close_nothing), size
+
+
+def _close_nothing() -> None:
+    pass

@@ -1,0 +1,28 @@
+"""Spools beside a store: what was fetched whole becomes an entry."""
+
+from errno import ENOSPC
+from functools import partial
+from pathlib import Path
+
+from app.cache.disk import Disk
+from app.spools.fetches import Fetches
+from app.spools.terms import Terms, Whole
+from app.store.entries import Described
+
+
+def fetches_of(disk: Disk, directory: Path, registry: str, unread_limit: int) -> Fetches:
+    """Return the fetches of one registry, whose spools lie below the cache's directory."""
+    below = directory / "spools" / registry
+    keep, room = partial(_keep, disk, registry), partial(_room, disk)
+    return Fetches(below, Terms(keep=keep, room=room, unread_limit=unread_limit))
+
+
+def _keep(disk: Disk, registry: str, whole: Whole) -> None:
+    # Without a media type: who could choose one for a blob would have a manifest.
+    content = Described(registry=registry, digest=whole.digest, size=whole.size, media_type="")
+    disk.write(disk.store.take, whole.path, content)
+
+
+def _room(disk: Disk, size: int) -> None:
+    if not disk.write(disk.store.make_room, size):
+        raise OSError(ENOSPC, f"there is no room for {size} bytes")

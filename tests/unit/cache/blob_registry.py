@@ -1,0 +1,112 @@
+"""A registry whose blobs come in parts, as slowly as a test wants."""
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from http import HTTPStatus
+
+from app.cache.away import Away
+from app.cache.blobs import Blobs
+from app.cache.disk import Disk
+from app.cache.gate import Gate
+from app.cache.spooling import fetches_of
+from app.content import BodyBroken, Reply, Request
+from app.oci import headers
+from app.oci.ranges import parse_range
+from app.oci.reference import Digest, RepositoryName
+from app.store.room import Limits
+from app.store.store import Store
+from tests.unit.cache.registry import FakeRegistry, digest_of
+from tests.unit.cache.world import NAME, World
+from tests.unit.spools.parts import blob_of
+from tests.unit.store.parts import ROOMY
+
+PIECE = 1000
+DATA = blob_of(10_500)
+DIGEST = digest_of(DATA)
+
+
+class BlobRegistry(FakeRegistry):
+    """Knows ranges, sends in pieces, and waits in the middle until it is let go on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.going_on = threading.Event()
+        self.going_on.set()
+        self.breaks_at: int | None = None
+        self.silent = False
+        """Whether it tells no length."""
+
+    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
+        """Answer with a blob, or a part of it."""
+        reply = super().blob(name, digest, request)
+        if reply.is_error or request.method == "HEAD":
+            return reply
+        data = b"".join(reply.body)
+        wanted = parse_range(headers.value(request.headers, "range"))
+        part = wanted.of(len(data)) if wanted else (0, len(data))
+        if part is None:
+            return Reply(status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, length=0)
+        start, end = part
+        fields = [*reply.headers, ("Content-Range", f"bytes {start}-{end - 1}/{len(data)}")]
+        return replace(
+            reply,
+            status=HTTPStatus.PARTIAL_CONTENT if wanted else HTTPStatus.OK,
+            headers=fields if wanted else reply.headers,
+            length=None if self.silent else end - start,
+            body=self._pieces(data[start:end], start),
+        )
+
+    def _pieces(self, data: bytes, offset: int) -> Iterator[bytes]:
+        for at in range(0, len(data), PIECE):
+            if at:
+                assert self.going_on.wait(30)
+            if self.breaks_at is not None and offset + at >= self.breaks_at:
+                message = "the registry broke off"
+                raise BodyBroken(message)
+            yield data[at : at + PIECE]
+
+
+@dataclass
+class BlobWorld:
+    """What answers with blobs, over one directory and one registry."""
+
+    world: World
+    registry: BlobRegistry
+    unread_limit: int = 1 << 30
+    accel: str | None = None
+    limits: Limits = ROOMY
+    stores: list[Store] = field(default_factory=list)
+
+    @property
+    def store(self) -> Store:
+        """The store of the first worker."""
+        return self.stores[0]
+
+    def worker(self) -> Blobs:
+        """Return what a new worker has."""
+        store = self.world.stores.open(self.limits)
+        self.stores.append(store)
+        disk, row = Disk(store), self.world.row
+        gate = Gate(row.name, disk, self.world.policy)
+        fetches = fetches_of(disk, self.world.stores.directory, row.name, self.unread_limit)
+        return Blobs(self.registry, gate, Away(row.name, disk), fetches, self.accel)
+
+    def ask(
+        self,
+        blobs: Blobs,
+        told: Request,
+        digest: Digest = DIGEST,
+        name: RepositoryName = NAME,
+    ) -> Reply:
+        """Ask for a blob, as a client does."""
+        caller, own = self.world.callers().told_apart(told)
+        return blobs.blob(caller, name, digest, own)
+
+
+def body_of(reply: Reply) -> bytes:
+    """Read a reply to its end, and close it."""
+    try:
+        return b"".join(reply.body)
+    finally:
+        reply.close()
