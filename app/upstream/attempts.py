@@ -45,6 +45,11 @@ _PASSING: Final = frozenset({
 """Answers after which the same question may have another one."""
 
 
+_Failures = tuple[type[UpstreamUnavailable], ...]
+
+_UNASKED: Final[_Failures] = (UpstreamUnreachable, UpstreamUnresolved)
+"""Failures before a byte of the question was sent."""
+
 _CLIENT_CHECK: Final = 0.25
 _NEVER: Final = threading.Event()
 
@@ -74,19 +79,19 @@ class Attempts:
 
         Raise what `ask` raised in the end, or ClientGone.
         """
-        return self._repeat(ask, client, UpstreamUnavailable, _is_passing)
+        return self._repeat(ask, client, (UpstreamUnavailable,), _is_passing)
 
     def to_connect(
         self, ask: Callable[[], requests.Response], client: Client | None
     ) -> requests.Response:
         """Return the answer to a question that may be asked once only, but may fail to be asked."""
-        return self._repeat(ask, client, UpstreamUnreachable, lambda _: False)
+        return self._repeat(ask, client, _UNASKED, lambda _: False)
 
     def _repeat(
         self,
         ask: Callable[[], requests.Response],
         client: Client | None,
-        failure: type[UpstreamUnavailable],
+        failure: _Failures,
         is_passing: Callable[[requests.Response], bool],
     ) -> requests.Response:
         now = time.monotonic()

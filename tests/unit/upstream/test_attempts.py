@@ -22,6 +22,7 @@ from app.oci.errors import (
     UpstreamTimeout,
     UpstreamUnavailable,
     UpstreamUnreachable,
+    UpstreamUnresolved,
     UpstreamUntrusted,
 )
 from app.oci.reference import RepositoryName, Tag
@@ -146,6 +147,7 @@ def test_what_is_asked_again(outcomes: list[Outcome], expected: Outcome, count: 
     ("outcome", "count"),
     [
         pytest.param(UpstreamUnreachable, 4, id="refused"),
+        pytest.param(UpstreamUnresolved, 4, id="no address"),
         pytest.param(UpstreamUnavailable, 1, id="cut"),
         pytest.param(UpstreamTimeout, 1, id="timeout"),
         pytest.param(UpstreamDown, 1, id="breaker"),
