@@ -1,22 +1,16 @@
 """Blobs are read to their ends, several at a time, so that they are kept."""
 
 import threading
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
-from typing import Final
 
+from app.cli.keeping import check_kept, is_kept
 from app.cli.reading import Exhausted, NotRead
-from app.cli.warming import Wanted, is_kept
+from app.cli.warming import Wanted
 from app.content import BodyBroken
 from app.oci.errors import RegistryError, TooManyRequests
 from app.store.store import Store
-
-_PATIENCE: Final = 10.0
-"""Seconds until what was read has to be kept: it is verified and named after its last byte."""
-
-_PAUSE: Final = 0.02
 
 
 class Fetching:
@@ -78,16 +72,10 @@ class Fetching:
                 if self._stopped.is_set():
                     return
                 self._add(len(piece), len(piece))
-        given_up = time.monotonic() + _PATIENCE
-        while not self._is_kept(wanted):
-            if time.monotonic() > given_up:
-                message = "it was read, but is not kept: is the disk full?"
-                raise NotRead(message)
-            self._stopped.wait(_PAUSE)
+        check_kept(self._store, wanted.image, wanted.descriptor.digest)
 
     def _is_kept(self, wanted: Wanted) -> bool:
-        image = wanted.image
-        return is_kept(self._store, image.registry, image.repository, wanted.descriptor.digest)
+        return is_kept(self._store, wanted.image, wanted.descriptor.digest)
 
     def _add(self, size: int, fetched: int = 0) -> None:
         with self._telling:

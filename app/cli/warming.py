@@ -1,17 +1,19 @@
 """Which manifests an image needs, and what it costs to have them."""
 
+import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Final
 
 from app.cli.images import Image
+from app.cli.keeping import check_kept, is_kept
 from app.cli.reading import Exhausted, NotRead, Repository, whole
 from app.content import BodyBroken, Reply, Source
 from app.oci import headers, manifest
 from app.oci.errors import RegistryError, TooManyRequests
 from app.oci.manifest import Descriptor, Platform
-from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.oci.reference import Digest, Reference, Tag
 from app.store.store import Store
 
 _DEEPEST: Final = 4
@@ -121,7 +123,7 @@ class Warming:
     def _document(self, image: Image, reference: Reference) -> bytes:
         repository = self._repository(image)
         if not self.pulls.are_left:
-            self._check_kept(image, repository, reference)
+            reference = self._kept(image, repository, reference)
         with closing(repository.manifest(reference)) as reply:
             data = whole(reply, manifest.LARGEST)
             if _was_pulled(reply):
@@ -129,17 +131,22 @@ class Warming:
             if reply.header("Warning"):
                 message = "the registry does not answer; what is kept of it may be old"
                 raise NotRead(message)
+        if not isinstance(reference, Digest):
+            reference = Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
+        check_kept(self._store, image, reference)
         return data
 
-    def _check_kept(self, image: Image, repository: Repository, reference: Reference) -> None:
-        """Raise BudgetSpent unless a manifest is kept: to find that out costs no pull."""
-        found: str = reference
-        if not isinstance(reference, Digest):
+    def _kept(self, image: Image, repository: Repository, reference: Reference) -> Digest:
+        """Return what costs no pull to read, which costs none to find out; raise BudgetSpent."""
+        if isinstance(reference, Digest):
+            found = reference
+        else:
             with closing(repository.manifest(reference, "HEAD")) as reply:
-                found = reply.header("Docker-Content-Digest")
-        if not is_kept(self._store, image.registry, image.repository, found):
+                found = Digest(reply.header("Docker-Content-Digest"))
+        if not is_kept(self._store, image, found):
             message = "the budget is spent"
             raise BudgetSpent(message)
+        return found
 
     def _repository(self, image: Image) -> Repository:
         key = (image.registry, image.repository)
@@ -147,14 +154,6 @@ class Warming:
             source = self._sources[image.registry]
             self._repositories[key] = Repository(source, image.repository)
         return self._repositories[key]
-
-
-def is_kept(store: Store, registry: str, repository: RepositoryName, digest: str) -> bool:
-    """Tell whether content is there, for that repository."""
-    known = Digest(digest)
-    return (
-        store.has(registry, known) and store.members.find(registry, repository, known) is not None
-    )
 
 
 def _was_pulled(reply: Reply) -> bool:

@@ -28,7 +28,7 @@ class CachedRegistry:
     token_answer: bytes = b""
     statuses: dict[str, int] = field(default_factory=dict)
     """By reference, or "token": what is answered in place of what is there."""
-    keeps: bool = True
+    keeps: frozenset[str] = frozenset({"manifests", "blobs"})
     stale: bool = False
     asked: list[str] = field(default_factory=list)
     """What reached the registry itself: `GET sha256:...`, `HEAD latest`, `token library/a`."""
@@ -122,7 +122,7 @@ class CachedRegistry:
         self._keep(name, data, "")
 
     def _keep(self, name: RepositoryName, data: bytes, media_type: str) -> None:
-        if self.keeps:
+        if ("manifests" if media_type else "blobs") in self.keeps:
             self.store.keep(data, NAME, digest_of(data), media_type)
             self.store.members.add(NAME, name, digest_of(data), media_type)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from app.cache.cache import Cache
-from app.cli import fetching
+from app.cli import keeping
 from app.content import BodyBroken
 from app.oci.errors import RegistryError, TooManyRequests, UpstreamDown
 from app.store.store import Store
@@ -253,14 +253,16 @@ def test_blobs_that_break(
     assert f"failed: alpine:single: {digest_of(b'single')}: " in result.stdout
 
 
+@pytest.mark.parametrize("keeps", ["manifests", "blobs"])
 def test_what_is_not_kept(
-    run: Run, registry: CachedRegistry, monkeypatch: pytest.MonkeyPatch
+    run: Run, registry: CachedRegistry, monkeypatch: pytest.MonkeyPatch, keeps: str
 ) -> None:
     """Somebody reads it, and nothing comes of it: that is told."""
-    monkeypatch.setattr(fetching, "_PATIENCE", 0.0)
-    registry.keeps = False
+    monkeypatch.setattr(keeping, "_PATIENCE", 0.0)
+    registry.keeps = frozenset({keeps})
     result = run("warm", "alpine:single")
-    assert "it was read, but is not kept: is the disk full?" in result.stdout
+    assert "was read, but is not kept: is the disk full?" in result.stdout
+    assert "0 of 1 image warm." in result.stdout
 
 
 def test_an_interrupt(run: Run, registry: CachedRegistry, store: Store) -> None:
