@@ -97,7 +97,9 @@ def _cache(settings: Settings) -> Cache | None:
         grant_ttl=settings.grant_ttl, tag_ttl=settings.tag_ttl, stale_ttl=settings.stale_ttl
     )
     unread_limit, location = settings.cache_unread_limit, settings.accel_location
-    return Cache(settings.cache_dir, limits, policy, unread_limit, location)
+    return Cache(
+        settings.cache_dir, limits, policy, unread_limit=unread_limit, accel_location=location
+    )
 
 
 def _tell(registries: Registries) -> None:

@@ -9,7 +9,7 @@ from app.cache.callers import Caller
 from app.cache.disk import Disk
 from app.cache.lately import Lately
 from app.content import Reply
-from app.oci.errors import AccountRefused, RegistryError, TooManyRequests
+from app.oci.errors import AccountRefused, RegistryError, TooManyRequests, UpstreamUnavailable
 
 TOKENS_AWAY: Final = "token service away"
 """The kind of the note that no token can be had from a registry's token service."""
@@ -40,35 +40,46 @@ class Away:
         try:
             reply = question()
         except RegistryError as error:
-            if not is_away(error):
-                raise
-            # It is the same for all its repositories.
-            self._note("")
-            if kept := stale(None):
-                return kept
+            if is_away(error):
+                self._note("")  # it is the same for all its repositories
+                if kept := stale(None):
+                    return kept
             raise
-        if self._stands_for_nothing(caller, reply):
-            if is_trouble(reply.status) and reply.status != HTTPStatus.TOO_MANY_REQUESTS:
-                self._note(name)
-            if kept := stale(reply.status):
-                reply.close()
-                return kept
-        else:
-            self._forget(name)
+        if is_trouble(reply.status):
+            return self._instead(name, reply, stale)
+        if caller.is_stale and reply.status == HTTPStatus.UNAUTHORIZED:
+            return self._without_token(reply, stale)
+        self._forget(name)
         return reply
 
-    def _stands_for_nothing(self, caller: Caller, reply: Reply) -> bool:
-        """Tell whether an answer says nothing of who may read what.
+    def _instead(self, name: str, reply: Reply, stale: Stale) -> Reply:
+        if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
+            self._note(name)
+        if kept := stale(reply.status):
+            reply.close()
+            return kept
+        return reply
 
-        Such is a 401 to those for whom no token can be had now. The token that tells so is no
-        secret; that it is true is known from the token service.
+    def _without_token(self, reply: Reply, stale: Stale) -> Reply:
+        """Return what stands for a 401 to somebody for whom no token can be had.
+
+        The token that tells so is no secret, and it is not believed: the token service is.
         """
-        if is_trouble(reply.status):
-            return True
-        if not caller.is_stale or reply.status != HTTPStatus.UNAUTHORIZED:
-            return False
+        status = self._tokens_away()
+        if status is None:
+            return reply
+        reply.close()
+        if kept := stale(int(status) if status.isdecimal() else None):
+            return kept
+        if status == str(int(HTTPStatus.TOO_MANY_REQUESTS)):
+            raise TooManyRequests
+        message = "the registry's token service does not answer"
+        raise UpstreamUnavailable(message)
+
+    def _tokens_away(self) -> str | None:
+        """Return what the token service has answered lately in place of a token; None: nothing."""
         note = self._disk.read(self._disk.store.notes.noted, TOKENS_AWAY, self._registry)
-        return note is not None and note.left > 0
+        return note.value if note is not None and note.left > 0 else None
 
     def _is_known(self, name: str) -> bool:
         """Tell whether the registry has just failed, and it is not time to ask again."""

@@ -5,15 +5,26 @@ from pathlib import Path
 from app.cache.away import Away
 from app.cache.blobs import Blobs
 from app.cache.callers import Callers
+from app.cache.copies import Copies
 from app.cache.disk import Disk
+from app.cache.fetching import Fetching
+from app.cache.flights import Flights
 from app.cache.gate import Gate
+from app.cache.lately import Lately
+from app.cache.lists import Lists
+from app.cache.manifests import Manifests
+from app.cache.pings import Pings
 from app.cache.policy import Policy
 from app.cache.secret import secret_of
 from app.cache.source import CachedSource
 from app.cache.spooling import fetches_of
+from app.cache.tagged import Tagged
+from app.cache.tags import Tags
+from app.cache.tokens import Tokens
 from app.content import Source
 from app.registries import Registry
 from app.spools.terms import UNREAD_LIMIT
+from app.store.clock import Clock
 from app.store.room import Limits
 from app.store.store import Store
 
@@ -26,25 +37,65 @@ class Cache:
         directory: Path,
         limits: Limits,
         policy: Policy,
+        *,
         unread_limit: int = UNREAD_LIMIT,
         accel_location: str | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """Open the directory; raise StoreError if it cannot be used.
 
         Nothing is open afterwards that a fork would share.
         """
         self.directory, self.limits = directory, limits
-        self.store = Store(directory, limits)
+        self.store = Store(directory, limits, clock)
         self._disk = Disk(self.store)
         self._policy = policy
         self._unread_limit = unread_limit
         self._accel_location = accel_location
         self._key = secret_of(directory)
+        self._flights = Flights(directory)
 
     def over(self, inner: Source, registry: Registry) -> CachedSource:
         """Return the source of a registry that keeps what it gives."""
-        gate = Gate(registry.name, self._disk, self._policy)
-        away = Away(registry.name, self._disk)
-        fetches = fetches_of(self._disk, self.directory, registry.name, self._unread_limit)
-        blobs = Blobs(inner, gate, away, fetches, self._accel_location)
-        return CachedSource(inner, Callers(registry, self._key), blobs)
+        name, disk, policy = registry.name, self._disk, self._policy
+        callers = Callers(registry, self._key)
+        gate, away = Gate(name, disk, policy), Away(name, disk)
+        copies = Copies(name, gate, disk)
+        fetching = Fetching(inner, gate, copies)
+        manifests = Manifests(
+            registry=name,
+            gate=gate,
+            away=away,
+            copies=copies,
+            fetching=fetching,
+            flights=self._flights,
+        )
+        tagged = Tagged(
+            registry=name,
+            policy=policy,
+            away=away,
+            copies=copies,
+            fetching=fetching,
+            flights=self._flights,
+            tags=Tags(name, disk),
+        )
+        tokens = Tokens(
+            registry=name,
+            inner=inner,
+            callers=callers,
+            gate=gate,
+            disk=disk,
+            flights=self._flights,
+        )
+        fetches = fetches_of(disk, self.directory, name, self._unread_limit)
+        return CachedSource(
+            inner=inner,
+            callers=callers,
+            # A ping is answered from memory: it does not tell that the registry is back.
+            pings=Pings(name, inner, disk, Away(name, disk), Lately()),
+            tokens=tokens,
+            manifests=manifests,
+            tagged=tagged,
+            blobs=Blobs(inner, gate, away, fetches, self._accel_location),
+            lists=Lists(registry=name, policy=policy, gate=gate, disk=disk, away=away),
+        )

@@ -95,19 +95,25 @@ class Callers:
 
 
 def lifetime_of(token: str) -> float:
-    """Return for how many more seconds a token lives, as it says itself.
+    """Return for how many more seconds a token lives, or what every token lives."""
+    told = told_lifetime(token)
+    return UNKNOWN_TOKEN if told is None else told
+
+
+def told_lifetime(token: str) -> float | None:
+    """Return for how many more seconds a token lives, as it says itself, or None.
 
     Nothing makes that true, and nothing has to: it only ends earlier what the registry has let
     its bearer do.
     """
     expiry = _claims(token).get("exp")
     if isinstance(expiry, bool) or not isinstance(expiry, int | float):
-        return UNKNOWN_TOKEN
+        return None
     try:
         left = float(expiry) - time.time()
     except OverflowError:
-        return UNKNOWN_TOKEN
-    return max(left, 0.0) if math.isfinite(left) else UNKNOWN_TOKEN
+        return None
+    return max(left, 0.0) if math.isfinite(left) else None
 
 
 def _claims(token: str) -> dict[str, Any]:

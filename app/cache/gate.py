@@ -65,6 +65,10 @@ class Gate:
         """Tell whether everybody may read a repository while the registry cannot be asked."""
         return self._disk.read(self._rights.was_public, name)
 
+    def is_nobody(self, caller: Caller, name: RepositoryName) -> bool:
+        """Tell whether a caller shows nothing, or a token for a repository that everybody gets."""
+        return self._disk.read(self._rights.is_nobody, caller, name)
+
     def public_left(self, name: RepositoryName) -> float:
         """Return the seconds for which others may keep what is public; 0 for what is not."""
         return self._disk.read(self._rights.public_left, name)

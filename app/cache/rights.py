@@ -4,6 +4,7 @@ import time
 from http import HTTPStatus
 from typing import Final
 
+from app.cache import nobodys
 from app.cache.callers import Caller, Kind
 from app.cache.lately import Lately
 from app.cache.policy import Policy
@@ -11,9 +12,6 @@ from app.cache.refusals import Refusals
 from app.content import Reply
 from app.oci.reference import Digest, RepositoryName
 from app.store.store import Store
-
-NOBODYS: Final = "token of nobody"
-"""The kind of the notes of tokens that were issued through here without credentials."""
 
 _RENEWED: Final = 0.25
 """Part of its life that a grant has to be old before it is written again."""
@@ -52,7 +50,7 @@ class Rights:
     def yes(self, caller: Caller, name: RepositoryName, asked: float) -> None:
         """Note that a question of then (of the monotonic clock) was answered."""
         self._grant(caller, name, asked)
-        if not self._is_nobody(caller, name) or self._private.since(name, moment=asked):
+        if not self.is_nobody(caller, name) or self._private.since(name, moment=asked):
             return
         self._private.lift(name)
         age = self._public_age(name)
@@ -63,12 +61,16 @@ class Rights:
         """Note a refusal: it takes a grant away, and what was refused to nobody is not public."""
         self._refused.note(caller.name, name)
         try:
-            if self._is_nobody(caller, name) and not _is_challenge(caller, reply):
+            if self.is_nobody(caller, name) and not _is_challenge(caller, reply):
                 self.make_private(name)
         finally:
             if self._store.grants.granted(caller.name, self._registry, name):
                 self._store.grants.revoke(caller.name, self._registry, name)
             self._refused.note(caller.name, name, written=True)
+        if reply.status == HTTPStatus.UNAUTHORIZED and caller.kind is Kind.TOKEN:
+            issued = nobodys.find(self._store, caller.name)
+            if issued is not None:
+                nobodys.refused(self._store, issued)
 
     def make_private(self, name: RepositoryName) -> None:
         """Note that nobody in particular may read a repository."""
@@ -81,6 +83,13 @@ class Rights:
         """Note that a repository does not hold something, as its registry says."""
         if self._store.members.find(self._registry, name, digest) is not None:
             self._store.members.remove(self._registry, name, digest)
+
+    def is_nobody(self, caller: Caller, name: RepositoryName) -> bool:
+        """Tell whether a caller shows nothing, or a token for this that everybody gets."""
+        if caller.kind is not Kind.TOKEN:
+            return caller.kind is Kind.NOBODY
+        issued = nobodys.find(self._store, caller.name)
+        return issued is not None and name in issued.names
 
     def _grant(self, caller: Caller, name: RepositoryName, asked: float) -> None:
         key, now = (caller.name, name), time.monotonic()
@@ -101,13 +110,6 @@ class Rights:
         if self._private.counts(name):
             return None
         return self._store.grants.public_age(self._registry, name)
-
-    def _is_nobody(self, caller: Caller, name: RepositoryName) -> bool:
-        """Tell whether a caller shows nothing, or a token for this that everybody gets."""
-        if caller.kind is not Kind.TOKEN:
-            return caller.kind is Kind.NOBODY
-        note = self._store.notes.noted(NOBODYS, caller.name)
-        return note is not None and note.left > 0 and name in note.value.split()
 
 
 def _is_challenge(caller: Caller, reply: Reply) -> bool:

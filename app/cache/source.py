@@ -1,44 +1,76 @@
 """CachedSource(Source): a registry that is asked only for what is not kept."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from app.cache import marks
 from app.cache.blobs import Blobs
 from app.cache.callers import Callers
+from app.cache.lists import Lists
+from app.cache.manifests import Manifests
+from app.cache.pings import Pings
+from app.cache.tagged import Tagged
+from app.cache.tokens import Tokens
 from app.content import Reply, Request, Source, TokenRequest
-from app.oci.reference import Digest, Reference, RepositoryName
+from app.oci.errors import RegistryError
+from app.oci.reference import Digest, Reference, RepositoryName, Tag
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CachedSource:
     """Asks `inner` in the caller's name, and keeps what the answer lets be kept."""
 
-    def __init__(self, inner: Source, callers: Callers, blobs: Blobs) -> None:
-        self.inner = inner
-        self._callers = callers
-        self._blobs = blobs
+    inner: Source
+    callers: Callers
+    pings: Pings
+    tokens: Tokens
+    manifests: Manifests
+    tagged: Tagged
+    blobs: Blobs
+    lists: Lists
 
     def ping(self, request: Request) -> Reply:
         """Answer `GET /v2/`."""
-        return self.inner.ping(request)
+        return self.pings.ping(*self.callers.told_apart(request))
 
     def reach(self) -> None:
         """Return if the registry answers; raise RegistryError if not."""
         self.inner.reach()
 
     def token(self, request: TokenRequest) -> Reply:
-        """Get a token."""
-        return self.inner.token(request)
+        """Get a token: for nobody, one that others have too."""
+        return self.tokens.token(request)
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
         """Fetch a manifest."""
-        return self.inner.manifest(name, reference, request)
+        caller, own = self.callers.told_apart(request)
+        if isinstance(reference, Tag):
+            return _marked(lambda: self.tagged.manifest(caller, name, reference, own))
+        return _marked(lambda: self.manifests.manifest(caller, name, reference, own))
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Fetch a blob."""
-        caller, own = self._callers.told_apart(request)
-        return self._blobs.blob(caller, name, digest, own)
+        caller, own = self.callers.told_apart(request)
+        return _marked(lambda: self.blobs.blob(caller, name, digest, own))
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
         """List tags."""
-        return self.inner.tags(name, request)
+        caller, own = self.callers.told_apart(request)
+        ask = partial(self.inner.tags, name)
+        return _marked(lambda: self.lists.answer(caller, name, "tags", own, ask))
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """List referrers."""
-        return self.inner.referrers(name, digest, request)
+        caller, own = self.callers.told_apart(request)
+        ask = partial(self.inner.referrers, name, digest)
+        about = f"referrers {digest}"
+        return _marked(lambda: self.lists.answer(caller, name, about, own, ask))
+
+
+def _marked(answer: Callable[[], Reply]) -> Reply:
+    """Have an error say, as every answer does, what the cache did."""
+    try:
+        return answer()
+    except RegistryError as error:
+        raise marks.failed(error) from error.__cause__

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from app.cache import nobodys
 from app.cache.gate import Gate
 from app.cache.policy import Policy
-from app.cache.rights import NOBODYS
 from app.content import Reply
 from app.oci.errors import UpstreamUnavailable
 from app.oci.reference import RepositoryName
@@ -256,7 +256,7 @@ def test_a_challenge_is_no_refusal_of_what_is_public(world: World) -> None:
     """Clients that start without a token are answered 401 everywhere."""
     store = kept(world, "Bearer t")
     gate = world.gate(store)
-    store.notes.note(NOBODYS, world.caller("Bearer t").name, NAME, 300)
+    nobodys.note(store, world.caller("Bearer t").name, [NAME], "key", 300)
     world.ask_blob(gate, "Bearer t", DIGEST)
     assert reads_stale(gate)
     assert world.ask_blob(gate, "", DIGEST).status == HTTPStatus.UNAUTHORIZED
@@ -271,7 +271,7 @@ def test_a_token_of_nobodys(world: World) -> None:
     store = kept(world, "Bearer t")
     world.registry.repository(OTHER, "Bearer t").push_blob(DATA)
     gate = world.gate(store)
-    store.notes.note(NOBODYS, world.caller("Bearer t").name, NAME, 300)
+    nobodys.note(store, world.caller("Bearer t").name, [NAME], "key", 300)
     world.ask_blob(gate, "Bearer t", DIGEST)
     world.ask_blob(gate, "Bearer t", DIGEST, OTHER)
     assert reads_stale(gate)
@@ -285,7 +285,7 @@ def test_a_token_of_nobodys_that_has_ended_is_somebodys(world: World) -> None:
     """Its 401 says nothing of the repository."""
     store = kept(world, "Bearer t")
     gate = world.gate(store)
-    store.notes.note(NOBODYS, world.caller("Bearer t").name, NAME, 300)
+    nobodys.note(store, world.caller("Bearer t").name, [NAME], "key", 300)
     world.ask_blob(gate, "Bearer t", DIGEST)
     world.clock.time += 301
     world.registry.repositories[NAME].readers.clear()

@@ -3,22 +3,32 @@
 from dataclasses import dataclass, field
 from functools import partial
 
+from app.cache.cache import Cache
 from app.cache.callers import Caller, Callers
 from app.cache.disk import Disk
 from app.cache.gate import Gate
 from app.cache.policy import Policy
+from app.cache.source import CachedSource
 from app.content import Reply, Request
 from app.oci.reference import Digest, RepositoryName
 from app.registries import Registry
 from app.store.store import Store
 from tests.unit.cache.registry import FakeRegistry
-from tests.unit.store.parts import FakeClock, Stores
+from tests.unit.store.parts import ROOMY, FakeClock, Stores
 
 ROW = Registry(name="r.example", url="https://r.example")
 KEY = b"k" * 32
 NAME = RepositoryName.parse("team/app")
 ALICE = "Basic YWxpY2U6YQ=="
 MALLORY = "Basic bWFsbG9yeTpt"
+
+
+def read(reply: Reply) -> bytes:
+    """Read an answer to its end and close it, as the relay does."""
+    try:
+        return b"".join(reply.body)
+    finally:
+        reply.close()
 
 
 def request(authorization: str = "", method: str = "GET", **fields: str) -> Request:
@@ -46,6 +56,12 @@ class World:
     def gate(self, store: Store | None = None) -> Gate:
         """Return the gate of a new worker."""
         return Gate(self.row.name, Disk(store or self.stores.open()), self.policy)
+
+    def source(self) -> CachedSource:
+        """Return the source of a new worker."""
+        cache = Cache(self.stores.directory, ROOMY, self.policy, clock=self.clock)
+        self.stores.opened.append(cache.store)
+        return cache.over(self.registry, self.row)
 
     def callers(self) -> Callers:
         """Return what tells callers apart."""

@@ -1,0 +1,155 @@
+"""Manifests are asked of the registry, and what is verified is kept."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from http import HTTPStatus
+from typing import Final
+
+from app.cache import marks
+from app.cache.callers import Caller
+from app.cache.copies import Copies
+from app.cache.gate import Gate
+from app.cache.policy import MANIFEST_LIMIT
+from app.content import Reply, Request, Source, replied
+from app.oci import accept, headers
+from app.oci.errors import DigestInvalid, ErrorCode, UpstreamMisbehaved, error_document
+from app.oci.reference import Digest, Reference, RepositoryName
+from app.store.verifying import digest_of
+
+_ALGORITHMS: Final = ("sha256:", "sha512:")
+
+_SHA256: Final = Digest("sha256:")
+"""Says by which algorithm to make a digest."""
+
+_CONDITIONS: Final = (
+    "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
+)  # fmt: skip
+
+_SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+"""Its digest is of what was signed, and not of the bytes that are sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """A registry's answer, and the manifest that it is about where it says so."""
+
+    reply: Reply
+    digest: Digest | None = None
+    media_type: str = ""
+
+
+class Fetching:
+    """Asks for manifests in a caller's name, through the gate."""
+
+    def __init__(self, inner: Source, gate: Gate, copies: Copies) -> None:
+        self._inner = inner
+        self._gate = gate
+        self._copies = copies
+
+    def head(
+        self, caller: Caller, name: RepositoryName, reference: Reference, request: Request
+    ) -> Told:
+        """Ask with HEAD, which Docker Hub does not count as a pull."""
+        reply = self._ask(caller, name, reference, request, "HEAD")
+        if reply.status != HTTPStatus.OK:
+            return Told(reply)
+        return Told(reply, _digest(reply, reference), reply.header("content-type"))
+
+    def get(
+        self, caller: Caller, name: RepositoryName, reference: Reference, request: Request
+    ) -> Told:
+        """Fetch a manifest and keep it; raise UpstreamMisbehaved for another one than was asked."""
+        reply = self._ask(caller, name, reference, request, "GET")
+        if reply.status != HTTPStatus.OK:
+            return Told(marks.marked(reply, marks.forwarded(reply.status)))
+        try:
+            data = b"".join(reply.body)
+        finally:
+            reply.close()
+        reply = replace(reply, length=len(data), body=[data], close=_nothing)
+        digest = _digest(reply, reference) or Digest(digest_of(data, _SHA256))
+        media_type = reply.header("content-type")
+        if not _is_verified(reply, data, digest, reference):
+            return Told(marks.marked(reply, marks.forwarded(reply.status)))
+        kept = len(data) <= MANIFEST_LIMIT and self._copies.keep(name, digest, data, media_type)
+        lasting = isinstance(reference, Digest)
+        fields = [
+            *marks.forwarded(reply.status, stored=kept),
+            *marks.of_content(digest, self._gate.public_left(name) if lasting else 0.0),
+        ]
+        answer = conditional(marks.marked(reply, fields), request, digest)
+        return Told(answer, digest, media_type)
+
+    def _ask(
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        reference: Reference,
+        request: Request,
+        method: str,
+    ) -> Reply:
+        # The answer is for all, and so is asked for without this client's conditions.
+        fields = headers.without(request.headers, *_CONDITIONS)
+        plain = replace(request, method=method, headers=fields)
+        digest = reference if isinstance(reference, Digest) else None
+        question = partial(self._inner.manifest, name, reference, plain)
+        return self._gate.ask_manifest(caller, name, question, digest)
+
+
+def conditional(reply: Reply, request: Request, digest: Digest) -> Reply:
+    """Return 304 in place of what a client has already."""
+    if not marks.unchanged(headers.values(request.headers, "if-none-match"), digest):
+        return reply
+    fields = headers.without(reply.headers, "content-type", "content-encoding")
+    return Reply(status=HTTPStatus.NOT_MODIFIED, headers=fields)
+
+
+def spoken(reply: Reply, request: Request) -> Reply:
+    """Return the answer to a HEAD as one to what was asked: a GET's error has a body."""
+    if request.method == "HEAD" or not reply.is_error:
+        return reply
+    reply.close()
+    too_many = reply.status == HTTPStatus.TOO_MANY_REQUESTS
+    code = ErrorCode.TOOMANYREQUESTS if too_many else ErrorCode.UNAVAILABLE
+    document = error_document(code, f"the registry answered {reply.status}")
+    fields = headers.without(reply.headers, "content-type", "content-encoding", "etag")
+    fields.append(("Content-Type", "application/json"))
+    told = replied(reply.status, fields, json.dumps(document).encode())
+    return replace(told, challenges=reply.challenges)
+
+
+def accepts(request: Request) -> Sequence[str]:
+    """Return what a client takes."""
+    return headers.values(request.headers, "accept")
+
+
+def _digest(reply: Reply, reference: Reference) -> Digest | None:
+    if isinstance(reference, Digest):
+        return reference
+    try:
+        return Digest.parse(reply.header("docker-content-digest"))
+    except DigestInvalid:
+        return None
+
+
+def _is_verified(reply: Reply, data: bytes, digest: Digest, reference: Reference) -> bool:
+    """Tell whether bytes are what they are called; raise UpstreamMisbehaved for what was asked so.
+
+    What cannot be told is passed on, as without a cache.
+    """
+    encoded = reply.header("content-encoding").lower() not in {"", "identity"}
+    signed = accept.essence(reply.header("content-type")) == _SIGNED
+    if encoded or signed or not digest.startswith(_ALGORITHMS):
+        return False
+    if digest_of(data, digest) == digest:
+        return True
+    if isinstance(reference, Digest):
+        message = "the registry sent another manifest than was asked for"
+        raise UpstreamMisbehaved(message)
+    return False
+
+
+def _nothing() -> None:
+    pass

@@ -1,0 +1,94 @@
+"""Manifests by digest: they never change."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from app.cache import marks
+from app.cache.away import Away, is_trouble
+from app.cache.callers import Caller
+from app.cache.copies import Copies, Copy
+from app.cache.fetching import Fetching, conditional, spoken
+from app.cache.flights import Flights
+from app.cache.gate import Gate
+from app.content import Reply, Request
+from app.oci.reference import Digest, RepositoryName
+
+_TRIES: Final = 2
+"""Flights that one waits for: the first may have been for something else, or have failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Manifests:
+    """Answers from what is kept, or asks; of many who ask at once, one fetches."""
+
+    registry: str
+    gate: Gate
+    away: Away
+    copies: Copies
+    fetching: Fetching
+    flights: Flights
+
+    def manifest(
+        self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
+    ) -> Reply:
+        """Answer a GET or HEAD; raise RegistryError."""
+        copy = self.copies.find(caller, name, digest)
+        if copy is not None and copy.fits(request):
+            return _hit(copy, request)
+
+        def stale(status: int | None) -> Reply | None:
+            kept = self.copies.find_stale(name, digest)
+            if kept is None or not kept.fits(request):
+                return None
+            fields = marks.stale(status, marks.age_of(kept.taken))
+            return kept.answer(request, fields, lasting=True)
+
+        ask = self._head if request.method == "HEAD" else self._get
+        return self.away.ask(caller, name, lambda: ask(caller, name, digest, request), stale)
+
+    def _head(
+        self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
+    ) -> Reply:
+        reply = self.fetching.head(caller, name, digest, request).reply
+        fields = marks.forwarded(reply.status)
+        if reply.status != HTTPStatus.OK:
+            return marks.marked(reply, fields)
+        fields += marks.of_content(digest, self.gate.public_left(name))
+        return conditional(marks.marked(reply, fields), request, digest)
+
+    def _get(self, caller: Caller, name: RepositoryName, digest: Digest, request: Request) -> Reply:
+        if reply := self._confirmed(caller, name, digest, request):
+            return reply
+        for _ in range(_TRIES):
+            with self.flights.lead(f"{self.registry}/{name}@{digest}") as leads:
+                if leads:
+                    return self.fetching.get(caller, name, digest, request).reply
+            copy = self.copies.find(caller, name, digest)
+            if copy is not None and copy.fits(request):
+                return copy.answer(request, marks.joined(), lasting=True)
+            if reply := self._confirmed(caller, name, digest, request):
+                return reply
+        return self.fetching.get(caller, name, digest, request).reply
+
+    def _confirmed(
+        self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
+    ) -> Reply | None:
+        """Have the registry say with a HEAD that this caller may read what is kept.
+
+        A GET of Docker Hub's is a pull, and a HEAD is none. What the registry refuses is asked for
+        once more: clients want its words.
+        """
+        if self.gate.kept_size(digest) is None:
+            return None
+        told = self.fetching.head(caller, name, digest, request)
+        if is_trouble(told.reply.status):
+            return spoken(marks.marked(told.reply, marks.forwarded(told.reply.status)), request)
+        told.reply.close()
+        if told.digest is None or (copy := self.copies.find(caller, name, digest)) is None:
+            return None
+        return copy.called(told.media_type).answer(request, marks.revalidated(), lasting=True)
+
+
+def _hit(copy: Copy, request: Request) -> Reply:
+    return copy.answer(request, marks.hit(marks.age_of(copy.taken)), lasting=True)

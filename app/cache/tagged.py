@@ -1,0 +1,135 @@
+"""Manifests by tag: the registry is asked what the tag means, with a HEAD."""
+
+import time
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from app.cache import marks
+from app.cache.away import Away, is_trouble
+from app.cache.callers import Caller
+from app.cache.copies import Copies
+from app.cache.fetching import Fetching, Told, accepts, conditional, spoken
+from app.cache.flights import Flights
+from app.cache.policy import Policy
+from app.cache.tags import Meaning, Tags
+from app.content import Reply, Request
+from app.oci import accept
+from app.oci.reference import RepositoryName, Tag
+
+_TRIES: Final = 2
+"""Flights that one waits for: the first may have been for something else, or have failed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tagged:
+    """Answers from what is kept where the registry says that the tag still means it."""
+
+    registry: str
+    policy: Policy
+    away: Away
+    copies: Copies
+    fetching: Fetching
+    flights: Flights
+    tags: Tags
+
+    def manifest(self, caller: Caller, name: RepositoryName, tag: Tag, request: Request) -> Reply:
+        """Answer a GET or HEAD; raise RegistryError."""
+        known = self.tags.find(name, tag, accepts(request))
+        if known is not None and known.exact and known.is_younger(self.policy.tag_ttl):
+            copy = self.copies.find(caller, name, known.digest)
+            if copy is not None:
+                return copy.answer(request, marks.hit(known.age or 0.0), lasting=False)
+        ask = self._head if request.method == "HEAD" else self._get
+        return self.away.ask(
+            caller,
+            name,
+            lambda: ask(caller, name, tag, request, known),
+            lambda status: self._stale(name, tag, request, status),
+        )
+
+    def _stale(
+        self, name: RepositoryName, tag: Tag, request: Request, status: int | None
+    ) -> Reply | None:
+        known = self.tags.find(name, tag, accepts(request))
+        if known is None or not known.is_younger(self.policy.stale_ttl):
+            return None
+        copy = self.copies.find_stale(name, known.digest)
+        if copy is None or not (known.exact or copy.fits(request)):
+            return None
+        return copy.answer(request, marks.stale(status, known.age or 0.0), lasting=False)
+
+    def _head(
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        tag: Tag,
+        request: Request,
+        known: Meaning | None,
+    ) -> Reply:
+        told = self._asked(caller, name, tag, request)
+        status = told.reply.status
+        fields = marks.forwarded(status, why="stale" if known else "uri-miss")
+        if told.digest is None:
+            return marks.marked(told.reply, fields)
+        fields += marks.of_content(told.digest, 0.0)
+        return conditional(marks.marked(told.reply, fields), request, told.digest)
+
+    def _get(
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        tag: Tag,
+        request: Request,
+        known: Meaning | None,
+    ) -> Reply:
+        if known is not None and (reply := self._confirmed(caller, name, tag, request)):
+            return reply
+        came = time.monotonic()
+        taken = accept.fingerprint(accepts(request))
+        for _ in range(_TRIES):
+            with self.flights.lead(f"{self.registry}/{name}:{tag} {taken}") as leads:
+                if leads:
+                    return self._fetched(caller, name, tag, request)
+            if reply := self._joined(caller, name, tag, request, came):
+                return reply
+        return self._fetched(caller, name, tag, request)
+
+    def _joined(
+        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
+    ) -> Reply | None:
+        """Answer with what another's fetch has brought since this client came, and so is new."""
+        known = self.tags.find(name, tag, accepts(request))
+        if known is None:
+            return None
+        if known.exact and known.is_younger(time.monotonic() - came):
+            copy = self.copies.find(caller, name, known.digest)
+            if copy is not None:
+                return copy.answer(request, marks.joined(), lasting=False)
+        return self._confirmed(caller, name, tag, request)
+
+    def _confirmed(
+        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request
+    ) -> Reply | None:
+        """Have the registry say with a HEAD what the tag means, and answer if that is kept."""
+        told = self._asked(caller, name, tag, request)
+        if is_trouble(told.reply.status):
+            return spoken(marks.marked(told.reply, marks.forwarded(told.reply.status)), request)
+        told.reply.close()
+        if told.digest is None or (copy := self.copies.find(caller, name, told.digest)) is None:
+            return None
+        return copy.called(told.media_type).answer(request, marks.revalidated(), lasting=False)
+
+    def _asked(self, caller: Caller, name: RepositoryName, tag: Tag, request: Request) -> Told:
+        return self._noted(name, tag, request, self.fetching.head(caller, name, tag, request))
+
+    def _fetched(self, caller: Caller, name: RepositoryName, tag: Tag, request: Request) -> Reply:
+        told = self.fetching.get(caller, name, tag, request)
+        return self._noted(name, tag, request, told).reply
+
+    def _noted(self, name: RepositoryName, tag: Tag, request: Request, told: Told) -> Told:
+        if told.digest is not None:
+            self.tags.note(name, tag, accepts(request), told.digest, told.media_type)
+        elif told.reply.status == HTTPStatus.NOT_FOUND:
+            self.tags.forget(name, tag)
+        return told

@@ -1,0 +1,111 @@
+"""Tags: what they were told to mean, and when."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from app.cache.disk import Disk
+from app.oci import accept
+from app.oci.errors import DigestInvalid
+from app.oci.reference import Digest, RepositoryName, Tag
+from app.store.notes import Note
+from app.store.store import Store
+
+_KIND: Final = "tag"
+
+_ANY: Final = "*"
+"""Stands for whatever a client takes: the latest answer to anybody."""
+
+_YOUNG: Final = 10.0
+"""Seconds in which the same is not written again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meaning:
+    """The manifest that a registry has for a tag; `exact` if it was for a client like this one.
+
+    `age` is how many seconds ago that was; None: the machine was started since.
+    """
+
+    digest: Digest
+    media_type: str
+    age: float | None
+    exact: bool
+
+    def is_younger(self, seconds: float) -> bool:
+        """Tell whether the registry has said so in the last seconds."""
+        return self.age is not None and self.age < seconds
+
+
+class Tags:
+    """Remembers what tags mean, apart for clients that take different types."""
+
+    def __init__(self, registry: str, disk: Disk) -> None:
+        self._registry = registry
+        self._disk = disk
+        self._notes = disk.store.notes
+
+    def find(self, name: RepositoryName, tag: Tag, accepts: Sequence[str]) -> Meaning | None:
+        """Return what a tag was told to mean: to a client that takes this, or else to any."""
+        return self._disk.read(self._found, name, tag, accept.fingerprint(accepts))
+
+    def note(
+        self,
+        name: RepositoryName,
+        tag: Tag,
+        accepts: Sequence[str],
+        digest: Digest,
+        media_type: str,
+    ) -> None:
+        """Remember what the registry has just said."""
+        value = json.dumps({"digest": digest, "media_type": media_type})
+        self._disk.write(self._noted, name, tag, accept.fingerprint(accepts), value)
+
+    def forget(self, name: RepositoryName, tag: Tag) -> None:
+        """Forget a tag that the registry does not know."""
+        self._disk.write(forget, self._disk.store, self._registry, name, tag)
+
+    def _found(self, name: RepositoryName, tag: Tag, taken: str) -> Meaning | None:
+        for last in (taken, _ANY):
+            note = self._notes.noted(_KIND, _key(self._registry, name, tag, last))
+            if meaning := _meaning(note, exact=last == taken):
+                return meaning
+        return None
+
+    def _noted(self, name: RepositoryName, tag: Tag, taken: str, value: str) -> None:
+        for last in (taken, _ANY):
+            key = _key(self._registry, name, tag, last)
+            note = self._notes.noted(_KIND, key)
+            young = note is not None and note.age is not None and note.age < _YOUNG
+            if not (young and note is not None and note.value == value):
+                self._notes.note(_KIND, key, value, _YOUNG)
+
+
+def digests(store: Store, registry: str, repository: str, tag: str) -> set[Digest]:
+    """Return all that a tag was told to mean, to whomever; raise StoreError."""
+    values = store.notes.beginning(_KIND, _key(registry, repository, tag, "")).values()
+    found = (_meaning(Note(value, 0.0, None), exact=False) for value in values)
+    return {meaning.digest for meaning in found if meaning}
+
+
+def forget(store: Store, registry: str, repository: str, tag: str) -> None:
+    """Forget what a tag was told to mean; raise StoreError."""
+    for key in store.notes.beginning(_KIND, _key(registry, repository, tag, "")):
+        store.notes.forget(_KIND, key)
+
+
+def _key(registry: str, name: str, tag: str, taken: str) -> str:
+    return f"{registry}/{name}:{tag} {taken}"
+
+
+def _meaning(note: Note | None, *, exact: bool) -> Meaning | None:
+    if note is None:
+        return None
+    try:
+        written = json.loads(note.value)
+        digest = Digest.parse(written["digest"])
+        media_type = str(written["media_type"])
+    except (ValueError, KeyError, TypeError, DigestInvalid):
+        return None
+    return Meaning(digest=digest, media_type=media_type, age=note.age, exact=exact)

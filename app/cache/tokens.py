@@ -1,0 +1,206 @@
+"""Tokens for nobody, shared by everybody who has no credentials; no other token is kept."""
+
+import json
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Any, Final
+
+from app.cache import marks, nobodys
+from app.cache.away import TOKENS_AWAY, is_away, is_trouble
+from app.cache.callers import UNKNOWN_TOKEN, Callers, told_lifetime
+from app.cache.disk import Disk
+from app.cache.flights import Flights
+from app.cache.gate import Gate
+from app.cache.policy import MARGIN
+from app.content import Reply, Source, TokenRequest, replied
+from app.oci import headers, stand_ins
+from app.oci.errors import NameInvalid, RegistryError, TooManyRequests
+from app.oci.reference import RepositoryName
+from app.oci.scope import Scope
+
+_SAID_BY_NOBODY: Final = frozenset({"scope", "client_id"})
+"""Fields of a token request that are no credentials; any other one may be."""
+
+_AWAY: Final = 120.0
+"""Seconds for which it counts that the token service gave nothing."""
+
+_PAUSE: Final = 10.0
+"""Seconds after that in which it is not asked again."""
+
+_LONGEST: Final = 10**9
+
+_REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tokens:
+    """Asks for tokens, and gives those for nobody again until shortly before their end.
+
+    Where none can be had, nobody gets a token of ours that stands for none: it never goes to the
+    registry, and opens what is public and kept.
+    """
+
+    registry: str
+    inner: Source
+    callers: Callers
+    gate: Gate
+    disk: Disk
+    flights: Flights
+
+    def token(self, request: TokenRequest) -> Reply:
+        """Answer a token request; raise RegistryError."""
+        if not is_anonymous(request):
+            return marks.marked(self.inner.token(request), [])
+        scopes = _scopes(request)
+        key = self.callers.print_of(f"token for {' '.join(scopes)}")
+        if reply := self._shared(key):
+            return reply
+        with self.flights.lead(f"{self.registry} {key}") as leads:
+            if not leads and (reply := self._shared(key)):
+                return reply
+            return self._asked(request, key, scopes)
+
+    def _shared(self, key: str) -> Reply | None:
+        note = self.disk.read(self.disk.store.notes.noted, nobodys.SHARED, key)
+        if note is None or note.left <= 0:
+            return None
+        return _answer(note.value, note.left + MARGIN)
+
+    def _asked(self, request: TokenRequest, key: str, scopes: Sequence[str]) -> Reply:
+        status = self._away_lately()
+        if status is not None and (reply := self._stand_in(scopes, status)):
+            return reply
+        began = time.monotonic()
+        plain = replace(request, headers=headers.pass_elsewhere(request.headers))
+        try:
+            reply = self.inner.token(plain)
+        except RegistryError as error:
+            too_many = str(int(error.status)) if isinstance(error, TooManyRequests) else ""
+            if is_away(error) and (stand_in := self._stand_in(scopes, too_many)):
+                return stand_in
+            raise
+        if is_trouble(reply.status) and (stand_in := self._stand_in(scopes, str(reply.status))):
+            reply.close()
+            return stand_in
+        return marks.marked(self._told(reply, key, scopes, began), [])
+
+    def _told(self, reply: Reply, key: str, scopes: Sequence[str], began: float) -> Reply:
+        if reply.status == HTTPStatus.OK:
+            return self._noted(reply, key, scopes, began)
+        if reply.status in _REFUSED:
+            for name in _names(scopes):
+                self.gate.refused_to_nobody(name)
+        return reply
+
+    def _noted(self, reply: Reply, key: str, scopes: Sequence[str], began: float) -> Reply:
+        """Remember the token of an answer, and that it is nobody's."""
+        try:
+            content = b"".join(reply.body)
+        finally:
+            reply.close()
+        reply = replace(reply, body=[content], close=_nothing)
+        document = _document(content)
+        notes = self.disk.store.notes
+        lifetime = _lifetime(document) - (time.monotonic() - began)
+        for token in _tokens(document):
+            caller = self.callers.bearer_of(token)
+            self.disk.write(
+                nobodys.note, self.disk.store, caller, _names(scopes), key, max(lifetime, 0.0)
+            )
+            if lifetime > MARGIN:
+                self.disk.write(notes.note, nobodys.SHARED, key, token, lifetime - MARGIN)
+        if self._away_lately(_AWAY) is not None:
+            self.disk.write(notes.forget, TOKENS_AWAY, self.registry)
+        return reply
+
+    def _away_lately(self, seconds: float = _PAUSE) -> str | None:
+        """Return what the token service has answered in place of a token in the last seconds."""
+        note = self.disk.read(self.disk.store.notes.noted, TOKENS_AWAY, self.registry)
+        if note is None or note.left <= 0 or note.age is None or note.age >= seconds:
+            return None
+        return note.value
+
+    def _stand_in(self, scopes: Sequence[str], status: str) -> Reply | None:
+        """Return a token that opens what is kept, if something of what is wanted is public."""
+        if not any(self.gate.was_public(name) for name in _names(scopes)):
+            return None
+        if self._away_lately() is None:
+            notes = self.disk.store.notes
+            self.disk.write(notes.note, TOKENS_AWAY, self.registry, status, _AWAY)
+        return _answer(stand_ins.STALE, UNKNOWN_TOKEN)
+
+
+def is_anonymous(request: TokenRequest) -> bool:
+    """Tell whether a request for a token shows nothing that could be a login."""
+    said = {name for name, _ in request.parameters}
+    shown = headers.value(request.headers, "authorization")
+    return request.method == "GET" and not shown and said <= _SAID_BY_NOBODY
+
+
+def _scopes(request: TokenRequest) -> list[str]:
+    return sorted({
+        scope for name, value in request.parameters if name == "scope" for scope in value.split()
+    })  # fmt: skip
+
+
+def _names(scopes: Sequence[str]) -> list[RepositoryName]:
+    """Return the repositories of which scopes want to read."""
+    found = []
+    for text in scopes:
+        scope = Scope.parse(text)
+        if scope is not None and scope.is_repository:
+            with suppress(NameInvalid):
+                found.append(RepositoryName.parse(scope.name))
+    return found
+
+
+def _answer(token: str, left: float) -> Reply:
+    """Return a token answer: distribution's `spec/auth/token.md`, "Token Response Fields".
+
+    Some clients count from now, and others from when it was issued: both is true of this.
+    """
+    document = {
+        "token": token,
+        "access_token": token,
+        "expires_in": int(left),
+        "issued_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
+    }
+    fields = [("Content-Type", "application/json"), marks.PRIVATE]
+    return replied(HTTPStatus.OK, fields, json.dumps(document).encode())
+
+
+def _tokens(document: dict[str, Any]) -> list[str]:
+    found = [document.get(name) for name in ("token", "access_token")]
+    told = [token for token in found if isinstance(token, str) and token]
+    return [
+        token for token in dict.fromkeys(told) if not stand_ins.is_nothing(f"Bearer {token}")
+    ]  # fmt: skip
+
+
+def _lifetime(document: dict[str, Any]) -> float:
+    """Return for how many seconds the token of an answer lives, by what is told least of it."""
+    told = document.get("expires_in")
+    lives = [UNKNOWN_TOKEN]
+    if isinstance(told, int | float) and 0 < told < _LONGEST and not isinstance(told, bool):
+        lives = [float(told)]
+    with suppress(ValueError, TypeError, KeyError):
+        age = datetime.now(UTC) - datetime.fromisoformat(document["issued_at"])
+        lives.append(lives[0] - max(age.total_seconds(), 0.0))
+    claimed = [told_lifetime(token) for token in _tokens(document)]
+    return min(lives + [one for one in claimed if one is not None])
+
+
+def _document(content: bytes) -> dict[str, Any]:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return {}
+    return document if isinstance(document, dict) else {}
+
+
+def _nothing() -> None:
+    pass

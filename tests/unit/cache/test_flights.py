@@ -1,0 +1,111 @@
+"""Single-flight: one leads, the others wait for it, in whatever worker."""
+
+import subprocess
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from app.cache.flights import Flights
+from tests.servers import ROOT, wait_until
+
+
+def test_one_leads(tmp_path: Path) -> None:
+    """Of many in two workers; the others are told when it has landed."""
+    workers = [Flights(tmp_path), Flights(tmp_path)]
+    leading, go_on = threading.Event(), threading.Event()
+    done = list[str]()
+
+    def fly(number: int) -> bool:
+        with workers[number % 2].lead("key") as leads:
+            if leads:
+                leading.set()
+                go_on.wait(20)
+                done.append("led")
+            else:
+                done.append("followed")
+            return leads
+
+    with ThreadPoolExecutor(20) as pool:
+        first = pool.submit(fly, 0)
+        assert leading.wait(20)
+        others = [pool.submit(fly, number) for number in range(19)]
+        assert not any(one.done() for one in others)
+        go_on.set()
+        assert first.result(20)
+        assert not any(one.result(20) for one in others)
+    assert done[0] == "led"
+
+
+def test_other_keys_do_not_wait(tmp_path: Path) -> None:
+    """Unless they share a lock, which is for a while."""
+    flights = Flights(tmp_path)
+    with flights.lead("one") as one, flights.lead("two") as two:
+        assert one
+        assert two
+    with flights.lead("one") as again:
+        assert again
+
+
+def test_a_failure_lands_too(tmp_path: Path) -> None:
+    """Whoever comes next leads."""
+    flights = Flights(tmp_path)
+    with pytest.raises(LookupError), flights.lead("key"):
+        raise LookupError
+    with flights.lead("key") as leads:
+        assert leads
+
+
+def test_patience_ends(tmp_path: Path) -> None:
+    """Nobody waits for ever for another one, here or elsewhere."""
+    first, second = Flights(tmp_path, 0.05), Flights(tmp_path, 0.05)
+    with first.lead("key"):
+        for other in (first, second):
+            with other.lead("key") as leads:
+                assert not leads
+
+
+def test_a_killed_worker_holds_nobody_up(tmp_path: Path) -> None:
+    """Its lock goes with it."""
+    code = (
+        "import sys, time; from pathlib import Path; from app.cache.flights import Flights\n"
+        "with Flights(Path(sys.argv[1])).lead('key'):\n"
+        "    print('leads', flush=True); time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, cwd=ROOT
+    ) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline()
+        waiting = threading.Event()
+
+        def follow() -> bool:
+            waiting.set()
+            with Flights(tmp_path).lead("key") as leads:
+                return leads
+
+        with ThreadPoolExecutor(1) as pool:
+            follower = pool.submit(follow)
+            wait_until(waiting.is_set)
+            worker.kill()
+            assert not follower.result(20)
+    with Flights(tmp_path).lead("key") as leads:
+        assert leads
+
+
+def test_no_directory(tmp_path: Path) -> None:
+    """What cannot be locked is fetched by each worker for itself."""
+    (tmp_path / "flights").touch()
+    with Flights(tmp_path).lead("key") as leads:
+        assert leads
+
+
+def test_a_directory_that_is_deleted(tmp_path: Path) -> None:
+    """It is made again, for nobody else's eyes."""
+    flights = Flights(tmp_path / "cache")
+    with flights.lead("key"):
+        pass
+    assert (tmp_path / "cache" / "flights").stat().st_mode & 0o777 == 0o700
+    assert len(list((tmp_path / "cache" / "flights").iterdir())) == 1

@@ -1,0 +1,103 @@
+"""Lists: always asked for, and told everybody only while what nobody was told is public."""
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from app.content import BodyBroken, Reply, Request
+from app.oci.errors import UpstreamUnavailable, UpstreamUnreachable
+from app.oci.reference import Tag
+from tests.unit.cache.registry import FakeRegistry, digest_of
+from tests.unit.cache.world import ALICE, MALLORY, NAME, World, read, request
+
+TAG = Tag.parse("1.0")
+DIGEST = digest_of(b"{}")
+
+
+def test_they_are_asked_each_time_and_earn_nothing(world: World) -> None:
+    """A list opens no manifest."""
+    world.registry.repository(NAME, ALICE).push(TAG, b"{}")
+    source = world.source()
+    for _ in range(2):
+        reply = source.tags(NAME, request(ALICE))
+        assert reply.header("cache-status") == "docxy; fwd=uri-miss; fwd-status=200"
+        assert reply.header("cache-control") == "private, no-store"
+        assert b"1.0" in read(reply)
+        assert read(source.referrers(NAME, DIGEST, request(ALICE))) == b'{"manifests":[]}'
+    assert len(world.registry.asked) == 4
+    assert not world.gate().permits(world.caller(ALICE), NAME)
+    assert source.tags(NAME, request(MALLORY)).status == 401
+
+
+def test_stale(world: World) -> None:
+    """Page by page, with age and warning; of what is private, nothing."""
+    world.registry.repository(NAME, "", ALICE).push(TAG, b"{}")
+    source = world.source()
+    page = replace(request(), query="n=5")
+    kept = source.tags(NAME, page)
+    assert kept.header("cache-status").endswith("stored")
+    data = read(kept)
+    read(source.referrers(NAME, DIGEST, request()))
+    read(source.tags(NAME, replace(request(ALICE), query="n=6")))
+    world.registry.trouble = 503
+    assert world.source().tags(NAME, page).status == 503  # a list alone proves nothing
+    world.registry.trouble = None
+    read(source.manifest(NAME, TAG, request()))
+    world.clock.time += 500
+    world.registry.trouble = UpstreamUnreachable("away")
+    again = world.source()
+    reply = again.tags(NAME, page)
+    assert read(reply) == data
+    assert reply.header("age") == "500"
+    assert reply.header("warning")
+    head = again.tags(NAME, replace(page, method="HEAD"))
+    assert (head.length, read(head)) == (len(data), b"")
+    assert read(again.referrers(NAME, DIGEST, request())) == b'{"manifests":[]}'
+    with pytest.raises(UpstreamUnreachable):
+        again.tags(NAME, replace(request(), query="n=6"))  # told to somebody
+    world.clock.time += 7 * 24 * 3600
+    with pytest.raises(UpstreamUnreachable):
+        again.tags(NAME, page)
+
+
+@pytest.mark.parametrize("told", [True, False], ids=["length told", "not told"])
+def test_large_ones_pass(world: World, monkeypatch: pytest.MonkeyPatch, *, told: bool) -> None:
+    """All of them comes, and nothing is kept."""
+    pieces = [b"x" * 100_000] * 20
+
+    def tags(_: FakeRegistry, __: object, ___: Request) -> Reply:
+        return Reply(status=200, body=iter(pieces), length=2_000_000 if told else None)
+
+    world.registry.repository(NAME, "")
+    monkeypatch.setattr(FakeRegistry, "tags", tags)
+    reply = world.source().tags(NAME, request())
+    assert read(reply) == b"".join(pieces)
+    assert "stored" not in reply.header("cache-status")
+
+
+def test_one_that_breaks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no answer, and the client is told so in time."""
+
+    def broken() -> Iterator[bytes]:
+        yield b"{"
+        reason = "cut"
+        raise BodyBroken(reason)
+
+    world.registry.repository(NAME, "")
+    monkeypatch.setattr(FakeRegistry, "tags", lambda *_: Reply(status=200, body=broken()))
+    with pytest.raises(UpstreamUnavailable):
+        world.source().tags(NAME, request())
+
+
+def test_a_note_that_cannot_be_read(world: World) -> None:
+    """It is none."""
+    world.registry.repository(NAME, "").push(TAG, b"{}")
+    source = world.source()
+    read(source.manifest(NAME, TAG, request()))
+    read(source.tags(NAME, request()))
+    store = world.stores.opened[-1]
+    world.registry.trouble = 503
+    for value in ("", "{}", '{"headers": [], "next": null, "content": "AAAA"}'):
+        store.notes.note("list", f"{world.row.name}/{NAME} tags?", value, 1)
+        assert source.tags(NAME, request()).status == 503
