@@ -94,12 +94,13 @@ def _cache(settings: Settings) -> Cache | None:
         check_owner(settings.cache_dir)
     limits = Limits(max_size=settings.cache_max_size, min_free=settings.cache_min_free)
     policy = Policy(
-        grant_ttl=settings.grant_ttl, tag_ttl=settings.tag_ttl, stale_ttl=settings.stale_ttl
+        grant_ttl=settings.grant_ttl,
+        tag_ttl=settings.tag_ttl,
+        stale_ttl=settings.stale_ttl,
+        unread_limit=settings.cache_unread_limit,
+        accel_location=settings.accel_location,
     )
-    unread_limit, location = settings.cache_unread_limit, settings.accel_location
-    return Cache(
-        settings.cache_dir, limits, policy, unread_limit=unread_limit, accel_location=location
-    )
+    return Cache(settings.cache_dir, limits, policy)
 
 
 def _tell(registries: Registries) -> None:

@@ -23,7 +23,6 @@ from app.cache.tags import Tags
 from app.cache.tokens import Tokens
 from app.content import Source
 from app.registries import Registry
-from app.spools.terms import UNREAD_LIMIT
 from app.store.clock import Clock
 from app.store.room import Limits
 from app.store.store import Store
@@ -33,14 +32,7 @@ class Cache:
     """What all registries' caches share: the directory, and for how long what is in it counts."""
 
     def __init__(
-        self,
-        directory: Path,
-        limits: Limits,
-        policy: Policy,
-        *,
-        unread_limit: int = UNREAD_LIMIT,
-        accel_location: str | None = None,
-        clock: Clock | None = None,
+        self, directory: Path, limits: Limits, policy: Policy, clock: Clock | None = None
     ) -> None:
         """Open the directory; raise StoreError if it cannot be used.
 
@@ -50,8 +42,6 @@ class Cache:
         self.store = Store(directory, limits, clock)
         self._disk = Disk(self.store)
         self._policy = policy
-        self._unread_limit = unread_limit
-        self._accel_location = accel_location
         self._key = secret_of(directory)
         self._flights = Flights(directory)
 
@@ -87,7 +77,7 @@ class Cache:
             disk=disk,
             flights=self._flights,
         )
-        fetches = fetches_of(disk, self.directory, name, self._unread_limit)
+        fetches = fetches_of(disk, self.directory, name, policy.unread_limit)
         return CachedSource(
             inner=inner,
             callers=callers,
@@ -96,6 +86,6 @@ class Cache:
             tokens=tokens,
             manifests=manifests,
             tagged=tagged,
-            blobs=Blobs(inner, gate, away, fetches, self._accel_location),
+            blobs=Blobs(inner, gate, away, fetches, policy.accel_location),
             lists=Lists(registry=name, policy=policy, gate=gate, disk=disk, away=away),
         )

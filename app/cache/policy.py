@@ -1,7 +1,9 @@
-"""For how long what is kept counts."""
+"""For how long what is kept counts, and how it is handed out."""
 
 from dataclasses import dataclass
 from typing import Final
+
+from app.spools.terms import UNREAD_LIMIT
 
 MARGIN: Final = 60.0
 """Seconds before its end from which on a token is shared with nobody new: pulls take their time."""
@@ -15,8 +17,15 @@ MANIFEST_LIMIT: Final = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """Seconds: of a grant, of a tag that is not asked for again, and of what is public."""
+    """What an operator may decide.
+
+    The `ttl`s are seconds: of a grant, of a tag that is not asked for again, of what is public.
+    `unread_limit` is bytes of a fetch that nobody reads any more, `accel_location` where nginx
+    sends what is kept.
+    """
 
     grant_ttl: float = 300.0
     tag_ttl: float = 0.0
     stale_ttl: float = 7 * 24 * 3600.0
+    unread_limit: int = UNREAD_LIMIT
+    accel_location: str | None = None

@@ -59,7 +59,7 @@ class World:
 
     def source(self) -> CachedSource:
         """Return the source of a new worker."""
-        cache = Cache(self.stores.directory, ROOMY, self.policy, clock=self.clock)
+        cache = Cache(self.stores.directory, ROOMY, self.policy, self.clock)
         self.stores.opened.append(cache.store)
         return cache.over(self.registry, self.row)
 
