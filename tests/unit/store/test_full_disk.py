@@ -12,6 +12,7 @@ import pytest
 from app.store.errors import StoreError
 from app.store.room import Limits
 from app.store.store import Store
+from tests.disks import mounted
 from tests.unit.store.parts import (
     REGISTRY,
     ROOMY,
@@ -27,26 +28,9 @@ from tests.unit.store.parts import (
 OLD = [bytes([number]) * 300_000 for number in range(4)]
 
 
-@contextlib.contextmanager
-def mounted(folder: Path, size: int) -> Iterator[Path]:
-    """Mount a file system of so many bytes, or skip the test."""
-    folder.mkdir()
-    options = f"size={size},nr_inodes=0"
-    command = ["mount", "-t", "tmpfs", "-o", options, "docxy-test", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """Return the root of a disk of 3 MB."""
-    if os.geteuid() != 0:
-        pytest.skip("only root can mount a file system")
     with mounted(tmp_path / "disk", 3_000_000) as folder:
         yield folder
 
