@@ -3,9 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
+from app.cache import tags
 from app.cli.images import Image
 from app.oci import manifest
-from app.oci.reference import Digest
+from app.oci.reference import Digest, Reference
 from app.store.holdings import Held
 from app.store.store import Store
 
@@ -19,7 +20,7 @@ def remove_image(store: Store, image: Image) -> int:
     """Take an image away, and return how many entries went; raise StoreError."""
     if image.reference is None:
         return store.upkeep.remove_repository(image.registry, image.repository)
-    roots = _digests(store, image)
+    roots = _digests(store, image, image.reference)
     held = store.holdings.of(image.registry, image.repository)
     unwanted = only_of(roots, _named(store, image.registry, held))
     return len(store.holdings.release(image.registry, image.repository, sorted(unwanted)))
@@ -60,6 +61,10 @@ def _names(document: bytes) -> frozenset[Digest]:
     return frozenset(one.digest for one in (*found.manifests, *found.blobs))
 
 
-def _digests(store: Store, image: Image) -> set[Digest]:
-    del store
-    return {image.reference} if isinstance(image.reference, Digest) else set()
+def _digests(store: Store, image: Image, reference: Reference) -> set[Digest]:
+    """Return what is meant; a tag means nothing afterwards, until the registry is asked."""
+    if isinstance(reference, Digest):
+        return {reference}
+    found = tags.digests(store, image.registry, image.repository, reference)
+    tags.forget(store, image.registry, image.repository, reference)
+    return found

@@ -2,6 +2,9 @@
 
 import pytest
 
+from app.cache.disk import Disk
+from app.cache.tags import Tags, digests
+from app.oci.reference import RepositoryName, Tag
 from app.store.store import Store
 from tests.unit.cli.parts import Run, digest_of, image, index, keep
 
@@ -51,6 +54,26 @@ def test_one_image_of_an_index(run: Run, held: Store) -> None:
         AMD.digest,
         *map(digest_of, (b"amd config", b"amd", b"shared")),
     }
+
+
+def test_a_tag(run: Run, held: Store) -> None:
+    """All that it has meant to anybody, and nothing that another image needs."""
+    old, other = image(b"old config", b"shared"), image(b"config", b"shared")
+    keep(held, "library/alpine", old, b"old config", other, b"config")
+    tags = Tags("docker.io", Disk(held))
+    for tag, accepts, document in (
+        ("3.19", ["*/*"], BOTH),
+        ("3.19", ["application/json"], old),
+        ("3.19-slim", ["*/*"], other),
+    ):
+        tags.note(
+            RepositoryName("library/alpine"), Tag(tag), accepts, document.digest, "x/manifest"
+        )
+    assert run("remove", "alpine:3.19").stdout == "alpine:3.19: 9 entries removed\n"
+    assert kept(held) == {other.digest, digest_of(b"config"), digest_of(b"shared")}
+    assert run("remove", "alpine:3.19").stdout == "alpine:3.19: nothing of it is kept\n"
+    assert digests(held, "docker.io", "library/alpine", "3.19") == set()
+    assert digests(held, "docker.io", "library/alpine", "3.19-slim") == {other.digest}
 
 
 def test_another_registry(run: Run, held: Store) -> None:
