@@ -27,6 +27,11 @@ class Asking:
     digest: Digest
     request: Request
 
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells this question from others, in one registry."""
+        return (self.caller.name, self.name, self.digest)
+
     def as_it_is(self) -> Reply:
         """Ask what the client asks."""
         return self._ask(self.request, self.digest)

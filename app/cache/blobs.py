@@ -7,6 +7,7 @@ from http import HTTPStatus
 from typing import Final
 
 from app.cache import marks, served
+from app.cache.answers import Answers
 from app.cache.asking import Asking
 from app.cache.away import Away
 from app.cache.callers import Caller
@@ -49,6 +50,7 @@ class Blobs:
         self._away = away
         self._fetches = fetches
         self._accel_location = accel_location
+        self._answers = Answers()
         self._told = float("-inf")
 
     def blob(self, caller: Caller, name: RepositoryName, digest: Digest, request: Request) -> Reply:
@@ -65,7 +67,10 @@ class Blobs:
         if hit is not None:
             return hit
         missed, stale = partial(self._missed, asking), partial(self._stale, asking)
-        return self._away.ask(caller, name, missed, stale)
+        reply = self._away.ask(caller, name, missed, stale)
+        if reply.is_error:
+            self._answers.no(asking.key)
+        return reply
 
     def _hit(self, asking: Asking) -> Reply | None:
         opened = self._gate.open(asking.caller, asking.name, asking.digest)
@@ -87,7 +92,10 @@ class Blobs:
         try:
             if self._may_join(asking):
                 return self._entered(asking)
-            return self._asked_first(asking)
+            with self._answers.asking(asking.key, asking.request.client) as asked:
+                if asked and self._may_join(asking):
+                    return self._entered(asking)
+                return self._asked_first(asking)
         except Refused as refused:
             return marks.marked(refused.reply, marks.forwarded(refused.reply.status))
         except OSError as error:
@@ -97,8 +105,10 @@ class Blobs:
 
     def _may_join(self, asking: Asking) -> bool:
         """Tell whether a caller would get the blob, were it kept."""
-        permitted = self._gate.permits(asking.caller, asking.name)
-        return permitted and self._gate.holds(asking.name, asking.digest)
+        if not self._gate.permits(asking.caller, asking.name):
+            return False
+        told = self._answers.size(asking.key) is not None
+        return told or self._gate.holds(asking.name, asking.digest)
 
     def _asked_first(self, asking: Asking) -> Reply:
         """Answer somebody of whom nothing is known, as the registry does."""
@@ -110,14 +120,15 @@ class Blobs:
         head.close()
         if head.status != HTTPStatus.OK or head.length is None:
             return _passed(asking)  # the refusal of a HEAD has no body
-        return self._hit(asking) or self._entered(asking, head.length)
+        self._answers.yes(asking.key, head.length)
+        return self._hit(asking) or self._entered(asking)
 
-    def _entered(self, asking: Asking, told: int | None = None) -> Reply:
+    def _entered(self, asking: Asking) -> Reply:
         """Answer somebody who may join others, if the registry tells the same size to all."""
         entered = self._fetches.enter(asking.digest, asking.request.client)
         if isinstance(entered, Lead):
             return self._led(asking, entered)
-        if told not in {None, entered.size}:
+        if self._answers.size(asking.key) not in {None, entered.size}:
             entered.close()
             return _passed(asking)
         return self._read(asking, entered, marks.joined())
@@ -133,6 +144,7 @@ class Blobs:
         spool = led(asking, lead, self._fetches)
         if spool is None:
             return _passed(asking)
+        self._answers.yes(asking.key, spool.size)
         return self._read(asking, spool, marks.forwarded(HTTPStatus.OK, stored=True))
 
     def _read(self, asking: Asking, spool: Spool, said: Headers) -> Reply:

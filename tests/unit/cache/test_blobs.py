@@ -180,6 +180,41 @@ def test_a_running_fetch_is_joined(setting: BlobWorld, blobs: Blobs) -> None:
     for one in (first, *others):
         one.close()
     assert setting.registry.count("GET") == 1
+    assert setting.registry.count("HEAD") == 1  # the other worker's
+
+
+def test_who_asks_the_same_waits_for_the_answer(setting: BlobWorld, blobs: Blobs) -> None:
+    """Twenty at once are one question, not twenty."""
+    answering = threading.Event()
+
+    def during() -> None:
+        assert answering.wait(30)
+
+    setting.registry.during = during
+    with ThreadPoolExecutor(20) as threads:
+        bodies = [
+            threads.submit(lambda: body_of(setting.ask(blobs, request(ALICE)))) for _ in "." * 20
+        ]
+        wait_until(lambda: bool(setting.registry.asked))
+        answering.set()
+        assert all(one.result(30) == DATA for one in bodies)
+    assert setting.registry.asked == [f"GET {NAME}/blobs/{DIGEST}"]
+
+
+def test_a_yes_ends_with_a_no(setting: BlobWorld, blobs: Blobs) -> None:
+    """Whoever is refused while a blob is fetched has nothing of the yes before it."""
+    setting.registry.going_on.clear()
+    first = setting.ask(blobs, request(ALICE))
+    setting.registry.repositories[NAME].readers.discard(ALICE)
+    setting.world.clock.time += 100_000
+    assert setting.ask(blobs, request(ALICE)).status == 401
+    setting.registry.repositories[NAME].readers.add(ALICE)
+    head = setting.ask(blobs, request(ALICE, "HEAD"))
+    assert head.status == 200
+    setting.ask(blobs, request(ALICE)).close()
+    assert setting.registry.count("HEAD") == 3
+    setting.registry.going_on.set()
+    assert body_of(first) == DATA
 
 
 def test_fifty_at_once(setting: BlobWorld, blobs: Blobs) -> None:
