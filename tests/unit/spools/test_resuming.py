@@ -1,0 +1,64 @@
+"""Answers that go on in the middle of a blob, and those that do not."""
+
+import pytest
+
+from app.content import Reply
+from app.spools.resuming import rest_of, size_of
+
+DATA = b"0123456789"
+
+
+def answer(status: int, where: str = "", length: int | None = None, **fields: str) -> Reply:
+    """Return an answer in pieces of three bytes."""
+    body = [DATA[at : at + 3] for at in range(0, 10, 3)] if status == 200 else [DATA[4:]]
+    given = [*([("Content-Range", where)] if where else []), *fields.items()]
+    return Reply(status=status, headers=given, length=length, body=body)
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(answer(206, "bytes 4-9/10"), id="the rest"),
+        pytest.param(answer(206, "bytes 4-9/*"), id="the rest of nobody knows how much"),
+        pytest.param(answer(200, length=10), id="the whole"),
+    ],
+)
+def test_it_goes_on(reply: Reply) -> None:
+    """From the byte that is asked for."""
+    rest = rest_of(reply, 4, 10)
+    assert rest is not None
+    assert b"".join(rest.body) == DATA[4:]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        pytest.param(answer(206, "bytes 3-9/10"), id="another start"),
+        pytest.param(answer(206, "bytes 4-9/11"), id="another size"),
+        pytest.param(answer(206), id="no range"),
+        pytest.param(answer(206, "bytes=4-9"), id="an odd range"),
+        pytest.param(answer(200, length=11), id="another whole"),
+        pytest.param(answer(200), id="a whole of no length"),
+        pytest.param(answer(401, length=0), id="a refusal"),
+    ],
+)
+def test_it_does_not_go_on(reply: Reply) -> None:
+    """What is no part of the same is nothing."""
+    assert rest_of(reply, 4, 10) is None
+
+
+@pytest.mark.parametrize(
+    ("reply", "size"),
+    [
+        (answer(200, length=10), 10),
+        (answer(206, "bytes 4-9/10"), 10),
+        (answer(206, "bytes 4-9/*"), None),
+        (answer(200), None),
+        (answer(200, length=10, **{"Content-Encoding": "gzip"}), None),
+        (answer(200, length=10, **{"Content-Encoding": "identity"}), 10),
+        (answer(404, length=10), None),
+    ],
+)
+def test_the_size(reply: Reply, size: int | None) -> None:
+    """It is told by the whole and by a part; an encoded form has another one."""
+    assert size_of(reply) == size
