@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from tests import programs
 from tests.clients.skopeo import Skopeo
 from tests.hub.hub import Hub
 from tests.hub.images import Image
+from tests.integration.pulling import whole
 from tests.servers import ROOT, clean_environment, docxy
 from tests.tables import write_config
 
@@ -127,6 +129,32 @@ def test_what_was_warmed_costs_a_client_no_pull(
     with docxy(**settings) as proxy:
         Skopeo(tmp_path / "home").copy_all(f"{proxy.host}/alpine:3.19", tmp_path / "copy")
     assert asked(hub)["GET manifests"] == asked(hub)["GET blobs"] == 0
+
+
+def test_what_was_warmed_is_there_without_its_registry(
+    cache: Cache, hub: Hub, settings: dict[str, str], tmp_path: Path
+) -> None:
+    """A client that starts from nothing completes its pull, of a Docxy that starts so too."""
+    programs.require("skopeo")
+    assert cache("warm", "alpine", "--platform", "all").returncode == 0
+    with hub.away("registry"), hub.away("token"), hub.away("cdn"), docxy(**settings) as proxy:
+        copied = Skopeo(tmp_path / "home").copy_all(
+            f"{proxy.host}/alpine:latest", tmp_path / "copy"
+        )
+    assert copied == whole(hub.image("library/alpine", "latest"))
+
+
+def test_beside_a_client(cache: Cache, hub: Hub, settings: dict[str, str], tmp_path: Path) -> None:
+    """What both want at the same time is fetched once."""
+    programs.require("skopeo")
+    image = hub.image("library/alpine", "3.19")
+    with docxy(**settings) as proxy, ThreadPoolExecutor() as threads:
+        client = Skopeo(tmp_path / "home")
+        copy = threads.submit(client.copy_all, f"{proxy.host}/alpine:3.19", tmp_path / "copy")
+        assert cache("warm", "alpine:3.19", "--platform", "all").returncode == 0
+        assert copy.result() == whole(image)
+    assert asked(hub)["GET manifests"] == 1 + len(image.platforms)
+    assert hub.count("cdn", "GET") == len(image.all_blobs)
 
 
 def test_while_docxy_serves(cache: Cache, hub: Hub, settings: dict[str, str]) -> None:

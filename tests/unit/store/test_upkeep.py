@@ -2,14 +2,18 @@
 
 import errno
 import sqlite3
+from io import FileIO
 from pathlib import Path
 
 import pytest
 
+from app.oci.reference import Digest
+from app.store import upkeep
 from app.store.entries import Described
 from app.store.errors import StoreError
 from app.store.store import Store
 from app.store.upkeep import Checked, Share, Statistics
+from app.store.verifying import digest_of_file
 from tests.unit.store.parts import REGISTRY, Stores, digest_of, faults, files, put_files, read, rows
 
 DATA = [bytes([number]) * (1000 + number) for number in range(4)]
@@ -233,3 +237,36 @@ def test_a_directory_that_cannot_be_used(tmp_path: Path, stores: Stores) -> None
     (tmp_path / "cache").write_bytes(b"a file")
     with pytest.raises(StoreError, match="cache"):
         stores.open()
+
+
+def test_what_is_evicted_while_it_is_verified(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is neither told nor brought back, whether its bytes or its name were looked at."""
+    store, other = filled(stores), stores.open()
+
+    def evicted_meanwhile(file: FileIO, digest: Digest) -> Digest:
+        found = digest_of_file(file, digest)
+        if digest in DIGESTS[:2]:
+            other.drop(REGISTRY, digest)
+        return found
+
+    monkeypatch.setattr(upkeep, "digest_of_file", evicted_meanwhile)
+    told = {checked.digest: checked.fault for checked in store.upkeep.verify()}
+    assert told == {DIGESTS[2]: "", DIGESTS[3]: ""}
+    assert faults(stores.directory) == []
+
+
+def test_what_is_evicted_before_its_turn(stores: Stores) -> None:
+    """An entry that was read from the index, and has gone since with its file, is no fault."""
+    store, other = filled(stores), stores.open()
+    where(stores, 0).unlink()
+    verifying = store.upkeep.verify()
+    told = []
+    for checked in verifying:
+        if checked.fault:  # all entries were read by now
+            for digest in DIGESTS:
+                other.drop(REGISTRY, digest)
+        told.append(checked.fault)
+    assert told == ["", "", "", "the file is missing"]
+    assert faults(stores.directory) == []
