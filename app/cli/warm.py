@@ -61,8 +61,7 @@ def warm(
         with click.progressbar(length=whole, label="Blobs", file=sys.stderr) as bar:
             fetching = Fetching(cache.store, bar.update)
             fetching.fetch(plan.blobs.values(), _AT_ONCE)
-    for blob, reason in fetching.failed.items():
-        plan.failed.setdefault(blob.image, f"{blob.descriptor.digest}: {reason}")
+    plan.miss(fetching.failed)
     _report(chosen, plan)
     click.echo(f"{_spent(pulls)}, {size(fetching.fetched)} of blobs fetched.")
     if plan.failed or plan.undone:

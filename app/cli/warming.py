@@ -41,7 +41,7 @@ class Pulls:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A blob that an image needs."""
+    """A blob, and the first image that was found to need it."""
 
     image: Image
     repository: Repository
@@ -53,8 +53,22 @@ class Plan:
     """What was found out: the blobs to have, and for each image that lacks something why."""
 
     blobs: dict[tuple[str, str, Digest], Wanted] = field(default_factory=dict)
+    needs: dict[Image, list[Wanted]] = field(default_factory=dict)
     failed: dict[Image, str] = field(default_factory=dict)
     undone: dict[Image, str] = field(default_factory=dict)
+
+    def need(self, image: Image, repository: Repository, blob: Descriptor) -> None:
+        """Note what an image needs; what another one needs too is wanted once."""
+        key = (image.registry, image.repository, blob.digest)
+        wanted = self.blobs.setdefault(key, Wanted(image, repository, blob))
+        self.needs.setdefault(image, []).append(wanted)
+
+    def miss(self, missed: Mapping[Wanted, str]) -> None:
+        """Note which blobs could not be had, and so which images."""
+        for image, needed in self.needs.items():
+            for one in needed:
+                if one in missed:
+                    self.failed.setdefault(image, f"{one.descriptor.digest}: {missed[one]}")
 
 
 class Warming:
@@ -82,7 +96,7 @@ class Warming:
             self.plan.undone[image] = self._exhausted[image.registry]
             return
         try:
-            self._walk(image, image.reference or _LATEST)
+            self._walk(image, image.reference or _LATEST, set())
         except BudgetSpent as error:
             self.plan.undone[image] = str(error)
         except (Exhausted, TooManyRequests) as error:
@@ -90,22 +104,26 @@ class Warming:
         except (NotRead, RegistryError, BodyBroken) as error:
             self.plan.failed[image] = str(error)
 
-    def _walk(self, image: Image, reference: Reference, depth: int = 0) -> None:
+    def _walk(
+        self, image: Image, reference: Reference, seen: set[Reference], depth: int = 0
+    ) -> None:
         if depth == _DEEPEST:
             message = "its indexes are nested too deeply"
             raise NotRead(message)
+        if reference in seen:
+            return
+        seen.add(reference)
         try:
             named = manifest.named(self._document(image, reference))
         except ValueError as error:
             message = f"{reference} is no manifest: {error}"
             raise NotRead(message) from error
-        for one in named.blobs:
-            if not one.elsewhere:
-                key = (image.registry, image.repository, one.digest)
-                self.plan.blobs.setdefault(key, Wanted(image, self._repository(image), one))
+        for blob in named.blobs:
+            if not blob.elsewhere:
+                self.plan.need(image, self._repository(image), blob)
         if named.manifests:
             for child in self._chosen(named.manifests):
-                self._walk(image, child.digest, depth + 1)
+                self._walk(image, child.digest, seen, depth + 1)
 
     def _chosen(self, children: Iterable[Descriptor]) -> list[Descriptor]:
         chosen = [child for child in children if self._suits(child)]

@@ -265,6 +265,28 @@ def test_what_is_not_kept(
     assert "0 of 1 image warm." in result.stdout
 
 
+def test_a_blob_of_two_images(run: Run, registry: CachedRegistry) -> None:
+    """It is fetched once, and where it is not to be had, both lack it."""
+    other = image(b"other config", b"shared")
+    registry.has("other", other, blobs=(b"other config",))
+    registry.statuses[digest_of(b"shared")] = 404
+    result = run("warm", "alpine", "alpine:other")
+    reason = f"{digest_of(b'shared')}: the registry answers 404"
+    assert result.stdout.splitlines()[:3] == [
+        f"failed: alpine: {reason}",
+        f"failed: alpine:other: {reason}",
+        "0 of 2 images warm.",
+    ]
+    assert registry.asked.count(f"GET {digest_of(b'shared')}") == 1
+
+
+def test_an_index_that_names_one_image_often(run: Run, registry: CachedRegistry) -> None:
+    """It is read once."""
+    often = index(linux_amd64=AMD, linux_amd64_v2=AMD, linux_amd64_v3=AMD)
+    registry.has("often", often)
+    assert run("warm", "alpine:often").stdout.startswith("1 of 1 image warm.\n2 pulls spent")
+
+
 def test_an_interrupt(run: Run, registry: CachedRegistry, store: Store) -> None:
     """It ends soon, and the store is closed."""
 

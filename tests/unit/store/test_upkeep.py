@@ -245,7 +245,7 @@ def test_what_is_evicted_while_it_is_verified(
     """It is neither told nor brought back, whether its bytes or its name were looked at."""
     store, other = filled(stores), stores.open()
 
-    def evicted_meanwhile(file: FileIO, digest: Digest) -> Digest:
+    def evicted_meanwhile(file: FileIO, digest: Digest) -> str:
         found = digest_of_file(file, digest)
         if digest in DIGESTS[:2]:
             other.drop(REGISTRY, digest)
