@@ -1,10 +1,11 @@
 """Request, Reply and the Source protocol: all that crosses between the rooms."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from errno import ECONNRESET
 from http import HTTPStatus
-from typing import Final, Protocol, runtime_checkable
+from typing import Final, Protocol
 
 from app.oci import headers
 from app.oci.challenge import Challenge
@@ -68,13 +69,14 @@ class TokenRequest:
     client: Client | None = None
 
 
-@runtime_checkable
-class FileBody(Protocol):
+class FileBody(ABC):
     """A body that lies in a file, which a server may send without having it read here."""
 
+    @abstractmethod
     def __iter__(self) -> Iterator[bytes]:
         """Yield what was not sent yet."""
 
+    @abstractmethod
     def sent_by(self, send: Callable[[int, int, int], None]) -> int:
         """Have the next part sent, by descriptor, offset and count; return its count, or 0."""
 

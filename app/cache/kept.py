@@ -1,14 +1,18 @@
 """The body of an answer, read from what is kept."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from io import FileIO
+from typing import Final
 
-from app.content import BodyBroken
+from app.content import BodyBroken, FileBody
 from app.spools.pace import Pace
 from app.spools.shared_file import SharedFile
 
+_WINDOW: Final = 2 * 1024 * 1024
+"""Bytes that are sent between two looks at whether the next ones are in memory."""
 
-class KeptBody:
+
+class KeptBody(FileBody):
     """Bytes `start` to `end` of a file, the last one not counted; whoever makes one closes it."""
 
     def __init__(self, file: FileIO, start: int, end: int) -> None:
@@ -24,6 +28,14 @@ class KeptBody:
             pace.hand()
             yield data
             pace.taken(len(data))
+
+    def sent_by(self, send: Callable[[int, int, int], None]) -> int:
+        """Have the next part sent, without waiting for the disk on the way."""
+        count = min(_WINDOW, self._end - self._position)
+        if count:
+            self._file.send(send, self._position, count)
+            self._position += count
+        return count
 
     def close(self) -> None:
         """Close the file; may be called again, at any moment."""

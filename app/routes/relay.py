@@ -115,13 +115,14 @@ def _status(reply: Reply, selection: Selection) -> int:
 
 
 def _write_headers(fields: Headers, reply: Reply, selection: Selection) -> None:
+    handed_over = reply.handed_over
     for name, value in reply.headers:
-        fields.add(_KEPT_BY_NGINX.get(name.lower(), name) if reply.handed_over else name, value)
+        fields.add(_KEPT_BY_NGINX.get(name.lower(), name) if handed_over else name, value)
     for challenge in naming.challenges(reply.challenges, selection):
         fields.add("WWW-Authenticate", str(challenge))
     if selection.ns:
         fields.set("OCI-Namespace", selection.ns)
     if reply.length is not None:
-        fields.set("Content-Length", "0" if reply.handed_over else str(reply.length))
+        fields.set("Content-Length", "0" if handed_over else str(reply.length))
     if reply.next_query is not None:
         fields.set("Link", naming.next_page(reply.next_query, selection))

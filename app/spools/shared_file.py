@@ -22,6 +22,9 @@ _close: Final[Callable[[int], None]] = original("os", "close")
 _PROBE: Final = 128 * 1024
 """Bytes between two probes: what the kernel reads ahead at once, unless told else."""
 
+_PIECE: Final = 256 * 1024
+"""Bytes that are read at once only to be in memory."""
+
 _THREADS: Final = RealThreads(8)
 
 
@@ -73,6 +76,17 @@ class SharedFile:
             return self.pread(count, offset)
         data: bytes = _THREADS.begin(self.pread, count, offset).result()
         return data
+
+    def send(self, send: Callable[[int, int, int], None], offset: int, count: int) -> None:
+        """Have a part sent by its descriptor, offset and count, once it is in memory."""
+        if not self._is_in_memory(count, offset):
+            _THREADS.begin(self._fetch, count, offset).result()
+        with self.lent() as descriptor:
+            send(descriptor, offset, count)
+
+    def _fetch(self, count: int, offset: int) -> None:
+        for at in range(offset, offset + count, _PIECE):
+            self.pread(min(_PIECE, offset + count - at), at)
 
     def pread(self, count: int, offset: int) -> bytes:
         """Read, however long it takes."""

@@ -8,7 +8,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.content import BodyBroken, Reply
+from app.content import BodyBroken, FileBody, Reply
 from app.oci.challenge import Challenge
 from app.oci.errors import HostInvalid
 from app.registries import Registry, Selection
@@ -339,7 +339,7 @@ def test_what_nginx_sends_is_empty_here(client: FlaskClient, source: FakeSource)
     assert source.closed == 1
 
 
-class Pages:
+class Pages(FileBody):
     """A body in a file, of two parts."""
 
     def __init__(self) -> None:
