@@ -78,7 +78,10 @@ class FileBody(ABC):
 
     @abstractmethod
     def sent_by(self, send: Callable[[int, int, int], None]) -> int:
-        """Have the next part sent, by descriptor, offset and count; return its count, or 0."""
+        """Have the next part sent, by descriptor, offset and count; return its count.
+
+        After 0 there may be more to iterate over, which lies in no file.
+        """
 
 
 def has_body(method: str, status: int) -> bool:

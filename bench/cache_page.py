@@ -140,8 +140,8 @@ def _method(measured: Cached) -> Iterator[str]:
     )
     yield (
         "Miss: the same blob after it was dropped. Docxy ends the answer only when the digest is "
-        "right and the file is on the disk (`fsync`); docker-registry fetches it a second time "
-        "to keep it, which is waited for and not counted."
+        "right, and waits for the disk (`fsync`) afterwards; docker-registry fetches it a second "
+        "time to keep it. Both is waited for and not counted."
     )
     yield (
         f"Manifests: wrk, one thread, {CONNECTIONS} kept connections, {measured.load_seconds} s a "

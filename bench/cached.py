@@ -14,6 +14,7 @@ from bench.content import GIB, MIB, Content
 from bench.copies import Copies, measure_copies
 from bench.measure import Plan, Server
 from bench.wrk import Load
+from tests.servers import wait_until
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +106,11 @@ def _contenders(
         yield (
             uncached,
             [
-                _Contender(cached, lambda: _drop(store, content.blob_digest), lambda: None),
+                _Contender(
+                    cached,
+                    lambda: _drop(store, content.blob_digest),
+                    lambda: _await_kept(store, content.blob_digest),
+                ),
                 _Contender(
                     Server(PEER, peer.port, peer.pid, upstream.pid),
                     peer.forget,
@@ -117,6 +122,10 @@ def _contenders(
 
 def _drop(store: Store, digest: str) -> None:
     store.drop(_REGISTRY, Digest(digest))
+
+
+def _await_kept(store: Store, digest: str) -> None:
+    wait_until(lambda: store.has(_REGISTRY, Digest(digest)), what="Docxy to keep a blob")
 
 
 def _downloads(

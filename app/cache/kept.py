@@ -1,15 +1,12 @@
 """The body of an answer, read from what is kept."""
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from io import FileIO
-from typing import Final
 
 from app.content import BodyBroken, FileBody
-from app.spools.pace import Pace
+from app.spools.pace import WINDOW, Pace
 from app.spools.shared_file import SharedFile
-
-_WINDOW: Final = 2 * 1024 * 1024
-"""Bytes that are sent between two looks at whether the next ones are in memory."""
 
 
 class KeptBody(FileBody):
@@ -31,9 +28,12 @@ class KeptBody(FileBody):
 
     def sent_by(self, send: Callable[[int, int, int], None]) -> int:
         """Have the next part sent, without waiting for the disk on the way."""
-        count = min(_WINDOW, self._end - self._position)
+        count = min(WINDOW, self._end - self._position)
         if count:
-            self._file.send(send, self._position, count)
+            with self._reading():
+                self._file.fetch(count, self._position)
+            with self._file.lent() as descriptor:
+                send(descriptor, self._position, count)
             self._position += count
         return count
 
@@ -42,12 +42,17 @@ class KeptBody(FileBody):
         self._file.close()
 
     def _read(self, count: int) -> bytes:
-        try:
+        with self._reading():
             data = self._file.read(count, self._position)
-        except OSError as error:
-            message = f"what is kept cannot be read: {error}"
-            raise BodyBroken(message) from error
         if not data:
             message = "what is kept has become shorter"
             raise BodyBroken(message)
         return data
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            message = f"what is kept cannot be read: {error}"
+            raise BodyBroken(message) from error

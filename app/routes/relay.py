@@ -27,7 +27,7 @@ class RelayedBody:
 
     def __init__(self, reply: Reply, connection: ClientConnection) -> None:
         self._chunks = iter(reply.body)
-        self._is_read_here = True
+        self._sending = 0.0
         self._close = reply.close
         self._connection = connection
         self.sent = 0
@@ -55,19 +55,28 @@ class RelayedBody:
             self.complete = True
             raise
         finally:
-            if self._is_read_here:
-                self.waited += time.monotonic() - started
+            sending, self._sending = self._sending, 0.0
+            self.waited += time.monotonic() - started - sending
         self.sent += len(chunk)
         return chunk
 
     def send_from(self, file: FileBody, send: Callable[[int, int, int], None]) -> None:
         """Send the file instead, while the server believes that it gets empty pieces to write."""
-        self._chunks, self._is_read_here = self._sending(file, send), False
 
-    def _sending(self, file: FileBody, send: Callable[[int, int, int], None]) -> Iterator[bytes]:
+        def timed(descriptor: int, offset: int, count: int) -> None:
+            began = time.monotonic()
+            try:
+                send(descriptor, offset, count)
+            finally:
+                self._sending += time.monotonic() - began
+
+        self._chunks = self._sent_from(file, timed)
+
+    def _sent_from(self, file: FileBody, send: Callable[[int, int, int], None]) -> Iterator[bytes]:
         while count := file.sent_by(send):
             self.sent += count
             yield b""
+        yield from file
 
     def hand_over(self, length: int) -> None:
         """Count what the server in front sends in place of this body."""

@@ -1,28 +1,20 @@
 """The bytes of a blob go into its file, and are verified on the way."""
 
-import hashlib
 import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Final
 
 from app.content import BodyBroken
 from app.oci.errors import RegistryError
-from app.offloop import Pending, RealThreads
 from app.spools import files
 from app.spools.lead import Lead
 from app.spools.record import State
 from app.spools.resuming import Rest
-from app.spools.shared_file import SharedFile, put
 from app.spools.terms import Whole
+from app.spools.writing import Writer
 
 logger = logging.getLogger(__name__)
-
-_AGAIN: Final = 1024 * 1024
-"""Bytes that are read again at once, of what an earlier fetch has left."""
-
-_THREADS: Final = RealThreads(4)
 
 
 class _DiskFails(Exception):
@@ -38,50 +30,6 @@ def fill(lead: Lead, rest: Rest, verified: Callable[[], None]) -> None:
     threading.Thread(target=filling.run, name=f"spool {lead.digest}", daemon=True).start()
 
 
-class Writer:
-    """Writes and hashes, on real threads: one piece while the next one comes."""
-
-    def __init__(self, file: SharedFile, algorithm: str) -> None:
-        self._file = file
-        self._hash = hashlib.new(algorithm)
-        self._pending: Pending | None = None
-        self.length = 0
-
-    def read_again(self, length: int) -> None:
-        """Hash what is there already; raise OSError."""
-        while self.length < length:
-            count = min(_AGAIN, length - self.length)
-            self.length += _THREADS.begin(self._hash_again, count, self.length).result()
-
-    def write(self, data: bytes) -> None:
-        """Begin to write what comes next, after waiting for what came before; raise OSError."""
-        self.wait()
-        self._pending = _THREADS.begin(self._write, data, self.length)
-        self.length += len(data)
-
-    def wait(self) -> None:
-        """Wait until all is written; raise OSError."""
-        pending, self._pending = self._pending, None
-        if pending is not None:
-            pending.result()
-
-    def hexdigest(self) -> str:
-        """Return the digest of all of it."""
-        return self._hash.hexdigest()
-
-    def _write(self, data: bytes, offset: int) -> None:
-        put(self._file, data, offset)
-        self._hash.update(data)
-
-    def _hash_again(self, count: int, offset: int) -> int:
-        data = self._file.pread(count, offset)
-        if not data:
-            message = "the file has become shorter"
-            raise OSError(message)
-        self._hash.update(data)
-        return len(data)
-
-
 class Filling:
     """One fetch, from where it begins to its end, whichever that is."""
 
@@ -90,7 +38,8 @@ class Filling:
         self._rest = rest
         self._verified = verified
         self._algorithm, _, self._wanted = lead.digest.partition(":")
-        self._writer = Writer(lead.files.data, self._algorithm)
+        # Those who wait are told of bytes that are there.
+        self._writer = Writer(lead.files.data, self._algorithm, self._wake)
         self._unread = 0
 
     def run(self) -> None:
@@ -141,7 +90,8 @@ class Filling:
 
     def _write(self, data: bytes) -> None:
         self._on_disk(lambda: self._writer.write(data))
-        # What came before is there now; of this piece, those who wait find out by themselves.
+
+    def _wake(self) -> None:
         self._lead.owner.wake(self._lead.inode)
 
     def _is_unwanted(self, came: int) -> bool:

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 from app.oci.reference import Digest
@@ -48,6 +49,15 @@ class Growing:
     def read(self, count: int, offset: int) -> bytes:
         """Return bytes that are there; raise OSError."""
         return self._files.data.read(count, offset)
+
+    def send(self, send: Callable[[int, int, int], None], offset: int, count: int) -> None:
+        """Have bytes sent that are there; may raise what `send` raises."""
+        with self._files.data.lent() as descriptor:
+            send(descriptor, offset, count)
+
+    def fetch(self, count: int, offset: int) -> None:
+        """Have bytes in memory that are there; raise OSError."""
+        self._files.data.fetch(count, offset)
 
     def wait(self, known: int, seconds: float) -> int:
         """Return how many bytes are there, after waiting for more than are known.

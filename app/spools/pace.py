@@ -14,6 +14,10 @@ _PROVEN: Final = 4 * 1024 * 1024
 """Bytes that must have been taken without such a wait: more than the kernel's buffers take."""
 
 
+WINDOW: Final = 2 * 1024 * 1024
+"""Bytes of a file that are sent without a look at whether the next ones are in memory."""
+
+
 class Pace:
     """How swiftly one client takes what it gets."""
 

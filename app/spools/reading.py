@@ -5,11 +5,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, Protocol
 
-from app.content import BodyBroken, Client, Reply
+from app.content import BodyBroken, Client, FileBody, Reply
 from app.oci.errors import RegistryError
 from app.spools.filling import fill
 from app.spools.lead import Lead
-from app.spools.pace import Pace
+from app.spools.pace import WINDOW, Pace
 from app.spools.record import State
 from app.spools.resuming import Rest, rest_of
 from app.spools.spool import Spool
@@ -40,7 +40,7 @@ class _Alone(Exception):
     """The file leads no further: the registry has to be asked for this reader alone."""
 
 
-class Reading:
+class Reading(FileBody):
     """Bytes `start` to `end`, the last one not counted; raises BodyBroken.
 
     The last byte of the blob waits until all of it is verified. Whoever makes one closes it, read
@@ -66,6 +66,22 @@ class Reading:
             yield from self._from_file()
         except _Alone:
             yield from self._from_registry()
+
+    def sent_by(self, send: Callable[[int, int, int], None]) -> int:
+        """Have the next part sent; 0 at the end, and where the file leads no further."""
+        try:
+            while not self._is_complete():
+                count = min(self._readable(), self._end, self._position + WINDOW) - self._position
+                if count > 0:
+                    with _on_file():
+                        self._spool.fetch(count, self._position)
+                    self._spool.send(send, self._position, count)
+                    self._position += count
+                    return count
+                self._wait()
+        except _Alone:
+            pass  # whoever iterates then finds it again, and asks the registry
+        return 0
 
     def close(self) -> None:
         """Give all back; may be called again, at any moment."""

@@ -77,12 +77,10 @@ class SharedFile:
         data: bytes = _THREADS.begin(self.pread, count, offset).result()
         return data
 
-    def send(self, send: Callable[[int, int, int], None], offset: int, count: int) -> None:
-        """Have a part sent by its descriptor, offset and count, once it is in memory."""
+    def fetch(self, count: int, offset: int) -> None:
+        """See to it that reading a part waits for no disk, without stopping the event loop."""
         if not self._is_in_memory(count, offset):
             _THREADS.begin(self._fetch, count, offset).result()
-        with self.lent() as descriptor:
-            send(descriptor, offset, count)
 
     def _fetch(self, count: int, offset: int) -> None:
         for at in range(offset, offset + count, _PIECE):
@@ -149,7 +147,7 @@ class SharedFile:
             self._close()
 
 
-def put(file: SharedFile, data: bytes, offset: int) -> None:
+def put(file: SharedFile, data: bytes | memoryview, offset: int) -> None:
     """Write all of it."""
     view = memoryview(data)
     with file.lent() as descriptor:

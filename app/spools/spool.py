@@ -1,5 +1,6 @@
 """The growing file of a blob, for one who reads it."""
 
+from collections.abc import Callable
 from typing import Protocol
 
 from app.spools.growing import Growing
@@ -39,6 +40,14 @@ class Spool:
     def read(self, count: int, offset: int) -> bytes:
         """Return bytes that are there."""
         return self._growing.read(count, offset)
+
+    def fetch(self, count: int, offset: int) -> None:
+        """Have bytes in memory that are there."""
+        self._growing.fetch(count, offset)
+
+    def send(self, send: Callable[[int, int, int], None], offset: int, count: int) -> None:
+        """Have bytes sent that are there; may raise what `send` raises."""
+        self._growing.send(send, offset, count)
 
     def wait(self, known: int, seconds: float) -> int:
         """Return how many bytes are there, after waiting for more than are known."""

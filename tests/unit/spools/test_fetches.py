@@ -346,7 +346,7 @@ def test_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("app.spools.filling.put", full)
+    monkeypatch.setattr("app.spools.writing.put", full)
     body.let_all()
     asks = [FakeAsk(DATA), FakeAsk(DATA, knows_ranges=False)]
     assert read(spool, 0, len(DATA), asks[0]) == DATA
