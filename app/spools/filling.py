@@ -4,6 +4,7 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from typing import Final
 
 from app.content import BodyBroken
 from app.oci.errors import RegistryError
@@ -15,6 +16,10 @@ from app.spools.terms import Whole
 from app.spools.writing import Writer
 
 logger = logging.getLogger(__name__)
+
+
+_LOOK: Final = 256 * 1024
+"""Bytes between two looks whether anybody waits for them, or an eighth of what may be unread."""
 
 
 class _DiskFails(Exception):
@@ -41,6 +46,7 @@ class Filling:
         # Those who wait are told of bytes that are there.
         self._writer = Writer(lead.files.data, self._algorithm, self._wake)
         self._unread = 0
+        self._unlooked = 0
 
     def run(self) -> None:
         """Fetch; whatever happens, others can go on afterwards."""
@@ -96,6 +102,10 @@ class Filling:
 
     def _is_unwanted(self, came: int) -> bool:
         """Tell whether enough was fetched that nobody waits for."""
+        self._unlooked += came
+        if self._unlooked <= min(_LOOK, self._lead.terms.unread_limit // 8):
+            return False
+        came, self._unlooked = self._unlooked, 0
         try:
             wanted = self._lead.is_wanted
         except OSError as error:
