@@ -7,6 +7,7 @@ import pytest
 from app.cache.cache import Cache
 from app.cli import keeping
 from app.content import BodyBroken
+from app.oci import manifest
 from app.oci.errors import RegistryError, TooManyRequests, UpstreamDown
 from app.store.store import Store
 from tests.unit.cli.parts import Document, Run, digest_of, image, index, keep, running
@@ -263,6 +264,22 @@ def test_what_is_not_kept(
     result = run("warm", "alpine:single")
     assert "was read, but is not kept: is the disk full?" in result.stdout
     assert "0 of 1 image warm." in result.stdout
+
+
+def test_blobs_of_a_registry_that_has_had_enough(run: Run, registry: CachedRegistry) -> None:
+    """It is told, and what is not asked yet is not asked any more."""
+    blobs = tuple(b"blob %d" % number for number in range(50))
+    registry.has("many", image(*blobs), blobs=blobs)
+    registry.statuses |= dict.fromkeys(map(digest_of, blobs), 429)
+    result = run("warm", "alpine:many")
+    assert "the registry answers 429: it has had enough for now\n" in result.stdout
+    assert sum(asked.startswith("GET sha256:") for asked in registry.asked) < 25
+
+
+def test_answers_that_are_too_long(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing reads them to their end."""
+    monkeypatch.setattr(manifest, "LARGEST", 10)
+    assert "failed: alpine: the answer is too long\n" in run("warm", "alpine").stdout
 
 
 def test_a_blob_of_two_images(run: Run, registry: CachedRegistry) -> None:
