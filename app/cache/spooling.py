@@ -5,6 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from app.cache.disk import Disk
+from app.spools import files
 from app.spools.fetches import Fetches
 from app.spools.terms import Terms, Whole
 from app.store.entries import Described
@@ -15,6 +16,25 @@ def fetches_of(disk: Disk, directory: Path, registry: str, unread_limit: int) ->
     below = directory / "spools" / registry
     keep, room = partial(_keep, disk, registry), partial(_room, disk)
     return Fetches(below, Terms(keep=keep, room=room, unread_limit=unread_limit))
+
+
+def held(directory: Path) -> tuple[int, int]:
+    """Return how many blobs are being fetched, or were begun, and how many bytes that is.
+
+    Waits for the disk.
+    """
+    found = [files.held(below) for below in _spools(directory)]
+    return sum(number for number, _ in found), sum(size for _, size in found)
+
+
+def drop_unfinished(directory: Path) -> int:
+    """Remove what nobody is fetching, and return how many bytes that was; waits for the disk."""
+    return sum(files.tidy(below, 0) for below in _spools(directory))
+
+
+def _spools(directory: Path) -> list[Path]:
+    # Also of registries that are not configured any more.
+    return sorted(path for path in (directory / "spools").glob("*") if path.is_dir())
 
 
 def _keep(disk: Disk, registry: str, whole: Whole) -> None:

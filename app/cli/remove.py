@@ -3,6 +3,7 @@
 import click
 from flask.cli import with_appcontext
 
+from app.cache import spooling
 from app.cli import means
 from app.cli.amounts import counted, seconds
 from app.cli.images import Image, images
@@ -37,6 +38,7 @@ def remove(names: tuple[str, ...], older_than: int | None, *, everything: bool) 
         elif older_than is not None:
             _tell(cache.store.upkeep.remove_older(older_than))
         else:
+            spooling.drop_unfinished(cache.directory)
             _tell(cache.store.upkeep.remove_all())
 
 

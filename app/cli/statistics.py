@@ -8,9 +8,10 @@ from typing import Any
 import click
 from flask.cli import with_appcontext
 
+from app.cache import spooling
 from app.cache.cache import Cache
 from app.cli import means
-from app.cli.amounts import size
+from app.cli.amounts import counted, size
 from app.store.upkeep import Share, Statistics
 
 
@@ -21,14 +22,17 @@ def statistics(*, as_json: bool) -> None:
     """Count what is kept, by registry."""
     with means.opened() as cache:
         found = cache.store.upkeep.statistics()
+        spools = spooling.held(cache.directory)
         free = shutil.disk_usage(cache.directory).free
     if as_json:
-        click.echo(json.dumps(_document(found, cache, free)))
+        click.echo(json.dumps(_document(found, cache, free, spools)))
     else:
-        click.echo("\n".join([*_table(found), "", *_limits(cache, free)]))
+        click.echo("\n".join([*_table(found), "", *_limits(cache, free, spools)]))
 
 
-def _document(found: Statistics, cache: Cache, free: int) -> dict[str, Any]:
+def _document(
+    found: Statistics, cache: Cache, free: int, spools: tuple[int, int]
+) -> dict[str, Any]:
     shares = {
         registry: {"entries": share.entries, "bytes": share.bytes}
         for registry, share in found.registries.items()
@@ -39,6 +43,7 @@ def _document(found: Statistics, cache: Cache, free: int) -> dict[str, Any]:
         "max_size": cache.limits.max_size,
         "min_free": cache.limits.min_free,
         "free": free,
+        "spools": {"entries": spools[0], "bytes": spools[1]},
     }
 
 
@@ -54,7 +59,9 @@ def _table(found: Statistics) -> Iterator[str]:
         yield f"{registry:{width}}  {share.entries:>9}  {size(share.bytes):>10}"
 
 
-def _limits(cache: Cache, free: int) -> Iterator[str]:
-    most = cache.limits.max_size
+def _limits(cache: Cache, free: int, spools: tuple[int, int]) -> Iterator[str]:
+    most, (number, held) = cache.limits.max_size, spools
+    if number:
+        yield f"being fetched, or broken off: {counted(number, 'blob', 'blobs')}, {size(held)}"
     yield f"limit: {'none' if most is None else size(most)}"
     yield f"free on the disk: {size(free)}, of which {size(cache.limits.min_free)} stay free"

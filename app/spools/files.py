@@ -178,6 +178,16 @@ def tidy(directory: Path, idle: float) -> int:
     return removed
 
 
+def held(directory: Path) -> tuple[int, int]:
+    """Return how many fetches there are, running or left unfinished, and their bytes."""
+    number = size = 0
+    for path in _paths(directory):
+        with suppress(OSError):
+            size += path.with_suffix(".data").stat().st_size
+            number += 1
+    return number, size
+
+
 def _paths(directory: Path) -> Iterator[Path]:
     """Yield one path for each fetch; its bytes may lie there without their record."""
     with suppress(FileNotFoundError):

@@ -2,6 +2,7 @@
 
 import json
 
+from app.cache.cache import Cache
 from app.store.store import Store
 from tests.unit.cli.parts import Run, digest_of, keep
 
@@ -37,3 +38,17 @@ def test_json(run: Run, store: Store) -> None:
     assert found["rows"]["members"] == 1
     assert (found["max_size"], found["min_free"]) == (1 << 30, 0)
     assert found["free"] > 0
+    assert found["spools"] == {"entries": 0, "bytes": 0}
+
+
+def test_what_was_not_finished(run: Run, cache: Cache) -> None:
+    """It is counted beside the rest, and goes with all."""
+    folder = cache.directory / "spools" / "docker.io"
+    folder.mkdir(parents=True)
+    (folder / "sha256-00.data").write_bytes(b"x" * 2048)
+    (folder / "sha256-00.record").write_bytes(b"")
+    assert "being fetched, or broken off: 1 blob, 2.0 KiB" in run("statistics").stdout
+    found = json.loads(run("statistics", "--json").stdout)
+    assert found["spools"] == {"entries": 1, "bytes": 2048}
+    run("remove", "--all")
+    assert list(folder.iterdir()) == []
