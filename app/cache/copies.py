@@ -11,6 +11,7 @@ from app.cache.disk import Disk
 from app.cache.gate import Gate
 from app.cache.opened import Opened
 from app.cache.policy import MANIFEST_LIMIT
+from app.cache.recent import Recent
 from app.content import Reply, Request, replied
 from app.oci import accept, headers
 from app.oci.headers import Headers
@@ -28,6 +29,7 @@ class Copy:
     data: bytes
     media_type: str
     taken: float
+    left: float
     public_left: float
 
     def fits(self, request: Request) -> bool:
@@ -61,12 +63,19 @@ class Copies:
         self._registry = registry
         self._gate = gate
         self._disk = disk
+        self._recent = Recent[Copy](disk.store)
 
     def find(self, caller: Caller, name: RepositoryName, digest: Digest) -> Copy | None:
         """Return a manifest that this caller may read now."""
+        key = (caller.name, name, digest, str(self._gate.changes))
+        if caller.lifetime > 0 and (recent := self._recent.get(key)):
+            return recent
+        state = self._recent.state()
         damaged = list[Digest]()
         copy = self._gate.use(caller, name, digest, lambda one: _read(one, digest, damaged))
         self._drop(damaged)
+        if copy is not None:
+            self._recent.put(key, copy, size=len(copy.data), left=copy.left, state=state)
         return copy
 
     def find_stale(self, name: RepositoryName, digest: Digest) -> Copy | None:
@@ -108,5 +117,6 @@ def _read(opened: Opened, digest: Digest, damaged: list[Digest]) -> Copy | None:
         data=data,
         media_type=opened.media_type,
         taken=opened.taken,
+        left=opened.left,
         public_left=opened.public_left,
     )

@@ -13,6 +13,7 @@ from app.cache.rights import Rights
 from app.content import Reply
 from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest, RepositoryName
+from app.store.contents import Content
 
 _NO: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
@@ -56,6 +57,11 @@ class Gate:
     ) -> Used | None:
         """Do something with what everybody may read while the registry cannot be asked."""
         return self._disk.read(lambda: self._used_stale(name, digest, then))
+
+    @property
+    def changes(self) -> int:
+        """How often this worker has taken something away; each time may concern anybody."""
+        return self._rights.changes
 
     def permits(self, caller: Caller, name: RepositoryName) -> bool:
         """Tell whether a caller may read a repository now."""
@@ -169,31 +175,30 @@ class Gate:
         digest: Digest,
         then: Callable[[Opened], Used | None],
     ) -> Used | None:
-        if not self._rights.permits(caller, name):
+        left = self._rights.left(caller, name)
+        if left <= 0:
             return None
-        return self._with_member(name, digest, self._rights.public_left(name), then)
+        content = self._member(name, digest)
+        if content is None:
+            return None
+        public_left = self._rights.public_left(name)
+        return then(Opened.of(*content, left, public_left))
 
     def _used_stale(
         self, name: RepositoryName, digest: Digest, then: Callable[[Opened], Used | None]
     ) -> Used | None:
         if not self._rights.was_public(name):
             return None
-        return self._with_member(name, digest, 0.0, then)
+        content = self._member(name, digest)
+        return None if content is None else then(Opened.of(*content, 0.0, 0.0))
 
-    def _with_member(
-        self,
-        name: RepositoryName,
-        digest: Digest,
-        public_left: float,
-        then: Callable[[Opened], Used | None],
-    ) -> Used | None:
+    def _member(self, name: RepositoryName, digest: Digest) -> tuple[Content, str] | None:
+        """Open what a repository is known to hold, and tell what it is called there."""
         member = self._store.members.find(self._registry, name, digest)
         if member is None:
             return None
         content = self._store.open(self._registry, digest)
-        if content is None:
-            return None
-        return then(Opened.of(content, member.media_type, public_left))
+        return None if content is None else (content, member.media_type)
 
 
 def _itself(opened: Opened) -> Opened | None:

@@ -10,13 +10,15 @@ from app.store.contents import Content
 class Opened(Content):
     """Content of a repository: `media_type` is what it is called there.
 
-    `public_left` is for how many seconds others on the way may keep it: 0 unless it is public.
+    `left` is for how many seconds it may be read, `public_left` for how many others on the way may
+    keep it: 0 unless it is public.
     """
 
+    left: float
     public_left: float
 
     @classmethod
-    def of(cls, content: Content, media_type: str, public_left: float) -> Self:
+    def of(cls, content: Content, media_type: str, left: float, public_left: float) -> Self:
         """Return content as a repository has it."""
         return cls(
             file=content.file,
@@ -24,5 +26,6 @@ class Opened(Content):
             media_type=media_type,
             taken=content.taken,
             location=content.location,
+            left=left,
             public_left=public_left,
         )

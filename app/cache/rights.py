@@ -30,12 +30,18 @@ class Rights:
         self._refused = Refusals(policy.grant_ttl)
         self._private = Refusals(policy.stale_ttl)
         self._written = Lately[float]()
+        self.changes = 0
+        """How often something was taken away here, written or not."""
 
     def permits(self, caller: Caller, name: RepositoryName) -> bool:
         """Tell whether the registry has lately let a caller read a repository."""
+        return self.left(caller, name) > 0
+
+    def left(self, caller: Caller, name: RepositoryName) -> float:
+        """Return for how many more seconds that counts."""
         if caller.lifetime <= 0 or self._refused.counts(caller.name, name):
-            return False
-        return self._store.grants.granted(caller.name, self._registry, name)
+            return 0.0
+        return self._store.grants.left(caller.name, self._registry, name)
 
     def was_public(self, name: RepositoryName) -> bool:
         """Tell whether the registry has let nobody in particular read it, not too long ago."""
@@ -60,6 +66,7 @@ class Rights:
     def no(self, caller: Caller, name: RepositoryName, reply: Reply) -> None:
         """Note a refusal: it takes a grant away, and what was refused to nobody is not public."""
         self._refused.note(caller.name, name)
+        self.changes += 1
         try:
             if self.is_nobody(caller, name) and not _is_challenge(caller, reply):
                 self.make_private(name)
@@ -75,12 +82,14 @@ class Rights:
     def make_private(self, name: RepositoryName) -> None:
         """Note that nobody in particular may read a repository."""
         self._private.note(name)
+        self.changes += 1
         if self._store.grants.public_age(self._registry, name) is not None:
             self._store.grants.make_private(self._registry, name)
         self._private.note(name, written=True)
 
     def lost(self, name: RepositoryName, digest: Digest) -> None:
         """Note that a repository does not hold something, as its registry says."""
+        self.changes += 1
         if self._store.members.find(self._registry, name, digest) is not None:
             self._store.members.remove(self._registry, name, digest)
 

@@ -44,15 +44,20 @@ class Grants:
 
     def granted(self, caller: str, registry: str, repository: str) -> bool:
         """Tell whether a caller may read now; where that cannot be found out, it may not."""
+        return self.left(caller, registry, repository) > 0
+
+    def left(self, caller: str, registry: str, repository: str) -> float:
+        """Return for how many more seconds a caller may read; 0 if it may not."""
         row = self._index.first(
             "SELECT boot, since, until FROM grants "
             "WHERE registry = ? AND repository = ? AND caller = ?",
             registry, repository, caller,
         )  # fmt: skip
         if row is None:
-            return False
+            return 0.0
         boot, since, until = row
-        return bool(boot == self._clock.boot and since <= self._clock.now() < until)
+        now = self._clock.now()
+        return max(float(until) - now, 0.0) if boot == self._clock.boot and since <= now else 0.0
 
     def revoke(self, caller: str, registry: str, repository: str) -> None:
         """Take a grant away; raise StoreError, and then it may still count until its end."""

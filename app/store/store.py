@@ -42,7 +42,8 @@ class Store:
         patience: float = _PATIENCE,
     ) -> None:
         """Open the directory, or make it; raise StoreError if it cannot be used."""
-        clock = clock or BootClock()
+        self.directory, self.clock = directory, clock or BootClock()
+        clock = self.clock
         places, self.troubles = Places(directory), Troubles()
         self._index = Index(places, patience, self.troubles)
         self._aside = Aside(places)

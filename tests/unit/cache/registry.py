@@ -30,7 +30,7 @@ class Repository:
 
     readers: set[str] = field(default_factory=set)
     manifests: dict[str, tuple[bytes, str]] = field(default_factory=dict)
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, Digest] = field(default_factory=dict)
     blobs: dict[str, bytes] = field(default_factory=dict)
 
     def push(self, tag: str, data: bytes, media_type: str = MANIFEST) -> Digest:

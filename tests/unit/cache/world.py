@@ -71,6 +71,10 @@ class World:
         """Return who shows this."""
         return self.callers().told_apart(request(authorization))[0]
 
+    def caller_of(self, source: CachedSource, authorization: str) -> Caller:
+        """Return who shows this to a source."""
+        return source.callers.told_apart(request(authorization))[0]
+
     def ask_blob(
         self, gate: Gate, authorization: str, digest: Digest, name: RepositoryName = NAME
     ) -> Reply:

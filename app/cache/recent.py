@@ -1,0 +1,76 @@
+"""Manifests that were read in the last second, as long as nobody has written anything since.
+
+A thread and the index cost more than all else of a manifest that is kept; and a manifest that many
+machines pull is asked for many times in a second.
+"""
+
+import time
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+from app.cache.lately import Lately
+from app.store.store import Store
+
+_LIFETIME: Final = 1.0
+"""Seconds until the store is asked again: it has to know what is used."""
+
+_SETTLED: Final = 100_000_000
+"""Nanoseconds that a change must be old: one more in the same tick of the clock would not show."""
+
+_MOST: Final = 256
+_LARGEST: Final = 256 * 1024
+"""What is remembered of one registry: so many, of so many bytes at most."""
+
+Thing = TypeVar("Thing")
+
+State = tuple[int, ...]
+"""The files of the index, and when they were last written."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Found(Generic[Thing]):
+    thing: Thing
+    state: State
+    until: float
+
+
+class Recent(Generic[Thing]):
+    """Remembers what was found, until any worker writes to the index: that may take it away.
+
+    SQLite writes each change to its write-ahead log first (https://sqlite.org/wal.html), and so the
+    file's time tells whether there was one. To look at it takes no disk and no thread.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self._clock = store.clock
+        self._index = store.directory / "index.sqlite"
+        self._log = store.directory / "index.sqlite-wal"
+        self._found = Lately[_Found[Thing]](_MOST)
+
+    def state(self) -> State | None:
+        """Return what tells whether something is written from now on, or None."""
+        try:
+            index, log = self._index.stat(), self._log.stat()
+        except OSError:
+            return None
+        if time.time_ns() - log.st_mtime_ns < _SETTLED:
+            return None
+        return (index.st_ino, log.st_ino, log.st_mtime_ns, log.st_size)
+
+    def get(self, key: tuple[str, ...]) -> Thing | None:
+        """Return what was found lately, if nothing was written since."""
+        found = self._found.get(key)
+        if found is None or self._clock.now() >= found.until or found.state != self.state():
+            return None
+        return found.thing
+
+    def put(
+        self, key: tuple[str, ...], thing: Thing, *, size: int, left: float, state: State | None
+    ) -> None:
+        """Remember what was found, with the state from before it was looked for.
+
+        `left` is for how many seconds it may be read.
+        """
+        if state is not None and size <= _LARGEST:
+            until = self._clock.now() + min(left, _LIFETIME)
+            self._found.put(key, _Found(thing, state, until))
