@@ -11,6 +11,7 @@ from tests import programs, proxies
 from tests.hub.content import multi_arch
 from tests.hub.hub import Hub
 from tests.hub.images import OCI_KIND
+from tests.integration.caching import cached, cached_docxy, kept_hub  # noqa: F401 - fixtures
 from tests.integration.pulling import PRIVATE, Client, Start, Use, Way, WayName, WayNamed, client
 from tests.integration.raw import Raw, RawBy
 from tests.integration.registry_fixtures import (  # noqa: F401 - fixtures

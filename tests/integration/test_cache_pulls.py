@@ -1,0 +1,255 @@
+"""The second pull costs nothing, fifty pulls cost one, and none needs the registry to be there."""
+
+import contextlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.clients.process import CommandFailed
+from tests.hub.gates import Gate
+from tests.hub.hub import Hub
+from tests.hub.images import OCI_KIND, OCI_MANIFEST, Blob, Image
+from tests.integration.caching import (
+    ACCEPT,
+    Cached,
+    asked,
+    caching,
+    push,
+    switched_off,
+)
+from tests.integration.pulling import COSTS, PRIVATE, TABLE, rows
+from tests.integration.survival import ALICE, blob_path
+from tests.wire.client import Client
+
+pytestmark = pytest.mark.integration
+
+MANY = 50
+MB = 1_000_000
+SIZES = (120 * MB, 60 * MB, 20 * MB)
+PUBLIC = "stale/public"
+
+
+def blob_costs(hub: Hub) -> Counter[str]:
+    """Return how often each blob was fetched."""
+    return Counter(record.path for record in hub.select("cdn", "GET"))
+
+
+def assert_free(hub: Hub) -> None:
+    """See that the hub was asked for no more than what the tag means.
+
+    Some clients ask without a token first, only to hear where to get one: Docker Hub's 401.
+    """
+    assert hub.count("registry", "HEAD", "/manifests/1$", 200) <= 1
+    assert [
+        record
+        for record in asked(hub)
+        if record.status != 401
+        if (record.method, record.path.rpartition("/")[2]) != ("HEAD", "1")
+    ] == []
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_second_pull_by_name(name: str, cached: Cached, tmp_path: Path) -> None:
+    """The first costs what it costs without a cache, the second one HEAD; no client is the same."""
+    hub = cached.hub
+    repository = f"cached/{name}"
+    push(hub, repository)
+    cached.pull(name, tmp_path / "first", repository)
+    assert hub.pulls == COSTS[name].pulls
+    assert set(blob_costs(hub).values()) == {1}
+    hub.reset()
+    cached.pull(name, tmp_path / "second", repository)
+    assert hub.pulls == hub.count("cdn") == 0
+    assert_free(hub)
+
+
+@pytest.mark.parametrize(("name", "way"), rows("as mirror", only="plain"))
+def test_what_others_have_pulled(name: str, way: str, cached: Cached, tmp_path: Path) -> None:
+    """A mirror's client pays nothing for what skopeo has pulled by name."""
+    del way
+    hub = cached.hub
+    repository = f"mirrored/{name}"
+    image = push(hub, repository)
+    cached.pull("skopeo", tmp_path / "skopeo", repository)
+    hub.reset()
+    with cached.fresh(name, tmp_path / "other", "as mirror") as other:
+        assert other.pull(f"docker.io/{repository}:1") == other.kept(image)
+    assert hub.pulls == hub.count("cdn") == 0
+    assert_free(hub)
+
+
+def test_a_tag_that_moves(cached: Cached, tmp_path: Path) -> None:
+    """The next pull brings the new image, whatever is kept of the old one."""
+    push(cached.hub, "cached/moving")
+    cached.pull("skopeo", tmp_path / "first", "cached/moving")
+    cached.hub.push("cached/moving", push(cached.hub, "cached/moved"), ["1"])
+    cached.pull("skopeo", tmp_path / "second", "cached/moving")
+    cached.hub.reset()
+    cached.pull("skopeo", tmp_path / "third", "cached/moving")
+    assert_free(cached.hub)
+
+
+@dataclass(frozen=True)
+class Large:
+    """An image of 200 MB, and the bytes of its layers."""
+
+    image: Image
+    layers: dict[str, bytes]
+
+
+@pytest.fixture
+def large(kept_hub: Hub) -> Large:
+    """Push it."""
+    name = "cached/large"
+    layers = dict[str, bytes]()
+    descriptors = []
+    for size in SIZES:
+        digest = kept_hub.push_blob(name, size, f"large {size}")
+        layers[digest] = kept_hub.cdn.registry.blob_path(digest).read_bytes()
+        descriptors.append({"mediaType": OCI_KIND.layer, "digest": digest, "size": size})
+    config = Blob(OCI_KIND.config, b"{}")
+    document = {
+        "schemaVersion": 2,
+        "mediaType": OCI_MANIFEST,
+        "config": config.descriptor(),
+        "layers": descriptors,
+    }
+    image = Image(OCI_MANIFEST, json.dumps(document).encode(), config)
+    return Large(kept_hub.push(name, image, ["1"]), layers)
+
+
+def test_fifty_at_once(cached: Cached, large: Large) -> None:
+    """Two workers fetch each blob once for all; everybody has first bytes while it is fetched."""
+    hub = cached.hub
+    authorization = cached.login("cached/large")
+    first = next(iter(large.layers))
+    begun = threading.Barrier(MANY + 1, timeout=60)
+
+    def pull(_: int) -> None:
+        answer = cached.get("/v2/cached/large/manifests/1", authorization, ACCEPT)
+        assert answer.body == large.image.body
+        for digest, data in large.layers.items():
+            with Client(cached.proxy.host, timeout=60) as one:
+                one.ask(blob_path(digest, "cached/large"), authorization)
+                head = one.head()
+                assert (head.status, head.value("Content-Length")) == (200, str(len(data)))
+                if digest == first:
+                    assert one.ahead(1)
+                    begun.wait()
+                read_all(one, data)
+
+    with Gate() as gate, ThreadPoolExecutor(MANY) as pool:
+        hub.fail(part="cdn", path=first.partition(":")[2], gate=gate, hold_after=MB)
+        pulls = pool.map(pull, range(MANY))
+        begun.wait()
+        gate.open()
+        assert len(list(pulls)) == MANY
+    assert sorted(blob_costs(hub).values()) == [1] * len(SIZES)
+    assert hub.count("registry", "GET", "/blobs/") == len(SIZES)
+    assert hub.pulls == 1
+
+
+def read_all(one: Client, data: bytes) -> None:
+    """Read a body, which must be this."""
+    position = 0
+    while piece := one.some(1 << 20):
+        assert data.startswith(piece, position), position
+        position += len(piece)
+        if position == len(data):
+            return
+    pytest.fail(f"it ended after {position} bytes")
+
+
+@pytest.fixture(scope="module")
+def stocked(busy_hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the directory of a Docxy that kept a public image and alice's, and has ended."""
+    directory = tmp_path_factory.mktemp("stocked")
+    push(busy_hub, PUBLIC)
+    with caching(busy_hub, directory / "cache") as cached:
+        cached.pull("skopeo", directory / "nobody", PUBLIC)
+        with cached.fresh("skopeo", directory / "alice") as alice:
+            alice.log_in(*ALICE)
+            alice.pull(f"{cached.way.host}/{PRIVATE}")
+    return directory / "cache"
+
+
+@pytest.fixture(scope="module")
+def deserted_docxy(busy_hub: Hub, stocked: Path) -> Iterator[Cached]:
+    """Run a Docxy that has never reached its registry."""
+    with contextlib.ExitStack() as stack:
+        with switched_off(busy_hub):
+            cached = stack.enter_context(caching(busy_hub, stocked))
+        yield cached
+
+
+@pytest.fixture
+def deserted(deserted_docxy: Cached, kept_hub: Hub) -> Iterator[Cached]:
+    """Return it, and let the registry be away until the end of the test."""
+    with switched_off(kept_hub):
+        yield deserted_docxy
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_a_client_that_starts_from_nothing(name: str, deserted: Cached, tmp_path: Path) -> None:
+    """Ping, token, manifests and blobs of a public image: all of it without the registry."""
+    deserted.pull(name, tmp_path, PUBLIC)
+
+
+@pytest.mark.parametrize("name", ["skopeo", "podman", "docker", "ctr"])
+def test_private_without_the_registry(name: str, deserted: Cached, tmp_path: Path) -> None:
+    """Nobody has it then: not a stranger, and not its owner."""
+    for who in ("stranger", "alice"):
+        with deserted.fresh(name, tmp_path / who) as client:
+            if who == "alice":
+                with contextlib.suppress(CommandFailed):
+                    client.log_in(*ALICE)
+            with pytest.raises(CommandFailed):
+                client.pull(f"{deserted.way.host}/{PRIVATE}")
+
+
+@pytest.mark.parametrize(
+    "troubles",
+    [
+        pytest.param({"registry": 429}, id="registry-429"),
+        pytest.param({"registry": 500}, id="registry-500"),
+        pytest.param({"token": 429}, id="token-429"),
+        pytest.param({"token": 503}, id="token-503"),
+        pytest.param({"registry": 503, "token": 503, "cdn": 503}, id="all-503"),
+    ],
+)
+def test_an_ill_registry(troubles: dict[str, int], kept_hub: Hub, stocked: Path) -> None:
+    """Public content comes with its age and a warning; private content does not come."""
+    hub = kept_hub
+    private = hub.image(*PRIVATE.split(":"))
+    with caching(hub, stocked) as cached:
+        alice = cached.login("alice/private", ALICE)
+        for part, status in troubles.items():
+            hub.fail(part=part, status=status, times=None)
+        nobody = cached.login(PUBLIC)
+        tag = cached.get(f"/v2/{PUBLIC}/manifests/1", nobody, ACCEPT)
+        assert (tag.status, tag.body) == (200, hub.image(PUBLIC, "1").body), tag
+        if "registry" in troubles:
+            assert tag.head.value("Warning").startswith("299 ")
+            assert int(tag.head.value("Age")) >= 0
+            assert tag.head.value("Cache-Status").startswith("docxy; ")
+            answers = [
+                cached.get(f"/v2/alice/private/{rest}", alice, ACCEPT)
+                for rest in ("manifests/2", f"manifests/{private.digest}")
+            ]
+            assert {answer.status for answer in answers} == {troubles["registry"]}, answers
+        for digest, blob in hub.image(PUBLIC, "1").all_blobs.items():
+            assert cached.get(blob_path(digest, PUBLIC), nobody).body == blob.data
+
+
+def test_stale_is_not_for_ever(kept_hub: Hub, stocked: Path) -> None:
+    """After `stale_ttl` public content is refused as well."""
+    settings = {"DOCXY_STALE_TTL": "0", "DOCXY_GRANT_TTL": "1"}
+    with caching(kept_hub, stocked, **settings) as cached, switched_off(kept_hub):
+        answer = cached.get(f"/v2/{PUBLIC}/manifests/1", ACCEPT)
+        assert answer.status == 503, answer
