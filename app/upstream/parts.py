@@ -27,7 +27,15 @@ class Part:
             return False
         if self.end is not None and wanted.end is not None and self.end > wanted.end:
             return False
-        return self.total is None or wanted.total is None or self.total == wanted.total
+        return self.belongs(wanted)
+
+    def belongs(self, wanted: "Part") -> bool:
+        """Tell whether this part may be of the same whole, as far as both tell of it."""
+        if self.total is None:
+            return True
+        if wanted.total is not None:
+            return self.total == wanted.total
+        return wanted.end is None or self.total >= wanted.end
 
 
 def part_at_end(response: requests.Response) -> int | None:

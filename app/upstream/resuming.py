@@ -209,8 +209,8 @@ class ResumingBody:
             self._left.start, self._failures, broken.strerror, redacted(response.url),
         )  # fmt: skip
         self._response, self._body, self._same_place = response, body, True
-        if self._left.end is None:
-            self._left = replace(self._left, end=part.total, total=part.total)
+        end = part.total if self._left.end is None else self._left.end
+        self._left = replace(self._left, end=end, total=self._left.total or part.total)
         self._ends_there = part.end == self._left.end
         return True
 
@@ -219,8 +219,7 @@ class ResumingBody:
         if part.continues(self._left):
             # Of what has no end yet, a part that tells no total may be any part.
             return self._left.end is not None or part.total is not None or part.end is None
-        whole = Part(0, self._left.total, self._left.total)
-        if part.start or part.end != part.total or not part.continues(whole):
+        if part.start or part.end != part.total or not part.belongs(self._left):
             return False
         # Nobody can tell how fast it comes; slower than this, another attempt is worth more.
         seconds = self._again.budget + self._left.start / _SLOWEST_SKIP

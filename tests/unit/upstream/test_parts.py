@@ -76,6 +76,8 @@ def test_part_of(response: requests.Response, expected: Part | None) -> None:
         pytest.param(Part(6, 20, 20), Part(5, 20, 20), False, id="after"),
         pytest.param(Part(5, 20, 21), Part(5, 20, 20), False, id="another total"),
         pytest.param(Part(5, 20, 20), Part(5, 15, 20), False, id="more than asked"),
+        pytest.param(Part(5, 20, 30), Part(5, 25, None), True, id="a total is told now"),
+        pytest.param(Part(5, 20, 20), Part(5, 25, None), False, id="a total that is too short"),
     ],
 )
 def test_continues(part: Part, wanted: Part, *, expected: bool) -> None:

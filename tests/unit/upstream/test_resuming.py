@@ -148,3 +148,11 @@ def test_another_representation() -> None:
     hosts = Hosts(BLOB, [Answer(cut=300, fields=(STRONG,)), other])
     data, complete, _ = pull(hosts)
     assert data == BLOB if complete else BLOB.startswith(data)
+
+
+def test_a_whole_that_ends_before_the_part() -> None:
+    """A part may tell no total; what is shorter than where that part ends is another blob."""
+    other = Answer(ignores_range=True, blob=bytes(len(BLOB) - 1))
+    hosts = Hosts(BLOB, [Answer(cut=40, no_total=True), other])
+    data, complete, _ = pull(hosts, ("Range", "bytes=100-"))
+    assert (data, complete) == (BLOB[100:], True)
