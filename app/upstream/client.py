@@ -14,7 +14,7 @@ from app.oci.errors import ErrorCode, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
-from app.upstream import answering, refusal, stand_ins, tokens
+from app.upstream import answering, fitting, refusal, stand_ins, tokens
 from app.upstream.again import BlobAgain
 from app.upstream.anonymous import AnonymousTokens
 from app.upstream.attempts import Attempts
@@ -33,9 +33,6 @@ from app.upstream.tokens import TokenService
 MANIFEST_LIMIT: Final = 16 * 1024 * 1024
 """Bytes. Registries take 4 MiB at least, and containerd reads no more (OCI distribution-spec,
 "Pushing Manifests")."""
-
-
-_OTHER_SUCCESSES: Final = frozenset(range(200, 300)) - {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +149,7 @@ class Upstream:
             f"/v2/{name}/blobs/{digest}", name, ErrorCode.BLOB_UNKNOWN, lasting=True
         )
         reply = self._ask(question, request)
-        if problem := _problem(request, reply.status):
+        if problem := fitting.problem(request, reply):
             reply.close()
             raise UpstreamMisbehaved(problem)
         if self._reliability.verify_blobs:
@@ -230,13 +227,3 @@ class Upstream:
         if row.token_url and row.token_service:
             return TokenService(row.token_url, row.token_service)
         return tokens.discover(row, self._pings.get())
-
-
-def _problem(request: Request, status: int) -> str:
-    """Return why an answer to a question for a blob must not pass for one, or ""."""
-    if status == HTTPStatus.PARTIAL_CONTENT and not headers.value(request.headers, "range"):
-        return "the registry sent a part of a blob that was asked for whole"
-    # Of a 203, say, nobody knows whether its body is the blob (RFC 9110, section 15.3.4).
-    if request.method == "GET" and status in _OTHER_SUCCESSES:
-        return f"the registry answered {status} instead of a blob"
-    return ""

@@ -55,7 +55,12 @@ def part_of(response: requests.Response) -> Part | None:
         return Part(0, length, length)
     if response.status_code != HTTPStatus.PARTIAL_CONTENT:
         return None
-    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    return part_told(response.headers.get("Content-Range", ""), length)
+
+
+def part_told(content_range: str, length: int | None) -> Part | None:
+    """Return what a Content-Range tells; None where it cannot be read, or not with that length."""
+    match = _CONTENT_RANGE.fullmatch(content_range.strip())
     if match is None:
         return None  # several ranges, or none that can be read
     start, end = int(match[1]), int(match[2]) + 1
