@@ -20,6 +20,7 @@ RegistryError
 |   +-- UpstreamDown       503  no connection lately, so none is tried for some seconds
 |   +-- UpstreamTimeout    504  no answer in time
 |   +-- UpstreamUnresolved 504  no answer in time to the question for its address
++-- LoopDetected           508  a question that leads back to this proxy
 +-- ClientGone             499  nobody waits for the answer any more
 """
 
@@ -218,6 +219,14 @@ class UpstreamUnresolved(UpstreamUnavailable):
 
     status = HTTPStatus.GATEWAY_TIMEOUT
     message = "its name was not answered in time"
+
+
+class LoopDetected(RegistryError):
+    """A question that has come by this proxy, or another Docxy, a few times already."""
+
+    code = ErrorCode.UNAVAILABLE
+    status = HTTPStatus.LOOP_DETECTED
+    message = "the registry, or where it redirects to, leads back to this proxy"
 
 
 class ClientGone(RegistryError):

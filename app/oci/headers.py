@@ -24,13 +24,15 @@ _NOT_UP: Final = frozenset({
     "cookie",
     # who the client is, and by which way it came
     "forwarded", "x-original-forwarded-for", "x-real-ip", "x-client-ip", "x-cluster-client-ip",
-    "true-client-ip", "fastly-client-ip", "fly-client-ip", "x-request-id", "x-request-start", "via",
+    "true-client-ip", "fastly-client-ip", "fly-client-ip", "x-request-id", "x-request-start",
 })  # fmt: skip
 _NOT_UP_PREFIXES: Final = ("x-forwarded-", "x-accel-", "cf-")
 
 _ELSEWHERE: Final = frozenset({
     "accept", "accept-encoding", "user-agent", "range", "if-range", "if-match", "if-none-match",
     "if-modified-since", "if-unmodified-since",
+    # only this proxy's own marks: app/oci/via.py
+    "via",
 })  # fmt: skip
 
 _NOT_DOWN: Final = frozenset({

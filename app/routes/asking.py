@@ -5,6 +5,7 @@ import time
 from flask import g, request
 
 from app.content import Request
+from app.oci import via
 from app.registries import Selection
 from app.routes.connection import ClientConnection
 from app.routes.credentials import passed_up
@@ -13,12 +14,12 @@ from app.routes.credentials import passed_up
 def asked(selection: Selection, query: str = "") -> Request:
     """Return the client's request, with no credentials but the registry's own.
 
-    Views ask a source right after. Raise Unauthorized.
+    Views ask a source right after. Raise Unauthorized or LoopDetected.
     """
     g.asked_at = time.monotonic()
     return Request(
         method=request.method,
-        headers=passed_up(selection, list(request.headers.items())),
+        headers=via.marked(passed_up(selection, list(request.headers.items()))),
         query=query,
         client=ClientConnection(request.environ),
     )

@@ -77,7 +77,6 @@ def test_what_connection_names_stops_here(passed: object) -> None:
         "Fly-Client-IP",
         "X-Request-Start",
         "X-Request-ID",
-        "Via",
         "CF-Connecting-IP",
         "CF-IPCountry",
         "CF-Ray",
