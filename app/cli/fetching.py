@@ -67,12 +67,14 @@ class Fetching:
         self._read(wanted)
 
     def _read(self, wanted: Wanted) -> None:
+        size = 0
         with closing(wanted.repository.blob(wanted.descriptor.digest)) as reply:
             for piece in reply.body:
                 if self._stopped.is_set():
                     return
                 self._add(len(piece), len(piece))
-        check_kept(self._store, wanted.image, wanted.descriptor.digest)
+                size += len(piece)
+        check_kept(self._store, wanted.image, wanted.descriptor.digest, size)
 
     def _is_kept(self, wanted: Wanted) -> bool:
         return is_kept(self._store, wanted.image, wanted.descriptor.digest)

@@ -151,7 +151,7 @@ class Warming:
                 raise NotRead(message)
         if not isinstance(reference, Digest):
             reference = Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
-        check_kept(self._store, image, reference)
+        check_kept(self._store, image, reference, len(data))
         return data
 
     def _kept(self, image: Image, repository: Repository, reference: Reference) -> Digest:
