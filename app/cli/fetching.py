@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 from app.cli.keeping import check_kept, is_kept
-from app.cli.reading import Exhausted, NotRead
+from app.cli.reading import Exhausted, NotRead, Operator
 from app.cli.warming import Wanted
 from app.content import BodyBroken
 from app.oci.errors import RegistryError, TooManyRequests
@@ -16,7 +16,7 @@ from app.store.store import Store
 class Fetching:
     """Reads what is wanted and throws it away: the cache keeps it meanwhile."""
 
-    def __init__(self, store: Store, tell: Callable[[int], None]) -> None:
+    def __init__(self, store: Store, tell: Callable[[int], None], operator: Operator) -> None:
         """`tell` hears, from one thread at a time, of so many bytes more that are there."""
         self.fetched = 0
         self.failed: dict[Wanted, str] = {}
@@ -24,7 +24,7 @@ class Fetching:
         self._tell = tell
         self._exhausted: set[str] = set()
         self._telling = threading.Lock()
-        self._stopped = threading.Event()
+        self._operator = operator
 
     def fetch(self, wanted: Iterable[Wanted], at_once: int) -> None:
         """Read all of it; what fails stops nothing else."""
@@ -33,7 +33,7 @@ class Fetching:
                 for done in [threads.submit(self._one, one) for one in wanted]:
                     done.result()
             except BaseException:  # Ctrl-C ends in seconds, not with the last layer
-                self._stopped.set()
+                self._operator.leave()
                 threads.shutdown(wait=False, cancel_futures=True)
                 raise
 
@@ -70,7 +70,7 @@ class Fetching:
         size = 0
         with closing(wanted.repository.blob(wanted.descriptor.digest)) as reply:
             for piece in reply.body:
-                if self._stopped.is_set():
+                if self._operator.gone():
                     return
                 self._add(len(piece), len(piece))
                 size += len(piece)

@@ -27,14 +27,30 @@ class Exhausted(NotRead):
         super().__init__("the registry answers 429: it has had enough for now")
 
 
+class Operator:
+    """Whoever waits for the command, as the client of its requests; gone after Ctrl-C."""
+
+    def __init__(self) -> None:
+        self._left = threading.Event()
+
+    def leave(self) -> None:
+        """Wait no more: what is going on ends soon, also where a registry is silent."""
+        self._left.set()
+
+    def gone(self) -> bool:
+        """Tell whether nobody waits any more."""
+        return self._left.is_set()
+
+
 class Repository:
     """Asks the source of a registry for one repository; several threads may.
 
     What it raises is NotRead, or the source's RegistryError.
     """
 
-    def __init__(self, source: Source, name: RepositoryName) -> None:
+    def __init__(self, source: Source, name: RepositoryName, operator: Operator) -> None:
         self._source = source
+        self._operator = operator
         self._name = name
         self._authorization = ""
         self._renewing = threading.Lock()
@@ -64,14 +80,19 @@ class Repository:
 
     def _request(self, method: str, authorization: str) -> Request:
         login = [("Authorization", authorization)] if authorization else []
-        return Request(method=method, headers=[*_ACCEPT, *login], renewed=self._renewed)
+        return Request(
+            method=method,
+            headers=[*_ACCEPT, *login],
+            client=self._operator,
+            renewed=self._renewed,
+        )
 
     def _begin(self) -> None:
         """Get a token before the first question, as clients do."""
         with self._renewing:
             if self._begun:
                 return
-            with closing(self._source.ping(Request(method="GET"))) as reply:
+            with closing(self._source.ping(Request(method="GET", client=self._operator))) as reply:
                 if reply.status == HTTPStatus.UNAUTHORIZED and _wants_token(reply):
                     self._authorization = self._token()
             self._begun = True
@@ -84,7 +105,7 @@ class Repository:
 
     def _token(self) -> str:
         scope = f"repository:{self._name}:pull"
-        asked = TokenRequest(method="GET", parameters=[("scope", scope)])
+        asked = TokenRequest(method="GET", parameters=[("scope", scope)], client=self._operator)
         with closing(self._source.token(asked)) as reply:
             if reply.is_error:
                 raise _refusal(reply)

@@ -11,6 +11,7 @@ from app.cli import means
 from app.cli.amounts import counted, size
 from app.cli.fetching import Fetching
 from app.cli.images import Image, images
+from app.cli.reading import Operator
 from app.cli.warming import Plan, Pulls, Warming
 from app.oci.manifest import Platform
 
@@ -51,15 +52,17 @@ def warm(
         message = "say which images: as arguments, or with --file"
         raise click.UsageError(message)
     with means.opened() as cache:
-        pulls = Pulls(budget)
-        warming = Warming(means.means().sources, cache.store, _platforms(platforms), pulls)
+        pulls, operator = Pulls(budget), Operator()
+        warming = Warming(
+            means.means().sources, cache.store, _platforms(platforms), pulls, operator
+        )
         with click.progressbar(chosen, label="Manifests", file=sys.stderr) as bar:
             for image in bar:
                 warming.add(image)
         plan = warming.plan
         whole = sum(blob.descriptor.size for blob in plan.blobs.values())
         with click.progressbar(length=whole, label="Blobs", file=sys.stderr) as bar:
-            fetching = Fetching(cache.store, bar.update)
+            fetching = Fetching(cache.store, bar.update, operator)
             fetching.fetch(plan.blobs.values(), _AT_ONCE)
     plan.miss(fetching.failed)
     _report(chosen, plan)

@@ -8,7 +8,7 @@ from typing import Final
 
 from app.cli.images import Image
 from app.cli.keeping import check_kept, is_kept
-from app.cli.reading import Exhausted, NotRead, Repository, whole
+from app.cli.reading import Exhausted, NotRead, Operator, Repository, whole
 from app.content import BodyBroken, Reply, Source
 from app.oci import headers, manifest
 from app.oci.errors import RegistryError, TooManyRequests
@@ -80,6 +80,7 @@ class Warming:
         store: Store,
         platforms: Iterable[Platform],
         pulls: Pulls,
+        operator: Operator,
     ) -> None:
         """No platforms means every one."""
         self.pulls = pulls
@@ -87,6 +88,7 @@ class Warming:
         self._sources = sources
         self._store = store
         self._platforms = tuple(platforms)
+        self._operator = operator
         self._repositories: dict[tuple[str, str], Repository] = {}
         self._exhausted: dict[str, str] = {}
 
@@ -170,7 +172,7 @@ class Warming:
         key = (image.registry, image.repository)
         if key not in self._repositories:
             source = self._sources[image.registry]
-            self._repositories[key] = Repository(source, image.repository)
+            self._repositories[key] = Repository(source, image.repository, self._operator)
         return self._repositories[key]
 
 

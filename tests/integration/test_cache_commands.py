@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,7 +16,7 @@ from tests.clients.skopeo import Skopeo
 from tests.hub.hub import Hub
 from tests.hub.images import Image
 from tests.integration.pulling import whole
-from tests.servers import ROOT, clean_environment, docxy
+from tests.servers import ROOT, clean_environment, docxy, wait_until
 from tests.tables import write_config
 
 pytestmark = pytest.mark.integration
@@ -43,9 +44,13 @@ def settings(hub: Hub, tmp_path: Path) -> dict[str, str]:
     return hub.settings | {"DOCXY_CACHE_DIR": str(tmp_path / "cache")}
 
 
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "flask", "--app", "wsgi", "cache", *arguments]
+
+
 def run(settings: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "flask", "--app", "wsgi", "cache", *arguments],
+        command(*arguments),
         cwd=ROOT,
         env=clean_environment(**settings),
         capture_output=True,
@@ -183,6 +188,24 @@ def test_a_budget(cache: Cache, hub: Hub) -> None:
     assert ended.returncode == 0
     assert "1 of 3 pulls spent" in ended.stdout
     assert hub.pulls == 4
+
+
+def test_an_interrupt(cache: Cache, hub: Hub, settings: dict[str, str]) -> None:
+    """It ends soon, also where a registry is silent, and the next run goes on from there."""
+    hub.fail(part="cdn", stall_after=1000, times=None)
+    warming = subprocess.Popen(
+        command("warm", "owner/app:1"),
+        cwd=ROOT,
+        env=clean_environment(**settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    wait_until(lambda: hub.count("cdn", "GET") > 0, what="a blob that is being fetched")
+    warming.send_signal(signal.SIGINT)
+    said, _ = warming.communicate(timeout=20)
+    assert (warming.returncode, said.endswith(b"Aborted!\n")) == (1, True)
+    hub.heal()
+    assert "0 pulls spent" in cache("warm", "owner/app:1").stdout
 
 
 def test_a_rotten_file(cache: Cache, hub: Hub, settings: dict[str, str]) -> None:
