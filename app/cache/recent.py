@@ -24,7 +24,7 @@ _LARGEST: Final = 256 * 1024
 Thing = TypeVar("Thing")
 
 State = tuple[int, ...]
-"""The files of the index, and when they were last written."""
+"""The file that all changes go to, and when it was last written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,19 +43,18 @@ class Recent(Generic[Thing]):
 
     def __init__(self, store: Store) -> None:
         self._clock = store.clock
-        self._index = store.directory / "index.sqlite"
         self._log = store.directory / "index.sqlite-wal"
         self._found = Lately[_Found[Thing]](_MOST)
 
     def state(self) -> State | None:
         """Return what tells whether something is written from now on, or None."""
         try:
-            index, log = self._index.stat(), self._log.stat()
+            log = self._log.stat()
         except OSError:
             return None
         if time.time_ns() - log.st_mtime_ns < _SETTLED:
             return None
-        return (index.st_ino, log.st_ino, log.st_mtime_ns, log.st_size)
+        return (log.st_ino, log.st_mtime_ns, log.st_size)
 
     def get(self, key: tuple[str, ...]) -> Thing | None:
         """Return what was found lately, if nothing was written since."""
