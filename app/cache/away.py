@@ -1,5 +1,6 @@
 """A registry that is away, and what is served meanwhile."""
 
+import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -14,8 +15,10 @@ from app.oci.errors import AccountRefused, RegistryError, TooManyRequests, Upstr
 TOKENS_AWAY: Final = "token service away"
 """The kind of the note that no token can be had from a registry's token service."""
 
-_PAUSE: Final = 10.0
-"""Seconds after a failure in which what is public is served without asking again first."""
+_PAUSE: Final = 5.0
+_SHORT_PAUSE: Final = 2.0
+"""Seconds after no answer, and after one of 5xx, in which what is public is served without asking:
+the second kind comes sooner, and from one repository."""
 
 Stale = Callable[[int | None], Reply | None]
 """Gives what is kept and public, told what the registry answered, or None for nothing."""
@@ -25,12 +28,15 @@ class Away:
     """Asks, and if the registry cannot be asked, gives what is kept and public.
 
     Whoever waits for a registry that is away may wait for long, and a pull is many questions. So
-    while it has just failed, one question in some seconds goes to it, and the others do not wait.
+    nobody waits who can be served, once it has failed: whether it is back is tried meanwhile.
     """
 
-    def __init__(self, registry: str, disk: Disk) -> None:
+    def __init__(self, registry: str, disk: Disk, reach: Callable[[], None]) -> None:
+        """`reach` returns if the registry answers, and raises RegistryError if it does not."""
         self._registry = registry
         self._disk = disk
+        self._reach = reach
+        self._trying = False
         self._until = Lately[float]()
 
     def ask(self, caller: Caller, name: str, question: Callable[[], Reply], stale: Stale) -> Reply:
@@ -41,7 +47,7 @@ class Away:
             reply = question()
         except RegistryError as error:
             if is_away(error):
-                self._note("")  # it is the same for all its repositories
+                self._note("", _PAUSE)  # it is the same for all its repositories
                 if kept := stale(None):
                     return kept
             raise
@@ -54,7 +60,7 @@ class Away:
 
     def _instead(self, name: str, reply: Reply, stale: Stale) -> Reply:
         if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
-            self._note(name)
+            self._note(name, _SHORT_PAUSE)
         if kept := stale(reply.status):
             reply.close()
             return kept
@@ -82,19 +88,28 @@ class Away:
         return note.value if note is not None and note.left > 0 else None
 
     def _is_known(self, name: str) -> bool:
-        """Tell whether the registry has just failed, and it is not time to ask again."""
+        """Tell whether the registry has just failed."""
         now = time.monotonic()
-        for key in ("", name):
-            until = self._until.get((key,))
-            if until is None:
-                continue
-            if now < until:
-                return True
-            self._note(key)  # the others need not wait for this one's answer
-        return False
+        for_all, for_one = self._until.get(("",)), self._until.get((name,))
+        if for_all is not None:
+            if now >= for_all and not self._trying:
+                self._trying = True
+                threading.Thread(target=self._try, daemon=True).start()
+            return True
+        return for_one is not None and now < for_one
 
-    def _note(self, key: str) -> None:
-        self._until.put((key,), time.monotonic() + _PAUSE)
+    def _try(self) -> None:
+        """Find out whether the registry is back, with nobody waiting for it."""
+        try:
+            self._reach()
+            self._until.forget(("",))
+        except RegistryError:
+            self._note("", _PAUSE)
+        finally:
+            self._trying = False
+
+    def _note(self, key: str, seconds: float) -> None:
+        self._until.put((key,), time.monotonic() + seconds)
 
     def _forget(self, name: str) -> None:
         for key in ("", name):

@@ -49,7 +49,7 @@ class Cache:
         """Return the source of a registry that keeps what it gives."""
         name, disk, policy = registry.name, self._disk, self._policy
         callers = Callers(registry, self._key)
-        gate, away = Gate(name, disk, policy), Away(name, disk)
+        gate, away = Gate(name, disk, policy), Away(name, disk, inner.reach)
         copies = Copies(name, gate, disk)
         fetching = Fetching(inner, gate, copies)
         manifests = Manifests(
@@ -82,7 +82,7 @@ class Cache:
             inner=inner,
             callers=callers,
             # A ping is answered from memory: it does not tell that the registry is back.
-            pings=Pings(name, inner, disk, Away(name, disk), Lately()),
+            pings=Pings(name, inner, disk, Away(name, disk, inner.reach), Lately()),
             tokens=tokens,
             manifests=manifests,
             tagged=tagged,

@@ -90,7 +90,9 @@ class BlobWorld:
         disk, row = Disk(store), self.world.row
         gate = Gate(row.name, disk, self.world.policy)
         fetches = fetches_of(disk, self.world.stores.directory, row.name, self.unread_limit)
-        return Blobs(self.registry, gate, Away(row.name, disk), fetches, self.accel)
+        return Blobs(
+            self.registry, gate, Away(row.name, disk, self.registry.reach), fetches, self.accel
+        )
 
     def ask(
         self,
