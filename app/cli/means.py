@@ -58,12 +58,12 @@ def check_owner(directory: Path) -> None:
 
     Root above all: the workers could not read what that one leaves, nor take it away.
     """
-    us, owners = os.geteuid(), {_owner(directory / "content")}
-    if us == 0:
-        owners.add(_owner(directory))
-    for other in owners - {None, us}:
+    us, owner = os.geteuid(), _owner(directory / "content")
+    if owner is None and us == 0:
+        owner = _owner(directory)
+    if owner not in {None, us}:
         message = (
-            f"{directory} is kept by the user {other}, and this is the user {us}: "
+            f"{directory} is kept by the user {owner}, and this is the user {us}: "
             "run this command as that user"
         )
         raise click.ClickException(message)
