@@ -62,7 +62,12 @@ class RealThreads:
             return self._begin_beside_loop(work, args, patience)
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._count)
-        future: Future[Any] = self._pool.submit(work, *args)
+        try:
+            future: Future[Any] = self._pool.submit(work, *args)
+        except RuntimeError as error:
+            if "shutdown" in str(error):  # the process ends, and so does this thread, in silence
+                raise SystemExit from error
+            raise
         return future
 
     def _begin_beside_loop(

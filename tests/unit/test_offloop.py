@@ -131,3 +131,31 @@ print(all(one.ready() for one in late))
 os.write(theirs, b"xx")
 """
     assert patched(tmp_path, source) == "True"
+
+
+AT_THE_END = """
+import threading
+from app.offloop import RealThreads
+
+threads = RealThreads(1)
+threads.begin(int, "7").result()
+
+def go_on():
+    while True:
+        threads.begin(int, "7").result()
+
+threading.Thread(target=go_on, daemon=True).start()
+"""
+
+
+def test_the_end_of_the_process() -> None:
+    """What still wants something then ends without a traceback."""
+    for _ in range(5):
+        ended = subprocess.run(
+            [sys.executable, "-c", AT_THE_END],
+            cwd=ROOT,
+            capture_output=True,
+            timeout=30,
+            check=False,
+        )
+        assert (ended.returncode, ended.stderr) == (0, b"")
