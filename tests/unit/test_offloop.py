@@ -126,7 +126,7 @@ def come():
 
 
 late = [gevent.spawn(come) for _ in range(5)]
-gevent.joinall(late, timeout=1)
+gevent.joinall(late, timeout=10)
 print(all(one.ready() for one in late))
 os.write(theirs, b"xx")
 """
