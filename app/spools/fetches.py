@@ -2,7 +2,7 @@
 
 import threading
 import time
-from errno import ESTALE
+from errno import ESTALE, ETIMEDOUT
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,9 @@ _ALGORITHMS: Final = frozenset({"sha256", "sha512"})
 _BETWEEN_TIDYING: Final = 3600.0
 """Seconds between two looks for what was left unfinished."""
 
+_PATIENCE: Final = 60.0
+"""Seconds that one waits for the answer to somebody else's question, and then asks for itself."""
+
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
 _TAKES_LONG: Final = 0.25
@@ -41,7 +44,7 @@ class Fetches:
         self._terms = terms
         self._lock = threading.Lock()
         self._growing: dict[int, Growing] = {}
-        self._leads: dict[Digest, Lead] = {}
+        self._leads: dict[int, Lead] = {}
         self._tidied = float("-inf")
 
     @staticmethod
@@ -52,11 +55,12 @@ class Fetches:
     def running(self, digest: Digest) -> bool:
         """Tell whether somebody fetches a blob, or asks for it; raise OSError."""
         place = self._place(digest)
-        return digest in self._leads or _THREADS.begin(files.is_asked_for, place).result()
+        here = any(lead.digest == digest for lead in list(self._leads.values()))
+        return here or bool(_THREADS.begin(files.is_asked_for, place).result())
 
     def lead(self, digest: Digest) -> Lead | None:
         """Return the right to fetch a blob, or None while another has it; raise OSError."""
-        if digest in self._leads:
+        if self._asking(digest) is not None:
             return None
         self._tidy_at_times()
         place = self._place(digest)
@@ -64,7 +68,7 @@ class Fetches:
         if opened is None:
             return None
         lead = Lead(digest, place, opened, self._terms, self)
-        self._leads[digest] = lead
+        self._leads[lead.inode] = lead
         return lead
 
     def join(self, digest: Digest) -> Spool | None:
@@ -85,10 +89,10 @@ class Fetches:
     def enter(self, digest: Digest, client: Client | None) -> Lead | Spool:
         """Return the right to fetch a blob, or what is there of it, after waiting for either.
 
-        Raise OSError, or ClientGone.
+        Raise OSError, also if neither comes, or ClientGone.
         """
         pause, waited = _FIRST_PAUSE, 0.0
-        while True:
+        while waited < _PATIENCE:
             if (lead := self.lead(digest)) is not None:
                 return lead
             if (spool := self.join(digest)) is not None:
@@ -97,6 +101,7 @@ class Fetches:
             pause = min(2 * pause, _LONGEST_PAUSE)
             if waited > _TAKES_LONG and client is not None and client.gone():
                 raise ClientGone
+        raise OSError(ETIMEDOUT, "the one who fetches has no answer")
 
     def tidy(self, idle: float | None = None) -> int:
         """Remove what was left unfinished so long ago, and return how many bytes that were."""
@@ -116,9 +121,7 @@ class Fetches:
 
     def take_over(self, growing: Growing) -> Lead | None:
         """Return the right to go on with a fetch whose fetcher is dead; raise OSError."""
-        if any(lead.inode == growing.inode for lead in list(self._leads.values())):
-            return None
-        if not growing.seems_left():
+        if growing.inode in self._leads or not growing.seems_left():
             return None
         lead = self.lead(growing.digest)
         if lead is not None and lead.inode != growing.inode:
@@ -147,8 +150,8 @@ class Fetches:
 
     def has_ended(self, lead: Lead) -> None:
         """Know that somebody fetches no more."""
-        if self._leads.get(lead.digest) is lead:
-            del self._leads[lead.digest]
+        if self._leads.get(lead.inode) is lead:
+            del self._leads[lead.inode]
 
     def _tidy_at_times(self) -> None:
         now = time.monotonic()
@@ -157,10 +160,17 @@ class Fetches:
             _THREADS.begin(files.tidy, self._directory, self._terms.idle)
 
     def _wait(self, digest: Digest, seconds: float) -> float:
-        lead = self._leads.get(digest)
+        lead = self._asking(digest)
         begun = threading.Event() if lead is None else lead.begun
         begun.wait(seconds)
         return seconds
+
+    def _asking(self, digest: Digest) -> Lead | None:
+        """Return the one here who has no answer yet."""
+        for lead in list(self._leads.values()):
+            if lead.digest == digest and not lead.begun.is_set():
+                return lead
+        return None
 
     def _place(self, digest: Digest) -> Place:
         return Place.of(self._directory, digest)

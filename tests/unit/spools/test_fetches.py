@@ -307,7 +307,7 @@ def test_deleted_under_our_feet(bench: Bench) -> None:
     body.let(3)
     wait_for(lambda: spool.length >= 2000)
     shutil.rmtree(bench.directory / "spools")
-    other, others = begun(bench.fetches(), DATA)  # a new one, that the old one must not touch
+    other, others = begun(fetches, DATA)  # a new one, that the old one must not touch
     body.let_all()
     assert read(spool, 0, len(DATA), FakeAsk(DATA)) == DATA
     wait_for(lambda: not fetches.running(DIGEST) or other.place.data.exists())
@@ -382,6 +382,16 @@ def test_whoever_comes_waits_for_the_answer(bench: Bench) -> None:
         again = threads.submit(elsewhere.enter, DIGEST, None).result(10)
         assert isinstance(again, Lead)
         again.release()
+
+
+def test_nobody_waits_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For one who asks and has no answer."""
+    monkeypatch.setattr("app.spools.fetches._PATIENCE", 0.1)
+    lead = bench.fetches().lead(DIGEST)
+    assert lead is not None
+    with pytest.raises(OSError, match="no answer"):
+        bench.fetches().enter(DIGEST, None)
+    lead.release()
 
 
 def test_whoever_waits_may_leave(bench: Bench) -> None:
