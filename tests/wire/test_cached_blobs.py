@@ -170,6 +170,7 @@ def test_a_fetch_without_readers_ends(cached: Cached, path: str) -> None:
             client.head()
             cached.filler()
             wait_until(lambda: cached.spooled() > MB // 2)
+        wait_until(lambda: "incomplete=True" in proxy.log)
         cached.shelf.going_on.set()
         assert cached.upstream.connection().left.wait(20)
         wait_until(lambda: MB <= cached.spooled() <= 3 * MB)
