@@ -4,6 +4,7 @@ import contextlib
 import os
 import random
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -126,9 +127,8 @@ def test_a_restart(kept_hub: Hub, tmp_path: Path) -> None:
         with caching(hub, tmp_path / "cache") as cached, cached.client() as one:
             one.ask(path, cached.login(name))
             wait_until(lambda: in_its_midst(cached, gate), what="a spool")
-            cached.proxy.server.process.kill()
-            for pid in cached.workers:
-                os.kill(pid, 9)
+            for pid in (cached.proxy.server.process.pid, *cached.workers):
+                os.kill(pid, signal.SIGKILL)
     hub.reset()
     with caching(hub, tmp_path / "cache") as cached:
         cached.pull("skopeo", tmp_path / "skopeo", name)
