@@ -184,7 +184,8 @@ class Worker(GeventWorker):
     def _first_byte(self, client: socket.socket) -> bytes:
         client.settimeout(None)
         peek = partial(client.recv, 1, socket.MSG_PEEK)
-        return bytes(gevent.with_timeout(self.cfg.keepalive, peek, timeout_value=b""))
+        patience = self.cfg.keepalive or self.cfg.timeout or None
+        return bytes(gevent.with_timeout(patience, peek, timeout_value=b""))
 
 
 def _stop_reading(sock: socket.socket) -> None:

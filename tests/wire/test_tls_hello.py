@@ -3,7 +3,7 @@ import ssl
 import pytest
 
 from tests.wire.client import Ending
-from tests.wire.wires import Wire
+from tests.wire.wires import Start, Wire
 
 
 def openssl_hello() -> bytes:
@@ -52,3 +52,17 @@ def test_a_request_in_pieces_is_served(wire: Wire) -> None:
         for byte in f"GET /health HTTP/1.1\r\nHost: {wire.proxy.host}\r\n\r\n".encode():
             client.send(bytes([byte]))
         assert client.answer().status == 200
+
+
+def test_a_request_that_comes_late_is_served_without_keepalive(start: Start) -> None:
+    """A `keepalive` of 0 means one request for a connection, and not none."""
+    wire = start("--keep-alive", "0", workers=1)
+    for _ in range(3):
+        with wire.client() as client:
+            client.settimeout(0.2)
+            with pytest.raises(TimeoutError):
+                client.some(1)
+            client.settimeout(10)
+            assert client.get("/health").status == 200
+            client.send_no_more()
+            assert client.rest() == b""
