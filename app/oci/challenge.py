@@ -15,6 +15,9 @@ _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 """What no header may hold, and no server would send on."""
 _SEPARATOR: Final = re.compile(r"[ \t,]*")
 
+_MOST: Final = 16
+"""Challenges of one answer; registries send one or two."""
+
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
@@ -47,12 +50,13 @@ def parse_challenges(values: Iterable[str]) -> list[Challenge]:
 
     One value may hold several challenges, and a comma separates parameters as well as challenges:
     a token that no "=" follows begins the next challenge.
-    What cannot be read ends the reading of that value; what was read before it counts.
+    What cannot be read ends the reading of that value; what was read before it counts, if there is
+    not too much of it.
     """
     challenges: list[Challenge] = []
     for value in values:
         challenges.extend(_read(_CONTROL.sub(" ", _FOLD.sub(" ", value))))
-    return challenges
+    return challenges[:_MOST]
 
 
 def _read(value: str) -> list[Challenge]:

@@ -182,3 +182,9 @@ def test_no_control_character_passes_on(control: str) -> None:
     (challenge,) = parse_challenges([f'Bearer realm="{REALM}",service="a{control}b"'])
     assert challenge.parameters == {"realm": REALM, "service": "a b"}
     assert str(challenge).isprintable()
+
+
+@pytest.mark.parametrize("values", [["Basic " * 40], ["Basic"] * 40, ["Basic " * 9] * 5])
+def test_a_flood_of_challenges(values: list[str]) -> None:
+    """Thousands fit into one head, each to be written anew for a client that reads the first."""
+    assert parse_challenges(values) == [Challenge("Basic")] * 16
