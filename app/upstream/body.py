@@ -1,5 +1,6 @@
 """A body, read as it arrives; one that breaks is never ended quietly."""
 
+import json
 import time
 from collections.abc import Iterator
 from typing import Final
@@ -81,6 +82,28 @@ def read_whole(response: requests.Response, limit: int) -> bytes:
         message = f"the answer is larger than {limit} bytes"
         raise UpstreamMisbehaved(message)
     return data
+
+
+def read_document(response: requests.Response, limit: int) -> bytes:
+    """Read a JSON document as `read_whole` does, and see that it has come to its end.
+
+    Where that is the end of the connection (RFC 9112, section 6.3), a cut looks like it; but what
+    is left of an object is none.
+    """
+    data = read_whole(response, limit)
+    framed = content_length(response) is not None or response.raw.chunked
+    if not framed and data.lstrip().startswith(b"{") and not _is_json(data):
+        message = f"{urlsplit(response.url).hostname}: the answer broke off"
+        raise UpstreamUnavailable(message)
+    return data
+
+
+def _is_json(data: bytes) -> bool:
+    try:
+        json.loads(data)
+    except (ValueError, RecursionError):
+        return False
+    return True
 
 
 def client_left(error: BodyBroken) -> bool:

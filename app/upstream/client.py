@@ -18,7 +18,7 @@ from app.upstream import answering, fitting, refusal, stand_ins, tokens
 from app.upstream.again import BlobAgain
 from app.upstream.anonymous import AnonymousTokens
 from app.upstream.attempts import Attempts
-from app.upstream.body import read_whole
+from app.upstream.body import read_document
 from app.upstream.held_back import HeldBack
 from app.upstream.issued import IssuedTokens, issue
 from app.upstream.neighbours import Neighbours
@@ -179,7 +179,7 @@ class Upstream:
             is_whole = request.method == "GET" and response.status_code == HTTPStatus.OK
             if question.small and is_whole:
                 with within(self.session.patience):
-                    content = read_whole(response, MANIFEST_LIMIT)
+                    content = read_document(response, MANIFEST_LIMIT)
             return response
 
         attempts = self._hurried if question is _PING else self._attempts

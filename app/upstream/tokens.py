@@ -146,7 +146,7 @@ def exchange(
     def read(response: requests.Response) -> requests.Response:
         nonlocal answer
         with within(session.patience):
-            answer = body.read_whole(response, _ANSWER_LIMIT)
+            answer = body.read_document(response, _ANSWER_LIMIT)
         return response
 
     if request.method == "POST":

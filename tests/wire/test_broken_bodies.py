@@ -132,6 +132,17 @@ def test_tls_that_is_cut_is_no_end_of_a_body_without_length(tls_wire: Wire) -> N
     assert (answer.status, answer.complete) == (200, False)
 
 
+@pytest.mark.parametrize("path", [MANIFEST, "/auth/token?scope=repository:a/b:pull"])
+def test_a_document_without_length_that_is_cut(wire: Wire, path: str) -> None:
+    """A FIN ends it and a cut alike; what is left of it is no document."""
+    script, arrived = breaking(Connection.close, head("Connection: close"), b'{"a": {}, ')
+    arrived.set()
+    wire.play(script)
+    with wire.client() as client:
+        answer = client.get(path)
+    assert (answer.status, answer.complete) == (503, True)
+
+
 def test_a_broken_manifest_is_no_manifest(wire: Wire) -> None:
     """What is small is read before it is answered: the client hears 503, and may ask again."""
     script, arrived = breaking(Connection.close, head("Content-Length: 500"), b"{" * 499)

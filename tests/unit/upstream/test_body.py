@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import pytest
 import requests
@@ -9,7 +10,7 @@ from urllib3 import HTTPHeaderDict, HTTPResponse
 
 from app.content import BodyBroken, has_body
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
-from app.upstream.body import Body, content_length, read_whole
+from app.upstream.body import Body, content_length, read_document, read_whole
 from tests.unit.upstream.clock import Clock
 
 
@@ -127,6 +128,29 @@ def test_read_whole_of_what_breaks() -> None:
     with pytest.raises(UpstreamUnavailable, match=r"^r\.example: ") as caught:
         read_whole(got, 100)
     assert "s3cr3t" not in str(caught.value)
+
+
+@pytest.mark.parametrize("count", range(1, 12))
+def test_a_document_whose_end_is_the_connections(count: int) -> None:
+    """A cut looks like an end there, but leaves no JSON."""
+    document = b' {"a": {}} \n'
+    assert read_document(response(document), 100) == document
+    with pytest.raises(UpstreamUnavailable) if count in range(2, 10) else nullcontext():
+        read_document(response(document[:count]), 100)
+
+
+@pytest.mark.parametrize(
+    ("content", "fields"),
+    [
+        pytest.param(b'{"a"', [("Content-Length", "4")], id="length"),
+        pytest.param(b"\x1f\x8b{", [("Content-Encoding", "gzip")], id="encoded"),
+        pytest.param(b"<html>{", [], id="no JSON at all"),
+        pytest.param(b"", [], id="nothing"),
+    ],
+)
+def test_what_is_no_document_passes(content: bytes, fields: list[tuple[str, str]]) -> None:
+    """It has come as it was sent, and is the client's to refuse."""
+    assert read_document(response(content, fields), 100) == content
 
 
 @pytest.mark.parametrize("limit", [3, 4], ids=["too large", "whole"])
