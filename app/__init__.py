@@ -1,7 +1,8 @@
 """Docxy: a registry proxy."""
 
 import logging
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from flask import Flask
 from pydantic import SecretStr
@@ -34,6 +35,14 @@ MAX_TOKEN_REQUEST: Final = 1024 * 1024
 """Bytes of a request's body; only token requests have one, the largest with a 20 KB token."""
 
 
+class _App(Flask):
+    """Flask without a question that it asks of each view at each request."""
+
+    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
+        """Return what is called: nothing here is a coroutine."""
+        return func
+
+
 def create_app(settings: Settings) -> Flask:
     """Wire everything; connect to nothing. Raise StoreError where the cache cannot be used."""
     registries = settings.table()
@@ -62,7 +71,7 @@ def create_app(settings: Settings) -> Flask:
         neighbours.add(row.url, upstream)
         inner: Source = Managed(upstream, row) if row.managed else upstream
         sources[row.name] = cache.over(inner, row) if cache else inner
-    app = Flask(__name__, static_folder=None)
+    app = _App(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_TOKEN_REQUEST
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     converters.register(app.url_map)

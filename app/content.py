@@ -102,7 +102,8 @@ class Reply:
     `length` is the exact length of the body (of the GET's body, where this answers a HEAD), or
     None where the registry did not say. An answer that is `handed_over` has no body here: the
     server in front sends so many bytes of the file that X-Accel-Redirect names to it.
-    Whoever takes a reply closes it, read or unread; iterating `body` raises BodyBroken.
+    Whoever takes a reply closes it, read or unread; iterating `body` raises BodyBroken, unless it
+    is a tuple, whose pieces are at hand.
     """
 
     status: int
@@ -130,11 +131,7 @@ class Reply:
 
 def replied(status: int, fields: Headers, body: bytes) -> Reply:
     """Return a reply whose body is at hand."""
-    return Reply(status=status, headers=fields, length=len(body), body=_once(body))
-
-
-def _once(body: bytes) -> Iterator[bytes]:
-    yield body
+    return Reply(status=status, headers=fields, length=len(body), body=(body,))
 
 
 class Source(Protocol):

@@ -6,6 +6,7 @@ A record may carry `fields`: they follow the sentence as key=value, or stand bes
 import json
 import logging
 import logging.config
+import re
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from typing import Any, Final, Literal
@@ -13,6 +14,8 @@ from typing import Any, Final, Literal
 from pythonjsonlogger.json import JsonFormatter
 
 _FIELDS: Final = "fields"
+
+_ODD: Final = re.compile(r'[ "=]')
 
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -113,4 +116,4 @@ def configure(form: Literal["text", "json"], level: str) -> None:
 
 def _plain(value: object) -> str:
     text = str(value)
-    return text if text.isprintable() and not set(text) & set(' "=') and text else json.dumps(text)
+    return text if text and text.isprintable() and not _ODD.search(text) else json.dumps(text)

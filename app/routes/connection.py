@@ -41,6 +41,19 @@ class ClientConnection:
         """What sends a part of a file by descriptor, offset and count; only our worker's can."""
         return getattr(self._sock, "send_file", None)
 
+    def gather(self) -> None:
+        """Let the head of an answer wait for its body, until `let_go`: one packet for both."""
+        self._cork(1)
+
+    def let_go(self) -> None:
+        """Send what has gathered."""
+        self._cork(0)
+
+    def _cork(self, value: int) -> None:
+        if self._sock is not None:
+            with contextlib.suppress(OSError):  # the client has gone, or it is no TCP
+                self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, value)
+
     def limit_stalls(self, seconds: float) -> None:
         """Let a write fail when the client takes nothing for so long.
 

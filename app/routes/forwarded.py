@@ -3,6 +3,7 @@
 import ipaddress
 import re
 from collections.abc import Collection, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 from app.oci.errors import HostInvalid
@@ -11,6 +12,8 @@ Environ = Mapping[str, Any]
 
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _PORT: Final = re.compile(r":[0-9]+$")
+_KNOWN: Final = 1024
+"""Peers of which it is remembered whether they are trusted."""
 
 
 class Forwarded:
@@ -29,6 +32,8 @@ class Forwarded:
         self._networks = [ipaddress.ip_network(e, strict=False) for e in entries if e != "*"]
         self._public_url = public_url
         self._hosts = frozenset(hosts)
+        # Each request asks it of the same few servers, several times.
+        self._trusts = lru_cache(_KNOWN)(self._judge)
 
     def client(self, environ: Environ) -> str:
         """Return the address of the client: the last one that no trusted server vouches for."""
@@ -75,7 +80,7 @@ class Forwarded:
     def _trusts_peer(self, environ: Environ) -> bool:
         return self._trusts(str(environ.get("REMOTE_ADDR", "")))
 
-    def _trusts(self, peer: str) -> bool:
+    def _judge(self, peer: str) -> bool:
         # A peer without an address came through a Unix socket: only this machine's servers can.
         if self._everyone or not peer:
             return True

@@ -30,12 +30,15 @@ class RelayedBody:
         self._sending = 0.0
         self._close = reply.close
         self._connection = connection
+        self._is_at_hand = isinstance(reply.body, tuple)
+        if self._is_at_hand:
+            connection.gather()
         self.sent = 0
         self.waited = 0.0
         self.complete = False
         self.handed_over = False
         self.broken = ""
-        self._begun = False
+        self._begun = self._is_at_hand
 
     def __iter__(self) -> Iterator[bytes]:
         return self
@@ -84,6 +87,8 @@ class RelayedBody:
 
     def close(self) -> None:
         """Close the upstream's side; the server calls it at the end, whatever the end was."""
+        if self._is_at_hand:
+            self._connection.let_go()
         self._connection.forget_stalls()
         self._close()
 
