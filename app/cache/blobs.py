@@ -13,6 +13,7 @@ from app.cache.away import Away
 from app.cache.callers import Caller
 from app.cache.gate import Gate
 from app.cache.leading import Refused, led
+from app.cache.pages import is_page
 from app.cache.parts import part_for
 from app.cache.policy import AHEAD
 from app.content import Reply, Request, Source
@@ -118,7 +119,7 @@ class Blobs:
                 return self._led(asking, lead)
         head = asking.head()
         head.close()
-        if head.status != HTTPStatus.OK or head.length is None:
+        if head.status != HTTPStatus.OK or head.length is None or is_page(head):
             return _passed(asking)  # the refusal of a HEAD has no body
         self._answers.yes(asking.key, head.length)
         return self._hit(asking) or self._entered(asking)

@@ -11,6 +11,7 @@ from app.cache import marks
 from app.cache.callers import Caller
 from app.cache.copies import Copies
 from app.cache.gate import Gate
+from app.cache.pages import is_page
 from app.cache.policy import MANIFEST_LIMIT
 from app.content import Reply, Request, Source, replied
 from app.oci import accept, headers
@@ -53,7 +54,7 @@ class Fetching:
     ) -> Told:
         """Ask with HEAD, which Docker Hub does not count as a pull."""
         reply = self._ask(caller, name, reference, request, "HEAD")
-        if reply.status != HTTPStatus.OK:
+        if reply.status != HTTPStatus.OK or is_page(reply):
             return Told(reply)
         return Told(reply, _digest(reply, reference), reply.header("content-type"))
 
@@ -62,7 +63,7 @@ class Fetching:
     ) -> Told:
         """Fetch a manifest and keep it; raise UpstreamMisbehaved for another one than was asked."""
         reply = self._ask(caller, name, reference, request, "GET")
-        if reply.status != HTTPStatus.OK:
+        if reply.status != HTTPStatus.OK or is_page(reply):
             return Told(marks.marked(reply, marks.forwarded(reply.status)))
         try:
             data = b"".join(reply.body)

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 from app.cache.callers import Caller
 from app.cache.disk import Disk
 from app.cache.opened import Opened
+from app.cache.pages import is_page
 from app.cache.policy import Policy
 from app.cache.rights import Rights
 from app.content import Reply
@@ -149,7 +150,9 @@ class Gate:
         about: Callable[[Reply], tuple[Digest | None, str]],
     ) -> None:
         digest, media_type = about(reply)
-        if reply.status < HTTPStatus.MULTIPLE_CHOICES or reply.status == HTTPStatus.NOT_MODIFIED:
+        if is_page(reply):
+            self._rights.no(caller, name, reply)
+        elif reply.status < HTTPStatus.MULTIPLE_CHOICES or reply.status == HTTPStatus.NOT_MODIFIED:
             self._rights.yes(caller, name, began)
             if digest is not None and reply.status == HTTPStatus.OK:
                 self._confirm(name, digest, reply.length, media_type)

@@ -11,6 +11,7 @@ from app.cache.copies import Copies, Copy
 from app.cache.fetching import Fetching, conditional, spoken
 from app.cache.flights import Flights
 from app.cache.gate import Gate
+from app.cache.pages import is_page
 from app.content import Reply, Request
 from app.oci.reference import Digest, RepositoryName
 
@@ -52,7 +53,7 @@ class Manifests:
     ) -> Reply:
         reply = self.fetching.head(caller, name, digest, request).reply
         fields = marks.forwarded(reply.status)
-        if reply.status != HTTPStatus.OK:
+        if reply.status != HTTPStatus.OK or is_page(reply):
             return marks.marked(reply, fields)
         fields += marks.of_content(digest, self.gate.public_left(name))
         return conditional(marks.marked(reply, fields), request, digest)

@@ -9,6 +9,7 @@ from app.cache.away import Away
 from app.cache.blobs import Blobs
 from app.cache.disk import Disk
 from app.cache.gate import Gate
+from app.cache.pages import is_page
 from app.cache.spooling import fetches_of
 from app.content import BodyBroken, Reply, Request
 from app.oci import headers
@@ -40,7 +41,7 @@ class BlobRegistry(FakeRegistry):
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Answer with a blob, or a part of it."""
         reply = super().blob(name, digest, request)
-        if reply.is_error or request.method == "HEAD":
+        if reply.is_error or request.method == "HEAD" or is_page(reply):
             return reply
         data = b"".join(reply.body)
         wanted = parse_range(headers.value(request.headers, "range"))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from app.content import Reply, Request, Source, TokenRequest, replied
@@ -64,6 +64,8 @@ class FakeRegistry:
         """What is sent in place of the bytes of a digest."""
         self.during: Callable[[], None] = lambda: None
         """Happens while a question is being answered."""
+        self.login_page = b""
+        """What is shown, with 200, to those who may not read: as a server in front of it does."""
         self.open: set[str] = set()
         self.closed = 0
 
@@ -159,7 +161,12 @@ class FakeRegistry:
             return None
         if repository and ANYBODY in repository.readers and shown in self.open:
             return None
-        return self._refused()
+        return self._shown(request) if self.login_page else self._refused()
+
+    def _shown(self, request: Request) -> Reply:
+        fields = [("Content-Type", "text/html; charset=utf-8")]
+        reply = replied(HTTPStatus.OK, fields, self.login_page)
+        return reply if request.method == "GET" else replace(reply, body=())
 
     def _refused(self) -> Reply:
         challenge = Challenge("Bearer", {"realm": "https://auth.example/token", "service": "s"})

@@ -165,6 +165,28 @@ def test_a_digest_is_no_key(setting: BlobWorld, blobs: Blobs) -> None:
         wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
 
 
+@pytest.mark.parametrize("size", [5, len(DATA)])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_login_page_is_no_yes(setting: BlobWorld, blobs: Blobs, method: str, size: int) -> None:
+    """Before the blob is there, while it is fetched, and when it is kept."""
+    setting.registry.login_page = page = b"x" * size
+
+    def is_shown() -> bool:
+        reply = setting.ask(blobs, request("", method))
+        assert reply.header("content-type") == "text/html; charset=utf-8"
+        return body_of(reply) == (page if method == "GET" else b"")
+
+    assert is_shown()
+    setting.registry.going_on.clear()
+    running = setting.ask(blobs, request(ALICE))
+    assert is_shown()
+    setting.registry.going_on.set()
+    assert body_of(running) == DATA
+    wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+    assert is_shown()
+    assert is_shown()
+
+
 def test_a_running_fetch_is_joined(setting: BlobWorld, blobs: Blobs) -> None:
     """By whom the registry lets: one download, whoever comes when."""
     setting.registry.going_on.clear()

@@ -196,6 +196,27 @@ def test_revoked(world: World) -> None:
     assert other.manifest(NAME, digest, request("Bearer bob")).status == HTTPStatus.UNAUTHORIZED
 
 
+@pytest.mark.parametrize("size", [5, len(DATA)])
+@pytest.mark.parametrize("by_tag", [False, True], ids=["digest", "tag"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("shown", ["", MALLORY])
+def test_a_login_page_is_no_yes(
+    world: World, shown: str, method: str, size: int, *, by_tag: bool
+) -> None:
+    """A server in front of a registry may send everybody there, with a redirect or at once."""
+    digest = pushed(world, ALICE)
+    source = world.source()
+    read(source.manifest(NAME, TAG, request(ALICE)))
+    world.registry.login_page = b"x" * size
+    reference = TAG if by_tag else digest
+    for _ in range(2):
+        reply = source.manifest(NAME, reference, request(shown, method))
+        assert (reply.status, reply.header("content-type")[:9]) == (200, "text/html")
+        assert read(reply) == (world.registry.login_page if method == "GET" else b"")
+    world.registry.trouble = 503
+    assert source.manifest(NAME, reference, request(shown, method)).status == 503
+
+
 def test_a_404_takes_the_grant_away(world: World) -> None:
     """Of a tag, in a repository that could be read."""
     digest = pushed(world, ALICE)
