@@ -10,7 +10,13 @@ from app.cache.callers import Caller
 from app.cache.disk import Disk
 from app.cache.lately import Lately
 from app.content import Reply
-from app.oci.errors import AccountRefused, RegistryError, TooManyRequests, UpstreamUnavailable
+from app.oci.errors import (
+    AccountRefused,
+    RegistryError,
+    TooManyRequests,
+    UpstreamMisbehaved,
+    UpstreamUnavailable,
+)
 
 TOKENS_AWAY: Final = "token service away"
 """The kind of the note that no token can be had from a registry's token service."""
@@ -19,6 +25,9 @@ _PAUSE: Final = 5.0
 _SHORT_PAUSE: Final = 2.0
 """Seconds after no answer, and after one of 5xx, in which what is public is served without asking:
 the second kind comes sooner, and from one repository."""
+
+_LONG: Final = 30.0
+"""Seconds after the first of these in which nobody asks for anything: then nothing is known."""
 
 Stale = Callable[[int | None], Reply | None]
 """Gives what is kept and public, told what the registry answered, or None for nothing."""
@@ -47,7 +56,7 @@ class Away:
             reply = question()
         except RegistryError as error:
             if is_away(error):
-                self._note("", _PAUSE)  # it is the same for all its repositories
+                self._note_error(name, error)
                 if kept := stale(None):
                     return kept
             raise
@@ -57,6 +66,12 @@ class Away:
             return self._without_token(reply, stale)
         self._forget(name)
         return reply
+
+    def _note_error(self, name: str, error: RegistryError) -> None:
+        if isinstance(error, UpstreamMisbehaved):
+            self._note(name, _SHORT_PAUSE)  # of others nothing is known
+        else:
+            self._note("", _PAUSE)  # it is the same for all its repositories
 
     def _instead(self, name: str, reply: Reply, stale: Stale) -> Reply:
         if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
@@ -91,7 +106,7 @@ class Away:
         """Tell whether the registry has just failed."""
         now = time.monotonic()
         for_all, for_one = self._until.get(("",)), self._until.get((name,))
-        if for_all is not None:
+        if for_all is not None and (self._trying or now < for_all + _LONG):
             if now >= for_all and not self._trying:
                 self._trying = True
                 threading.Thread(target=self._try, daemon=True).start()

@@ -1,6 +1,7 @@
 """A registry that is away: nobody waits for it who can be served, and it is not forgotten."""
 
 import threading
+import time
 from collections.abc import Callable
 
 import pytest
@@ -147,6 +148,27 @@ def test_one_repository_fails(asked: Asked, hurry: Callable[[float], None]) -> N
     assert asked("c") is KEPT
     asked.answer = 200
     assert asked("c") is not KEPT
+
+
+def test_one_answer_that_cannot_be_passed_on(asked: Asked) -> None:
+    """The others are asked: what is wrong with one repository is its own, whoever asks for it."""
+    asked.answer = UpstreamMisbehaved()
+    assert asked("a") is KEPT
+    assert asked("a") is KEPT
+    assert asked.questions == 1
+    asked.answer = 200
+    assert asked("b") is not KEPT
+    assert asked.questions == 2
+
+
+def test_an_outage_of_long_ago(asked: Asked, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever comes first after hours is not told what a tag meant then."""
+    asked.answer = UpstreamUnreachable("away")
+    assert asked() is KEPT
+    asked.answer = 200
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now + 3600)
+    assert asked() is not KEPT
 
 
 def test_429_is_no_outage(asked: Asked) -> None:
