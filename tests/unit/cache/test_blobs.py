@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 
 from app.cache.blobs import Blobs
+from app.cache.disk import Disk
+from app.cache.spooling import fetches_of
 from app.content import BodyBroken
 from app.oci.errors import UpstreamUnreachable
 from app.oci.reference import Digest, RepositoryName
+from app.spools.shared_file import put
 from app.store.room import Limits
 from tests.servers import wait_until
 from tests.unit.cache.blob_registry import DATA, DIGEST, BlobRegistry, BlobWorld, body_of
@@ -311,6 +314,42 @@ def test_what_was_left_is_gone_on_with(setting: BlobWorld) -> None:
     ranges = [dict(one.headers).get("Range") for one in setting.registry.requests]
     assert ranges[0] is None
     assert ranges[1] in {"bytes=1000-", "bytes=2000-", "bytes=3000-"}
+
+
+@pytest.mark.parametrize(
+    ("left", "asked"),
+    [
+        pytest.param(DATA, ["HEAD"], id="all of it"),
+        pytest.param(DATA[:-1] + b"!", ["HEAD"], id="all of it, and not right"),
+        pytest.param(DATA[:4000], ["GET bytes=4000-"], id="the beginning"),
+        pytest.param(DATA[:3999] + b"!", ["GET bytes=4000-"], id="a beginning that is not right"),
+        pytest.param(b"", ["GET "], id="nothing"),
+    ],
+)
+def test_what_a_killed_worker_has_left(
+    setting: BlobWorld, blobs: Blobs, left: bytes, asked: list[str]
+) -> None:
+    """It is read again, and only what is lacking is asked for; nobody may read it unasked."""
+    disk = Disk(setting.world.stores.open())
+    fetches = fetches_of(disk, setting.world.stores.directory, setting.world.row.name, 0)
+    lead = fetches.lead(DIGEST)
+    assert lead is not None
+    lead.begin(len(DATA))
+    put(lead.files.data, left, 0)
+    lead.release()
+    assert setting.ask(blobs, request(MALLORY)).status == 401
+    setting.registry.requests.clear()
+    reply = setting.ask(blobs, request(ALICE))
+    if left == DATA[: len(left)]:
+        assert body_of(reply) == DATA
+        wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+    else:
+        with pytest.raises(BodyBroken):
+            body_of(reply)
+    first = setting.registry.requests[0]
+    told = dict(first.headers).get("Range", "")
+    assert [first.method if first.method == "HEAD" else f"GET {told}"] == asked
+    keep(setting, blobs)
 
 
 def test_a_client_that_leaves_does_not_end_it(setting: BlobWorld, blobs: Blobs) -> None:
