@@ -21,10 +21,8 @@ from app.oci.errors import (
 TOKENS_AWAY: Final = "token service away"
 """The kind of the note that no token can be had from a registry's token service."""
 
-_PAUSE: Final = 5.0
-_SHORT_PAUSE: Final = 2.0
-"""Seconds after no answer, and after one of 5xx, in which what is public is served without asking:
-the second kind comes sooner, and from one repository."""
+_PAUSE: Final = 2.0
+"""Seconds after a failure in which what is public is served without asking again."""
 
 _LONG: Final = 30.0
 """Seconds after the first of these in which nobody asks for anything: then nothing is known."""
@@ -48,9 +46,21 @@ class Away:
         self._trying = False
         self._until = Lately[float]()
 
-    def ask(self, caller: Caller, name: str, question: Callable[[], Reply], stale: Stale) -> Reply:
-        """Return the registry's answer, or what stands for it; raise RegistryError."""
-        if self._is_known(name) and (kept := stale(None)):
+    def ask(
+        self,
+        caller: Caller,
+        name: str,
+        question: Callable[[], Reply],
+        stale: Stale,
+        *,
+        lasting: bool = True,
+    ) -> Reply:
+        """Return the registry's answer, or what stands for it; raise RegistryError.
+
+        What is not lasting may be another thing by now: a registry that answers, if only 5xx, is
+        asked for it each time.
+        """
+        if self._is_known(name if lasting else "") and (kept := stale(None)):
             return kept
         try:
             reply = question()
@@ -69,13 +79,13 @@ class Away:
 
     def _note_error(self, name: str, error: RegistryError) -> None:
         if isinstance(error, UpstreamMisbehaved):
-            self._note(name, _SHORT_PAUSE)  # of others nothing is known
-        else:
-            self._note("", _PAUSE)  # it is the same for all its repositories
+            self._note(name)  # of others nothing is known
+        elif not isinstance(error, TooManyRequests):
+            self._note("")  # it is the same for all its repositories
 
     def _instead(self, name: str, reply: Reply, stale: Stale) -> Reply:
         if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
-            self._note(name, _SHORT_PAUSE)
+            self._note(name)
         if kept := stale(reply.status):
             reply.close()
             return kept
@@ -119,12 +129,12 @@ class Away:
             self._reach()
             self._until.forget(("",))
         except RegistryError:
-            self._note("", _PAUSE)
+            self._note("")
         finally:
             self._trying = False
 
-    def _note(self, key: str, seconds: float) -> None:
-        self._until.put((key,), time.monotonic() + seconds)
+    def _note(self, key: str) -> None:
+        self._until.put((key,), time.monotonic() + _PAUSE)
 
     def _forget(self, name: str) -> None:
         for key in ("", name):

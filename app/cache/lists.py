@@ -58,7 +58,11 @@ class Lists:
             return marks.marked(reply, marks.forwarded(reply.status, stored=kept))
 
         return self.away.ask(
-            caller, name, question, lambda status: self._stale(name, key, request, status)
+            caller,
+            name,
+            question,
+            lambda status: self._stale(name, key, request, status),
+            lasting=False,
         )
 
     def _noted(

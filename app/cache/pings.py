@@ -37,7 +37,9 @@ class Pings:
         """Answer a ping; raise RegistryError."""
         if caller.kind is not Kind.NOBODY:
             return marks.marked(self.inner.ping(request), [])
-        reply = self.away.ask(caller, "", lambda: self._asked(request), lambda _: self._kept())
+        reply = self.away.ask(
+            caller, "", lambda: self._asked(request), lambda _: self._kept(), lasting=False
+        )
         return marks.marked(reply, [])
 
     def _asked(self, request: Request) -> Reply:

@@ -46,6 +46,7 @@ class Tagged:
             name,
             lambda: ask(caller, name, tag, request, known),
             lambda status: self._stale(name, tag, request, status),
+            lasting=False,
         )
 
     def _stale(

@@ -55,9 +55,11 @@ class Asked:
             raise self.answer
         return replied(self.answer, [], b"")
 
-    def __call__(self, name: str = "a", kept: Reply | None = KEPT) -> Reply:
+    def __call__(
+        self, name: str = "a", kept: Reply | None = KEPT, *, lasting: bool = True
+    ) -> Reply:
         """Ask for something of a repository, of which this is kept."""
-        return self.away.ask(self._nobody, name, self._question, lambda _: kept)
+        return self.away.ask(self._nobody, name, self._question, lambda _: kept, lasting=lasting)
 
 
 @pytest.fixture
@@ -68,11 +70,10 @@ def asked(world: World) -> Asked:
 
 @pytest.fixture
 def hurry(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Return what sets both pauses."""
+    """Return what sets the pause."""
 
     def hurry(seconds: float) -> None:
         monkeypatch.setattr(room, "_PAUSE", seconds)
-        monkeypatch.setattr(room, "_SHORT_PAUSE", seconds)
 
     return hurry
 
@@ -169,6 +170,20 @@ def test_an_outage_of_long_ago(asked: Asked, monkeypatch: pytest.MonkeyPatch) ->
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now + 3600)
     assert asked() is not KEPT
+
+
+def test_what_may_have_changed_is_asked_for(asked: Asked) -> None:
+    """As long as the registry answers at all."""
+    asked.answer = 503
+    for _ in range(2):
+        assert asked(lasting=False) is KEPT
+    assert asked.questions == 2
+    asked.answer = 404
+    assert asked(lasting=False).status == 404
+    asked.answer = UpstreamUnreachable("away")
+    for _ in range(2):
+        assert asked(lasting=False) is KEPT
+    assert asked.questions == 4
 
 
 def test_429_is_no_outage(asked: Asked) -> None:
