@@ -5,7 +5,7 @@ from functools import partial
 from pathlib import Path
 
 from app.cache.disk import Disk
-from app.spools import files
+from app.spools import unfinished
 from app.spools.fetches import Fetches
 from app.spools.terms import Terms, Whole
 from app.store.entries import Described
@@ -23,13 +23,13 @@ def held(directory: Path) -> tuple[int, int]:
 
     Waits for the disk.
     """
-    found = [files.held(below) for below in _spools(directory)]
+    found = [unfinished.held(below) for below in _spools(directory)]
     return sum(number for number, _ in found), sum(size for _, size in found)
 
 
 def drop_unfinished(directory: Path) -> int:
     """Remove what nobody is fetching, and return how many bytes that was; waits for the disk."""
-    return sum(files.tidy(below, 0) for below in _spools(directory))
+    return sum(unfinished.tidy(below, 0) for below in _spools(directory))
 
 
 def _spools(directory: Path) -> list[Path]:

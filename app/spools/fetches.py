@@ -10,7 +10,7 @@ from app.content import Client
 from app.oci.errors import ClientGone
 from app.oci.reference import Digest
 from app.offloop import RealThreads
-from app.spools import files
+from app.spools import files, unfinished
 from app.spools.files import Files, Place
 from app.spools.growing import Growing
 from app.spools.lead import Lead
@@ -106,7 +106,7 @@ class Fetches:
     def tidy(self, idle: float | None = None) -> int:
         """Remove what was left unfinished so long ago, and return how many bytes that were."""
         idle = self._terms.idle if idle is None else idle
-        removed: int = _THREADS.begin(files.tidy, self._directory, idle).result()
+        removed: int = _THREADS.begin(unfinished.tidy, self._directory, idle).result()
         return removed
 
     def leave(self, growing: Growing) -> None:
@@ -157,7 +157,7 @@ class Fetches:
         now = time.monotonic()
         if now - self._tidied >= _BETWEEN_TIDYING:
             self._tidied = now
-            _THREADS.begin(files.tidy, self._directory, self._terms.idle)
+            _THREADS.begin(unfinished.tidy, self._directory, self._terms.idle)
 
     def _wait(self, digest: Digest, seconds: float) -> float:
         lead = self._asking(digest)

@@ -7,8 +7,7 @@ Everything here waits for the disk.
 
 import fcntl
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +74,7 @@ def to_fill(place: Place) -> Files | None:
             if not says.lock(fcntl.LOCK_EX):
                 says.close()
                 return None
-            if _is_at(says, place.record) and (files := _with_data(place, says)):
+            if is_at(says, place.record) and (files := _with_data(place, says)):
                 return files
         except OSError:
             says.close()
@@ -160,58 +159,16 @@ def is_asked_for(place: Place) -> bool:
 
 def remove(mine: Files, place: Place) -> None:
     """Take away what somebody fills, unless others are at its place by now; raise OSError."""
-    if _is_at(mine.record, place.record):
+    if is_at(mine.record, place.record):
         place.remove()
 
 
 def are_at(mine: Files, place: Place) -> bool:
     """Tell whether what somebody fills is still at its place."""
-    return _is_at(mine.record, place.record) and _is_at(mine.data, place.data)
+    return is_at(mine.record, place.record) and is_at(mine.data, place.data)
 
 
-def tidy(directory: Path, idle: float) -> int:
-    """Remove what nobody fills or reads, and nobody has for so many seconds; return its bytes."""
-    removed = 0
-    for path in _paths(directory):
-        with suppress(OSError):
-            removed += _removed(Place(path.with_suffix(".data"), path.with_suffix(".record")), idle)
-    return removed
-
-
-def held(directory: Path) -> tuple[int, int]:
-    """Return how many fetches there are, running or left unfinished, and their bytes."""
-    number = size = 0
-    for path in _paths(directory):
-        with suppress(OSError):
-            size += path.with_suffix(".data").stat().st_size
-            number += 1
-    return number, size
-
-
-def _paths(directory: Path) -> Iterator[Path]:
-    """Yield one path for each fetch; its bytes may lie there without their record."""
-    with suppress(FileNotFoundError):
-        yield from sorted({path.with_suffix("") for path in directory.iterdir()})
-
-
-def _removed(place: Place, idle: float) -> int:
-    # The lock of the record is for who fills: without it nothing is removed that is being filled.
-    says = SharedFile.open(place.record, os.O_RDWR | os.O_CREAT)
-    try:
-        if not says.lock(fcntl.LOCK_EX) or not _is_at(says, place.record):
-            return 0
-        state = place.data.stat() if place.data.exists() else says.status()
-        # A clock that was set back makes no file younger than it is for ever.
-        if 0 <= time.time() - state.st_mtime < idle:
-            return 0
-        size = state.st_size
-        place.remove()
-        return size
-    finally:
-        says.close()
-
-
-def _is_at(file: SharedFile, path: Path) -> bool:
+def is_at(file: SharedFile, path: Path) -> bool:
     """Tell whether a path still leads to an open file."""
     mine = file.status()
     try:

@@ -3,15 +3,15 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Final, Protocol
+from typing import Final
 
-from app.content import BodyBroken, Client, FileBody, Reply
+from app.content import BodyBroken, Client, FileBody
 from app.oci.errors import RegistryError
 from app.spools.filling import fill
 from app.spools.lead import Lead
 from app.spools.pace import WINDOW, Pace
 from app.spools.record import State
-from app.spools.resuming import Rest, rest_of
+from app.spools.resuming import Ask, Rest, rest_of
 from app.spools.spool import Spool
 
 _SHORTEST: Final = 0.005
@@ -21,19 +21,6 @@ _LONGEST: Final = 0.1
 _CLIENT_CHECK: Final = 0.25
 _MOST_FAILURES: Final = 3
 """Readers that try in turn to go on with a fetch, and get nothing."""
-
-
-class Ask(Protocol):
-    """Asks the registry as the one who reads; each may raise RegistryError."""
-
-    def rest(self, offset: int) -> Reply:
-        """Ask for all from a byte on, for everybody: nobody's leaving ends it."""
-
-    def part(self, start: int, end: int) -> Reply:
-        """Ask for bytes `start` to `end`, the last one not counted, for this client alone."""
-
-    def verified(self) -> None:
-        """Know that all the bytes that `rest` brought are there, and right."""
 
 
 class _Alone(Exception):

@@ -4,11 +4,24 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final
+from typing import Final, Protocol
 
 from app.content import Reply
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+
+
+class Ask(Protocol):
+    """Asks the registry as the one who reads; each may raise RegistryError."""
+
+    def rest(self, offset: int) -> Reply:
+        """Ask for all from a byte on, for everybody: nobody's leaving ends it."""
+
+    def part(self, start: int, end: int) -> Reply:
+        """Ask for bytes `start` to `end`, the last one not counted, for this client alone."""
+
+    def verified(self) -> None:
+        """Know that all the bytes that `rest` brought are there, and right."""
 
 
 @dataclass(frozen=True, slots=True)
