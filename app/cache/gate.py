@@ -153,7 +153,7 @@ class Gate:
         if is_page(reply):
             self._rights.no(caller, name, reply)
         elif reply.status < HTTPStatus.MULTIPLE_CHOICES or reply.status == HTTPStatus.NOT_MODIFIED:
-            self._rights.yes(caller, name, began)
+            self._rights.yes(caller, name, began, digest)
             if digest is not None and reply.status == HTTPStatus.OK:
                 self._confirm(name, digest, reply.length, media_type)
         elif reply.status in _NO:

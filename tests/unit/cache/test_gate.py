@@ -252,6 +252,27 @@ def test_what_is_refused_to_nobody_is_not_public(world: World) -> None:
     assert reads_stale(gate)
 
 
+def test_what_came_after_the_last_yes_to_nobody_is_not_public(world: World) -> None:
+    """It may have been made private since, and nobody has asked: Alice alone knows what is new."""
+    store = kept(world, "", ALICE)
+    new = world.registry.repository(NAME).push_blob(b"new")
+    store.keep(b"new", world.row.name, new, "")
+    gate = world.gate(store)
+    world.ask_blob(gate, "", DIGEST)
+    world.clock.time += 299
+    world.ask_blob(gate, ALICE, new)
+    assert reads_stale(gate)
+    store.members.remove(world.row.name, NAME, new)
+    world.clock.time += 2
+    world.ask_blob(gate, ALICE, DIGEST)
+    assert reads_stale(gate)
+    world.ask_blob(gate, ALICE, new)
+    assert not reads_stale(gate)
+    assert not reads_stale(world.gate())
+    world.ask_blob(gate, "", DIGEST)
+    assert reads_stale(gate)
+
+
 def test_a_challenge_is_no_refusal_of_what_is_public(world: World) -> None:
     """Clients that start without a token are answered 401 everywhere."""
     store = kept(world, "Bearer t")

@@ -196,6 +196,20 @@ def test_revoked(world: World) -> None:
     assert other.manifest(NAME, digest, request("Bearer bob")).status == HTTPStatus.UNAUTHORIZED
 
 
+def test_a_repository_that_became_private(world: World) -> None:
+    """What is pushed into it then is for those who may read it, also while the registry is away."""
+    pushed(world, "", ALICE)
+    source = world.source()
+    read(source.manifest(NAME, TAG, request()))
+    world.registry.repositories[NAME].readers.remove("")
+    world.clock.time += 3600
+    digest = pushed(world, data=b"new")
+    read(source.manifest(NAME, TAG, request(ALICE)))
+    world.registry.trouble = 503
+    for reference in (TAG, digest):
+        assert source.manifest(NAME, reference, request()).status == 503
+
+
 @pytest.mark.parametrize("size", [5, len(DATA)])
 @pytest.mark.parametrize("by_tag", [False, True], ids=["digest", "tag"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
