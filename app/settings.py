@@ -15,6 +15,7 @@ from pydantic_settings import (
 
 from app.cache_settings import CacheSettings
 from app.environment import Variables
+from app.page_settings import PageSettings
 from app.registries import Registries
 from app.registry_settings import (
     Credentials,
@@ -44,7 +45,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-class Settings(CacheSettings, BaseSettings):
+class Settings(CacheSettings, PageSettings, BaseSettings):
     """How this proxy is set up; frozen, and held by create_app only."""
 
     model_config = SettingsConfigDict(

@@ -42,17 +42,20 @@ ROOMS = {
     "settings": {
         "environment",
         "cache_settings",
+        "page_settings",
         "setting_values",
         "registry_settings",
         "registries",
         "well_known",
     },
     "cache_settings": {"setting_values"},
+    "page_settings": {"setting_values"},
     "registry_settings": {"addresses", "setting_values", "registries", "well_known"},
     "setting_values": {"well_known"},
     "well_known": {"registries"},
     "logs": set[str](),
     "routes": {"routes", "logs", "version", *VALUES},
+    "web": {"web", "routes", "version", *VALUES},
     "cache": {"cache", "store", "spools", "offloop", *VALUES},
     "cli": {"cli", "cache", "store", *VALUES},
     "offloop": set[str](),
@@ -63,9 +66,9 @@ ROOMS = {
 """What each room of app may import of app; a new room gets its line here."""
 
 LIBRARIES = {
-    "flask": {"app", "routes", "cli"},
+    "flask": {"app", "routes", "web", "cli"},
     "click": {"cli"},
-    "werkzeug": {"app", "routes"},
+    "werkzeug": {"app", "routes", "web"},
     "requests": {"upstream"},
     "urllib3": {"upstream"},
     "pydantic": {
@@ -76,6 +79,7 @@ LIBRARIES = {
         "registry_settings",
         "setting_values",
         "cache_settings",
+        "page_settings",
     },
     "pydantic_settings": {"settings", "environment"},
     "gevent": {"worker", "incoming", "outgoing", "offloop"},

@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 from app.cache_settings import CacheSettings
 from app.environment import FILE_ONLY
 from app.loading import CONFIG_MEANING, CONFIG_VARIABLE
+from app.page_settings import PageSettings
 from app.registry_settings import RegistrySettings
 from app.settings import Settings
 from app.version import VERSION
@@ -38,8 +39,9 @@ def settings_table() -> str:
     rows = [(f"`{CONFIG_VARIABLE}`", "unset", CONFIG_MEANING)]
     fields = Settings.model_fields
     # pydantic names those of a base first.
-    own = [name for name in fields if name not in CacheSettings.model_fields]
-    for name in [*own, *CacheSettings.model_fields]:
+    parts = [*CacheSettings.model_fields, *PageSettings.model_fields]
+    own = [name for name in fields if name not in parts]
+    for name in [*own, *parts]:
         field = fields[name]
         if name not in FILE_ONLY:
             rows.append((_names(name), _default(field.default), field.description or ""))

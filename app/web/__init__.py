@@ -1,0 +1,1 @@
+"""The page, and what belongs to it: pure texts, and views that show them."""
