@@ -18,6 +18,7 @@ from tests.hub.images import Blob, Image
 from tests.integration.caching import ACCEPT, Cached, caching, push
 from tests.integration.survival import blob_path
 from tests.servers import wait_until
+from tests.wire.client import Client
 
 pytestmark = pytest.mark.integration
 
@@ -263,7 +264,11 @@ LIMIT = 6 * MB
 
 
 def test_eviction_under_load(kept_hub: Hub, tmp_path: Path) -> None:
-    """More images than there is room for, pulled at once and again: right, and within limits."""
+    """More images than there is room for, pulled at once and again: right, and within limits.
+
+    Who has begun to read something that has to go reads it to its end.
+    """
+    slow = layer_of(push(kept_hub, "faults/slow", 4 * MB))
     images = {f"faults/many{number}": 0 for number in range(IMAGES)}
     layers = {name: push(kept_hub, name, MB).all_blobs for name in images}
     with (
@@ -288,11 +293,26 @@ def test_eviction_under_load(kept_hub: Hub, tmp_path: Path) -> None:
             pool.submit(cached.pull, "skopeo", tmp_path / name.replace("/", "-"), name)
             for name in [*layers][:3]
         ]
-        assert max(pulls) <= LIMIT + 2 * MB
+        with Client(cached.proxy.host, receive_buffer=16384, segment=1400) as reader:
+            path, authorization = blob_path(slow.digest, "faults/slow"), cached.login("faults/slow")
+            assert cached.get(path, authorization).body == slow.data
+            reader.ask(path, authorization)
+            begun = reader.head(), reader.exactly(1000)
+            assert max(pulls) <= LIMIT + 2 * MB
+            for name, blobs in layers.items():
+                for digest in blobs:
+                    cached.get(blob_path(digest, name), tokens[name])
+            wait_until(lambda: not is_held(cached, slow), what="the eviction of what is read")
+            assert begun[1] + reader.exactly(slow.size - 1000) == slow.data
         for client in clients:
             client.result()
         wait_until(lambda: held(cached) <= LIMIT, what="what is kept to be within its limit")
         assert "Traceback" not in cached.proxy.log
+
+
+def is_held(cached: Cached, blob: Blob) -> bool:
+    """Tell whether a blob is kept now."""
+    return hex_of(blob) in {path.name for path in cached.files}
 
 
 def held(cached: Cached) -> int:

@@ -10,6 +10,7 @@ import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from tests.clients.process import CommandFailed
 from tests.hub.accounts import User
 from tests.hub.gates import Gate
 from tests.hub.hub import Hub
@@ -236,6 +237,23 @@ def test_strangers(
     """Tag, digest, parts of it, HEAD, ranges and conditions, by every address: refused."""
     assert secret.leaks(stranger(secret), address) == []
     assert secret.hub.count("cdn") == secret.hub.pulls == 0
+
+
+@pytest.mark.parametrize("name", ["skopeo", "podman", "docker", "ctr"])
+def test_clients_of_strangers(name: str, secret: Secret, tmp_path: Path) -> None:
+    """Neither nobody nor bob can pull what alice has pulled, and alice can again."""
+    reference = f"{secret.cached.way.host}/{HERS}:1"
+    for user in ((), BOB):
+        with secret.cached.fresh(name, tmp_path / f"{len(user)}") as client:
+            if user:
+                client.log_in(*user)
+            with pytest.raises(CommandFailed):
+                client.pull(reference)
+    assert secret.hub.pulls == 0
+    with secret.cached.fresh(name, tmp_path / "alice") as client:
+        client.log_in(*ALICE)
+        assert client.pull(reference) == client.kept(secret.image)
+    assert secret.hub.pulls == secret.hub.count("cdn") == 0
 
 
 @dataclass(frozen=True)

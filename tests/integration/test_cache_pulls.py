@@ -14,7 +14,7 @@ import pytest
 from tests.clients.process import CommandFailed
 from tests.hub.gates import Gate
 from tests.hub.hub import Hub
-from tests.hub.images import OCI_KIND, OCI_MANIFEST, Blob, Image
+from tests.hub.images import DOCKER_LIST, OCI_KIND, OCI_MANIFEST, Blob, Image
 from tests.integration.caching import (
     ACCEPT,
     Cached,
@@ -93,6 +93,28 @@ def test_a_tag_that_moves(cached: Cached, tmp_path: Path) -> None:
     cached.hub.reset()
     cached.pull("skopeo", tmp_path / "third", "cached/moving")
     assert_free(cached.hub)
+
+
+def test_a_tag_that_is_not_asked_for(kept_hub: Hub, tmp_path: Path) -> None:
+    """With `tag_ttl` the second pull asks for nothing at all."""
+    push(kept_hub, "cached/lasting")
+    with caching(kept_hub, tmp_path / "cache", DOCXY_TAG_TTL="60") as cached:
+        cached.pull("skopeo", tmp_path / "first", "cached/lasting")
+        kept_hub.reset()
+        cached.pull("skopeo", tmp_path / "second", "cached/lasting")
+        assert asked(kept_hub) == []
+
+
+def test_who_takes_another_media_type(cached: Cached) -> None:
+    """The registry decides what it gives to those, by tag and by digest."""
+    image = push(cached.hub, "cached/typed")
+    authorization = cached.login("cached/typed")
+    for reference in ("1", image.digest):
+        path = f"/v2/cached/typed/manifests/{reference}"
+        assert cached.get(path, authorization, ACCEPT).body == image.body
+        cached.hub.reset()
+        cached.get(path, authorization, f"Accept: {DOCKER_LIST}")
+        assert cached.hub.count("registry", "GET", "/manifests/") == 1
 
 
 @dataclass(frozen=True)
