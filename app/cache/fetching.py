@@ -17,6 +17,7 @@ from app.content import Reply, Request, Source, replied
 from app.oci import accept, headers
 from app.oci.errors import DigestInvalid, ErrorCode, UpstreamMisbehaved, error_document
 from app.oci.reference import Digest, Reference, RepositoryName
+from app.store.holdings import Held
 from app.store.verifying import digest_of
 
 _ALGORITHMS: Final = ("sha256:", "sha512:")
@@ -96,7 +97,16 @@ class Fetching:
         plain = replace(request, method=method, headers=fields)
         digest = reference if isinstance(reference, Digest) else None
         question = partial(self._inner.manifest, name, reference, plain)
-        return self._gate.ask_manifest(caller, name, question, digest)
+        reply = self._gate.ask_manifest(caller, name, question, digest)
+        if reply.status == HTTPStatus.NOT_FOUND:
+            self._gate.prove(caller, name, lambda held: self._head(name, held, plain))
+        return reply
+
+    def _head(self, name: RepositoryName, held: Held, request: Request) -> Reply:
+        fields = [*headers.without(request.headers, "accept"), ("Accept", held.media_type)]
+        return self._inner.manifest(
+            name, held.digest, replace(request, method="HEAD", headers=fields)
+        )
 
 
 def conditional(reply: Reply, request: Request, digest: Digest) -> Reply:

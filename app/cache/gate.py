@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import Final, TypeVar
 
@@ -12,9 +13,11 @@ from app.cache.pages import is_page
 from app.cache.policy import Policy
 from app.cache.rights import Rights
 from app.content import Reply
-from app.oci.errors import DigestInvalid
+from app.oci.errors import DigestInvalid, RegistryError
 from app.oci.reference import Digest, RepositoryName
 from app.store.contents import Content
+from app.store.errors import StoreError
+from app.store.holdings import Held
 
 _NO: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
@@ -124,6 +127,31 @@ class Gate:
     def refused_to_nobody(self, name: RepositoryName) -> None:
         """Note that the registry's token service gives nobody a token for a repository."""
         self._disk.write(self._rights.make_private, name)
+
+    def prove(
+        self, caller: Caller, name: RepositoryName, question: Callable[[Held], Reply]
+    ) -> None:
+        """Have the registry say whether a repository is still public, after a 404 to nobody.
+
+        Some hide with a 404 what is not to be read, and most say with it that one tag is not
+        there: it is asked for something that is kept. The answer lets nobody read anything.
+        """
+        if not self.is_nobody(caller, name):
+            return
+        held = self._disk.read(self._witness, name)
+        if held is None:
+            return
+        began = time.monotonic()
+        with suppress(RegistryError):
+            reply = question(held)
+            reply.close()
+            if reply.status == HTTPStatus.OK:
+                self._disk.write(self._rights.make_public, name, began)
+
+    def _witness(self, name: RepositoryName) -> Held | None:
+        with suppress(StoreError):
+            return self._store.holdings.manifest_of(self._registry, name)
+        return None
 
     def _asked(
         self,

@@ -61,8 +61,14 @@ class Rights:
         `digest` is what was asked for, or None where that is not known.
         """
         self._grant(caller, name, asked)
-        if not self.is_nobody(caller, name):
+        if self.is_nobody(caller, name):
+            self.make_public(name, asked)
+        else:
             self._seen_by_somebody(name, digest)
+
+    def make_public(self, name: RepositoryName, asked: float) -> None:
+        """Note that a question of then was answered to nobody in particular."""
+        if self._private.since(name, moment=asked):
             return
         if self._private.since(name, moment=asked):
             return

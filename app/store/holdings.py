@@ -40,6 +40,17 @@ class Holdings:
             ).fetchall()
         return [Held(Digest(digest), media_type, size) for digest, media_type, size in rows]
 
+    def manifest_of(self, registry: str, repository: str) -> Held | None:
+        """Return any manifest that is kept of a repository."""
+        with self._index.reading() as connection:
+            row = connection.execute(
+                "SELECT digest, members.media_type, size FROM members "  # noqa: S608 - a constant
+                "JOIN entries USING (registry, digest) "
+                f"WHERE {_OF_ONE} AND members.media_type != '' LIMIT 1",
+                (registry, repository),
+            ).fetchone()
+        return None if row is None else Held(Digest(row[0]), row[1], row[2])
+
     def read(self, registry: str, digest: Digest, most: int) -> bytes:
         """Return content, which is not used by that; b"" where there is none, or too much."""
         try:

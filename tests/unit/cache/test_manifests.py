@@ -242,6 +242,37 @@ def test_a_404_takes_the_grant_away(world: World) -> None:
     assert world.registry.asked == [f"HEAD {NAME}@{digest}"]
 
 
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_404_to_nobody(world: World, *, hidden: bool) -> None:
+    """Signatures are looked for by tags that are not there: what is public stays so.
+
+    Some registries hide with a 404 what is private: so it is asked for what is kept.
+    """
+    digest = pushed(world, "")
+    source = world.source()
+    read(source.manifest(NAME, TAG, request()))
+    world.registry.asked.clear()
+    if hidden:
+        world.registry.trouble = 404
+    assert source.manifest(NAME, Tag.parse("sha256-1.sig"), request()).status == 404
+    assert world.registry.asked == [f"GET {NAME}:sha256-1.sig", f"HEAD {NAME}@{digest}"]
+    assert not world.gate().permits(world.caller_of(source, ""), NAME)
+    world.registry.trouble = 503
+    assert source.manifest(NAME, digest, request()).status == (503 if hidden else 200)
+
+
+def test_a_404_to_somebody(world: World) -> None:
+    """It costs no more, and says nothing of what is public."""
+    pushed(world, ALICE)
+    source = world.source()
+    read(source.manifest(NAME, TAG, request(ALICE)))
+    world.registry.asked.clear()
+    read(source.manifest(NAME, Tag.parse("none"), request(ALICE)))
+    assert world.registry.asked == [f"GET {NAME}:none"]
+    world.registry.trouble = 503
+    assert source.manifest(NAME, TAG, request()).status == 503
+
+
 def test_a_tag_that_is_gone(world: World) -> None:
     """It is forgotten, for stale answers too."""
     pushed(world, "")
