@@ -13,7 +13,9 @@ logger = logging.getLogger(__name__)
 
 _READERS: Final = 4
 _WRITERS: Final = 4
-"""Threads of a worker. Who writes may wait for others, and no reader waits for that."""
+_MOVERS: Final = 4
+"""Threads of a worker. Who writes may wait for others, and no reader waits for that; and a whole
+layer may take a slow disk long, for which no grant is to wait."""
 
 _SILENCE: Final = 60.0
 """Seconds in which a trouble of the same kind is logged once."""
@@ -29,6 +31,7 @@ class Disk:
         self.store = store
         self._reading = RealThreads(_READERS)
         self._writing = RealThreads(_WRITERS)
+        self._moving = RealThreads(_MOVERS)
         self._told: dict[int | None, float] = {}
 
     def read(
@@ -41,18 +44,21 @@ class Disk:
         self, work: Callable[Asked, object], *args: Asked.args, **kwargs: Asked.kwargs
     ) -> bool:
         """Have the store write something, and tell whether it could; else the log says why."""
+        return self._tried(self._writing, lambda: work(*args, **kwargs))
+
+    def move(
+        self, work: Callable[Asked, object], *args: Asked.args, **kwargs: Asked.kwargs
+    ) -> bool:
+        """Have the store do what takes as long as a file is large, as `write` does."""
+        return self._tried(self._moving, lambda: work(*args, **kwargs))
+
+    def _tried(self, threads: RealThreads, work: Callable[[], object]) -> bool:
         try:
-            self.must_write(work, *args, **kwargs)
+            self._done(threads, work)
         except StoreError as error:
             self._tell(error)
             return False
         return True
-
-    def must_write(
-        self, work: Callable[Asked, Given], *args: Asked.args, **kwargs: Asked.kwargs
-    ) -> Given:
-        """Have the store write something; raise StoreError."""
-        return self._done(self._writing, lambda: work(*args, **kwargs))
 
     def _done(self, threads: RealThreads, work: Callable[[], Given]) -> Given:
         try:

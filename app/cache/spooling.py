@@ -40,9 +40,9 @@ def _spools(directory: Path) -> list[Path]:
 def _keep(disk: Disk, registry: str, whole: Whole) -> None:
     # Without a media type: who could choose one for a blob would have a manifest.
     content = Described(registry=registry, digest=whole.digest, size=whole.size, media_type="")
-    disk.write(disk.store.take, whole.path, content)
+    disk.move(disk.store.take, whole.path, content)
 
 
 def _room(disk: Disk, size: int) -> None:
-    if not disk.write(disk.store.make_room, size):
+    if not disk.move(disk.store.make_room, size):
         raise OSError(ENOSPC, f"there is no room for {size} bytes")
