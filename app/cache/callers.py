@@ -56,7 +56,8 @@ class Callers:
         account = registry.account.username if registry.account else ""
         kind = Kind.ACCOUNT if account else Kind.NOBODY
         self._nobody = Caller(self.print_of(""), Kind.NOBODY)
-        self._own = Caller(self.print_of(f"account {account}"), kind)
+        # No Authorization has a line break, so nobody can be taken for the account.
+        self._own = Caller(self.print_of(f"account\n{account}"), kind)
 
     def print_of(self, text: str) -> str:
         """Return what stands for a secret of this registry's; the secret cannot be told from it."""

@@ -1,6 +1,7 @@
 """Callers are told apart by all that they show a registry, and the registry is shown no more."""
 
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -73,6 +74,18 @@ def test_managed() -> None:
     assert own.authorization == ""
     nobody = Registry(name="r.example", url="https://r", managed=True)
     assert Callers(nobody, KEY).told_apart(request(ALICE))[0].kind is Kind.NOBODY
+
+
+@pytest.mark.parametrize("shown", ["account robot", "account\trobot", "Bearer account robot"])
+def test_nobody_shows_an_account(shown: str) -> None:
+    """Not even where clients' own credentials pass through after an account was configured."""
+    account = Account("robot", "secret")
+    managed = Registry(name="r.example", url="https://r", managed=True, account=account)
+    known = [
+        Callers(row, KEY).told_apart(request(shown))[0].name
+        for row in (managed, replace(managed, managed=False, account=None))
+    ]
+    assert known[0] != known[1]
 
 
 def test_another_account_is_another_caller() -> None:
