@@ -19,6 +19,7 @@ from tests.wire.upstream import Asked, Connection, Upstream, response
 from tests.wire.wires import upstream_settings
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+PAGE = b"<title>Log in</title>"
 ALICE = "Basic YWxpY2U6c2VjcmV0"
 """alice, who gets tokens for the private repository."""
 
@@ -52,6 +53,8 @@ class Registry:
     """Until it is set, no manifest is sent."""
     issued: dict[str, str] = field(default_factory=dict)
     private_open: bool = True
+    shows_login: bool = False
+    """Whether those who may not read are sent to a page, as by a server in front of it."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
@@ -62,7 +65,7 @@ class Registry:
         number = next(self.numbers)
         self.public, self.private = f"library/public{number}", f"team/private{number}"
         self.data = b'{"schemaVersion":2,"number":%d}' % number
-        self.lifetime, self.private_open = 300, True
+        self.lifetime, self.private_open, self.shows_login = 300, True, False
         self.status = self.token_status = 0
         self.slow.set()
         self.upstream.play(self.script)
@@ -97,12 +100,20 @@ class Registry:
         shown = self.issued.get(asked.value("Authorization").removeprefix("Bearer "))
         public = self.public in asked.target
         opened = shown is not None and (public or (shown == "alice" and self.private_open))
+        if self.shows_login and not opened:
+            return self._login(asked)
         if asked.target == "/v2/" or not opened:
             challenge = f'Bearer realm="{self.upstream.url}/token",service="registry.test"'
             return response(b"{}", f"WWW-Authenticate: {challenge}", status="401 Unauthorized")
         if not asked.target.endswith(("/latest", self.digest)):
             return response(b"{}", status="404 Not Found")
         return self._manifest(asked)
+
+    def _login(self, asked: Asked) -> bytes:
+        if not asked.target.startswith("/login"):
+            return response(b"", f"Location: {self.upstream.url}/login", status="302 Found")
+        page = response(PAGE, "Content-Type: text/html; charset=utf-8")
+        return page if asked.method == "GET" else page[: -len(PAGE)]
 
     def _manifest(self, asked: Asked) -> bytes:
         self.slow.wait(20)

@@ -10,7 +10,7 @@ import pytest
 
 from app.oci.stand_ins import STALE
 from tests.servers import wait_until
-from tests.wire.caching import ALICE, Caching, caching
+from tests.wire.caching import ALICE, PAGE, Caching, caching
 
 CONNECTIONS = 12
 """So many that both workers get some."""
@@ -227,6 +227,25 @@ def test_nobody_elses(cached: Caching) -> None:
                     answer = cached.manifest(reference, token, registry.private, method)
                     assert answer.status == 401
                     assert registry.data not in answer.body
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_registry_that_shows_where_to_log_in(cached: Caching, method: str) -> None:
+    """Its page is no yes to a stranger, whose answer is the page then."""
+    registry = cached.registry
+    hers = cached.hers()
+    for reference in ("latest", registry.digest):
+        assert cached.manifest(reference, hers, registry.private).body == registry.data
+    registry.shows_login = True
+    for reference in (registry.digest, "latest", registry.digest):
+        for token in ("", "forged", str(cached.token()["token"])):
+            for _ in range(2):
+                answer = cached.manifest(reference, token, registry.private, method)
+                assert answer.head.value("Content-Type").startswith("text/html")
+                assert answer.body == (PAGE if method == "GET" else b"")
+    assert "hit" in cached.manifest(registry.digest, hers, registry.private).head.value(
+        "Cache-Status"
+    )
 
 
 def test_the_directory_is_deleted(cached: Caching) -> None:
