@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from errno import ECONNRESET
 from http import HTTPStatus
 from typing import Final, Protocol
@@ -160,3 +161,73 @@ class Source(Protocol):
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """List the manifests that refer to a digest."""
+
+
+class Event(StrEnum):
+    """What happens inside a source and is worth counting; what `about` and `amount` then are."""
+
+    ASKED = "asked"
+    """A request went to an upstream, be it a registry, its token service or its CDN."""
+    ANSWERED = "answered"
+    """The head of its answer came: its status, and the seconds that it took."""
+    FAILED = "failed"
+    """None came: the kind of the error."""
+    RECEIVED = "received"
+    """So many bytes of a body came."""
+    RETRIED = "retried"
+    """It is asked again."""
+    RESUMED = "resumed"
+    """A body broke, and goes on."""
+    OPENED = "opened"
+    """A host is left alone for a while."""
+    CLOSED = "closed"
+    """It answers again."""
+    TOKEN = "token"  # noqa: S105 - no password
+    """A token service answered: its status."""
+    PULL_SPENT = "pull spent"
+    """A registry gave a manifest to a GET, which Docker Hub counts as a pull."""
+    PULL_SAVED = "pull saved"
+    """A client's GET of a manifest was answered without that."""
+    CACHE = "cache"
+    """The cache answered: how, as `Cache-Status` has it."""
+    EVICTED = "evicted"
+    """So many entries went to make room."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """What a registry says of the pulls that one identity has left.
+
+    `identity` tells identities apart and nothing of who they are; `window` is in seconds.
+    """
+
+    identity: str
+    limit: int
+    remaining: int
+    window: int
+
+
+class Observer(Protocol):
+    """Is told what happens in the source of one registry, once each, where it happens.
+
+    Neither method raises anything or waits for anything.
+    """
+
+    def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
+        """Note an event; `about` is one of few words, whatever clients and registries send."""
+
+    def told(self, budget: Budget) -> None:
+        """Note what a registry has just said of an identity's pulls."""
+
+
+class _Nobody:
+    """An observer for where nobody looks."""
+
+    def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
+        """Note nothing."""
+
+    def told(self, budget: Budget) -> None:
+        """Note nothing."""
+
+
+NOBODY: Final[Observer] = _Nobody()

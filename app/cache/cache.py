@@ -21,7 +21,7 @@ from app.cache.spooling import fetches_of
 from app.cache.tagged import Tagged
 from app.cache.tags import Tags
 from app.cache.tokens import Tokens
-from app.content import Source
+from app.content import NOBODY, Observer, Source
 from app.registries import Registry
 from app.store.clock import Clock
 from app.store.room import Limits
@@ -32,7 +32,12 @@ class Cache:
     """What all registries' caches share: the directory, and for how long what is in it counts."""
 
     def __init__(
-        self, directory: Path, limits: Limits, policy: Policy, clock: Clock | None = None
+        self,
+        directory: Path,
+        limits: Limits,
+        policy: Policy,
+        clock: Clock | None = None,
+        observer: Observer = NOBODY,
     ) -> None:
         """Open the directory; raise StoreError if it cannot be used.
 
@@ -40,12 +45,12 @@ class Cache:
         """
         self.directory, self.limits = directory, limits
         self.store = Store(directory, limits, clock)
-        self._disk = Disk(self.store)
+        self._disk = Disk(self.store, observer)
         self._policy = policy
         self._key = secret_of(directory)
         self._flights = Flights(directory)
 
-    def over(self, inner: Source, registry: Registry) -> CachedSource:
+    def over(self, inner: Source, registry: Registry, observer: Observer = NOBODY) -> CachedSource:
         """Return the source of a registry that keeps what it gives."""
         name, disk, policy = registry.name, self._disk, self._policy
         callers = Callers(registry, self._key)
@@ -88,4 +93,5 @@ class Cache:
             tagged=tagged,
             blobs=Blobs(inner, gate, away, fetches, policy.accel_location),
             lists=Lists(registry=name, policy=policy, gate=gate, disk=disk, away=away),
+            observer=observer,
         )

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar, cast
 
+from app.content import NOBODY, Event, Observer
 from app.offloop import RealThreads
 from app.store.errors import StoreError
 from app.store.store import Store
@@ -27,8 +28,10 @@ Given = TypeVar("Given")
 class Disk:
     """Does what waits for the disk on real threads, and logs what went wrong there."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, observer: Observer = NOBODY) -> None:
         self.store = store
+        self._observer = observer
+        self._evicted = 0
         self._reading = RealThreads(_READERS)
         self._writing = RealThreads(_WRITERS)
         self._moving = RealThreads(_MOVERS)
@@ -67,6 +70,9 @@ class Disk:
             # Threads must not log: under gevent a log's lock is the event loop's.
             for trouble in self.store.troubles.heard():
                 self._tell(trouble)
+            if more := self.store.evicted - self._evicted:
+                self._evicted += more
+                self._observer.happened(Event.EVICTED, amount=more)
 
     def _tell(self, error: StoreError) -> None:
         now = time.monotonic()

@@ -13,6 +13,16 @@ from app.oci.headers import Headers
 
 _STATUS: Final = "Cache-Status"
 
+REVALIDATED: Final = "revalidated"
+
+_OUTCOMES: Final = (
+    ("; hit", "hit"),
+    ("served-stale", "stale"),
+    ("collapsed", "joined"),
+    ("fwd=stale", REVALIDATED),
+)
+"""What answers are told by, the first that fits; all others came from the registry."""
+
 PRIVATE: Final = ("Cache-Control", "private, no-store")
 """Nobody on the way may keep it: who may read it is told here, for each request."""
 
@@ -88,6 +98,16 @@ def marked(reply: Reply, fields: Headers) -> Reply:
     named = {name.lower() for name, _ in fields}
     closing = [] if "cache-control" in named else [PRIVATE]
     return replace(reply, headers=[*kept, *fields, *closing])
+
+
+def outcome(reply: Reply) -> str:
+    """Return in one word what the cache did, as its own Cache-Status says."""
+    said = headers.values(reply.headers, _STATUS)
+    own = said[-1] if said and said[-1].startswith("docxy;") else ""
+    for sign, word in _OUTCOMES:
+        if sign in own:
+            return "miss" if word == REVALIDATED and reply.is_error else word
+    return "miss"
 
 
 def failed(error: RegistryError) -> RegistryError:

@@ -12,7 +12,7 @@ from app.cache.manifests import Manifests
 from app.cache.pings import Pings
 from app.cache.tagged import Tagged
 from app.cache.tokens import Tokens
-from app.content import Reply, Request, Source, TokenRequest
+from app.content import NOBODY, Event, Observer, Reply, Request, Source, TokenRequest
 from app.oci.errors import RegistryError
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 
@@ -29,6 +29,7 @@ class CachedSource:
     tagged: Tagged
     blobs: Blobs
     lists: Lists
+    observer: Observer = NOBODY
 
     def ping(self, request: Request) -> Reply:
         """Answer `GET /v2/`."""
@@ -46,31 +47,37 @@ class CachedSource:
         """Fetch a manifest."""
         caller, own = self.callers.told_apart(request)
         if isinstance(reference, Tag):
-            return _marked(lambda: self.tagged.manifest(caller, name, reference, own))
-        return _marked(lambda: self.manifests.manifest(caller, name, reference, own))
+            reply = self._marked(lambda: self.tagged.manifest(caller, name, reference, own))
+        else:
+            reply = self._marked(lambda: self.manifests.manifest(caller, name, reference, own))
+        if request.method == "GET" and not reply.is_error and marks.outcome(reply) != "miss":
+            self.observer.happened(Event.PULL_SAVED)
+        return reply
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Fetch a blob."""
         caller, own = self.callers.told_apart(request)
-        return _marked(lambda: self.blobs.blob(caller, name, digest, own))
+        return self._marked(lambda: self.blobs.blob(caller, name, digest, own))
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
         """List tags."""
         caller, own = self.callers.told_apart(request)
         ask = partial(self.inner.tags, name)
-        return _marked(lambda: self.lists.answer(caller, name, "tags", own, ask))
+        return self._marked(lambda: self.lists.answer(caller, name, "tags", own, ask))
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """List referrers."""
         caller, own = self.callers.told_apart(request)
         ask = partial(self.inner.referrers, name, digest)
         about = f"referrers {digest}"
-        return _marked(lambda: self.lists.answer(caller, name, about, own, ask))
+        return self._marked(lambda: self.lists.answer(caller, name, about, own, ask))
 
-
-def _marked(answer: Callable[[], Reply]) -> Reply:
-    """Have an error say, as every answer does, what the cache did."""
-    try:
-        return answer()
-    except RegistryError as error:
-        raise marks.failed(error) from error.__cause__
+    def _marked(self, answer: Callable[[], Reply]) -> Reply:
+        """Have an error say, as every answer does, what the cache did; and tell it."""
+        try:
+            reply = answer()
+        except RegistryError as error:
+            self.observer.happened(Event.CACHE, "miss")
+            raise marks.failed(error) from error.__cause__
+        self.observer.happened(Event.CACHE, marks.outcome(reply))
+        return reply

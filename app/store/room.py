@@ -45,6 +45,7 @@ class Room:
         self._aside = aside
         self._limits = limits
         self._over: list[Move] = []
+        self.evicted = 0
 
     def check(self, size: int) -> None:
         """Raise StoreError if so many bytes can never be kept."""
@@ -119,6 +120,7 @@ class Room:
             lacking = self._lacking(connection, size)
             unwanted = entries.least_used(connection, lacking, _BATCH)
             moves = moving.leave(connection, owner, unwanted)
+        self.evicted += len(moves)
         return lacking - self._carry_out(moves)
 
     def _carry_out(self, moves: Sequence[Move]) -> int:

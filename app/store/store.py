@@ -63,6 +63,11 @@ class Store:
         # A process that forks now takes no connection along: SQLite's locks would not come.
         self._index.close()
 
+    @property
+    def evicted(self) -> int:
+        """How many entries this process has evicted so far."""
+        return self._room.evicted
+
     def open(self, registry: str, digest: Digest) -> Content | None:
         """Return content that is kept, and make it the most lately used; None if it is not."""
         return self._contents.open(registry, digest)

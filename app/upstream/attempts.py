@@ -10,7 +10,7 @@ from typing import Final, Self
 
 import requests
 
-from app.content import Client
+from app.content import NOBODY, Client, Event, Observer
 from app.oci.errors import (
     ClientGone,
     UpstreamDown,
@@ -57,7 +57,13 @@ _NEVER: Final = threading.Event()
 class Attempts:
     """Asks a question that may be repeated (GET or HEAD) up to four times, within a budget."""
 
-    def __init__(self, budget: float, patience: float = _FOREVER, whole: float = _FOREVER) -> None:
+    def __init__(
+        self,
+        budget: float,
+        patience: float = _FOREVER,
+        whole: float = _FOREVER,
+        observer: Observer = NOBODY,
+    ) -> None:
         """Begin no attempt later than `budget` seconds after the first.
 
         Give each `patience` seconds, however slowly its answer drips and however often it is sent
@@ -66,11 +72,12 @@ class Attempts:
         self._budget = budget
         self._patience = patience
         self._whole = whole
+        self._observer = observer
 
     @classmethod
-    def hurried(cls, budget: float) -> Self:
+    def hurried(cls, budget: float, observer: Observer = NOBODY) -> Self:
         """Return attempts at what clients wait for some seconds only: pings and tokens."""
-        return cls(min(budget, _HURRIED_BUDGET), _HURRIED_PATIENCE, _HURRIED_WHOLE)
+        return cls(min(budget, _HURRIED_BUDGET), _HURRIED_PATIENCE, _HURRIED_WHOLE, observer)
 
     def __call__(
         self, ask: Callable[[], requests.Response], client: Client | None
@@ -121,6 +128,7 @@ class Attempts:
                 )
                 discard(response)
             sleep(wait, client)
+            self._observer.happened(Event.RETRIED)
         return attempt()
 
 

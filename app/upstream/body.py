@@ -9,8 +9,9 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from app.content import BodyBroken, Client
+from app.content import BodyBroken, Client, Event
 from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamUnavailable
+from app.upstream.answer import observer_of
 from app.upstream.head import Malformed
 from app.upstream.reading import ClientLeft, within
 
@@ -32,11 +33,13 @@ class Body:
 
     def __init__(self, response: requests.Response) -> None:
         self._raw: urllib3.HTTPResponse = response.raw
+        self._observer = observer_of(response)
 
     def __iter__(self) -> Iterator[bytes]:
         gather, swiftly = _GATHER_FOR_SLOW, 0
         try:
             while data := self._raw.read1(gather, decode_content=False):
+                self._observer.happened(Event.RECEIVED, amount=len(data))
                 handed = time.monotonic()
                 yield data
                 swiftly = swiftly + len(data) if time.monotonic() - handed < _LONG else 0
@@ -58,6 +61,7 @@ class Body:
                     return False
                 if not data:
                     return False
+                self._observer.happened(Event.RECEIVED, amount=len(data))
                 count -= len(data)
                 if client is not None and time.monotonic() - looked > _CLIENT_CHECK:
                     looked = time.monotonic()

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
+from app.content import NOBODY, Event, Observer
 from app.oci.errors import (
     ClientGone,
     RegistryError,
@@ -37,7 +38,8 @@ _COUNTED: Final = (UpstreamUnreachable, UpstreamTimeout)
 class Breaker:
     """Closed, everything passes; open, nothing; half open, one probe."""
 
-    def __init__(self) -> None:
+    def __init__(self, observer: Observer = NOBODY) -> None:
+        self._observer = observer
         self._lock = threading.Lock()
         self._failures = 0
         self._failing_since = 0.0
@@ -94,6 +96,7 @@ class Breaker:
             opens = self._open_until is None
             self._open_until = now + self._pause
         if opens:
+            self._observer.happened(Event.OPENED)
             logger.warning("An upstream is left alone for a while. host=%s", host)
 
     def _succeeded(self, host: str) -> None:
@@ -104,20 +107,22 @@ class Breaker:
             closes = self._open_until is not None
             self._failures, self._pause, self._open_until = 0, _FIRST_PAUSE, None
         if closes:
+            self._observer.happened(Event.CLOSED)
             logger.warning("An upstream answers again. host=%s", host)
 
 
 class Breakers:
     """One breaker for each scheme, host and port; the least lately used ones are forgotten."""
 
-    def __init__(self) -> None:
+    def __init__(self, observer: Observer = NOBODY) -> None:
+        self._observer = observer
         self._by_origin: OrderedDict[Origin, Breaker] = OrderedDict()
         self._lock = threading.Lock()
 
     def of(self, origin: Origin) -> Breaker:
         """Return the breaker of an origin."""
         with self._lock:
-            breaker = self._by_origin.setdefault(origin, Breaker())
+            breaker = self._by_origin.setdefault(origin, Breaker(self._observer))
             self._by_origin.move_to_end(origin)
             if len(self._by_origin) > _HOSTS:
                 self._by_origin.popitem(last=False)

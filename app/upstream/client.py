@@ -8,13 +8,13 @@ from urllib.parse import urlencode
 
 import requests
 
-from app.content import Reply, Request, TokenRequest, replied
+from app.content import Event, Reply, Request, TokenRequest, replied
 from app.oci import headers
 from app.oci.errors import ErrorCode, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
-from app.upstream import answering, fitting, refusal, stand_ins, tokens
+from app.upstream import answering, budget, fitting, refusal, stand_ins, tokens
 from app.upstream.again import BlobAgain
 from app.upstream.anonymous import AnonymousTokens
 from app.upstream.attempts import Attempts
@@ -66,8 +66,8 @@ class Upstream:
         self.session = session
         self._registry = registry
         self._redirects = Redirects(session, neighbours)
-        self._attempts = Attempts(reliability.retry_budget)
-        self._hurried = Attempts.hurried(reliability.retry_budget)
+        self._attempts = Attempts(reliability.retry_budget, observer=session.observer)
+        self._hurried = Attempts.hurried(reliability.retry_budget, session.observer)
         self._reliability = reliability
         self._held_back = HeldBack()
         self._tokens_held_back = HeldBack()
@@ -141,6 +141,8 @@ class Upstream:
             f"/v2/{name}/manifests/{reference}", name, ErrorCode.MANIFEST_UNKNOWN, small=True
         )
         reply = self._ask(question, request)
+        if request.method == "GET" and reply.status == HTTPStatus.OK:
+            self.session.observer.happened(Event.PULL_SPENT)
         return answering.with_digest(reply, reference) if isinstance(reference, Digest) else reply
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
@@ -184,6 +186,7 @@ class Upstream:
 
         attempts = self._hurried if question is _PING else self._attempts
         response = attempts(fetch, request.client)
+        self._tell_budget(response)
         probed = request.method == "HEAD" and response.request.method == "GET"
         if probed and (reply := answering.probed(response)):
             return reply
@@ -199,6 +202,11 @@ class Upstream:
             return answering.whole(response, content)
         again = self._again(url, fields, request) if question.lasting else None
         return answering.answered(request.method, response, again)
+
+    def _tell_budget(self, response: requests.Response) -> None:
+        own = origin(response.url) == origin(self._registry.url)
+        if own and (told := budget.told(response)):
+            self.session.observer.told(told)
 
     def _redeemed(self, request: Request) -> Headers:
         return stand_ins.redeemed(request.headers, lambda: self._pings.get().asks_for_basic)

@@ -10,8 +10,9 @@ from typing import Final, Protocol
 
 import requests
 
-from app.content import BodyBroken, Client
+from app.content import BodyBroken, Client, Event
 from app.oci.errors import ClientGone, Denied, RegistryError, UpstreamDown
+from app.upstream.answer import observer_of
 from app.upstream.attempts import seconds_in, sleep, told_to_wait
 from app.upstream.body import Body, client_left
 from app.upstream.discarding import discard
@@ -208,6 +209,7 @@ class ResumingBody:
             "A body broke and goes on. offset=%s attempt=%s reason=%r url=%s",
             self._left.start, self._failures, broken.strerror, redacted(response.url),
         )  # fmt: skip
+        observer_of(response).happened(Event.RESUMED)
         self._response, self._body, self._same_place = response, body, True
         end = part.total if self._left.end is None else self._left.end
         self._left = replace(self._left, end=end, total=self._left.total or part.total)

@@ -1,6 +1,7 @@
 """The Session: pools, CA, outbound proxy, address guard, no cookies, no netrc."""
 
 import ssl
+import time
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,10 +16,11 @@ from urllib3.connectionpool import ConnectionPool
 from urllib3.util import SKIP_HEADER
 
 from app.addresses import is_special_host, literal
-from app.content import Client
-from app.oci.errors import UpstreamTimeout
+from app.content import NOBODY, Client, Event, Observer
+from app.oci.errors import ClientGone, RegistryError, UpstreamTimeout, UpstreamUnresolved
 from app.oci.headers import Headers
 from app.upstream import failures
+from app.upstream.answer import Answer
 from app.upstream.breaker import Breakers
 from app.upstream.connecting import AddressForbidden, Connector
 from app.upstream.names import NameUnanswered
@@ -44,7 +46,7 @@ class Session:
     A host that does not answer is left alone for a while.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - each by its name
         self,
         *,
         ca_bundles: Sequence[Path],
@@ -52,7 +54,9 @@ class Session:
         connect_timeout: float,
         read_timeout: float,
         connector: Connector,
+        observer: Observer = NOBODY,
     ) -> None:
+        self.observer = observer
         self._proxies = proxies
         self._allow_private = connector.allow_private
         self._timeout = (connect_timeout, read_timeout)
@@ -61,8 +65,8 @@ class Session:
         self._session = requests.Session()
         # ~/.netrc would replace the client's Authorization, and the environment is read elsewhere.
         self._session.trust_env = False
-        self._breakers = Breakers()
-        adapter = _Adapter(trusted_context(ca_bundles), Pools.of(connector))
+        self._breakers = Breakers(observer)
+        adapter = _Adapter(trusted_context(ca_bundles), Pools.of(connector), observer)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
@@ -81,10 +85,19 @@ class Session:
         ClientGone.
         """
         request = _prepared(method, url, headers, body)
+        began = time.monotonic()
         try:
-            return self._watched(request, client, url)
+            response = self._watched(request, client, url)
         except NameUnanswered as error:  # here, where the breaker has no part in it
+            self.observer.happened(Event.FAILED, UpstreamUnresolved.__name__)
             raise failures.translated(error, url) from error
+        except ClientGone:
+            raise
+        except RegistryError as error:
+            self.observer.happened(Event.FAILED, type(error).__name__)
+            raise
+        self.observer.happened(Event.ANSWERED, str(response.status_code), time.monotonic() - began)
+        return response
 
     def _watched(
         self, request: requests.PreparedRequest, client: Client | None, url: str
@@ -116,6 +129,7 @@ class Session:
         proxies = self._proxies(url)
         if proxies and not self._allow_private:
             _refuse_special(url)
+        self.observer.happened(Event.ASKED)
         with waiting(client):
             # Not Session.send: it keeps cookies for all callers, and looks into redirects.
             return self._session.get_adapter(url).send(
@@ -142,8 +156,9 @@ class _Adapter(HTTPAdapter):
     requests would load the CA file anew for each connection.
     """
 
-    def __init__(self, context: ssl.SSLContext, pools: Pools) -> None:
+    def __init__(self, context: ssl.SSLContext, pools: Pools, observer: Observer) -> None:
         self._context = context
+        self._observer = observer
         self._pools = pools
         super().__init__(pool_connections=_HOSTS, pool_maxsize=_IDLE_CONNECTIONS)
 
@@ -188,7 +203,7 @@ class _Adapter(HTTPAdapter):
         self, req: requests.PreparedRequest, resp: urllib3.BaseHTTPResponse
     ) -> requests.Response:
         """Take over what this proxy reads; cookies and the encoding of text are not."""
-        response = requests.Response()
+        response = Answer(self._observer)
         response.status_code = resp.status
         response.headers = requests.structures.CaseInsensitiveDict(resp.headers)
         response.raw = resp

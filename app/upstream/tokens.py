@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 import requests
 from publicsuffixlist import PublicSuffixList
 
-from app.content import Reply, TokenRequest, replied
+from app.content import Event, Reply, TokenRequest, replied
 from app.oci import headers
 from app.oci.challenge import Challenge, parse_challenges
 from app.oci.errors import ErrorCode, UpstreamMisbehaved, UpstreamUnavailable, error_document
@@ -158,6 +158,7 @@ def exchange(
         )  # fmt: skip
         response = attempts.to_connect(lambda: read(send()), request.client)
         if _cannot_post(response.status_code, answer):
+            session.observer.happened(Event.TOKEN, str(response.status_code))
             return _fall_back_to_get()
     else:
         glue = "&" if urlsplit(service.url).query else "?"
@@ -165,6 +166,7 @@ def exchange(
         fetch = partial(Redirects(session).fetch, "GET", url, fields, request.client)
         response = attempts(lambda: read(fetch()), request.client)
         redirects.refuse_dead_end(response)
+    session.observer.happened(Event.TOKEN, str(response.status_code))
     passed = headers.pass_down(response.raw.headers.items())
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
         told = refusal.retry_after(passed)
