@@ -1,0 +1,164 @@
+"""What happens while a registry is asked is told once, and in few words."""
+
+import pytest
+import requests
+import responses
+
+from app.content import Event, Request
+from app.oci.errors import UpstreamTimeout, UpstreamUnreachable
+from app.oci.reference import RepositoryName, Tag
+from app.registries import Registry
+from app.upstream import budget
+from app.upstream.attempts import Attempts
+from app.upstream.breaker import Breaker
+from app.upstream.client import Upstream
+from app.upstream.connecting import Connector
+from app.upstream.neighbours import Neighbours
+from app.upstream.outbound import OutboundProxies
+from app.upstream.reliability import Reliability
+from app.upstream.session import Session
+from tests.unit.observing import Remembering
+from tests.unit.upstream.blobs import BLOB, DIGEST, NAME, Answer, Hosts
+from tests.unit.upstream.clock import Clock
+from tests.unit.upstream.hurry import hurried
+
+MANIFEST = "https://registry.example.com/v2/library/nginx/manifests/latest"
+NGINX = RepositoryName("library/nginx")
+
+
+def session(observer: Remembering) -> Session:
+    """Return a session that tells an observer."""
+    return Session(
+        ca_bundles=(),
+        proxies=OutboundProxies(https=None, http=None, no_proxy=""),
+        connect_timeout=5,
+        read_timeout=5,
+        connector=Connector(allow_private=True, prefer_ipv4=False),
+        observer=observer,
+    )
+
+
+def upstream(observer: Remembering, url: str = "https://registry.example.com") -> Upstream:
+    """Return a registry that is watched."""
+    row = Registry(name="r.example", url=url, allow_private=True)
+    reliability = Reliability(retry_budget=45, resume_budget=60)
+    return Upstream(row, session(observer), Neighbours(), reliability)
+
+
+def test_a_body_that_goes_on() -> None:
+    """Each request, each answer, each byte and the resume are told."""
+    watched = Remembering()
+    hosts = Hosts(BLOB, [Answer(cut=300)])
+    with hosts.up(), hurried():
+        reply = upstream(watched, hosts.url).blob(NAME, DIGEST, Request(method="GET"))
+        assert b"".join(reply.body) == BLOB
+        reply.close()
+    assert watched.counts == {
+        (Event.ASKED, ""): 3,
+        (Event.ANSWERED, "307"): 1,
+        (Event.ANSWERED, "200"): 1,
+        (Event.ANSWERED, "206"): 1,
+        (Event.RESUMED, ""): 1,
+        (Event.RECEIVED, ""): watched.counts[Event.RECEIVED, ""],
+    }
+    assert watched.amounts[Event.RECEIVED] == len(BLOB)
+
+
+@pytest.mark.parametrize(("method", "spent"), [("GET", 1), ("HEAD", 0)])
+def test_a_pull(method: str, spent: int) -> None:
+    """A GET of a manifest is one, a HEAD is none; both tell what is left."""
+    watched = Remembering()
+    fields = {
+        "ratelimit-limit": "100;w=21600",
+        "ratelimit-remaining": "76;w=21600",
+        "docker-ratelimit-source": "203.0.113.7",
+    }
+    with responses.RequestsMock() as mock:
+        mock.add(method, MANIFEST, body=b"{}", headers=fields)
+        upstream(watched).manifest(NGINX, Tag("latest"), Request(method=method)).close()
+    assert watched.counts[Event.PULL_SPENT, ""] == spent
+    (told,) = watched.budgets
+    assert (told.limit, told.remaining, told.window) == (100, 76, 21600)
+    assert told.identity.startswith("address-")
+    assert "203.0.113.7" not in told.identity
+
+
+def test_what_is_asked_again(clock: Clock) -> None:
+    """A retry is told when it is made, a failure with its kind."""
+    del clock
+    watched = Remembering()
+    with responses.RequestsMock() as mock:
+        mock.get(MANIFEST, status=503)
+        mock.get(MANIFEST, body=requests.exceptions.ReadTimeout())
+        mock.get(MANIFEST, body=b"{}")
+        with hurried():
+            reply = upstream(watched).manifest(NGINX, Tag("latest"), Request(method="GET"))
+    assert reply.status == 200
+    assert watched.counts[Event.RETRIED, ""] == 2
+    assert watched.counts[Event.FAILED, "UpstreamTimeout"] == 1
+    assert watched.counts[Event.ASKED, ""] == 3
+
+
+def test_a_host_that_is_left_alone(clock: Clock) -> None:
+    """It is told when that begins and when it ends."""
+    watched = Remembering()
+    breaker = Breaker(watched)
+
+    def fail() -> None:
+        with pytest.raises(UpstreamTimeout), breaker.watch("r.example"):
+            raise UpstreamTimeout
+
+    for _ in range(4):
+        fail()
+    clock.pass_by(3)
+    fail()
+    assert watched.counts == {(Event.OPENED, ""): 1}
+    clock.pass_by(30)
+    with breaker.watch("r.example"):
+        pass
+    assert watched.counts == {(Event.OPENED, ""): 1, (Event.CLOSED, ""): 1}
+
+
+def test_what_is_not_asked_again() -> None:
+    """A failure that is the last is no retry."""
+    watched = Remembering()
+
+    def ask() -> requests.Response:
+        raise UpstreamUnreachable
+
+    with pytest.raises(UpstreamUnreachable):
+        Attempts(0, observer=watched)(ask, None)
+    assert not watched.counts
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        pytest.param({}, None, id="nothing"),
+        pytest.param({"ratelimit-limit": "100;w=60"}, None, id="half"),
+        pytest.param(
+            {"ratelimit-limit": "many", "ratelimit-remaining": "few"}, None, id="no numbers"
+        ),
+        pytest.param(
+            {"ratelimit-limit": "100", "ratelimit-remaining": "7"},
+            ("unknown", 100, 7, 21600),
+            id="no window, no source",
+        ),
+        pytest.param(
+            {
+                "ratelimit-limit": "200;w=60",
+                "ratelimit-remaining": "9;w=60",
+                "docker-ratelimit-source": "b5a0a0a0-0000-4000-8000-000000000000",
+            },
+            ("account", 200, 9, 60),
+            id="an account",
+        ),
+    ],
+)
+def test_what_is_left(fields: dict[str, str], told: tuple[str, int, int, int] | None) -> None:
+    """What cannot be read is not there; who it is of is not told."""
+    response = requests.Response()
+    response.headers.update(fields)
+    read = budget.told(response)
+    found = read and (read.identity.partition("-")[0], read.limit, read.remaining, read.window)
+    assert found == told
