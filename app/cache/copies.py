@@ -2,7 +2,7 @@
 
 import hmac
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from app.cache import marks
@@ -50,10 +50,6 @@ class Copy:
         if request.method == "HEAD":
             return Reply(status=HTTPStatus.OK, headers=written, length=len(self.data))
         return replied(HTTPStatus.OK, written, self.data)
-
-    def called(self, media_type: str) -> "Copy":
-        """Return it as the registry has just called it."""
-        return replace(self, media_type=media_type or self.media_type)
 
 
 class Copies:

@@ -196,7 +196,8 @@ class Gate:
         if size is None or size != self._store.size(self._registry, digest):
             return
         known = self._store.members.find(self._registry, name, digest)
-        if known is None or (media_type and known.media_type != media_type):
+        # A GET has told the type of the bytes that it sent; some registries' HEADs tell another.
+        if known is None or (media_type and not known.media_type):
             self._store.members.add(self._registry, name, digest, media_type)
 
     def _used(

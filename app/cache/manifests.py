@@ -88,7 +88,7 @@ class Manifests:
         told.reply.close()
         if told.digest is None or (copy := self.copies.find(caller, name, digest)) is None:
             return None
-        return copy.called(told.media_type).answer(request, marks.revalidated(), lasting=True)
+        return copy.answer(request, marks.revalidated(), lasting=True)
 
 
 def _hit(copy: Copy, request: Request) -> Reply:

@@ -70,8 +70,6 @@ class Rights:
         """Note that a question of then was answered to nobody in particular."""
         if self._private.since(name, moment=asked):
             return
-        if self._private.since(name, moment=asked):
-            return
         self._private.lift(name)
         age = self._public_age(name)
         if age is None or age >= self._policy.grant_ttl * _RENEWED:

@@ -119,7 +119,7 @@ class Tagged:
         told.reply.close()
         if told.digest is None or (copy := self.copies.find(caller, name, told.digest)) is None:
             return None
-        return copy.called(told.media_type).answer(request, marks.revalidated(), lasting=False)
+        return copy.answer(request, marks.revalidated(), lasting=False)
 
     def _asked(self, caller: Caller, name: RepositoryName, tag: Tag, request: Request) -> Told:
         return self._noted(name, tag, request, self.fetching.head(caller, name, tag, request))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.cache.policy import Policy
-from app.content import Reply
+from app.content import Reply, Request
 from app.oci.errors import (
     RegistryError,
     UpstreamDown,
@@ -18,7 +18,7 @@ from app.oci.errors import (
 )
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.registries import Account, Registry
-from tests.unit.cache.registry import INDEX, LIST, MANIFEST, digest_of
+from tests.unit.cache.registry import INDEX, LIST, MANIFEST, FakeRegistry, digest_of
 from tests.unit.cache.world import ALICE, MALLORY, NAME, World, read, request
 
 DATA = b'{"schemaVersion":2}'
@@ -336,6 +336,28 @@ def test_head_is_answered_from_the_gets_entry(world: World) -> None:
     assert reply.header("content-type") == MANIFEST
     assert reply.header("cache-status") == "docxy; hit"
     assert len(world.registry.asked) == 2
+
+
+def test_a_head_that_tells_another_type(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was sent by a GET is called as that GET called it."""
+    digest = pushed(world, "")
+    source = world.source()
+    read(source.manifest(NAME, TAG, request()))
+    answer = FakeRegistry._content  # noqa: SLF001
+
+    def content(
+        self: FakeRegistry, asked: Request, about: str, data: bytes, media_type: str
+    ) -> Reply:
+        return answer(
+            self, asked, about, data, "text/plain" if asked.method == "HEAD" else media_type
+        )
+
+    monkeypatch.setattr(FakeRegistry, "_content", content)
+    for reference in (TAG, digest):
+        reply = source.manifest(NAME, reference, request(accept=MANIFEST))
+        assert reply.header("content-type") == MANIFEST
+        assert is_served(reply)
+    assert world.registry.count("GET") == 1
 
 
 def test_docker_asks_with_head_first(world: World) -> None:
