@@ -18,6 +18,9 @@ logger = logging.getLogger("app.access")
 _LOGGED: Final = 512
 """Characters of what a client sends that a line has at the most."""
 
+_CACHE: Final = "docxy; "
+"""How begins what this proxy's cache says of an answer (RFC 9211)."""
+
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
@@ -48,7 +51,7 @@ def _finish(response: Response) -> Response:
 
 
 def _line(response: Response) -> dict[str, Any]:
-    return {
+    line = {
         "method": request.method,
         "path": request.path[:_LOGGED],
         "status": response.status_code,
@@ -57,6 +60,9 @@ def _line(response: Response) -> dict[str, Any]:
         "request_id": g.request_id,
         "agent": request.headers.get("User-Agent", "")[:_LOGGED],
     }
+    # Other caches on the way say before it what they did.
+    told = [one for one in response.headers.getlist("Cache-Status") if one.startswith(_CACHE)]
+    return line | {"cache": told[-1].removeprefix(_CACHE)[:_LOGGED]} if told else line
 
 
 def _waited() -> float:

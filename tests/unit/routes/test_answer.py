@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from flask.testing import FlaskClient
 
-from app.content import BodyBroken
+from app.content import BodyBroken, Reply
 from app.logs import FlatJsonFormatter, TextFormatter
 from app.oci.challenge import Challenge
 from app.oci.errors import NameUnknown
@@ -124,6 +124,16 @@ def test_the_line(client: FlaskClient, source: FakeSource, lines: list[dict[str,
         "client": "203.0.113.9",
         "agent": "docker/26",
     }
+
+
+def test_the_line_tells_what_the_cache_did(
+    client: FlaskClient, source: FakeSource, lines: list[dict[str, object]]
+) -> None:
+    """Not what others on the way say of theirs; without a cache, nothing."""
+    for told in (["ours; hit", "docxy; fwd=uri-miss", "docxy; hit"], ["ours; hit"], []):
+        source.reply = Reply(status=200, headers=[("Cache-Status", one) for one in told], length=0)
+        client.get(MANIFEST)
+    assert [line.get("cache") for line in lines] == ["hit", None, None]
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
