@@ -1,12 +1,16 @@
 """How gunicorn runs Docxy; GUNICORN_CMD_ARGS and arguments override it. Imports nothing of app."""
 
+import contextlib
 import os
 import resource
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
+import shared
 from master import Generations
 
 wsgi_app = "wsgi:app"
@@ -41,6 +45,14 @@ control_socket_disable = True
 # Heartbeat files in memory: a slow disk must not stop a worker.
 if Path("/dev/shm").is_dir():  # noqa: S108 - the files are unlinked as soon as they are made
     worker_tmp_dir = "/dev/shm"  # noqa: S108
+# What the workers count, in files that all can read: prometheus_client looks for this when it is
+# imported. Only the master's own directory is made anew, and a reload keeps it.
+_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
+if _COUNTS not in os.environ:
+    with contextlib.suppress(OSError):  # nothing can be written: then each worker tells its own
+        os.environ[_COUNTS] = tempfile.mkdtemp(
+            prefix="docxy-metrics-", dir=globals().get("worker_tmp_dir")
+        )
 # The master's own lines in the form of all others; the workers' are set up in app/logs.py.
 if os.environ.get("DOCXY_LOG_FORMAT") == "json":
     logconfig_dict = {
@@ -62,9 +74,19 @@ if os.environ.get("DOCXY_LOG_FORMAT") == "json":
 
 def on_starting(server: object) -> None:
     """Stop a start with wrong settings, once and with one message."""
-    del server
+    for left in Path(os.environ.get(_COUNTS, os.devnull)).glob("*.db"):
+        left.unlink()  # of the last run, where the operator has named the directory
     if faults := _faults():
+        on_exit(server)
         sys.exit(faults)
+
+
+def on_exit(server: object) -> None:
+    """Leave nothing behind."""
+    del server
+    directory = Path(os.environ.get(_COUNTS, os.devnull))
+    if directory.name.startswith("docxy-metrics-"):
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def when_ready(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not to be imported here
@@ -87,6 +109,7 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not t
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - as above
     """Leave what a new worker has of the master's."""
     server.generations.in_new_worker(worker)
+    shared.take_seat(worker.age)
 
 
 def _faults() -> str:
@@ -95,5 +118,8 @@ def _faults() -> str:
     In a process of its own: what the application imports must not be imported here, before
     gevent has patched the workers.
     """
-    check = subprocess.run([sys.executable, "-c", "import wsgi"], capture_output=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if name != _COUNTS}
+    check = subprocess.run(
+        [sys.executable, "-c", "import wsgi"], env=environment, capture_output=True, check=False
+    )
     return check.stderr.decode(errors="replace").rstrip() if check.returncode else ""

@@ -1,7 +1,7 @@
 """Docxy: a registry proxy."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from flask import Flask
@@ -11,10 +11,23 @@ from app.cache.cache import Cache
 from app.cache.policy import Policy
 from app.cli import commands
 from app.cli.means import Means, check_owner
-from app.content import Source
+from app.content import NOBODY, Observer, Source
+from app.exchange import UNWATCHED, Noting, Observers
+from app.metrics.figures import Figures
+from app.metrics.metrics import Metrics
 from app.registries import Registries
-from app.routes import answer, challenge, converters, health, render, repository, token
+from app.routes import (
+    answer,
+    challenge,
+    converters,
+    health,
+    metrics,
+    render,
+    repository,
+    token,
+)
 from app.routes.forwarded import Forwarded
+from app.routes.networks import Networks
 from app.routes.rooms import Rooms
 from app.settings import Settings
 from app.store.room import Limits
@@ -57,27 +70,30 @@ def create_app(settings: Settings) -> Flask:
         verify_blobs=settings.verify_blobs,
     )
     neighbours = Neighbours()
-    cache = _cache(settings)
+    counted = Metrics() if settings.metrics and not commands.are_running() else None
+    cache = _cache(settings, counted or NOBODY)
     sources: dict[str, Source] = {}
     for row in registries.rows:
+        observer = Observers(Noting(), *([counted.of(row.name)] if counted else []))
         session = Session(
             ca_bundles=[bundle for bundle in (settings.ca_bundle, row.ca_bundle) if bundle],
             proxies=proxies,
             connect_timeout=settings.connect_timeout,
             read_timeout=settings.read_timeout,
             connector=Connector(row.allow_private, settings.prefer_ipv4),
+            observer=observer,
         )
         upstream = Upstream(row, session, neighbours, reliability)
         neighbours.add(row.url, upstream)
         inner: Source = Managed(upstream, row) if row.managed else upstream
-        sources[row.name] = cache.over(inner, row) if cache else inner
+        sources[row.name] = cache.over(inner, row, observer) if cache else inner
     app = _App(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_TOKEN_REQUEST
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     converters.register(app.url_map)
     answer.register(app)
     render.register(app)
-    for blueprint in (health.bp, challenge.bp, token.bp, repository.bp):
+    for blueprint in (health.bp, metrics.bp, challenge.bp, token.bp, repository.bp):
         app.register_blueprint(blueprint)
     Rooms(
         registries=registries,
@@ -88,6 +104,9 @@ def create_app(settings: Settings) -> Flask:
             hosts=registries.hosts,
         ),
         write_timeout=settings.write_timeout,
+        figures_networks=Networks(settings.figures_networks),
+        figures=_figures(counted, sources, registries, cache),
+        watcher=counted.watcher if counted else UNWATCHED,
     ).put_into(app)
     Means(registries=registries, sources=sources, cache=cache).put_into(app)
     commands.register(app)
@@ -96,7 +115,7 @@ def create_app(settings: Settings) -> Flask:
     return app
 
 
-def _cache(settings: Settings) -> Cache | None:
+def _cache(settings: Settings, observer: Observer) -> Cache | None:
     if settings.cache_dir is None:
         return None
     if commands.are_running():
@@ -109,7 +128,19 @@ def _cache(settings: Settings) -> Cache | None:
         unread_limit=settings.cache_unread_limit,
         accel_location=settings.accel_location,
     )
-    return Cache(settings.cache_dir, limits, policy)
+    return Cache(settings.cache_dir, limits, policy, observer=observer)
+
+
+def _figures(
+    counted: Metrics | None,
+    sources: Mapping[str, Source],
+    registries: Registries,
+    cache: Cache | None,
+) -> Figures | None:
+    if counted is None:
+        return None
+    holdings, most = (cache.held, cache.limits.max_size) if cache else (None, None)
+    return counted.figures(sources, registries.default.name, holdings, most)
 
 
 def _tell(registries: Registries) -> None:

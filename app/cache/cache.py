@@ -50,6 +50,11 @@ class Cache:
         self._key = secret_of(directory)
         self._flights = Flights(directory)
 
+    def held(self) -> tuple[int, int]:
+        """Return how many entries are kept, of all registries, and of how many bytes."""
+        shares = self._disk.read(self.store.upkeep.statistics).registries.values()
+        return sum(share.entries for share in shares), sum(share.bytes for share in shares)
+
     def over(self, inner: Source, registry: Registry, observer: Observer = NOBODY) -> CachedSource:
         """Return the source of a registry that keeps what it gives."""
         name, disk, policy = registry.name, self._disk, self._policy

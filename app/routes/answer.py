@@ -4,14 +4,15 @@ import logging
 import re
 import secrets
 import time
-from functools import partial
+from dataclasses import dataclass
 from typing import Any, Final
 
 from flask import Flask, Response, g, request
 
+from app.exchange import Exchange, current, is_low
 from app.logs import request_id
 from app.routes.relay import RelayedBody
-from app.routes.rooms import rooms
+from app.routes.rooms import Rooms, rooms
 
 logger = logging.getLogger("app.access")
 
@@ -24,6 +25,18 @@ _CACHE: Final = "docxy; "
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
 
+_ROUTES: Final = {
+    "challenge.challenge": "ping",
+    "token.token": "token",
+    "repository.manifest": "manifest",
+    "repository.blob": "blob",
+    "repository.tags": "tags",
+    "repository.referrers": "referrers",
+    "repository.unmatched": "other",
+}
+"""What endpoints are called where they are counted; any other goes by its blueprint."""
+
+
 def register(app: Flask) -> None:
     """Begin and end every request of an application."""
     app.before_request(_begin)
@@ -31,10 +44,17 @@ def register(app: Flask) -> None:
 
 
 def _begin() -> None:
-    g.started = time.monotonic()
     told = request.headers.get("X-Request-ID", "")
     g.request_id = told if _REQUEST_ID.fullmatch(told) else secrets.token_hex(16)
     request_id.set(g.request_id)
+    asked = request.view_args or {}
+    endpoint = request.endpoint or "other"
+    g.exchange = Exchange(
+        method=request.method,
+        route=_ROUTES.get(endpoint) or endpoint.partition(".")[0],
+        reference=asked.get("reference") or asked.get("digest") or "",
+    )
+    current.set(g.exchange)
 
 
 def _finish(response: Response) -> Response:
@@ -46,7 +66,13 @@ def _finish(response: Response) -> Response:
     fields.add("Content-Security-Policy", "sandbox")
     if request.path.startswith("/v2"):
         fields.add("Docker-Distribution-Api-Version", "registry/2.0")
-    response.call_on_close(partial(_log, g.started, _waited(), _line(response), g.get("body")))
+    exchange: Exchange = g.exchange
+    if (budget := exchange.budget) is not None and is_low(budget):
+        left = f"{budget.remaining} of {budget.limit} pulls"
+        fields.add("Warning", f'299 - "{exchange.registry} has {left} left for this client"')
+    exchange.status, exchange.first_byte = response.status_code, exchange.seconds()
+    body: RelayedBody | None = g.get("body")
+    response.call_on_close(_Ending(exchange, rooms(), _line(response), _waited(), body).end)
     return response
 
 
@@ -71,17 +97,42 @@ def _waited() -> float:
     return time.monotonic() - asked_at if asked_at else 0.0
 
 
-def _log(started: float, waited: float, line: dict[str, Any], body: RelayedBody | None) -> None:
-    if body is not None:
+@dataclass(slots=True)
+class _Ending:
+    """What is left to do where the body ends: the line, and the counts."""
+
+    exchange: Exchange
+    rooms: Rooms
+    line: dict[str, Any]
+    waited: float
+    body: RelayedBody | None
+
+    def end(self) -> None:
+        """Log and count."""
+        line, exchange = self.line, self.exchange
+        if self.body is not None:
+            self._add_body(self.body)
+        exchange.sent = line["bytes"]
+        for name in ("registry", "repository", "reference", "cache"):
+            if value := getattr(exchange, name):
+                line[name] = value
+        if exchange.registry:
+            line["attempts"] = exchange.attempts
+        line["first_byte_seconds"] = round(exchange.first_byte, 3)
+        line["seconds"] = round(exchange.seconds(), 3)
+        line["upstream_seconds"] = round(self.waited, 3)
+        logger.info("Request.", extra={"fields": line})
+        self.rooms.watcher.ended(exchange)
+        request_id.set("")
+        current.set(None)
+
+    def _add_body(self, body: RelayedBody) -> None:
+        line = self.line
         line["bytes"] = body.sent
-        waited += body.waited
+        self.waited += body.waited
         if body.handed_over:
             line["handed_over"] = True
         if not body.complete:
             line["incomplete"] = True
         if body.broken:
             line["broken"] = body.broken
-    line["seconds"] = round(time.monotonic() - started, 3)
-    line["upstream_seconds"] = round(waited, 3)
-    logger.info("Request.", extra={"fields": line})
-    request_id.set("")

@@ -1,12 +1,12 @@
 """Who asks, and how this proxy is called, as far as the servers in front may be believed."""
 
-import ipaddress
 import re
 from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
 from app.oci.errors import HostInvalid
+from app.routes.networks import Networks, address_of
 
 Environ = Mapping[str, Any]
 
@@ -27,9 +27,7 @@ class Forwarded:
         self, *, trusted: str, public_url: str | None, hosts: Collection[str] = ()
     ) -> None:
         """Keep the `hosts` that stand for one registry, beside the one of `public_url`."""
-        entries = [entry.strip() for entry in trusted.split(",") if entry.strip()]
-        self._everyone = "*" in entries
-        self._networks = [ipaddress.ip_network(e, strict=False) for e in entries if e != "*"]
+        self._trusted = Networks(trusted)
         self._public_url = public_url
         self._hosts = frozenset(hosts)
         # Each request asks it of the same few servers, several times.
@@ -40,7 +38,7 @@ class Forwarded:
         address = str(environ.get("REMOTE_ADDR", ""))
         hops = [hop.strip() for hop in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
         told = [hop for hop in hops if hop]
-        if self._everyone:
+        if self._trusted.are_all:
             # Who trusts everyone trusts the nearest server, not what a client wrote before it.
             told = told[-1:]
         for hop in reversed(told):
@@ -70,6 +68,11 @@ class Forwarded:
         """Return the host name that the client asked, without a port; raise HostInvalid."""
         return _PORT.sub("", self._authority(environ)).lower().rstrip(".")
 
+    def is_known(self, environ: Environ) -> bool:
+        """Tell whether `client` is the client, and no server in front that is not trusted."""
+        told = environ.get("HTTP_X_FORWARDED_FOR") or environ.get("HTTP_FORWARDED")
+        return not told or self._trusts_peer(environ)
+
     def _authority(self, environ: Environ) -> str:
         told = _last(environ, "HTTP_X_FORWARDED_HOST") if self._trusts_peer(environ) else ""
         authority = told or _own_authority(environ)
@@ -82,10 +85,7 @@ class Forwarded:
 
     def _judge(self, peer: str) -> bool:
         # A peer without an address came through a Unix socket: only this machine's servers can.
-        if self._everyone or not peer:
-            return True
-        address = _address(peer)
-        return address is not None and any(address in network for network in self._networks)
+        return not peer or peer in self._trusted
 
 
 def _own_authority(environ: Environ) -> str:
@@ -101,14 +101,5 @@ def _last(environ: Environ, name: str) -> str:
     return str(environ.get(name, "")).rpartition(",")[2].strip()
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    try:
-        address = ipaddress.ip_address(text)
-    except ValueError:
-        return None
-    mapped = getattr(address, "ipv4_mapped", None)
-    return mapped or address
-
-
 def _is_address(text: str) -> bool:
-    return _address(text) is not None
+    return address_of(text) is not None

@@ -10,6 +10,7 @@ from flask import Response, g, request
 from werkzeug.datastructures import Headers
 
 from app.content import BodyBroken, FileBody, Reply, has_body
+from app.exchange import UNWATCHED, Download, Exchange, current
 from app.registries import Selection
 from app.routes import naming
 from app.routes.connection import ClientConnection
@@ -25,7 +26,7 @@ Otherwise nginx keeps them for whatever it answers in the end, an error too (dep
 class RelayedBody:
     """The body of a reply on its way to the client: counted, timed, and closed however it ends."""
 
-    def __init__(self, reply: Reply, connection: ClientConnection) -> None:
+    def __init__(self, reply: Reply, connection: ClientConnection, exchange: Exchange) -> None:
         self._chunks = iter(reply.body)
         self._sending = 0.0
         self._close = reply.close
@@ -33,6 +34,8 @@ class RelayedBody:
         self._is_at_hand = isinstance(reply.body, tuple)
         if self._is_at_hand:
             connection.gather()
+        self._exchange = exchange
+        self._download: Download = UNWATCHED
         self.sent = 0
         self.waited = 0.0
         self.complete = False
@@ -60,8 +63,18 @@ class RelayedBody:
         finally:
             sending, self._sending = self._sending, 0.0
             self.waited += time.monotonic() - started - sending
-        self.sent += len(chunk)
+        self._moved(len(chunk))
         return chunk
+
+    def show(self, download: Download) -> None:
+        """Tell others how far it is."""
+        self._download = download
+
+    def _moved(self, count: int) -> None:
+        if not self.sent:
+            self._exchange.first_byte = self._exchange.seconds()
+        self.sent += count
+        self._download.moved(count)
 
     def send_from(self, file: FileBody, send: Callable[[int, int, int], None]) -> None:
         """Send the file instead, while the server believes that it gets empty pieces to write."""
@@ -77,7 +90,7 @@ class RelayedBody:
 
     def _sent_from(self, file: FileBody, send: Callable[[int, int, int], None]) -> Iterator[bytes]:
         while count := file.sent_by(send):
-            self.sent += count
+            self._moved(count)
             yield b""
         yield from file
 
@@ -90,6 +103,7 @@ class RelayedBody:
         if self._is_at_hand:
             self._connection.let_go()
         self._connection.forget_stalls()
+        self._download.ended()
         self._close()
 
 
@@ -108,13 +122,16 @@ def relay(reply: Reply, selection: Selection) -> Response:
         _write_headers(response.headers, reply, selection)
         connection = ClientConnection(request.environ)
         connection.limit_stalls(rooms().write_timeout)
-        g.body = response.response = RelayedBody(reply, connection)
+        exchange = current.get() or Exchange()
+        g.body = response.response = RelayedBody(reply, connection, exchange)
         if reply.handed_over:
             g.body.hand_over(reply.length or 0)
         if has_body(request.method, reply.status):
             connection.end_only_by_reset(length_known=reply.length is not None)
             if isinstance(reply.body, FileBody) and connection.send_file and reply.length:
                 g.body.send_from(reply.body, connection.send_file)
+            if not (reply.handed_over or isinstance(reply.body, tuple)):
+                g.body.show(rooms().watcher.begins(exchange, reply.length))
         else:
             g.body.complete = True
         failed.pop_all()

@@ -1,17 +1,29 @@
 """What the views use, put there by create_app."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final, cast
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol, cast
 
 from flask import Flask, current_app, request
 
 from app.content import Source
+from app.exchange import UNWATCHED, Watcher, current
 from app.oci.reference import RepositoryName
 from app.registries import Address, Registries, Registry, Selection
 from app.routes.forwarded import Forwarded
+from app.routes.networks import Networks
 
 _KEY: Final = "docxy"
+
+
+class Figures(Protocol):
+    """Tells what all workers together have counted."""
+
+    def exposition(self) -> bytes:
+        """Return it in the text format of Prometheus."""
+
+    def shown(self) -> dict[str, Any]:
+        """Return what the page shows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,6 +34,10 @@ class Rooms:
     sources: Mapping[str, Source]
     forwarded: Forwarded
     write_timeout: float
+    figures_networks: Networks = field(default_factory=lambda: Networks(""))
+    figures: Figures | None = None
+    """None: nothing is counted."""
+    watcher: Watcher = UNWATCHED
 
     def put_into(self, app: Flask) -> None:
         """Hand this to the views of an application."""
@@ -40,17 +56,36 @@ def namespace() -> str | None:
 
 def selected() -> Selection:
     """Return the registry that a request without a repository name addresses."""
-    return rooms().registries.select(ns=namespace(), host=host())
+    selection = rooms().registries.select(ns=namespace(), host=host())
+    if (exchange := current.get()) is not None:
+        exchange.registry = selection.registry.name
+    return selection
 
 
 def located(asked: RepositoryName) -> Address:
     """Return the registry and repository that a request addresses."""
-    return rooms().registries.resolve(asked, ns=namespace(), host=host())
+    address = rooms().registries.resolve(asked, ns=namespace(), host=host())
+    if (exchange := current.get()) is not None:
+        exchange.registry = address.registry.name
+        if exchange.route != "token":  # what a form says is nobody else's business
+            exchange.repository = address.repository
+    return address
 
 
 def host() -> str:
     """Return the host name of this proxy that the client asked."""
     return rooms().forwarded.host(request.environ)
+
+
+def may_see_figures() -> bool:
+    """Tell whether the client is in a network that may see figures; one that is hidden is not."""
+    room, environ = rooms(), request.environ
+    if room.figures_networks.are_all:
+        return True
+    client = room.forwarded.client(environ)
+    # Without an address it came through a Unix socket, from this machine.
+    allowed = not client or client in room.figures_networks
+    return allowed and room.forwarded.is_known(environ)
 
 
 def source(registry: Registry) -> Source:

@@ -115,6 +115,9 @@ def test_the_line(client: FlaskClient, source: FakeSource, lines: list[dict[str,
     assert isinstance(seconds, float)
     assert isinstance(upstream_seconds, float)
     assert 0 <= upstream_seconds <= seconds < 60
+    first_byte = line.pop("first_byte_seconds")
+    assert isinstance(first_byte, float)
+    assert first_byte <= seconds
     assert MADE.fullmatch(str(line.pop("request_id")))
     assert line == {
         "method": "GET",
@@ -123,6 +126,10 @@ def test_the_line(client: FlaskClient, source: FakeSource, lines: list[dict[str,
         "bytes": 4,
         "client": "203.0.113.9",
         "agent": "docker/26",
+        "registry": "docker.io",
+        "repository": "library/nginx",
+        "reference": "latest",
+        "attempts": 0,
     }
 
 

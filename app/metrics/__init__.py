@@ -1,0 +1,1 @@
+"""What is counted, and shown: prometheus_client is used here only."""

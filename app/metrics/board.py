@@ -1,0 +1,142 @@
+"""What each worker shows of itself to the others: seconds, downloads, registries, pulls left.
+
+Nothing guards it. A worker writes its own seat only, eight bytes at a time, and who reads takes
+a row that is half written for none.
+"""
+
+import json
+import os
+import struct
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import shared
+
+SECONDS: Final = 128
+"""Seconds that are remembered; the present one is not whole yet."""
+SERIES: Final = ("bytes_down", "bytes_up", "requests", "hits", "misses", "errors")
+
+_NUMBER: Final = struct.Struct("=d")
+_SECOND: Final = struct.Struct(f"={1 + len(SERIES)}d")
+_TEXT_SIZE: Final = 480
+_ROW: Final = struct.Struct(f"=4d{_TEXT_SIZE}s")
+"""Whether it is used, three numbers, and a JSON text."""
+
+_HEADER: Final = 64
+_SECONDS_AT: Final = _HEADER
+_ROWS_AT: Final = _SECONDS_AT + SECONDS * _SECOND.size
+_ROWS: Final = (shared.SEAT_SIZE - _ROWS_AT) // _ROW.size
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row as it was read: what kind of thing it tells of, what, and how it stands."""
+
+    kind: str
+    about: dict[str, Any]
+    numbers: tuple[float, float, float]
+
+
+class Seat:
+    """The part of this worker of the board."""
+
+    def __init__(self) -> None:
+        self._memory = memoryview(shared.BOARD)
+        self._at = shared.seat() * shared.SEAT_SIZE
+        self._memory[self._at : self._at + shared.SEAT_SIZE] = bytes(shared.SEAT_SIZE)
+        _NUMBER.pack_into(self._memory, self._at, os.getpid())
+        self._free = list(range(_ROWS - 1, -1, -1))
+        self._second = 0
+        self._second_at = 0
+
+    def add(self, series: int, amount: float) -> None:
+        """Add to one series of the present second."""
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._second_at = self._at + _SECONDS_AT + now % SECONDS * _SECOND.size
+            _SECOND.pack_into(self._memory, self._second_at, now, *[0.0] * len(SERIES))
+        place = self._second_at + (1 + series) * _NUMBER.size
+        (known,) = _NUMBER.unpack_from(self._memory, place)
+        _NUMBER.pack_into(self._memory, place, known + amount)
+
+    def take_row(self, kind: str, about: dict[str, Any]) -> int | None:
+        """Begin a row and return its number; None where there is none left, or no room in it."""
+        text = json.dumps([kind, about]).encode()
+        if not self._free or len(text) > _TEXT_SIZE:
+            return None
+        row = self._free.pop()
+        _ROW.pack_into(self._memory, self._row_at(row), 0.0, 0.0, 0.0, 0.0, text)
+        _NUMBER.pack_into(self._memory, self._row_at(row), 1.0)
+        return row
+
+    def write(self, row: int, place: int, value: float) -> None:
+        """Write one of the three numbers of a row."""
+        _NUMBER.pack_into(self._memory, self._row_at(row) + (1 + place) * _NUMBER.size, value)
+
+    def read(self, row: int, place: int) -> float:
+        """Return one of the three numbers of a row."""
+        at = self._row_at(row) + (1 + place) * _NUMBER.size
+        return float(_NUMBER.unpack_from(self._memory, at)[0])
+
+    def give_row(self, row: int) -> None:
+        """End a row."""
+        _NUMBER.pack_into(self._memory, self._row_at(row), 0.0)
+        self._free.append(row)
+
+    def _row_at(self, row: int) -> int:
+        return self._at + _ROWS_AT + row * _ROW.size
+
+
+def seconds(until: int, count: int) -> dict[str, list[float]]:
+    """Return so many seconds of each series, the last one `until`, of all workers together."""
+    sums = {name: [0.0] * count for name in SERIES}
+    for at in _seats():
+        for place in range(SECONDS):
+            second, *values = _SECOND.unpack_from(
+                shared.BOARD, at + _SECONDS_AT + place * _SECOND.size
+            )
+            index = int(second) - until + count - 1
+            if 0 <= index < count:
+                for name, value in zip(SERIES, values, strict=True):
+                    sums[name][index] += value
+    return sums
+
+
+def rows() -> Iterator[Row]:
+    """Return the rows of all workers that live."""
+    for at in _seats():
+        if not _lives(int(_NUMBER.unpack_from(shared.BOARD, at)[0])):
+            continue
+        for place in range(_ROWS):
+            used, *numbers, text = _ROW.unpack_from(shared.BOARD, at + _ROWS_AT + place * _ROW.size)
+            if used and (read := _read(text)):
+                first, second, third = numbers
+                yield Row(read[0], read[1], (first, second, third))
+
+
+def _seats() -> Iterator[int]:
+    for seat in range(shared.SEATS):
+        at = seat * shared.SEAT_SIZE
+        if _NUMBER.unpack_from(shared.BOARD, at)[0]:
+            yield at
+
+
+def _read(text: bytes) -> tuple[str, dict[str, Any]] | None:
+    try:
+        kind, about = json.loads(text.rstrip(b"\0"))
+    except ValueError:
+        return None
+    return (kind, about) if isinstance(about, dict) else None
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True

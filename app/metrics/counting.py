@@ -1,0 +1,112 @@
+"""Counting(Observer): what happens in the source of one registry becomes figures."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final
+
+from app.content import Budget, Event
+from app.metrics.board import SERIES, Seat
+from app.metrics.meters import Meters
+
+REGISTRY: Final = "registry"
+BUDGET: Final = "budget"
+
+OPEN, ANSWERED, FAILED = range(3)
+"""What stands in the row of a registry: hosts that are left alone, and when it was heard of."""
+REMAINING, LIMIT, TOLD = range(3)
+"""What stands in the row of an identity's pulls."""
+
+_MOST_IDENTITIES: Final = 16
+"""Identities of a registry that one worker tells apart: after that the first has to go."""
+
+_UP: Final = SERIES.index("bytes_up")
+_HITS: Final = SERIES.index("hits")
+_MISSES: Final = SERIES.index("misses")
+_ERRORS: Final = SERIES.index("errors")
+
+
+class Counting:
+    """Counts what one registry's source tells, in this process."""
+
+    def __init__(self, registry: str, meters: Meters, seat: Seat) -> None:
+        self._registry = registry
+        self._meters = meters
+        self._seat = seat
+        self._row = seat.take_row(REGISTRY, {"registry": registry})
+        self._identities: dict[str, int] = {}
+        self._received = meters.up.labels(registry)
+        counted = {
+            Event.ASKED: meters.asked, Event.RETRIED: meters.retries,
+            Event.RESUMED: meters.resumes, Event.PULL_SPENT: meters.pulls_spent,
+            Event.PULL_SAVED: meters.pulls_saved,
+        }  # fmt: skip
+        self._plain = {event: meter.labels(registry) for event, meter in counted.items()}
+        self._noted: dict[Event, Callable[[str, float], None]] = {
+            Event.RECEIVED: self._received_bytes,
+            Event.ANSWERED: self._answered,
+            Event.FAILED: self._failed,
+            Event.TOKEN: self._token,
+            Event.CACHE: self._cached,
+            Event.OPENED: partial(self._breaker, 1.0),
+            Event.CLOSED: partial(self._breaker, -1.0),
+        }
+
+    def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
+        """Count an event."""
+        if (plain := self._plain.get(event)) is not None:
+            plain.inc(amount)
+        else:
+            self._noted[event](about, amount)
+
+    def told(self, budget: Budget) -> None:
+        """Remember what an identity has left."""
+        row = self._identities.get(budget.identity)
+        if row is None:
+            row = self._new_identity(budget)
+        if row is not None:
+            self._seat.write(row, REMAINING, budget.remaining)
+            self._seat.write(row, LIMIT, budget.limit)
+            self._seat.write(row, TOLD, time.time())
+
+    def _new_identity(self, budget: Budget) -> int | None:
+        if len(self._identities) >= _MOST_IDENTITIES:
+            self._seat.give_row(self._identities.pop(next(iter(self._identities))))
+        about = {
+            "registry": self._registry,
+            "identity": budget.identity,
+            "window": budget.window,
+        }
+        row = self._seat.take_row(BUDGET, about)
+        if row is not None:
+            self._identities[budget.identity] = row
+        return row
+
+    def _received_bytes(self, _: str, amount: float) -> None:
+        self._received.inc(amount)
+        self._seat.add(_UP, amount)
+
+    def _answered(self, status: str, seconds: float) -> None:
+        self._meters.answers.labels(self._registry, f"{status[:1]}xx").inc()
+        self._meters.answer_seconds.labels(self._registry).observe(seconds)
+        self._heard(ANSWERED)
+
+    def _failed(self, kind: str, _: float) -> None:
+        self._meters.errors.labels(self._registry, kind).inc()
+        self._seat.add(_ERRORS, 1)
+        self._heard(FAILED)
+
+    def _heard(self, place: int) -> None:
+        if self._row is not None:
+            self._seat.write(self._row, place, time.time())
+
+    def _token(self, status: str, _: float) -> None:
+        self._meters.tokens.labels(self._registry, f"{status[:1]}xx").inc()
+
+    def _cached(self, result: str, _: float) -> None:
+        self._meters.cache.labels(self._registry, result).inc()
+        self._seat.add(_MISSES if result == "miss" else _HITS, 1)
+
+    def _breaker(self, change: float, _: str, __: float) -> None:
+        if self._row is not None:
+            self._seat.write(self._row, OPEN, self._seat.read(self._row, OPEN) + change)

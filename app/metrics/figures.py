@@ -1,0 +1,219 @@
+"""What all workers together have to show: as text for machines, and as figures for the page."""
+
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+
+from app.content import Source
+from app.exchange import LOW
+from app.metrics import board, counting, watching
+from app.metrics.board import Row
+from app.metrics.meters import Meters
+from app.oci.errors import RegistryError
+
+_SECONDS: Final = 120
+_MOST_DOWNLOADS: Final = 100
+_FRESH: Final = 60.0
+"""Seconds for which it counts that a registry has answered; then who looks has it asked."""
+
+Holdings = Callable[[], tuple[int, int]]
+"""Gives how many entries the cache has, and of how many bytes."""
+
+_TOTALS: Final = {
+    "requests": "docxy_requests_total",
+    "bytes_down": "docxy_sent_bytes_total",
+    "bytes_up": "docxy_received_bytes_total",
+    "retries": "docxy_upstream_retries_total",
+    "resumes": "docxy_upstream_resumes_total",
+    "pulls_spent": "docxy_pulls_spent_total",
+    "pulls_saved": "docxy_pulls_saved_total",
+}
+_RESULTS: Final = {
+    "hit": "hits", "miss": "misses", "stale": "stale", "joined": "joined",
+    "revalidated": "revalidated",
+}  # fmt: skip
+
+
+class Figures:
+    """Reads what the workers have counted, and what they show on the board."""
+
+    def __init__(
+        self,
+        meters: Meters,
+        sources: Mapping[str, Source],
+        default: str,
+        holdings: Holdings | None,
+        max_size: int | None,
+    ) -> None:
+        self._meters = meters
+        self._sources = sources
+        self._default = default
+        self._holdings = holdings
+        self._max_size = max_size
+        self._asking: set[str] = set()
+
+    def exposition(self) -> bytes:
+        """Return all series in the text format of Prometheus."""
+        return self._meters.exposition(self._gauges())
+
+    def shown(self) -> dict[str, Any]:
+        """Return what the page shows."""
+        now = time.time()
+        rows = _by_kind(board.rows())
+        summed = _sums(self._meters.collected())
+        until = int(now) - 1
+        return {
+            "time": now,
+            "registries": [self._registry(name, rows, now) for name in self._sources],
+            "series": {"until": until, **board.seconds(until, _SECONDS)},
+            "totals": {name: sum(summed[series].values()) for name, series in _TOTALS.items()},
+            "cache": self._cache(summed),
+            "downloads": [_download(row, now) for row in rows[watching.DOWNLOAD]][:_MOST_DOWNLOADS],
+        }
+
+    def _registry(self, name: str, rows: Mapping[str, list[Row]], now: float) -> dict[str, Any]:
+        of_it = [row for row in rows[counting.REGISTRY] if row.about.get("registry") == name]
+        answered = max((row.numbers[counting.ANSWERED] for row in of_it), default=0.0)
+        failed = max((row.numbers[counting.FAILED] for row in of_it), default=0.0)
+        heard = max(answered, failed)
+        if now - heard > _FRESH:
+            self._ask(name)
+        budgets = (row for row in rows[counting.BUDGET] if row.about.get("registry") == name)
+        return {
+            "name": name,
+            "default": name == self._default,
+            "reachable": answered >= failed if heard else None,
+            "seconds_ago": round(now - heard, 1) if heard else None,
+            "left_alone": any(row.numbers[counting.OPEN] > 0 for row in of_it),
+            "budgets": [_budget(row, now) for row in _latest(budgets)],
+        }
+
+    def _ask(self, name: str) -> None:
+        """Have a registry asked whether it is there, with nobody waiting for it."""
+        if name in self._asking:
+            return
+        self._asking.add(name)
+
+        def ask() -> None:
+            try:
+                with suppress(RegistryError):  # it is told where it fails
+                    self._sources[name].reach()
+            finally:
+                self._asking.discard(name)
+
+        threading.Thread(target=ask, daemon=True).start()
+
+    def _cache(self, summed: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
+        if self._holdings is None:
+            return None
+        entries, size = self._holdings()
+        served = summed["docxy_cache_served_bytes_total"]
+        answers = summed["docxy_cache_answers_total"]
+        return {
+            "size": size,
+            "max_size": self._max_size,
+            "entries": entries,
+            **{key: answers.get(result, 0.0) for result, key in _RESULTS.items()},
+            "bytes_served": sum(served.values()),
+            "bytes_saved": sum(count for result, count in served.items() if result != "miss"),
+            "evictions": sum(summed["docxy_cache_evictions_total"].values()),
+        }
+
+    def _gauges(self) -> Iterator[Metric]:
+        rows = _by_kind(board.rows())
+        labels = ["registry"]
+        active = GaugeMetricFamily(
+            "docxy_active_downloads", "Bodies on their way to clients.", labels=labels
+        )
+        alone = GaugeMetricFamily(
+            "docxy_upstream_hosts_left_alone", "Hosts that do not answer, by workers.",
+            labels=labels,
+        )  # fmt: skip
+        for name in self._sources:
+            here = [row for row in rows[watching.DOWNLOAD] if row.about.get("registry") == name]
+            active.add_metric([name], len(here))
+            of_it = [row for row in rows[counting.REGISTRY] if row.about.get("registry") == name]
+            alone.add_metric([name], sum(row.numbers[counting.OPEN] for row in of_it))
+        yield active
+        yield alone
+        yield from _budget_gauges(rows[counting.BUDGET])
+        if self._holdings is not None:
+            entries, size = self._holdings()
+            yield GaugeMetricFamily("docxy_cache_entries", "Entries of the cache.", entries)
+            yield GaugeMetricFamily("docxy_cache_size_bytes", "Bytes that the cache has.", size)
+
+
+def _by_kind(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
+    found = defaultdict[str, list[Row]](list)
+    for row in rows:
+        found[row.kind].append(row)
+    return found
+
+
+def _sums(metrics: Iterable[Metric]) -> Mapping[str, Mapping[str, float]]:
+    """Add up each series, by its `result` where it has one."""
+    sums = defaultdict[str, dict[str, float]](dict)
+    for metric in metrics:
+        for sample in metric.samples:
+            result = sample.labels.get("result", "")
+            known = sums[sample.name].get(result, 0.0)
+            sums[sample.name][result] = known + sample.value
+    return sums
+
+
+def _latest(rows: Iterable[Row]) -> list[Row]:
+    """Return of each identity what was told last, to whichever worker."""
+    found = dict[tuple[str, str], Row]()
+    for row in rows:
+        key = (str(row.about.get("registry")), str(row.about.get("identity")))
+        known = found.get(key)
+        if known is None or known.numbers[counting.TOLD] < row.numbers[counting.TOLD]:
+            found[key] = row
+    return list(found.values())
+
+
+def _budget(row: Row, now: float) -> dict[str, Any]:
+    remaining, limit, told = row.numbers
+    identity = str(row.about.get("identity"))
+    return {
+        "identity": identity,
+        "kind": identity.partition("-")[0],
+        "limit": int(limit),
+        "remaining": int(remaining),
+        "window": row.about.get("window"),
+        "seconds_ago": round(now - told, 1),
+        "low": remaining < limit * LOW,
+    }
+
+
+def _budget_gauges(rows: Iterable[Row]) -> Iterator[Metric]:
+    families = [
+        GaugeMetricFamily(f"docxy_pulls_{name}", text, labels=["registry", "identity"])
+        for name, text in (
+            ("remaining", "Pulls that an identity has left, as the registry said last."),
+            ("limit", "Pulls that it has in a window."),
+            ("window_seconds", "Seconds of that window."),
+        )
+    ]
+    for row in _latest(rows):
+        labels = [str(row.about.get("registry")), str(row.about.get("identity"))]
+        remaining, limit, _ = row.numbers
+        window = float(row.about.get("window") or 0)
+        for family, value in zip(families, (remaining, limit, window), strict=True):
+            family.add_metric(labels, value)
+    yield from families
+
+
+def _download(row: Row, now: float) -> dict[str, Any]:
+    sent, total, began = row.numbers
+    return {
+        **row.about,
+        "bytes": int(sent),
+        "total": None if total < 0 else int(total),
+        "seconds": round(now - began, 1),
+    }

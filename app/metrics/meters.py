@@ -1,0 +1,136 @@
+"""What is counted: every series with its labels, which are few words each."""
+
+import logging
+from collections.abc import Iterable
+from typing import Final
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+    values,
+)
+from prometheus_client.metrics_core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from app.metrics import dead
+
+logger = logging.getLogger(__name__)
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_SECONDS: Final = (
+    0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
+    14400.0,
+)  # fmt: skip
+"""From what comes out of the cache to a large layer on a slow line."""
+_FIRST: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+
+
+class Meters:
+    """The series of this process, and with `exposition` those of all workers together."""
+
+    def __init__(self) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]
+        self._own = own = CollectorRegistry()
+        self._shared = bool(values.ValueClass._multiprocess)  # noqa: SLF001 - told nowhere else
+        if self._shared:
+            dead.merge()
+        self.requests = Counter(
+            "docxy_requests_total", "Requests of clients that are over.",
+            ["route", "method", "status", "registry"], registry=own,
+        )  # fmt: skip
+        self.first_byte = Histogram(
+            "docxy_request_first_byte_seconds", "Seconds until there was a first byte to send.",
+            ["route", "registry"], buckets=_FIRST, registry=own,
+        )  # fmt: skip
+        self.seconds = Histogram(
+            "docxy_request_seconds", "Seconds until a request was over.",
+            ["route", "registry"], buckets=_SECONDS, registry=own,
+        )  # fmt: skip
+        self.down = Counter(
+            "docxy_sent_bytes_total", "Bytes of bodies that went to clients.",
+            ["registry"], registry=own,
+        )  # fmt: skip
+        self.up = Counter(
+            "docxy_received_bytes_total", "Bytes of bodies that came from upstreams.",
+            ["registry"], registry=own,
+        )  # fmt: skip
+        self.asked = Counter(
+            "docxy_upstream_requests_total",
+            "Requests to a registry, its token service or its CDN.",
+            ["registry"], registry=own,
+        )  # fmt: skip
+        self.answers = Counter(
+            "docxy_upstream_answers_total", "Their answers, by the class of their status.",
+            ["registry", "status"], registry=own,
+        )  # fmt: skip
+        self.answer_seconds = Histogram(
+            "docxy_upstream_answer_seconds", "Seconds until the head of an upstream's answer.",
+            ["registry"], buckets=_FIRST, registry=own,
+        )  # fmt: skip
+        self.errors = Counter(
+            "docxy_upstream_errors_total", "Requests to upstreams that had no answer, by kind.",
+            ["registry", "kind"], registry=own,
+        )  # fmt: skip
+        self.retries = Counter(
+            "docxy_upstream_retries_total", "Requests to upstreams that were repeated.",
+            ["registry"], registry=own,
+        )  # fmt: skip
+        self.resumes = Counter(
+            "docxy_upstream_resumes_total", "Bodies that broke and went on.",
+            ["registry"], registry=own,
+        )  # fmt: skip
+        self.tokens = Counter(
+            "docxy_token_requests_total",
+            "Answers of token services, by the class of their status.",
+            ["registry", "status"], registry=own,
+        )  # fmt: skip
+        self.cache = Counter(
+            "docxy_cache_answers_total",
+            "Answers by what the cache did: hit, revalidated, joined, stale or miss.",
+            ["registry", "result"], registry=own,
+        )  # fmt: skip
+        self.cache_bytes = Counter(
+            "docxy_cache_served_bytes_total",
+            "Bytes of bodies by what the cache did; all but those of misses are saved.",
+            ["registry", "result"], registry=own,
+        )  # fmt: skip
+        self.evictions = Counter(
+            "docxy_cache_evictions_total", "Entries that were evicted.", registry=own
+        )
+        self.pulls_spent = Counter(
+            "docxy_pulls_spent_total",
+            "GETs of manifests that a registry answered: pulls, to Docker Hub.",
+            ["registry"], registry=own,
+        )  # fmt: skip
+        self.pulls_saved = Counter(
+            "docxy_pulls_saved_total", "GETs of manifests that the cache answered instead.",
+            ["registry"], registry=own,
+        )  # fmt: skip
+
+    def collected(self) -> Iterable[Metric]:
+        """Return the series of all workers, dead ones included."""
+        if not self._shared:
+            return self._own.collect()
+        with dead.undisturbed():
+            return list(MultiProcessCollector(None).collect())  # type: ignore[no-untyped-call]
+
+    def exposition(self, more: Iterable[Metric]) -> bytes:
+        """Return the text that is scraped, with what is no counter."""
+        registry = CollectorRegistry()
+        registry.register(_Given([*self.collected(), *more]))
+        return generate_latest(registry)
+
+
+class _Given(Collector):
+    """What has been collected."""
+
+    def __init__(self, metrics: list[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        return self._metrics

@@ -1,0 +1,43 @@
+"""Metrics: one seat on the board and one set of meters, for all that happens in this process."""
+
+from collections.abc import Mapping
+
+from app.content import Budget, Event, Observer, Source
+from app.exchange import Watcher
+from app.metrics.board import Seat
+from app.metrics.counting import Counting
+from app.metrics.figures import Figures, Holdings
+from app.metrics.meters import Meters
+from app.metrics.watching import Watching
+
+
+class Metrics:
+    """What counts, and what gives the counts away; itself the observer of what is no registry's."""
+
+    def __init__(self) -> None:
+        self._meters = Meters()
+        self._seat = Seat()
+        self.watcher: Watcher = Watching(self._meters, self._seat)
+
+    def of(self, registry: str) -> Observer:
+        """Return who counts what happens in the source of one registry."""
+        return Counting(registry, self._meters, self._seat)
+
+    def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
+        """Count what goes to make room."""
+        del about
+        if event is Event.EVICTED:
+            self._meters.evictions.inc(amount)
+
+    def told(self, budget: Budget) -> None:
+        """Count nothing: pulls are a registry's."""
+
+    def figures(
+        self,
+        sources: Mapping[str, Source],
+        default: str,
+        holdings: Holdings | None,
+        max_size: int | None,
+    ) -> Figures:
+        """Return what tells them."""
+        return Figures(self._meters, sources, default, holdings, max_size)

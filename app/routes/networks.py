@@ -1,0 +1,33 @@
+"""Addresses and networks, as settings list them."""
+
+import ipaddress
+from functools import lru_cache
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+class Networks:
+    """What a list between commas has in it: addresses, networks, or `*` for all."""
+
+    def __init__(self, listed: str) -> None:
+        entries = [entry.strip() for entry in listed.split(",") if entry.strip()]
+        self.are_all = "*" in entries
+        self._networks = [ipaddress.ip_network(e, strict=False) for e in entries if e != "*"]
+
+    def __contains__(self, text: str) -> bool:
+        """Tell whether an address, as text, is in one of them."""
+        if self.are_all:
+            return True
+        address = address_of(text)
+        return address is not None and any(address in network for network in self._networks)
+
+
+@lru_cache(1024)
+def address_of(text: str) -> Address | None:
+    """Read an address; an IPv4 one that is written as IPv6 is itself."""
+    try:
+        address = ipaddress.ip_address(text)
+    except ValueError:
+        return None
+    mapped = getattr(address, "ipv4_mapped", None)
+    return mapped or address
