@@ -21,10 +21,23 @@ class Generations:
     def __init__(self, arbiter: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not to be imported here
         self._arbiter = arbiter
         self._reload, self._manage = arbiter.reload, arbiter.manage_workers
+        self._wait = arbiter.wait_for_signals
         self._last_old = 0
         """Up to this age they are old: the arbiter numbers its workers."""
         self._hidden: dict[int, Any] = {}
         arbiter.reload, arbiter.manage_workers = self.reload, self.manage_workers
+        arbiter.wait_for_signals = self.wait_for_signals
+
+    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
+        """Return what has come meanwhile: nothing but the stops, or one reload for all of them.
+
+        Each takes seconds, and gunicorn would obey a stop after all that came before it.
+        """
+        came: list[int] = self._wait(timeout=timeout)
+        if ends := [number for number in came if number in _ENDS]:
+            return ends
+        others = [number for number in came if number != signal.SIGHUP]
+        return [*others, signal.SIGHUP] if signal.SIGHUP in came else others
 
     def reload(self) -> None:
         """Start new workers, tell the old ones to finish, and wait for neither."""

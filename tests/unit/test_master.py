@@ -50,6 +50,12 @@ class Arbiter:
         self.worker_age = 0
         self.killed: list[tuple[int, int]] = []
         self.waited_for: set[int] = set()
+        self.signals: list[int] = []
+
+    def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
+        """Return what came since it was last asked."""
+        del timeout
+        return self.signals
 
     def spawn_worker(self) -> None:
         """Give the next number to a worker."""
@@ -197,3 +203,29 @@ def test_the_master_imports_nothing_that_gevent_patches() -> None:
         [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
     )
     assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("came", "heeded"),
+    [
+        pytest.param([], [], id="none"),
+        pytest.param([signal.SIGHUP], [signal.SIGHUP], id="one"),
+        pytest.param(
+            [signal.SIGHUP, signal.SIGCHLD, signal.SIGHUP, signal.SIGHUP],
+            [signal.SIGCHLD, signal.SIGHUP],
+            id="many reloads",
+        ),
+        pytest.param([signal.SIGTTIN] * 2, [signal.SIGTTIN] * 2, id="two workers more"),
+        pytest.param(
+            [signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGQUIT],
+            [signal.SIGTERM, signal.SIGQUIT],
+            id="stops",
+        ),
+    ],
+)
+def test_signals_that_came_together(came: list[int], heeded: list[int]) -> None:
+    """A reload takes seconds: one does for all that wait, and none is begun before a stop."""
+    arbiter = Arbiter(2)
+    Generations(arbiter)
+    arbiter.signals = came
+    assert arbiter.wait_for_signals(timeout=1.0) == heeded
