@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from platform import machine
 from typing import Final
 
 from bench import docker_registry
 from bench.content import MIB
 from tests.clients.skopeo import Skopeo
-from tests.hub.content import multi_arch
 from tests.hub.hub import Hub
-from tests.hub.images import OCI_KIND, Image
+from tests.hub.images import Image, image, index, layer, noise
 from tests.servers import docxy
 
 logger = logging.getLogger(__name__)
@@ -26,7 +26,9 @@ CACHED: Final = "Docxy"
 PEER: Final = docker_registry.NAME
 
 _REPOSITORY: Final = "library/bench"
-_LAYER: Final = 4 * MIB
+_LAYER: Final = MIB // 2
+LAYERS: Final = 16
+_ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _FIRST: Final = "first"
 """The tag that is copied before anything is measured, so that every server has met the registry."""
 
@@ -51,17 +53,17 @@ class _Way:
     host: str
 
     def seconds(self, tag: str) -> float:
-        """Copy an image with all its platforms, and throw it away."""
+        """Copy an image, and throw it away."""
         with tempfile.TemporaryDirectory(prefix="docxy-copy-") as folder:
             started = time.perf_counter()
-            self.skopeo.copy_all(f"{self.host}/{_REPOSITORY}:{tag}", Path(folder))
+            self.skopeo.copy(f"{self.host}/{_REPOSITORY}:{tag}", Path(folder))
             return time.perf_counter() - started
 
 
 def measure_copies(folder: Path, rounds: int) -> Copies:
     """Copy a new image in each round: from the registry, then twice through each cache."""
     tags = [f"round-{number}" for number in range(rounds)]
-    images = {tag: multi_arch("bench", OCI_KIND, _LAYER, seed=tag) for tag in (_FIRST, *tags)}
+    images = {tag: _image(tag) for tag in (_FIRST, *tags)}
     copies = Copies(images[_FIRST], [], {CACHED: [], PEER: []}, {CACHED: [], PEER: []})
     with _hub(images) as hub, _ways(folder, hub) as (direct, through, peer):
         for way in (direct, *through.values()):
@@ -78,15 +80,23 @@ def measure_copies(folder: Path, rounds: int) -> Copies:
     return copies
 
 
-def _contents(image: Image) -> int:
-    return 1 + len(image.platforms) + len(image.all_blobs)
+def _image(seed: str) -> Image:
+    platform = f"linux/{_ARCHITECTURES[machine()]}"
+    layers = [
+        layer({f"/layer-{number}": noise(_LAYER, f"{seed} {number}")}) for number in range(LAYERS)
+    ]
+    return index({platform: image(layers, platform=platform)})
+
+
+def _contents(one: Image) -> int:
+    return 1 + len(one.platforms) + len(one.all_blobs)
 
 
 @contextmanager
 def _hub(images: Mapping[str, Image]) -> Iterator[Hub]:
     with Hub(content=tuple) as hub:
-        for tag, image in images.items():
-            hub.push(_REPOSITORY, image, [tag])
+        for tag, one in images.items():
+            hub.push(_REPOSITORY, one, [tag])
         hub.fail(delay=LATENCY, times=None)
         yield hub
 

@@ -1,4 +1,4 @@
-"""Manifests that were read in the last second, as long as nobody has written anything since.
+"""Manifests that were read in the last seconds, as long as nobody has written anything since.
 
 A thread and the index cost more than all else of a manifest that is kept; and a manifest that many
 machines pull is asked for many times in a second.
@@ -11,7 +11,7 @@ from typing import Final, Generic, TypeVar
 from app.cache.lately import Lately
 from app.store.store import Store
 
-_LIFETIME: Final = 1.0
+_LIFETIME: Final = 5.0
 """Seconds until the store is asked again: it has to know what is used."""
 
 _SETTLED: Final = 100_000_000

@@ -34,10 +34,14 @@ class Skopeo:
         if directory is None:
             directory = Path(tempfile.mkdtemp(dir=self._home))
         login = ["--src-creds", creds] if creds else []
-        command = [*self._skopeo, "copy", "--all", *self._pull_tls("--src-"), *login]
-        run([*command, f"docker://{reference}", f"dir:{directory}"], env=self._env)
+        self.copy(reference, directory, "--all", *login)
         files = (path for path in directory.iterdir() if path.name != "version")
         return frozenset(map(file_digest, files))
+
+    def copy(self, reference: str, directory: Path, *options: str) -> None:
+        """Copy an image, for this platform if no option says else."""
+        command = [*self._skopeo, "copy", *self._pull_tls("--src-"), *options]
+        run([*command, f"docker://{reference}", f"dir:{directory}"], env=self._env)
 
     def inspect(self, reference: str, *, creds: str | None = None) -> dict[str, Any]:
         """Describe an image.
