@@ -12,7 +12,7 @@ import socket
 import time
 import uuid
 from collections.abc import Iterator
-from functools import partial
+from functools import lru_cache, partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -58,6 +58,17 @@ _SPARE: Final = 4
 
 
 RequestParser.mesg_class = BoundedRequest  # no setting names it
+
+
+_date_of = lru_cache(1)(util.http_date)
+
+
+def _http_date(timestamp: float | None = None) -> str:
+    """Write the Date of an answer, once a second: it took a tenth of all that gunicorn does."""
+    return _date_of(int(time.time() if timestamp is None else timestamp))
+
+
+util.http_date = _http_date
 
 
 class Worker(GeventWorker):

@@ -89,6 +89,8 @@ def _harmless(argument: object) -> object:
 
 def configure(form: Literal["text", "json"], level: str) -> None:
     """Send every log line of this process to standard error, gunicorn's included."""
+    # No line tells these, and finding them takes as long as writing the line.
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     formatter = FlatJsonFormatter if form == "json" else TextFormatter
     logging.config.dictConfig({
         "version": 1,

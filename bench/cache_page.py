@@ -10,6 +10,7 @@ from bench.targets import Target, reasons, table
 from bench.wrk import CONNECTIONS
 
 _SECTION = re.compile(r"^## The cache\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
+_NEXT = re.compile(r"^## Soak\n", re.MULTILINE)
 
 
 def render(measured: Cached) -> str:
@@ -31,10 +32,15 @@ def render(measured: Cached) -> str:
 
 
 def put_into(page: str, section: str) -> str:
-    """Return the page with this section in place of its own; raise ValueError if it has none."""
+    """Return the page with this section in place of its own, or before the next one.
+
+    Raise ValueError if there is no place for it.
+    """
     changed, count = _SECTION.subn(lambda _: f"{section}\n", page)
+    if not count:
+        changed, count = _NEXT.subn(lambda found: f"{section}\n{found[0]}", page)
     if count != 1:
-        message = f"the page has {count} sections about the cache"
+        message = f"the page has {count} places for the section about the cache"
         raise ValueError(message)
     return changed
 
@@ -129,19 +135,20 @@ def _method(measured: Cached) -> Iterator[str]:
     copies = measured.copies
     blobs = copies.image.all_blobs
     yield (
-        f"{measured.rounds} rounds; in each, every server is measured in turn. Client, upstream "
-        "and servers are those of the other sections; Docxy has one worker, its cache is on the "
-        "disk, and what is read was written a moment ago, so it is in the page cache."
+        f"{measured.rounds} rounds; in each, every server is measured in turn.\n"
+        "Client, upstream and servers are those of the other sections; Docxy has one worker, its "
+        "cache is on the disk, and what is read was written a moment ago, so it is in the page "
+        "cache."
     )
     yield (
         f"Hit: a blob of {measured.blob_size / 1024**2:,.0f} MiB which the server keeps, after "
-        "another download of it. nginx: one worker, `sendfile`, no log, the very file that Docxy "
+        "another download of it.\nnginx: one worker, `sendfile`, no log, the very file that Docxy "
         "keeps."
     )
     yield (
-        "Miss: the same blob after it was dropped. Docxy ends the answer only when the digest is "
+        "Miss: the same blob after it was dropped.\nDocxy ends the answer only when the digest is "
         "right, and waits for the disk (`fsync`) afterwards; docker-registry fetches it a second "
-        "time to keep it. Both is waited for and not counted."
+        "time to keep it.\nBoth is waited for and not counted."
     )
     yield (
         f"Manifests: wrk, one thread, {CONNECTIONS} kept connections, {measured.load_seconds} s a "
@@ -151,7 +158,7 @@ def _method(measured: Cached) -> Iterator[str]:
         f"Copies: `skopeo copy` of an image in an index, with {LAYERS} layers of "
         f"{sum(one.size for one in blobs.values()) / len(blobs) / 1024:.0f} KiB, a new one in each "
         "round, to a directory; every request to the registry, its token service and its CDN takes "
-        f"{1000 * LATENCY:.0f} ms longer. Docxy has two workers. Cold: the cache has another image "
+        f"{1000 * LATENCY:.0f} ms longer.\nDocxy has two workers.\nCold: the cache has another image "
         "of the repository, and so the answers to ping and token request."
     )
     yield "docker-registry: CNCF's, as a pull-through cache, `proxy.remoteurl`, files on the disk."
