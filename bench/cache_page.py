@@ -158,8 +158,8 @@ def _method(measured: Cached) -> Iterator[str]:
         f"Copies: `skopeo copy` of an image in an index, with {LAYERS} layers of "
         f"{sum(one.size for one in blobs.values()) / len(blobs) / 1024:.0f} KiB, a new one in each "
         "round, to a directory; every request to the registry, its token service and its CDN takes "
-        f"{1000 * LATENCY:.0f} ms longer.\nDocxy has two workers.\nCold: the cache has another image "
-        "of the repository, and so the answers to ping and token request."
+        f"{1000 * LATENCY:.0f} ms longer.\nDocxy has two workers.\nCold: the cache has another "
+        "image of the repository, and so the answers to ping and token request."
     )
     yield "docker-registry: CNCF's, as a pull-through cache, `proxy.remoteurl`, files on the disk."
     yield f"The load average before it was {measured.load_before:.1f}."
