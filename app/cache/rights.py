@@ -88,7 +88,7 @@ class Rights:
             self._refused.note(caller.name, name, written=True)
         if reply.status == HTTPStatus.UNAUTHORIZED and caller.kind is Kind.TOKEN:
             issued = nobodys.find(self._store, caller.name)
-            if issued is not None:
+            if issued is not None and name in issued.names:  # elsewhere it is rightly refused
                 nobodys.refused(self._store, issued)
 
     def make_private(self, name: RepositoryName) -> None:

@@ -17,7 +17,7 @@ from app.oci.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from app.oci.reference import Tag
+from app.oci.reference import RepositoryName, Tag
 from tests.unit.cache.registry import ANYBODY, FakeRegistry
 from tests.unit.cache.test_gate import jwt
 from tests.unit.cache.world import ALICE, NAME, World, read, request
@@ -155,6 +155,16 @@ def test_a_shared_token_that_the_registry_refuses(world: World) -> None:
     again = document(source.token(asked()))["token"]
     assert again != token
     assert read(source.manifest(NAME, TAG, request(f"Bearer {again}"))) == DATA
+
+
+def test_a_shared_token_that_is_refused_elsewhere(world: World) -> None:
+    """Whoever shows it where it was not issued for costs the others none."""
+    world.registry.repository(NAME, ANYBODY)
+    source = world.source()
+    token = document(source.token(asked()))["token"]
+    refused = source.manifest(RepositoryName.parse("a/b"), TAG, request(f"Bearer {token}"))
+    assert refused.status == HTTPStatus.UNAUTHORIZED
+    assert document(source.token(asked()))["token"] == token
 
 
 def test_nothing_but_what_nobody_says_goes_up(world: World) -> None:
