@@ -127,6 +127,10 @@ class Writer:
             raise self._failure
 
     def _write(self, count: int, offset: int) -> None:
+        # What is written past the end of a file that somebody has cut leaves zeros before it.
+        if self._file.status().st_size != offset:
+            message = "the file was changed by somebody else"
+            raise OSError(message)
         with memoryview(self._writing)[:count] as data:
             put(self._file, data, offset)
             self._hash.update(data)

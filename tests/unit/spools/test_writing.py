@@ -1,0 +1,43 @@
+"""What is written is what was hashed."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from app.spools.shared_file import SharedFile
+from app.spools.writing import Writer
+
+
+def test_all_is_written_and_hashed(tmp_path: Path) -> None:
+    """Also what was there before."""
+    path = tmp_path / "file"
+    path.write_bytes(b"old ")
+    file = SharedFile.open(path, os.O_RDWR)
+    writer = Writer(file, "sha256", lambda: None)
+    writer.read_again(4)
+    writer.write(b"new")
+    writer.wait()
+    assert path.read_bytes() == b"old new"
+    assert writer.hexdigest() == hashlib.sha256(b"old new").hexdigest()
+    file.close()
+
+
+def test_a_file_that_somebody_cuts(tmp_path: Path) -> None:
+    """There is no hole before what comes next: the digest would be right, and the file wrong."""
+    path = tmp_path / "file"
+    file = SharedFile.open(path, os.O_RDWR | os.O_CREAT)
+    writer = Writer(file, "sha256", lambda: None)
+    writer.write(b"12345678")
+    writer.wait()
+    os.truncate(path, 4)
+
+    def go_on() -> None:
+        writer.write(b"9")
+        writer.wait()
+
+    with pytest.raises(OSError, match="changed by somebody else"):
+        go_on()
+    assert path.read_bytes() == b"1234"
+    file.close()
