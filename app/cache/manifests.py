@@ -64,13 +64,23 @@ class Manifests:
         for _ in range(_TRIES):
             with self.flights.lead(f"{self.registry}/{name}@{digest}") as leads:
                 if leads:
-                    return self.fetching.get(caller, name, digest, request).reply
-            copy = self.copies.find(caller, name, digest)
-            if copy is not None and copy.fits(request):
-                return copy.answer(request, marks.joined(), lasting=True)
+                    # Another's may have ended between the look and the lead.
+                    joined = self._joined(caller, name, digest, request)
+                    return joined or self.fetching.get(caller, name, digest, request).reply
+            if reply := self._joined(caller, name, digest, request):
+                return reply
             if reply := self._confirmed(caller, name, digest, request):
                 return reply
         return self.fetching.get(caller, name, digest, request).reply
+
+    def _joined(
+        self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
+    ) -> Reply | None:
+        """Answer with what another's fetch has brought."""
+        copy = self.copies.find(caller, name, digest)
+        if copy is None or not copy.fits(request):
+            return None
+        return copy.answer(request, marks.joined(), lasting=True)
 
     def _confirmed(
         self, caller: Caller, name: RepositoryName, digest: Digest, request: Request

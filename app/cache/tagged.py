@@ -35,16 +35,23 @@ class Tagged:
 
     def manifest(self, caller: Caller, name: RepositoryName, tag: Tag, request: Request) -> Reply:
         """Answer a GET or HEAD; raise RegistryError."""
+        came = time.monotonic()
         known = self.tags.find(name, tag, accepts(request))
         if known is not None and known.exact and known.is_younger(self.policy.tag_ttl):
             copy = self.copies.find(caller, name, known.digest)
             if copy is not None:
                 return copy.answer(request, marks.hit(known.age or 0.0), lasting=False)
-        ask = self._head if request.method == "HEAD" else self._get
+
+        def ask() -> Reply:
+            if request.method == "HEAD":
+                return self._head(caller, name, tag, request, known)
+            confirmed = self._confirmed(caller, name, tag, request) if known else None
+            return confirmed or self._get(caller, name, tag, request, came)
+
         return self.away.ask(
             caller,
             name,
-            lambda: ask(caller, name, tag, request, known),
+            ask,
             lambda status: self._stale(name, tag, request, status),
             lasting=False,
         )
@@ -77,21 +84,15 @@ class Tagged:
         return conditional(marks.marked(told.reply, fields), request, told.digest)
 
     def _get(
-        self,
-        caller: Caller,
-        name: RepositoryName,
-        tag: Tag,
-        request: Request,
-        known: Meaning | None,
+        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
     ) -> Reply:
-        if known is not None and (reply := self._confirmed(caller, name, tag, request)):
-            return reply
-        came = time.monotonic()
         taken = accept.fingerprint(accepts(request))
         for _ in range(_TRIES):
             with self.flights.lead(f"{self.registry}/{name}:{tag} {taken}") as leads:
                 if leads:
-                    return self._fetched(caller, name, tag, request)
+                    # Another's may have ended between the look and the lead.
+                    fresh = self._fresh(caller, name, tag, request, came)
+                    return fresh or self._fetched(caller, name, tag, request)
             if reply := self._joined(caller, name, tag, request, came):
                 return reply
         return self._fetched(caller, name, tag, request)
@@ -99,15 +100,22 @@ class Tagged:
     def _joined(
         self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
     ) -> Reply | None:
-        """Answer with what another's fetch has brought since this client came, and so is new."""
-        known = self.tags.find(name, tag, accepts(request))
-        if known is None:
+        """Answer with what another's fetch has brought, or have the registry confirm it."""
+        if fresh := self._fresh(caller, name, tag, request, came):
+            return fresh
+        if self.tags.find(name, tag, accepts(request)) is None:
             return None
-        if known.exact and known.is_younger(time.monotonic() - came):
-            copy = self.copies.find(caller, name, known.digest)
-            if copy is not None:
-                return copy.answer(request, marks.joined(), lasting=False)
         return self._confirmed(caller, name, tag, request)
+
+    def _fresh(
+        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
+    ) -> Reply | None:
+        """Answer with what the registry has said since this client came, to whomever."""
+        known = self.tags.find(name, tag, accepts(request))
+        if known is None or not known.exact or not known.is_younger(time.monotonic() - came):
+            return None
+        copy = self.copies.find(caller, name, known.digest)
+        return None if copy is None else copy.answer(request, marks.joined(), lasting=False)
 
     def _confirmed(
         self, caller: Caller, name: RepositoryName, tag: Tag, request: Request

@@ -176,12 +176,13 @@ def full(cached: Cached) -> None:
 def read_only(cached: Cached) -> None:
     """Let nothing more be written."""
     folder = cached.directory.parent
-    done = subprocess.run(
-        ["mount", "-o", "remount,ro", folder], capture_output=True, text=True, check=False
+    # What is open for writing keeps a mount from it, so a second one lies over the first.
+    subprocess.run(["mount", "--bind", folder, folder], check=True)
+    command = ["mount", "-o", "remount,bind,ro", str(folder)]
+    wait_until(
+        lambda: not subprocess.run(command, capture_output=True, check=False).returncode,
+        what="a moment in which nothing is written",
     )
-    if done.returncode:  # in use, which a tmpfs minds: its bind does not
-        subprocess.run(["mount", "--bind", folder, folder], check=True)
-        subprocess.run(["mount", "-o", "remount,bind,ro", folder], check=True)
 
 
 def deleted(cached: Cached) -> None:

@@ -1,12 +1,16 @@
 """Manifests: a second pull costs one HEAD, and nobody gets what the registry would refuse."""
 
 import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
 from http import HTTPStatus
 from pathlib import Path
 
 import pytest
 
+from app.cache.flights import Flights
 from app.cache.policy import Policy
 from app.content import Reply, Request
 from app.oci.errors import (
@@ -50,6 +54,39 @@ def test_a_second_pull_costs_one_head(world: World) -> None:
         assert reply.length == len(DATA)
         assert is_served(reply)
     assert world.registry.asked == [f"GET {NAME}:{TAG}", f"HEAD {NAME}:{TAG}"]
+
+
+class Overtaken(Flights):
+    """Lets something happen between a look at what is kept and the lead that follows it."""
+
+    def __init__(self, directory: Path, meanwhile: Callable[[], object]) -> None:
+        super().__init__(directory)
+        self._meanwhile = meanwhile
+
+    @contextmanager
+    def lead(self, key: str) -> Iterator[bool]:
+        """Lead, a moment too late."""
+        self._meanwhile()
+        with super().lead(key) as leads:
+            yield leads
+
+
+@pytest.mark.parametrize("by", ["tag", "digest"])
+def test_who_leads_looks_once_more(by: str, world: World, tmp_path: Path) -> None:
+    """A fetch that has just ended is not repeated: each GET is a pull."""
+    digest = pushed(world, "")
+    reference = TAG if by == "tag" else digest
+    first, second = world.source(), world.source()
+    flights = Overtaken(tmp_path, lambda: read(first.manifest(NAME, reference, request())))
+    late = replace(
+        second,
+        tagged=replace(second.tagged, flights=flights),
+        manifests=replace(second.manifests, flights=flights),
+    )
+    reply = late.manifest(NAME, reference, request())
+    assert "collapsed" in reply.header("cache-status")
+    assert is_served(reply)
+    assert len(world.registry.asked) == 1
 
 
 def test_what_a_hit_says(world: World) -> None:
