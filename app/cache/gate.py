@@ -145,7 +145,7 @@ class Gate:
         with suppress(RegistryError):
             reply = question(held)
             reply.close()
-            if reply.status == HTTPStatus.OK:
+            if reply.status == HTTPStatus.OK and not is_page(reply):
                 self._disk.write(self._rights.make_public, name, began)
 
     def _witness(self, name: RepositoryName) -> Held | None:

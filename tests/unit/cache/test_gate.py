@@ -273,6 +273,17 @@ def test_what_came_after_the_last_yes_to_nobody_is_not_public(world: World) -> N
     assert reads_stale(gate)
 
 
+@pytest.mark.parametrize(("kind", "public"), [(MANIFEST, True), ("text/html", False)])
+def test_a_login_page_proves_nothing(world: World, kind: str, *, public: bool) -> None:
+    """Nothing is public because a page was shown in place of a manifest."""
+    store = kept(world, "")
+    store.members.add(world.row.name, NAME, DIGEST, MANIFEST)
+    gate = world.gate(store)
+    shown = Reply(status=HTTPStatus.OK, headers=[("Content-Type", kind)])
+    gate.prove(world.caller(), NAME, lambda _: shown)
+    assert gate.was_public(NAME) is public
+
+
 def test_a_challenge_is_no_refusal_of_what_is_public(world: World) -> None:
     """Clients that start without a token are answered 401 everywhere."""
     store = kept(world, "Bearer t")
