@@ -15,7 +15,7 @@ from app.content import NOBODY, Observer, Source
 from app.exchange import UNWATCHED, Noting, Observers
 from app.metrics.figures import Figures
 from app.metrics.metrics import Metrics
-from app.registries import Registries
+from app.registries import DOCKER_HUB, Registries
 from app.routes import (
     answer,
     challenge,
@@ -24,6 +24,7 @@ from app.routes import (
     metrics,
     render,
     repository,
+    search,
     token,
 )
 from app.routes.forwarded import Forwarded
@@ -33,12 +34,14 @@ from app.settings import Settings
 from app.store.room import Limits
 from app.upstream.client import Upstream
 from app.upstream.connecting import Connector
+from app.upstream.index import Index
 from app.upstream.managed import Managed
 from app.upstream.neighbours import Neighbours
 from app.upstream.outbound import OutboundProxies
 from app.upstream.reliability import Reliability
 from app.upstream.session import Session
 from app.version import VERSION
+from app.web import box, config
 
 __all__ = ["create_app"]
 
@@ -73,6 +76,7 @@ def create_app(settings: Settings) -> Flask:
     counted = Metrics() if settings.metrics and not commands.are_running() else None
     cache = _cache(settings, counted or NOBODY)
     sources: dict[str, Source] = {}
+    index: Index | None = None
     for row in registries.rows:
         observer = Observers(Noting(), *([counted.of(row.name)] if counted else []))
         session = Session(
@@ -85,6 +89,8 @@ def create_app(settings: Settings) -> Flask:
         )
         upstream = Upstream(row, session, neighbours, reliability)
         neighbours.add(row.url, upstream)
+        if row is registries.default and row.name == DOCKER_HUB:
+            index = Index(settings.index_url, session, reliability)
         inner: Source = Managed(upstream, row) if row.managed else upstream
         sources[row.name] = cache.over(inner, row, observer) if cache else inner
     app = _App(__name__, static_folder=None)
@@ -93,7 +99,9 @@ def create_app(settings: Settings) -> Flask:
     converters.register(app.url_map)
     answer.register(app)
     render.register(app)
-    for blueprint in (health.bp, metrics.bp, challenge.bp, token.bp, repository.bp):
+    shown = (config.bp, box.bp, search.bp) if settings.page else ()
+    always = (health.bp, metrics.bp, challenge.bp, token.bp, repository.bp)
+    for blueprint in (*always, *shown):
         app.register_blueprint(blueprint)
     Rooms(
         registries=registries,
@@ -107,6 +115,7 @@ def create_app(settings: Settings) -> Flask:
         figures_networks=Networks(settings.figures_networks),
         figures=_figures(counted, sources, registries, cache),
         watcher=counted.watcher if counted else UNWATCHED,
+        index=index,
     ).put_into(app)
     Means(registries=registries, sources=sources, cache=cache).put_into(app)
     commands.register(app)

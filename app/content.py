@@ -231,3 +231,10 @@ class _Nobody:
 
 
 NOBODY: Final[Observer] = _Nobody()
+
+
+class Index(Protocol):
+    """Where the images of the default registry are searched."""
+
+    def search(self, request: Request) -> Reply:
+        """Answer `GET /v1/search`; nobody's login goes there. Raise RegistryError."""

@@ -6,7 +6,7 @@ from typing import Any, Final, Protocol, cast
 
 from flask import Flask, current_app, request
 
-from app.content import Source
+from app.content import Index, Source
 from app.exchange import UNWATCHED, Watcher, current
 from app.oci.reference import RepositoryName
 from app.registries import Address, Registries, Registry, Selection
@@ -38,6 +38,7 @@ class Rooms:
     figures: Figures | None = None
     """None: nothing is counted."""
     watcher: Watcher = UNWATCHED
+    index: Index | None = None
 
     def put_into(self, app: Flask) -> None:
         """Hand this to the views of an application."""

@@ -1,17 +1,11 @@
 """GET and POST /auth/token: tokens come through this proxy, and so does `docker login`."""
 
-import contextlib
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import parse_qsl
 
 from flask import Blueprint, Response, request
-from werkzeug.exceptions import (
-    BadRequest,
-    ClientDisconnected,
-    RequestEntityTooLarge,
-    RequestTimeout,
-)
+from werkzeug.exceptions import BadRequest
 
 from app.content import TokenRequest
 from app.oci import headers
@@ -21,9 +15,9 @@ from app.oci.scope import Scope
 from app.registries import Address, Registry, Selection
 from app.routes import credentials
 from app.routes.asking import asked
-from app.routes.connection import ClientConnection
+from app.routes.form import received
 from app.routes.relay import relay
-from app.routes.rooms import located, rooms, selected, source
+from app.routes.rooms import located, selected, source
 
 bp = Blueprint("token", __name__)
 
@@ -39,7 +33,7 @@ _MOST: Final = 1000
 @bp.route("/auth/token", methods=["GET", "POST"])
 def token() -> Response:
     """Pass the request to the token service of the registry that it is about."""
-    written = _form() if request.method == "POST" else request.query_string
+    written = received() if request.method == "POST" else request.query_string
     parameters = _parameters(written)
     selection = _selection(parameters)
     reply = source(selection.registry).token(_request(selection, parameters))
@@ -62,22 +56,6 @@ def _parameters(written: bytes) -> _Parameters:
     if sum(1 for _ in _scopes(parameters)) > _MOST:
         raise BadRequest
     return parameters
-
-
-def _form() -> bytes:
-    """Read the form; who begins one and does not end it in time is cut."""
-    form = None
-    with (
-        ClientConnection(request.environ).read_within(rooms().write_timeout) as late,
-        contextlib.suppress(ClientDisconnected),  # werkzeug's word for a body that does not come
-    ):
-        form = request.get_data(cache=False)
-    # What came of a body that ends early, or goes on too long, is handed over like a whole one.
-    if form is None or len(form) < (request.content_length or 0):
-        raise RequestTimeout if late.is_set() else ClientDisconnected
-    if len(form) >= (request.max_content_length or len(form) + 1):
-        raise RequestEntityTooLarge
-    return form
 
 
 def _selection(parameters: _Parameters) -> Selection:

@@ -30,7 +30,7 @@ class Fault:
     """One thing that goes wrong; the fields up to `skip` choose the requests."""
 
     part: str | None = None
-    """registry, token, cdn or region."""
+    """registry, token, cdn, region or index."""
     method: str | None = None
     path: str | None = None
     """A regular expression to be found in the path."""

@@ -98,7 +98,9 @@ class Hub:
         self.token_url, self.cdn_url = parts.token_url, parts.cdn_url
         self.region_url = parts.region_url
         """Where `front.redirect_manifests_to` may lead; nothing else does."""
+        self.index_url = parts.index_url
         self.front, self.cdn, self.region = parts.front, parts.cdn, parts.region
+        self.index = parts.index
         self._tokens, self._links = parts.tokens, parts.links
         self.away = parts.away
         shelf = Shelf(parts.registry, self._accounts, parts.front)
@@ -110,6 +112,7 @@ class Hub:
         """The environment of a Docxy that takes this hub for Docker Hub."""
         settings = {
             "DOCXY_REGISTRY_URL": self.url,
+            "DOCXY_INDEX_URL": self.index_url,
             "DOCXY_CA_BUNDLE": str(self.ca_bundle),
             "DOCXY_ALLOW_PRIVATE_UPSTREAMS": "true",
         }

@@ -12,13 +12,14 @@ from tests.hub.cdn import Cdn
 from tests.hub.clock import Clock
 from tests.hub.door import Door, Login
 from tests.hub.front import Front
+from tests.hub.index import Index
 from tests.hub.links import Links
 from tests.hub.region import Region
 from tests.hub.registry import Registry, docker_registry
 from tests.hub.tokens import Issuer, TokenServer
 from tests.hub.web import Server, Stage
 
-_PARTS = ("registry", "token", "cdn", "region")
+_PARTS = ("registry", "token", "cdn", "region", "index")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,12 +30,14 @@ class Parts:
     token_url: str
     cdn_url: str
     region_url: str
+    index_url: str
     registry: Registry
     links: Links
     front: Front
     tokens: TokenServer
     cdn: Cdn
     region: Region
+    index: Index
     away: Callable[[str], contextlib.AbstractContextManager[None]]
     """Let one part be away: it ends its connections and refuses new ones."""
 
@@ -74,12 +77,14 @@ def running_parts(  # noqa: PLR0913 - the whole wiring is here
             token_url=token_url,
             cdn_url=cdn_url,
             region_url=f"https://localhost:{ports['region']}",
+            index_url=f"https://{literal}:{ports['index']}",
             registry=registry,
             links=links,
             front=Front(f"https://{host}", registry, links, budget, accounts),
             tokens=TokenServer(issuer, accounts),
             cdn=Cdn(registry, links),
             region=Region(registry),
+            index=Index(),
             away=lambda part: servers[part].away(),
         )
         door = Door(login=login, issuer=issuer, accounts=accounts, inner=parts.front.answer)
@@ -88,6 +93,7 @@ def running_parts(  # noqa: PLR0913 - the whole wiring is here
             "token": parts.tokens.answer,
             "cdn": parts.cdn.answer,
             "region": parts.region.answer,
+            "index": parts.index.answer,
         }.items():
             servers[part].start(answer)
         yield parts

@@ -15,7 +15,7 @@ class Record:
     """One request and, as far as it is known yet, its answer."""
 
     part: str
-    """registry, token, cdn or region."""
+    """registry, token, cdn, region or index."""
     method: str
     path: str
     raw_query: str

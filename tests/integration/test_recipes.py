@@ -27,10 +27,10 @@ from tests.hub.door import Login
 from tests.hub.hub import Hub
 from tests.hub.images import OCI_KIND, Image
 from tests.integration.pulling import ours, whole
-from tests.servers import ROOT, docxy
+from tests.recipes import blocks, example, section
+from tests.servers import docxy
 from tests.tables import write_config
 
-PAGE = (ROOT / "docs" / "registries.md").read_text(encoding="utf-8")
 DEAD = "127.0.0.1:9"
 REGISTRIES = ["docker.io", "ghcr.io", "registry.k8s.io", "harbor.example"]
 APP, PRIVATE = "library/nginx", "alice/private"
@@ -40,25 +40,6 @@ ALICE = f"Basic {base64.b64encode(b'alice:alicepw').decode()}"
 
 HOST = "ghcr.proxy.example"
 """The only host of the page that the tests have: localhost stands for it."""
-
-
-def section(heading: str) -> str:
-    """Return what stands below a heading, to the next one that is as high."""
-    level, _, _ = heading.partition(" ")
-    rest = PAGE.partition(f"\n{heading}\n")[2]
-    assert rest, heading
-    return re.split(rf"(?m)^#{{1,{len(level)}}} ", rest)[0]
-
-
-def blocks(text: str) -> list[str]:
-    """Return the indented blocks of a text."""
-    found = re.findall(r"(?m)(?:^ {4}.*\n(?:\n(?= {4}))?)+", text)
-    return [re.sub(r"(?m)^ {4}", "", block) for block in found]
-
-
-def example(path: str) -> str:
-    """Return the block that is said to stand in a file."""
-    return blocks(PAGE.partition(f"`{path}`")[2])[0]
 
 
 @dataclass(frozen=True)

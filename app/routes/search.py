@@ -1,0 +1,68 @@
+"""GET /v1/search: what `docker search <this proxy>/<words>` asks, passed to Docker Hub's index."""
+
+import time
+from typing import Final
+from urllib.parse import urlencode
+
+from flask import Blueprint, Response, g, jsonify, request
+
+from app.content import Request
+from app.oci import via
+from app.oci.errors import Unsupported
+from app.registries import DOCKER_HUB, Selection
+from app.routes.connection import ClientConnection
+from app.routes.relay import relay
+from app.routes.rooms import host, rooms
+
+bp = Blueprint("search", __name__, url_prefix="/v1")
+
+_LONGEST: Final = 256
+_COUNT, _MOST = 25, 100
+"""Results in a page: what Docker asks for by itself, and what it may be told to ask for."""
+_LAST_PAGE: Final = 1000
+
+
+@bp.get("/_ping")
+def ping() -> Response:
+    """Tell Docker, which asks before it searches, that logins are not for this."""
+    _registry()
+    response = jsonify({"standalone": False})
+    response.headers["X-Docker-Registry-Standalone"] = "false"
+    return response
+
+
+@bp.get("/search")
+def search() -> Response:
+    """Search Docker Hub as nobody: a login that the client sends goes no further."""
+    selection = _registry()
+    index = rooms().index
+    if index is None:
+        raise Unsupported
+    query = {
+        "q": request.args.get("q", "")[:_LONGEST],
+        "n": _number("n", _COUNT, _MOST),
+        "page": _number("page", 1, _LAST_PAGE),
+    }
+    ways = [("Via", way) for way in request.headers.getlist("Via")]
+    g.asked_at = time.monotonic()
+    asked = Request(
+        method="GET",
+        headers=via.marked(ways),
+        query=urlencode(query, errors="replace"),
+        client=ClientConnection(request.environ),
+    )
+    return relay(index.search(asked), selection)
+
+
+def _registry() -> Selection:
+    """Return Docker Hub, for which alone there is an index; raise Unsupported elsewhere."""
+    selection = rooms().registries.select(ns=None, host=host())
+    if selection.registry.name != DOCKER_HUB:
+        raise Unsupported
+    return selection
+
+
+def _number(name: str, usual: int, most: int) -> int:
+    text = request.args.get(name, "")
+    is_number = text.isascii() and text.isdecimal()
+    return min(max(int(text[:9]), 1), most) if is_number else usual

@@ -1,0 +1,99 @@
+"""The file that each client needs to pull through this proxy, as docs/registries.md has it."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from app.web import files
+from app.web.proxy import Proxy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Client:
+    """One client: where its file goes, what the file is, and what makes it count."""
+
+    name: str
+    title: str
+    path: str
+    language: str
+    made: Callable[[Proxy], str]
+    then: str = ""
+
+
+def text(name: str, proxy: Proxy) -> str:
+    """Return a client's whole file; raise KeyError for a name that is not in CLIENTS.
+
+    It begins with its place, but for JSON, which has no comments.
+    """
+    client = CLIENTS[name]
+    head = "" if client.language == "json" else f"# {client.path}\n"
+    return f"{head}{client.made(proxy)}"
+
+
+CLIENTS: Final[Mapping[str, Client]] = {
+    client.name: client
+    for client in (
+        Client(
+            name="docker",
+            title="Docker",
+            path="/etc/docker/daemon.json",
+            language="json",
+            made=files.docker,
+            then="systemctl restart docker",
+        ),
+        Client(
+            name="podman",
+            title="podman, buildah, skopeo, CRI-O",
+            path="/etc/containers/registries.conf.d/proxy.conf",
+            language="toml",
+            made=files.podman,
+        ),
+        Client(
+            name="containerd",
+            title="containerd, nerdctl",
+            path=f"{files.CERTS}/_default/hosts.toml",
+            language="toml",
+            made=files.containerd,
+        ),
+        Client(
+            name="k3s",
+            title="k3s",
+            path="/etc/rancher/k3s/registries.yaml",
+            language="yaml",
+            made=files.k3s,
+            then="systemctl restart k3s",
+        ),
+        Client(
+            name="rke2",
+            title="RKE2",
+            path="/etc/rancher/rke2/registries.yaml",
+            language="yaml",
+            made=files.k3s,
+            then="systemctl restart rke2-server",
+        ),
+        Client(
+            name="buildkit",
+            title="BuildKit",
+            path="/etc/buildkit/buildkitd.toml",
+            language="toml",
+            made=files.buildkit,
+        ),
+        Client(name="kind", title="kind", path="kind.yaml", language="yaml", made=files.kind),
+        Client(name="talos", title="Talos", path="proxy.yaml", language="yaml", made=files.talos),
+        Client(
+            name="github-actions",
+            title="GitHub Actions",
+            path=".github/workflows/build.yml",
+            language="yaml",
+            made=files.github_actions,
+        ),
+        Client(
+            name="gitlab-ci",
+            title="GitLab CI",
+            path=".gitlab-ci.yml",
+            language="yaml",
+            made=files.gitlab_ci,
+        ),
+    )
+}
+"""By the name that /config/<name> has."""
