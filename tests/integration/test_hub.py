@@ -594,6 +594,7 @@ def test_hubs_side_by_side() -> None:
         assert (one.count(), two.count()) == (1, 2)
         assert two.settings == {
             "DOCXY_REGISTRY_URL": two.url,
+            "DOCXY_INDEX_URL": two.index_url,
             "DOCXY_TOKEN_URL": two.token_url,
             "DOCXY_TOKEN_SERVICE": "two.test",
             "DOCXY_CA_BUNDLE": str(two.ca_bundle),
