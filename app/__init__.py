@@ -20,6 +20,7 @@ from app.routes import (
     answer,
     challenge,
     converters,
+    drip,
     health,
     metrics,
     render,
@@ -100,7 +101,7 @@ def create_app(settings: Settings) -> Flask:
     answer.register(app)
     render.register(app)
     shown = (config.bp, box.bp, search.bp) if settings.page else ()
-    always = (health.bp, metrics.bp, challenge.bp, token.bp, repository.bp)
+    always = (health.bp, metrics.bp, drip.bp, challenge.bp, token.bp, repository.bp)
     for blueprint in (*always, *shown):
         app.register_blueprint(blueprint)
     Rooms(

@@ -140,3 +140,8 @@ def _message(faults: list[str]) -> str:
     count = "one setting is wrong" if len(faults) == 1 else f"{len(faults)} settings are wrong"
     listed = "".join(f"\n  {fault}" for fault in faults)
     return f"Docxy cannot start: {count}.{listed}\nEvery setting stands in docs/configuration.md."
+
+
+def told(name: str) -> str:
+    """Return a variable as it stands in the environment, or ""; for what works without settings."""
+    return os.environ.get(name, "")  # noqa: TID251 - as above

@@ -8,6 +8,7 @@ import ssl
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 import trustme
@@ -120,10 +121,19 @@ def _accelerated(cache: Path) -> dict[str, tuple[str, int]]:
 
 
 @contextlib.contextmanager
-def nginx(backend: str, cache: Path | None = None) -> Iterator[Front]:
+def nginx(
+    backend: str,
+    cache: Path | None = None,
+    *,
+    mistakes: Mapping[str, str] | None = None,
+    names: Sequence[str] = NAMES,
+    until: datetime | None = None,
+) -> Iterator[Front]:
     """Run nginx with the shipped file before `backend` (host:port), sending files of its cache.
 
     The folders of temporary files are taken away once it runs, so that it has none to write to.
+    `mistakes` are pieces of the file, and what an operator who does not know better writes there;
+    `names` and `until` are those of its certificate.
     """
     programs.require("nginx")
     with tempfile.TemporaryDirectory(prefix="docxy-nginx-") as name:
@@ -132,10 +142,12 @@ def nginx(backend: str, cache: Path | None = None) -> Iterator[Front]:
         folder.chmod(0o755)
         (folder / "challenges").mkdir()
         (folder / "temporary").mkdir()
-        ca_path = write_certificate(folder)
+        ca_path = write_certificate(folder, names, until)
         http, https = _two_ports()
         configuration = folder / "nginx.conf"
-        configuration.write_text(nginx_conf(backend, folder, http=http, https=https, cache=cache))
+        text = nginx_conf(backend, folder, http=http, https=https, cache=cache)
+        written = {old: (new, text.count(old) or 1) for old, new in (mistakes or {}).items()}
+        configuration.write_text(replaced(text, written))
         logs = [folder / "access.log", folder / "error.log"]
         with running(nginx_command(configuration, "-g", "daemon off;")) as server:
             front = Front(
@@ -147,7 +159,7 @@ def nginx(backend: str, cache: Path | None = None) -> Iterator[Front]:
                 folder / "challenges",
                 logs,
             )
-            _await_tls(front, https)
+            _await_tls(front, https, _whatever_it_shows())
             for temporary in _TEMPORARY_FILES:
                 (folder / "temporary" / temporary).rmdir()
             with _log_on_failure(front):
@@ -206,22 +218,29 @@ def caddy_environment(backend: str, folder: Path, *, http: int, https: int) -> d
     )
 
 
-def _await_tls(front: Front, port: int) -> None:
+def _await_tls(front: Front, port: int, context: ssl.SSLContext | None = None) -> None:
     def answers() -> bool:
         status = front.server.process.poll()
         if status is not None:
             message = f"{front.name} ended with status {status}: {front.log}"
             raise RuntimeError(message)
         with contextlib.suppress(OSError):
-            context = ssl.create_default_context(cafile=str(front.ca_path))
+            trusting = context or ssl.create_default_context(cafile=str(front.ca_path))
             with (
                 socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
-                context.wrap_socket(plain, server_hostname="localhost"),
+                trusting.wrap_socket(plain, server_hostname="localhost"),
             ):
                 return True
         return False
 
     wait_until(answers, what=f"TLS of {front.name}")
+
+
+def _whatever_it_shows() -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
 
 
 @contextlib.contextmanager
@@ -233,10 +252,12 @@ def _log_on_failure(front: Front) -> Iterator[None]:
         raise
 
 
-def write_certificate(folder: Path) -> Path:
+def write_certificate(
+    folder: Path, names: Sequence[str] = NAMES, until: datetime | None = None
+) -> Path:
     """Write a certificate, its key and its authority; return the path of the last."""
     authority = trustme.CA()
-    certificate = authority.issue_cert(*NAMES)
+    certificate = authority.issue_cert(*names, not_after=until)
     chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
     (folder / "fullchain.pem").write_bytes(chain)
     certificate.private_key_pem.write_to_path(str(folder / "privkey.pem"))

@@ -59,6 +59,7 @@ ROOMS = {
     "routes": {"routes", "logs", "exchange", "version", *VALUES},
     "web": {"web", "routes", "version", *VALUES},
     "cache": {"cache", "store", "spools", "offloop", *VALUES},
+    "doctor": {"doctor", "version", "loading", "settings", "cache_settings", *VALUES},
     "cli": {"cli", "cache", "store", *VALUES},
     "offloop": set[str](),
     "store": {"store", "offloop", "oci"},

@@ -1,0 +1,1 @@
+"""`python -m app.doctor`: what is wrong with a set-up, and what to change."""

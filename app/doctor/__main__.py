@@ -1,0 +1,116 @@
+"""Arguments, and the exit status: 0, 1 where an error was found, 2 for a wrong argument."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from app.doctor import reaching
+from app.doctor.examination import Request, examine
+from app.doctor.finding import Step
+from app.doctor.image import DEFAULT, Image
+from app.doctor.place import Place
+from app.doctor.report import Lines, count, document
+from app.loading import told
+
+
+def main() -> int:
+    """Examine what the arguments say, and tell it while it is seen."""
+    parser = _parser()
+    asked = parser.parse_args()
+    request = Request(
+        place=asked.address,
+        plain=asked.http,
+        image=asked.image,
+        authorities=asked.ca,
+        machine=not asked.from_outside,
+    )
+    lines = Lines(coloured=sys.stdout.isatty() and not told("NO_COLOR"))
+    steps: list[Step] = []
+    for step in examine(request):
+        steps.append(step)
+        if not asked.json:
+            _say(lines.step(step))
+    ended = document(steps, str(asked.address or ""), str(asked.image))
+    _say(ended if asked.json else lines.end(steps))
+    errors, warnings = count(steps)
+    return 1 if errors or (asked.strict and warnings) else 0
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app.doctor",
+        description="Look at a set-up of Docxy as container clients do, and say what is wrong and "
+        "what to change. It spends one pull, or two, of the image.",
+    )
+    add = parser.add_argument
+    add(
+        "address",
+        nargs="?",
+        metavar="URL",
+        type=_read(Place.parse),
+        help="how clients reach the proxy, like https://proxy.example.com; DOCXY_PUBLIC_URL if it "
+        "is not given",
+    )
+    add(
+        "--image",
+        default=DEFAULT,
+        type=_read(Image.parse),
+        help="a small image to pull, as it is written behind the proxy's address "
+        "(default: %(default)s)",
+    )
+    add(
+        "--ca",
+        action="append",
+        default=[],
+        type=_read(_authorities),
+        metavar="FILE",
+        help="a PEM file with an authority to trust, besides the system's; may be repeated",
+    )
+    add(
+        "--http",
+        type=_read(Place.parse),
+        metavar="URL",
+        help="where plain http is, if not on port 80 of the same host",
+    )
+    add(
+        "--from-outside",
+        action="store_true",
+        help="this is not the proxy's machine: leave its settings and its cache out",
+    )
+    add("--strict", action="store_true", help="end with status 1 for warnings, too")
+    add("--json", action="store_true", help="write JSON")
+    return parser
+
+
+def _read(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Let argparse say what a ValueError says."""
+
+    def read(text: str) -> Any:  # noqa: ANN401 - whatever is read
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
+
+
+def _authorities(text: str) -> Path:
+    """Return a file of certificates; raise ValueError."""
+    path = Path(text)
+    try:
+        reaching.context([path])
+    except OSError as error:
+        message = f"{text}: no certificate can be read there"
+        raise ValueError(message) from error
+    return path
+
+
+if __name__ == "__main__":
+    sys.exit(main())

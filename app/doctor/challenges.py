@@ -1,0 +1,78 @@
+"""The challenge of GET /v2/, which sends clients to the token service: where it leads."""
+
+from collections.abc import Iterator
+from typing import Final
+from urllib.parse import urlsplit
+
+from app.doctor.asking import Answer
+from app.doctor.finding import Step
+from app.doctor.place import Place
+from app.oci.challenge import Challenge, parse_challenges
+from app.oci.headers import values
+
+PATH: Final = "/auth/token"
+FORGED: Final = (("X-Forwarded-Host", "doctor.invalid"), ("X-Forwarded-Proto", "http"))
+_OK: Final = 200
+_UNAUTHORIZED: Final = 401
+_UNAVAILABLE: Final = "UNAVAILABLE"
+
+
+def bearer(answer: Answer) -> Challenge | None:
+    """Return the challenge that a token meets, or None."""
+    told = parse_challenges(values(answer.headers, "www-authenticate"))
+    return next((one for one in told if one.is_bearer), None)
+
+
+def wants_login(answer: Answer) -> bool:
+    """Whether credentials meet a challenge, and a token none."""
+    told = parse_challenges(values(answer.headers, "www-authenticate"))
+    return any(one.is_basic for one in told) and not any(one.is_bearer for one in told)
+
+
+def judge_ping(place: Place, answer: Answer) -> Step:
+    """Say of GET /v2/ whether clients can go on from there."""
+    tried = "GET /v2/"
+    challenge = bearer(answer)
+    if answer.status == _OK:
+        return Step(tried, "200: no token is needed")
+    if answer.code == "TOOMANYREQUESTS":
+        return Step(tried, str(answer), "pulls-spent")
+    if answer.code == _UNAVAILABLE:
+        return Step(tried, str(answer), "upstream")
+    if answer.status != _UNAUTHORIZED:
+        return Step(tried, str(answer), "refused")
+    if challenge is None and wants_login(answer):
+        return Step(tried, "401: a login is needed, and there are no tokens")
+    if challenge is None:
+        return Step(tried, f"{answer} without a challenge that a token meets", "realm-path")
+    realm = challenge.parameters.get("realm", "")
+    return Step(tried, f"401, tokens are at {realm}", _wrong_realm(place, realm))
+
+
+def _wrong_realm(place: Place, realm: str) -> str:
+    try:
+        led = Place.parse(realm.partition("?")[0].removesuffix(PATH))
+    except ValueError:
+        return "realm-path"
+    if urlsplit(realm).path != PATH:
+        return "realm-path"
+    if led.host != place.host or (led.port != place.port and led.scheme == place.scheme):
+        return "realm-host"
+    # With another scheme the port is another one, too, where it is not written.
+    return "realm-scheme" if led.scheme != place.scheme else ""
+
+
+def judge_forged(place: Place, answer: Answer, forged: Answer) -> Iterator[Step]:
+    """Say whether a client's own word changes the realm that it is told."""
+    tried = "X-Forwarded-Host of a client's own"
+    if place.is_loopback and not place.is_tls:
+        yield Step(tried, "", skipped="without a front, this machine's own word is believed")
+        return
+    told, changed = bearer(answer), bearer(forged)
+    if told is None or changed is None:
+        yield Step(tried, "", skipped="there is no challenge to see it by")
+        return
+    realm = changed.parameters.get("realm", "")
+    believed = realm != told.parameters.get("realm", "")
+    came = f"tokens are at {realm}" if believed else "is not believed"
+    yield Step(tried, came, "spoofing" if believed else "")

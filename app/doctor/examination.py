@@ -1,0 +1,124 @@
+"""All that the doctor tries, in its order."""
+
+import time
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Final
+
+from app.doctor import budget, challenges, front, knocking, machine, pulling, reachable, reaching
+from app.doctor.asking import Answer, Line, NoAnswer
+from app.doctor.finding import Step
+from app.doctor.image import Image
+from app.doctor.place import Place
+
+_HTTPS: Final = 443
+_HTTP: Final = 80
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What the doctor is asked to look at."""
+
+    place: Place | None
+    """None: the address that is set."""
+    plain: Place | None = None
+    """Where plain http is; None: where it is for everybody."""
+    image: Image
+    authorities: Sequence[Path] = field(default_factory=tuple)
+    machine: bool = True
+    """Whether this machine is the proxy's."""
+
+
+def examine(request: Request) -> Iterator[Step]:
+    """Try everything; what makes no sense after what was found is left out."""
+    seen = machine.look() if request.machine else machine.Machine()
+    yield from machine.judge(seen)
+    place = request.place
+    if place is None and seen.settings and seen.settings.public_url:
+        place = Place.parse(seen.settings.public_url)
+    if place is None:
+        yield Step("public address", "nothing was tried from outside", "no-address")
+        return
+    if step := machine.judge_address(seen.settings, place):
+        yield step
+    reached = reaching.reach(place)
+    yield from reaching.judge_reached(place, reached)
+    if not reached.some:
+        return
+    line = yield from _trusted(place, request.authorities)
+    if line is None:
+        return
+    yield from _plain(place, request.plain)
+    others = [row.name for row in seen.settings.table().rows[1:]] if seen.settings else []
+    try:
+        yield from _asked(line, request.image, others)
+    except NoAnswer as trouble:
+        yield Step("a question", str(trouble), "no-answer")
+
+
+def _trusted(place: Place, authorities: Sequence[Path]) -> Generator[Step, None, Line | None]:
+    if not place.is_tls:
+        return Line(place, None)
+    trusting = reaching.context(authorities)
+    shown = reaching.show(place, trusting)
+    yield reaching.judge_shown(shown, time.time())
+    if shown.trusted:
+        return Line(place, trusting)
+    # What else is wrong can be seen all the same, as long as there is TLS at all.
+    return Line(place, reaching.trusting_context()) if shown.code else None
+
+
+def _plain(place: Place, plain: Place | None) -> Iterator[Step]:
+    if not place.is_tls:
+        return
+    if plain is None and place.port != _HTTPS:
+        yield Step("http leads to https", "", skipped="the port of http is not known: --http URL")
+        return
+    asked = Line(plain or Place("http", place.host, _HTTP), None)
+    yield front.judge_plain(place, front.seen(asked, "GET", "/v2/"))
+
+
+def _asked(line: Line, image: Image, others: list[str]) -> Iterator[Step]:
+    looked = front.look(line)
+    steps = list(front.judge(looked))
+    yield from steps
+    if {step.wrong for step in steps} & front.HOPELESS:
+        return
+    reached = list(reachable.judge(reachable.look(line, others)))
+    yield from reached
+    ping = line.get("/v2/")
+    pinged = challenges.judge_ping(line.place, ping)
+    yield pinged
+    yield from challenges.judge_forged(line.place, ping, line.get("/v2/", challenges.FORGED))
+    knocked = knocking.knock(line, image.name, image.by(image.name))
+    yield from knocking.judge_knock(knocked, f"docker pull {image}")
+    if knocked.head and knocked.opened:
+        yield from _let_in(line, image, knocked, knocked.head)
+    else:
+        yield from budget.judge_clocks(ping, knocked.token)
+
+
+def _let_in(line: Line, image: Image, knocked: knocking.Knock, head: Answer) -> Iterator[Step]:
+    yield budget.judge_pulls(head)
+    yield from budget.judge_clocks(head, knocked.token)
+    yield from pulling.judge_pull(pulling.pull(line, image, knocked, head))
+    registry, name = image.registry, image.repository
+    ways = {
+        "containerd": (name, f"{image.by(name)}?ns={registry}"),
+        "podman": (f"{registry}/{name}", image.by(f"{registry}/{name}")),
+    }
+    for client, (asked, target) in ways.items():
+        way = knocking.knock(line, asked, target)
+        yield _judge_way(f"{client}: {target}", way, head)
+
+
+def _judge_way(tried: str, way: knocking.Knock, head: Answer) -> Step:
+    if way.head is None or not way.opened:
+        if way.first.status == HTTPStatus.NOT_FOUND:
+            return Step(tried, "", skipped="that registry is not served by this name")
+        return Step(tried, str(way.head or way.token or way.first), "address-ways")
+    digest = way.head.value("docker-content-digest")
+    same = digest == head.value("docker-content-digest")
+    return Step(tried, digest, "" if same else "address-ways")

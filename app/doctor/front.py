@@ -1,0 +1,182 @@
+"""What the server in front does to any question and any answer; no registry is asked."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+from app.doctor.asking import Answer, Line, NoAnswer, NoAnswerInTime
+from app.doctor.finding import Step
+from app.doctor.place import Place
+
+PATIENCE: Final = 10.0
+NOWHERE: Final = "/v2/?ns=registry.invalid"
+"""Docxy answers this by itself, whatever else is said: it serves no such registry."""
+_UNKNOWN: Final = "NAME_UNKNOWN"
+_TOKEN: Final = 20_000
+"""Characters; tokens of some registries are as long."""
+_BODY: Final = 2 << 20
+_PATIENCE_FOR_BODY: Final = 4.0
+"""Seconds: a front that waits for a body waits for ever."""
+_SLOW: Final = 0.5
+"""Seconds: half of the pause that Docxy makes between two pieces."""
+_LEADS: Final = frozenset({301, 302, 303, 307, 308})
+_LOSES_METHOD: Final = frozenset({301, 302, 303})
+_AWAY: Final = frozenset({502, 503, 504})
+
+HOPELESS: Final = frozenset({"no-answer", "away", "not-docxy", "query", "error-pages"})
+"""What makes a pull, and all that it would show, pointless."""
+
+Seen = Answer | NoAnswer
+
+
+def seen(
+    line: Line,
+    method: str,
+    target: str,
+    headers: tuple[tuple[str, str], ...] = (),
+    announced: int | None = None,
+) -> Seen:
+    """Ask, and return what came, or how nothing did."""
+    patience = PATIENCE if announced is None else _PATIENCE_FOR_BODY
+    try:
+        return line.ask(method, target, headers, announced=announced, patience=patience)
+    except NoAnswer as trouble:
+        return trouble
+
+
+def is_page(answer: Answer) -> bool:
+    """Whether this is for people to look at, and so not Docxy's."""
+    return answer.value("content-type").lower().startswith("text/html")
+
+
+# Plain http
+
+
+def judge_plain(place: Place, answer: Seen) -> Step:
+    """Say whether plain http leads to https."""
+    tried = "http leads to https"
+    if isinstance(answer, NoAnswer):
+        return Step(tried, f"nothing is served there: {answer}")
+    location = answer.value("location")
+    if answer.status not in _LEADS:
+        return Step(tried, f"{answer} without TLS", "http-open")
+    led = urlsplit(location)
+    if led.scheme != "https" or led.hostname != place.host:
+        return Step(tried, f"{answer.status} to {location}", "http-elsewhere")
+    wrong = "http-method" if answer.status in _LOSES_METHOD else ""
+    return Step(tried, f"{answer.status} to {location}", wrong)
+
+
+# Who answers
+
+
+def judge_answering(answer: Seen) -> Step:
+    """Say whether it is Docxy that answers, of `NOWHERE`."""
+    tried = "Docxy answers"
+    if isinstance(answer, NoAnswer):
+        return Step(tried, str(answer), "no-answer")
+    if answer.value("x-request-id") and answer.value("docker-distribution-api-version"):
+        return Step(tried, str(answer))
+    if answer.status in _AWAY:
+        return Step(tried, f"{answer}, of the front's own", "away")
+    if answer.status == 404 and is_page(answer):  # noqa: PLR2004 - the status that Docxy gives
+        # Docxy says 404 here: the page is in its answer's place, or nobody asked it.
+        return Step(tried, f"{answer}", "error-pages")
+    return Step(tried, f"{answer}, without Docxy's headers", "not-docxy")
+
+
+def judge_query(answer: Answer) -> Step:
+    """Say whether the query of `NOWHERE` arrived, and Docxy's error came back."""
+    tried = "query, and errors as JSON"
+    if answer.code == _UNKNOWN:
+        return Step(tried, str(answer))
+    return Step(tried, str(answer), "error-pages" if is_page(answer) else "query")
+
+
+# Limits of the front's
+
+
+def judge_header(answer: Seen) -> Step:
+    """Say whether a long token arrived, of `NOWHERE`."""
+    tried = f"a token of {_TOKEN:,} bytes"
+    return _judge_size(tried, answer, "header-size")
+
+
+def judge_line(answer: Seen) -> Step:
+    """Say whether a long query arrived, of `NOWHERE`."""
+    tried = f"an address of {_TOKEN:,} bytes"
+    return _judge_size(tried, answer, "line-size")
+
+
+def _judge_size(tried: str, answer: Seen, name: str) -> Step:
+    if isinstance(answer, NoAnswer):
+        return Step(tried, str(answer), name)
+    return Step(tried, str(answer), "" if answer.code == _UNKNOWN else name)
+
+
+def judge_body(answer: Seen) -> Step:
+    """Say of a push, of whose body only the beginning was sent, whether Docxy could refuse it."""
+    tried = f"a push of {_BODY:,} bytes"
+    if isinstance(answer, NoAnswerInTime):
+        return Step(tried, "no answer before the body", "request-buffering")
+    if isinstance(answer, NoAnswer):
+        return Step(tried, str(answer), "body-size")
+    if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return Step(tried, str(answer), "body-size")
+    refused = answer.code == "UNSUPPORTED"
+    return Step(tried, f"{answer}, as it has to be" if refused else str(answer))
+
+
+def judge_drip(answer: Seen) -> Step:
+    """Say whether bytes come as they are sent: two pieces with a second between them."""
+    tried = "bytes come as they are sent"
+    if isinstance(answer, NoAnswer):
+        return Step(tried, str(answer), "no-answer")
+    if answer.status != 200:  # noqa: PLR2004 - HTTP's
+        return Step(tried, "", skipped="this Docxy has no /v2/_drip")
+    came = f"first byte after {answer.first:.2f} s, the last one after {answer.seconds:.2f} s"
+    return Step(tried, came, "buffering" if answer.seconds - answer.first < _SLOW else "")
+
+
+# Everything
+
+
+@dataclass(frozen=True, slots=True)
+class Front:
+    """What was asked of the front, and what came."""
+
+    nowhere: Seen
+    header: Seen
+    line: Seen
+    push: Seen
+    drip: Seen
+
+
+def look(line: Line) -> Front:
+    """Ask what tells how the front is set up."""
+    token = "t" * _TOKEN
+    return Front(
+        nowhere=seen(line, "GET", NOWHERE),
+        header=seen(line, "GET", NOWHERE, (("Authorization", f"Bearer {token}"),)),
+        line=seen(line, "GET", f"{NOWHERE}&pad={token}"),
+        push=seen(line, "POST", "/v2/library/doctor/blobs/uploads/", announced=_BODY),
+        drip=seen(line, "GET", "/v2/_drip"),
+    )
+
+
+def judge(front: Front) -> Iterator[Step]:
+    """Say all of it; the rest means nothing where it is not Docxy that answers."""
+    answering = judge_answering(front.nowhere)
+    yield answering
+    if answering.wrong or isinstance(front.nowhere, NoAnswer):
+        return
+    query = judge_query(front.nowhere)
+    yield query
+    if query.wrong:
+        return
+    yield judge_header(front.header)
+    yield judge_line(front.line)
+    yield judge_body(front.push)
+    yield judge_drip(front.drip)

@@ -1,0 +1,123 @@
+"""One image asked for as clients do: without a token, for a token, and again."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from app.doctor.asking import Answer, Line
+from app.doctor.challenges import PATH, bearer, wants_login
+from app.doctor.finding import Step
+from app.doctor.front import is_page
+from app.oci.challenge import Challenge
+from app.oci.headers import Headers
+from app.oci.manifest import INDEXES, MANIFESTS
+
+OK: Final = 200
+_UNAUTHORIZED: Final = 401
+_NOT_FOUND: Final = 404
+_AWAY: Final = frozenset({502, 503, 504})
+ACCEPT: Final = [("Accept", ", ".join([*INDEXES, *MANIFESTS]))]
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """What came of HEAD for a manifest; where no token is needed, `first` is `head`."""
+
+    name: str
+    """The repository as it was asked for."""
+    first: Answer
+    token: Answer | None
+    head: Answer | None
+
+    @property
+    def opened(self) -> bool:
+        """Whether the registry let us in."""
+        return self.head is not None and self.head.status == OK
+
+    @property
+    def authorization(self) -> Headers:
+        """Return what opens the rest."""
+        text = _token(self.token) if self.token else ""
+        return [("Authorization", f"Bearer {text}")] if text else []
+
+
+def knock(line: Line, name: str, target: str) -> Knock:
+    """Ask for a manifest; raise NoAnswer."""
+    first = line.ask("HEAD", target, ACCEPT)
+    challenge = bearer(first)
+    if first.status != _UNAUTHORIZED or challenge is None:
+        return Knock(name, first, None, first)
+    token = line.get(_question(challenge))
+    text = _token(token)
+    if token.status != OK or not text:
+        return Knock(name, first, token, None)
+    head = line.ask("HEAD", target, [*ACCEPT, ("Authorization", f"Bearer {text}")])
+    return Knock(name, first, token, head)
+
+
+def _question(challenge: Challenge) -> str:
+    """Return the request for a token: at this proxy, wherever the realm says."""
+    realm = urlsplit(challenge.parameters.get("realm", ""))
+    told = {key: challenge.parameters.get(key, "") for key in ("service", "scope")}
+    query = [f"{key}={quote(value, safe='')}" for key, value in told.items() if value]
+    return f"{PATH}?{'&'.join(filter(None, [realm.query, *query]))}"
+
+
+def _token(answer: Answer) -> str:
+    read = answer.document
+    return str(read.get("token") or read.get("access_token") or "")
+
+
+def judge_knock(knock: Knock, tried: str) -> Iterator[Step]:
+    """Say how far it went."""
+    if wrong := _refusal(knock.first):
+        yield Step(tried, str(knock.first), wrong)
+        return
+    challenge = bearer(knock.first)
+    if knock.token and challenge:
+        scope = challenge.parameters.get("scope", "")
+        right = f"repository:{knock.name}:pull" in scope.split()
+        yield Step(f"{tried}: scope", scope or "there is none", "" if right else "scope")
+        yield _judge_token(tried, knock.token)
+    if knock.head:
+        yield _judge_head(tried, knock.head, _unauthorized(knock, knock.head))
+
+
+def _refusal(answer: Answer) -> str:
+    """Return what is wrong where not even a challenge came."""
+    known = {429: "pulls-spent", 404: "image", 502: "refused", 503: "upstream", 504: "upstream"}
+    if answer.status in {OK, _UNAUTHORIZED}:
+        return ""
+    return known.get(answer.status, "refused")
+
+
+def _judge_token(tried: str, token: Answer) -> Step:
+    tried = f"{tried}: token"
+    if token.status == OK and _token(token):
+        return Step(tried, f"a token of {len(_token(token)):,} characters")
+    if token.code == "TOOMANYREQUESTS":
+        return Step(tried, str(token), "pulls-spent")
+    if token.status in _AWAY and not is_page(token):
+        return Step(tried, str(token), "upstream")
+    return Step(tried, str(token), "token")
+
+
+def _unauthorized(knock: Knock, head: Answer) -> str:
+    """Return what a 401 means that is not the first one, or has no challenge."""
+    if knock.token is None:
+        return "image" if wants_login(head) else "realm-path"
+    challenge = bearer(head)
+    # RFC 6750, section 3.1: a registry that has seen a token says what is wrong with it.
+    error = challenge.parameters.get("error", "") if challenge else ""
+    return {"": "authorization", "insufficient_scope": "image"}.get(error, "refused")
+
+
+def _judge_head(tried: str, head: Answer, unauthorized: str) -> Step:
+    tried = f"{tried}: HEAD of the manifest"
+    if head.status == OK:
+        digest = head.value("docker-content-digest")
+        return Step(tried, f"200, {digest or 'no digest'}", "" if digest else "digest-header")
+    if head.status == _UNAUTHORIZED:
+        return Step(tried, str(head), unauthorized)
+    return Step(tried, str(head), _refusal(head))

@@ -1,0 +1,141 @@
+"""The machine: its settings, and the directory of the cache."""
+
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit
+
+from app.cache_settings import CacheSettings
+from app.doctor.finding import Step
+from app.doctor.place import Place
+from app.loading import SettingsError, load
+from app.settings import Settings
+
+_FRONT: Final = 1800
+"""Seconds that deploy/nginx.conf waits."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """The directory of the cache, as this user finds it."""
+
+    path: Path
+    total: int
+    free: int
+    owner: int
+    user: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """What is set, or each fault of it."""
+
+    settings: Settings | None = None
+    faults: tuple[str, ...] = ()
+    disk: Disk | None = None
+
+
+def look() -> Machine:
+    """Read the settings, and look at the disk of the cache."""
+    began = time.time()
+    try:
+        settings = load()
+    except SettingsError as error:
+        # The first line says how many, the last one where to read.
+        return Machine(faults=tuple(line.strip() for line in str(error).splitlines()[1:-1]))
+    return Machine(settings=settings, disk=_disk(settings.cache_dir, began))
+
+
+def _disk(path: Path | None, began: float) -> Disk | None:
+    if path is None:
+        return None
+    content = path / "content"
+    owner = (content if content.is_dir() else path).stat()
+    usage = shutil.disk_usage(path)
+    disk = Disk(
+        path=path, total=usage.total, free=usage.free, owner=owner.st_uid, user=os.geteuid()
+    )
+    # Reading the settings makes the directory; made by another user, Docxy could not write to it.
+    if owner.st_ctime >= began - 1 and not any(path.iterdir()):
+        path.rmdir()
+    return disk
+
+
+def judge(machine: Machine) -> Iterator[Step]:
+    """Say of the settings what is wrong, each by itself and together."""
+    for fault in machine.faults:
+        directory = fault.startswith(("DOCXY_CACHE_DIR:", "cache_dir:"))
+        yield Step("settings", fault, "cache-directory" if directory else "settings")
+    settings = machine.settings
+    if settings is None:
+        return
+    wrong = list(_contradictions(settings))
+    yield from wrong
+    if not wrong:
+        yield Step("settings", "nothing is wrong with them")
+    if machine.disk:
+        yield _judge_disk(machine.disk, settings)
+
+
+def judge_address(settings: Settings | None, place: Place) -> Step | None:
+    """Say whether the address that was given is the one that is set."""
+    if settings is None or not settings.public_url:
+        return None
+    tried = "DOCXY_PUBLIC_URL"
+    if Place.parse(settings.public_url) == place:
+        return Step(tried, f"{place}, as it was asked")
+    return Step(tried, f"{settings.public_url}, and {place} was asked", "other-address")
+
+
+def _contradictions(settings: Settings) -> Iterator[Step]:
+    told = settings.model_fields_set
+    public = urlsplit(settings.public_url or "")
+    if public.scheme == "http" and not Place.parse(settings.public_url or "").is_loopback:
+        yield Step("settings", f"DOCXY_PUBLIC_URL={settings.public_url}", "public-http")
+    without = sorted(told & CacheSettings.model_fields.keys() - {"cache_dir"})
+    if without and settings.cache_dir is None:
+        names = ", ".join(map(Settings.variable, without))
+        yield Step("settings", f"{names}, and no DOCXY_CACHE_DIR", "cache-off")
+    slow = [
+        f"{Settings.variable(name)}={getattr(settings, name):g}"
+        for name in ("read_timeout", "write_timeout")
+        if getattr(settings, name) >= _FRONT
+    ]
+    if slow:
+        came = f"{', '.join(slow)}, and the shipped nginx.conf waits {_FRONT} s"
+        yield Step("settings", came, "timeouts")
+    yield from _of_registries(settings, public.netloc)
+
+
+def _of_registries(settings: Settings, public: str) -> Iterator[Step]:
+    table = settings.table()
+    for row in table.rows:
+        if public and urlsplit(row.url).netloc == public:
+            yield Step("settings", f"{row.name} is at {row.url}, which is this proxy", "loop")
+    mixed = [row.name for row in table.rows if not row.managed and not row.hosts]
+    if table.default.managed and mixed:
+        came = f"{table.default.name} is managed, and {', '.join(mixed)} not"
+        yield Step("settings", came, "managed-mixed")
+
+
+def _judge_disk(disk: Disk, settings: Settings) -> Step:
+    tried = f"cache: {disk.path}"
+    if disk.owner != disk.user:
+        came = f"it is the user {disk.owner}'s, and this is the user {disk.user}"
+        return Step(tried, came, "cache-directory")
+    came = f"{_gib(disk.free)} of {_gib(disk.total)} are free"
+    if disk.free < settings.cache_min_free:
+        least = _gib(settings.cache_min_free)
+        return Step(tried, f"{came}, and DOCXY_CACHE_MIN_FREE leaves {least}", "cache-space")
+    most = settings.cache_max_size
+    if most is not None and most > disk.total - settings.cache_min_free:
+        return Step(tried, f"{came}, and DOCXY_CACHE_MAX_SIZE is {_gib(most)}", "cache-size")
+    return Step(tried, came)
+
+
+def _gib(size: int) -> str:
+    return f"{size / (1 << 30):.1f} GiB"

@@ -1,0 +1,262 @@
+"""The doctor before set-ups that are broken in one way each: it names that, and nothing else."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.doctor.examination import Request, examine
+from app.doctor.image import Image
+from app.doctor.place import Place
+from tests import proxies
+from tests.hub.content import multi_arch
+from tests.hub.hub import Hub
+from tests.hub.images import DOCKER_KIND
+from tests.proxies import Front
+from tests.servers import ROOT, Docxy, clean_environment, docxy, free_port
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("doctor")]
+
+NOW = datetime.now(UTC)
+IMAGE = "small"
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[Hub]:
+    with Hub() as hub:
+        image = multi_arch("small", DOCKER_KIND, data_size=50_000)
+        hub.push("library/small", image, ["latest"])
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def behind(registry: Hub) -> Iterator[Docxy]:
+    with docxy(workers=1, **registry.settings) as proxy:
+        yield proxy
+
+
+@pytest.fixture(autouse=True)
+def calm(registry: Hub) -> Iterator[None]:
+    yield
+    registry.reset()
+
+
+def found(
+    address: str, *, ca: Path | None = None, http: str | None = None, image: str = IMAGE
+) -> set[str]:
+    """Return the names of what the doctor finds from outside."""
+    steps = list(
+        examine(
+            Request(
+                place=Place.parse(address),
+                plain=Place.parse(http) if http else None,
+                image=Image.parse(image),
+                authorities=[ca] if ca else [],
+                machine=False,
+            )
+        )
+    )
+    sys.stdout.write("\n".join(map(str, steps)))  # shown when the test has failed
+    return {step.wrong for step in steps if step.wrong}
+
+
+def found_at(front: Front) -> set[str]:
+    """Return what it finds at nginx."""
+    return found(front.url, ca=front.ca_path, http=front.http_url)
+
+
+def test_a_good_set_up(behind: Docxy) -> None:
+    """Nothing is found behind the shipped nginx, and nothing before it."""
+    with proxies.nginx(behind.host) as front:
+        assert found_at(front) == set()
+    assert found(behind.url) == set()
+
+
+def test_behind_caddy(behind: Docxy) -> None:
+    """Nor behind the shipped Caddy."""
+    with proxies.caddy(behind.host) as front:
+        assert found(front.url, ca=front.ca_path) == set()
+
+
+MISTAKES = {
+    "gzip": {"    gzip off;": "    gzip on; gzip_types *; gzip_min_length 1; gzip_proxied any;"},
+    "buffering": {
+        "proxy_buffering off;": "proxy_buffering on;",
+        "proxy_max_temp_file_size 0;": "proxy_max_temp_file_size 1m;",
+        "proxy_busy_buffers_size 128k;": "proxy_busy_buffers_size 128k; "
+        "proxy_temp_file_write_size 128k;",
+    },
+    "realm-scheme": {"X-Forwarded-Proto $scheme;": "X-Forwarded-Proto http;"},
+    "realm-host http-elsewhere": {
+        "$http_host;": "$host;",
+        "return 308 https://$host": "return 308 https://www.example.com",
+    },
+    "spoofing http-method": {
+        "proxy_set_header X-Forwarded-Host $http_host;": "",
+        "return 308": "return 301",
+    },
+    "length": {"    gzip off;": "    sub_filter_types *; sub_filter 'nowhere' 'there';"},
+    "request-buffering": {"proxy_request_buffering off;": "proxy_request_buffering on;"},
+    "header-size line-size body-size": {
+        "large_client_header_buffers 4 64k;": "large_client_header_buffers 4 8k;",
+        "client_max_body_size 0;": "client_max_body_size 1m;",
+    },
+    "error-pages": {
+        "proxy_intercept_errors off;": "proxy_intercept_errors on; error_page 404 /404;"
+    },
+    "authorization": {'proxy_set_header Forwarded "";': 'proxy_set_header Authorization "";'},
+    "range": {'proxy_set_header Forwarded "";': 'proxy_set_header Range "";'},
+    "query": {"proxy_pass http://docxy;": "proxy_pass http://docxy$uri;"},
+    "redirect": {
+        "        location / {\n            # No path": "        location ~ /blobs/sha256 {\n"
+        "            return 307 https://cdn.invalid$uri;\n        }\n"
+        "        location / {\n            # No path"
+    },
+    "not-docxy": {"proxy_pass http://docxy;": "return 200 'Welcome to nginx!';"},
+    "digest-header": {
+        "proxy_intercept_errors off;": "proxy_hide_header Docker-Content-Digest;",
+    },
+    "realm-path": {"proxy_intercept_errors off;": "proxy_hide_header WWW-Authenticate;"},
+    "token": {
+        "        location / {\n            # No path": "        location /auth/ {\n"
+        "            return 404;\n        }\n        location / {\n            # No path"
+    },
+}
+
+
+@pytest.mark.parametrize(("names", "mistakes"), MISTAKES.items(), ids=MISTAKES.keys())
+def test_a_mistake_in_nginx(behind: Docxy, names: str, mistakes: Mapping[str, str]) -> None:
+    """It is named, and nothing else is."""
+    with proxies.nginx(behind.host, mistakes=mistakes) as front:
+        assert found_at(front) == set(names.split())
+
+
+CERTIFICATES: dict[str, dict[str, Any]] = {
+    "tls-expired": {"until": NOW - timedelta(days=1)},
+    "tls-soon": {"until": NOW + timedelta(days=5)},
+    "tls-name": {"names": ["other.example"]},
+}
+
+
+@pytest.mark.parametrize(("name", "how"), CERTIFICATES.items(), ids=CERTIFICATES.keys())
+def test_a_certificate_that_is_wrong(behind: Docxy, name: str, how: dict[str, Any]) -> None:
+    """It is said how; the rest is looked at all the same, and nothing more is found."""
+    with proxies.nginx(behind.host, **how) as front:
+        assert found_at(front) == {name}
+
+
+def test_an_authority_that_nobody_knows(behind: Docxy) -> None:
+    """A certificate of an authority that was not given is not trusted."""
+    with proxies.nginx(behind.host) as front:
+        assert found(front.url, http=front.http_url) == {"tls-chain"}
+        # Where plain http is answered as https is, and where https is no TLS.
+        assert found(front.url, ca=front.ca_path, http=behind.url) == {"http-open"}
+        assert found(front.url.replace(front.host, behind.host)) == {"tls"}
+
+
+def test_nobody_is_there() -> None:
+    """A name that no resolver takes, a port where nobody listens, a front without Docxy."""
+    assert found(f"https://{'x' * 64}.example") == {"dns"}
+    assert found(f"https://localhost:{free_port()}") == {"tcp"}
+    with proxies.nginx(f"127.0.0.1:{free_port()}") as front:
+        assert found_at(front) == {"away"}
+
+
+def test_pulls(behind: Docxy, registry: Hub) -> None:
+    """What is left is said; and that an image is not there."""
+    registry.remaining = 5
+    assert found(behind.url) == {"pulls-low"}
+    registry.remaining = 0
+    assert found(behind.url) == {"pulls-spent"}
+    registry.reset()
+    assert found(behind.url, image="nowhere/nothing") == {"image"}
+    assert found(behind.url, image="alice/private:1") == {"image"}
+
+
+def test_a_registry_that_is_away() -> None:
+    """The proxy says so."""
+    with docxy(
+        DOCXY_REGISTRY_URL=f"http://127.0.0.1:{free_port()}",
+        DOCXY_ALLOW_PRIVATE_UPSTREAMS="true",
+        DOCXY_RETRY_BUDGET="1",
+    ) as proxy:
+        assert found(proxy.url) == {"upstream"}
+
+
+def test_a_layer_that_breaks_off(registry: Hub) -> None:
+    """It is told from one that is only slow."""
+    with docxy(**registry.settings, DOCXY_RESUME_BUDGET="1") as proxy:
+        registry.fail(part="cdn", path="", cut_after=1000, times=None)
+        assert found(proxy.url) == {"cut", "range"}
+
+
+def test_a_front_that_sends_no_files(registry: Hub, tmp_path: Path) -> None:
+    """What is handed over to an nginx that does not take it arrives empty."""
+    settings = {"DOCXY_CACHE_DIR": str(tmp_path), "DOCXY_ACCEL_LOCATION": "/docxy-cache/"}
+    with docxy(**registry.settings, **settings) as proxy, proxies.nginx(proxy.host) as front:
+        assert found_at(front) == {"empty"}
+
+
+# As a program
+
+
+def doctor(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run it as an operator does."""
+    return subprocess.run(
+        [sys.executable, "-m", "app.doctor", "--image", IMAGE, *arguments],
+        cwd=ROOT,
+        env=clean_environment(**settings),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_it_is_a_program(behind: Docxy, registry: Hub) -> None:
+    """Lines without colours where there is no terminal, and the status 0 where nothing is wrong."""
+    done = doctor(DOCXY_PUBLIC_URL=behind.url, **registry.settings)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.endswith("\nNothing is wrong.\n")
+    assert "\x1b" not in done.stdout
+
+
+def test_it_runs_with_faulty_settings(behind: Docxy) -> None:
+    """Each fault is said, the rest is looked at, and the status is 1."""
+    done = doctor(behind.url, "--json", DOCXY_NOTHING="1", DOCXY_READ_TIMEOUT="never")
+    read = json.loads(done.stdout)
+    wrong = [step for step in read["steps"] if "finding" in step]
+    assert [step["finding"] for step in wrong] == ["settings", "settings"]
+    assert "DOCXY_NOTHING" in wrong[0]["came"]
+    assert "DOCXY_READ_TIMEOUT" in wrong[1]["came"]
+    assert wrong[0]["more"] == "docs/troubleshooting.md#a-setting-is-wrong"
+    assert any(step["tried"].startswith("Range") for step in read["steps"])
+    assert (done.returncode, read["errors"], read["warnings"]) == (1, 2, 0)
+
+
+def test_warnings_end_with_status_0_unless_they_count(behind: Docxy, registry: Hub) -> None:
+    """`--strict` is for those who want a set-up without any."""
+    settings = {**registry.settings, "DOCXY_PUBLIC_URL": "http://127.0.0.2:1"}
+    assert doctor(behind.url, **settings).returncode == 0
+    strict = doctor(behind.url, "--strict", **settings)
+    assert strict.returncode == 1
+    assert "WARN  DOCXY_PUBLIC_URL: http://127.0.0.2:1" in strict.stdout
+    assert strict.stdout.endswith("\nErrors: 0. Warnings: 1.\n")
+
+
+def test_a_wrong_argument() -> None:
+    """It ends with status 2 and says what to write."""
+    done = doctor("https://proxy.example/v2/")
+    assert done.returncode == 2
+    assert "the address ends there" in done.stderr
+
+
+def test_no_address() -> None:
+    """It says which one is missing."""
+    done = doctor()
+    assert done.returncode == 1
+    assert "The public address is not known." in done.stdout
