@@ -160,7 +160,7 @@ def nginx(
                 logs,
             )
             _await_tls(front, https, _whatever_it_shows())
-            for temporary in _TEMPORARY_FILES:
+            for temporary in () if mistakes else _TEMPORARY_FILES:
                 (folder / "temporary" / temporary).rmdir()
             with _log_on_failure(front):
                 yield front

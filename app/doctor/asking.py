@@ -19,16 +19,10 @@ AGENT: Final = f"docxy-doctor/{VERSION}"
 PATIENCE: Final = 60.0
 """Seconds for an answer: Docxy tries a registry again for up to 45 s."""
 _PIECE: Final = 256 * 1024
-_BEGINNING: Final = bytes(16 * 1024)
-"""Caddy sends nothing on before it has 4 KB."""
 
 
 class NoAnswer(Exception):
     """What was asked has no answer that could be judged; the text says how it ended."""
-
-
-class NoAnswerInTime(NoAnswer):
-    """Nothing came."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,13 +102,12 @@ class Line:
         target: str,
         headers: Iterable[tuple[str, str]] = (),
         *,
-        announced: int | None = None,
         patience: float = PATIENCE,
     ) -> Answer:
-        """Send a request, of whose announced body only the beginning follows; raise NoAnswer."""
+        """Send a request without a body; raise NoAnswer."""
         started = time.monotonic()
         try:
-            with self._connected(patience) as carrier:
+            with self.connected(patience) as carrier:
                 asked = http.client.HTTPConnection(self.place.host, timeout=patience)
                 asked.sock = carrier
                 asked.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
@@ -122,18 +115,17 @@ class Line:
                 asked.putheader("User-Agent", AGENT)
                 for name, text in headers:
                     asked.putheader(name, text)
-                if announced is not None:
-                    asked.putheader("Content-Length", str(announced))
-                asked.endheaders(None if announced is None else _BEGINNING)
+                asked.endheaders()
                 with asked.getresponse() as response:
                     return _read(response, method, started)
         except TimeoutError as error:
             message = f"nothing came within {patience:.0f} s"
-            raise NoAnswerInTime(message) from error
+            raise NoAnswer(message) from error
         except (OSError, http.client.HTTPException) as error:
             raise NoAnswer(told(error)) from error
 
-    def _connected(self, patience: float) -> socket.socket:
+    def connected(self, patience: float) -> socket.socket:
+        """Return a new connection; raise OSError."""
         plain = socket.create_connection((self.place.host, self.place.port), timeout=patience)
         if self._context is None:
             return plain

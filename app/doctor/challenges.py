@@ -14,7 +14,6 @@ PATH: Final = "/auth/token"
 FORGED: Final = (("X-Forwarded-Host", "doctor.invalid"), ("X-Forwarded-Proto", "http"))
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
-_UNAVAILABLE: Final = "UNAVAILABLE"
 
 
 def bearer(answer: Answer) -> Challenge | None:
@@ -35,12 +34,9 @@ def judge_ping(place: Place, answer: Answer) -> Step:
     challenge = bearer(answer)
     if answer.status == _OK:
         return Step(tried, "200: no token is needed")
-    if answer.code == "TOOMANYREQUESTS":
-        return Step(tried, str(answer), "pulls-spent")
-    if answer.code == _UNAVAILABLE:
-        return Step(tried, str(answer), "upstream")
     if answer.status != _UNAUTHORIZED:
-        return Step(tried, str(answer), "refused")
+        known = {"TOOMANYREQUESTS": "pulls-spent", "UNAVAILABLE": "upstream"}
+        return Step(tried, str(answer), known.get(answer.code, "refused"))
     if challenge is None and wants_login(answer):
         return Step(tried, "401: a login is needed, and there are no tokens")
     if challenge is None:

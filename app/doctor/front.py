@@ -6,9 +6,10 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from app.doctor.asking import Answer, Line, NoAnswer, NoAnswerInTime
+from app.doctor.asking import Answer, Line, NoAnswer
 from app.doctor.finding import Step
 from app.doctor.place import Place
+from app.doctor.pushing import SIZE, Pushed, push
 
 PATIENCE: Final = 10.0
 NOWHERE: Final = "/v2/?ns=registry.invalid"
@@ -16,9 +17,6 @@ NOWHERE: Final = "/v2/?ns=registry.invalid"
 _UNKNOWN: Final = "NAME_UNKNOWN"
 _TOKEN: Final = 20_000
 """Characters; tokens of some registries are as long."""
-_BODY: Final = 2 << 20
-_PATIENCE_FOR_BODY: Final = 4.0
-"""Seconds: a front that waits for a body waits for ever."""
 _SLOW: Final = 0.5
 """Seconds: half of the pause that Docxy makes between two pieces."""
 _LEADS: Final = frozenset({301, 302, 303, 307, 308})
@@ -36,12 +34,10 @@ def seen(
     method: str,
     target: str,
     headers: tuple[tuple[str, str], ...] = (),
-    announced: int | None = None,
 ) -> Seen:
     """Ask, and return what came, or how nothing did."""
-    patience = PATIENCE if announced is None else _PATIENCE_FOR_BODY
     try:
-        return line.ask(method, target, headers, announced=announced, patience=patience)
+        return line.ask(method, target, headers, patience=PATIENCE)
     except NoAnswer as trouble:
         return trouble
 
@@ -116,16 +112,17 @@ def _judge_size(tried: str, answer: Seen, name: str) -> Step:
     return Step(tried, str(answer), "" if answer.code == _UNKNOWN else name)
 
 
-def judge_body(answer: Seen) -> Step:
-    """Say of a push, of whose body only the beginning was sent, whether Docxy could refuse it."""
-    tried = f"a push of {_BODY:,} bytes"
-    if isinstance(answer, NoAnswerInTime):
-        return Step(tried, "no answer before the body", "request-buffering")
+def judge_push(pushed: Pushed) -> Step:
+    """Say whether Docxy could refuse a push, and before it was over."""
+    tried = f"a push of {SIZE:,} bytes"
+    answer = pushed.answer
     if isinstance(answer, NoAnswer):
         return Step(tried, str(answer), "body-size")
     if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Step(tried, str(answer), "body-size")
     refused = answer.code == "UNSUPPORTED"
+    if refused and not pushed.early:
+        return Step(tried, f"{answer}, after all of it", "request-buffering")
     return Step(tried, f"{answer}, as it has to be" if refused else str(answer))
 
 
@@ -150,7 +147,7 @@ class Front:
     nowhere: Seen
     header: Seen
     line: Seen
-    push: Seen
+    push: Pushed
     drip: Seen
 
 
@@ -161,7 +158,7 @@ def look(line: Line) -> Front:
         nowhere=seen(line, "GET", NOWHERE),
         header=seen(line, "GET", NOWHERE, (("Authorization", f"Bearer {token}"),)),
         line=seen(line, "GET", f"{NOWHERE}&pad={token}"),
-        push=seen(line, "POST", "/v2/library/doctor/blobs/uploads/", announced=_BODY),
+        push=push(line),
         drip=seen(line, "GET", "/v2/_drip"),
     )
 
@@ -178,5 +175,5 @@ def judge(front: Front) -> Iterator[Step]:
         return
     yield judge_header(front.header)
     yield judge_line(front.line)
-    yield judge_body(front.push)
+    yield judge_push(front.push)
     yield judge_drip(front.drip)
