@@ -176,13 +176,14 @@ def full(cached: Cached) -> None:
 def read_only(cached: Cached) -> None:
     """Let nothing more be written."""
     folder = cached.directory.parent
-    # What is open for writing keeps a mount from it, so a second one lies over the first.
-    subprocess.run(["mount", "--bind", folder, folder], check=True)
-    command = ["mount", "-o", "remount,bind,ro", str(folder)]
-    wait_until(
-        lambda: not subprocess.run(command, capture_output=True, check=False).returncode,
-        what="a moment in which nothing is written",
-    )
+    aside = folder.parent / "read-only"
+    aside.mkdir()
+    # What is open for writing keeps a mount from becoming read-only, so another one, which already
+    # is, is put over it at once.
+    subprocess.run(["mount", "--bind", folder, aside], check=True)
+    subprocess.run(["mount", "-o", "remount,bind,ro", aside], check=True)
+    subprocess.run(["mount", "--bind", aside, folder], check=True)
+    subprocess.run(["umount", "--lazy", aside], check=True)
 
 
 def deleted(cached: Cached) -> None:
