@@ -45,14 +45,6 @@ control_socket_disable = True
 # Heartbeat files in memory: a slow disk must not stop a worker.
 if Path("/dev/shm").is_dir():  # noqa: S108 - the files are unlinked as soon as they are made
     worker_tmp_dir = "/dev/shm"  # noqa: S108
-# What the workers count, in files that all can read: prometheus_client looks for this when it is
-# imported. Only the master's own directory is made anew, and a reload keeps it.
-_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
-if _COUNTS not in os.environ:
-    with contextlib.suppress(OSError):  # nothing can be written: then each worker tells its own
-        os.environ[_COUNTS] = tempfile.mkdtemp(
-            prefix="docxy-metrics-", dir=globals().get("worker_tmp_dir")
-        )
 # The master's own lines in the form of all others; the workers' are set up in app/logs.py.
 if os.environ.get("DOCXY_LOG_FORMAT") == "json":
     logconfig_dict = {
@@ -72,24 +64,26 @@ if os.environ.get("DOCXY_LOG_FORMAT") == "json":
     }
 
 
-def on_starting(server: object) -> None:
+_COUNTS = "PROMETHEUS_MULTIPROC_DIR"
+_OWN_COUNTS = "docxy-metrics-"
+
+
+def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not to be imported here
     """Stop a start with wrong settings, once and with one message."""
-    for left in Path(os.environ.get(_COUNTS, os.devnull)).glob("*.db"):
-        left.unlink()  # of the last run, where the operator has named the directory
     if faults := _faults():
-        on_exit(server)
         sys.exit(faults)
+    _prepare_counts(server.cfg.worker_tmp_dir)
 
 
 def on_exit(server: object) -> None:
     """Leave nothing behind."""
     del server
     directory = Path(os.environ.get(_COUNTS, os.devnull))
-    if directory.name.startswith("docxy-metrics-"):
+    if directory.name.startswith(_OWN_COUNTS):
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def when_ready(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not to be imported here
+def when_ready(server: Any) -> None:  # noqa: ANN401 - as above
     """Let SIGHUP wait for no download, and keep the running workers where new settings are wrong.
 
     gunicorn would end them, and start new ones for ever.
@@ -110,6 +104,19 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - as above
     """Leave what a new worker has of the master's."""
     server.generations.in_new_worker(worker)
     shared.take_seat(worker.age)
+
+
+def _prepare_counts(where: str | None) -> None:
+    """Make a directory for what the workers count, or empty the one that the operator has named.
+
+    prometheus_client looks for it when it is imported. Workers that come later add to it.
+    """
+    if named := os.environ.get(_COUNTS):
+        for left in Path(named).glob("*.db"):
+            left.unlink()
+        return
+    with contextlib.suppress(OSError):  # nothing can be written: then each worker tells its own
+        os.environ[_COUNTS] = tempfile.mkdtemp(prefix=_OWN_COUNTS, dir=where)
 
 
 def _faults() -> str:

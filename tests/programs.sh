@@ -27,6 +27,7 @@ nginx nginx
 openssl openssl
 oras oras
 podman podman
+promtool prometheus
 skopeo skopeo
 END
 }

@@ -32,7 +32,14 @@ def clean_environment(**extra: str) -> dict[str, str]:
         for name, value in os.environ.items()
         if not name.startswith("DOCXY_")
         and not name.lower().endswith("_proxy")
-        and name not in {"PORT", "WEB_CONCURRENCY", "FORWARDED_ALLOW_IPS", "GUNICORN_CMD_ARGS"}
+        and name
+        not in {
+            "PORT",
+            "WEB_CONCURRENCY",
+            "FORWARDED_ALLOW_IPS",
+            "GUNICORN_CMD_ARGS",
+            "PROMETHEUS_MULTIPROC_DIR",
+        }
     }
     return kept | extra
 

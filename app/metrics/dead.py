@@ -20,13 +20,18 @@ _Collector: Final[Any] = MultiProcessCollector
 _KINDS: Final = ("counter", "histogram")
 
 
-def merge() -> None:
-    """Add up what dead workers have left; others that merge or read wait for it."""
+@contextlib.contextmanager
+def merged() -> Iterator[None]:
+    """Add up what dead workers have left, and let others that merge or read wait for this block.
+
+    A file that is just being made is none that can be read.
+    """
     with _locked(fcntl.LOCK_EX) as directory:
         for kind in _KINDS:
             left = [path for path in directory.glob(f"{kind}_*.db") if _is_dead(path)]
             if left:
                 _add(directory / f"{kind}_{_MERGED}.db", left)
+        yield
 
 
 def _add(merged: Path, left: list[Path]) -> None:

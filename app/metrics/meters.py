@@ -1,6 +1,6 @@
 """What is counted: every series with its labels, which are few words each."""
 
-import logging
+import contextlib
 from collections.abc import Iterable
 from typing import Final
 
@@ -18,10 +18,6 @@ from prometheus_client.registry import Collector
 
 from app.metrics import dead
 
-logger = logging.getLogger(__name__)
-
-CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
-
 _SECONDS: Final = (
     0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
     14400.0,
@@ -37,8 +33,11 @@ class Meters:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._own = own = CollectorRegistry()
         self._shared = bool(values.ValueClass._multiprocess)  # noqa: SLF001 - told nowhere else
-        if self._shared:
-            dead.merge()
+        with dead.merged() if self._shared else contextlib.nullcontext():
+            self._make(own)
+
+    def _make(self, own: CollectorRegistry) -> None:
+        """Make them, and with the first of each kind its file."""
         self.requests = Counter(
             "docxy_requests_total", "Requests of clients that are over.",
             ["route", "method", "status", "registry"], registry=own,
@@ -111,6 +110,7 @@ class Meters:
             "docxy_pulls_saved_total", "GETs of manifests that the cache answered instead.",
             ["registry"], registry=own,
         )  # fmt: skip
+        self.seconds.labels("other", "")
 
     def collected(self) -> Iterable[Metric]:
         """Return the series of all workers, dead ones included."""

@@ -113,7 +113,7 @@ class _Ending:
         if self.body is not None:
             self._add_body(self.body)
         exchange.sent = line["bytes"]
-        for name in ("registry", "repository", "reference", "cache"):
+        for name in ("registry", "repository", "reference"):
             if value := getattr(exchange, name):
                 line[name] = value
         if exchange.registry:
