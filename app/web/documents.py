@@ -9,23 +9,55 @@ Span = tuple[int, int]
 _VALUE: Final = r"(?P<image>(?:\$\{[^{}\n]*\}|[^\s\"',{}#])+)"
 _KEY: Final = re.compile(
     r"(?:^|(?<=[\s{,]))(?P<key>[\"']?)image(?P=key)[ \t]*:(?:[ \t]+|(?=[\"']))"
+    r"(?:&[\w-]+[ \t]+)?"  # an anchor
     rf"(?P<quote>[\"']?){_VALUE}(?P=quote)(?=[\s,}}]|$)"
 )
 _ACTION: Final = re.compile(rf"^[ \t]*(?:-[ \t]+)?uses:[ \t]+docker://{_VALUE}[ \t]*$")
+_JOB: Final = re.compile(rf"^[ \t]*container:[ \t]+(?=\S*[:/]){_VALUE}[ \t]*$")
+"""Of GitHub's; elsewhere a container is named by a word alone."""
+
+_SERVICES: Final = re.compile(r"(?P<indent>[ ]*)services:[ \t]*(?:#.*)?\n?")
+_SERVICE: Final = re.compile(
+    rf"^[ \t]*-[ \t]+(?:name:[ \t]+)?(?P<quote>[\"']?){_VALUE}(?P=quote)[ \t]*(?:#.*)?$"
+)
+"""One of GitLab's services: a name, or a mapping that begins with one."""
+
 _OPENING: Final = re.compile(r"(?P<indent>[ ]*)(?P<dashes>(?:-[ ]+)*)(?P<key>[\w\"'./-]*)")
 
 
 def spans(text: str) -> Iterator[Span]:
     """Give the place of each image; one that is built there is only named, and none."""
     lines = text.splitlines(keepends=True)
-    built = _built(lines)
+    built, services = _built(lines), _services(lines)
     at = 0
     for number, line in enumerate(lines):
         if number not in built and not line.lstrip().startswith("#"):
-            for pattern in (_KEY, _ACTION):
+            also = [_SERVICE] if number in services else []
+            for pattern in (_KEY, _ACTION, _JOB, *also):
                 for found in pattern.finditer(line):
                     yield at + found.start("image"), at + found.end("image")
         at += len(line)
+
+
+def _services(lines: list[str]) -> set[int]:
+    """Return the numbers of the items of each list `services:` (GitLab; compose has none)."""
+    items: set[int] = set()
+    least, column = -1, -1
+    """Where the key stands, and where the dashes of its list do, once one was seen."""
+    for number, line in enumerate(lines):
+        bare = line.strip()
+        if not bare or bare.startswith("#"):
+            continue
+        indent = len(line) - len(line.lstrip())
+        if found := _SERVICES.fullmatch(line):
+            least, column = len(found["indent"]), -1
+        elif least >= 0 and bare.startswith("- ") and (column if column >= 0 else least) <= indent:
+            column = indent if column < 0 else column
+            if indent == column:
+                items.add(number)
+        elif column < 0 or indent <= column:
+            least = -1
+    return items
 
 
 def _built(lines: list[str]) -> set[int]:
@@ -47,7 +79,7 @@ def _built(lines: list[str]) -> set[int]:
         if not mappings or mappings[-1][0] < column:
             count += 1
             mappings.append((column, count))
-        if found["key"] == "build":
+        if found["key"] == "build" and column:  # at the top it is a job of that name
             building.add(mappings[-1][1])
         if found["key"] == "image":
             images.append((number, mappings[-1][1]))

@@ -85,8 +85,9 @@ def buildkit(proxy: Proxy) -> str:
     tables = []
     for name, row in proxy.mirrored():
         # BuildKit sends `ns` too, for a registry that no prefix can name.
-        place = proxy.place(row) or proxy.authority
-        tables.append(f"[registry.{_quoted(name)}]\n  mirrors = [{_quoted(place)}]\n")
+        place = proxy.place(row) or ("" if proxy.is_below_a_path else proxy.authority)
+        mirrors = [place] if place else []
+        tables.append(f"[registry.{_quoted(name)}]\n  mirrors = {json.dumps(mirrors)}\n")
     if proxy.is_plain:
         tables += [f"[registry.{_quoted(one)}]\n  http = true\n" for one in _authorities(proxy)]
     return "\n".join(tables)

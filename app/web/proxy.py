@@ -33,6 +33,11 @@ class Proxy:
         return self.url.startswith("http://")
 
     @property
+    def is_below_a_path(self) -> bool:
+        """Whether only clients that take a URL can ask it: a name has no place for a path."""
+        return bool(urlsplit(self.url).path)
+
+    @property
     def authority(self) -> str:
         """The host as it stands in front of a name, with a port where it would not look like one.
 
@@ -85,6 +90,8 @@ class Proxy:
         """Return what a client that sends no `ns` writes in a registry's place, or None."""
         if self.is_alone_at(row):
             return urlsplit(self.url_of(row)).netloc
+        if self.is_below_a_path:
+            return None
         if row is self.default and not self._may_be_taken_for_another(row):
             return self.authority
         prefix = self._prefix(row)
@@ -106,7 +113,10 @@ class Proxy:
     def name(self, row: Registry, repository: str) -> str | None:
         """Return how a repository of a registry is called here, or None where it cannot be."""
         prefix = self._prefix(row)
-        own = urlsplit(self.url_of(row)).netloc if self.is_alone_at(row) else self.authority
+        alone = self.is_alone_at(row)
+        if self.is_below_a_path and not alone:
+            return None
+        own = urlsplit(self.url_of(row)).netloc if alone else self.authority
         for written in (repository, f"{prefix}/{repository}"):
             if self._means(own, written, row, repository):
                 return f"{own}/{written}"

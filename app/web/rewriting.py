@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cache, partial
 
 from app.oci.errors import NameUnknown
 from app.web import commands, dockerfiles, documents
@@ -35,9 +36,10 @@ def rewritten(text: str, proxy: Proxy) -> Rewriting:
     left: dict[str, Why] = {}
     pieces = []
     done = 0
+    address = cache(partial(_address, proxy))
     for start, end in _found(text):
         written = text[start:end]
-        new = _address(written, proxy)
+        new = address(written)
         if isinstance(new, Why):
             left[written] = new
         elif new:
@@ -69,7 +71,7 @@ def _names(text: str) -> list[Span]:
     return places if all(image(text[start:end]) for start, end in places) else []
 
 
-def _address(written: str, proxy: Proxy) -> str | Why | None:
+def _address(proxy: Proxy, written: str) -> str | Why | None:
     """Return an image's address here, why it has none, or None for what is no image."""
     meant = image(written)
     if meant is None:

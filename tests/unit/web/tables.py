@@ -37,4 +37,6 @@ OWN = Proxy(
 )
 """Another default registry, aliases, and names with ports."""
 
-ALL = {"usual": USUAL, "hosts": HOSTS, "plain": PLAIN, "alone": ALONE, "own": OWN}
+BELOW = Proxy(url="https://proxy.example/docxy", registries=HOSTS.registries)
+
+ALL = {"below": BELOW, "usual": USUAL, "hosts": HOSTS, "plain": PLAIN, "alone": ALONE, "own": OWN}

@@ -53,3 +53,14 @@ def test_the_mirror_of_docker_hub() -> None:
     rows = [Registry(name="company.example", url="https://c"), hub]
     proxy = Proxy(url="https://proxy.example:8443", registries=Registries(rows))
     assert proxy.mirror_of_hub == "https://hub.proxy.example:8443"
+
+
+def test_below_a_path() -> None:
+    """No name of an image leads there; what takes a URL does, and so do hosts of registries."""
+    proxy = Proxy(url="https://proxy.example/docxy", registries=HOSTS.registries)
+    assert proxy.name(HUB, "nginx") is None
+    assert proxy.place(HUB) is None
+    assert proxy.mirror_of_hub == "https://proxy.example/docxy"
+    ghcr = proxy.row("ghcr.io")
+    assert proxy.name(ghcr, "a/b") == "ghcr.proxy.example/a/b"
+    assert proxy.url_of(ghcr) == "https://ghcr.proxy.example"

@@ -139,7 +139,10 @@ COMPOSE = """
 services:
   web:
     image: {nginx:1}  # the front
-    depends_on: [db]
+    depends_on:
+      - db
+    ports:
+      - 80:80
   db:
     image: "{postgres:${{TAG:-16}}}"
   app:
@@ -181,9 +184,13 @@ image:
 
 CI = """
 jobs:
+  plain:
+    container: {node:20}
+  web:
+    container: web
   build:
     container:
-      image: {node:20}
+      image: &node {node:20}
     steps:
       - uses: docker://{alpine:3}
       - uses: actions/checkout@v4
@@ -191,11 +198,31 @@ jobs:
 """
 
 
+GITLAB = """
+image: "{alpine:3}"
+services:
+  - {postgres:16}  # the database
+  # - nginx
+  - name: {docker:dind}
+    alias: docker
+    command: ["--tls=false"]
+  - alias: other
+    name: nginx
+build:
+  services:
+  - {quay.io/owner/app}
+  script:
+    - make
+    - docker pull {redis:7}
+  tags:
+    - nginx
+"""
+
 LINES = [line.replace("\0", "\\\n") for line in COMMANDS.strip().replace("\\\n", "\0").split("\n")]
 MARKED = re.compile(r"(?<!\{)\{([a-z][^{}\s]*(?:\{\{[^{}]*\}\}[^{}\s]*)?)\}")
 
 
-@pytest.mark.parametrize("text", [*LINES, DOCKERFILE, COMPOSE, KUBERNETES, CI])
+@pytest.mark.parametrize("text", [*LINES, DOCKERFILE, COMPOSE, KUBERNETES, CI, GITLAB])
 def test_texts(text: str) -> None:
     """What stands in braces is rewritten, and nothing else; a second time, nothing at all."""
     typed = plain(MARKED.sub(r"\1", text))
