@@ -14,6 +14,9 @@ from tests.wire.client import Answer, Client
 from tests.wire.upstream import Upstream, always, playing, response
 
 BASIC: Final = "Authorization: Basic YWxpY2U6c2VjcmV0"
+EXPECTED: Final = (
+    r"/(v2/owner/app/manifests/1$|v2/a/b/tags/list\?n=1000$|v2/$|token\?|v1/search\?q=)"
+)
 NAMES: Final = ("docker.io", "other.test", "hidden.test")
 
 
@@ -32,7 +35,7 @@ def proxy(registry: Upstream, tmp_path_factory: pytest.TempPathFactory) -> Itera
         for name in NAMES
     ]
     path = write_config(tmp_path_factory.mktemp("closed") / "docxy.toml", rows)
-    with docxy(DOCXY_CONFIG=str(path)) as proxy:
+    with docxy(DOCXY_CONFIG=str(path), DOCXY_INDEX_URL=registry.url) as proxy:
         yield proxy
 
 
@@ -161,12 +164,18 @@ def test_nothing_is_dialled(proxy: Docxy, upstream: Upstream, trap: socket.socke
         (f"/auth/token?service={there}&scope=repository:{there}/b:pull", (BASIC,), None),
         (f"/auth/token?ns={there}&scope=repository:a/b:pull", (BASIC,), None),
         (f"/auth/token?url=http://{there}&token_url=http://{there}", (BASIC,), None),
+        (f"/page/tags?image={there}/a/b", (BASIC,), None),
+        (f"/page/tags?image=http://{there}/a/b", (), None),
+        (f"/page/tags?image=docker.io@{there}/a/b", (), None),
+        (f"/page/tags?image={there}/a/b&ns={there}", (), there),
+        (f"/config/docker?url=http://{there}", (), there),
     ]
     statuses = [send(proxy, target, *more, host=host).status for target, more, host in attempts]
     assert {status for status in statuses if status >= 500} == set()
+    send(proxy, f"/v1/search?q=http://{there}&index={there}&url=http://{there}", BASIC, host=there)
     for asked in upstream.asked:
         assert asked.value("Host") == f"127.0.0.1:{upstream.port}"
-        assert re.match(r"/(v2/owner/app/manifests/1$|v2/$|token\?)", asked.target)
+        assert re.match(EXPECTED, asked.target)
 
 
 def test_a_request_to_tunnel(proxy: Docxy, upstream: Upstream, trap: socket.socket) -> None:

@@ -176,11 +176,12 @@ def drip(client: Client, data: bytes) -> None:
     client.settimeout(20)
 
 
-def test_a_form_that_drips(lone_wire: Wire) -> None:
+@pytest.mark.parametrize("target", ["/auth/token", "/page/rewrite"])
+def test_a_form_that_drips(lone_wire: Wire, target: str) -> None:
     """Its time is limited as a whole, however steadily it comes."""
     started = time.monotonic()
     with lone_wire.client() as client:
-        client.ask("/auth/token", "Content-Length: 1000", method="POST")
+        client.ask(target, "Content-Length: 1000", method="POST")
         drip(client, b"a" * 999)
         assert refused(client.answer()) == 408
         assert client.rest() == b""
