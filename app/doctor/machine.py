@@ -1,6 +1,5 @@
 """The machine: its settings, and the directory of the cache."""
 
-import os
 import shutil
 import time
 from collections.abc import Iterator
@@ -27,7 +26,8 @@ class Disk:
     total: int
     free: int
     owner: int
-    user: int
+    keeper: int
+    """Who owns what is kept in it, or else the directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +54,15 @@ def _disk(path: Path | None, began: float) -> Disk | None:
     if path is None:
         return None
     content = path / "content"
-    owner = (content if content.is_dir() else path).stat()
+    owner = path.stat()
+    keeper = content.stat() if content.is_dir() else owner
     usage = shutil.disk_usage(path)
     disk = Disk(
-        path=path, total=usage.total, free=usage.free, owner=owner.st_uid, user=os.geteuid()
+        path=path,
+        total=usage.total,
+        free=usage.free,
+        owner=owner.st_uid,
+        keeper=keeper.st_uid,
     )
     # Reading the settings makes the directory; made by another user, Docxy could not write to it.
     if owner.st_ctime >= began - 1 and not any(path.iterdir()):
@@ -124,8 +129,9 @@ def _of_registries(settings: Settings, public: str) -> Iterator[Step]:
 
 def _judge_disk(disk: Disk, settings: Settings) -> Step:
     tried = f"cache: {disk.path}"
-    if disk.owner != disk.user:
-        came = f"it is the user {disk.owner}'s, and this is the user {disk.user}"
+    if disk.owner != disk.keeper:
+        # Left by a command that ran as root.
+        came = f"it is the user {disk.owner}'s, and what is in it the user {disk.keeper}'s"
         return Step(tried, came, "cache-directory")
     came = f"{_gib(disk.free)} of {_gib(disk.total)} are free"
     if disk.free < settings.cache_min_free:

@@ -10,7 +10,7 @@ ERRORS: Final = {
     "cache-directory": (
         "Docxy cannot write its cache",
         "Give the directory to the user that Docxy runs as: chown -R USER DIRECTORY",
-        "Run the doctor as that user, too.",
+        "Run what reads or warms the cache as that user, too.",
     ),
     "no-address": (
         "The public address is not known",

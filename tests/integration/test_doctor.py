@@ -122,6 +122,10 @@ MISTAKES = {
         "proxy_intercept_errors off;": "proxy_hide_header Docker-Content-Digest;",
     },
     "realm-path": {"proxy_intercept_errors off;": "proxy_hide_header WWW-Authenticate;"},
+    "address-ways": {
+        "        location / {\n            # No path": "        location /v2/docker.io/ {\n"
+        "            return 403;\n        }\n        location / {\n            # No path"
+    },
     "token": {
         "        location / {\n            # No path": "        location /auth/ {\n"
         "            return 404;\n        }\n        location / {\n            # No path"
@@ -257,6 +261,9 @@ def test_a_wrong_argument() -> None:
 
 def test_no_address() -> None:
     """It says which one is missing."""
-    done = doctor()
+    done = doctor("--json")
     assert done.returncode == 1
-    assert "The public address is not known." in done.stdout
+    assert [step.get("finding") for step in json.loads(done.stdout)["steps"]] == [
+        None,
+        "no-address",
+    ]

@@ -1,0 +1,38 @@
+"""Answers as a proxy could have given them."""
+
+import hashlib
+import json
+import time
+from typing import Any
+
+from app.doctor.asking import Answer
+
+UNAUTHORIZED = 'Bearer realm="{}",service="registry.test"'
+
+
+def answer(status: int = 200, body: bytes = b"", /, *, cut: str = "", **headers: str) -> Answer:
+    """Return one; an underscore in a header's name is a hyphen."""
+    return Answer(
+        status=status,
+        headers=[(name.replace("_", "-"), value) for name, value in headers.items()],
+        body=body,
+        length=len(body),
+        digest=f"sha256:{hashlib.sha256(body).hexdigest()}",
+        broken=cut,
+        at=time.time(),
+    )
+
+
+def document(status: int = 200, read: dict[str, Any] | None = None, /, **headers: str) -> Answer:
+    """Return one in JSON."""
+    return answer(status, json.dumps(read or {}).encode(), **headers)
+
+
+def error(status: int, code: str, /, **headers: str) -> Answer:
+    """Return one as registries write errors."""
+    return document(status, {"errors": [{"code": code, "message": "no"}]}, **headers)
+
+
+def challenged(realm: str) -> Answer:
+    """Return a 401 whose tokens are there."""
+    return error(401, "UNAUTHORIZED", WWW_Authenticate=UNAUTHORIZED.format(realm))

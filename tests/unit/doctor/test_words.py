@@ -1,0 +1,101 @@
+"""What is written by people and for them: addresses, images, lines."""
+
+import json
+
+import pytest
+
+from app.doctor.finding import Step
+from app.doctor.image import Image
+from app.doctor.place import Place
+from app.doctor.report import Lines, count, document
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("https://proxy.example", Place("https", "proxy.example", 443)),
+        ("proxy.example/", Place("https", "proxy.example", 443)),
+        ("http://127.0.0.1:8000", Place("http", "127.0.0.1", 8000)),
+        ("https://[2001:db8::1]:8443", Place("https", "2001:db8::1", 8443)),
+    ],
+)
+def test_addresses(text: str, place: Place) -> None:
+    """The scheme may be left out, and a port is written where it is not the scheme's own."""
+    assert Place.parse(text) == place
+    assert Place.parse(str(place)) == place
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "ftp://x", "https://", "https://u:p@x", "https://x/v2/", "https://x?a", "https://x:port"],
+)
+def test_what_is_no_address(text: str) -> None:
+    """Clients ask at the root of a host."""
+    with pytest.raises(ValueError, match=r"."):
+        Place.parse(text)
+
+
+DIGEST = f"sha256:{'a' * 64}"
+
+
+@pytest.mark.parametrize(
+    ("text", "name", "reference", "registry", "repository"),
+    [
+        ("hello-world", "hello-world", "latest", "docker.io", "library/hello-world"),
+        ("owner/app:1", "owner/app", "1", "docker.io", "owner/app"),
+        ("ghcr.io/owner/app:1", "ghcr.io/owner/app", "1", "ghcr.io", "owner/app"),
+        ("ghcr.io/app", "ghcr.io/app", "latest", "ghcr.io", "app"),
+        (f"app:1@{DIGEST}", "app", DIGEST, "docker.io", "library/app"),
+        ("docker.io/app", "docker.io/app", "latest", "docker.io", "library/app"),
+    ],
+)
+def test_images(text: str, name: str, reference: str, registry: str, repository: str) -> None:
+    """As they are written behind the proxy's address."""
+    image = Image.parse(text)
+    assert (image.name, image.reference) == (name, reference)
+    assert (image.registry, image.repository) == (registry, repository)
+
+
+@pytest.mark.parametrize("text", ["", "Upper", "a:b c", "a@sha256:1", "https://x/y"])
+def test_what_is_no_image(text: str) -> None:
+    """It is said how one looks."""
+    with pytest.raises(ValueError, match="write an image like"):
+        Image.parse(text)
+
+
+STEPS = [
+    Step("one", "fine"),
+    Step("two", "", skipped="nobody asked"),
+    Step("three", "few", "pulls-low"),
+    Step("four", "\x1b[2Jgzip\n", "gzip"),
+]
+
+
+def test_lines() -> None:
+    """What came, what it is called, what to change, and where to read on; no stranger's escapes."""
+    lines = Lines(coloured=False)
+    assert lines.step(STEPS[0]) == "ok    one: fine"
+    assert lines.step(STEPS[1]) == "-     two: not tried: nobody asked"
+    written = lines.step(STEPS[3]).splitlines()
+    assert written[:3] == [
+        "FAIL  four: ?[2Jgzip?",
+        "      The front compresses.",
+        "      -> nginx: gzip off;",
+    ]
+    assert written[-1].strip() == "docs/troubleshooting.md#the-front-compresses"
+    assert lines.end(STEPS) == "Errors: 1. Warnings: 1."
+    assert lines.end(STEPS[:2]) == "Nothing is wrong."
+
+
+def test_colours() -> None:
+    """Only where they are wanted."""
+    assert Lines(coloured=True).step(STEPS[0]) == "\x1b[32mok  \x1b[0m  one: fine"
+
+
+def test_json() -> None:
+    """The same for programs."""
+    read = json.loads(document(STEPS, "https://proxy.example", "hello-world"))
+    assert (read["errors"], read["warnings"]) == count(STEPS) == (1, 1)
+    assert [step["state"] for step in read["steps"]] == ["ok", "skipped", "warning", "error"]
+    assert read["steps"][3]["finding"] == "gzip"
+    assert read["steps"][3]["change"][0] == "nginx: gzip off;"
