@@ -1,6 +1,7 @@
 """The challenge of GET /v2/, which sends clients to the token service: where it leads."""
 
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -11,7 +12,13 @@ from app.oci.challenge import Challenge, parse_challenges
 from app.oci.headers import values
 
 PATH: Final = "/auth/token"
+FIGURES: Final = "/figures"
+FORGED_CLIENT: Final = (("X-Forwarded-For", "10.0.0.1"),)
+"""One of those whom Docxy shows its figures by default."""
 FORGED: Final = (("X-Forwarded-Host", "doctor.invalid"), ("X-Forwarded-Proto", "http"))
+HOPELESS: Final = frozenset({"upstream", "refused"})
+"""What makes all further questions take long and show the same."""
+_BARE: Final = "without a front, this machine's own word is believed"
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 
@@ -58,11 +65,29 @@ def _wrong_realm(place: Place, realm: str) -> str:
     return "realm-scheme" if led.scheme != place.scheme else ""
 
 
+def _is_bare(place: Place) -> bool:
+    """Whether Docxy itself is asked, by a machine that it believes."""
+    return place.is_loopback and not place.is_tls
+
+
+def judge_client(place: Place, told: Answer, forged: Answer) -> Step:
+    """Say whether a client's own word lets it see what is for some networks (`FIGURES`)."""
+    tried = "X-Forwarded-For of a client's own"
+    if _is_bare(place):
+        return Step(tried, "", skipped=_BARE)
+    if told.status != HTTPStatus.FORBIDDEN:
+        return Step(tried, "", skipped="nothing is kept from this machine to see it by")
+    believed = forged.status == _OK
+    return Step(
+        tried, "is believed" if believed else "is not believed", "forged-client" if believed else ""
+    )
+
+
 def judge_forged(place: Place, answer: Answer, forged: Answer) -> Iterator[Step]:
     """Say whether a client's own word changes the realm that it is told."""
     tried = "X-Forwarded-Host of a client's own"
-    if place.is_loopback and not place.is_tls:
-        yield Step(tried, "", skipped="without a front, this machine's own word is believed")
+    if _is_bare(place):
+        yield Step(tried, "", skipped=_BARE)
         return
     told, changed = bearer(answer), bearer(forged)
     if told is None or changed is None:

@@ -91,7 +91,11 @@ def _asked(line: Line, image: Image, others: list[str]) -> Iterator[Step]:
     ping = line.get("/v2/")
     pinged = challenges.judge_ping(line.place, ping)
     yield pinged
+    if pinged.wrong in challenges.HOPELESS:
+        return
     yield from challenges.judge_forged(line.place, ping, line.get("/v2/", challenges.FORGED))
+    figures, forged = (line.get(challenges.FIGURES, one) for one in ((), challenges.FORGED_CLIENT))
+    yield challenges.judge_client(line.place, figures, forged)
     knocked = knocking.knock(line, image.name, image.by(image.name))
     yield from knocking.judge_knock(knocked, f"docker pull {image}")
     if knocked.head and knocked.opened:

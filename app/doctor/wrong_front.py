@@ -21,6 +21,11 @@ ERRORS: Final = {
         "nginx: proxy_set_header X-Forwarded-Proto $scheme;",
         "Or set DOCXY_PUBLIC_URL; FORWARDED_ALLOW_IPS names the fronts alone.",
     ),
+    "forged-client": (
+        "Clients can say who they are",
+        "nginx: proxy_set_header X-Forwarded-For $remote_addr;",
+        "FORWARDED_ALLOW_IPS names the fronts alone.",
+    ),
     "query": (
         "The query does not arrive",
         "nginx: proxy_pass http://docxy; (without a path behind the name)",

@@ -36,7 +36,8 @@ def registry() -> Iterator[Hub]:
 
 @pytest.fixture(scope="module")
 def behind(registry: Hub) -> Iterator[Docxy]:
-    with docxy(workers=1, **registry.settings) as proxy:
+    # Nobody here is in 10.0.0.0/8, so that who claims to be can be told.
+    with docxy(workers=1, **registry.settings, DOCXY_FIGURES_NETWORKS="10.0.0.0/8") as proxy:
         yield proxy
 
 
@@ -96,6 +97,7 @@ MISTAKES = {
         "$http_host;": "$host;",
         "return 308 https://$host": "return 308 https://www.example.com",
     },
+    "forged-client": {"For $remote_addr;": "For $proxy_add_x_forwarded_for;"},
     "spoofing http-method": {
         "proxy_set_header X-Forwarded-Host $http_host;": "",
         "return 308": "return 301",

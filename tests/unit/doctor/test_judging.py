@@ -188,6 +188,13 @@ def test_forged_headers() -> None:
     assert all(step.skipped for step in challenges.judge_forged(here, ours, theirs))
 
 
+def test_forged_clients() -> None:
+    """Where nothing is kept from this machine, nothing can be seen."""
+    for told, forged, wrong in [(403, 403, ""), (403, 200, "forged-client"), (200, 200, "")]:
+        assert challenges.judge_client(PLACE, answer(told), answer(forged)).wrong == wrong
+    assert challenges.judge_client(PLACE, answer(404), answer(404)).skipped
+
+
 # The pull
 
 
