@@ -53,7 +53,7 @@ class Asking:
 
     def verified(self) -> None:
         """Note that this repository holds the blob, of which all bytes came and are right."""
-        self.gate.verified(self.name, self.digest)
+        self.gate.verified(self.caller, self.name, self.digest)
 
     def _plain(self, method: str) -> Request:
         fields = headers.without(self.request.headers, *_OF_THE_ANSWER)

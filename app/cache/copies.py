@@ -81,10 +81,20 @@ class Copies:
         self._drop(damaged)
         return copy
 
-    def keep(self, name: RepositoryName, digest: Digest, data: bytes, media_type: str) -> bool:
-        """Keep what a repository has sent; the store refuses what is not the digest's."""
+    def keep(
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        digest: Digest,
+        content: tuple[bytes, str],
+    ) -> bool:
+        """Keep a manifest and its type, as a repository has sent them to a caller.
+
+        The store refuses what is not the digest's.
+        """
+        data, media_type = content
         kept = self._disk.write(self._disk.store.keep, data, self._registry, digest, media_type)
-        return kept and self._gate.verified(name, digest, media_type)
+        return kept and self._gate.verified(caller, name, digest, media_type)
 
     def _drop(self, damaged: list[Digest]) -> None:
         for digest in damaged:

@@ -75,11 +75,13 @@ class Fetching:
         media_type = reply.header("content-type")
         if not _is_verified(reply, data, digest, reference):
             return Told(marks.marked(reply, marks.forwarded(reply.status)))
-        kept = len(data) <= MANIFEST_LIMIT and self._copies.keep(name, digest, data, media_type)
+        kept = len(data) <= MANIFEST_LIMIT and self._copies.keep(
+            caller, name, digest, (data, media_type)
+        )
         lasting = isinstance(reference, Digest)
         fields = [
             *marks.forwarded(reply.status, stored=kept),
-            *marks.of_content(digest, self._gate.public_left(name) if lasting else 0.0),
+            *marks.of_content(digest, self._gate.public_left(caller, name) if lasting else 0.0),
         ]
         answer = conditional(marks.marked(reply, fields), request, digest)
         return Told(answer, digest, media_type)

@@ -8,6 +8,7 @@ from typing import Final, TypeVar
 
 from app.cache.callers import Caller
 from app.cache.disk import Disk
+from app.cache.membership import Membership
 from app.cache.opened import Opened
 from app.cache.pages import is_page
 from app.cache.policy import Policy
@@ -15,7 +16,6 @@ from app.cache.rights import Rights
 from app.content import Reply
 from app.oci.errors import DigestInvalid, RegistryError
 from app.oci.reference import Digest, RepositoryName
-from app.store.contents import Content
 from app.store.errors import StoreError
 from app.store.holdings import Held
 
@@ -37,6 +37,7 @@ class Gate:
         self._disk = disk
         self._store = disk.store
         self._rights = Rights(registry, disk.store, policy)
+        self._members = Membership(registry, disk.store, self._rights)
 
     def open(self, caller: Caller, name: RepositoryName, digest: Digest) -> Opened | None:
         """Return what is kept, if this caller may read it now; whoever gets it closes its file."""
@@ -50,7 +51,11 @@ class Gate:
         then: Callable[[Opened], Used | None],
     ) -> Used | None:
         """Do something with what is kept, on the thread that opens it; None if that may not be."""
-        return self._disk.read(lambda: self._used(caller, name, digest, then))
+        unshown = list[Digest]()
+        used = self._disk.read(lambda: self._used(caller, name, digest, then, unshown))
+        if unshown:
+            self._disk.write(self._members.add, caller, name, digest, "")
+        return used
 
     def open_stale(self, name: RepositoryName, digest: Digest) -> Opened | None:
         """Return what everybody may read while the registry cannot be asked."""
@@ -79,9 +84,12 @@ class Gate:
         """Tell whether a caller shows nothing, or a token for a repository that everybody gets."""
         return self._disk.read(self._rights.is_nobody, caller, name)
 
-    def public_left(self, name: RepositoryName) -> float:
-        """Return the seconds for which others may keep what is public; 0 for what is not."""
-        return self._disk.read(self._rights.public_left, name)
+    def public_left(self, caller: Caller, name: RepositoryName) -> float:
+        """Return for how many seconds others may keep what a caller is given; 0 for not at all.
+
+        What is given to a login may be what nobody in particular is given.
+        """
+        return self._disk.read(self._public_left, caller, name)
 
     def holds(self, name: RepositoryName, digest: Digest) -> bool:
         """Tell whether a repository is known to hold something; that lets nobody read it."""
@@ -91,13 +99,15 @@ class Gate:
         """Return the bytes of what is kept, whoever may read it; None if it is not."""
         return self._disk.read(self._store.size, self._registry, digest)
 
-    def verified(self, name: RepositoryName, digest: Digest, media_type: str = "") -> bool:
-        """Note that a repository holds what it has sent, and what was hashed here.
+    def verified(
+        self, caller: Caller, name: RepositoryName, digest: Digest, media_type: str = ""
+    ) -> bool:
+        """Note that a repository holds what it has sent to a caller, and what was hashed here.
 
         `media_type` is the one of a manifest. A blob has none: whoever could choose one for it
         would have a manifest that the registry does not know.
         """
-        return self._disk.write(self._store.members.add, self._registry, name, digest, media_type)
+        return self._disk.write(self._members.add, caller, name, digest, media_type)
 
     def ask(
         self,
@@ -181,24 +191,13 @@ class Gate:
         if is_page(reply):
             self._rights.no(caller, name, reply)
         elif reply.status < HTTPStatus.MULTIPLE_CHOICES or reply.status == HTTPStatus.NOT_MODIFIED:
-            self._rights.yes(caller, name, began, digest)
+            self._rights.yes(caller, name, began)
             if digest is not None and reply.status == HTTPStatus.OK:
-                self._confirm(name, digest, reply.length, media_type)
+                self._members.confirm(caller, name, digest, (reply.length, media_type))
         elif reply.status in _NO:
             self._rights.no(caller, name, reply)
             if reply.status == HTTPStatus.NOT_FOUND and digest is not None:
                 self._rights.lost(name, digest)
-
-    def _confirm(
-        self, name: RepositoryName, digest: Digest, size: int | None, media_type: str
-    ) -> None:
-        """Note that a repository holds what is kept, of which the registry says the same."""
-        if size is None or size != self._store.size(self._registry, digest):
-            return
-        known = self._store.members.find(self._registry, name, digest)
-        # A GET has told the type of the bytes that it sent; some registries' HEADs tell another.
-        if known is None or (media_type and not known.media_type):
-            self._store.members.add(self._registry, name, digest, media_type)
 
     def _used(
         self,
@@ -206,31 +205,39 @@ class Gate:
         name: RepositoryName,
         digest: Digest,
         then: Callable[[Opened], Used | None],
+        unshown: list[Digest],
     ) -> Used | None:
         left = self._rights.left(caller, name)
         if left <= 0:
             return None
-        content = self._member(name, digest)
-        if content is None:
+        found = self._members.open(name, digest)
+        if found is None:
             return None
-        public_left = self._rights.public_left(name)
-        return then(Opened.of(*content, left, public_left))
+        content, member = found
+        is_shown = member.is_shown
+        if self._members.is_news(caller, name, member):
+            unshown.append(digest)
+            is_shown = True
+        public_left = self._rights.public_left(name) if is_shown else 0.0
+        return then(Opened.of(content, member.media_type, left, public_left))
 
     def _used_stale(
         self, name: RepositoryName, digest: Digest, then: Callable[[Opened], Used | None]
     ) -> Used | None:
+        """Use what nobody in particular was let read, be the repository public or not by now.
+
+        That it was public says nothing of what has come since: who could tell does not ask.
+        """
         if not self._rights.was_public(name):
             return None
-        content = self._member(name, digest)
-        return None if content is None else then(Opened.of(*content, 0.0, 0.0))
-
-    def _member(self, name: RepositoryName, digest: Digest) -> tuple[Content, str] | None:
-        """Open what a repository is known to hold, and tell what it is called there."""
-        member = self._store.members.find(self._registry, name, digest)
-        if member is None:
+        found = self._members.open(name, digest, shown=True)
+        if found is None:
             return None
-        content = self._store.open(self._registry, digest)
-        return None if content is None else (content, member.media_type)
+        content, member = found
+        return then(Opened.of(content, member.media_type, 0.0, 0.0))
+
+    def _public_left(self, caller: Caller, name: RepositoryName) -> float:
+        return self._rights.public_left(name) if self._rights.is_nobody(caller, name) else 0.0
 
 
 def _itself(opened: Opened) -> Opened | None:

@@ -55,7 +55,7 @@ class Manifests:
         fields = marks.forwarded(reply.status)
         if reply.status != HTTPStatus.OK or is_page(reply):
             return marks.marked(reply, fields)
-        fields += marks.of_content(digest, self.gate.public_left(name))
+        fields += marks.of_content(digest, self.gate.public_left(caller, name))
         return conditional(marks.marked(reply, fields), request, digest)
 
     def _get(self, caller: Caller, name: RepositoryName, digest: Digest, request: Request) -> Reply:

@@ -53,18 +53,11 @@ class Rights:
         age = self._public_age(name)
         return 0.0 if age is None else max(self._policy.grant_ttl - age, 0.0)
 
-    def yes(
-        self, caller: Caller, name: RepositoryName, asked: float, digest: Digest | None
-    ) -> None:
-        """Note that a question of then (of the monotonic clock) was answered.
-
-        `digest` is what was asked for, or None where that is not known.
-        """
+    def yes(self, caller: Caller, name: RepositoryName, asked: float) -> None:
+        """Note that a question of then (of the monotonic clock) was answered."""
         self._grant(caller, name, asked)
         if self.is_nobody(caller, name):
             self.make_public(name, asked)
-        else:
-            self._seen_by_somebody(name, digest)
 
     def make_public(self, name: RepositoryName, asked: float) -> None:
         """Note that a question of then was answered to nobody in particular."""
@@ -111,18 +104,6 @@ class Rights:
             return caller.kind is Kind.NOBODY
         issued = nobodys.find(self._store, caller.name)
         return issued is not None and name in issued.names
-
-    def _seen_by_somebody(self, name: RepositoryName, digest: Digest | None) -> None:
-        """Note that somebody may read what nobody in particular may not, perhaps.
-
-        A repository that is made private is not asked for by nobody any more, and so none of its
-        refusals tells. What was there before has been public; what is new to us may never be.
-        """
-        age = self._public_age(name)
-        if age is None or age < self._policy.grant_ttl:
-            return
-        if digest is None or self._store.members.find(self._registry, name, digest) is None:
-            self.make_private(name)
 
     def _grant(self, caller: Caller, name: RepositoryName, asked: float) -> None:
         key, now = (caller.name, name), time.monotonic()

@@ -34,7 +34,7 @@ def kept(asking: Asking, opened: Opened, said: Headers, accel_location: str | No
 
 def spooled(asking: Asking, spool: Spool, part: Part, said: Headers) -> Reply:
     """Answer a GET from what is being fetched."""
-    fields = _fields(asking, part, asking.gate.public_left(asking.name)) + said
+    fields = _fields(asking, part, asking.gate.public_left(asking.caller, asking.name)) + said
     if not part.has_bytes:
         spool.close()
         return _about(part, fields)

@@ -5,7 +5,7 @@ from typing import Final
 APPLICATION: Final = 0x446F6378
 """`Docx` in the file's header: https://sqlite.org/pragma.html#pragma_application_id."""
 
-VERSION: Final = 1
+VERSION: Final = 2
 """A newer one is refused, an older one is made anew from the content."""
 
 MOST: Final = {"members": 1_000_000, "grants": 200_000, "publics": 100_000, "notes": 50_000}
@@ -56,6 +56,7 @@ CREATE TABLE members(
     digest TEXT NOT NULL,
     repository TEXT NOT NULL,
     media_type TEXT NOT NULL,
+    shown INTEGER NOT NULL,
     UNIQUE(registry, digest, repository)
 );
 CREATE INDEX members_repository ON members(registry, repository);

@@ -14,7 +14,7 @@ from app.cache.gate import Gate
 from app.cache.policy import Policy
 from app.content import Reply
 from app.oci.errors import UpstreamUnavailable
-from app.oci.reference import RepositoryName
+from app.oci.reference import Digest, RepositoryName
 from app.store.errors import StoreError
 from app.store.store import Store
 from tests.unit.cache.registry import MANIFEST, digest_of
@@ -40,19 +40,26 @@ def kept(world: World, *readers: str) -> Store:
     return store
 
 
-def reads(gate: Gate, world: World, authorization: str, name: RepositoryName = NAME) -> bool:
+def reads(
+    gate: Gate,
+    world: World,
+    authorization: str,
+    name: RepositoryName = NAME,
+    content: tuple[Digest, bytes] = (DIGEST, DATA),
+) -> bool:
     """Tell whether a caller gets what is kept."""
-    opened = gate.open(world.caller(authorization), name, DIGEST)
+    digest, data = content
+    opened = gate.open(world.caller(authorization), name, digest)
     if opened is None:
         return False
     with opened.file:
-        assert opened.file.read() == DATA
+        assert opened.file.read() == data
     return True
 
 
-def reads_stale(gate: Gate, name: RepositoryName = NAME) -> bool:
+def reads_stale(gate: Gate, name: RepositoryName = NAME, digest: Digest = DIGEST) -> bool:
     """Tell whether everybody gets what is kept while the registry is away."""
-    opened = gate.open_stale(name, DIGEST)
+    opened = gate.open_stale(name, digest)
     if opened is not None:
         opened.file.close()
     return opened is not None
@@ -228,13 +235,15 @@ def test_public_is_what_nobody_may_read(world: World) -> None:
     gate = world.gate(kept(world, "", ALICE))
     world.ask_blob(gate, ALICE, DIGEST)
     assert not reads_stale(gate)
-    assert gate.public_left(NAME) == 0
+    nobody = world.caller("")
+    assert gate.public_left(nobody, NAME) == 0
     world.ask_blob(gate, "", DIGEST)
     assert reads_stale(gate)
-    assert gate.public_left(NAME) == pytest.approx(300, abs=1)
+    assert gate.public_left(nobody, NAME) == pytest.approx(300, abs=1)
+    assert gate.public_left(world.caller(ALICE), NAME) == 0
     world.clock.time += 7 * 24 * 3600 - 5
     assert reads_stale(gate)
-    assert gate.public_left(NAME) == 0
+    assert gate.public_left(nobody, NAME) == 0
     world.clock.time += 6
     assert not reads_stale(gate)
 
@@ -252,25 +261,51 @@ def test_what_is_refused_to_nobody_is_not_public(world: World) -> None:
     assert reads_stale(gate)
 
 
-def test_what_came_after_the_last_yes_to_nobody_is_not_public(world: World) -> None:
-    """It may have been made private since, and nobody has asked: Alice alone knows what is new."""
+def test_what_a_login_alone_was_let_read_is_not_public(world: World) -> None:
+    """It may have come since all of it was made private, be that a moment ago."""
     store = kept(world, "", ALICE)
     new = world.registry.repository(NAME).push_blob(b"new")
     store.keep(b"new", world.row.name, new, "")
     gate = world.gate(store)
     world.ask_blob(gate, "", DIGEST)
-    world.clock.time += 299
     world.ask_blob(gate, ALICE, new)
+    assert reads(gate, world, ALICE, content=(new, b"new"))
     assert reads_stale(gate)
-    store.members.remove(world.row.name, NAME, new)
-    world.clock.time += 2
+    assert not reads_stale(gate, digest=new)
+    assert not reads_stale(world.gate(store), digest=new)
     world.ask_blob(gate, ALICE, DIGEST)
     assert reads_stale(gate)
+    world.ask_blob(gate, "", new)
+    assert reads_stale(gate, digest=new)
+
+
+def test_what_nobody_was_given_from_here_is_public(world: World) -> None:
+    """Its grant let it be read, though the registry was asked for it by a login only."""
+    store = kept(world, "", ALICE)
+    new = world.registry.repository(NAME).push_blob(b"new")
+    store.keep(b"new", world.row.name, new, "")
+    gate = world.gate(store)
     world.ask_blob(gate, ALICE, new)
-    assert not reads_stale(gate)
-    assert not reads_stale(world.gate())
     world.ask_blob(gate, "", DIGEST)
-    assert reads_stale(gate)
+    assert not reads_stale(gate, digest=new)
+    assert reads(gate, world, "", content=(new, b"new"))
+    assert reads_stale(gate, digest=new)
+
+
+def test_others_keep_nothing_of_a_logins(world: World) -> None:
+    """A Cache-Control of what a login alone was let read lets nobody on the way keep it."""
+    store = kept(world, "", ALICE)
+    new = world.registry.repository(NAME).push_blob(b"new")
+    store.keep(b"new", world.row.name, new, "")
+    gate = world.gate(store)
+    world.ask_blob(gate, "", DIGEST)
+    world.ask_blob(gate, ALICE, new)
+    world.ask_blob(gate, ALICE, DIGEST)
+    for digest, lasting in ((new, 0), (DIGEST, 300)):
+        opened = gate.open(world.caller(ALICE), NAME, digest)
+        assert opened is not None
+        opened.file.close()
+        assert opened.public_left == pytest.approx(lasting, abs=1)
 
 
 @pytest.mark.parametrize(("kind", "public"), [(MANIFEST, True), ("text/html", False)])

@@ -233,15 +233,17 @@ def test_revoked(world: World) -> None:
     assert other.manifest(NAME, digest, request("Bearer bob")).status == HTTPStatus.UNAUTHORIZED
 
 
-def test_a_repository_that_became_private(world: World) -> None:
+@pytest.mark.parametrize("later", [1, 3600])
+def test_a_repository_that_became_private(world: World, later: float) -> None:
     """What is pushed into it then is for those who may read it, also while the registry is away."""
     pushed(world, "", ALICE)
     source = world.source()
     read(source.manifest(NAME, TAG, request()))
     world.registry.repositories[NAME].readers.remove("")
-    world.clock.time += 3600
+    world.clock.time += later
     digest = pushed(world, data=b"new")
     read(source.manifest(NAME, TAG, request(ALICE)))
+    world.clock.time += 300  # what nobody was granted before lasts no longer
     world.registry.trouble = 503
     for reference in (TAG, digest):
         assert source.manifest(NAME, reference, request()).status == 503

@@ -10,7 +10,7 @@ DIGEST = digest_of(b"hello")
 def test_a_member_is_one_repositorys(store: Store) -> None:
     """Knowing a digest opens it nowhere else."""
     store.members.add(REGISTRY, "library/alpine", DIGEST, "a/b")
-    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("a/b")
+    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("a/b", is_shown=False)
     assert store.members.find(REGISTRY, "mallory/alpine", DIGEST) is None
     assert store.members.find("ghcr.io", "library/alpine", DIGEST) is None
     assert store.members.find(REGISTRY, "library/alpine", digest_of(b"other")) is None
@@ -21,11 +21,17 @@ def test_media_types_are_each_repositorys(store: Store) -> None:
     store.members.add(REGISTRY, "library/alpine", DIGEST, "an/index")
     store.members.add(REGISTRY, "mallory/alpine", DIGEST, "a/manifest")
     store.keep(b"hello", REGISTRY, DIGEST, "a/manifest")
-    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("an/index")
+    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member(
+        "an/index", is_shown=False
+    )
     store.members.add(REGISTRY, "library/alpine", DIGEST)
-    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("an/index")
+    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member(
+        "an/index", is_shown=False
+    )
     store.members.add(REGISTRY, "library/alpine", DIGEST, "another/index")
-    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("another/index")
+    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member(
+        "another/index", is_shown=False
+    )
 
 
 def test_it_goes_with_the_content(stores: Stores) -> None:
@@ -55,4 +61,14 @@ def test_there_are_only_so_many(stores: Stores) -> None:
     for number in range(4):
         store.members.add(REGISTRY, f"repository-{number}", DIGEST)
     found = [store.members.find(REGISTRY, f"repository-{n}", DIGEST) for n in range(4)]
-    assert found == [None, None, Member(""), Member("")]
+    assert found == [None, None, Member("", is_shown=False), Member("", is_shown=False)]
+
+
+def test_what_is_shown_to_nobody_in_particular(store: Store) -> None:
+    """Once it is, it stays so, whoever is let read it then; and each repository has its own."""
+    store.members.add(REGISTRY, "library/alpine", DIGEST, "a/b")
+    store.members.add(REGISTRY, "mallory/alpine", DIGEST, shown=True)
+    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("a/b", is_shown=False)
+    store.members.add(REGISTRY, "library/alpine", DIGEST, shown=True)
+    store.members.add(REGISTRY, "library/alpine", DIGEST)
+    assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("a/b", is_shown=True)

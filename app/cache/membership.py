@@ -1,0 +1,56 @@
+"""What repositories hold, as their registry has said, and whether to nobody in particular.
+
+Every method waits for the disk, and is called on its threads.
+"""
+
+from app.cache.callers import Caller
+from app.cache.rights import Rights
+from app.oci.reference import Digest, RepositoryName
+from app.store.contents import Content
+from app.store.members import Member
+from app.store.store import Store
+
+
+class Membership:
+    """The members of one registry; what writes raises StoreError."""
+
+    def __init__(self, registry: str, store: Store, rights: Rights) -> None:
+        self._registry = registry
+        self._store = store
+        self._rights = rights
+
+    def add(self, caller: Caller, name: RepositoryName, digest: Digest, media_type: str) -> None:
+        """Note that a repository holds what a caller may read there."""
+        shown = self._rights.is_nobody(caller, name)
+        self._store.members.add(self._registry, name, digest, media_type, shown=shown)
+
+    def confirm(
+        self, caller: Caller, name: RepositoryName, digest: Digest, told: tuple[int | None, str]
+    ) -> None:
+        """Note that a repository holds what is kept, of which the registry tells the same size."""
+        size, media_type = told
+        if size is None or size != self._store.size(self._registry, digest):
+            return
+        known = self._store.members.find(self._registry, name, digest)
+        # A GET has told the type of the bytes that it sent; some registries' HEADs tell another.
+        if known is None or (media_type and not known.media_type):
+            self.add(caller, name, digest, media_type)
+        elif self.is_news(caller, name, known):
+            self.add(caller, name, digest, "")
+
+    def is_news(self, caller: Caller, name: RepositoryName, member: Member) -> bool:
+        """Tell whether a caller is the first of nobody in particular who may read it."""
+        return not member.is_shown and self._rights.is_nobody(caller, name)
+
+    def open(
+        self, name: RepositoryName, digest: Digest, *, shown: bool = False
+    ) -> tuple[Content, Member] | None:
+        """Open what a repository is known to hold, and tell what is known of it there.
+
+        If `shown`, only what nobody in particular was let read.
+        """
+        member = self._store.members.find(self._registry, name, digest)
+        if member is None or (shown and not member.is_shown):
+            return None
+        content = self._store.open(self._registry, digest)
+        return None if content is None else (content, member)
