@@ -8,6 +8,7 @@ import gunicorn.config
 
 import incoming
 from app import MAX_TOKEN_REQUEST
+from app.oci import challenge, via
 from app.routes import token
 from app.upstream import (
     chunks,
@@ -75,6 +76,8 @@ LIMITS: Final = {
         f"{size(discarding._DRAIN_LIMIT)} and {discarding._PATIENCE:g} s are read"
     ),
     "redirects": str(redirects._LIMIT),
+    "ways through Docxy, one behind another": f"{via._MOST}, told by `Via: {via._MARK}`",
+    "challenges (`WWW-Authenticate`) of one answer": str(challenge._MOST),
     "the answer to `GET /v2/` without credentials": size(pings._LIMIT),
     "a token service's answer": size(tokens._ANSWER_LIMIT),
     "a manifest": size(client.MANIFEST_LIMIT),
