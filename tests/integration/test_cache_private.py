@@ -12,9 +12,10 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.clients.process import CommandFailed
 from tests.hub.accounts import User
+from tests.hub.content import multi_arch
 from tests.hub.gates import Gate
 from tests.hub.hub import Hub
-from tests.hub.images import Blob, Image
+from tests.hub.images import OCI_KIND, Blob, Image
 from tests.integration.asking import basic
 from tests.integration.caching import ACCEPT, Cached, caching, push, switched_off
 from tests.integration.survival import ALICE, blob_path
@@ -483,3 +484,23 @@ def test_what_is_not_public_any_more(secret: Secret, tmp_path: Path) -> None:
                 assert by_digest(cached, image, name, line) <= AWAY
                 answer = cached.get(f"/v2/{name}/manifests/1", line, ACCEPT)
                 assert answer.status in AWAY
+
+
+def test_what_came_after_it_was_made_private(secret: Secret, tmp_path: Path) -> None:
+    """Nobody in particular was ever let read it, though all of the repository was public once."""
+    hub, name = secret.hub, "was/open"
+    image = push(hub, name)
+    with caching(hub, tmp_path / "cache") as cached:
+        read_all(cached, image, cached.login(name), name)
+        hub.make_private(name)
+        newer = hub.push(name, multi_arch("newer", OCI_KIND, 300_000), ["1"])
+        read_all(cached, newer, cached.login(name, ALICE), name)
+        added = [f"blobs/{digest}" for digest in {*newer.all_blobs} - {*image.all_blobs}]
+        added += [f"manifests/{one.digest}" for one in (newer, *newer.platforms.values())]
+        with switched_off(hub):
+            for line in (NOBODY, bearer("docxy.stale")):
+                for rest in added:
+                    answer = cached.get(f"/v2/{name}/{rest}", line, ACCEPT)
+                    assert answer.status in AWAY, rest
+                answer = cached.get(f"/v2/{name}/manifests/1", line, ACCEPT)
+                assert answer.body != newer.body
