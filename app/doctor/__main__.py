@@ -10,6 +10,7 @@ from app.doctor import reaching
 from app.doctor.examination import Request, examine
 from app.doctor.finding import Step
 from app.doctor.image import DEFAULT, Image
+from app.doctor.machine import Machine, look, public_place
 from app.doctor.place import Place
 from app.doctor.report import Lines, count, document
 from app.loading import told
@@ -19,20 +20,25 @@ def main() -> int:
     """Examine what the arguments say, and tell it while it is seen."""
     parser = _parser()
     asked = parser.parse_args()
+    machine = Machine() if asked.from_outside else look()
+    place = asked.address or public_place(machine)
     request = Request(
-        place=asked.address,
+        place=place,
         plain=asked.http,
         image=asked.image,
         authorities=asked.ca,
-        machine=not asked.from_outside,
+        here=machine,
     )
     lines = Lines(coloured=sys.stdout.isatty() and not told("NO_COLOR"))
     steps: list[Step] = []
-    for step in examine(request):
-        steps.append(step)
-        if not asked.json:
-            _say(lines.step(step))
-    ended = document(steps, str(asked.address or ""), str(asked.image))
+    try:
+        for step in examine(request):
+            steps.append(step)
+            if not asked.json:
+                _say(lines.step(step))
+    except KeyboardInterrupt:
+        return 130
+    ended = document(steps, str(place or ""), str(asked.image))
     _say(ended if asked.json else lines.end(steps))
     errors, warnings = count(steps)
     return 1 if errors or (asked.strict and warnings) else 0

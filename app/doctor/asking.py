@@ -110,7 +110,9 @@ class Line:
             with self.connected(patience) as carrier:
                 asked = http.client.HTTPConnection(self.place.host, timeout=patience)
                 asked.sock = carrier
-                asked.putrequest(method, target, skip_host=True, skip_accept_encoding=True)
+                asked.putrequest(
+                    method, self.place.path + target, skip_host=True, skip_accept_encoding=True
+                )
                 asked.putheader("Host", self.place.authority)
                 asked.putheader("User-Agent", AGENT)
                 for name, text in headers:
@@ -123,6 +125,9 @@ class Line:
             raise NoAnswer(message) from error
         except (OSError, http.client.HTTPException) as error:
             raise NoAnswer(told(error)) from error
+        except ValueError as error:  # a header of what a server told, which http.client refuses
+            message = "what was told before cannot be sent"
+            raise NoAnswer(message) from error
 
     def connected(self, patience: float) -> socket.socket:
         """Return a new connection; raise OSError."""

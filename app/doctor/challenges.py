@@ -57,7 +57,7 @@ def _wrong_realm(place: Place, realm: str) -> str:
         led = Place.parse(realm.partition("?")[0].removesuffix(PATH))
     except ValueError:
         return "realm-path"
-    if urlsplit(realm).path != PATH:
+    if urlsplit(realm).path != place.path + PATH:
         return "realm-path"
     if led.host != place.host or (led.port != place.port and led.scheme == place.scheme):
         return "realm-host"

@@ -1,8 +1,8 @@
 """All that the doctor tries, in its order."""
 
 import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
@@ -22,26 +22,23 @@ class Request:
     """What the doctor is asked to look at."""
 
     place: Place | None
-    """None: the address that is set."""
     plain: Place | None = None
     """Where plain http is; None: where it is for everybody."""
     image: Image
     authorities: Sequence[Path] = field(default_factory=tuple)
-    machine: bool = True
-    """Whether this machine is the proxy's."""
+    here: machine.Machine = field(default_factory=machine.Machine)
+    """This machine, if it is the proxy's."""
 
 
 def examine(request: Request) -> Iterator[Step]:
     """Try everything; what makes no sense after what was found is left out."""
-    seen = machine.look() if request.machine else machine.Machine()
-    yield from machine.judge(seen)
+    yield from machine.judge(request.here)
     place = request.place
-    if place is None and seen.settings and seen.settings.public_url:
-        place = Place.parse(seen.settings.public_url)
     if place is None:
         yield Step("public address", "nothing was tried from outside", "no-address")
         return
-    if step := machine.judge_address(seen.settings, place):
+    settings = request.here.settings
+    if step := machine.judge_address(settings, place):
         yield step
     reached = reaching.reach(place)
     yield from reaching.judge_reached(place, reached)
@@ -51,7 +48,11 @@ def examine(request: Request) -> Iterator[Step]:
     if line is None:
         return
     yield from _plain(place, request.plain)
-    others = [row.name for row in seen.settings.table().rows[1:]] if seen.settings else []
+    others: list[str] = []
+    if settings:
+        table = settings.table()
+        others = [row.name for row in table.rows if row is not table.default]
+        yield from _hosts(place, table.hosts, request.authorities)
     try:
         yield from _asked(line, request.image, others)
     except NoAnswer as trouble:
@@ -78,6 +79,17 @@ def _plain(place: Place, plain: Place | None) -> Iterator[Step]:
         return
     asked = Line(plain or Place("http", place.host, _HTTP), None)
     yield front.judge_plain(place, front.seen(asked, "GET", "/v2/"))
+
+
+def _hosts(place: Place, names: Iterable[str], authorities: Sequence[Path]) -> Iterator[Step]:
+    """Look at the names that stand for one registry each, as far as they differ."""
+    for name in sorted(names):
+        other = replace(place, host=name)
+        reached = reaching.reach(other)
+        yield from reaching.judge_reached(other, reached)
+        if reached.some and other.is_tls:
+            shown = reaching.show(other, reaching.context(authorities))
+            yield reaching.judge_shown(shown, time.time())
 
 
 def _asked(line: Line, image: Image, others: list[str]) -> Iterator[Step]:

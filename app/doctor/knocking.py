@@ -89,6 +89,8 @@ def _refusal(answer: Answer) -> str:
     known = {429: "pulls-spent", 404: "image", 502: "refused", 503: "upstream", 504: "upstream"}
     if answer.status in {OK, _UNAUTHORIZED}:
         return ""
+    if is_page(answer):  # a limit or a wall of the front's, and not the registry's
+        return "error-pages" if answer.status == _NOT_FOUND else "refused"
     return known.get(answer.status, "refused")
 
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from app.cache_settings import CacheSettings
 from app.doctor.finding import Step
 from app.doctor.place import Place
-from app.loading import SettingsError, load
+from app.loading import SettingsError, load, told
 from app.settings import Settings
 
 _FRONT: Final = 1800
@@ -70,6 +70,16 @@ def _disk(path: Path | None, began: float) -> Disk | None:
     return disk
 
 
+def public_place(machine: Machine) -> Place | None:
+    """Return DOCXY_PUBLIC_URL, also where something else is wrong with the settings."""
+    settings = machine.settings
+    text = (settings.public_url or "") if settings else told(Settings.variable("public_url"))
+    try:
+        return Place.parse(text) if text else None
+    except ValueError:
+        return None
+
+
 def judge(machine: Machine) -> Iterator[Step]:
     """Say of the settings what is wrong, each by itself and together."""
     for fault in machine.faults:
@@ -91,17 +101,17 @@ def judge_address(settings: Settings | None, place: Place) -> Step | None:
     if settings is None or not settings.public_url:
         return None
     tried = "DOCXY_PUBLIC_URL"
-    if Place.parse(settings.public_url) == place:
+    if settings.public_url == str(place):
         return Step(tried, f"{place}, as it was asked")
     return Step(tried, f"{settings.public_url}, and {place} was asked", "other-address")
 
 
 def _contradictions(settings: Settings) -> Iterator[Step]:
-    told = settings.model_fields_set
+    written = settings.model_fields_set
     public = urlsplit(settings.public_url or "")
-    if public.scheme == "http" and not Place.parse(settings.public_url or "").is_loopback:
+    if public.scheme == "http" and not Place("http", public.hostname or "", 0).is_loopback:
         yield Step("settings", f"DOCXY_PUBLIC_URL={settings.public_url}", "public-http")
-    without = sorted(told & CacheSettings.model_fields.keys() - {"cache_dir"})
+    without = sorted(written & CacheSettings.model_fields.keys() - {"cache_dir"})
     if without and settings.cache_dir is None:
         names = ", ".join(map(Settings.variable, without))
         yield Step("settings", f"{names}, and no DOCXY_CACHE_DIR", "cache-off")

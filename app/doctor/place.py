@@ -1,20 +1,23 @@
 """Where the proxy is said to be: its URL, taken apart."""
 
+import re
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Final, Self
 from urllib.parse import urlsplit
 
+_PATH: Final = re.compile(r"[!-~]*")
 _PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A scheme, a host and a port."""
+    """A scheme, a host, a port, and the path below which a front may have put Docxy."""
 
     scheme: str
     host: str
     port: int
+    path: str = ""
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -23,10 +26,11 @@ class Place:
         if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
             message = f"{text} is no address like https://proxy.example.com"
             raise ValueError(message)
-        if parts.path.strip("/") or parts.query or parts.fragment:
-            message = f"{text}: clients ask at the root of a host, so the address ends there"
+        path = parts.path.rstrip("/")
+        if path.endswith("/v2") or parts.query or parts.fragment or not _PATH.fullmatch(path):
+            message = f"{text}: leave out /v2 and what else clients put behind the address"
             raise ValueError(message)
-        return cls(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme])
+        return cls(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], path)
 
     @property
     def authority(self) -> str:
@@ -48,4 +52,4 @@ class Place:
             return self.host == "localhost"
 
     def __str__(self) -> str:
-        return f"{self.scheme}://{self.authority}"
+        return f"{self.scheme}://{self.authority}{self.path}"

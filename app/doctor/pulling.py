@@ -138,7 +138,8 @@ def _judge_part(part: Part) -> Step:
     if got.broken:
         return Step(tried, got.broken, "cut")
     wrong = part.digest.startswith("sha256:") and got.digest != part.digest
-    came = f"{got.length:,} bytes, the digest is {got.digest if wrong else 'right'}"
+    times = f"in {got.seconds:.2f} s, the first one after {got.first:.2f} s"
+    came = f"{got.length:,} bytes {times}; the digest is {got.digest if wrong else 'right'}"
     return Step(tried, came, "digest" if wrong else "")
 
 

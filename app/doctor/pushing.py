@@ -45,7 +45,10 @@ def _head(line: Line) -> bytes:
         "Content-Length": str(SIZE),
         "Connection": "close",
     }
-    lines = [f"POST {_TARGET} HTTP/1.1", *(f"{name}: {text}" for name, text in fields.items())]
+    lines = [
+        f"POST {line.place.path}{_TARGET} HTTP/1.1",
+        *(f"{name}: {text}" for name, text in fields.items()),
+    ]
     return "\r\n".join([*lines, "", ""]).encode()
 
 

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.doctor import machine
 from app.doctor.examination import Request, examine
 from app.doctor.image import Image
 from app.doctor.place import Place
@@ -58,7 +60,6 @@ def found(
                 plain=Place.parse(http) if http else None,
                 image=Image.parse(image),
                 authorities=[ca] if ca else [],
-                machine=False,
             )
         )
     )
@@ -187,6 +188,7 @@ def test_pulls(behind: Docxy, registry: Hub) -> None:
 def test_a_registry_that_is_away() -> None:
     """The proxy says so."""
     with docxy(
+        workers=1,
         DOCXY_REGISTRY_URL=f"http://127.0.0.1:{free_port()}",
         DOCXY_ALLOW_PRIVATE_UPSTREAMS="true",
         DOCXY_RETRY_BUDGET="1",
@@ -196,16 +198,35 @@ def test_a_registry_that_is_away() -> None:
 
 def test_a_layer_that_breaks_off(registry: Hub) -> None:
     """It is told from one that is only slow."""
-    with docxy(**registry.settings, DOCXY_RESUME_BUDGET="1") as proxy:
+    with docxy(workers=1, **registry.settings, DOCXY_RESUME_BUDGET="1") as proxy:
         registry.fail(part="cdn", path="", cut_after=1000, times=None)
         assert found(proxy.url) == {"cut", "range"}
 
 
-def test_a_front_that_sends_no_files(registry: Hub, tmp_path: Path) -> None:
-    """What is handed over to an nginx that does not take it arrives empty."""
-    settings = {"DOCXY_CACHE_DIR": str(tmp_path), "DOCXY_ACCEL_LOCATION": "/docxy-cache/"}
-    with docxy(**registry.settings, **settings) as proxy, proxies.nginx(proxy.host) as front:
-        assert found_at(front) == {"empty"}
+def test_a_front_that_sends_files(registry: Hub) -> None:
+    """What is handed over to nginx is seen, and arrives empty by one that does not take it."""
+    with tempfile.TemporaryDirectory(prefix="docxy-cache-") as name:  # not closed to nginx's user
+        folder = Path(name)
+        folder.chmod(0o755)
+        cache = folder / "cache"
+        settings = {"DOCXY_CACHE_DIR": str(cache), "DOCXY_ACCEL_LOCATION": "/docxy-cache/"}
+        with docxy(workers=1, **registry.settings, **settings, DOCXY_CACHE_MIN_FREE="0") as proxy:
+            with proxies.nginx(proxy.host) as front:
+                assert found_at(front) == {"empty"}
+            with proxies.nginx(proxy.host, cache) as front:
+                assert found_at(front) == set()
+
+
+def test_a_host_of_one_registry(
+    behind: Docxy, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It needs a name in the DNS, too."""
+    path = tmp_path / "registries.toml"
+    path.write_text(f'[[registries]]\nname = "docker.io"\nhosts = ["{"x" * 64}.example"]\n')
+    environment.setenv("DOCXY_CONFIG", str(path))
+    place, image = Place.parse(behind.url), Image.parse(IMAGE)
+    steps = examine(Request(place=place, image=image, here=machine.look()))
+    assert [step.wrong for step in steps if step.wrong] == ["dns"]
 
 
 # As a program
@@ -258,7 +279,7 @@ def test_a_wrong_argument() -> None:
     """It ends with status 2 and says what to write."""
     done = doctor("https://proxy.example/v2/")
     assert done.returncode == 2
-    assert "the address ends there" in done.stderr
+    assert "leave out /v2" in done.stderr
 
 
 def test_no_address() -> None:

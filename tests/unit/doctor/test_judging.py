@@ -176,6 +176,14 @@ def test_pings(seen: Answer, wrong: str) -> None:
     assert challenges.judge_ping(PLACE, seen).wrong == wrong
 
 
+def test_a_realm_below_a_path() -> None:
+    """It is where the front has put Docxy."""
+    place = Place.parse("https://proxy.example/hub")
+    for path, wrong in [("/hub/auth/token", ""), ("/auth/token", "realm-path")]:
+        ping = challenged(f"https://proxy.example{path}")
+        assert challenges.judge_ping(place, ping).wrong == wrong
+
+
 def test_forged_headers() -> None:
     """Only a realm that changes shows that they were believed."""
     ours, theirs = (

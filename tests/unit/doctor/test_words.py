@@ -16,6 +16,7 @@ from app.doctor.report import Lines, count, document
         ("https://proxy.example", Place("https", "proxy.example", 443)),
         ("proxy.example/", Place("https", "proxy.example", 443)),
         ("http://127.0.0.1:8000", Place("http", "127.0.0.1", 8000)),
+        ("https://proxy.example/hub/", Place("https", "proxy.example", 443, "/hub")),
         ("https://[2001:db8::1]:8443", Place("https", "2001:db8::1", 8443)),
     ],
 )
@@ -30,7 +31,7 @@ def test_addresses(text: str, place: Place) -> None:
     ["", "ftp://x", "https://", "https://u:p@x", "https://x/v2/", "https://x?a", "https://x:port"],
 )
 def test_what_is_no_address(text: str) -> None:
-    """Clients ask at the root of a host."""
+    """What clients put behind the address by themselves is no part of it."""
     with pytest.raises(ValueError, match=r"."):
         Place.parse(text)
 
