@@ -87,7 +87,8 @@ def test_behind_caddy(behind: Docxy) -> None:
 
 MISTAKES = {
     "gzip": {"    gzip off;": "    gzip on; gzip_types *; gzip_min_length 1; gzip_proxied any;"},
-    "buffering": {
+    "buffering request-buffering": {
+        "proxy_request_buffering off;": "proxy_request_buffering on;",
         "proxy_buffering off;": "proxy_buffering on;",
         "proxy_max_temp_file_size 0;": "proxy_max_temp_file_size 1m;",
         "proxy_busy_buffers_size 128k;": "proxy_busy_buffers_size 128k; "
@@ -98,13 +99,12 @@ MISTAKES = {
         "$http_host;": "$host;",
         "return 308 https://$host": "return 308 https://www.example.com",
     },
-    "forged-client": {"For $remote_addr;": "For $proxy_add_x_forwarded_for;"},
-    "spoofing http-method": {
+    "spoofing forged-client http-method": {
+        "For $remote_addr;": "For $proxy_add_x_forwarded_for;",
         "proxy_set_header X-Forwarded-Host $http_host;": "",
         "return 308": "return 301",
     },
     "length": {"    gzip off;": "    sub_filter_types *; sub_filter 'nowhere' 'there';"},
-    "request-buffering": {"proxy_request_buffering off;": "proxy_request_buffering on;"},
     "header-size line-size body-size": {
         "large_client_header_buffers 4 64k;": "large_client_header_buffers 4 8k;",
         "client_max_body_size 0;": "client_max_body_size 1m;",
@@ -113,7 +113,6 @@ MISTAKES = {
         "proxy_intercept_errors off;": "proxy_intercept_errors on; error_page 404 /404;"
     },
     "authorization": {'proxy_set_header Forwarded "";': 'proxy_set_header Authorization "";'},
-    "range": {'proxy_set_header Forwarded "";': 'proxy_set_header Range "";'},
     "query": {"proxy_pass http://docxy;": "proxy_pass http://docxy$uri;"},
     "redirect": {
         "        location / {\n            # No path": "        location ~ /blobs/sha256 {\n"
@@ -121,14 +120,13 @@ MISTAKES = {
         "        location / {\n            # No path"
     },
     "not-docxy": {"proxy_pass http://docxy;": "return 200 'Welcome to nginx!';"},
-    "digest-header": {
+    "range digest-header address-ways": {
+        'proxy_set_header Forwarded "";': 'proxy_set_header Range "";',
         "proxy_intercept_errors off;": "proxy_hide_header Docker-Content-Digest;",
+        "        location / {\n            # No path": "        location /v2/docker.io/ {\n"
+        "            return 403;\n        }\n        location / {\n            # No path",
     },
     "realm-path": {"proxy_intercept_errors off;": "proxy_hide_header WWW-Authenticate;"},
-    "address-ways": {
-        "        location / {\n            # No path": "        location /v2/docker.io/ {\n"
-        "            return 403;\n        }\n        location / {\n            # No path"
-    },
     "token": {
         "        location / {\n            # No path": "        location /auth/ {\n"
         "            return 404;\n        }\n        location / {\n            # No path"
