@@ -91,11 +91,26 @@ class Tagged:
             with self.flights.lead(f"{self.registry}/{name}:{tag} {taken}") as leads:
                 if leads:
                     # Another's may have ended between the look and the lead.
-                    fresh = self._fresh(caller, name, tag, request, came)
-                    return fresh or self._fetched(caller, name, tag, request)
+                    overtaken = self._overtaken(caller, name, tag, request, came)
+                    return overtaken or self._fetched(caller, name, tag, request)
             if reply := self._joined(caller, name, tag, request, came):
                 return reply
         return self._fetched(caller, name, tag, request)
+
+    def _overtaken(
+        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
+    ) -> Reply | None:
+        """Answer with what another's fetch has brought that was not seen when this client came.
+
+        A note tells when the registry has spoken, and is seen when it is written: whoever came in
+        between has the registry confirm it.
+        """
+        if fresh := self._fresh(caller, name, tag, request, came):
+            return fresh
+        known = self.tags.find(name, tag, accepts(request))
+        if known is None or self.copies.find(caller, name, known.digest) is None:
+            return None
+        return self._confirmed(caller, name, tag, request)
 
     def _joined(
         self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float

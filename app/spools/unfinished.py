@@ -37,17 +37,25 @@ def _paths(directory: Path) -> Iterator[Path]:
 
 
 def _removed(place: Place, idle: float) -> int:
+    # Whoever wants to fill takes one who has the lock for one who fills, and asks in vain.
+    if _is_young(place, idle):
+        return 0
     # The lock of the record is for who fills: without it nothing is removed that is being filled.
     says = SharedFile.open(place.record, os.O_RDWR | os.O_CREAT)
     try:
-        if not says.lock(fcntl.LOCK_EX) or not is_at(says, place.record):
+        if not says.lock(fcntl.LOCK_EX) or not is_at(says, place.record) or _is_young(place, idle):
             return 0
-        state = place.data.stat() if place.data.exists() else says.status()
-        # A clock that was set back makes no file younger than it is for ever.
-        if 0 <= time.time() - state.st_mtime < idle:
-            return 0
-        size = state.st_size
+        size = _status(place).st_size
         place.remove()
         return size
     finally:
         says.close()
+
+
+def _is_young(place: Place, idle: float) -> bool:
+    # A clock that was set back makes no file younger than it is for ever.
+    return 0 <= time.time() - _status(place).st_mtime < idle
+
+
+def _status(place: Place) -> os.stat_result:
+    return place.data.stat() if place.data.exists() else place.record.stat()

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.cache.flights import Flights
-from tests.servers import ROOT, wait_until
+from tests.servers import ROOT
 
 
 def test_one_leads(tmp_path: Path) -> None:
@@ -67,8 +67,23 @@ def test_patience_ends(tmp_path: Path) -> None:
                 assert not leads
 
 
-def test_a_killed_worker_holds_nobody_up(tmp_path: Path) -> None:
+class Seen(threading.Event):
+    """Tells that somebody waits for it, which is never set."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.waits = threading.Event()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Tell so, and wait."""
+        self.waits.set()
+        return super().wait(timeout)
+
+
+def test_a_killed_worker_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lock goes with it."""
+    seen = Seen()
+    monkeypatch.setattr("app.cache.flights._NEVER", seen)
     code = (
         "import sys, time; from pathlib import Path; from app.cache.flights import Flights\n"
         "with Flights(Path(sys.argv[1])).lead('key'):\n"
@@ -79,16 +94,14 @@ def test_a_killed_worker_holds_nobody_up(tmp_path: Path) -> None:
     ) as worker:
         assert worker.stdout is not None
         assert worker.stdout.readline()
-        waiting = threading.Event()
 
         def follow() -> bool:
-            waiting.set()
             with Flights(tmp_path).lead("key") as leads:
                 return leads
 
         with ThreadPoolExecutor(1) as pool:
             follower = pool.submit(follow)
-            wait_until(waiting.is_set)
+            assert seen.waits.wait(20)
             worker.kill()
             assert not follower.result(20)
     with Flights(tmp_path).lead("key") as leads:

@@ -89,6 +89,22 @@ def test_who_leads_looks_once_more(by: str, world: World, tmp_path: Path) -> Non
     assert len(world.registry.asked) == 1
 
 
+def test_who_leads_has_an_old_note_confirmed(world: World, tmp_path: Path) -> None:
+    """Writing takes time: a note may be seen only after a client came that is younger than it."""
+    digest = pushed(world, "")
+    first, second = world.source(), world.source()
+
+    def fetch() -> None:
+        read(first.manifest(NAME, TAG, request()))
+        world.clock.time += 60
+
+    late = replace(second, tagged=replace(second.tagged, flights=Overtaken(tmp_path, fetch)))
+    reply = late.manifest(NAME, TAG, request())
+    assert reply.header("docker-content-digest") == digest
+    assert is_served(reply)
+    assert world.registry.asked == [f"GET {NAME}:{TAG}", f"HEAD {NAME}:{TAG}"]
+
+
 def test_what_a_hit_says(world: World) -> None:
     """Cache-Status and Age; others may keep only what is public, and only by digest."""
     digest = pushed(world, "", ALICE)
