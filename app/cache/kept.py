@@ -32,8 +32,7 @@ class KeptBody(FileBody):
         if count:
             with self._reading():
                 self._file.fetch(count, self._position)
-            with self._file.lent() as descriptor:
-                send(descriptor, self._position, count)
+            self._file.send(send, self._position, count)
             self._position += count
         return count
 

@@ -3,7 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from typing import Final
 
 from app.content import BodyBroken
@@ -50,14 +50,13 @@ class Filling:
 
     def run(self) -> None:
         """Fetch; whatever happens, others can go on afterwards."""
-        try:
+        with ExitStack() as last, ExitStack() as unexpected:
+            last.callback(self._release)
+            last.callback(self._rest.close)
+            # Counted too: readers would take over in turn, and fail, without end.
+            unexpected.callback(self._break_off)
             self._fetch()
-        finally:
-            self._rest.close()
-            with suppress(OSError):  # nobody else writes before this one has done
-                self._writer.wait()
-            with suppress(OSError):  # what could not be removed is found by whoever comes next
-                self._lead.release()
+            unexpected.pop_all()
 
     def _fetch(self) -> None:
         try:
@@ -118,6 +117,12 @@ class Filling:
             work()
         except OSError as error:
             raise _DiskFails from error
+
+    def _release(self) -> None:
+        with suppress(OSError):  # nobody else writes before this one has done
+            self._writer.wait()
+        with suppress(OSError):  # what could not be removed is found by whoever comes next
+            self._lead.release()
 
     def _break_off(self) -> None:
         with suppress(OSError):

@@ -51,9 +51,8 @@ class Growing:
         return self._files.data.read(count, offset)
 
     def send(self, send: Callable[[int, int, int], None], offset: int, count: int) -> None:
-        """Have bytes sent that are there; may raise what `send` raises."""
-        with self._files.data.lent() as descriptor:
-            send(descriptor, offset, count)
+        """Have bytes sent that are there; may raise BodyBroken, and what `send` raises."""
+        self._files.data.send(send, offset, count)
 
     def fetch(self, count: int, offset: int) -> None:
         """Have bytes in memory that are there; raise OSError."""

@@ -9,11 +9,12 @@ import fcntl
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from errno import EAGAIN, EBADF, EOPNOTSUPP
+from errno import EAGAIN, EBADF, EIO, EOPNOTSUPP
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
+from app.content import BodyBroken
 from app.offloop import RealThreads, original
 
 _close: Final[Callable[[int], None]] = original("os", "close")
@@ -85,6 +86,21 @@ class SharedFile:
     def _fetch(self, count: int, offset: int) -> None:
         for at in range(offset, offset + count, _PIECE):
             self.pread(min(_PIECE, offset + count - at), at)
+
+    def send(self, send: Callable[[int, int, int], None], offset: int, count: int) -> None:
+        """Have bytes sent by descriptor; raise BodyBroken where the file fails.
+
+        Nobody knows how many of them were sent then. What the connection raises is raised.
+        """
+        with self.lent() as descriptor:
+            try:
+                send(descriptor, offset, count)
+            except OSError as error:
+                # A socket has no such error: it is the disk's, or a file's that became shorter.
+                if error.errno != EIO:
+                    raise
+                message = f"the file cannot be sent: {error}"
+                raise BodyBroken(message) from error
 
     def pread(self, count: int, offset: int) -> bytes:
         """Read, however long it takes."""

@@ -46,7 +46,7 @@ class Spool:
         self._growing.fetch(count, offset)
 
     def send(self, send: Callable[[int, int, int], None], offset: int, count: int) -> None:
-        """Have bytes sent that are there; may raise what `send` raises."""
+        """Have bytes sent that are there; may raise BodyBroken, and what `send` raises."""
         self._growing.send(send, offset, count)
 
     def wait(self, known: int, seconds: float) -> int:

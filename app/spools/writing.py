@@ -97,6 +97,10 @@ class Writer:
             except OSError as error:
                 self._fail(error)
                 return
+            except BaseException as error:
+                # Whoever waits for it would wait for ever.
+                self._fail(OSError(f"it cannot be written: {error!r}"))
+                raise
             self._at += count
             self._written()
             self._pause()

@@ -193,6 +193,27 @@ def test_the_directory_is_deleted(cached: Cached, path: str) -> None:
             assert get(proxy, path).body == DATA
 
 
+def test_what_is_kept_is_cut(cached: Cached, path: str) -> None:
+    """While the kernel sends it: that transfer breaks, in one line, and the next one is whole."""
+    with cached.proxy() as proxy:
+        assert whole(proxy, path, len(DATA)) == DATA
+        wait_until(lambda: cached.spooled() == 0)
+        (kept,) = (one for one in cached.cache.glob("content/**/*") if one.is_file())
+        with Client(proxy.host, receive_buffer=4096) as client:
+            client.ask(path)
+            client.head()
+            begun = client.exactly(1000)
+            os.truncate(kept, len(DATA) // 2)
+            with suppress(ConnectionError):
+                begun += client.rest()
+        assert begun == DATA[: len(begun)]
+        assert len(begun) <= len(DATA) // 2
+        wait_until(lambda: "the file is shorter" in proxy.log)
+        assert get(proxy, path).body == DATA
+        assert cached.gets() == ["", ""]
+        assert "Traceback" not in proxy.log
+
+
 def test_a_full_disk(cached: Cached, tmp_path: Path) -> None:
     """A blob that has room when it begins, and none in the middle, reaches everybody."""
     with mounted(tmp_path / "disk", 20 * MB) as disk:

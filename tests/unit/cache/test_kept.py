@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from errno import EIO
 from io import FileIO
 from pathlib import Path
 
@@ -57,3 +58,17 @@ def test_a_closed_file_is_not_sent(file: FileIO) -> None:
     body.close()
     with pytest.raises(BodyBroken):
         body.sent_by(lambda *_: None)
+
+
+def test_a_file_that_became_shorter_is_not_sent(file: FileIO) -> None:
+    """Nobody knows how much was sent of what failed: the transfer breaks, and no more is said."""
+    body = KeptBody(file, 0, len(DATA))
+
+    def send(descriptor: int, offset: int, count: int) -> None:
+        if len(os.pread(descriptor, count, offset)) < count:
+            raise OSError(EIO, "the file is shorter than what is sent of it")
+
+    assert body.sent_by(send)
+    os.truncate(str(file.name), 1000)
+    with pytest.raises(BodyBroken, match="shorter"):
+        body.sent_by(send)

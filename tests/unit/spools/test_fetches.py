@@ -1,15 +1,21 @@
 """One fetches, and everybody reads."""
 
 import shutil
+import threading
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from app.content import BodyBroken, replied
+from app.content import BodyBroken, Reply, replied
 from app.oci.errors import ClientGone, UpstreamUnavailable
+from app.spools import filling
 from app.spools.lead import Lead
 from app.spools.reading import Reading
+from app.spools.resuming import Rest
+from app.spools.shared_file import SharedFile
 from app.spools.spool import Spool
 from tests.unit.spools.parts import (
     Bench,
@@ -201,6 +207,33 @@ def test_not_everybody_tries_in_turn(bench: Bench) -> None:
         with pytest.raises(BodyBroken):
             read(spool, 0, len(DATA), ask)
     assert sum(len(ask.rests) for ask in asks) == 3
+
+
+def test_not_even_where_nobody_knows_why(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What no fetch should raise counts like what it may: one reader alone takes over no more."""
+    raised = list[type[BaseException] | None]()
+    monkeypatch.setattr(threading, "excepthook", lambda told: raised.append(told.exc_type))
+    fetches = bench.fetches()
+    lead, spool = begun(fetches, DATA)
+    body = Body(DATA[:4000])
+    body.let_all()
+    closed = list[str]()
+
+    def failing(come: Iterable[bytes]) -> Iterator[bytes]:
+        yield from come
+        raise LookupError
+
+    def fail() -> Reply:
+        where = f"bytes 4000-{len(DATA) - 1}/{len(DATA)}"
+        return replace(replied(206, [("Content-Range", where)], b""), body=failing(()))
+
+    filling.fill(lead, Rest(failing(body), lambda: closed.append("closed")), lambda: None)
+    ask = FakeAsk(DATA, answer=fail)
+    with pytest.raises(BodyBroken, match="broke off"):
+        read(spool, 0, len(DATA), ask)
+    assert ask.rests == [4000] * 3
+    assert closed == ["closed"]
+    wait_for(lambda: raised == [LookupError] * 4)
 
 
 def test_a_wrong_beginning_is_found(bench: Bench) -> None:
@@ -431,6 +464,28 @@ def test_tidy(bench: Bench) -> None:
     ask = FakeAsk(DATA)
     assert read(spool, 0, len(DATA), ask) == DATA
     assert bench.fetches().tidy(0) == 0
+
+
+def test_what_is_young_is_tidied_without_a_look(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lock would be taken for one who fetches: whoever comes then would ask once more."""
+    fetches = bench.fetches()
+    lead, spool = begun(fetches, DATA)
+    lead.release()
+    spool.close()
+    locked = list[int]()
+
+    def lock(_: SharedFile, operation: int) -> bool:
+        locked.append(operation)
+        return True
+
+    monkeypatch.setattr(SharedFile, "lock", lock)
+    assert fetches.tidy() == 0
+    assert locked == []
+    assert fetches.tidy(0) == 0
+    assert locked
+    assert bench.files() == []
 
 
 def test_closed_at_any_moment(bench: Bench) -> None:

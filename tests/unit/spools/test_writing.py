@@ -2,12 +2,14 @@
 
 import hashlib
 import os
+import threading
 from pathlib import Path
 
 import pytest
 
 from app.spools.shared_file import SharedFile
 from app.spools.writing import Writer
+from tests.servers import wait_until
 
 
 def test_all_is_written_and_hashed(tmp_path: Path) -> None:
@@ -40,4 +42,22 @@ def test_a_file_that_somebody_cuts(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="changed by somebody else"):
         go_on()
     assert path.read_bytes() == b"1234"
+    file.close()
+
+
+def test_what_nobody_expects_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waits does not wait for ever."""
+    raised = list[str]()
+    monkeypatch.setattr(threading, "excepthook", lambda told: raised.append(told.exc_type.__name__))
+    file = SharedFile.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    writer = Writer(file, "sha256", lambda: None)
+
+    def fail(*_: object) -> None:
+        raise LookupError
+
+    monkeypatch.setattr("app.spools.writing.put", fail)
+    writer.write(b"1")
+    with pytest.raises(OSError, match="LookupError"):
+        writer.wait()
+    wait_until(lambda: raised == ["LookupError"])
     file.close()
