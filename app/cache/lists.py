@@ -26,6 +26,9 @@ _KIND: Final = "list"
 _LARGEST: Final = 512 * 1024
 """Bytes of a list that is kept; most registries' pages are much smaller."""
 
+_PAGES: Final = 50
+"""Lists of one repository, the latest: a client may ask for it by ever other queries."""
+
 _KEPT: Final = ("content-type", "oci-filters-applied")
 
 
@@ -48,7 +51,7 @@ class Lists:
         ask: Callable[[Request], Reply],
     ) -> Reply:
         """Answer a question for a list; raise RegistryError. It lets nobody read anything."""
-        key = f"{self.registry}/{name} {about}?{request.query}"
+        key = f"{_beginning(self.registry, name)}{about}?{request.query}"
 
         def question() -> Reply:
             reply = ask(request)
@@ -79,17 +82,21 @@ class Lists:
             "content": base64.b64encode(zlib.compress(content)).decode(),
         }
         value = json.dumps(document)
-        if len(value) > LONGEST:
+        if len(key) + len(value) > LONGEST:
             return reply, False
-        kept = self.disk.write(self.disk.store.notes.note, _KIND, key, value, self.policy.stale_ttl)
-        return reply, kept
+        return reply, self.disk.write(self._written, name, key, value)
+
+    def _written(self, name: RepositoryName, key: str, value: str) -> None:
+        lists = self.disk.store.lists
+        lists.note(_KIND, key, value, self.policy.stale_ttl)
+        lists.keep_latest(_KIND, _beginning(self.registry, name), _PAGES)
 
     def _stale(
         self, name: RepositoryName, key: str, request: Request, status: int | None
     ) -> Reply | None:
         if not self.gate.was_public(name):
             return None
-        note = self.disk.read(self.disk.store.notes.noted, _KIND, key)
+        note = self.disk.read(self.disk.store.lists.noted, _KIND, key)
         if note is None or note.age is None or note.age >= self.policy.stale_ttl:
             return None
         reply = _read(note.value)
@@ -98,6 +105,10 @@ class Lists:
         if request.method == "HEAD":
             reply = replace(reply, body=())
         return marks.marked(reply, marks.stale(status, note.age))
+
+
+def _beginning(registry: str, name: RepositoryName) -> str:
+    return f"{registry}/{name} "
 
 
 def _begun(reply: Reply) -> tuple[Reply, bytes | None]:

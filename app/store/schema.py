@@ -5,11 +5,20 @@ from typing import Final
 APPLICATION: Final = 0x446F6378
 """`Docx` in the file's header: https://sqlite.org/pragma.html#pragma_application_id."""
 
-VERSION: Final = 2
+VERSION: Final = 3
 """A newer one is refused, an older one is made anew from the content."""
 
-MOST: Final = {"members": 1_000_000, "grants": 200_000, "publics": 100_000, "notes": 50_000}
-"""Rows of a table; what was written first goes first."""
+MOST: Final = {
+    "members": 1_000_000,
+    "grants": 200_000,
+    "publics": 100_000,
+    "notes": 50_000,
+    "lists": 1_000,
+}
+"""Rows of a table; what was written first goes first.
+
+Lists are notes too, and large, and clients choose how many there are: they push out each other.
+"""
 
 _TABLES: Final = """
 CREATE TABLE entries(
@@ -81,6 +90,16 @@ CREATE TABLE publics(
 );
 
 CREATE TABLE notes(
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    since REAL NOT NULL,
+    until REAL NOT NULL,
+    UNIQUE(kind, key)
+);
+
+CREATE TABLE lists(
     kind TEXT NOT NULL,
     key TEXT NOT NULL,
     value TEXT NOT NULL,

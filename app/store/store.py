@@ -26,7 +26,8 @@ _PATIENCE: Final = 10.0
 class Store:
     """Content by registry and digest, `members`, `grants`, `notes`, and their `upkeep`.
 
-    `holdings` is what an operator sees of a repository.
+    `lists` are notes too, and push out none of the others. `holdings` is what an operator sees of a
+    repository.
     Every method waits for the disk, and for other processes: never call one on the event loop,
     but on the threads of app/offloop.
     Any number of threads and processes may use one directory at once, each process with a Store
@@ -52,7 +53,8 @@ class Store:
         self._taking = Taking(places, self._index, self._aside, self._room, self.troubles)
         self.members = Members(self._index)
         self.grants = Grants(self._index, clock)
-        self.notes = Notes(self._index, clock)
+        self.notes = Notes(self._index, clock, "notes")
+        self.lists = Notes(self._index, clock, "lists")
         self.upkeep = Upkeep(places, self._index, self._aside, self._room)
         self.holdings = Holdings(places, self._index, self._room)
         with translated(f"open {directory}"):

@@ -7,9 +7,10 @@ import pytest
 
 from app.content import BodyBroken, Reply, Request
 from app.oci.errors import UpstreamUnavailable, UpstreamUnreachable
-from app.oci.reference import Tag
+from app.oci.reference import RepositoryName, Tag
 from tests.unit.cache.registry import FakeRegistry, digest_of
 from tests.unit.cache.world import ALICE, MALLORY, NAME, World, read, request
+from tests.unit.store.parts import rows as rows_of
 
 TAG = Tag.parse("1.0")
 DIGEST = digest_of(b"{}")
@@ -99,5 +100,46 @@ def test_a_note_that_cannot_be_read(world: World) -> None:
     store = world.stores.opened[-1]
     world.registry.trouble = 503
     for value in ("", "{}", '{"headers": [], "next": null, "content": "AAAA"}'):
-        store.notes.note("list", f"{world.row.name}/{NAME} tags?", value, 1)
+        store.lists.note("list", f"{world.row.name}/{NAME} tags?", value, 1)
         assert source.tags(NAME, request()).status == 503
+
+
+def test_ever_other_queries(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They push out each other, and nothing that is known of tags, tokens or other repositories."""
+    monkeypatch.setattr("app.cache.lists._PAGES", 3)
+    other = RepositoryName.parse("team/apparel")
+    for name in (NAME, other):
+        world.registry.repository(name, "").push(TAG, b"{}")
+    source = world.source()
+    read(source.ping(request()))
+    for name in (other, NAME):
+        read(source.manifest(name, TAG, request()))
+        read(source.tags(name, request()))
+    store = world.stores.opened[-1]
+    known = store.upkeep.statistics().rows["notes"]
+    for number in range(10):
+        read(source.tags(NAME, replace(request(), query=f"n={number}")))
+        read(source.referrers(NAME, digest_of(b"%d" % number), request()))
+    rows = store.upkeep.statistics().rows
+    assert (rows["notes"], rows["lists"]) == (known, 3 + 1)
+    world.registry.trouble = 503
+    for name, query, status in ((other, "", 200), (NAME, "n=9", 200), (NAME, "n=0", 503)):
+        reply = source.tags(name, replace(request(), query=query))
+        assert (reply.status, len(read(reply)) > 0) == (status, True)
+    assert source.manifest(NAME, TAG, request()).status == 200
+
+
+def test_lists_of_many_repositories(world: World) -> None:
+    """In all there are so many, and the latest stay."""
+    names = [RepositoryName.parse(f"team/app{number}") for number in range(6)]
+    source = world.source()
+    store = world.stores.opened[-1]
+    rows_of(world.stores.directory, "UPDATE counts SET most = 4 WHERE name = 'lists'")
+    for name in names:
+        world.registry.repository(name, "").push(TAG, b"{}")
+        read(source.manifest(name, TAG, request()))
+        read(source.tags(name, request()))
+    assert store.upkeep.statistics().rows["lists"] == 4
+    world.registry.trouble = 503
+    statuses = [source.tags(name, request()).status for name in names]
+    assert statuses == [503, 503, 200, 200, 200, 200]

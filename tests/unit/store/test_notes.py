@@ -79,3 +79,16 @@ def test_keys_that_begin_so(store: Store) -> None:
     assert store.notes.beginning("tag", "%:1") == {"%:1 x": "%:1 X"}
     assert len(store.notes.beginning("tag", "")) == 7
     assert store.notes.beginning("nothing", "") == {}
+
+
+def test_lists_are_apart(store: Store) -> None:
+    """They have a table of their own, and the latest of those that begin alike can be kept."""
+    store.notes.note("list", "a x", "note", 60)
+    for key in ("a 1", "a 2", "ab 1", "b 1", "a 3", "a 1"):
+        store.lists.note("list", key, key, 60)
+    store.lists.note("other", "a 1", "x", 60)
+    store.lists.keep_latest("list", "a ", 2)
+    assert list(store.lists.beginning("list", "")) == ["a 1", "a 3", "ab 1", "b 1"]
+    assert store.lists.noted("other", "a 1") is not None
+    assert store.notes.noted("list", "a x") == Note("note", 60, 0)
+    assert store.lists.noted("list", "a x") is None
