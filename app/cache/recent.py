@@ -6,10 +6,10 @@ machines pull is asked for many times in a second.
 
 import os
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from app.cache.lately import Lately
 from app.store.store import Store
 
 _LIFETIME: Final = 5.0
@@ -20,9 +20,12 @@ _SETTLED: Final = 100_000_000
 
 _MOST: Final = 256
 _LARGEST: Final = 256 * 1024
-"""What is remembered of one registry: so many, of so many bytes at most."""
+_MOST_BYTES: Final = 8 * 1024 * 1024
+"""What is remembered of one registry: so many, of so many bytes each and all together."""
 
 Thing = TypeVar("Thing")
+
+Key = tuple[str, ...]
 
 State = tuple[int, ...]
 """The file that all changes go to, and when it was last written."""
@@ -31,6 +34,7 @@ State = tuple[int, ...]
 @dataclass(frozen=True, slots=True)
 class _Found(Generic[Thing]):
     thing: Thing
+    size: int
     state: State
     until: float
 
@@ -45,7 +49,7 @@ class Recent(Generic[Thing]):
     def __init__(self, store: Store) -> None:
         self._clock = store.clock
         self._log = str(store.directory / "index.sqlite-wal")
-        self._found = Lately[_Found[Thing]](_MOST)
+        self._found: dict[Key, _Found[Thing]] = {}
 
     def state(self) -> State | None:
         """Return what tells whether something is written from now on, or None."""
@@ -57,20 +61,38 @@ class Recent(Generic[Thing]):
             return None
         return (log.st_ino, log.st_mtime_ns, log.st_size)
 
-    def get(self, key: tuple[str, ...]) -> Thing | None:
+    def get(self, key: Key) -> Thing | None:
         """Return what was found lately, if nothing was written since."""
         found = self._found.get(key)
-        if found is None or self._clock.now() >= found.until or found.state != self.state():
+        if found is None:
+            return None
+        if self._clock.now() >= found.until or found.state != self.state():
+            self._found.pop(key, None)
             return None
         return found.thing
 
-    def put(
-        self, key: tuple[str, ...], thing: Thing, *, size: int, left: float, state: State | None
-    ) -> None:
+    def put(self, key: Key, thing: Thing, *, size: int, left: float, state: State | None) -> None:
         """Remember what was found, with the state from before it was looked for.
 
         `left` is for how many seconds it may be read.
         """
-        if state is not None and size <= _LARGEST:
-            until = self._clock.now() + min(left, _LIFETIME)
-            self._found.put(key, _Found(thing, state, until))
+        if state is None or size > _LARGEST:
+            return
+        now = self._clock.now()
+        kept = {one: found for one, found in list(self._found.items()) if found.until > now}
+        kept.pop(key, None)
+        kept[key] = _Found(thing, size, state, now + min(left, _LIFETIME))
+        # Where two threads meet, an entry may be lost.
+        self._found = dict(reversed(list(_fitting(reversed(kept.items())))))
+
+
+def _fitting(
+    latest_first: Iterable[tuple[Key, _Found[Thing]]],
+) -> Iterator[tuple[Key, _Found[Thing]]]:
+    """Yield the latest, as many as may be remembered."""
+    held = 0
+    for number, (key, found) in enumerate(latest_first):
+        held += found.size
+        if number == _MOST or held > _MOST_BYTES:
+            return
+        yield key, found

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from app.cache.copies import Copy
+from app.cache.recent import Recent
 from app.cache.source import CachedSource
 from app.store.errors import StoreError
 from app.store.store import Store
@@ -107,3 +108,34 @@ def test_the_index_is_gone(world: World) -> None:
     for path in world.stores.directory.glob("index.sqlite*"):
         path.unlink()
     assert remembered() is None
+
+
+def test_so_many_bytes_and_no_more(world: World) -> None:
+    """The latest stay, and what is too old to be given goes."""
+    store = world.stores.open()
+    recent = Recent[str](store)
+    mib = 1024 * 1024
+
+    def put(key: str, size: int, left: float = 100.0) -> None:
+        recent.put((key,), key, size=size, left=left, state=(1,))
+
+    def held() -> list[str]:
+        return [key for (key,) in recent._found]  # noqa: SLF001
+
+    for number in range(40):
+        put(str(number), mib // 4)
+    assert held() == [str(number) for number in range(8, 40)]
+    put("8", mib // 4)
+    assert held() == [*(str(number) for number in range(9, 40)), "8"]
+    put("large", mib)
+    assert "large" not in held()
+    world.clock.time += 4
+    put("young", 10)
+    world.clock.time += 1
+    put("last", 10, left=2)
+    assert held() == ["young", "last"]
+    assert recent.get(("last",)) is None  # something was written since
+    assert held() == ["young"]
+    for number in range(300):
+        put(str(number), 1)
+    assert len(held()) == 256
