@@ -9,7 +9,18 @@ import time
 from pathlib import Path
 from typing import Final
 
-from bench import cache_page, cached, machine, nginx, page, servers, soak, soak_page
+from bench import (
+    cache_page,
+    cached,
+    machine,
+    nginx,
+    observing,
+    observing_page,
+    page,
+    servers,
+    soak,
+    soak_page,
+)
 from bench.content import GIB, MIB, Content
 from bench.measure import (
     Plan,
@@ -38,7 +49,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="only show that it works")
     parser.add_argument(
-        "--only", choices=["cache", "soak"], help="measure and write this section alone"
+        "--only",
+        choices=["cache", "observing", "soak"],
+        help="measure and write this section alone",
     )
     parser.add_argument("--write", type=Path, help="where the page goes", metavar="FILE")
     arguments = parser.parse_args()
@@ -69,6 +82,9 @@ def _section(name: str, plan: Plan, where: Path | None) -> None:
         if name == "soak":
             section = soak_page.render(_soak(plan, folder, content, upstream))
             put_into = soak_page.put_into
+        elif name == "observing":
+            section = observing_page.render(observing.measure(plan, folder, content, upstream))
+            put_into = observing_page.put_into
         else:
             section = cache_page.render(cached.measure(plan, folder, content, upstream))
             put_into = cache_page.put_into
@@ -92,6 +108,7 @@ def _run(plan: Plan, blob_size: int) -> page.Run:
             measure_downloads([fresh], content, 1)
             memory = measure_memory(fresh, content, plan)
         of_cache = cached.measure(plan, folder, content, upstream)
+        seen = observing.measure(plan, folder, content, upstream)
         soaked = _soak(plan, folder, content, upstream)
         return page.Run(
             plan,
@@ -102,6 +119,7 @@ def _run(plan: Plan, blob_size: int) -> page.Run:
             requests,
             memory,
             of_cache,
+            seen,
             soaked,
         )
 

@@ -3,12 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from bench import cache_page, machine, soak_page
+from bench import cache_page, machine, observing_page, soak_page
 from bench.cached import Cached
 from bench.content import Content
 from bench.figures import Figure
 from bench.measure import AT_ONCE, SLOW_RATE, Downloads, Memory, Plan, Requests
 from bench.nginx import PEER_BUFFER, UPSTREAM_WORKERS
+from bench.observing import Observing
 from bench.soak import Soak
 from bench.targets import Target, reasons, table
 from bench.wrk import CONNECTIONS
@@ -26,6 +27,7 @@ class Run:
     requests: Mapping[str, Requests]
     memory: Memory
     cached: Cached
+    observing: Observing
     soak: Soak
 
 
@@ -47,6 +49,7 @@ def render(run: Run, *, title: str) -> str:
         "## Memory\n",
         *_memory(run),
         cache_page.render(run.cached),
+        observing_page.render(run.observing),
         soak_page.render(run.soak),
         "## Method\n",
         *_method(run),

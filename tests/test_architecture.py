@@ -63,7 +63,7 @@ ROOMS = {
     "cli": {"cli", "cache", "store", *VALUES},
     "offloop": set[str](),
     "store": {"store", "offloop", "oci"},
-    "spools": {"spools", "offloop", *VALUES},
+    "spools": {"spools", "logs", "offloop", *VALUES},
     "upstream": {"upstream", "offloop", "addresses", "version", *VALUES},
 }
 """What each room of app may import of app; a new room gets its line here."""

@@ -50,6 +50,7 @@ class Seat:
         self._free = list(range(_ROWS - 1, -1, -1))
         self._second = 0
         self._second_at = 0
+        self._sums = [0.0] * len(SERIES)
 
     def add(self, series: int, amount: float) -> None:
         """Add to one series of the present second."""
@@ -57,10 +58,11 @@ class Seat:
         if now != self._second:
             self._second = now
             self._second_at = self._at + _SECONDS_AT + now % SECONDS * _SECOND.size
-            _SECOND.pack_into(self._memory, self._second_at, now, *[0.0] * len(SERIES))
+            self._sums = [0.0] * len(SERIES)
+            _SECOND.pack_into(self._memory, self._second_at, now, *self._sums)
+        self._sums[series] += amount
         place = self._second_at + (1 + series) * _NUMBER.size
-        (known,) = _NUMBER.unpack_from(self._memory, place)
-        _NUMBER.pack_into(self._memory, place, known + amount)
+        _NUMBER.pack_into(self._memory, place, self._sums[series])
 
     def take_row(self, kind: str, about: dict[str, Any]) -> int | None:
         """Begin a row and return its number; None where there is none left, or no room in it."""

@@ -10,13 +10,13 @@ from prometheus_client import (
     Histogram,
     disable_created_metrics,
     generate_latest,
-    values,
 )
 from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
 from app.metrics import dead
+from app.metrics.tally import SHARED
 
 _SECONDS: Final = (
     0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
@@ -32,8 +32,7 @@ class Meters:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._own = own = CollectorRegistry()
-        self._shared = bool(values.ValueClass._multiprocess)  # noqa: SLF001 - told nowhere else
-        with dead.merged() if self._shared else contextlib.nullcontext():
+        with dead.merged() if SHARED else contextlib.nullcontext():
             self._make(own)
 
     def _make(self, own: CollectorRegistry) -> None:
@@ -114,7 +113,7 @@ class Meters:
 
     def collected(self) -> Iterable[Metric]:
         """Return the series of all workers, dead ones included."""
-        if not self._shared:
+        if not SHARED:
             return self._own.collect()
         with dead.undisturbed():
             return list(MultiProcessCollector(None).collect())  # type: ignore[no-untyped-call]

@@ -1,13 +1,13 @@
 """Watching(Watcher): every exchange is counted, and what is on its way is shown."""
 
 import time
-from typing import Any, Final
-
-from prometheus_client import Counter
+from functools import cache, partial
+from typing import Final
 
 from app.exchange import Download, Exchange
 from app.metrics.board import SERIES, Seat
 from app.metrics.meters import Meters
+from app.metrics.tally import Add, adding, observing
 
 DOWNLOAD: Final = "download"
 SENT, TOTAL, BEGAN = range(3)
@@ -25,7 +25,11 @@ class Watching:
     def __init__(self, meters: Meters, seat: Seat) -> None:
         self._meters = meters
         self._seat = seat
-        self._known: dict[tuple[str, ...], Any] = {}
+        self._known: dict[tuple[str, str, str, str], tuple[Add, Add, Add]] = {}
+        # To find a series by its labels takes longer than to add to it.
+        self._timed = cache(self._times)
+        self._cached = cache(partial(adding, meters.cache_bytes))
+        self._down = cache(partial(adding, meters.down))
 
     def begins(self, exchange: Exchange, length: int | None) -> Download:
         """Show a body on its way."""
@@ -41,41 +45,44 @@ class Watching:
         if row is not None:
             self._seat.write(row, TOTAL, -1.0 if length is None else length)
             self._seat.write(row, BEGAN, time.time() - exchange.seconds())
-        return _Moving(self._seat, row, self._meters.down.labels(exchange.registry))
+        return _Moving(self._seat, row, self._down(exchange.registry))
 
     def ended(self, exchange: Exchange) -> None:
         """Count an exchange that is over."""
         method = exchange.method if exchange.method in _METHODS else "other"
         status = f"{exchange.status // 100}xx"
         route, registry = exchange.route, exchange.registry
-        requests, first, whole = self._series(route, method, status, registry)
-        requests.inc()
-        first.observe(exchange.first_byte)
-        whole.observe(exchange.seconds())
+        key = (route, method, status, registry)
+        series = self._known.get(key)
+        requests, first, whole = series or self._series(key)
+        requests(1)
+        first(exchange.first_byte)
+        whole(exchange.seconds())
         if exchange.cache:
-            self._meters.cache_bytes.labels(registry, exchange.cache).inc(exchange.sent)
+            self._cached(registry, exchange.cache)(exchange.sent)
         if exchange.sent and not exchange.watched:
-            self._meters.down.labels(registry).inc(exchange.sent)
+            self._down(registry)(exchange.sent)
             self._seat.add(_DOWN, exchange.sent)
         self._seat.add(_REQUESTS, 1)
 
-    def _series(self, route: str, method: str, status: str, registry: str) -> Any:  # noqa: ANN401 - three kinds
-        """Return what an exchange adds to; `labels` takes as long as all else."""
-        key = (route, method, status, registry)
-        if (known := self._known.get(key)) is None:
-            meters = self._meters
-            known = self._known[key] = (
-                meters.requests.labels(*key),
-                meters.first_byte.labels(route, registry),
-                meters.seconds.labels(route, registry),
-            )
-        return known
+    def _series(self, key: tuple[str, str, str, str]) -> tuple[Add, Add, Add]:
+        """Return what an exchange adds to."""
+        route, _, _, registry = key
+        found = (adding(self._meters.requests, *key), *self._timed(route, registry))
+        self._known[key] = found
+        return found
+
+    def _times(self, route: str, registry: str) -> tuple[Add, Add]:
+        meters = self._meters
+        return observing(meters.first_byte, route, registry), observing(
+            meters.seconds, route, registry
+        )
 
 
 class _Moving:
     """A body on its way."""
 
-    def __init__(self, seat: Seat, row: int | None, down: Counter) -> None:
+    def __init__(self, seat: Seat, row: int | None, down: Add) -> None:
         self._seat = seat
         self._row = row
         self._down = down
@@ -84,7 +91,7 @@ class _Moving:
     def moved(self, count: int) -> None:
         """So many bytes more went."""
         self._sent += count
-        self._down.inc(count)
+        self._down(count)
         self._seat.add(_DOWN, count)
         if self._row is not None:
             self._seat.write(self._row, SENT, self._sent)

@@ -10,7 +10,7 @@ from typing import Any, Final
 from flask import Flask, Response, g, request
 
 from app.exchange import Exchange, current, is_low
-from app.logs import request_id
+from app.logs import Line, request_id
 from app.routes.relay import RelayedBody
 from app.routes.rooms import Rooms, rooms
 
@@ -121,7 +121,8 @@ class _Ending:
         line["first_byte_seconds"] = round(exchange.first_byte, 3)
         line["seconds"] = round(exchange.seconds(), 3)
         line["upstream_seconds"] = round(self.waited, 3)
-        logger.info("Request.", extra={"fields": line})
+        if logger.isEnabledFor(logging.INFO):
+            logger.handle(Line(logger.name, "Request.", line))
         self.rooms.watcher.ended(exchange)
         request_id.set("")
         current.set(None)

@@ -7,6 +7,7 @@ from contextlib import ExitStack, suppress
 from typing import Final
 
 from app.content import BodyBroken
+from app.logs import request_id
 from app.oci.errors import RegistryError
 from app.spools import files
 from app.spools.lead import Lead
@@ -31,8 +32,13 @@ def fill(lead: Lead, rest: Rest, verified: Callable[[], None]) -> None:
 
     `verified` is called when all bytes are there and right, before anybody gets the last one.
     """
-    filling = Filling(lead, rest, verified)
-    threading.Thread(target=filling.run, name=f"spool {lead.digest}", daemon=True).start()
+    filling, asked_by = Filling(lead, rest, verified), request_id.get()
+
+    def run() -> None:
+        request_id.set(asked_by)  # what goes wrong is told with the id of who came first
+        filling.run()
+
+    threading.Thread(target=run, name=f"spool {lead.digest}", daemon=True).start()
 
 
 class Filling:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from gunicorn.http.errors import NoMoreData
 
-from app.logs import FlatJsonFormatter, TextFormatter, configure
+from app.logs import FlatJsonFormatter, Line, TextFormatter, configure
 
 
 def record(message: str, **fields: object) -> logging.LogRecord:
@@ -44,6 +44,27 @@ def test_text_quotes_what_breaks_a_line(value: object, written: str) -> None:
     line = TextFormatter().format(record("Request.", first=value, second=2))
     assert line.endswith(f" INFO Request. first={written} second=2")
     assert len(line.splitlines()) == 1
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_line_of_a_request_is_like_any_other(form: str) -> None:
+    """It is made in a shorter way, and reads the same."""
+    formatter: logging.Formatter = FlatJsonFormatter() if form == "json" else TextFormatter()
+    usual, short = record("Request.", path="/a b", status=200), Line("app.access", "Request.", {})
+    short.fields = {"path": "/a b", "status": 200}
+    short.created, short.msecs = usual.created, usual.msecs
+    assert formatter.format(short) == formatter.format(usual)
+
+
+@pytest.mark.parametrize(
+    ("created", "told"),
+    [(0.0, "1970-01-01T00:00:00.000Z"), (1795620948.9996, "2026-11-25T15:35:48.999Z")],
+)
+def test_the_time(created: float, told: str) -> None:
+    """It is UTC to the millisecond, and never one of the next second."""
+    made = record("Ready.")
+    made.created = created
+    assert TextFormatter().format(made).startswith(f"{told} ")
 
 
 def test_text_without_fields() -> None:

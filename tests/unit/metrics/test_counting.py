@@ -1,0 +1,130 @@
+"""What a registry's source tells becomes figures."""
+
+from collections.abc import Iterator
+
+import pytest
+
+import shared
+from app.content import Budget, Event, Source
+from app.exchange import Exchange
+from app.metrics import counting
+from app.metrics.figures import Figures
+from app.metrics.metrics import Metrics
+from app.oci.errors import UpstreamUnreachable
+from tests.servers import wait_until
+from tests.unit.fake_source import FakeSource
+
+HUB = "docker.io"
+
+
+@pytest.fixture
+def metrics() -> Iterator[Metrics]:
+    """Return counts of nothing yet."""
+    yield Metrics()
+    shared.BOARD[: shared.SEAT_SIZE] = bytes(shared.SEAT_SIZE)
+
+
+def figures(metrics: Metrics, source: Source | None = None) -> Figures:
+    """Return what tells them."""
+    return metrics.figures({HUB: source or FakeSource()}, HUB, lambda: (3, 4096), None)
+
+
+def told(metrics: Metrics) -> list[str]:
+    """Return the lines that are scraped."""
+    return figures(metrics).exposition().decode().splitlines()
+
+
+def budget(identity: str, remaining: int = 7) -> Budget:
+    """Return what somebody has left."""
+    return Budget(identity=identity, limit=100, remaining=remaining, window=60)
+
+
+@pytest.mark.parametrize("event", list(Event))
+def test_every_event_can_be_told(metrics: Metrics, event: Event) -> None:
+    """Of a registry; and evictions of the cache as a whole."""
+    told_to = metrics if event is Event.EVICTED else metrics.of(HUB)
+    told_to.happened(event, "200" if event is Event.ANSWERED else "hit", 2)
+
+
+def test_a_breaker(metrics: Metrics) -> None:
+    """As long as a host is left alone, and no longer."""
+    observer = metrics.of(HUB)
+    observer.happened(Event.OPENED)
+    assert 'docxy_upstream_hosts_left_alone{registry="docker.io"} 1.0' in told(metrics)
+    assert figures(metrics).shown()["registries"][0]["left_alone"]
+    observer.happened(Event.CLOSED)
+    assert 'docxy_upstream_hosts_left_alone{registry="docker.io"} 0.0' in told(metrics)
+
+
+def test_identities_are_bounded(metrics: Metrics) -> None:
+    """Whoever has many accounts fills no board: the first one goes."""
+    observer = metrics.of(HUB)
+    for number in range(40):
+        observer.told(budget(f"account-{number}"))
+    (registry,) = figures(metrics).shown()["registries"]
+    names = {one["identity"] for one in registry["budgets"]}
+    assert names == {f"account-{number}" for number in range(24, 40)}
+
+
+def test_the_latest_word_counts(metrics: Metrics) -> None:
+    """Two workers may have heard of one identity at different times."""
+    first, second = metrics.of(HUB), metrics.of(HUB)
+    first.told(budget("address-1", 50))
+    second.told(budget("address-1", 9))
+    (registry,) = figures(metrics).shown()["registries"]
+    (one,) = registry["budgets"]
+    assert (one["remaining"], one["kind"], one["low"]) == (9, "address", True)
+
+
+def test_odd_methods_are_one(metrics: Metrics) -> None:
+    """What a client makes up makes no series."""
+    for number in range(3):
+        metrics.watcher.ended(Exchange(method=f"MADE-UP-{number}", status=405))
+    (line,) = [one for one in told(metrics) if one.startswith("docxy_requests_total")]
+    assert line.endswith('{method="other",registry="",route="other",status="4xx"} 3.0')
+
+
+def test_long_and_short_fall_into_their_buckets(metrics: Metrics) -> None:
+    """A bound belongs to its bucket."""
+    for seconds in (0.005, 0.0051, 61.0):
+        metrics.of(HUB).happened(Event.ANSWERED, "200", seconds)
+    buckets = [one for one in told(metrics) if one.startswith("docxy_upstream_answer_seconds_b")]
+    counts = {one.partition('le="')[2].partition('"')[0]: one.rpartition(" ")[2] for one in buckets}
+    assert (counts["0.005"], counts["0.02"], counts["60.0"]) == ("1.0", "2.0", "2.0")
+    assert counts["+Inf"] == "3.0"
+
+
+def test_a_registry_of_which_nothing_is_known_is_asked(metrics: Metrics) -> None:
+    """Once, and nobody waits for it."""
+    observer = metrics.of(HUB)
+    asked = []
+
+    class Away(FakeSource):
+        def reach(self) -> None:
+            asked.append(1)
+            observer.happened(Event.FAILED, "UpstreamUnreachable")
+            raise UpstreamUnreachable
+
+    shown = figures(metrics, Away())
+    assert shown.shown()["registries"][0]["reachable"] is None
+    wait_until(lambda: shown.shown()["registries"][0]["reachable"] is False, 5)
+    assert len(asked) == 1
+    observer.happened(Event.ANSWERED, "401", 0.1)
+    assert shown.shown()["registries"][0]["reachable"]
+
+
+def test_the_cache(metrics: Metrics) -> None:
+    """Its answers, and what was served and saved."""
+    for result in ("hit", "miss", "stale"):
+        metrics.of(HUB).happened(Event.CACHE, result)
+        metrics.watcher.ended(Exchange(registry=HUB, cache=result, sent=1000, status=200))
+    cache = figures(metrics).shown()["cache"]
+    assert (cache["hits"], cache["misses"], cache["stale"], cache["joined"]) == (1, 1, 1, 0)
+    assert (cache["bytes_served"], cache["bytes_saved"]) == (3000, 2000)
+    assert (cache["entries"], cache["size"]) == (3, 4096)
+
+
+def test_rows_are_numbered_as_they_are_read() -> None:
+    """The places of a row are three."""
+    assert {counting.OPEN, counting.ANSWERED, counting.FAILED} == {0, 1, 2}
+    assert {counting.REMAINING, counting.LIMIT, counting.TOLD} == {0, 1, 2}
