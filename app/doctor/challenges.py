@@ -5,7 +5,7 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from app.doctor.asking import Answer
+from app.doctor.asking import Answer, NoAnswer
 from app.doctor.finding import Step
 from app.doctor.place import Place
 from app.oci.challenge import Challenge, parse_challenges
@@ -16,6 +16,8 @@ FIGURES: Final = "/figures"
 FORGED_CLIENT: Final = (("X-Forwarded-For", "10.0.0.1"),)
 """One of those whom Docxy shows its figures by default."""
 FORGED: Final = (("X-Forwarded-Host", "doctor.invalid"), ("X-Forwarded-Proto", "http"))
+Seen = Answer | NoAnswer
+
 HOPELESS: Final = frozenset({"upstream", "refused"})
 """What makes all further questions take long and show the same."""
 _BARE: Final = "without a front, this machine's own word is believed"
@@ -27,6 +29,16 @@ def bearer(answer: Answer) -> Challenge | None:
     """Return the challenge that a token meets, or None."""
     told = parse_challenges(values(answer.headers, "www-authenticate"))
     return next((one for one in told if one.is_bearer), None)
+
+
+def is_of_another(one: Answer, other: Answer) -> bool:
+    """Whether two registries answered: each wants a token of its own service, or none."""
+    if one.status not in {_OK, _UNAUTHORIZED}:
+        return False  # by whomever: it is no registry's invitation
+    first, second = (bearer(answer) for answer in (one, other))
+    if first is None or second is None:
+        return first is not second
+    return first.parameters.get("service") != second.parameters.get("service")
 
 
 def wants_login(answer: Answer) -> bool:
@@ -70,26 +82,27 @@ def _is_bare(place: Place) -> bool:
     return place.is_loopback and not place.is_tls
 
 
-def judge_client(place: Place, told: Answer, forged: Answer) -> Step:
+def judge_client(place: Place, told: Seen, forged: Seen) -> Step:
     """Say whether a client's own word lets it see what is for some networks (`FIGURES`)."""
     tried = "X-Forwarded-For of a client's own"
     if _is_bare(place):
         return Step(tried, "", skipped=_BARE)
-    if told.status != HTTPStatus.FORBIDDEN:
+    if isinstance(told, NoAnswer) or told.status != HTTPStatus.FORBIDDEN:
         return Step(tried, "", skipped="nothing is kept from this machine to see it by")
-    believed = forged.status == _OK
+    believed = not isinstance(forged, NoAnswer) and forged.status == _OK
     return Step(
         tried, "is believed" if believed else "is not believed", "forged-client" if believed else ""
     )
 
 
-def judge_forged(place: Place, answer: Answer, forged: Answer) -> Iterator[Step]:
+def judge_forged(place: Place, answer: Answer, forged: Seen) -> Iterator[Step]:
     """Say whether a client's own word changes the realm that it is told."""
     tried = "X-Forwarded-Host of a client's own"
     if _is_bare(place):
         yield Step(tried, "", skipped=_BARE)
         return
-    told, changed = bearer(answer), bearer(forged)
+    told = bearer(answer)
+    changed = None if isinstance(forged, NoAnswer) else bearer(forged)
     if told is None or changed is None:
         yield Step(tried, "", skipped="there is no challenge to see it by")
         return

@@ -105,9 +105,14 @@ def _asked(line: Line, image: Image, others: list[str]) -> Iterator[Step]:
     yield pinged
     if pinged.wrong in challenges.HOPELESS:
         return
-    yield from challenges.judge_forged(line.place, ping, line.get("/v2/", challenges.FORGED))
-    figures, forged = (line.get(challenges.FIGURES, one) for one in ((), challenges.FORGED_CLIENT))
-    yield challenges.judge_client(line.place, figures, forged)
+    # Asked by `seen`: some walls answer forged headers with nothing at all.
+    forged = front.seen(line, "GET", "/v2/", challenges.FORGED)
+    yield from challenges.judge_forged(line.place, ping, forged)
+    figures, claimed = (
+        front.seen(line, "GET", challenges.FIGURES, headers)
+        for headers in ((), challenges.FORGED_CLIENT)
+    )
+    yield challenges.judge_client(line.place, figures, claimed)
     knocked = knocking.knock(line, image.name, image.by(image.name))
     yield from knocking.judge_knock(knocked, f"docker pull {image}")
     if knocked.head and knocked.opened:
@@ -127,10 +132,12 @@ def _let_in(line: Line, image: Image, knocked: knocking.Knock, head: Answer) -> 
     }
     for client, (asked, target) in ways.items():
         way = knocking.knock(line, asked, target)
-        yield _judge_way(f"{client}: {target}", way, head)
+        if not challenges.is_of_another(way.first, knocked.first):
+            yield judge_way(f"{client}: {target}", way, head)
 
 
-def _judge_way(tried: str, way: knocking.Knock, head: Answer) -> Step:
+def judge_way(tried: str, way: knocking.Knock, head: Answer) -> Step:
+    """Say whether another way leads to what `head` is of."""
     if way.head is None or not way.opened:
         if way.first.status == HTTPStatus.NOT_FOUND:
             return Step(tried, "", skipped="that registry is not served by this name")

@@ -6,7 +6,16 @@ from email.utils import formatdate
 
 import pytest
 
-from app.doctor import budget, challenges, front, knocking, pulling, reachable, reaching
+from app.doctor import (
+    budget,
+    challenges,
+    examination,
+    front,
+    knocking,
+    pulling,
+    reachable,
+    reaching,
+)
 from app.doctor.asking import Answer, NoAnswer
 from app.doctor.knocking import Knock
 from app.doctor.place import Place
@@ -192,6 +201,7 @@ def test_forged_headers() -> None:
     for place, forged, wrong in [(PLACE, ours, ""), (PLACE, theirs, "spoofing")]:
         assert [step.wrong for step in challenges.judge_forged(place, ours, forged)] == [wrong]
     assert all(step.skipped for step in challenges.judge_forged(PLACE, document(), document()))
+    assert all(step.skipped for step in challenges.judge_forged(PLACE, ours, NOTHING))
     here = Place.parse("http://127.0.0.1:8000")
     assert all(step.skipped for step in challenges.judge_forged(here, ours, theirs))
 
@@ -201,6 +211,8 @@ def test_forged_clients() -> None:
     for told, forged, wrong in [(403, 403, ""), (403, 200, "forged-client"), (200, 200, "")]:
         assert challenges.judge_client(PLACE, answer(told), answer(forged)).wrong == wrong
     assert challenges.judge_client(PLACE, answer(404), answer(404)).skipped
+    assert challenges.judge_client(PLACE, NOTHING, NOTHING).skipped
+    assert not challenges.judge_client(PLACE, answer(403), NOTHING).wrong
 
 
 # The pull
@@ -245,6 +257,24 @@ def test_knocks() -> None:
     assert knocked(answer(500)) == {"refused"}
     basic = answer(401, WWW_Authenticate="Basic realm=x")
     assert knocked(basic, None, basic) == {"image"}
+
+
+def test_other_ways() -> None:
+    """They lead to the same image, or to a registry that is not served."""
+    mine = scoped("owner/app")
+    for way, wrong in [
+        (Knock("owner/app", mine, TOKEN, OPEN), ""),
+        (Knock("owner/app", mine, TOKEN, answer(Docker_Content_Digest="sha256:1")), "address-ways"),
+        (Knock("owner/app", mine, TOKEN, answer(404)), "address-ways"),
+        (Knock("owner/app", mine, answer(404), None), "address-ways"),
+    ]:
+        assert examination.judge_way("containerd", way, OPEN).wrong == wrong
+    unknown = error(404, "NAME_UNKNOWN")
+    assert examination.judge_way("podman", Knock("x", unknown, None, unknown), OPEN).skipped
+    assert challenges.is_of_another(mine, challenged("https://proxy.example/auth/token"))
+    assert challenges.is_of_another(OPEN, mine)
+    assert not challenges.is_of_another(mine, mine)
+    assert not challenges.is_of_another(answer(403), mine)
 
 
 BODY = b'{"layers": []}'
