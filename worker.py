@@ -77,6 +77,8 @@ class Worker(GeventWorker):
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
         super().__init__(*args, **kwargs)
         self._idle: set[socket.socket] = set()
+        self._new: set[socket.socket] = set()
+        """Those that have been accepted, and whose first request may be on its way."""
         self._serving: set[Any] = set()
         """The greenlets that have a connection."""
         self._patient_until = float("inf")
@@ -114,6 +116,7 @@ class Worker(GeventWorker):
         the client has sent meanwhile into the midst of the body.
         """
         self._idle.discard(sock)
+        self._new.discard(sock)
         try:
             return AsyncWorker.handle_request(self, listener_name, req, sock, addr)
         except (gevent.GreenletExit, SystemExit):
@@ -161,8 +164,9 @@ class Worker(GeventWorker):
             patience = self.cfg.graceful_timeout
             self._patient_until = time.monotonic() + patience - min(_SPARE, patience / 2)
             return
-        for sock in self._idle:
+        for sock in self._idle - self._new:
             _stop_reading(sock)
+        self._new.clear()  # whoever has said nothing by the next beat is idle, too
         if self._serving and time.monotonic() > self._patient_until:
             self.log.warning("The time to stop is over. cut=%s", len(self._serving))
             self._cut()
@@ -185,11 +189,13 @@ class Worker(GeventWorker):
     def _having(self, client: socket.socket) -> Iterator[None]:
         here = gevent.getcurrent()
         self._idle.add(client)
+        self._new.add(client)
         self._serving.add(here)
         try:
             yield
         finally:
             self._idle.discard(client)
+            self._new.discard(client)
             self._serving.discard(here)
 
     def _first_byte(self, client: socket.socket) -> bytes:
