@@ -13,7 +13,7 @@ from app.cache.opened import Opened
 from app.cache.policy import MANIFEST_LIMIT
 from app.cache.recent import Recent
 from app.content import Reply, Request, replied
-from app.oci import accept, headers
+from app.oci import accept, conditions, headers
 from app.oci.headers import Headers
 from app.oci.reference import Digest, RepositoryName
 from app.store.verifying import digest_of
@@ -45,7 +45,7 @@ class Copy:
             *marks.of_content(self.digest, public_left),
             *fields,
         ]
-        if marks.unchanged(headers.values(request.headers, "if-none-match"), self.digest):
+        if conditions.is_known(request.headers, conditions.etag_of(self.digest)):
             return Reply(status=HTTPStatus.NOT_MODIFIED, headers=written)
         if request.method == "HEAD":
             return Reply(status=HTTPStatus.OK, headers=written, length=len(self.data))

@@ -14,13 +14,11 @@ from app.cache.gate import Gate
 from app.cache.pages import is_page
 from app.cache.policy import MANIFEST_LIMIT
 from app.content import Reply, Request, Source, replied
-from app.oci import accept, headers
+from app.oci import accept, conditions, headers
 from app.oci.errors import DigestInvalid, ErrorCode, UpstreamMisbehaved, error_document
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.store.holdings import Held
 from app.store.verifying import digest_of
-
-_ALGORITHMS: Final = ("sha256:", "sha512:")
 
 _SHA256: Final = Digest("sha256:")
 """Says by which algorithm to make a digest."""
@@ -113,7 +111,7 @@ class Fetching:
 
 def conditional(reply: Reply, request: Request, digest: Digest) -> Reply:
     """Return 304 in place of what a client has already."""
-    if not marks.unchanged(headers.values(request.headers, "if-none-match"), digest):
+    if not conditions.is_known(request.headers, conditions.etag_of(digest)):
         return reply
     fields = headers.without(reply.headers, "content-type", "content-encoding")
     return Reply(status=HTTPStatus.NOT_MODIFIED, headers=fields)
@@ -154,7 +152,7 @@ def _is_verified(reply: Reply, data: bytes, digest: Digest, reference: Reference
     """
     encoded = reply.header("content-encoding").lower() not in {"", "identity"}
     signed = accept.essence(reply.header("content-type")) == _SIGNED
-    if encoded or signed or not digest.startswith(_ALGORITHMS):
+    if encoded or signed or not digest.can_be_verified:
         return False
     if digest_of(data, digest) == digest:
         return True

@@ -1,15 +1,15 @@
 """What answers say of the cache: RFC 9211, RFC 9111, and the OCI specification's `Warning`."""
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
 from app.content import Reply
-from app.oci import headers
+from app.oci import conditions, headers
 from app.oci.errors import RegistryError
 from app.oci.headers import Headers
+from app.oci.reference import Digest
 
 _STATUS: Final = "Cache-Status"
 
@@ -71,22 +71,11 @@ def age_of(taken: float) -> float:
     return max(time.time() - taken, 0.0)
 
 
-def of_content(digest: str, public_left: float) -> Headers:
+def of_content(digest: Digest, public_left: float) -> Headers:
     """Say who else may keep content that never changes: others only what is public, and so long."""
     lasting = int(public_left)
     control = f"public, max-age={lasting}, immutable" if lasting > 0 else PRIVATE[1]
-    return [etag(digest), ("Cache-Control", control)]
-
-
-def etag(digest: str) -> tuple[str, str]:
-    """Return the validator of content."""
-    return ("ETag", f'"{digest}"')
-
-
-def unchanged(tested: Sequence[str], digest: str) -> bool:
-    """Tell whether an If-None-Match names what a client has already (RFC 9110, section 13.1.2)."""
-    listed = [one.strip() for one in ",".join(tested).split(",")]
-    return "*" in listed or any(one.removeprefix("W/") == f'"{digest}"' for one in listed)
+    return [("ETag", conditions.etag_of(digest)), ("Cache-Control", control)]
 
 
 def marked(reply: Reply, fields: Headers) -> Reply:

@@ -45,9 +45,9 @@ class Part:
 
 def part_for(request: Request, digest: Digest, size: int) -> Part:
     """Return what a request for a blob of so many bytes is answered with."""
-    if status := conditions.failed(request.headers, etag(digest)):
+    if status := conditions.failed(request.headers, conditions.etag_of(digest)):
         return Part(status=status, start=0, end=0, size=size)
-    asked = conditions.wants_range(request.headers, etag(digest))
+    asked = conditions.wants_range(request.headers, conditions.etag_of(digest))
     # Ranges are defined for GET alone (RFC 9110, section 14.2).
     wanted = parse_range(asked) if request.method == "GET" else None
     if wanted is None:
@@ -58,8 +58,3 @@ def part_for(request: Request, digest: Digest, size: int) -> Part:
         return Part(status=status, start=0, end=0, size=size)
     start, end = found
     return Part(status=HTTPStatus.PARTIAL_CONTENT, start=start, end=end, size=size)
-
-
-def etag(digest: Digest) -> str:
-    """Return the ETag of content: its digest, which no other content has."""
-    return f'"{digest}"'

@@ -6,6 +6,7 @@ from typing import Final
 
 from app.oci import headers
 from app.oci.headers import Headers
+from app.oci.reference import Digest
 
 _TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
@@ -18,10 +19,18 @@ def failed(fields: Headers, etag: str) -> HTTPStatus | None:
     wanted = headers.values(fields, "if-match")
     if wanted and not _lists(wanted, etag, weakly=False):
         return HTTPStatus.PRECONDITION_FAILED
+    return HTTPStatus.NOT_MODIFIED if is_known(fields, etag) else None
+
+
+def is_known(fields: Headers, etag: str) -> bool:
+    """Tell whether an If-None-Match names what a client has already."""
     known = headers.values(fields, "if-none-match")
-    if known and _lists(known, etag, weakly=True):
-        return HTTPStatus.NOT_MODIFIED
-    return None
+    return bool(known) and _lists(known, etag, weakly=True)
+
+
+def etag_of(digest: Digest) -> str:
+    """Return the ETag of content: its digest, which no other content has."""
+    return f'"{digest}"'
 
 
 def wants_range(fields: Headers, etag: str) -> str:

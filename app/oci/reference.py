@@ -50,6 +50,9 @@ class Tag(str):
         return cls(text)
 
 
+_REGISTERED: Final = frozenset({"sha256", "sha512"})
+
+
 class Digest(str):
     """`sha256:...`: the name of content by what it is."""
 
@@ -61,6 +64,16 @@ class Digest(str):
         if not _DIGEST.fullmatch(text):
             raise DigestInvalid
         return cls(text)
+
+    @property
+    def algorithm(self) -> str:
+        """What stands before the colon."""
+        return self.partition(":")[0]
+
+    @property
+    def can_be_verified(self) -> bool:
+        """Whether it is by a registered algorithm (OCI image specification, "Digests")."""
+        return self.algorithm in _REGISTERED
 
 
 Reference = Tag | Digest

@@ -18,9 +18,6 @@ from app.spools.spool import Spool
 from app.spools.terms import Terms
 
 _THREADS: Final = RealThreads(4)
-_ALGORITHMS: Final = frozenset({"sha256", "sha512"})
-"""What can be verified: OCI image specification, "Digests"."""
-
 _BETWEEN_TIDYING: Final = 3600.0
 """Seconds between two looks for what was left unfinished."""
 
@@ -50,7 +47,7 @@ class Fetches:
     @staticmethod
     def takes(digest: Digest) -> bool:
         """Tell whether such a blob can be fetched for many: only what can be verified."""
-        return digest.partition(":")[0] in _ALGORITHMS
+        return digest.can_be_verified
 
     def running(self, digest: Digest) -> bool:
         """Tell whether somebody fetches a blob, or asks for it; raise OSError."""

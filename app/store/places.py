@@ -28,9 +28,6 @@ PRIVATE_DIRECTORY_MODE: Final = 0o700
 PRIVATE_FILE_MODE: Final = 0o600
 """Nobody else may: what is no whole content, and who may read what."""
 
-_ALGORITHMS: Final = frozenset({"sha256", "sha512"})
-"""What can be verified: OCI image specification, "Digests"."""
-
 _REGISTRY: Final = re.compile(r"[a-z0-9][a-z0-9.:-]{0,254}")
 
 
@@ -102,7 +99,7 @@ class Places:
 def location(registry: str, digest: Digest) -> str:
     """Return where content lies below `content/`; raise StoreError if it never can."""
     algorithm, _, encoded = digest.partition(":")
-    if algorithm not in _ALGORITHMS or not _REGISTRY.fullmatch(registry):
+    if not digest.can_be_verified or not _REGISTRY.fullmatch(registry):
         raise refused(EINVAL, f"{registry}: {digest} cannot be kept")
     return f"{registry}/{algorithm}/{encoded[:2]}/{encoded}"
 

@@ -11,24 +11,21 @@ from app.offloop import RealThreads
 
 logger = logging.getLogger(__name__)
 
-_ALGORITHMS: Final = frozenset({"sha256", "sha512"})
-"""The registered ones: OCI image specification, "Digests".
-
-A blob by another one passes unverified: to refuse it would take it from a client that can check it
-itself, because of a setting that is about all the others.
-"""
-
 _THREADS: Final = RealThreads(2)
 
 
 def verifies(digest: Digest) -> bool:
-    """Tell whether a digest is one that can be computed here."""
-    return digest.partition(":")[0] in _ALGORITHMS
+    """Tell whether a digest is one that can be computed here.
+
+    A blob by another one passes unverified: to refuse it would take it from a client that can
+    check it itself, because of a setting that is about all the others.
+    """
+    return digest.can_be_verified
 
 
 def digest_of_nothing(digest: Digest) -> str:
     """Return the digest of no bytes, by the algorithm of this one."""
-    algorithm = digest.partition(":")[0]
+    algorithm = digest.algorithm
     return f"{algorithm}:{hashlib.new(algorithm).hexdigest()}"
 
 
