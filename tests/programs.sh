@@ -17,6 +17,7 @@ missing() {
     done <<END
 buildah buildah
 caddy caddy
+chromium chromium
 containerd containerd
 curl curl
 docker docker-cli
@@ -29,14 +30,16 @@ oras oras
 podman podman
 promtool prometheus
 skopeo skopeo
+NotoSansCJK fonts-noto-cjk
 END
 }
 
-# docker-buildx is a plugin, not in the search path. Debian 12 has neither it nor oras, and need not
-# be asked each time.
+# docker-buildx is a plugin, not in the search path, and a font is none at all. Debian 12 has neither
+# docker-buildx nor oras, and need not be asked each time.
 present() {
     case "$1 $(. /etc/os-release 2>/dev/null && echo "$ID $VERSION_ID")" in
     'oras debian 12' | 'docker-buildx debian 12') ;;
+    NotoSansCJK\ *) find /usr/share/fonts -name "$1*" 2>/dev/null | grep -q . ;;
     docker-buildx\ *) find /usr/*/docker /usr/local/*/docker -name "$1" 2>/dev/null | grep -q . ;;
     *) command -v "$1" >/dev/null ;;
     esac
