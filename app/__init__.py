@@ -42,7 +42,7 @@ from app.upstream.outbound import OutboundProxies
 from app.upstream.reliability import Reliability
 from app.upstream.session import Session
 from app.version import VERSION
-from app.web import box, config
+from app.web import assets, box, config, page
 
 __all__ = ["create_app"]
 
@@ -100,7 +100,7 @@ def create_app(settings: Settings) -> Flask:
     converters.register(app.url_map)
     answer.register(app)
     render.register(app)
-    shown = (config.bp, box.bp, search.bp) if settings.page else ()
+    shown = (page.bp, assets.bp, config.bp, box.bp, search.bp) if settings.page else ()
     always = (health.bp, metrics.bp, drip.bp, challenge.bp, token.bp, repository.bp)
     for blueprint in (*always, *shown):
         app.register_blueprint(blueprint)

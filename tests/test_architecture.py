@@ -71,6 +71,8 @@ ROOMS = {
 LIBRARIES = {
     "flask": {"app", "routes", "web", "cli"},
     "click": {"cli"},
+    "jinja2": {"web"},
+    "markupsafe": {"web"},
     "werkzeug": {"app", "routes", "web"},
     "requests": {"upstream"},
     "urllib3": {"upstream"},

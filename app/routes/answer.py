@@ -61,9 +61,9 @@ def _finish(response: Response) -> Response:
     # Added, not set: `headers.pass_down` lets none of these through from an upstream.
     fields = response.headers
     fields.add("X-Request-ID", g.request_id)
-    # What comes from an upstream is never a page of ours.
+    # What comes from an upstream is never a page of ours; our own says what it may.
     fields.add("X-Content-Type-Options", "nosniff")
-    fields.add("Content-Security-Policy", "sandbox")
+    fields.add("Content-Security-Policy", g.get("content_security_policy", "sandbox"))
     if request.path.startswith("/v2"):
         fields.add("Docker-Distribution-Api-Version", "registry/2.0")
     exchange: Exchange = g.exchange

@@ -1,0 +1,103 @@
+"""GET /: what this proxy is, how to pull through it, and what it does just now."""
+
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import parse_qs, urlsplit
+
+from flask import Blueprint, Response, g, render_template, request
+from flask.blueprints import BlueprintSetupState
+from jinja2 import StrictUndefined
+
+from app.registries import DOCKER_HUB
+from app.routes.form import received
+from app.routes.rooms import may_see_figures, rooms
+from app.version import VERSION
+from app.web import assets, clients
+from app.web.languages import CHOICE, LANGUAGES, Language, language
+from app.web.rewriting import rewritten
+from app.web.seen import seen
+
+bp = Blueprint("page", __name__, template_folder="templates")
+
+POLICY: Final = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
+
+_LONGEST_FORM: Final = 256 * 1024
+"""A text of the longest that /page/rewrite takes, when each byte of it is escaped."""
+_LONGEST_TEXT: Final = 64 * 1024
+_YEAR: Final = 365 * 24 * 60 * 60
+
+
+@bp.record_once
+def _strict(state: BlueprintSetupState) -> None:
+    environment = state.app.jinja_env
+    environment.undefined = StrictUndefined
+    environment.trim_blocks = environment.lstrip_blocks = True
+
+
+@bp.get("/")
+def page() -> Response:
+    """Show the page, with what `text` says rewritten: a link may have an image in it."""
+    return _shown(request.args.get("text", ""))
+
+
+@bp.post("/")
+def form() -> Response:
+    """Show the page with the text of the box rewritten, to browsers that run no scripts."""
+    request.max_content_length = _LONGEST_FORM
+    fields = parse_qs(received().decode(errors="replace"))
+    return _shown(fields.get("text", [""])[0])
+
+
+def _shown(text: str) -> Response:
+    proxy, read = seen(), language()
+    counted = rooms().figures
+    figures = counted.shown() if counted and may_see_figures() else None
+    text = text[:_LONGEST_TEXT].replace("\r\n", "\n")
+    page_text = render_template(
+        "page.html",
+        proxy=proxy,
+        root=f"{urlsplit(proxy.url).path}/",
+        version=VERSION,
+        language=read,
+        languages=LANGUAGES.values(),
+        text=read.text,
+        asset=assets.address,
+        clients=clients.CLIENTS.values(),
+        config=clients.text,
+        typed=text,
+        done=rewritten(text, proxy) if text.strip() else None,
+        figures=figures,
+        searched=rooms().index is not None and proxy.default.name == DOCKER_HUB,
+    )
+    response = Response(page_text, HTTPStatus.OK, content_type="text/html; charset=utf-8")
+    _secure(response)
+    _remember(response, read)
+    return response
+
+
+def _secure(response: Response) -> None:
+    g.content_security_policy = POLICY
+    response.headers.update({
+        "Cache-Control": "private, no-cache",
+        "Vary": "Accept-Language, Cookie",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cross-Origin-Resource-Policy": "same-origin",
+    })  # fmt: skip
+
+
+def _remember(response: Response, read: Language) -> None:
+    """Keep a choice that was made just now; nobody else gets a cookie."""
+    if request.args.get(CHOICE) == read.code:
+        response.set_cookie(
+            CHOICE,
+            read.code,
+            max_age=_YEAR,
+            path=f"{urlsplit(seen().url).path}/",
+            secure=not seen().is_plain,
+            httponly=True,
+            samesite="Lax",
+        )
