@@ -19,7 +19,10 @@ ASSETS: Final[Mapping[str, str]] = {
     "page.css": _STYLE,
     "figures.css": _STYLE,
     "theme.js": _SCRIPT,
-    "page.js": _SCRIPT,
+    "copy.js": _SCRIPT,
+    "tabs.js": _SCRIPT,
+    "box.js": _SCRIPT,
+    "search.js": _SCRIPT,
     "figures.js": _SCRIPT,
     "icon.svg": "image/svg+xml",
 }

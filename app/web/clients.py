@@ -10,7 +10,7 @@ from app.web.proxy import Proxy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """One client: where its file goes, what the file is, and what makes it count."""
+    """One client: where its file goes, what the file is, and the command that makes it count."""
 
     name: str
     title: str
@@ -39,7 +39,7 @@ CLIENTS: Final[Mapping[str, Client]] = {
             path="/etc/docker/daemon.json",
             language="json",
             made=files.docker,
-            then="systemctl restart docker",
+            then="sudo systemctl restart docker",
         ),
         Client(
             name="podman",
@@ -61,7 +61,7 @@ CLIENTS: Final[Mapping[str, Client]] = {
             path="/etc/rancher/k3s/registries.yaml",
             language="yaml",
             made=files.k3s,
-            then="systemctl restart k3s",
+            then="sudo systemctl restart k3s",
         ),
         Client(
             name="rke2",
@@ -69,7 +69,7 @@ CLIENTS: Final[Mapping[str, Client]] = {
             path="/etc/rancher/rke2/registries.yaml",
             language="yaml",
             made=files.k3s,
-            then="systemctl restart rke2-server",
+            then="sudo systemctl restart rke2-server",
         ),
         Client(
             name="buildkit",
@@ -77,9 +77,25 @@ CLIENTS: Final[Mapping[str, Client]] = {
             path="/etc/buildkit/buildkitd.toml",
             language="toml",
             made=files.buildkit,
+            then="docker buildx create --use --driver docker-container "
+            "--buildkitd-config /etc/buildkit/buildkitd.toml",
         ),
-        Client(name="kind", title="kind", path="kind.yaml", language="yaml", made=files.kind),
-        Client(name="talos", title="Talos", path="proxy.yaml", language="yaml", made=files.talos),
+        Client(
+            name="kind",
+            title="kind",
+            path="kind.yaml",
+            language="yaml",
+            made=files.kind,
+            then="kind create cluster --config kind.yaml",
+        ),
+        Client(
+            name="talos",
+            title="Talos",
+            path="proxy.yaml",
+            language="yaml",
+            made=files.talos,
+            then="talosctl patch machineconfig --patch @proxy.yaml",
+        ),
         Client(
             name="github-actions",
             title="GitHub Actions",

@@ -1,6 +1,5 @@
 """GET /: what this proxy is, how to pull through it, and what it does just now."""
 
-from http import HTTPStatus
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
@@ -12,7 +11,7 @@ from app.registries import DOCKER_HUB
 from app.routes.form import received
 from app.routes.rooms import may_see_figures, rooms
 from app.version import VERSION
-from app.web import assets, clients
+from app.web import assets, clients, setup, shown
 from app.web.languages import CHOICE, LANGUAGES, Language, language
 from app.web.rewriting import rewritten
 from app.web.seen import seen
@@ -51,28 +50,34 @@ def form() -> Response:
     return _shown(fields.get("text", [""])[0])
 
 
-def _shown(text: str) -> Response:
+def _shown(typed: str) -> Response:
     proxy, read = seen(), language()
     counted = rooms().figures
-    figures = counted.shown() if counted and may_see_figures() else None
-    text = text[:_LONGEST_TEXT].replace("\r\n", "\n")
-    page_text = render_template(
-        "page.html",
-        proxy=proxy,
-        root=f"{urlsplit(proxy.url).path}/",
-        version=VERSION,
-        language=read,
-        languages=LANGUAGES.values(),
-        text=read.text,
-        asset=assets.address,
-        clients=clients.CLIENTS.values(),
-        config=clients.text,
-        typed=text,
-        done=rewritten(text, proxy) if text.strip() else None,
-        figures=figures,
-        searched=rooms().index is not None and proxy.default.name == DOCKER_HUB,
+    typed = typed[:_LONGEST_TEXT].replace("\r\n", "\n")
+    first = "" if typed.strip() else shown.example(proxy)
+    done = rewritten(first or typed, proxy)
+    response = Response(
+        render_template(
+            "page.html",
+            proxy=proxy,
+            root=f"{urlsplit(proxy.url).path}/",
+            version=VERSION,
+            language=read,
+            languages=LANGUAGES.values(),
+            text=read.text,
+            asset=assets.address,
+            with_own_marked=shown.with_own_marked,
+            typed=first or typed,
+            done=None if first else done,
+            rewritten=shown.marked(done.text, [new for _, new in done.changes]),
+            examples=shown.EXAMPLES,
+            clients=clients.CLIENTS.values(),
+            steps=setup.steps,
+            figures=counted.shown() if counted and may_see_figures() else None,
+            searched=rooms().index is not None and proxy.default.name == DOCKER_HUB,
+        ),
+        content_type="text/html; charset=utf-8",
     )
-    response = Response(page_text, HTTPStatus.OK, content_type="text/html; charset=utf-8")
     _secure(response)
     _remember(response, read)
     return response

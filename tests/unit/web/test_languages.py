@@ -11,7 +11,7 @@ from app.web.languages import LANGUAGES, language
 
 ROOM = Path(languages.__file__).parent
 PLACE = re.compile(r"\{(\w+)\}")
-USED = re.compile(r"""text\(["']([\w.-]+)["']""")
+USED = re.compile(r"""text\(["']([\w.-]+[\w])["']""")
 
 
 @pytest.mark.parametrize(
