@@ -13,6 +13,7 @@ from app.routes.rooms import may_see_figures, rooms
 from app.version import VERSION
 from app.web import assets, clients, setup, shown
 from app.web.languages import CHOICE, LANGUAGES, Language, language
+from app.web.readout import Readout
 from app.web.rewriting import rewritten
 from app.web.seen import seen
 
@@ -73,7 +74,7 @@ def _shown(typed: str) -> Response:
             examples=shown.EXAMPLES,
             clients=clients.CLIENTS.values(),
             steps=setup.steps,
-            figures=counted.shown() if counted and may_see_figures() else None,
+            figures=Readout(counted.shown(), read) if counted and may_see_figures() else None,
             searched=rooms().index is not None and proxy.default.name == DOCKER_HUB,
         ),
         content_type="text/html; charset=utf-8",

@@ -31,6 +31,7 @@ class Visitor:
         width: int = 1280,
         scripts: Literal["run", "off"] = "run",
         permissions: tuple[str, ...] = (),
+        headers: dict[str, str] | None = None,
     ) -> Page:
         """Open a page and return it when all that belongs to it is there."""
         context = self.browser.new_context(
@@ -40,6 +41,7 @@ class Visitor:
             has_touch=width < _PHONE,
             java_script_enabled=scripts == "run",
             reduced_motion="reduce",
+            extra_http_headers=headers,
         )
         context.set_default_timeout(10_000)
         context.grant_permissions([*permissions])

@@ -1,0 +1,149 @@
+"""Figures as a visitor reads them: what the page says before its script says it anew."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from app.web import amounts
+from app.web.languages import Language
+
+MOST_DOWNLOADS: Final = 8
+"""More are told by their number, or the list would push all else away."""
+
+_TOTALS: Final = {
+    "requests": ("total_requests", amounts.number),
+    "bytes_down": ("total_down", amounts.size),
+    "bytes_up": ("total_up", amounts.size),
+    "retries": ("total_retries", amounts.number),
+    "resumes": ("total_resumes", amounts.number),
+    "pulls_spent": ("total_spent", amounts.number),
+    "pulls_saved": ("total_saved", amounts.number),
+}
+_FROM_CACHE: Final = ("hits", "revalidated", "joined", "stale")
+_DIGITS: Final = 12
+"""Characters of a digest that tell it from others, as Docker shows them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """A sum: by which key the script finds it, what it is called, and how much it is."""
+
+    key: str
+    label: str
+    amount: str
+
+
+@dataclass(frozen=True, slots=True)
+class Readout:
+    """The figures of one moment in one language."""
+
+    shown: Mapping[str, Any]
+    language: Language
+
+    @property
+    def totals(self) -> list[Fact]:
+        """What was counted since the start."""
+        totals = self.shown["totals"]
+        return [
+            Fact(name, self._say(key), write(totals[name]))
+            for name, (key, write) in _TOTALS.items()
+        ]
+
+    @property
+    def cache(self) -> list[Fact]:
+        """What the cache has and has done; nothing without one."""
+        kept = self.shown["cache"]
+        if kept is None:
+            return []
+        from_cache = sum(kept[result] for result in _FROM_CACHE)
+        asked = from_cache + kept["misses"]
+        size = amounts.size(kept["size"])
+        if kept["max_size"] is not None:
+            size = self._say("of", sent=size, total=amounts.size(kept["max_size"]))
+        told = {
+            "kept": size,
+            "entries": amounts.number(kept["entries"]),
+            "share": f"{from_cache / asked:.0%}" if asked else "-",
+            "saved": amounts.size(kept["bytes_saved"]),
+            "evictions": amounts.number(kept["evictions"]),
+        }
+        return [Fact(key, self._say(key), amount) for key, amount in told.items()]
+
+    @property
+    def registries(self) -> list[dict[str, Any]]:
+        """Each registry with how it is and what may still be pulled."""
+        return [self._registry(one) for one in self.shown["registries"]]
+
+    @property
+    def downloads(self) -> list[dict[str, Any]]:
+        """The first of the downloads that are under way."""
+        return [self._download(one) for one in self.shown["downloads"][:MOST_DOWNLOADS]]
+
+    @property
+    def more(self) -> str:
+        """How many downloads there are besides."""
+        count = len(self.shown["downloads"]) - MOST_DOWNLOADS
+        return self._say("more", count=amounts.number(count)) if count > 0 else ""
+
+    def _registry(self, one: Mapping[str, Any]) -> dict[str, Any]:
+        state = {True: "answers", False: "silent", None: "unknown"}[one["reachable"]]
+        if one["left_alone"]:
+            state = "alone"
+        ago = one["seconds_ago"]
+        return {
+            "name": one["name"],
+            "default": one["default"],
+            "state": state,
+            "says": self._say(state),
+            "heard": "" if ago is None else self._say("heard", time=self._time(ago)),
+            "budgets": [self._budget(budget) for budget in scarce(one["budgets"])],
+        }
+
+    def _budget(self, budget: Mapping[str, Any]) -> dict[str, Any]:
+        window = budget["window"]
+        says = self._say(
+            "window" if window else "budget",
+            remaining=amounts.number(budget["remaining"]),
+            limit=amounts.number(budget["limit"]),
+            time=self._time(window or 0),
+        )
+        whose = "account" if budget["kind"] == "account" else "anonymous"
+        name = budget["identity"].partition("-")[2]
+        told = self._say("heard", time=self._time(budget["seconds_ago"]))
+        return {
+            "says": says,
+            "whose": f"{self._say(whose, name=name)} · {told}",
+            "remaining": budget["remaining"],
+            "limit": budget["limit"],
+            "low": budget["low"],
+        }
+
+    def _download(self, one: Mapping[str, Any]) -> dict[str, Any]:
+        sent, total = amounts.size(one["bytes"]), one["total"]
+        progress = sent if total is None else self._say("of", sent=sent, total=amounts.size(total))
+        parts = [progress, self._say(one["cache"]) if one["cache"] else ""]
+        return {
+            "name": f"{one['registry']}/{one['repository']}",
+            "reference": short(one["reference"]),
+            "bytes": one["bytes"],
+            "total": total,
+            "says": " · ".join(part for part in parts if part),
+        }
+
+    def _time(self, seconds: float) -> str:
+        unit, count = amounts.time(seconds)
+        return self._say(unit, count=count)
+
+    def _say(self, key: str, **values: object) -> str:
+        return self.language.texts[f"figures.{key}"].format(**values)
+
+
+def scarce(budgets: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the few identities that have the smallest part of their pulls left."""
+    return sorted(budgets, key=lambda one: one["remaining"] / max(one["limit"], 1))[:4]
+
+
+def short(reference: str) -> str:
+    """Return a reference as people recognise it: a tag, or the beginning of a digest."""
+    algorithm, colon, digits = reference.partition(":")
+    return f"{algorithm}:{digits[:_DIGITS]}" if colon else reference

@@ -1,0 +1,222 @@
+"""The live figures, while a real Docxy of two workers serves real pulls."""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import product
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import requests
+from playwright.sync_api import Page, expect
+
+from tests import programs
+from tests.browser.accessibility import overflow, violations
+from tests.browser.visiting import Scheme, Visitor
+from tests.hub.content import multi_arch
+from tests.hub.gates import Gate
+from tests.hub.hub import Hub
+from tests.hub.images import OCI_KIND, OCI_MANIFEST
+from tests.servers import Docxy, docxy, wait_until
+
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("browser")]
+
+NAME = "library/large"
+SIZE = 3_000_000
+LANGUAGES = {"en-US": "Status", "ko-KR": "상태", "zh-CN": "状态"}
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    programs.require("docker-registry")
+    with Hub() as hub:
+        hub.push(NAME, multi_arch(NAME, OCI_KIND, SIZE), ["1"])
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def proxy(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docxy]:
+    """Return a Docxy that has a cache, and that somebody has pulled through."""
+    settings = hub.settings | {
+        "DOCXY_CACHE_DIR": str(tmp_path_factory.mktemp("cache")),
+        "DOCXY_CACHE_MAX_SIZE": "50GB",
+        "DOCXY_CACHE_MIN_FREE": "1MB",
+        "DOCXY_CREDENTIALS": "managed",
+        # A registry that is away is noticed in the time of a test.
+        "DOCXY_RETRY_BUDGET": "0.5",
+        "FORWARDED_ALLOW_IPS": "127.0.0.1",
+    }
+    with docxy(**settings) as proxy:
+        for _ in range(2):
+            answer = requests.get(f"{proxy.url}/v2/library/nginx/manifests/latest", timeout=30)
+            assert answer.status_code == 200
+        yield proxy
+
+
+def layers(hub: Hub) -> list[str]:
+    """Return the digests of the two large blobs."""
+    blobs = hub.image(NAME, "1").all_blobs.values()
+    return [blob.digest for blob in blobs if blob.size > SIZE // 2]
+
+
+@contextmanager
+def downloading(proxy: Docxy, digest: str) -> Iterator[threading.Thread]:
+    """Download a blob meanwhile, to its end."""
+
+    def download() -> None:
+        requests.get(f"{proxy.url}/v2/{NAME}/blobs/{digest}", timeout=60)
+
+    thread = threading.Thread(target=download)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.join()
+
+
+def bar(page: Page) -> float:
+    """Return how far the only download is, in bytes."""
+    value: float = page.locator(".figures-download progress").evaluate("bar => bar.value")
+    return value
+
+
+def bytes_shown(page: Page, fact: str) -> str:
+    return page.locator(f'[data-fact="{fact}"]').inner_text()
+
+
+def test_a_pull_is_seen(visit: Visitor, hub: Hub, proxy: Docxy) -> None:
+    """Its bar appears, moves and goes, and plots and sums rise, with nobody touching the page."""
+    page = visit(proxy.url)
+    expect(page.locator("#figures[data-state=live]")).to_be_visible()
+    expect(page.get_by_text("Nothing is being downloaded.")).to_be_visible()
+    before = bytes_shown(page, "bytes_down")
+    plot = page.locator('[data-plot="down"] polyline')
+    drawn = plot.get_attribute("points")
+    with Gate() as gate:
+        hub.fail(part="cdn", gate=gate, hold_after=400_000, bytes_per_second=1_500_000)
+        with downloading(proxy, layers(hub)[0]):
+            shown = page.locator(".figures-download")
+            expect(shown).to_have_count(1)
+            expect(shown).to_contain_text(f"docker.io/{NAME}")
+            wait_until(lambda: bar(page) > 100_000, what="the first bytes")
+            first = bar(page)
+            expect(shown).to_contain_text(re.compile(r"kB of 3\.0 MB · .+/s · \d+ s left · from"))
+            gate.open()
+            wait_until(lambda: shown.count() == 0 or bar(page) > first, what="more bytes")
+        expect(shown).to_have_count(0)
+    expect(page.get_by_text("Nothing is being downloaded.")).to_be_visible()
+    assert bytes_shown(page, "bytes_down") != before
+    assert plot.get_attribute("points") != drawn
+    # A name is not told anew each second.
+    expect(page.locator('[data-plot="down"] svg')).to_have_attribute("aria-label", re.compile("To"))
+
+
+def status(proxy: Docxy) -> int:
+    """Ask for what is not kept, and return how it is answered."""
+    url = f"{proxy.url}/v2/owner/app/manifests/1"
+    return requests.head(url, headers={"Accept": OCI_MANIFEST}, timeout=30).status_code
+
+
+def test_a_registry_that_is_away(visit: Visitor, hub: Hub, proxy: Docxy) -> None:
+    """It is shown so, and again when it is back."""
+    page = visit(proxy.url)
+    row = page.locator("tr", has_text="docker.io")
+    expect(row).to_contain_text("Reachable")
+    expect(row).to_contain_text(re.compile(r"9\d of 100 per 6 h"))
+    with hub.away("registry"):
+        assert status(proxy) >= 500
+        expect(row).to_contain_text("Unreachable")
+    wait_until(lambda: status(proxy) == 200, what="the registry")
+    expect(row).to_contain_text("Reachable")
+
+
+def test_a_visitor_pauses(visit: Visitor, proxy: Docxy) -> None:
+    """What moves can be stopped, and nothing is asked until it goes on."""
+    page = visit(proxy.url)
+    status = page.get_by_role("status").filter(has_text="Live")
+    expect(status).to_be_visible()
+    page.get_by_role("button", name="Pause").press("Enter")
+    expect(page.locator("#figures")).to_contain_text("Paused")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    # Longer than the longest time between two questions.
+    page.wait_for_timeout(2500)
+    assert asked == []
+    with page.expect_response(lambda response: response.url.endswith("/figures")):
+        page.get_by_role("button", name="Resume").press("Enter")
+    expect(status).to_be_visible()
+
+
+def test_the_proxy_is_away(visit: Visitor, proxy: Docxy) -> None:
+    """It is said, and asked again later each time, until there is an answer."""
+    visit.expect(r"^(failed|console): .*(ERR_CONNECTION_REFUSED|502)")
+    page = visit(proxy.url)
+    expect(page.locator("#figures[data-state=live]")).to_be_visible()
+    page.route("**/figures", lambda route: route.fulfill(status=502))
+    expect(page.locator("#figures")).to_contain_text("No answer. Trying again in 2 s.")
+    expect(page.locator("#figures")).to_contain_text("No answer. Trying again in 4 s.")
+    page.unroute("**/figures")
+    # Whoever does not want to wait need not.
+    page.get_by_role("button", name="Pause").click()
+    page.get_by_role("button", name="Resume").click()
+    expect(page.locator("#figures[data-state=live]")).to_be_visible()
+
+
+def test_the_script_says_what_the_server_said(visit: Visitor, proxy: Docxy) -> None:
+    """Both write the same words, but for the plots and for what goes on meanwhile."""
+
+    def said(page: Page) -> list[str]:
+        return page.locator("#figures table, #figures dl").all_inner_texts()
+
+    def settled(texts: list[str]) -> list[str]:
+        # The page itself is a request, and time goes on.
+        moving = r"\d+ s ago|(?<=Requests\n)\d+|(?<=To clients\n).+"
+        return [re.sub(moving, "...", text) for text in texts]
+
+    plain = visit(proxy.url, scripts="off")
+    expect(plain.locator(".figures-plots")).to_be_hidden()
+    expect(plain.get_by_role("button", name="Pause")).to_be_hidden()
+    live = visit(proxy.url)
+    expect(live.locator("#figures[data-state=live]")).to_be_visible()
+    assert settled(said(live)) == settled(said(plain))
+
+
+def test_figures_are_kept_for_some(visit: Visitor, proxy: Docxy) -> None:
+    """Nobody else is shown the section, asks for its figures, or learns who pulls what."""
+    page = visit(proxy.url, headers={"X-Forwarded-For": "203.0.113.9"})
+    expect(page.locator("h1")).to_be_visible()
+    expect(page.locator("#figures")).to_have_count(0)
+    asked = page.evaluate("performance.getEntriesByType('resource').map(one => one.name)")
+    assert asked
+    assert not [address for address in asked if "figures" in address]
+    assert page.request.get(f"{proxy.url}/figures").status == 403
+
+
+@pytest.fixture(scope="module")
+def held(hub: Hub, proxy: Docxy) -> Iterator[None]:
+    """Let a download hang while others look."""
+    with Gate() as gate:
+        hub.fail(part="cdn", gate=gate, hold_after=1_000_000)
+        with downloading(proxy, layers(hub)[1]):
+            try:
+                yield
+            finally:
+                gate.open()
+
+
+@pytest.mark.usefixtures("held")
+@pytest.mark.parametrize("screen", [*product(LANGUAGES, get_args(Scheme), [360, 1280])], ids=str)
+def test_it_can_be_read(
+    visit: Visitor, proxy: Docxy, tmp_path: Path, screen: tuple[str, Scheme, int]
+) -> None:
+    """By everybody, says axe-core, in each language and theme, on a telephone and a desk."""
+    language, scheme, width = screen
+    page = visit(proxy.url, language=language, scheme=scheme, width=width)
+    expect(page.get_by_role("heading", name=LANGUAGES[language], exact=True)).to_be_visible()
+    expect(page.locator("#figures[data-state=live] .figures-download")).to_have_count(1)
+    expect(page.locator("[data-plot] polyline")).to_have_count(6)
+    assert overflow(page) <= 0
+    page.screenshot(path=tmp_path / "page.png", full_page=True)
+    assert violations(page) == []
