@@ -7,6 +7,7 @@ const code = document.querySelector("#rewritten code");
 const notes = document.getElementById("rewriting");
 const root = document.documentElement.dataset.root;
 const PAUSE = 150;
+const ROWS = { least: 5, most: 18 };
 
 let timer = 0;
 let asking = new AbortController();
@@ -61,8 +62,14 @@ function show({ text, changes, left }) {
   }
 }
 
+function grow() {
+  const lines = typed.value.split("\n", ROWS.most).length;
+  typed.rows = Math.max(ROWS.least, lines);
+}
+
 async function rewrite() {
   clearTimeout(timer);
+  grow();
   asking.abort();
   asking = new AbortController();
   if (!typed.value.trim()) {

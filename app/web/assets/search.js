@@ -35,7 +35,8 @@ function reason(answer, errors) {
     return texts.invalid;
   }
   if (answer.status === 404 || answer.status === 401 || answer.status === 403) {
-    return errors?.[0]?.message?.includes("not served") ? texts["not-served"] : texts.unknown;
+    const served = !errors?.[0]?.message?.includes("does not serve");
+    return served ? texts.unknown : texts["not-served"];
   }
   return answer.status === 429 ? texts.limited : texts.away;
 }
@@ -98,7 +99,7 @@ function tagsOf({ image, address, tags, more }) {
     { class: "block" },
     made("div", { class: "block-head" },
       made("span", { class: "place" }, texts.pull), copyOf(id, texts.pull)),
-    made("pre", { id, tabindex: "0", role: "group", "aria-label": texts.pull }, code),
+    made("pre", { id, class: "terminal", tabindex: "0", role: "group", "aria-label": texts.pull }, code),
   );
   const rest = more || tags.length > MOST_TAGS ? [made("p", {}, texts.more)] : [];
   return made("div", { class: "found-tags" }, title, pull, list, ...rest);
