@@ -8,14 +8,19 @@ from typing import Any
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from markupsafe import escape
 from werkzeug.test import TestResponse
 
 from app import create_app
 from app.routes.forwarded import Forwarded
 from app.routes.rooms import Rooms
 from app.settings import Settings
+from app.web.clients import CLIENTS
+from app.web.languages import LANGUAGES
 from app.web.page import POLICY
-from tests.unit.web.tables import GHCR_HOST, HOSTS
+from app.web.setup import steps
+from app.web.shown import with_own_marked
+from tests.unit.web.tables import ALL, GHCR_HOST, HOSTS
 
 Show = Callable[..., TestResponse]
 
@@ -111,3 +116,99 @@ def test_all_its_files_are_there(show: Show) -> None:
         answer = show(address)
         assert answer.status_code == 200
         assert answer.headers["Cache-Control"] == "public, max-age=31536000, immutable"
+
+
+@pytest.mark.parametrize(
+    "text", ["<script>alert(1)</script>", '"><img src=x>', "</textarea><b>", "a\n<b>"]
+)
+def test_what_is_typed_is_text(show: Show, text: str) -> None:
+    """Whatever it is, by a link or by the form, it is shown and never read as markup."""
+    form = {"method": "POST", "data": {"text": text}}
+    for answer in (show("/", query_string={"text": text}), show(**form)):
+        assert answer.status_code == 200
+        page = Elements(answer.text)
+        assert {"alert(1)", "x"} & {one.get("src") for one in page.named("img")} == set()
+        assert list(page.named("b")) == []
+        assert all("src" in one for one in page.named("script"))
+        assert str(escape(text)) in answer.text
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        pytest.param("<b>.example", 400, id="markup"),
+        pytest.param('"onload=alert(1)', 400, id="a quote"),
+        pytest.param("front.example:8443", 200, id="a host"),
+    ],
+)
+def test_the_host_that_is_told(show: Show, host: str, status: int) -> None:
+    """Only what can be a host stands in the page, and only from a server that may be believed."""
+    told = {"X-Forwarded-Host": host, "X-Forwarded-Proto": "https"}
+    answer = show(headers=told, environ_overrides={"REMOTE_ADDR": "10.0.0.1"})
+    assert answer.status_code == status
+    assert (f"https://{host}" in answer.text) == (status == 200)
+    assert host not in show(headers=told).text
+
+
+def test_rewriting_by_a_form(show: Show) -> None:
+    """It is rewritten as /page/rewrite does it, and nothing of it is in an address."""
+    text = "docker pull nginx\r\ndocker pull other.example/x\r\n"
+    answer = show(method="POST", data={"text": text})
+    assert (
+        "docker pull <mark>proxy.example/nginx</mark>\ndocker pull other.example/x" in answer.text
+    )
+    assert "does not serve its registry" in answer.text
+    assert answer.headers.getlist("Content-Security-Policy") == [POLICY]
+
+
+def test_a_form_of_another_kind(show: Show) -> None:
+    """What is no form, or too long, does no harm."""
+    assert show(method="POST", data=b"\xff\xfe", content_type="text/plain").status_code == 200
+    assert show(method="POST", data={"text": "nginx\n" * 50_000}).status_code == 413
+    assert show("/", query_string={"text": "x" * 60_000}).status_code == 200
+
+
+def test_choosing_a_language(show: Show) -> None:
+    """A choice is remembered by a cookie that scripts cannot read; nothing else sets one."""
+    answer = show("/?lang=ko", headers={"Accept-Language": "zh"})
+    assert '<html lang="ko"' in answer.text
+    (cookie,) = answer.headers.getlist("Set-Cookie")
+    assert cookie.startswith("lang=ko; ")
+    for attribute in ("Secure", "HttpOnly", "Path=/", "SameSite=Lax"):
+        assert attribute in cookie.split("; ")
+    assert "Secure" not in show("/?lang=ko", base_url="http://proxy.example").headers["Set-Cookie"]
+    assert "Set-Cookie" not in show("/?lang=xx").headers
+    assert '<html lang="zh-Hans"' in show(headers={"Accept-Language": "zh-TW"}).text
+    assert '<html lang="zh-Hans"' in show(headers={"Cookie": "lang=zh"}).text
+
+
+@pytest.mark.parametrize("code", LANGUAGES)
+@pytest.mark.parametrize("name", ALL)
+def test_every_proxy_in_every_language(app: Flask, show: Show, name: str, code: str) -> None:
+    """Whatever the table is, each client that is named has what one needs, with unique ids."""
+    proxy = ALL[name]
+    Rooms(
+        registries=proxy.registries,
+        sources={},
+        forwarded=Forwarded(trusted="", public_url=proxy.url, hosts=proxy.registries.hosts),
+        write_timeout=60,
+    ).put_into(app)
+    answer = show(f"/?lang={code}", base_url=proxy.url)
+    assert answer.status_code == 200
+    found = [str(has["id"]) for _, has in Elements(answer.text).found if "id" in has]
+    assert sorted(found) == sorted(set(found))
+    for client in CLIENTS.values():
+        shown = [step for step in steps(client, proxy) if step.content]
+        assert shown, client.name
+        assert all(f'id="client-{client.name}"' in answer.text for _ in shown)
+        for step in shown:
+            assert str(with_own_marked(step.content, proxy)) in answer.text
+
+
+def test_figures_are_for_some(show: Show) -> None:
+    """Whoever may not see figures is told the registries and their names, and no more."""
+    answer = show(environ_overrides={"REMOTE_ADDR": "203.0.113.9"})
+    assert 'id="figures"' not in answer.text
+    assert "figures.js" not in answer.text
+    assert "/metrics" not in answer.text
+    assert answer.text.count(f"<code>{GHCR_HOST}/owner/app</code>") == 1

@@ -1,0 +1,69 @@
+"""How the page leads through the set-up of a client."""
+
+import pytest
+
+from app.web.clients import CLIENTS
+from app.web.setup import Step, steps
+from tests.unit.web.tables import ALONE, BELOW, HOSTS, PLAIN, USUAL
+
+
+def contents(name: str, key: str, proxy: object = USUAL) -> list[str]:
+    """Return what is to be copied where a text of the page stands."""
+    found = steps(CLIENTS[name], proxy)  # type: ignore[arg-type]
+    return [step.content for step in found if step.key == key]
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_file_and_the_line_that_fetches_it(name: str) -> None:
+    """Each client has its file as /config has it, and the line that fetches it."""
+    client = CLIENTS[name]
+    first, fetched = [*steps(client, USUAL)][:2]
+    assert first == Step(f"setup.{name}", client.path, client.made(USUAL))
+    assert f"https://proxy.example/config/{name}\n" in fetched.content
+    if client.then:
+        assert fetched.content.endswith(f"\n{client.then}\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("podman", "sudo curl -fsS --create-dirs -o /etc/containers/registries.conf.d/proxy.conf "),
+        ("kind", "curl -fsS -o kind.yaml "),
+        ("gitlab-ci", "curl -fsS https://"),
+    ],
+)
+def test_where_it_goes(name: str, line: str) -> None:
+    """A file of the system's is root's, and what is part of another file is only printed."""
+    (_, fetched, *_) = steps(CLIENTS[name], USUAL)
+    assert fetched.content.startswith(line)
+
+
+def test_docker() -> None:
+    """Logins of both kinds of engines, and names of every other registry."""
+    assert contents("docker", "setup.docker-29") == [
+        "docker login proxy.example\ndocker pull proxy.example/me/private\n"
+    ]
+    (names,) = contents("docker", "setup.docker-names", HOSTS)
+    assert "docker pull proxy.example/quay.io/owner/app\n" in names
+    assert "docker pull ghcr.proxy.example/owner/app\n" in names
+
+
+def test_docker_without_its_hub() -> None:
+    """At the host of another registry there is no mirror, and no login of Docker Hub."""
+    keys = [step.key for step in steps(CLIENTS["docker"], ALONE)]
+    assert keys == ["setup.docker-no-mirror", "setup.docker-names"]
+    assert "insecure-registries" in contents("docker", "setup.docker", PLAIN)[0]
+
+
+def test_docker_below_a_path() -> None:
+    """A name has no place for a path: only the mirror works, and registries with a host."""
+    keys = [step.key for step in steps(CLIENTS["docker"], BELOW)]
+    assert "setup.docker-29" not in keys
+    assert contents("docker", "setup.docker-names", BELOW) == [
+        "docker pull ghcr.proxy.example/owner/app\n"
+    ]
+
+
+def test_containerd() -> None:
+    """The folder is to be named in the configuration of either version."""
+    assert len(contents("containerd", "setup.containerd-folder")) == 2
