@@ -21,7 +21,7 @@ class Growing:
         self.digest = digest
         self._files = files
         self._said = files.said
-        self._changed = threading.Condition()
+        self._changed = threading.Condition(threading.Lock())
         self._looked = 0.0
         self.users = 0
         """How many have it; the owner's to count, who closes it after the last of them."""

@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from app.spools.shared_file import SharedFile, put
@@ -47,8 +48,12 @@ def write(file: SharedFile, record: Record) -> None:
 def read(file: SharedFile) -> Record | None:
     """Return what the file says, or None for what cannot be read, perhaps just now."""
     data = file.pread(_LENGTH, 0)
-    if not data:
-        return Record()
+    return _parsed(data) if data else Record()
+
+
+@lru_cache(maxsize=64)
+def _parsed(data: bytes) -> Record | None:
+    # Whoever reads looks a thousand times for each GiB, and hardly ever finds anything new.
     try:
         fields = json.loads(data)
         return Record(**fields | {"state": State(fields["state"])})

@@ -163,7 +163,7 @@ class SharedFile:
             self._close()
 
 
-def put(file: SharedFile, data: bytes | memoryview, offset: int) -> None:
+def put(file: SharedFile, data: bytes | bytearray, offset: int) -> None:
     """Write all of it."""
     view = memoryview(data)
     with file.lent() as descriptor:

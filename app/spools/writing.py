@@ -14,6 +14,9 @@ _AGAIN: Final = 1024 * 1024
 _MOST: Final = 1024 * 1024
 """Bytes that gather while others are being written; more have to wait for them."""
 
+_SMALL: Final = 64 * 1024
+"""Bytes of a piece that is worth a call of its own; smaller ones are put together."""
+
 _ENOUGH: Final = 512 * 1024
 _PAUSE: Final = 0.002
 """Bytes that are worth a write of their own, or else seconds after the last one."""
@@ -24,9 +27,9 @@ _THREADS: Final = RealThreads(4)
 class Writer:
     """Writes and hashes what it gets, in order.
 
-    Registries send pieces of 16 KiB, and each way to a thread and back takes longer than to write
-    one: so whatever comes while a write is under way is written together by the next one. Two
-    buffers serve for all of it: new ones for each would cost as much as the writing.
+    Each way to a thread and back takes longer than to write a small piece: so whatever comes while
+    a write is under way is written by the next one. Large pieces are not copied once more; each is
+    written by a call of its own, and then hashed while the processor still has it at hand.
     `written` is called after each.
     """
 
@@ -36,7 +39,7 @@ class Writer:
         self._written = written
         # A plain lock takes half the time of the usual one, for each of 65,536 pieces of a GiB.
         self._changed = threading.Condition(threading.Lock())
-        self._gathering, self._writing = bytearray(_MOST), bytearray(_MOST)
+        self._gathered: list[bytes | bytearray] = []
         self._size = 0
         self._is_writing = False
         self._is_awaited = False
@@ -54,9 +57,8 @@ class Writer:
 
     def write(self, data: bytes) -> None:
         """Take what comes next; raise OSError if something before could not be written."""
-        taken = self._gather(data)
-        while taken < len(data):
-            taken += self._gather(data[taken:])
+        for begin in range(0, len(data), _MOST):
+            self._gather(data if len(data) <= _MOST else data[begin : begin + _MOST])
 
     def wait(self) -> None:
         """Wait until all is written; raise OSError."""
@@ -71,29 +73,32 @@ class Writer:
         """Return the digest of all of it."""
         return self._hash.hexdigest()
 
-    def _gather(self, data: bytes) -> int:
-        """Take as much as there is room for; return how much that is."""
+    def _gather(self, data: bytes) -> None:
         with self._changed:
-            while self._size == _MOST and not self._failure:
+            while self._size and self._size + len(data) > _MOST and not self._failure:
                 self._changed.wait()
             self._raise()
-            begin, end = self._size, min(self._size + len(data), _MOST)
-            self._gathering[begin:end] = data[: end - begin]
-            self._size = end
-            self.length += end - begin
-            if begin < _ENOUGH <= end:
+            self._append(data)
+            begin, self._size = self._size, self._size + len(data)
+            self.length += len(data)
+            if begin < _ENOUGH <= self._size:
                 self._changed.notify_all()
             begins = not self._is_writing
             self._is_writing = True
         if begins:
             threading.Thread(target=self._run, name="spool writer", daemon=True).start()
-        return end - begin
+
+    def _append(self, data: bytes) -> None:
+        last = self._gathered[-1] if self._gathered else b""
+        if isinstance(last, bytearray) and len(last) < _SMALL:
+            last += data
+        else:
+            self._gathered.append(data if len(data) >= _SMALL else bytearray(data))
 
     def _run(self) -> None:
-        count = self._next()
-        while count:
+        while pieces := self._next():
             try:
-                _THREADS.begin(self._write, count, self._at).result()
+                self._at = _THREADS.begin(self._write, pieces, self._at).result()
             except OSError as error:
                 self._fail(error)
                 return
@@ -101,10 +106,9 @@ class Writer:
                 # Whoever waits for it would wait for ever.
                 self._fail(OSError(f"it cannot be written: {error!r}"))
                 raise
-            self._at += count
+            pieces.clear()
             self._written()
             self._pause()
-            count = self._next()
 
     def _pause(self) -> None:
         """Let some more come, where it comes quickly."""
@@ -112,14 +116,13 @@ class Writer:
             if self._size < _ENOUGH and not self._is_awaited:
                 self._changed.wait(_PAUSE)
 
-    def _next(self) -> int:
-        """Return how much has gathered to be written; after nothing, this begins anew."""
+    def _next(self) -> list[bytes | bytearray]:
+        """Return what has gathered to be written; after nothing, this begins anew."""
         with self._changed:
-            count, self._size = self._size, 0
-            self._gathering, self._writing = self._writing, self._gathering
-            self._is_writing = bool(count)
+            pieces, self._gathered, self._size = self._gathered, [], 0
+            self._is_writing = bool(pieces)
             self._changed.notify_all()
-        return count
+        return pieces
 
     def _fail(self, error: Exception) -> None:
         with self._changed:
@@ -130,14 +133,16 @@ class Writer:
         if self._failure is not None:
             raise self._failure
 
-    def _write(self, count: int, offset: int) -> None:
+    def _write(self, pieces: list[bytes | bytearray], offset: int) -> int:
         # What is written past the end of a file that somebody has cut leaves zeros before it.
         if self._file.status().st_size != offset:
             message = "the file was changed by somebody else"
             raise OSError(message)
-        with memoryview(self._writing)[:count] as data:
+        for data in pieces:
             put(self._file, data, offset)
             self._hash.update(data)
+            offset += len(data)
+        return offset
 
     def _hash_again(self, count: int, offset: int) -> int:
         data = self._file.pread(count, offset)

@@ -26,6 +26,30 @@ def test_all_is_written_and_hashed(tmp_path: Path) -> None:
     file.close()
 
 
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        pytest.param([1] * 3000, id="single bytes"),
+        pytest.param([16 * 1024] * 200, id="records of TLS"),
+        pytest.param([256 * 1024, 1, 64 * 1024, 70_000, 0, 300_000] * 8, id="mixed"),
+        pytest.param([3 * 1024 * 1024 + 1, 5], id="larger than what may gather"),
+    ],
+)
+def test_pieces_of_all_sizes(tmp_path: Path, sizes: list[int]) -> None:
+    """They stay in order, however they are put together."""
+    file = SharedFile.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
+    data = os.urandom(sum(sizes))
+    writer, at = Writer(file, "sha256", lambda: None), 0
+    for size in sizes:
+        writer.write(data[at : at + size])
+        at += size
+    writer.wait()
+    assert writer.length == len(data)
+    assert (tmp_path / "file").read_bytes() == data
+    assert writer.hexdigest() == hashlib.sha256(data).hexdigest()
+    file.close()
+
+
 def test_a_file_that_somebody_cuts(tmp_path: Path) -> None:
     """There is no hole before what comes next: the digest would be right, and the file wrong."""
     path = tmp_path / "file"
