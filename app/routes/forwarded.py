@@ -12,6 +12,10 @@ Environ = Mapping[str, Any]
 
 _HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
 _PORT: Final = re.compile(r":[0-9]+$")
+_HOP: Final = re.compile(r"(?:(?P<four>[0-9.]+)|\[(?P<six>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
+_OTHER_WAYS: Final = ("HTTP_FORWARDED", "HTTP_X_REAL_IP")
+"""In what else servers in front say who asks."""
+
 _KNOWN: Final = 1024
 """Peers of which it is remembered whether they are trusted."""
 
@@ -35,17 +39,7 @@ class Forwarded:
 
     def client(self, environ: Environ) -> str:
         """Return the address of the client: the last one that no trusted server vouches for."""
-        address = str(environ.get("REMOTE_ADDR", ""))
-        hops = [hop.strip() for hop in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
-        told = [hop for hop in hops if hop]
-        if self._trusted.are_all:
-            # Who trusts everyone trusts the nearest server, not what a client wrote before it.
-            told = told[-1:]
-        for hop in reversed(told):
-            if not self._trusts(address) or not _is_address(hop):
-                break
-            address = hop
-        return address
+        return self._followed(environ)[0]
 
     def base_url(self, environ: Environ) -> str:
         """Return the URL that clients reach this proxy by, without a slash at its end.
@@ -69,9 +63,31 @@ class Forwarded:
         return _PORT.sub("", self._authority(environ)).lower().rstrip(".")
 
     def is_known(self, environ: Environ) -> bool:
-        """Tell whether `client` is the client, and no server in front that is not trusted."""
-        told = environ.get("HTTP_X_FORWARDED_FOR") or environ.get("HTTP_FORWARDED")
-        return not told or self._trusts_peer(environ)
+        """Tell whether `client` is the client, and no server in front.
+
+        One that is not trusted is in front, or one that says in another way, or in one that
+        cannot be read, for whom it asks.
+        """
+        if environ.get("HTTP_X_FORWARDED_FOR"):
+            return self._trusts_peer(environ) and self._followed(environ)[1]
+        return not any(environ.get(name) for name in _OTHER_WAYS)
+
+    def _followed(self, environ: Environ) -> tuple[str, bool]:
+        """Return the last address that is vouched for, and whether all could be read."""
+        address = str(environ.get("REMOTE_ADDR", ""))
+        hops = [hop.strip() for hop in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
+        told = [hop for hop in hops if hop]
+        if self._trusted.are_all:
+            # Who trusts everyone trusts the nearest server, not what a client wrote before it.
+            told = told[-1:]
+        for hop in reversed(told):
+            if not self._trusts(address):
+                break
+            hop_address = _without_port(hop)
+            if address_of(hop_address) is None:
+                return address, False
+            address = hop_address
+        return address, True
 
     def _authority(self, environ: Environ) -> str:
         told = _last(environ, "HTTP_X_FORWARDED_HOST") if self._trusts_peer(environ) else ""
@@ -101,5 +117,7 @@ def _last(environ: Environ, name: str) -> str:
     return str(environ.get(name, "")).rpartition(",")[2].strip()
 
 
-def _is_address(text: str) -> bool:
-    return address_of(text) is not None
+def _without_port(hop: str) -> str:
+    """Return the address of `192.0.2.1:5000`, as IIS and Azure write it, or `[2001:db8::1]`."""
+    found = _HOP.fullmatch(hop)
+    return (found["four"] or found["six"]) if found else hop

@@ -54,6 +54,9 @@ def room(app: Flask, proxy: Proxy) -> Rooms:
         pytest.param(LOCAL_NETWORKS, FRONT, "10.0.0.9, 203.0.113.9", 403, id="pretends"),
         pytest.param(LOCAL_NETWORKS, "192.168.1.1", "8.8.8.8", 403, id="behind a strange front"),
         pytest.param(LOCAL_NETWORKS, "192.168.1.1", "127.0.0.1", 403, id="pretends behind it"),
+        pytest.param(LOCAL_NETWORKS, FRONT, "203.0.113.9:555", 403, id="with a port"),
+        pytest.param(LOCAL_NETWORKS, FRONT, "unknown", 403, id="a front that hides it"),
+        pytest.param(LOCAL_NETWORKS, FRONT, "10.0.0.9, unknown", 403, id="pretends behind that"),
         pytest.param("198.51.100.0/24", "127.0.0.1", "", 403, id="not listed"),
         pytest.param("198.51.100.0/24", "198.51.100.7", "", 200, id="listed"),
         pytest.param("*", "203.0.113.9", "8.8.8.8", 200, id="all"),
@@ -78,6 +81,20 @@ def test_who_sees_figures(  # noqa: PLR0913 - fixtures and a table
     assert answer.status_code == status
     if status == 200:
         assert answer.headers["Cache-Control"] == "no-store"
+
+
+@pytest.mark.parametrize("name", ["Forwarded", "X-Real-IP"])
+def test_a_front_that_tells_in_another_way(
+    app: Flask, room: Rooms, client: FlaskClient, name: str
+) -> None:
+    """It is not read, and so whoever comes through it is hidden."""
+    room.put_into(app)
+    here = {"REMOTE_ADDR": FRONT}
+    assert client.get("/metrics", environ_overrides=here).status_code == 200
+    told = {name: "for=203.0.113.9"}
+    assert client.get("/metrics", headers=told, environ_overrides=here).status_code == 403
+    told["X-Forwarded-For"] = "172.16.3.4"
+    assert client.get("/metrics", headers=told, environ_overrides=here).status_code == 200
 
 
 def test_what_is_not_counted_is_not_told(app: Flask, room: Rooms, client: FlaskClient) -> None:
