@@ -1,5 +1,6 @@
 """A registry that is away, and what is served meanwhile."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,8 @@ from app.oci.errors import (
     UpstreamMisbehaved,
     UpstreamUnavailable,
 )
+
+logger = logging.getLogger(__name__)
 
 TOKENS_AWAY: Final = "token service away"
 """The kind of the note that no token can be had from a registry's token service."""
@@ -60,14 +63,14 @@ class Away:
         What is not lasting may be another thing by now: a registry that answers, if only 5xx, is
         asked for it each time.
         """
-        if self._is_known(name if lasting else "") and (kept := stale(None)):
+        if self._is_known(name if lasting else "") and (kept := self._kept(stale, None)):
             return kept
         try:
             reply = question()
         except RegistryError as error:
             if is_away(error):
                 self._note_error(name, error)
-                if kept := stale(None):
+                if kept := self._kept(stale, None):
                     return kept
             raise
         if is_trouble(reply.status):
@@ -75,6 +78,14 @@ class Away:
         if caller.is_stale and reply.status == HTTPStatus.UNAUTHORIZED:
             return self._without_token(reply, stale)
         self._forget(name)
+        return reply
+
+    def _kept(self, stale: Stale, status: int | None) -> Reply | None:
+        """Return what is kept, and tell that it stands for the registry's answer."""
+        reply = stale(status)
+        if reply is not None:
+            fields = {"registry": self._registry} | ({"status": status} if status else {})
+            logger.warning("What is kept is served.", extra={"fields": fields})
         return reply
 
     def _note_error(self, name: str, error: RegistryError) -> None:
@@ -86,7 +97,7 @@ class Away:
     def _instead(self, name: str, reply: Reply, stale: Stale) -> Reply:
         if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
             self._note(name)
-        if kept := stale(reply.status):
+        if kept := self._kept(stale, reply.status):
             reply.close()
             return kept
         return reply
@@ -100,7 +111,7 @@ class Away:
         if status is None:
             return reply
         reply.close()
-        if kept := stale(int(status) if status.isdecimal() else None):
+        if kept := self._kept(stale, int(status) if status.isdecimal() else None):
             return kept
         if status == str(int(HTTPStatus.TOO_MANY_REQUESTS)):
             raise TooManyRequests

@@ -7,6 +7,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from app.oci.errors import (
+    ClientGone,
     ErrorCode,
     MethodUnsupported,
     RegistryError,
@@ -30,9 +31,20 @@ def register(app: Flask) -> None:
 
 
 def _registry_error(error: RegistryError) -> Response:
+    _tell(error)
     response = _document(error.status, error.code, str(error), error.detail or None)
     response.headers.update({**error.headers, **error.added})
     return response
+
+
+def _tell(error: RegistryError) -> None:
+    """Say why; the answer's status alone is on the request's line."""
+    if isinstance(error, ClientGone):
+        return
+    is_theirs = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    fields = {"status": int(error.status), "code": str(error.code), "reason": str(error)}
+    level = logging.INFO if is_theirs else logging.WARNING
+    logger.log(level, "A request is refused.", extra={"fields": fields})
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -57,7 +57,12 @@ def namespace() -> str | None:
 
 def selected() -> Selection:
     """Return the registry that a request without a repository name addresses."""
-    selection = rooms().registries.select(ns=namespace(), host=host())
+    return chosen(ns=namespace(), host=host())
+
+
+def chosen(*, ns: str | None, host: str) -> Selection:
+    """Return the registry that is addressed so, and note it for the line."""
+    selection = rooms().registries.select(ns=ns, host=host)
     if (exchange := current.get()) is not None:
         exchange.registry = selection.registry.name
     return selection
@@ -65,7 +70,12 @@ def selected() -> Selection:
 
 def located(asked: RepositoryName) -> Address:
     """Return the registry and repository that a request addresses."""
-    address = rooms().registries.resolve(asked, ns=namespace(), host=host())
+    return resolved(asked, ns=namespace(), host=host())
+
+
+def resolved(asked: RepositoryName, *, ns: str | None, host: str) -> Address:
+    """Return the registry and repository that are addressed so, and note them for the line."""
+    address = rooms().registries.resolve(asked, ns=ns, host=host)
     if (exchange := current.get()) is not None:
         exchange.registry = address.registry.name
         if exchange.route != "token":  # what a form says is nobody else's business

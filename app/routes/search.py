@@ -12,7 +12,7 @@ from app.oci.errors import Unsupported
 from app.registries import DOCKER_HUB, Selection
 from app.routes.connection import ClientConnection
 from app.routes.relay import relay
-from app.routes.rooms import host, rooms
+from app.routes.rooms import chosen, host, rooms
 
 bp = Blueprint("search", __name__, url_prefix="/v1")
 
@@ -56,7 +56,7 @@ def search() -> Response:
 
 def _registry() -> Selection:
     """Return Docker Hub, for which alone there is an index; raise Unsupported elsewhere."""
-    selection = rooms().registries.select(ns=None, host=host())
+    selection = chosen(ns=None, host=host())
     if selection.registry.name != DOCKER_HUB:
         raise Unsupported
     return selection

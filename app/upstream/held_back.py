@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import json
+import logging
 import secrets
 import threading
 import time
@@ -15,6 +16,8 @@ from app.content import Reply, replied
 from app.oci import headers
 from app.oci.errors import ErrorCode, error_document
 from app.oci.headers import Headers
+
+logger = logging.getLogger(__name__)
 
 _LONGEST: Final = 5.0
 """Seconds. containerd repeats a 429 five times at once; but windows of pulls roll, and so the next
@@ -76,6 +79,7 @@ class HeldBack:
         for one in (about, _EVERYTHING):
             told = self._told.get(self._identity(authorization, one))
             if told is not None and told.until > now:
+                logger.info("A 429 is given again, and the registry not asked.")
                 return told.again(now)
         return None
 

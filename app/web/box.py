@@ -9,7 +9,7 @@ from app.oci.reference import RepositoryName
 from app.registries import Address
 from app.routes.connection import ClientConnection
 from app.routes.form import received
-from app.routes.rooms import rooms, source
+from app.routes.rooms import resolved, source
 from app.web import listing
 from app.web.images import image
 from app.web.proxy import Proxy
@@ -54,9 +54,8 @@ def _address(text: str, proxy: Proxy) -> Address:
     asked = RepositoryName.parse(meant.repository)
     if proxy.is_own(meant.registry):
         host = meant.registry.rpartition(":")[0] or meant.registry
-        return rooms().registries.resolve(asked, ns=None, host=host)
-    row = proxy.row(meant.registry)
-    return rooms().registries.resolve(asked, ns=row.name, host="")
+        return resolved(asked, ns=None, host=host)
+    return resolved(asked, ns=proxy.row(meant.registry).name, host="")
 
 
 def _fresh(document: dict[str, object]) -> Response:

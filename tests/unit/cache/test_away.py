@@ -113,6 +113,21 @@ def test_nobody_waits_twice(asked: Asked) -> None:
     assert asked.questions == 2
 
 
+def test_it_is_told(asked: Asked, caplog: pytest.LogCaptureFixture) -> None:
+    """What stands for an answer leaves a line, with the status of the one that it stands for."""
+    asked.answer = 503
+    assert asked() is KEPT
+    assert asked() is KEPT
+    asked.answer = 200
+    assert asked("b").status == 200
+    told = [
+        record.__dict__["fields"]
+        for record in caplog.records
+        if record.getMessage() == "What is kept is served."
+    ]
+    assert told == [{"registry": "docker.io", "status": 503}, {"registry": "docker.io"}]
+
+
 def test_it_is_tried_meanwhile(asked: Asked, hurry: Callable[[float], None]) -> None:
     """And asked again once it is back, by nobody who had to wait for that."""
     hurry(0)

@@ -45,6 +45,28 @@ def test_registry_errors(
         assert answer.headers.getlist(name) == [value]
 
 
+def test_why_is_in_the_log(
+    client: FlaskClient, source: FakeSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Beside the request's line, which has the status alone; who left was refused nothing."""
+    caplog.set_level(logging.INFO, "app.routes.render")
+    for error in (
+        errors.NameUnknown(),
+        errors.UpstreamMisbehaved("it is odd"),
+        errors.ClientGone(),
+    ):
+        source.error = error
+        client.get(MANIFEST)
+    refused = [(record.levelno, record.__dict__["fields"]) for record in caplog.records]
+    assert refused == [
+        (
+            logging.INFO,
+            {"status": 404, "code": "NAME_UNKNOWN", "reason": errors.NameUnknown.message},
+        ),
+        (logging.WARNING, {"status": 502, "code": "UNAVAILABLE", "reason": "it is odd"}),
+    ]
+
+
 def test_message_and_detail(client: FlaskClient, source: FakeSource) -> None:
     """What the raiser said is told."""
     source.error = errors.UpstreamUnavailable("registry.example is away", since=5)

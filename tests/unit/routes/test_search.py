@@ -1,5 +1,6 @@
 """GET /v1/search: Docker Hub's index, and nothing of the client's but what it looks for."""
 
+import logging
 from dataclasses import replace
 
 import pytest
@@ -58,6 +59,17 @@ def test_search(client: FlaskClient, index: FakeIndex, query: str, asked: str) -
     (request,) = index.asked
     assert request.query == asked
     assert request.headers == [("Via", "1.1 docxy")]
+
+
+def test_the_line_has_the_registry(
+    client: FlaskClient, index: FakeIndex, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It counts as one for Docker Hub."""
+    caplog.set_level(logging.INFO, "app.access")
+    client.get("/v1/search?q=x")
+    assert len(index.asked) == 1
+    (line,) = (record for record in caplog.records if record.name == "app.access")
+    assert line.__dict__["fields"]["registry"] == "docker.io"
 
 
 def test_docker_asks_first(client: FlaskClient, index: FakeIndex) -> None:

@@ -168,3 +168,13 @@ def test_long_headers_are_not_kept(memory: HeldBack, name: str) -> None:
     assert again is not None
     assert {one for one, _ in again.headers} == {"Content-Type", "Retry-After"}
     assert b"TOOMANYREQUESTS" in b"".join(again.body)
+
+
+def test_it_is_told(memory: HeldBack, caplog: pytest.LogCaptureFixture) -> None:
+    """An answer that no registry gave leaves a line."""
+    caplog.set_level("INFO")
+    memory.noted("", NAME, passed(), JSON)
+    assert held(memory, "", OTHER) == 0
+    assert caplog.messages == []
+    assert held(memory)
+    assert caplog.messages == ["A 429 is given again, and the registry not asked."]

@@ -1,6 +1,7 @@
 """/page/...: rewriting, and tags as nobody sees them."""
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
@@ -133,6 +134,17 @@ def test_tags(
         [("scope", f"repository:{repository}:pull")],
     )
     assert not any(one.calls for name, one in registries.items() if name != registry)
+
+
+def test_the_line_has_the_repository(
+    tags: Callable[..., TestResponse], caplog: pytest.LogCaptureFixture
+) -> None:
+    """In the registry's own naming, as on every line."""
+    caplog.set_level(logging.INFO, "app.access")
+    assert tags("nginx").status_code == 200
+    (line,) = (record for record in caplog.records if record.name == "app.access")
+    fields = line.__dict__["fields"]
+    assert (fields["registry"], fields["repository"]) == ("docker.io", "library/nginx")
 
 
 def test_more_tags(tags: Callable[..., TestResponse], registries: dict[str, Registry]) -> None:
