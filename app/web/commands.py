@@ -1,7 +1,7 @@
 """Where images stand in commands: `docker pull`, `docker run`, and what other clients have."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
 Span = tuple[int, int]
@@ -12,14 +12,26 @@ _WORD: Final = re.compile(
     r"(?P<end>\n|&&?|\|\|?|;)|'(?P<single>[^'\n]*)'|\"(?P<double>[^\"\n]*)\""
     r"|(?P<bare>(?:\\[^\n]|\$\{[^{}\n]*\}|[^\s'\"\\;&|])+)|\\\n|."
 )
+_TRANSPORT: Final = re.compile(
+    r"docker://|(?:dir|oci|oci-archive|docker-archive|docker-daemon|containers-storage|sif):"
+)
 _PROGRAMS: Final = frozenset({
     "docker", "podman", "nerdctl", "buildah", "crictl", "ctr", "skopeo", "kubectl",
 })  # fmt: skip
 _GROUPS: Final = frozenset({
     "image", "images", "i", "container", "containers", "c", "buildx", "imagetools", "manifest",
+    "service",
 })  # fmt: skip
-_ALL: Final = frozenset({"pull"})
-_FIRST: Final = frozenset({"run", "create", "from", "inspect"})
+_ALL: Final = frozenset({"pull", "image pull", "images pull", "i pull"})
+_RUNS: Final = frozenset({
+    "run", "create", "container run", "container create", "containers create", "c create",
+    "service create",
+})  # fmt: skip
+_FIRST: Final = frozenset({"from", "image inspect", "imagetools inspect", "manifest inspect"})
+"""What reads, by the last group and the command; others of these names read no image."""
+
+_ONLY: Final = {"buildah": frozenset({"pull", "from"}), "crictl": frozenset({"pull"})}
+"""Where the same words mean something else with other programs."""
 
 _WITH_VALUE: Final = frozenset({
     "-H", "--host", "--context", "--config", "-l", "--log-level", "-n", "--namespace",
@@ -34,8 +46,14 @@ _WITHOUT_VALUE: Final = frozenset({
     "--detach", "--disable-content-trust", "--help", "--init", "--interactive",
     "--no-healthcheck", "--oom-kill-disable", "--privileged", "--publish-all", "--quiet",
     "--read-only", "--rm", "--sig-proxy", "--tty", "--replace", "--tls-verify", "--rmi",
-    "--net-host", "--plain-http", "--no-hosts", "--use-api-socket",
+    "--net-host", "--plain-http", "--no-hosts", "--use-api-socket", "--env-host",
+    "--http-proxy", "--passwd", "--read-only-tmpfs", "--unsetenv-all", "--with-registry-auth",
+    "--no-resolve-image", "--null-io", "--cni", "--",
 })  # fmt: skip
+_TAGS: Final = frozenset({"-a"})
+_HAVE_TAGS: Final = frozenset({"docker", "podman", "nerdctl"})
+"""Where that asks for all tags, behind `pull`; elsewhere it takes a value."""
+
 _LETTERS_WITHOUT_VALUE: Final = frozenset("diPqt")
 """What takes none in `run` and `create`, where nearly all does."""
 
@@ -43,7 +61,7 @@ _LETTERS_WITHOUT_VALUE: Final = frozenset("diPqt")
 def spans(text: str) -> Iterator[Span]:
     """Give the place of each image that a command would pull."""
     for words in _commands(text):
-        names = [word.rpartition("/")[2] for _, _, word in words]
+        names = [word.rpartition("/")[2].removesuffix(".exe") for _, _, word in words]
         at = next((place for place, name in enumerate(names) if name in _PROGRAMS), None)
         if at is None:
             continue
@@ -53,7 +71,7 @@ def spans(text: str) -> Iterator[Span]:
         elif names[at] == "skopeo":
             yield from _skopeo(rest)
         else:
-            yield from _pulled(rest)
+            yield from _pulled(names[at], rest)
 
 
 def _commands(text: str) -> Iterator[list[Word]]:
@@ -69,29 +87,38 @@ def _commands(text: str) -> Iterator[list[Word]]:
     yield words
 
 
-def _pulled(words: Sequence[Word]) -> Iterator[Span]:
+def _pulled(program: str, words: Sequence[Word]) -> Iterator[Span]:
     verb, rest = _verb(words)
+    if verb not in _ONLY.get(program, {verb}):
+        return
     if verb in _ALL:
-        yield from _positional(rest, few=True)
-    elif verb in _FIRST:
-        yield from [*_positional(rest, few=verb == "inspect")][:1]
+        yield from _positional(rest, _WITH_VALUE - (_TAGS if program in _HAVE_TAGS else set()))
+    elif verb in _FIRST | _RUNS:
+        has_many = verb in _RUNS or verb == "from"
+        yield from [*_positional(rest, None if has_many else _WITH_VALUE)][:1]
 
 
 def _verb(words: Sequence[Word]) -> tuple[str, Sequence[Word]]:
-    """Return the command that a program is given, and what comes after it."""
+    """Return the command that a program is given, with its group, and what comes after it."""
     skipped = False
+    group = ""
     for place, (_, _, word) in enumerate(words):
         if skipped:
             skipped = False
         elif word.startswith("-"):
             skipped = word in _WITH_VALUE
-        elif word not in _GROUPS:
-            return word, words[place + 1 :]
+        elif word in _GROUPS:
+            group = f"{word} "
+        else:
+            return f"{group}{word}", words[place + 1 :]
     return "", ()
 
 
-def _positional(words: Sequence[Word], *, few: bool) -> Iterator[Span]:
-    """Give what is no option and no option's value, up to where the shell takes over."""
+def _positional(words: Sequence[Word], known: Collection[str] | None) -> Iterator[Span]:
+    """Give what is no option and no option's value, up to where the shell takes over.
+
+    `known` are the options with a value, or None where nearly all have one.
+    """
     skipped = False
     for start, end, word in words:
         if word.startswith(("#", ">", "<")):
@@ -99,7 +126,7 @@ def _positional(words: Sequence[Word], *, few: bool) -> Iterator[Span]:
         if skipped:
             skipped = False
         elif word.startswith("-"):
-            skipped = word in _WITH_VALUE if few else _takes_value(word)
+            skipped = _takes_value(word) if known is None else word in known
         else:
             yield start, end
 
@@ -117,8 +144,9 @@ def _takes_value(option: str) -> bool:
 def _skopeo(words: Sequence[Word]) -> Iterator[Span]:
     """Give what is read; what comes second is where `copy` writes."""
     for start, end, word in words:
-        if word.startswith("docker://"):
-            yield start + len("docker://"), end
+        if _TRANSPORT.match(word):
+            if word.startswith("docker://"):
+                yield start + len("docker://"), end
             return
 
 

@@ -22,20 +22,32 @@ _SERVICE: Final = re.compile(
 )
 """One of GitLab's services: a name, or a mapping that begins with one."""
 
+_MAPPING: Final = re.compile(r"(?P<indent>[ ]*)(?:-[ ]+)?image:[ \t]*(?:#.*)?\n?")
+_NAME: Final = re.compile(rf"^[ \t]*name:[ \t]+(?P<quote>[\"']?){_VALUE}(?P=quote)[ \t]*(?:#.*)?$")
+"""In an `image:` that is a mapping (GitLab)."""
+
+_FLOW: Final = re.compile(
+    r"\$\{[^{}\n]*\}|(?P<open>\{)|(?P<close>\})"
+    r"|(?:(?<=\{)|(?<=[,\s]))(?:[\"']?build[\"']?[ \t]*:|(?P<image>[\"']?image[\"']?[ \t]*:))"
+)
+"""What matters of a mapping in one line."""
+
 _OPENING: Final = re.compile(r"(?P<indent>[ ]*)(?P<dashes>(?:-[ ]+)*)(?P<key>[\w\"'./-]*)")
 
 
 def spans(text: str) -> Iterator[Span]:
     """Give the place of each image; one that is built there is only named, and none."""
     lines = text.splitlines(keepends=True)
-    built, services = _built(lines), _services(lines)
+    built, services, named = _built(lines), _services(lines), _named(lines)
     at = 0
     for number, line in enumerate(lines):
         if number not in built and not line.lstrip().startswith("#"):
-            also = [_SERVICE] if number in services else []
+            also = [_SERVICE] if number in services else [_NAME] if number in named else []
+            only_named = _built_in_flow(line)
             for pattern in (_KEY, _ACTION, _JOB, *also):
                 for found in pattern.finditer(line):
-                    yield at + found.start("image"), at + found.end("image")
+                    if found.start() not in only_named:
+                        yield at + found.start("image"), at + found.end("image")
         at += len(line)
 
 
@@ -58,6 +70,46 @@ def _services(lines: list[str]) -> set[int]:
         elif column < 0 or indent <= column:
             least = -1
     return items
+
+
+def _named(lines: list[str]) -> set[int]:
+    """Return the numbers of the lines that stand in the first column of an `image:` mapping."""
+    items: set[int] = set()
+    outer, column = -1, -1
+    for number, line in enumerate(lines):
+        bare = line.strip()
+        if not bare or bare.startswith("#"):
+            continue
+        indent = len(line) - len(line.lstrip())
+        if _MAPPING.fullmatch(line):
+            outer, column = line.index("image"), -1
+        elif 0 <= outer < indent and column in {-1, indent}:
+            column = indent
+            items.add(number)
+        elif indent <= outer:
+            outer = -1
+    return items
+
+
+def _built_in_flow(line: str) -> set[int]:
+    """Return where `image:` stands beside `build:` in a mapping within one line (compose)."""
+    if "{" not in line or "build" not in line:
+        return set()
+    frames, count = [0], 0
+    images: list[tuple[int, int]] = []
+    building: set[int] = set()
+    for found in _FLOW.finditer(line):
+        if found["open"]:
+            count += 1
+            frames.append(count)
+        elif found["close"]:
+            frames.pop()
+            frames = frames or [0]
+        elif found["image"]:
+            images.append((found.start(), frames[-1]))
+        elif found[0][0] != "$" and len(frames) > 1:
+            building.add(frames[-1])
+    return {place for place, frame in images if frame in building}
 
 
 def _built(lines: list[str]) -> set[int]:

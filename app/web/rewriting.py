@@ -1,9 +1,11 @@
 """Images, commands and files as one knows them, rewritten to pull through this proxy."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache, partial
+from typing import Final
 
 from app.oci.errors import NameUnknown
 from app.web import commands, dockerfiles, documents
@@ -11,6 +13,8 @@ from app.web.images import has_variable, image
 from app.web.proxy import Proxy
 
 Span = tuple[int, int]
+
+_WITH_DEFAULT: Final = re.compile(r"\$\{\w+:?-(?P<default>[^${}]+)\}")
 
 
 class Why(StrEnum):
@@ -55,8 +59,14 @@ def _found(text: str) -> Iterator[Span]:
     done = 0
     for start, end in sorted(found or _names(text)):
         if start >= done:
-            yield start, end
+            yield _default(text, start, end)
             done = end
+
+
+def _default(text: str, start: int, end: int) -> Span:
+    """Return where the default of a variable stands that is all of a name; or else the name."""
+    found = _WITH_DEFAULT.fullmatch(text, start, end)
+    return found.span("default") if found else (start, end)
 
 
 def _names(text: str) -> list[Span]:

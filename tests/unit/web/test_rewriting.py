@@ -110,6 +110,23 @@ kubectl run web --image {nginx:1} --port=80
 kubectl set image deployment/web web={nginx:1} -n default
 docker run {nginx:${{VERSION:-1}}}
 docker run ${{IMAGE}}
+docker run ${{IMAGE:-{nginx}}}
+docker run -d -- {nginx} -- redis
+docker pull -a {nginx}
+docker.exe pull {nginx}
+docker service create --name web --replicas 2 -dq {nginx:1} sleep 1
+docker image inspect -f x {nginx}
+docker manifest inspect {nginx}
+ctr -n k8s.io c create --net-host {docker.io/library/alpine:3} one
+docker inspect web
+docker container inspect web
+docker buildx create --name far context
+docker buildx imagetools create -t owner/app:1 owner/app:2
+buildah run web dnf
+crictl run container.json pod.json
+crictl pull -a x=y {nginx}
+skopeo copy dir:/x docker://nginx
+skopeo copy --src-creds a:b docker-daemon:x docker://nginx
 docker pull other.example/x
 docker push nginx
 docker build -t nginx .
@@ -135,6 +152,45 @@ COPY --chown=1:1 --from={{busybox:1}} /a /b
 COPY nginx /b
 """.replace("${BASE}", "${{BASE}}").replace("${VERSION}", "${{VERSION}}")
 
+DOCKERFILES = [
+    """
+ARG A={nginx} B='{redis:7}' C=build
+FROM ${{A}} AS build
+FROM $B
+FROM ${{C}}
+FROM ${{D:-{alpine}}}
+FROM ${{E}}
+ARG A=other
+""",
+    """
+FROM \\
+  # why this one
+  --platform=linux/arm64 \\
+
+  {quay.io/owner/app:1} \\
+  AS Late
+RUN <<-"EOF" cat
+FROM nginx
+\tEOF
+FROM late
+ONBUILD COPY --from={redis:7} /a /b
+RUN <<ONE cat <<-TWO \\
+  id
+FROM nginx
+ONE
+\tFROM nginx
+\tTWO
+RUN cat <<<EOF
+FROM {nginx}
+""",
+    """# escape=`
+FROM `
+  {nginx}
+COPY --from=0 c:\\ d:\\
+FROM {redis}
+""",
+]
+
 COMPOSE = """
 services:
   web:
@@ -151,6 +207,10 @@ services:
       args:
         image: {redis}
     image: company/app
+  flow: {{build: {{context: .}}, image: company/flow}}
+  other: {{image: {nginx}, environment: {{build: x}}, x: ${{Y}}}}
+  default:
+    image: ${{IMAGE:-{nginx:1}}}
   late:
     image: company/late
     build: .
@@ -208,6 +268,13 @@ services:
     command: ["--tls=false"]
   - alias: other
     name: nginx
+test:
+  image:  # a mapping
+    name: "{ruby:3}"
+    entrypoint: [""]
+    docker:
+      name: nginx
+  name: nginx
 build:
   services:
   - {quay.io/owner/app}
@@ -222,7 +289,9 @@ LINES = [line.replace("\0", "\\\n") for line in COMMANDS.strip().replace("\\\n",
 MARKED = re.compile(r"(?<!\{)\{([a-z][^{}\s]*(?:\{\{[^{}]*\}\}[^{}\s]*)?)\}")
 
 
-@pytest.mark.parametrize("text", [*LINES, DOCKERFILE, COMPOSE, KUBERNETES, CI, GITLAB])
+@pytest.mark.parametrize(
+    "text", [*LINES, DOCKERFILE, *DOCKERFILES, COMPOSE, KUBERNETES, CI, GITLAB]
+)
 def test_texts(text: str) -> None:
     """What stands in braces is rewritten, and nothing else; a second time, nothing at all."""
     typed = plain(MARKED.sub(r"\1", text))
