@@ -8,8 +8,10 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from app.oci.errors import (
     ClientGone,
+    DigestInvalid,
     ErrorCode,
     MethodUnsupported,
+    NameInvalid,
     RegistryError,
     Unsupported,
     error_document,
@@ -21,6 +23,9 @@ _CODES = {
     HTTPStatus.NOT_FOUND: ErrorCode.UNSUPPORTED,
     HTTPStatus.METHOD_NOT_ALLOWED: ErrorCode.UNSUPPORTED,
 }
+
+
+_PLAIN = (ClientGone, DigestInvalid, NameInvalid, Unsupported)
 
 
 def register(app: Flask) -> None:
@@ -38,8 +43,8 @@ def _registry_error(error: RegistryError) -> Response:
 
 
 def _tell(error: RegistryError) -> None:
-    """Say why; the answer's status alone is on the request's line."""
-    if isinstance(error, ClientGone):
+    """Say why, where path and status on the request's line do not."""
+    if isinstance(error, _PLAIN):
         return
     is_theirs = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
     fields = {"status": int(error.status), "code": str(error.code), "reason": str(error)}

@@ -256,7 +256,7 @@ def test_what_is_no_request_is_refused_in_json(logged_wire: Wire, text: str, sta
 
 
 def test_a_warning_tells_its_request(logged_wire: Wire) -> None:
-    """An upstream that cannot be reached leaves a warning, and it has the request's id."""
+    """What fails upstream, and that it was refused for it, leave warnings with the request's id."""
     wire = logged_wire
     wire.play(answering(lambda _: location("http://127.0.0.1:1/unreachable")))
     with wire.client() as client:
@@ -264,10 +264,14 @@ def test_a_warning_tells_its_request(logged_wire: Wire) -> None:
             assert client.get(BLOB, f"X-Request-ID: {request_id}").status == 503
         assert client.get("/health", "X-Request-ID: not-warned").status == 200
     for request_id in ("warned-first", "warned-second"):
-        lines_of(wire, request_id, count=2)
-        warning, line = [line for line in wire.proxy.log.splitlines() if request_id in line]
+        lines_of(wire, request_id, count=3)
+        warning, refusal, line = [
+            line for line in wire.proxy.log.splitlines() if request_id in line
+        ]
         assert "WARNING" in warning
         assert "127.0.0.1:1" in warning
+        assert "A request is refused." in refusal
+        assert "UNAVAILABLE" in refusal
         assert "503" in line
     lines_of(wire, "not-warned")
     told = [line for line in wire.proxy.log.splitlines() if "127.0.0.1:1/unreachable" in line]

@@ -125,7 +125,7 @@ def test_it_is_told(asked: Asked, caplog: pytest.LogCaptureFixture) -> None:
         for record in caplog.records
         if record.getMessage() == "What is kept is served."
     ]
-    assert told == [{"registry": "docker.io", "status": 503}, {"registry": "docker.io"}]
+    assert told == [{"registry": "r.example", "status": 503}, {"registry": "r.example"}]
 
 
 def test_it_is_tried_meanwhile(asked: Asked, hurry: Callable[[float], None]) -> None:
