@@ -10,7 +10,12 @@ from app.routes.networks import Networks, address_of
 
 Environ = Mapping[str, Any]
 
-_HOST: Final = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(?::[0-9]{1,5})?")
+_HOST: Final = re.compile(
+    r"(?:\[(?P<six>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
+)
+_LONGEST_HOST: Final = 300
+"""Characters; 253 are the most that a name has. What is longer is not remembered either."""
+_LAST_PORT: Final = 65535
 _PORT: Final = re.compile(r":[0-9]+$")
 _HOP: Final = re.compile(r"(?:(?P<four>[0-9.]+)|\[(?P<six>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
 _OTHER_WAYS: Final = ("HTTP_FORWARDED", "HTTP_X_REAL_IP")
@@ -92,7 +97,7 @@ class Forwarded:
     def _authority(self, environ: Environ) -> str:
         told = _last(environ, "HTTP_X_FORWARDED_HOST") if self._trusts_peer(environ) else ""
         authority = told or _own_authority(environ)
-        if not _HOST.fullmatch(authority):
+        if len(authority) > _LONGEST_HOST or not _is_authority(authority):
             raise HostInvalid
         return authority
 
@@ -102,6 +107,15 @@ class Forwarded:
     def _judge(self, peer: str) -> bool:
         # A peer without an address came through a Unix socket: only this machine's servers can.
         return not peer or peer in self._trusted
+
+
+@lru_cache(_KNOWN)
+def _is_authority(text: str) -> bool:
+    """Tell whether a text is one that urlsplit takes apart."""
+    found = _HOST.fullmatch(text)
+    if found is None or int(found["port"] or 0) > _LAST_PORT:
+        return False
+    return found["six"] is None or address_of(found["six"]) is not None
 
 
 def _own_authority(environ: Environ) -> str:

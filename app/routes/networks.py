@@ -2,6 +2,10 @@
 
 import ipaddress
 from functools import lru_cache
+from typing import Final
+
+_LONGEST: Final = 64
+"""Characters: clients can write as many as a header has, and what was read is remembered."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -22,9 +26,13 @@ class Networks:
         return address is not None and any(address in network for network in self._networks)
 
 
-@lru_cache(1024)
 def address_of(text: str) -> Address | None:
     """Read an address; an IPv4 one that is written as IPv6 is itself."""
+    return _read(text) if len(text) <= _LONGEST else None
+
+
+@lru_cache(1024)
+def _read(text: str) -> Address | None:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -105,6 +106,11 @@ def test_what_a_trusted_server_tells(told: dict[str, str], expected: str) -> Non
         pytest.param("a:port", id="port"),
         pytest.param("a:", id="empty port"),
         pytest.param("a:123456", id="long port"),
+        pytest.param("a:65536", id="no port"),
+        pytest.param("a" * 301, id="long"),
+        pytest.param("[::1]:99999", id="no port behind IPv6"),
+        pytest.param("[::::]", id="no IPv6"),
+        pytest.param("[1.2.3.4]", id="IPv4 in brackets"),
         pytest.param("::1", id="IPv6 without brackets"),
         pytest.param("[::1", id="half a bracket"),
         pytest.param("[evil.example]", id="a name in brackets"),
@@ -143,6 +149,8 @@ def test_no_host_breaks_out(host: str) -> None:
     except HostInvalid:
         return
     assert not set(url.removeprefix("http://")) & set('/@?#\\% \r\n",;<>')
+    parts = urlsplit(url)
+    assert parts.port is None or parts.hostname
 
 
 @pytest.mark.parametrize(
