@@ -7,14 +7,17 @@ from urllib.parse import urlsplit
 
 from app.doctor.asking import Answer, NoAnswer
 from app.doctor.finding import Step
+from app.doctor.front import wants_login
 from app.doctor.place import Place
 from app.oci.challenge import Challenge, parse_challenges
 from app.oci.headers import values
 
 PATH: Final = "/auth/token"
 FIGURES: Final = "/figures"
-FORGED_CLIENT: Final = (("X-Forwarded-For", "10.0.0.1"),)
+FRIEND: Final = (("X-Forwarded-For", "10.0.0.1"),)
 """One of those whom Docxy shows its figures by default."""
+STRANGER: Final = (("X-Forwarded-For", "192.0.2.1"),)
+"""One of those whom it does not."""
 FORGED: Final = (("X-Forwarded-Host", "doctor.invalid"), ("X-Forwarded-Proto", "http"))
 Seen = Answer | NoAnswer
 
@@ -41,12 +44,6 @@ def is_of_another(one: Answer, other: Answer) -> bool:
     return first.parameters.get("service") != second.parameters.get("service")
 
 
-def wants_login(answer: Answer) -> bool:
-    """Whether credentials meet a challenge, and a token none."""
-    told = parse_challenges(values(answer.headers, "www-authenticate"))
-    return any(one.is_basic for one in told) and not any(one.is_bearer for one in told)
-
-
 def judge_ping(place: Place, answer: Answer) -> Step:
     """Say of GET /v2/ whether clients can go on from there."""
     tried = "GET /v2/"
@@ -69,8 +66,9 @@ def _wrong_realm(place: Place, realm: str) -> str:
         led = Place.parse(realm.partition("?")[0].removesuffix(PATH))
     except ValueError:
         return "realm-path"
-    if urlsplit(realm).path != place.path + PATH:
-        return "realm-path"
+    path = urlsplit(realm).path
+    if path != place.path + PATH:
+        return "realm-below" if path == PATH and led.host == place.host else "realm-path"
     if led.host != place.host or (led.port != place.port and led.scheme == place.scheme):
         return "realm-host"
     # With another scheme the port is another one, too, where it is not written.
@@ -83,16 +81,19 @@ def _is_bare(place: Place) -> bool:
 
 
 def judge_client(place: Place, told: Seen, forged: Seen) -> Step:
-    """Say whether a client's own word lets it see what is for some networks (`FIGURES`)."""
+    """Say whether a client's own word changes what it sees of `FIGURES`.
+
+    It says to be a `FRIEND` where it is told nothing, and a `STRANGER` otherwise.
+    """
     tried = "X-Forwarded-For of a client's own"
     if _is_bare(place):
         return Step(tried, "", skipped=_BARE)
-    if isinstance(told, NoAnswer) or told.status != HTTPStatus.FORBIDDEN:
-        return Step(tried, "", skipped="nothing is kept from this machine to see it by")
-    believed = not isinstance(forged, NoAnswer) and forged.status == _OK
-    return Step(
-        tried, "is believed" if believed else "is not believed", "forged-client" if believed else ""
-    )
+    other = {HTTPStatus.FORBIDDEN: HTTPStatus.OK, HTTPStatus.OK: HTTPStatus.FORBIDDEN}
+    if isinstance(told, NoAnswer) or told.status not in other:
+        return Step(tried, "", skipped="there are no figures to see it by")
+    if not isinstance(forged, NoAnswer) and forged.status == other[HTTPStatus(told.status)]:
+        return Step(tried, "is believed", "forged-client")
+    return Step(tried, "changes nothing")
 
 
 def judge_forged(place: Place, answer: Answer, forged: Seen) -> Iterator[Step]:

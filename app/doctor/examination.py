@@ -108,10 +108,10 @@ def _asked(line: Line, image: Image, others: list[str]) -> Iterator[Step]:
     # Asked by `seen`: some walls answer forged headers with nothing at all.
     forged = front.seen(line, "GET", "/v2/", challenges.FORGED)
     yield from challenges.judge_forged(line.place, ping, forged)
-    figures, claimed = (
-        front.seen(line, "GET", challenges.FIGURES, headers)
-        for headers in ((), challenges.FORGED_CLIENT)
-    )
+    figures = front.seen(line, "GET", challenges.FIGURES)
+    hidden = not isinstance(figures, NoAnswer) and figures.status == HTTPStatus.FORBIDDEN
+    pretended = challenges.FRIEND if hidden else challenges.STRANGER
+    claimed = front.seen(line, "GET", challenges.FIGURES, pretended)
     yield challenges.judge_client(line.place, figures, claimed)
     knocked = knocking.knock(line, image.name, image.by(image.name))
     yield from knocking.judge_knock(knocked, f"docker pull {image}")

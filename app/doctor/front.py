@@ -10,10 +10,13 @@ from app.doctor.asking import Answer, Line, NoAnswer
 from app.doctor.finding import Step
 from app.doctor.place import Place
 from app.doctor.pushing import SIZE, Pushed, push
+from app.oci.challenge import parse_challenges
+from app.oci.headers import values
 
 PATIENCE: Final = 10.0
 NOWHERE: Final = "/v2/?ns=registry.invalid"
 """Docxy answers this by itself, whatever else is said: it serves no such registry."""
+POSTED: Final = "/auth/token?ns=registry.invalid"
 _UNKNOWN: Final = "NAME_UNKNOWN"
 _TOKEN: Final = 20_000
 """Characters; tokens of some registries are as long."""
@@ -23,7 +26,9 @@ _LEADS: Final = frozenset({301, 302, 303, 307, 308})
 _LOSES_METHOD: Final = frozenset({301, 302, 303})
 _AWAY: Final = frozenset({502, 503, 504})
 
-HOPELESS: Final = frozenset({"no-answer", "away", "not-docxy", "query", "error-pages"})
+HOPELESS: Final = frozenset({
+    "no-answer", "away", "not-docxy", "front-login", "query", "error-pages",
+})  # fmt: skip
 """What makes a pull, and all that it would show, pointless."""
 
 Seen = Answer | NoAnswer
@@ -80,7 +85,16 @@ def judge_answering(answer: Seen) -> Step:
     if answer.status == 404 and is_page(answer):  # noqa: PLR2004 - the status that Docxy gives
         # Docxy says 404 here: the page is in its answer's place, or nobody asked it.
         return Step(tried, f"{answer}", "error-pages")
-    return Step(tried, f"{answer}, without Docxy's headers", "not-docxy")
+    if wants_login(answer):
+        return Step(tried, f"{answer}, which asks for a login", "front-login")
+    led = f" to {answer.value('location')}" if answer.status in _LEADS else ""
+    return Step(tried, f"{answer}{led}, without Docxy's headers", "not-docxy")
+
+
+def wants_login(answer: Answer) -> bool:
+    """Whether credentials meet a challenge, and a token none."""
+    told = parse_challenges(values(answer.headers, "www-authenticate"))
+    return any(one.is_basic for one in told) and not any(one.is_bearer for one in told)
 
 
 def judge_query(answer: Answer) -> Step:
@@ -110,6 +124,14 @@ def _judge_size(tried: str, answer: Seen, name: str) -> Step:
     if isinstance(answer, NoAnswer):
         return Step(tried, str(answer), name)
     return Step(tried, str(answer), "" if answer.code == _UNKNOWN else name)
+
+
+def judge_post(answer: Seen) -> Step:
+    """Say whether a POST of `POSTED` arrived, as some clients log in."""
+    tried = "POST /auth/token"
+    if isinstance(answer, NoAnswer):
+        return Step(tried, str(answer), "post")
+    return Step(tried, str(answer), "" if answer.code == _UNKNOWN else "post")
 
 
 def judge_push(pushed: Pushed) -> Step:
@@ -147,6 +169,7 @@ class Front:
     nowhere: Seen
     header: Seen
     line: Seen
+    post: Seen
     push: Pushed
     drip: Seen
 
@@ -158,6 +181,7 @@ def look(line: Line) -> Front:
         nowhere=seen(line, "GET", NOWHERE),
         header=seen(line, "GET", NOWHERE, (("Authorization", f"Bearer {token}"),)),
         line=seen(line, "GET", f"{NOWHERE}&pad={token}"),
+        post=seen(line, "POST", POSTED),
         push=push(line),
         drip=seen(line, "GET", "/v2/_drip"),
     )
@@ -175,5 +199,6 @@ def judge(front: Front) -> Iterator[Step]:
         return
     yield judge_header(front.header)
     yield judge_line(front.line)
+    yield judge_post(front.post)
     yield judge_push(front.push)
     yield judge_drip(front.drip)

@@ -6,9 +6,9 @@ from typing import Final
 from urllib.parse import quote, urlsplit
 
 from app.doctor.asking import Answer, Line
-from app.doctor.challenges import PATH, bearer, wants_login
+from app.doctor.challenges import PATH, bearer
 from app.doctor.finding import Step
-from app.doctor.front import is_page
+from app.doctor.front import is_page, wants_login
 from app.oci.challenge import Challenge
 from app.oci.headers import Headers
 from app.oci.manifest import INDEXES, MANIFESTS

@@ -45,6 +45,10 @@ ERRORS: Final = {
         "nginx: proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Host $http_host;",
         "Or set DOCXY_PUBLIC_URL.",
     ),
+    "realm-below": (
+        "The token service is not below the path",
+        "Set DOCXY_PUBLIC_URL to the whole address, with its path.",
+    ),
     "realm-path": (
         "The challenge is not one of Docxy's",
         "Let WWW-Authenticate pass as Docxy wrote it.",
@@ -55,6 +59,10 @@ WARNINGS: Final = {
     "body-size": (
         "The front refuses large bodies",
         "nginx: client_max_body_size 0;",
+    ),
+    "post": (
+        "Token requests by POST do not arrive",
+        "nginx: no limit_except and no condition on $request_method at /auth/token.",
     ),
     "request-buffering": (
         "The front keeps requests back",

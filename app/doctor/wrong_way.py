@@ -41,6 +41,11 @@ ERRORS: Final = {
         "Something else answers",
         "nginx: location / { proxy_pass http://docxy; } in the server of this name.",
     ),
+    "front-login": (
+        "The front wants a login",
+        "nginx: no auth_basic; clients log in at their registry, through Docxy.",
+        "To keep others out: allow and deny, or a firewall.",
+    ),
     "away": (
         "The front does not reach Docxy",
         (

@@ -119,6 +119,11 @@ MISTAKES = {
         "            return 307 https://cdn.invalid$uri;\n        }\n"
         "        location / {\n            # No path"
     },
+    "front-login": {
+        "proxy_pass http://docxy;": "auth_basic x; auth_basic_user_file /dev/null; "
+        "proxy_pass http://docxy;"
+    },
+    "post": {"proxy_pass http://docxy;": "limit_except GET { deny all; } proxy_pass http://docxy;"},
     "not-docxy": {"proxy_pass http://docxy;": "return 200 'Welcome to nginx!';"},
     "range digest-header address-ways": {
         'proxy_set_header Forwarded "";': 'proxy_set_header Range "";',
@@ -153,6 +158,28 @@ def test_a_certificate_that_is_wrong(behind: Docxy, name: str, how: dict[str, An
     """It is said how; the rest is looked at all the same, and nothing more is found."""
     with proxies.nginx(behind.host, **how) as front:
         assert found_at(front) == {name}
+
+
+def test_below_a_path(behind: Docxy) -> None:
+    """Docxy has to be told what it cannot know."""
+    moved = {
+        "        location / {\n            # No path": "        location /docxy/ {\n"
+        "            proxy_pass http://docxy/;\n        }\n"
+        "        location / {\n            # No path"
+    }
+    with proxies.nginx(behind.host, mistakes=moved) as front:
+        there = f"{front.url}/docxy"
+        assert found(there, ca=front.ca_path, http=front.http_url) == {"realm-below"}
+
+
+def test_a_front_that_does_not_say_who_asks(registry: Hub) -> None:
+    """What clients write in its place is believed, also where all are let see."""
+    silent = {"proxy_set_header X-Forwarded-For $remote_addr;": ""}
+    with docxy(workers=1, **registry.settings) as proxy:
+        with proxies.nginx(proxy.host, mistakes=silent) as front:
+            assert found_at(front) == {"forged-client"}
+        with proxies.nginx(proxy.host) as front:
+            assert found_at(front) == set()
 
 
 def test_an_authority_that_nobody_knows(behind: Docxy) -> None:

@@ -108,12 +108,34 @@ def test_plain_http(seen: front.Seen, wrong: str) -> None:
         (answer(404, **PAGE), "error-pages"),
         (answer(200, **PAGE), "not-docxy"),
         (answer(403, **PAGE), "not-docxy"),
+        (answer(401, WWW_Authenticate='Basic realm="mine"', **PAGE), "front-login"),
+        (answer(401, **PAGE), "not-docxy"),
         (NOTHING, "no-answer"),
     ],
 )
 def test_who_answers(seen: front.Seen, wrong: str) -> None:
     """Docxy is known by its headers."""
     assert front.judge_answering(seen).wrong == wrong
+
+
+def test_where_an_answer_leads() -> None:
+    """Whoever gave the address of plain http sees the other one."""
+    step = front.judge_answering(answer(308, Location="https://proxy.example/v2/", **PAGE))
+    assert "308 (text/html) to https://proxy.example/v2/" in step.came
+
+
+@pytest.mark.parametrize(
+    ("seen", "wrong"),
+    [
+        (error(404, "NAME_UNKNOWN", **OURS), ""),
+        (answer(403, **PAGE), "post"),
+        (answer(405, **PAGE), "post"),
+        (NOTHING, "post"),
+    ],
+)
+def test_posts(seen: front.Seen, wrong: str) -> None:
+    """Docxy answers them; a front that takes GET alone does not let them pass."""
+    assert front.judge_post(seen).wrong == wrong
 
 
 @pytest.mark.parametrize(
@@ -188,7 +210,11 @@ def test_pings(seen: Answer, wrong: str) -> None:
 def test_a_realm_below_a_path() -> None:
     """It is where the front has put Docxy."""
     place = Place.parse("https://proxy.example/hub")
-    for path, wrong in [("/hub/auth/token", ""), ("/auth/token", "realm-path")]:
+    for path, wrong in [
+        ("/hub/auth/token", ""),
+        ("/auth/token", "realm-below"),
+        ("/other/auth/token", "realm-path"),
+    ]:
         ping = challenged(f"https://proxy.example{path}")
         assert challenges.judge_ping(place, ping).wrong == wrong
 
@@ -207,8 +233,13 @@ def test_forged_headers() -> None:
 
 
 def test_forged_clients() -> None:
-    """Where nothing is kept from this machine, nothing can be seen."""
-    for told, forged, wrong in [(403, 403, ""), (403, 200, "forged-client"), (200, 200, "")]:
+    """It is seen by figures that come, or that do not come any more."""
+    for told, forged, wrong in [
+        (403, 403, ""),
+        (403, 200, "forged-client"),
+        (200, 200, ""),
+        (200, 403, "forged-client"),
+    ]:
         assert challenges.judge_client(PLACE, answer(told), answer(forged)).wrong == wrong
     assert challenges.judge_client(PLACE, answer(404), answer(404)).skipped
     assert challenges.judge_client(PLACE, NOTHING, NOTHING).skipped
