@@ -138,7 +138,7 @@ REFUSED = [
     pytest.param("/v2/a/b/blobs/uploads/uuid?_state=x", 404, "UNSUPPORTED", id="one upload"),
     pytest.param("/v2/a/tags", 404, "UNSUPPORTED", id="tags without list"),
     pytest.param("/v1/search?q=x", 404, "UNSUPPORTED", id="search"),
-    pytest.param("/", 404, "UNSUPPORTED", id="root"),
+    pytest.param("/index.html", 404, "UNSUPPORTED", id="a file"),
     pytest.param("/v2x", 404, "UNSUPPORTED", id="longer than v2"),
     pytest.param("/v2/a/b/manifests/x?ns=quay.io", 404, "NAME_UNKNOWN", id="unknown ns"),
     pytest.param("/v2/quay.io/a/manifests/x", 404, "NAME_UNKNOWN", id="unknown prefix"),
