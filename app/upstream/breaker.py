@@ -70,6 +70,14 @@ class Breaker:
             if probing:
                 self._probing = False
 
+    def forget(self) -> None:
+        """Let nobody count it any more: nothing would ever tell that it has closed."""
+        with self._lock:
+            observer, self._observer = self._observer, NOBODY
+            is_open = self._open_until is not None
+        if is_open:
+            observer.happened(Event.CLOSED)
+
     def _admit(self, host: str) -> bool:
         """Tell whether the request is the probe."""
         if self._open_until is None:
@@ -125,5 +133,6 @@ class Breakers:
             breaker = self._by_origin.setdefault(origin, Breaker(self._observer))
             self._by_origin.move_to_end(origin)
             if len(self._by_origin) > _HOSTS:
-                self._by_origin.popitem(last=False)
+                _, forgotten = self._by_origin.popitem(last=False)
+                forgotten.forget()
             return breaker

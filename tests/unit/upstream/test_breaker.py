@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.content import Event
 from app.oci.errors import (
     ClientGone,
     RegistryError,
@@ -19,6 +20,7 @@ from app.oci.errors import (
 )
 from app.upstream.breaker import Breaker, Breakers
 from app.upstream.origins import Origin, origin
+from tests.unit.observing import Remembering
 from tests.unit.upstream.clock import Clock
 from tests.unit.upstream.hurry import hurried, listening
 from tests.unit.upstream.server import PATIENCE
@@ -280,3 +282,20 @@ def test_memory_is_bounded() -> None:
         breakers.of(at(number))
     assert breakers.of(at(0)) is kept
     assert breakers.of(at(1)) is not lost
+
+
+def test_what_is_forgotten_is_not_left_alone(clock: Clock) -> None:
+    """As many are told to have closed as have opened, whatever becomes of them then."""
+    observer = Remembering()
+    breakers = Breakers(observer)
+    first, second = breakers.of(at(0)), breakers.of(at(1))
+    open_up(first, clock)
+    assert observer.amounts == {Event.OPENED: 1}
+    for number in range(2, 258):
+        breakers.of(at(number))
+    assert observer.amounts == {Event.OPENED: 1, Event.CLOSED: 1}
+    # Whoever still asks by them is not counted.
+    clock.pass_by(2)
+    ask(first)
+    open_up(second, clock)
+    assert observer.amounts == {Event.OPENED: 1, Event.CLOSED: 1}
