@@ -1,12 +1,14 @@
 """How gunicorn runs Docxy; GUNICORN_CMD_ARGS and arguments override it. Imports nothing of app."""
 
 import contextlib
+import fcntl
 import os
 import resource
 import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +68,8 @@ if os.environ.get("DOCXY_LOG_FORMAT") == "json":
 
 _COUNTS = "PROMETHEUS_MULTIPROC_DIR"
 _OWN_COUNTS = "docxy-metrics-"
+_JUST_MADE = 60
+"""Seconds in which whoever has made a directory will hold it."""
 
 
 def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not to be imported here
@@ -116,7 +120,24 @@ def _prepare_counts(where: str | None) -> None:
             left.unlink()
         return
     with contextlib.suppress(OSError):  # nothing can be written: then each worker tells its own
-        os.environ[_COUNTS] = tempfile.mkdtemp(prefix=_OWN_COUNTS, dir=where)
+        _tidy(Path(where or tempfile.gettempdir()))
+        made = tempfile.mkdtemp(prefix=_OWN_COUNTS, dir=where)
+        os.environ[_COUNTS] = made
+        # Held, by the workers too, until the last of them has ended.
+        fcntl.flock(os.open(made, os.O_RDONLY), fcntl.LOCK_SH)
+
+
+def _tidy(where: Path) -> None:
+    """Remove what others have left here that were killed: in memory, nothing else would."""
+    for left in where.glob(f"{_OWN_COUNTS}*"):
+        with contextlib.suppress(OSError):
+            held = os.open(left, os.O_RDONLY)
+            try:
+                if time.time() - left.stat().st_mtime > _JUST_MADE:
+                    fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(left, ignore_errors=True)
+            finally:
+                os.close(held)
 
 
 def _faults() -> str:

@@ -1,3 +1,5 @@
+import fcntl
+import os
 import re
 import signal
 import subprocess
@@ -123,3 +125,38 @@ def test_a_reload_with_a_wrong_file_changes_nothing(tmp_path: Path) -> None:
         assert len(pids) == len(set(pids)) == 4
         assert proxy.server.process.poll() is None
         assert "Traceback" not in proxy.log
+
+
+def is_held(directory: Path) -> bool:
+    """Tell whether a running Docxy counts there."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def test_what_a_killed_one_has_counted_is_removed(tmp_path: Path) -> None:
+    """By the next one that starts; what another one counts is left to it."""
+    options = ("--worker-tmp-dir", str(tmp_path))
+
+    def counts() -> set[Path]:
+        return set(tmp_path.glob("docxy-metrics-*"))
+
+    with docxy(*options) as first:
+        (lost,) = counts()
+        assert is_held(lost)
+        first.server.process.kill()
+        wait_until(lambda: not is_held(lost), what="the end of its workers")
+    os.utime(lost, (0, 0))
+    with docxy(*options):
+        (kept,) = counts()
+        assert kept != lost
+        os.utime(kept, (0, 0))
+        with docxy(*options):
+            assert kept in counts()
+        assert counts() == {kept}
+    assert counts() == set()
