@@ -25,6 +25,7 @@ _SLOW: Final = 0.5
 _LEADS: Final = frozenset({301, 302, 303, 307, 308})
 _LOSES_METHOD: Final = frozenset({301, 302, 303})
 _AWAY: Final = frozenset({502, 503, 504})
+_FORBIDDEN: Final = frozenset({403, 405, 501})
 
 HOPELESS: Final = frozenset({
     "no-answer", "away", "not-docxy", "front-login", "query", "error-pages",
@@ -129,9 +130,9 @@ def _judge_size(tried: str, answer: Seen, name: str) -> Step:
 def judge_post(answer: Seen) -> Step:
     """Say whether a POST of `POSTED` arrived, as some clients log in."""
     tried = "POST /auth/token"
-    if isinstance(answer, NoAnswer):
-        return Step(tried, str(answer), "post")
-    return Step(tried, str(answer), "" if answer.code == _UNKNOWN else "post")
+    # What else keeps a token request away is seen by GET.
+    forbidden = not isinstance(answer, NoAnswer) and answer.status in _FORBIDDEN
+    return Step(tried, str(answer), "post" if forbidden else "")
 
 
 def judge_push(pushed: Pushed) -> Step:
@@ -143,7 +144,8 @@ def judge_push(pushed: Pushed) -> Step:
     if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Step(tried, str(answer), "body-size")
     refused = answer.code == "UNSUPPORTED"
-    if refused and not pushed.early:
+    # Docxy hangs up on the rest of a body, and a front that still sends it may miss the answer.
+    if not pushed.early and (refused or answer.status in _AWAY):
         return Step(tried, f"{answer}, after all of it", "request-buffering")
     return Step(tried, f"{answer}, as it has to be" if refused else str(answer))
 

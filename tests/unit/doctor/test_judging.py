@@ -130,7 +130,8 @@ def test_where_an_answer_leads() -> None:
         (error(404, "NAME_UNKNOWN", **OURS), ""),
         (answer(403, **PAGE), "post"),
         (answer(405, **PAGE), "post"),
-        (NOTHING, "post"),
+        (answer(404, **PAGE), ""),
+        (NOTHING, ""),
     ],
 )
 def test_posts(seen: front.Seen, wrong: str) -> None:
@@ -143,6 +144,8 @@ def test_posts(seen: front.Seen, wrong: str) -> None:
     [
         (Pushed(error(405, "UNSUPPORTED")), ""),
         (Pushed(error(405, "UNSUPPORTED"), early=False), "request-buffering"),
+        (Pushed(answer(502, **PAGE), early=False), "request-buffering"),
+        (Pushed(answer(502, **PAGE)), ""),
         (Pushed(answer(413, **PAGE)), "body-size"),
         (Pushed(NOTHING), "body-size"),
         (Pushed(answer(403, **PAGE)), ""),
