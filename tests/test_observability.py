@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -58,6 +59,97 @@ def test_promtool_takes_the_rules() -> None:
     assert done.returncode == 0, done.stdout + done.stderr
     rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
     assert f"{len(rules)} rules found" in done.stdout
+
+
+def here(name: str, labels: str = "") -> str:
+    """Return a series as Prometheus has it from one Docxy."""
+    more = f", {labels}" if labels else ""
+    return f'{name}{{job="docxy", instance="here"{more}}}'
+
+
+HUB = 'registry="docker.io"'
+ALICE = f'{HUB}, identity="account-1"'
+FAILING: dict[str, dict[str, str]] = {
+    "DocxyDown": {here("up"): "0x120"},
+    "DocxyFails": {
+        here("docxy_requests_total", 'status="5xx"'): "0+6x120",
+        here("docxy_requests_total", 'status="2xx"'): "0+94x120",
+    },
+    "DocxyUpstreamFails": {
+        here("docxy_upstream_requests_total", HUB): "0+10x120",
+        here("docxy_upstream_errors_total", f'{HUB}, kind="UpstreamTimeout"'): "0+2x120",
+        here("docxy_upstream_errors_total", f'{HUB}, kind="UpstreamUnreachable"'): "0+1x120",
+    },
+    "DocxyUpstreamLeftAlone": {here("docxy_upstream_hosts_left_alone", HUB): "1x120"},
+    "DocxyPullsRunLow": {
+        here("docxy_pulls_remaining", ALICE): "9x120",
+        here("docxy_pulls_limit", ALICE): "100x120",
+    },
+    "DocxyPullsSpentFast": {
+        here("docxy_pulls_spent_total", HUB): "0+1x120",
+        here("docxy_pulls_limit", ALICE): "100x120",
+    },
+    "DocxySlow": {
+        here("docxy_request_first_byte_seconds_bucket", 'route="manifest", le="5.0"'): "0+8x120",
+        here("docxy_request_first_byte_seconds_bucket", 'route="manifest", le="10.0"'): "0+10x120",
+        here("docxy_request_first_byte_seconds_bucket", 'route="manifest", le="+Inf"'): "0+10x120",
+    },
+    "DocxyCacheEvictsMuch": {
+        here("docxy_cache_evictions_total"): "0+1x120",
+        here("docxy_cache_entries"): "1000x120",
+    },
+}
+"""What Prometheus has seen in two hours, by the alert that it has to give."""
+
+WELL = {
+    here("up"): "1x120",
+    here("docxy_requests_total", 'status="5xx"'): "0+5x120",
+    here("docxy_requests_total", 'status="2xx"'): "0+95x120",
+    here("docxy_upstream_requests_total", HUB): "0+10x120",
+    here("docxy_upstream_errors_total", f'{HUB}, kind="UpstreamTimeout"'): "0+2x120",
+    here("docxy_upstream_hosts_left_alone", HUB): "0x120",
+    here("docxy_pulls_remaining", ALICE): "10x120",
+    here("docxy_pulls_limit", ALICE): "100x120",
+    here("docxy_pulls_spent_total", HUB): "0+0.8x120",
+    here("docxy_request_first_byte_seconds_bucket", 'route="manifest", le="5.0"'): "0+9x120",
+    here("docxy_request_first_byte_seconds_bucket", 'route="manifest", le="+Inf"'): "0+10x120",
+    here("docxy_cache_evictions_total"): "0+1x120",
+    here("docxy_cache_entries"): "2000x120",
+}
+"""The same of a Docxy that is just well enough."""
+
+
+def test_alerts_are_given(tmp_path: Path) -> None:
+    """Each where it is due, and none before."""
+    programs.require("promtool")
+    rules = yaml.safe_load(ALERTS.read_text())["groups"][0]["rules"]
+    names = [rule["alert"] for rule in rules]
+    assert sorted(FAILING) == sorted(names)
+    cases = [(WELL, set[str]()), *((series, {name}) for name, series in FAILING.items())]
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [{"series": one, "values": many} for one, many in series.items()],
+            "promql_expr_test": [
+                {
+                    "expr": f'count by (alertname) (ALERTS{{alertname="{name}", '
+                    f'alertstate="firing"}})',
+                    "eval_time": "2h",
+                    "exp_samples": [{"labels": f'{{alertname="{name}"}}', "value": 1}]
+                    if name in given
+                    else [],
+                }
+                for name in names
+            ],
+        }
+        for series, given in cases
+    ]
+    path = tmp_path / "tests.yml"
+    path.write_text(yaml.safe_dump({"rule_files": [str(ALERTS)], "tests": tests}))
+    done = subprocess.run(
+        ["promtool", "test", "rules", path], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_promtool_takes_the_dashboard(tmp_path: Any) -> None:
