@@ -116,6 +116,8 @@ def _prepare_counts(where: str | None) -> None:
     prometheus_client looks for it when it is imported. Workers that come later add to it.
     """
     if named := os.environ.get(_COUNTS):
+        if not (Path(named).is_dir() and os.access(named, os.W_OK | os.X_OK)):
+            sys.exit(f"Docxy cannot start: {_COUNTS}={named} is no directory that can be written.")
         for left in Path(named).glob("*.db"):
             left.unlink()
         return

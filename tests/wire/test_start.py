@@ -127,6 +127,17 @@ def test_a_reload_with_a_wrong_file_changes_nothing(tmp_path: Path) -> None:
         assert "Traceback" not in proxy.log
 
 
+def test_counts_that_have_no_place_stop_the_start(tmp_path: Path) -> None:
+    """With one message as well."""
+    for place in (tmp_path / "nowhere", Path(__file__)):
+        ended = start(PROMETHEUS_MULTIPROC_DIR=str(place))
+        said = ended.stdout + ended.stderr
+        assert ended.returncode == 1
+        assert said.count(f"PROMETHEUS_MULTIPROC_DIR={place} is no directory") == 1
+        assert "Traceback" not in said
+        assert "Booting worker" not in said
+
+
 def is_held(directory: Path) -> bool:
     """Tell whether a running Docxy counts there."""
     descriptor = os.open(directory, os.O_RDONLY)
