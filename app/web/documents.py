@@ -23,8 +23,10 @@ _SERVICE: Final = re.compile(
 """One of GitLab's services: a name, or a mapping that begins with one."""
 
 _MAPPING: Final = re.compile(r"(?P<indent>[ ]*)(?:-[ ]+)?image:[ \t]*(?:#.*)?\n?")
-_NAME: Final = re.compile(rf"^[ \t]*name:[ \t]+(?P<quote>[\"']?){_VALUE}(?P=quote)[ \t]*(?:#.*)?$")
-"""In an `image:` that is a mapping (GitLab)."""
+_NAME: Final = re.compile(
+    rf"^[ \t]*(?:name|reference):[ \t]+(?P<quote>[\"']?){_VALUE}(?P=quote)[ \t]*(?:#.*)?$"
+)
+"""In an `image:` that is a mapping: GitLab's, and volumes of Kubernetes."""
 
 _FLOW: Final = re.compile(
     r"\$\{[^{}\n]*\}|(?P<open>\{)|(?P<close>\})"

@@ -235,6 +235,11 @@ spec:
       image: {registry.k8s.io/pause:3.10}
       imagePullPolicy: Always
     - {{name: b, image: {quay.io/owner/app}, args: [image]}}
+  volumes:
+    - name: files
+      image:
+        reference: {quay.io/owner/files:1}
+        pullPolicy: Always
 ---
 {{"spec":{{"containers":[{{"name":"a","image":"{nginx:1}"}},{{"image": "{alpine}"}}]}}}}
 ---
