@@ -21,6 +21,9 @@ _MOST_DOWNLOADS: Final = 100
 _FRESH: Final = 60.0
 """Seconds for which it counts that a registry has answered; then who looks has it asked."""
 
+_TRIED: Final = 600.0
+"""Seconds for which a failure counts: somebody tries every 15 s as long as anybody asks."""
+
 Holdings = Callable[[], tuple[int, int]]
 """Gives how many entries the cache has, and of how many bytes."""
 
@@ -89,7 +92,7 @@ class Figures:
             "default": name == self._default,
             "reachable": answered >= failed if heard else None,
             "seconds_ago": round(now - heard, 1) if heard else None,
-            "left_alone": any(row.numbers[counting.OPEN] > 0 for row in of_it),
+            "left_alone": _left_alone(of_it) > 0,
             "budgets": [_budget(row, now) for row in _latest(budgets)],
         }
 
@@ -138,7 +141,7 @@ class Figures:
             here = [row for row in rows[watching.DOWNLOAD] if row.about.get("registry") == name]
             active.add_metric([name], len(here))
             of_it = [row for row in rows[counting.REGISTRY] if row.about.get("registry") == name]
-            alone.add_metric([name], sum(row.numbers[counting.OPEN] for row in of_it))
+            alone.add_metric([name], _left_alone(of_it))
         yield active
         yield alone
         yield from _budget_gauges(rows[counting.BUDGET])
@@ -166,10 +169,19 @@ def _sums(metrics: Iterable[Metric]) -> Mapping[str, Mapping[str, float]]:
     return sums
 
 
+def _left_alone(rows: Iterable[Row]) -> float:
+    """Return how many hosts are left alone; of one that nobody asks for, nothing is known."""
+    since = time.time() - _TRIED
+    return sum(row.numbers[counting.OPEN] for row in rows if row.numbers[counting.FAILED] > since)
+
+
 def _latest(rows: Iterable[Row]) -> list[Row]:
-    """Return of each identity what was told last, to whichever worker."""
+    """Return of each identity what was told last, to whichever worker, while that counts."""
+    now = time.time()
     found = dict[tuple[str, str], Row]()
     for row in rows:
+        if now - row.numbers[counting.TOLD] > float(row.about.get("window") or 0):
+            continue  # what was spent then has come back since
         key = (str(row.about.get("registry")), str(row.about.get("identity")))
         known = found.get(key)
         if known is None or known.numbers[counting.TOLD] < row.numbers[counting.TOLD]:

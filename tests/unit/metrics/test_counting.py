@@ -1,6 +1,7 @@
 """What a registry's source tells becomes figures."""
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -22,6 +23,18 @@ def metrics() -> Iterator[Metrics]:
     """Return counts of nothing yet."""
     yield Metrics()
     shared.BOARD[: shared.SEAT_SIZE] = bytes(shared.SEAT_SIZE)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Return what lets time pass."""
+    began, passed = time.time(), [0.0]
+
+    def pass_by(seconds: float) -> None:
+        passed[0] += seconds
+        monkeypatch.setattr(time, "time", lambda: began + passed[0])
+
+    return pass_by
 
 
 def figures(metrics: Metrics, source: Source | None = None) -> Figures:
@@ -50,10 +63,33 @@ def test_a_breaker(metrics: Metrics) -> None:
     """As long as a host is left alone, and no longer."""
     observer = metrics.of(HUB)
     observer.happened(Event.OPENED)
+    observer.happened(Event.FAILED, "UpstreamTimeout")
     assert 'docxy_upstream_hosts_left_alone{registry="docker.io"} 1.0' in told(metrics)
     assert figures(metrics).shown()["registries"][0]["left_alone"]
     observer.happened(Event.CLOSED)
     assert 'docxy_upstream_hosts_left_alone{registry="docker.io"} 0.0' in told(metrics)
+
+
+def test_a_host_that_nobody_asks_for(metrics: Metrics, later: Callable[[float], None]) -> None:
+    """It may be back for long: ten minutes after the last failure it counts no more."""
+    observer = metrics.of(HUB)
+    observer.happened(Event.OPENED)
+    observer.happened(Event.FAILED, "UpstreamTimeout")
+    later(599)
+    assert figures(metrics).shown()["registries"][0]["left_alone"]
+    later(2)
+    assert not figures(metrics).shown()["registries"][0]["left_alone"]
+    assert 'docxy_upstream_hosts_left_alone{registry="docker.io"} 0.0' in told(metrics)
+
+
+def test_a_window_that_is_over(metrics: Metrics, later: Callable[[float], None]) -> None:
+    """Nobody is woken for pulls that have come back."""
+    metrics.of(HUB).told(budget("address-1", 0))
+    later(59)
+    assert len(figures(metrics).shown()["registries"][0]["budgets"]) == 1
+    later(2)
+    assert figures(metrics).shown()["registries"][0]["budgets"] == []
+    assert not [one for one in told(metrics) if one.startswith("docxy_pulls_remaining")]
 
 
 def test_identities_are_bounded(metrics: Metrics) -> None:
