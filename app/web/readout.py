@@ -90,33 +90,36 @@ class Readout:
         if one["left_alone"]:
             state = "alone"
         ago = one["seconds_ago"]
+        budgets = scarce(one["budgets"])
         return {
             "name": one["name"],
             "default": one["default"],
             "state": state,
             "says": self._say(state),
             "heard": "" if ago is None else self._say("heard", time=self._time(ago)),
-            "budgets": [self._budget(budget) for budget in scarce(one["budgets"])],
+            "pulls": self._left("chip_pulls", budgets[0]) if budgets else "",
+            "budgets": [self._budget(budget) for budget in budgets],
         }
 
     def _budget(self, budget: Mapping[str, Any]) -> dict[str, Any]:
-        window = budget["window"]
-        says = self._say(
-            "window" if window else "budget",
-            remaining=amounts.number(budget["remaining"]),
-            limit=amounts.number(budget["limit"]),
-            time=self._time(window or 0),
-        )
         whose = "account" if budget["kind"] == "account" else "anonymous"
         name = budget["identity"].partition("-")[2]
         told = self._say("heard", time=self._time(budget["seconds_ago"]))
         return {
-            "says": says,
+            "says": self._left("window" if budget["window"] else "budget", budget),
             "whose": f"{self._say(whose, name=name)} · {told}",
             "remaining": budget["remaining"],
             "limit": budget["limit"],
             "low": budget["low"],
         }
+
+    def _left(self, key: str, budget: Mapping[str, Any]) -> str:
+        return self._say(
+            key,
+            remaining=amounts.number(budget["remaining"]),
+            limit=amounts.number(budget["limit"]),
+            time=self._time(budget["window"] or 0),
+        )
 
     def _download(self, one: Mapping[str, Any]) -> dict[str, Any]:
         sent, total = amounts.size(one["bytes"]), one["total"]

@@ -161,16 +161,19 @@ function stateOf(registry) {
   return registry.reachable ? "answers" : "silent";
 }
 
-function writeBudget(entry, budget) {
-  const left = say(budget.window ? "window" : "budget", {
+function left(key, budget) {
+  return say(key, {
     remaining: number(budget.remaining),
     limit: number(budget.limit),
     time: time(budget.window ?? 0),
   });
+}
+
+function writeBudget(entry, budget) {
   const whose = budget.kind === "account" ? "account" : "anonymous";
   const name = budget.identity.split("-")[1];
   entry.classList.toggle("is-low", budget.low);
-  write(part("says", entry), left);
+  write(part("says", entry), left(budget.window ? "window" : "budget", budget));
   write(part("whose", entry), `${say(whose, { name })} · ${say("heard", { time: time(budget.seconds_ago) })}`);
   const meter = part("meter", entry);
   meter.max = budget.limit;
@@ -178,22 +181,33 @@ function writeBudget(entry, budget) {
   meter.value = budget.remaining;
 }
 
-function writeRegistry(row, registry) {
-  const scarce = [...registry.budgets].sort((one, two) => one.remaining / one.limit - two.remaining / two.limit);
+function writeRow(row, registry, budgets) {
+  const ago = registry.seconds_ago;
   row.dataset.state = stateOf(registry);
   write(part("says", row), say(stateOf(registry)));
-  const ago = registry.seconds_ago;
   write(part("heard", row), ago === null ? "" : say("heard", { time: time(ago) }));
-  const few = scarce.slice(0, MOST_BUDGETS);
-  fit(part("budgets", row), few.length, "budget").forEach((entry, place) => writeBudget(entry, few[place]));
+  const entries = fit(part("budgets", row), budgets.length, "budget");
+  entries.forEach((entry, place) => writeBudget(entry, budgets[place]));
+}
+
+// In the head of the page, which is page.html's.
+function writeChip(chip, registry, budgets) {
+  chip.dataset.state = stateOf(registry);
+  write(chip.querySelector('[data-chip="says"]'), say(stateOf(registry)));
+  write(chip.querySelector('[data-chip="pulls"]'), budgets.length ? left("chip_pulls", budgets[0]) : "");
+}
+
+function scarce(budgets) {
+  const part = ({ remaining, limit }) => remaining / Math.max(limit, 1);
+  return [...budgets].sort((one, two) => part(one) - part(two)).slice(0, MOST_BUDGETS);
 }
 
 function writeRegistries(registries) {
-  const rows = [...part("registries").children];
-  const known = new Map(registries.map((registry) => [registry.name, registry]));
-  for (const row of rows) {
-    const registry = known.get(part("name", row).textContent);
-    if (registry) writeRegistry(row, registry);
+  for (const registry of registries) {
+    const name = CSS.escape(registry.name);
+    const budgets = scarce(registry.budgets);
+    for (const row of section.querySelectorAll(`[data-registry="${name}"]`)) writeRow(row, registry, budgets);
+    for (const chip of document.querySelectorAll(`.chips [data-registry="${name}"]`)) writeChip(chip, registry, budgets);
   }
 }
 

@@ -131,6 +131,7 @@ def test_scarce_pulls_come_first() -> None:
     budgets = [BUDGET | {"remaining": remaining} for remaining in (90, 5, 60, 70, 80)]
     (one,) = readout(registries=[REGISTRY | {"budgets": budgets}]).registries
     assert [budget["remaining"] for budget in one["budgets"]] == [5, 60, 70, 80]
+    assert one["pulls"] == "5 of 100 pulls left"
 
 
 @pytest.mark.parametrize(
@@ -200,6 +201,6 @@ def test_what_comes_from_outside_is_text(look: Look) -> None:
 def test_the_script_has_all_its_texts() -> None:
     """Each text that it says by its key is there."""
     script = Path(app.web.__file__).parent / "assets" / "figures.js"
-    said = re.findall(r'\bsay\(\s*"(\w+)"', script.read_text(encoding="utf-8"))
+    said = re.findall(r'\b(?:say|left)\(\s*"(\w+)"', script.read_text(encoding="utf-8"))
     assert len(said) > 10
     assert set(said) <= set(LANGUAGES["en"].group("figures"))
