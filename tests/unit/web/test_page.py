@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from typing import Any
 
@@ -13,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from app import create_app
 from app.routes.forwarded import Forwarded
+from app.routes.networks import Networks
 from app.routes.rooms import Rooms
 from app.settings import Settings
 from app.web.clients import CLIENTS
@@ -21,6 +23,7 @@ from app.web.page import POLICY
 from app.web.setup import steps
 from app.web.shown import with_own_marked
 from tests.unit.web.tables import ALL, GHCR_HOST, HOSTS
+from tests.unit.web.test_readout import FIGURES, REGISTRY, Fixed
 
 Show = Callable[..., TestResponse]
 
@@ -212,3 +215,16 @@ def test_figures_are_for_some(show: Show) -> None:
     assert "figures.js" not in answer.text
     assert "/metrics" not in answer.text
     assert answer.text.count(f"<code>{GHCR_HOST}/owner/app</code>") == 1
+
+
+def test_states_in_the_head(app: Flask, show: Show) -> None:
+    """Whoever may see figures is told at once which registries answer, and where pulls are left."""
+    told = {**REGISTRY, "reachable": False, "budgets": []}
+    figures = Fixed(FIGURES | {"registries": [REGISTRY, {**told, "name": "ghcr.io"}]})
+    replace(app.extensions["docxy"], figures=figures, figures_networks=Networks("*")).put_into(app)
+    chips = show().text.partition('class="chips"')[2].partition("</ul>")[0]
+    assert 'data-registry="docker.io" data-state="answers"' in chips
+    assert 'data-registry="ghcr.io" data-state="silent"' in chips
+    assert '<span class="unseen" data-chip="says">Unreachable</span>' in chips
+    # No figures of it yet.
+    assert "<li>quay.io" in chips
