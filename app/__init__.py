@@ -137,6 +137,7 @@ def _cache(settings: Settings, observer: Observer) -> Cache | None:
         stale_ttl=settings.stale_ttl,
         unread_limit=settings.cache_unread_limit,
         accel_location=settings.accel_location,
+        verify_blobs=settings.verify_blobs,
     )
     return Cache(settings.cache_dir, limits, policy, observer=observer)
 

@@ -15,8 +15,9 @@ class CacheSettings(BaseModel):
     )
     cache_max_size: Size | None = Field(
         None,
-        description="How many bytes the cache may keep, like `50GB` or `10GiB`; what was used "
-        "longest ago goes first. Unset: as many as `DOCXY_CACHE_MIN_FREE` leaves.",
+        description="How many bytes the cache may take, like `50GB` or `10GiB`, with what is being "
+        "fetched; what was used longest ago goes first. Unset: as many as "
+        "`DOCXY_CACHE_MIN_FREE` leaves.",
     )
     cache_min_free: Size = Field(
         Bytes(5 << 30), description="How many bytes of the disk the cache leaves free in any case."

@@ -1,6 +1,7 @@
 """What the value of a setting may be; a ValueError says how to put it right."""
 
 import ipaddress
+import os
 import re
 import ssl
 import tempfile
@@ -194,15 +195,23 @@ def _size(value: object) -> object:
 
 
 def _cache_directory(path: Path) -> Path:
-    """Make a directory, and see that it can be written."""
+    """See that a directory can be written, or made: who is to have it makes it."""
     path = path.absolute()
     try:
-        path.mkdir(mode=0o750, parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=path).close()
+        if path.exists():
+            tempfile.TemporaryFile(dir=path).close()
+            return path
     except OSError as error:
         message = f"the directory cannot be written ({error.strerror})"
         raise ValueError(message) from error
+    if not os.access(_above(path), os.W_OK | os.X_OK):
+        message = "the directory cannot be written: it is not there, and cannot be made"
+        raise ValueError(message)
     return path
+
+
+def _above(path: Path) -> Path:
+    return next(above for above in path.parents if above.exists())
 
 
 def _accel_location(text: str) -> str:

@@ -26,6 +26,7 @@ class Asking:
     name: RepositoryName
     digest: Digest
     request: Request
+    only_verified: bool = False
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -34,18 +35,16 @@ class Asking:
 
     def as_it_is(self) -> Reply:
         """Ask what the client asks."""
-        return self._ask(self.request, self.digest)
+        return self._ask(self.request)
 
     def head(self) -> Reply:
         """Ask whether it may be read, and how long it is."""
-        return self._ask(self._plain("HEAD"), self.digest)
+        return self._ask(self._plain("HEAD"))
 
     def rest(self, offset: int) -> Reply:
         """Ask for all from a byte on, for everybody: nobody's leaving ends it."""
         request = replace(self._plain("GET"), client=None)
-        if not offset:
-            return self._ask(request, self.digest)
-        return self._ask(_with_range(request, f"bytes={offset}-"))
+        return self._ask(_with_range(request, f"bytes={offset}-") if offset else request)
 
     def part(self, start: int, end: int) -> Reply:
         """Ask for bytes `start` to `end`, the last one not counted, for this client alone."""
@@ -59,9 +58,9 @@ class Asking:
         fields = headers.without(self.request.headers, *_OF_THE_ANSWER)
         return replace(self.request, method=method, headers=fields)
 
-    def _ask(self, request: Request, digest: Digest | None = None) -> Reply:
+    def _ask(self, request: Request) -> Reply:
         question = partial(self.inner.blob, self.name, self.digest, request)
-        return self.gate.ask(self.caller, self.name, question, digest)
+        return self.gate.ask(self.caller, self.name, question, self.digest)
 
 
 def _with_range(request: Request, wanted: str) -> Request:

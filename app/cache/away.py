@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
@@ -100,7 +101,7 @@ class Away:
         if kept := self._kept(stale, reply.status):
             reply.close()
             return kept
-        return reply
+        return _refusal(reply)
 
     def _without_token(self, reply: Reply, stale: Stale) -> Reply:
         """Return what stands for a 401 to somebody for whom no token can be had.
@@ -150,6 +151,13 @@ class Away:
     def _forget(self, name: str) -> None:
         for key in ("", name):
             self._until.forget((key,))
+
+
+def _refusal(reply: Reply) -> Reply:
+    """Return 503 in place of another 5xx, of which clients try some once more and others not."""
+    if reply.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+        return reply
+    return replace(reply, status=HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def is_away(error: RegistryError) -> bool:

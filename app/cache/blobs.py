@@ -6,16 +6,15 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-from app.cache import marks, served
+from app.cache import fitting, marks, served
 from app.cache.answers import Answers
 from app.cache.asking import Asking
 from app.cache.away import Away
 from app.cache.callers import Caller
 from app.cache.gate import Gate
 from app.cache.leading import Refused, led
-from app.cache.pages import is_page
 from app.cache.parts import part_for
-from app.cache.policy import AHEAD
+from app.cache.policy import AHEAD, Policy
 from app.content import Reply, Request, Source
 from app.oci import headers
 from app.oci.headers import Headers
@@ -44,13 +43,13 @@ class Blobs:
         gate: Gate,
         away: Away,
         fetches: Fetches,
-        accel_location: str | None = None,
+        policy: Policy,
     ) -> None:
         self._inner = inner
         self._gate = gate
         self._away = away
         self._fetches = fetches
-        self._accel_location = accel_location
+        self._policy = policy
         self._answers = Answers()
         self._told = float("-inf")
 
@@ -63,6 +62,7 @@ class Blobs:
             name=name,
             digest=digest,
             request=request,
+            only_verified=self._policy.verify_blobs,
         )
         hit = self._hit(asking)
         if hit is not None:
@@ -78,14 +78,14 @@ class Blobs:
         if opened is None:
             return None
         said = marks.hit(marks.age_of(opened.taken))
-        return served.kept(asking, opened, said, self._accel_location)
+        return served.kept(asking, opened, said, self._policy.accel_location)
 
     def _stale(self, asking: Asking, status: int | None) -> Reply | None:
         opened = self._gate.open_stale(asking.name, asking.digest)
         if opened is None:
             return None
         said = marks.stale(status, marks.age_of(opened.taken))
-        return served.kept(asking, opened, said, self._accel_location)
+        return served.kept(asking, opened, said, self._policy.accel_location)
 
     def _missed(self, asking: Asking) -> Reply:
         if asking.request.method != "GET" or not Fetches.takes(asking.digest):
@@ -119,7 +119,8 @@ class Blobs:
                 return self._led(asking, lead)
         head = asking.head()
         head.close()
-        if head.status != HTTPStatus.OK or head.length is None or is_page(head):
+        fits = head.length is not None and fitting.is_blob(head, asking.digest)
+        if head.status != HTTPStatus.OK or head.length is None or not fits:
             return _passed(asking)  # the refusal of a HEAD has no body
         self._answers.yes(asking.key, head.length)
         return self._hit(asking) or self._entered(asking)

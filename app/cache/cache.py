@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from app.cache import spooling
 from app.cache.away import Away
 from app.cache.blobs import Blobs
 from app.cache.callers import Callers
@@ -17,7 +18,6 @@ from app.cache.pings import Pings
 from app.cache.policy import Policy
 from app.cache.secret import secret_of
 from app.cache.source import CachedSource
-from app.cache.spooling import fetches_of
 from app.cache.tagged import Tagged
 from app.cache.tags import Tags
 from app.cache.tokens import Tokens
@@ -44,7 +44,7 @@ class Cache:
         Nothing is open afterwards that a fork would share.
         """
         self.directory, self.limits = directory, limits
-        self.store = Store(directory, limits, clock)
+        self.store = Store(directory, limits, clock, beside=lambda: spooling.held(directory)[1])
         self._disk = Disk(self.store, observer)
         self._policy = policy
         self._key = secret_of(directory)
@@ -87,7 +87,7 @@ class Cache:
             disk=disk,
             flights=self._flights,
         )
-        fetches = fetches_of(disk, self.directory, name, policy.unread_limit)
+        fetches = spooling.fetches_of(disk, self.directory, name, policy.unread_limit)
         return CachedSource(
             inner=inner,
             callers=callers,
@@ -96,7 +96,7 @@ class Cache:
             tokens=tokens,
             manifests=manifests,
             tagged=tagged,
-            blobs=Blobs(inner, gate, away, fetches, policy.accel_location),
+            blobs=Blobs(inner, gate, away, fetches, policy),
             lists=Lists(registry=name, policy=policy, gate=gate, disk=disk, away=away),
             observer=observer,
         )

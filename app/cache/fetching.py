@@ -7,11 +7,10 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-from app.cache import marks
+from app.cache import fitting, marks
 from app.cache.callers import Caller
 from app.cache.copies import Copies
 from app.cache.gate import Gate
-from app.cache.pages import is_page
 from app.cache.policy import MANIFEST_LIMIT
 from app.content import Reply, Request, Source, replied
 from app.oci import accept, conditions, headers
@@ -53,7 +52,7 @@ class Fetching:
     ) -> Told:
         """Ask with HEAD, which Docker Hub does not count as a pull."""
         reply = self._ask(caller, name, reference, request, "HEAD")
-        if reply.status != HTTPStatus.OK or is_page(reply):
+        if reply.status != HTTPStatus.OK or not _is_answered(reply, reference):
             return Told(reply)
         return Told(reply, _digest(reply, reference), reply.header("content-type"))
 
@@ -62,7 +61,7 @@ class Fetching:
     ) -> Told:
         """Fetch a manifest and keep it; raise UpstreamMisbehaved for another one than was asked."""
         reply = self._ask(caller, name, reference, request, "GET")
-        if reply.status != HTTPStatus.OK or is_page(reply):
+        if reply.status != HTTPStatus.OK or not _is_answered(reply, reference):
             return Told(marks.marked(reply, marks.forwarded(reply.status)))
         try:
             data = b"".join(reply.body)
@@ -134,6 +133,10 @@ def spoken(reply: Reply, request: Request) -> Reply:
 def accepts(request: Request) -> Sequence[str]:
     """Return what a client takes."""
     return headers.values(request.headers, "accept")
+
+
+def _is_answered(reply: Reply, reference: Reference) -> bool:
+    return fitting.is_manifest(reply, reference if isinstance(reference, Digest) else None)
 
 
 def _digest(reply: Reply, reference: Reference) -> Digest | None:

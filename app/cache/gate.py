@@ -4,22 +4,21 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import TypeVar
 
+from app.cache import fitting
 from app.cache.callers import Caller
 from app.cache.disk import Disk
+from app.cache.judging import Judging
 from app.cache.membership import Membership
 from app.cache.opened import Opened
-from app.cache.pages import is_page
 from app.cache.policy import Policy
 from app.cache.rights import Rights
 from app.content import Reply
-from app.oci.errors import DigestInvalid, RegistryError
+from app.oci.errors import RegistryError
 from app.oci.reference import Digest, RepositoryName
 from app.store.errors import StoreError
 from app.store.holdings import Held
-
-_NO: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
 Used = TypeVar("Used")
 
@@ -38,6 +37,7 @@ class Gate:
         self._store = disk.store
         self._rights = Rights(registry, disk.store, policy)
         self._members = Membership(registry, disk.store, self._rights)
+        self._judging = Judging(self._rights, self._members)
 
     def open(self, caller: Caller, name: RepositoryName, digest: Digest) -> Opened | None:
         """Return what is kept, if this caller may read it now; whoever gets it closes its file."""
@@ -114,10 +114,13 @@ class Gate:
         caller: Caller,
         name: RepositoryName,
         question: Callable[[], Reply],
-        digest: Digest | None = None,
+        digest: Digest,
     ) -> Reply:
         """Ask for a blob, in the caller's name: the answer decides what the caller may read."""
-        return self._asked(caller, name, question, lambda reply: (_told(reply, digest), ""))
+        return self._asked(
+            question,
+            lambda began, reply: self._judging.blob(caller, name, began, reply, digest),
+        )
 
     def ask_manifest(
         self,
@@ -128,10 +131,8 @@ class Gate:
     ) -> Reply:
         """Ask for a manifest, in the caller's name; by a tag, the answer tells the digest."""
         return self._asked(
-            caller,
-            name,
             question,
-            lambda reply: (_told(reply, digest), reply.header("content-type")),
+            lambda began, reply: self._judging.manifest(caller, name, began, reply, digest),
         )
 
     def refused_to_nobody(self, name: RepositoryName) -> None:
@@ -155,7 +156,7 @@ class Gate:
         with suppress(RegistryError):
             reply = question(held)
             reply.close()
-            if reply.status == HTTPStatus.OK and not is_page(reply):
+            if reply.status == HTTPStatus.OK and fitting.is_manifest(reply, held.digest):
                 self._disk.write(self._rights.make_public, name, began)
 
     def _witness(self, name: RepositoryName) -> Held | None:
@@ -163,41 +164,15 @@ class Gate:
             return self._store.holdings.manifest_of(self._registry, name)
         return None
 
-    def _asked(
-        self,
-        caller: Caller,
-        name: RepositoryName,
-        question: Callable[[], Reply],
-        about: Callable[[Reply], tuple[Digest | None, str]],
-    ) -> Reply:
+    def _asked(self, question: Callable[[], Reply], judge: Callable[[float, Reply], None]) -> Reply:
         began = time.monotonic()
         reply = question()
         try:
-            self._disk.write(self._note, caller, name, began, reply, about)
+            self._disk.write(judge, began, reply)
         except BaseException:
             reply.close()
             raise
         return reply
-
-    def _note(
-        self,
-        caller: Caller,
-        name: RepositoryName,
-        began: float,
-        reply: Reply,
-        about: Callable[[Reply], tuple[Digest | None, str]],
-    ) -> None:
-        digest, media_type = about(reply)
-        if is_page(reply):
-            self._rights.no(caller, name, reply)
-        elif reply.status < HTTPStatus.MULTIPLE_CHOICES or reply.status == HTTPStatus.NOT_MODIFIED:
-            self._rights.yes(caller, name, began)
-            if digest is not None and reply.status == HTTPStatus.OK:
-                self._members.confirm(caller, name, digest, (reply.length, media_type))
-        elif reply.status in _NO:
-            self._rights.no(caller, name, reply)
-            if reply.status == HTTPStatus.NOT_FOUND and digest is not None:
-                self._rights.lost(name, digest)
 
     def _used(
         self,
@@ -242,15 +217,3 @@ class Gate:
 
 def _itself(opened: Opened) -> Opened | None:
     return opened
-
-
-def _told(reply: Reply, asked: Digest | None) -> Digest | None:
-    """Return the digest that an answer is about; None where it is about another than was asked."""
-    text = reply.header("docker-content-digest")
-    if not text:
-        return asked
-    try:
-        told = Digest.parse(text)
-    except DigestInvalid:
-        return None
-    return told if asked is None or told == asked else None

@@ -3,8 +3,8 @@
 from contextlib import ExitStack, suppress
 from http import HTTPStatus
 
+from app.cache import fitting
 from app.cache.asking import Asking
-from app.cache.pages import is_page
 from app.content import Reply
 from app.spools.fetches import Fetches
 from app.spools.filling import fill
@@ -58,7 +58,9 @@ def _rest(asking: Asking, lead: Lead) -> tuple[Rest, int] | None:
     if lead.size is not None and lead.offset == lead.size:
         return _nothing_more(asking, lead.size)
     reply = asking.rest(lead.offset)
-    if is_page(reply) or (not lead.offset and reply.status != HTTPStatus.OK):
+    if not reply.is_error and not fitting.is_blob(reply, asking.digest):
+        raise Refused(reply)
+    if not lead.offset and reply.status != HTTPStatus.OK:
         raise Refused(reply)
     size = size_of(reply)
     if size is None or lead.size not in {None, size}:
@@ -72,7 +74,8 @@ def _nothing_more(asking: Asking, size: int) -> tuple[Rest, int] | None:
     """Ask whether it may be read at all; all of it was fetched by one who did not finish."""
     reply = asking.head()
     reply.close()
-    if reply.status != HTTPStatus.OK or reply.length != size or is_page(reply):
+    fits = reply.length == size and fitting.is_blob(reply, asking.digest)
+    if reply.status != HTTPStatus.OK or not fits:
         return None
     return Rest((), _close_nothing), size
 

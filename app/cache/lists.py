@@ -20,6 +20,7 @@ from app.oci import headers
 from app.oci.errors import UpstreamUnavailable
 from app.oci.reference import RepositoryName
 from app.store.notes import LONGEST
+from app.store.store import Store
 
 _KIND: Final = "list"
 
@@ -105,6 +106,11 @@ class Lists:
         if request.method == "HEAD":
             reply = replace(reply, body=())
         return marks.marked(reply, marks.stale(status, note.age))
+
+
+def forget_all(store: Store, registry: str, repository: str) -> None:
+    """Forget the lists of a repository; raise StoreError."""
+    store.lists.keep_latest(_KIND, f"{registry}/{repository} ", 0)
 
 
 def _beginning(registry: str, name: RepositoryName) -> str:

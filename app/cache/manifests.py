@@ -4,14 +4,13 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from app.cache import marks
+from app.cache import fitting, marks
 from app.cache.away import Away, is_trouble
 from app.cache.callers import Caller
 from app.cache.copies import Copies, Copy
 from app.cache.fetching import Fetching, conditional, spoken
 from app.cache.flights import Flights
 from app.cache.gate import Gate
-from app.cache.pages import is_page
 from app.content import Reply, Request
 from app.oci.reference import Digest, RepositoryName
 
@@ -53,7 +52,7 @@ class Manifests:
     ) -> Reply:
         reply = self.fetching.head(caller, name, digest, request).reply
         fields = marks.forwarded(reply.status)
-        if reply.status != HTTPStatus.OK or is_page(reply):
+        if reply.status != HTTPStatus.OK or not fitting.is_manifest(reply, digest):
             return marks.marked(reply, fields)
         fields += marks.of_content(digest, self.gate.public_left(caller, name))
         return conditional(marks.marked(reply, fields), request, digest)

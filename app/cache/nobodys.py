@@ -23,12 +23,12 @@ class Issued:
 def note(store: Store, caller: str, names: Iterable[str], shared: str, seconds: float) -> None:
     """Note that whoever is known by this name shows a token that everybody gets."""
     value = json.dumps({"names": sorted(names), "shared": shared})
-    store.notes.note(ISSUED, caller, value, seconds)
+    store.tokens.note(ISSUED, caller, value, seconds)
 
 
 def find(store: Store, caller: str) -> Issued | None:
     """Return what was issued, as long as it lives; a token of somebody's is none."""
-    found = store.notes.noted(ISSUED, caller)
+    found = store.tokens.noted(ISSUED, caller)
     if found is None or found.left <= 0:
         return None
     try:
@@ -40,5 +40,5 @@ def find(store: Store, caller: str) -> Issued | None:
 
 def refused(store: Store, issued: Issued) -> None:
     """Give a token no more that the registry does not take; raise StoreError."""
-    if store.notes.noted(SHARED, issued.shared) is not None:
-        store.notes.forget(SHARED, issued.shared)
+    if store.tokens.noted(SHARED, issued.shared) is not None:
+        store.tokens.forget(SHARED, issued.shared)

@@ -21,7 +21,8 @@ class Policy:
 
     The `ttl`s are seconds: of a grant, of a tag that is not asked for again, of what is public.
     `unread_limit` is bytes of a fetch that nobody reads any more, `accel_location` where nginx
-    sends what is kept.
+    sends what is kept. With `verify_blobs`, no whole blob goes out
+    unverified, also where the disk fails.
     """
 
     grant_ttl: float = 300.0
@@ -29,3 +30,4 @@ class Policy:
     stale_ttl: float = 7 * 24 * 3600.0
     unread_limit: int = UNREAD_LIMIT
     accel_location: str | None = None
+    verify_blobs: bool = False

@@ -27,8 +27,8 @@ class Rights:
         self._registry = registry
         self._store = store
         self._policy = policy
-        self._refused = Refusals(policy.grant_ttl)
-        self._private = Refusals(policy.stale_ttl)
+        self._refused = Refusals(f"{registry} refused", policy.grant_ttl, store.signs)
+        self._private = Refusals(f"{registry} private", policy.stale_ttl, store.signs)
         self._written = Lately[float]()
         self.changes = 0
         """How often something was taken away here, written or not."""
@@ -76,9 +76,7 @@ class Rights:
             if self.is_nobody(caller, name) and not _is_challenge(caller, reply):
                 self.make_private(name)
         finally:
-            if self._store.grants.granted(caller.name, self._registry, name):
-                self._store.grants.revoke(caller.name, self._registry, name)
-            self._refused.note(caller.name, name, written=True)
+            self._revoke(caller.name, name)
         if reply.status == HTTPStatus.UNAUTHORIZED and caller.kind is Kind.TOKEN:
             issued = nobodys.find(self._store, caller.name)
             if issued is not None and name in issued.names:  # elsewhere it is rightly refused
@@ -88,9 +86,7 @@ class Rights:
         """Note that nobody in particular may read a repository."""
         self._private.note(name)
         self.changes += 1
-        if self._store.grants.public_age(self._registry, name) is not None:
-            self._store.grants.make_private(self._registry, name)
-        self._private.note(name, written=True)
+        self._unpublish(name)
 
     def lost(self, name: RepositoryName, digest: Digest) -> None:
         """Note that a repository does not hold something, as its registry says."""
@@ -115,10 +111,30 @@ class Rights:
             return
         written = self._written.get(key)
         is_young = written is not None and now - written < life * _RENEWED
-        if not (is_young and self.permits(caller, name)):
-            self._store.grants.grant(caller.name, self._registry, name, left)
-            self._written.put(key, now)
+        if is_young and self.permits(caller, name):
+            self._refused.lift(*key)
+            return
+        self._store.grants.grant(caller.name, self._registry, name, left)
+        self._written.put(key, now)
         self._refused.lift(*key)
+        self._write_refusals()
+
+    def _revoke(self, caller: str, name: str) -> None:
+        if self._store.grants.granted(caller, self._registry, name):
+            self._store.grants.revoke(caller, self._registry, name)
+        self._refused.note(caller, name, written=True)
+
+    def _unpublish(self, name: str) -> None:
+        if self._store.grants.public_age(self._registry, name) is not None:
+            self._store.grants.make_private(self._registry, name)
+        self._private.note(name, written=True)
+
+    def _write_refusals(self) -> None:
+        """Write what could not be written before, as soon as something else could be."""
+        for caller, name in self._refused.unwritten():
+            self._revoke(caller, name)
+        for (name,) in self._private.unwritten():
+            self._unpublish(name)
 
     def _public_age(self, name: RepositoryName) -> float | None:
         if self._private.counts(name):

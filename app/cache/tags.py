@@ -17,6 +17,9 @@ _KIND: Final = "tag"
 _ANY: Final = "*"
 """Stands for whatever a client takes: the latest answer to anybody."""
 
+_MOST: Final = 20
+"""Notes of one tag, the latest: whoever asks chooses the Accept."""
+
 _YOUNG: Final = 10.0
 """Seconds in which the same is not written again."""
 
@@ -44,7 +47,7 @@ class Tags:
     def __init__(self, registry: str, disk: Disk) -> None:
         self._registry = registry
         self._disk = disk
-        self._notes = disk.store.notes
+        self._notes = disk.store.tags
 
     def find(self, name: RepositoryName, tag: Tag, accepts: Sequence[str]) -> Meaning | None:
         """Return what a tag was told to mean: to a client that takes this, or else to any."""
@@ -80,19 +83,26 @@ class Tags:
             young = note is not None and note.age is not None and note.age < _YOUNG
             if not (young and note is not None and note.value == value):
                 self._notes.note(_KIND, key, value, _YOUNG)
+            if note is None:
+                self._notes.keep_latest(_KIND, _key(self._registry, name, tag, ""), _MOST)
 
 
 def digests(store: Store, registry: str, repository: str, tag: str) -> set[Digest]:
     """Return all that a tag was told to mean, to whomever; raise StoreError."""
-    values = store.notes.beginning(_KIND, _key(registry, repository, tag, "")).values()
+    values = store.tags.beginning(_KIND, _key(registry, repository, tag, "")).values()
     found = (_meaning(Note(value, 0.0, None), exact=False) for value in values)
     return {meaning.digest for meaning in found if meaning}
 
 
 def forget(store: Store, registry: str, repository: str, tag: str) -> None:
     """Forget what a tag was told to mean; raise StoreError."""
-    for key in store.notes.beginning(_KIND, _key(registry, repository, tag, "")):
-        store.notes.forget(_KIND, key)
+    for key in store.tags.beginning(_KIND, _key(registry, repository, tag, "")):
+        store.tags.forget(_KIND, key)
+
+
+def forget_all(store: Store, registry: str, repository: str) -> None:
+    """Forget what all tags of a repository mean; raise StoreError."""
+    store.tags.keep_latest(_KIND, f"{registry}/{repository}:", 0)
 
 
 def _key(registry: str, name: str, tag: str, taken: str) -> str:

@@ -65,7 +65,7 @@ class Tokens:
             return self._asked(request, key, scopes)
 
     def _shared(self, key: str) -> Reply | None:
-        note = self.disk.read(self.disk.store.notes.noted, nobodys.SHARED, key)
+        note = self.disk.read(self.disk.store.tokens.noted, nobodys.SHARED, key)
         if note is None or note.left <= 0:
             return None
         return _answer(note.value, note.left + MARGIN)
@@ -104,7 +104,6 @@ class Tokens:
             reply.close()
         reply = replace(reply, body=[content], close=_nothing)
         document = _document(content)
-        notes = self.disk.store.notes
         lifetime = _lifetime(document) - (time.monotonic() - began)
         for token in _tokens(document):
             caller = self.callers.bearer_of(token)
@@ -112,9 +111,11 @@ class Tokens:
                 nobodys.note, self.disk.store, caller, _names(scopes), key, max(lifetime, 0.0)
             )
             if lifetime > MARGIN:
-                self.disk.write(notes.note, nobodys.SHARED, key, token, lifetime - MARGIN)
+                self.disk.write(
+                    self.disk.store.tokens.note, nobodys.SHARED, key, token, lifetime - MARGIN
+                )
         if self._away_lately(_AWAY) is not None:
-            self.disk.write(notes.forget, TOKENS_AWAY, self.registry)
+            self.disk.write(self.disk.store.notes.forget, TOKENS_AWAY, self.registry)
         return reply
 
     def _away_lately(self, seconds: float = _PAUSE) -> str | None:

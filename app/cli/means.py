@@ -61,6 +61,9 @@ def check_owner(directory: Path) -> None:
     us, owner = os.geteuid(), _owner(directory / "content")
     if owner is None and us == 0:
         owner = _owner(directory)
+        if owner is None:
+            message = f"{directory} is not there yet: start Docxy, or run this as its user"
+            raise click.ClickException(message)
     if owner not in {None, us}:
         message = (
             f"{directory} is kept by the user {owner}, and this is the user {us}: "

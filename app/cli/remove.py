@@ -19,17 +19,26 @@ from app.store.store import Store
     callback=seconds,
     help="What was fetched so long ago: 36h, 30d, 8w.",
 )
+@click.option(
+    "--unused-for",
+    metavar="AGE",
+    callback=seconds,
+    help="What nobody has asked for so long: 36h, 30d, 8w.",
+)
 @click.option("--all", "everything", is_flag=True, help="All that is kept and known.")
 @with_appcontext
-def remove(names: tuple[str, ...], older_than: int | None, *, everything: bool) -> None:
-    """Remove images, what is old, or all; it is fetched again when it is next asked for.
+def remove(
+    names: tuple[str, ...], older_than: int | None, unused_for: int | None, *, everything: bool
+) -> None:
+    """Remove images, what is old or unused, or all; it is fetched again when it is next asked for.
 
     IMAGE is a name as in a pull through Docxy, without its host: nginx, nginx:1.27,
     ghcr.io/owner/app@sha256:... A name alone means all of that repository.
     What other images share with it stays.
     """
-    if [bool(names), older_than is not None, everything].count(True) != 1:
-        message = "say what to remove: images, --older-than, or --all"
+    said = [bool(names), older_than is not None, unused_for is not None, everything]
+    if said.count(True) != 1:
+        message = "say what to remove: images, --older-than, --unused-for, or --all"
         raise click.UsageError(message)
     chosen = images(names, means.means().registries)
     with means.opened() as cache:
@@ -37,6 +46,8 @@ def remove(names: tuple[str, ...], older_than: int | None, *, everything: bool) 
             _remove_images(cache.store, chosen)
         elif older_than is not None:
             _tell(cache.store.upkeep.remove_older(older_than))
+        elif unused_for is not None:
+            _tell(cache.store.upkeep.remove_unused(unused_for))
         else:
             spooling.drop_unfinished(cache.directory)
             _tell(cache.store.upkeep.remove_all())

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-from app.cache import tags
+from app.cache import lists, tags
 from app.cli.images import Image
 from app.oci import manifest
 from app.oci.reference import Digest, Reference
@@ -19,6 +19,8 @@ Named = Mapping[Digest, frozenset[Digest]]
 def remove_image(store: Store, image: Image) -> int:
     """Take an image away, and return how many entries went; raise StoreError."""
     if image.reference is None:
+        tags.forget_all(store, image.registry, image.repository)
+        lists.forget_all(store, image.registry, image.repository)
         return store.upkeep.remove_repository(image.registry, image.repository)
     roots = _digests(store, image, image.reference)
     held = store.holdings.of(image.registry, image.repository)

@@ -1,7 +1,6 @@
 """The machine: its settings, and the directory of the cache."""
 
 import shutil
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,33 +40,29 @@ class Machine:
 
 def look() -> Machine:
     """Read the settings, and look at the disk of the cache."""
-    began = time.time()
     try:
         settings = load()
     except SettingsError as error:
         # The first line says how many, the last one where to read.
         return Machine(faults=tuple(line.strip() for line in str(error).splitlines()[1:-1]))
-    return Machine(settings=settings, disk=_disk(settings.cache_dir, began))
+    return Machine(settings=settings, disk=_disk(settings.cache_dir))
 
 
-def _disk(path: Path | None, began: float) -> Disk | None:
+def _disk(path: Path | None) -> Disk | None:
     if path is None:
         return None
     content = path / "content"
-    owner = path.stat()
+    there = next(one for one in (path, *path.parents) if one.exists())  # Docxy makes it
+    owner = there.stat()
     keeper = content.stat() if content.is_dir() else owner
-    usage = shutil.disk_usage(path)
-    disk = Disk(
+    usage = shutil.disk_usage(there)
+    return Disk(
         path=path,
         total=usage.total,
         free=usage.free,
         owner=owner.st_uid,
         keeper=keeper.st_uid,
     )
-    # Reading the settings makes the directory; made by another user, Docxy could not write to it.
-    if owner.st_ctime >= began - 1 and not any(path.iterdir()):
-        path.rmdir()
-    return disk
 
 
 def public_place(machine: Machine) -> Place | None:

@@ -75,11 +75,26 @@ class Named:
     blobs: tuple[Descriptor, ...]
 
 
+def is_one(document: bytes) -> bool:
+    """Tell whether a document is a manifest or an index, of whatever kind."""
+    try:
+        read = _read(document)
+    except ValueError:
+        return False
+    return read.get("schemaVersion") in {1, 2}
+
+
 def named(document: bytes) -> Named:
     """Return what a document names, whatever it is; what is no descriptor names nothing.
 
     Raise ValueError if it is no JSON object.
     """
+    read = _read(document)
+    blobs = [read.get("config"), *_list(read.get("layers")), *_list(read.get("blobs"))]
+    return Named(tuple(_descriptors(_list(read.get("manifests")))), tuple(_descriptors(blobs)))
+
+
+def _read(document: bytes) -> dict[str, Any]:
     try:
         read = json.loads(document)
     except RecursionError as error:
@@ -88,8 +103,7 @@ def named(document: bytes) -> Named:
     if not isinstance(read, dict):
         message = "it is no JSON object"
         raise ValueError(message)  # noqa: TRY004 - what was read is wrong, not the caller
-    blobs = [read.get("config"), *_list(read.get("layers")), *_list(read.get("blobs"))]
-    return Named(tuple(_descriptors(_list(read.get("manifests")))), tuple(_descriptors(blobs)))
+    return read
 
 
 def _list(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON value

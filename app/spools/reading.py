@@ -39,6 +39,7 @@ class Reading(FileBody):
     ) -> None:
         self._spool = spool
         self._position = start
+        self._from_first = start == 0
         self._end = end
         self._ask = ask
         self._client = client
@@ -178,7 +179,9 @@ class Reading(FileBody):
 
     def _from_registry(self) -> Iterator[bytes]:
         self._spool.close()
-        if self._closed or self._position >= self._end:
+        is_whole = self._from_first and self._end == self._spool.size
+        unwanted = is_whole and self._ask.only_verified
+        if self._closed or self._position >= self._end or unwanted:
             message = "it cannot be verified any more"
             raise BodyBroken(message)
         try:

@@ -12,7 +12,14 @@ _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
 class Ask(Protocol):
-    """Asks the registry as the one who reads; each may raise RegistryError."""
+    """Asks the registry as the one who reads; each may raise RegistryError.
+
+    With `only_verified`, who reads a whole blob gets nothing instead of what nobody has hashed.
+    """
+
+    @property
+    def only_verified(self) -> bool:
+        """Whether that is so."""
 
     def rest(self, offset: int) -> Reply:
         """Ask for all from a byte on, for everybody: nobody's leaving ends it."""

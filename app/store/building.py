@@ -46,8 +46,8 @@ def _fill(connection: sqlite3.Connection, where: Places) -> None:
     connection.executescript(schema.SCHEMA)
     connection.execute("BEGIN")
     connection.executemany(
-        "INSERT INTO entries(registry, digest, size, media_type, taken, used) "
-        "VALUES (?, ?, ?, '', ?, ?)",
+        "INSERT INTO entries(registry, digest, size, media_type, taken, used_at, used) "
+        "VALUES (?1, ?2, ?3, '', ?4, ?4, ?5)",
         # The order in which they came is the best guess at their use.
         (
             (file.registry, file.digest, file.size, file.changed / 1e9, max(file.changed, 0))

@@ -8,7 +8,7 @@ from typing import Final
 
 from app.oci.reference import Digest
 
-_COLUMNS: Final = "id, registry, digest, size, media_type, taken, used"
+_COLUMNS: Final = "id, registry, digest, size, media_type, taken, used, used_at"
 _NEXT_USE: Final = "(SELECT coalesce(max(used), 0) + 1 FROM entries)"
 
 
@@ -24,7 +24,10 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of a file of content; `taken` is seconds of the wall clock, `used` no time."""
+    """What is known of a file of content.
+
+    `taken` and `used_at` are seconds of the wall clock; `used` is no time, but an order.
+    """
 
     id: int
     registry: str
@@ -33,6 +36,7 @@ class Entry:
     media_type: str
     taken: float
     used: int
+    used_at: float
 
     @property
     def described(self) -> Described:
@@ -73,10 +77,10 @@ def least_used(connection: sqlite3.Connection, size: int, most: int) -> list[Ent
 def put(connection: sqlite3.Connection, content: Described) -> None:
     """Make content the most lately used entry; what was there of it is replaced."""
     connection.execute(
-        "INSERT INTO entries(registry, digest, size, media_type, taken, used) "  # noqa: S608 - a constant
-        f"VALUES (?, ?, ?, ?, ?, {_NEXT_USE}) "
+        "INSERT INTO entries(registry, digest, size, media_type, taken, used_at, used) "  # noqa: S608 - a constant
+        f"VALUES (?1, ?2, ?3, ?4, ?5, ?5, {_NEXT_USE}) "
         "ON CONFLICT(registry, digest) DO UPDATE SET size = excluded.size, "
-        "taken = excluded.taken, used = excluded.used, "
+        "taken = excluded.taken, used = excluded.used, used_at = excluded.used_at, "
         "media_type = coalesce(nullif(excluded.media_type, ''), media_type)",
         (content.registry, content.digest, content.size, content.media_type, time.time()),
     )
@@ -85,8 +89,8 @@ def put(connection: sqlite3.Connection, content: Described) -> None:
 def touch(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
     """Make entries the most lately used, the last of them most of all."""
     connection.executemany(
-        f"UPDATE entries SET used = {_NEXT_USE} WHERE id = ?",  # noqa: S608 - a constant
-        [(one,) for one in ids],
+        f"UPDATE entries SET used = {_NEXT_USE}, used_at = ? WHERE id = ?",  # noqa: S608 - a constant
+        [(time.time(), one) for one in ids],
     )
 
 
@@ -96,6 +100,6 @@ def total(connection: sqlite3.Connection) -> int:
     return int(held)
 
 
-def _entry(row: tuple[int, str, str, int, str, float, int]) -> Entry:
-    identity, registry, digest, size, media_type, taken, used = row
-    return Entry(identity, registry, Digest(digest), size, media_type, taken, used)
+def _entry(row: tuple[int, str, str, int, str, float, int, float]) -> Entry:
+    identity, registry, digest, size, media_type, taken, used, used_at = row
+    return Entry(identity, registry, Digest(digest), size, media_type, taken, used, used_at)

@@ -32,7 +32,9 @@ class Note:
 class Notes:
     """Remembers values by kind and key, the stale ones too, until there are too many in a table."""
 
-    def __init__(self, index: Index, clock: Clock, table: Literal["notes", "lists"]) -> None:
+    def __init__(
+        self, index: Index, clock: Clock, table: Literal["notes", "tags", "tokens", "lists"]
+    ) -> None:
         self._index = index
         self._clock = clock
         self._table = table

@@ -3,6 +3,7 @@
 content/<registry>/<algorithm>/<first two of the hex>/<hex>
 aside/<one for each process>/    what is being written
 index.sqlite                     what is known of it
+signs                            empty; what processes tell each other by locks
 """
 
 import fcntl
@@ -50,6 +51,7 @@ class Places:
         self.content = self.directory / "content"
         self.aside = self.directory / "aside"
         self.index = self.directory / "index.sqlite"
+        self.signs = self.directory / "signs"
 
     def prepare(self) -> None:
         """Make the directories; raise OSError."""

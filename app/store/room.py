@@ -2,7 +2,7 @@
 
 import os
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from errno import EFBIG, ENOSPC
@@ -27,7 +27,7 @@ _SACRIFICES: Final = 3
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How many bytes all content may have, and how many of the disk stay free."""
+    """How many bytes all may have together, and how many of the disk stay free."""
 
     max_size: int | None = None
     min_free: int = 1 << 30
@@ -39,8 +39,17 @@ class Room:
     A file that somebody reads lives on until it is closed, and so does its place on the disk.
     """
 
-    def __init__(self, places: Places, index: Index, aside: Aside, limits: Limits) -> None:
+    def __init__(
+        self,
+        places: Places,
+        index: Index,
+        aside: Aside,
+        limits: Limits,
+        beside: Callable[[], int] = int,
+    ) -> None:
+        """`beside` gives the bytes of what counts too, and is not to be evicted."""
         self._places = places
+        self._beside = beside
         self._index = index
         self._aside = aside
         self._limits = limits
@@ -105,7 +114,7 @@ class Room:
         free = state.f_bavail * state.f_frsize + moving.leaving(connection)
         lacking = size + self._limits.min_free - free
         if self._limits.max_size is not None:
-            lacking = max(lacking, held + size - self._limits.max_size)
+            lacking = max(lacking, held + self._beside() + size - self._limits.max_size)
         if lacking > held:
             raise NoRoom(ENOSPC, f"there is no room for {size} bytes, whatever is evicted")
         return lacking

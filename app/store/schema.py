@@ -5,20 +5,25 @@ from typing import Final
 APPLICATION: Final = 0x446F6378
 """`Docx` in the file's header: https://sqlite.org/pragma.html#pragma_application_id."""
 
-VERSION: Final = 3
+VERSION: Final = 4
 """A newer one is refused, an older one is made anew from the content."""
 
 MOST: Final = {
     "members": 1_000_000,
     "grants": 200_000,
     "publics": 100_000,
-    "notes": 50_000,
+    "notes": 10_000,
+    "tags": 50_000,
+    "tokens": 50_000,
     "lists": 1_000,
 }
 """Rows of a table; what was written first goes first.
 
-Lists are notes too, and large, and clients choose how many there are: they push out each other.
+Tags, tokens and lists are notes too; clients choose how many there are of each, and lists are
+large: they push out their like only.
 """
+
+_NOTES: Final = ("notes", "tags", "tokens", "lists")
 
 _TABLES: Final = """
 CREATE TABLE entries(
@@ -29,6 +34,7 @@ CREATE TABLE entries(
     media_type TEXT NOT NULL,
     taken REAL NOT NULL,
     used INTEGER NOT NULL,
+    used_at REAL NOT NULL,
     UNIQUE(registry, digest)
 );
 CREATE INDEX entries_used ON entries(used);
@@ -89,29 +95,21 @@ CREATE TABLE publics(
     UNIQUE(registry, repository)
 );
 
-CREATE TABLE notes(
-    kind TEXT NOT NULL,
-    key TEXT NOT NULL,
-    value TEXT NOT NULL,
-    boot TEXT NOT NULL,
-    since REAL NOT NULL,
-    until REAL NOT NULL,
-    UNIQUE(kind, key)
-);
-
-CREATE TABLE lists(
-    kind TEXT NOT NULL,
-    key TEXT NOT NULL,
-    value TEXT NOT NULL,
-    boot TEXT NOT NULL,
-    since REAL NOT NULL,
-    until REAL NOT NULL,
-    UNIQUE(kind, key)
-);
-
 CREATE TABLE counts(
     name TEXT PRIMARY KEY, present INTEGER NOT NULL, most INTEGER NOT NULL
 ) WITHOUT ROWID;
+"""
+
+_REMEMBERED: Final = """
+CREATE TABLE {table}(
+    kind TEXT NOT NULL,
+    key TEXT NOT NULL,
+    value TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    since REAL NOT NULL,
+    until REAL NOT NULL,
+    UNIQUE(kind, key)
+);
 """
 
 _BOUND: Final = """
@@ -128,6 +126,10 @@ CREATE TRIGGER {table}_go AFTER DELETE ON {table} BEGIN
 END;
 """
 
-SCHEMA: Final = _TABLES + "".join(
-    _BOUND.format(table=table, most=most) for table, most in MOST.items()
+SCHEMA: Final = "".join(
+    (
+        _TABLES,
+        *(_REMEMBERED.format(table=table) for table in _NOTES),
+        *(_BOUND.format(table=table, most=most) for table, most in MOST.items()),
+    )
 )

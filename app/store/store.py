@@ -1,5 +1,6 @@
 """The store: one directory, shared by all workers of a machine."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +17,7 @@ from app.store.members import Members
 from app.store.notes import Notes
 from app.store.places import Places
 from app.store.room import Limits, Room
+from app.store.signs import Signs
 from app.store.taking import Taking
 from app.store.upkeep import Upkeep
 
@@ -26,8 +28,9 @@ _PATIENCE: Final = 10.0
 class Store:
     """Content by registry and digest, `members`, `grants`, `notes`, and their `upkeep`.
 
-    `lists` are notes too, and push out none of the others. `holdings` is what an operator sees of a
-    repository.
+    `tags`, `tokens` and `lists` are notes too, and push out none of the others. `signs` are what
+    the processes tell each other where nothing can be written. `holdings` is what an operator sees
+    of a repository.
     Every method waits for the disk, and for other processes: never call one on the event loop,
     but on the threads of app/offloop.
     Any number of threads and processes may use one directory at once, each process with a Store
@@ -41,19 +44,26 @@ class Store:
         limits: Limits | None = None,
         clock: Clock | None = None,
         patience: float = _PATIENCE,
+        beside: Callable[[], int] = int,
     ) -> None:
-        """Open the directory, or make it; raise StoreError if it cannot be used."""
+        """Open the directory, or make it; raise StoreError if it cannot be used.
+
+        `beside` gives the bytes of what is no content yet, and takes room as such.
+        """
         self.directory, self.clock = directory, clock or BootClock()
         clock = self.clock
         places, self.troubles = Places(directory), Troubles()
         self._index = Index(places, patience, self.troubles)
         self._aside = Aside(places)
-        self._room = Room(places, self._index, self._aside, limits or Limits())
+        self._room = Room(places, self._index, self._aside, limits or Limits(), beside)
         self._contents = Contents(places, self._index, self._room)
         self._taking = Taking(places, self._index, self._aside, self._room, self.troubles)
         self.members = Members(self._index)
         self.grants = Grants(self._index, clock)
         self.notes = Notes(self._index, clock, "notes")
+        self.signs = Signs(places.signs)
+        self.tags = Notes(self._index, clock, "tags")
+        self.tokens = Notes(self._index, clock, "tokens")
         self.lists = Notes(self._index, clock, "lists")
         self.upkeep = Upkeep(places, self._index, self._aside, self._room)
         self.holdings = Holdings(places, self._index, self._room)
@@ -114,6 +124,7 @@ class Store:
         self._contents.write_uses()
         self._index.close()
         self._aside.close()
+        self.signs.close()
 
     def _tidy(self) -> None:
         try:

@@ -110,6 +110,11 @@ class Upkeep:
         since = time.time() - seconds
         return self._remove(lambda entry: entry.taken <= since)
 
+    def remove_unused(self, seconds: float) -> int:
+        """Take away what was used last longer ago, as `remove_older` does."""
+        since = time.time() - seconds
+        return self._remove(lambda entry: entry.used_at <= since)
+
     def remove_all(self) -> int:
         """Take all content away, and forget all that is known; return how many entries went."""
         with self._index.writing() as connection:

@@ -1,6 +1,7 @@
 """A registry's answer becomes a Reply."""
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
@@ -99,8 +100,13 @@ def _is_whole(reply: Reply) -> bool:
     return found is not None and int(found[1]) + 1 == int(found[2])
 
 
-def with_digest(reply: Reply, digest: Digest) -> Reply:
-    """Add the digest that the client asked for, which a CDN's answer does not repeat."""
+def with_digest(reply: Reply, digest: Digest, fits: Callable[[str], bool]) -> Reply:
+    """Add the digest that the client asked for, which a CDN's answer does not repeat.
+
+    What `fits` not, by its Content-Type, may be something else than was asked for.
+    """
     if reply.is_error or reply.header("docker-content-digest"):
+        return reply
+    if not fits(reply.header("content-type")):
         return reply
     return replace(reply, headers=[*reply.headers, ("Docker-Content-Digest", digest)])

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import requests
 
 from app.content import Event, Reply, Request, TokenRequest, replied
-from app.oci import headers
+from app.oci import content_types, headers
 from app.oci.errors import ErrorCode, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
@@ -143,7 +143,9 @@ class Upstream:
         reply = self._ask(question, request)
         if request.method == "GET" and reply.status == HTTPStatus.OK:
             self.session.observer.happened(Event.PULL_SPENT)
-        return answering.with_digest(reply, reference) if isinstance(reference, Digest) else reply
+        if not isinstance(reference, Digest):
+            return reply
+        return answering.with_digest(reply, reference, content_types.can_be_manifest)
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Fetch a blob, usually from where the registry redirects to."""
@@ -156,7 +158,7 @@ class Upstream:
             raise UpstreamMisbehaved(problem)
         if self._reliability.verify_blobs:
             reply = answering.verified(reply, digest)
-        return answering.with_digest(reply, digest)
+        return answering.with_digest(reply, digest, content_types.can_be_blob)
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
         """List tags."""

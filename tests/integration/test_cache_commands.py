@@ -41,6 +41,7 @@ def hub(shared_hub: Hub) -> Iterator[Hub]:
 @pytest.fixture
 def settings(hub: Hub, tmp_path: Path) -> dict[str, str]:
     """Return the environment of a Docxy with an empty cache."""
+    (tmp_path / "cache").mkdir()
     return hub.settings | {"DOCXY_CACHE_DIR": str(tmp_path / "cache")}
 
 

@@ -55,13 +55,14 @@ def test_no_locations(written: str) -> None:
 
 
 def test_a_directory_is_made(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """With it, every registry has a cache; nobody else may look into it."""
+    """By who uses it; every registry has a cache then, and nobody else may look into it."""
     environment.setenv("DOCXY_CACHE_DIR", str(tmp_path / "a" / "b"))
     settings = load()
     assert settings.cache_dir == tmp_path / "a" / "b"
-    assert settings.cache_dir.stat().st_mode & 0o007 == 0
+    assert not (tmp_path / "a").exists()
     rooms = create_app(settings).extensions["docxy"]
     assert all(isinstance(source, CachedSource) for source in rooms.sources.values())
+    assert settings.cache_dir.stat().st_mode & 0o007 == 0
 
 
 def test_nothing_is_kept_without_one(environment: pytest.MonkeyPatch) -> None:
@@ -71,9 +72,12 @@ def test_nothing_is_kept_without_one(environment: pytest.MonkeyPatch) -> None:
     assert not any(isinstance(source, CachedSource) for source in rooms.sources.values())
 
 
-def test_a_directory_that_cannot_be(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+@pytest.mark.parametrize("below", ["", "cache", "a/b"])
+def test_a_directory_that_cannot_be(
+    environment: pytest.MonkeyPatch, tmp_path: Path, below: str
+) -> None:
     """One line says so."""
     (tmp_path / "file").touch()
-    environment.setenv("DOCXY_CACHE_DIR", str(tmp_path / "file"))
+    environment.setenv("DOCXY_CACHE_DIR", str(tmp_path / "file" / below))
     with pytest.raises(SettingsError, match="DOCXY_CACHE_DIR: the directory cannot be written"):
         load()

@@ -9,8 +9,7 @@ from app.cache.away import Away
 from app.cache.blobs import Blobs
 from app.cache.disk import Disk
 from app.cache.gate import Gate
-from app.cache.pages import is_page
-from app.cache.spooling import fetches_of
+from app.cache.spooling import fetches_of, held
 from app.content import BodyBroken, Reply, Request
 from app.oci import headers
 from app.oci.ranges import parse_range
@@ -41,7 +40,7 @@ class BlobRegistry(FakeRegistry):
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Answer with a blob, or a part of it."""
         reply = super().blob(name, digest, request)
-        if reply.is_error or request.method == "HEAD" or is_page(reply):
+        if reply.is_error or request.method == "HEAD" or not reply.header("docker-content-digest"):
             return reply
         data = b"".join(reply.body)
         wanted = parse_range(headers.value(request.headers, "range"))
@@ -76,6 +75,7 @@ class BlobWorld:
     registry: BlobRegistry
     unread_limit: int = 1 << 30
     accel: str | None = None
+    verify_blobs: bool = False
     limits: Limits = ROOMY
     stores: list[Store] = field(default_factory=list)
 
@@ -86,14 +86,17 @@ class BlobWorld:
 
     def worker(self) -> Blobs:
         """Return what a new worker has."""
-        store = self.world.stores.open(self.limits)
+        directory = self.world.stores.directory
+        store = self.world.stores.open(self.limits, beside=lambda: held(directory)[1])
         self.stores.append(store)
         disk, row = Disk(store), self.world.row
         gate = Gate(row.name, disk, self.world.policy)
-        fetches = fetches_of(disk, self.world.stores.directory, row.name, self.unread_limit)
-        return Blobs(
-            self.registry, gate, Away(row.name, disk, self.registry.reach), fetches, self.accel
+        fetches = fetches_of(disk, directory, row.name, self.unread_limit)
+        policy = replace(
+            self.world.policy, accel_location=self.accel, verify_blobs=self.verify_blobs
         )
+        away = Away(row.name, disk, self.registry.reach)
+        return Blobs(self.registry, gate, away, fetches, policy)
 
     def ask(
         self,

@@ -65,6 +65,7 @@ class FakeRegistry:
         self.during: Callable[[], None] = lambda: None
         """Happens while a question is being answered."""
         self.login_page = b""
+        self.login_kind = "text/html; charset=utf-8"
         """What is shown, with 200, to those who may not read: as a server in front of it does."""
         self.open: set[str] = set()
         self.closed = 0
@@ -164,7 +165,7 @@ class FakeRegistry:
         return self._shown(request) if self.login_page else self._refused()
 
     def _shown(self, request: Request) -> Reply:
-        fields = [("Content-Type", "text/html; charset=utf-8")]
+        fields = [("Content-Type", self.login_kind)]
         reply = replied(HTTPStatus.OK, fields, self.login_page)
         return reply if request.method == "GET" else replace(reply, body=())
 

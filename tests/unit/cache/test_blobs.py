@@ -18,6 +18,7 @@ from app.store.room import Limits
 from tests.servers import wait_until
 from tests.unit.cache.blob_registry import DATA, DIGEST, BlobRegistry, BlobWorld, body_of
 from tests.unit.cache.world import ALICE, MALLORY, NAME, World, request
+from tests.unit.spools.parts import blob_of
 from tests.unit.store.parts import Stores
 
 OTHER = RepositoryName.parse("mallory/own")
@@ -174,14 +175,18 @@ def test_a_digest_is_no_key(setting: BlobWorld, blobs: Blobs) -> None:
 
 
 @pytest.mark.parametrize("size", [5, len(DATA)])
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/json"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_login_page_is_no_yes(setting: BlobWorld, blobs: Blobs, method: str, size: int) -> None:
+def test_a_login_page_is_no_yes(
+    setting: BlobWorld, blobs: Blobs, method: str, kind: str, size: int
+) -> None:
     """Before the blob is there, while it is fetched, and when it is kept."""
     setting.registry.login_page = page = b"x" * size
+    setting.registry.login_kind = kind
 
     def is_shown() -> bool:
         reply = setting.ask(blobs, request("", method))
-        assert reply.header("content-type") == "text/html; charset=utf-8"
+        assert reply.header("content-type") == kind
         return body_of(reply) == (page if method == "GET" else b"")
 
     assert is_shown()
@@ -387,7 +392,7 @@ def test_while_the_registry_is_away(
     part = setting.ask(blobs, request("", Range="bytes=5-9"), name=public)
     assert (part.status, body_of(part)) == (206, DATA[5:10])
     if isinstance(trouble, int):
-        assert setting.ask(blobs, request(ALICE)).status == trouble
+        assert setting.ask(blobs, request(ALICE)).status == (429 if trouble == 429 else 503)
     else:
         with pytest.raises(UpstreamUnreachable):
             setting.ask(blobs, request(ALICE))
@@ -410,6 +415,27 @@ def test_no_room(setting: BlobWorld) -> None:
     assert (reply.status, body_of(reply)) == (206, DATA[5:10])
     spools = setting.world.stores.directory / "spools" / setting.world.row.name
     assert list(spools.iterdir()) == []
+
+
+def test_what_is_unfinished_counts(setting: BlobWorld) -> None:
+    """What was kept leaves for it, and where that is not enough, what nobody goes on with."""
+    setting.limits = Limits(max_size=12_000, min_free=0)
+    blobs = setting.worker()
+    small = setting.registry.repositories[NAME].push_blob(b"small")
+    assert body_of(setting.ask(blobs, request(ALICE), digest=small)) == b"small"
+    wait_until(lambda: setting.store.has(setting.world.row.name, small))
+    left = setting.world.stores.directory / "spools" / setting.world.row.name / "sha256-0.data"
+    left.write_bytes(bytes(1500))
+    assert body_of(setting.ask(blobs, request(ALICE))) == DATA
+    wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+    assert not setting.store.has(setting.world.row.name, small)
+    assert left.exists()
+    left.write_bytes(bytes(3000))
+    other = blob_of(10_000)
+    digest = setting.registry.repositories[NAME].push_blob(other)
+    assert body_of(setting.ask(blobs, request(ALICE), digest=digest)) == other
+    wait_until(lambda: setting.store.has(setting.world.row.name, digest))
+    assert not left.exists()
 
 
 def test_a_registry_that_tells_no_length(setting: BlobWorld, blobs: Blobs) -> None:

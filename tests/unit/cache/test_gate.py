@@ -381,22 +381,56 @@ def test_a_yes_that_a_refusal_overtook(world: World) -> None:
 def test_a_store_that_cannot_be_written_revokes_all_the_same(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At least in the worker that was told."""
+    """In all workers, and in the store as soon as it can be written again."""
     store = kept(world, ALICE, "")
-    gate = world.gate(store)
+    gate, other = world.gate(store), world.gate()
     for who in (ALICE, ""):
         world.ask_blob(gate, who, DIGEST)
 
     def full(*_: object) -> None:
         raise StoreError(28, "no space")
 
-    monkeypatch.setattr(store.grants, "revoke", full)
-    monkeypatch.setattr(store.grants, "make_private", full)
-    world.registry.trouble = 403
+    with monkeypatch.context() as disk:
+        disk.setattr(store.grants, "revoke", full)
+        disk.setattr(store.grants, "make_private", full)
+        world.registry.trouble = 403
+        for who in (ALICE, ""):
+            assert reads(other, world, who)
+            assert world.ask_blob(gate, who, DIGEST).status == HTTPStatus.FORBIDDEN
+            assert not reads(gate, world, who)
+            assert not reads(other, world, who)
+        assert not reads_stale(gate)
+        assert not reads_stale(other)
+    assert reads(world.gate(), world, ALICE) is False
+    world.registry.trouble = None
+    world.registry.repository(NAME).readers.add(MALLORY)
+    world.ask_blob(gate, MALLORY, DIGEST)
+    store.close()
     for who in (ALICE, ""):
-        assert world.ask_blob(gate, who, DIGEST).status == HTTPStatus.FORBIDDEN
-        assert not reads(gate, world, who)
-    assert not reads_stale(gate)
+        assert not reads(other, world, who)
+    assert not reads_stale(other)
+
+
+def test_a_refusal_that_could_not_be_written_ends_with_a_yes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has access again reads again, in all workers."""
+    store = kept(world, ALICE)
+    gate, other = world.gate(store), world.gate()
+    world.ask_blob(gate, ALICE, DIGEST)
+
+    def full(*_: object) -> None:
+        raise StoreError(28, "no space")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(store.grants, "revoke", full)
+        world.registry.trouble = 403
+        world.ask_blob(gate, ALICE, DIGEST)
+    assert not reads(other, world, ALICE)
+    world.registry.trouble = None
+    world.ask_blob(gate, ALICE, DIGEST)
+    assert reads(gate, world, ALICE)
+    assert reads(other, world, ALICE)
 
 
 def test_a_store_that_cannot_be_written_grants_nothing(

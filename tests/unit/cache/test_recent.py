@@ -62,7 +62,7 @@ def test_this_worker_revokes_and_cannot_write_it(
 
     store = world.stores.opened[-1]
     monkeypatch.setattr(store.grants, "revoke", full)
-    monkeypatch.setattr(store.notes, "forget", full)
+    monkeypatch.setattr(store.tags, "forget", full)
     world.registry.repositories[NAME].readers.clear()
     assert source.manifest(NAME, TAG, request(ALICE)).status == 401
     assert remembered() is None

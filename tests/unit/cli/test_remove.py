@@ -7,6 +7,7 @@ from app.cache.tags import Tags, digests
 from app.oci.reference import RepositoryName, Tag
 from app.store.store import Store
 from tests.unit.cli.parts import Run, digest_of, image, index, keep
+from tests.unit.store.parts import rows as rows_of
 
 AMD, ARM = image(b"amd config", b"shared", b"amd"), image(b"arm config", b"shared", b"arm")
 BOTH = index(linux_amd64=AMD, linux_arm64=ARM)
@@ -34,6 +35,18 @@ def test_a_repository(run: Run, held: Store) -> None:
         "quay/unheard-of: nothing of it is kept",
     ]
     assert kept(held) == {digest_of(b"shared"), digest_of(b"hers")}
+
+
+def test_what_is_known_of_a_repository(run: Run, held: Store) -> None:
+    """Its tags and lists go too, and nobody else's."""
+    tags, disk = Tags("docker.io", Disk(held)), Disk(held)
+    for name in ("library/alpine", "library/alpine-x"):
+        tags.note(RepositoryName.parse(name), Tag.parse("3"), ["*/*"], BOTH.digest, "")
+        disk.write(held.lists.note, "list", f"docker.io/{name} tags?", "{}", 60)
+    run("remove", "alpine")
+    for name, number in (("library/alpine", 0), ("library/alpine-x", 1)):
+        assert len(digests(held, "docker.io", name, "3")) == number
+        assert len(held.lists.beginning("list", f"docker.io/{name} ")) == number
 
 
 def test_an_index_by_its_digest(run: Run, held: Store) -> None:
@@ -99,6 +112,19 @@ def test_what_is_old(run: Run, held: Store) -> None:
     assert kept(held) == set()
 
 
+def test_what_is_unused(run: Run, held: Store) -> None:
+    """By when somebody last got it, however long ago it came."""
+    directory = held.directory
+    rows_of(directory, "UPDATE entries SET taken = taken - 7200, used_at = used_at - 7200")
+    some = held.upkeep.statistics().registries["docker.io"].entries
+    opened = held.open("docker.io", AMD.digest)
+    assert opened is not None
+    opened.file.close()
+    assert run("remove", "--unused-for", "3h").stdout == "0 entries removed.\n"
+    assert run("remove", "--unused-for", "1h").stdout == f"{some - 1} entries removed.\n"
+    assert len(kept(held)) == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
@@ -110,7 +136,9 @@ def test_what_is_old(run: Run, held: Store) -> None:
         pytest.param(("alpine@sha256:12",), "invalid digest", id="a digest"),
         pytest.param(("quay.io/a/b",), "does not serve that registry", id="a registry"),
         pytest.param(("quay.io:5000/a/b",), "does not serve that registry", id="with a port"),
+        pytest.param(("--unused-for", "1h", "--all"), "say what to remove", id="two more"),
         pytest.param(("--older-than", "soon"), "no age like", id="an age"),
+        pytest.param(("--unused-for", "1 month"), "no age like", id="another age"),
     ],
 )
 def test_what_cannot_be_meant(

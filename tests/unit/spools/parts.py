@@ -80,6 +80,7 @@ class FakeAsk:
     data: bytes
     knows_ranges: bool = True
     answer: Callable[[], Reply] | None = None
+    only_verified: bool = False
     rests: list[int] = field(default_factory=list)
     parts: list[tuple[int, int]] = field(default_factory=list)
     times_verified: int = 0

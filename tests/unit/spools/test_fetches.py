@@ -365,6 +365,22 @@ def test_a_fetcher_that_died_and_was_deleted(bench: Bench) -> None:
     assert ask.parts == [(4000, len(DATA))]
 
 
+def test_only_what_is_verified(bench: Bench) -> None:
+    """Where that cannot be done any more, a whole blob breaks off; parts never are verified."""
+    fetches = bench.fetches()
+    lead, spool = begun(fetches, DATA)
+    body = Body(DATA[:4000], breaks=True)
+    body.let(4)
+    fill(lead, body)
+    wait_for(lambda: spool.length == 4000)
+    shutil.rmtree(bench.directory / "spools")
+    body.let_all()
+    ask = FakeAsk(DATA, only_verified=True)
+    with pytest.raises(BodyBroken, match="verified"):
+        read(spool, 0, len(DATA), ask)
+    assert ask.parts == []
+
+
 def test_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that takes no more is removed; everybody asks for the rest alone."""
     here, elsewhere = bench.fetches(), bench.fetches()

@@ -3,7 +3,7 @@
 import contextlib
 import hashlib
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,11 @@ class Stores:
     clock: FakeClock = field(default_factory=FakeClock)
     opened: list[Store] = field(default_factory=list)
 
-    def open(self, limits: Limits = ROOMY, patience: float = 10) -> Store:
+    def open(
+        self, limits: Limits = ROOMY, patience: float = 10, beside: Callable[[], int] = int
+    ) -> Store:
         """Open another Store of the directory, as another worker does."""
-        store = Store(self.directory, limits, self.clock, patience)
+        store = Store(self.directory, limits, self.clock, patience, beside)
         self.opened.append(store)
         return store
 

@@ -167,7 +167,7 @@ def test_a_newer_schema_is_refused(stores: Stores) -> None:
     stores.close()
     rows(stores.directory, f"PRAGMA user_version = {schema.VERSION + 1}")
     before = (stores.directory / "index.sqlite").read_bytes()
-    with pytest.raises(StoreError, match=r"made by a newer Docxy \(schema 4, this one knows 3\)"):
+    with pytest.raises(StoreError, match=r"made by a newer Docxy \(schema 5, this one knows 4\)"):
         stores.open()
     assert (stores.directory / "index.sqlite").read_bytes() == before
     assert not (stores.directory / "index.sqlite.broken").exists()

@@ -49,6 +49,21 @@ def disk(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
     return tell
 
 
+def test_what_is_beside_takes_room(stores: Stores) -> None:
+    """It counts as content does, and is not evicted."""
+    beside = 0
+    store = stores.open(Limits(max_size=10_000, min_free=0), beside=lambda: beside)
+    for data in MANY:
+        store.keep(data, REGISTRY, digest_of(data), "")
+    beside = 2500
+    store.make_room(1000)
+    assert present(store) == [4, 5, 6, 7, 8, 9]
+    beside = 9500
+    with pytest.raises(NoRoom):
+        store.make_room(1000)
+    assert present(store) == [4, 5, 6, 7, 8, 9]
+
+
 def test_least_recently_used_goes_first(stores: Stores) -> None:
     """What was opened stays before what only came later."""
     store = filled(stores, Limits(max_size=10_000, min_free=0))

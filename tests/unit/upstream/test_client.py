@@ -202,12 +202,25 @@ def test_head_stays_head(pinned: Upstream, upstream: responses.RequestsMock) -> 
 def test_blobs_from_elsewhere(pinned: Upstream, upstream: responses.RequestsMock) -> None:
     """The redirect is followed here, without credentials, and the digest is told."""
     upstream.get(BLOB, status=307, headers={"Location": CDN})
-    upstream.get(CDN, body=b"blob", headers={"Content-Length": "4"})
+    upstream.get(
+        CDN, body=b"blob", headers={"Content-Length": "4"}, content_type="binary/octet-stream"
+    )
     reply = pinned.blob(NAME, DIGEST, get(("Authorization", "Bearer x")))
     assert "Authorization" not in upstream.calls[1].request.headers
     assert (reply.status, reply.header("Docker-Content-Digest")) == (200, DIGEST)
     assert not reply.header("Location")
     assert body(reply) == b"blob"
+
+
+@pytest.mark.parametrize("kind", ["text/html", "application/json", "text/plain"])
+def test_what_may_be_something_else(
+    pinned: Upstream, upstream: responses.RequestsMock, kind: str
+) -> None:
+    """It is passed on, and not said to be what was asked for."""
+    upstream.get(BLOB, body=b"log in", content_type=kind)
+    upstream.get(BLOB.replace("/blobs/", "/manifests/"), body=b"{}", content_type=kind)
+    for reply in (pinned.blob(NAME, DIGEST, get()), pinned.manifest(NAME, DIGEST, get())):
+        assert (reply.status, reply.header("Docker-Content-Digest")) == (200, "")
 
 
 def test_the_registrys_digest_counts(pinned: Upstream, upstream: responses.RequestsMock) -> None:
@@ -244,7 +257,13 @@ def test_a_head_that_the_cdn_refuses(
     """The client gets its 200 with the length, from the first byte of a GET."""
     upstream.head(BLOB, status=307, headers={"Location": CDN})
     upstream.head(CDN, status=403)
-    upstream.get(CDN, status=status, headers=headers, body=b"body" if status == 200 else b"")
+    upstream.get(
+        CDN,
+        status=status,
+        headers=headers,
+        body=b"body" if status == 200 else b"",
+        content_type="application/octet-stream",
+    )
     reply = pinned.blob(NAME, DIGEST, head())
     assert (reply.status, reply.length, body(reply)) == (200, length, b"")
     assert not reply.header("Content-Range")

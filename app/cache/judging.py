@@ -1,0 +1,76 @@
+"""What a registry's answer says of who may read a repository, and of what it holds.
+
+Every method waits for the disk, and is called on its threads; it may raise StoreError.
+"""
+
+from http import HTTPStatus
+from typing import Final
+
+from app.cache import fitting
+from app.cache.callers import Caller
+from app.cache.membership import Membership
+from app.cache.rights import Rights
+from app.content import Reply
+from app.oci.errors import DigestInvalid
+from app.oci.reference import Digest, RepositoryName
+
+_NO: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+
+
+class Judging:
+    """Takes a yes for one only if it is about what was asked for; what is neither says nothing."""
+
+    def __init__(self, rights: Rights, members: Membership) -> None:
+        self._rights = rights
+        self._members = members
+
+    def blob(
+        self, caller: Caller, name: RepositoryName, began: float, reply: Reply, asked: Digest
+    ) -> None:
+        """Note the answer to a question of then for a blob, or a part of it."""
+        if fitting.is_blob(reply, asked):
+            self._yes(caller, name, began, reply, (_told(reply, asked), ""))
+        elif reply.status in _NO or fitting.is_page(reply):
+            self._no(caller, name, reply, _told(reply, asked))
+
+    def manifest(
+        self, caller: Caller, name: RepositoryName, began: float, reply: Reply, asked: Digest | None
+    ) -> None:
+        """Note the answer to a question of then for a manifest; by a tag, `asked` is None."""
+        if fitting.is_manifest(reply, asked):
+            about = (_told(reply, asked), reply.header("content-type"))
+            self._yes(caller, name, began, reply, about)
+        elif reply.status in _NO or fitting.is_page(reply) or fitting.is_something_else(reply):
+            self._no(caller, name, reply, _told(reply, asked))
+
+    def _yes(
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        began: float,
+        reply: Reply,
+        about: tuple[Digest | None, str],
+    ) -> None:
+        self._rights.yes(caller, name, began)
+        digest, media_type = about
+        if digest is not None and reply.status == HTTPStatus.OK:
+            self._members.confirm(caller, name, digest, (reply.length, media_type))
+
+    def _no(
+        self, caller: Caller, name: RepositoryName, reply: Reply, digest: Digest | None
+    ) -> None:
+        self._rights.no(caller, name, reply)
+        if reply.status == HTTPStatus.NOT_FOUND and digest is not None:
+            self._rights.lost(name, digest)
+
+
+def _told(reply: Reply, asked: Digest | None) -> Digest | None:
+    """Return the digest that an answer is about; None where it is about another than was asked."""
+    text = reply.header("docker-content-digest")
+    if not text:
+        return asked
+    try:
+        told = Digest.parse(text)
+    except DigestInvalid:
+        return None
+    return told if asked is None or told == asked else None

@@ -1,0 +1,37 @@
+"""Whether a Content-Type can be that of a manifest, or of a blob."""
+
+import re
+from typing import Final
+
+from app.oci import accept
+
+_MANIFEST: Final = re.compile(r"application/vnd\.[a-z0-9.+-]*(?:manifest|image\.index)[a-z0-9.+-]*")
+"""OCI's, Docker's of both schemas, and those of artifacts."""
+
+_OF_PEOPLE: Final = frozenset({"text/html", "application/xhtml+xml"})
+
+_OF_PROGRAMS: Final = frozenset({
+    "application/json", "application/problem+json", "application/hal+json",
+    "application/vnd.api+json", "application/vnd.error+json",
+    "application/xml", "application/problem+xml", "application/javascript",
+})  # fmt: skip
+
+
+def is_page(content_type: str) -> bool:
+    """Tell whether it is that of a page for people, which nothing of a registry's is."""
+    return accept.essence(content_type) in _OF_PEOPLE
+
+
+def can_be_manifest(content_type: str) -> bool:
+    """Tell whether it is one of manifests and of nothing else."""
+    return _MANIFEST.fullmatch(accept.essence(content_type)) is not None
+
+
+def can_be_blob(content_type: str) -> bool:
+    """Tell whether it is not one that servers have for their own words.
+
+    Registries and CDNs have many for blobs, above all octet-stream, or none at all. One that calls
+    a blob JSON says which it is (Docker-Content-Digest).
+    """
+    kind = accept.essence(content_type)
+    return kind not in _OF_PEOPLE | _OF_PROGRAMS and not kind.startswith("text/")
