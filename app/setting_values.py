@@ -1,7 +1,6 @@
 """What the value of a setting may be; a ValueError says how to put it right."""
 
 import ipaddress
-import os
 import re
 import ssl
 import tempfile
@@ -198,20 +197,12 @@ def _cache_directory(path: Path) -> Path:
     """See that a directory can be written, or made: who is to have it makes it."""
     path = path.absolute()
     try:
-        if path.exists():
-            tempfile.TemporaryFile(dir=path).close()
-            return path
+        there = next(one for one in (path, *path.parents) if one.exists())
+        tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         message = f"the directory cannot be written ({error.strerror})"
         raise ValueError(message) from error
-    if not os.access(_above(path), os.W_OK | os.X_OK):
-        message = "the directory cannot be written: it is not there, and cannot be made"
-        raise ValueError(message)
     return path
-
-
-def _above(path: Path) -> Path:
-    return next(above for above in path.parents if above.exists())
 
 
 def _accel_location(text: str) -> str:

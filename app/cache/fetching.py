@@ -96,7 +96,7 @@ class Fetching:
         plain = replace(request, method=method, headers=fields)
         digest = reference if isinstance(reference, Digest) else None
         question = partial(self._inner.manifest, name, reference, plain)
-        reply = self._gate.ask_manifest(caller, name, question, digest)
+        reply = self._gate.ask_manifest(caller, name, question, digest, accepts(request))
         if reply.status == HTTPStatus.NOT_FOUND:
             self._gate.prove(caller, name, lambda held: self._head(name, held, plain))
         return reply

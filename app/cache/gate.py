@@ -1,7 +1,7 @@
 """The gate: what is kept of a registry goes out through here, and nowhere else."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from http import HTTPStatus
 from typing import TypeVar
@@ -9,7 +9,7 @@ from typing import TypeVar
 from app.cache import fitting
 from app.cache.callers import Caller
 from app.cache.disk import Disk
-from app.cache.judging import Judging
+from app.cache.judging import Judging, Wanted
 from app.cache.membership import Membership
 from app.cache.opened import Opened
 from app.cache.policy import Policy
@@ -128,11 +128,17 @@ class Gate:
         name: RepositoryName,
         question: Callable[[], Reply],
         digest: Digest | None = None,
+        accepts: Sequence[str] = (),
     ) -> Reply:
-        """Ask for a manifest, in the caller's name; by a tag, the answer tells the digest."""
+        """Ask for a manifest, in the caller's name; by a tag, the answer tells the digest.
+
+        `accepts` are the media types that are asked for.
+        """
         return self._asked(
             question,
-            lambda began, reply: self._judging.manifest(caller, name, began, reply, digest),
+            lambda began, reply: self._judging.manifest(
+                caller, name, began, reply, Wanted(digest, accepts)
+            ),
         )
 
     def refused_to_nobody(self, name: RepositoryName) -> None:

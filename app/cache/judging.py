@@ -3,6 +3,8 @@
 Every method waits for the disk, and is called on its threads; it may raise StoreError.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
@@ -15,6 +17,14 @@ from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest, RepositoryName
 
 _NO: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is asked of a registry: a digest, or None by a tag, and of which media types."""
+
+    digest: Digest | None
+    accepts: Sequence[str] = ()
 
 
 class Judging:
@@ -31,17 +41,17 @@ class Judging:
         if fitting.is_blob(reply, asked):
             self._yes(caller, name, began, reply, (_told(reply, asked), ""))
         elif reply.status in _NO or fitting.is_page(reply):
-            self._no(caller, name, reply, _told(reply, asked))
+            self._no(caller, name, reply, Wanted(asked))
 
     def manifest(
-        self, caller: Caller, name: RepositoryName, began: float, reply: Reply, asked: Digest | None
+        self, caller: Caller, name: RepositoryName, began: float, reply: Reply, wanted: Wanted
     ) -> None:
-        """Note the answer to a question of then for a manifest; by a tag, `asked` is None."""
-        if fitting.is_manifest(reply, asked):
-            about = (_told(reply, asked), reply.header("content-type"))
+        """Note the answer to a question of then for a manifest."""
+        if fitting.is_manifest(reply, wanted.digest):
+            about = (_told(reply, wanted.digest), reply.header("content-type"))
             self._yes(caller, name, began, reply, about)
         elif reply.status in _NO or fitting.is_page(reply) or fitting.is_something_else(reply):
-            self._no(caller, name, reply, _told(reply, asked))
+            self._no(caller, name, reply, wanted)
 
     def _yes(
         self,
@@ -56,12 +66,11 @@ class Judging:
         if digest is not None and reply.status == HTTPStatus.OK:
             self._members.confirm(caller, name, digest, (reply.length, media_type))
 
-    def _no(
-        self, caller: Caller, name: RepositoryName, reply: Reply, digest: Digest | None
-    ) -> None:
+    def _no(self, caller: Caller, name: RepositoryName, reply: Reply, wanted: Wanted) -> None:
         self._rights.no(caller, name, reply)
+        digest = _told(reply, wanted.digest)
         if reply.status == HTTPStatus.NOT_FOUND and digest is not None:
-            self._rights.lost(name, digest)
+            self._members.lost(name, digest, wanted.accepts)
 
 
 def _told(reply: Reply, asked: Digest | None) -> Digest | None:

@@ -3,8 +3,11 @@
 Every method waits for the disk, and is called on its threads.
 """
 
+from collections.abc import Sequence
+
 from app.cache.callers import Caller
 from app.cache.rights import Rights
+from app.oci import accept
 from app.oci.reference import Digest, RepositoryName
 from app.store.contents import Content
 from app.store.members import Member
@@ -37,6 +40,18 @@ class Membership:
             self.add(caller, name, digest, media_type)
         elif self.is_news(caller, name, known):
             self.add(caller, name, digest, "")
+
+    def lost(self, name: RepositoryName, digest: Digest, accepts: Sequence[str]) -> None:
+        """Note that a repository does not hold something, as its registry says.
+
+        Of a manifest that a client does not take some say 404 to this client: that says nothing.
+        """
+        self._rights.changes += 1
+        known = self._store.members.find(self._registry, name, digest)
+        if known is None:
+            return
+        if not known.media_type or accept.acceptable(known.media_type, accepts):
+            self._store.members.remove(self._registry, name, digest)
 
     def is_news(self, caller: Caller, name: RepositoryName, member: Member) -> bool:
         """Tell whether a caller is the first of nobody in particular who may read it."""

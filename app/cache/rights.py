@@ -10,7 +10,7 @@ from app.cache.lately import Lately
 from app.cache.policy import Policy
 from app.cache.refusals import Refusals
 from app.content import Reply
-from app.oci.reference import Digest, RepositoryName
+from app.oci.reference import RepositoryName
 from app.store.store import Store
 
 _RENEWED: Final = 0.25
@@ -87,12 +87,6 @@ class Rights:
         self._private.note(name)
         self.changes += 1
         self._unpublish(name)
-
-    def lost(self, name: RepositoryName, digest: Digest) -> None:
-        """Note that a repository does not hold something, as its registry says."""
-        self.changes += 1
-        if self._store.members.find(self._registry, name, digest) is not None:
-            self._store.members.remove(self._registry, name, digest)
 
     def is_nobody(self, caller: Caller, name: RepositoryName) -> bool:
         """Tell whether a caller shows nothing, or a token for this that everybody gets."""

@@ -154,6 +154,11 @@ class Tagged:
     def _noted(self, name: RepositoryName, tag: Tag, request: Request, told: Told) -> Told:
         if told.digest is not None:
             self.tags.note(name, tag, accepts(request), told.digest, told.media_type)
-        elif told.reply.status == HTTPStatus.NOT_FOUND:
+        elif told.reply.status == HTTPStatus.NOT_FOUND and self._is_taken(name, tag, request):
             self.tags.forget(name, tag)
         return told
+
+    def _is_taken(self, name: RepositoryName, tag: Tag, request: Request) -> bool:
+        """Tell whether a client takes what the tag means; of what it does not, some say 404."""
+        known = self.tags.find(name, tag, accepts(request))
+        return known is not None and accept.acceptable(known.media_type, accepts(request))

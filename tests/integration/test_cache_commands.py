@@ -109,7 +109,6 @@ def test_wrong_settings(hub: Hub, tmp_path: Path) -> None:
 def test_another_user(cache: Cache, settings: dict[str, str]) -> None:
     """It is refused before it leaves anything that the workers could not read."""
     directory = Path(settings["DOCXY_CACHE_DIR"])
-    directory.mkdir()
     os.chown(directory, 10001, 10001)
     ended = cache("statistics")
     assert (ended.returncode, ended.stdout) == (1, "")
@@ -237,6 +236,7 @@ def test_a_managed_registry(hub: Hub, tmp_path: Path) -> None:
             password=hub.users[user].password,
         )
     ]
+    (tmp_path / "cache").mkdir()
     config = write_config(tmp_path / "docxy.toml", rows, cache_dir=str(tmp_path / "cache"))
     ended = run({"DOCXY_CONFIG": str(config)}, "warm", f"private.example/{name}:1")
     assert ended.stdout.splitlines()[0] == "1 of 1 image warm."

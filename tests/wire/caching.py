@@ -19,7 +19,12 @@ from tests.wire.upstream import Asked, Connection, Upstream, response
 from tests.wire.wires import upstream_settings
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-PAGE = b"<title>Log in</title>"
+LOGINS = (
+    ("text/html; charset=utf-8", b"<title>Log in</title>"),
+    ("application/json", b'{"error":"log in at https://login.example/"}'),
+)
+"""What servers in front of a registry show to whoever is not logged in, with 200."""
+
 ALICE = "Basic YWxpY2U6c2VjcmV0"
 """alice, who gets tokens for the private repository."""
 
@@ -55,6 +60,8 @@ class Registry:
     private_open: bool = True
     shows_login: bool = False
     """Whether those who may not read are sent to a page, as by a server in front of it."""
+    login: tuple[str, bytes] = LOGINS[0]
+    """What is there, and what it is called."""
     numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def __post_init__(self) -> None:
@@ -112,8 +119,9 @@ class Registry:
     def _login(self, asked: Asked) -> bytes:
         if not asked.target.startswith("/login"):
             return response(b"", f"Location: {self.upstream.url}/login", status="302 Found")
-        page = response(PAGE, "Content-Type: text/html; charset=utf-8")
-        return page if asked.method == "GET" else page[: -len(PAGE)]
+        kind, page = self.login
+        answer = response(page, f"Content-Type: {kind}")
+        return answer if asked.method == "GET" else answer[: -len(page)]
 
     def _manifest(self, asked: Asked) -> bytes:
         self.slow.wait(20)

@@ -10,7 +10,7 @@ import pytest
 
 from app.oci.stand_ins import STALE
 from tests.servers import wait_until
-from tests.wire.caching import ALICE, PAGE, Caching, caching
+from tests.wire.caching import ALICE, LOGINS, Caching, caching
 
 CONNECTIONS = 12
 """So many that both workers get some."""
@@ -229,10 +229,14 @@ def test_nobody_elses(cached: Caching) -> None:
                     assert registry.data not in answer.body
 
 
+@pytest.mark.parametrize("login", LOGINS, ids=["page", "json"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_a_registry_that_shows_where_to_log_in(cached: Caching, method: str) -> None:
+def test_a_registry_that_shows_where_to_log_in(
+    cached: Caching, method: str, login: tuple[str, bytes]
+) -> None:
     """Its page is no yes to a stranger, whose answer is the page then."""
     registry = cached.registry
+    kind, page = registry.login = login
     hers = cached.hers()
     for reference in ("latest", registry.digest):
         assert cached.manifest(reference, hers, registry.private).body == registry.data
@@ -241,8 +245,9 @@ def test_a_registry_that_shows_where_to_log_in(cached: Caching, method: str) -> 
         for token in ("", "forged", str(cached.token()["token"])):
             for _ in range(2):
                 answer = cached.manifest(reference, token, registry.private, method)
-                assert answer.head.value("Content-Type").startswith("text/html")
-                assert answer.body == (PAGE if method == "GET" else b"")
+                assert answer.head.value("Content-Type") == kind
+                assert not answer.head.value("Docker-Content-Digest")
+                assert answer.body == (page if method == "GET" else b"")
     assert "hit" in cached.manifest(registry.digest, hers, registry.private).head.value(
         "Cache-Status"
     )

@@ -7,8 +7,10 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from app.content import Reply, Request, Source, TokenRequest, replied
+from app.oci import accept
 from app.oci.challenge import Challenge
 from app.oci.errors import RegistryError
+from app.oci.headers import values
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -67,6 +69,8 @@ class FakeRegistry:
         self.login_page = b""
         self.login_kind = "text/html; charset=utf-8"
         """What is shown, with 200, to those who may not read: as a server in front of it does."""
+        self.is_strict = False
+        """Whether it says 404 to clients that do not take a manifest's type, as some do."""
         self.open: set[str] = set()
         self.closed = 0
 
@@ -118,6 +122,8 @@ class FakeRegistry:
         if digest not in repository.manifests:
             return _error(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN")
         data, media_type = repository.manifests[digest]
+        if self.is_strict and not accept.acceptable(media_type, values(request.headers, "accept")):
+            return _error(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN")
         return self._content(request, digest, data, media_type)
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:

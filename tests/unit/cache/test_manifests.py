@@ -299,6 +299,22 @@ def test_a_404_takes_the_grant_away(world: World) -> None:
     assert world.registry.asked == [f"HEAD {NAME}@{digest}"]
 
 
+def test_a_404_to_who_takes_something_else(world: World) -> None:
+    """Docker-registry says so of OCI's manifests; others still get them."""
+    digest = pushed(world, "")
+    world.registry.is_strict = True
+    source = world.source()
+    read(source.manifest(NAME, TAG, request(accept=MANIFEST)))
+    for method in ("GET", "HEAD"):
+        for reference in (TAG, digest):
+            reply = source.manifest(NAME, reference, request(method=method, accept=LIST))
+            assert reply.status == HTTPStatus.NOT_FOUND
+    world.registry.trouble = 503
+    for reference in (TAG, digest):
+        assert is_served(source.manifest(NAME, reference, request(accept=MANIFEST)))
+        assert source.manifest(NAME, reference, request(accept=LIST)).status == 503
+
+
 @pytest.mark.parametrize("hidden", [False, True])
 def test_a_404_to_nobody(world: World, *, hidden: bool) -> None:
     """Signatures are looked for by tags that are not there: what is public stays so.
