@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -139,25 +140,39 @@ MISTAKES = {
 }
 
 
-@pytest.mark.parametrize(("names", "mistakes"), MISTAKES.items(), ids=MISTAKES.keys())
-def test_a_mistake_in_nginx(behind: Docxy, names: str, mistakes: Mapping[str, str]) -> None:
-    """It is named, and nothing else is."""
-    with proxies.nginx(behind.host, mistakes=mistakes) as front:
-        assert found_at(front) == set(names.split())
-
-
 CERTIFICATES: dict[str, dict[str, Any]] = {
     "tls-expired": {"until": NOW - timedelta(days=1)},
     "tls-soon": {"until": NOW + timedelta(days=5)},
     "tls-name": {"names": ["other.example"]},
 }
 
+AT_ONCE = 4
+"""Set-ups that are looked at together: the doctor waits most of the time, for what drips."""
 
-@pytest.mark.parametrize(("name", "how"), CERTIFICATES.items(), ids=CERTIFICATES.keys())
-def test_a_certificate_that_is_wrong(behind: Docxy, name: str, how: dict[str, Any]) -> None:
+
+@pytest.fixture(scope="module")
+def found_in(behind: Docxy) -> Mapping[str, Future[set[str]]]:
+    """Look at every broken nginx, before any other test makes the registry another one."""
+    broken = {names: {"mistakes": mistakes} for names, mistakes in MISTAKES.items()}
+
+    def look(how: Mapping[str, Any]) -> set[str]:
+        with proxies.nginx(behind.host, **how) as front:
+            return found_at(front)
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return {names: pool.submit(look, how) for names, how in (broken | CERTIFICATES).items()}
+
+
+@pytest.mark.parametrize("names", MISTAKES)
+def test_a_mistake_in_nginx(found_in: Mapping[str, Future[set[str]]], names: str) -> None:
+    """It is named, and nothing else is."""
+    assert found_in[names].result() == set(names.split())
+
+
+@pytest.mark.parametrize("name", CERTIFICATES)
+def test_a_certificate_that_is_wrong(found_in: Mapping[str, Future[set[str]]], name: str) -> None:
     """It is said how; the rest is looked at all the same, and nothing more is found."""
-    with proxies.nginx(behind.host, **how) as front:
-        assert found_at(front) == {name}
+    assert found_in[name].result() == {name}
 
 
 def test_below_a_path(behind: Docxy) -> None:
