@@ -1,11 +1,16 @@
 """Requests as worker.py takes them in: with bounds that gunicorn's settings cannot give them."""
 
+from functools import lru_cache
 from typing import Any, Final
 
 import gevent
+from gunicorn.config import Config
 from gunicorn.http.body import Body, LengthReader
 from gunicorn.http.errors import LimitRequestLine, ParseException
-from gunicorn.http.message import Request
+from gunicorn.http.message import (  # type: ignore[attr-defined] # not all is in the stubs
+    Request,
+    _ip_in_allow_list,
+)
 
 _LINE_LIMIT: Final = 64 * 1024
 """Bytes of a request line: tokens travel in the queries of token requests."""
@@ -15,6 +20,9 @@ _HEAD_LIMIT: Final = 256 * 1024
 """Bytes of all header fields together, and of a trailer: nginx's `4 64k`."""
 _UNREAD_LIMIT: Final = 64 * 1024
 """Bytes of a body that nobody asked for, and that are read for the sake of its connection."""
+
+_PEERS: Final = 1024
+"""Peers of which it is remembered whether they are trusted."""
 
 
 class ReadableBody(Body):
@@ -48,6 +56,13 @@ class BoundedRequest(Request):
         self.version = min(self.version or (1, 1), (1, 1))
         return unused
 
+    def _peer_is_trusted_proxy(self) -> bool:
+        """Tell whether the peer may say that a request came by TLS, without reading its address.
+
+        Each request asks it of the same few servers in front.
+        """
+        return not isinstance(self.peer_addr, tuple) or _trusts(self.cfg, self.peer_addr[0])
+
     def set_body_reader(self) -> None:
         """Make what the application reads the body from."""
         super().set_body_reader()
@@ -64,3 +79,9 @@ class BoundedRequest(Request):
         if isinstance(reader, LengthReader):
             return reader.length > _UNREAD_LIMIT
         return reader.parser is not None
+
+
+@lru_cache(_PEERS)
+def _trusts(cfg: Config, address: str) -> bool:
+    networks = cfg.forwarded_allow_networks()
+    return bool(_ip_in_allow_list(address, cfg.forwarded_allow_ips, networks))

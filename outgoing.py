@@ -29,7 +29,9 @@ class ClientSocket(GeventSocket):
     def sendall(self, data: "Buffer", flags: int = 0) -> None:
         """Send all; reset the connection if the client takes nothing for as long as the timeout."""
         view = memoryview(data)
-        self._send_by(lambda sent: self.send(view[sent:], flags), len(view))
+        begun = self._send_at_once(view, flags)
+        if begun < len(view):
+            self._send_by(lambda sent: self.send(view[begun + sent :], flags), len(view) - begun)
 
     def send_file(self, descriptor: int, offset: int, count: int) -> None:
         """Send so many bytes of a file, as `sendall` does, without a copy of them here.
@@ -41,6 +43,13 @@ class ClientSocket(GeventSocket):
             return self._send_part(descriptor, offset + sent, count - sent)
 
         self._send_by(send, count)
+
+    def _send_at_once(self, data: memoryview, flags: int) -> int:
+        """Send what there is room for: all, but for large bodies and slow clients."""
+        try:
+            return self.send(data, flags, timeout=0.0)  # type: ignore[call-arg] # not in the stubs
+        except BlockingIOError:
+            return 0
 
     def _send_by(self, send: Callable[[int], int], count: int) -> None:
         """Send `count` bytes by what is told how many have been sent, and tells how many more.

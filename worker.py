@@ -18,6 +18,7 @@ from typing import Any, Final
 
 import gevent
 from gunicorn import util
+from gunicorn.http import wsgi
 from gunicorn.http.errors import (  # type: ignore[attr-defined] # two are not in the stubs yet
     ConfigurationProblem,
     ExpectationFailed,
@@ -69,6 +70,8 @@ def _http_date(timestamp: float | None = None) -> str:
 
 
 util.http_date = _http_date
+# Where errors are written is the same for each request; to find it took two locks.
+wsgi.WSGIErrorsWrapper = lru_cache(1)(wsgi.WSGIErrorsWrapper)  # type: ignore[misc,assignment]
 
 
 class Worker(GeventWorker):

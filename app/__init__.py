@@ -4,8 +4,9 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from flask import Flask
+from flask import Flask, Request
 from pydantic import SecretStr
+from werkzeug.routing import MapAdapter
 
 from app.cache.cache import Cache
 from app.cache.policy import Policy
@@ -53,7 +54,14 @@ MAX_TOKEN_REQUEST: Final = 1024 * 1024
 
 
 class _App(Flask):
-    """Flask without a question that it asks of each view at each request."""
+    """Flask without what it asks at each request, and nothing here depends on."""
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """Return what finds the view of a path, of which no host is part."""
+        if request is None:
+            return super().create_url_adapter(None)
+        scheme, method = request.scheme, request.method
+        return MapAdapter(self.url_map, "", "", "", scheme, request.path, method)
 
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return what is called: nothing here is a coroutine."""

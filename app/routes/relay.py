@@ -2,9 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from http import HTTPStatus
-from typing import Final
+from typing import Any, Final
 
 from flask import Response, g, request
 from werkzeug.datastructures import Headers
@@ -113,28 +112,41 @@ class RelayedResponse(Response):
     default_mimetype = None
     automatically_set_content_length = False
 
+    def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
+        """Return them as they are, where werkzeug would find nothing to change in a copy."""
+        if self.status_code == HTTPStatus.OK:
+            return self.headers
+        return super().get_wsgi_headers(environ)
+
 
 def relay(reply: Reply, selection: Selection) -> Response:
     """Pass a reply to the client, in the client's naming."""
-    with ExitStack() as failed:
-        failed.callback(reply.close)
-        response = RelayedResponse(status=_status(reply, selection))
-        _write_headers(response.headers, reply, selection)
-        connection = ClientConnection(request.environ)
-        connection.limit_stalls(rooms().write_timeout)
-        exchange = current.get() or Exchange()
-        g.body = response.response = RelayedBody(reply, connection, exchange)
-        if reply.handed_over:
-            g.body.hand_over(reply.length or 0)
-        if has_body(request.method, reply.status):
-            connection.end_only_by_reset(length_known=reply.length is not None)
-            if isinstance(reply.body, FileBody) and connection.send_file and reply.length:
-                g.body.send_from(reply.body, connection.send_file)
-            if not (reply.handed_over or isinstance(reply.body, tuple)):
-                g.body.show(rooms().watcher.begins(exchange, reply.length))
-        else:
-            g.body.complete = True
-        failed.pop_all()
+    try:
+        return _response(reply, selection)
+    except BaseException:
+        reply.close()
+        raise
+
+
+def _response(reply: Reply, selection: Selection) -> Response:
+    room, environ = rooms(), request.environ
+    response = RelayedResponse(status=_status(reply, selection))
+    handed_over = reply.handed_over
+    _write_headers(response.headers, reply, selection, handed_over=handed_over)
+    connection = ClientConnection(environ)
+    connection.limit_stalls(room.write_timeout)
+    exchange = current.get() or Exchange()
+    body = g.body = response.response = RelayedBody(reply, connection, exchange)
+    if handed_over:
+        body.hand_over(reply.length or 0)
+    if has_body(environ["REQUEST_METHOD"], reply.status):
+        connection.end_only_by_reset(length_known=reply.length is not None)
+        if isinstance(reply.body, FileBody) and connection.send_file and reply.length:
+            body.send_from(reply.body, connection.send_file)
+        if not (handed_over or isinstance(reply.body, tuple)):
+            body.show(room.watcher.begins(exchange, reply.length))
+    else:
+        body.complete = True
     return response
 
 
@@ -145,8 +157,9 @@ def _status(reply: Reply, selection: Selection) -> int:
     return reply.status
 
 
-def _write_headers(fields: Headers, reply: Reply, selection: Selection) -> None:
-    handed_over = reply.handed_over
+def _write_headers(
+    fields: Headers, reply: Reply, selection: Selection, *, handed_over: bool
+) -> None:
     for name, value in reply.headers:
         fields.add(_KEPT_BY_NGINX.get(name.lower(), name) if handed_over else name, value)
     for challenge in naming.challenges(reply.challenges, selection):

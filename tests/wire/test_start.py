@@ -171,3 +171,10 @@ def test_what_a_killed_one_has_counted_is_removed(tmp_path: Path) -> None:
             assert kept in counts()
         assert counts() == {kept}
     assert counts() == set()
+
+
+def test_a_parser_in_c_is_not_taken_for_being_there(tmp_path: Path) -> None:
+    """Gunicorn would take gunicorn_h1c wherever it is installed; this one reads no request."""
+    (tmp_path / "gunicorn_h1c.py").write_text("LimitRequestLine = LimitRequestHeaders = Exception")
+    with docxy(PYTHONPATH=str(tmp_path)) as running, Client(running.host) as client:
+        assert client.get("/health").status == 200
