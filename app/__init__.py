@@ -1,12 +1,11 @@
 """Docxy: a registry proxy."""
 
 import logging
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Final
 
-from flask import Flask, Request
+from flask import Flask
 from pydantic import SecretStr
-from werkzeug.routing import MapAdapter
 
 from app.cache.cache import Cache
 from app.cache.policy import Policy
@@ -29,6 +28,7 @@ from app.routes import (
     search,
     token,
 )
+from app.routes.application import Application
 from app.routes.forwarded import Forwarded
 from app.routes.networks import Networks
 from app.routes.rooms import Rooms
@@ -51,21 +51,6 @@ logger = logging.getLogger(__name__)
 
 MAX_TOKEN_REQUEST: Final = 1024 * 1024
 """Bytes of a request's body; only token requests have one, the largest with a 20 KB token."""
-
-
-class _App(Flask):
-    """Flask without what it asks at each request, and nothing here depends on."""
-
-    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """Return what finds the view of a path, of which no host is part."""
-        if request is None:
-            return super().create_url_adapter(None)
-        scheme, method = request.scheme, request.method
-        return MapAdapter(self.url_map, "", "", "", scheme, request.path, method)
-
-    def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
-        """Return what is called: nothing here is a coroutine."""
-        return func
 
 
 def create_app(settings: Settings) -> Flask:
@@ -102,7 +87,7 @@ def create_app(settings: Settings) -> Flask:
             index = Index(settings.index_url, session, reliability)
         inner: Source = Managed(upstream, row) if row.managed else upstream
         sources[row.name] = cache.over(inner, row, observer) if cache else inner
-    app = _App(__name__, static_folder=None)
+    app = Application(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_TOKEN_REQUEST
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     converters.register(app.url_map)

@@ -2,11 +2,14 @@
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Final
 
 _SPLIT: Final = re.compile(r',(?=(?:[^"]*"[^"]*")*[^"]*$)')
 _LONGEST: Final = 16 * 1024
+_CLIENTS: Final = 64
+"""Kinds of clients of which it is remembered what they take: each kind says the same."""
 
 
 def essence(media_type: str) -> str:
@@ -22,7 +25,7 @@ def acceptable(media_type: str, accepts: Iterable[str]) -> bool:
     kind = essence(media_type)
     if not kind:
         return False
-    ranges = dict(_ranges(accepts))
+    ranges = _ranges(",".join(accepts)[:_LONGEST])
     if not ranges:
         return True
     for one in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
@@ -33,19 +36,21 @@ def acceptable(media_type: str, accepts: Iterable[str]) -> bool:
 
 def fingerprint(accepts: Iterable[str]) -> str:
     """Return what is the same for everybody who takes the same, in whatever order it is said."""
-    written = ",".join(f"{name};q={quality:g}" for name, quality in sorted(_ranges(accepts)))
+    ranges = _ranges(",".join(accepts)[:_LONGEST])
+    written = ",".join(f"{name};q={quality:g}" for name, quality in sorted(ranges.items()))
     return hashlib.sha256(written.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _ranges(accepts: Iterable[str]) -> list[tuple[str, float]]:
+@lru_cache(_CLIENTS)
+def _ranges(accept: str) -> Mapping[str, float]:
     """Return what is taken, and how gladly; the best that is said of one counts."""
     found: dict[str, float] = {}
-    for text in _SPLIT.split(",".join(accepts)[:_LONGEST]):
+    for text in _SPLIT.split(accept):
         name, _, parameters = text.partition(";")
         name = name.strip().lower()
         if name:
             found[name] = max(found.get(name, 0.0), _quality(parameters))
-    return list(found.items())
+    return found
 
 
 def _quality(parameters: str) -> float:

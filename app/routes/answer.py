@@ -7,10 +7,11 @@ import time
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, g
 
 from app.exchange import Exchange, current, is_low
 from app.logs import Line, request_id
+from app.routes.present import present
 from app.routes.relay import RelayedBody
 from app.routes.rooms import Rooms, rooms
 
@@ -44,27 +45,27 @@ def register(app: Flask) -> None:
 
 
 def _begin() -> None:
+    request = present()
     told = request.headers.get("X-Request-ID", "")
-    g.request_id = told if _REQUEST_ID.fullmatch(told) else secrets.token_hex(16)
-    request_id.set(g.request_id)
+    request_id.set(told if _REQUEST_ID.fullmatch(told) else secrets.token_hex(16))
     asked = request.view_args or {}
     endpoint = request.endpoint or "other"
-    g.exchange = Exchange(
+    exchange = g.exchange = Exchange(
         method=request.method,
         route=_ROUTES.get(endpoint) or endpoint.partition(".")[0],
         reference=asked.get("reference") or asked.get("digest") or "",
     )
-    current.set(g.exchange)
+    current.set(exchange)
 
 
 def _finish(response: Response) -> Response:
     # Added, not set: `headers.pass_down` lets none of these through from an upstream.
     fields = response.headers
-    fields.add("X-Request-ID", g.request_id)
+    fields.add("X-Request-ID", request_id.get())
     # What comes from an upstream is never a page of ours; our own says what it may.
     fields.add("X-Content-Type-Options", "nosniff")
     fields.add("Content-Security-Policy", g.get("content_security_policy", "sandbox"))
-    if request.path.startswith("/v2"):
+    if present().path.startswith("/v2"):
         fields.add("Docker-Distribution-Api-Version", "registry/2.0")
     exchange: Exchange = g.exchange
     if (budget := exchange.budget) is not None and is_low(budget):
@@ -77,13 +78,14 @@ def _finish(response: Response) -> Response:
 
 
 def _line(response: Response) -> dict[str, Any]:
+    request = present()
     line = {
         "method": request.method,
         "path": request.path[:_LOGGED],
         "status": response.status_code,
         "bytes": 0 if request.method == "HEAD" else response.content_length or 0,
         "client": rooms().forwarded.client(request.environ),
-        "request_id": g.request_id,
+        "request_id": request_id.get(),
         "agent": request.headers.get("User-Agent", "")[:_LOGGED],
     }
     # Other caches on the way say before it what they did.

@@ -2,13 +2,14 @@
 
 import time
 
-from flask import g, request
+from flask import g
 
 from app.content import Request
 from app.oci import via
 from app.registries import Selection
 from app.routes.connection import ClientConnection
 from app.routes.credentials import passed_up
+from app.routes.present import present
 
 
 def asked(selection: Selection, query: str = "") -> Request:
@@ -16,6 +17,7 @@ def asked(selection: Selection, query: str = "") -> Request:
 
     Views ask a source right after. Raise Unauthorized or LoopDetected.
     """
+    request = present()
     g.asked_at = time.monotonic()
     return Request(
         method=request.method,

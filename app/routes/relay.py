@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
-from flask import Response, g, request
+from flask import Response, g
 from werkzeug.datastructures import Headers
 
 from app.content import BodyBroken, FileBody, Reply, has_body
@@ -13,6 +13,7 @@ from app.exchange import UNWATCHED, Download, Exchange, current
 from app.registries import Selection
 from app.routes import naming
 from app.routes.connection import ClientConnection
+from app.routes.present import present
 from app.routes.rooms import rooms
 
 _KEPT_BY_NGINX: Final = {"cache-control": "X-Accel-Cache-Control"}
@@ -129,7 +130,7 @@ def relay(reply: Reply, selection: Selection) -> Response:
 
 
 def _response(reply: Reply, selection: Selection) -> Response:
-    room, environ = rooms(), request.environ
+    room, environ = rooms(), present().environ
     response = RelayedResponse(status=_status(reply, selection))
     handed_over = reply.handed_over
     _write_headers(response.headers, reply, selection, handed_over=handed_over)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
-from flask import Flask, current_app, request
+from flask import Flask, current_app
 
 from app.content import Index, Source
 from app.exchange import UNWATCHED, Watcher, current
@@ -12,6 +12,7 @@ from app.oci.reference import RepositoryName
 from app.registries import Address, Registries, Registry, Selection
 from app.routes.forwarded import Forwarded
 from app.routes.networks import Networks
+from app.routes.present import present
 
 _KEY: Final = "docxy"
 
@@ -52,6 +53,7 @@ def rooms() -> Rooms:
 
 def namespace() -> str | None:
     """Return the `ns` that containerd adds when it asks a mirror."""
+    request = present()
     return request.args.get("ns") or None if request.query_string else None
 
 
@@ -85,12 +87,12 @@ def resolved(asked: RepositoryName, *, ns: str | None, host: str) -> Address:
 
 def host() -> str:
     """Return the host name of this proxy that the client asked."""
-    return rooms().forwarded.host(request.environ)
+    return rooms().forwarded.host(present().environ)
 
 
 def may_see_figures() -> bool:
     """Tell whether the client is in a network that may see figures; one that is hidden is not."""
-    room, environ = rooms(), request.environ
+    room, environ = rooms(), present().environ
     if room.figures_networks.are_all:
         return True
     client = room.forwarded.client(environ)

@@ -130,7 +130,9 @@ class Breakers:
     def of(self, origin: Origin) -> Breaker:
         """Return the breaker of an origin."""
         with self._lock:
-            breaker = self._by_origin.setdefault(origin, Breaker(self._observer))
+            breaker = self._by_origin.get(origin)
+            if breaker is None:
+                breaker = self._by_origin[origin] = Breaker(self._observer)
             self._by_origin.move_to_end(origin)
             if len(self._by_origin) > _HOSTS:
                 _, forgotten = self._by_origin.popitem(last=False)

@@ -205,7 +205,7 @@ class _Adapter(HTTPAdapter):
         """Take over what this proxy reads; cookies and the encoding of text are not."""
         response = Answer(self._observer)
         response.status_code = resp.status
-        response.headers = requests.structures.CaseInsensitiveDict(resp.headers)
+        response.headers = resp.headers  # type: ignore[assignment] # as good, and not copied
         response.raw = resp
         response.reason = resp.reason or ""
         response.url = req.url or ""
