@@ -274,6 +274,10 @@ def test_tags(site: Docxy, visit: Visitor) -> None:
     assert clipboard(page) == f"docker pull {site.host}/library/alpine:3.19"
     assert overflow(page) == 0
     assert violations(page) == []
+    # A name with a registry is the name of an image, whichever button is pressed.
+    page.get_by_label("Words, or the name of an image").fill("docker.io/owner/app:2")
+    page.keyboard.press("Enter")
+    expect(page.locator(".found-tags pre")).to_have_text(f"docker pull {site.host}/owner/app:1")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,9 @@ const { root } = document.documentElement.dataset;
 const numbers = new Intl.NumberFormat(document.documentElement.lang);
 const MOST_TAGS = 300;
 
+// With a registry in front it is the name of an image, and no words to look for.
+const NAME = /^[^\s/]+[.:][^\s/]*\/\S+$/;
+
 let asking = new AbortController();
 let last = 0;
 
@@ -150,6 +153,6 @@ form.addEventListener("submit", (event) => {
     return;
   }
   found.replaceChildren();
-  const tags = event.submitter ? event.submitter.value === "tags" : !("searched" in form.dataset);
+  const tags = event.submitter?.value === "tags" || NAME.test(text) || !("searched" in form.dataset);
   shown(() => (tags ? showTags(text, found) : search(text)));
 });

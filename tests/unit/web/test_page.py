@@ -22,7 +22,7 @@ from app.web.languages import LANGUAGES
 from app.web.page import POLICY
 from app.web.setup import steps
 from app.web.shown import with_own_marked
-from tests.unit.web.tables import ALL, GHCR_HOST, HOSTS
+from tests.unit.web.tables import ALL, BELOW, GHCR_HOST, HOSTS
 from tests.unit.web.test_readout import FIGURES, REGISTRY, Fixed
 
 Show = Callable[..., TestResponse]
@@ -206,6 +206,27 @@ def test_every_proxy_in_every_language(app: Flask, show: Show, name: str, code: 
         assert all(f'id="client-{client.name}"' in answer.text for _ in shown)
         for step in shown:
             assert str(with_own_marked(step.content, proxy)) in answer.text
+
+
+def test_below_a_path(app: Flask, show: Show) -> None:
+    """Where the proxy is below a path of another site, nothing of the page leads out of it."""
+    Rooms(
+        registries=BELOW.registries,
+        sources={},
+        forwarded=Forwarded(trusted="", public_url=BELOW.url),
+        write_timeout=60,
+    ).put_into(app)
+    answer = show("/?lang=ko")
+    assert 'data-root="/docxy/"' in answer.text
+    addresses = [
+        address
+        for _, attributes in Elements(answer.text).found
+        for name in ("href", "src", "action")
+        if (address := attributes.get(name))
+    ]
+    assert len(addresses) > 20
+    assert all(address.startswith(("/docxy/", "#")) for address in addresses)
+    assert "Path=/docxy/;" in answer.headers["Set-Cookie"]
 
 
 def test_figures_are_for_some(show: Show) -> None:
