@@ -4,7 +4,6 @@ import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import product
 from pathlib import Path
 from typing import get_args
 
@@ -120,16 +119,20 @@ def status(proxy: Docxy) -> int:
 
 
 def test_a_registry_that_is_away(visit: Visitor, hub: Hub, proxy: Docxy) -> None:
-    """It is shown so, and again when it is back."""
+    """It is shown so, here and in the head of the page, and again when it is back."""
     page = visit(proxy.url)
+    chip = page.locator('.chips [data-registry="docker.io"]')
+    expect(chip).to_contain_text(re.compile(r"9\d of 100 pulls left"))
     row = page.locator("tr", has_text="docker.io")
     expect(row).to_contain_text("Reachable")
     expect(row).to_contain_text(re.compile(r"9\d of 100 per 6 h"))
     with hub.away("registry"):
         assert status(proxy) >= 500
         expect(row).to_contain_text("Unreachable")
+        expect(chip).to_have_attribute("data-state", "silent")
     wait_until(lambda: status(proxy) == 200, what="the registry")
     expect(row).to_contain_text("Reachable")
+    expect(chip).to_have_attribute("data-state", "answers")
 
 
 def test_a_visitor_pauses(visit: Visitor, proxy: Docxy) -> None:
@@ -207,16 +210,18 @@ def held(hub: Hub, proxy: Docxy) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("held")
-@pytest.mark.parametrize("screen", [*product(LANGUAGES, get_args(Scheme), [360, 1280])], ids=str)
+@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("language", LANGUAGES)
 def test_it_can_be_read(
-    visit: Visitor, proxy: Docxy, tmp_path: Path, screen: tuple[str, Scheme, int]
+    visit: Visitor, proxy: Docxy, tmp_path: Path, language: str, width: int
 ) -> None:
     """By everybody, says axe-core, in each language and theme, on a telephone and a desk."""
-    language, scheme, width = screen
-    page = visit(proxy.url, language=language, scheme=scheme, width=width)
+    page = visit(proxy.url, language=language, width=width)
     expect(page.get_by_role("heading", name=LANGUAGES[language], exact=True)).to_be_visible()
     expect(page.locator("#figures[data-state=live] .figures-download")).to_have_count(1)
     expect(page.locator("[data-plot] polyline")).to_have_count(6)
     assert overflow(page) <= 0
-    page.screenshot(path=tmp_path / "page.png", full_page=True)
-    assert violations(page) == []
+    for scheme in get_args(Scheme):
+        page.emulate_media(color_scheme=scheme)
+        page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
+        assert violations(page) == []

@@ -133,7 +133,7 @@ function draw(figure, plot, series, naming) {
   } else {
     write(value, plot.value(rows));
   }
-  if (plot.write) write(part("peak", figure), say("peak", { amount: plot.write(peak) }));
+  if (plot.write) write(part("peak", figure), peak ? say("peak", { amount: plot.write(peak) }) : "");
   figure.classList.toggle("is-still", peak === 0);
   if (naming) {
     const amount = plot.legend ? [...value.children].map((one) => one.textContent).join(", ") : value.textContent;
