@@ -28,6 +28,7 @@ from app.routes import (
     search,
     token,
 )
+from app.routes.afterwards import Afterwards
 from app.routes.application import Application
 from app.routes.forwarded import Forwarded
 from app.routes.networks import Networks
@@ -108,7 +109,7 @@ def create_app(settings: Settings) -> Flask:
         write_timeout=settings.write_timeout,
         figures_networks=Networks(settings.figures_networks),
         figures=_figures(counted, sources, registries, cache),
-        watcher=counted.watcher if counted else UNWATCHED,
+        afterwards=Afterwards(counted.watcher if counted else UNWATCHED),
         index=index,
     ).put_into(app)
     Means(registries=registries, sources=sources, cache=cache).put_into(app)

@@ -1,5 +1,6 @@
 """One exchange: a client's request and its answer, as it is logged, counted and shown."""
 
+from collections.abc import Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
@@ -31,6 +32,8 @@ class Exchange:
     """Whether its bytes were counted while they went."""
     first_byte: float = 0.0
     """Seconds until there was something to send."""
+    took: float = 0.0
+    """Seconds in all, once it is over."""
     attempts: int = 0
     """Requests to upstreams that were made for it."""
     cache: str = ""
@@ -105,8 +108,8 @@ class Watcher(Protocol):
     def begins(self, exchange: Exchange, length: int | None) -> Download:
         """Watch a body whose bytes come one after the other, so many in all where that is known."""
 
-    def ended(self, exchange: Exchange) -> None:
-        """Count an exchange that is over."""
+    def ended(self, exchanges: Sequence[Exchange]) -> None:
+        """Count exchanges that are over."""
 
 
 class _Unwatched:
@@ -117,7 +120,7 @@ class _Unwatched:
         del exchange, length
         return self
 
-    def ended(self, exchange: Exchange | None = None) -> None:
+    def ended(self, exchanges: Sequence[Exchange] = ()) -> None:
         """Count nothing."""
 
     def moved(self, count: int) -> None:

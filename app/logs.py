@@ -3,11 +3,12 @@
 A record may carry `fields`: they follow the sentence as key=value, or stand beside it in the JSON.
 """
 
+import contextlib
 import json
 import logging
 import logging.config
 import re
-import time
+from collections.abc import Sequence
 from contextvars import ContextVar
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -27,21 +28,34 @@ request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that this thread, or greenlet, serves."""
 
 
+_WHOLE: Final = 4096
+"""Bytes that reach a pipe in one piece, whoever else writes to it: Linux's PIPE_BUF (pipe(7))."""
+
 _NOWHERE: Final = logging.LogRecord("", logging.INFO, "", 0, "", (), None).__dict__
 
 
 class Line(logging.LogRecord):
     """A record that says nothing of where it was made, and so costs a tenth of another one.
 
-    For what comes with every request; `handle` of a logger takes it, where `isEnabledFor` says so.
+    For what comes with every request; `write` takes many at once.
     """
 
-    def __init__(self, name: str, sentence: str, fields: dict[str, Any]) -> None:
+    def __init__(self, name: str, sentence: str, fields: dict[str, Any], created: float) -> None:
         # Not what is inherited: it asks for the process, the thread and the file.
         self.__dict__.update(_NOWHERE)
         self.name, self.msg, self.fields = name, sentence, fields
-        self.created = time.time()
-        self.msecs = self.created % 1 * 1000
+        self.created = created
+        self.msecs = created % 1 * 1000
+
+
+def write(logger: logging.Logger, lines: Sequence[Line]) -> None:
+    """Write lines of one logger, where its `isEnabledFor` says so."""
+    for handler in (*logger.handlers, *logging.root.handlers):
+        if isinstance(handler, _Stderr):
+            handler.write(lines)
+        else:
+            for line in lines:
+                handler.handle(line)
 
 
 class _Utc(logging.Formatter):
@@ -64,14 +78,15 @@ class TextFormatter(_Utc):
     def __init__(self) -> None:
         super().__init__("%(asctime)s %(levelname)s %(message)s")
 
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a line, and what went wrong below it."""
+        if record.__class__ is Line:
+            return f"{self.formatTime(record)} {record.levelname} {record.msg}{_pairs(record)}"
+        return super().format(record)
+
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - as inherited
         """Append the fields; what could break the line or be taken for a field is quoted."""
-        fields: dict[str, Any] = getattr(record, _FIELDS, {})
-        pairs = "".join([
-            f" {name}={value if value.__class__ in _NUMBERS else _plain(str(value))}"
-            for name, value in fields.items()
-        ])  # fmt: skip
-        return f"{record.asctime} {record.levelname} {record.message}{pairs}"
+        return f"{record.asctime} {record.levelname} {record.message}{_pairs(record)}"
 
 
 class FlatJsonFormatter(_Utc, JsonFormatter):
@@ -82,6 +97,19 @@ class FlatJsonFormatter(_Utc, JsonFormatter):
             "%(asctime)s %(levelname)s %(name)s %(message)s",
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
         )
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a line."""
+        if record.__class__ is not Line:
+            return super().format(record)
+        # What is inherited takes thrice as long: it looks for what else may be in a record.
+        begin = {
+            "time": self.formatTime(record),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.msg,
+        }
+        return json.dumps(begin | record.__dict__[_FIELDS])
 
     def process_log_record(self, log_data: dict[str, Any]) -> dict[str, Any]:
         """Lift the fields."""
@@ -111,13 +139,29 @@ class _WithoutRequest(logging.Filter):
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes to standard error, which sends each line by itself: no flush, and no lock for it."""
+    """Writes to standard error, which sends at once what ends a line: it needs no flush."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self.stream.write(f"{self.format(record)}\n")
-        except (OSError, ValueError):  # nobody reads it any more; requests go on
-            self.handleError(record)
+        self._send([f"{self.format(record)}\n"])
+
+    def write(self, lines: Sequence[Line]) -> None:
+        """Write lines, as many together as reach a pipe whole."""
+        with self.lock or contextlib.nullcontext():
+            together, size = list[str](), 0
+            for line in lines:
+                text = f"{self.format(line)}\n"
+                # How many bytes the others are only the stream knows.
+                length = len(text) if text.isascii() else _WHOLE
+                if size + length > _WHOLE:
+                    self._send(together)
+                    together, size = [], 0
+                together.append(text)
+                size += length
+            self._send(together)
+
+    def _send(self, texts: list[str]) -> None:
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more; requests go on
+            self.stream.write("".join(texts))
 
 
 def _harmless(argument: object) -> object:
@@ -154,7 +198,19 @@ def configure(form: Literal["text", "json"], level: str) -> None:
     })  # fmt: skip
 
 
+def _pairs(record: logging.LogRecord) -> str:
+    fields: dict[str, Any] = record.__dict__.get(_FIELDS, {})
+    return "".join([
+        f" {name}={value if value.__class__ in _NUMBERS else _plain(str(value))}"
+        for name, value in fields.items()
+    ])  # fmt: skip
+
+
 def _plain(text: str) -> str:
-    if _BARE.fullmatch(text):
-        return text
+    return text if _BARE.fullmatch(text) else _quoted(text)
+
+
+@lru_cache(maxsize=1024)
+def _quoted(text: str) -> str:
+    """Return what is not all bare; agents, and what caches say, come again and again."""
     return text if text and text.isprintable() and not _ODD.search(text) else json.dumps(text)

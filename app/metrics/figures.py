@@ -138,8 +138,8 @@ class Figures:
             labels=labels,
         )  # fmt: skip
         for name in self._sources:
-            here = [row for row in rows[watching.DOWNLOAD] if row.about.get("registry") == name]
-            active.add_metric([name], len(here))
+            here = [row for row in rows[watching.DOWNLOADS] if row.about.get("registry") == name]
+            active.add_metric([name], sum(row.numbers[0] for row in here))
             of_it = [row for row in rows[counting.REGISTRY] if row.about.get("registry") == name]
             alone.add_metric([name], _left_alone(of_it))
         yield active
@@ -227,5 +227,6 @@ def _download(row: Row, now: float) -> dict[str, Any]:
         **row.about,
         "bytes": int(sent),
         "total": None if total < 0 else int(total),
+        "began": began,
         "seconds": round(now - began, 1),
     }

@@ -17,10 +17,12 @@ class Metrics:
     def __init__(self) -> None:
         self._meters = Meters()
         self._seat = Seat()
-        self.watcher: Watcher = Watching(self._meters, self._seat)
+        self._watching = Watching(self._meters, self._seat)
+        self.watcher: Watcher = self._watching
 
     def of(self, registry: str) -> Observer:
         """Return who counts what happens in the source of one registry."""
+        self._watching.expect(registry)
         return Counting(registry, self._meters, self._seat)
 
     def happened(self, event: Event, about: str = "", amount: float = 1) -> None:

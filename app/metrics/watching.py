@@ -1,15 +1,18 @@
 """Watching(Watcher): every exchange is counted, and what is on its way is shown."""
 
 import time
+from collections.abc import Sequence
 from functools import cache, partial
 from typing import Final
 
 from app.exchange import Download, Exchange
 from app.metrics.board import SERIES, Seat
 from app.metrics.meters import Meters
-from app.metrics.tally import Add, adding, observing
+from app.metrics.tally import Add, Write, adding, observing
 
 DOWNLOAD: Final = "download"
+DOWNLOADS: Final = "downloads"
+"""The row of a registry with how many there are: each of many has no row of its own."""
 SENT, TOTAL, BEGAN = range(3)
 """What stands in the row of a download; a total of -1 is not known."""
 
@@ -18,6 +21,10 @@ _REQUESTS: Final = SERIES.index("requests")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _MOST_TEXT: Final = 160
 
+_MUCH: Final = 1024 * 1024
+_LONG: Final = 0.5
+"""Bytes, and seconds, that others need not know of."""
+
 
 class Watching:
     """Counts the exchanges of this process."""
@@ -25,11 +32,18 @@ class Watching:
     def __init__(self, meters: Meters, seat: Seat) -> None:
         self._meters = meters
         self._seat = seat
+        self._later: list[Write] = []
+        """What is to be written when many exchanges have been counted, or a piece of a body."""
         self._known: dict[tuple[str, str, str, str], tuple[Add, Add, Add]] = {}
         # To find a series by its labels takes longer than to add to it.
         self._timed = cache(self._times)
-        self._cached = cache(partial(adding, meters.cache_bytes))
-        self._down = cache(partial(adding, meters.down))
+        self._cached = cache(partial(adding, meters.cache_bytes, later=self._later))
+        self._down = cache(partial(adding, meters.down, later=self._later))
+        self._crowd = cache(partial(_Crowd, seat))
+
+    def expect(self, registry: str) -> None:
+        """Be ready for downloads from a registry, however many there will be of others."""
+        self._crowd(registry)
 
     def begins(self, exchange: Exchange, length: int | None) -> Download:
         """Show a body on its way."""
@@ -45,59 +59,108 @@ class Watching:
         if row is not None:
             self._seat.write(row, TOTAL, -1.0 if length is None else length)
             self._seat.write(row, BEGAN, time.time() - exchange.seconds())
-        return _Moving(self._seat, row, self._down(exchange.registry))
+        self._crowd(exchange.registry).grow(1)
+        return _Moving(self, self._seat, row, exchange.registry)
 
-    def ended(self, exchange: Exchange) -> None:
-        """Count an exchange that is over."""
-        method = exchange.method if exchange.method in _METHODS else "other"
-        status = f"{exchange.status // 100}xx"
-        route, registry = exchange.route, exchange.registry
-        key = (route, method, status, registry)
-        series = self._known.get(key)
-        requests, first, whole = series or self._series(key)
-        requests(1)
-        first(exchange.first_byte)
-        whole(exchange.seconds())
-        if exchange.cache:
-            self._cached(registry, exchange.cache)(exchange.sent)
-        if exchange.sent and not exchange.watched:
-            self._down(registry)(exchange.sent)
-            self._seat.add(_DOWN, exchange.sent)
-        self._seat.add(_REQUESTS, 1)
+    def ended(self, exchanges: Sequence[Exchange]) -> None:
+        """Count exchanges that are over."""
+        asked = down = 0
+        for exchange in exchanges:
+            method = exchange.method if exchange.method in _METHODS else "other"
+            route, registry = exchange.route, exchange.registry
+            key = (route, method, f"{exchange.status // 100}xx", registry)
+            requests, first, whole = self._known.get(key) or self._series(key)
+            requests(1)
+            first(exchange.first_byte)
+            whole(exchange.took)
+            if exchange.cache:
+                self._cached(registry, exchange.cache)(exchange.sent)
+            if exchange.sent and not exchange.watched:
+                self._down(registry)(exchange.sent)
+                if registry:
+                    down += exchange.sent
+            if registry:  # who looks at the page shall not see just that
+                asked += 1
+        self._seat.add(_REQUESTS, asked)
+        self._seat.add(_DOWN, down)
+        self._write()
+
+    def moved(self, registry: str, count: int) -> None:
+        """Count bytes of a body on its way."""
+        self._down(registry)(count)
+        self._seat.add(_DOWN, count)
+        self._write()
+
+    def over(self, registry: str) -> None:
+        """Count a body less that is on its way."""
+        self._crowd(registry).grow(-1)
+
+    def _write(self) -> None:
+        while self._later:
+            self._later.pop()()
 
     def _series(self, key: tuple[str, str, str, str]) -> tuple[Add, Add, Add]:
         """Return what an exchange adds to."""
         route, _, _, registry = key
-        found = (adding(self._meters.requests, *key), *self._timed(route, registry))
+        requests = adding(self._meters.requests, *key, later=self._later)
+        found = (requests, *self._timed(route, registry))
         self._known[key] = found
         return found
 
     def _times(self, route: str, registry: str) -> tuple[Add, Add]:
-        meters = self._meters
-        return observing(meters.first_byte, route, registry), observing(
-            meters.seconds, route, registry
-        )
+        meters, later = self._meters, self._later
+        first = observing(meters.first_byte, route, registry, later=later)
+        return first, observing(meters.seconds, route, registry, later=later)
+
+
+class _Crowd:
+    """How many bodies from a registry are on their way."""
+
+    def __init__(self, seat: Seat, registry: str) -> None:
+        self._seat = seat
+        self._row = seat.take_row(DOWNLOADS, {"registry": registry})
+        self._count = 0
+
+    def grow(self, more: int) -> None:
+        """Let it be so many more."""
+        self._count += more
+        if self._row is not None:
+            self._seat.write(self._row, 0, self._count)
 
 
 class _Moving:
-    """A body on its way."""
+    """A body on its way: told of by the megabyte, or twice a second."""
 
-    def __init__(self, seat: Seat, row: int | None, down: Add) -> None:
+    def __init__(self, watching: Watching, seat: Seat, row: int | None, registry: str) -> None:
+        self._watching = watching
         self._seat = seat
         self._row = row
-        self._down = down
+        self._registry = registry
         self._sent = 0
+        self._told = 0
+        self._told_at = 0.0
+        self._is_over = False
 
     def moved(self, count: int) -> None:
         """So many bytes more went."""
         self._sent += count
-        self._down(count)
-        self._seat.add(_DOWN, count)
-        if self._row is not None:
-            self._seat.write(self._row, SENT, self._sent)
+        if self._sent - self._told >= _MUCH or time.monotonic() - self._told_at >= _LONG:
+            self._tell()
 
     def ended(self) -> None:
         """No more will go."""
+        if self._is_over:
+            return
+        self._is_over = True
+        self._tell()
+        self._watching.over(self._registry)
         if self._row is not None:
             self._seat.give_row(self._row)
-            self._row = None
+
+    def _tell(self) -> None:
+        if self._sent == self._told:
+            return
+        self._watching.moved(self._registry, self._sent - self._told)
+        self._told, self._told_at = self._sent, time.monotonic()
+        if self._row is not None:
+            self._seat.write(self._row, SENT, self._sent)

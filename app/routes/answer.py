@@ -1,6 +1,5 @@
 """What every answer carries, and the one log line that every request leaves."""
 
-import logging
 import re
 import secrets
 import time
@@ -10,12 +9,11 @@ from typing import Any, Final
 from flask import Flask, Response, g
 
 from app.exchange import Exchange, current, is_low
-from app.logs import Line, request_id
+from app.logs import request_id
+from app.routes.afterwards import Afterwards, Ended
 from app.routes.present import present
 from app.routes.relay import RelayedBody
-from app.routes.rooms import Rooms, rooms
-
-logger = logging.getLogger("app.access")
+from app.routes.rooms import rooms
 
 _LOGGED: Final = 512
 """Characters of what a client sends that a line has at the most."""
@@ -73,7 +71,9 @@ def _finish(response: Response) -> Response:
         fields.add("Warning", f'299 - "{exchange.registry} has {left} left for this client"')
     exchange.status, exchange.first_byte = response.status_code, exchange.seconds()
     body: RelayedBody | None = g.get("body")
-    response.call_on_close(_Ending(exchange, rooms(), _line(response), _waited(), body).end)
+    is_one_of_many = "gunicorn.socket" in present().environ
+    ending = _Ending(exchange, rooms().afterwards, _line(response), _waited(), body, is_one_of_many)
+    response.call_on_close(ending.end)
     return response
 
 
@@ -101,33 +101,30 @@ def _waited() -> float:
 
 @dataclass(slots=True)
 class _Ending:
-    """What is left to do where the body ends: the line, and the counts."""
+    """What is left to do where the body ends."""
 
     exchange: Exchange
-    rooms: Rooms
+    afterwards: Afterwards
     line: dict[str, Any]
     waited: float
     body: RelayedBody | None
+    is_one_of_many: bool
 
     def end(self) -> None:
-        """Log and count."""
+        """Note what only the end shows, to be logged and counted."""
         line, exchange = self.line, self.exchange
+        exchange.took = exchange.seconds()
         if self.body is not None:
             self._add_body(self.body)
         exchange.sent = line["bytes"]
-        for name in ("registry", "repository", "reference"):
-            if value := getattr(exchange, name):
-                line[name] = value
-        if exchange.registry:
-            line["attempts"] = exchange.attempts
-        line["first_byte_seconds"] = round(exchange.first_byte, 3)
-        line["seconds"] = round(exchange.seconds(), 3)
-        line["upstream_seconds"] = round(self.waited, 3)
-        if logger.isEnabledFor(logging.INFO):
-            logger.handle(Line(logger.name, "Request.", line))
-        self.rooms.watcher.ended(exchange)
+        line["upstream_seconds"] = self.waited
         request_id.set("")
         current.set(None)
+        ended = Ended(exchange, line, time.time())
+        if self.is_one_of_many:
+            self.afterwards.add(ended)
+        else:
+            self.afterwards.tell([ended])
 
     def _add_body(self, body: RelayedBody) -> None:
         line = self.line

@@ -33,4 +33,5 @@ def _figures() -> Figures:
     if not may_see_figures():
         message = "figures are for the networks of DOCXY_FIGURES_NETWORKS"
         raise Denied(message)
+    rooms().afterwards.tell_all()
     return shown

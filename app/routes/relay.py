@@ -145,7 +145,7 @@ def _response(reply: Reply, selection: Selection) -> Response:
         if isinstance(reply.body, FileBody) and connection.send_file and reply.length:
             body.send_from(reply.body, connection.send_file)
         if not (handed_over or isinstance(reply.body, tuple)):
-            body.show(room.watcher.begins(exchange, reply.length))
+            body.show(room.afterwards.watcher.begins(exchange, reply.length))
     else:
         body.complete = True
     return response

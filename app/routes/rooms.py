@@ -7,9 +7,10 @@ from typing import Any, Final, Protocol, cast
 from flask import Flask, current_app
 
 from app.content import Index, Source
-from app.exchange import UNWATCHED, Watcher, current
+from app.exchange import current
 from app.oci.reference import RepositoryName
 from app.registries import Address, Registries, Registry, Selection
+from app.routes.afterwards import Afterwards
 from app.routes.forwarded import Forwarded
 from app.routes.networks import Networks
 from app.routes.present import present
@@ -38,7 +39,7 @@ class Rooms:
     figures_networks: Networks = field(default_factory=lambda: Networks(""))
     figures: Figures | None = None
     """None: nothing is counted."""
-    watcher: Watcher = UNWATCHED
+    afterwards: Afterwards = field(default_factory=Afterwards)
     index: Index | None = None
 
     def put_into(self, app: Flask) -> None:

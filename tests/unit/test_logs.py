@@ -1,5 +1,6 @@
 """Log lines: one record is one line, and its fields can be told apart."""
 
+import io
 import json
 import logging
 import sys
@@ -8,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 from gunicorn.http.errors import NoMoreData
 
-from app.logs import FlatJsonFormatter, Line, TextFormatter, configure
+from app.logs import FlatJsonFormatter, Line, TextFormatter, configure, write
 
 
 def record(message: str, **fields: object) -> logging.LogRecord:
@@ -50,9 +51,8 @@ def test_text_quotes_what_breaks_a_line(value: object, written: str) -> None:
 def test_the_line_of_a_request_is_like_any_other(form: str) -> None:
     """It is made in a shorter way, and reads the same."""
     formatter: logging.Formatter = FlatJsonFormatter() if form == "json" else TextFormatter()
-    usual, short = record("Request.", path="/a b", status=200), Line("app.access", "Request.", {})
-    short.fields = {"path": "/a b", "status": 200}
-    short.created, short.msecs = usual.created, usual.msecs
+    usual = record("Request.", path="/a b", status=200)
+    short = Line("app.access", "Request.", {"path": "/a b", "status": 200}, usual.created)
     assert formatter.format(short) == formatter.format(usual)
 
 
@@ -206,3 +206,82 @@ def test_one_form_for_all(capsys: pytest.CaptureFixture[str], form: str) -> None
         assert [json.loads(line)["logger"] for line in lines] == ["app.x", "gunicorn.error"]
     else:
         assert all(line.endswith(" INFO Told.") for line in lines)
+
+
+class Pieces(io.StringIO):
+    """A stream that tells what was written at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pieces: list[str] = []
+        self.failures: list[Exception] = []
+
+    def write(self, text: str) -> int:
+        """Take a piece."""
+        if self.failures:
+            raise self.failures.pop()
+        self.pieces.append(text)
+        return len(text)
+
+
+@pytest.fixture
+def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pieces]:
+    """Return what reaches standard error."""
+    pieces = Pieces()
+    monkeypatch.setattr(sys, "stderr", pieces)
+    kept, level = logging.root.handlers[:], logging.root.level
+    configure("text", "info")
+    yield pieces
+    logging.root.handlers[:], logging.root.level = kept, level
+
+
+def lines_of(*paths: str) -> list[Line]:
+    """Return a line for each path."""
+    return [Line("app.access", "Request.", {"path": path}, 0.0) for path in paths]
+
+
+def test_many_lines_are_written_together(stream: Pieces) -> None:
+    """In pieces that reach a pipe whole, each of whole lines, all in order."""
+    paths = [f"/{number}/{'x' * (number % 700)}" for number in range(200)]
+    write(logging.getLogger("app.access"), lines_of(*paths))
+    assert "".join(stream.pieces).splitlines() == [
+        f"1970-01-01T00:00:00.000Z INFO Request. path={path}" for path in paths
+    ]
+    assert all(piece.endswith("\n") for piece in stream.pieces)
+    assert max(map(len, stream.pieces)) <= 4096
+    assert len(stream.pieces) <= 30
+
+
+def test_a_line_that_fits_no_piece_goes_alone(stream: Pieces) -> None:
+    """It is too long, or has letters of which nobody knows how many bytes they are."""
+    write(logging.getLogger("app.access"), lines_of("/a", "/b", "/" + "c" * 5000, "/ü", "/d", "/e"))
+    assert [piece.count("\n") for piece in stream.pieces] == [2, 1, 1, 2]
+
+
+def test_other_handlers_get_each_line(caplog: pytest.LogCaptureFixture) -> None:
+    """Those of the logger, and those of all."""
+    caplog.set_level(logging.INFO)
+    write(logging.getLogger("app.access"), lines_of("/a", "/b"))
+    assert [record.__dict__["fields"]["path"] for record in caplog.records] == ["/a", "/b"]
+
+
+def test_a_log_that_nobody_reads_stops_nothing(stream: Pieces) -> None:
+    """What comes after it is written again."""
+    stream.failures += [BrokenPipeError(), OSError(28, "No space left on device")]
+    write(logging.getLogger("app.access"), lines_of("/lost"))
+    logging.getLogger("app").warning("Lost.")
+    write(logging.getLogger("app.access"), lines_of("/written"))
+    assert len(stream.pieces) == 1
+    assert "/written" in stream.pieces[0]
+
+
+@pytest.mark.parametrize(
+    "value", ["two words", 'a"b', "ü", "\x1b", "", 3, 0.001, True, None, "\ud800"], ids=repr
+)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_the_shorter_way_writes_the_same(form: str, value: object) -> None:
+    """Whatever a field has."""
+    formatter: logging.Formatter = FlatJsonFormatter() if form == "json" else TextFormatter()
+    usual = record("Request.", first=value)
+    short = Line("app.access", "Request.", {"first": value}, usual.created)
+    assert formatter.format(short) == formatter.format(usual)

@@ -8,7 +8,7 @@ import pytest
 import shared
 from app.content import Budget, Event, Source
 from app.exchange import Exchange
-from app.metrics import counting
+from app.metrics import board, counting
 from app.metrics.figures import Figures
 from app.metrics.metrics import Metrics
 from app.oci.errors import UpstreamUnreachable
@@ -115,7 +115,7 @@ def test_the_latest_word_counts(metrics: Metrics) -> None:
 def test_odd_methods_are_one(metrics: Metrics) -> None:
     """What a client makes up makes no series."""
     for number in range(3):
-        metrics.watcher.ended(Exchange(method=f"MADE-UP-{number}", status=405))
+        metrics.watcher.ended([Exchange(method=f"MADE-UP-{number}", status=405)])
     (line,) = [one for one in told(metrics) if one.startswith("docxy_requests_total")]
     assert line.endswith('{method="other",registry="",route="other",status="4xx"} 3.0')
 
@@ -153,11 +153,79 @@ def test_the_cache(metrics: Metrics) -> None:
     """Its answers, and what was served and saved."""
     for result in ("hit", "miss", "stale"):
         metrics.of(HUB).happened(Event.CACHE, result)
-        metrics.watcher.ended(Exchange(registry=HUB, cache=result, sent=1000, status=200))
+        metrics.watcher.ended([Exchange(registry=HUB, cache=result, sent=1000, status=200)])
     cache = figures(metrics).shown()["cache"]
     assert (cache["hits"], cache["misses"], cache["stale"], cache["joined"]) == (1, 1, 1, 0)
     assert (cache["bytes_served"], cache["bytes_saved"]) == (3000, 2000)
     assert (cache["entries"], cache["size"]) == (3, 4096)
+
+
+def sent(metrics: Metrics) -> float:
+    """Return how many bytes have gone to clients, as it is scraped."""
+    (line,) = [one for one in told(metrics) if one.startswith("docxy_sent_bytes_total")]
+    return float(line.rpartition(" ")[2])
+
+
+def test_a_body_is_told_of_by_the_megabyte(metrics: Metrics) -> None:
+    """At its end, wherever that is, all of it was counted, once."""
+    download = metrics.watcher.begins(Exchange(registry=HUB), None)
+    download.moved(1000)
+    assert sent(metrics) == 1000
+    for _ in range(40):
+        download.moved(100_000)
+    assert 4_001_000 - 1024 * 1024 < sent(metrics) <= 4_001_000
+    (shown,) = figures(metrics).shown()["downloads"]
+    assert shown["bytes"] == sent(metrics)
+    download.moved(1)
+    download.ended()
+    assert sent(metrics) == 4_001_001
+    download.ended()
+    assert sent(metrics) == 4_001_001
+    assert figures(metrics).shown()["downloads"] == []
+
+
+def test_a_slow_body_is_told_of_twice_a_second(metrics: Metrics) -> None:
+    """However little comes."""
+    download = metrics.watcher.begins(Exchange(registry=HUB), None)
+    counted = 0
+
+    def is_told() -> bool:
+        nonlocal counted
+        download.moved(1)
+        counted += 1
+        return sent(metrics) == counted > 1
+
+    wait_until(is_told, 5)
+
+
+def test_there_are_more_downloads_than_rows(metrics: Metrics) -> None:
+    """The page shows some, and all are counted, by registry."""
+    metrics.of(HUB)
+    metrics.of("quay.io")
+    downloads = [metrics.watcher.begins(Exchange(registry=HUB), 9) for _ in range(700)]
+    downloads.append(metrics.watcher.begins(Exchange(registry="quay.io"), 9))
+    both = metrics.figures({HUB: FakeSource(), "quay.io": FakeSource()}, HUB, None, None)
+
+    def active() -> list[str]:
+        lines = both.exposition().decode().splitlines()
+        return [one for one in lines if one.startswith("docxy_active_downloads")]
+
+    assert active() == [
+        'docxy_active_downloads{registry="docker.io"} 700.0',
+        'docxy_active_downloads{registry="quay.io"} 1.0',
+    ]
+    assert len(both.shown()["downloads"]) == 100
+    for download in downloads:
+        download.ended()
+    assert [line.rpartition(" ")[2] for line in active()] == ["0.0", "0.0"]
+
+
+def test_who_looks_does_not_see_just_that(metrics: Metrics) -> None:
+    """Two minutes of traffic have the requests that are for a registry."""
+    page = Exchange(route="page", sent=100_000)
+    metrics.watcher.ended([page, Exchange(route="manifest", registry=HUB, sent=700)])
+    series = board.seconds(int(time.time()), 10)
+    assert (sum(series["requests"]), sum(series["bytes_down"])) == (1, 700)
 
 
 def test_rows_are_numbered_as_they_are_read() -> None:
