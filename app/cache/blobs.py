@@ -13,6 +13,8 @@ from app.cache.away import Away
 from app.cache.callers import Caller
 from app.cache.gate import Gate
 from app.cache.leading import Refused, led
+from app.cache.membership import Standing
+from app.cache.opened import Opened
 from app.cache.parts import part_for
 from app.cache.policy import AHEAD, Policy
 from app.content import Reply, Request, Source
@@ -64,10 +66,10 @@ class Blobs:
             request=request,
             only_verified=self._policy.verify_blobs,
         )
-        hit = self._hit(asking)
-        if hit is not None:
-            return hit
-        missed, stale = partial(self._missed, asking), partial(self._stale, asking)
+        found = self._gate.look(caller, name, digest)
+        if isinstance(found, Opened):
+            return self._kept(asking, found)
+        missed, stale = partial(self._missed, asking, found), partial(self._stale, asking)
         reply = self._away.ask(caller, name, missed, stale)
         if reply.is_error:
             self._answers.no(asking.key)
@@ -75,8 +77,9 @@ class Blobs:
 
     def _hit(self, asking: Asking) -> Reply | None:
         opened = self._gate.open(asking.caller, asking.name, asking.digest)
-        if opened is None:
-            return None
+        return None if opened is None else self._kept(asking, opened)
+
+    def _kept(self, asking: Asking, opened: Opened) -> Reply:
         said = marks.hit(marks.age_of(opened.taken))
         return served.kept(asking, opened, said, self._policy.accel_location)
 
@@ -87,16 +90,18 @@ class Blobs:
         said = marks.stale(status, marks.age_of(opened.taken))
         return served.kept(asking, opened, said, self._policy.accel_location)
 
-    def _missed(self, asking: Asking) -> Reply:
+    def _missed(self, asking: Asking, standing: Standing) -> Reply:
         if asking.request.method != "GET" or not Fetches.takes(asking.digest):
             return _passed(asking)
         try:
-            if self._may_join(asking):
+            if self._may_join(asking, standing):
                 return self._entered(asking)
             with self._answers.asking(asking.key, asking.request.client) as asked:
-                if asked and self._may_join(asking):
+                if asked:  # much may have happened meanwhile
+                    standing = self._gate.standing(asking.caller, asking.name, asking.digest)
+                if asked and self._may_join(asking, standing):
                     return self._entered(asking)
-                return self._asked_first(asking)
+                return self._asked_first(asking, standing)
         except Refused as refused:
             return marks.marked(refused.reply, marks.forwarded(refused.reply.status))
         except OSError as error:
@@ -104,16 +109,14 @@ class Blobs:
             self._tell(error)
             return _passed(asking)
 
-    def _may_join(self, asking: Asking) -> bool:
+    def _may_join(self, asking: Asking, standing: Standing) -> bool:
         """Tell whether a caller would get the blob, were it kept."""
-        if not self._gate.permits(asking.caller, asking.name):
-            return False
         told = self._answers.size(asking.key) is not None
-        return told or self._gate.holds(asking.name, asking.digest)
+        return standing.permitted and (told or standing.holds)
 
-    def _asked_first(self, asking: Asking) -> Reply:
+    def _asked_first(self, asking: Asking, standing: Standing) -> Reply:
         """Answer somebody of whom nothing is known, as the registry does."""
-        if self._gate.kept_size(asking.digest) is None:
+        if not standing.is_kept:
             lead = self._fetches.lead(asking.digest)
             if lead is not None:
                 return self._led(asking, lead)
@@ -137,7 +140,7 @@ class Blobs:
 
     def _led(self, asking: Asking, lead: Lead) -> Reply:
         """Answer whoever has come first."""
-        if self._gate.kept_size(asking.digest) is not None:
+        if lead.is_kept:
             lead.release()  # another one has finished meanwhile
             return self._hit(asking) or _passed(asking)
         if _starts_far_ahead(asking.request, lead):

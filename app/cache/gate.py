@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -10,7 +11,7 @@ from app.cache import fitting
 from app.cache.callers import Caller
 from app.cache.disk import Disk
 from app.cache.judging import Judging, Wanted
-from app.cache.membership import Membership
+from app.cache.membership import Membership, Standing
 from app.cache.opened import Opened
 from app.cache.policy import Policy
 from app.cache.rights import Rights
@@ -21,6 +22,7 @@ from app.store.errors import StoreError
 from app.store.holdings import Held
 
 Used = TypeVar("Used")
+Other = TypeVar("Other")
 
 
 class Gate:
@@ -51,11 +53,12 @@ class Gate:
         then: Callable[[Opened], Used | None],
     ) -> Used | None:
         """Do something with what is kept, on the thread that opens it; None if that may not be."""
-        unshown = list[Digest]()
-        used = self._disk.read(lambda: self._used(caller, name, digest, then, unshown))
-        if unshown:
-            self._disk.write(self._members.add, caller, name, digest, "")
-        return used
+        return self._use(caller, name, digest, then, _nothing)
+
+    def look(self, caller: Caller, name: RepositoryName, digest: Digest) -> Opened | Standing:
+        """Do as `open` does, or else tell what there is: a way to the disk for all of it."""
+        otherwise = partial(self._members.standing, caller, name, digest)
+        return self._use(caller, name, digest, _itself, otherwise)
 
     def open_stale(self, name: RepositoryName, digest: Digest) -> Opened | None:
         """Return what everybody may read while the registry cannot be asked."""
@@ -91,9 +94,9 @@ class Gate:
         """
         return self._disk.read(self._public_left, caller, name)
 
-    def holds(self, name: RepositoryName, digest: Digest) -> bool:
-        """Tell whether a repository is known to hold something; that lets nobody read it."""
-        return self._disk.read(self._store.members.find, self._registry, name, digest) is not None
+    def standing(self, caller: Caller, name: RepositoryName, digest: Digest) -> Standing:
+        """Tell how it stands with what a caller was not given; that lets nobody read it."""
+        return self._disk.read(self._members.standing, caller, name, digest)
 
     def kept_size(self, digest: Digest) -> int | None:
         """Return the bytes of what is kept, whoever may read it; None if it is not."""
@@ -180,6 +183,22 @@ class Gate:
             raise
         return reply
 
+    def _use(
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        digest: Digest,
+        then: Callable[[Opened], Used | None],
+        otherwise: Callable[[], Other],
+    ) -> Used | Other:
+        unshown = list[Digest]()
+        used = self._disk.read(
+            lambda: self._used(caller, name, digest, then, unshown) or otherwise()
+        )
+        if unshown:
+            self._disk.write(self._members.add, caller, name, digest, "")
+        return used
+
     def _used(
         self,
         caller: Caller,
@@ -219,6 +238,10 @@ class Gate:
 
     def _public_left(self, caller: Caller, name: RepositoryName) -> float:
         return self._rights.public_left(name) if self._rights.is_nobody(caller, name) else 0.0
+
+
+def _nothing() -> None:
+    return None
 
 
 def _itself(opened: Opened) -> Opened | None:

@@ -4,6 +4,7 @@ Every method waits for the disk, and is called on its threads.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from app.cache.callers import Caller
 from app.cache.rights import Rights
@@ -12,6 +13,19 @@ from app.oci.reference import Digest, RepositoryName
 from app.store.contents import Content
 from app.store.members import Member
 from app.store.store import Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is known where a caller may not be given what is kept, or nothing is.
+
+    `permitted` is the caller to read the repository, which `holds` the content; the content
+    `is_kept`, whoever may read it.
+    """
+
+    permitted: bool
+    holds: bool
+    is_kept: bool
 
 
 class Membership:
@@ -69,3 +83,11 @@ class Membership:
             return None
         content = self._store.open(self._registry, digest)
         return None if content is None else (content, member)
+
+    def standing(self, caller: Caller, name: RepositoryName, digest: Digest) -> Standing:
+        """Tell how it stands with what could not be opened."""
+        return Standing(
+            permitted=self._rights.permits(caller, name),
+            holds=self._store.members.find(self._registry, name, digest) is not None,
+            is_kept=self._store.has(self._registry, digest),
+        )

@@ -15,7 +15,9 @@ def fetches_of(disk: Disk, directory: Path, registry: str, unread_limit: int) ->
     """Return the fetches of one registry, whose spools lie below the cache's directory."""
     below = directory / "spools" / registry
     keep, room = partial(_keep, disk, registry), partial(_room, disk)
-    return Fetches(below, Terms(keep=keep, room=room, unread_limit=unread_limit))
+    is_kept = partial(disk.store.has, registry)
+    terms = Terms(keep=keep, room=room, is_kept=is_kept, unread_limit=unread_limit)
+    return Fetches(below, terms)
 
 
 def held(directory: Path) -> tuple[int, int]:

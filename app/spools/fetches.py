@@ -61,10 +61,17 @@ class Fetches:
             return None
         self._tidy_at_times()
         place = self._place(digest)
-        opened: Files | None = _THREADS.begin(files.to_fill, place).result()
+        opened, is_kept = _THREADS.begin(self._to_fill, digest, place).result()
         if opened is None:
             return None
-        lead = Lead(digest, place, opened, self._terms, self)
+        lead = Lead(
+            digest=digest,
+            place=place,
+            opened=opened,
+            terms=self._terms,
+            owner=self,
+            is_kept=is_kept,
+        )
         self._leads[lead.inode] = lead
         return lead
 
@@ -149,6 +156,10 @@ class Fetches:
         """Know that somebody fetches no more."""
         if self._leads.get(lead.inode) is lead:
             del self._leads[lead.inode]
+
+    def _to_fill(self, digest: Digest, place: Place) -> tuple[Files | None, bool]:
+        opened = files.to_fill(place)
+        return opened, opened is not None and self._terms.is_kept(digest)
 
     def _tidy_at_times(self) -> None:
         now = time.monotonic()

@@ -38,8 +38,15 @@ class Lead:
     `offset` bytes are there already, unverified: they are read again before more is written.
     """
 
-    def __init__(
-        self, digest: Digest, place: Place, opened: Files, terms: Terms, owner: Owner
+    def __init__(  # noqa: PLR0913 - each by its name
+        self,
+        *,
+        digest: Digest,
+        place: Place,
+        opened: Files,
+        terms: Terms,
+        owner: Owner,
+        is_kept: bool,
     ) -> None:
         self.digest = digest
         self.place = place
@@ -47,6 +54,8 @@ class Lead:
         self.terms = terms
         self.owner = owner
         self.said = opened.said
+        self.is_kept = is_kept
+        """Whether another has fetched it, between the look for it and this."""
         self.offset = opened.data.status().st_size
         self.inode = opened.data.status().st_ino
         self._released = False

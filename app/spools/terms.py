@@ -7,6 +7,11 @@ from typing import Final
 
 from app.oci.reference import Digest
 
+
+def _nothing_is(_: Digest) -> bool:
+    return False
+
+
 UNREAD_LIMIT: Final = 1 << 30
 
 
@@ -24,11 +29,14 @@ class Terms:
     """The terms on which blobs are fetched.
 
     `room` is asked before so many bytes are written, `keep` gets what is whole; both may take long,
-    and raise OSError, having told the log why. `unread_limit` is how many bytes are fetched that
-    nobody waits for; what was left unfinished is removed after `idle` seconds.
+    and raise OSError, having told the log why. `is_kept` tells, on any thread, whether `keep` has
+    got a blob before: whoever has the right to fetch looks once more. `unread_limit` is how many
+    bytes are fetched that nobody waits for; what was left unfinished is removed after `idle`
+    seconds.
     """
 
     keep: Callable[[Whole], None]
     room: Callable[[int], None]
+    is_kept: Callable[[Digest], bool] = _nothing_is
     unread_limit: int = UNREAD_LIMIT
     idle: float = 24 * 3600.0

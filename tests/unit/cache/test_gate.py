@@ -11,6 +11,8 @@ import pytest
 
 from app.cache import nobodys
 from app.cache.gate import Gate
+from app.cache.membership import Standing
+from app.cache.opened import Opened
 from app.cache.policy import Policy
 from app.content import Reply
 from app.oci.errors import UpstreamUnavailable
@@ -188,13 +190,35 @@ def test_another_registry(world: World) -> None:
     assert not reads(elsewhere, world, ALICE)
 
 
+def test_a_look_tells_what_is_lacking(world: World) -> None:
+    """It gives what `open` gives, and nothing more to whoever gets nothing there."""
+    store = kept(world, ALICE)
+    gate, alice = world.gate(store), world.caller(ALICE)
+    unknown = digest_of(b"never seen")
+    assert gate.look(alice, NAME, DIGEST) == Standing(permitted=False, holds=False, is_kept=True)
+    assert gate.look(alice, NAME, unknown) == Standing(permitted=False, holds=False, is_kept=False)
+    world.ask_blob(gate, ALICE, DIGEST)
+    opened = gate.look(alice, NAME, DIGEST)
+    assert isinstance(opened, Opened)
+    with opened.file:
+        assert opened.file.read() == DATA
+    assert gate.look(alice, NAME, unknown) == Standing(permitted=True, holds=False, is_kept=False)
+    nobody = world.caller("")
+    assert gate.look(nobody, NAME, DIGEST) == Standing(permitted=False, holds=True, is_kept=True)
+    assert gate.look(alice, OTHER, DIGEST) == Standing(permitted=False, holds=False, is_kept=True)
+    store.drop(world.row.name, DIGEST)
+    found = gate.look(alice, NAME, DIGEST)
+    assert isinstance(found, Standing)
+    assert (found.permitted, found.is_kept) == (True, False)
+
+
 def test_a_size_that_differs_makes_no_member(world: World) -> None:
     """The registry speaks of something else then."""
     gate = world.gate(kept(world, ALICE))
     world.registry.lies[DIGEST] = DATA + b"!"
     world.ask_blob(gate, ALICE, DIGEST)
     assert gate.permits(world.caller(ALICE), NAME)
-    assert not gate.holds(NAME, DIGEST)
+    assert not gate.standing(world.caller(ALICE), NAME, DIGEST).holds
     assert not reads(gate, world, ALICE)
 
 
@@ -210,9 +234,9 @@ def test_an_answer_of_another_digest_makes_no_member(world: World) -> None:
     ):
         reply = Reply(status=200, headers=fields, length=length)
         gate.ask(caller, NAME, partial(_given, reply), DIGEST)
-        assert not gate.holds(NAME, DIGEST)
+        assert not gate.standing(world.caller(ALICE), NAME, DIGEST).holds
     gate.ask(caller, NAME, partial(_given, Reply(status=206, length=len(DATA))), DIGEST)
-    assert not gate.holds(NAME, DIGEST)
+    assert not gate.standing(world.caller(ALICE), NAME, DIGEST).holds
 
 
 def _given(reply: Reply) -> Reply:

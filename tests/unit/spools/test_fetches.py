@@ -189,6 +189,23 @@ def test_what_cannot_go_on_breaks(bench: Bench) -> None:
     assert read(mine, 0, len(DATA), FakeAsk(DATA)) == DATA
 
 
+def test_what_another_has_fetched_meanwhile(bench: Bench) -> None:
+    """Whoever gets the right to fetch is told, and leaves nothing."""
+    fetches = bench.fetches(is_kept=bench.keep.has)
+    lead, spool = begun(fetches, DATA)
+    assert not lead.is_kept
+    body = Body(DATA)
+    body.let_all()
+    fill(lead, body)
+    spool.close()
+    wait_for(lambda: bench.keep.has(DIGEST) and not bench.files())
+    late = fetches.lead(DIGEST)
+    assert late is not None
+    assert late.is_kept
+    late.release()
+    assert not bench.files()
+
+
 def test_not_everybody_tries_in_turn(bench: Bench) -> None:
     """Where the registry is away, three have tried before all know."""
     fetches = bench.fetches()
