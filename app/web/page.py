@@ -70,7 +70,7 @@ def _shown(typed: str) -> Response:
             with_own_marked=shown.with_own_marked,
             typed=first or typed,
             done=None if first else done,
-            rewritten=shown.marked(done.text, [new for _, new in done.changes]),
+            rewritten=shown.with_changes_marked(done),
             examples=shown.EXAMPLES,
             clients=clients.CLIENTS.values(),
             steps=setup.steps,

@@ -1,13 +1,17 @@
 """Pieces of text as the page shows them."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
 from markupsafe import Markup, escape
 
 from app.web.proxy import Proxy
+from app.web.rewriting import Rewriting
+
+_PATH: Final = re.compile(r"(?<![:/])/.*")
+"""What follows a host, also one with `https://` in front."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,25 +39,42 @@ EXAMPLES: Final = (
 """What a visitor may try."""
 
 
-def marked(text: str, names: Iterable[str]) -> Markup:
-    """Return a text with each of these names set off."""
-    listed = sorted({name for name in names if name}, key=len, reverse=True)
-    if not listed:
-        return escape(text)
-    pattern = f"({'|'.join(map(re.escape, listed))})"
-    pieces = re.split(pattern, text)
-    # Names stand at every second place.
-    return Markup().join(
-        Markup("<mark>{}</mark>").format(piece) if at % 2 else piece
-        for at, piece in enumerate(pieces)
-    )
-
-
 def with_own_marked(text: str, proxy: Proxy) -> Markup:
     """Return a text with the addresses of this proxy set off."""
     places = (proxy.url_of(row) for row in proxy.rows)
-    names = [proxy.url, proxy.authority, *places]
-    return marked(text, [*names, *(name.partition("://")[2] for name in names)])
+    urls = {proxy.url, *places}
+    return _marked(text, {proxy.authority, *urls, *(url.partition("://")[2] for url in urls)})
+
+
+def with_changes_marked(done: Rewriting) -> Markup:
+    """Return a rewritten text with what is new in it set off."""
+    return _marked(done.text, {new for _, new in done.changes})
+
+
+def _marked(text: str, names: Collection[str]) -> Markup:
+    """Set off each of these names where it stands, the longest that fits.
+
+    A visitor's text may have thousands of them, so no pattern tries them all at each place: it
+    looks for their hosts, and a name is known by its length.
+    """
+    lengths = sorted({len(name) for name in names}, reverse=True)
+    pieces = []
+    done = 0
+    for start in _starts(text, names):
+        fits = (text[start : start + length] for length in lengths)
+        name = next((one for one in fits if one in names), "") if start >= done else ""
+        if name:
+            pieces += [escape(text[done:start]), Markup("<mark>{}</mark>").format(name)]
+            done = start + len(name)
+    return Markup().join([*pieces, text[done:]])
+
+
+def _starts(text: str, names: Iterable[str]) -> Iterator[int]:
+    """Give the places where a name may begin."""
+    hosts = {re.escape(_PATH.sub("", name)) for name in names}
+    if hosts:
+        longest = "|".join(sorted(hosts, key=len, reverse=True))
+        yield from (found.start() for found in re.finditer(longest, text))
 
 
 def example(proxy: Proxy) -> str:

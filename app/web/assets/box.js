@@ -12,25 +12,36 @@ const ROWS = { least: 5, most: 18 };
 let timer = 0;
 let asking = new AbortController();
 
-/** Return a text with each of the names in a <mark>. */
+/** Return a text with each of the names in a <mark>, as app/web/shown.py does it. */
 function marked(text, names) {
+  const known = new Set(names);
+  const lengths = [...new Set(names.map((name) => name.length))].sort((one, two) => two - one);
+  const hosts = [...new Set(names.map((name) => name.split("/")[0]))];
   const fragment = document.createDocumentFragment();
-  let rest = text;
-  while (rest) {
-    const found = names
-      .map((name) => ({ name, at: rest.indexOf(name) }))
-      .filter(({ at }) => at >= 0)
-      .sort((one, other) => one.at - other.at || other.name.length - one.name.length)[0];
-    if (!found) {
-      break;
+  let done = 0;
+  for (const start of starts(text, hosts)) {
+    const fits = lengths.map((length) => text.slice(start, start + length));
+    const name = start < done ? undefined : fits.find((one) => known.has(one));
+    if (name) {
+      const mark = document.createElement("mark");
+      mark.textContent = name;
+      fragment.append(text.slice(done, start), mark);
+      done = start + name.length;
     }
-    const mark = document.createElement("mark");
-    mark.textContent = found.name;
-    fragment.append(rest.slice(0, found.at), mark);
-    rest = rest.slice(found.at + found.name.length);
   }
-  fragment.append(rest);
+  fragment.append(text.slice(done));
   return fragment;
+}
+
+/** Return the places where one of the hosts stands, in their order. */
+function starts(text, hosts) {
+  const places = [];
+  for (const host of hosts) {
+    for (let at = text.indexOf(host); at >= 0; at = text.indexOf(host, at + 1)) {
+      places.push(at);
+    }
+  }
+  return places.sort((one, two) => one - two);
 }
 
 function paragraph(text) {

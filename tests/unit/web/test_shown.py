@@ -1,19 +1,42 @@
 """Pieces of text as the page shows them."""
 
+import time
+
 import pytest
 
 from app.web.proxy import Proxy
-from app.web.rewriting import rewritten
-from app.web.shown import EXAMPLES, example, marked, with_own_marked
+from app.web.rewriting import Rewriting, rewritten
+from app.web.shown import EXAMPLES, example, with_changes_marked, with_own_marked
 from tests.unit.web.tables import ALL, ALONE, GHCR_HOST, HOSTS, OWN, USUAL
 
 
-def test_marked() -> None:
-    """Each name is set off wherever it stands, the longest first, and all is escaped."""
-    assert marked("a <b> abc", ["a", "abc"]) == "<mark>a</mark> &lt;b&gt; <mark>abc</mark>"
-    assert marked("<x>", ["<x>"]) == "<mark>&lt;x&gt;</mark>"
-    assert marked("a&b", []) == "a&amp;b"
-    assert marked("a", ["", "b.*"]) == "a"
+@pytest.mark.parametrize(
+    ("text", "names", "shown"),
+    [
+        pytest.param("<a> p/x", ["p/x"], "&lt;a&gt; <mark>p/x</mark>", id="escaped"),
+        pytest.param("p/x p/x:1 p/y", ["p/x", "p/x:1"], "<mark>p/x</mark> <mark>p/x:1</mark> p/y",
+                     id="the longest that fits"),
+        pytest.param("{image: p/x}docker://p/x", ["p/x"],
+                     "{image: <mark>p/x</mark>}docker://<mark>p/x</mark>", id="anywhere"),
+        pytest.param("p/x:${V:-<1>}", ["p/x:${V:-<1>}"], "<mark>p/x:${V:-&lt;1&gt;}</mark>",
+                     id="the name is text too"),
+        pytest.param("a&b", [], "a&amp;b", id="nothing"),
+    ],
+)  # fmt: skip
+def test_changes(text: str, names: list[str], shown: str) -> None:
+    """What is new is set off wherever it stands, and all is escaped."""
+    done = Rewriting(text, tuple(("", name) for name in names), ())
+    assert with_changes_marked(done) == shown
+
+
+def test_many_changes() -> None:
+    """The longest text that is taken, full of images, is no work for long."""
+    text = "".join(f"x{number}\n" for number in range(9_000))
+    done = rewritten(text, USUAL)
+    assert len(done.changes) == 9_000
+    began = time.process_time()
+    assert with_changes_marked(done).count("<mark>") == 9_000
+    assert time.process_time() - began < 1
 
 
 def test_own_addresses() -> None:
