@@ -37,14 +37,18 @@ def _authorities(proxy: Proxy) -> list[str]:
 
 
 def podman(proxy: Proxy) -> str:
-    """Return a mirror for each registry, since no `ns` is sent to it."""
+    """Return a mirror for each registry that a prefix or a host names, since no `ns` is sent."""
     insecure = "insecure = true\n" if proxy.is_plain else ""
     tables = [
         f"[[registry]]\nprefix = {_quoted(name)}\nlocation = {_quoted(name)}\n"
         f"[[registry.mirror]]\nlocation = {_quoted(place)}\n{insecure}"
         for name, place in _places(proxy)
     ]
-    return "\n".join(tables)
+    found = {name for name, _ in _places(proxy)}
+    left = [name for name, _ in proxy.mirrored() if name not in found]
+    return "\n".join(
+        [*tables, *(f"# {name} has no address here without a host.\n" for name in left)]
+    )
 
 
 def _places(proxy: Proxy) -> Iterator[tuple[str, str]]:

@@ -11,7 +11,7 @@ import yaml
 from app.web import clients
 from app.web.proxy import Proxy
 from tests.recipes import blocks, example, section
-from tests.unit.web.tables import ALL, ALONE, GHCR_HOST, HOSTS, OWN, PLAIN, USUAL
+from tests.unit.web.tables import ALL, ALONE, BELOW, GHCR_HOST, HOSTS, OWN, PLAIN, USUAL
 
 
 def bare(name: str, proxy: Proxy) -> str:
@@ -99,6 +99,14 @@ def test_podman_with_hosts_and_http() -> None:
     assert tables["ghcr.io"]["mirror"][0]["location"] == f"{GHCR_HOST}:8080"
     assert tables["quay.io"]["mirror"][0]["location"] == "proxy.example:8080/quay.io"
     assert all(name == one["location"] for name, one in tables.items())
+
+
+def test_podman_says_what_it_cannot_reach() -> None:
+    """What has a port can be no prefix, and nothing can below a path."""
+    said = "has no address here without a host."
+    assert f"# nowhere.example:5000 {said}" in clients.text("podman", OWN)
+    assert clients.text("podman", BELOW).count(said) == len(BELOW.rows) - 1
+    assert said not in clients.text("podman", USUAL)
 
 
 def test_podman_with_other_names() -> None:
