@@ -247,5 +247,6 @@ def test_states_in_the_head(app: Flask, show: Show) -> None:
     assert 'data-registry="docker.io" data-state="answers"' in chips
     assert 'data-registry="ghcr.io" data-state="silent"' in chips
     assert '<span class="unseen" data-chip="says">Unreachable</span>' in chips
+    assert '<span data-chip="pulls">42 of 100 pulls left</span>' in chips
     # No figures of it yet.
     assert "<li>quay.io" in chips
