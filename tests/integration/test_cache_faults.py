@@ -241,24 +241,23 @@ def removed(path: Path) -> None:
 @pytest.mark.parametrize("spoil", [flipped, shortened, removed])
 @pytest.mark.parametrize("kind", ["manifest", "layer"])
 def test_a_spoiled_file(
-    kind: str, spoil: Callable[[Path], None], kept_hub: Hub, tmp_path: Path
+    kind: str, spoil: Callable[[Path], None], cached: Cached, tmp_path: Path
 ) -> None:
     """It is found, dropped and fetched again; a flipped bit of a layer is for `verify` to find."""
-    hub, name = kept_hub, f"faults/{spoil.__name__}-{kind}"
+    hub, name = cached.hub, f"faults/{spoil.__name__}-{kind}"
     image = push(hub, name)
     digest = layer_of(image).digest if kind == "layer" else image.digest
-    with caching(hub, tmp_path / "cache") as cached:
-        cached.pull("skopeo", tmp_path / "first", name)
-        spoil(cached.file(digest))
-        if spoil is flipped and kind == "layer":
-            assert cached.command("verify") == 1
-        hub.reset()
-        cached.pull("skopeo", tmp_path / "second", name)
-        assert hub.count("registry", "GET", "/(manifests|blobs)/") == 1
-        hub.reset()
-        cached.pull("skopeo", tmp_path / "third", name)
-        assert hub.count("registry", "GET", "/(manifests|blobs)/") == hub.count("cdn") == 0
-        assert cached.command("verify") == 0
+    cached.pull("skopeo", tmp_path / "first", name)
+    spoil(cached.file(digest))
+    if spoil is flipped and kind == "layer":
+        assert cached.command("verify") == 1
+    hub.reset()
+    cached.pull("skopeo", tmp_path / "second", name)
+    assert hub.count("registry", "GET", "/(manifests|blobs)/") == 1
+    hub.reset()
+    cached.pull("skopeo", tmp_path / "third", name)
+    assert hub.count("registry", "GET", "/(manifests|blobs)/") == hub.count("cdn") == 0
+    assert cached.command("verify") == 0
 
 
 IMAGES = 10
