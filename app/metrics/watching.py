@@ -129,7 +129,10 @@ class _Crowd:
 
 
 class _Moving:
-    """A body on its way: told of by the megabyte, or twice a second."""
+    """A body on its way: counted by the megabyte, or twice a second.
+
+    How far it is, is shown at once: one that stands still would be shown with too little.
+    """
 
     def __init__(self, watching: Watching, seat: Seat, row: int | None, registry: str) -> None:
         self._watching = watching
@@ -144,6 +147,8 @@ class _Moving:
     def moved(self, count: int) -> None:
         """So many bytes more went."""
         self._sent += count
+        if self._row is not None:
+            self._seat.write(self._row, SENT, self._sent)
         if self._sent - self._told >= _MUCH or time.monotonic() - self._told_at >= _LONG:
             self._tell()
 
@@ -162,5 +167,3 @@ class _Moving:
             return
         self._watching.moved(self._registry, self._sent - self._told)
         self._told, self._told_at = self._sent, time.monotonic()
-        if self._row is not None:
-            self._seat.write(self._row, SENT, self._sent)
