@@ -7,6 +7,8 @@ from typing import Final
 from flask import Flask
 from pydantic import SecretStr
 
+from app.access.lists import Lists
+from app.access.networks import Networks
 from app.cache.cache import Cache
 from app.cache.policy import Policy
 from app.cli import commands
@@ -17,6 +19,7 @@ from app.metrics.figures import Figures
 from app.metrics.metrics import Metrics
 from app.registries import DOCKER_HUB, Registries
 from app.routes import (
+    admission,
     answer,
     challenge,
     converters,
@@ -31,7 +34,6 @@ from app.routes import (
 from app.routes.afterwards import Afterwards
 from app.routes.application import Application
 from app.routes.forwarded import Forwarded
-from app.routes.networks import Networks
 from app.routes.rooms import Rooms
 from app.settings import Settings
 from app.store.room import Limits
@@ -93,6 +95,7 @@ def create_app(settings: Settings) -> Flask:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     converters.register(app.url_map)
     answer.register(app)
+    admission.register(app, Lists(allow=settings.allow_networks, deny=settings.deny_networks))
     render.register(app)
     shown = (page.bp, assets.bp, config.bp, box.bp, search.bp) if settings.page else ()
     always = (health.bp, metrics.bp, drip.bp, challenge.bp, token.bp, repository.bp)
@@ -157,7 +160,7 @@ def _tell(registries: Registries) -> None:
         if row.account:
             logger.warning(
                 "Whoever reaches this proxy can read what its own account may read there; "
-                "docs/registries.md says how to restrict that. registry=%s",
+                "docs/access.md says how to restrict that. registry=%s",
                 row.name,
             )
         if default.managed and not row.managed and not row.hosts:

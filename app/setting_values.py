@@ -160,6 +160,13 @@ def _trusted_peers(text: str) -> str:
     return text
 
 
+def _client_networks(text: str) -> str:
+    if not text.replace(",", "").strip():
+        message = "write at least one address or network, like 10.0.0.0/8"
+        raise ValueError(message)
+    return _trusted_peers(text)
+
+
 def _authorities(path: Path) -> Path:
     _readable_file(path)
     try:
@@ -222,6 +229,7 @@ OwnHost = Annotated[str, AfterValidator(_own_host)]
 PasswordFile = Annotated[SecretStr, BeforeValidator(_password_of)]
 WellKnown = Annotated[tuple[str, ...], BeforeValidator(_well_known)]
 TrustedPeers = Annotated[str, AfterValidator(_trusted_peers)]
+ClientNetworks = Annotated[str, AfterValidator(_client_networks)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 Duration = Annotated[float, Field(ge=0, le=366 * 86400, allow_inf_nan=False)]
 Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]

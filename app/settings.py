@@ -13,6 +13,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from app.access_settings import AccessSettings
 from app.cache_settings import CacheSettings
 from app.environment import Variables
 from app.page_settings import PageSettings
@@ -45,7 +46,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-class Settings(CacheSettings, PageSettings, BaseSettings):
+class Settings(CacheSettings, PageSettings, AccessSettings, BaseSettings):
     """How this proxy is set up; frozen, and held by create_app only."""
 
     model_config = SettingsConfigDict(

@@ -12,6 +12,7 @@ import pytest
 from pydantic import AliasChoices, SecretStr
 from pydantic_core import PydanticUndefined
 
+from app.access_settings import AccessSettings
 from app.cache_settings import CacheSettings
 from app.environment import FILE_ONLY
 from app.loading import CONFIG_MEANING, CONFIG_VARIABLE
@@ -39,7 +40,7 @@ def settings_table() -> str:
     rows = [(f"`{CONFIG_VARIABLE}`", "unset", CONFIG_MEANING)]
     fields = Settings.model_fields
     # pydantic names those of a base first.
-    parts = [*CacheSettings.model_fields, *PageSettings.model_fields]
+    parts = [*CacheSettings.model_fields, *PageSettings.model_fields, *AccessSettings.model_fields]
     own = [name for name in fields if name not in parts]
     for name in [*own, *parts]:
         field = fields[name]

@@ -6,6 +6,8 @@ RegistryError
 +-- HostInvalid            400  a Host header that cannot be part of a URL
 +-- Unauthorized           401  a token that is another registry's; raised with the challenge
 +-- Denied                 403  what the registry shows to nobody without a login
+|   +-- ClientRefused      403  a client that this proxy is not for
+|   +-- ClientHidden       403  one whose address cannot be told, where it decides
 +-- NameUnknown            404  a registry that is not served here
 +-- Unsupported            404  no such endpoint here
 |   +-- MethodUnsupported  405  pushes and deletions
@@ -112,6 +114,21 @@ class Denied(RegistryError):
     code = ErrorCode.DENIED
     status = HTTPStatus.FORBIDDEN
     message = "the registry wants a login for this"
+
+
+class ClientRefused(Denied):
+    """A client in a network that this proxy is not for."""
+
+    message = "this proxy does not serve your network"
+
+
+class ClientHidden(Denied):
+    """A client behind a server that is not believed, or that does not say for whom it asks."""
+
+    message = (
+        "this proxy serves some networks only, and cannot tell which one you are in: "
+        "FORWARDED_ALLOW_IPS names the servers in front that it believes"
+    )
 
 
 class NameUnknown(RegistryError):

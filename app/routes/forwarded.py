@@ -5,8 +5,8 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
+from app.access.networks import Networks, address_of
 from app.oci.errors import HostInvalid
-from app.routes.networks import Networks, address_of
 
 Environ = Mapping[str, Any]
 

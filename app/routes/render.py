@@ -8,6 +8,8 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from app.oci.errors import (
     ClientGone,
+    ClientHidden,
+    ClientRefused,
     DigestInvalid,
     ErrorCode,
     MethodUnsupported,
@@ -25,6 +27,9 @@ _CODES = {
 }
 
 
+_FOR_PEOPLE = frozenset({"page", "config", "assets"})
+"""Blueprints that browsers ask, and people by curl."""
+
 _PLAIN = (ClientGone, DigestInvalid, NameInvalid, Unsupported)
 
 
@@ -37,7 +42,10 @@ def register(app: Flask) -> None:
 
 def _registry_error(error: RegistryError) -> Response:
     _tell(error)
-    response = _document(error.status, error.code, str(error), error.detail or None)
+    if isinstance(error, ClientRefused | ClientHidden) and request.blueprint in _FOR_PEOPLE:
+        response = Response(f"{error}\n", error.status, content_type="text/plain; charset=utf-8")
+    else:
+        response = _document(error.status, error.code, str(error), error.detail or None)
     response.headers.update({**error.headers, **error.added})
     return response
 

@@ -6,13 +6,13 @@ from typing import Any, Final, Protocol, cast
 
 from flask import Flask, current_app
 
+from app.access.networks import Networks
 from app.content import Index, Source
 from app.exchange import current
 from app.oci.reference import RepositoryName
 from app.registries import Address, Registries, Registry, Selection
 from app.routes.afterwards import Afterwards
 from app.routes.forwarded import Forwarded
-from app.routes.networks import Networks
 from app.routes.present import present
 
 _KEY: Final = "docxy"

@@ -223,6 +223,8 @@ def test_names_of_others_are_ignored(environment: pytest.MonkeyPatch, variable: 
         pytest.param("DOCXY_LOG_FORMAT", "xml", "'text' or 'json'", id="format"),
         pytest.param("DOCXY_LOG_LEVEL", "LOUD", "'warning'", id="level"),
         pytest.param("FORWARDED_ALLOW_IPS", "10.0.0.1,nginx", "nginx is neither", id="peers"),
+        pytest.param("DOCXY_ALLOW_NETWORKS", "10.0.0.1,lan", "lan is neither", id="networks"),
+        pytest.param("DOCXY_DENY_NETWORKS", ",", "at least one", id="no network"),
         pytest.param("DOCXY_CONFIG", "/nowhere/docxy.toml", "cannot be read", id="config"),
         pytest.param("HTTPS_PROXY", "ftp://proxy.example", "socks5", id="proxy scheme"),
     ],

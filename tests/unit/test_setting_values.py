@@ -9,6 +9,7 @@ from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from app.setting_values import (
     BaseUrl,
+    ClientNetworks,
     OwnHost,
     ProxyUrl,
     RegistryAlias,
@@ -230,6 +231,28 @@ def test_no_trusted_peers(written: str) -> None:
     """A name is none: the entry is told."""
     entry = written.rpartition(",")[2]
     assert refused(TrustedPeers, written) == f"{entry} is neither an address, a network nor *"
+
+
+@pytest.mark.parametrize("written", ["*", "10.0.0.1", "10.0.0.1/8, ::1,", "::ffff:10.0.0.0/104"])
+def test_client_networks(written: str) -> None:
+    """Addresses and networks."""
+    assert read(ClientNetworks, written) == written
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        pytest.param("", "write at least one address or network, like 10.0.0.0/8", id="nothing"),
+        pytest.param(" , ", "write at least one address or network, like 10.0.0.0/8", id="commas"),
+        pytest.param("lan", "lan is neither an address, a network nor *", id="a name"),
+        pytest.param(
+            "::1,10.0.0.0/33", "10.0.0.0/33 is neither an address, a network nor *", id="33"
+        ),
+    ],
+)
+def test_no_client_networks(written: str, told: str) -> None:
+    """A list with nothing in it could mean everybody or nobody."""
+    assert refused(ClientNetworks, written) == told
 
 
 @pytest.mark.parametrize("written", ["0.1", "86400", 5])

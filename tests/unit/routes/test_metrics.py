@@ -7,10 +7,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app.access.networks import Networks
 from app.content import Budget
 from app.exchange import current
 from app.page_settings import LOCAL_NETWORKS
-from app.routes.networks import Networks
 from app.routes.rooms import Rooms
 from tests.unit.fake_source import FakeSource
 from tests.unit.routes.conftest import Proxy

@@ -13,8 +13,8 @@ from markupsafe import escape
 from werkzeug.test import TestResponse
 
 from app import create_app
+from app.access.networks import Networks
 from app.routes.forwarded import Forwarded
-from app.routes.networks import Networks
 from app.routes.rooms import Rooms
 from app.settings import Settings
 from app.web.clients import CLIENTS

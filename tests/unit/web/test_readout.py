@@ -12,8 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 import app.web
+from app.access.networks import Networks
 from app.page_settings import LOCAL_NETWORKS
-from app.routes.networks import Networks
 from app.routes.rooms import Rooms
 from app.web.languages import LANGUAGES
 from app.web.readout import MOST_DOWNLOADS, Readout

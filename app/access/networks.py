@@ -7,6 +7,9 @@ from typing import Final
 _LONGEST: Final = 64
 """Characters: clients can write as many as a header has, and what was read is remembered."""
 
+_MAPPED: Final = 96
+"""Bits before the IPv4 address in one that is written as IPv6 (RFC 4291, 2.5.5.2)."""
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -16,7 +19,7 @@ class Networks:
     def __init__(self, listed: str) -> None:
         entries = [entry.strip() for entry in listed.split(",") if entry.strip()]
         self.are_all = "*" in entries
-        self._networks = [ipaddress.ip_network(e, strict=False) for e in entries if e != "*"]
+        self._networks = [_network(entry) for entry in entries if entry != "*"]
 
     def __contains__(self, text: str) -> bool:
         """Tell whether an address, as text, is in one of them."""
@@ -24,6 +27,15 @@ class Networks:
             return True
         address = address_of(text)
         return address is not None and any(address in network for network in self._networks)
+
+
+def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+    """Read a network; one of IPv4 addresses that are written as IPv6 is IPv4's."""
+    network = ipaddress.ip_network(text, strict=False)
+    if isinstance(network, ipaddress.IPv4Network) or network.prefixlen < _MAPPED:
+        return network
+    mapped = network.network_address.ipv4_mapped
+    return ipaddress.ip_network((mapped, network.prefixlen - _MAPPED)) if mapped else network
 
 
 def address_of(text: str) -> Address | None:

@@ -1,0 +1,23 @@
+"""The networks whose clients may ask this proxy, and those whose may not."""
+
+from app.access.networks import Networks, address_of
+
+
+class Lists:
+    """An allow list and a deny list, as settings write them; what is unset is None.
+
+    Deny wins; where there is an allow list, only who is in it may.
+    """
+
+    def __init__(self, *, allow: str | None = None, deny: str | None = None) -> None:
+        self._allow = None if allow is None else Networks(allow)
+        self._deny = Networks(deny or "")
+        self.are_open = allow is None and deny is None
+
+    def admit(self, address: str) -> bool:
+        """Tell whether an address may ask; what is no address may only where no list is set."""
+        if self.are_open:
+            return True
+        if address_of(address) is None or address in self._deny:
+            return False
+        return self._allow is None or address in self._allow
