@@ -80,6 +80,9 @@ def _shown(typed: str) -> Response:
         content_type="text/html; charset=utf-8",
     )
     _secure(response)
+    if not proxy.is_plain:
+        # Over http, browsers ignore it and complain.
+        response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     _remember(response, read)
     return response
 
@@ -90,7 +93,6 @@ def _secure(response: Response) -> None:
         "Cache-Control": "private, no-cache",
         "Vary": "Accept-Language, Cookie",
         "Referrer-Policy": "no-referrer",
-        "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "same-origin",
     })  # fmt: skip
 

@@ -73,6 +73,7 @@ def test_headers(show: Show) -> None:
     assert answer.headers["X-Content-Type-Options"] == "nosniff"
     assert answer.headers["Referrer-Policy"] == "no-referrer"
     assert answer.headers["Cross-Origin-Opener-Policy"] == "same-origin"
+    assert "Cross-Origin-Opener-Policy" not in show(base_url="http://proxy.example").headers
     assert answer.headers["Vary"] == "Accept-Language, Cookie"
     assert answer.headers["Cache-Control"] == "private, no-cache"
     assert "Set-Cookie" not in answer.headers
