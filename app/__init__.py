@@ -114,6 +114,7 @@ def create_app(settings: Settings) -> Flask:
         figures=_figures(counted, sources, registries, cache),
         afterwards=Afterwards(counted.watcher if counted else UNWATCHED),
         index=index,
+        rules=settings.rules_for(registries) if settings.rules else None,
     ).put_into(app)
     Means(registries=registries, sources=sources, cache=cache).put_into(app)
     commands.register(app)

@@ -2,6 +2,9 @@
 
 from pydantic import BaseModel, Field
 
+from app.access.rules import Rules
+from app.registries import Registries
+from app.rule_settings import RuleSettings
 from app.setting_values import ClientNetworks
 
 
@@ -18,3 +21,10 @@ class AccessSettings(BaseModel):
         description="Comma-separated addresses and networks of clients that may not, even where "
         "`DOCXY_ALLOW_NETWORKS` has them.",
     )
+    rules: tuple[RuleSettings, ...] = Field(
+        (), description="What may be pulled, by whom: the first rule that matches decides."
+    )
+
+    def rules_for(self, registries: Registries) -> Rules:
+        """Return the rules at a table of registries; raise ValueError for one not in it."""
+        return Rules([one.rule(at) for at, one in enumerate(self.rules, 1)], registries)

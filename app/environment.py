@@ -5,7 +5,7 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
-FILE_ONLY: Final = frozenset({"registries", "default"})
+FILE_ONLY: Final = frozenset({"registries", "default", "rules"})
 """Settings that no environment variable could hold well."""
 
 

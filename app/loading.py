@@ -7,10 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from app.environment import FILE_ONLY
 from app.registry_settings import RegistrySettings
+from app.rule_settings import RuleSettings
 from app.settings import PREFIX, Settings
 
 _KUBERNETES: Final = ("DOCXY_SERVICE_", "DOCXY_PORT_")
@@ -92,7 +93,7 @@ def _fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, 
     reason = str(fault["msg"]).removeprefix("Value error, ")
     if not location:  # it is of several settings, which it names
         path = variables.get(CONFIG_VARIABLE, "")
-        in_file = reason.partition(":")[0] in FILE_ONLY
+        in_file = reason.partition(":")[0] in FILE_ONLY or reason.startswith("rule ")
         return f"{path}: {reason}" if in_file and path else reason
     reason = reason[:1].lower() + reason[1:]
     field = str(location[0]).lower()
@@ -106,27 +107,35 @@ def _fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, 
 
 
 def _key(location: tuple[int | str, ...]) -> str:
-    """Write a place in a table as people count: `registries 2: url`."""
-    return "".join(
+    """Write a place in a table as people count: `registries 2: url`, `rule 3: action`."""
+    written = "".join(
         f" {part + 1}" if isinstance(part, int) else f": {part}" for part in location
     ).removeprefix(": ")
+    return written.replace("rules ", "rule ", 1) if written.startswith("rules ") else written
 
 
 _SHAPES: Final = {
-    "tuple_type": 'write a list, like ["one", "two"]; a table of registries is [[registries]]',
-    "model_type": "write a table [[registries]]",
-    "model_attributes_type": "write a table [[registries]]",
+    "tuple_type": 'write a list, like ["one", "two"]; {tables}',
+    "model_type": "write a table [[{table}]]",
+    "model_attributes_type": "write a table [[{table}]]",
 }
 """What to write in place of a value of the wrong shape, by pydantic's name of the fault."""
+
+_TABLES: Final[Mapping[str, type[BaseModel]]] = {
+    "registries": RegistrySettings,
+    "rules": RuleSettings,
+}
 
 
 def _told(location: tuple[int | str, ...], fault: Any, reason: str) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     """Say of an unknown key of a table what it may have been."""
+    table = str(location[0])
     if fault["type"] in _SHAPES:
-        return _SHAPES[fault["type"]]
+        tables = f"a table of {table} is [[{table}]]"
+        return _SHAPES[fault["type"]].format(table=table, tables=tables)
     if fault["type"] != "extra_forbidden":
         return reason
-    keys = set(RegistrySettings.model_fields)
+    keys = set(_TABLES[table].model_fields)
     return f"there is no such key{_nearest(str(location[-1]), keys)}"
 
 

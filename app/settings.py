@@ -203,6 +203,7 @@ class Settings(CacheSettings, PageSettings, AccessSettings, BaseSettings):
             raise ValueError(message)
         table = self.table()
         check_addresses(table.rows)
+        self.rules_for(table)
         host = urlsplit(self.public_url or "").hostname or ""
         if (row := table.select(ns=None, host=host).registry) is not table.default:
             message = (

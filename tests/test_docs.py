@@ -18,6 +18,7 @@ from app.environment import FILE_ONLY
 from app.loading import CONFIG_MEANING, CONFIG_VARIABLE
 from app.page_settings import PageSettings
 from app.registry_settings import RegistrySettings
+from app.rule_settings import RuleSettings
 from app.settings import Settings
 from app.version import VERSION
 
@@ -57,6 +58,15 @@ def registries_table() -> str:
         for name, field in RegistrySettings.model_fields.items()
     ]
     return _table("registries", rows)
+
+
+def rules_table() -> str:
+    """Render every key of a table `[[rules]]`."""
+    rows = [
+        (f"`{name}`", _default(field.default), field.description or "")
+        for name, field in RuleSettings.model_fields.items()
+    ]
+    return _table("rules", rows)
 
 
 def _table(marker: str, rows: list[tuple[str, str, str]]) -> str:
@@ -131,7 +141,11 @@ def _exists(path: str) -> bool:
     return (ROOT / path).exists() or (ROOT / f"{path}.py").exists()
 
 
-@pytest.mark.parametrize("table", [settings_table(), registries_table()], ids=["env", "file"])
+@pytest.mark.parametrize(
+    "table",
+    [settings_table(), registries_table(), rules_table()],
+    ids=["env", "registries", "rules"],
+)
 def test_settings_tables(table: str) -> None:
     """The tables in docs/configuration.md are the models'."""
     text = _text(ROOT / "docs" / "configuration.md")

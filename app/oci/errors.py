@@ -7,6 +7,7 @@ RegistryError
 +-- Unauthorized           401  a token that is another registry's; raised with the challenge
 +-- Denied                 403  what the registry shows to nobody without a login
 |   +-- ClientRefused      403  a client that this proxy is not for
+|   +-- RuleRefused        403  what a rule of this proxy denies
 |   +-- ClientHidden       403  one whose address cannot be told, where it decides
 +-- NameUnknown            404  a registry that is not served here
 +-- Unsupported            404  no such endpoint here
@@ -120,6 +121,12 @@ class ClientRefused(Denied):
     """A client in a network that this proxy is not for."""
 
     message = "this proxy does not serve your network"
+
+
+class RuleRefused(Denied):
+    """What a rule of this proxy denies; its `detail` says which one."""
+
+    message = "a rule of this proxy denies it"
 
 
 class ClientHidden(Denied):

@@ -7,7 +7,7 @@ from flask import Flask
 from app.access.lists import Lists
 from app.oci.errors import ClientHidden, ClientRefused
 from app.routes.present import present
-from app.routes.rooms import rooms
+from app.routes.rooms import client
 
 _FOR_EVERYBODY: Final = "health.health"
 """What balancers and orchestrators ask, from wherever they are."""
@@ -19,15 +19,12 @@ def register(app: Flask, lists: Lists) -> None:
         return
 
     def admit() -> None:
-        request = present()
-        if request.endpoint == _FOR_EVERYBODY:
+        if present().endpoint == _FOR_EVERYBODY:
             return
-        forwarded, environ = rooms().forwarded, request.environ
-        client = forwarded.client(environ)
-        # Through a Unix socket everybody comes without an address but for what a server tells.
-        if not client or not forwarded.is_known(environ):
+        asking = client()
+        if not asking.is_known:
             raise ClientHidden
-        if not lists.admit(client):
+        if not lists.admit(asking.address):
             raise ClientRefused
 
     app.before_request(admit)

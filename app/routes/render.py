@@ -2,10 +2,12 @@
 
 import logging
 from http import HTTPStatus
+from typing import Any
 
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
+from app.exchange import current
 from app.oci.errors import (
     ClientGone,
     ClientHidden,
@@ -15,9 +17,11 @@ from app.oci.errors import (
     MethodUnsupported,
     NameInvalid,
     RegistryError,
+    RuleRefused,
     Unsupported,
     error_document,
 )
+from app.routes.rooms import client
 
 logger = logging.getLogger(__name__)
 
@@ -55,9 +59,23 @@ def _tell(error: RegistryError) -> None:
     if isinstance(error, _PLAIN):
         return
     is_theirs = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
-    fields = {"status": int(error.status), "code": str(error.code), "reason": str(error)}
+    fields: dict[str, Any] = {
+        "status": int(error.status),
+        "code": str(error.code),
+        "reason": str(error),
+    }
+    if isinstance(error, ClientRefused | ClientHidden | RuleRefused):
+        fields |= _whom() | error.detail
     level = logging.INFO if is_theirs else logging.WARNING
     logger.log(level, "A request is refused.", extra={"fields": fields})
+
+
+def _whom() -> dict[str, str]:
+    """Return who asked for what: an operator looks for refusals alone."""
+    told = {"client": client().address}
+    if (exchange := current.get()) is not None:
+        told |= {"registry": exchange.registry, "repository": exchange.repository}
+    return {name: value for name, value in told.items() if value}
 
 
 def _http_error(error: HTTPException) -> Response:

@@ -17,7 +17,7 @@ bp = Blueprint("repository", __name__, url_prefix="/v2")
 @bp.get("/<repository:name>/manifests/<reference:reference>")
 def manifest(name: RepositoryName, reference: Reference) -> Response:
     """Fetch a manifest by tag or digest."""
-    address = located(name)
+    address = located(name, reference)
     reply = source(address.registry).manifest(address.repository, reference, asked(address))
     return relay(reply, address)
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, NoReturn, Protocol, cast
 
 from flask import Flask, current_app
 
+from app.access.client import Client
 from app.access.networks import Networks
+from app.access.rules import Decision, Question, Rules
 from app.content import Index, Source
 from app.exchange import current
-from app.oci.reference import RepositoryName
+from app.oci.errors import ClientHidden, RuleRefused
+from app.oci.reference import Reference, RepositoryName, Tag
 from app.registries import Address, Registries, Registry, Selection
 from app.routes.afterwards import Afterwards
 from app.routes.forwarded import Forwarded
@@ -41,6 +44,8 @@ class Rooms:
     """None: nothing is counted."""
     afterwards: Afterwards = field(default_factory=Afterwards)
     index: Index | None = None
+    rules: Rules | None = None
+    """None: everybody may pull everything."""
 
     def put_into(self, app: Flask) -> None:
         """Hand this to the views of an application."""
@@ -71,13 +76,49 @@ def chosen(*, ns: str | None, host: str) -> Selection:
     return selection
 
 
-def located(asked: RepositoryName) -> Address:
-    """Return the registry and repository that a request addresses."""
-    return resolved(asked, ns=namespace(), host=host())
+def located(asked: RepositoryName, reference: Reference | None = None) -> Address:
+    """Return the registry and repository that a request addresses; raise Denied.
+
+    `reference` is the manifest's, where that is what is asked for.
+    """
+    return resolved(asked, reference, ns=namespace(), host=host())
 
 
-def resolved(asked: RepositoryName, *, ns: str | None, host: str) -> Address:
-    """Return the registry and repository that are addressed so, and note them for the line."""
+def resolved(
+    asked: RepositoryName, reference: Reference | None = None, *, ns: str | None, host: str
+) -> Address:
+    """Return the registry and repository that are addressed so; raise Denied."""
+    address = undecided(asked, ns=ns, host=host)
+    decision = decided(address, reference)
+    if decision is not None and not decision.allowed:
+        _refuse(decision)
+    return address
+
+
+def decided(address: Address, reference: Reference | None = None) -> Decision | None:
+    """Return what the rules say; None without any."""
+    rules = rooms().rules
+    if rules is None:
+        return None
+    return rules.decide(
+        Question(
+            registry=address.registry,
+            repository=address.repository,
+            client=client(),
+            tag=reference if isinstance(reference, Tag) else None,
+        )
+    )
+
+
+def _refuse(decision: Decision) -> NoReturn:
+    rule = decision.rule
+    if rule is not None and rule.networks is not None and not client().is_known:
+        raise ClientHidden(rule=rule.number)
+    raise RuleRefused(decision.message, rule=rule and rule.number)
+
+
+def undecided(asked: RepositoryName, *, ns: str | None, host: str) -> Address:
+    """Return what is addressed so, and note it for the line; no rule has been asked yet."""
     address = rooms().registries.resolve(asked, ns=ns, host=host)
     if (exchange := current.get()) is not None:
         exchange.registry = address.registry.name
@@ -89,6 +130,13 @@ def resolved(asked: RepositoryName, *, ns: str | None, host: str) -> Address:
 def host() -> str:
     """Return the host name of this proxy that the client asked."""
     return rooms().forwarded.host(present().environ)
+
+
+def client() -> Client:
+    """Return who asks; through a Unix socket nobody has an address but what a server tells."""
+    forwarded, environ = rooms().forwarded, present().environ
+    address = forwarded.client(environ)
+    return Client(address, bool(address) and forwarded.is_known(environ))
 
 
 def may_see_figures() -> bool:

@@ -1,5 +1,6 @@
 """GET and POST /auth/token: tokens come through this proxy, and so does `docker login`."""
 
+import json
 from collections.abc import Iterator
 from typing import Final
 from urllib.parse import parse_qsl
@@ -7,17 +8,18 @@ from urllib.parse import parse_qsl
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import BadRequest
 
-from app.content import TokenRequest
+from app.content import Reply, TokenRequest, replied
 from app.oci import headers
 from app.oci.errors import NameInvalid, NameUnknown
 from app.oci.reference import RepositoryName
 from app.oci.scope import Scope
+from app.oci.stand_ins import NOTHING
 from app.registries import Address, Registry, Selection
 from app.routes import credentials
 from app.routes.asking import asked
 from app.routes.form import received
 from app.routes.relay import relay
-from app.routes.rooms import located, selected, source
+from app.routes.rooms import decided, host, namespace, rooms, selected, source, undecided
 
 bp = Blueprint("token", __name__)
 
@@ -30,16 +32,43 @@ _MOST: Final = 1000
 """Parameters of a token request, and scopes in them; clients send some ten."""
 
 
+_SHORT: Final = 60
+"""Seconds; containers/image takes no token for a shorter time."""
+
+
 @bp.route("/auth/token", methods=["GET", "POST"])
 def token() -> Response:
     """Pass the request to the token service of the registry that it is about."""
     written = received() if request.method == "POST" else request.query_string
     parameters = _parameters(written)
     selection = _selection(parameters)
-    reply = source(selection.registry).token(_request(selection, parameters))
+    if _is_all_denied(parameters):
+        reply = _for_nothing()
+    else:
+        reply = source(selection.registry).token(_request(selection, parameters))
     if selection.tagged:
         reply = credentials.tag(reply, selection.registry)
     return relay(reply, selection)
+
+
+def _is_all_denied(parameters: _Parameters) -> bool:
+    """Tell whether rules deny every repository that a token is wanted for."""
+    if rooms().rules is None:
+        return False
+    scopes = [scope for text in _scopes(parameters) if (scope := _repository_scope(text))]
+    addresses = [address for scope in scopes if (address := _address(scope))]
+    return bool(addresses) and all(map(_is_denied, addresses))
+
+
+def _is_denied(address: Address) -> bool:
+    decision = decided(address)
+    return decision is not None and not decision.allowed
+
+
+def _for_nothing() -> Reply:
+    """Return a token that opens nothing: clients show what a rule says of a manifest, not of it."""
+    document = {"token": NOTHING, "access_token": NOTHING, "expires_in": _SHORT}
+    return replied(200, [("Content-Type", "application/json")], json.dumps(document).encode())
 
 
 def _parameters(written: bytes) -> _Parameters:
@@ -119,7 +148,7 @@ def _named(text: str, registry: Registry) -> str:
     if scope is None:
         return "" if text.startswith("repository") else text
     address = _address(scope)
-    if address is None or address.registry is not registry:
+    if address is None or address.registry is not registry or _is_denied(address):
         return ""
     return str(scope.named(address.repository))
 
@@ -138,6 +167,6 @@ def _repository_scope(text: str) -> Scope | None:
 def _address(scope: Scope) -> Address | None:
     """Return what a scope is about, or None for what no request could ask for here."""
     try:
-        return located(RepositoryName.parse(scope.name))
+        return undecided(RepositoryName.parse(scope.name), ns=namespace(), host=host())
     except (NameInvalid, NameUnknown):
         return None

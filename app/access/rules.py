@@ -1,0 +1,126 @@
+"""An ordered list of rules: the first one that matches a request decides it."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from app.access import globs
+from app.access.client import Client
+from app.access.networks import Networks
+from app.oci.reference import RepositoryName, Tag
+from app.registries import Registries, Registry
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """What matches, and what then; None matches all. `number` is its place in the list, from one.
+
+    A `tag` matches requests for a manifest by tag only. With `digest_only`, which allows, those are
+    refused, and everything else is let through.
+    """
+
+    number: int
+    allows: bool
+    registry: str | None = None
+    repository: str | None = None
+    tag: str | None = None
+    digest_only: bool = False
+    networks: Networks | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What is asked for, in the registry's own naming; `tag` only where a manifest is, by tag."""
+
+    registry: Registry
+    repository: RepositoryName
+    client: Client
+    tag: Tag | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Whether a request may go on, and which rule says so; None where none matches."""
+
+    allowed: bool
+    rule: Rule | None = None
+
+    @property
+    def message(self) -> str:
+        """What the client is told, where it may not."""
+        if self.rule is None:
+            return ""
+        if self.rule.message:
+            return self.rule.message
+        return _BY_DIGEST if self.rule.digest_only else _DENIED
+
+
+_DENIED: Final = "a rule of this proxy denies it"
+_BY_DIGEST: Final = "this proxy serves it by digest only, not by tag"
+
+
+class Rules:
+    """The rules of a proxy; without a match all is allowed."""
+
+    def __init__(self, rules: Sequence[Rule], registries: Registries) -> None:
+        """Raise ValueError for a registry that is not in the table."""
+        self.are_none = not rules
+        for rule in rules:
+            if rule.registry and not any(rule.registry in row.names for row in registries.rows):
+                message = (
+                    f"rule {rule.number}: registry: no registry that is served is called "
+                    f"{rule.registry}"
+                )
+                raise ValueError(message)
+        self._of = {
+            row.name: [
+                _Applied(rule, row)
+                for rule in rules
+                if rule.registry is None or rule.registry in row.names
+            ]
+            for row in registries.rows
+        }
+
+    def decide(self, question: Question) -> Decision:
+        """Return what the first rule that matches says."""
+        for applied in () if self.are_none else self._of[question.registry.name]:
+            if applied.matches(question):
+                rule = applied.rule
+                by_tag = rule.digest_only and question.tag is not None
+                return Decision(rule.allows and not by_tag, rule)
+        return Decision(allowed=True)
+
+
+class _Applied:
+    """A rule at one registry, which completes patterns as it does names."""
+
+    def __init__(self, rule: Rule, row: Registry) -> None:
+        self.rule = rule
+        self._repository = self._tag = None
+        if rule.repository is not None:
+            is_name = "**" not in rule.repository
+            pattern = row.complete(rule.repository) if is_name else rule.repository
+            self._repository = globs.compiled(pattern)
+        if rule.tag is not None:
+            self._tag = globs.compiled(rule.tag)
+
+    def matches(self, question: Question) -> bool:
+        """Tell whether a rule is about this."""
+        return (
+            _fits(self._repository, question.repository)
+            and _fits(self._tag, question.tag)
+            and self._is_from_there(question.client)
+        )
+
+    def _is_from_there(self, client: Client) -> bool:
+        networks = self.rule.networks
+        if networks is None:
+            return True
+        # One that hides may be anybody: no network allows it, and each may deny it.
+        return client.address in networks if client.is_known else not self.rule.allows
+
+
+def _fits(pattern: re.Pattern[str] | None, text: str | None) -> bool:
+    return pattern is None or (text is not None and pattern.match(text) is not None)

@@ -1,0 +1,104 @@
+"""One `[[rules]]` table of the file: what an operator allows or denies."""
+
+import re
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from app.access.networks import Networks
+from app.access.rules import Rule
+from app.setting_values import ClientNetworks, RegistryHost
+
+_LONGEST: Final = 255
+_REPOSITORY: Final = re.compile(r"[a-z0-9._/*?-]+")
+_TAG: Final = re.compile(r"[A-Za-z0-9._*?-]+")
+_ODD: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _repository_pattern(text: str) -> str:
+    if text == "*":
+        message = "* stops at a slash: write ** for every repository, or leave it out"
+        raise ValueError(message)
+    if not _REPOSITORY.fullmatch(text) or len(text) > _LONGEST or _is_no_path(text):
+        message = (
+            "write a repository as its registry calls it, like library/nginx or team/**, "
+            "without the registry, a tag or a digest"
+        )
+        raise ValueError(message)
+    return text
+
+
+def _is_no_path(text: str) -> bool:
+    return text.startswith("/") or text.endswith("/") or "//" in text
+
+
+def _tag_pattern(text: str) -> str:
+    if not _TAG.fullmatch(text) or len(text) > _LONGEST:
+        message = "write a tag, like latest or v*"
+        raise ValueError(message)
+    return text
+
+
+def _message(text: str) -> str:
+    if not text.strip() or len(text) > _LONGEST or _ODD.search(text):
+        message = f"write one line of at most {_LONGEST} characters"
+        raise ValueError(message)
+    return text
+
+
+class RuleSettings(BaseModel):
+    """A rule as it is written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    action: Literal["allow", "deny"] = Field(description="`allow` or `deny`.")
+    registry: RegistryHost | None = Field(
+        None, description="The registry, by one of its names. Unset: each."
+    )
+    repository: Annotated[str, AfterValidator(_repository_pattern)] | None = Field(
+        None,
+        description="The repository, as the registry itself calls it: `library/nginx`, `team/*`, "
+        "`team/**`. `*` stands for any characters but a slash, `**` for any, `?` for one that is "
+        "no slash. Unset: each.",
+    )
+    tag: Annotated[str, AfterValidator(_tag_pattern)] | None = Field(
+        None,
+        description="The tag, with `*` and `?` as above; such a rule decides requests for a "
+        "manifest by tag, and nothing else.",
+    )
+    digest_only: bool = Field(
+        default=False,
+        description="With `allow`: a manifest is served by digest, and refused by tag.",
+    )
+    networks: tuple[ClientNetworks, ...] | None = Field(
+        None, description='Addresses and networks of clients, like `["10.0.0.0/8"]`. Unset: all.'
+    )
+    message: Annotated[str, AfterValidator(_message)] | None = Field(
+        None, description="What a client is told that is refused by this rule."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.digest_only and self.action == "deny":
+            message = 'digest_only: it belongs to action = "allow": by digest, and not by tag'
+            raise ValueError(message)
+        if self.digest_only and self.tag is not None:
+            message = "digest_only: with tag, which matches requests by tag only, nothing is left"
+            raise ValueError(message)
+        if self.networks == ():
+            message = "networks: it is empty; write at least one, or leave it out"
+            raise ValueError(message)
+        return self
+
+    def rule(self, number: int) -> Rule:
+        """Return the rule, which stands at a place of the list."""
+        return Rule(
+            number=number,
+            allows=self.action == "allow",
+            registry=self.registry,
+            repository=self.repository,
+            tag=self.tag,
+            digest_only=self.digest_only,
+            networks=None if self.networks is None else Networks(",".join(self.networks)),
+            message=self.message or "",
+        )

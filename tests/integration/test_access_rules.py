@@ -1,0 +1,207 @@
+"""What rules deny: over a running Docxy with a cache, counting what reached the hub."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+import requests
+
+from tests import programs
+from tests.clients.process import CommandFailed
+from tests.hub.content import multi_arch
+from tests.hub.hub import Hub
+from tests.hub.images import OCI_INDEX, OCI_KIND, OCI_MANIFEST, Image
+from tests.integration.caching import Cached, asked, caching, switched_off
+from tests.integration.pulling import Use
+from tests.servers import wait_until
+
+pytestmark = pytest.mark.integration
+
+OPEN, SECRET, PINNED = "library/open", "library/secret", "library/pinned"
+INSIDE, OUTSIDE = "198.51.100.7", "203.0.113.9"
+MESSAGE = "ask the platform team for this image"
+RULES = f"""
+[[rules]]
+action = "allow"
+networks = ["{INSIDE}"]
+
+[[rules]]
+action = "deny"
+registry = "docker.io"
+repository = "secret"
+message = "{MESSAGE}"
+
+[[rules]]
+action = "allow"
+repository = "**pinned"
+digest_only = true
+
+[[rules]]
+action = "deny"
+tag = "unstable*"
+"""
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    programs.require("docker-registry")
+    with Hub() as hub:
+        for name in (OPEN, SECRET, PINNED):
+            hub.push(name, multi_arch(name, OCI_KIND, 3000), ["1", "unstable-1"])
+        yield hub
+
+
+@pytest.fixture(scope="module", params=["passthrough", "managed"])
+def ruled(
+    hub: Hub, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Cached]:
+    """Return a Docxy with rules, which has all images in its cache."""
+    folder = tmp_path_factory.mktemp("ruled")
+    config = folder / "docxy.toml"
+    config.write_text(RULES)
+    settings = {
+        **hub.settings,
+        "DOCXY_CONFIG": str(config),
+        "DOCXY_CREDENTIALS": request.param,
+        "DOCXY_WELL_KNOWN": "ghcr.io",
+        "DOCXY_TAG_TTL": "3600",
+    }
+    with caching(hub, folder / "cache", **settings) as cached:
+        for name in (OPEN, SECRET, PINNED):
+            for path in paths(name, hub.image(name, "1")):
+                assert ask(cached, path, name, client=INSIDE).status_code == 200
+        yield cached
+
+
+def ask(
+    cached: Cached, path: str, name: str, method: str = "GET", client: str = OUTSIDE
+) -> requests.Response:
+    """Ask as a client behind a front, with a token from there, on connections of its own."""
+    fields = {"X-Forwarded-For": client, "Accept": f"{OCI_INDEX}, {OCI_MANIFEST}"}
+    scope = {"scope": f"repository:{name}:pull"}
+    url = f"{cached.proxy.url}/auth/token"
+    token = requests.get(url, params=scope, headers=fields, timeout=30).json()["token"]
+    fields["Authorization"] = f"Bearer {token}"
+    return requests.request(method, f"{cached.proxy.url}{path}", headers=fields, timeout=30)
+
+
+def paths(name: str, image: Image) -> list[str]:
+    """Return all that one can ask of an image."""
+    return [
+        f"/v2/{name}/manifests/1",
+        f"/v2/{name}/manifests/{image.digest}",
+        f"/v2/{name}/blobs/{min(image.all_blobs)}",
+        f"/v2/{name}/tags/list",
+        f"/v2/{name}/referrers/{image.digest}",
+        f"/page/tags?image={name}",
+    ]
+
+
+NAMES = [
+    SECRET,
+    "secret",
+    "docker.io/library/secret",
+    "docker.io/secret",
+    "index.docker.io/secret",
+    "registry-1.docker.io/library/secret",
+    "%73ecret",
+    "library%2Fsecret",
+]
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_reaches_the_hub(ruled: Cached, name: str, method: str) -> None:
+    """By no name, and not out of the cache either; not even a token is asked for."""
+    hub = ruled.hub
+    hub.reset()
+    for path in paths(name, hub.image(SECRET, "1")):
+        answer = ask(ruled, path, unquote(name), method)
+        assert answer.status_code == 403, path
+        assert method == "HEAD" or MESSAGE in answer.text
+        assert "Docker-Content-Digest" not in answer.headers
+    assert hub.requests == []
+
+
+def test_nothing_is_served_while_the_hub_is_away(ruled: Cached) -> None:
+    """What is denied is not served stale."""
+    image = ruled.hub.image(SECRET, "1")
+    with switched_off(ruled.hub):
+        for path in paths(SECRET, image):
+            assert ask(ruled, path, SECRET).status_code == 403
+
+
+def test_no_ns_leads_around_it(ruled: Cached) -> None:
+    """However the registry is called; one that is not served is none."""
+    ruled.hub.reset()
+    for path in (
+        "/v2/library/secret/manifests/1?ns=docker.io",
+        "/v2/secret/tags/list?ns=DOCKER.IO",
+    ):
+        assert MESSAGE in ask(ruled, path, SECRET).text
+    assert ruled.hub.requests == []
+    elsewhere = ask(ruled, "/v2/nowhere.example/library/secret/manifests/1", SECRET)
+    assert elsewhere.status_code == 404
+    assert asked(ruled.hub) == []
+
+
+def test_by_digest_only(ruled: Cached) -> None:
+    """By tag the rule refuses; by digest the image is there, with its layers."""
+    image = ruled.hub.image(PINNED, "1")
+    ruled.hub.reset()
+    by_tag = ask(ruled, f"/v2/{PINNED}/manifests/1", PINNED)
+    assert (by_tag.status_code, "by digest only" in by_tag.text) == (403, True)
+    assert ruled.hub.count("registry", "GET", "/manifests/") == 0
+    for path in paths(PINNED, image)[1:]:
+        assert ask(ruled, path, PINNED).status_code == 200
+
+
+def test_by_tag(ruled: Cached) -> None:
+    """The tag that a rule names, and none beside it."""
+    assert ask(ruled, f"/v2/{OPEN}/manifests/unstable-1", OPEN).status_code == 403
+    for path in paths(OPEN, ruled.hub.image(OPEN, "1")):
+        assert ask(ruled, path, OPEN).status_code == 200
+
+
+def test_by_network(ruled: Cached) -> None:
+    """The first rule that matches decides; who hides is in no network."""
+    path = f"/v2/{SECRET}/manifests/1"
+    assert ask(ruled, path, SECRET, client=INSIDE).status_code == 200
+    assert ask(ruled, path, SECRET, client=f"{INSIDE}, unknown").status_code == 403
+
+
+def test_the_log_says_which_rule(ruled: Cached) -> None:
+    """One line has who, what and which rule."""
+    before = len(ruled.proxy.log)
+    ask(ruled, "/v2/secret/manifests/1", SECRET)
+    told = f"client={OUTSIDE} registry=docker.io repository={SECRET} rule=2"
+    wait_until(lambda: told in ruled.proxy.log[before:], what="the line of the refusal")
+
+
+@pytest.mark.parametrize("use", ["by name", "as mirror"])
+@pytest.mark.parametrize(
+    ("client", "shown"),
+    [
+        pytest.param("skopeo", MESSAGE, id="skopeo"),
+        pytest.param("podman", MESSAGE, id="podman"),
+        pytest.param("docker", MESSAGE, id="docker"),
+        # They ask with HEAD first, whose answer has no body.
+        pytest.param("docker-containerd", "403 F", id="docker-containerd"),
+        pytest.param("ctr", "403 F", id="ctr"),
+    ],
+)
+def test_what_clients_show(
+    ruled: Cached, tmp_path: Path, client: str, use: Use, shown: str
+) -> None:
+    """The operator's own words, where a client shows any."""
+    ruled.hub.reset()
+    host = ruled.way.host if use == "by name" else "docker.io"
+    with ruled.fresh(client, tmp_path, use) as one:
+        with pytest.raises(CommandFailed) as failure:
+            one.pull(f"{host}/{SECRET}:1")
+        told = failure.value.output
+        if (client, use) == ("docker", "as mirror"):
+            told = one.log()  # and goes on to Docker Hub
+    assert shown in told
+    assert asked(ruled.hub) == []

@@ -1,0 +1,138 @@
+"""An ordered list of rules, and what it decides."""
+
+from typing import Any
+
+import pytest
+
+from app.access.client import Client
+from app.access.networks import Networks
+from app.access.rules import Decision, Question, Rule, Rules
+from app.oci.reference import RepositoryName, Tag
+from app.registries import DOCKER_HUB_ALIASES, Registries, Registry
+
+HUB = Registry(
+    name="docker.io", url="https://hub.example", aliases=DOCKER_HUB_ALIASES, library_prefix=True
+)
+GHCR = Registry(name="ghcr.io", url="https://ghcr.example", aliases=frozenset({"github"}))
+TABLE = Registries([HUB, GHCR])
+NGINX, APP = "library/nginx", "team/app"
+
+
+def rules(*written: dict[str, Any]) -> Rules:
+    """Return rules, which deny unless they say otherwise."""
+    numbered = enumerate(written, 1)
+    return Rules([Rule(**{"allows": False, "number": at, **one}) for at, one in numbered], TABLE)
+
+
+def decide(
+    decider: Rules,
+    repository: str,
+    tag: str | None = None,
+    *,
+    registry: Registry = HUB,
+    client: Client | None = None,
+) -> Decision:
+    """Return what is decided of a repository."""
+    return decider.decide(
+        Question(
+            registry=registry,
+            repository=RepositoryName(repository),
+            client=client or Client("192.0.2.7"),
+            tag=None if tag is None else Tag(tag),
+        )
+    )
+
+
+def test_without_a_match_all_is_allowed() -> None:
+    """Rules take away what they name, and nothing else."""
+    assert decide(rules(), NGINX) == Decision(allowed=True)
+    assert decide(rules({"registry": "ghcr.io"}), NGINX) == Decision(allowed=True)
+
+
+def test_the_first_match_decides() -> None:
+    """What comes after it is not looked at."""
+    decider = rules(
+        {"repository": "team/secret"},
+        {"repository": "team/**", "allows": True},
+        {"message": "ask the platform team"},
+    )
+    secret, app = decide(decider, "team/secret"), decide(decider, APP)
+    assert (secret.allowed, secret.rule and secret.rule.number) == (False, 1)
+    assert (app.allowed, app.rule and app.rule.number) == (True, 2)
+    assert secret.message == "a rule of this proxy denies it"
+    assert decide(decider, NGINX).message == "ask the platform team"
+
+
+@pytest.mark.parametrize(
+    ("rule", "registry", "repository", "matches"),
+    [
+        pytest.param({}, HUB, NGINX, True, id="all"),
+        pytest.param({"registry": "docker.io"}, HUB, NGINX, True, id="registry"),
+        pytest.param({"registry": "docker.io"}, GHCR, NGINX, False, id="another registry"),
+        pytest.param({"registry": "index.docker.io"}, HUB, NGINX, True, id="by an alias"),
+        pytest.param({"registry": "github"}, GHCR, APP, True, id="by another alias"),
+        pytest.param({"repository": "nginx"}, HUB, NGINX, True, id="an official image"),
+        pytest.param({"repository": "nginx"}, GHCR, NGINX, False, id="not official elsewhere"),
+        pytest.param({"repository": "nginx"}, GHCR, "nginx", True, id="a short name elsewhere"),
+        pytest.param({"repository": "ngin*"}, HUB, NGINX, True, id="several official images"),
+        pytest.param({"repository": "library/nginx"}, HUB, NGINX, True, id="completed"),
+        pytest.param({"repository": "team/*"}, HUB, APP, True, id="a pattern"),
+        pytest.param({"repository": "team/*"}, GHCR, "team/app/x", False, id="not below"),
+        pytest.param({"repository": "team/**"}, GHCR, "team/app/x", True, id="below"),
+        pytest.param({"repository": "**"}, HUB, NGINX, True, id="every name"),
+        pytest.param({"repository": "**nginx"}, HUB, NGINX, True, id="every end"),
+    ],
+)
+def test_what_a_rule_is_about(
+    rule: dict[str, Any], registry: Registry, repository: str, *, matches: bool
+) -> None:
+    """The registry's own names."""
+    decision = decide(rules(rule), repository, registry=registry)
+    assert decision.allowed is not matches
+
+
+@pytest.mark.parametrize(
+    ("tag", "allowed"),
+    [
+        pytest.param("latest", False, id="the tag"),
+        pytest.param("latest-2", True, id="another one"),
+        pytest.param(None, True, id="no manifest by tag"),
+    ],
+)
+def test_a_tag(tag: str | None, *, allowed: bool) -> None:
+    """It decides manifests by tag only."""
+    assert decide(rules({"tag": "latest"}), NGINX, tag).allowed is allowed
+
+
+def test_digest_only() -> None:
+    """By tag it is refused by the very rule; tags that an earlier one allows are not."""
+    decider = rules({"allows": True, "tag": "sha256-*"}, {"allows": True, "digest_only": True}, {})
+    assert decide(decider, NGINX).allowed
+    assert decide(decider, NGINX, "sha256-0.sig").allowed
+    by_tag = decide(decider, NGINX, "1")
+    assert (by_tag.allowed, by_tag.rule and by_tag.rule.number) == (False, 2)
+    assert by_tag.message == "this proxy serves it by digest only, not by tag"
+
+
+@pytest.mark.parametrize(
+    ("client", "allows", "allowed"),
+    [
+        pytest.param(Client("192.0.2.7"), True, True, id="in an allowed network"),
+        pytest.param(Client("203.0.113.9"), True, False, id="not in it"),
+        pytest.param(Client("192.0.2.7", is_known=False), True, False, id="perhaps in it"),
+        pytest.param(Client("192.0.2.7"), False, False, id="in a denied network"),
+        pytest.param(Client("203.0.113.9"), False, True, id="not in that"),
+        pytest.param(Client("203.0.113.9", is_known=False), False, False, id="perhaps in that"),
+    ],
+)
+def test_networks(client: Client, *, allows: bool, allowed: bool) -> None:
+    """Who hides has the worse of both."""
+    first = {"allows": allows, "networks": Networks("192.0.2.0/24")}
+    decider = rules(first, {"allows": not allows})
+    assert decide(decider, NGINX, client=client).allowed is allowed
+
+
+def test_a_registry_that_is_not_served() -> None:
+    """A rule about nothing is a mistake in its name."""
+    with pytest.raises(ValueError, match=r"^rule 2: registry: no registry .* called quai.io$"):
+        rules({}, {"registry": "quai.io"})

@@ -1,0 +1,103 @@
+"""Rules, as they are written: each fault with its position and key."""
+
+from pathlib import Path
+
+import pytest
+
+from app.loading import SettingsError, load
+
+
+@pytest.fixture
+def config(environment: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Return the path of a file that DOCXY_CONFIG names."""
+    path = tmp_path / "docxy.toml"
+    environment.setenv("DOCXY_CONFIG", str(path))
+    return path
+
+
+def test_written_in_full(config: Path) -> None:
+    """In the order of the file."""
+    config.write_text("""
+[[rules]]
+action = "deny"
+registry = "GHCR.io"
+repository = "team/**"
+tag = "v?.*"
+networks = ["192.0.2.0/24", "2001:db8::1"]
+message = "ask the platform team"
+
+[[rules]]
+action = "allow"
+digest_only = true
+""")
+    settings = load()
+    first, second = [one.rule(at) for at, one in enumerate(settings.rules, 1)]
+    assert (first.number, first.allows, first.registry) == (1, False, "ghcr.io")
+    assert (first.repository, first.tag) == ("team/**", "v?.*")
+    assert first.networks is not None
+    assert "2001:db8::1" in first.networks
+    assert "192.0.3.1" not in first.networks
+    assert first.message == "ask the platform team"
+    assert (second.number, second.allows, second.digest_only) == (2, True, True)
+    assert second.networks is None
+
+
+DENY = 'action = "deny"'
+
+
+@pytest.mark.parametrize(
+    ("rule", "told"),
+    [
+        pytest.param("", "action: field required", id="no action"),
+        pytest.param('action = "block"', "action: input should be 'allow' or", id="action"),
+        pytest.param(f'{DENY}\nregistry = "quai.io"', "registry: no registry", id="registry"),
+        pytest.param(f'{DENY}\nregistry = "a b"', "registry: write the registry's", id="no name"),
+        pytest.param(f'{DENY}\nrepository = "*"', "repository: * stops at", id="star"),
+        pytest.param(f'{DENY}\nrepository = "Team/app"', "repository: write a", id="upper case"),
+        pytest.param(f'{DENY}\nrepository = "team/app:1"', "repository: write a", id="with a tag"),
+        pytest.param(f'{DENY}\nrepository = "/team"', "repository: write a", id="slash"),
+        pytest.param(f'{DENY}\nrepository = ""', "repository: write a", id="empty"),
+        pytest.param(f'{DENY}\ntag = "a/b"', "tag: write a tag", id="tag"),
+        pytest.param(f"{DENY}\ndigest_only = true", "digest_only: it belongs to", id="digest_only"),
+        pytest.param(
+            'action = "allow"\ndigest_only = true\ntag = "1"', "digest_only: with tag", id="both"
+        ),
+        pytest.param(f'{DENY}\nnetworks = ["lan"]', "networks 1: lan is neither", id="network"),
+        pytest.param(f"{DENY}\nnetworks = []", "networks: it is empty", id="no network"),
+        pytest.param(f'{DENY}\nnetworks = "::1"', "networks: write a list", id="no list"),
+        pytest.param(f'{DENY}\nmessage = " "', "message: write one line", id="message"),
+        pytest.param(f'{DENY}\nmessage = "a\\nb"', "message: write one line", id="lines"),
+        pytest.param(
+            f'{DENY}\nrepositories = "a"',
+            "repositories: there is no such key; did you mean repository?",
+            id="unknown",
+        ),
+        pytest.param(f'{DENY}\nusers = ["a"]', "users: there is no such key", id="users"),
+        pytest.param(f"{DENY}\nmin_age_days = 3", "min_age_days: there is no such key", id="age"),
+        pytest.param(
+            f'{DENY}\nplatforms = ["a"]', "platforms: there is no such key", id="platforms"
+        ),
+    ],
+)
+def test_faults(config: Path, rule: str, told: str) -> None:
+    """The start ends with the file, the position and the key."""
+    config.write_text(f'[[rules]]\naction = "allow"\nrepository = "a/b"\n[[rules]]\n{rule}\n')
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert f"\n  {config}: rule 2: {told}" in str(caught.value)
+    assert "one setting is wrong" in str(caught.value)
+
+
+@pytest.mark.parametrize("written", ['rules = "deny"', "rules = [1]", "[rules]\naction = 'deny'"])
+def test_another_shape(config: Path, written: str) -> None:
+    """What is no list of tables is told how to become one."""
+    config.write_text(f"{written}\n")
+    with pytest.raises(SettingsError, match=r"\[\[rules\]\]"):
+        load()
+
+
+def test_no_variable(environment: pytest.MonkeyPatch) -> None:
+    """They stand in the file only."""
+    environment.setenv("DOCXY_RULES", "deny")
+    with pytest.raises(SettingsError, match="DOCXY_RULES: it stands in the file"):
+        load()
