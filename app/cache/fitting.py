@@ -17,23 +17,23 @@ _WITH_CONTENT = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
 def is_manifest(reply: Reply, asked: Digest | None) -> bool:
     """Tell whether an answer is a yes to who asked for a manifest; by a tag, `asked` is None.
 
-    Its type says so, or its digest; or else its bytes, where they are at hand.
+    Its type says so, or its digest; or else its bytes, where they are at hand. 304 does not tell
+    of what: a page that asks for a login has a date, too, that a client can ask about.
     """
-    return reply.status == HTTPStatus.NOT_MODIFIED or (
-        reply.status in _WITH_CONTENT
-        and (
-            content_types.can_be_manifest(reply.header("content-type"))
-            or _says_digest(reply, asked)
-            or manifest.is_one(_at_hand(reply))
-        )
+    return reply.status in _WITH_CONTENT and (
+        content_types.can_be_manifest(reply.header("content-type"))
+        or _says_digest(reply, asked)
+        or manifest.is_one(_at_hand(reply))
     )
 
 
 def is_blob(reply: Reply, asked: Digest) -> bool:
-    """Tell whether an answer is a yes to who asked for a blob, by its type or its digest."""
-    return reply.status == HTTPStatus.NOT_MODIFIED or (
-        reply.status in _WITH_CONTENT
-        and (content_types.can_be_blob(reply.header("content-type")) or _says_digest(reply, asked))
+    """Tell whether an answer may be a yes to who asked for a blob, by its type or its digest.
+
+    Octets can be anything, so its size or its bytes have to say so too.
+    """
+    return reply.status in _WITH_CONTENT and (
+        content_types.can_be_blob(reply.header("content-type")) or _says_digest(reply, asked)
     )
 
 

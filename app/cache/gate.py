@@ -110,7 +110,7 @@ class Gate:
         `media_type` is the one of a manifest. A blob has none: whoever could choose one for it
         would have a manifest that the registry does not know.
         """
-        return self._disk.write(self._members.add, caller, name, digest, media_type)
+        return self._disk.write(self._judging.verified, caller, name, digest, media_type)
 
     def ask(
         self,

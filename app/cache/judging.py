@@ -10,13 +10,19 @@ from typing import Final
 
 from app.cache import fitting
 from app.cache.callers import Caller
+from app.cache.lately import Lately
 from app.cache.membership import Membership
 from app.cache.rights import Rights
 from app.content import Reply
 from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest, RepositoryName
+from app.spools.resuming import size_of
 
 _NO: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
+
+
+_WORDS: Final = 1 << 20
+"""Bytes: less than this a server may say in place of a blob, be it a page with all its pictures."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +39,25 @@ class Judging:
     def __init__(self, rights: Rights, members: Membership) -> None:
         self._rights = rights
         self._members = members
+        self._unproved = Lately[float]()
+        """When those questions began whose answers have the type of a blob, and no more."""
 
     def blob(
         self, caller: Caller, name: RepositoryName, began: float, reply: Reply, asked: Digest
     ) -> None:
-        """Note the answer to a question of then for a blob, or a part of it."""
+        """Note the answer to a question of then for a blob, or a part of it.
+
+        Servers call their own words octets, too: it is a yes if its size is the one of what is
+        kept, or is more than words have, or else when all that came is `verified`.
+        """
         if fitting.is_blob(reply, asked):
-            self._yes(caller, name, began, reply, (_told(reply, asked), ""))
+            size = size_of(reply)
+            if self._members.has_size(asked, size) or (size or 0) >= _WORDS:
+                self._yes(caller, name, began, reply, (_told(reply, asked), ""))
+                return
+            key = (caller.name, name, asked)
+            if self._unproved.get(key) is None:  # a later answer is not what is being fetched
+                self._unproved.put(key, began)
         elif reply.status in _NO or fitting.is_page(reply):
             self._no(caller, name, reply, Wanted(asked))
 
@@ -52,6 +70,17 @@ class Judging:
             self._yes(caller, name, began, reply, about)
         elif reply.status in _NO or fitting.is_page(reply) or fitting.is_something_else(reply):
             self._no(caller, name, reply, wanted)
+
+    def verified(
+        self, caller: Caller, name: RepositoryName, digest: Digest, media_type: str
+    ) -> None:
+        """Note that a caller was sent what the digest says, and of which type it was."""
+        self._members.add(caller, name, digest, media_type)
+        key = (caller.name, name, digest)
+        began = self._unproved.get(key)
+        if began is not None:
+            self._unproved.forget(key)
+            self._rights.yes(caller, name, began)
 
     def _yes(
         self,

@@ -46,7 +46,7 @@ class Membership:
     ) -> None:
         """Note that a repository holds what is kept, of which the registry tells the same size."""
         size, media_type = told
-        if size is None or size != self._store.size(self._registry, digest):
+        if not self.has_size(digest, size):
             return
         known = self._store.members.find(self._registry, name, digest)
         # A GET has told the type of the bytes that it sent; some registries' HEADs tell another.
@@ -54,6 +54,10 @@ class Membership:
             self.add(caller, name, digest, media_type)
         elif self.is_news(caller, name, known):
             self.add(caller, name, digest, "")
+
+    def has_size(self, digest: Digest, size: int | None) -> bool:
+        """Tell whether something is kept, and has this size."""
+        return size is not None and size == self._store.size(self._registry, digest)
 
     def lost(self, name: RepositoryName, digest: Digest, accepts: Sequence[str]) -> None:
         """Note that a repository does not hold something, as its registry says.

@@ -81,7 +81,7 @@ def is_one(document: bytes) -> bool:
         read = _read(document)
     except ValueError:
         return False
-    return read.get("schemaVersion") in {1, 2}
+    return read.get("schemaVersion") in (1, 2)
 
 
 def named(document: bytes) -> Named:

@@ -200,8 +200,15 @@ def test_a_login_page_is_no_yes(
     assert is_shown()
 
 
+def let_read(setting: BlobWorld, authorization: str) -> None:
+    """Let somebody read the repository, as a manifest does with which a pull begins."""
+    caller = setting.world.caller(authorization)
+    setting.store.grants.grant(caller.name, setting.world.row.name, NAME, 60)
+
+
 def test_a_running_fetch_is_joined(setting: BlobWorld, blobs: Blobs) -> None:
     """By whom the registry lets: one download, whoever comes when."""
+    let_read(setting, ALICE)
     setting.registry.going_on.clear()
     workers = [blobs, setting.worker()]
     first = setting.ask(blobs, request(ALICE))
@@ -220,6 +227,7 @@ def test_a_running_fetch_is_joined(setting: BlobWorld, blobs: Blobs) -> None:
 
 def test_who_asks_the_same_waits_for_the_answer(setting: BlobWorld, blobs: Blobs) -> None:
     """Twenty at once are one question, not twenty."""
+    let_read(setting, ALICE)
     answering = threading.Event()
 
     def during() -> None:

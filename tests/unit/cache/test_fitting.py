@@ -28,7 +28,7 @@ def answer(kind: str, digest: str = "", status: int = 200, data: bytes = b"") ->
             answer("application/vnd.docker.distribution.manifest.v1+prettyjws"), True, id="signed"
         ),
         pytest.param(answer("application/vnd.oci.artifact.manifest.v1+json"), True, id="artifact"),
-        pytest.param(answer("", status=304), True, id="not modified"),
+        pytest.param(answer(MANIFEST, status=304), False, id="not modified"),
         pytest.param(answer("application/json", DIGEST), True, id="JSON with its digest"),
         pytest.param(answer("text/plain", data=DATA), True, id="bytes of a manifest"),
         pytest.param(answer("application/json", OTHER), False, id="another digest"),
@@ -36,6 +36,7 @@ def answer(kind: str, digest: str = "", status: int = 200, data: bytes = b"") ->
         pytest.param(answer("application/json"), False, id="JSON"),
         pytest.param(answer("application/json", data=LOGIN), False, id="a login in JSON"),
         pytest.param(answer("application/json", data=b"[" * 99_999), False, id="too deep"),
+        pytest.param(answer("", data=b'{"schemaVersion": []}'), False, id="no version"),
         pytest.param(answer("application/vnd.api+json"), False, id="JSON:API"),
         pytest.param(answer("text/html", DIGEST), False, id="a page with the digest"),
         pytest.param(answer(""), False, id="nothing"),
@@ -72,6 +73,7 @@ def test_a_manifest_by_tag() -> None:
         pytest.param(answer("text/plain"), False, id="text"),
         pytest.param(answer("text/html; charset=utf-8", DIGEST), False, id="a page"),
         pytest.param(answer("application/octet-stream", status=204), False, id="another 2xx"),
+        pytest.param(answer("", status=304), False, id="not modified"),
         pytest.param(answer("application/octet-stream", status=403), False, id="403"),
     ],
 )

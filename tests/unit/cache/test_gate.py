@@ -172,9 +172,11 @@ def test_one_refusal_does_not_touch_others(world: World) -> None:
 
 def test_a_digest_under_ones_own_repository(world: World) -> None:
     """A grant for one's own repository does not make it hold what is another's."""
-    gate = world.gate(kept(world, ALICE))
+    store = kept(world, ALICE)
+    gate = world.gate(store)
     world.ask_blob(gate, ALICE, DIGEST)
     mine = world.registry.repository(OTHER, MALLORY).push_blob(b"mine")
+    store.keep(b"mine", world.row.name, mine, "")
     assert world.ask_blob(gate, MALLORY, mine, OTHER).status == HTTPStatus.OK
     assert gate.permits(world.caller(MALLORY), OTHER)
     assert not reads(gate, world, MALLORY, OTHER)
@@ -213,13 +215,46 @@ def test_a_look_tells_what_is_lacking(world: World) -> None:
 
 
 def test_a_size_that_differs_makes_no_member(world: World) -> None:
-    """The registry speaks of something else then."""
+    """Nor a yes: the registry speaks of something else then."""
     gate = world.gate(kept(world, ALICE))
     world.registry.lies[DIGEST] = DATA + b"!"
     world.ask_blob(gate, ALICE, DIGEST)
-    assert gate.permits(world.caller(ALICE), NAME)
+    assert not gate.permits(world.caller(ALICE), NAME)
     assert not gate.standing(world.caller(ALICE), NAME, DIGEST).holds
     assert not reads(gate, world, ALICE)
+
+
+@pytest.mark.parametrize("kind", ["application/octet-stream", ""])
+def test_a_login_page_that_is_called_octets(world: World, kind: str) -> None:
+    """Whatever it is asked for, it opens nothing; nor do the conditions that it knows."""
+    gate = world.gate(kept(world, ALICE))
+    world.ask_blob(gate, ALICE, DIGEST)
+    world.registry.login_page, world.registry.login_kind = b"log in", kind
+    for digest in (DIGEST, digest_of(b"never seen")):
+        assert world.ask_blob(gate, "", digest).status == HTTPStatus.OK
+        assert not reads(gate, world, "")
+    gate.ask(world.caller(""), NAME, lambda: Reply(status=HTTPStatus.NOT_MODIFIED), DIGEST)
+    assert not reads(gate, world, "")
+    assert not reads_stale(gate)
+    assert reads(gate, world, ALICE)
+
+
+def test_a_blob_that_is_not_kept_is_a_yes_when_it_is_right(world: World) -> None:
+    """From when it was asked for, and not if the caller was refused since; of a large one, too."""
+    gate, new = world.gate(kept(world, ALICE)), digest_of(b"new")
+    alice, answer = world.caller(ALICE), Reply(status=HTTPStatus.OK, length=3)
+    gate.verified(alice, NAME, new)
+    assert not gate.permits(alice, NAME)
+    gate.ask(alice, NAME, lambda: answer, new)
+    assert not gate.permits(alice, NAME)
+    gate.verified(alice, NAME, new)
+    assert gate.permits(alice, NAME)
+    gate.ask(alice, NAME, lambda: answer, new)
+    gate.ask(alice, NAME, lambda: Reply(status=HTTPStatus.FORBIDDEN), new)
+    gate.verified(alice, NAME, new)
+    assert not gate.permits(alice, NAME)
+    gate.ask(alice, NAME, lambda: Reply(status=HTTPStatus.OK, length=1 << 20), new)
+    assert gate.permits(alice, NAME)
 
 
 def test_an_answer_of_another_digest_makes_no_member(world: World) -> None:
