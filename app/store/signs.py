@@ -26,7 +26,7 @@ class Signs:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._opened: tuple[int, int] | None = None
+        self._opened: dict[int, int] = {}
 
     def put_up(self, text: str) -> None:
         """Let the other processes see a sign."""
@@ -46,19 +46,27 @@ class Signs:
 
     def close(self) -> None:
         """Take all down that are this process's."""
-        opened, self._opened = self._opened, None
-        if opened is not None and opened[0] == os.getpid():
-            close(opened[1])
+        opened = self._opened.pop(os.getpid(), None)
+        if opened is not None:
+            close(opened)
 
     def _lock(self, kind: int, text: str) -> None:
         with suppress(OSError):
             fcntl.fcntl(self._file(), fcntl.F_OFD_SETLK, _asked(kind, text))
 
     def _file(self) -> int:
-        """Return the file, opened by this process: what a fork takes along is its parent's too."""
-        if self._opened is None or self._opened[0] != os.getpid():
-            self._opened = (os.getpid(), _open(self._path))
-        return self._opened[1]
+        """Return the file, opened by this process: what a fork takes along is its parent's too.
+
+        All threads use the same: what one of another has locked would be somebody else's.
+        """
+        process = os.getpid()
+        found = self._opened.get(process)
+        if found is None:
+            ours = _open(self._path)
+            found = self._opened.setdefault(process, ours)
+            if found != ours:
+                close(ours)
+        return found
 
 
 def _open(path: Path) -> int:

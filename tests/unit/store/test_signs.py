@@ -1,6 +1,8 @@
 """Signs: what processes tell each other where nothing can be written."""
 
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,30 @@ def test_a_forked_process_has_signs_of_its_own(path: Path) -> None:
     ours.close()
     os.close(reading)
     os.close(writing)
+
+
+def test_threads_that_are_the_first_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one puts up another can take down."""
+    path.touch()
+    ours, both, opened = Signs(path), threading.Barrier(2), os.open
+
+    def slowly(name: str | Path, flags: int) -> int:
+        if name == path:
+            both.wait(30)
+        return opened(name, flags)
+
+    monkeypatch.setattr("os.open", slowly)
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(ours.put_up, "ab"))
+    monkeypatch.undo()
+    links = Path("/proc/self/fd").iterdir()
+    assert [link for link in links if link.exists() and link.samefile(path)] != []
+    for sign in "ab":
+        ours.take_down(sign)
+        assert not ours.is_up_elsewhere(sign)
+    ours.close()
+    links = Path("/proc/self/fd").iterdir()
+    assert [link for link in links if link.exists() and link.samefile(path)] == []
 
 
 def test_where_there_can_be_no_file(tmp_path: Path) -> None:
