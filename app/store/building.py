@@ -3,6 +3,7 @@
 import fcntl
 import os
 import sqlite3
+import time
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Final
@@ -28,7 +29,8 @@ def build(where: Places) -> None:
     """Make the index; raise OSError or sqlite3.Error. Nobody else may be doing it.
 
     What repositories hold and who may read them is not in the files, so that has to be learned
-    anew; nor are media types.
+    anew; nor are media types. When they were used is not known either: they count as used now, so
+    that nobody throws away what is used each day.
     """
     new = where.index.with_name(f"{where.index.name}.new")
     _remove(new)
@@ -44,13 +46,14 @@ def build(where: Places) -> None:
 
 def _fill(connection: sqlite3.Connection, where: Places) -> None:
     connection.executescript(schema.SCHEMA)
+    now = time.time()
     connection.execute("BEGIN")
     connection.executemany(
         "INSERT INTO entries(registry, digest, size, media_type, taken, used_at, used) "
-        "VALUES (?1, ?2, ?3, '', ?4, ?4, ?5)",
+        "VALUES (?1, ?2, ?3, '', ?4, ?6, ?5)",
         # The order in which they came is the best guess at their use.
         (
-            (file.registry, file.digest, file.size, file.changed / 1e9, max(file.changed, 0))
+            (file.registry, file.digest, file.size, file.changed / 1e9, max(file.changed, 0), now)
             for file in where.walk()
         ),
     )

@@ -18,6 +18,9 @@ _TOUCHES: Final = 256
 _TOUCH_AFTER: Final = 1.0
 """Uses are written together, after so many of them or so many seconds."""
 
+_LONG_UNUSED: Final = 60.0
+"""Seconds after which a use is written at once: perhaps nobody comes after whom it would be."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
@@ -43,8 +46,9 @@ class Contents:
         self._places = places
         self._index = index
         self._room = room
-        self._used: dict[int, None] = {}
+        self._used: dict[int, float] = {}
         self._told = 0.0
+        self._is_late = False
 
     def open(self, registry: str, digest: Digest) -> Content | None:
         """Return content, or None; it is the most lately used now."""
@@ -71,9 +75,11 @@ class Contents:
             try:
                 # A reader does not wait for who writes.
                 with self._index.writing(patience=0) as connection:
-                    entries.touch(connection, list(used))
+                    entries.touch(connection, used)
+                self._is_late = False
             except StoreError:
                 self._used = used | self._used
+                self._is_late = True
         self._told = time.monotonic()
 
     def _entry(self, registry: str, digest: Digest) -> Entry | None:
@@ -108,7 +114,10 @@ class Contents:
         )
 
     def _use(self, entry: Entry) -> None:
+        now = time.time()
         self._used.pop(entry.id, None)
-        self._used[entry.id] = None
-        if len(self._used) >= _TOUCHES or time.monotonic() - self._told >= _TOUCH_AFTER:
+        self._used[entry.id] = now
+        is_news = now - entry.used_at >= _LONG_UNUSED and not self._is_late
+        is_due = len(self._used) >= _TOUCHES or time.monotonic() - self._told >= _TOUCH_AFTER
+        if is_news or is_due:
             self.write_uses()

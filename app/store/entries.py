@@ -2,7 +2,7 @@
 
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -86,11 +86,11 @@ def put(connection: sqlite3.Connection, content: Described) -> None:
     )
 
 
-def touch(connection: sqlite3.Connection, ids: Iterable[int]) -> None:
-    """Make entries the most lately used, the last of them most of all."""
+def touch(connection: sqlite3.Connection, uses: Mapping[int, float]) -> None:
+    """Make entries the most lately used, the last of them most of all; tell when, by their ids."""
     connection.executemany(
         f"UPDATE entries SET used = {_NEXT_USE}, used_at = ? WHERE id = ?",  # noqa: S608 - a constant
-        [(time.time(), one) for one in ids],
+        [(moment, identity) for identity, moment in uses.items()],
     )
 
 

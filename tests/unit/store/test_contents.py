@@ -104,6 +104,18 @@ def test_uses_are_written_together(stores: Stores, monkeypatch: pytest.MonkeyPat
     assert [store.has(REGISTRY, digest_of(one)) for one in data] == [True] * 6 + [False] * 4
 
 
+def test_a_use_after_a_long_time_is_written_at_once(stores: Stores) -> None:
+    """Perhaps nobody asks for anything more, and who removes what is unused asks the index."""
+    store = stores.open(Limits(max_size=1000, min_free=0))
+    data = [bytes([n]) * 100 for n in range(3)]
+    for one in data:
+        store.keep(one, REGISTRY, digest_of(one), "")
+    rows(stores.directory, "UPDATE entries SET used_at = used_at - 7200")
+    for one in data:
+        assert read(store, digest_of(one)) is not None
+    assert stores.open().upkeep.remove_unused(3600) == 0
+
+
 def test_a_reader_does_not_wait_for_a_writer(stores: Stores) -> None:
     """Uses that cannot be written are written with the next ones."""
     store = stores.open(Limits(max_size=1000, min_free=0), patience=30)
