@@ -144,8 +144,14 @@ class Docxy:
 
     @property
     def log(self) -> str:
-        """All that it has logged so far."""
+        """All that it has logged so far; requests that ended just now may not be in it yet."""
         return self.server.log
+
+    @property
+    def workers(self) -> list[int]:
+        """The process ids of what gunicorn's master has started."""
+        pid = self.server.process.pid
+        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
 
 @contextlib.contextmanager
