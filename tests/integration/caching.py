@@ -71,12 +71,6 @@ class Cached(Survivor):
         env = clean_environment(**settings)
         return subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
 
-    @property
-    def workers(self) -> list[int]:
-        """The process ids of the workers."""
-        pid = self.proxy.server.process.pid
-        return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
-
     def kill(self, pid: int) -> None:
         """Kill a worker, and wait until another one has taken its place."""
         ready = self.proxy.log.count("is ready")

@@ -17,6 +17,7 @@ from tests.clients.skopeo import Skopeo
 from tests.hub.hub import Hub
 from tests.integration.curling import Answer, curl
 from tests.integration.pulling import whole
+from tests.lines import all_lines
 from tests.proxies import Front
 from tests.servers import Docxy, docxy, wait_until
 
@@ -215,10 +216,10 @@ def test_a_client_pulls_twice(place: Place, tmp_path: Path) -> None:
 
     wait_until(are_kept, what="Docxy to keep the blobs")
     place.hub.reset()
-    before = place.proxy.log.count("handed_over=True")
+    before = all_lines(place.proxy).count("handed_over=True")
     assert skopeo.copy_all(reference) == whole(image)
     assert place.hub.count("cdn", "GET", "") == 0
-    assert place.proxy.log.count("handed_over=True") - before == len(image.all_blobs)
+    assert all_lines(place.proxy).count("handed_over=True") - before == len(image.all_blobs)
 
 
 def test_a_cache_that_was_deleted(place: Place) -> None:

@@ -105,7 +105,7 @@ def test_killed_workers(kept_hub: Hub, tmp_path: Path) -> None:
             for client in ("docker", "podman")  # skopeo does not try again by itself
         ]
         wait_until(lambda: in_its_midst(cached, gate), what="a spool")
-        for pid in cached.workers:
+        for pid in cached.proxy.workers:
             cached.kill(pid)
         gate.open()
         assert crowd.all_right()
@@ -128,7 +128,7 @@ def test_a_restart(kept_hub: Hub, tmp_path: Path) -> None:
         with caching(hub, tmp_path / "cache") as cached, cached.client() as one:
             one.ask(path, cached.login(name))
             wait_until(lambda: in_its_midst(cached, gate), what="a spool")
-            for pid in (cached.proxy.server.process.pid, *cached.workers):
+            for pid in (cached.proxy.server.process.pid, *cached.proxy.workers):
                 os.kill(pid, signal.SIGKILL)
     hub.reset()
     with caching(hub, tmp_path / "cache") as cached:

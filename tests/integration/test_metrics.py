@@ -2,11 +2,8 @@
 
 import contextlib
 import operator
-import os
-import signal
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -20,6 +17,7 @@ from tests.hub.gates import Gate
 from tests.hub.hub import Hub
 from tests.hub.images import OCI_INDEX, OCI_KIND, OCI_MANIFEST
 from tests.integration.caching import Cached, caching
+from tests.lines import only
 from tests.servers import wait_until
 
 pytestmark = pytest.mark.integration
@@ -66,19 +64,6 @@ def series(cached: Cached) -> dict[tuple[str, ...], float]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     }
-
-
-@contextmanager
-def only(cached: Cached, worker: int) -> Iterator[None]:
-    """Let all others do nothing meanwhile, so that one worker takes what comes."""
-    others = [pid for pid in cached.workers if pid != worker]
-    for pid in others:
-        os.kill(pid, signal.SIGSTOP)
-    try:
-        yield
-    finally:
-        for pid in others:
-            os.kill(pid, signal.SIGCONT)
 
 
 def pull(cached: Cached) -> None:
@@ -153,19 +138,19 @@ def counts_to(cached: Cached, pulls: int) -> None:
 
 def test_counts_are_exact(counted: Cached, tmp_path: Path) -> None:
     """A pull by each of two workers, one that dies, and a pull by the one in its place."""
-    first, second = counted.workers
-    with only(counted, first):
+    first, second = counted.proxy.workers
+    with only(counted.proxy, first):
         pull(counted)
     counts_to(counted, 1)
-    with only(counted, second):
+    with only(counted.proxy, second):
         pull(counted)
     counts_to(counted, 2)
     assert (tmp_path / "counts" / f"counter_{first}.db").exists()
     counted.kill(first)
     counts_to(counted, 2)
     assert not (tmp_path / "counts" / f"counter_{first}.db").exists()
-    (third,) = set(counted.workers) - {second}
-    with only(counted, third):
+    (third,) = set(counted.proxy.workers) - {second}
+    with only(counted.proxy, third):
         pull(counted)
     counts_to(counted, 3)
     programs.require("promtool")
@@ -214,13 +199,13 @@ def test_a_download_is_seen_by_all_workers(counted: Cached) -> None:
     """How far it is, whichever worker has it and whichever is asked."""
     hub = counted.hub
     blob = max(hub.image(NAME, "1").all_blobs.values(), key=lambda one: one.size)
-    first, second = counted.workers
+    first, second = counted.proxy.workers
     with Gate() as gate:
         hub.fail(part="cdn", gate=gate, hold_after=100_000)
-        with only(counted, first):
+        with only(counted.proxy, first):
             url = f"{counted.proxy.url}/v2/{NAME}/blobs/{blob.digest}"
             download = requests.get(url, stream=True, timeout=30)
-        with only(counted, second):
+        with only(counted.proxy, second):
             (shown,) = ask(counted, "/figures").json()["downloads"]
         gate.open()
         assert len(download.content) == blob.size

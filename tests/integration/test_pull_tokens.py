@@ -8,6 +8,8 @@ from tests.hub.hub import Hub
 from tests.integration.pulling import PRIVATE, Start, Use, Way, WayName, WayNamed
 from tests.integration.raw import RawBy
 from tests.integration.secrecy import secrets_of
+from tests.lines import all_lines
+from tests.servers import Docxy
 
 pytestmark = pytest.mark.integration
 
@@ -79,7 +81,9 @@ def test_docker_without_post(image_store: ImageStore, status: int, plain: Way, h
 @pytest.mark.parametrize(
     ("name", "way"), [("docker", "plain"), ("ctr", "plain"), ("skopeo", "nginx")]
 )
-def test_nothing_secret_is_logged(name: str, way: WayName, start: Start, hub: Hub) -> None:
+def test_nothing_secret_is_logged(
+    name: str, way: WayName, start: Start, hub: Hub, proxy: Docxy
+) -> None:
     """No password, token or signature is in any log, of what really went to Docker Hub.
 
     The same is looked at after every test of pulls, by the fixture `hub`.
@@ -88,6 +92,7 @@ def test_nothing_secret_is_logged(name: str, way: WayName, start: Start, hub: Hu
     before = len(there.log())
     client.log_in("alice", "alicepw")
     client.pull(f"{there.host}/{PRIVATE}")
+    all_lines(proxy)
     told = there.log()[before:]
     secrets = {secret for record in hub.requests for secret in secrets_of(record)}
     # Bearer tokens, what a login sends, and three or more signed URLs.

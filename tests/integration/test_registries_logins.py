@@ -14,6 +14,7 @@ from tests.integration.registry_table import (
     Watch,
     known_at,
 )
+from tests.lines import all_lines
 
 pytestmark = pytest.mark.integration
 
@@ -82,7 +83,7 @@ def test_prefix_login_with_a_refresh_token(name: str, served: Served, fresh: Fre
     shared = served.hubs["shared.test"]
     image = shared.image("owner/app", "1")
     assert client.pull(f"{served.host}/shared.test/owner/app:1") == client.kept(image)
-    assert "method=POST path=/auth/token status=200" in served.proxy.log[before:]
+    assert "method=POST path=/auth/token status=200" in all_lines(served.proxy)[before:]
     for registry in ("shared.test", "basic.test"):
         with pytest.raises(CommandFailed) as failure:
             client.pull(f"{served.host}/{registry}/{PRIVATE}")
