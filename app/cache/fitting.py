@@ -5,11 +5,15 @@ a redirect, to people as a page and to programs in JSON; its status is 200 then.
 """
 
 from http import HTTPStatus
+from typing import Final
 
 from app.content import Reply
 from app.oci import content_types, manifest
 from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest
+
+WORDS: Final = 1 << 20
+"""Bytes: less than this a server may say in place of a blob, be it a page with all its pictures."""
 
 _WITH_CONTENT = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
 

@@ -21,10 +21,6 @@ from app.spools.resuming import size_of
 _NO: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
 
 
-_WORDS: Final = 1 << 20
-"""Bytes: less than this a server may say in place of a blob, be it a page with all its pictures."""
-
-
 @dataclass(frozen=True, slots=True)
 class Wanted:
     """What is asked of a registry: a digest, or None by a tag, and of which media types."""
@@ -52,7 +48,7 @@ class Judging:
         """
         if fitting.is_blob(reply, asked):
             size = size_of(reply)
-            if self._members.has_size(asked, size) or (size or 0) >= _WORDS:
+            if self._members.has_size(asked, size) or (size or 0) >= fitting.WORDS:
                 self._yes(caller, name, began, reply, (_told(reply, asked), ""))
                 return
             key = (caller.name, name, asked)

@@ -1,17 +1,21 @@
 """One who may fetch a blob does it for everybody."""
 
 from contextlib import ExitStack, suppress
+from dataclasses import replace
 from http import HTTPStatus
 
 from app.cache import fitting
 from app.cache.asking import Asking
-from app.content import Reply
+from app.content import BodyBroken, Reply
+from app.oci.errors import UpstreamUnavailable
+from app.oci.reference import Digest
 from app.spools.fetches import Fetches
 from app.spools.filling import fill
 from app.spools.lead import Lead
 from app.spools.record import State
 from app.spools.resuming import Rest, rest_of, size_of
 from app.spools.spool import Spool
+from app.store.verifying import digest_of
 
 
 class Refused(Exception):
@@ -59,7 +63,7 @@ def _rest(asking: Asking, lead: Lead) -> tuple[Rest, int] | None:
         return _nothing_more(asking, lead.size)
     reply = asking.rest(lead.offset)
     if not reply.is_error and not fitting.is_blob(reply, asking.digest):
-        raise Refused(reply)
+        reply = _proved(reply, asking.digest)
     if not lead.offset and reply.status != HTTPStatus.OK:
         raise Refused(reply)
     size = size_of(reply)
@@ -68,6 +72,26 @@ def _rest(asking: Asking, lead: Lead) -> tuple[Rest, int] | None:
         return None
     rest = rest_of(reply, lead.offset, size)
     return None if rest is None else (rest, size)
+
+
+def _proved(reply: Reply, digest: Digest) -> Reply:
+    """Read what has the type of a server's own words, and return it if it is the blob.
+
+    Some registries and CDNs call configs JSON, or text. Raise Refused for all else.
+    """
+    if reply.status != HTTPStatus.OK or reply.length is None or reply.length >= fitting.WORDS:
+        raise Refused(reply)
+    try:
+        data = b"".join(reply.body)
+    except BodyBroken as error:
+        message = "the registry broke off in a blob"
+        raise UpstreamUnavailable(message) from error
+    finally:
+        reply.close()
+    reply = replace(reply, body=[data], close=_close_nothing)
+    if fitting.is_page(reply) or digest_of(data, digest) != digest:
+        raise Refused(reply)
+    return reply
 
 
 def _nothing_more(asking: Asking, size: int) -> tuple[Rest, int] | None:

@@ -10,7 +10,7 @@ from app.content import Reply, Request, Source, TokenRequest, replied
 from app.oci import accept
 from app.oci.challenge import Challenge
 from app.oci.errors import RegistryError
-from app.oci.headers import values
+from app.oci.headers import values, without
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
@@ -69,6 +69,8 @@ class FakeRegistry:
         self.login_page = b""
         self.login_kind = "text/html; charset=utf-8"
         """What is shown, with 200, to those who may not read: as a server in front of it does."""
+        self.cdn_kind = ""
+        """What a CDN calls blobs, without their digest; "" where the registry sends them itself."""
         self.is_strict = False
         """Whether it says 404 to clients that do not take a manifest's type, as some do."""
         self.open: set[str] = set()
@@ -134,7 +136,9 @@ class FakeRegistry:
         data = self.repositories[name].blobs.get(digest)
         if data is None:
             return _error(HTTPStatus.NOT_FOUND, "BLOB_UNKNOWN")
-        return self._content(request, digest, data, "application/octet-stream")
+        reply = self._content(request, digest, data, self.cdn_kind or "application/octet-stream")
+        fields = without(reply.headers, "docker-content-digest") if self.cdn_kind else reply.headers
+        return replace(reply, headers=fields)
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
         """List tags."""

@@ -200,6 +200,25 @@ def test_a_login_page_is_no_yes(
     assert is_shown()
 
 
+@pytest.mark.parametrize("kind", ["application/json", "text/plain; charset=utf-8"])
+def test_a_blob_that_a_cdn_calls_by_another_type(
+    setting: BlobWorld, blobs: Blobs, kind: str
+) -> None:
+    """Its bytes say what it is; what is something else is passed on as it came, and not kept."""
+    let_read(setting, ALICE)
+    setting.registry.cdn_kind = kind
+    setting.registry.lies[DIGEST] = b'{"error": "log in"}'
+    assert body_of(setting.ask(blobs, request(ALICE))) == b'{"error": "log in"}'
+    assert not setting.store.has(setting.world.row.name, DIGEST)
+    setting.registry.lies.clear()
+    assert body_of(setting.ask(blobs, request(ALICE))) == DATA
+    wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+    asked = len(setting.registry.asked)
+    assert body_of(setting.ask(blobs, request(ALICE))) == DATA
+    assert len(setting.registry.asked) == asked
+    assert setting.registry.closed == 2
+
+
 def let_read(setting: BlobWorld, authorization: str) -> None:
     """Let somebody read the repository, as a manifest does with which a pull begins."""
     caller = setting.world.caller(authorization)
