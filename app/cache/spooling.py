@@ -16,7 +16,13 @@ def fetches_of(disk: Disk, directory: Path, registry: str, unread_limit: int) ->
     below = directory / "spools" / registry
     keep, room = partial(_keep, disk, registry), partial(_room, disk)
     is_kept = partial(disk.store.has, registry)
-    terms = Terms(keep=keep, room=room, is_kept=is_kept, unread_limit=unread_limit)
+    terms = Terms(
+        keep=keep,
+        room=room,
+        is_kept=is_kept,
+        unread_limit=unread_limit,
+        tidy_others=partial(_tidy, directory),
+    )
     return Fetches(below, terms)
 
 
@@ -31,7 +37,11 @@ def held(directory: Path) -> tuple[int, int]:
 
 def drop_unfinished(directory: Path) -> int:
     """Remove what nobody is fetching, and return how many bytes that was; waits for the disk."""
-    return sum(unfinished.tidy(below, 0) for below in _spools(directory))
+    return _tidy(directory, 0)
+
+
+def _tidy(directory: Path, idle: float) -> int:
+    return sum(unfinished.tidy(below, idle) for below in _spools(directory))
 
 
 def _spools(directory: Path) -> list[Path]:

@@ -110,7 +110,7 @@ class Fetches:
     def tidy(self, idle: float | None = None) -> int:
         """Remove what was left unfinished so long ago, and return how many bytes that were."""
         idle = self._terms.idle if idle is None else idle
-        removed: int = _THREADS.begin(unfinished.tidy, self._directory, idle).result()
+        removed: int = _THREADS.begin(self._remove, idle).result()
         return removed
 
     def leave(self, growing: Growing) -> None:
@@ -165,7 +165,10 @@ class Fetches:
         now = time.monotonic()
         if now - self._tidied >= _BETWEEN_TIDYING:
             self._tidied = now
-            _THREADS.begin(unfinished.tidy, self._directory, self._terms.idle)
+            _THREADS.begin(self._remove, self._terms.idle)
+
+    def _remove(self, idle: float) -> int:
+        return unfinished.tidy(self._directory, idle) + self._terms.tidy_others(idle)
 
     def _wait(self, digest: Digest, seconds: float) -> float:
         lead = self._asking(digest)

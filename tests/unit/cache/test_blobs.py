@@ -1,6 +1,8 @@
 """Blobs: kept, fetched for all, or passed on; and never for whom the registry would refuse."""
 
+import os
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -444,14 +446,19 @@ def test_no_room(setting: BlobWorld) -> None:
     assert list(spools.iterdir()) == []
 
 
-def test_what_is_unfinished_counts(setting: BlobWorld) -> None:
-    """What was kept leaves for it, and where that is not enough, what nobody goes on with."""
+@pytest.mark.parametrize("registry", ["r.example", "gone.example"])
+def test_what_is_unfinished_counts(setting: BlobWorld, registry: str) -> None:
+    """What was kept leaves for it, and where that is not enough, what nobody goes on with.
+
+    Of all registries, also of one that nobody asks for any more.
+    """
     setting.limits = Limits(max_size=12_000, min_free=0)
     blobs = setting.worker()
     small = setting.registry.repositories[NAME].push_blob(b"small")
     assert body_of(setting.ask(blobs, request(ALICE), digest=small)) == b"small"
     wait_until(lambda: setting.store.has(setting.world.row.name, small))
-    left = setting.world.stores.directory / "spools" / setting.world.row.name / "sha256-0.data"
+    left = setting.world.stores.directory / "spools" / registry / "sha256-0.data"
+    left.parent.mkdir(exist_ok=True)
     left.write_bytes(bytes(1500))
     assert body_of(setting.ask(blobs, request(ALICE))) == DATA
     wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
@@ -463,6 +470,19 @@ def test_what_is_unfinished_counts(setting: BlobWorld) -> None:
     assert body_of(setting.ask(blobs, request(ALICE), digest=digest)) == other
     wait_until(lambda: setting.store.has(setting.world.row.name, digest))
     assert not left.exists()
+
+
+def test_what_is_unfinished_of_others_stays_for_a_day(setting: BlobWorld, blobs: Blobs) -> None:
+    """Nobody who asks for a blob of that registry has to come."""
+    spools = setting.world.stores.directory / "spools" / "gone.example"
+    spools.mkdir(parents=True)
+    new, old = spools / "sha256-0.data", spools / "sha256-1.data"
+    for path in (new, old):
+        path.write_bytes(bytes(1000))
+    os.utime(old, (time.time() - 90_000,) * 2)
+    assert body_of(setting.ask(blobs, request(ALICE))) == DATA
+    wait_until(lambda: not old.exists())
+    assert new.exists()
 
 
 def test_a_registry_that_tells_no_length(setting: BlobWorld, blobs: Blobs) -> None:
