@@ -1,7 +1,6 @@
 """Afterwards: the lines and the counts of requests that are over, of many at once if many are.
 
-Between two requests they take a processor twice the time that they take one after the other, since
-the code of a request pushes theirs out of its caches.
+The more are told at once, the less of a processor each takes: docs/design.md has the figures.
 """
 
 import atexit
@@ -76,22 +75,26 @@ class Afterwards:
     def tell_all(self) -> None:
         """Tell now of all that wait."""
         with self._one_at_a_time:
-            self.tell([self._waiting.popleft() for _ in range(len(self._waiting))])
+            if waiting := [self._waiting.popleft() for _ in range(len(self._waiting))]:
+                self.tell(waiting)
 
     def tell(self, ended: Sequence[Ended]) -> None:
         """Count and log requests."""
-        self.watcher.ended([one.exchange for one in ended])
-        if logger.isEnabledFor(logging.INFO):
-            logs.write(logger, [one.as_line() for one in ended])
+        try:
+            self.watcher.ended([one.exchange for one in ended])
+        finally:
+            # They wait nowhere else any more, and counts that fail are no reason to lose lines.
+            if logger.isEnabledFor(logging.INFO):
+                logs.write(logger, [one.as_line() for one in ended])
 
     def _come_soon(self) -> None:
+        if not self._is_awaited:
+            self._is_awaited = True
+            atexit.register(self.tell_all)
         self._is_coming = True
         timer = threading.Timer(_LATER, self._come)
         timer.daemon = True
         timer.start()
-        if not self._is_awaited:
-            self._is_awaited = True
-            atexit.register(self.tell_all)
 
     def _come(self) -> None:
         self._is_coming = False

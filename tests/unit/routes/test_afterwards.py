@@ -109,6 +109,36 @@ def test_the_time_of_a_line_is_that_of_the_end(
     assert [record.created for record in caplog.records] == [at, at + 1]
 
 
+class Failing(Watcher):
+    """Cannot count."""
+
+    def ended(self, exchanges: Sequence[Exchange]) -> None:
+        """Fail."""
+        super().ended(exchanges)
+        message = "no space"
+        raise OSError(message)
+
+
+def test_what_cannot_be_counted_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing comes for it again, so its line is written whatever else fails."""
+    caplog.set_level(logging.INFO)
+    with pytest.raises(OSError, match="no space"):
+        Afterwards(Failing()).tell([ended(number) for number in range(3)])
+    assert [fields(record)["status"] for record in caplog.records] == [0, 1, 2]
+
+
+def fields(record: logging.LogRecord) -> dict[str, int]:
+    """Return what a line says beside its sentence."""
+    found: dict[str, int] = record.__dict__["fields"]
+    return found
+
+
+def test_nothing_is_told_where_nothing_waits(afterwards: Afterwards, watcher: Watcher) -> None:
+    """A timer comes for what a request that ended alone may have taken along."""
+    afterwards.tell_all()
+    assert watcher.batches == 0
+
+
 def test_nothing_waits_where_nobody_looks(caplog: pytest.LogCaptureFixture) -> None:
     """Without counts and lines a request costs neither."""
     caplog.set_level(logging.WARNING)
