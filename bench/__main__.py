@@ -34,10 +34,12 @@ from tests.servers import ROOT
 _PAGE: Final = ROOT / "docs" / "performance.md"
 _FULL: Final = Plan(
     rounds=7, slow_clients=400, slow_seconds=20, load_seconds=4,
+    observed_processes=3, observed_rounds=3, observed_seconds=2,
     copies=5, soak_clients=500, soak_seconds=60, soak_write_timeout=10,
 )  # fmt: skip
 _QUICK: Final = Plan(
     rounds=2, slow_clients=40, slow_seconds=3, load_seconds=1,
+    observed_processes=2, observed_rounds=1, observed_seconds=1,
     copies=2, soak_clients=60, soak_seconds=8, soak_write_timeout=4,
 )  # fmt: skip
 

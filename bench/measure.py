@@ -38,6 +38,10 @@ class Plan:
     slow_clients: int
     slow_seconds: float
     load_seconds: int
+    observed_processes: int
+    observed_rounds: int
+    """With each process."""
+    observed_seconds: int
     copies: int
     soak_clients: int
     soak_seconds: float
