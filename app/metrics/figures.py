@@ -159,11 +159,13 @@ def _by_kind(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
 
 
 def _sums(metrics: Iterable[Metric]) -> Mapping[str, Mapping[str, float]]:
-    """Add up each series, by its `result` where it has one."""
+    """Add up what each series has of registries, by its `result` where it has one."""
     sums = defaultdict[str, dict[str, float]](dict)
     for metric in metrics:
         for sample in metric.samples:
             result = sample.labels.get("result", "")
+            if sample.labels.get("registry") == "":
+                continue  # who looks at the page shall not see just that
             known = sums[sample.name].get(result, 0.0)
             sums[sample.name][result] = known + sample.value
     return sums

@@ -1,7 +1,5 @@
 """/page/...: what the boxes of the page ask for."""
 
-from typing import Final
-
 from flask import Blueprint, Response, jsonify, request
 
 from app.oci.errors import NameInvalid
@@ -13,18 +11,16 @@ from app.routes.rooms import resolved, source
 from app.web import listing
 from app.web.images import image
 from app.web.proxy import Proxy
-from app.web.rewriting import rewritten
+from app.web.rewriting import LONGEST, rewritten
 from app.web.seen import seen
 
 bp = Blueprint("box", __name__, url_prefix="/page")
-
-_LONGEST_TEXT: Final = 64 * 1024
 
 
 @bp.post("/rewrite")
 def rewrite() -> Response:
     """Rewrite what the body says for this proxy: names, commands, whole files."""
-    request.max_content_length = _LONGEST_TEXT
+    request.max_content_length = LONGEST
     done = rewritten(received().decode(errors="replace"), seen())
     return _fresh({"text": done.text, "changes": done.changes, "left": done.left})
 

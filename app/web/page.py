@@ -13,20 +13,20 @@ from app.routes.rooms import may_see_figures, rooms
 from app.version import VERSION
 from app.web import assets, clients, setup, shown
 from app.web.languages import CHOICE, LANGUAGES, Language, language
+from app.web.proxy import Proxy
 from app.web.readout import Readout
-from app.web.rewriting import rewritten
+from app.web.rewriting import LONGEST, rewritten
 from app.web.seen import seen
 
 bp = Blueprint("page", __name__, template_folder="templates")
 
 POLICY: Final = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 
-_LONGEST_FORM: Final = 256 * 1024
-"""A text of the longest that /page/rewrite takes, when each byte of it is escaped."""
-_LONGEST_TEXT: Final = 64 * 1024
+_LONGEST_FORM: Final = 4 * LONGEST
+"""A text of the longest, when each byte of it is escaped."""
 _YEAR: Final = 365 * 24 * 60 * 60
 
 
@@ -54,7 +54,7 @@ def form() -> Response:
 def _shown(typed: str) -> Response:
     proxy, read = seen(), language()
     counted = rooms().figures
-    typed = typed[:_LONGEST_TEXT].replace("\r\n", "\n")
+    typed = typed[:LONGEST].replace("\r\n", "\n")
     first = "" if typed.strip() else shown.example(proxy)
     done = rewritten(first or typed, proxy)
     response = Response(
@@ -71,7 +71,8 @@ def _shown(typed: str) -> Response:
             typed=first or typed,
             done=None if first else done,
             rewritten=shown.with_changes_marked(done),
-            examples=shown.EXAMPLES,
+            examples=shown.examples(proxy),
+            another=shown.another(proxy),
             clients=clients.CLIENTS.values(),
             steps=setup.steps,
             figures=Readout(counted.shown(), read) if counted and may_see_figures() else None,
@@ -83,7 +84,7 @@ def _shown(typed: str) -> Response:
     if not proxy.is_plain:
         # Over http, browsers ignore it and complain.
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    _remember(response, read)
+    _remember(response, read, proxy)
     return response
 
 
@@ -97,15 +98,15 @@ def _secure(response: Response) -> None:
     })  # fmt: skip
 
 
-def _remember(response: Response, read: Language) -> None:
+def _remember(response: Response, read: Language, proxy: Proxy) -> None:
     """Keep a choice that was made just now; nobody else gets a cookie."""
     if request.args.get(CHOICE) == read.code:
         response.set_cookie(
             CHOICE,
             read.code,
             max_age=_YEAR,
-            path=f"{urlsplit(seen().url).path}/",
-            secure=not seen().is_plain,
+            path=f"{urlsplit(proxy.url).path}/",
+            secure=not proxy.is_plain,
             httponly=True,
             samesite="Lax",
         )

@@ -106,7 +106,7 @@ class Readout:
         name = budget["identity"].partition("-")[2]
         told = self._say("heard", time=self._time(budget["seconds_ago"]))
         return {
-            "says": self._left("window" if budget["window"] else "budget", budget),
+            "says": self._left("window", budget),
             "whose": f"{self._say(whose, name=name)} · {told}",
             "remaining": budget["remaining"],
             "limit": budget["limit"],
@@ -118,7 +118,7 @@ class Readout:
             key,
             remaining=amounts.number(budget["remaining"]),
             limit=amounts.number(budget["limit"]),
-            time=self._time(budget["window"] or 0),
+            time=self._time(budget["window"]),
         )
 
     def _download(self, one: Mapping[str, Any]) -> dict[str, Any]:

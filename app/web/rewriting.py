@@ -14,6 +14,9 @@ from app.web.proxy import Proxy
 
 Span = tuple[int, int]
 
+LONGEST: Final = 64 * 1024
+"""Bytes of a text that whoever asks may have rewritten."""
+
 _WITH_DEFAULT: Final = re.compile(r"\$\{\w+:?-(?P<default>[^${}]+)\}")
 
 

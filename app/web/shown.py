@@ -8,7 +8,7 @@ from typing import Final
 from markupsafe import Markup, escape
 
 from app.web.proxy import Proxy
-from app.web.rewriting import Rewriting
+from app.web.rewriting import Rewriting, rewritten
 
 _PATH: Final = re.compile(r"(?<![:/])/.*")
 """What follows a host, also one with `https://` in front."""
@@ -77,9 +77,23 @@ def _starts(text: str, names: Iterable[str]) -> Iterator[int]:
         yield from (found.start() for found in re.finditer(longest, text))
 
 
+def examples(proxy: Proxy) -> list[Example]:
+    """Return those in which something is to be rewritten here: not every registry is served."""
+    return [one for one in EXAMPLES if rewritten(one.text, proxy).changes]
+
+
+def another(proxy: Proxy) -> str:
+    """Return an image as one writes it, of another registry than the default where there is one."""
+    return "/".join([*_others(proxy)[:1], "owner/app"])
+
+
+def _others(proxy: Proxy) -> list[str]:
+    return [row.name for row in proxy.rows if row is not proxy.default]
+
+
 def example(proxy: Proxy) -> str:
     """Return what stands in the box at first: what one has, from two registries if there are."""
     default = proxy.default
     first = "nginx" if default.library_prefix else f"{default.name}/owner/app:1"
-    other = next((row.name for row in proxy.rows if row is not default), None)
-    return f"docker pull {first}\n" + (f"docker pull {other}/owner/app:1\n" if other else "")
+    second = [f"docker pull {another(proxy)}:1\n"] if _others(proxy) else []
+    return "".join([f"docker pull {first}\n", *second])

@@ -247,6 +247,20 @@ def test_themes(site: Docxy, visit: Visitor, scheme: Scheme) -> None:
     assert page.evaluate(background) == first
 
 
+def test_on_paper(site: Docxy, visit: Visitor) -> None:
+    """It is dark on white, all of a file is there, and nothing that one can only press."""
+    page = visit(site.url)
+    page.get_by_role("radio", name="Dark").check()
+    page.emulate_media(media="print")
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
+    for pressed in (".copy", ".tabs", ".theme", ".find"):
+        expect(page.locator(pressed).first).to_be_hidden()
+    expect(page.locator("#code-docker-1")).to_be_visible()
+    assert (
+        page.evaluate("getComputedStyle(document.querySelector('.block pre')).maxHeight") == "none"
+    )
+
+
 def test_searching(site: Docxy, visit: Visitor) -> None:
     """Docker Hub is searched; what it says of an image is text; tags come by a button."""
     page = visit(site.url, permissions=CLIPBOARD)

@@ -165,7 +165,7 @@ function left(key, budget) {
   return say(key, {
     remaining: number(budget.remaining),
     limit: number(budget.limit),
-    time: time(budget.window ?? 0),
+    time: time(budget.window),
   });
 }
 
@@ -173,7 +173,7 @@ function writeBudget(entry, budget) {
   const whose = budget.kind === "account" ? "account" : "anonymous";
   const name = budget.identity.split("-")[1];
   entry.classList.toggle("is-low", budget.low);
-  write(part("says", entry), left(budget.window ? "window" : "budget", budget));
+  write(part("says", entry), left("window", budget));
   write(part("whose", entry), `${say(whose, { name })} · ${say("heard", { time: time(budget.seconds_ago) })}`);
   const meter = part("meter", entry);
   meter.max = budget.limit;

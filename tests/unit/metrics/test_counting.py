@@ -160,6 +160,19 @@ def test_the_cache(metrics: Metrics) -> None:
     assert (cache["entries"], cache["size"]) == (3, 4096)
 
 
+def test_who_looks_is_not_among_what_the_page_adds_up(metrics: Metrics) -> None:
+    """What is for no registry is scraped, and stands in no sum of the page."""
+    metrics.watcher.ended([
+        Exchange(route="page", sent=90_000, status=200),
+        Exchange(route="manifest", registry=HUB, sent=500, status=200),
+    ])  # fmt: skip
+    totals = figures(metrics).shown()["totals"]
+    assert (totals["requests"], totals["bytes_down"]) == (1, 500)
+    assert any(
+        line.startswith('docxy_requests_total{method="GET",registry=""') for line in told(metrics)
+    )
+
+
 def sent(metrics: Metrics) -> float:
     """Return how many bytes have gone to clients, as it is scraped."""
     (line,) = [one for one in told(metrics) if one.startswith("docxy_sent_bytes_total")]

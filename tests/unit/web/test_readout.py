@@ -111,7 +111,6 @@ def test_states_of_registries(changes: dict[str, Any], state: str, says: str) ->
     ("changes", "says", "whose"),
     [
         ({}, "42 of 100 per 6 h", "without a login · 3 s ago"),
-        ({"window": None}, "42 of 100", "without a login · 3 s ago"),
         (
             {"kind": "account", "identity": "account-1a2b3c4d"},
             "42 of 100 per 6 h",

@@ -4,10 +4,18 @@ import time
 
 import pytest
 
+from app.registries import Registries
 from app.web.proxy import Proxy
 from app.web.rewriting import Rewriting, rewritten
-from app.web.shown import EXAMPLES, example, with_changes_marked, with_own_marked
-from tests.unit.web.tables import ALL, ALONE, GHCR_HOST, HOSTS, OWN, USUAL
+from app.web.shown import (
+    EXAMPLES,
+    another,
+    example,
+    examples,
+    with_changes_marked,
+    with_own_marked,
+)
+from tests.unit.web.tables import ALL, ALONE, GHCR_HOST, HARBOR, HOSTS, OWN, USUAL
 
 
 @pytest.mark.parametrize(
@@ -70,3 +78,22 @@ def test_what_stands_there_is_rewritten(name: str) -> None:
 def test_examples(one: object) -> None:
     """Each has images in it that are rewritten."""
     assert rewritten(one.text, USUAL).changes  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("proxy", "titles"),
+    [
+        (USUAL, ["nginx:alpine", "docker run", "Dockerfile", "compose.yaml"]),
+        (ALONE, ["compose.yaml"]),
+        (Proxy(url="https://proxy.example", registries=Registries([HARBOR])), []),
+    ],
+)
+def test_examples_of_what_is_served(proxy: Proxy, titles: list[str]) -> None:
+    """Nobody is offered one of which all would be left as it is."""
+    assert [one.title for one in examples(proxy)] == titles
+
+
+@pytest.mark.parametrize(("proxy", "image"), [(USUAL, "ghcr.io/owner/app"), (ALONE, "owner/app")])
+def test_another_image(proxy: Proxy, image: str) -> None:
+    """It is of a registry that is served."""
+    assert another(proxy) == image
