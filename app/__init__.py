@@ -1,5 +1,6 @@
 """Docxy: a registry proxy."""
 
+import hmac
 import logging
 from collections.abc import Mapping
 from typing import Final
@@ -7,10 +8,16 @@ from typing import Final
 from flask import Flask
 from pydantic import SecretStr
 
+from app.access.guard import Guard
+from app.access.htpasswd import Htpasswd
 from app.access.lists import Lists
+from app.access.logins import Logins
 from app.access.networks import Networks
+from app.access.tokens import Tokens
+from app.access.users import SharedSecret, Users
 from app.cache.cache import Cache
 from app.cache.policy import Policy
+from app.cache.secret import secret_of
 from app.cli import commands
 from app.cli.means import Means, check_owner
 from app.content import NOBODY, Observer, Source
@@ -24,6 +31,7 @@ from app.routes import (
     challenge,
     converters,
     drip,
+    guarding,
     health,
     metrics,
     render,
@@ -95,7 +103,9 @@ def create_app(settings: Settings) -> Flask:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     converters.register(app.url_map)
     answer.register(app)
+    guard = _guard(settings)
     admission.register(app, Lists(allow=settings.allow_networks, deny=settings.deny_networks))
+    guarding.register(app, guard)
     render.register(app)
     shown = (page.bp, assets.bp, config.bp, box.bp, search.bp) if settings.page else ()
     always = (health.bp, metrics.bp, drip.bp, challenge.bp, token.bp, repository.bp)
@@ -115,12 +125,33 @@ def create_app(settings: Settings) -> Flask:
         afterwards=Afterwards(counted.watcher if counted else UNWATCHED),
         index=index,
         rules=settings.rules_for(registries) if settings.rules else None,
+        guard=guard,
     ).put_into(app)
     Means(registries=registries, sources=sources, cache=cache).put_into(app)
     commands.register(app)
     if not commands.are_running():
-        _tell(registries)
+        _tell(registries, has_users=guard is not None)
     return app
+
+
+def _guard(settings: Settings) -> Guard | None:
+    """Return what knows the users; its key is the setting's, or one of the cache's directory."""
+    if commands.are_running():
+        return None
+    users: Users
+    if settings.htpasswd_file is not None:
+        users = Htpasswd(settings.htpasswd_file)
+    elif settings.shared_secret is not None:
+        users = SharedSecret(settings.shared_secret.get_secret_value())
+    else:
+        return None
+    if settings.token_key is not None:
+        key = settings.token_key.get_secret_value().encode()
+    elif settings.cache_dir is not None:
+        key = hmac.digest(secret_of(settings.cache_dir), b"tokens of users", "sha256")
+    else:
+        raise AssertionError  # the settings do not let it come so far
+    return Guard(Logins(users), Tokens(key, users))
 
 
 def _cache(settings: Settings, observer: Observer) -> Cache | None:
@@ -152,13 +183,13 @@ def _figures(
     return counted.figures(sources, registries.default.name, holdings, most)
 
 
-def _tell(registries: Registries) -> None:
+def _tell(registries: Registries, *, has_users: bool) -> None:
     """Say in the log what is served, and what an operator should have meant."""
     default = registries.default
     served = ",".join(row.name for row in registries.rows)
     logger.info("Docxy %s is ready. default=%s registries=%s", VERSION, default.url, served)
     for row in registries.rows:
-        if row.account:
+        if row.account and not has_users:
             logger.warning(
                 "Whoever reaches this proxy can read what its own account may read there; "
                 "docs/access.md says how to restrict that. registry=%s",

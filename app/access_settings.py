@@ -1,11 +1,38 @@
 """The settings of who may ask this proxy: part of Settings."""
 
-from pydantic import BaseModel, Field
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Final
 
+from pydantic import AfterValidator, BaseModel, Field, SecretStr
+
+from app.access import htpasswd
 from app.access.rules import Rules
-from app.registries import Registries
+from app.registries import Registries, Registry
 from app.rule_settings import RuleSettings
 from app.setting_values import ClientNetworks
+
+_SHORTEST_SECRET: Final = 16
+_SHORTEST_KEY: Final = 32
+
+
+def _htpasswd(path: Path) -> Path:
+    htpasswd.read(path)
+    return path
+
+
+def _secret(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value().encode()) < _SHORTEST_SECRET:
+        message = f"write at least {_SHORTEST_SECRET} bytes: whoever guesses it may pull"
+        raise ValueError(message)
+    return secret
+
+
+def _key(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value().encode()) < _SHORTEST_KEY:
+        message = f"write at least {_SHORTEST_KEY} bytes, like those of openssl rand -hex 32"
+        raise ValueError(message)
+    return key
 
 
 class AccessSettings(BaseModel):
@@ -24,6 +51,49 @@ class AccessSettings(BaseModel):
     rules: tuple[RuleSettings, ...] = Field(
         (), description="What may be pulled, by whom: the first rule that matches decides."
     )
+
+    htpasswd_file: Annotated[Path, AfterValidator(_htpasswd)] | None = Field(
+        None,
+        description="A file of the users who may pull, with bcrypt hashes (`htpasswd -B`); it is "
+        "read again when it changes. Every registry must be `managed`. Unset: nobody has to log "
+        "in.",
+    )
+    shared_secret: Annotated[SecretStr, AfterValidator(_secret)] | None = Field(
+        None,
+        description="In place of that file, one password of at least 16 bytes, with which "
+        "everybody logs in, by any user name.",
+    )
+    token_key: Annotated[SecretStr, AfterValidator(_key)] | None = Field(
+        None,
+        description="At least 32 bytes that sign the tokens of users; replicas share it. Unset: "
+        "the key that the directory of `DOCXY_CACHE_DIR` has.",
+    )
+
+    def check_users(self, rows: Iterable[Registry], cache_dir: Path | None) -> None:
+        """Raise ValueError where users are set, and something does not go with them."""
+        if self.htpasswd_file and self.shared_secret:
+            message = "DOCXY_HTPASSWD_FILE, DOCXY_SHARED_SECRET: set one, not both"
+            raise ValueError(message)
+        if not (self.htpasswd_file or self.shared_secret):
+            if self.token_key:
+                message = "DOCXY_TOKEN_KEY: it needs DOCXY_HTPASSWD_FILE or DOCXY_SHARED_SECRET"
+                raise ValueError(message)
+            return
+        name = "DOCXY_HTPASSWD_FILE" if self.htpasswd_file else "DOCXY_SHARED_SECRET"
+        if passed := [row.name for row in rows if not row.managed]:
+            message = (
+                f"{name}: clients log in at this proxy, so none of their logins can be for a "
+                f"registry; set DOCXY_CREDENTIALS=managed for the default one, and credentials = "
+                f'"managed" in each table [[registries]]. These are passthrough: '
+                f"{', '.join(passed)}"
+            )
+            raise ValueError(message)
+        if not (self.token_key or cache_dir):
+            message = (
+                f"{name}: the tokens of users need a key that outlives a restart; set "
+                "DOCXY_TOKEN_KEY, or DOCXY_CACHE_DIR, where one is made"
+            )
+            raise ValueError(message)
 
     def rules_for(self, registries: Registries) -> Rules:
         """Return the rules at a table of registries; raise ValueError for one not in it."""

@@ -38,6 +38,8 @@ class Exchange:
     """Requests to upstreams that were made for it."""
     cache: str = ""
     """What the cache did, in one word; "" without one."""
+    user: str = ""
+    """Who has logged in at this proxy."""
     budget: Budget | None = None
     """What the registry has said of pulls while it was served."""
 

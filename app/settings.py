@@ -204,6 +204,7 @@ class Settings(CacheSettings, PageSettings, AccessSettings, BaseSettings):
         table = self.table()
         check_addresses(table.rows)
         self.rules_for(table)
+        self.check_users(table.rows, self.cache_dir)
         host = urlsplit(self.public_url or "").hostname or ""
         if (row := table.select(ns=None, host=host).registry) is not table.default:
             message = (

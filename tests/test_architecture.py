@@ -38,7 +38,7 @@ ROOMS = {
     "version": set[str](),
     "addresses": set[str](),
     "environment": set[str](),
-    "access": {"access", *VALUES},
+    "access": {"access", "offloop", *VALUES},
     "access_settings": {"access", "rule_settings", "setting_values", "registries"},
     "rule_settings": {"access", "setting_values"},
     "loading": {"environment", "settings", "registry_settings", "rule_settings"},
@@ -74,7 +74,9 @@ ROOMS = {
 
 LIBRARIES = {
     "flask": {"app", "routes", "web", "cli"},
+    "bcrypt": {"access"},
     "click": {"cli"},
+    "jwt": {"access"},
     "jinja2": {"web"},
     "markupsafe": {"web"},
     "werkzeug": {"app", "routes", "web"},

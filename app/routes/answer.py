@@ -88,6 +88,8 @@ def _line(response: Response) -> dict[str, Any]:
         "request_id": request_id.get(),
         "agent": request.headers.get("User-Agent", "")[:_LOGGED],
     }
+    if user := g.exchange.user:
+        line["user"] = user
     # Other caches on the way say before it what they did.
     told = [one for one in response.headers.getlist("Cache-Status") if one.startswith(_CACHE)]
     return line | {"cache": told[-1].removeprefix(_CACHE)[:_LOGGED]} if told else line

@@ -35,9 +35,9 @@ def _challenge(told: Challenge, selection: Selection) -> Challenge:
     return told.with_parameters(changed)
 
 
-def own_challenge(selection: Selection) -> Challenge:
+def own_challenge(selection: Selection, service: str = "") -> Challenge:
     """Return the challenge of this proxy itself; the token endpoint knows the real service."""
-    parameters = {"realm": _realm(selection), "service": selection.registry.name}
+    parameters = {"realm": _realm(selection), "service": service or selection.registry.name}
     if isinstance(selection, Address):
         parameters["scope"] = _wanted(selection)
     return Challenge("Bearer", parameters)

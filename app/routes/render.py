@@ -21,6 +21,7 @@ from app.oci.errors import (
     Unsupported,
     error_document,
 )
+from app.oci.login_errors import LoginRequired, LoginsSlowed
 from app.routes.rooms import client
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,9 @@ _CODES = {
 
 _FOR_PEOPLE = frozenset({"page", "config", "assets"})
 """Blueprints that browsers ask, and people by curl."""
+
+_OF_ACCESS = (ClientRefused, ClientHidden, RuleRefused, LoginRequired, LoginsSlowed)
+"""What an operator wants to know of who it was."""
 
 _PLAIN = (ClientGone, DigestInvalid, NameInvalid, Unsupported)
 
@@ -56,7 +60,8 @@ def _registry_error(error: RegistryError) -> Response:
 
 def _tell(error: RegistryError) -> None:
     """Say why, where path and status on the request's line do not."""
-    if isinstance(error, _PLAIN):
+    # Every client's first request shows nothing yet; a wrong login is a class below.
+    if isinstance(error, _PLAIN) or type(error) is LoginRequired:
         return
     is_theirs = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
     fields: dict[str, Any] = {
@@ -64,7 +69,7 @@ def _tell(error: RegistryError) -> None:
         "code": str(error.code),
         "reason": str(error),
     }
-    if isinstance(error, ClientRefused | ClientHidden | RuleRefused):
+    if isinstance(error, _OF_ACCESS):
         fields |= _whom() | error.detail
     level = logging.INFO if is_theirs else logging.WARNING
     logger.log(level, "A request is refused.", extra={"fields": fields})

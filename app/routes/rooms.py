@@ -7,6 +7,7 @@ from typing import Any, Final, NoReturn, Protocol, cast
 from flask import Flask, current_app
 
 from app.access.client import Client
+from app.access.guard import Guard
 from app.access.networks import Networks
 from app.access.rules import Decision, Question, Rules
 from app.content import Index, Source
@@ -46,6 +47,8 @@ class Rooms:
     index: Index | None = None
     rules: Rules | None = None
     """None: everybody may pull everything."""
+    guard: Guard | None = None
+    """None: this proxy has no users of its own."""
 
     def put_into(self, app: Flask) -> None:
         """Hand this to the views of an application."""

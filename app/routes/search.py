@@ -24,10 +24,12 @@ _LAST_PAGE: Final = 1000
 
 @bp.get("/_ping")
 def ping() -> Response:
-    """Tell Docker, which asks before it searches, that logins are not for this."""
+    """Tell Docker, which asks before it searches, whether logins are for this."""
     _registry()
-    response = jsonify({"standalone": False})
-    response.headers["X-Docker-Registry-Standalone"] = "false"
+    # Docker sends a login along where this is true, and over https only.
+    is_asked = rooms().guard is not None
+    response = jsonify({"standalone": is_asked})
+    response.headers["X-Docker-Registry-Standalone"] = str(is_asked).lower()
     return response
 
 

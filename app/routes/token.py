@@ -18,6 +18,7 @@ from app.registries import Address, Registry, Selection
 from app.routes import credentials
 from app.routes.asking import asked
 from app.routes.form import received
+from app.routes.issuing import issue
 from app.routes.relay import relay
 from app.routes.rooms import decided, host, namespace, rooms, selected, source, undecided
 
@@ -41,6 +42,8 @@ def token() -> Response:
     """Pass the request to the token service of the registry that it is about."""
     written = received() if request.method == "POST" else request.query_string
     parameters = _parameters(written)
+    if (guard := rooms().guard) is not None:
+        return issue(guard, parameters, _wanted(parameters))
     selection = _selection(parameters)
     if _is_all_denied(parameters):
         reply = _for_nothing()
@@ -85,6 +88,14 @@ def _parameters(written: bytes) -> _Parameters:
     if sum(1 for _ in _scopes(parameters)) > _MOST:
         raise BadRequest
     return parameters
+
+
+def _wanted(parameters: _Parameters) -> Iterator[Address]:
+    """Return the repositories that are asked for, to pull from."""
+    for text in _scopes(parameters):
+        scope = _repository_scope(text)
+        if scope and {"pull", "*"} & {*scope.actions.split(",")} and (address := _address(scope)):
+            yield address
 
 
 def _selection(parameters: _Parameters) -> Selection:

@@ -368,3 +368,35 @@ def test_no_secret_shows() -> None:
     assert "s3cr3t" not in shown
     assert "0th3r" not in shown
     assert table.default.account == Account("me", "s3cr3t")
+
+
+SECRET = {"shared_secret": "s" * 16}
+USERS = {**SECRET, "token_key": "k" * 32, "credentials": "managed"}
+
+
+def test_users_need_managed_registries() -> None:
+    """One message tells which are not, and what to set."""
+    own = {"name": "own.example", "credentials": "managed"}
+    told = refused(registries=[own, {"name": "x.example"}, {"name": "y.example"}], **SECRET)
+    assert told.startswith("DOCXY_SHARED_SECRET: ")
+    assert told.endswith("These are passthrough: x.example, y.example")
+    assert "DOCXY_CREDENTIALS=managed" in told
+    assert 'credentials = "managed"' in told
+    assert all(row.managed for row in served(**USERS).values())
+
+
+def test_users_need_a_key_that_stays(tmp_path: Path) -> None:
+    """From the setting, or from the cache's directory."""
+    keyless = {**SECRET, "credentials": "managed"}
+    assert "set DOCXY_TOKEN_KEY, or DOCXY_CACHE_DIR" in refused(**keyless)
+    assert read(**keyless, cache_dir=str(tmp_path)).token_key is None
+
+
+def test_one_kind_of_users(tmp_path: Path) -> None:
+    """A file and a secret beside it would leave a door open that nobody thinks of."""
+    path = tmp_path / "users"
+    path.write_text(f"a:$2y$10${'x' * 53}\n")
+    assert "set one, not both" in refused(**USERS, htpasswd_file=str(path))
+    told = repr(read(**USERS))
+    assert "s" * 16 not in told
+    assert "k" * 32 not in told

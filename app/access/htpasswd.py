@@ -1,0 +1,142 @@
+"""The file of users and their bcrypt hashes, as `htpasswd -B` writes it."""
+
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+import bcrypt
+
+logger = logging.getLogger(__name__)
+
+_HASH: Final = re.compile(r"\$2[aby]\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{53}")
+_COSTS: Final = range(4, 15)
+"""One more doubles the time; 14 takes some two seconds of a core for each login."""
+_COUNTED: Final = 72
+"""Bytes of a password that bcrypt hashes; Apache and others leave the rest out as well."""
+_LARGEST: Final = 1 << 20
+_LOOK: Final = 1.0
+"""Seconds between two looks at whether the file is another one."""
+
+_State = tuple[int, ...]
+
+
+class Htpasswd:
+    """The users of a file, which is read again when it changes.
+
+    A new one that is faulty changes nothing, and is told once.
+    """
+
+    is_slow = True
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        """Read the file; raise ValueError with the line that is wrong."""
+        self._path, self._clock = path, clock
+        self._state = _state(path)
+        self._hashes = read(path)
+        self._looked = clock()
+
+    def secret_of(self, name: str) -> str | None:
+        """Return what a user's password is checked with, or None where there is no such user."""
+        self._look()
+        return self._hashes.get(name)
+
+    def stand_in(self, name: str) -> str:
+        """Return the hash of another user, always the same for a name.
+
+        To check it takes as long as for a user that there is, whatever the hashes cost.
+        """
+        hashes = list(self._hashes.values())
+        return hashes[hash(name) % len(hashes)]
+
+    @staticmethod
+    def matches(secret: str, password: bytes) -> bool:
+        """Tell whether a password is the one; this takes a core a while."""
+        return bcrypt.checkpw(password[:_COUNTED], secret.encode())
+
+    def _look(self) -> None:
+        if (now := self._clock()) - self._looked < _LOOK:
+            return
+        self._looked = now
+        # Taken before the file is read: what changes meanwhile is another one the next time.
+        if (state := _state(self._path)) == self._state:
+            return
+        self._state = state
+        try:
+            self._hashes = read(self._path)
+        except ValueError as fault:
+            logger.error("The users are as before: %s: %s", self._path, fault)  # noqa: TRY400 - no traceback helps
+        else:
+            logger.info("The file of users was read again.", extra=_fields(len(self._hashes)))
+
+
+def _fields(count: int) -> dict[str, dict[str, int]]:
+    return {"fields": {"users": count}}
+
+
+def _state(path: Path) -> _State:
+    """Return what is another for another file, or for another content of it."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - on the hot path
+    except OSError:
+        return ()
+    return (found.st_ino, found.st_dev, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def read(path: Path) -> Mapping[str, str]:
+    """Return the hashes of a file by their users' names; raise ValueError for the first fault."""
+    try:
+        with path.open("rb") as file:
+            written = file.read(_LARGEST + 1)
+        text = written.decode()
+    except OSError as error:
+        message = f"the file cannot be read ({error.strerror})"
+        raise ValueError(message) from error
+    except UnicodeDecodeError:
+        message = "the file is not UTF-8"
+        raise ValueError(message) from None
+    if len(written) > _LARGEST:
+        message = "the file is larger than 1 MiB"
+        raise ValueError(message)
+    hashes: dict[str, str] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if (line := line.strip()) and not line.startswith("#"):
+            name, hashed = _user(line, number)
+            if name in hashes:
+                message = f"line {number}: this user stands above already"
+                raise ValueError(message)
+            hashes[name] = hashed
+    if not hashes:
+        message = "there is no user in it; htpasswd -B adds one"
+        raise ValueError(message)
+    return hashes
+
+
+def _user(line: str, number: int) -> tuple[str, str]:
+    """Read a line; a fault quotes nothing of it, since it may hold a password."""
+    name, _, hashed = line.partition(":")
+    if not (name and hashed and is_name(name)):
+        message = f"line {number}: write name:hash, as htpasswd -B does"
+        raise ValueError(message)
+    found = _HASH.fullmatch(hashed)
+    if found is None:
+        message = f"line {number}: this is no bcrypt hash; htpasswd -B writes one"
+        raise ValueError(message)
+    if int(found["cost"]) not in _COSTS:
+        message = (
+            f"line {number}: a cost of {found['cost']} is not among {_COSTS[0]} to {_COSTS[-1]}; "
+            "htpasswd -B -C 10 is a good one"
+        )
+        raise ValueError(message)
+    return name, hashed
+
+
+_LONGEST_NAME: Final = 255
+
+
+def is_name(text: str) -> bool:
+    """Tell whether a text can be the name of a user, and stand on a line of the log."""
+    return 0 < len(text) <= _LONGEST_NAME and text.isprintable()

@@ -1,0 +1,103 @@
+"""Logins: whether a name and a password are those of a user, at a rate that guessing cannot use."""
+
+import hashlib
+import hmac
+import math
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Final
+
+from app.access.slowing import Slowing
+from app.access.users import Users
+from app.oci.login_errors import LoginsBusy, LoginsSlowed, LoginWrong
+from app.offloop import RealThreads
+
+_PATIENCE: Final = 5.0
+"""Seconds that a login waits for those before it."""
+_MOST_WAITING: Final = 16
+_REMEMBERED: Final = 300.0
+"""Seconds for which a right password needs no hashing: as long as a token lives."""
+_MOST_REMEMBERED: Final = 1024
+
+
+class Logins:
+    """Checks one password after the other, each on a real thread.
+
+    A flood is refused, and takes one core's time of many at the most.
+    """
+
+    def __init__(
+        self,
+        users: Users,
+        slowing: Slowing | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.users = users
+        self._slowing = slowing or Slowing()
+        self._clock = clock
+        self._threads = RealThreads(1)
+        self._turn = threading.Lock()
+        self._waiting = 0
+        self._key = secrets.token_bytes(32)
+        self._right: OrderedDict[bytes, float] = OrderedDict()
+
+    def check(self, name: str, password: str, address: str) -> None:
+        """Return if they are a user's; raise LoginWrong, LoginsSlowed or LoginsBusy."""
+        self._refuse_slowed(address)
+        given = password.encode(errors="surrogateescape")
+        secret = self.users.secret_of(name)
+        if secret is not None and self._is_remembered(name, secret, given):
+            return
+        if not self.users.is_slow:
+            self._judge(name, secret, given, address)
+            return
+        self._take_turn()
+        try:
+            # Others of the same address may have been wrong meanwhile.
+            self._refuse_slowed(address)
+            self._judge(name, secret, given, address)
+        finally:
+            self._turn.release()
+
+    def _refuse_slowed(self, address: str) -> None:
+        if wait := self._slowing.wait(address):
+            raise LoginsSlowed(headers={"Retry-After": str(math.ceil(wait))})
+
+    def _take_turn(self) -> None:
+        if self._waiting >= _MOST_WAITING:
+            raise LoginsBusy
+        self._waiting += 1
+        try:
+            if not self._turn.acquire(timeout=_PATIENCE):
+                raise LoginsBusy
+        finally:
+            self._waiting -= 1
+
+    def _judge(self, name: str, secret: str | None, password: bytes, address: str) -> None:
+        against = self.users.stand_in(name) if secret is None else secret
+        if self.users.is_slow:
+            matches = self._threads.begin(self.users.matches, against, password).result()
+        else:
+            matches = self.users.matches(against, password)
+        if secret is None or not matches:
+            self._slowing.failed(address)
+            raise LoginWrong
+        self._remember(name, secret, password)
+
+    def _is_remembered(self, name: str, secret: str, password: bytes) -> bool:
+        until = self._right.get(self._print(name, secret, password), 0.0)
+        return until > self._clock()
+
+    def _remember(self, name: str, secret: str, password: bytes) -> None:
+        self._right[self._print(name, secret, password)] = self._clock() + _REMEMBERED
+        while len(self._right) > _MOST_REMEMBERED:
+            self._right.popitem(last=False)
+
+    def _print(self, name: str, secret: str, password: bytes) -> bytes:
+        """Return what stands for a login; the key is this process's, and in memory only."""
+        parts = [name.encode(errors="surrogateescape"), secret.encode(), password]
+        lengths = ":".join(str(len(part)) for part in parts).encode()
+        return hmac.digest(self._key, b"\0".join([lengths, *parts]), hashlib.sha256)

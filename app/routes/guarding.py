@@ -1,0 +1,111 @@
+"""Who must have logged in at this proxy: decided before any view, and so before any registry.
+
+Only where users are set. What is not named here needs a login, so a new address does too.
+"""
+
+from typing import Any, Final
+
+from flask import Flask
+
+from app.access.guard import Guard
+from app.access.tokens import SERVICE, Bearer
+from app.oci.challenge import Challenge
+from app.oci.errors import NameInvalid, NameUnknown
+from app.oci.login_errors import LoginRequired, LoginWrong, ScopeInsufficient, TokenWrong
+from app.oci.reference import RepositoryName
+from app.registries import Address
+from app.routes import logins, naming
+from app.routes.present import present
+from app.routes.rooms import host, namespace, rooms, selected, undecided
+
+_FOR_ALL: Final = frozenset(
+    {
+        "health.health",
+        "metrics.metrics",
+        "metrics.figures",
+        "token.token",
+        "drip.drip",
+        "search.ping",
+        "box.rewrite",
+    }
+)
+"""Endpoints that ask no registry for anything but what their own settings allow."""
+
+_FOR_ALL_ROOMS: Final = frozenset({"page", "assets", "config"})
+"""Blueprints of such."""
+
+_FOR_BROWSERS: Final = frozenset({"search", "box"})
+"""Blueprints where people are asked for a name and a password."""
+
+
+def register(app: Flask, guard: Guard | None) -> None:
+    """Let in whom the guard knows; without one requests are not even looked at."""
+    if guard is None:
+        return
+
+    def ask_who() -> None:
+        request = present()
+        endpoint = request.endpoint
+        if endpoint is None or endpoint in _FOR_ALL or request.blueprint in _FOR_ALL_ROOMS:
+            return
+        try:
+            _let_in(guard, request.headers.get("Authorization", ""))
+        except LoginRequired as refused:
+            refused.added = {"WWW-Authenticate": str(_challenge(refused))}
+            raise
+
+    app.before_request(ask_who)
+
+
+def _let_in(guard: Guard, authorization: str) -> None:
+    """Return for a user who may; raise LoginRequired, or why a login cannot be looked at."""
+    if not authorization.strip():
+        raise LoginRequired
+    if (login := logins.basic(authorization)) is not None:
+        logins.checked(guard, *login)
+        return
+    scheme, _, token = authorization.strip().partition(" ")
+    if scheme.lower() != "bearer":
+        raise LoginWrong
+    _check_scope(logins.borne(guard, token.strip()))
+
+
+def _check_scope(bearer: Bearer) -> None:
+    """Raise ScopeInsufficient for a repository that a token is not for."""
+    name = _asked_name()
+    if name is None:
+        return
+    address = _addressed(name)
+    if canonical(address) not in bearer.repositories:
+        raise ScopeInsufficient
+
+
+def canonical(address: Address) -> str:
+    """Return what a repository is called in tokens, however clients write it."""
+    return f"{address.registry.name}/{address.repository}"
+
+
+def _addressed(name: RepositoryName) -> Address:
+    """Return what is asked for; the rules decide later, with all that they look at."""
+    return undecided(name, ns=namespace(), host=host())
+
+
+def _asked_name() -> Any:  # noqa: ANN401 - what the converter gives, or None
+    return (present().view_args or {}).get("name")
+
+
+def _challenge(refused: LoginRequired) -> Challenge:
+    """Return how to log in; a repository that is not served here makes no difference."""
+    if present().blueprint in _FOR_BROWSERS:
+        return Challenge("Basic", {"realm": SERVICE, "charset": "UTF-8"})
+    name = _asked_name()
+    try:
+        selection = selected() if name is None else _addressed(name)
+    except (NameInvalid, NameUnknown):
+        selection = rooms().registries.select(ns=None, host="")
+    challenge = naming.own_challenge(selection, SERVICE)
+    if isinstance(refused, TokenWrong):
+        return challenge.with_parameters({"error": "invalid_token"})
+    if isinstance(refused, ScopeInsufficient):
+        return challenge.with_parameters({"error": "insufficient_scope"})
+    return challenge

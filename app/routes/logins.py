@@ -1,0 +1,48 @@
+"""What of a request says who its user is."""
+
+import base64
+import binascii
+from typing import Final
+
+from app.access.guard import Guard
+from app.access.tokens import Bearer
+from app.exchange import current
+from app.routes.rooms import client
+
+_LONGEST: Final = 4096
+"""Bytes of a login as Basic writes it; tokens are longer."""
+
+
+def basic(authorization: str) -> tuple[str, str] | None:
+    """Return the name and the password of Basic credentials (RFC 7617), or None."""
+    scheme, _, text = authorization.strip().partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    if len(text) > _LONGEST:
+        return "", ""
+    try:
+        decoded = base64.b64decode(text.strip(), validate=True).decode(errors="surrogateescape")
+    except (binascii.Error, ValueError):
+        return "", ""
+    name, _, password = decoded.partition(":")
+    return name, password
+
+
+def checked(guard: Guard, name: str, password: str) -> str:
+    """Return the name of a user whose password it is, noted for the line; raise if it is not."""
+    guard.logins.check(name, password, client().address)
+    return noted(name)
+
+
+def borne(guard: Guard, token: str) -> Bearer:
+    """Return whose a token is, noted for the line; raise TokenWrong."""
+    bearer = guard.tokens.bearer(token)
+    noted(bearer.user)
+    return bearer
+
+
+def noted(user: str) -> str:
+    """Note the user of this request for its line."""
+    if (exchange := current.get()) is not None:
+        exchange.user = user
+    return user
