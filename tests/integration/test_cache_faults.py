@@ -187,8 +187,13 @@ def read_only(cached: Cached) -> None:
 
 
 def deleted(cached: Cached) -> None:
-    """Delete it under its feet."""
-    shutil.rmtree(cached.directory)
+    """Delete it under its feet, with what it makes there meanwhile."""
+
+    def is_gone() -> bool:
+        shutil.rmtree(cached.directory, ignore_errors=True)
+        return not cached.directory.exists()
+
+    wait_until(is_gone, what="an end of the directory")
 
 
 @pytest.mark.parametrize("trouble", [full, read_only, deleted])
