@@ -1,6 +1,7 @@
 """The page in a browser: what one types, copies and chooses, with scripts and without."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -14,6 +15,7 @@ from tests.servers import Docxy, docxy
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("browser")]
 
+UNSEEN = {"DOCXY_FIGURES_NETWORKS": "192.0.2.1"}
 CLIPBOARD = ("clipboard-read", "clipboard-write")
 
 REWRITTEN = [
@@ -33,11 +35,16 @@ REWRITTEN = [
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[Docxy]:
-    """Return a Docxy that serves a hub and ghcr.io, and shows its figures to nobody."""
+def hub() -> Iterator[Hub]:
     programs.require("docker-registry")
-    shown = {"DOCXY_WELL_KNOWN": "ghcr.io", "DOCXY_FIGURES_NETWORKS": "192.0.2.1"}
-    with Hub() as hub, docxy(**hub.settings, **shown) as proxy:
+    with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def site(hub: Hub) -> Iterator[Docxy]:
+    """Return a Docxy that serves a hub and ghcr.io, and shows its figures to nobody."""
+    with docxy(**hub.settings, **UNSEEN, DOCXY_WELL_KNOWN="ghcr.io") as proxy:
         yield proxy
 
 
@@ -314,6 +321,20 @@ def test_nothing_found(site: Docxy, visit: Visitor, words: str, button: str, tol
     page.locator(".find").get_by_role("button", name=button, exact=True).click()
     expect(page.locator("#found-status")).to_contain_text(told)
     expect(page.locator(".tags")).to_have_count(0)
+
+
+def test_what_a_rule_denies(visit: Visitor, hub: Hub, tmp_path: Path) -> None:
+    """It is told with the rule's own words, and not as an image that is not there."""
+    visit.expect(r"console: Failed to load resource: .* 403 ")
+    rules = tmp_path / "rules.toml"
+    rules.write_text('[[rules]]\naction = "deny"\nrepository = "nginx"\nmessage = "Ask Jo."\n')
+    with docxy(**hub.settings, **UNSEEN, DOCXY_CONFIG=str(rules)) as proxy:
+        page = visit(proxy.url)
+        page.get_by_label("Words, or the name of an image").fill("nginx")
+        page.get_by_role("button", name="Tags", exact=True).click()
+        expect(page.locator("#found-status")).to_have_text(
+            "This proxy does not give out this image: Ask Jo."
+        )
 
 
 @pytest.mark.parametrize("width", [360, 1280])

@@ -33,12 +33,15 @@ function filled(text, values) {
 class Refused extends Error {}
 
 function reason(answer, errors) {
-  const code = errors?.[0]?.code;
+  const { code, message, detail } = errors?.[0] ?? {};
   if (code === "NAME_INVALID") {
     return texts.invalid;
   }
+  if (detail?.rule) {
+    return filled(texts.denied, { message });
+  }
   if (answer.status === 404 || answer.status === 401 || answer.status === 403) {
-    const served = !errors?.[0]?.message?.includes("does not serve");
+    const served = !message?.includes("does not serve that registry");
     return served ? texts.unknown : texts["not-served"];
   }
   return answer.status === 429 ? texts.limited : texts.away;
