@@ -97,4 +97,12 @@ class AccessSettings(BaseModel):
 
     def rules_for(self, registries: Registries) -> Rules:
         """Return the rules at a table of registries; raise ValueError for one not in it."""
+        if not self.htpasswd_file:
+            for at, one in enumerate(self.rules, 1):
+                if one.users is not None:
+                    message = (
+                        f"rule {at}: users: only DOCXY_HTPASSWD_FILE says who somebody is; with "
+                        "DOCXY_SHARED_SECRET, or without a login, nobody is anybody in particular"
+                    )
+                    raise ValueError(message)
         return Rules([one.rule(at) for at, one in enumerate(self.rules, 1)], registries)

@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from app.access.networks import Networks
 from app.access.rules import Rule
-from app.setting_values import ClientNetworks, RegistryHost
+from app.setting_values import ClientNetworks, RegistryHost, Username
 
 _LONGEST: Final = 255
 _REPOSITORY: Final = re.compile(r"[a-z0-9._/*?-]+")
@@ -73,6 +73,11 @@ class RuleSettings(BaseModel):
     networks: tuple[ClientNetworks, ...] | None = Field(
         None, description='Addresses and networks of clients, like `["10.0.0.0/8"]`. Unset: all.'
     )
+    users: tuple[Username, ...] | None = Field(
+        None,
+        description='Users of `DOCXY_HTPASSWD_FILE`, like `["alice"]`. Unset: all, and where there '
+        "are no users everybody.",
+    )
     message: Annotated[str, AfterValidator(_message)] | None = Field(
         None, description="What a client is told that is refused by this rule."
     )
@@ -88,6 +93,9 @@ class RuleSettings(BaseModel):
         if self.networks == ():
             message = "networks: it is empty; write at least one, or leave it out"
             raise ValueError(message)
+        if self.users == ():
+            message = "users: it is empty; write at least one, or leave it out"
+            raise ValueError(message)
         return self
 
     def rule(self, number: int) -> Rule:
@@ -100,5 +108,6 @@ class RuleSettings(BaseModel):
             tag=self.tag,
             digest_only=self.digest_only,
             networks=None if self.networks is None else Networks(",".join(self.networks)),
+            users=None if self.users is None else frozenset(self.users),
             message=self.message or "",
         )

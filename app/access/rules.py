@@ -27,6 +27,7 @@ class Rule:
     tag: str | None = None
     digest_only: bool = False
     networks: Networks | None = None
+    users: frozenset[str] | None = None
     message: str = ""
 
 
@@ -111,6 +112,7 @@ class _Applied:
         return (
             _fits(self._repository, question.repository)
             and _fits(self._tag, question.tag)
+            and (self.rule.users is None or question.client.user in self.rule.users)
             and self._is_from_there(question.client)
         )
 

@@ -77,7 +77,8 @@ def _tell(error: RegistryError) -> None:
 
 def _whom() -> dict[str, str]:
     """Return who asked for what: an operator looks for refusals alone."""
-    told = {"client": client().address}
+    asking = client()
+    told = {"client": asking.address, "user": asking.user}
     if (exchange := current.get()) is not None:
         told |= {"registry": exchange.registry, "repository": exchange.repository}
     return {name: value for name, value in told.items() if value}

@@ -139,7 +139,9 @@ def client() -> Client:
     """Return who asks; through a Unix socket nobody has an address but what a server tells."""
     forwarded, environ = rooms().forwarded, present().environ
     address = forwarded.client(environ)
-    return Client(address, bool(address) and forwarded.is_known(environ))
+    exchange = current.get()
+    user = exchange.user if exchange else ""
+    return Client(address, bool(address) and forwarded.is_known(environ), user)
 
 
 def may_see_figures() -> bool:

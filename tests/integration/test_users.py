@@ -368,6 +368,50 @@ def test_a_key_of_the_cache(hub: Hub, image: Image, tmp_path: Path) -> None:
         assert club.ask(targets(image)[0], f"Bearer {forged}").status_code == 401
 
 
+def test_rules_for_users(hub: Hub, image: Image, tmp_path: Path) -> None:
+    """Dave may pull one image, carol the other one; nobody learns more, by whatever name."""
+    path, config = tmp_path / "users", tmp_path / "docxy.toml"
+    path.write_text(MEMBERS)
+    config.write_text(f"""
+[[rules]]
+action = "deny"
+repository = "{NAME}"
+users = ["dave"]
+message = "not for dave"
+""")
+    row = {name.lower().removeprefix("docxy_"): value for name, value in hub.settings.items()}
+    lines = "".join(f"{name} = {_toml(value)}\n" for name, value in row.items())
+    config.write_text(f"{lines}{config.read_text()}")
+    with caching(
+        hub,
+        tmp_path / "cache",
+        DOCXY_CONFIG=str(config),
+        DOCXY_CREDENTIALS="managed",
+        DOCXY_USERNAME="alice",
+        DOCXY_PASSWORD="alicepw",  # noqa: S106 - of this hub only
+        DOCXY_HTPASSWD_FILE=str(path),
+        DOCXY_TOKEN_KEY=KEY,
+    ) as cached:
+        club = Club(cached, path, KEY.encode())
+        for target in targets(image):
+            assert club.ask(target, basic(*CAROL)).status_code in {200, 404}
+        hub.reset()
+        held = f"Bearer {club.token(login=DAVE)}"
+        for target in targets(image):
+            for authorization in (basic(*DAVE), held):
+                for method in ("GET", "HEAD"):
+                    answer = club.ask(target, authorization, method)
+                    assert answer.status_code == 403
+                    assert method == "HEAD" or "not for dave" in answer.text
+            assert club.ask(target).status_code == 401
+        assert hub.requests == []
+        assert club.ask(f"/v2/{OTHER}/manifests/1", basic(*DAVE)).status_code == 200
+
+
+def _toml(value: str) -> str:
+    return value if value in {"true", "false"} else f'"{value}"'
+
+
 CLIENTS = ["skopeo", "podman", "buildah", "docker", "docker-containerd", "ctr", "oras"]
 
 

@@ -72,7 +72,9 @@ DENY = 'action = "deny"'
             "repositories: there is no such key; did you mean repository?",
             id="unknown",
         ),
-        pytest.param(f'{DENY}\nusers = ["a"]', "users: there is no such key", id="users"),
+        pytest.param(f'{DENY}\nusers = ["a"]', "users: only DOCXY_HTPASSWD_FILE", id="users"),
+        pytest.param(f"{DENY}\nusers = []", "users: it is empty", id="no user"),
+        pytest.param(f'{DENY}\nusers = ["a:b"]', "users 1: a user name has no colon", id="colon"),
         pytest.param(f"{DENY}\nmin_age_days = 3", "min_age_days: there is no such key", id="age"),
         pytest.param(
             f'{DENY}\nplatforms = ["a"]', "platforms: there is no such key", id="platforms"
@@ -86,6 +88,19 @@ def test_faults(config: Path, rule: str, told: str) -> None:
         load()
     assert f"\n  {config}: rule 2: {told}" in str(caught.value)
     assert "one setting is wrong" in str(caught.value)
+
+
+def test_users(config: Path, tmp_path: Path) -> None:
+    """A rule is for some of the file's, and nobody can take a name with one secret for all."""
+    users = tmp_path / "users"
+    users.write_text(f"alice:$2y$10${'x' * 53}\n")
+    base = f'credentials = "managed"\ntoken_key = "{"k" * 32}"\n'
+    rule = '[[rules]]\naction = "allow"\nusers = ["alice", "bob"]\n'
+    config.write_text(f'{base}htpasswd_file = "{users}"\n{rule}')
+    assert load().rules[0].rule(1).users == frozenset({"alice", "bob"})
+    config.write_text(f'{base}shared_secret = "{"s" * 16}"\n{rule}')
+    with pytest.raises(SettingsError, match="rule 1: users: only DOCXY_HTPASSWD_FILE"):
+        load()
 
 
 @pytest.mark.parametrize("written", ['rules = "deny"', "rules = [1]", "[rules]\naction = 'deny'"])

@@ -136,3 +136,25 @@ def test_a_registry_that_is_not_served() -> None:
     """A rule about nothing is a mistake in its name."""
     with pytest.raises(ValueError, match=r"^rule 2: registry: no registry .* called quai.io$"):
         rules({}, {"registry": "quai.io"})
+
+
+def test_users() -> None:
+    """A rule is for those that it names; who has not logged in is none of them."""
+    decider = rules({"users": frozenset({"alice"}), "allows": True}, {})
+    allowed = {
+        user: decide(decider, APP, client=Client("192.0.2.7", user=user)).allowed
+        for user in ("alice", "Alice", "bob", "")
+    }
+    assert allowed == {"alice": True, "Alice": False, "bob": False, "": False}
+
+
+def test_users_of_a_network() -> None:
+    """All that a rule says has to fit."""
+    decider = rules(
+        {"users": frozenset({"alice"}), "networks": Networks("192.0.2.0/24"), "allows": True}, {}
+    )
+    assert decide(decider, APP, client=Client("192.0.2.7", user="alice")).allowed
+    assert not decide(decider, APP, client=Client("198.51.100.7", user="alice")).allowed
+    assert not decide(decider, APP, client=Client("192.0.2.7", user="bob")).allowed
+    hides = Client("192.0.2.7", is_known=False, user="alice")
+    assert not decide(decider, APP, client=hides).allowed
