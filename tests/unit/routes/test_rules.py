@@ -54,7 +54,7 @@ def test_every_view_of_a_repository_decides(app: Flask, ruling: Ruling) -> None:
 
 
 def test_nobody_else_resolves_without_the_rules() -> None:
-    """Only the token endpoint, which asks them itself, and what is decided before all views."""
+    """Only the token endpoint, which asks them of each scope, and what is before all views."""
     modules = (Path(__file__).parents[3] / "app").rglob("*.py")
     users = {path.name for path in modules if "undecided" in path.read_text(encoding="utf-8")}
     resolvers = {
