@@ -40,6 +40,8 @@ class Exchange:
     """What the cache did, in one word; "" without one."""
     user: str = ""
     """Who has logged in at this proxy."""
+    refused_by: str = ""
+    """The number of the rule that refused it, or in one word what else did."""
     budget: Budget | None = None
     """What the registry has said of pulls while it was served."""
 

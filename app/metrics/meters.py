@@ -41,6 +41,10 @@ class Meters:
             "docxy_requests_total", "Requests of clients that are over.",
             ["route", "method", "status", "registry"], registry=own,
         )  # fmt: skip
+        self.refusals = Counter(
+            "docxy_refusals_total", "Requests that a rule refused, or a list of networks.",
+            ["rule"], registry=own,
+        )  # fmt: skip
         self.first_byte = Histogram(
             "docxy_request_first_byte_seconds", "Seconds until there was a first byte to send.",
             ["route", "registry"], buckets=_FIRST, registry=own,

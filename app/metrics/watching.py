@@ -39,6 +39,7 @@ class Watching:
         self._timed = cache(self._times)
         self._cached = cache(partial(adding, meters.cache_bytes, later=self._later))
         self._down = cache(partial(adding, meters.down, later=self._later))
+        self._refused = cache(partial(adding, meters.refusals, later=self._later))
         self._crowd = cache(partial(_Crowd, seat))
 
     def expect(self, registry: str) -> None:
@@ -73,6 +74,8 @@ class Watching:
             requests(1)
             first(exchange.first_byte)
             whole(exchange.took)
+            if exchange.refused_by:
+                self._refused(exchange.refused_by)(1)
             if exchange.cache:
                 self._cached(registry, exchange.cache)(exchange.sent)
             if exchange.sent and not exchange.watched:

@@ -38,6 +38,13 @@ _FOR_PEOPLE = frozenset({"page", "config", "assets"})
 _OF_ACCESS = (ClientRefused, ClientHidden, RuleRefused, LoginRequired, LoginsSlowed)
 """What an operator wants to know of who it was."""
 
+_BY: dict[type[RegistryError], str] = {
+    ClientRefused: "networks",
+    ClientHidden: "hidden",
+    RuleRefused: "rule",
+}
+"""What refuses where no rule does, as it is counted; a 401 is how a login begins."""
+
 _PLAIN = (ClientGone, DigestInvalid, NameInvalid, Unsupported)
 
 
@@ -71,6 +78,8 @@ def _tell(error: RegistryError) -> None:
     }
     if isinstance(error, _OF_ACCESS):
         fields |= _whom() | error.detail
+        if (exchange := current.get()) is not None:
+            exchange.refused_by = str(error.detail.get("rule") or _BY.get(type(error), ""))
     level = logging.INFO if is_theirs else logging.WARNING
     logger.log(level, "A request is refused.", extra={"fields": fields})
 

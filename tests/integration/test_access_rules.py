@@ -1,11 +1,13 @@
 """What rules deny: over a running Docxy with a cache, counting what reached the hub."""
 
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
 import requests
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests import programs
 from tests.clients.process import CommandFailed
@@ -177,6 +179,32 @@ def test_the_log_says_which_rule(ruled: Cached) -> None:
     ask(ruled, "/v2/secret/manifests/1", SECRET)
     told = f"client={OUTSIDE} registry=docker.io repository={SECRET} rule=2"
     wait_until(lambda: told in ruled.proxy.log[before:], what="the line of the refusal")
+
+
+def test_refusals_are_counted(ruled: Cached) -> None:
+    """By rule, and by all workers together."""
+    before = refusals(ruled)
+    for _ in range(8):
+        ask(ruled, "/v2/secret/manifests/1", SECRET)
+    ask(ruled, f"/v2/{PINNED}/manifests/1", PINNED)
+
+    def counted() -> bool:
+        return refusals(ruled) == before + Counter({"2": 8, "3": 1})
+
+    wait_until(counted, what="the counts of all workers")
+
+
+def refusals(ruled: Cached) -> Counter[str]:
+    """Return how many requests each rule has refused."""
+    text = requests.get(f"{ruled.proxy.url}/metrics", timeout=30).text
+    return Counter(
+        {
+            sample.labels["rule"]: int(sample.value)
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == "docxy_refusals_total"
+        }
+    )
 
 
 @pytest.mark.parametrize("use", ["by name", "as mirror"])

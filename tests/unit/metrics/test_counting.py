@@ -52,6 +52,16 @@ def budget(identity: str, remaining: int = 7) -> Budget:
     return Budget(identity=identity, limit=100, remaining=remaining, window=60)
 
 
+def test_refusals_are_counted_by_what_refused(metrics: Metrics) -> None:
+    """Each rule by its number; what was not refused is not among them."""
+    refused = [Exchange(route="manifest", refused_by=by) for by in ("3", "networks", "3", "")]
+    metrics.watcher.ended(refused)
+    assert [line for line in told(metrics) if line.startswith("docxy_refusals_total")] == [
+        'docxy_refusals_total{rule="3"} 2.0',
+        'docxy_refusals_total{rule="networks"} 1.0',
+    ]
+
+
 @pytest.mark.parametrize("event", list(Event))
 def test_every_event_can_be_told(metrics: Metrics, event: Event) -> None:
     """Of a registry; and evictions of the cache as a whole."""
