@@ -104,7 +104,9 @@ def create_app(settings: Settings) -> Flask:
     converters.register(app.url_map)
     answer.register(app)
     guard = _guard(settings)
-    admission.register(app, Lists(allow=settings.allow_networks, deny=settings.deny_networks))
+    lists = Lists(allow=settings.allow_networks, deny=settings.deny_networks)
+    rules = settings.rules_for(registries)
+    admission.register(app, lists)
     guarding.register(app, guard)
     render.register(app)
     shown = (page.bp, assets.bp, config.bp, box.bp, search.bp) if settings.page else ()
@@ -124,10 +126,12 @@ def create_app(settings: Settings) -> Flask:
         figures=_figures(counted, sources, registries, cache),
         afterwards=Afterwards(counted.watcher if counted else UNWATCHED),
         index=index,
-        rules=settings.rules_for(registries) if settings.rules else None,
+        rules=None if rules.are_none else rules,
         guard=guard,
     ).put_into(app)
-    Means(registries=registries, sources=sources, cache=cache).put_into(app)
+    Means(registries=registries, sources=sources, cache=cache, lists=lists, rules=rules).put_into(
+        app
+    )
     commands.register(app)
     if not commands.are_running():
         _tell(registries, has_users=guard is not None)

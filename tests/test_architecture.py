@@ -64,7 +64,7 @@ ROOMS = {
     "web": {"web", "routes", "version", *VALUES},
     "cache": {"cache", "store", "spools", "offloop", *VALUES},
     "doctor": {"doctor", "version", "loading", "settings", "cache_settings", *VALUES},
-    "cli": {"cli", "cache", "store", *VALUES},
+    "cli": {"cli", "access", "cache", "store", *VALUES},
     "offloop": set[str](),
     "store": {"store", "offloop", "oci"},
     "spools": {"spools", "logs", "offloop", *VALUES},

@@ -1,4 +1,4 @@
-"""The group `flask cache`."""
+"""The groups `flask cache` and `flask access`."""
 
 from typing import Final
 
@@ -6,6 +6,7 @@ import click
 from flask import Flask
 from flask.cli import AppGroup
 
+from app.cli.access import access
 from app.cli.remove import remove
 from app.cli.statistics import statistics
 from app.cli.verify import verify
@@ -19,6 +20,7 @@ for command in (statistics, verify, remove, warm):
 def register(app: Flask) -> None:
     """Add the commands to an application's."""
     app.cli.add_command(cache)
+    app.cli.add_command(access)
 
 
 def are_running() -> bool:

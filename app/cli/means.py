@@ -10,6 +10,8 @@ from typing import Final, cast
 import click
 from flask import Flask, current_app
 
+from app.access.lists import Lists
+from app.access.rules import Rules
 from app.cache.cache import Cache
 from app.content import Source
 from app.registries import Registries
@@ -20,11 +22,13 @@ _KEY: Final = "docxy.cli"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """The registries, the source of each by its name, and the cache, if there is one."""
+    """The registries, the source of each by its name, the cache, if there is one, and who may."""
 
     registries: Registries
     sources: Mapping[str, Source]
     cache: Cache | None
+    lists: Lists
+    rules: Rules
 
     def put_into(self, app: Flask) -> None:
         """Hand this to the commands of an application."""

@@ -1,5 +1,7 @@
 """What rules deny: over a running Docxy with a cache, counting what reached the hub."""
 
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from tests.hub.hub import Hub
 from tests.hub.images import OCI_INDEX, OCI_KIND, OCI_MANIFEST, Image
 from tests.integration.caching import Cached, asked, caching, switched_off
 from tests.integration.pulling import Use
-from tests.servers import wait_until
+from tests.servers import ROOT, clean_environment, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -192,6 +194,23 @@ def test_refusals_are_counted(ruled: Cached) -> None:
         return refusals(ruled) == before + Counter({"2": 8, "3": 1})
 
     wait_until(counted, what="the counts of all workers")
+
+
+def test_the_command_says_what_is_decided(ruled: Cached) -> None:
+    """In a process of its own, from the same settings, and nobody is asked."""
+    ruled.hub.reset()
+    command = [sys.executable, "-m", "flask", "--app", "wsgi", "access", "check", "--network"]
+    env = clean_environment(**ruled.settings)
+    done = subprocess.run(
+        [*command, OUTSIDE, "secret:1"],
+        cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == [
+        f"{SECRET} of docker.io, for {OUTSIDE}",
+        f"the manifest by the tag 1: denied by rule 2: {MESSAGE}",
+        f"what is asked by digest, and lists: denied by rule 2: {MESSAGE}",
+    ]
+    assert (done.returncode, ruled.hub.requests) == (1, [])
 
 
 def refusals(ruled: Cached) -> Counter[str]:

@@ -5,10 +5,13 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from click.testing import Result
 from flask import Flask
 
+from app.access.lists import Lists
+from app.access.rules import Rules
 from app.cache.cache import Cache
 from app.cli import commands
 from app.cli.means import Means
@@ -29,18 +32,21 @@ HUB = Registry(
 GHCR = Registry(name="ghcr.io", url="https://ghcr.example")
 
 
-def running(cache: Cache | None, source: Source) -> Run:
-    """Return what runs `flask cache` with arguments."""
+def running(cache: Cache | None, source: Source, group: str = "cache", **access: Any) -> Run:
+    """Return what runs a group of commands with arguments; `access` has `lists` and `rules`."""
     application = Flask("docxy")
+    registries = Registries([HUB, GHCR])
+    nobody = {"lists": Lists(), "rules": Rules([], registries)}
     Means(
-        registries=Registries([HUB, GHCR]),
+        registries=registries,
         sources={HUB.name: source, GHCR.name: source},
         cache=cache,
+        **{**nobody, **access},
     ).put_into(application)
     commands.register(application)
 
     def run(*arguments: str) -> Result:
-        return application.test_cli_runner().invoke(args=["cache", *arguments])
+        return application.test_cli_runner().invoke(args=[group, *arguments])
 
     return run
 

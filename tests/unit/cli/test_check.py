@@ -1,0 +1,139 @@
+"""`flask access check`."""
+
+import pytest
+
+from app.access.lists import Lists
+from app.access.networks import Networks
+from app.access.rules import Rule, Rules
+from app.registries import Registries
+from tests.unit.cli.parts import GHCR, HUB, Run, running
+from tests.unit.fake_source import FakeSource
+
+BY_DIGEST = "what is asked by digest, and lists"
+BY_DIGEST_ONLY = "this proxy serves it by digest only, not by tag"
+
+
+@pytest.fixture
+def source() -> FakeSource:
+    """Return a registry, which is not to be asked."""
+    return FakeSource()
+
+
+@pytest.fixture
+def run(source: FakeSource) -> Run:
+    """Return what runs the command at a proxy with rules, which is for two networks."""
+    rules = [
+        Rule(number=1, allows=True, networks=Networks("10.1.0.0/16")),
+        Rule(number=2, allows=True, repository="pinned", digest_only=True),
+        Rule(number=3, allows=False, registry="ghcr.io", message="ask us"),
+        Rule(number=4, allows=True, users=frozenset({"alice"})),
+        Rule(number=5, allows=False, tag="latest"),
+    ]
+    return running(
+        None,
+        source,
+        "access",
+        lists=Lists(allow="10.0.0.0/8"),
+        rules=Rules(rules, Registries([HUB, GHCR])),
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "image", "lines", "status"),
+    [
+        pytest.param(
+            "10.1.2.3",
+            "nginx",
+            [
+                "library/nginx of docker.io, for 10.1.2.3",
+                "the manifest by the tag latest: allowed by rule 1",
+                f"{BY_DIGEST}: allowed by rule 1",
+            ],
+            0,
+            id="allowed",
+        ),
+        pytest.param(
+            "10.2.2.3",
+            "library/pinned:2",
+            [
+                "library/pinned of docker.io, for 10.2.2.3",
+                f"the manifest by the tag 2: denied by rule 2: {BY_DIGEST_ONLY}",
+                f"{BY_DIGEST}: allowed by rule 2",
+            ],
+            1,
+            id="in part",
+        ),
+        pytest.param(
+            "10.2.2.3",
+            f"pinned@sha256:{'0' * 64}",
+            ["library/pinned of docker.io, for 10.2.2.3", f"{BY_DIGEST}: allowed by rule 2"],
+            0,
+            id="by digest",
+        ),
+        pytest.param(
+            "10.2.2.3",
+            "ghcr.io/owner/app:1",
+            [
+                "owner/app of ghcr.io, for 10.2.2.3",
+                "the manifest by the tag 1: denied by rule 3: ask us",
+                f"{BY_DIGEST}: denied by rule 3: ask us",
+            ],
+            1,
+            id="denied",
+        ),
+        pytest.param(
+            "10.2.2.3",
+            "nginx:1",
+            [
+                "library/nginx of docker.io, for 10.2.2.3",
+                "the manifest by the tag 1: allowed, since no rule matches",
+                f"{BY_DIGEST}: allowed, since no rule matches",
+            ],
+            0,
+            id="no rule",
+        ),
+        pytest.param(
+            "192.0.2.7",
+            "nginx:1",
+            [
+                "library/nginx of docker.io, for 192.0.2.7",
+                "denied by the lists of networks: nothing is answered but /health",
+            ],
+            1,
+            id="another network",
+        ),
+    ],
+)
+def test_what_is_decided(  # noqa: PLR0913 - fixtures and a table
+    *, run: Run, source: FakeSource, address: str, image: str, lines: list[str], status: int
+) -> None:
+    """The rule of each kind of request, and no registry is asked."""
+    result = run("check", "--network", address, image)
+    assert result.stdout.splitlines() == lines
+    assert result.exit_code == status
+    assert source.calls == []
+
+
+@pytest.mark.parametrize(("user", "rule"), [("alice", "allowed by rule 4"), ("bob", "by rule 5")])
+def test_a_user(run: Run, user: str, rule: str) -> None:
+    """As if they had logged in."""
+    assert rule in run("check", "--network", "10.2.2.3", "--user", user, "nginx").stdout
+
+
+def test_who_hides(run: Run) -> None:
+    """Nobody, where there is a list."""
+    result = run("check", "nginx")
+    assert (result.exit_code, "denied by the lists" in result.stdout) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        pytest.param(["--network", "10.0.0.0/8", "nginx"], "is no address", id="a network"),
+        pytest.param(["--network", "10.1.1.1", "Nginx"], "invalid repository name", id="a name"),
+    ],
+)
+def test_what_cannot_be_asked(run: Run, arguments: list[str], told: str) -> None:
+    """It is said, and nothing is decided."""
+    result = run("check", *arguments)
+    assert (result.exit_code, told in result.stderr) == (2, True)
