@@ -17,11 +17,12 @@ from app.access.htpasswd import Htpasswd
 from app.access.tokens import Tokens
 from app.cache.secret import secret_of
 from tests import programs
+from tests.clients.docker import docker
 from tests.clients.process import CommandFailed
 from tests.hub.hub import Hub
 from tests.hub.images import OCI_INDEX, OCI_MANIFEST, Image
 from tests.integration.caching import Cached, caching, push
-from tests.integration.pulling import client
+from tests.integration.pulling import client, ours
 from tests.servers import wait_until
 
 pytestmark = pytest.mark.integration
@@ -369,19 +370,18 @@ def test_a_key_of_the_cache(hub: Hub, image: Image, tmp_path: Path) -> None:
 
 
 def test_rules_for_users(hub: Hub, image: Image, tmp_path: Path) -> None:
-    """Dave may pull one image, carol the other one; nobody learns more, by whatever name."""
+    """Dave is refused one image, by whatever name and also where it is kept; carol is not."""
     path, config = tmp_path / "users", tmp_path / "docxy.toml"
     path.write_text(MEMBERS)
-    config.write_text(f"""
+    row = {name.lower().removeprefix("docxy_"): value for name, value in hub.settings.items()}
+    lines = "".join(f"{name} = {_toml(value)}\n" for name, value in row.items())
+    config.write_text(f"""{lines}
 [[rules]]
 action = "deny"
 repository = "{NAME}"
 users = ["dave"]
 message = "not for dave"
 """)
-    row = {name.lower().removeprefix("docxy_"): value for name, value in hub.settings.items()}
-    lines = "".join(f"{name} = {_toml(value)}\n" for name, value in row.items())
-    config.write_text(f"{lines}{config.read_text()}")
     with caching(
         hub,
         tmp_path / "cache",
@@ -405,6 +405,13 @@ message = "not for dave"
                     assert method == "HEAD" or "not for dave" in answer.text
             assert club.ask(target).status_code == 401
         assert hub.requests == []
+        wait_until(
+            lambda: any(
+                "A request is refused." in line and "rule=1" in line and "user=dave" in line
+                for line in cached.proxy.log.splitlines()
+            ),
+            what="the refusal's line",
+        )
         assert club.ask(f"/v2/{OTHER}/manifests/1", basic(*DAVE)).status_code == 200
 
 
@@ -449,3 +456,26 @@ def test_clients_with_a_wrong_password(club: Club, name: str, shown: str, tmp_pa
             one.log_in("carol", "wrong-password")
         assert shown in failure.value.output
     assert club.cached.hub.requests == []
+
+
+@pytest.mark.parametrize("kept", ["a token", "the password"])
+def test_buildkit_logs_in(club: Club, image: Image, kept: str) -> None:
+    """With what `docker login` keeps in place of the password, and with the password itself."""
+    programs.require_dockerd(image_store="classic", builder="buildkit")
+    host = club.cached.way.host
+    dockerfile = f"FROM {host}/{NAME}:1\nCOPY file /\n"
+    with docker(image_store="classic") as daemon:
+
+        def build() -> frozenset[str]:
+            files = {"file": b"content"}
+            return daemon.build(dockerfile, "built", builder="buildkit", files=files)
+
+        with pytest.raises(CommandFailed):
+            build()
+        assert club.cached.hub.requests == []
+        if kept == "a token":
+            daemon.login(host, *CAROL)
+            assert "identitytoken" in (daemon.home / "cli/config.json").read_text()
+        else:
+            daemon.store_login(host, *CAROL)
+        assert {layer.diff_id for layer in ours(image).layers} < build()
