@@ -337,6 +337,18 @@ def test_what_a_rule_denies(visit: Visitor, hub: Hub, tmp_path: Path) -> None:
         )
 
 
+def test_what_wants_a_login(site: Docxy, visit: Visitor) -> None:
+    """Whoever gives none where the browser asks for one is told so."""
+    visit.expect(r"console: Failed to load resource: .* 401 ")
+    page = visit(site.url)
+    # With its challenge, a browser without a visitor would wait for ever.
+    refusal = {"errors": [{"code": "UNAUTHORIZED", "message": "log in", "detail": None}]}
+    page.route("**/page/tags?*", lambda route: route.fulfill(status=401, json=refusal))
+    page.get_by_label("Words, or the name of an image").fill("alpine")
+    page.get_by_role("button", name="Tags", exact=True).click()
+    expect(page.locator("#found-status")).to_have_text("This proxy wants a login for this.")
+
+
 @pytest.mark.parametrize("width", [360, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("language", ["en-US", "ko-KR", "zh-CN"])

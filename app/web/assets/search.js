@@ -40,7 +40,10 @@ function reason(answer, errors) {
   if (detail?.rule) {
     return filled(texts.denied, { message });
   }
-  if (answer.status === 404 || answer.status === 401 || answer.status === 403) {
+  if (answer.status === 401) {
+    return texts.login; // what a registry wants is 403 here
+  }
+  if (answer.status === 404 || answer.status === 403) {
     const served = !message?.includes("does not serve that registry");
     return served ? texts.unknown : texts["not-served"];
   }
