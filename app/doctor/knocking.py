@@ -15,6 +15,8 @@ from app.oci.manifest import INDEXES, MANIFESTS
 
 OK: Final = 200
 _UNAUTHORIZED: Final = 401
+_OWN_SERVICE: Final = "docxy"
+"""What a proxy with users of its own calls itself in a challenge."""
 _NOT_FOUND: Final = 404
 _AWAY: Final = frozenset({502, 503, 504})
 ACCEPT: Final = [("Accept", ", ".join([*INDEXES, *MANIFESTS]))]
@@ -79,7 +81,8 @@ def judge_knock(knock: Knock, tried: str) -> Iterator[Step]:
         scope = challenge.parameters.get("scope", "")
         right = f"repository:{knock.name}:pull" in scope.split()
         yield Step(f"{tried}: scope", scope or "there is none", "" if right else "scope")
-        yield _judge_token(tried, knock.token)
+        has_users = challenge.parameters.get("service") == _OWN_SERVICE
+        yield _judge_token(tried, knock.token, has_users=has_users)
     if knock.head:
         yield _judge_head(tried, knock.head, _unauthorized(knock, knock.head))
 
@@ -94,8 +97,10 @@ def _refusal(answer: Answer) -> str:
     return known.get(answer.status, "refused")
 
 
-def _judge_token(tried: str, token: Answer) -> Step:
+def _judge_token(tried: str, token: Answer, *, has_users: bool) -> Step:
     tried = f"{tried}: token"
+    if has_users and token.status == _UNAUTHORIZED:
+        return Step(tried, "", skipped="this proxy has users, and the doctor is none of them")
     if token.status == OK and _token(token):
         return Step(tried, f"a token of {len(_token(token)):,} characters")
     if token.code == "TOOMANYREQUESTS":

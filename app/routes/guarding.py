@@ -48,6 +48,8 @@ def register(app: Flask, guard: Guard | None) -> None:
         endpoint = request.endpoint
         if endpoint is None or endpoint in _FOR_ALL or request.blueprint in _FOR_ALL_ROOMS:
             return
+        if namespace():
+            selected()  # one that is not served is no secret, and the doctor looks for that 404
         try:
             _let_in(guard, request.headers.get("Authorization", ""))
         except LoginRequired as refused:

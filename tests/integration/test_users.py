@@ -1,6 +1,8 @@
 """Users of the proxy: over a running Docxy with a cache, counting what reached the hub."""
 
 import base64
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,7 +25,7 @@ from tests.hub.hub import Hub
 from tests.hub.images import OCI_INDEX, OCI_MANIFEST, Image
 from tests.integration.caching import Cached, caching, push
 from tests.integration.pulling import client, ours
-from tests.servers import wait_until
+from tests.servers import ROOT, clean_environment, wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -74,6 +76,25 @@ class Club:
         assert answer.status_code == 200, answer.text
         self.said.extend(value for value in answer.json().values() if len(str(value)) > 40)
         return str(answer.json()["token"])
+
+    def write(self, text: str) -> None:
+        """Put other users in place of those of now, and wait until both workers have read them."""
+        told = "The file of users was read again"
+        before = self.cached.proxy.log.count(told)
+        self.replace(text)
+
+        def is_told() -> bool:
+            # A worker looks when it is asked for something.
+            self.ask("/v2/", f"Bearer {self.ours().access('carol', [])}")
+            return self.cached.proxy.log.count(told) >= before + 2
+
+        wait_until(is_told, what="both workers to have read the file")
+
+    def replace(self, text: str) -> None:
+        """Put another file in the place of this one, so that nobody reads half of it."""
+        beside = self.path.with_name("beside")
+        beside.write_text(text)
+        beside.replace(self.path)
 
     def ours(self, clock: float = 0.0, key: bytes | None = None) -> Tokens:
         """Return what makes tokens as this Docxy does, at another time or with another key."""
@@ -284,16 +305,9 @@ def test_the_log_says_who(club: Club) -> None:
 def test_a_flood_of_logins(club: Club, image: Image) -> None:
     """Hashes are slow: downloads go on beside them, and who is too many is told so."""
     slow = line("slow", "slow password", cost=12)
-    club.path.write_text(f"{MEMBERS}{slow}")
+    club.write(f"{MEMBERS}{slow}")
     token = f"Bearer {club.token()}"
     blob = [*image.all_blobs][-1]
-    wait_until(
-        lambda: (
-            {club.ask("/v2/", basic("slow", "slow password")).status_code for _ in range(8)}
-            == {200}
-        ),
-        what="both workers to know the user",
-    )
     with ThreadPoolExecutor(60) as pool:
         flood = [pool.submit(club.ask, "/v2/", basic("slow", f"wrong {n}")) for n in range(60)]
         took = []
@@ -325,31 +339,24 @@ def test_users_change(club: Club, image: Image) -> None:
     """Who is removed, or has another password, is out within a second or two; the others stay."""
     held = {name: f"Bearer {club.token(login=(name, word))}" for name, word in (CAROL, DAVE)}
     refresh = club.ours().refresh("dave")
-    club.path.write_text(CAROLS_LINE + line("dave", "another password"))
+    club.write(CAROLS_LINE + line("dave", "another password"))
     path = targets(image)[0]
-    wait_until(
-        lambda: {club.ask(path, held["dave"]).status_code for _ in range(8)} == {401},
-        what="both workers to have read the file",
-    )
+    assert {club.ask(path, held["dave"]).status_code for _ in range(8)} == {401}
     again = {"grant_type": "refresh_token", "refresh_token": refresh}
     assert club.ask("/auth/token", method="POST", data=again).status_code == 401
     assert club.ask("/v2/", basic(*DAVE)).status_code == 401
     assert club.ask("/v2/", basic("dave", "another password")).status_code == 200
     assert club.ask(path, held["carol"]).status_code == 200
-    club.path.write_text("dave:plain\n")
-    wait_until(
-        lambda: (
-            club.cached.proxy.log.count("The users are as before") == 2
-            or club.ask("/v2/", held["carol"]).status_code != 200
-        ),
-        what="both workers to complain",
-    )
+    club.replace("dave:plain\n")
+
+    def have_complained() -> bool:
+        assert club.ask("/v2/", held["carol"]).status_code == 200
+        return club.cached.proxy.log.count("The users are as before") == 2
+
+    wait_until(have_complained, what="both workers to complain")
     assert {club.ask(path, held["carol"]).status_code for _ in range(8)} == {200}
-    club.path.write_text(MEMBERS)
-    wait_until(
-        lambda: {club.ask("/v2/", basic(*DAVE)).status_code for _ in range(8)} == {200},
-        what="both workers to know dave again",
-    )
+    club.write(MEMBERS)
+    assert {club.ask("/v2/", basic(*DAVE)).status_code for _ in range(8)} == {200}
 
 
 def test_a_key_of_the_cache(hub: Hub, image: Image, tmp_path: Path) -> None:
@@ -479,3 +486,15 @@ def test_buildkit_logs_in(club: Club, image: Image, kept: str) -> None:
         else:
             daemon.store_login(host, *CAROL)
         assert {layer.diff_id for layer in ours(image).layers} < build()
+
+
+def test_the_doctor(club: Club) -> None:
+    """It is no user, says so, and takes nothing for a fault because of that."""
+    url = club.cached.proxy.url
+    command = [sys.executable, "-m", "app.doctor", url, "--from-outside", "--image", f"{NAME}:1"]
+    told = subprocess.run(
+        command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False
+    )
+    assert told.returncode == 0, told.stdout
+    assert "this proxy has users, and the doctor is none of them" in told.stdout
+    assert "FAIL" not in told.stdout

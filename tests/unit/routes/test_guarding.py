@@ -103,7 +103,6 @@ def test_what_is_no_pull_is_decided(ask: Ask, path: str) -> None:
         ("/v2/nginx/manifests/1", "repository:nginx:pull", "http://proxy.example/auth/token"),
         ("/v2/ghcr.io/a/b/tags/list", "repository:ghcr.io/a/b:pull", "http://proxy.example/auth/token"),
         ("/v2/a/b/tags/list?ns=ghcr.io", "repository:a/b:pull", "http://proxy.example/auth/token?ns=ghcr.io"),
-        ("/v2/a/b/tags/list?ns=elsewhere.example", None, "http://proxy.example/auth/token"),
         ("/v2/elsewhere.example/b/tags/list", None, "http://proxy.example/auth/token"),
     ],
 )  # fmt: skip
@@ -116,6 +115,17 @@ def test_the_challenge(ask: Ask, path: str, scope: str | None, realm: str) -> No
     assert challenge.parameters == wanted
     assert answer.json
     assert answer.json["errors"][0]["code"] == "UNAUTHORIZED"
+
+
+def test_what_no_login_would_help(ask: Ask, proxy: Proxy) -> None:
+    """A registry that is not served is no secret, and the doctor looks for this answer."""
+    for path in ("/v2/?ns=elsewhere.example", "/v2/a/b/tags/list?ns=elsewhere.example"):
+        for authorization in ("", BASIC, WRONG):
+            answer = ask(path, authorization)
+            assert answer.status_code == 404
+            assert answer.json
+            assert answer.json["errors"][0]["code"] == "NAME_UNKNOWN"
+    assert proxy.asked == {}
 
 
 FORMS = [
