@@ -31,15 +31,18 @@ podman podman
 promtool prometheus
 skopeo skopeo
 NotoSansCJK fonts-noto-cjk
+libatomic.so.1 libatomic1
 END
 }
 
-# docker-buildx is a plugin, not in the search path, and a font is none at all. Debian 12 has neither
-# docker-buildx nor oras, and need not be asked each time.
+# docker-buildx is a plugin, not in the search path; a font is no program, nor is the library that
+# Playwright's driver needs. Debian 12 has neither docker-buildx nor oras, and need not be asked each
+# time.
 present() {
     case "$1 $(. /etc/os-release 2>/dev/null && echo "$ID $VERSION_ID")" in
     'oras debian 12' | 'docker-buildx debian 12') ;;
     NotoSansCJK\ *) find /usr/share/fonts -name "$1*" 2>/dev/null | grep -q . ;;
+    libatomic.so.1\ *) find /usr/lib /lib -name "$1" 2>/dev/null | grep -q . ;;
     docker-buildx\ *) find /usr/*/docker /usr/local/*/docker -name "$1" 2>/dev/null | grep -q . ;;
     *) command -v "$1" >/dev/null ;;
     esac

@@ -4,6 +4,7 @@ import http.client
 import io
 import socket
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import Final
 
 from app.doctor.asking import AGENT, Answer, Line, NoAnswer, told
@@ -15,6 +16,7 @@ _PAUSE: Final = 0.1
 _PATIENCE: Final = 10.0
 _REST: Final = 1.0
 """Seconds for the rest of an answer that has begun."""
+_FAILED: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 _TARGET: Final = "/v2/library/doctor/blobs/uploads/"
 
 
@@ -27,7 +29,17 @@ class Pushed:
 
 
 def push(line: Line) -> Pushed:
-    """Send zeros that nobody wants."""
+    """Send zeros that nobody wants.
+
+    Docxy answers before it has read them, which some fronts take for a failure now and then: who
+    fails is asked once more.
+    """
+    pushed = _pushed(line)
+    failed = isinstance(pushed.answer, NoAnswer) or pushed.answer.status in _FAILED
+    return _pushed(line) if failed else pushed
+
+
+def _pushed(line: Line) -> Pushed:
     try:
         with line.connected(_PATIENCE) as connection:
             connection.sendall(_head(line))

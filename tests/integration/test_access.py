@@ -1,5 +1,6 @@
 """Who may pull: over a running Docxy with a cache, counting what reached the hub."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -149,8 +150,9 @@ def test_the_log_says_who(guarded: Cached) -> None:
 @pytest.mark.parametrize(
     ("name", "shown"),
     [
-        pytest.param("skopeo", REFUSAL, id="skopeo"),
-        pytest.param("podman", REFUSAL, id="podman"),
+        # Those of Debian 12 show the status of a ping alone.
+        pytest.param("skopeo", f"{REFUSAL}|403 \\(Forbidden\\)", id="skopeo"),
+        pytest.param("podman", f"{REFUSAL}|403 \\(Forbidden\\)", id="podman"),
         pytest.param("docker", REFUSAL, id="docker"),
         # They ask with HEAD first, whose answer has no body.
         pytest.param("docker-containerd", "403 FORBIDDEN", id="docker-containerd"),
@@ -162,5 +164,5 @@ def test_what_clients_show(guarded: Cached, name: str, shown: str, tmp_path: Pat
     guarded.hub.reset()
     with guarded.fresh(name, tmp_path) as client, pytest.raises(CommandFailed) as failure:
         client.pull(f"{guarded.way.host}/{NAME}:1")
-    assert shown in failure.value.output
+    assert re.search(shown, failure.value.output)
     assert guarded.hub.requests == []

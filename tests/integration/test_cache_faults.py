@@ -167,10 +167,11 @@ def test_a_disk_that_is_too_small(client: str, kept_hub: Hub, tmp_path: Path) ->
 
 def full(cached: Cached) -> None:
     """Leave no byte of the disk."""
-    with (cached.directory.parent / "filling").open("wb") as file, contextlib.suppress(OSError):
+    path = cached.directory.parent / "filling"
+    # Without a buffer, which would be written at the end, outside of what is suppressed.
+    with path.open("wb", buffering=0) as file, contextlib.suppress(OSError):
         while True:
             file.write(bytes(4096))
-            file.flush()
 
 
 def read_only(cached: Cached) -> None:

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from app.oci import errors
+from app.oci import errors, login_errors
 from app.oci.errors import ErrorCode, RegistryError
 
 
@@ -41,6 +41,17 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
     assert {name: (status, len(indent) // 4) for indent, name, status in drawn} == {
         one.__name__: (str(int(one.status)), len(one.__mro__) - root)
         for one in subclasses(RegistryError)
+        if one.__module__ == errors.__name__
+    }
+
+
+def test_the_list_of_errors_of_logins_is_whole() -> None:
+    """It names every one with its status."""
+    listed = re.findall(r"^(\w+)\s+(\d{3})", login_errors.__doc__ or "", re.MULTILINE)
+    assert dict(listed) == {
+        one.__name__: str(int(one.status))
+        for one in subclasses(RegistryError)
+        if one.__module__ == login_errors.__name__
     }
 
 

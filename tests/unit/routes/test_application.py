@@ -6,7 +6,7 @@ from flask.testing import FlaskClient
 DIGEST = "sha256:" + "5" * 64
 
 
-@pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.test", "xn--zz--.test"])
+@pytest.mark.parametrize("host", ["a..b", f"{'a' * 64}.test"])
 def test_no_host_hides_a_view(client: FlaskClient, host: str) -> None:
     """An unknown host means the default registry, and so does one that is no name at all."""
     answer = client.get(f"/v2/library/alpine/manifests/{DIGEST}", headers={"Host": host})
