@@ -29,6 +29,7 @@ from bench.measure import (
     measure_memory,
     measure_requests,
 )
+from bench.sections import put_into
 from tests.servers import ROOT
 
 _PAGE: Final = ROOT / "docs" / "performance.md"
@@ -83,13 +84,10 @@ def _section(name: str, plan: Plan, where: Path | None) -> None:
     with servers.upstream(GIB) as (folder, content, upstream):
         if name == "soak":
             section = soak_page.render(_soak(plan, folder, content, upstream))
-            put_into = soak_page.put_into
         elif name == "observing":
             section = observing_page.render(observing.measure(plan, folder, content, upstream))
-            put_into = observing_page.put_into
         else:
             section = cache_page.render(cached.measure(plan, folder, content, upstream))
-            put_into = cache_page.put_into
     sys.stdout.write(section)
     if where is not None:
         where.write_text(put_into(where.read_text(encoding="utf-8"), section), encoding="utf-8")

@@ -1,6 +1,5 @@
 """The section of docs/performance.md about the cache."""
 
-import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
@@ -9,9 +8,6 @@ from bench.copies import LATENCY, LAYERS, Copies
 from bench.figures import Figure
 from bench.targets import Target, reasons, table
 from bench.wrk import CONNECTIONS
-
-_SECTION = re.compile(r"^## The cache\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
-_NEXT = re.compile(r"^## Soak\n", re.MULTILINE)
 
 
 def render(measured: Cached) -> str:
@@ -30,20 +26,6 @@ def render(measured: Cached) -> str:
             "",
         ]
     )
-
-
-def put_into(page: str, section: str) -> str:
-    """Return the page with this section in place of its own, or before the next one.
-
-    Raise ValueError if there is no place for it.
-    """
-    changed, count = _SECTION.subn(lambda _: f"{section}\n", page)
-    if not count:
-        changed, count = _NEXT.subn(lambda found: f"{section}\n{found[0]}", page)
-    if count != 1:
-        message = f"the page has {count} places for the section about the cache"
-        raise ValueError(message)
-    return changed
 
 
 _WHY_NO_HIT: Final = "Its cause was not found."

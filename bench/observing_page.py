@@ -1,15 +1,11 @@
 """The section of docs/performance.md about being seen."""
 
-import re
 from collections.abc import Iterator
 
 from bench.figures import Figure
 from bench.observing import FORWARDED, KEPT, SEEN, UNSEEN, Observing
 from bench.targets import Target, reasons, table
 from bench.wrk import CONNECTIONS
-
-_SECTION = re.compile(r"^## Being seen\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
-_NEXT = re.compile(r"^## Soak\n", re.MULTILINE)
 
 _LEAST = 0.95
 
@@ -27,20 +23,6 @@ def render(measured: Observing) -> str:
             "",
         ]
     )
-
-
-def put_into(page: str, section: str) -> str:
-    """Return the page with this section in place of its own, or before the next one.
-
-    Raise ValueError if there is no place for it.
-    """
-    changed, count = _SECTION.subn(lambda _: f"{section}\n", page)
-    if not count:
-        changed, count = _NEXT.subn(lambda found: f"{section}\n{found[0]}", page)
-    if count != 1:
-        message = f"the page has {count} places for the section about being seen"
-        raise ValueError(message)
-    return changed
 
 
 def _targets(measured: Observing) -> Iterator[Target]:

@@ -1,6 +1,5 @@
 """The section of docs/performance.md about crowds of downloads."""
 
-import re
 from collections.abc import Iterator
 
 from bench.crowd import LEAVING_RATE, LONGEST_STAY, SLOW_RATE
@@ -9,8 +8,6 @@ from bench.soak import Held, Soak
 MOST_KIB_EACH = 400
 """As for slow downloads alone."""
 MOST_GROWTH = 1.05
-
-_SECTION = re.compile(r"^## Soak\n.*?(?=^## )", re.MULTILINE | re.DOTALL)
 
 
 def render(soak: Soak) -> str:
@@ -32,15 +29,6 @@ def render(soak: Soak) -> str:
             "",
         ]
     )
-
-
-def put_into(page: str, section: str) -> str:
-    """Return the page with this section in place of its own; raise ValueError if it has none."""
-    changed, count = _SECTION.subn(lambda _: f"{section}\n", page)
-    if count != 1:
-        message = f"the page has {count} sections about the soak"
-        raise ValueError(message)
-    return changed
 
 
 def _what(soak: Soak) -> Iterator[str]:

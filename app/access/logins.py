@@ -49,16 +49,19 @@ class Logins:
         self._refuse_slowed(address)
         given = password.encode(errors="surrogateescape")
         secret = self.users.secret_of(name)
-        if secret is not None and self._is_remembered(name, secret, given):
+        # The same work for a user that is not there: how long it takes must not tell.
+        against = self.users.stand_in(name) if secret is None else secret
+        is_user, is_remembered = secret is not None, self._is_remembered(name, against, given)
+        if is_user and is_remembered:
             return
         if not self.users.is_slow:
-            self._judge(name, secret, given, address)
+            self._judge(name, against, given, address, is_user=is_user)
             return
         self._take_turn()
         try:
             # Others of the same address may have been wrong meanwhile.
             self._refuse_slowed(address)
-            self._judge(name, secret, given, address)
+            self._judge(name, against, given, address, is_user=is_user)
         finally:
             self._turn.release()
 
@@ -76,16 +79,17 @@ class Logins:
         finally:
             self._waiting -= 1
 
-    def _judge(self, name: str, secret: str | None, password: bytes, address: str) -> None:
-        against = self.users.stand_in(name) if secret is None else secret
+    def _judge(
+        self, name: str, against: str, password: bytes, address: str, *, is_user: bool
+    ) -> None:
         if self.users.is_slow:
             matches = self._threads.begin(self.users.matches, against, password).result()
         else:
             matches = self.users.matches(against, password)
-        if secret is None or not matches:
+        if not (is_user and matches):
             self._slowing.failed(address)
             raise LoginWrong
-        self._remember(name, secret, password)
+        self._remember(name, against, password)
 
     def _is_remembered(self, name: str, secret: str, password: bytes) -> bool:
         until = self._right.get(self._print(name, secret, password), 0.0)

@@ -86,7 +86,7 @@ class Rules:
 
     def decide(self, question: Question) -> Decision:
         """Return what the first rule that matches says."""
-        for applied in () if self.are_none else self._of[question.registry.name]:
+        for applied in self._of[question.registry.name]:
             if applied.matches(question):
                 rule = applied.rule
                 by_tag = rule.digest_only and question.tag is not None

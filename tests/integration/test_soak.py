@@ -15,6 +15,7 @@ from bench import nginx, soak, soak_page
 from bench.content import GIB, Content
 from bench.crowd import Kind
 from bench.measure import Server
+from bench.sections import put_into
 from tests import programs
 from tests.lines import all_lines
 from tests.servers import ROOT, Docxy, docxy
@@ -88,18 +89,18 @@ def test_a_section_is_put_into_the_page() -> None:
     """The rest of the page stays, and so does all of it when it is put in again."""
     text = (ROOT / "docs" / "performance.md").read_text()
     section = soak_page.render(SOAK)
-    changed = soak_page.put_into(text, section)
+    changed = put_into(text, section)
     assert section in changed
     before, _, rest = text.partition("## Soak\n")
     after = rest[rest.index("\n## ") :]
     assert changed == f"{before}{section.rstrip()}\n{after}"
-    assert soak_page.put_into(changed, section) == changed
+    assert put_into(changed, section) == changed
 
 
 def test_a_page_without_the_section_is_left_alone() -> None:
     """Whoever wants it there says so."""
     with pytest.raises(ValueError, match="0 sections"):
-        soak_page.put_into("# Performance\n\n## Method\n", soak_page.render(SOAK))
+        put_into("# Performance\n\n## Method\n", soak_page.render(SOAK))
 
 
 def test_what_is_left_is_told() -> None:
