@@ -20,6 +20,7 @@ from app.page_settings import PageSettings
 from app.registry_settings import RegistrySettings
 from app.rule_settings import RuleSettings
 from app.settings import Settings
+from app.upstream_settings import UpstreamSettings
 from app.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,12 +37,16 @@ ROOT_FILE = re.compile(
 )
 
 
+PARTS = (UpstreamSettings, CacheSettings, PageSettings, AccessSettings)
+"""What Settings has of its bases, in the order of the table."""
+
+
 def settings_table() -> str:
     """Render every setting that has a variable: name, default, meaning."""
     rows = [(f"`{CONFIG_VARIABLE}`", "unset", CONFIG_MEANING)]
     fields = Settings.model_fields
     # pydantic names those of a base first.
-    parts = [*CacheSettings.model_fields, *PageSettings.model_fields, *AccessSettings.model_fields]
+    parts = [name for part in PARTS for name in part.model_fields]
     own = [name for name in fields if name not in parts]
     for name in [*own, *parts]:
         field = fields[name]
