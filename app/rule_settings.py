@@ -1,12 +1,15 @@
 """One `[[rules]]` table of the file: what an operator allows or denies."""
 
 import re
+from datetime import timedelta
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from app.access.conditions import Condition
 from app.access.networks import Networks
 from app.access.rules import Rule
+from app.oci.manifest import Platform
 from app.setting_values import ClientNetworks, RegistryHost, Username
 
 _LONGEST: Final = 255
@@ -37,6 +40,10 @@ def _tag_pattern(text: str) -> str:
         message = "write a tag, like latest or v*"
         raise ValueError(message)
     return text
+
+
+def _platform(text: str) -> str:
+    return str(Platform.parse(text))
 
 
 def _message(text: str) -> str:
@@ -78,6 +85,16 @@ class RuleSettings(BaseModel):
         description='Users of `DOCXY_HTPASSWD_FILE`, like `["alice"]`. Unset: all, and where there '
         "are no users everybody.",
     )
+    platforms: tuple[Annotated[str, AfterValidator(_platform)], ...] | None = Field(
+        None,
+        description="With `allow`: the platforms of the images that are served, like "
+        '`["linux/amd64"]`; the manifest of any other image is refused. Unset: all.',
+    )
+    min_age_days: Annotated[int, Field(ge=1, le=36500, strict=True)] | None = Field(
+        None,
+        description="With `allow`: the days that have to be over since an image was made, by its "
+        "own date; the manifest of a younger one is refused. Unset: any age.",
+    )
     message: Annotated[str, AfterValidator(_message)] | None = Field(
         None, description="What a client is told that is refused by this rule."
     )
@@ -90,12 +107,14 @@ class RuleSettings(BaseModel):
         if self.digest_only and self.tag is not None:
             message = "digest_only: with tag, which matches requests by tag only, nothing is left"
             raise ValueError(message)
-        if self.networks == ():
-            message = "networks: it is empty; write at least one, or leave it out"
-            raise ValueError(message)
-        if self.users == ():
-            message = "users: it is empty; write at least one, or leave it out"
-            raise ValueError(message)
+        for name in ("platforms", "min_age_days"):
+            if self.action == "deny" and getattr(self, name) is not None:
+                message = f'{name}: it belongs to action = "allow": such images, and no others'
+                raise ValueError(message)
+        for name in ("networks", "users", "platforms"):
+            if getattr(self, name) == ():
+                message = f"{name}: it is empty; write at least one, or leave it out"
+                raise ValueError(message)
         return self
 
     def rule(self, number: int) -> Rule:
@@ -109,5 +128,14 @@ class RuleSettings(BaseModel):
             digest_only=self.digest_only,
             networks=None if self.networks is None else Networks(",".join(self.networks)),
             users=None if self.users is None else frozenset(self.users),
+            condition=self._condition(),
             message=self.message or "",
+        )
+
+    def _condition(self) -> Condition | None:
+        if self.platforms is None and self.min_age_days is None:
+            return None
+        return Condition(
+            None if self.platforms is None else tuple(map(Platform.parse, self.platforms)),
+            None if self.min_age_days is None else timedelta(days=self.min_age_days),
         )

@@ -40,7 +40,7 @@ ROOMS = {
     "environment": set[str](),
     "access": {"access", "offloop", *VALUES},
     "access_settings": {"access", "rule_settings", "setting_values", "registries"},
-    "rule_settings": {"access", "setting_values"},
+    "rule_settings": {"access", "setting_values", "oci"},
     "loading": {"environment", "settings", "registry_settings", "rule_settings"},
     "settings": {
         "environment",

@@ -7,6 +7,7 @@ from typing import Final
 
 from app.access import globs
 from app.access.client import Client
+from app.access.conditions import Condition
 from app.access.networks import Networks
 from app.oci.reference import RepositoryName, Tag
 from app.registries import Registries, Registry
@@ -17,7 +18,8 @@ class Rule:
     """What matches, and what then; None matches all. `number` is its place in the list, from one.
 
     A `tag` matches requests for a manifest by tag only. With `digest_only`, which allows, those are
-    refused, and everything else is let through.
+    refused, and everything else is let through. What a `condition` wants of an image is looked at
+    once its manifest is there.
     """
 
     number: int
@@ -28,6 +30,7 @@ class Rule:
     digest_only: bool = False
     networks: Networks | None = None
     users: frozenset[str] | None = None
+    condition: Condition | None = None
     message: str = ""
 
 
@@ -68,6 +71,7 @@ class Rules:
     def __init__(self, rules: Sequence[Rule], registries: Registries) -> None:
         """Raise ValueError for a registry that is not in the table."""
         self.are_none = not rules
+        self.have_conditions = any(rule.condition for rule in rules)
         for rule in rules:
             if rule.registry and not any(rule.registry in row.names for row in registries.rows):
                 message = (

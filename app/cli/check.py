@@ -63,5 +63,7 @@ def _told(decision: Decision) -> str:
     word = "allowed" if decision.allowed else "denied"
     if decision.rule is None:
         return f"{word}, since no rule matches"
+    if decision.allowed and decision.rule.condition:
+        return f"{word} by rule {decision.rule.number}, if it is an image {decision.rule.condition}"
     reason = "" if decision.allowed else f": {decision.message}"
     return f"{word} by rule {decision.rule.number}{reason}"

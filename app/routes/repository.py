@@ -8,8 +8,9 @@ from flask import Blueprint, Response, request
 from app.oci.errors import MethodUnsupported, Unsupported
 from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
 from app.routes.asking import asked
+from app.routes.inspecting import Inspection
 from app.routes.relay import relay
-from app.routes.rooms import located, source
+from app.routes.rooms import conditional, located, rooms, source
 
 bp = Blueprint("repository", __name__, url_prefix="/v2")
 
@@ -18,7 +19,18 @@ bp = Blueprint("repository", __name__, url_prefix="/v2")
 def manifest(name: RepositoryName, reference: Reference) -> Response:
     """Fetch a manifest by tag or digest."""
     address = located(name, reference)
-    reply = source(address.registry).manifest(address.repository, reference, asked(address))
+    there, asking = source(address.registry), asked(address)
+    rule = conditional(address, reference)
+    if rule is None:
+        reply = there.manifest(address.repository, reference, asking)
+    else:
+        inspection = Inspection(
+            source=there,
+            repository=address.repository,
+            request=asking,
+            known=rooms().known_images,
+        )
+        reply = inspection.manifest(reference, rule)
     return relay(reply, address)
 
 

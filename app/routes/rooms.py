@@ -8,8 +8,9 @@ from flask import Flask, current_app
 
 from app.access.client import Client
 from app.access.guard import Guard
+from app.access.known_images import KnownImages
 from app.access.networks import Networks
-from app.access.rules import Decision, Question, Rules
+from app.access.rules import Decision, Question, Rule, Rules
 from app.content import Index, Source
 from app.exchange import current
 from app.oci.errors import ClientHidden, RuleRefused
@@ -47,6 +48,7 @@ class Rooms:
     index: Index | None = None
     rules: Rules | None = None
     """None: everybody may pull everything."""
+    known_images: KnownImages = field(default_factory=KnownImages)
     guard: Guard | None = None
     """None: this proxy has no users of its own."""
 
@@ -111,6 +113,16 @@ def decided(address: Address, reference: Reference | None = None) -> Decision | 
             tag=reference if isinstance(reference, Tag) else None,
         )
     )
+
+
+def conditional(address: Address, reference: Reference) -> Rule | None:
+    """Return the rule that lets a manifest through only for what its image is, if one does."""
+    rules = rooms().rules
+    if rules is None or not rules.have_conditions:
+        return None
+    decision = decided(address, reference)
+    rule = decision.rule if decision else None
+    return rule if rule and rule.condition else None
 
 
 def _refuse(decision: Decision) -> NoReturn:

@@ -1,10 +1,13 @@
 """Rules, as they are written: each fault with its position and key."""
 
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from app.access.conditions import Condition
 from app.loading import SettingsError, load
+from app.oci.manifest import Platform
 
 
 @pytest.fixture
@@ -42,7 +45,7 @@ digest_only = true
     assert second.networks is None
 
 
-DENY = 'action = "deny"'
+ALLOW, DENY = 'action = "allow"', 'action = "deny"'
 
 
 @pytest.mark.parametrize(
@@ -75,10 +78,12 @@ DENY = 'action = "deny"'
         pytest.param(f'{DENY}\nusers = ["a"]', "users: only DOCXY_HTPASSWD_FILE", id="users"),
         pytest.param(f"{DENY}\nusers = []", "users: it is empty", id="no user"),
         pytest.param(f'{DENY}\nusers = ["a:b"]', "users 1: a user name has no colon", id="colon"),
-        pytest.param(f"{DENY}\nmin_age_days = 3", "min_age_days: there is no such key", id="age"),
-        pytest.param(
-            f'{DENY}\nplatforms = ["a"]', "platforms: there is no such key", id="platforms"
-        ),
+        pytest.param(f"{DENY}\nmin_age_days = 3", "min_age_days: it belongs to", id="deny by age"),
+        pytest.param(f'{DENY}\nplatforms = ["a/b"]', "platforms: it belongs to", id="deny by it"),
+        pytest.param(f"{ALLOW}\nmin_age_days = 0", "min_age_days: ", id="no age"),
+        pytest.param(f'{ALLOW}\nmin_age_days = "3"', "min_age_days: ", id="age in words"),
+        pytest.param(f"{ALLOW}\nplatforms = []", "platforms: it is empty", id="no platform"),
+        pytest.param(f'{ALLOW}\nplatforms = ["amd64"]', "platforms 1: amd64 is no", id="platform"),
     ],
 )
 def test_faults(config: Path, rule: str, told: str) -> None:
@@ -88,6 +93,13 @@ def test_faults(config: Path, rule: str, told: str) -> None:
         load()
     assert f"\n  {config}: rule 2: {told}" in str(caught.value)
     assert "one setting is wrong" in str(caught.value)
+
+
+def test_conditions(config: Path) -> None:
+    """Platforms as people write them, and whole days."""
+    config.write_text(f'[[rules]]\n{ALLOW}\nplatforms = ["Linux/ARM64"]\nmin_age_days = 7\n')
+    (one,) = load().rules
+    assert one.rule(1).condition == Condition((Platform("linux", "arm64"),), timedelta(days=7))
 
 
 def test_users(config: Path, tmp_path: Path) -> None:

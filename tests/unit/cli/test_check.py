@@ -1,16 +1,21 @@
 """`flask access check`."""
 
+from datetime import timedelta
+
 import pytest
 
+from app.access.conditions import Condition
 from app.access.lists import Lists
 from app.access.networks import Networks
 from app.access.rules import Rule, Rules
+from app.oci.manifest import Platform
 from app.registries import Registries
 from tests.unit.cli.parts import GHCR, HUB, Run, running
 from tests.unit.fake_source import FakeSource
 
 BY_DIGEST = "what is asked by digest, and lists"
 BY_DIGEST_ONLY = "this proxy serves it by digest only, not by tag"
+IF_OLD = "allowed by rule 6, if it is an image for linux/amd64 and 7 days old or more"
 
 
 @pytest.fixture
@@ -26,6 +31,12 @@ def run(source: FakeSource) -> Run:
         Rule(number=1, allows=True, networks=Networks("10.1.0.0/16")),
         Rule(number=2, allows=True, repository="pinned", digest_only=True),
         Rule(number=3, allows=False, registry="ghcr.io", message="ask us"),
+        Rule(
+            number=6,
+            allows=True,
+            repository="aged",
+            condition=Condition((Platform("linux", "amd64"),), timedelta(days=7)),
+        ),
         Rule(number=4, allows=True, users=frozenset({"alice"})),
         Rule(number=5, allows=False, tag="latest"),
     ]
@@ -91,6 +102,17 @@ def run(source: FakeSource) -> Run:
             ],
             0,
             id="no rule",
+        ),
+        pytest.param(
+            "10.2.2.3",
+            "aged:1",
+            [
+                "library/aged of docker.io, for 10.2.2.3",
+                f"the manifest by the tag 1: {IF_OLD}",
+                f"{BY_DIGEST}: {IF_OLD}",
+            ],
+            0,
+            id="by what it is",
         ),
         pytest.param(
             "192.0.2.7",

@@ -1,0 +1,99 @@
+"""What an image says of itself: OCI image-spec, "Image Configuration"."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from app.oci.errors import DigestInvalid
+from app.oci.manifest import Descriptor, Platform
+from app.oci.reference import Digest
+
+_LAST_THAT_IS_NONE: Final = 1970
+"""Builds that want the same bytes every time write this year, and Go's zero time is before it."""
+
+_TWICE: Final = object()
+"""In place of what stands in a document twice: readers differ in which one they take."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of a manifest's image; None is what cannot be told.
+
+    An index has no platform and no date of its own: clients choose one of its images.
+    """
+
+    platform: Platform | None = None
+    created: datetime | None = None
+    is_index: bool = False
+
+
+INDEX: Final = Facts(is_index=True)
+
+
+def config_of(document: bytes) -> Descriptor | None:
+    """Return the config that a manifest names, or None for an index; raise ValueError.
+
+    Whatever has a config or layers is an image, be there manifests as well: which of both a client
+    takes it for is not known here. Keys are read in any case, as Go's clients do.
+    """
+    read = _read(document)
+    if "config" not in read:
+        if isinstance(read.get("manifests"), list) and not {"layers", "fslayers"} & {*read}:
+            return None
+        message = "it is no index, and has no config"
+        raise ValueError(message)
+    match read["config"]:
+        case {"digest": str(digest), "size": int(size)} if size >= 0:
+            try:
+                return Descriptor(Digest.parse(digest), size)
+            except DigestInvalid as error:
+                raise ValueError(error.message) from error
+    message = "its config is no descriptor"
+    raise ValueError(message)
+
+
+def facts_of(config: bytes) -> Facts:
+    """Return what a config says; what is no config says nothing."""
+    try:
+        read = _read(config)
+    except ValueError:
+        return Facts()
+    return Facts(_platform(read), _date(read.get("created")))
+
+
+def _read(document: bytes) -> dict[str, Any]:
+    try:
+        read = json.loads(document, object_pairs_hook=_fields)
+    except RecursionError as error:
+        message = "it is nested too deeply"
+        raise ValueError(message) from error
+    if not isinstance(read, dict):
+        message = "it is no JSON object"
+        raise ValueError(message)  # noqa: TRY004 - what was read is wrong, not the caller
+    return read
+
+
+def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read: dict[str, Any] = {}
+    for name, value in pairs:
+        key = name.casefold()
+        read[key] = _TWICE if key in read else value
+    return read
+
+
+def _platform(read: dict[str, Any]) -> Platform | None:
+    match read:
+        case {"os": str(system), "architecture": str(architecture)} if system and architecture:
+            variant = read.get("variant", "")
+            if isinstance(variant, str):
+                return Platform(system.lower(), architecture.lower(), variant.lower())
+    return None
+
+
+def _date(written: Any) -> datetime | None:  # noqa: ANN401 - any JSON value
+    try:
+        date = datetime.fromisoformat(written)
+    except (TypeError, ValueError):
+        return None
+    return date if date.tzinfo is not None and date.year > _LAST_THAT_IS_NONE else None

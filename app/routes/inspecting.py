@@ -1,0 +1,170 @@
+"""Manifests that a rule lets through only for what their images say of themselves."""
+
+import hashlib
+from collections.abc import Iterable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from http import HTTPStatus
+from typing import Final
+
+from app.access.known_images import KnownImages
+from app.access.rules import Rule
+from app.content import BodyBroken, Reply, Request, Source
+from app.exchange import current
+from app.oci import headers
+from app.oci.errors import DigestInvalid, RuleRefused, UpstreamUnavailable
+from app.oci.image import INDEX, Facts, config_of, facts_of
+from app.oci.manifest import Descriptor
+from app.oci.reference import Digest, Reference, RepositoryName
+
+_LARGEST_MANIFEST: Final = 4 << 20
+_LARGEST_CONFIG: Final = 1 << 20
+
+_IN_PART: Final = (
+    "if-none-match", "if-match", "if-modified-since", "if-unmodified-since", "range", "if-range",
+)  # fmt: skip
+"""What lets an answer have no body, or a part of it."""
+
+_HERE: Final = ("X-Accel-Failed", "1")
+"""With this the cache hands nothing over to a server in front (app/cache/accel.py)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Inspection:
+    """Asks for all in the client's own name, so that nobody learns what he may not read."""
+
+    source: Source
+    repository: RepositoryName
+    request: Request
+    known: KnownImages
+
+    def manifest(self, reference: Reference, rule: Rule) -> Reply:
+        """Answer a GET or HEAD; raise RegistryError.
+
+        A HEAD of a manifest that is not known yet costs a GET of it.
+        """
+        reply = self._manifest(reference, self.request.method)
+        if reply.is_error:
+            return reply
+        with _same_line():
+            facts, reply = self._judged(reply, reference)
+        condition = rule.condition
+        if condition and (objection := condition.objection(facts, datetime.now(UTC))):
+            raise RuleRefused(rule.message or objection, rule=rule.number)
+        return reply
+
+    def _judged(self, reply: Reply, reference: Reference) -> tuple[Facts, Reply]:
+        """Return what is known of an answer, and one that needs no closing."""
+        if self.request.method == "HEAD":
+            with closing(reply):
+                facts = self._of_head(reply, reference)
+            return facts, replace(reply, body=(), close=_nothing)
+        data = _read(reply, _LARGEST_MANIFEST)
+        if data is None:
+            return Facts(), reply
+        answer = replace(reply, length=len(data), body=(data,), close=_nothing)
+        return self._of(data), answer
+
+    def _manifest(self, reference: Reference, method: str) -> Reply:
+        fields = headers.without(self.request.headers, *_IN_PART)
+        request = replace(self.request, method=method, headers=fields)
+        return self.source.manifest(self.repository, reference, request)
+
+    def _of_head(self, reply: Reply, reference: Reference) -> Facts:
+        digest = _named(reply, reference)
+        if digest is not None and (facts := self.known.get(digest)) is not None:
+            return facts
+        data = self._fetched(self._manifest(digest or reference, "GET"), _LARGEST_MANIFEST)
+        if data is None or (digest is not None and not _is(digest, data)):
+            return Facts()
+        return self._of(data)
+
+    def _of(self, document: bytes) -> Facts:
+        digest = Digest(f"sha256:{hashlib.sha256(document).hexdigest()}")
+        if (facts := self.known.get(digest)) is not None:
+            return facts
+        try:
+            config = config_of(document)
+        except ValueError:
+            facts = Facts()
+        else:
+            if config is None:
+                facts = INDEX
+            elif (data := self._config(config)) is None:
+                return Facts()
+            else:
+                facts = facts_of(data)
+        self.known.note(digest, facts)
+        return facts
+
+    def _config(self, config: Descriptor) -> bytes | None:
+        """Return the bytes that a manifest means, or None where they cannot be had."""
+        if config.size > _LARGEST_CONFIG:
+            return None
+        fields = [*headers.without(self.request.headers, *_IN_PART, "accept"), _HERE]
+        request = replace(self.request, method="GET", headers=fields)
+        reply = self.source.blob(self.repository, config.digest, request)
+        data = self._fetched(reply, _LARGEST_CONFIG)
+        return data if data is not None and _is(config.digest, data) else None
+
+    @staticmethod
+    def _fetched(reply: Reply, most: int) -> bytes | None:
+        """Read an answer; raise UpstreamUnavailable for one that may be another soon."""
+        passing = reply.status == HTTPStatus.TOO_MANY_REQUESTS
+        if passing or reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            reply.close()
+            raise UpstreamUnavailable
+        return _read(reply, most)
+
+
+def _read(reply: Reply, most: int) -> bytes | None:
+    """Read a whole answer and close it; None is no such answer, or one that is too large."""
+    with closing(reply):
+        if reply.status != HTTPStatus.OK:
+            return None
+        try:
+            return _up_to(reply.body, most)
+        except BodyBroken as error:
+            raise UpstreamUnavailable from error
+
+
+def _up_to(body: Iterable[bytes], most: int) -> bytes | None:
+    data = bytearray()
+    for piece in body:
+        data += piece
+        if len(data) > most:
+            return None
+    return bytes(data)
+
+
+def _named(reply: Reply, reference: Reference) -> Digest | None:
+    """Return the digest of what a HEAD is about: the client's own word for it comes first."""
+    if isinstance(reference, Digest):
+        return reference
+    try:
+        return Digest.parse(reply.header("docker-content-digest"))
+    except DigestInvalid:
+        return None
+
+
+def _is(digest: Digest, data: bytes) -> bool:
+    if not digest.can_be_verified:
+        return False
+    return hashlib.new(digest.algorithm, data).hexdigest() == digest.partition(":")[2]
+
+
+@contextmanager
+def _same_line() -> Iterator[None]:
+    """Let the request's line say what the cache did of it, and not of what else was read."""
+    exchange = current.get()
+    did = exchange.cache if exchange else ""
+    try:
+        yield
+    finally:
+        if exchange:
+            exchange.cache = did
+
+
+def _nothing() -> None:
+    pass
