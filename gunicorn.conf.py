@@ -71,13 +71,14 @@ if os.environ.get("DOCXY_LOG_FORMAT") == "json":
 
 _COUNTS = "PROMETHEUS_MULTIPROC_DIR"
 _OWN_COUNTS = "docxy-metrics-"
+_WORKERS = "WEB_CONCURRENCY"
 _JUST_MADE = 60
 """Seconds in which whoever has made a directory will hold it."""
 
 
 def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not to be imported here
     """Stop a start with wrong settings, once and with one message."""
-    if faults := _faults():
+    if faults := _faults(server.cfg.workers):
         sys.exit(faults)
     _prepare_counts(server.cfg.worker_tmp_dir)
 
@@ -99,7 +100,7 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - as above
     reload = server.reload
 
     def checked() -> None:
-        if faults := _faults():
+        if faults := _faults(server.cfg.workers):
             server.log.error("Nothing was reloaded. %s", faults)
         else:
             reload()
@@ -108,7 +109,8 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - as above
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - as above
-    """Leave what a new worker has of the master's."""
+    """Leave what a new worker has of the master's, and tell it how many there are."""
+    os.environ[_WORKERS] = str(server.cfg.workers)
     server.generations.in_new_worker(worker)
     shared.take_seat(worker.age)
 
@@ -145,13 +147,14 @@ def _tidy(where: Path) -> None:
                 os.close(held)
 
 
-def _faults() -> str:
+def _faults(count: int) -> str:
     """Return what keeps the application from being built, or "".
 
     In a process of its own: what the application imports must not be imported here, before
-    gevent has patched the workers.
+    gevent has patched the workers. An argument may have said how many of them there will be.
     """
     environment = {name: value for name, value in os.environ.items() if name != _COUNTS}
+    environment[_WORKERS] = str(count)
     check = subprocess.run(
         [sys.executable, "-c", "import wsgi"], env=environment, capture_output=True, check=False
     )

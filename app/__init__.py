@@ -44,7 +44,7 @@ from app.routes.application import Application
 from app.routes.forwarded import Forwarded
 from app.routes.rooms import Rooms
 from app.settings import Settings
-from app.store.room import Limits
+from app.store.room import Limits as Room
 from app.upstream.client import Upstream
 from app.upstream.connecting import Connector
 from app.upstream.index import Index
@@ -108,6 +108,7 @@ def create_app(settings: Settings) -> Flask:
     rules = settings.rules_for(registries)
     admission.register(app, lists)
     guarding.register(app, guard)
+    _limit(app, settings)
     render.register(app)
     shown = (page.bp, assets.bp, config.bp, box.bp, search.bp) if settings.page else ()
     always = (health.bp, metrics.bp, drip.bp, challenge.bp, token.bp, repository.bp)
@@ -158,12 +159,24 @@ def _guard(settings: Settings) -> Guard | None:
     return Guard(Logins(users), Tokens(key, users))
 
 
+def _limit(app: Flask, settings: Settings) -> None:
+    if settings.allowance.is_all or commands.are_running():
+        return
+    # The libraries for limits are 7 MB in each worker, and 80 ms of each start.
+    from app.routes import limiting  # noqa: PLC0415
+
+    url = _revealed(settings.redis_url)
+    # By a shared password one may log in with any name.
+    known = settings.htpasswd_file is not None
+    limiting.register(app, settings.allowance, url, users_are_known=known)
+
+
 def _cache(settings: Settings, observer: Observer) -> Cache | None:
     if settings.cache_dir is None:
         return None
     if commands.are_running():
         check_owner(settings.cache_dir)
-    limits = Limits(max_size=settings.cache_max_size, min_free=settings.cache_min_free)
+    limits = Room(max_size=settings.cache_max_size, min_free=settings.cache_min_free)
     policy = Policy(
         grant_ttl=settings.grant_ttl,
         tag_ttl=settings.tag_ttl,

@@ -16,6 +16,7 @@ from pydantic_settings import (
 from app.access_settings import AccessSettings
 from app.cache_settings import CacheSettings
 from app.environment import Variables
+from app.limit_settings import LimitSettings
 from app.page_settings import PageSettings
 from app.registries import Registries
 from app.registry_settings import (
@@ -45,7 +46,9 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
-class Settings(UpstreamSettings, CacheSettings, PageSettings, AccessSettings, BaseSettings):
+class Settings(
+    UpstreamSettings, CacheSettings, PageSettings, AccessSettings, LimitSettings, BaseSettings
+):
     """How this proxy is set up; frozen, and held by create_app only."""
 
     model_config = SettingsConfigDict(
@@ -154,6 +157,7 @@ class Settings(UpstreamSettings, CacheSettings, PageSettings, AccessSettings, Ba
         check_addresses(table.rows)
         self.rules_for(table)
         self.check_users(table.rows, self.cache_dir)
+        self.check_limits()
         host = urlsplit(self.public_url or "").hostname or ""
         if (row := table.select(ns=None, host=host).registry) is not table.default:
             message = (

@@ -48,7 +48,8 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in tuple(os.environ):
         if name.upper().startswith("DOCXY_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    monkeypatch.delenv("FORWARDED_ALLOW_IPS", raising=False)
+    for name in ("FORWARDED_ALLOW_IPS", "WEB_CONCURRENCY"):
+        monkeypatch.delenv(name, raising=False)
     return monkeypatch
 
 

@@ -29,6 +29,7 @@ openssl openssl
 oras oras
 podman podman
 promtool prometheus
+redis-server redis-server
 skopeo skopeo
 NotoSansCJK fonts-noto-cjk
 libatomic.so.1 libatomic1

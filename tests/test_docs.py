@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 from app.access_settings import AccessSettings
 from app.cache_settings import CacheSettings
 from app.environment import FILE_ONLY
+from app.limit_settings import LimitSettings
 from app.loading import CONFIG_MEANING, CONFIG_VARIABLE
 from app.page_settings import PageSettings
 from app.registry_settings import RegistrySettings
@@ -37,7 +38,7 @@ ROOT_FILE = re.compile(
 )
 
 
-PARTS = (UpstreamSettings, CacheSettings, PageSettings, AccessSettings)
+PARTS = (UpstreamSettings, CacheSettings, PageSettings, AccessSettings, LimitSettings)
 """What Settings has of its bases, in the order of the table."""
 
 
@@ -50,7 +51,7 @@ def settings_table() -> str:
     own = [name for name in fields if name not in parts]
     for name in [*own, *parts]:
         field = fields[name]
-        if name not in FILE_ONLY:
+        if name not in FILE_ONLY and name != "web_concurrency":  # gunicorn's, below
             rows.append((_names(name), _default(field.default), field.description or ""))
     return _table("settings", rows)
 
@@ -165,7 +166,7 @@ def test_settings_tables(table: str) -> None:
 def test_secrets_are_not_shown() -> None:
     """The rendering itself: one row for each setting, a secret without a value."""
     rows = settings_table().splitlines()
-    assert len(rows) == len(Settings.model_fields) - len(FILE_ONLY) + 5
+    assert len(rows) == len(Settings.model_fields) - len(FILE_ONLY) + 4
     assert _default(SecretStr("s3cr3t")) == "unset"
     assert _default(None) == "unset"
     assert _default(5) == "`5`"

@@ -10,6 +10,9 @@ _LONGEST: Final = 64
 _MAPPED: Final = 96
 """Bits before the IPv4 address in one that is written as IPv6 (RFC 4291, 2.5.5.2)."""
 
+_SITE: Final = 64
+"""Bits of an IPv6 address that one subscriber has (RFC 6177)."""
+
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -41,6 +44,14 @@ def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
 def address_of(text: str) -> Address | None:
     """Read an address; an IPv4 one that is written as IPv6 is itself."""
     return _read(text) if len(text) <= _LONGEST else None
+
+
+def site_of(text: str) -> str:
+    """Return what all addresses of one subscriber have in common; "" for what is no address."""
+    found = address_of(text)
+    if isinstance(found, ipaddress.IPv6Address):
+        return str(ipaddress.IPv6Network((found, _SITE), strict=False))
+    return str(found or "")
 
 
 @lru_cache(1024)

@@ -1,12 +1,11 @@
 """How long an address has to wait after wrong passwords."""
 
-import ipaddress
 import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from app.access.networks import address_of
+from app.access.networks import site_of
 
 FREE: Final = 5
 """Wrong passwords before an address has to wait."""
@@ -16,8 +15,6 @@ _FORGOTTEN: Final = 60.0
 """Seconds after which they are forgotten, and twice the time that had to be waited."""
 _MOST: Final = 4096
 """Addresses that are remembered; of more, those that failed last."""
-_SITE: Final = 64
-"""Bits of an IPv6 address that one subscriber has (RFC 6177)."""
 
 
 class Slowing:
@@ -32,12 +29,12 @@ class Slowing:
 
     def wait(self, address: str) -> float:
         """Return for how many seconds no password of an address is looked at; 0 for none."""
-        count, last = self._failures.get(_key(address), (0, 0.0))
+        count, last = self._failures.get(site_of(address), (0, 0.0))
         return max(last + _wait_after(count) - self._clock(), 0.0)
 
     def failed(self, address: str) -> None:
         """Count a wrong password."""
-        key, now = _key(address), self._clock()
+        key, now = site_of(address), self._clock()
         count, last = self._failures.pop(key, (0, now))
         if now - last > _FORGOTTEN + 2 * _wait_after(count):
             count = 0
@@ -48,10 +45,3 @@ class Slowing:
 
 def _wait_after(count: int) -> float:
     return 0.0 if count < FREE else min(FIRST * 2.0 ** min(count - FREE, 20), LONGEST)
-
-
-def _key(address: str) -> str:
-    found = address_of(address)
-    if isinstance(found, ipaddress.IPv6Address):
-        return str(ipaddress.IPv6Network((found, _SITE), strict=False))
-    return str(found or "")

@@ -21,6 +21,7 @@ from app.oci.errors import (
     Unsupported,
     error_document,
 )
+from app.oci.limit_errors import LimitReached
 from app.oci.login_errors import LoginRequired, LoginsSlowed
 from app.routes.rooms import client
 
@@ -35,7 +36,7 @@ _CODES = {
 _FOR_PEOPLE = frozenset({"page", "config", "assets"})
 """Blueprints that browsers ask, and people by curl."""
 
-_OF_ACCESS = (ClientRefused, ClientHidden, RuleRefused, LoginRequired, LoginsSlowed)
+_OF_ACCESS = (ClientRefused, ClientHidden, RuleRefused, LoginRequired, LoginsSlowed, LimitReached)
 """What an operator wants to know of who it was."""
 
 _BY: dict[type[RegistryError], str] = {

@@ -14,6 +14,7 @@ from tests.hub.content import single
 from tests.hub.hub import Hub
 from tests.hub.images import OCI_MANIFEST
 from tests.recipes import blocks
+from tests.redis_server import redis_server
 from tests.servers import ROOT, Docxy, docxy
 
 pytestmark = pytest.mark.integration
@@ -34,7 +35,7 @@ def hub() -> Iterator[Hub]:
 
 
 @contextlib.contextmanager
-def started(hub: Hub, name: str, folder: Path) -> Iterator[Docxy]:
+def started(hub: Hub, name: str, folder: Path, redis: str = "") -> Iterator[Docxy]:
     """Start a set-up from its two files; only where its own files lie differs, and the registry."""
     table, users = folder / "docxy.toml", folder / "users"
     table.write_text(_file(f"{name}/docxy.toml"))
@@ -46,6 +47,7 @@ def started(hub: Hub, name: str, folder: Path) -> Iterator[Docxy]:
         "/etc/docxy/docxy.toml": str(table),
         "/etc/docxy/users": str(users),
         "/var/cache/docxy": str(folder / "cache"),
+        "unix:///run/redis/redis-server.sock": redis,
     }
     moved = {key: places.get(value, value) for key, value in settings.items()}
     with docxy(**(moved | hub.settings | {"DOCXY_CACHE_MIN_FREE": "1MB"})) as proxy:
@@ -105,9 +107,13 @@ def test_a_company_without_a_login(hub: Hub, tmp_path: Path) -> None:
 
 
 def test_everybody(hub: Hub, tmp_path: Path) -> None:
-    """Official images for all but one network, and no others; no other registry is served."""
-    with started(hub, "public", tmp_path) as proxy:
+    """Official images for all but one network, so many for each; no other registry is served."""
+    with redis_server() as redis, started(hub, "public", tmp_path, redis.url) as proxy:
         assert ask(proxy, OFFICIAL, client="198.51.100.7") == 200
         assert ask(proxy, TEAM, client="198.51.100.7") == 403
         assert ask(proxy, OFFICIAL, client=OUTSIDE) == 403
         assert ask(proxy, "ghcr.io/team/app", client="198.51.100.7") != 200
+        assert redis.client.get("docxy:pulls/address 198.51.100.7/200/1/day") == b"1"
+        assert ask(proxy, OFFICIAL, client="198.51.100.7") == 200
+        redis.client.set("docxy:pulls/address 198.51.100.7/200/1/day", 200)
+        assert ask(proxy, OFFICIAL, client="198.51.100.7") == 429

@@ -1,10 +1,11 @@
 """Errors are declarations: a code of the specification, a status, a message."""
 
 import re
+from types import ModuleType
 
 import pytest
 
-from app.oci import errors, login_errors
+from app.oci import errors, limit_errors, login_errors
 from app.oci.errors import ErrorCode, RegistryError
 
 
@@ -45,13 +46,14 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
     }
 
 
-def test_the_list_of_errors_of_logins_is_whole() -> None:
-    """It names every one with its status."""
-    listed = re.findall(r"^(\w+)\s+(\d{3})", login_errors.__doc__ or "", re.MULTILINE)
+@pytest.mark.parametrize("module", [login_errors, limit_errors], ids=["logins", "limits"])
+def test_the_other_lists_of_errors_are_whole(module: ModuleType) -> None:
+    """Each names every one with its status."""
+    listed = re.findall(r"^(?:\+-- )?(\w+)\s+(\d{3})", module.__doc__ or "", re.MULTILINE)
     assert dict(listed) == {
         one.__name__: str(int(one.status))
         for one in subclasses(RegistryError)
-        if one.__module__ == login_errors.__name__
+        if one.__module__ == module.__name__
     }
 
 

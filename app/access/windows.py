@@ -1,0 +1,66 @@
+"""How much each has used of what a minute, or a day, may have."""
+
+import math
+import time
+from collections.abc import Callable
+from typing import Final, Protocol, TypeVar
+
+from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
+from limits.storage import Storage
+from limits.strategies import FixedWindowRateLimiter
+
+_Answer = TypeVar("_Answer")
+
+_UNKNOWN: Final = 10.0
+"""Seconds to wait, where nobody can say how many."""
+
+
+class Asks(Protocol):
+    """Asks what may be away, and then answers `otherwise`."""
+
+    def __call__(self, question: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
+        """Return the answer."""
+
+
+def always(question: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
+    """Ask what is never away."""
+    del otherwise
+    return question()
+
+
+def a_minute(most: int | None, name: str) -> RateLimitItem | None:
+    """Return a limit of so many in a minute."""
+    return RateLimitItemPerMinute(most, namespace=name) if most else None
+
+
+def a_day(most: int | None, name: str) -> RateLimitItem | None:
+    """Return a limit of so many in a day."""
+    return RateLimitItemPerDay(most, namespace=name) if most else None
+
+
+class Windows:
+    """Counts in windows that begin with the first use: one number for each user and limit."""
+
+    def __init__(self, storage: Storage, asks: Asks = always) -> None:
+        self._limiter = FixedWindowRateLimiter(storage)
+        self._asks = asks
+
+    def count(self, limit: RateLimitItem, who: str) -> bool:
+        """Count one, and tell whether it is within a limit."""
+        return self._asks(lambda: self._limiter.hit(limit, who), otherwise=True)
+
+    def has_room(self, limit: RateLimitItem, who: str) -> bool:
+        """Tell whether something is left of a limit."""
+        return self._asks(lambda: self._limiter.test(limit, who), otherwise=True)
+
+    def spend(self, limit: RateLimitItem, who: str, amount: int) -> None:
+        """Count what has been had, within a limit or not."""
+        self._asks(lambda: self._limiter.hit(limit, who, cost=amount), otherwise=True)
+
+    def wait(self, limit: RateLimitItem, who: str) -> int:
+        """Return the seconds until the window is over, at least one."""
+        told = self._asks(
+            lambda: self._limiter.get_window_stats(limit, who).reset_time - time.time(),
+            otherwise=_UNKNOWN,
+        )
+        return max(1, math.ceil(told))

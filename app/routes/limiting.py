@@ -1,0 +1,69 @@
+"""How much each may ask: decided after who it is, before any view, and so before any registry."""
+
+from http import HTTPStatus
+from typing import Final
+
+from flask import Flask, Response, g
+
+from app.access.allowance import Allowance
+from app.access.limits import Limits
+from app.access.shared_redis import SharedRedis
+from app.access.transfers import Transfer, Transfers
+from app.routes.present import present
+from app.routes.relay import RelayedBody
+from app.routes.rooms import client
+
+_FREE: Final = frozenset({"health", "metrics", "drip", "page", "assets", "config"})
+"""Blueprints that ask no registry, and that look at this proxy or set up its clients."""
+
+_MANIFEST: Final = "repository.manifest"
+_BLOB: Final = "repository.blob"
+
+
+def register(
+    app: Flask, allowance: Allowance, redis_url: str | None, *, users_are_known: bool
+) -> None:
+    """Let each have what an allowance says, counted here or in a Redis."""
+    redis = SharedRedis(redis_url) if redis_url else None
+    limiting = _Limiting(Limits(allowance, redis, users_are_known=users_are_known))
+    app.before_request(limiting.allow)
+    app.after_request(limiting.count)
+
+
+class _Limiting:
+    """What is done before and after each request."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._transfers = Transfers()
+
+    def allow(self) -> None:
+        """Let a request go on, or raise LimitReached."""
+        request = present()
+        if request.blueprint in _FREE:
+            return
+        limits = self._limits
+        who = limits.whose(client())
+        limits.request(who)
+        if request.method != "GET" or request.endpoint not in {_MANIFEST, _BLOB}:
+            return
+        transfer = Transfer(limits, who)
+        if request.endpoint == _MANIFEST:
+            limits.manifest(who)
+        else:
+            transfer.begin()
+        g.transfer = transfer
+
+    def count(self, response: Response) -> Response:
+        """Count what is answered, and what of it goes to the client."""
+        transfer: Transfer | None = g.get("transfer")
+        if transfer is None:
+            return response
+        if present().endpoint == _MANIFEST and response.status_code == HTTPStatus.OK:
+            self._limits.pulled(transfer.who)
+        body: RelayedBody | None = g.get("body")
+        if body is not None:
+            transfer.sent = lambda: body.sent
+        self._transfers.add(transfer)
+        response.call_on_close(lambda: self._transfers.end(transfer))
+        return response

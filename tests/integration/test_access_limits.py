@@ -1,0 +1,265 @@
+"""How much each may have: two workers that count together in a real Redis, before a hub."""
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import bcrypt
+import pytest
+import requests
+
+from tests import programs
+from tests.hub.hub import Hub
+from tests.hub.images import OCI_INDEX, OCI_MANIFEST, Blob, Image
+from tests.integration.caching import asked, push
+from tests.lines import all_lines, only
+from tests.redis_server import RedisServer, redis_server
+from tests.servers import ROOT, Docxy, clean_environment, docxy, wait_until
+
+pytestmark = pytest.mark.integration
+
+NAME = "library/limited"
+REQUESTS, DOWNLOADS, PULLS = 40, 2, 5
+LARGE = 12_000_000
+"""Bytes of a layer: more than the buffers of a connection hold."""
+_NETWORKS = count(1)
+
+
+@dataclass(frozen=True)
+class Limited:
+    """A Docxy with limits, behind this machine as the server in front."""
+
+    proxy: Docxy
+    hub: Hub
+    redis: RedisServer
+
+    def ask(self, path: str, client: str, method: str = "GET", **more: object) -> requests.Response:
+        """Ask on a connection of its own, so that either worker may be the one."""
+        headers = {"X-Forwarded-For": client, "Accept": f"{OCI_INDEX}, {OCI_MANIFEST}"}
+        url = f"{self.proxy.url}{path}"
+        return requests.request(method, url, headers=headers, timeout=60, **more)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def hub() -> Iterator[Hub]:
+    programs.require("docker-registry")
+    with Hub() as hub:
+        yield hub
+
+
+@pytest.fixture(scope="module")
+def image(hub: Hub) -> Image:
+    """Return what is there to pull."""
+    return push(hub, NAME, LARGE)
+
+
+@pytest.fixture(scope="module")
+def limited(hub: Hub, image: Image) -> Iterator[Limited]:
+    """Return a Docxy of two workers that limits all it can."""
+    del image
+    with redis_server() as redis, limiting(hub, redis, DOCXY_LIMIT_BYTES="30MB") as found:
+        yield found
+
+
+@contextlib.contextmanager
+def limiting(hub: Hub, redis: RedisServer, **settings: str) -> Iterator[Limited]:
+    """Run one."""
+    limits = {
+        "DOCXY_CREDENTIALS": "managed",
+        "DOCXY_LIMIT_REQUESTS": str(REQUESTS),
+        "DOCXY_LIMIT_DOWNLOADS": str(DOWNLOADS),
+        "DOCXY_LIMIT_PULLS": str(PULLS),
+        "DOCXY_REDIS_URL": redis.url,
+    }
+    with docxy(**hub.settings | limits | settings) as proxy:
+        yield Limited(proxy, hub, redis)
+
+
+@pytest.fixture
+def client() -> str:
+    """Return an address that has had nothing yet."""
+    return f"198.51.100.{next(_NETWORKS)}"
+
+
+def largest(image: Image) -> Blob:
+    """Return the layer that takes a while."""
+    return max(image.all_blobs.values(), key=lambda blob: blob.size)
+
+
+def layer(image: Image) -> str:
+    """Return the path of the largest blob."""
+    return f"/v2/{NAME}/blobs/{largest(image).digest}"
+
+
+MANIFEST = f"/v2/{NAME}/manifests/1"
+
+
+def is_refusal(answer: requests.Response, message: str) -> bool:
+    """Tell whether clients read that they have had enough."""
+    (error,) = answer.json()["errors"]
+    return (
+        (answer.status_code, error["code"]) == (429, "TOOMANYREQUESTS")
+        and message in error["message"]
+        and int(answer.headers["Retry-After"]) > 0
+    )
+
+
+def test_both_workers_count_requests(limited: Limited, client: str) -> None:
+    """Many at once: exactly as many as a minute may have are answered, whoever answers them."""
+    with ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(lambda _: limited.ask("/v2/", client), range(REQUESTS + 20)))
+    statuses = [answer.status_code for answer in answers]
+    assert (statuses.count(200), statuses.count(429)) == (REQUESTS, 20)
+    limited.hub.reset()
+    for worker in limited.proxy.workers:
+        with only(limited.proxy, worker):
+            assert is_refusal(limited.ask(MANIFEST, client), "no more requests")
+            assert limited.ask("/health", client).status_code == 200
+    assert asked(limited.hub) == []
+
+
+def test_both_workers_count_pulls(limited: Limited, client: str) -> None:
+    """What is refused reaches no registry; HEAD is no pull."""
+    for number in range(PULLS):
+        with only(limited.proxy, limited.proxy.workers[number % 2]):
+            assert limited.ask(MANIFEST, client).status_code == 200
+    limited.hub.reset()
+    for worker in limited.proxy.workers:
+        with only(limited.proxy, worker):
+            assert is_refusal(limited.ask(MANIFEST, client), "no more pulls today")
+    assert asked(limited.hub) == []
+    assert limited.ask(MANIFEST, client, "HEAD").status_code == 200
+
+
+def test_downloads_of_both_workers(limited: Limited, image: Image, client: str) -> None:
+    """One that stands still in one worker counts in the other; its end gives the place back."""
+    with contextlib.ExitStack() as stack:
+        running = []
+        for worker in limited.proxy.workers:
+            with only(limited.proxy, worker):
+                answer = limited.ask(layer(image), client, stream=True)
+            running.append(stack.enter_context(answer))
+            assert answer.status_code == 200
+        limited.hub.reset()
+        for worker in limited.proxy.workers:
+            with only(limited.proxy, worker):
+                assert is_refusal(limited.ask(layer(image), client), "no more downloads")
+        assert asked(limited.hub) == []
+        running[0].close()  # a client that goes away
+        wait_until(
+            lambda: limited.redis.client.zcard(f"docxy:downloads:address {client}") == 1,
+            what="a place",
+        )
+        whole = limited.ask(layer(image), client)
+        assert (whole.status_code, len(whole.content)) == (200, largest(image).size)
+
+
+def test_bytes(limited: Limited, image: Image, client: str) -> None:
+    """Whoever has had them gets no more, and what has begun is whole."""
+    for _ in range(3):
+        answer = limited.ask(layer(image), client)
+        assert (answer.status_code, len(answer.content)) == (200, largest(image).size)
+
+    def is_counted() -> bool:
+        (key,) = limited.redis.client.keys(f"*bytes*address {client}/*") or [b""]
+        return int(limited.redis.client.get(key) or 0) >= 3 * largest(image).size
+
+    wait_until(is_counted, what="the end of the last one")
+    limited.hub.reset()
+    assert is_refusal(limited.ask(layer(image), client), "no more bytes today")
+    assert is_refusal(limited.ask(MANIFEST, client), "no more bytes today")
+    assert asked(limited.hub) == []
+
+
+def test_refusals_are_logged_and_counted(limited: Limited, client: str) -> None:
+    """With who it was and which limit; no password of Redis is in the log."""
+    for _ in range(PULLS + 1):
+        limited.ask(MANIFEST, client)
+    log = all_lines(limited.proxy)
+    refusals = [line for line in log.splitlines() if "A request is refused." in line]
+    assert any(f"client={client}" in line and "rule=limit-pulls" in line for line in refusals)
+    assert limited.redis.password not in log
+    text = requests.get(f"{limited.proxy.url}/metrics", timeout=30).text
+    assert 'docxy_refusals_total{rule="limit-pulls"}' in text
+
+
+def test_users_count_wherever_they_are(hub: Hub, image: Image, tmp_path: Path) -> None:
+    """Two addresses of one user are one; two users at one address are two."""
+    del image
+    users, password = tmp_path / "users", "pw-of-both"
+    hashed = bcrypt.hashpw(password.encode(), bcrypt.gensalt(4)).decode()
+    users.write_text(f"alice:{hashed}\nbob:{hashed}\n")
+    settings = {"DOCXY_HTPASSWD_FILE": str(users), "DOCXY_TOKEN_KEY": "k" * 32}
+    with redis_server() as redis, limiting(hub, redis, **settings) as club:
+
+        def pulls(user: str, address: str) -> int:
+            return club.ask(MANIFEST, address, auth=(user, password)).status_code
+
+        assert [pulls("alice", f"203.0.113.{at}") for at in range(PULLS)] == [200] * PULLS
+        assert pulls("alice", "203.0.113.99") == 429
+        assert pulls("bob", "203.0.113.0") == 200
+
+
+def test_redis_goes_and_comes(hub: Hub, image: Image, client: str) -> None:
+    """Pulls go on without it; each worker says so once, and counts again when it is back."""
+    del image
+    hub.reset()
+    with redis_server() as redis, limiting(hub, redis) as found:
+        for _ in range(PULLS):
+            assert found.ask(MANIFEST, client).status_code == 200
+        assert is_refusal(found.ask(MANIFEST, client), "no more pulls today")
+        redis.stop()
+        began = time.monotonic()
+        for worker in found.proxy.workers:
+            with only(found.proxy, worker):
+                for _ in range(10):
+                    assert found.ask(MANIFEST, client).status_code == 200
+        assert time.monotonic() - began < 10
+        assert found.proxy.log.count("Redis does not answer") == 2
+        redis.start()
+
+        def counts_again() -> bool:
+            return found.ask("/v2/", client).status_code == 429
+
+        wait_until(counts_again, what="Redis to be asked again")
+        assert found.proxy.log.count("Redis does not answer") == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "variables"),
+    [
+        pytest.param([], {}, id="two of gunicorn.conf.py"),
+        pytest.param(["--workers", "3"], {}, id="by argument"),
+        pytest.param([], {"WEB_CONCURRENCY": "4"}, id="by variable"),
+        pytest.param([], {"GUNICORN_CMD_ARGS": "--workers 2"}, id="by gunicorn's variable"),
+    ],
+)
+def test_several_workers_need_a_redis(arguments: list[str], variables: dict[str, str]) -> None:
+    """The start ends with one message that says what to set, wherever their number stands."""
+    command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", *arguments]
+    env = clean_environment(DOCXY_LIMIT_PULLS="5", **variables)
+    done = subprocess.run(
+        command, cwd=ROOT, env=env, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert said.count("Docxy cannot start: one setting is wrong.") == 1
+    assert "set DOCXY_REDIS_URL, where they count together, or WEB_CONCURRENCY=1" in said
+    assert "Traceback" not in said
+
+
+def test_one_worker_needs_none(hub: Hub, image: Image) -> None:
+    """It counts in memory; an argument says that it is alone."""
+    del image
+    limits = {"DOCXY_CREDENTIALS": "managed", "DOCXY_LIMIT_PULLS": "1"}
+    with docxy("--workers", "1", **hub.settings | limits) as proxy:
+        found = Limited(proxy, hub, RedisServer(Path("nowhere")))
+        assert found.ask(MANIFEST, "198.51.100.1").status_code == 200
+        assert is_refusal(found.ask(MANIFEST, "198.51.100.1"), "no more pulls today")
+        assert found.ask(MANIFEST, "198.51.100.2").status_code == 200
