@@ -10,17 +10,18 @@ from pathlib import Path
 from typing import Final
 
 from bench import (
+    access_page,
     cache_page,
     cached,
     machine,
     nginx,
-    observing,
     observing_page,
     page,
     servers,
     soak,
     soak_page,
 )
+from bench.access import ACCESS
 from bench.content import GIB, MIB, Content
 from bench.measure import (
     Plan,
@@ -29,6 +30,7 @@ from bench.measure import (
     measure_memory,
     measure_requests,
 )
+from bench.observing import OBSERVING
 from bench.sections import put_into
 from tests.servers import ROOT
 
@@ -53,7 +55,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="only show that it works")
     parser.add_argument(
         "--only",
-        choices=["cache", "observing", "soak"],
+        choices=["access", "cache", "observing", "soak"],
         help="measure and write this section alone",
     )
     parser.add_argument("--write", type=Path, help="where the page goes", metavar="FILE")
@@ -85,7 +87,9 @@ def _section(name: str, plan: Plan, where: Path | None) -> None:
         if name == "soak":
             section = soak_page.render(_soak(plan, folder, content, upstream))
         elif name == "observing":
-            section = observing_page.render(observing.measure(plan, folder, content, upstream))
+            section = observing_page.render(OBSERVING.measure(plan, folder, content, upstream))
+        elif name == "access":
+            section = access_page.render(ACCESS.measure(plan, folder, content, upstream))
         else:
             section = cache_page.render(cached.measure(plan, folder, content, upstream))
     sys.stdout.write(section)
@@ -108,7 +112,8 @@ def _run(plan: Plan, blob_size: int) -> page.Run:
             measure_downloads([fresh], content, 1)
             memory = measure_memory(fresh, content, plan)
         of_cache = cached.measure(plan, folder, content, upstream)
-        seen = observing.measure(plan, folder, content, upstream)
+        seen = OBSERVING.measure(plan, folder, content, upstream)
+        guarded = ACCESS.measure(plan, folder, content, upstream)
         soaked = _soak(plan, folder, content, upstream)
         return page.Run(
             plan,
@@ -120,6 +125,7 @@ def _run(plan: Plan, blob_size: int) -> page.Run:
             memory,
             of_cache,
             seen,
+            guarded,
             soaked,
         )
 

@@ -3,14 +3,15 @@
 from collections.abc import Iterator
 
 from bench.figures import Figure
-from bench.observing import FORWARDED, KEPT, SEEN, UNSEEN, Observing
+from bench.observing import SEEN, UNSEEN
 from bench.targets import Target, reasons, table
-from bench.wrk import CONNECTIONS
+from bench.variants import FORWARDED, KEPT, Compared
+from bench.variants_page import method, rows
 
 _LEAST = 0.95
 
 
-def render(measured: Observing) -> str:
+def render(measured: Compared) -> str:
     """Write the section, with an empty line after it."""
     targets = list(_targets(measured))
     return "\n".join(
@@ -18,14 +19,14 @@ def render(measured: Observing) -> str:
             "## Being seen\n",
             *table(targets),
             *reasons(targets),
-            *_table(measured),
+            *rows(measured),
             *_method(measured),
             "",
         ]
     )
 
 
-def _targets(measured: Observing) -> Iterator[Target]:
+def _targets(measured: Compared) -> Iterator[Target]:
     for what in (FORWARDED, KEPT):
         seen, unseen = measured.asked[what, SEEN], measured.asked[what, UNSEEN]
         # What both take of the processor is told apart better than what comes a second, since
@@ -40,22 +41,9 @@ def _targets(measured: Observing) -> Iterator[Target]:
         )  # fmt: skip
 
 
-def _table(measured: Observing) -> Iterator[str]:
-    yield "| manifests by digest | requests a second | p99, ms | processor ms a request |"
-    yield "| --- | --- | --- | --- |"
-    for (what, how), asked in measured.asked.items():
-        rate = Figure.of(load.requests_per_second for load in asked.loads).text(0)
-        p99 = Figure.of(load.p99_ms for load in asked.loads).text(1)
-        yield f"| {what}, {how} | {rate} | {p99} | {Figure.of(asked.cpu).text(3)} |"
-    yield ""
-
-
-def _method(measured: Observing) -> Iterator[str]:
+def _method(measured: Compared) -> Iterator[str]:
+    yield from method(measured)
     yield (
-        f"Each is started {measured.processes} times, since processes with the same settings "
-        "differ, too; the median is over all of them.\n"
-        f"{measured.rounds} rounds of {measured.seconds} s with each start; in each, all four are "
-        f"measured in turn, with wrk on {CONNECTIONS} kept connections, each with one worker.\n"
         "Counted and logged is as Docxy comes, with the log in a file; the others have "
         "`DOCXY_METRICS=false` and `DOCXY_LOG_LEVEL=warning`, and gather all the same what a line "
         "would tell.\n"

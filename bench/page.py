@@ -3,15 +3,15 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from bench import cache_page, machine, observing_page, soak_page
+from bench import access_page, cache_page, machine, observing_page, soak_page
 from bench.cached import Cached
 from bench.content import Content
 from bench.figures import Figure
 from bench.measure import AT_ONCE, SLOW_RATE, Downloads, Memory, Plan, Requests
 from bench.nginx import PEER_BUFFER, UPSTREAM_WORKERS
-from bench.observing import Observing
 from bench.soak import Soak
 from bench.targets import Target, reasons, table
+from bench.variants import Compared
 from bench.wrk import CONNECTIONS
 
 
@@ -27,7 +27,8 @@ class Run:
     requests: Mapping[str, Requests]
     memory: Memory
     cached: Cached
-    observing: Observing
+    observing: Compared
+    access: Compared
     soak: Soak
 
 
@@ -50,6 +51,7 @@ def render(run: Run, *, title: str) -> str:
         *_memory(run),
         cache_page.render(run.cached),
         observing_page.render(run.observing),
+        access_page.render(run.access),
         soak_page.render(run.soak),
         "## Method\n",
         *_method(run),

@@ -1,0 +1,48 @@
+"""The section of docs/performance.md about access control."""
+
+from collections.abc import Iterator
+
+from bench.access import GUARDED, OPEN, RULES, USERS
+from bench.figures import Figure
+from bench.targets import Target, reasons, table
+from bench.variants import FORWARDED, KEPT, Compared
+from bench.variants_page import method, rows
+
+_LEAST = 0.9
+
+
+def render(measured: Compared) -> str:
+    """Write the section, with an empty line after it."""
+    targets = list(_targets(measured))
+    return "\n".join(
+        [
+            "## Access control\n",
+            *table(targets),
+            *reasons(targets),
+            *rows(measured),
+            *_method(measured),
+            "",
+        ]
+    )
+
+
+def _targets(measured: Compared) -> Iterator[Target]:
+    for what in (FORWARDED, KEPT):
+        guarded, free = measured.asked[what, GUARDED], measured.asked[what, OPEN]
+        ratio = Figure.ratio(free.cpu, guarded.cpu)
+        yield Target(
+            f"Manifests a processor second, {what}, in parts of those without access control",
+            f"at least {_LEAST}", ratio, 3,
+            ratio.median >= _LEAST,
+            "Its cause was not found.",
+        )  # fmt: skip
+
+
+def _method(measured: Compared) -> Iterator[str]:
+    yield from method(measured)
+    yield (
+        f"All of it: both lists of networks, {USERS} users with a token, and "
+        f"{RULES.count('[[rules]]')} rules, the last but one of which allows what is asked for.\n"
+        "The others have none of it; all are `managed`, and all are sent the token.\n"
+        f"Load of the machine before: {measured.load_before:.2f}."
+    )

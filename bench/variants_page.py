@@ -1,0 +1,29 @@
+"""What the sections of docs/performance.md have in common that compare settings."""
+
+from collections.abc import Iterator
+
+from bench.figures import Figure
+from bench.variants import Compared
+from bench.wrk import CONNECTIONS
+
+
+def rows(measured: Compared) -> Iterator[str]:
+    """Write the table of all that were asked, and an empty line after it."""
+    yield "| manifests by digest | requests a second | p99, ms | processor ms a request |"
+    yield "| --- | --- | --- | --- |"
+    for (what, how), asked in measured.asked.items():
+        rate = Figure.of(load.requests_per_second for load in asked.loads).text(0)
+        p99 = Figure.of(load.p99_ms for load in asked.loads).text(1)
+        yield f"| {what}, {how} | {rate} | {p99} | {Figure.of(asked.cpu).text(3)} |"
+    yield ""
+
+
+def method(measured: Compared) -> Iterator[str]:
+    """Say how they were asked."""
+    yield (
+        f"Each is started {measured.processes} times, since processes with the same settings "
+        "differ, too; the median is over all of them.\n"
+        f"{measured.rounds} rounds of {measured.seconds} s with each start; in each, all "
+        f"{len(measured.asked)} are measured in turn, with wrk on {CONNECTIONS} kept connections, "
+        "each with one worker."
+    )
