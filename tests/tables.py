@@ -33,6 +33,8 @@ def _value(value: object) -> str:
             return str(value)
         case str():
             return _string(value)
+        case Mapping():
+            return f"{{ {', '.join(_pairs(value))} }}"
         case list() | tuple():
             return f"[{', '.join(_value(one) for one in value)}]"
         case _:

@@ -21,6 +21,14 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     }
 
 
+def test_tables_in_a_line(tmp_path: Path) -> None:
+    """A list of tables, and a table of lists."""
+    rules = [{"action": "deny", "users": ["a"]}, {"action": "allow"}]
+    groups = {"b": ["c"], "odd key": []}
+    path = write_config(tmp_path / "docxy.toml", [], rules=rules, groups=groups)
+    assert tomllib.loads(path.read_text()) == {"rules": rules, "groups": groups}
+
+
 def test_without_rows(tmp_path: Path) -> None:
     """A file may have no registries, and nothing at all."""
     path = write_config(tmp_path / "docxy.toml", [], log_level="debug")
@@ -50,7 +58,7 @@ def test_any_string(tmp_path: Path, text: str) -> None:
     assert read == {"top": text, "registries": [{text: text, "list": [text]}]}
 
 
-@pytest.mark.parametrize("value", [None, {"a": 1}, b"bytes", Path("x"), [None]])
+@pytest.mark.parametrize("value", [None, {"a": None}, b"bytes", Path("x"), [None]])
 def test_what_has_no_toml(tmp_path: Path, value: object) -> None:
     """It is a mistake in a test, which is told at once."""
     with pytest.raises(TypeError, match="no TOML"):
