@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+import stat
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,7 +13,8 @@ import bcrypt
 
 logger = logging.getLogger(__name__)
 
-_HASH: Final = re.compile(r"\$2[aby]\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{53}")
+_HASH: Final = re.compile(r"\$2[aby]\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
+"""The salt's last character has two bits, and bcrypt refuses any other with an exception."""
 _COSTS: Final = range(4, 15)
 """One more doubles the time; 14 takes some two seconds of a core for each login."""
 _COUNTED: Final = 72
@@ -89,8 +91,7 @@ def _state(path: Path) -> _State:
 def read(path: Path) -> Mapping[str, str]:
     """Return the hashes of a file by their users' names; raise ValueError for the first fault."""
     try:
-        with path.open("rb") as file:
-            written = file.read(_LARGEST + 1)
+        written = _bytes(path)
         text = written.decode()
     except OSError as error:
         message = f"the file cannot be read ({error.strerror})"
@@ -113,6 +114,19 @@ def read(path: Path) -> Mapping[str, str]:
         message = "there is no user in it; htpasswd -B adds one"
         raise ValueError(message)
     return hashes
+
+
+def _bytes(path: Path) -> bytes:
+    """Return what a file holds; a pipe in its place would be waited for."""
+    with open(path, "rb", opener=_without_waiting) as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            message = "this is no regular file, which could be read again"
+            raise ValueError(message)
+        return file.read(_LARGEST + 1)
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _user(line: str, number: int) -> tuple[str, str]:

@@ -92,8 +92,12 @@ class Tokens:
 
     def _verified(self, token: str) -> _Good:
         claims = self._claims(self._access, token)
-        granted = frozenset(one["name"] for one in claims.get("access") or [])
-        return _Good(Bearer(claims["sub"], granted), claims[_FINGERPRINT], claims["exp"] + _SKEW)
+        try:
+            granted = frozenset(one["name"] for one in claims.get("access") or [])
+            until = claims["exp"] + _SKEW
+        except (KeyError, TypeError) as error:  # whoever has the key may write what we never do
+            raise TokenWrong from error
+        return _Good(Bearer(claims["sub"], granted), claims[_FINGERPRINT], until)
 
     def refreshed(self, token: str) -> str:
         """Return the user of a refresh token; raise TokenWrong."""
@@ -126,7 +130,8 @@ class Tokens:
             )
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise TokenWrong from error
-        if not self._is_present(str(claims["sub"]), str(claims.get(_FINGERPRINT, ""))):
+        shown = str(claims.get(_FINGERPRINT, ""))
+        if not (shown.isascii() and self._is_present(str(claims["sub"]), shown)):
             raise TokenWrong
         return claims
 

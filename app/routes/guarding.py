@@ -37,6 +37,9 @@ _FOR_ALL_ROOMS: Final = frozenset({"page", "assets", "config"})
 _FOR_BROWSERS: Final = frozenset({"search", "box"})
 """Blueprints where people are asked for a name and a password."""
 
+_FOR_NO_TOKEN: Final = frozenset({"box.tags"})
+"""Endpoints that are about a repository which no scope is compared with."""
+
 
 def register(app: Flask, guard: Guard | None) -> None:
     """Let in whom the guard knows; without one requests are not even looked at."""
@@ -76,6 +79,8 @@ def _check_scope(bearer: Bearer) -> None:
     """Raise ScopeInsufficient for a repository that a token is not for."""
     name = _asked_name()
     if name is None:
+        if present().endpoint in _FOR_NO_TOKEN:
+            raise ScopeInsufficient
         return
     address = _addressed(name)
     if canonical(address) not in bearer.repositories:

@@ -72,6 +72,7 @@ NO_HASH = "line 1: this is no bcrypt hash; htpasswd -B"
         pytest.param(f"bob:{HASH}\nalice:secret\n", "line 2: this is no bcrypt", id="plain"),
         pytest.param(f"a:{HASH}\nb:{HASH[:-1]}\n", "line 2: this is no bcrypt", id="short"),
         pytest.param(f"a:{HASH} # x\n", NO_HASH, id="a comment behind"),
+        pytest.param(f"a:{HASH[:28]}/{HASH[29:]}\n", NO_HASH, id="a salt of too many bits"),
         pytest.param(f"a:{HASH.replace('$2y', '$2x')}\n", NO_HASH, id="2x"),
         pytest.param(f"a:{HASH.replace('$04', '$17')}\n", "line 1: a cost of 17", id="cost"),
         pytest.param(f"a:{HASH.replace('$04', '$03')}\n", "line 1: a cost of 03", id="low cost"),
@@ -99,6 +100,23 @@ def test_what_cannot_be_read(path: Path) -> None:
     path.write_bytes(b"alice:\xff\n")
     with pytest.raises(ValueError, match="not UTF-8"):
         read(path)
+    with pytest.raises(ValueError, match="cannot be read"):
+        read(path.parent)
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(ValueError, match="no regular file"):
+        read(path)
+
+
+@pytest.mark.parametrize("last", list("./ABCDOPQRefghuvwxyz0123456789"))
+def test_no_hash_fails_where_it_is_checked(path: Path, last: str) -> None:
+    """What is read is compared with any password; that of nobody too."""
+    path.write_text(f"alice:{HASH[:28]}{last}{HASH[29:]}\n")
+    try:
+        hashes = read(path)
+    except ValueError:
+        return
+    assert not Htpasswd.matches(hashes["alice"], b"any")
 
 
 def test_a_changed_file(path: Path) -> None:

@@ -1,6 +1,7 @@
 """Tokens of this proxy: whose they are, for what, and which are none."""
 
 import base64
+import hmac
 import json
 import time
 from typing import Any
@@ -180,6 +181,28 @@ def test_forgeries(tokens: Tokens, users: Passwords) -> None:
     for token in forged.values():
         with pytest.raises(TokenWrong):
             tokens.bearer(token)
+
+
+ODD: list[dict[str, Any]] = [
+    {"access": 1}, {"access": "x"}, {"access": {"a": 1}}, {"access": [1]}, {"access": ["x"]},
+    {"access": [None]}, {"access": [{}]}, {"access": [{"name": []}]},
+    {"sub": 1}, {"sub": None}, {"sub": ["alice"]}, {"sub": {}}, {"sub": "\ud800"},
+    {"exp": "x"}, {"exp": "9999999999"}, {"exp": None}, {"exp": []}, {"exp": 1e400},
+    {"iat": "x"}, {"iat": []}, {"iat": 10**400}, {"nbf": 1e308}, {"aud": 1}, {"iss": []},
+    {"docxy_user": "\xe9"}, {"docxy_user": "\ud800"}, {"docxy_user": 1}, {"docxy_user": None},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD, ids=repr)
+def test_odd_claims(tokens: Tokens, odd: dict[str, Any]) -> None:
+    """Also with the right signature, such a token is none: it is no error of ours."""
+    claims = claims_of(tokens.access("alice", [APP]))
+    parts = (json.dumps(part).encode() for part in ({"alg": "HS256"}, claims | odd))
+    text = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+    signature = hmac.digest(tokens._access, text, "sha256")  # noqa: SLF001 - as above
+    end = base64.urlsafe_b64encode(signature).rstrip(b"=")
+    with pytest.raises(TokenWrong):
+        tokens.bearer(b".".join([text, end]).decode())
 
 
 def test_it_fits_into_a_header(tokens: Tokens) -> None:

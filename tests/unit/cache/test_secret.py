@@ -1,5 +1,7 @@
 """The key by which callers are told apart."""
 
+import errno
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,3 +33,41 @@ def test_another_directory(tmp_path: Path) -> None:
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
     assert secret_of(tmp_path / "a") != secret_of(tmp_path / "b")
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o660, 0o602])
+def test_a_key_for_others(tmp_path: Path, mode: int, caplog: pytest.LogCaptureFixture) -> None:
+    """It is theirs no longer, and it is said that it was, once."""
+    key = secret_of(tmp_path)
+    (tmp_path / "secret").chmod(mode)
+    assert {secret_of(tmp_path) for _ in range(2)} == {key}
+    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
+    (record,) = caplog.records
+    assert f"mode={mode:04o}" in record.getMessage()
+
+
+def test_a_key_that_stays_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the mode cannot be changed, it is no key."""
+    secret_of(tmp_path)
+    (tmp_path / "secret").chmod(0o644)
+
+    def fchmod(descriptor: int, mode: int) -> None:
+        del descriptor, mode
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "fchmod", fchmod)  # the file may be another user's
+    with pytest.raises(StoreError, match="make it 0600"):
+        secret_of(tmp_path)
+
+
+def test_what_is_no_key(tmp_path: Path) -> None:
+    """Neither a link, which leads elsewhere, nor a pipe, which nobody may ever write to."""
+    path, other = tmp_path / "secret", tmp_path / "other"
+    other.write_bytes(b"x" * 32)
+    path.symlink_to(other)
+    with pytest.raises(StoreError):
+        secret_of(tmp_path)
+    path.unlink()
+    os.mkfifo(path, 0o600)
+    with pytest.raises(StoreError, match="holds no key"):
+        secret_of(tmp_path)

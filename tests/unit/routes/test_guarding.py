@@ -86,6 +86,18 @@ def test_every_route_is_decided(app: Flask, ask: Ask, proxy: Proxy, authorizatio
     assert proxy.asked == {}
 
 
+def test_a_token_for_nothing_opens_no_repository(app: Flask, ask: Ask) -> None:
+    """No view of a repository takes one, whatever is added: not even the page's."""
+    opened = {
+        rule.endpoint
+        for rule in app.url_map.iter_rules()
+        for method in rule.methods or ()
+        if ask(path_of(rule), bearer(), method).status_code != 401
+    }
+    others = {"challenge.challenge", "repository.unmatched", "search.search", "token.token"}
+    assert opened == FREE | others
+
+
 @pytest.mark.parametrize(
     "path", ["/v2/a/b/c", "/v2/_catalog", "/v2/x/blobs/uploads/", "/v2/%2e%2e/manifests/1", "/v2/A"]
 )
