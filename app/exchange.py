@@ -7,6 +7,7 @@ from time import monotonic
 from typing import Final, Protocol
 
 from app.content import Budget, Event, Observer
+from app.registries import Address
 
 LOW: Final = 0.1
 """The part of a limit below which pulls run low."""
@@ -40,6 +41,10 @@ class Exchange:
     """What the cache did, in one word; "" without one."""
     user: str = ""
     """Who has logged in at this proxy."""
+    client: tuple[str, bool] | None = None
+    """The address that asks, and whether it is the client's own; None until somebody wants it."""
+    address: Address | None = None
+    """What its path addresses; None until somebody wants it."""
     refused_by: str = ""
     """The number of the rule that refused it, or in one word what else did."""
     budget: Budget | None = None

@@ -62,7 +62,7 @@ ROOMS = {
     "setting_values": {"well_known"},
     "well_known": {"registries"},
     "logs": set[str](),
-    "exchange": {"content"},
+    "exchange": {"content", "registries"},
     "metrics": {"metrics", "exchange", *VALUES},
     "routes": {"routes", "access", "logs", "exchange", "version", *VALUES},
     "web": {"web", "routes", "version", *VALUES},

@@ -1,13 +1,13 @@
 """Who asks."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Client:
+class Client(NamedTuple):
     """An address; one that is not known may be anybody's, and counts for nobody's good.
 
-    `user` has logged in at this proxy; "" is nobody.
+    `user` has logged in at this proxy; "" is nobody. A tuple, since each request makes some, and
+    asks for what was decided of it.
     """
 
     address: str

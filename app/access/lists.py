@@ -1,6 +1,11 @@
 """The networks whose clients may ask this proxy, and those whose may not."""
 
+from functools import lru_cache
+from typing import Final
+
 from app.access.networks import Networks, address_of
+
+_REMEMBERED: Final = 1024
 
 
 class Lists:
@@ -13,11 +18,13 @@ class Lists:
         self._allow = None if allow is None else Networks(allow)
         self._deny = Networks(deny or "")
         self.are_open = allow is None and deny is None
+        self._admits = lru_cache(_REMEMBERED)(self._judge)
 
     def admit(self, address: str) -> bool:
         """Tell whether an address may ask; what is no address may only where no list is set."""
-        if self.are_open:
-            return True
+        return self.are_open or self._admits(address)
+
+    def _judge(self, address: str) -> bool:
         if address_of(address) is None or address in self._deny:
             return False
         return self._allow is None or address in self._allow

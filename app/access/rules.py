@@ -3,7 +3,8 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from app.access import globs
 from app.access.client import Client
@@ -34,8 +35,7 @@ class Rule:
     message: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(NamedTuple):
     """What is asked for, in the registry's own naming; `tag` only where a manifest is, by tag."""
 
     registry: Registry
@@ -60,6 +60,9 @@ class Decision:
             return self.rule.message
         return _BY_DIGEST if self.rule.digest_only else _DENIED
 
+
+_REMEMBERED: Final = 4096
+"""Answers; each part of a question has its longest form, so they take 4 MiB at the most."""
 
 _DENIED: Final = "a rule of this proxy denies it"
 _BY_DIGEST: Final = "this proxy serves it by digest only, not by tag"
@@ -87,13 +90,21 @@ class Rules:
             ]
             for row in registries.rows
         }
+        # Nothing else decides, and each layer of an image asks the same.
+        self._decided = lru_cache(_REMEMBERED)(self._decide)
 
     def decide(self, question: Question) -> Decision:
         """Return what the first rule that matches says."""
-        for applied in self._of[question.registry.name]:
-            if applied.matches(question):
+        registry, repository, client, tag = question
+        return self._decided(registry.name, repository, client, tag)
+
+    def _decide(
+        self, registry: str, repository: RepositoryName, client: Client, tag: Tag | None
+    ) -> Decision:
+        for applied in self._of[registry]:
+            if applied.matches(repository, client, tag):
                 rule = applied.rule
-                by_tag = rule.digest_only and question.tag is not None
+                by_tag = rule.digest_only and tag is not None
                 return Decision(rule.allows and not by_tag, rule)
         return Decision(allowed=True)
 
@@ -111,13 +122,13 @@ class _Applied:
         if rule.tag is not None:
             self._tag = globs.compiled(rule.tag)
 
-    def matches(self, question: Question) -> bool:
+    def matches(self, repository: RepositoryName, client: Client, tag: Tag | None) -> bool:
         """Tell whether a rule is about this."""
         return (
-            _fits(self._repository, question.repository)
-            and _fits(self._tag, question.tag)
-            and (self.rule.users is None or question.client.user in self.rule.users)
-            and self._is_from_there(question.client)
+            _fits(self._repository, repository)
+            and _fits(self._tag, tag)
+            and (self.rule.users is None or client.user in self.rule.users)
+            and self._is_from_there(client)
         )
 
     def _is_from_there(self, client: Client) -> bool:

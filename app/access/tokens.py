@@ -5,7 +5,7 @@ import hmac
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jwt
@@ -38,10 +38,10 @@ class Bearer:
 
 @dataclass(frozen=True, slots=True)
 class _Good:
-    """A token whose signature was right."""
+    """A token whose signature was right, while its user had this secret."""
 
     bearer: Bearer
-    fingerprint: str
+    secret: str = field(repr=False)
     until: float
 
 
@@ -84,24 +84,24 @@ class Tokens:
             self._good[token] = found
             while len(self._good) > _MOST_GOOD:
                 self._good.popitem(last=False)
-        if found.until <= self._clock() or not self._is_present(
-            found.bearer.user, found.fingerprint
-        ):
+        is_over = found.until <= self._clock()
+        if is_over or self._users.secret_of(found.bearer.user) != found.secret:
             raise TokenWrong
         return found.bearer
 
     def _verified(self, token: str) -> _Good:
-        claims = self._claims(self._access, token)
+        claims, secret = self._claims(self._access, token)
         try:
             granted = frozenset(one["name"] for one in claims.get("access") or [])
             until = claims["exp"] + _SKEW
         except (KeyError, TypeError) as error:  # whoever has the key may write what we never do
             raise TokenWrong from error
-        return _Good(Bearer(claims["sub"], granted), claims[_FINGERPRINT], until)
+        return _Good(Bearer(claims["sub"], granted), secret, until)
 
     def refreshed(self, token: str) -> str:
         """Return the user of a refresh token; raise TokenWrong."""
-        return str(self._claims(self._refresh, token)["sub"])
+        claims, _ = self._claims(self._refresh, token)
+        return str(claims["sub"])
 
     def _signed(self, key: bytes, user: str, lifetime: int, **more: object) -> str:
         now = int(self._clock())
@@ -112,12 +112,13 @@ class Tokens:
             "iat": now,
             "nbf": now,
             "exp": now + lifetime,
-            _FINGERPRINT: self._fingerprint(user),
+            _FINGERPRINT: self._fingerprint(user, self._users.secret_of(user)),
             **more,
         }
         return jwt.encode(claims, key, algorithm=_ALGORITHM)
 
-    def _claims(self, key: bytes, token: str) -> dict[str, Any]:
+    def _claims(self, key: bytes, token: str) -> tuple[dict[str, Any], str]:
+        """Return what a token says, and the secret of its user; raise TokenWrong."""
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
@@ -130,19 +131,15 @@ class Tokens:
             )
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise TokenWrong from error
-        shown = str(claims.get(_FINGERPRINT, ""))
-        if not (shown.isascii() and self._is_present(str(claims["sub"]), shown)):
-            raise TokenWrong
-        return claims
-
-    def _is_present(self, user: str, fingerprint: str) -> bool:
-        """Tell whether a user is there, and has still the password of then."""
-        known = self._fingerprint(user)
-        return bool(known) and hmac.compare_digest(known, fingerprint)
-
-    def _fingerprint(self, user: str) -> str:
-        """Return what changes with a user's password, and tells nothing of it; "" for nobody."""
+        user, shown = str(claims["sub"]), str(claims.get(_FINGERPRINT, ""))
         secret = self._users.secret_of(user)
+        known = self._fingerprint(user, secret)
+        if secret is None or not (shown.isascii() and hmac.compare_digest(known, shown)):
+            raise TokenWrong
+        return claims, secret
+
+    def _fingerprint(self, user: str, secret: str | None) -> str:
+        """Return what changes with a user's password, and tells nothing of it; "" for nobody."""
         if secret is None:
             return ""
         message = f"{len(user)}:{user}\0{secret}".encode(errors="surrogateescape")

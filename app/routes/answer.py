@@ -13,7 +13,7 @@ from app.logs import request_id
 from app.routes.afterwards import Afterwards, Ended
 from app.routes.present import present
 from app.routes.relay import RelayedBody
-from app.routes.rooms import rooms
+from app.routes.rooms import client, rooms
 
 _LOGGED: Final = 512
 """Characters of what a client sends that a line has at the most."""
@@ -84,7 +84,7 @@ def _line(response: Response) -> dict[str, Any]:
         "path": request.path[:_LOGGED],
         "status": response.status_code,
         "bytes": 0 if request.method == "HEAD" else response.content_length or 0,
-        "client": rooms().forwarded.client(request.environ),
+        "client": client().address,
         "request_id": request_id.get(),
         "agent": request.headers.get("User-Agent", "")[:_LOGGED],
     }

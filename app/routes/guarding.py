@@ -12,11 +12,10 @@ from app.access.tokens import SERVICE, Bearer
 from app.oci.challenge import Challenge
 from app.oci.errors import NameInvalid, NameUnknown
 from app.oci.login_errors import LoginRequired, LoginWrong, ScopeInsufficient, TokenWrong
-from app.oci.reference import RepositoryName
 from app.registries import Address
 from app.routes import logins, naming
 from app.routes.present import present
-from app.routes.rooms import host, namespace, rooms, selected, undecided
+from app.routes.rooms import namespace, rooms, selected, undecided_path
 
 _FOR_ALL: Final = frozenset(
     {
@@ -54,7 +53,7 @@ def register(app: Flask, guard: Guard | None) -> None:
         if namespace():
             selected()  # one that is not served is no secret, and the doctor looks for that 404
         try:
-            _let_in(guard, request.headers.get("Authorization", ""))
+            _let_in(guard, request.environ.get("HTTP_AUTHORIZATION", ""))
         except LoginRequired as refused:
             refused.added = {"WWW-Authenticate": str(_challenge(refused))}
             raise
@@ -64,15 +63,15 @@ def register(app: Flask, guard: Guard | None) -> None:
 
 def _let_in(guard: Guard, authorization: str) -> None:
     """Return for a user who may; raise LoginRequired, or why a login cannot be looked at."""
-    if not authorization.strip():
-        raise LoginRequired
-    if (login := logins.basic(authorization)) is not None:
-        logins.checked(guard, *login)
-        return
     scheme, _, token = authorization.strip().partition(" ")
-    if scheme.lower() != "bearer":
+    if not scheme:
+        raise LoginRequired
+    if scheme.lower() == "bearer":
+        _check_scope(logins.borne(guard, token.strip()))
+    elif (login := logins.basic(authorization)) is not None:
+        logins.checked(guard, *login)
+    else:
         raise LoginWrong
-    _check_scope(logins.borne(guard, token.strip()))
 
 
 def _check_scope(bearer: Bearer) -> None:
@@ -82,19 +81,14 @@ def _check_scope(bearer: Bearer) -> None:
         if present().endpoint in _FOR_NO_TOKEN:
             raise ScopeInsufficient
         return
-    address = _addressed(name)
-    if canonical(address) not in bearer.repositories:
+    # The rules decide later, with all that they look at.
+    if canonical(undecided_path(name)) not in bearer.repositories:
         raise ScopeInsufficient
 
 
 def canonical(address: Address) -> str:
     """Return what a repository is called in tokens, however clients write it."""
     return f"{address.registry.name}/{address.repository}"
-
-
-def _addressed(name: RepositoryName) -> Address:
-    """Return what is asked for; the rules decide later, with all that they look at."""
-    return undecided(name, ns=namespace(), host=host())
 
 
 def _asked_name() -> Any:  # noqa: ANN401 - what the converter gives, or None
@@ -107,7 +101,7 @@ def _challenge(refused: LoginRequired) -> Challenge:
         return Challenge("Basic", {"realm": SERVICE, "charset": "UTF-8"})
     name = _asked_name()
     try:
-        selection = selected() if name is None else _addressed(name)
+        selection = selected() if name is None else undecided_path(name)
     except (NameInvalid, NameUnknown):
         selection = rooms().registries.select(ns=None, host="")
     challenge = naming.own_challenge(selection, SERVICE)

@@ -86,7 +86,20 @@ def located(asked: RepositoryName, reference: Reference | None = None) -> Addres
 
     `reference` is the manifest's, where that is what is asked for.
     """
-    return resolved(asked, reference, ns=namespace(), host=host())
+    address = undecided_path(asked)
+    _check(address, reference)
+    return address
+
+
+def undecided_path(asked: RepositoryName) -> Address:
+    """Return what the path of a request addresses; no rule has been asked yet."""
+    exchange = current.get()
+    if exchange is not None and (known := exchange.address) is not None and known.asked == asked:
+        return known
+    address = undecided(asked, ns=namespace(), host=host())
+    if exchange is not None:
+        exchange.address = address
+    return address
 
 
 def resolved(
@@ -94,10 +107,14 @@ def resolved(
 ) -> Address:
     """Return the registry and repository that are addressed so; raise Denied."""
     address = undecided(asked, ns=ns, host=host)
+    _check(address, reference)
+    return address
+
+
+def _check(address: Address, reference: Reference | None) -> None:
     decision = decided(address, reference)
     if decision is not None and not decision.allowed:
         _refuse(decision)
-    return address
 
 
 def decided(address: Address, reference: Reference | None = None) -> Decision | None:
@@ -149,11 +166,18 @@ def host() -> str:
 
 def client() -> Client:
     """Return who asks; through a Unix socket nobody has an address but what a server tells."""
+    exchange = current.get()
+    if exchange is None:
+        return Client(*_client())
+    if exchange.client is None:
+        exchange.client = _client()
+    return Client(*exchange.client, exchange.user)
+
+
+def _client() -> tuple[str, bool]:
     forwarded, environ = rooms().forwarded, present().environ
     address = forwarded.client(environ)
-    exchange = current.get()
-    user = exchange.user if exchange else ""
-    return Client(address, bool(address) and forwarded.is_known(environ), user)
+    return address, bool(address) and forwarded.is_known(environ)
 
 
 def may_see_figures() -> bool:

@@ -158,3 +158,31 @@ def test_users_of_a_network() -> None:
     assert not decide(decider, APP, client=Client("192.0.2.7", user="bob")).allowed
     hides = Client("192.0.2.7", is_known=False, user="alice")
     assert not decide(decider, APP, client=hides).allowed
+
+
+def test_one_answer_is_not_anothers() -> None:
+    """What was decided for one is remembered, and only for who asks the same."""
+    written: list[dict[str, Any]] = [
+        {"tag": "v*", "allows": True},
+        {"registry": "ghcr.io", "users": frozenset({"alice"})},
+        {"networks": Networks("192.0.2.0/24"), "digest_only": True, "allows": True},
+        {"repository": APP, "allows": True},
+        {},
+    ]
+    remembering = rules(*written)
+    questions = [
+        Question(registry=registry, repository=RepositoryName(name), client=client, tag=tag)
+        for registry in (HUB, GHCR)
+        for name in (NGINX, APP)
+        for tag in (None, Tag("v1"), Tag("latest"))
+        for client in (
+            Client(address, is_known, user)
+            for address in ("192.0.2.7", "198.51.100.7")
+            for is_known in (True, False)
+            for user in ("", "alice")
+        )
+    ]
+    for question in [*questions, *reversed(questions)]:
+        afresh = rules(*written).decide(question)
+        decided = remembering.decide(question)
+        assert (decided.allowed, decided.rule) == (afresh.allowed, afresh.rule), question
