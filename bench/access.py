@@ -26,6 +26,10 @@ _COST: Final = 4
 _SETTINGS: Final = {
     "DOCXY_ALLOW_NETWORKS": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,2001:db8::/32,127.0.0.0/8",
     "DOCXY_DENY_NETWORKS": "10.9.0.0/16,203.0.113.0/24,2001:db8:9::/48",
+    "DOCXY_LIMIT_REQUESTS": "1000000000",
+    "DOCXY_LIMIT_DOWNLOADS": "1000",
+    "DOCXY_LIMIT_BYTES": "1000TB",
+    "DOCXY_LIMIT_PULLS": "1000000000",
     "DOCXY_TOKEN_KEY": "the same for all, so that they take one token",
 }
 
@@ -88,11 +92,13 @@ repository = "library/*"
 digest_only = true
 networks = ["10.0.0.0/8", "127.0.0.0/8"]
 users = ["user5", "user11"]
+platforms = ["linux/amd64", "linux/arm64"]
+min_age_days = 3
 
 [[rules]]
 action = "deny"
 """
-"""The last but one lets through what is asked for, after all before it were looked at."""
+"""All are looked at but the last; the one before it lets an image through for what it is."""
 
 
 def _open(folder: Path) -> Mapping[str, str]:

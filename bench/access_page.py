@@ -41,8 +41,9 @@ def _targets(measured: Compared) -> Iterator[Target]:
 def _method(measured: Compared) -> Iterator[str]:
     yield from method(measured)
     yield (
-        f"All of it: both lists of networks, {USERS} users with a token, and "
-        f"{RULES.count('[[rules]]')} rules, the last but one of which allows what is asked for.\n"
+        f"All of it: both lists of networks, {USERS} users with a token, "
+        f"{RULES.count('[[rules]]')} rules, the last but one of which allows what is asked for if "
+        "its image has the platform and the age, and each of the four limits, counted in memory.\n"
         "The others have none of it; all are `managed`, and all are sent the token.\n"
         f"Load of the machine before: {measured.load_before:.2f}."
     )

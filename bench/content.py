@@ -1,4 +1,4 @@
-"""What the upstream serves: one large blob and one small manifest."""
+"""What the upstream serves: one large blob, and an image of it: a manifest and a config."""
 
 import hashlib
 import json
@@ -14,6 +14,14 @@ TAG: Final = "latest"
 MEDIA_TYPE: Final = "application/vnd.oci.image.manifest.v1+json"
 
 _LAYERS: Final = 16
+_CONFIG: Final = json.dumps(
+    {
+        "created": "2024-05-06T07:08:09Z",
+        "architecture": "amd64",
+        "os": "linux",
+        "rootfs": {"type": "layers", "diff_ids": []},
+    }
+).encode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,24 +34,42 @@ class Content:
     manifest: Path
     manifest_size: int
     manifest_digest: str
+    config: Path
+    config_digest: str
 
     @classmethod
     def write(cls, folder: Path, blob_size: int) -> Self:
-        """Write both files; the blob is all zeros and takes no place on the disk."""
+        """Write the files; the blob is all zeros and takes no place on the disk."""
         blob = folder / "blob"
         with blob.open("wb") as file:
             os.truncate(file.fileno(), blob_size)
         blob_digest = _digest_of_zeros(blob_size)
-        text = _manifest(blob_digest, blob_size)
+        config = folder / "config"
+        config.write_bytes(_CONFIG)
+        config_digest = _digest(_CONFIG)
+        text = _manifest(blob_digest, blob_size, config_digest)
         manifest = folder / "manifest"
         manifest.write_bytes(text)
-        digest = f"sha256:{hashlib.sha256(text).hexdigest()}"
-        return cls(blob, blob_size, blob_digest, manifest, len(text), digest)
+        return cls(
+            blob,
+            blob_size,
+            blob_digest,
+            manifest,
+            len(text),
+            _digest(text),
+            config,
+            config_digest,
+        )
 
     @property
     def blob_path(self) -> str:
         """The path of the blob."""
         return f"/v2/{REPOSITORY}/blobs/{self.blob_digest}"
+
+    @property
+    def config_path(self) -> str:
+        """The path of the config."""
+        return f"/v2/{REPOSITORY}/blobs/{self.config_digest}"
 
     @property
     def manifest_path(self) -> str:
@@ -56,6 +82,10 @@ class Content:
         return f"/v2/{REPOSITORY}/manifests/{self.manifest_digest}"
 
 
+def _digest(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
+
+
 def _digest_of_zeros(size: int) -> str:
     sha256 = hashlib.sha256()
     piece = bytes(MIB)
@@ -64,13 +94,17 @@ def _digest_of_zeros(size: int) -> str:
     return f"sha256:{sha256.hexdigest()}"
 
 
-def _manifest(digest: str, size: int) -> bytes:
+def _manifest(digest: str, size: int, config_digest: str) -> bytes:
     layer = {
         "mediaType": "application/vnd.oci.image.layer.v1.tar+gzip",
         "digest": digest,
         "size": size,
     }
-    config = layer | {"mediaType": "application/vnd.oci.image.config.v1+json"}
+    config = {
+        "mediaType": "application/vnd.oci.image.config.v1+json",
+        "digest": config_digest,
+        "size": len(_CONFIG),
+    }
     document = {
         "schemaVersion": 2,
         "mediaType": MEDIA_TYPE,

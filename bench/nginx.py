@@ -62,6 +62,11 @@ _UPSTREAM: Final = """
             add_header Docker-Content-Digest {content.blob_digest};
             alias {content.blob};
         }}
+        location = {content.config_path} {{
+            default_type application/octet-stream;
+            add_header Docker-Content-Digest {content.config_digest};
+            alias {content.config};
+        }}
         location ~ ^(?:{content.manifest_path}|{content.manifest_path_by_digest})$ {{
             default_type {media_type};
             add_header Docker-Distribution-Api-Version registry/2.0;
