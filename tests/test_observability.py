@@ -98,6 +98,10 @@ FAILING: dict[str, dict[str, str]] = {
         here("docxy_cache_evictions_total"): "0+1x120",
         here("docxy_cache_entries"): "1000x120",
     },
+    "DocxyPasswordsWrong": {
+        here("docxy_refusals_total", 'rule="password"'): "0+2x120",
+        here("docxy_refusals_total", 'rule="slowed"'): "0+2x120",
+    },
 }
 """What Prometheus has seen in two hours, by the alert that it has to give."""
 
@@ -115,6 +119,8 @@ WELL = {
     here("docxy_request_first_byte_seconds_bucket", 'route="manifest", le="+Inf"'): "0+10x120",
     here("docxy_cache_evictions_total"): "0+1x120",
     here("docxy_cache_entries"): "2000x120",
+    here("docxy_refusals_total", 'rule="password"'): "0+3x120",
+    here("docxy_refusals_total", 'rule="1"'): "0+99x120",
 }
 """The same of a Docxy that is just well enough."""
 

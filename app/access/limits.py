@@ -66,7 +66,8 @@ class Limits:
         """Begin a download by this name, or refuse it."""
         self._bytes_left(who)
         if self._places is not None and not self._places.take(who, name):
-            raise DownloadsReached(headers={"Retry-After": str(_SOON)}, rule=DownloadsReached.name)
+            kind = DownloadsReached
+            raise kind(headers={"Retry-After": str(_SOON)}, rule=kind.refused_by)
 
     def _bytes_left(self, who: str) -> None:
         if self._size and not self._windows.has_room(self._size, who):
@@ -74,7 +75,7 @@ class Limits:
 
     def _reached(self, kind: type[LimitReached], limit: RateLimitItem, who: str) -> LimitReached:
         wait = self._windows.wait(limit, who)
-        return kind(headers={"Retry-After": str(wait)}, rule=kind.name)
+        return kind(headers={"Retry-After": str(wait)}, rule=kind.refused_by)
 
     def pulled(self, who: str) -> None:
         """Count a pull."""

@@ -42,7 +42,7 @@ class Meters:
             ["route", "method", "status", "registry"], registry=own,
         )  # fmt: skip
         self.refusals = Counter(
-            "docxy_refusals_total", "Requests that a rule, a list of networks or a limit refused.",
+            "docxy_refusals_total", "Requests that were refused here, by rule or by what else did.",
             ["rule"], registry=own,
         )  # fmt: skip
         self.first_byte = Histogram(

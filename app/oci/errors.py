@@ -6,9 +6,6 @@ RegistryError
 +-- HostInvalid            400  a Host header that cannot be part of a URL
 +-- Unauthorized           401  a token that is another registry's; raised with the challenge
 +-- Denied                 403  what the registry shows to nobody without a login
-|   +-- ClientRefused      403  a client that this proxy is not for
-|   +-- RuleRefused        403  what a rule of this proxy denies
-|   +-- ClientHidden       403  one whose address cannot be told, where it decides
 +-- NameUnknown            404  a registry that is not served here
 +-- Unsupported            404  no such endpoint here
 |   +-- MethodUnsupported  405  pushes and deletions
@@ -64,6 +61,8 @@ class RegistryError(Exception):
     status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
     message: ClassVar[str] = "internal error"
     headers: ClassVar[Mapping[str, str]] = {}
+    refused_by: ClassVar[str] = ""
+    """What of this proxy refuses, where it is about who may ask for what: one word, to count by."""
 
     def __init__(
         self,
@@ -115,27 +114,6 @@ class Denied(RegistryError):
     code = ErrorCode.DENIED
     status = HTTPStatus.FORBIDDEN
     message = "the registry wants a login for this"
-
-
-class ClientRefused(Denied):
-    """A client in a network that this proxy is not for."""
-
-    message = "this proxy does not serve your network"
-
-
-class RuleRefused(Denied):
-    """What a rule of this proxy denies; its `detail` says which one."""
-
-    message = "a rule of this proxy denies it"
-
-
-class ClientHidden(Denied):
-    """A client behind a server that is not believed, or that does not say for whom it asks."""
-
-    message = (
-        "this proxy serves some networks only, and cannot tell which one you are in: "
-        "FORWARDED_ALLOW_IPS names the servers in front that it believes"
-    )
 
 
 class NameUnknown(RegistryError):

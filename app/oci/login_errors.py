@@ -1,9 +1,10 @@
 """Errors of logins at this proxy itself.
 
 LoginRequired            401  neither a token nor a password; raised with the challenge
-LoginWrong               401  a user or a password that is wrong, and not which
-TokenWrong               401  a token that is none of ours, or not any more
-ScopeInsufficient        401  a token for another repository
++-- LoginMissing         401  the same of who asks for a token
++-- LoginWrong           401  a user or a password that is wrong, and not which
++-- TokenWrong           401  a token that is none of ours, or not any more
++-- ScopeInsufficient    401  a token for another repository
 LoginsSlowed             429  wrong passwords from this address
 LoginsBusy               503  more logins at once than can be checked
 """
@@ -23,28 +24,38 @@ class LoginRequired(RegistryError):
     message = "log in at this proxy first"
 
 
+class LoginMissing(LoginRequired):
+    """A client that knows where to log in, and has no login: its pull ends here."""
+
+    refused_by = "login"
+
+
 class LoginWrong(LoginRequired):
     """A user that is not there, or another password."""
 
     message = "wrong user name or password for this proxy"
+    refused_by = "password"
 
 
 class TokenWrong(LoginRequired):
     """A token that this proxy has not given, that is too old, or whose user has changed."""
 
     message = "this token is not, or no longer, good for this proxy"
+    refused_by = "token"
 
 
 class ScopeInsufficient(LoginRequired):
     """A token that was given for other repositories."""
 
     message = "this token is for another repository"
+    refused_by = "scope"
 
 
 class LoginsSlowed(TooManyRequests):
     """An address that has sent wrong passwords has to wait."""
 
     message = "too many wrong passwords from your address; wait before the next one"
+    refused_by = "slowed"
 
 
 class LoginsBusy(RegistryError):
@@ -53,4 +64,5 @@ class LoginsBusy(RegistryError):
     code = ErrorCode.UNAVAILABLE
     status = HTTPStatus.SERVICE_UNAVAILABLE
     message = "too many logins at once; try again in a moment"
+    refused_by = "busy"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}

@@ -5,7 +5,7 @@ from typing import Final
 from flask import Flask
 
 from app.access.lists import Lists
-from app.oci.errors import ClientHidden, ClientRefused
+from app.oci.access_errors import ClientHidden, ClientRefused
 from app.routes.present import present
 from app.routes.rooms import client
 

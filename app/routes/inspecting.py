@@ -13,7 +13,8 @@ from app.access.rules import Rule
 from app.content import BodyBroken, Reply, Request, Source
 from app.exchange import current
 from app.oci import headers
-from app.oci.errors import DigestInvalid, RuleRefused, UpstreamUnavailable
+from app.oci.access_errors import RuleRefused
+from app.oci.errors import DigestInvalid, UpstreamUnavailable
 from app.oci.image import INDEX, Facts, config_of, facts_of
 from app.oci.manifest import Descriptor
 from app.oci.reference import Digest, Reference, RepositoryName

@@ -9,7 +9,7 @@ from werkzeug.exceptions import BadRequest
 from app.access.guard import Guard
 from app.access.tokens import LIFETIME, SERVICE
 from app.oci.challenge import Challenge
-from app.oci.login_errors import LoginRequired
+from app.oci.login_errors import LoginMissing, LoginRequired
 from app.registries import Address
 from app.routes import logins
 from app.routes.guarding import canonical
@@ -47,7 +47,7 @@ def issue(guard: Guard, parameters: _Parameters, wanted: Iterable[Address]) -> R
 def _user(guard: Guard) -> tuple[str, str]:
     login = logins.basic(request.headers.get("Authorization", ""))
     if login is None:
-        raise LoginRequired
+        raise LoginMissing
     return logins.checked(guard, *login), ""
 
 

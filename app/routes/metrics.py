@@ -2,7 +2,8 @@
 
 from flask import Blueprint, Response, jsonify
 
-from app.oci.errors import Denied, Unsupported
+from app.oci.access_errors import FiguresRefused
+from app.oci.errors import Unsupported
 from app.routes.rooms import Figures, may_see_figures, rooms
 from app.version import VERSION
 
@@ -31,7 +32,6 @@ def _figures() -> Figures:
     if shown is None:
         raise Unsupported
     if not may_see_figures():
-        message = "figures are for the networks of DOCXY_FIGURES_NETWORKS"
-        raise Denied(message)
+        raise FiguresRefused
     rooms().afterwards.tell_all()
     return shown

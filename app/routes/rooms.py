@@ -13,7 +13,7 @@ from app.access.networks import Networks
 from app.access.rules import Decision, Question, Rule, Rules
 from app.content import Index, Source
 from app.exchange import current
-from app.oci.errors import ClientHidden, RuleRefused
+from app.oci.access_errors import ClientHidden, RuleRefused
 from app.oci.reference import Reference, RepositoryName, Tag
 from app.registries import Address, Registries, Registry, Selection
 from app.routes.afterwards import Afterwards

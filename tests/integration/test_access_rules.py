@@ -179,7 +179,7 @@ def test_the_log_says_which_rule(ruled: Cached) -> None:
     """One line has who, what and which rule."""
     before = len(ruled.proxy.log)
     ask(ruled, "/v2/secret/manifests/1", SECRET)
-    told = f"client={OUTSIDE} registry=docker.io repository={SECRET} rule=2"
+    told = f"client={OUTSIDE} registry=docker.io repository={SECRET} reference=1 rule=2"
     wait_until(lambda: told in ruled.proxy.log[before:], what="the line of the refusal")
 
 

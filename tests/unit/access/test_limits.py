@@ -32,7 +32,7 @@ def refused(kind: type[LimitReached], action: Callable[[], None]) -> int:
     """Return the seconds of `Retry-After` of a refusal of this kind."""
     with pytest.raises(kind) as caught:
         action()
-    assert caught.value.detail == {"rule": kind.name}
+    assert caught.value.detail == {"rule": kind.refused_by}
     return int(caught.value.added["Retry-After"])
 
 

@@ -5,7 +5,7 @@ from types import ModuleType
 
 import pytest
 
-from app.oci import errors, limit_errors, login_errors
+from app.oci import access_errors, errors, limit_errors, login_errors
 from app.oci.errors import ErrorCode, RegistryError
 
 
@@ -46,7 +46,9 @@ def test_the_tree_in_the_docstring_is_the_tree() -> None:
     }
 
 
-@pytest.mark.parametrize("module", [login_errors, limit_errors], ids=["logins", "limits"])
+@pytest.mark.parametrize(
+    "module", [access_errors, login_errors, limit_errors], ids=["access", "logins", "limits"]
+)
 def test_the_other_lists_of_errors_are_whole(module: ModuleType) -> None:
     """Each names every one with its status."""
     listed = re.findall(r"^(?:\+-- )?(\w+)\s+(\d{3})", module.__doc__ or "", re.MULTILINE)

@@ -11,7 +11,8 @@ from app.access.conditions import Condition
 from app.access.known_images import KnownImages
 from app.access.rules import Rule
 from app.content import BodyBroken, Reply, Request, replied
-from app.oci.errors import RuleRefused, UpstreamUnavailable
+from app.oci.access_errors import RuleRefused
+from app.oci.errors import UpstreamUnavailable
 from app.oci.manifest import Platform
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.routes.inspecting import Inspection

@@ -166,7 +166,7 @@ def test_the_line_of_a_refusal(ask: Ask, app: Flask, caplog: pytest.LogCaptureFi
         return response
 
     app.after_request(note)
-    caplog.set_level("INFO", "app.routes.render")
+    caplog.set_level("INFO", "app.routes.refusals")
     ask("/v2/")
     ask("/v2/")
     (line,) = caplog.records

@@ -54,7 +54,7 @@ def test_every_view_of_a_repository_decides(app: Flask, ruling: Ruling) -> None:
 
 
 def test_nobody_else_resolves_without_the_rules() -> None:
-    """Only the token endpoint, which asks them of each scope, and what is before all views."""
+    """Only the token endpoint, which asks them of each scope, and what is outside of all views."""
     modules = (Path(__file__).parents[3] / "app").rglob("*.py")
     users = {path.name for path in modules if "undecided" in path.read_text(encoding="utf-8")}
     resolvers = {
@@ -62,7 +62,7 @@ def test_nobody_else_resolves_without_the_rules() -> None:
         for path in (Path(__file__).parents[3] / "app").rglob("*.py")
         if ".registries.resolve(" in path.read_text(encoding="utf-8")
     }
-    assert users == {"guarding.py", "rooms.py", "token.py"}
+    assert users == {"guarding.py", "refusals.py", "rooms.py", "token.py"}
     assert resolvers == {"rooms.py", "proxy.py"}
 
 
@@ -81,6 +81,7 @@ def test_what_is_said(ruling: Ruling, caplog: pytest.LogCaptureFixture) -> None:
         "client": "127.0.0.1",
         "registry": "docker.io",
         "repository": "library/nginx",
+        "reference": "1",
         "rule": 2,
     }
 
