@@ -66,7 +66,7 @@ class Session:
         # ~/.netrc would replace the client's Authorization, and the environment is read elsewhere.
         self._session.trust_env = False
         self._breakers = Breakers(observer)
-        adapter = _Adapter(trusted_context(ca_bundles), Pools.of(connector), observer)
+        adapter = _Adapter(trusted_context(*ca_bundles), Pools.of(connector), observer)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 

@@ -451,7 +451,7 @@ def test_a_tls_connection_that_is_cut(tls: ssl.SSLContext, bundle: Path) -> None
 
 def test_tls_in_tls_that_is_cut(tls: ssl.SSLContext, bundle: Path) -> None:
     """The same through an outbound proxy that is spoken to with TLS itself."""
-    context = trusted_context([bundle])
+    context = trusted_context(bundle)
     with (
         serving(answering(UNTIL_THE_END), tls) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as plain,

@@ -410,6 +410,6 @@ def test_the_bundle_is_added(tmp_path: Path) -> None:
     authority = trustme.CA()
     bundle = tmp_path / "ca.pem"
     authority.cert_pem.write_to_path(str(bundle))
-    usual = len(trusted_context(()).get_ca_certs())
+    usual = len(trusted_context().get_ca_certs())
     assert usual > 10
-    assert len(trusted_context([bundle]).get_ca_certs()) == usual + 1
+    assert len(trusted_context(bundle).get_ca_certs()) == usual + 1
