@@ -6,6 +6,7 @@ imported yet.
 
 import _socket
 import contextlib
+import gc
 import json
 import os
 import socket
@@ -85,6 +86,17 @@ class Worker(GeventWorker):
         self._serving: set[Any] = set()
         """The greenlets that have a connection."""
         self._patient_until = float("inf")
+
+    def load_wsgi(self) -> None:
+        """Load the application, which is never garbage.
+
+        Looking for garbage took an eighth of the time, and would take 35 ms in the midst of
+        downloads, again and again.
+        """
+        gc.disable()
+        super().load_wsgi()
+        gc.freeze()
+        gc.enable()
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:  # noqa: ANN401 - as inherited
         """Serve a connection.

@@ -172,7 +172,10 @@ def docxy(
             sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", *arguments,
         ]  # fmt: skip
         env = clean_environment(WEB_CONCURRENCY=str(workers)) | settings
-        with running(command, env=env, pass_fds=[listener.fileno()]) as server:
+        # Quickly: a graceful stop waits for the next second, twice where connections are kept.
+        with running(
+            command, env=env, pass_fds=[listener.fileno()], stop_signal=signal.SIGQUIT
+        ) as server:
             proxy = Docxy(server, host)
             _await_health(proxy)
             yield proxy
@@ -183,7 +186,7 @@ def docxy_on_its_own_socket(*arguments: str, **settings: str) -> Iterator[Docxy]
     """Run Docxy as `docxy` does, but refusing when it refuses: it alone holds the socket."""
     command = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0", *arguments]
     env = clean_environment(WEB_CONCURRENCY="2") | settings
-    with running(command, env=env) as server:
+    with running(command, env=env, stop_signal=signal.SIGQUIT) as server:
         wait_until(lambda: server.log.count("is ready") == 2, what="two workers")
         found = _LISTENING.search(server.log)
         assert found
