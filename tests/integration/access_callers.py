@@ -127,6 +127,7 @@ def refusal(site: Site, wanted: Wanted, cell: Cell, caller: Caller) -> Refusal |
         registry=wanted.registry,
         repository=wanted.repository,
         tag=cell.tag,
+        platform=cell.platform,
         user=caller.user,
         address=caller.address,
     )

@@ -10,6 +10,7 @@ from tests.integration.logins import Form
 
 TAG, CANDIDATE = "1.4", "1.5-rc"
 """Both are of one image."""
+PLATFORM: Final = "linux/amd64"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,6 +24,7 @@ class Cell:
     statuses: frozenset[int]
     """What a registry answers to who may ask."""
     tag: str | None = None
+    platform: str | None = None
     fields: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
     """What comes then; None where it is not for this test to say."""
@@ -40,32 +42,34 @@ class Cell:
 def cells(image: Image) -> Iterator[Cell]:
     """Return all that one can ask of an image, with GET and with HEAD."""
     accept = {"Accept": f"{OCI_INDEX}, {OCI_MANIFEST}"}
-    child = image.platforms["linux/amd64"]
+    child = image.platforms[PLATFORM]
     blob = child.layers[0]
     for method in ("GET", "HEAD"):
-        for part, reference, found in (
-            ("tag", TAG, image),
-            ("candidate", CANDIDATE, image),
-            ("digest", image.digest, image),
-            ("child", child.digest, child),
+        for part, reference, found, platform in (
+            ("tag", TAG, image, None),
+            ("candidate", CANDIDATE, image, None),
+            ("digest", image.digest, image, None),
+            ("child", child.digest, child, PLATFORM),
         ):
             yield Cell(
                 part=part,
                 method=method,
                 rest=f"manifests/{reference}",
                 tag=None if ":" in reference else reference,
+                platform=platform,
                 fields=accept,
                 statuses=frozenset({200}),
                 body=found.body,
                 digest=found.digest,
             )
-        yield Cell(
-            part="blob",
-            method=method,
-            rest=f"blobs/{blob.digest}",
-            statuses=frozenset({200}),
-            body=blob.data,
-        )
+        for part, one in (("blob", blob), ("config", child.blobs[0])):
+            yield Cell(
+                part=part,
+                method=method,
+                rest=f"blobs/{one.digest}",
+                statuses=frozenset({200}),
+                body=one.data,
+            )
     yield Cell(
         part="range",
         method="GET",

@@ -14,10 +14,10 @@ from tests.hub.hub import Hub
 from tests.hub.images import OCI_KIND, Image
 from tests.hub.record import Record
 from tests.hub.tokens import claims_of
-from tests.integration.access_cells import CANDIDATE, TAG, cells, forms
+from tests.integration.access_cells import CANDIDATE, TAG, cells
 from tests.integration.both_workers import FRONT, Answer, BothWorkers, Origin
-from tests.integration.caching import SETTINGS
-from tests.integration.logins import basic
+from tests.integration.caching import SETTINGS, switched_off
+from tests.integration.logins import LOGINS, Form, Visit, basic
 from tests.integration.verdicts import Policy
 from tests.servers import Docxy, docxy
 from tests.tables import write_config
@@ -43,6 +43,8 @@ class Setup:
     environment: Mapping[str, str] = field(default_factory=dict)
     passwords: Mapping[str, str] = field(default_factory=dict)
     """Of its users, who have a file; empty: it has none."""
+    is_managed: bool = True
+    """Whether clients' logins are none at the registries."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +74,17 @@ class Site:
                 assert name == registry, record
                 if record.part == "token":
                     assert record.query.get("scope", []) == [f"repository:{repository}:pull"]
-                    assert record.headers["Authorization"] == basic(*ACCOUNT)
                 elif record.path != "/v2/" and record.part == "registry":
                     assert record.path.startswith(f"/v2/{repository}/"), record
-                    token = record.headers["Authorization"].partition(" ")[2]
-                    assert claims_of(token)["sub"] == ACCOUNT[0]
+                assert not self.setup.is_managed or _is_own(record), record
+
+    @contextlib.contextmanager
+    def away(self) -> Iterator[None]:
+        """Let no hub be there."""
+        with contextlib.ExitStack() as stack:
+            for hub in self.hubs.values():
+                stack.enter_context(switched_off(hub))
+            yield
 
     def image(self, registry: str, repository: str) -> Image:
         """Return what is there under both tags."""
@@ -100,6 +108,14 @@ class Site:
         for name in ("Docker-Content-Digest", "ETag", "Content-Range", "Link", "Age", "Warning"):
             assert not answer.value(name)
         assert len(answer.body) < 300
+
+
+def _is_own(record: Record) -> bool:
+    """Tell whether a hub was asked as the proxy itself, and not as any client."""
+    scheme, _, secret = record.headers.get("Authorization", "").partition(" ")
+    if record.part == "token":
+        return f"{scheme} {secret}" == basic(*ACCOUNT)
+    return not scheme or claims_of(secret)["sub"] == ACCOUNT[0]
 
 
 def _content(seed: str) -> tuple[Push, ...]:
@@ -135,10 +151,9 @@ def write_users(folder: Path, passwords: Mapping[str, str]) -> Path:
 @contextlib.contextmanager
 def serving(setup: Setup, hubs: Mapping[str, Hub], folder: Path) -> Iterator[Site]:
     """Run a Docxy with two workers, and let the first of its users fill the cache."""
-    managed = setup.environment.get("DOCXY_CREDENTIALS") == "managed"
-    keys: dict[str, Any] = {"credentials": "managed" if managed else "passthrough"}
-    if managed:
-        keys |= zip(("username", "password"), ACCOUNT, strict=True)
+    name, password = ACCOUNT
+    managed = {"credentials": "managed", "username": name, "password": password}
+    keys: dict[str, Any] = managed if setup.is_managed else {}
     hosts = {"docker.io": "hub.proxy.test", "ghcr.io": "ghcr.proxy.test"}
     rows = [hub.row(name, hosts=[hosts[name]], **keys) for name, hub in hubs.items()]
     policy = setup.policy
@@ -167,14 +182,20 @@ def serving(setup: Setup, hubs: Mapping[str, Hub], folder: Path) -> Iterator[Sit
 def _fill(site: Site) -> None:
     """Ask for everything, as somebody who may have it."""
     known = next(iter(site.setup.passwords.items()), ("anybody", SECRET))
+    login = LOGINS["curl"]
+    if not site.setup.is_managed:
+        known, login = ACCOUNT, LOGINS["podman"]
     for registry in REGISTRIES:
         for repository in REPOSITORIES:
-            form = next(iter(forms(registry, repository)))
+            form = Form(name=repository, ns=registry)
+            authorization = login(
+                Visit(both=site.both, form=form, origin=ADMIN, name=known[0], password=known[1])
+            )
             for cell in cells(site.image(registry, repository)):
                 answer = site.both.ask(
                     cell.method,
                     form.target(cell.rest),
                     origin=ADMIN,
-                    fields={**cell.fields, "Authorization": basic(*known)},
+                    fields={**cell.fields, "Authorization": authorization},
                 )
                 cell.check(answer)

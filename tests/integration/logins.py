@@ -73,10 +73,15 @@ def basic(name: str, password: str) -> str:
 
 def challenged(answer: Answer) -> Mapping[str, str]:
     """Return the parameters of a Bearer challenge."""
-    assert answer.status == 401, answer
+    if answer.status != 401:
+        raise NotChallenged(answer)
     scheme, _, parameters = answer.value("WWW-Authenticate").partition(" ")
     assert scheme == "Bearer"
     return dict(_PARAMETER.findall(parameters))
+
+
+class NotChallenged(Exception):
+    """What a client asked for first was answered, or refused in another way."""
 
 
 class TokenRefused(Exception):

@@ -73,7 +73,7 @@ MEMBERS = Setup(
             {"action": "deny", "registry": "ghcr.io"},
         ]
     ),
-    environment={"DOCXY_CREDENTIALS": "managed", "DOCXY_TOKEN_KEY": KEY},
+    environment={"DOCXY_TOKEN_KEY": KEY},
     passwords=PASSWORDS,
 )
 

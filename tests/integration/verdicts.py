@@ -25,6 +25,8 @@ class Asked:
     repository: str
     tag: str | None
     """None where no manifest is asked for by tag."""
+    platform: str | None = None
+    """Of the image whose manifest is asked for; None for an index, and for what is no manifest."""
     user: str
     address: str | None
     """None for one that hides."""
@@ -72,7 +74,7 @@ class Policy:
                 return Refusal(HIDDEN if hides else rule.get("message", DENIED), number)
             if rule.get("digest_only") and asked.tag is not None:
                 return Refusal(rule.get("message", BY_DIGEST), number)
-            return None
+            return _refusal_by_image(rule, number, asked)
         return None
 
     def _matches(self, rule: Rule, asked: Asked) -> bool:
@@ -87,6 +89,17 @@ class Policy:
     def _meant(self, users: Sequence[str]) -> set[str]:
         named = {user for user in users if not user.startswith("@")}
         return named.union(*(self.groups[user[1:]] for user in users if user.startswith("@")))
+
+
+def _refusal_by_image(rule: Rule, number: int, asked: Asked) -> Refusal | None:
+    """Refuse what is not for a platform; images of tests are of 1970, and so of no age."""
+    if asked.platform is None:
+        return None
+    if "platforms" in rule and asked.platform not in rule["platforms"]:
+        return Refusal(rule.get("message", ", ".join(rule["platforms"])), number)
+    if "min_age_days" in rule:
+        return Refusal(rule.get("message", f"{rule['min_age_days']} days old"), number)
+    return None
 
 
 def _fits_repository(pattern: str, asked: Asked) -> bool:
