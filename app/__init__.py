@@ -33,6 +33,7 @@ from app.routes import (
     drip,
     guarding,
     health,
+    keeping,
     metrics,
     render,
     repository,
@@ -108,6 +109,8 @@ def create_app(settings: Settings) -> Flask:
     rules = settings.rules_for(registries)
     admission.register(app, lists)
     guarding.register(app, guard)
+    is_for_all = guard is None and lists.are_open and not rules.tell_clients_apart
+    keeping.register(app, all_are_equal=is_for_all)
     _limit(app, settings)
     render.register(app)
     shown = (page.bp, assets.bp, config.bp, box.bp, search.bp) if settings.page else ()

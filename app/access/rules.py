@@ -74,6 +74,7 @@ class Rules:
     def __init__(self, rules: Sequence[Rule], registries: Registries) -> None:
         """Raise ValueError for a registry that is not in the table."""
         self.are_none = not rules
+        self.tell_clients_apart = any(one.networks or one.users for one in rules)
         self.have_conditions = any(rule.condition for rule in rules)
         for rule in rules:
             if rule.registry and not any(rule.registry in row.names for row in registries.rows):

@@ -46,10 +46,16 @@ _NOT_DOWN: Final = frozenset({
     "set-cookie", "set-cookie2", "x-sendfile", "alt-svc", "strict-transport-security",
     "clear-site-data", "public-key-pins", "refresh", "service-worker-allowed", "nel", "report-to",
     "reporting-endpoints", "expect-ct",
+    # an upstream's word to its own CDN (RFC 9213), not to one in front of this proxy
+    "surrogate-control", "surrogate-key", "cdn-cache-control", "cloudflare-cdn-cache-control",
+    "edge-control", "cache-tag",
     # tells this proxy's address or account
     "docker-ratelimit-source",
 })  # fmt: skip
 _NOT_DOWN_PREFIX: Final = "x-accel-"
+
+FOR_CACHES: Final = ("cache-control", "expires", "pragma")
+"""What says who on the way may keep an answer, and how long."""
 
 # What a client may be sent: visible ASCII, obs-text, space and tab (RFC 9110, section 5.5).
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")

@@ -16,7 +16,7 @@ from app.routes.connection import ClientConnection
 from app.routes.present import present
 from app.routes.rooms import rooms
 
-_KEPT_BY_NGINX: Final = {"cache-control": "X-Accel-Cache-Control"}
+KEPT_BY_NGINX: Final = {"cache-control": "X-Accel-Cache-Control"}
 """Headers under the name that a server in front gives them back from.
 
 Otherwise nginx keeps them for whatever it answers in the end, an error too (deploy/nginx.conf).
@@ -162,7 +162,7 @@ def _write_headers(
     fields: Headers, reply: Reply, selection: Selection, *, handed_over: bool
 ) -> None:
     for name, value in reply.headers:
-        fields.add(_KEPT_BY_NGINX.get(name.lower(), name) if handed_over else name, value)
+        fields.add(KEPT_BY_NGINX.get(name.lower(), name) if handed_over else name, value)
     for challenge in naming.challenges(reply.challenges, selection):
         fields.add("WWW-Authenticate", str(challenge))
     if selection.ns:

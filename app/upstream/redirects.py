@@ -60,7 +60,12 @@ class Redirects:
         All of it takes no longer than the session's patience.
         """
         with within(self.session.patience):
-            return self._followed(method, url, fields, client)
+            response = self._followed(method, url, fields, client)
+        if response.url != url:
+            # Who has a signed URL may read it, so a CDN says "public" there, and means no other.
+            for name in headers.FOR_CACHES:
+                response.raw.headers.discard(name)
+        return response
 
     def _followed(
         self, method: str, url: str, fields: Headers, client: Client | None

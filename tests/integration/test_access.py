@@ -82,6 +82,16 @@ def paths(image: Image) -> Mapping[str, str]:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_nobody_on_the_way_keeps_it(guarded: Cached, image: Image, method: str) -> None:
+    """The image is public, and this proxy is not: a cache in front would be for everybody."""
+    for name, path in paths(image).items():
+        said = ask(guarded, path, method, X_Forwarded_For=ALLOWED).headers.get("Cache-Control")
+        if name in {"ping", "tag", "by ns", "by prefix", "digest", "blob", "tags", "search"}:
+            assert said == "private, no-store", name
+        assert "public" not in (said or ""), name
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize(
     "forwarded",
     [

@@ -182,6 +182,8 @@ def test_repeated_fields_stay_repeated() -> None:
         "X-Request-ID",
         "Docker-RateLimit-Source",
         "Location",
+        "Surrogate-Control",
+        "CDN-Cache-Control",
     ],
 )
 def test_never_down(name: str) -> None:

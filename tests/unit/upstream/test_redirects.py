@@ -106,6 +106,18 @@ def test_every_redirect_is_followed(
     assert (response.status_code, response.url) == (200, "https://cdn.example.com/x")
 
 
+def test_who_may_keep_it(session: Session, upstream: responses.RequestsMock) -> None:
+    """What a CDN lets everybody keep under a URL that nobody can guess is not for ours."""
+    said = {"Cache-Control": "public, max-age=14400", "Expires": "x", "ETag": "y"}
+    there = "https://cdn.example.com/x?signature=1"
+    redirect(upstream, HERE, there)
+    upstream.get(there, body=b"x", headers=said)
+    upstream.get(HERE, body=b"x", headers=said)
+    redirected, direct = (Redirects(session).fetch("GET", HERE, FIELDS, None) for _ in range(2))
+    assert dict(said.items() & redirected.raw.headers.items()) == {"ETag": "y"}
+    assert dict(said.items() & direct.raw.headers.items()) == said
+
+
 @pytest.mark.parametrize(
     ("status", "headers"),
     [
