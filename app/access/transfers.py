@@ -16,7 +16,7 @@ class Transfer:
 
     def __init__(self, limits: Limits, who: str) -> None:
         self.who = who
-        self.name = secrets.token_hex(8)
+        self.name = ""
         self._limits = limits
         self._counted = 0
         self._has_place = False
@@ -26,6 +26,7 @@ class Transfer:
 
     def begin(self) -> None:
         """Take a place for it; raise DownloadsReached or BytesReached."""
+        self.name = secrets.token_hex(8)
         self._limits.blob(self.who, self.name)
         self._has_place = True
 

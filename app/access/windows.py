@@ -3,9 +3,10 @@
 import math
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, Protocol, TypeVar
 
-from limits import RateLimitItem, RateLimitItemPerDay, RateLimitItemPerMinute
+from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
@@ -13,6 +14,10 @@ _Answer = TypeVar("_Answer")
 
 _UNKNOWN: Final = 10.0
 """Seconds to wait, where nobody can say how many."""
+
+_MINUTE: Final = 60
+_DAY: Final = 24 * 60 * _MINUTE
+_REMEMBERED: Final = 1024
 
 
 class Asks(Protocol):
@@ -28,14 +33,27 @@ def always(question: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
     return question()
 
 
+class _Limit(RateLimitItemPerSecond):
+    """So many in so many seconds; what it is called for somebody is not put together each time."""
+
+    __slots__ = ("_key_for",)
+
+    def __init__(self, most: int, seconds: int, name: str) -> None:
+        super().__init__(most, seconds, name)
+        self._key_for = lru_cache(_REMEMBERED)(super().key_for)
+
+    def key_for(self, *identifiers: bytes | str | float) -> str:
+        return self._key_for(*identifiers)
+
+
 def a_minute(most: int | None, name: str) -> RateLimitItem | None:
     """Return a limit of so many in a minute."""
-    return RateLimitItemPerMinute(most, namespace=name) if most else None
+    return _Limit(most, _MINUTE, name) if most else None
 
 
 def a_day(most: int | None, name: str) -> RateLimitItem | None:
     """Return a limit of so many in a day."""
-    return RateLimitItemPerDay(most, namespace=name) if most else None
+    return _Limit(most, _DAY, name) if most else None
 
 
 class Windows:
