@@ -1,8 +1,8 @@
 """Manifests that a rule lets through only for what their images say of themselves."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Iterable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -48,8 +48,13 @@ class Inspection:
         reply = self._manifest(reference, self.request.method)
         if reply.is_error:
             return reply
-        with _same_line():
+        exchange = current.get()
+        did = exchange.cache if exchange else ""
+        try:
             facts, reply = self._judged(reply, reference)
+        finally:
+            if exchange:  # its line says what the cache did of it, and not of what else was read
+                exchange.cache = did
         condition = rule.condition
         if condition and (objection := condition.objection(facts, datetime.now(UTC))):
             raise RuleRefused(rule.message or objection, rule=rule.number)
@@ -64,12 +69,15 @@ class Inspection:
         data = _read(reply, _LARGEST_MANIFEST)
         if data is None:
             return Facts(), reply
-        answer = replace(reply, length=len(data), body=(data,), close=_nothing)
-        return self._of(data), answer
+        if not isinstance(reply.body, tuple):  # that can be read again
+            reply = replace(reply, length=len(data), body=(data,), close=_nothing)
+        return self._of(data), reply
 
     def _manifest(self, reference: Reference, method: str) -> Reply:
-        fields = headers.without(self.request.headers, *_IN_PART)
-        request = replace(self.request, method=method, headers=fields)
+        request = self.request
+        fields = headers.without(request.headers, *_IN_PART)
+        if method != request.method or len(fields) != len(request.headers):
+            request = replace(request, method=method, headers=fields)
         return self.source.manifest(self.repository, reference, request)
 
     def _of_head(self, reply: Reply, reference: Reference) -> Facts:
@@ -153,18 +161,6 @@ def _is(digest: Digest, data: bytes) -> bool:
     if not digest.can_be_verified:
         return False
     return hashlib.new(digest.algorithm, data).hexdigest() == digest.partition(":")[2]
-
-
-@contextmanager
-def _same_line() -> Iterator[None]:
-    """Let the request's line say what the cache did of it, and not of what else was read."""
-    exchange = current.get()
-    did = exchange.cache if exchange else ""
-    try:
-        yield
-    finally:
-        if exchange:
-            exchange.cache = did
 
 
 def _nothing() -> None:
