@@ -22,9 +22,14 @@ class Condition:
         if facts.is_index:
             return ""
         if self.platforms is not None and not self._has(facts.platform):
-            return f"this proxy serves images for {self._written()} only"
+            said = f"is for {facts.platform}" if facts.platform else "does not say what it is for"
+            return f"this proxy serves images for {self._written()} only, and this one {said}"
         if self.min_age is not None and not self._is_old(facts.created, now):
-            return f"this proxy serves images that are {self.min_age.days} days old or more"
+            said = f"says {facts.created:%Y-%m-%d}" if facts.created else "has no date"
+            return (
+                f"this proxy serves images that are {self.min_age.days} days old or more, "
+                f"and this one {said}"
+            )
         return ""
 
     def _has(self, platform: Platform | None) -> bool:

@@ -83,11 +83,12 @@ def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _platform(read: dict[str, Any]) -> Platform | None:
-    match read:
-        case {"os": str(system), "architecture": str(architecture)} if system and architecture:
-            variant = read.get("variant", "")
-            if isinstance(variant, str):
-                return Platform(system.lower(), architecture.lower(), variant.lower())
+    match read.get("os"), read.get("architecture"), read.get("variant") or "":
+        case str(system), str(architecture), str(variant):
+            try:
+                return Platform.of(system, architecture, *filter(None, [variant]))
+            except ValueError:
+                return None
     return None
 
 

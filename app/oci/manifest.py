@@ -1,6 +1,7 @@
 """What a manifest or index names: OCI image-spec, "Image Manifest" and "Image Index"."""
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Self
@@ -21,6 +22,22 @@ MANIFESTS: Final = (
 )
 
 
+_OTHER_NAMES: Final = {
+    "aarch64": ("arm64", ""),
+    "armel": ("arm", "v6"),
+    "armhf": ("arm", "v7"),
+    "i386": ("386", ""),
+    "x86-64": ("amd64", ""),
+    "x86_64": ("amd64", ""),
+}
+"""What clients take for another architecture and variant (containerd, platforms/database.go)."""
+
+_USUAL: Final = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
+"""The variant that clients take an architecture for that is written without one."""
+
+_PART: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+
+
 @dataclass(frozen=True, slots=True)
 class Platform:
     """`linux/arm64/v8`: an operating system, an architecture, and a variant of that or ""."""
@@ -32,22 +49,24 @@ class Platform:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return what a person writes; raise ValueError."""
-        parts = text.lower().split("/")
-        if len(parts) not in {2, 3} or not all(parts):
-            message = f"{text} is no platform like linux/amd64 or linux/arm/v7"
+        return cls.of(*text.split("/"))
+
+    @classmethod
+    def of(cls, *parts: str) -> Self:
+        """Return it as clients call it: `x86_64` is amd64, `aarch64` is arm64; raise ValueError."""
+        if len(parts) not in {2, 3} or not all(map(_PART.fullmatch, parts)):
+            message = f"{'/'.join(parts)} is no platform like linux/amd64 or linux/arm/v7"
             raise ValueError(message)
-        return cls(*parts)
+        system, architecture, *variant = map(str.lower, parts)
+        architecture, usual = _OTHER_NAMES.get(architecture, (architecture, ""))
+        return cls(system, architecture, *(variant or [usual]))
 
     def suits(self, wanted: Self) -> bool:
         """Tell whether somebody who wants that can take this; without a variant, any will do."""
         if (self.os, self.architecture) != (wanted.os, wanted.architecture):
             return False
-        return not wanted.variant or wanted.variant in {self.variant, self._usual}
-
-    @property
-    def _usual(self) -> str:
-        """Many indexes leave out the only variant of arm64 that there is."""
-        return "v8" if self.architecture == "arm64" and not self.variant else self.variant
+        usual = _USUAL.get(self.architecture, "")
+        return not wanted.variant or wanted.variant == (self.variant or usual)
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))

@@ -63,8 +63,8 @@ class Inspection:
     def _judged(self, reply: Reply, reference: Reference) -> tuple[Facts, Reply]:
         """Return what is known of an answer, and one that needs no closing."""
         if self.request.method == "HEAD":
-            with closing(reply):
-                facts = self._of_head(reply, reference)
+            reply.close()  # nothing of it is left to read, and others may have to be waited for
+            facts = self._of_head(reply, reference)
             return facts, replace(reply, body=(), close=_nothing)
         data = _read(reply, _LARGEST_MANIFEST)
         if data is None:
@@ -82,35 +82,34 @@ class Inspection:
 
     def _of_head(self, reply: Reply, reference: Reference) -> Facts:
         digest = _named(reply, reference)
-        if digest is not None and (facts := self.known.get(digest)) is not None:
-            return facts
-        data = self._fetched(self._manifest(digest or reference, "GET"), _LARGEST_MANIFEST)
-        if data is None or (digest is not None and not _is(digest, data)):
-            return Facts()
-        return self._of(data)
+        if digest is not None:
+            return self.known.of(digest, lambda: self._fetched_as(digest)) or Facts()
+        data = self._fetched(self._manifest(reference, "GET"), _LARGEST_MANIFEST)
+        return Facts() if data is None else self._of(data)
+
+    def _fetched_as(self, digest: Digest) -> Facts | None:
+        data = self._fetched(self._manifest(digest, "GET"), _LARGEST_MANIFEST)
+        return self._told(data) if data is not None and _is(digest, data) else None
 
     def _of(self, document: bytes) -> Facts:
         digest = Digest(f"sha256:{hashlib.sha256(document).hexdigest()}")
-        if (facts := self.known.get(digest)) is not None:
-            return facts
+        return self.known.of(digest, lambda: self._told(document)) or Facts()
+
+    def _told(self, document: bytes) -> Facts | None:
+        """Return what a manifest's config says; None is one that cannot be had now."""
         try:
             config = config_of(document)
         except ValueError:
-            facts = Facts()
-        else:
-            if config is None:
-                facts = INDEX
-            elif (data := self._config(config)) is None:
-                return Facts()
-            else:
-                facts = facts_of(data)
-        self.known.note(digest, facts)
-        return facts
+            return Facts()
+        if config is None:
+            return INDEX
+        if config.size > _LARGEST_CONFIG:
+            return Facts()
+        data = self._config(config)
+        return None if data is None else facts_of(data)
 
     def _config(self, config: Descriptor) -> bytes | None:
         """Return the bytes that a manifest means, or None where they cannot be had."""
-        if config.size > _LARGEST_CONFIG:
-            return None
         fields = [*headers.without(self.request.headers, *_IN_PART, "accept"), _HERE]
         request = replace(self.request, method="GET", headers=fields)
         reply = self.source.blob(self.repository, config.digest, request)

@@ -115,10 +115,13 @@ def client(name: str, way: Way, use: Use, home: Path) -> Iterator[Client]:
         yield started
 
 
+OURS = {"x86_64": "linux/amd64", "aarch64": "linux/arm64"}[platform.machine()]
+"""What clients pull on this machine."""
+
+
 def ours(image: Image) -> Image:
     """Return the part of an image that is for this machine."""
-    architecture = {"x86_64": "amd64", "aarch64": "arm64"}[platform.machine()]
-    return image.platforms[f"linux/{architecture}"] if image.platforms else image
+    return image.platforms[OURS] if image.platforms else image
 
 
 def whole(image: Image) -> frozenset[str]:

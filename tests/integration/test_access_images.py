@@ -2,24 +2,37 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 import requests
 
 from tests import programs
+from tests.clients.process import CommandFailed
 from tests.hub.hub import Hub
-from tests.hub.images import OCI_INDEX, OCI_MANIFEST, Blob, Image, image, index, layer
+from tests.hub.images import (
+    OCI_INDEX,
+    OCI_MANIFEST,
+    Blob,
+    Image,
+    artifact,
+    image,
+    index,
+    layer,
+)
 from tests.integration.caching import Cached, caching, switched_off
-from tests.servers import wait_until
+from tests.integration.pulling import OURS
+from tests.servers import Docxy, docxy, wait_until
 
 pytestmark = pytest.mark.integration
 
 NAME = "library/judged"
-RULES = """
+RULES = f"""
 [[rules]]
 action = "allow"
-platforms = ["linux/amd64"]
+platforms = ["{OURS}"]
 min_age_days = 7
 """
 TIMES = 6
@@ -37,14 +50,18 @@ def made(platform: str, days: int, name: str) -> Image:
     return Image(base.media_type, json.dumps(document).encode(), config, base.layers)
 
 
-OLD, YOUNG = made("linux/amd64", 30, "old"), made("linux/amd64", 1, "young")
-FOREIGN, FUTURE = made("linux/arm64", 30, "foreign"), made("linux/amd64", -30, "future")
-BOTH = index({"linux/amd64": OLD, "linux/arm64": FOREIGN})
-SERVED = {"old": OLD, "both": BOTH}
+OLD, YOUNG = made(OURS, 30, "old"), made(OURS, 1, "young")
+FOREIGN, FUTURE = made("linux/s390x", 30, "foreign"), made(OURS, -30, "future")
+ATTESTATION = made("unknown/unknown", 30, "attestation")  # as BuildKit puts one beside an image
+ALL = index({OURS: OLD, "linux/s390x": FOREIGN, "unknown/unknown": ATTESTATION})
+SIGNATURE = artifact("application/vnd.example.signature", b"signed", "text/plain", OLD)
+SERVED = {"old": OLD, "all": ALL}
 REFUSED = {
-    "young": (YOUNG, "7 days old or more"),
-    "foreign": (FOREIGN, "for linux/amd64 only"),
-    "future": (FUTURE, "7 days old or more"),
+    "young": (YOUNG, "7 days old or more, and this one says 20"),
+    "foreign": (FOREIGN, f"for {OURS} only, and this one is for linux/s390x"),
+    "future": (FUTURE, "7 days old or more, and this one says 20"),
+    "attestation": (ATTESTATION, "this one is for unknown/unknown"),
+    "signature": (SIGNATURE, "this one does not say what it is for"),
 }
 
 
@@ -77,9 +94,9 @@ def judging(
         yield cached
 
 
-def ask(cached: Cached, what: str, reference: str, method: str) -> requests.Response:
+def ask(proxy: Docxy, what: str, reference: str, method: str) -> requests.Response:
     """Ask with a token from there."""
-    url = cached.proxy.url
+    url = proxy.url
     scope = {"scope": f"repository:{NAME}:pull"}
     token = requests.get(f"{url}/auth/token", params=scope, timeout=30).json()["token"]
     fields = {"Accept": f"{OCI_INDEX}, {OCI_MANIFEST}", "Authorization": f"Bearer {token}"}
@@ -95,7 +112,7 @@ def test_what_is_served(judging: Cached, tag: str, method: str) -> None:
     one = SERVED[tag]
     for reference in (tag, one.digest):
         for _ in range(TIMES):
-            answer = ask(judging, "manifests", reference, method)
+            answer = ask(judging.proxy, "manifests", reference, method)
             assert answer.status_code == 200
             assert answer.headers["Docker-Content-Digest"] == one.digest
             assert answer.content == (one.body if method == "GET" else b"")
@@ -108,7 +125,7 @@ def test_what_is_refused(judging: Cached, tag: str, method: str) -> None:
     one, told = REFUSED[tag]
     for reference in (tag, one.digest):
         for _ in range(TIMES):
-            answer = ask(judging, "manifests", reference, method)
+            answer = ask(judging.proxy, "manifests", reference, method)
             assert answer.status_code == 403
             assert method == "HEAD" or told in answer.text
             assert "Docker-Content-Digest" not in answer.headers
@@ -117,13 +134,57 @@ def test_what_is_refused(judging: Cached, tag: str, method: str) -> None:
 def test_blobs_are_not_stopped(judging: Cached) -> None:
     """The page says so."""
     for blob in YOUNG.blobs:
-        assert ask(judging, "blobs", blob.digest, "GET").status_code == 200
+        assert ask(judging.proxy, "blobs", blob.digest, "GET").status_code == 200
 
 
 def test_what_is_not_there(judging: Cached) -> None:
     """The registry's own words."""
-    answer = ask(judging, "manifests", "nowhere", "GET")
+    answer = ask(judging.proxy, "manifests", "nowhere", "GET")
     assert (answer.status_code, "MANIFEST_UNKNOWN" in answer.text) == (404, True)
+
+
+def test_a_burst(hub: Hub, judging: Cached) -> None:
+    """Whoever asks for the same at once, at either worker: it costs one pull, or one a worker."""
+    burst(hub, judging.proxy, "burst", most=1)
+
+
+def test_a_burst_without_a_cache(hub: Hub, tmp_path: Path) -> None:
+    """Each worker finds out for itself, once, and never again."""
+    config = tmp_path / "docxy.toml"
+    config.write_text(RULES)
+    with docxy(**hub.settings, DOCXY_CONFIG=str(config)) as proxy:
+        burst(hub, proxy, "uncached", most=2)
+
+
+def burst(hub: Hub, proxy: Docxy, name: str, most: int) -> None:
+    """Ask for an image that nobody knows with many HEADs at once, and once more."""
+    new = hub.push(NAME, made(OURS, 30, f"{name} of {proxy.url}"), [name])
+    hub.reset()
+    for _ in range(2):
+        with ThreadPoolExecutor(16) as pool:
+            asking = [pool.submit(ask, proxy, "manifests", name, "HEAD") for _ in range(32)]
+            assert {one.result(60).status_code for one in asking} == {200}
+        for path in (f"/manifests/{new.digest}", f"/blobs/{new.blobs[0].digest}"):
+            assert 1 <= hub.count("registry", "GET", path) <= most
+        assert hub.count("registry", "GET", f"/manifests/{name}") == 0
+
+
+@pytest.mark.parametrize("judging", ["passthrough"], indirect=True)  # the other one has no nginx
+@pytest.mark.parametrize(
+    ("client", "shown"),
+    [
+        pytest.param("podman", "7 days old or more", id="podman"),
+        pytest.param("ctr", "403 F", id="ctr"),  # it asks with HEAD, whose answer has no body
+    ],
+)
+def test_a_client(judging: Cached, tmp_path: Path, client: str, shown: str) -> None:
+    """It pulls what it may out of an index, whatever else is in that, and shows a refusal."""
+    host = judging.way.host
+    with judging.fresh(client, tmp_path) as one:
+        assert one.pull(f"{host}/{NAME}:all") == one.kept(ALL)
+        with pytest.raises(CommandFailed) as failure:
+            one.pull(f"{host}/{NAME}:young")
+    assert shown in failure.value.output
 
 
 def test_what_is_private(hub: Hub, judging: Cached) -> None:
@@ -132,7 +193,7 @@ def test_what_is_private(hub: Hub, judging: Cached) -> None:
     hub.make_private("alice/judged")
     url = f"{judging.proxy.url}/v2/alice/judged/manifests/{YOUNG.digest}"
     for _ in range(TIMES):
-        assert "days old" in ask(judging, "manifests", YOUNG.digest, "GET").text
+        assert "days old" in ask(judging.proxy, "manifests", YOUNG.digest, "GET").text
         answer = requests.get(url, headers={"Accept": OCI_MANIFEST}, timeout=30)
         assert answer.status_code in {401, 403}
         assert "days old" not in answer.text
@@ -141,30 +202,31 @@ def test_what_is_private(hub: Hub, judging: Cached) -> None:
 
 def test_while_the_hub_is_away(judging: Cached) -> None:
     """What is kept is judged as ever, and nobody is asked."""
-    statuses = dict.fromkeys(SERVED, 200) | dict.fromkeys(REFUSED, 403)
     images = SERVED | {tag: one for tag, (one, _) in REFUSED.items()}
     questions = [
         (tag, reference, method)
-        for tag in statuses
+        for tag in images
         for reference in (tag, images[tag].digest)
         for method in ("HEAD", "GET")
+        for _ in range(TIMES)
     ]
 
-    def answers() -> list[tuple[str, int]]:
-        return [
-            (tag, ask(judging, "manifests", reference, method).status_code)
-            for tag, reference, method in questions
-            for _ in range(TIMES)
-        ]
+    def answers(warning: str) -> None:
+        for tag, reference, method in questions:
+            answer = ask(judging.proxy, "manifests", reference, method)
+            assert answer.status_code == (200 if tag in SERVED else 403), (tag, reference, method)
+            if tag in SERVED and reference == tag:  # what has a digest is not out of date
+                assert answer.headers.get("Warning", "").startswith(warning), (tag, method)
+            elif tag in REFUSED:
+                assert "Warning" not in answer.headers
 
-    expected = [(tag, statuses[tag]) for tag, *_ in questions for _ in range(TIMES)]
-    assert answers() == expected
+    answers("")
     with switched_off(judging.hub):
-        assert answers() == expected
+        answers("299 ")
+
     # Nobody after this shall find the registry left alone still.
-    wait_until(
-        lambda: (
-            {ask(judging, "manifests", "nowhere", "GET").status_code for _ in range(TIMES)} == {404}
-        ),
-        what="the registry",
-    )
+    def is_back() -> bool:
+        answers = [ask(judging.proxy, "manifests", "nowhere", "GET") for _ in range(TIMES)]
+        return {answer.status_code for answer in answers} == {404}
+
+    wait_until(is_back, what="the registry")

@@ -84,6 +84,11 @@ ALLOW, DENY = 'action = "allow"', 'action = "deny"'
         pytest.param(f'{ALLOW}\nmin_age_days = "3"', "min_age_days: ", id="age in words"),
         pytest.param(f"{ALLOW}\nplatforms = []", "platforms: it is empty", id="no platform"),
         pytest.param(f'{ALLOW}\nplatforms = ["amd64"]', "platforms 1: amd64 is no", id="platform"),
+        pytest.param(
+            f'{ALLOW}\nplatforms = ["linux/amd64", "linux/*"]',
+            "platforms 2: linux/* is no platform like linux/amd64 or linux/arm/v7",
+            id="platforms by a pattern",
+        ),
     ],
 )
 def test_faults(config: Path, rule: str, told: str) -> None:
@@ -97,9 +102,12 @@ def test_faults(config: Path, rule: str, told: str) -> None:
 
 def test_conditions(config: Path) -> None:
     """Platforms as people write them, and whole days."""
-    config.write_text(f'[[rules]]\n{ALLOW}\nplatforms = ["Linux/ARM64"]\nmin_age_days = 7\n')
+    config.write_text(
+        f'[[rules]]\n{ALLOW}\nplatforms = ["Linux/ARM64", "linux/x86_64"]\nmin_age_days = 7\n'
+    )
     (one,) = load().rules
-    assert one.rule(1).condition == Condition((Platform("linux", "arm64"),), timedelta(days=7))
+    named = Platform("linux", "arm64"), Platform("linux", "amd64")
+    assert one.rule(1).condition == Condition(named, timedelta(days=7))
 
 
 def test_users(config: Path, tmp_path: Path) -> None:

@@ -70,6 +70,26 @@ def test_what_cannot_be_told(document: str) -> None:
             Platform("linux", "arm", "v7"),
             id="three",
         ),
+        pytest.param(
+            {"os": "linux", "architecture": "aarch64", "variant": ""},
+            Platform("linux", "arm64"),
+            id="another name",
+        ),
+        pytest.param(
+            {"os": "linux", "architecture": "amd64", "variant": None},
+            Platform("linux", "amd64"),
+            id="no variant",
+        ),
+        pytest.param(
+            {"os": "linux", "architecture": "arm", "variant": 7}, None, id="a variant's number"
+        ),
+        pytest.param(
+            {"os": "unknown", "architecture": "unknown"},
+            Platform("unknown", "unknown"),
+            id="an attestation of BuildKit",
+        ),
+        pytest.param({"os": "linux/arm", "architecture": "v7"}, None, id="a slash"),
+        pytest.param({"os": "linux", "architecture": "a\nb"}, None, id="another line"),
         pytest.param({"os": "linux"}, None, id="no architecture"),
         pytest.param({"os": "", "architecture": ""}, None, id="empty"),
         pytest.param({"os": "linux", "architecture": 64}, None, id="a number"),

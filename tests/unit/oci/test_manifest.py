@@ -105,6 +105,18 @@ def test_any_json_object(document: dict[str, Any]) -> None:
         ("linux/arm64/v9", "linux/arm64/v8", False),
         ("linux/amd64", "linux/amd64/v3", False),
         ("linux/amd64", "Linux/AMD64", True),
+        ("linux/amd64", "linux/amd64/v1", True),
+        ("linux/arm", "linux/arm/v7", True),
+        ("linux/arm", "linux/arm/v6", False),
+        ("linux/amd64", "linux/x86_64", True),
+        ("linux/x86-64", "linux/amd64", True),
+        ("linux/386", "linux/i386", True),
+        ("linux/arm64", "linux/aarch64", True),
+        ("linux/armhf", "linux/arm/v7", True),
+        ("linux/arm/v6", "linux/armel", True),
+        ("linux/arm/v7", "linux/armel", False),
+        ("unknown/unknown", "unknown/unknown", True),
+        ("unknown/unknown", "linux/amd64", False),
     ],
 )
 def test_platforms(offered: str, wanted: str, suits: bool) -> None:  # noqa: FBT001 - a table
@@ -112,9 +124,15 @@ def test_platforms(offered: str, wanted: str, suits: bool) -> None:  # noqa: FBT
     assert Platform.parse(offered).suits(Platform.parse(wanted)) is suits
 
 
-@pytest.mark.parametrize("text", ["", "linux", "linux/", "/amd64", "a/b/c/d", "linux//v7"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "linux", "linux/", "/amd64", "a/b/c/d", "linux//v7", "linux/amd64/"),
+        *("linux/*", "*", "*/*", "linux/amd64 ", "linux/amd64\n", "linux/" + "a" * 65),
+    ],
+)
 def test_no_platforms(text: str) -> None:
-    """Two or three parts, and none empty."""
+    """Two or three parts, none empty, and no pattern."""
     with pytest.raises(ValueError, match="is no platform"):
         Platform.parse(text)
 
