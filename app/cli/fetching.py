@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
+import click
+
+from app.cli import interrupts
 from app.cli.keeping import check_kept, is_kept
 from app.cli.reading import Exhausted, NotRead, Operator
 from app.cli.warming import Wanted
@@ -27,17 +30,23 @@ class Fetching:
         self._operator = operator
 
     def fetch(self, wanted: Iterable[Wanted], at_once: int) -> None:
-        """Read all of it; what fails stops nothing else."""
-        with ThreadPoolExecutor(at_once) as threads:
+        """Read all of it; what fails stops nothing else.
+
+        Raise click.Abort after Ctrl-C, within seconds and not with the last layer.
+        """
+        with interrupts.told(self._operator.leave), ThreadPoolExecutor(at_once) as threads:
             try:
                 for done in [threads.submit(self._one, one) for one in wanted]:
                     done.result()
-            except BaseException:  # Ctrl-C ends in seconds, not with the last layer
+            except BaseException:
                 self._operator.leave()
-                threads.shutdown(wait=False, cancel_futures=True)
                 raise
+        if self._operator.gone():
+            raise click.Abort
 
     def _one(self, wanted: Wanted) -> None:
+        if self._operator.gone():
+            return
         try:
             self._have(wanted)
         except (Exhausted, TooManyRequests) as error:

@@ -31,15 +31,15 @@ class Operator:
     """Whoever waits for the command, as the client of its requests; gone after Ctrl-C."""
 
     def __init__(self) -> None:
-        self._left = threading.Event()
+        self._has_left = False  # no Event: a signal's handler must wait for no lock
 
     def leave(self) -> None:
         """Wait no more: what is going on ends soon, also where a registry is silent."""
-        self._left.set()
+        self._has_left = True
 
     def gone(self) -> bool:
         """Tell whether nobody waits any more."""
-        return self._left.is_set()
+        return self._has_left
 
 
 class Repository:

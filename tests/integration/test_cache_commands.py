@@ -200,9 +200,13 @@ def test_an_interrupt(cache: Cache, hub: Hub, settings: dict[str, str]) -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     )
-    wait_until(lambda: hub.count("cdn", "GET") > 0, what="a blob that is being fetched")
-    warming.send_signal(signal.SIGINT)
-    said, _ = warming.communicate(timeout=20)
+    try:
+        wait_until(lambda: hub.count("cdn", "GET") > 0, what="a blob that is being fetched")
+        warming.send_signal(signal.SIGINT)
+        said, _ = warming.communicate(timeout=20)
+    finally:
+        warming.kill()
+        warming.communicate()
     assert (warming.returncode, b"Aborted!\n" in said, b"Traceback" in said) == (1, True, False), (
         said.decode()
     )

@@ -81,6 +81,15 @@ def in_its_midst(cached: Cached, gate: Gate) -> bool:
     return gate.arrived == 1 and max(spools, default=0) >= HELD // 2
 
 
+def docker_has_config(cached: Cached, image: Image) -> bool:
+    """Tell whether only layers are left to Docker: it tries nothing else again."""
+    config = image.platforms["linux/amd64"].config
+    assert config is not None
+    asked = f"/blobs/{config.digest} status=200"
+    lines = cached.proxy.log.splitlines()
+    return any(asked in line and 'agent="docker/' in line for line in lines)
+
+
 def is_spool(path: Path) -> bool:
     """Tell whether this is a file of content that is not whole yet."""
     return "spools" in path.parts and path.is_file()
@@ -92,7 +101,8 @@ def test_killed_workers(kept_hub: Hub, tmp_path: Path) -> None:
     What had come is not asked for again, and what is kept then is right.
     """
     hub, name = kept_hub, "faults/killed"
-    layer = layer_of(push(hub, name, 8 * MB))
+    image = push(hub, name, 8 * MB)
+    layer = layer_of(image)
     with (
         caching(hub, tmp_path / "cache") as cached,
         ThreadPoolExecutor(CROWD + 2) as pool,
@@ -105,6 +115,7 @@ def test_killed_workers(kept_hub: Hub, tmp_path: Path) -> None:
             for client in ("docker", "podman")  # skopeo does not try again by itself
         ]
         wait_until(lambda: in_its_midst(cached, gate), what="a spool")
+        wait_until(lambda: docker_has_config(cached, image), what="what Docker asks for once only")
         for pid in cached.proxy.workers:
             cached.kill(pid)
         gate.open()
