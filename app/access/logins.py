@@ -10,7 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from app.access.slowing import Slowing
+from app.access.htpasswd import is_name
+from app.access.slowing import EVERYBODY, Slowing
 from app.access.users import Users
 from app.oci.login_errors import LoginsBusy, LoginsSlowed, LoginWrong
 from app.offloop import RealThreads
@@ -43,10 +44,11 @@ class Logins:
         self._waiting = 0
         self._key = secrets.token_bytes(32)
         self._right: OrderedDict[bytes, float] = OrderedDict()
+        self._wrong: OrderedDict[bytes, None] = OrderedDict()
 
     def check(self, name: str, password: str, address: str) -> None:
         """Return if they are a user's; raise LoginWrong, LoginsSlowed or LoginsBusy."""
-        self._refuse_slowed(address)
+        self._refuse_slowed(name, address)
         given = password.encode(errors="surrogateescape")
         secret = self.users.secret_of(name)
         # The same work for a user that is not there: how long it takes must not tell.
@@ -60,13 +62,13 @@ class Logins:
         self._take_turn()
         try:
             # Others of the same address may have been wrong meanwhile.
-            self._refuse_slowed(address)
+            self._refuse_slowed(name, address)
             self._judge(name, against, given, address, is_user=is_user)
         finally:
             self._turn.release()
 
-    def _refuse_slowed(self, address: str) -> None:
-        if wait := self._slowing.wait(address):
+    def _refuse_slowed(self, name: str, address: str) -> None:
+        if wait := self._slowing.wait(address, _key(name)):
             raise LoginsSlowed(headers={"Retry-After": str(math.ceil(wait))})
 
     def _take_turn(self) -> None:
@@ -87,9 +89,24 @@ class Logins:
         else:
             matches = self.users.matches(against, password)
         if not (is_user and matches):
-            self._slowing.failed(address)
+            self._note_wrong(name, against, password, address)
             raise LoginWrong
         self._remember(name, against, password)
+
+    def _note_wrong(self, name: str, against: str, password: bytes, address: str) -> None:
+        """Count a wrong login, for everybody at the address where nobody has tried it before.
+
+        What has an old password sends it again and again, which is no guessing: others behind the
+        same address shall not wait for it.
+        """
+        self._slowing.failed(address, _key(name))
+        login = self._print(name, against, password)
+        if login not in self._wrong:
+            self._slowing.failed(address, EVERYBODY)
+        self._wrong.pop(login, None)
+        self._wrong[login] = None
+        while len(self._wrong) > _MOST_REMEMBERED:
+            self._wrong.popitem(last=False)
 
     def _is_remembered(self, name: str, secret: str, password: bytes) -> bool:
         until = self._right.get(self._print(name, secret, password), 0.0)
@@ -105,3 +122,8 @@ class Logins:
         parts = [name.encode(errors="surrogateescape"), secret.encode(), password]
         lengths = ":".join(str(len(part)) for part in parts).encode()
         return hmac.digest(self._key, b"\0".join([lengths, *parts]), hashlib.sha256)
+
+
+def _key(name: str) -> str:
+    """Return what is remembered of a name: a form may have a megabyte of one."""
+    return name if is_name(name) else ""

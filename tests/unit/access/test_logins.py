@@ -102,6 +102,40 @@ def test_guessing_is_slowed(logins: Logins, users: Counted) -> None:
     logins.check("alice", "wonder", "192.0.2.9")
 
 
+def test_the_same_again_is_no_guessing(logins: Logins, users: Counted) -> None:
+    """Others behind an address do not wait for a client that has an old password."""
+    for _ in range(FREE):
+        with pytest.raises(LoginWrong):
+            logins.check("bob", "an old one", "192.0.2.1")
+    with pytest.raises(LoginsSlowed):
+        logins.check("bob", "an old one", "192.0.2.1")
+    logins.check("alice", "wonder", "192.0.2.1")
+    # Each is looked at all the same, or how long it takes would tell what was tried before.
+    assert len(users.checked) == FREE + 1
+
+
+@pytest.mark.parametrize("guess", [("alice", "wrong {}"), ("user{}", "wrong")])
+def test_another_one_is(logins: Logins, guess: tuple[str, str]) -> None:
+    """Many passwords of one name, or one password of many: everybody there waits."""
+    for number in range(FREE):
+        with pytest.raises(LoginWrong):
+            logins.check(guess[0].format(number), guess[1].format(number), "192.0.2.1")
+    for name in ("alice", "carol", "user0"):
+        with pytest.raises(LoginsSlowed):
+            logins.check(name, "wonder", "192.0.2.1")
+    logins.check("alice", "wonder", "192.0.2.2")
+
+
+def test_the_same_password_is_another_one_later(logins: Logins, users: Counted) -> None:
+    """Where the user's has changed meanwhile, to try it again is a guess."""
+    for number in range(FREE):
+        users.known = f"wonder {number}"
+        with pytest.raises(LoginWrong):
+            logins.check("alice", "wrong", "192.0.2.1")
+    with pytest.raises(LoginsSlowed):
+        logins.check("carol", "x", "192.0.2.1")
+
+
 def outcomes(logins: Logins, users: Counted, count: int, address: str) -> list[str]:
     """Let many log in at once, with a wrong password, and none be checked before all are there."""
     users.go.clear()
