@@ -1,9 +1,10 @@
 """The networks whose clients may ask this proxy, and those whose may not."""
 
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
-from app.access.networks import Networks, address_of
+from app.access.networks import Network, Networks, address_of
 
 _REMEMBERED: Final = 1024
 
@@ -23,6 +24,12 @@ class Lists:
     def admit(self, address: str) -> bool:
         """Tell whether an address may ask; what is no address may only where no list is set."""
         return self.are_open or self._admits(address)
+
+    @property
+    def named(self) -> Iterator[Network]:
+        """The networks that either names."""
+        for networks in (self._allow, self._deny):
+            yield from networks.named if networks else ()
 
     def _judge(self, address: str) -> bool:
         if address_of(address) is None or address in self._deny:

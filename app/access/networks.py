@@ -14,6 +14,7 @@ _SITE: Final = 64
 """Bits of an IPv6 address that one subscriber has (RFC 6177)."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Networks:
@@ -22,18 +23,21 @@ class Networks:
     def __init__(self, listed: str) -> None:
         entries = [entry.strip() for entry in listed.split(",") if entry.strip()]
         self.are_all = "*" in entries
-        self._networks = [_network(entry) for entry in entries if entry != "*"]
+        self.named = [network_of(entry) for entry in entries if entry != "*"]
 
     def __contains__(self, text: str) -> bool:
         """Tell whether an address, as text, is in one of them."""
         if self.are_all:
             return True
         address = address_of(text)
-        return address is not None and any(address in network for network in self._networks)
+        return address is not None and any(address in network for network in self.named)
 
 
-def _network(text: str) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
-    """Read a network; one of IPv4 addresses that are written as IPv6 is IPv4's."""
+def network_of(text: str) -> Network:
+    """Read a network; one of IPv4 addresses that are written as IPv6 is IPv4's. Raise ValueError.
+
+    An address is a network of one, and what it has beside the network is left out.
+    """
     network = ipaddress.ip_network(text, strict=False)
     if isinstance(network, ipaddress.IPv4Network) or network.prefixlen < _MAPPED:
         return network

@@ -1,13 +1,17 @@
 """`flask access check`: what would be decided, and by which rule."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from typing import Final
 
 import click
 from flask.cli import with_appcontext
 
 from app.access.client import Client
-from app.access.networks import address_of
+from app.access.cuts import parts
+from app.access.networks import Address, network_of
 from app.access.rules import Decision, Question
 from app.cli import means
 from app.cli.images import Image, images
@@ -17,31 +21,69 @@ _LATEST: Final = Tag("latest")
 """What clients pull where neither a tag nor a digest is written."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Verdict:
+    """What is decided for all of a part of a network."""
+
+    allowed: bool
+    lines: tuple[str, ...]
+
+
 @click.command()
 @click.option(
     "--network",
-    metavar="ADDRESS",
-    help="The client's address. Without it: one whose address cannot be known.",
+    metavar="NETWORK",
+    help="The client's address, or a network: all of it. Without it: an address that is not known.",
 )
 @click.option("--user", default="", metavar="NAME", help="Who has logged in at this proxy.")
 @click.argument("image")
 @with_appcontext
 def check(*, network: str | None, user: str, image: str) -> None:
     """Say whether a client may pull IMAGE; end with 1 where it may not, or only in part."""
-    if network is not None and address_of(network) is None:
-        message = f"--network: {network} is no address: write one, like 10.0.0.7"
-        raise click.UsageError(message)
     (meant,) = images([image], means.means().registries)
-    client = Client(network or "", network is not None, user)
-    click.echo(f"{meant.repository} of {meant.registry}, for {network or 'who hides'}")
+    if network is None:
+        found = [("", _verdict(meant, Client("", is_known=False, user=user)))]
+    else:
+        found = list(_parts(meant, network, user))
+    whom = f"{meant.repository} of {meant.registry}, for {network or 'who hides'}"
+    if len(found) == 1:
+        click.echo("\n".join([whom, *found[0][1].lines]))
+    else:
+        click.echo(f"{whom}, in parts that differ")
+        for where, verdict in found:
+            click.echo("\n  ".join([f"{where}:", *verdict.lines]))
+    if not all(verdict.allowed for _, verdict in found):
+        raise SystemExit(1)
+
+
+def _parts(image: Image, network: str, user: str) -> Iterator[tuple[str, _Verdict]]:
+    """Give what is decided of each part of a network; two that touch differ."""
+    for verdict, alike in groupby(_spans(image, network, user), key=itemgetter(0)):
+        spans = list(alike)
+        first, last = spans[0][1], spans[-1][2]
+        yield str(first) if first == last else f"{first} to {last}", verdict
+
+
+def _spans(image: Image, network: str, user: str) -> Iterator[tuple[_Verdict, Address, Address]]:
+    there = means.means()
+    try:
+        whole = network_of(network)
+    except ValueError as error:
+        message = f"--network: {network} is no address and no network, like 10.0.0.7 or 10.0.0.0/8"
+        raise click.UsageError(message) from error
+    for first, last in parts(whole, (*there.lists.named, *there.rules.named)):
+        yield _verdict(image, Client(str(first), user=user)), first, last
+
+
+def _verdict(image: Image, client: Client) -> _Verdict:
     if not means.means().lists.admit(client.address):
-        click.echo("denied by the lists of networks: nothing is answered but /health")
-        raise SystemExit(1)
-    decisions = list(_decisions(meant, client))
-    for about, decision in decisions:
-        click.echo(f"{about}: {_told(decision)}")
-    if not all(decision.allowed for _, decision in decisions):
-        raise SystemExit(1)
+        told = "denied by the lists of networks: nothing is answered but /health"
+        return _Verdict(allowed=False, lines=(told,))
+    decisions = list(_decisions(image, client))
+    return _Verdict(
+        allowed=all(decision.allowed for _, decision in decisions),
+        lines=tuple(f"{about}: {_told(decision)}" for about, decision in decisions),
+    )
 
 
 def _decisions(image: Image, client: Client) -> Iterator[tuple[str, Decision]]:

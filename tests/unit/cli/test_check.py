@@ -14,6 +14,8 @@ from tests.unit.cli.parts import GHCR, HUB, Run, running
 from tests.unit.fake_source import FakeSource
 
 BY_DIGEST = "what is asked by digest, and lists"
+DENIED = "a rule of this proxy denies it"
+FREE = "allowed, since no rule matches"
 BY_DIGEST_ONLY = "this proxy serves it by digest only, not by tag"
 IF_OLD = "allowed by rule 6, if it is an image for linux/amd64 and 7 days old or more"
 
@@ -39,12 +41,13 @@ def run(source: FakeSource) -> Run:
         ),
         Rule(number=4, allows=True, users=frozenset({"alice"})),
         Rule(number=5, allows=False, tag="latest"),
+        Rule(number=7, allows=False, repository="held", networks=Networks("10.5.0.0/16")),
     ]
     return running(
         None,
         source,
         "access",
-        lists=Lists(allow="10.0.0.0/8"),
+        lists=Lists(allow="10.0.0.0/8,2001:db8:1::/48", deny="10.255.255.255"),
         rules=Rules(rules, Registries([HUB, GHCR])),
     )
 
@@ -124,6 +127,109 @@ def run(source: FakeSource) -> Run:
             1,
             id="another network",
         ),
+        pytest.param(
+            "10.1.7.0/24",
+            "nginx",
+            [
+                "library/nginx of docker.io, for 10.1.7.0/24",
+                "the manifest by the tag latest: allowed by rule 1",
+                f"{BY_DIGEST}: allowed by rule 1",
+            ],
+            0,
+            id="a network within one",
+        ),
+        pytest.param(
+            "::ffff:10.1.7.0/120",
+            "nginx",
+            [
+                "library/nginx of docker.io, for ::ffff:10.1.7.0/120",
+                "the manifest by the tag latest: allowed by rule 1",
+                f"{BY_DIGEST}: allowed by rule 1",
+            ],
+            0,
+            id="a network of IPv4 as IPv6",
+        ),
+        pytest.param(
+            "10.0.0.0/14",
+            "nginx",
+            [
+                "library/nginx of docker.io, for 10.0.0.0/14, in parts that differ",
+                "10.0.0.0 to 10.0.255.255:",
+                f"  the manifest by the tag latest: denied by rule 5: {DENIED}",
+                f"  {BY_DIGEST}: allowed, since no rule matches",
+                "10.1.0.0 to 10.1.255.255:",
+                "  the manifest by the tag latest: allowed by rule 1",
+                f"  {BY_DIGEST}: allowed by rule 1",
+                "10.2.0.0 to 10.3.255.255:",
+                f"  the manifest by the tag latest: denied by rule 5: {DENIED}",
+                f"  {BY_DIGEST}: allowed, since no rule matches",
+            ],
+            1,
+            id="a network that a rule cuts",
+        ),
+        pytest.param(
+            "10.255.255.254/31",
+            "nginx:1",
+            [
+                "library/nginx of docker.io, for 10.255.255.254/31, in parts that differ",
+                "10.255.255.254:",
+                f"  the manifest by the tag 1: {FREE}",
+                f"  {BY_DIGEST}: {FREE}",
+                "10.255.255.255:",
+                "  denied by the lists of networks: nothing is answered but /health",
+            ],
+            1,
+            id="a network that a list cuts",
+        ),
+        pytest.param(
+            "10.4.0.0/14",
+            "nginx:1",
+            [
+                "library/nginx of docker.io, for 10.4.0.0/14",
+                f"the manifest by the tag 1: {FREE}",
+                f"{BY_DIGEST}: {FREE}",
+            ],
+            0,
+            id="cut by a rule about another image",
+        ),
+        pytest.param(
+            "0.0.0.0/0",
+            "nginx:1",
+            [
+                "library/nginx of docker.io, for 0.0.0.0/0, in parts that differ",
+                "0.0.0.0 to 9.255.255.255:",
+                "  denied by the lists of networks: nothing is answered but /health",
+                "10.0.0.0 to 10.0.255.255:",
+                f"  the manifest by the tag 1: {FREE}",
+                f"  {BY_DIGEST}: {FREE}",
+                "10.1.0.0 to 10.1.255.255:",
+                "  the manifest by the tag 1: allowed by rule 1",
+                f"  {BY_DIGEST}: allowed by rule 1",
+                "10.2.0.0 to 10.255.255.254:",
+                f"  the manifest by the tag 1: {FREE}",
+                f"  {BY_DIGEST}: {FREE}",
+                "10.255.255.255 to 255.255.255.255:",
+                "  denied by the lists of networks: nothing is answered but /health",
+            ],
+            1,
+            id="all of IPv4",
+        ),
+        pytest.param(
+            "2001:db8::/32",
+            "nginx:1",
+            [
+                "library/nginx of docker.io, for 2001:db8::/32, in parts that differ",
+                "2001:db8:: to 2001:db8:0:ffff:ffff:ffff:ffff:ffff:",
+                "  denied by the lists of networks: nothing is answered but /health",
+                "2001:db8:1:: to 2001:db8:1:ffff:ffff:ffff:ffff:ffff:",
+                f"  the manifest by the tag 1: {FREE}",
+                f"  {BY_DIGEST}: {FREE}",
+                "2001:db8:2:: to 2001:db8:ffff:ffff:ffff:ffff:ffff:ffff:",
+                "  denied by the lists of networks: nothing is answered but /health",
+            ],
+            1,
+            id="IPv6",
+        ),
     ],
 )
 def test_what_is_decided(  # noqa: PLR0913 - fixtures and a table
@@ -151,7 +257,9 @@ def test_who_hides(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        pytest.param(["--network", "10.0.0.0/8", "nginx"], "is no address", id="a network"),
+        pytest.param(["--network", "10.0.0.0/33", "nginx"], "is no address", id="a network"),
+        pytest.param(["--network", "", "nginx"], "is no address", id="nothing"),
+        pytest.param(["--network", "*", "nginx"], "is no address", id="all"),
         pytest.param(["--network", "10.1.1.1", "Nginx"], "invalid repository name", id="a name"),
     ],
 )
