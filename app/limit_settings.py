@@ -1,14 +1,19 @@
 """The settings of how much each may ask of this proxy: part of Settings."""
 
 from typing import Annotated, Final
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from app.access.allowance import Allowance
 from app.setting_values import Size
 
-_SCHEMES: Final = frozenset({"redis", "rediss", "unix"})
+_OPTIONS: Final = {
+    "redis": {"db"},
+    "rediss": {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"},
+    "unix": {"db"},
+}
+"""What may stand behind `?`, by scheme; redis-py would take more, and fail at the first request."""
 
 Count = Annotated[int, Field(gt=0, le=10**12)]
 
@@ -16,15 +21,9 @@ Count = Annotated[int, Field(gt=0, le=10**12)]
 def _redis_url(secret: SecretStr) -> SecretStr:
     """Check the URL without telling its password."""
     try:
-        parts = urlsplit(secret.get_secret_value())
-        is_one = bool(parts.path if parts.scheme == "unix" else parts.hostname)
-        _ = parts.port
+        is_one = _is_redis(urlsplit(secret.get_secret_value()))
     except ValueError:
         is_one = False
-    else:
-        database = parts.path.strip("/")
-        is_number = parts.scheme == "unix" or not database or database.isdecimal()
-        is_one = is_one and parts.scheme in _SCHEMES and is_number and not parts.fragment
     if not is_one:
         message = (
             "write a URL like redis://:password@redis.example:6379/0, rediss:// for TLS, or "
@@ -32,6 +31,19 @@ def _redis_url(secret: SecretStr) -> SecretStr:
         )
         raise ValueError(message)
     return secret
+
+
+def _is_redis(parts: SplitResult) -> bool:
+    options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    if parts.fragment or not options.keys() <= _OPTIONS.get(parts.scheme, set()):
+        return False
+    numbers = options.get("db", [])
+    if parts.scheme == "unix":
+        is_somewhere = bool(parts.path)
+    else:
+        is_somewhere = bool(parts.hostname) and parts.port != 0
+        numbers = [*numbers, parts.path.strip("/") or "0"]
+    return parts.scheme in _OPTIONS and is_somewhere and all(map(str.isdecimal, numbers))
 
 
 class LimitSettings(BaseModel):
@@ -92,6 +104,7 @@ class LimitSettings(BaseModel):
             told = ", ".join(f"DOCXY_{name.upper()}" for name in names if getattr(self, name))
             message = (
                 f"{told}: {self.web_concurrency} workers would each count by themselves; set "
-                "DOCXY_REDIS_URL, where they count together, or WEB_CONCURRENCY=1"
+                "DOCXY_REDIS_URL, where they count together, or have one worker: "
+                "WEB_CONCURRENCY=1, and no --workers"
             )
             raise ValueError(message)

@@ -2,7 +2,7 @@
 
 import contextlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ class RedisServer:
     """Runs where it is told to; with a password, as one that others reach has."""
 
     socket: Path
+    options: Sequence[str | Path] = ()
     password: str = "s3cr3t-of-redis"  # noqa: S105 - of this one only
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
 
@@ -37,6 +38,7 @@ class RedisServer:
         command: list[str | Path] = [
             programs.path("redis-server") or "", "--port", "0", "--save", "", "--appendonly", "no",
             "--unixsocket", self.socket, "--requirepass", self.password,
+            *self.options,
         ]  # fmt: skip
         self._stack.enter_context(running(command))
         wait_until(self._answers, what="Redis")
@@ -52,12 +54,12 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def redis_server() -> Iterator[RedisServer]:
-    """Run a Redis until the block ends."""
+def redis_server(*options: str | Path) -> Iterator[RedisServer]:
+    """Run a Redis until the block ends; `options` as on its command line."""
     programs.require("redis-server")
     # The path of a socket has to be short.
     with tempfile.TemporaryDirectory(prefix="docxy-redis-") as directory:
-        server = RedisServer(Path(directory) / "s")
+        server = RedisServer(Path(directory) / "s", options)
         try:
             server.start()
             yield server

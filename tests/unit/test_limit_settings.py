@@ -68,6 +68,7 @@ def test_a_redis_without_limits(environment: pytest.MonkeyPatch) -> None:
         "redis://:s3cr3t@redis.example:6379/0",
         "redis://user:s3cr3t@[2001:db8::1]:6379",
         "rediss://redis.example/3",
+        "rediss://redis.example?ssl_ca_certs=/etc/ca.pem&db=3",
         "unix:///run/redis.sock",
         "unix://:s3cr3t@/run/redis.sock?db=2",
     ],
@@ -93,6 +94,11 @@ def test_addresses_of_redis(environment: pytest.MonkeyPatch, url: str) -> None:
         "redis://:s3cr3t@[::1",
         "redis://:s3cr3t@redis.example/name",
         "redis://:s3cr3t#1@redis.example",
+        "redis://:s3cr3t@redis.example?db=name",
+        "redis://:s3cr3t@redis.example?db=",
+        "redis://:s3cr3t@redis.example?decode=1",
+        "redis://:s3cr3t@redis.example?ssl_ca_certs=/etc/ca.pem",
+        "redis://:s3cr3t@redis.example?socket_timeout=900",
     ],
 )
 def test_no_addresses_of_redis(environment: pytest.MonkeyPatch, url: str) -> None:

@@ -1,7 +1,6 @@
 """A Redis that goes away and comes back: nobody waits for it long, and the log says it once."""
 
 import logging
-import socket
 from collections.abc import Iterator
 
 import pytest
@@ -12,6 +11,7 @@ from app.access.places import LEASE, SharedPlaces
 from app.access.shared_redis import SharedRedis
 from app.oci.limit_errors import DownloadsReached, RequestsReached
 from tests.redis_server import RedisServer
+from tests.servers import wait_until
 
 
 class Clock:
@@ -30,12 +30,39 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def silent() -> Iterator[str]:
-    """Return the URL of what takes connections and never says anything."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen(512)
-        yield f"redis://:hidden@127.0.0.1:{listener.getsockname()[1]}/0"
+def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """Return what is logged; never a password, nor where Redis is."""
+    caplog.set_level(logging.INFO, "app.access.shared_redis")
+    yield caplog
+    told = caplog.text + "".join(str(vars(line)) for line in caplog.records)
+    assert "s3cr3t" not in told
+    assert "docxy-redis-" not in told
+
+
+def limited(redis: SharedRedis, requests: int = 1) -> Limits:
+    """Return limits of all kinds."""
+    allowance = Allowance(requests=requests, downloads=1, size=1, pulls=1)
+    return Limits(allowance, redis, users_are_known=False)
+
+
+def all_of(limits: Limits, name: str) -> None:
+    """Do all that is counted."""
+    limits.request("a")
+    limits.manifest("a")
+    limits.pulled("a")
+    limits.blob("a", name)
+    limits.sent("a", 100)
+    limits.goes_on("a", name)
+    limits.ended("a", name)
+
+
+def is_refused(limits: Limits) -> bool:
+    """Tell whether requests are counted."""
+    try:
+        limits.request("a")
+    except RequestsReached:
+        return True
+    return False
 
 
 def test_replicas_count_together(redis: RedisServer) -> None:
@@ -55,62 +82,73 @@ def test_replicas_count_together(redis: RedisServer) -> None:
     other.blob("a", "2")
 
 
-def test_it_goes_and_comes(
-    redis: RedisServer, clock: Clock, caplog: pytest.LogCaptureFixture
-) -> None:
-    """While it is away all pass; it is asked again after some seconds; two lines are logged."""
-    caplog.set_level(logging.INFO, "app.access.shared_redis")
-    limits = Limits(
-        Allowance(requests=1, downloads=1, size=1, pulls=1),
-        SharedRedis(redis.url, clock),
-        users_are_known=False,
-    )
+def test_it_goes_and_comes(redis: RedisServer, clock: Clock, log: pytest.LogCaptureFixture) -> None:
+    """While it is away all pass; it is looked at after some seconds; two lines are logged."""
+    limits = limited(SharedRedis(redis.url, clock))
     limits.request("a")
     redis.stop()
     for number in range(20):
-        limits.request("a")
-        limits.manifest("a")
-        limits.pulled("a")
-        limits.blob("a", str(number))
-        limits.sent("a", 100)
-        limits.goes_on("a", str(number))
-        limits.ended("a", str(number))
+        all_of(limits, str(number))
         clock.now += 1
     redis.start()
     clock.now += 5
-    limits.request("a")
-    with pytest.raises(RequestsReached):
-        limits.request("a")
-    away, back = caplog.records
+    wait_until(lambda: is_refused(limits), what="it to count again")
+    away, back = log.records
     assert (away.levelname, back.levelname) == ("WARNING", "INFO")
-    assert "s3cr3t" not in caplog.text
-    assert str(redis.socket) not in caplog.text
 
 
-def test_one_that_is_silent(silent: str, clock: Clock, caplog: pytest.LogCaptureFixture) -> None:
-    """Only the first request waits for it, and then one every five seconds."""
-    redis = SharedRedis(silent, clock)
-    asked = []
+def test_one_that_was_started_anew(redis: RedisServer, log: pytest.LogCaptureFixture) -> None:
+    """Connections that have ended meanwhile are no failure."""
+    limits = limited(SharedRedis(redis.url))
+    limits.request("a")
+    assert is_refused(limits)
+    redis.stop()
+    redis.start()
+    assert not is_refused(limits)  # it has forgotten
+    assert is_refused(limits)
+    assert not log.records
 
-    def question() -> bool:
-        asked.append(clock.now)
-        return bool(redis.connection.ping())
 
-    for _ in range(12):
-        assert redis.ask(question, otherwise=True)
+@pytest.mark.parametrize(
+    ("breaks", "mends", "kind"),
+    [
+        pytest.param(
+            "CONFIG SET maxmemory 1", "CONFIG SET maxmemory 0", "OutOfMemoryError", id="full"
+        ),
+        pytest.param(
+            "REPLICAOF 127.0.0.1 1", "REPLICAOF NO ONE", "ReadOnlyError", id="a replica"
+        ),
+        pytest.param(
+            "ACL SETUSER default -@write", "ACL SETUSER default +@all", "ResponseError",
+            id="may not write",
+        ),
+    ],
+)  # fmt: skip
+def test_one_that_refuses(
+    log: pytest.LogCaptureFixture, redis: RedisServer, breaks: str, mends: str, kind: str
+) -> None:
+    """It is as if it were away, also where it still answers who only reads."""
+    clock = Clock()
+    limits = limited(SharedRedis(redis.url, clock))
+    limits.request("a")
+    redis.client.execute_command(*breaks.split())
+    for number in range(12):
+        all_of(limits, str(number))
         clock.now += 1
-    assert asked == [1000, 1005, 1010]
-    assert len(caplog.records) == 1
-    assert "hidden" not in caplog.text
+    (line,) = log.records
+    assert vars(line)["fields"] == {"kind": kind}
+    redis.client.execute_command(*mends.split())
+    clock.now += 5
+    wait_until(lambda: is_refused(limits), what="it to count again")
+    assert [line.levelname for line in log.records] == ["WARNING", "INFO"]
 
 
-def test_a_wrong_password(redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
-    """It is as if Redis were away."""
-    wrong = SharedRedis(redis.url.replace("s3cr3t", "other"))
-    limits = Limits(Allowance(requests=1), wrong, users_are_known=False)
-    for _ in range(3):
-        limits.request("a")
-    (line,) = caplog.records
+def test_one_without_the_password(redis: RedisServer, log: pytest.LogCaptureFixture) -> None:
+    """The URL has none, and one is needed."""
+    limits = limited(SharedRedis(f"unix://{redis.socket}"))
+    all_of(limits, "1")
+    assert not is_refused(limits)
+    (line,) = log.records
     assert vars(line)["fields"] == {"kind": "AuthenticationError"}
 
 
