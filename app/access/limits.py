@@ -21,6 +21,8 @@ from app.oci.limit_errors import (
 
 _SOON: Final = 10
 """Seconds after which a download may be over; nobody knows."""
+_LONGEST: Final = 60
+"""Seconds that a client is told to wait: it shows nothing meanwhile, and some wait for hours."""
 
 
 class Limits:
@@ -75,7 +77,8 @@ class Limits:
 
     def _reached(self, kind: type[LimitReached], limit: RateLimitItem, who: str) -> LimitReached:
         wait = self._windows.wait(limit, who)
-        return kind(headers={"Retry-After": str(wait)}, rule=kind.refused_by)
+        told = {"Retry-After": str(min(wait, _LONGEST))}
+        return kind(headers=told, rule=kind.refused_by, seconds=wait)
 
     def pulled(self, who: str) -> None:
         """Count a pull."""

@@ -1,6 +1,7 @@
 """Counts of windows of time in the memory of this process."""
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
@@ -8,6 +9,11 @@ from limits.storage import Storage
 
 _SWEEP: Final = 60.0
 """Seconds between two looks for windows that are over."""
+_MOST: Final = 100_000
+"""Windows that are kept, some 30 MB; of more, those that began last.
+
+Whoever has so many addresses has as much as they like anyway, and must not have all memory too.
+"""
 
 
 class OwnCounts(Storage):
@@ -18,10 +24,11 @@ class OwnCounts(Storage):
 
     STORAGE_SCHEME = None
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, most: int = _MOST) -> None:
         super().__init__()
         self._clock = clock
-        self._windows: dict[str, tuple[int, float]] = {}
+        self._most = most
+        self._windows: OrderedDict[str, tuple[int, float]] = OrderedDict()
         self._swept = clock()
 
     @property
@@ -36,7 +43,10 @@ class OwnCounts(Storage):
         count, until = self._windows.get(key, (0, 0.0))
         if until <= now:
             count, until = 0, now + expiry
+            self._windows.pop(key, None)
         self._windows[key] = count + amount, until
+        if len(self._windows) > self._most:
+            self._windows.popitem(last=False)
         if now - self._swept > _SWEEP:
             self._sweep(now)
         return count + amount
@@ -66,4 +76,5 @@ class OwnCounts(Storage):
 
     def _sweep(self, now: float) -> None:
         self._swept = now
-        self._windows = {key: one for key, one in self._windows.items() if one[1] > now}
+        kept = ((key, one) for key, one in self._windows.items() if one[1] > now)
+        self._windows = OrderedDict(kept)

@@ -28,6 +28,7 @@ def register(
     limiting = _Limiting(Limits(allowance, redis, users_are_known=users_are_known))
     app.before_request(limiting.allow)
     app.after_request(limiting.count)
+    app.teardown_request(limiting.forget)
 
 
 class _Limiting:
@@ -56,7 +57,7 @@ class _Limiting:
 
     def count(self, response: Response) -> Response:
         """Count what is answered, and what of it goes to the client."""
-        transfer: Transfer | None = g.get("transfer")
+        transfer: Transfer | None = g.pop("transfer", None)
         if transfer is None:
             return response
         if present().endpoint == _MANIFEST and response.status_code == HTTPStatus.OK:
@@ -67,3 +68,10 @@ class _Limiting:
         self._transfers.add(transfer)
         response.call_on_close(lambda: self._transfers.end(transfer))
         return response
+
+    def forget(self, error: BaseException | None) -> None:
+        """Give back the place of a request that is cut before it has an answer."""
+        del error
+        transfer: Transfer | None = g.pop("transfer", None)
+        if transfer is not None:
+            transfer.end()

@@ -15,9 +15,12 @@ import pytest
 import requests
 
 from tests import programs
+from tests.clients.process import CommandFailed
 from tests.hub.hub import Hub
 from tests.hub.images import OCI_INDEX, OCI_MANIFEST, Blob, Image
 from tests.integration.caching import asked, push
+from tests.integration.pulling import Way
+from tests.integration.pulling import client as client_of
 from tests.lines import all_lines, only
 from tests.redis_server import RedisServer, redis_server
 from tests.servers import ROOT, Docxy, clean_environment, docxy, wait_until
@@ -187,6 +190,20 @@ def test_refusals_are_logged_and_counted(limited: Limited, client: str) -> None:
     assert limited.redis.password not in log
     text = requests.get(f"{limited.proxy.url}/metrics", timeout=30).text
     assert 'docxy_refusals_total{rule="limit-pulls"}' in text
+
+
+@pytest.mark.parametrize("name", ["docker", "docker-containerd", "ctr"])
+def test_what_clients_show(limited: Limited, tmp_path: Path, name: str) -> None:
+    """They come from this machine's own address, and say at once that it has had its pulls."""
+    while limited.ask(MANIFEST, "").status_code == 200:
+        pass
+    host = limited.proxy.host
+    way = Way("plain", limited.proxy.url, host, None, lambda: limited.proxy.log)
+    limited.hub.reset()
+    with client_of(name, way, "by name", tmp_path) as one, pytest.raises(CommandFailed) as failed:
+        one.pull(f"{host}/{NAME}:1")
+    assert "toomanyrequests: this proxy lets you have no more pulls today" in failed.value.output
+    assert {record.method for record in asked(limited.hub)} <= {"HEAD"}
 
 
 def test_users_count_wherever_they_are(hub: Hub, image: Image, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ class FakeSource:
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.reply = Reply(status=200, length=0)
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.closed = 0
         self.read = 0
 

@@ -58,6 +58,28 @@ def test_what_is_over_takes_no_memory(counts: OwnCounts, clock: Clock) -> None:
     assert list(counts._windows) == ["last"]  # noqa: SLF001 - what is not to be seen is the point
 
 
+def test_a_flood_of_addresses(clock: Clock) -> None:
+    """It takes so much memory and no more; those that began last are counted on."""
+    counts = OwnCounts(clock, most=1000)
+    counts.incr("before", 86400)
+    for number in range(5000):
+        counts.incr(f"2001:db8:{number:x}::/64", 86400)
+    assert len(counts._windows) == 1000  # noqa: SLF001 - what is not to be seen is the point
+    assert counts.get("before") == 0
+    assert counts.get(f"2001:db8:{4999:x}::/64") == 1
+
+
+def test_one_that_begins_anew_is_young(clock: Clock) -> None:
+    """Its new window is no older than it is, though its name has long been there."""
+    counts = OwnCounts(clock, most=2)
+    counts.incr("a", 60)
+    counts.incr("b", 86400)
+    clock.now += 60
+    counts.incr("a", 60)
+    counts.incr("c", 60)
+    assert [counts.get(key) for key in ("a", "b", "c")] == [1, 0, 1]
+
+
 def test_the_library_counts_there(counts: OwnCounts) -> None:
     """It is a storage of the limits library."""
     limiter, limit = FixedWindowRateLimiter(counts), RateLimitItemPerMinute(2)

@@ -15,9 +15,13 @@ from tests.unit.routes.conftest import Proxy
 
 DIGEST = f"sha256:{'0' * 64}"
 MANIFEST, BLOB = "/v2/owner/app/manifests/1", f"/v2/owner/app/blobs/{DIGEST}"
-ONE, OTHER = "198.51.100.7", "203.0.113.9"
+ONE, OTHER, FRONT = "198.51.100.7", "203.0.113.9", "10.0.0.1"
 
 Ask = Callable[..., TestResponse]
+
+
+class Cut(BaseException):
+    """Ends a request as gevent's GreenletExit does."""
 
 
 @pytest.fixture
@@ -42,8 +46,12 @@ def limited(**limits: str) -> Callable[..., Callable[..., None]]:
 def ask(proxy: Proxy) -> Ask:
     """Return what asks as an address."""
 
-    def asked(path: str, method: str = "GET", peer: str = ONE, **more: bool) -> TestResponse:
+    def asked(
+        path: str, method: str = "GET", peer: str = ONE, forwarded: str = "", **more: bool
+    ) -> TestResponse:
         environ = {"REMOTE_ADDR": peer}
+        if forwarded:
+            environ["HTTP_X_FORWARDED_FOR"] = forwarded
         return proxy.client.open(path, method=method, environ_overrides=environ, **more)
 
     return asked
@@ -71,7 +79,15 @@ def test_requests(ask: Ask, hub: FakeSource) -> None:
     """Whatever they ask for, also for what is not there; other addresses have their own."""
     assert ask(MANIFEST).status_code == 200
     assert ask("/v2/nowhere").status_code == 404
-    for path in ("/v2/", MANIFEST, BLOB, "/auth/token", "/v1/search?q=x", "/nowhere"):
+    for path in (
+        "/v2/",
+        MANIFEST,
+        BLOB,
+        "/auth/token",
+        "/v1/search?q=x",
+        "/page/tags?image=x",
+        "/nowhere",
+    ):
         assert refused(ask(path), "no more requests"), path
     assert ask(MANIFEST, "HEAD").status_code == 429
     assert len(hub.calls) == 1
@@ -154,6 +170,51 @@ def test_what_fails_keeps_no_place(ask: Ask, hub: FakeSource) -> None:
         assert [ask(BLOB).status_code // 100 for _ in range(3)] == [5] * 3
     hub.error = None
     assert ask(BLOB).status_code == 200
+
+
+@limited(DOWNLOADS="1")
+def test_what_is_cut_keeps_no_place(ask: Ask, hub: FakeSource) -> None:
+    """A worker cuts greenlets by what is no error to Flask, which then makes no answer."""
+    hub.error = Cut()
+    for _ in range(3):
+        with pytest.raises(Cut):
+            ask(BLOB)
+    hub.error = None
+    assert ask(BLOB).status_code == 200
+
+
+@limited(DOWNLOADS="1")
+def test_what_has_no_body_keeps_no_place(ask: Ask, hub: FakeSource) -> None:
+    """What a client has already, a part that it wants, and what is not there."""
+    for status in (304, 206, 404, 416):
+        hub.answers(status=status)
+        assert [ask(BLOB).status_code for _ in range(3)] == [status] * 3
+
+
+@limited(REQUESTS="1")
+def test_health_is_free_by_any_method(ask: Ask) -> None:
+    """However a balancer asks; also of who has had all requests."""
+    assert ask("/v2/").status_code == 200
+    assert ask("/v2/").status_code == 429
+    for method in ("GET", "HEAD"):
+        assert [ask("/health", method).status_code == 429 for _ in range(3)] == [False] * 3
+
+
+@limited(REQUESTS="2")
+def test_the_server_in_front_is_no_client(ask: Ask) -> None:
+    """Each for whom it asks has a share; what a client writes before its own address is nothing."""
+    assert ask("/v2/", peer=FRONT, forwarded=ONE).status_code == 200
+    assert ask("/v2/", peer=FRONT, forwarded=f"{OTHER}, {ONE}").status_code == 200
+    assert ask("/v2/", peer=FRONT, forwarded=f"{OTHER}, {ONE}").status_code == 429
+    assert ask("/v2/", peer=FRONT, forwarded=f"::ffff:{ONE}").status_code == 429
+    assert ask("/v2/", peer=FRONT, forwarded=OTHER).status_code == 200
+
+
+@limited(REQUESTS="2")
+def test_addresses_that_nobody_has_vouched_for(ask: Ask) -> None:
+    """They are the connection's, and a new header for each request makes nobody new."""
+    asked = [ask("/v2/", peer=OTHER, forwarded=f"198.51.100.{at}") for at in range(4)]
+    assert [answer.status_code for answer in asked] == [200, 200, 429, 429]
 
 
 @limited(REQUESTS="1")
