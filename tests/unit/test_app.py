@@ -283,3 +283,26 @@ def test_neighbours_know_each_other(environment: pytest.MonkeyPatch, tmp_path: P
         assert client.get("/v2/x/manifests/1", buffered=True).data == b"{}"
         sent = [call.request.headers.get("Authorization") for call in upstream.calls]
         assert sent == [None, None, None, "Bearer t"]
+
+
+def test_rules_are_about_what_is_asked(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A registry that is allowed may keep its images at one that is not, which is asked as nobody.
+
+    docs/access.md says so, under "What rules cannot stop".
+    """
+    login = {**LOGIN, "token_url": "https://c.example/t", "token_service": "c"}
+    denied = {"action": "deny", "registry": "c.example"}
+    client = several(environment, tmp_path, OPEN, login, rules=[denied]).test_client()
+    there = "https://c.example/v2/x/manifests/1"
+    for path in ("/v2/c.example/x/manifests/1", "/v2/x/manifests/1?ns=c.example"):
+        with responses.RequestsMock():  # nothing is asked
+            assert client.get(path, buffered=True).status_code == 403
+    with responses.RequestsMock() as upstream:
+        upstream.get("https://a.example/v2/x/manifests/1", status=307, headers={"Location": there})
+        upstream.get(there, body=b"{}")
+        answer = client.get(
+            "/v2/x/manifests/1", headers={"Authorization": "Bearer a"}, buffered=True
+        )
+        assert (answer.status_code, answer.data) == (200, b"{}")
+        sent = [call.request.headers.get("Authorization") for call in upstream.calls]
+        assert sent == ["Bearer a", None]
