@@ -139,6 +139,8 @@ def create_app(settings: Settings) -> Flask:
     commands.register(app)
     if not commands.are_running():
         _tell(registries, has_users=guard is not None)
+        if guard is not None:
+            _tell_of_strangers(settings, guard.logins.users)
     return app
 
 
@@ -221,6 +223,16 @@ def _tell(registries: Registries, *, has_users: bool) -> None:
                 'since the default one needs none: set its credentials to "managed", or give it '
                 "a host of its own. registry=%s",
                 row.name,
+            )
+
+
+def _tell_of_strangers(settings: Settings, users: Users) -> None:
+    """Say which users are named in the file and do not exist: a rule for nobody is a trap."""
+    for place, user in settings.named_users():
+        if users.secret_of(user) is None:
+            logger.warning(
+                "A user is named who is not in the file of users.",
+                extra={"fields": {"place": place, "user": user}},
             )
 
 

@@ -1,13 +1,14 @@
 """The settings of who may ask this proxy: part of Settings."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, BaseModel, Field, SecretStr
 
 from app.access import htpasswd
-from app.access.rules import Rules
+from app.access.rules import Rule, Rules
+from app.group_settings import Groups, named
 from app.registries import Registries, Registry
 from app.rule_settings import RuleSettings
 from app.setting_values import ClientNetworks
@@ -51,7 +52,9 @@ class AccessSettings(BaseModel):
     rules: tuple[RuleSettings, ...] = Field(
         (), description="What may be pulled, by whom: the first rule that matches decides."
     )
-
+    groups: Groups = Field(
+        default_factory=dict, description="The users of each group that rules name."
+    )
     htpasswd_file: Annotated[Path, AfterValidator(_htpasswd)] | None = Field(
         None,
         description="A file of the users who may pull, with bcrypt hashes (`htpasswd -B`); it is "
@@ -105,4 +108,18 @@ class AccessSettings(BaseModel):
                         "DOCXY_SHARED_SECRET, or without a login, nobody is anybody in particular"
                     )
                     raise ValueError(message)
-        return Rules([one.rule(at) for at, one in enumerate(self.rules, 1)], registries)
+        return Rules([self._rule(at, one) for at, one in enumerate(self.rules, 1)], registries)
+
+    def _rule(self, at: int, written: RuleSettings) -> Rule:
+        try:
+            return written.rule(at, self.groups)
+        except ValueError as error:
+            message = f"rule {at}: {error}"
+            raise ValueError(message) from error
+
+    def named_users(self) -> Iterator[tuple[str, str]]:
+        """Return the places of the file where users are named, each with a user."""
+        for at, rule in enumerate(self.rules, 1):
+            yield from ((f"rule {at}", user) for user in named(rule.users or ()))
+        for name, users in self.groups.items():
+            yield from ((f"groups.{name}", user) for user in users)

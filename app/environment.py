@@ -5,7 +5,7 @@ from typing import Any, Final
 from pydantic.fields import FieldInfo
 from pydantic_settings import EnvSettingsSource
 
-FILE_ONLY: Final = frozenset({"registries", "default", "rules"})
+FILE_ONLY: Final = frozenset({"registries", "default", "rules", "groups"})
 """Settings that no environment variable could hold well."""
 
 

@@ -1,7 +1,9 @@
 """Read the settings: the environment and the file that it names become Settings."""
 
 import difflib
+import json
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -107,15 +109,23 @@ def _fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, 
 
 
 def _key(location: tuple[int | str, ...]) -> str:
-    """Write a place in a table as people count: `registries 2: url`, `rule 3: action`."""
+    """Write a place in a table as people count: `registries 2: url`, `groups.team`."""
+    if location[0] == "groups" and len(location) > 1:
+        name = str(location[1])
+        key = name if _BARE.fullmatch(name) else json.dumps(name)
+        location = (f"groups.{key}", *(one for one in location[2:] if one != "[key]"))
     written = "".join(
         f" {part + 1}" if isinstance(part, int) else f": {part}" for part in location
     ).removeprefix(": ")
     return written.replace("rules ", "rule ", 1) if written.startswith("rules ") else written
 
 
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+"""Keys that TOML takes without quotes."""
+
 _SHAPES: Final = {
-    "tuple_type": 'write a list, like ["one", "two"]; {tables}',
+    "tuple_type": 'write a list, like ["one", "two"]{tables}',
+    "dict_type": "write a table [{table}]",
     "model_type": "write a table [[{table}]]",
     "model_attributes_type": "write a table [[{table}]]",
 }
@@ -131,7 +141,7 @@ def _told(location: tuple[int | str, ...], fault: Any, reason: str) -> str:  # n
     """Say of an unknown key of a table what it may have been."""
     table = str(location[0])
     if fault["type"] in _SHAPES:
-        tables = f"a table of {table} is [[{table}]]"
+        tables = f"; a table of {table} is [[{table}]]" if len(location) == 1 else ""
         return _SHAPES[fault["type"]].format(table=table, tables=tables)
     if fault["type"] != "extra_forbidden":
         return reason

@@ -9,8 +9,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 from app.access.conditions import Condition
 from app.access.networks import Networks
 from app.access.rules import Rule
+from app.group_settings import Groups, UserOrGroup, members
 from app.oci.manifest import Platform
-from app.setting_values import ClientNetworks, RegistryHost, Username
+from app.setting_values import ClientNetworks, RegistryHost
 
 _LONGEST: Final = 255
 _REPOSITORY: Final = re.compile(r"[a-z0-9._/*?-]+")
@@ -80,10 +81,10 @@ class RuleSettings(BaseModel):
     networks: tuple[ClientNetworks, ...] | None = Field(
         None, description='Addresses and networks of clients, like `["10.0.0.0/8"]`. Unset: all.'
     )
-    users: tuple[Username, ...] | None = Field(
+    users: tuple[UserOrGroup, ...] | None = Field(
         None,
-        description='Users of `DOCXY_HTPASSWD_FILE`, like `["alice"]`. Unset: all, and where there '
-        "are no users everybody.",
+        description="Users of `DOCXY_HTPASSWD_FILE`, and groups of the table `[groups]`, like "
+        '`["alice", "@platform"]`. Unset: all, and where there are no users everybody.',
     )
     platforms: tuple[Annotated[str, AfterValidator(_platform)], ...] | None = Field(
         None,
@@ -117,8 +118,8 @@ class RuleSettings(BaseModel):
                 raise ValueError(message)
         return self
 
-    def rule(self, number: int) -> Rule:
-        """Return the rule, which stands at a place of the list."""
+    def rule(self, number: int, groups: Groups) -> Rule:
+        """Return the rule, which stands at a place of the list; raise ValueError for no group."""
         return Rule(
             number=number,
             allows=self.action == "allow",
@@ -127,7 +128,7 @@ class RuleSettings(BaseModel):
             tag=self.tag,
             digest_only=self.digest_only,
             networks=None if self.networks is None else Networks(",".join(self.networks)),
-            users=None if self.users is None else frozenset(self.users),
+            users=None if self.users is None else members(self.users, groups),
             condition=self._condition(),
             message=self.message or "",
         )

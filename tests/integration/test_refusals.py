@@ -30,11 +30,14 @@ TOKEN = "/auth/token"  # noqa: S105 - a path
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 EXCLUDED = "198.51.100.7"
 RULES = f"""
+[groups]
+barred = ["dave", "mallory"]
+
 [[rules]]
 action = "deny"
 repository = "{NAME}"
-users = ["dave"]
-message = "not for dave"
+users = ["@barred", "nobody here"]
+message = "not for them"
 
 [[rules]]
 action = "allow"
@@ -223,6 +226,16 @@ def test_rules(club: Club, user: str, rule: str, method: str) -> None:
     token = club.tokens.access(user, [f"docker.io/{NAME}"])
     told = {**ASKED_FOR, "user": user}
     look(club, Asked(rule, MANIFEST, f"Bearer {token}", method, told=told))
+
+
+def test_who_is_named_and_is_not_there(club: Club) -> None:
+    """The start tells of a rule that is for nobody, since its users are written otherwise."""
+    told = "A user is named who is not in the file of users."
+    named = [line.partition(told)[2] for line in club.proxy.log.splitlines() if told in line]
+    assert sorted(named) == [
+        *[' place="rule 1" user="nobody here"'] * 2,  # of each worker
+        *[" place=groups.barred user=mallory"] * 2,
+    ]
 
 
 def test_slowed(club: Club) -> None:

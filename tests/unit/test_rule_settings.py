@@ -1,5 +1,6 @@
 """Rules, as they are written: each fault with its position and key."""
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,7 +35,7 @@ action = "allow"
 digest_only = true
 """)
     settings = load()
-    first, second = [one.rule(at) for at, one in enumerate(settings.rules, 1)]
+    first, second = [one.rule(at, {}) for at, one in enumerate(settings.rules, 1)]
     assert (first.number, first.allows, first.registry) == (1, False, "ghcr.io")
     assert (first.repository, first.tag) == ("team/**", "v?.*")
     assert first.networks is not None
@@ -107,18 +108,128 @@ def test_conditions(config: Path) -> None:
     )
     (one,) = load().rules
     named = Platform("linux", "arm64"), Platform("linux", "amd64")
-    assert one.rule(1).condition == Condition(named, timedelta(days=7))
+    assert one.rule(1, {}).condition == Condition(named, timedelta(days=7))
 
 
 def test_users(config: Path, tmp_path: Path) -> None:
     """A rule is for some of the file's, and nobody can take a name with one secret for all."""
     users = tmp_path / "users"
-    users.write_text(f"alice:$2y$10${'x' * 53}\n")
+    users.write_text(f"alice:$2y$10${'e' * 53}\n")
     base = f'credentials = "managed"\ntoken_key = "{"k" * 32}"\n'
     rule = '[[rules]]\naction = "allow"\nusers = ["alice", "bob"]\n'
     config.write_text(f'{base}htpasswd_file = "{users}"\n{rule}')
-    assert load().rules[0].rule(1).users == frozenset({"alice", "bob"})
+    assert load().rules[0].rule(1, {}).users == frozenset({"alice", "bob"})
     config.write_text(f'{base}shared_secret = "{"s" * 16}"\n{rule}')
+    with pytest.raises(SettingsError, match="rule 1: users: only DOCXY_HTPASSWD_FILE"):
+        load()
+
+
+@pytest.fixture
+def with_users(config: Path, tmp_path: Path) -> Callable[[str], None]:
+    """Return what writes the file, beside the settings for alice and bob."""
+    users = tmp_path / "users"
+    hashed = f"$2y$10${'e' * 53}"
+    users.write_text(f"alice:{hashed}\nbob:{hashed}\n@platform:{hashed}\n")
+    base = f'credentials = "managed"\ntoken_key = "{"k" * 32}"\nhtpasswd_file = "{users}"\n'
+
+    def write(text: str) -> None:
+        config.write_text(base + text)
+
+    return write
+
+
+def users_of(number: int) -> frozenset[str] | None:
+    """Return whom a rule is for."""
+    settings = load()
+    return settings.rules[number - 1].rule(number, settings.groups).users
+
+
+def test_groups(with_users: Callable[[str], None]) -> None:
+    """A rule is for who is in one, beside others; who is called like one is not in it."""
+    with_users("""
+[[rules]]
+action = "allow"
+users = ["@platform", "carol"]
+[[rules]]
+action = "deny"
+users = ["@a-1.b_2", "@platform"]
+[groups]
+platform = ["alice", "bob"]
+"a-1.b_2" = ["bob", "dave@example.com"]
+unused = ["erin"]
+""")
+    assert users_of(1) == frozenset({"alice", "bob", "carol"})
+    assert users_of(2) == frozenset({"alice", "bob", "dave@example.com"})
+    assert sorted(load().named_users()) == [
+        ("groups.a-1.b_2", "bob"),
+        ("groups.a-1.b_2", "dave@example.com"),
+        ("groups.platform", "alice"),
+        ("groups.platform", "bob"),
+        ("groups.unused", "erin"),
+        ("rule 1", "carol"),
+    ]
+
+
+RULE = '[[rules]]\naction = "deny"\nusers = '
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        pytest.param(
+            f'{RULE}["@platfrom"]\n[groups]\nplatform = ["a"]\nother = ["b"]',
+            "rule 1: users: there is no group platfrom; [groups] has platform, other\n",
+            id="no such group",
+        ),
+        pytest.param(
+            f'{RULE}["alice"]\n{RULE}["bob", "@platform"]',
+            "rule 2: users: there is no group platform; write a table [groups]\n",
+            id="no table",
+        ),
+        pytest.param(f'{RULE}["a", "@"]', "rule 1: users 2: write the name of a", id="no name"),
+        pytest.param(f'{RULE}["@a b"]', "rule 1: users 1: write the name of a", id="odd"),
+        pytest.param(f'{RULE}["@@a"]', "rule 1: users 1: write the name of a", id="twice"),
+        pytest.param(f'{RULE}[""]', "rule 1: users 1: no user can be called so\n", id="empty user"),
+        pytest.param(
+            f'{RULE}["a\\n"]', "rule 1: users 1: no user can be called so\n", id="user of two lines"
+        ),
+        pytest.param("[groups]\na = []", "groups.a: it is empty; write at least", id="empty"),
+        pytest.param(
+            '[groups]\na = ["x", "@b"]\nb = ["y"]',
+            "groups.a 2: a group has users, and no groups in it",
+            id="in a group",
+        ),
+        pytest.param('[groups]\na = ["x:y"]', "groups.a 1: a user name has no colon", id="colon"),
+        pytest.param('[groups]\na = ["x", ""]', "groups.a 2: no user can be called", id="nobody"),
+        pytest.param("[groups]\na = [1]", "groups.a 1: input should be a valid str", id="number"),
+        pytest.param('[groups]\na = "x"', 'groups.a: write a list, like ["one"', id="text"),
+        pytest.param('[groups.a]\nb = ["x"]', "groups.a: write a list, like", id="table"),
+        pytest.param('[groups]\n"a b" = ["x"]', 'groups."a b": write the name', id="odd group"),
+        pytest.param(
+            '[groups]\n"a\\u001b\\n" = ["x"]', r'groups."a\u001b\n": write the', id="control"
+        ),
+        pytest.param('[groups]\n"@a" = ["x"]', 'groups."@a": write the name of a', id="sign"),
+        pytest.param('[groups]\n"" = ["x"]', 'groups."": write the name of a', id="nameless"),
+        pytest.param('[[groups]]\na = ["x"]', "groups: write a table [groups]\n", id="list"),
+        pytest.param('groups = "a"', "groups: write a table [groups]\n", id="no table at all"),
+    ],
+)  # fmt: skip
+def test_faulty_groups(
+    with_users: Callable[[str], None], config: Path, written: str, told: str
+) -> None:
+    """The start ends with the file, the position and the key."""
+    with_users(f"{written}\n")
+    with pytest.raises(SettingsError) as caught:
+        load()
+    assert f"\n  {config}: {told}" in str(caught.value)
+    assert "one setting is wrong" in str(caught.value)
+
+
+@pytest.mark.parametrize("more", ["", f'shared_secret = "{"s" * 16}"\ntoken_key = "{"k" * 32}"\n'])
+def test_a_group_without_users(config: Path, more: str) -> None:
+    """It is for nobody in particular either."""
+    groups = '[groups]\nplatform = ["alice"]\n'
+    config.write_text(f'credentials = "managed"\n{more}{RULE}["@platform"]\n{groups}')
     with pytest.raises(SettingsError, match="rule 1: users: only DOCXY_HTPASSWD_FILE"):
         load()
 

@@ -395,7 +395,7 @@ def test_users_need_a_key_that_stays(tmp_path: Path) -> None:
 def test_one_kind_of_users(tmp_path: Path) -> None:
     """A file and a secret beside it would leave a door open that nobody thinks of."""
     path = tmp_path / "users"
-    path.write_text(f"a:$2y$10${'x' * 53}\n")
+    path.write_text(f"a:$2y$10${'e' * 53}\n")
     assert "set one, not both" in refused(**USERS, htpasswd_file=str(path))
     told = repr(read(**USERS))
     assert "s" * 16 not in told

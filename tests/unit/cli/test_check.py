@@ -1,6 +1,7 @@
 """`flask access check`."""
 
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
@@ -8,6 +9,7 @@ from app.access.conditions import Condition
 from app.access.lists import Lists
 from app.access.networks import Networks
 from app.access.rules import Rule, Rules
+from app.loading import load
 from app.oci.manifest import Platform
 from app.registries import Registries
 from tests.unit.cli.parts import GHCR, HUB, Run, running
@@ -267,3 +269,24 @@ def test_what_cannot_be_asked(run: Run, arguments: list[str], told: str) -> None
     """It is said, and nothing is decided."""
     result = run("check", *arguments)
     assert (result.exit_code, told in result.stderr) == (2, True)
+
+
+def test_a_member(environment: pytest.MonkeyPatch, tmp_path: Path, source: FakeSource) -> None:
+    """Who is in a group is whom a rule is for that names it."""
+    users, config = tmp_path / "users", tmp_path / "docxy.toml"
+    users.write_text(f"alice:$2y$10${'e' * 53}\n")
+    config.write_text(f"""
+credentials = "managed"
+htpasswd_file = "{users}"
+token_key = "{"k" * 32}"
+[groups]
+platform = ["alice"]
+[[rules]]
+action = "deny"
+users = ["@platform"]
+""")
+    environment.setenv("DOCXY_CONFIG", str(config))
+    registries = Registries([HUB])
+    check = running(None, source, "access", rules=load().rules_for(registries))
+    assert "denied by rule 1" in check("check", "--user", "alice", "nginx").stdout
+    assert "allowed, since no rule" in check("check", "--user", "@platform", "nginx").stdout
