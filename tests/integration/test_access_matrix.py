@@ -6,14 +6,20 @@ for is in the cache, and what a refusal costs the hubs is counted: nothing.
 
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from tests import programs
+from tests.clients.process import CommandFailed
 from tests.hub.hub import Hub
 from tests.integration.access_callers import (
     ALL_FORMS,
@@ -27,10 +33,12 @@ from tests.integration.access_callers import (
     known,
     newcomer,
     parts,
+    refusal,
     see,
+    see_what_is_refused,
     visit,
 )
-from tests.integration.access_cells import cells
+from tests.integration.access_cells import CANDIDATE, TAG, cells
 from tests.integration.access_site import (
     KEY,
     PASSWORDS,
@@ -41,9 +49,11 @@ from tests.integration.access_site import (
     both_hubs,
     serving,
 )
+from tests.integration.both_workers import Answer, Origin
 from tests.integration.forgeries import forgeries
-from tests.integration.logins import LOGINS, TokenRefused, challenged
-from tests.integration.verdicts import Policy
+from tests.integration.logins import LOGINS, TokenRefused, basic, challenged
+from tests.integration.pulling import Way, client
+from tests.integration.verdicts import Asked, Policy
 
 pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("access-matrix")]
 
@@ -69,7 +79,7 @@ MEMBERS = Setup(
             },
             {"action": "deny", "registry": "docker.io", "repository": "te?m/*"},
             {"action": "deny", "tag": "*-rc", "message": "no candidates here"},
-            {"action": "allow", "networks": ["10.0.0.0/8"]},
+            {"action": "allow", "networks": ["10.0.0.0/8", "127.0.0.1"]},
             {"action": "deny", "registry": "ghcr.io"},
         ]
     ),
@@ -142,6 +152,51 @@ def test_who_has_not_logged_in(members: Site, wanted: Wanted) -> None:
                 assert json.loads(answer.body)["errors"][0]["code"] == "UNAUTHORIZED"
             members.assert_tells_nothing(answer, wanted.registry, wanted.repository)
     assert members.asked == []
+
+
+@pytest.mark.parametrize("wanted", FEW_FORMS[::2], ids=str)
+def test_a_token_of_each_other_repository(members: Site, wanted: Wanted) -> None:
+    """As this proxy gives it: what has the same name elsewhere is another one."""
+    members.forget()
+    target = wanted.registry, wanted.repository
+    for other in FEW_FORMS:
+        if (other.registry, other.repository) == target:
+            continue
+        authorization = LOGINS["podman"](visit(members, other, "carol", PASSWORDS["carol"]))
+        for cell in parts(members, wanted):
+            answer = ask(members, wanted, cell, Caller(authorization=authorization))
+            assert challenged(answer)["error"] == "insufficient_scope"
+            members.assert_tells_nothing(answer, *target)
+    assert members.asked == []
+
+
+@pytest.mark.parametrize("wanted", FEW_FORMS, ids=str)
+def test_tags_of_the_page(members: Site, wanted: Wanted) -> None:
+    """The page's own address for them is decided as the registry's is, and takes no token."""
+    form = wanted.form
+    before = form.host or (form.ns and wanted.registry)
+    target = f"/page/tags?image={before}/{form.name}" if before else f"/page/tags?image={form.name}"
+
+    def asked(authorization: str, origin: Origin = INSIDE) -> Answer:
+        fields = {"Authorization": authorization} if authorization else {}
+        return members.both.ask("GET", target, origin=origin, host=form.host, fields=fields)
+
+    members.forget()
+    token = LOGINS["podman"](visit(members, wanted, "carol", PASSWORDS["carol"]))
+    for authorization in ("", basic("", ""), token):
+        answer = asked(authorization, newcomer())
+        assert answer.status == 401
+        assert answer.value("WWW-Authenticate").startswith("Basic ")
+        members.assert_tells_nothing(answer, wanted.registry, wanted.repository)
+    (lists, *_) = [cell for cell in parts(members, wanted) if cell.part == "tags"]
+    for user in USERS:
+        answer = asked(known(user).authorization)
+        refused = refusal(members, wanted, lists, known(user))
+        if refused is None:
+            assert json.loads(answer.body)["tags"] == [CANDIDATE, TAG]
+        else:
+            assert (answer.status, refused.message in answer.text) == (403, True)
+            members.assert_tells_nothing(answer, wanted.registry, wanted.repository)
 
 
 @pytest.mark.parametrize("client", [client for client in LOGINS if client != "curl"])
@@ -280,3 +335,164 @@ def test_what_is_no_scope(members: Site, pattern: str) -> None:
                 answer = ask(members, wanted, cell, caller)
                 assert challenged(answer)["error"] == "insufficient_scope"
     assert members.asked == []
+
+
+SEGMENTS: Final = st.sampled_from(
+    [
+        *("docker.io", "index.docker.io", "ghcr.io", "GHCR.io", "hub.proxy.test", "elsewhere.test"),
+        *("library", "nginx", "team", "app", "NGINX", "v2", "manifests", "blobs", "tags", "list"),
+        *("", ".", "..", "%2e%2e", "%2E", "%00", "nginx%00", "%6Eginx", "team%2Fapp", "te%61m"),
+        *("library%2fnginx", "team%252Fapp", "nginx;x", "nginx%20", "%ef%bd%8eginx", "n%C3%AFginx"),
+        *("\\", "nginx:1.4", "nginx@sha256", "library/nginx", "team/app", "~", "docker.io~x"),
+    ]
+)
+NAMESPACES: Final = st.sampled_from(
+    [
+        *("", "ns=ghcr.io", "ns=GHCR.IO", "ns=ghcr.io:443", "ns=docker.io", "ns=", "NS=ghcr.io"),
+        *("ns=ghcr.proxy.test", "ns=docker.io&ns=ghcr.io", "ns=ghcr.io&ns=docker.io"),
+        *("ns=gh%63r.io", "ns=docker%2Eio", "n%73=ghcr.io", "ns=ghcr.io%00", "ns=*"),
+    ]
+)
+HOSTS: Final = st.sampled_from(
+    [
+        *("", "hub.proxy.test", "ghcr.proxy.test", "GHCR.proxy.test.", "ghcr.proxy.test:8443"),
+        *("ghcr.io", "docker.io", "elsewhere.test"),
+    ]
+)
+STARTS: Final = st.sampled_from(["/v2/", "//v2/", "/v2//", "/V2/", "/%762/", "/v2/../v2/", "/"])
+PATHS: Final = st.lists(SEGMENTS, min_size=1, max_size=4)
+ACTIONS: Final = st.sampled_from(["pull", "push,pull", "*", "", "delete", "pull:pull"])
+
+
+NAMED: Final = re.compile("/v2/(.+)/(?:manifests|blobs|tags|referrers)/")
+DENIED_TO_DAVE: Final = (
+    ("docker.io", "library/nginx"),
+    ("docker.io", "team/app"),
+    ("ghcr.io", "team/app"),
+)
+
+
+def test_nothing_reaches_what_is_denied(members: Site) -> None:
+    """No name, encoding, `ns`, host or scope: what gets through is something else."""
+    images = {one: members.image(*one) for one in DENIED_TO_DAVE}
+    manifests = [one for image in images.values() for one in (image, *image.platforms.values())]
+    secret = {
+        *(one.body for one in manifests),
+        *(blob.data for one in manifests for blob in one.blobs),
+    }
+    digests = {one.digest for one in manifests}
+    statuses = Counter[int]()
+
+    def token(path: list[str], actions: str, query: str, host: str) -> str:
+        scope = urlencode({"scope": f"repository:{unquote('/'.join(path))}:{actions}"})
+        fields = {"Authorization": known("dave").authorization}
+        target = f"/auth/token?{scope}&{query}"
+        answer = members.both.ask("GET", target, origin=INSIDE, host=host, fields=fields)
+        told = json.loads(answer.body)
+        return f"Bearer {told['token']}" if answer.status == 200 else ""
+
+    @given(
+        start=STARTS,
+        path=PATHS,
+        denied=st.sampled_from(DENIED_TO_DAVE),
+        part=st.integers(0, 17),
+        query=NAMESPACES,
+        host=HOSTS,
+        scoped=st.none() | st.tuples(PATHS, ACTIONS, NAMESPACES),
+    )
+    @example(
+        start="/v2/",
+        path=["ghcr.io", "library", "nginx"],
+        denied=("ghcr.io", "team/app"),
+        part=0,
+        query="",
+        host="",
+        scoped=None,
+    )
+    @settings(max_examples=600)
+    def reach(  # noqa: PLR0913 - what is drawn
+        *,
+        start: str,
+        path: list[str],
+        denied: tuple[str, str],
+        part: int,
+        query: str,
+        host: str,
+        scoped: tuple[list[str], str, str] | None,
+    ) -> None:
+        members.forget()
+        login = token(*scoped, host) if scoped else known("dave").authorization
+        cell = [*cells(images[denied])][part]
+        answer = members.both.ask(
+            cell.method,
+            f"{start}{'/'.join(path)}/{cell.rest}?{query}",
+            origin=INSIDE,
+            host=host,
+            fields={**cell.fields, "Authorization": login},
+        )
+        statuses[answer.status] += 1
+        assert answer.body not in secret
+        assert answer.value("Docker-Content-Digest") not in digests
+        for registry, hub in members.hubs.items():
+            for record in hub.requests:
+                asked = NAMED.match(record.path)
+                assert asked is None or (registry, asked[1]) not in DENIED_TO_DAVE
+                for scope in record.query.get("scope", []):
+                    assert (registry, scope.split(":")[1]) not in DENIED_TO_DAVE
+
+    reach()
+    # What is drawn comes near enough to be refused for what it is, and is let through elsewhere.
+    assert {200, 401, 403, 404} <= statuses.keys()
+
+
+def test_while_the_hubs_are_away(members: Site) -> None:
+    """What is denied is not served stale, and is refused as before."""
+    with members.away():
+        for wanted, user in itertools.product(FEW_FORMS, USERS):
+            members.forget()
+            see_what_is_refused(members, wanted, known(user))
+
+
+CLIENTS: Final = ("skopeo", "podman", "buildah", "docker", "docker-containerd", "ctr", "oras")
+THESE: Final[Mapping[str, Sequence[tuple[str, str, str]]]] = {
+    "dave": [
+        ("docker.io", "library/nginx", "nginx:{tag}"),
+        ("ghcr.io", "team/app", "ghcr.io/team/app@{digest}"),
+        ("ghcr.io", "library/nginx", "ghcr.io/library/nginx:{tag}"),
+    ],
+    "carol": [
+        ("docker.io", "team/app", "docker.io/team/app:{tag}"),
+        ("docker.io", "team/app", "team/app@{digest}"),
+        ("ghcr.io", "team/app", "ghcr.io/team/app:{tag}"),
+    ],
+}
+"""What each pulls, and how it is called below the proxy's name."""
+
+
+@pytest.mark.parametrize("user", THESE)
+@pytest.mark.parametrize("name", CLIENTS)
+def test_real_clients(members: Site, name: str, user: str, tmp_path: Path) -> None:
+    """They log in and pull what the rules allow; of the rest they show that it is denied."""
+    way = Way("plain", members.proxy.url, members.proxy.host, None, lambda: members.proxy.log)
+    with client(name, way, "by name", tmp_path) as one:
+        one.log_in(user, PASSWORDS[user])
+        for registry, repository, pattern in THESE[user]:
+            image = members.image(registry, repository)
+            reference = f"{way.host}/{pattern.format(tag=TAG, digest=image.digest)}"
+            refused = members.setup.policy.refusal(
+                Asked(
+                    registry=registry,
+                    repository=repository,
+                    tag=None if "@" in pattern else TAG,
+                    user=user,
+                    address="127.0.0.1",
+                )
+            )
+            members.forget()
+            if refused is None:
+                assert one.pull(reference) == one.kept(image)
+                continue
+            with pytest.raises(CommandFailed) as failure:
+                one.pull(reference)
+            assert re.search(f"{refused.message}|403", failure.value.output)
+            assert members.asked == []
