@@ -1,6 +1,8 @@
 """A real Redis on a socket of its own, which can go away and come back."""
 
 import contextlib
+import signal
+import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -22,6 +24,7 @@ class RedisServer:
     options: Sequence[str | Path] = ()
     password: str = "s3cr3t-of-redis"  # noqa: S105 - of this one only
     _stack: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+    _process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
@@ -40,7 +43,7 @@ class RedisServer:
             "--unixsocket", self.socket, "--requirepass", self.password,
             *self.options,
         ]  # fmt: skip
-        self._stack.enter_context(running(command))
+        self._process = self._stack.enter_context(running(command)).process
         wait_until(self._answers, what="Redis")
 
     def _answers(self) -> bool:
@@ -51,6 +54,18 @@ class RedisServer:
     def stop(self) -> None:
         """Go away, and forget everything."""
         self._stack.close()
+
+    def freeze(self) -> None:
+        """Answer nobody; connections are still accepted."""
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Answer again, and know all."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
 
 
 @contextlib.contextmanager
@@ -64,4 +79,5 @@ def redis_server(*options: str | Path) -> Iterator[RedisServer]:
             server.start()
             yield server
         finally:
+            server.thaw()
             server.stop()

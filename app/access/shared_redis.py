@@ -14,7 +14,7 @@ from app.access.redis_connection import connections_to
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE: Final = 0.5
+_PATIENCE: Final = 1.0
 """Seconds for a name, for a connection, and for an answer."""
 _PAUSE: Final = 5.0
 """Seconds for which one that has not answered is left alone."""

@@ -18,7 +18,7 @@ from tests.redis_server import RedisServer, redis_server
 from tests.servers import free_port
 
 LONG = 10.0
-"""Seconds that nobody has waited who was told to wait half a second for each step."""
+"""Seconds that nobody has waited who was told to wait a second for each step."""
 
 
 @pytest.fixture
