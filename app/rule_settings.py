@@ -112,6 +112,9 @@ class RuleSettings(BaseModel):
             if self.action == "deny" and getattr(self, name) is not None:
                 message = f'{name}: it belongs to action = "allow": such images, and no others'
                 raise ValueError(message)
+            if self.tag is not None and getattr(self, name) is not None:
+                message = f"{name}: not with tag: by digest, and so out of an index, all would go"
+                raise ValueError(message)
         for name in ("networks", "users", "platforms"):
             if getattr(self, name) == ():
                 message = f"{name}: it is empty; write at least one, or leave it out"

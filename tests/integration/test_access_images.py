@@ -131,6 +131,20 @@ def test_what_is_refused(judging: Cached, tag: str, method: str) -> None:
             assert "Docker-Content-Digest" not in answer.headers
 
 
+def test_the_line_of_a_refusal(judging: Cached) -> None:
+    """It has who, what, why and which rule, as that of any other one."""
+    before = len(judging.proxy.log)
+    ask(judging.proxy, "manifests", "foreign", "HEAD")
+
+    def told() -> bool:
+        lines = judging.proxy.log[before:].splitlines()
+        (line,) = [line for line in lines if "A request is refused." in line] or [""]
+        parts = (f"for {OURS} only", "client=127.0.0.1", f"repository={NAME}", "rule=1")
+        return all(part in line for part in parts)
+
+    wait_until(told, what="the line")
+
+
 def test_blobs_are_not_stopped(judging: Cached) -> None:
     """The page says so."""
     for blob in YOUNG.blobs:
@@ -208,11 +222,10 @@ def test_while_the_hub_is_away(judging: Cached) -> None:
         for tag in images
         for reference in (tag, images[tag].digest)
         for method in ("HEAD", "GET")
-        for _ in range(TIMES)
     ]
 
-    def answers(warning: str) -> None:
-        for tag, reference, method in questions:
+    def answers(times: int, warning: str) -> None:
+        for tag, reference, method in questions * times:
             answer = ask(judging.proxy, "manifests", reference, method)
             assert answer.status_code == (200 if tag in SERVED else 403), (tag, reference, method)
             if tag in SERVED and reference == tag:  # what has a digest is not out of date
@@ -220,9 +233,9 @@ def test_while_the_hub_is_away(judging: Cached) -> None:
             elif tag in REFUSED:
                 assert "Warning" not in answer.headers
 
-    answers("")
+    answers(1, warning="")
     with switched_off(judging.hub):
-        answers("299 ")
+        answers(TIMES, warning="299 ")  # be it from a worker that has not seen the image before
 
     # Nobody after this shall find the registry left alone still.
     def is_back() -> bool:

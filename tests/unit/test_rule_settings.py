@@ -83,6 +83,16 @@ ALLOW, DENY = 'action = "allow"', 'action = "deny"'
         pytest.param(f'{DENY}\nplatforms = ["a/b"]', "platforms: it belongs to", id="deny by it"),
         pytest.param(f"{ALLOW}\nmin_age_days = 0", "min_age_days: ", id="no age"),
         pytest.param(f'{ALLOW}\nmin_age_days = "3"', "min_age_days: ", id="age in words"),
+        pytest.param(
+            f'{ALLOW}\ntag = "v*"\nmin_age_days = 3',
+            "min_age_days: not with tag: by digest",
+            id="age by tag",
+        ),
+        pytest.param(
+            f'{ALLOW}\ntag = "v*"\nplatforms = ["linux/amd64"]',
+            "platforms: not with tag",
+            id="platforms by tag",
+        ),
         pytest.param(f"{ALLOW}\nplatforms = []", "platforms: it is empty", id="no platform"),
         pytest.param(f'{ALLOW}\nplatforms = ["amd64"]', "platforms 1: amd64 is no", id="platform"),
         pytest.param(
