@@ -1,6 +1,5 @@
 """Docxy: a registry proxy."""
 
-import hmac
 import logging
 from collections.abc import Mapping
 from typing import Final
@@ -17,7 +16,7 @@ from app.access.tokens import Tokens
 from app.access.users import SharedSecret, Users
 from app.cache.cache import Cache
 from app.cache.policy import Policy
-from app.cache.secret import secret_of
+from app.cache.secret import token_key_of
 from app.cli import commands
 from app.cli.means import Means, check_owner
 from app.content import NOBODY, Observer, Source
@@ -158,7 +157,7 @@ def _guard(settings: Settings) -> Guard | None:
     if settings.token_key is not None:
         key = settings.token_key.get_secret_value().encode()
     elif settings.cache_dir is not None:
-        key = hmac.digest(secret_of(settings.cache_dir), b"tokens of users", "sha256")
+        key = token_key_of(settings.cache_dir)
     else:
         raise AssertionError  # the settings do not let it come so far
     return Guard(Logins(users), Tokens(key, users))

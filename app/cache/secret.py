@@ -1,6 +1,7 @@
 """The key by which callers are told apart, in a file of the cache's directory."""
 
-import logging
+import errno
+import hmac
 import os
 import secrets
 import stat
@@ -10,19 +11,18 @@ from typing import Final
 from app.store.descriptors import close, opened
 from app.store.errors import refused, translated
 
-logger = logging.getLogger(__name__)
-
+_NAME: Final = "secret"
 _BYTES: Final = 32
 _MODE: Final = 0o600
-_OTHERS: Final = 0o077
+_OTHERS: Final = 0o007
 
 
 def secret_of(directory: Path) -> bytes:
     """Return the key of a directory, made where there is none; raise StoreError.
 
-    All workers have the same: grants are shared by them. Others must not: it signs tokens too.
+    All workers have the same: grants are shared by them.
     """
-    path = directory / "secret"
+    path = directory / _NAME
     with translated(f"read {path}"):
         try:
             key = _read(path)
@@ -34,29 +34,27 @@ def secret_of(directory: Path) -> bytes:
     return key
 
 
+def token_key_of(directory: Path) -> bytes:
+    """Return the key for the tokens of users; raise StoreError for one that others may know.
+
+    Whoever knows it makes tokens. A group is the operator's choice; Kubernetes' fsGroup is one.
+    """
+    key, path = secret_of(directory), directory / _NAME
+    with translated(f"read {path}"):
+        mode = stat.S_IMODE(path.lstat().st_mode)
+    if mode & _OTHERS:
+        message = (
+            f"{path} has the mode {mode:04o}, so others may know the key that signs tokens: "
+            "remove it, and a new one is made"
+        )
+        raise refused(errno.EACCES, message)
+    return hmac.digest(key, b"tokens of users", "sha256")
+
+
 def _read(path: Path) -> bytes:
     # Without O_NONBLOCK a pipe in its place would be waited for.
     with opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
-        _keep_from_others(descriptor, path)
         return os.read(descriptor, _BYTES + 1)
-
-
-def _keep_from_others(descriptor: int, path: Path) -> None:
-    mode = stat.S_IMODE(os.fstat(descriptor).st_mode)
-    if not mode & _OTHERS:
-        return
-    try:
-        os.fchmod(descriptor, _MODE)
-    except OSError as error:
-        message = f"{path} has the mode {mode:04o}, and so others may know the key; make it 0600"
-        raise refused(error.errno or 0, message) from error
-    logger.warning(
-        "Others could read the key of this directory, and have what they need to make tokens if "
-        "they did; now they cannot. Remove it, and the next start makes another one. "
-        "path=%s mode=%04o",
-        path,
-        mode,
-    )
 
 
 def _make(path: Path) -> None:

@@ -1,13 +1,12 @@
 """The key by which callers are told apart."""
 
-import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from app.cache.secret import secret_of
+from app.cache.secret import secret_of, token_key_of
 from app.store.errors import StoreError
 
 
@@ -35,29 +34,23 @@ def test_another_directory(tmp_path: Path) -> None:
     assert secret_of(tmp_path / "a") != secret_of(tmp_path / "b")
 
 
-@pytest.mark.parametrize("mode", [0o644, 0o660, 0o602])
-def test_a_key_for_others(tmp_path: Path, mode: int, caplog: pytest.LogCaptureFixture) -> None:
-    """It is theirs no longer, and it is said that it was, once."""
-    key = secret_of(tmp_path)
+@pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o666])
+def test_a_key_for_others(tmp_path: Path, mode: int) -> None:
+    """It signs nothing, and it is said what to do."""
+    key = token_key_of(tmp_path)
     (tmp_path / "secret").chmod(mode)
-    assert {secret_of(tmp_path) for _ in range(2)} == {key}
-    assert (tmp_path / "secret").stat().st_mode & 0o777 == 0o600
-    (record,) = caplog.records
-    assert f"mode={mode:04o}" in record.getMessage()
+    with pytest.raises(StoreError, match=f"has the mode {mode:04o}.*remove it"):
+        token_key_of(tmp_path)
+    (tmp_path / "secret").unlink()
+    assert token_key_of(tmp_path) != key
 
 
-def test_a_key_that_stays_for_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the mode cannot be changed, it is no key."""
-    secret_of(tmp_path)
-    (tmp_path / "secret").chmod(0o644)
-
-    def fchmod(descriptor: int, mode: int) -> None:
-        del descriptor, mode
-        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
-
-    monkeypatch.setattr(os, "fchmod", fchmod)  # the file may be another user's
-    with pytest.raises(StoreError, match="make it 0600"):
-        secret_of(tmp_path)
+def test_a_key_for_a_group(tmp_path: Path) -> None:
+    """The operator, or Kubernetes, has chosen its members."""
+    key = token_key_of(tmp_path)
+    (tmp_path / "secret").chmod(0o660)
+    assert token_key_of(tmp_path) == key
+    assert key != secret_of(tmp_path)
 
 
 def test_what_is_no_key(tmp_path: Path) -> None:
