@@ -47,7 +47,7 @@ def started(hub: Hub, name: str, folder: Path, redis: str = "") -> Iterator[Docx
         "/etc/docxy/docxy.toml": str(table),
         "/etc/docxy/users": str(users),
         "/var/cache/docxy": str(folder / "cache"),
-        "unix:///run/redis/redis-server.sock": redis,
+        "redis://127.0.0.1:6379/0": redis,
     }
     moved = {key: places.get(value, value) for key, value in settings.items()}
     with docxy(**(moved | hub.settings | {"DOCXY_CACHE_MIN_FREE": "1MB"})) as proxy:
