@@ -11,7 +11,6 @@ from typing import Any
 import hypothesis
 import pytest
 import responses
-from _pytest.nodeid import NodeId
 from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
@@ -28,18 +27,6 @@ from tests.unit.fake_source import FakeSource
 # How fast a machine is must not decide; and nothing is written beside the sources.
 hypothesis.settings.register_profile("docxy", deadline=None, database=None, max_examples=60)
 hypothesis.settings.load_profile("docxy")
-
-
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Let the groups of pytest-xdist be seen.
-
-    It appends them to `_nodeid`, and since 9.2 pytest knows a test by `_id`: what a group shares
-    would be started by each process (pytest-dev/pytest-xdist, `remote.py`).
-    """
-    for item in items:
-        if grouped := vars(item).get("_nodeid"):
-            item._id = NodeId.parse(grouped)  # noqa: SLF001
 
 
 @pytest.fixture

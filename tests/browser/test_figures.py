@@ -20,7 +20,7 @@ from tests.hub.hub import Hub
 from tests.hub.images import OCI_KIND, OCI_MANIFEST
 from tests.servers import Docxy, docxy, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.integration
 
 NAME = "library/large"
 SIZE = 3_000_000

@@ -13,7 +13,7 @@ from tests.browser.visiting import Scheme, Visitor
 from tests.hub.hub import Hub
 from tests.servers import Docxy, docxy
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.integration
 
 UNSEEN = {"DOCXY_FIGURES_NETWORKS": "192.0.2.1"}
 CLIPBOARD = ("clipboard-read", "clipboard-write")

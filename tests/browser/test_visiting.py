@@ -7,7 +7,7 @@ from tests.browser.accessibility import overflow, violations
 from tests.browser.visiting import Visitor
 
 # One process has all tests of the page: a second Chromium would only slow down the first.
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("browser")]
+pytestmark = pytest.mark.integration
 
 ELSEWHERE = "http://192.0.2.1/picture.png"
 

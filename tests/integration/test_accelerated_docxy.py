@@ -21,7 +21,7 @@ from tests.lines import all_lines
 from tests.proxies import Front
 from tests.servers import Docxy, docxy, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("accelerated")]
+pytestmark = pytest.mark.integration
 
 REPOSITORY = "library/alpine"
 SIZE = 5_000_000

@@ -55,7 +55,7 @@ from tests.integration.logins import LOGINS, TokenRefused, basic, challenged
 from tests.integration.pulling import Way, client
 from tests.integration.verdicts import Asked, Policy
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("access-matrix")]
+pytestmark = pytest.mark.integration
 
 MEMBERS = Setup(
     policy=Policy(

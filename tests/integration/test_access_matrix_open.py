@@ -41,7 +41,7 @@ from tests.integration.both_workers import Origin
 from tests.integration.logins import LOGINS, NotChallenged, TokenRefused, basic
 from tests.integration.verdicts import Policy
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("access-matrix-open")]
+pytestmark = pytest.mark.integration
 
 ONE_SECRET = Setup(
     policy=Policy(

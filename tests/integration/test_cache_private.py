@@ -23,7 +23,7 @@ from tests.servers import wait_until
 from tests.tables import write_config
 from tests.wire.client import Answer
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("cache-private")]
+pytestmark = pytest.mark.integration
 
 HERS = "alice/secret"
 OWN = "bob/own"

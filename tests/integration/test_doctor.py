@@ -23,7 +23,7 @@ from tests.hub.images import DOCKER_KIND
 from tests.proxies import Front
 from tests.servers import ROOT, Docxy, clean_environment, docxy, free_port
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("doctor")]
+pytestmark = pytest.mark.integration
 
 NOW = datetime.now(UTC)
 IMAGE = "small"

@@ -20,7 +20,7 @@ from app.access.tokens import Tokens
 from app.access.users import SharedSecret
 from tests.servers import Docxy, docxy, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("refusals")]
+pytestmark = pytest.mark.integration
 
 KEY = "the key of these tests, of 32 bytes and more"
 PASSWORD = "what carol and dave say"  # noqa: S105 - of these tests only

@@ -1,6 +1,7 @@
 """A proxy between a raw client and a raw upstream; the proxies are shared, the scripts are not."""
 
 import contextlib
+import signal
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -56,7 +57,7 @@ def start(home: Path, certificates: Certificates) -> Iterator[Start]:
 
         yield start
         for wire in wires.values():
-            wire.proxy.server.process.terminate()  # all at once: each takes a second or two
+            wire.proxy.server.process.send_signal(signal.SIGQUIT)  # all at once
 
 
 def _lend(wire: Wire) -> Iterator[Wire]:
