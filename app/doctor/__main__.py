@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.doctor import reaching
+from app.doctor import login, reaching
 from app.doctor.examination import Request, examine
 from app.doctor.finding import Step
 from app.doctor.image import DEFAULT, Image
@@ -20,6 +20,12 @@ def main() -> int:
     """Examine what the arguments say, and tell it while it is seen."""
     parser = _parser()
     asked = parser.parse_args()
+    try:
+        user = login.read(asked.user) if asked.user else None
+    except ValueError as error:
+        parser.error(f"--user: {error}")
+    except KeyboardInterrupt:
+        return 130
     machine = Machine() if asked.from_outside else look()
     place = asked.address or public_place(machine)
     request = Request(
@@ -28,6 +34,7 @@ def main() -> int:
         image=asked.image,
         authorities=asked.ca,
         here=machine,
+        login=user,
     )
     lines = Lines(coloured=sys.stdout.isatty() and not told("NO_COLOR"))
     steps: list[Step] = []
@@ -70,6 +77,13 @@ def _parser() -> argparse.ArgumentParser:
         type=_read(Image.parse),
         help="a small image to pull, as it is written behind the proxy's address "
         "(default: %(default)s)",
+    )
+    add(
+        "--user",
+        type=_read(login.name),
+        metavar="NAME",
+        help="log in at the proxy as this user; the password is read from the variable "
+        f"{login.VARIABLE}, or from the standard input",
     )
     add(
         "--ca",

@@ -7,10 +7,21 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Final
 
-from app.doctor import budget, challenges, front, knocking, machine, pulling, reachable, reaching
+from app.doctor import (
+    budget,
+    challenges,
+    front,
+    knocking,
+    login,
+    machine,
+    pulling,
+    reachable,
+    reaching,
+)
 from app.doctor.asking import Answer, Line, NoAnswer
 from app.doctor.finding import Step
 from app.doctor.image import Image
+from app.doctor.login import Login
 from app.doctor.place import Place
 
 _HTTPS: Final = 443
@@ -28,6 +39,7 @@ class Request:
     authorities: Sequence[Path] = field(default_factory=tuple)
     here: machine.Machine = field(default_factory=machine.Machine)
     """This machine, if it is the proxy's."""
+    login: Login | None = None
 
 
 def examine(request: Request) -> Iterator[Step]:
@@ -44,9 +56,10 @@ def examine(request: Request) -> Iterator[Step]:
     yield from reaching.judge_reached(place, reached)
     if not reached.some:
         return
-    line = yield from _trusted(place, request.authorities)
-    if line is None:
+    found = yield from _trusted(place, request.authorities)
+    if found is None:
         return
+    line, is_trusted = found
     yield from _plain(place, request.plain)
     others: list[str] = []
     if settings:
@@ -54,21 +67,28 @@ def examine(request: Request) -> Iterator[Step]:
         others = [row.name for row in table.rows if row is not table.default]
         yield from _hosts(place, table.hosts, request.authorities)
     try:
-        yield from _asked(line, request.image, others)
+        user = request.login
+        if user and (why := login.why_not(place, is_trusted=is_trusted)):
+            yield Step(f"login as {user.user}", "", skipped=why)
+            user = None
+        yield from _asked(line, request.image, others, user)
     except NoAnswer as trouble:
         yield Step("a question", str(trouble), "no-answer")
 
 
-def _trusted(place: Place, authorities: Sequence[Path]) -> Generator[Step, None, Line | None]:
+def _trusted(
+    place: Place, authorities: Sequence[Path]
+) -> Generator[Step, None, tuple[Line, bool] | None]:
+    """Return who is asked, if there is anybody, and whether that is who it says."""
     if not place.is_tls:
-        return Line(place, None)
+        return Line(place, None), False
     trusting = reaching.context(authorities)
     shown = reaching.show(place, trusting)
     yield reaching.judge_shown(shown, time.time())
     if shown.trusted:
-        return Line(place, trusting)
+        return Line(place, trusting), True
     # What else is wrong can be seen all the same, as long as there is TLS at all.
-    return Line(place, reaching.trusting_context()) if shown.code else None
+    return (Line(place, reaching.trusting_context()), False) if shown.code else None
 
 
 def _plain(place: Place, plain: Place | None) -> Iterator[Step]:
@@ -92,7 +112,7 @@ def _hosts(place: Place, names: Iterable[str], authorities: Sequence[Path]) -> I
             yield reaching.judge_shown(shown, time.time())
 
 
-def _asked(line: Line, image: Image, others: list[str]) -> Iterator[Step]:
+def _asked(line: Line, image: Image, others: list[str], user: Login | None) -> Iterator[Step]:
     looked = front.look(line)
     steps = list(front.judge(looked))
     yield from steps
@@ -113,15 +133,19 @@ def _asked(line: Line, image: Image, others: list[str]) -> Iterator[Step]:
     pretended = challenges.FRIEND if hidden else challenges.STRANGER
     claimed = front.seen(line, "GET", challenges.FIGURES, pretended)
     yield challenges.judge_client(line.place, figures, claimed)
-    knocked = knocking.knock(line, image.name, image.by(image.name))
+    knocked = knocking.knock(line, image.name, image.by(image.name), user)
+    if user and not knocked.user:
+        yield Step(f"login as {user.user}", "", skipped="this proxy has no users of its own")
     yield from knocking.judge_knock(knocked, f"docker pull {image}")
     if knocked.head and knocked.opened:
-        yield from _let_in(line, image, knocked, knocked.head)
+        yield from _let_in(line, image, knocked, knocked.head, user)
     else:
         yield from budget.judge_clocks(ping, knocked.token)
 
 
-def _let_in(line: Line, image: Image, knocked: knocking.Knock, head: Answer) -> Iterator[Step]:
+def _let_in(
+    line: Line, image: Image, knocked: knocking.Knock, head: Answer, user: Login | None
+) -> Iterator[Step]:
     yield budget.judge_pulls(head)
     yield from budget.judge_clocks(head, knocked.token)
     yield from pulling.judge_pull(pulling.pull(line, image, knocked, head))
@@ -131,7 +155,7 @@ def _let_in(line: Line, image: Image, knocked: knocking.Knock, head: Answer) -> 
         "podman": (f"{registry}/{name}", image.by(f"{registry}/{name}")),
     }
     for client, (asked, target) in ways.items():
-        way = knocking.knock(line, asked, target)
+        way = knocking.knock(line, asked, target, user)
         if not challenges.is_of_another(way.first, knocked.first):
             yield judge_way(f"{client}: {target}", way, head)
 

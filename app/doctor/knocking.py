@@ -9,6 +9,7 @@ from app.doctor.asking import Answer, Line
 from app.doctor.challenges import PATH, bearer
 from app.doctor.finding import Step
 from app.doctor.front import is_page, wants_login
+from app.doctor.login import Login
 from app.oci.challenge import Challenge
 from app.oci.headers import Headers
 from app.oci.manifest import INDEXES, MANIFESTS
@@ -31,6 +32,8 @@ class Knock:
     first: Answer
     token: Answer | None
     head: Answer | None
+    user: str = ""
+    """Who asked for the token, where that was somebody."""
 
     @property
     def opened(self) -> bool:
@@ -44,18 +47,24 @@ class Knock:
         return [("Authorization", f"Bearer {text}")] if text else []
 
 
-def knock(line: Line, name: str, target: str) -> Knock:
-    """Ask for a manifest; raise NoAnswer."""
+def knock(line: Line, name: str, target: str, login: Login | None = None) -> Knock:
+    """Ask for a manifest; raise NoAnswer. Only a proxy with users of its own is told a login."""
     first = line.ask("HEAD", target, ACCEPT)
     challenge = bearer(first)
     if first.status != _UNAUTHORIZED or challenge is None:
         return Knock(name, first, None, first)
-    token = line.get(_question(challenge))
+    shown = login if login and _has_users(challenge) else None
+    user = shown.user if shown else ""
+    token = line.get(_question(challenge), [shown.header] if shown else [])
     text = _token(token)
     if token.status != OK or not text:
-        return Knock(name, first, token, None)
+        return Knock(name, first, token, None, user)
     head = line.ask("HEAD", target, [*ACCEPT, ("Authorization", f"Bearer {text}")])
-    return Knock(name, first, token, head)
+    return Knock(name, first, token, head, user)
+
+
+def _has_users(challenge: Challenge) -> bool:
+    return challenge.parameters.get("service") == _OWN_SERVICE
 
 
 def _question(challenge: Challenge) -> str:
@@ -81,8 +90,8 @@ def judge_knock(knock: Knock, tried: str) -> Iterator[Step]:
         scope = challenge.parameters.get("scope", "")
         right = f"repository:{knock.name}:pull" in scope.split()
         yield Step(f"{tried}: scope", scope or "there is none", "" if right else "scope")
-        has_users = challenge.parameters.get("service") == _OWN_SERVICE
-        yield _judge_token(tried, knock.token, has_users=has_users)
+        refused = _own_refusal(knock.token, knock.user) if _has_users(challenge) else None
+        yield refused or _judge_token(tried, knock.token, knock.user)
     if knock.head:
         yield _judge_head(tried, knock.head, _unauthorized(knock, knock.head))
 
@@ -97,12 +106,23 @@ def _refusal(answer: Answer) -> str:
     return known.get(answer.status, "refused")
 
 
-def _judge_token(tried: str, token: Answer, *, has_users: bool) -> Step:
+def _own_refusal(token: Answer, user: str) -> Step | None:
+    """Return what a proxy with users of its own says to a login, if that is no."""
+    tried = f"login as {user}"
+    if token.code == "TOOMANYREQUESTS":
+        return Step(tried if user else "login", str(token), "wait")
+    if token.status != _UNAUTHORIZED:
+        return None
+    if user:
+        return Step(tried, str(token), "login")
+    return Step("login", "", skipped="this proxy has users, and the doctor is none: --user NAME")
+
+
+def _judge_token(tried: str, token: Answer, user: str) -> Step:
     tried = f"{tried}: token"
-    if has_users and token.status == _UNAUTHORIZED:
-        return Step(tried, "", skipped="this proxy has users, and the doctor is none of them")
     if token.status == OK and _token(token):
-        return Step(tried, f"a token of {len(_token(token)):,} characters")
+        owner = f" for {user}" if user else ""
+        return Step(tried, f"a token of {len(_token(token)):,} characters{owner}")
     if token.code == "TOOMANYREQUESTS":
         return Step(tried, str(token), "pulls-spent")
     if token.status in _AWAY and not is_page(token):

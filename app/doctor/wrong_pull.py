@@ -12,6 +12,17 @@ ERRORS: Final = {
         "Let /auth/token pass, GET and POST, with its query.",
         "Where the answer is Docxy's: DOCXY_TOKEN_URL, or token_url of the registry's table.",
     ),
+    "login": (
+        "The login is refused",
+        "Look whether the file of DOCXY_HTPASSWD_FILE has the user: htpasswd -v FILE NAME",
+        "With DOCXY_SHARED_SECRET it is that password, and any name.",
+    ),
+    "wait": (
+        "The proxy makes this address wait",
+        "Wait as long as Retry-After says; in Docxy's log rule=slowed has who is to blame.",
+        "Where everybody waits: FORWARDED_ALLOW_IPS has to name the server in front.",
+        "Where the message speaks of requests: DOCXY_LIMIT_REQUESTS.",
+    ),
     "authorization": (
         "The token does not arrive",
         'nginx: no proxy_set_header Authorization ""; and no auth_basic',

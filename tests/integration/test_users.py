@@ -488,13 +488,42 @@ def test_buildkit_logs_in(club: Club, image: Image, kept: str) -> None:
         assert {layer.diff_id for layer in ours(image).layers} < build()
 
 
-def test_the_doctor(club: Club) -> None:
-    """It is no user, says so, and takes nothing for a fault because of that."""
+def doctor(club: Club, *arguments: str, password: str = "", said: str = "") -> str:
+    """Return what the doctor says, and how it ends; its password is in the environment, or said."""
     url = club.cached.proxy.url
     command = [sys.executable, "-m", "app.doctor", url, "--from-outside", "--image", f"{NAME}:1"]
+    env = clean_environment() | ({"DOCTOR_PASSWORD": password} if password else {})
     told = subprocess.run(
-        command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=False
-    )
-    assert told.returncode == 0, told.stdout
-    assert "this proxy has users, and the doctor is none of them" in told.stdout
-    assert "FAIL" not in told.stdout
+        [*command, *arguments],
+        cwd=ROOT, env=env, input=said, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert CAROL[1] not in told.stdout + told.stderr
+    return f"{told.stdout}{told.stderr}\n{told.returncode}"
+
+
+def test_the_doctor(club: Club) -> None:
+    """It is no user, says so, and takes nothing for a fault because of that."""
+    told = doctor(club)
+    assert told.endswith("\n0")
+    assert "this proxy has users, and the doctor is none: --user NAME" in told
+    assert "FAIL" not in told
+
+
+def test_the_doctor_logs_in(club: Club) -> None:
+    """It pulls as a user then, to the last byte."""
+    told = doctor(club, "--user", CAROL[0], password=CAROL[1])
+    assert told.endswith("\n0")
+    assert "FAIL" not in told
+    assert " characters for carol" in told
+    assert "blob sha256:" in told
+    assert "Range: bytes=" in told
+
+
+def test_the_doctor_with_a_wrong_password(club: Club) -> None:
+    """That is what is wrong, and it says where to look."""
+    told = doctor(club, "--user", CAROL[0], said="wrong-password\n")
+    assert told.endswith("\n1")
+    assert told.count("FAIL") == 1
+    assert "FAIL  login as carol: 401" in told
+    assert "htpasswd -v FILE NAME" in told
+    assert doctor(club, "--user", CAROL[0]).endswith("\n2")
