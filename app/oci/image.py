@@ -40,6 +40,7 @@ def config_of(document: bytes) -> Descriptor | None:
     read = _read(document)
     if "config" not in read:
         if isinstance(read.get("manifests"), list) and not {"layers", "fslayers"} & {*read}:
+            _see_that_all_is_outside(read["manifests"])
             return None
         message = "it is no index, and has no config"
         raise ValueError(message)
@@ -51,6 +52,16 @@ def config_of(document: bytes) -> Descriptor | None:
                 raise ValueError(error.message) from error
     message = "its config is no descriptor"
     raise ValueError(message)
+
+
+def _see_that_all_is_outside(manifests: list[Any]) -> None:
+    """Raise ValueError for a manifest that stands in its index: nobody would ask for it.
+
+    Clients may take it from there (OCI image-spec, "Content Descriptors", `data`).
+    """
+    if any(isinstance(one, dict) and one.get("data") for one in manifests):
+        message = "a manifest stands in it"
+        raise ValueError(message)
 
 
 def facts_of(config: bytes) -> Facts:

@@ -26,7 +26,7 @@ from tests.integration.caching import Cached, caching, switched_off
 from tests.integration.pulling import OURS
 from tests.servers import Docxy, docxy, wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("access-images")]
 
 NAME = "library/judged"
 RULES = f"""

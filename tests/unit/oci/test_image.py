@@ -31,6 +31,7 @@ def test_a_config(document: str) -> None:
 def test_an_index() -> None:
     """It has manifests, and nothing that an image has."""
     assert config_of(b'{"schemaVersion":2,"manifests":[]}') is None
+    assert config_of(b'{"manifests":[{"digest":"x","data":""},{"data":null},7]}') is None
 
 
 @pytest.mark.parametrize(
@@ -42,6 +43,8 @@ def test_an_index() -> None:
         pytest.param('{"schemaVersion":1,"fsLayers":[]}', id="schema 1"),
         pytest.param('{"manifests":[],"layers":[]}', id="layers without a config"),
         pytest.param('{"manifests":{}}', id="no list"),
+        pytest.param('{"manifests":[{"size":2,"data":"e30="}]}', id="a manifest in an index"),
+        pytest.param('{"manifests":[{},{"Data":"e30="}]}', id="a manifest in one, in another case"),
         pytest.param('{"config":null}', id="null"),
         pytest.param('{"config":{"digest":"sha256:0","size":7}}', id="no digest"),
         pytest.param(f'{{"config":{{"digest":"{DIGEST}","size":-1}}}}', id="size"),
