@@ -153,6 +153,28 @@ class Docxy:
         pid = self.server.process.pid
         return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
+    @contextlib.contextmanager
+    def only(self, worker: int) -> Iterator[None]:
+        """Let one worker alone take what connects meanwhile: the others stand still.
+
+        Who of them takes a connection is a race, and where the machine is busy the same one may
+        win it for half a minute.
+        """
+        others = [pid for pid in self.workers if pid != worker]
+        try:
+            for pid in others:
+                os.kill(pid, signal.SIGSTOP)
+            wait_until(lambda: all(map(_stands_still, others)), what="the others to stand still")
+            yield
+        finally:
+            for pid in others:
+                os.kill(pid, signal.SIGCONT)
+
+
+def _stands_still(pid: int) -> bool:
+    """Tell whether a process is stopped (proc_pid_stat(5))."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+
 
 @contextlib.contextmanager
 def docxy(

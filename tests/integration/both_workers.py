@@ -2,10 +2,8 @@
 
 import http.client
 import itertools
-import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -15,8 +13,6 @@ FRONT: Final = "127.0.0.9"
 """The one server in front that is trusted: what it says of a client is believed."""
 DIRECT: Final = "127.0.0.2"
 """A client without a server in front."""
-
-_DIALS: Final = 400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,47 +102,14 @@ class BothWorkers:
         return next(self._turns[peer])
 
     def _connection(self, peer: str, worker: int) -> http.client.HTTPConnection:
-        """Return a connection to one worker; the kernel chooses, so the others are kept as well."""
-        for _ in range(_DIALS):
-            if found := self._connections.get((peer, worker)):
-                return found
-            dialled = http.client.HTTPConnection(
+        """Return a connection to one worker, which has taken it."""
+        found = self._connections.get((peer, worker))
+        if found is None:
+            found = http.client.HTTPConnection(
                 self._name, self._port, timeout=60, source_address=(peer, 0)
             )
-            dialled.request("GET", "/health", headers={"Host": self.proxy.host})
-            dialled.getresponse().read()
-            before = self._connections.setdefault((peer, self._who_has(dialled)), dialled)
-            if before is not dialled:
-                dialled.close()
-        message = f"worker {worker} took none of {_DIALS} connections"
-        raise TimeoutError(message)
-
-    def _who_has(self, connection: http.client.HTTPConnection) -> int:
-        """Return the worker that has the other end of a connection."""
-        address, port = connection.sock.getsockname()
-        inode = _inode(self._port, address, port)
-        for worker in self.proxy.workers:
-            for descriptor in Path(f"/proc/{worker}/fd").iterdir():
-                try:
-                    if os.readlink(descriptor) == f"socket:[{inode}]":  # noqa: PTH115 - it is no path
-                        return worker
-                except FileNotFoundError:
-                    continue  # closed meanwhile
-        message = "no worker has this connection"
-        raise LookupError(message)
-
-
-def _inode(port: int, peer: str, peer_port: int) -> str:
-    """Return the number of the socket at a port of this machine that is connected to a peer."""
-    wanted = f"{port:04X}", f"{_hexadecimal(peer)}:{peer_port:04X}"
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, remote, *rest = line.split()
-        if (local.rpartition(":")[2], remote) == wanted:
-            return rest[6]
-    message = f"there is no connection from {peer}:{peer_port}"
-    raise LookupError(message)
-
-
-def _hexadecimal(address: str) -> str:
-    """Write an IPv4 address as the kernel does on little-endian machines."""
-    return "".join(f"{int(part):02X}" for part in reversed(address.split(".")))
+            with self.proxy.only(worker):
+                found.request("GET", "/health", headers={"Host": self.proxy.host})
+                found.getresponse().read()
+            self._connections[peer, worker] = found
+        return found
