@@ -1,6 +1,7 @@
 """How much each may have: two workers that count together in a real Redis, before a hub."""
 
 import contextlib
+import os
 import subprocess
 import sys
 import time
@@ -25,6 +26,7 @@ from tests.integration.pulling import client as client_of
 from tests.lines import all_lines, only
 from tests.redis_server import RedisServer, redis_server
 from tests.servers import ROOT, Docxy, clean_environment, docxy, wait_until
+from tests.wire.names import pipe_of, resolving
 
 pytestmark = pytest.mark.integration
 
@@ -294,6 +296,29 @@ def count_again(found: Limited, outages: int) -> bool:
         with only(found.proxy, worker):
             found.ask("/v2/", "192.0.2.1")
     return found.proxy.log.count("Redis is back") == 2 * outages
+
+
+def test_the_name_of_redis_is_never_answered(
+    hub: Hub, image: Image, client: str, tmp_path: Path
+) -> None:
+    """The event loop does not wait for it, and each request a second at most."""
+    del image
+    nowhere = RedisServer(Path("nowhere"))
+    names = resolving(tmp_path, {}, unanswered=["redis.example"])
+    settings = {"DOCXY_REDIS_URL": f"redis://:{nowhere.password}@redis.example"}
+    with limiting(hub, nowhere, **settings, **names) as found, answered_at_last(tmp_path):
+        assert waited(found, client) < FEW
+        assert found.proxy.log.count("Redis does not count") == 2
+        assert nowhere.password not in found.proxy.log
+
+
+@contextlib.contextmanager
+def answered_at_last(folder: Path) -> Iterator[None]:
+    """Let those who wait for a name go on when the block ends: a stop waits for their threads."""
+    try:
+        yield
+    finally:
+        os.close(os.open(pipe_of(folder), os.O_WRONLY | os.O_NONBLOCK))
 
 
 @pytest.mark.parametrize(
