@@ -1,10 +1,10 @@
 """What an image says of itself: OCI image-spec, "Image Configuration"."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from app.oci import documents
 from app.oci.errors import DigestInvalid
 from app.oci.manifest import Descriptor, Platform
 from app.oci.reference import Digest
@@ -37,7 +37,7 @@ def config_of(document: bytes) -> Descriptor | None:
     Whatever has a config or layers is an image, be there manifests as well: which of both a client
     takes it for is not known here. Keys are read in any case, as Go's clients do.
     """
-    read = _read(document)
+    read = documents.read(document, _fields)
     if "config" not in read:
         if isinstance(read.get("manifests"), list) and not {"layers", "fslayers"} & {*read}:
             _see_that_all_is_outside(read["manifests"])
@@ -67,22 +67,10 @@ def _see_that_all_is_outside(manifests: list[Any]) -> None:
 def facts_of(config: bytes) -> Facts:
     """Return what a config says; what is no config says nothing."""
     try:
-        read = _read(config)
+        read = documents.read(config, _fields)
     except ValueError:
         return Facts()
     return Facts(_platform(read), _date(read.get("created")))
-
-
-def _read(document: bytes) -> dict[str, Any]:
-    try:
-        read = json.loads(document, object_pairs_hook=_fields)
-    except RecursionError as error:
-        message = "it is nested too deeply"
-        raise ValueError(message) from error
-    if not isinstance(read, dict):
-        message = "it is no JSON object"
-        raise ValueError(message)  # noqa: TRY004 - what was read is wrong, not the caller
-    return read
 
 
 def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,11 +1,11 @@
 """What a manifest or index names: OCI image-spec, "Image Manifest" and "Image Index"."""
 
-import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from app.oci import documents
 from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest
 
@@ -97,7 +97,7 @@ class Named:
 def is_one(document: bytes) -> bool:
     """Tell whether a document is a manifest or an index, of whatever kind."""
     try:
-        read = _read(document)
+        read = documents.read(document)
     except ValueError:
         return False
     return read.get("schemaVersion") in (1, 2)
@@ -108,21 +108,9 @@ def named(document: bytes) -> Named:
 
     Raise ValueError if it is no JSON object.
     """
-    read = _read(document)
+    read = documents.read(document)
     blobs = [read.get("config"), *_list(read.get("layers")), *_list(read.get("blobs"))]
     return Named(tuple(_descriptors(_list(read.get("manifests")))), tuple(_descriptors(blobs)))
-
-
-def _read(document: bytes) -> dict[str, Any]:
-    try:
-        read = json.loads(document)
-    except RecursionError as error:
-        message = "it is nested too deeply"
-        raise ValueError(message) from error
-    if not isinstance(read, dict):
-        message = "it is no JSON object"
-        raise ValueError(message)  # noqa: TRY004 - what was read is wrong, not the caller
-    return read
 
 
 def _list(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON value

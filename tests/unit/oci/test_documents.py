@@ -1,0 +1,40 @@
+"""What registries give out as JSON."""
+
+from typing import Any
+
+import pytest
+
+from app.oci import documents
+
+
+def test_an_object() -> None:
+    """As the standard library reads it: of two fields of one name the last one counts."""
+    assert documents.read(b'{"a":{"b":1},"a":[2]}') == {"a": [2]}
+
+
+def test_an_object_of_fields() -> None:
+    """Each object in it is made as the caller wants it."""
+    assert documents.read(b'{"A":[{"B":1,"b":2}]}', _last_of_each_case) == {"a": [{"b": 2}]}
+
+
+def _last_of_each_case(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name.lower(): value for name, value in pairs}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"{} {}", id="two"),
+        pytest.param(b"[]", id="a list"),
+        pytest.param(b'"{}"', id="a string"),
+        pytest.param(b"null", id="null"),
+        pytest.param(b"\xff\xfe\x00", id="no text"),
+        pytest.param(b"[" * 100_000, id="nested too deeply"),
+        pytest.param(b'{"a":' * 100_000, id="nested objects"),
+    ],
+)
+def test_what_is_no_object(document: bytes) -> None:
+    """It is a ValueError, whatever is wrong with it."""
+    with pytest.raises(ValueError, match=r"."):
+        documents.read(document)
