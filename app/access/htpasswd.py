@@ -92,7 +92,7 @@ def read(path: Path) -> Mapping[str, str]:
     """Return the hashes of a file by their users' names; raise ValueError for the first fault."""
     try:
         written = _bytes(path)
-        text = written.decode()
+        text = written.decode("utf-8-sig")  # as Windows' editors write it
     except OSError as error:
         message = f"the file cannot be read ({error.strerror})"
         raise ValueError(message) from error
@@ -132,7 +132,7 @@ def _without_waiting(path: str, flags: int) -> int:
 def _user(line: str, number: int) -> tuple[str, str]:
     """Read a line; a fault quotes nothing of it, since it may hold a password."""
     name, _, hashed = line.partition(":")
-    if not (name and hashed and is_name(name)):
+    if not (hashed and is_name(name) and name == name.strip()):
         message = f"line {number}: write name:hash, as htpasswd -B does"
         raise ValueError(message)
     found = _HASH.fullmatch(hashed)

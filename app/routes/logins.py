@@ -7,10 +7,16 @@ from typing import Final
 from app.access.guard import Guard
 from app.access.tokens import Bearer
 from app.exchange import current
+from app.oci.login_errors import LoginsSlowed
 from app.routes.rooms import client
 
 _LONGEST: Final = 4096
 """Bytes of a login as Basic writes it; tokens are longer."""
+
+_TOGETHER: Final = (
+    "too many wrong passwords from those who come through the same server in front; "
+    "FORWARDED_ALLOW_IPS names the servers that tell this proxy who they are"
+)
 
 
 def basic(authorization: str) -> tuple[str, str] | None:
@@ -30,7 +36,13 @@ def basic(authorization: str) -> tuple[str, str] | None:
 
 def checked(guard: Guard, name: str, password: str) -> str:
     """Return the name of a user whose password it is, noted for the line; raise if it is not."""
-    guard.logins.check(name, password, client().address)
+    asking = client()
+    try:
+        guard.logins.check(name, password, asking.address)
+    except LoginsSlowed as slowed:
+        if asking.is_known:
+            raise
+        raise LoginsSlowed(_TOGETHER, headers=slowed.added) from slowed
     return noted(name)
 
 

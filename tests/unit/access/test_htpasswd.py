@@ -36,8 +36,8 @@ class Clock:
 
 @pytest.mark.parametrize("kind", ["2a", "2b", "2y"])
 def test_a_right_password(path: Path, kind: str) -> None:
-    """Every spelling of bcrypt is read; comments, empty lines and Windows' line ends are too."""
-    path.write_text(f"# team\r\n\r\n{line('alice', 'wonder', kind)}{line('bøb', 'x')}")
+    """Every spelling of bcrypt is read; comments, empty lines and what Windows writes are too."""
+    path.write_text(f"\ufeff# team\r\n\r\n{line('alice', 'wonder', kind)}{line('bøb', 'x')}")
     users = Htpasswd(path)
     secret = users.secret_of("alice")
     assert secret
@@ -78,6 +78,7 @@ NO_HASH = "line 1: this is no bcrypt hash; htpasswd -B"
         pytest.param(f"a:{HASH.replace('$04', '$03')}\n", "line 1: a cost of 03", id="low cost"),
         pytest.param("alice\n", "line 1: write name:hash", id="no colon"),
         pytest.param(f":{HASH}\n", "line 1: write name:hash", id="no name"),
+        pytest.param(f"alice :{HASH}\n", "line 1: write name:hash", id="a space behind a name"),
         pytest.param(f"a\x07:{HASH}\n", "line 1: write name:hash", id="a bell"),
         pytest.param(f"{'a' * 256}:{HASH}\n", "line 1: write name:hash", id="a long name"),
         pytest.param(f"a:{HASH}\n\na:{HASH}\n", "line 3: this user stands above", id="twice"),

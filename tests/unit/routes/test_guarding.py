@@ -328,6 +328,25 @@ def test_guessing_is_slowed(ask: Ask) -> None:
     assert ask("/v2/", bearer()).status_code == 200
 
 
+def test_who_waits_for_others_is_told_so(app: Flask, proxy: Proxy) -> None:
+    """All who come through a front that is not named have one address: operators must see why."""
+    client = app.test_client()
+    del proxy
+
+    def ask(front: str, authorization: str) -> TestResponse:
+        headers = {"Authorization": authorization, "X-Forwarded-For": "198.51.100.7"}
+        return client.get("/v2/", headers=headers, environ_overrides={"REMOTE_ADDR": front})
+
+    for front, said in (("192.0.2.1", True), ("10.0.0.1", False)):
+        for number in range(5):
+            wrong = f"Basic {base64.b64encode(f'alice:{number}'.encode()).decode()}"
+            assert ask(front, wrong).status_code == 401
+        slowed = ask(front, BASIC)
+        assert slowed.status_code == 429
+        assert int(slowed.headers["Retry-After"]) >= 1
+        assert ("FORWARDED_ALLOW_IPS" in slowed.text) is said
+
+
 def test_without_users_nobody_is_looked_at() -> None:
     """It costs nothing where it is not used."""
     app = Flask(__name__)
