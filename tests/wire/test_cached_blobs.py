@@ -4,14 +4,16 @@ import os
 import random
 import shutil
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.disks import mounted
-from tests.servers import wait_until
+from tests.servers import Docxy, wait_until
 from tests.unit.spools.parts import blob_of
 from tests.wire.client import Client
 from tests.wire.shelf import Cached, Shelf, get, path_of, stop, together, whole
@@ -21,15 +23,21 @@ MB = 1_000_000
 DATA = blob_of(6 * MB)
 
 
-@pytest.fixture
-def cached(tmp_path: Path, home: Path) -> Iterator[Cached]:
+@contextmanager
+def shelved(cache: Path, home: Path) -> Iterator[Cached]:
     """Return a registry of blobs and a place for a cache."""
     shelf = Shelf()
     with Upstream() as upstream:
         upstream.play(shelf.script)
-        yield Cached(upstream, shelf, tmp_path / "cache", home)
+        yield Cached(upstream, shelf, cache, home)
         shelf.going_on.set()
-    upstream.check()
+
+
+@pytest.fixture
+def cached(tmp_path: Path, home: Path) -> Iterator[Cached]:
+    with shelved(tmp_path / "cache", home) as cached:
+        yield cached
+    cached.upstream.check()
 
 
 @pytest.fixture
@@ -38,10 +46,50 @@ def path(cached: Cached) -> str:
     return cached.shelf.put(DATA)
 
 
-def test_fifty_clients_cost_one_download(cached: Cached, path: str) -> None:
+@dataclass
+class Shared:
+    """A proxy that tests share, and a blob of 6 MB that none of the others has asked for."""
+
+    cached: Cached
+    proxy: Docxy
+    data: bytes = b""
+    path: str = ""
+    seed: int = 100
+    log_begins: int = 0
+
+    @property
+    def log(self) -> str:
+        """What has been logged in this test."""
+        return self.proxy.log[self.log_begins :]
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Iterator[Shared]:
+    cache = tmp_path_factory.mktemp("shared") / "cache"
+    with shelved(cache, home) as cached, cached.proxy() as proxy:
+        yield Shared(cached, proxy)
+
+
+@pytest.fixture
+def shared(running: Shared) -> Iterator[Shared]:
+    cached, shelf = running.cached, running.cached.shelf
+    wait_until(lambda: cached.spooled() == 0, what="an end of what others have begun")
+    cached.upstream.asked.clear()
+    shelf.stop_at, shelf.going_on = None, threading.Event()
+    running.seed += 1
+    running.data = blob_of(6 * MB, running.seed)
+    running.path = shelf.put(running.data)
+    running.log_begins = len(running.proxy.log)
+    yield running
+    shelf.going_on.set()
+    cached.upstream.check()
+
+
+def test_fifty_clients_cost_one_download(shared: Shared) -> None:
     """Whatever range each of them wants, however slow it is, and whoever leaves."""
+    cached, proxy = shared.cached, shared.proxy
     others = [blob_of(3 * MB + seed, seed) for seed in (2, 3)]
-    blobs = [(path, DATA), *((cached.shelf.put(data), data) for data in others)]
+    blobs = [(shared.path, shared.data), *((cached.shelf.put(data), data) for data in others)]
 
     def run(number: int) -> str:
         chance = random.Random(number)  # noqa: S311 - no secret
@@ -56,38 +104,37 @@ def test_fifty_clients_cost_one_download(cached: Cached, path: str) -> None:
             got = client.exactly(wanted)
         return "" if got == data[start : start + wanted] else f"{number}: {start}-{end}"
 
-    with cached.proxy() as proxy:
-        assert [one for one in together(50, run) if one != ""] == []
-        assert cached.gets() == [""] * len({asked.target for asked in cached.upstream.asked})
-        for at, data in blobs:
-            assert whole(proxy, at, len(data)) == data
-        wait_until(lambda: cached.spooled() == 0)
-        before = len(cached.upstream.asked)
-        answers = together(50, lambda number: get(proxy, blobs[number % 3][0]).body)
-        assert all(answers[number] == blobs[number % 3][1] for number in range(50))
-        assert len(cached.upstream.asked) == before
+    assert [one for one in together(50, run) if one != ""] == []
+    assert cached.gets() == [""] * len({asked.target for asked in cached.upstream.asked})
+    for at, data in blobs:
+        assert whole(proxy, at, len(data)) == data
+    wait_until(lambda: cached.spooled() == 0)
+    before = len(cached.upstream.asked)
+    answers = together(50, lambda number: get(proxy, blobs[number % 3][0]).body)
+    assert all(answers[number] == blobs[number % 3][1] for number in range(50))
+    assert len(cached.upstream.asked) == before
 
 
-def test_a_killed_worker(cached: Cached, path: str) -> None:
+def test_a_killed_worker(shared: Shared) -> None:
     """Those of the other worker go on, and it asks for what is lacking; others come again."""
+    cached, proxy = shared.cached, shared.proxy
     cached.shelf.stop_at = 2 * MB
-    with cached.proxy() as proxy:
 
-        def run(_: int) -> bool:
-            return whole(proxy, path, len(DATA)) == DATA
+    def run(_: int) -> bool:
+        return whole(proxy, shared.path, len(shared.data)) == shared.data
 
-        def kill() -> bool:
-            pid = cached.filler()
-            wait_until(lambda: cached.spooled() > MB)
-            os.kill(pid, signal.SIGKILL)
-            cached.shelf.stop_at = None
-            return True
+    def kill() -> bool:
+        pid = cached.filler()
+        wait_until(lambda: cached.spooled() > MB)
+        os.kill(pid, signal.SIGKILL)
+        cached.shelf.stop_at = None
+        return True
 
-        assert together(21, lambda number: run(number) if number else kill()) == [True] * 21
-        first, second = cached.gets()
-        assert first == ""
-        assert MB < int(second.removeprefix("bytes=").removesuffix("-")) <= 2 * MB + 65536
-        wait_until(lambda: cached.spooled() == 0)
+    assert together(21, lambda number: run(number) if number else kill()) == [True] * 21
+    first, second = cached.gets()
+    assert first == ""
+    assert MB < int(second.removeprefix("bytes=").removesuffix("-")) <= 2 * MB + 65536
+    wait_until(lambda: cached.spooled() == 0)
 
 
 def test_a_restart(cached: Cached, path: str) -> None:
@@ -121,44 +168,44 @@ def test_a_service_that_stops(cached: Cached, path: str) -> None:
     assert cached.gets()[1].startswith("bytes=")
 
 
-def test_what_is_wrong_reaches_nobody(cached: Cached) -> None:
+def test_what_is_wrong_reaches_nobody(shared: Shared) -> None:
     """Of twenty who read, none has an answer that looks complete; the next fetch begins anew."""
-    digest = "sha256:" + "1" * 64
-    cached.shelf.blobs[digest] = DATA
-    with cached.proxy() as proxy:
-        answers = together(20, lambda _: get(proxy, path_of(digest)).complete)
-        assert answers == [False] * 20
-        wait_until(lambda: cached.spooled() == 0)
-        assert list(cached.cache.glob("content/**/1*")) == []
-        assert not get(proxy, path_of(digest)).complete
+    cached, proxy, wrong = shared.cached, shared.proxy, "1" * 64
+    path = path_of(f"sha256:{wrong}")
+    cached.shelf.blobs[f"sha256:{wrong}"] = shared.data
+    answers = together(20, lambda _: get(proxy, path).complete)
+    assert answers == [False] * 20
+    wait_until(lambda: cached.spooled() == 0)
+    assert list(cached.cache.glob(f"content/**/{wrong}")) == []
+    assert not get(proxy, path).complete
 
 
-def test_a_leader_that_leaves(cached: Cached, path: str) -> None:
+def test_a_leader_that_leaves(shared: Shared) -> None:
     """What it began goes on for the others, and for later."""
+    cached, proxy = shared.cached, shared.proxy
     cached.shelf.stop_at = 2 * MB
-    with cached.proxy() as proxy:
-        with Client(proxy.host) as leader:
-            leader.ask(path)
-            leader.head()
-            cached.filler()
-            with Client(proxy.host) as other:
-                other.ask(path)
-                other.head()
-                leader.reset()
-                cached.shelf.going_on.set()
-                assert other.exactly(len(DATA)) == DATA
-        assert cached.gets() == [""]
+    with Client(proxy.host) as leader:
+        leader.ask(shared.path)
+        leader.head()
+        cached.filler()
+        with Client(proxy.host) as other:
+            other.ask(shared.path)
+            other.head()
+            leader.reset()
+            cached.shelf.going_on.set()
+            assert other.exactly(len(shared.data)) == shared.data
+    assert cached.gets() == [""]
 
 
-def test_a_slow_reader_slows_nobody(cached: Cached, path: str) -> None:
+def test_a_slow_reader_slows_nobody(shared: Shared) -> None:
     """Who reads nothing at first gets all in the end."""
-    with cached.proxy() as proxy, Client(proxy.host, receive_buffer=4096) as slow:
-        slow.ask(path)
+    with Client(shared.proxy.host, receive_buffer=4096) as slow:
+        slow.ask(shared.path)
         slow.head()
-        assert get(proxy, path).body == DATA
-        wait_until(lambda: cached.spooled() == 0)
-        assert slow.exactly(len(DATA)) == DATA
-        assert cached.gets() == [""]
+        assert get(shared.proxy, shared.path).body == shared.data
+        wait_until(lambda: shared.cached.spooled() == 0)
+        assert slow.exactly(len(shared.data)) == shared.data
+    assert shared.cached.gets() == [""]
 
 
 def test_a_fetch_without_readers_ends(cached: Cached, path: str) -> None:
@@ -193,25 +240,25 @@ def test_the_directory_is_deleted(cached: Cached, path: str) -> None:
             assert get(proxy, path).body == DATA
 
 
-def test_what_is_kept_is_cut(cached: Cached, path: str) -> None:
+def test_what_is_kept_is_cut(shared: Shared) -> None:
     """While the kernel sends it: that transfer breaks, in one line, and the next one is whole."""
-    with cached.proxy() as proxy:
-        assert whole(proxy, path, len(DATA)) == DATA
-        wait_until(lambda: cached.spooled() == 0)
-        (kept,) = (one for one in cached.cache.glob("content/**/*") if one.is_file())
-        with Client(proxy.host, receive_buffer=4096) as client:
-            client.ask(path)
-            client.head()
-            begun = client.exactly(1000)
-            os.truncate(kept, len(DATA) // 2)
-            with suppress(ConnectionError):
-                begun += client.rest()
-        assert begun == DATA[: len(begun)]
-        assert len(begun) <= len(DATA) // 2
-        wait_until(lambda: "the file is shorter" in proxy.log)
-        assert get(proxy, path).body == DATA
-        assert cached.gets() == ["", ""]
-        assert "Traceback" not in proxy.log
+    cached, proxy, data = shared.cached, shared.proxy, shared.data
+    assert whole(proxy, shared.path, len(data)) == data
+    wait_until(lambda: cached.spooled() == 0)
+    (kept,) = cached.cache.glob(f"content/**/{shared.path.rpartition(':')[2]}")
+    with Client(proxy.host, receive_buffer=4096) as client:
+        client.ask(shared.path)
+        client.head()
+        begun = client.exactly(1000)
+        os.truncate(kept, len(data) // 2)
+        with suppress(ConnectionError):
+            begun += client.rest()
+    assert begun == data[: len(begun)]
+    assert len(begun) <= len(data) // 2
+    wait_until(lambda: "the file is shorter" in shared.log)
+    assert get(proxy, shared.path).body == data
+    assert cached.gets() == ["", ""]
+    assert "Traceback" not in shared.log
 
 
 def test_a_full_disk(cached: Cached, tmp_path: Path) -> None:
