@@ -26,6 +26,8 @@ class Proxy:
     url: str
     registries: Registries
     only: Registry | None = None
+    has_users: bool = False
+    """Whether everybody has to log in at this proxy itself."""
 
     @property
     def is_plain(self) -> bool:

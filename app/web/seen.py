@@ -14,4 +14,5 @@ def seen() -> Proxy:
     url = rooms().forwarded.base_url(request.environ)
     host = urlsplit(url).hostname or ""
     alone = registries.select(ns=None, host=host).registry if host in registries.hosts else None
-    return Proxy(url=url, registries=registries, only=alone)
+    has_users = rooms().guard is not None
+    return Proxy(url=url, registries=registries, only=alone, has_users=has_users)

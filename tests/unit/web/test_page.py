@@ -13,9 +13,14 @@ from markupsafe import escape
 from werkzeug.test import TestResponse
 
 from app import create_app
+from app.access.guard import Guard
+from app.access.logins import Logins
 from app.access.networks import Networks
+from app.access.tokens import Tokens
+from app.access.users import SharedSecret
+from app.registries import Registries
 from app.routes.forwarded import Forwarded
-from app.routes.rooms import Rooms
+from app.routes.rooms import Rooms, rooms
 from app.settings import Settings
 from app.web.clients import CLIENTS
 from app.web.languages import LANGUAGES
@@ -251,3 +256,20 @@ def test_states_in_the_head(app: Flask, show: Show) -> None:
     assert '<span data-chip="pulls">42 of 100 pulls left</span>' in chips
     # No figures of it yet.
     assert "<li>quay.io" in chips
+
+
+def test_the_login_of_users(app: Flask, show: Show) -> None:
+    """Whose login it is stands there, and nothing where there is none."""
+    assert "For private images of the default registry" in show().text
+    with app.app_context():
+        room = rooms()
+    users = SharedSecret("s" * 16)
+    guard = Guard(Logins(users), Tokens(b"k" * 32, users))
+    replace(room, guard=guard).put_into(app)
+    told = show().text
+    assert "This proxy wants a login" in told
+    assert "To log in here: <code>docker login proxy.example</code>" in told
+    assert "For private images" not in told
+    managed = [replace(row, managed=True) for row in room.registries.rows]
+    replace(room, registries=Registries(managed)).put_into(app)
+    assert "docker login" not in show().text

@@ -1,7 +1,11 @@
 """How the page leads through the set-up of a client."""
 
-import pytest
+from dataclasses import replace
 
+import pytest
+import yaml
+
+from app.registries import Registries
 from app.web.clients import CLIENTS
 from app.web.setup import Step, steps
 from tests.unit.web.tables import ALONE, BELOW, HOSTS, PLAIN, USUAL
@@ -67,3 +71,64 @@ def test_docker_below_a_path() -> None:
 def test_containerd() -> None:
     """The folder is to be named in the configuration of either version."""
     assert len(contents("containerd", "setup.containerd-folder")) == 2
+
+
+USERS = replace(USUAL, has_users=True)
+MANAGED = replace(
+    USUAL, registries=Registries([replace(row, managed=True) for row in USUAL.registries.rows])
+)
+
+
+@pytest.mark.parametrize("name", CLIENTS)
+def test_a_login_first(name: str) -> None:
+    """Where the proxy has users, each client is told so before all else."""
+    first = next(steps(CLIENTS[name], USERS))
+    assert first.key == ("setup.docker-users" if name == "docker" else "setup.users")
+    assert (first.content == "") == (name == "kind")
+    assert "login" not in next(steps(CLIENTS[name], USUAL)).content
+    assert next(steps(CLIENTS[name], replace(BELOW, has_users=True))).content == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("docker", "docker login proxy.example\n"),
+        ("buildkit", "docker login proxy.example\n"),
+        ("podman", "podman login proxy.example\n"),
+        ("containerd", "--user NAME docker.io/library/nginx:latest\n"),
+        ("gitlab-ci", '-u "$PROXY_USER" --password-stdin proxy.example\n'),
+    ],
+)
+def test_what_is_typed(name: str, line: str) -> None:
+    """At the proxy's own address."""
+    first = next(steps(CLIENTS[name], USERS))
+    assert first.content.endswith(line)
+    assert first.place == (CLIENTS[name].path if name == "gitlab-ci" else "")
+
+
+def test_logins_in_files() -> None:
+    """They are what docs/registries.md has for a registry."""
+    k3s, talos, github = (
+        yaml.safe_load(next(steps(CLIENTS[name], USERS)).content)
+        for name in ("k3s", "talos", "github-actions")
+    )
+    assert k3s["configs"]["proxy.example"]["auth"] == {"username": "NAME", "password": "PASSWORD"}
+    assert (talos["kind"], talos["name"]) == ("RegistryAuthConfig", "proxy.example")
+    assert github[0]["with"]["registry"] == "proxy.example"
+
+
+def test_docker_at_a_proxy_with_users() -> None:
+    """By name only: a mirror would get another login than this proxy's."""
+    found = list(steps(CLIENTS["docker"], USERS))
+    assert [step.key for step in found] == ["setup.docker-users", "setup.docker-names"]
+    assert "docker pull proxy.example/owner/app\n" in found[1].content
+    assert not found[1].titled
+
+
+def test_no_login_of_a_registry_where_it_would_go_nowhere() -> None:
+    """With users, or with an account of the proxy's own, Docker Hub's login is none here."""
+    private = {"setup.docker-28", "setup.docker-29", "setup.podman-private"}
+    for name in ("docker", "podman"):
+        assert private & {step.key for step in steps(CLIENTS[name], USUAL)}
+        for proxy in (USERS, MANAGED):
+            assert not private & {step.key for step in steps(CLIENTS[name], proxy)}
