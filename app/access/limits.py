@@ -59,9 +59,13 @@ class Limits:
             raise self._reached(RequestsReached, self._requests, who)
 
     def manifest(self, who: str) -> None:
-        """Refuse one more pull, which is counted only when it has been answered."""
+        """Count a pull, or refuse it.
+
+        Not only when it is answered: of many at once each would find room for the last one.
+        """
         self._bytes_left(who)
-        if self._pulls and not self._windows.has_room(self._pulls, who):
+        if self._pulls and not self._windows.count(self._pulls, who):
+            self.not_pulled(who)
             raise self._reached(PullsReached, self._pulls, who)
 
     def blob(self, who: str, name: str) -> None:
@@ -80,10 +84,10 @@ class Limits:
         told = {"Retry-After": str(min(wait, _LONGEST))}
         return kind(headers=told, rule=kind.refused_by, seconds=wait)
 
-    def pulled(self, who: str) -> None:
-        """Count a pull."""
+    def not_pulled(self, who: str) -> None:
+        """Give a pull back of which nothing has come."""
         if self._pulls:
-            self._windows.spend(self._pulls, who, 1)
+            self._windows.spend(self._pulls, who, -1)
 
     def sent(self, who: str, size: int) -> None:
         """Count bytes that went to a client."""

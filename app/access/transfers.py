@@ -20,15 +20,27 @@ class Transfer:
         self._limits = limits
         self._counted = 0
         self._has_place = False
+        self._is_pull = False
         self.sent: Callable[[], int] = int
         """Tells how many bytes went."""
         self.is_over = False
 
-    def begin(self) -> None:
+    def begin_manifest(self) -> None:
+        """Count it as a pull; raise PullsReached or BytesReached."""
+        self._limits.manifest(self.who)
+        self._is_pull = True
+
+    def begin_blob(self) -> None:
         """Take a place for it; raise DownloadsReached or BytesReached."""
         self.name = secrets.token_hex(8)
         self._limits.blob(self.who, self.name)
         self._has_place = True
+
+    def fails(self) -> None:
+        """Take back that it is a pull: there is no manifest for the client."""
+        if self._is_pull:
+            self._is_pull = False
+            self._limits.not_pulled(self.who)
 
     def look(self) -> None:
         """Count what went since the last look."""

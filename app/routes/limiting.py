@@ -50,9 +50,9 @@ class _Limiting:
             return
         transfer = Transfer(limits, who)
         if request.endpoint == _MANIFEST:
-            limits.manifest(who)
+            transfer.begin_manifest()
         else:
-            transfer.begin()
+            transfer.begin_blob()
         g.transfer = transfer
 
     def count(self, response: Response) -> Response:
@@ -60,8 +60,8 @@ class _Limiting:
         transfer: Transfer | None = g.pop("transfer", None)
         if transfer is None:
             return response
-        if present().endpoint == _MANIFEST and response.status_code == HTTPStatus.OK:
-            self._limits.pulled(transfer.who)
+        if response.status_code != HTTPStatus.OK:
+            transfer.fails()
         body: RelayedBody | None = g.get("body")
         if body is not None:
             transfer.sent = lambda: body.sent
@@ -70,8 +70,9 @@ class _Limiting:
         return response
 
     def forget(self, error: BaseException | None) -> None:
-        """Give back the place of a request that is cut before it has an answer."""
+        """Give back what a request has had that is cut before it has an answer."""
         del error
         transfer: Transfer | None = g.pop("transfer", None)
         if transfer is not None:
+            transfer.fails()
             transfer.end()

@@ -48,20 +48,23 @@ def test_requests(limited: Callable[[Allowance], Limits]) -> None:
     limits.request("b")
     for number in range(10):
         limits.manifest("b")
-        limits.pulled("b")
         limits.blob("b", str(number))
         limits.sent("b", 1 << 40)
 
 
 def test_pulls(limited: Callable[[Allowance], Limits]) -> None:
-    """What is asked is counted only where it has been answered; blobs are none."""
+    """Those of which nothing has come, and those that were refused, are none; blobs neither."""
     limits = limited(Allowance(pulls=2))
     for _ in range(5):
         limits.manifest("a")
-    limits.pulled("a")
+        limits.not_pulled("a")
     limits.manifest("a")
-    limits.pulled("a")
-    assert 3600 < refused(PullsReached, lambda: limits.manifest("a")) <= 86400
+    limits.manifest("a")
+    for _ in range(3):
+        assert 3600 < refused(PullsReached, lambda: limits.manifest("a")) <= 86400
+    limits.not_pulled("a")
+    limits.manifest("a")
+    refused(PullsReached, lambda: limits.manifest("a"))
     limits.blob("a", "1")
     limits.manifest("b")
 

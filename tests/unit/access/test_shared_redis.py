@@ -49,7 +49,7 @@ def all_of(limits: Limits, name: str) -> None:
     """Do all that is counted."""
     limits.request("a")
     limits.manifest("a")
-    limits.pulled("a")
+    limits.not_pulled("a")
     limits.blob("a", name)
     limits.sent("a", 100)
     limits.goes_on("a", name)
@@ -176,7 +176,7 @@ def test_nothing_stays_for_ever(redis: RedisServer) -> None:
     )
     limits.request("a")
     limits.blob("a", "1")
-    limits.pulled("a")
+    limits.manifest("a")
     limits.sent("a", 3)
     keys = redis.client.keys("*")
     assert len(keys) == 4

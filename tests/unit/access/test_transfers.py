@@ -28,7 +28,7 @@ def is_spent(limits: Limits) -> bool:
 def test_long_ones_count_while_they_go(limits: Limits) -> None:
     """Not only at their end, which may be hours away."""
     transfers, transfer = Transfers(every=0.01), Transfer(limits, "a")
-    transfer.begin()
+    transfer.begin_blob()
     sent = [60]
     transfer.sent = lambda: sent[0]
     transfers.add(transfer)
@@ -42,16 +42,16 @@ def test_long_ones_count_while_they_go(limits: Limits) -> None:
 def test_the_end_counts_the_rest(limits: Limits) -> None:
     """Each byte once, and the place is free."""
     transfers, transfer = Transfers(), Transfer(limits, "a")
-    transfer.begin()
+    transfer.begin_blob()
     with pytest.raises(DownloadsReached):
-        Transfer(limits, "a").begin()
+        Transfer(limits, "a").begin_blob()
     transfer.sent = lambda: 99
     transfers.add(transfer)
     transfer.look()
     transfers.end(transfer)
     assert not is_spent(limits)
     other = Transfer(limits, "a")
-    other.begin()
+    other.begin_blob()
     other.sent = lambda: 1
     transfers.end(other)
     assert is_spent(limits)
@@ -71,7 +71,7 @@ def test_one_that_ends_while_it_is_looked_at() -> None:
             super().ended(who, name)
 
     transfer = Transfer(Watched(Allowance(downloads=1), users_are_known=False), "a")
-    transfer.begin()
+    transfer.begin_blob()
     transfer.look()
     assert given == [transfer.name] * 2
 
@@ -84,7 +84,7 @@ def test_a_manifest_takes_no_place(redis: RedisServer) -> None:
     transfer.end()
     assert redis.client.keys("*") == []
     other = Transfer(shared, "a")
-    other.begin()
+    other.begin_blob()
     other.look()
     assert len(redis.client.keys("*")) == 1
     other.end()

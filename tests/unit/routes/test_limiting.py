@@ -117,6 +117,10 @@ def test_pulls(ask: Ask, hub: FakeSource) -> None:
     """GETs of manifests that were answered: no HEAD, no blob, nothing that failed."""
     hub.error = UpstreamUnavailable()
     assert [ask(MANIFEST).status_code for _ in range(3)] == [503] * 3
+    hub.error = Cut()
+    for _ in range(3):
+        with pytest.raises(Cut):
+            ask(MANIFEST)
     hub.error = None
     hub.answers(status=404)
     assert [ask(MANIFEST).status_code for _ in range(3)] == [404] * 3
