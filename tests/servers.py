@@ -153,12 +153,15 @@ class Docxy:
         pid = self.server.process.pid
         return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
+    def await_workers(self, count: int = 2) -> None:
+        """Wait until so many workers have begun: one that answers is enough for `docxy`."""
+        wait_until(lambda: self.log.count("is ready") >= count, what="all workers")
+
     @contextlib.contextmanager
     def only(self, worker: int) -> Iterator[None]:
         """Let one worker alone take what connects meanwhile: the others stand still.
 
-        Who of them takes a connection is a race, and where the machine is busy the same one may
-        win it for half a minute.
+        Who of them takes a connection is a race.
         """
         others = [pid for pid in self.workers if pid != worker]
         try:

@@ -56,6 +56,7 @@ class BothWorkers:
         self._connections: dict[tuple[str, int], http.client.HTTPConnection] = {}
 
     def __enter__(self) -> Self:
+        self.proxy.await_workers()
         return self
 
     def __exit__(

@@ -146,6 +146,8 @@ def club(hub: Hub, image: Image, tmp_path_factory: pytest.TempPathFactory) -> It
         DOCXY_HTPASSWD_FILE=str(path),
         DOCXY_TOKEN_KEY=KEY,
     ) as cached:
+        # One that begins later would read a file that a test has changed already.
+        cached.proxy.await_workers()
         club = Club(cached, path, KEY.encode())
         for target in targets(image):
             assert club.ask(target, basic(*CAROL)).status_code in {200, 404}
