@@ -48,12 +48,14 @@ from tests.integration.access_site import (
     Site,
     both_hubs,
     serving,
+    write_users,
 )
 from tests.integration.both_workers import Answer, Origin
 from tests.integration.forgeries import forgeries
 from tests.integration.logins import LOGINS, TokenRefused, basic, challenged
 from tests.integration.pulling import Way, client
 from tests.integration.verdicts import Asked, Policy
+from tests.servers import wait_until
 
 pytestmark = pytest.mark.integration
 
@@ -497,3 +499,34 @@ def test_real_clients(members: Site, name: str, user: str, tmp_path: Path) -> No
                 one.pull(reference)
             assert re.search(f"{refused.message}|403", failure.value.output)
             assert members.asked == []
+
+
+@pytest.mark.parametrize("name", ["docker", "skopeo"])
+def test_a_client_whose_user_is_gone(members: Site, name: str, tmp_path: Path) -> None:
+    """What it keeps opens nothing any more, be it a lasting token or the password."""
+
+    def wait_for(status: int) -> None:
+        """Ask both workers, in turn, until each has read the file."""
+        fields = {"Authorization": basic("frank", "frank's password")}
+
+        def answered() -> bool:
+            asked = [
+                members.both.ask("GET", "/v2/", origin=newcomer(), fields=fields) for _ in range(2)
+            ]
+            return {answer.status for answer in asked} == {status}
+
+        wait_until(answered, what=f"both workers to answer {status}")
+
+    write_users(members.folder, {**PASSWORDS, "frank": "frank's password"})
+    wait_for(200)
+    way = Way("plain", members.proxy.url, members.proxy.host, None, lambda: members.proxy.log)
+    with client(name, way, "by name", tmp_path) as one:
+        one.log_in("frank", "frank's password")
+        image = members.image("docker.io", "library/nginx")
+        assert one.pull(f"{way.host}/nginx:{TAG}") == one.kept(image)
+        write_users(members.folder, PASSWORDS)
+        wait_for(401)
+        members.forget()
+        with pytest.raises(CommandFailed):
+            one.pull(f"{way.host}/ghcr.io/team/app:{TAG}")
+    assert members.asked == []
