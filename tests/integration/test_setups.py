@@ -2,6 +2,8 @@
 
 import base64
 import contextlib
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +17,7 @@ from tests.hub.hub import Hub
 from tests.hub.images import OCI_MANIFEST
 from tests.recipes import blocks
 from tests.redis_server import redis_server
-from tests.servers import ROOT, Docxy, docxy
+from tests.servers import ROOT, Docxy, clean_environment, docxy
 
 pytestmark = pytest.mark.integration
 
@@ -36,28 +38,38 @@ def hub() -> Iterator[Hub]:
 
 @contextlib.contextmanager
 def started(hub: Hub, name: str, folder: Path, redis: str = "") -> Iterator[Docxy]:
-    """Start a set-up from its two files; only where its own files lie differs, and the registry."""
+    """Start a set-up, before this registry."""
+    with docxy(**settings(hub, name, folder, redis)) as proxy:
+        yield proxy
+
+
+def settings(hub: Hub, name: str, folder: Path, redis: str = "") -> dict[str, str]:
+    """Return what its two files say; only where its own files lie differs, and the registry."""
     table, users = folder / "docxy.toml", folder / "users"
     table.write_text(_file(f"{name}/docxy.toml"))
     hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
     users.write_text(f"alice:{hashed}\nbob:{hashed}\n")
     lines = _file(f"{name}/docxy.env").splitlines()
-    settings = dict(line.split("=", 1) for line in lines)
+    said = dict(line.split("=", 1) for line in lines)
     places = {
         "/etc/docxy/docxy.toml": str(table),
         "/etc/docxy/users": str(users),
         "/var/cache/docxy": str(folder / "cache"),
         "redis://127.0.0.1:6379/0": redis,
     }
-    moved = {key: places.get(value, value) for key, value in settings.items()}
-    with docxy(**(moved | hub.settings | {"DOCXY_CACHE_MIN_FREE": "1MB"})) as proxy:
-        yield proxy
+    moved = {key: places.get(value, value) for key, value in said.items()}
+    return moved | hub.settings | {"DOCXY_CACHE_MIN_FREE": "1MB"}
 
 
 def _file(name: str) -> str:
     """Return a file of the page, which has it once."""
-    _, found, rest = PAGE.partition(f"\n`{name}`:\n")
-    assert found, f"{name} is not in docs/access.md"
+    return _after(f"\n`{name}`:\n")
+
+
+def _after(line: str) -> str:
+    """Return the block of the page after a line that it has once."""
+    _, found, rest = PAGE.partition(line)
+    assert found, f"{line} is not in docs/access.md"
     assert found not in rest
     return blocks(rest)[0]
 
@@ -104,6 +116,24 @@ def test_a_company_without_a_login(hub: Hub, tmp_path: Path) -> None:
         (OUTSIDE, "1"): 403,
         (OUTSIDE, "latest"): 403,
     }
+
+
+def test_what_would_be_decided_in_the_companys_network(hub: Hub, tmp_path: Path) -> None:
+    """The page shows what the command says."""
+    (tmp_path / "cache").mkdir()
+    asked = ["--network", "10.0.0.0/15", "nginx"]
+    shown = _after(f"`{' '.join(asked)}` says:\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "flask", "--app", "wsgi", "access", "check", *asked],
+        cwd=ROOT,
+        env=clean_environment(**settings(hub, "company", tmp_path)),
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.stdout.rstrip(), done.stderr) == (shown.rstrip(), "")
+    assert done.returncode == 1
 
 
 def test_everybody(hub: Hub, tmp_path: Path) -> None:
