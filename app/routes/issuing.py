@@ -23,13 +23,12 @@ def issue(guard: Guard, parameters: _Parameters, wanted: Iterable[Address]) -> R
     What a client asks for beyond that, a push or a repository that is not here, is left out.
     """
     told = dict(reversed(parameters))  # the first of each
-    try:
-        user, lasting = _user_by_form(guard, told) if request.method == "POST" else _user(guard)
-    except LoginRequired as refused:
-        challenge = Challenge("Basic", {"realm": SERVICE, "charset": "UTF-8"})
-        refused.added = {"WWW-Authenticate": str(challenge)}
-        raise
+    user, lasting = _shown(guard, told)
     token = guard.tokens.access(user, map(canonical, wanted))
+    refresh = lasting or guard.tokens.refresh(user)
+    # The users may have been read again while a password was checked, and these tokens be of the
+    # new one: what was shown has to be good still.
+    _shown(guard, told)
     document = {
         # Clients of GET look for the first, those of POST for the second.
         "token": token,
@@ -38,10 +37,20 @@ def issue(guard: Guard, parameters: _Parameters, wanted: Iterable[Address]) -> R
         "issued_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     }
     if told.get("offline_token") == "true" or told.get("access_type") == "offline":
-        document["refresh_token"] = lasting or guard.tokens.refresh(user)
+        document["refresh_token"] = refresh
     response = jsonify(document)
     response.headers["Cache-Control"] = "no-store"
     return response
+
+
+def _shown(guard: Guard, told: dict[str, str]) -> tuple[str, str]:
+    """Return who has logged in, and the refresh token that was shown; raise with a challenge."""
+    try:
+        return _user_by_form(guard, told) if request.method == "POST" else _user(guard)
+    except LoginRequired as refused:
+        challenge = Challenge("Basic", {"realm": SERVICE, "charset": "UTF-8"})
+        refused.added = {"WWW-Authenticate": str(challenge)}
+        raise
 
 
 def _user(guard: Guard) -> tuple[str, str]:
@@ -52,7 +61,6 @@ def _user(guard: Guard) -> tuple[str, str]:
 
 
 def _user_by_form(guard: Guard, told: dict[str, str]) -> tuple[str, str]:
-    """Return the user, and the refresh token that was shown."""
     match told.get("grant_type"):
         case "password":
             return logins.checked(guard, told.get("username", ""), told.get("password", "")), ""
