@@ -10,6 +10,10 @@ from app.oci.reference import Digest
 
 _MOST: Final = 4096
 
+_MOST_AT_HAND: Final = 256
+_LARGEST_AT_HAND: Final = 16 << 10
+"""Bytes of a manifest; 4 MiB of them all at the most."""
+
 _PATIENCE: Final = 30.0
 """Seconds that one waits for another who reads the same, and then reads it beside them."""
 
@@ -21,15 +25,25 @@ class KnownImages:
         self._most = most
         self._lock = threading.Lock()
         self._facts: OrderedDict[Digest, Facts] = OrderedDict()
+        self._at_hand: OrderedDict[bytes, Facts] = OrderedDict()
         self._read_now: dict[Digest, threading.Event] = {}
 
     def get(self, digest: Digest) -> Facts | None:
         """Return what is known of a manifest."""
+        return self._facts.get(digest)
+
+    def of_manifest(self, document: bytes) -> Facts | None:
+        """Return what is known of these very bytes, which costs less than to hash them."""
+        return self._at_hand.get(document)
+
+    def keep(self, document: bytes, facts: Facts) -> None:
+        """Keep a manifest at hand, unless it is a large one."""
+        if len(document) > _LARGEST_AT_HAND:
+            return
         with self._lock:
-            facts = self._facts.get(digest)
-            if facts is not None:
-                self._facts.move_to_end(digest)
-            return facts
+            self._at_hand[document] = facts
+            while len(self._at_hand) > _MOST_AT_HAND:
+                self._at_hand.popitem(last=False)
 
     def of(self, digest: Digest, read: Callable[[], Facts | None]) -> Facts | None:
         """Return what is known, or else what `read` finds in bytes that have this digest.

@@ -52,7 +52,12 @@ def address_of(text: str) -> Address | None:
 
 def site_of(text: str) -> str:
     """Return what all addresses of one subscriber have in common; "" for what is no address."""
-    found = address_of(text)
+    return _site(text) if len(text) <= _LONGEST else ""
+
+
+@lru_cache(1024)
+def _site(text: str) -> str:
+    found = _read(text)
     if isinstance(found, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Network((found, _SITE), strict=False))
     return str(found or "")

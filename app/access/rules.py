@@ -75,7 +75,6 @@ class Rules:
         """Raise ValueError for a registry that is not in the table."""
         self.are_none = not rules
         self.tell_clients_apart = any(one.networks or one.users for one in rules)
-        self.have_conditions = any(rule.condition for rule in rules)
         self.named = [one for rule in rules if rule.networks for one in rule.networks.named]
         """The networks that rules name."""
         for rule in rules:

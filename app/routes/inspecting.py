@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Iterable
-from contextlib import closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -92,8 +91,14 @@ class Inspection:
         return self._told(data) if data is not None and _is(digest, data) else None
 
     def _of(self, document: bytes) -> Facts:
+        if (facts := self.known.of_manifest(document)) is not None:
+            return facts
         digest = Digest(f"sha256:{hashlib.sha256(document).hexdigest()}")
-        return self.known.of(digest, lambda: self._told(document)) or Facts()
+        facts = self.known.of(digest, lambda: self._told(document))
+        if facts is None:
+            return Facts()
+        self.known.keep(document, facts)
+        return facts
 
     def _told(self, document: bytes) -> Facts | None:
         """Return what a manifest's config says; None is one that cannot be had now."""
@@ -128,22 +133,22 @@ class Inspection:
 
 def _read(reply: Reply, most: int) -> bytes | None:
     """Read a whole answer and close it; None is no such answer, or one that is too large."""
-    with closing(reply):
-        if reply.status != HTTPStatus.OK:
-            return None
-        try:
-            return _up_to(reply.body, most)
-        except BodyBroken as error:
-            raise UpstreamUnavailable from error
+    try:
+        return _up_to(reply.body, most) if reply.status == HTTPStatus.OK else None
+    except BodyBroken as error:
+        raise UpstreamUnavailable from error
+    finally:
+        reply.close()
 
 
 def _up_to(body: Iterable[bytes], most: int) -> bytes | None:
-    data = bytearray()
+    pieces, size = list[bytes](), 0
     for piece in body:
-        data += piece
-        if len(data) > most:
+        pieces.append(piece)
+        size += len(piece)
+        if size > most:
             return None
-    return bytes(data)
+    return b"".join(pieces)
 
 
 def _named(reply: Reply, reference: Reference) -> Digest | None:

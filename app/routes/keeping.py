@@ -27,8 +27,9 @@ def _keep_from_others(response: Response) -> Response:
     if present().blueprint in _OF_REGISTRIES:
         fields = response.headers
         by_nginx = KEPT_BY_NGINX["cache-control"]
-        name = by_nginx if by_nginx in fields else "Cache-Control"
-        for one in FOR_CACHES:
+        there = {name.lower() for name in fields.keys()}  # noqa: SIM118 - it iterates over pairs
+        name = by_nginx if by_nginx.lower() in there else "Cache-Control"
+        for one in there.intersection(FOR_CACHES) - {name.lower()}:
             fields.remove(one)
         fields.set(name, _NOBODY)
     return response

@@ -65,6 +65,9 @@ class _Limiting:
         body: RelayedBody | None = g.get("body")
         if body is not None:
             transfer.sent = lambda: body.sent
+        if present().endpoint == _MANIFEST:  # it is over at once
+            response.call_on_close(transfer.end)
+            return response
         self._transfers.add(transfer)
         response.call_on_close(lambda: self._transfers.end(transfer))
         return response

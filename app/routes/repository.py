@@ -10,7 +10,7 @@ from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
 from app.routes.asking import asked
 from app.routes.inspecting import Inspection
 from app.routes.relay import relay
-from app.routes.rooms import conditional, located, rooms, source
+from app.routes.rooms import located, located_image, rooms, source
 
 bp = Blueprint("repository", __name__, url_prefix="/v2")
 
@@ -18,9 +18,8 @@ bp = Blueprint("repository", __name__, url_prefix="/v2")
 @bp.get("/<repository:name>/manifests/<reference:reference>")
 def manifest(name: RepositoryName, reference: Reference) -> Response:
     """Fetch a manifest by tag or digest."""
-    address = located(name, reference)
+    address, rule = located_image(name, reference)
     there, asking = source(address.registry), asked(address)
-    rule = conditional(address, reference)
     if rule is None:
         reply = there.manifest(address.repository, reference, asking)
     else:

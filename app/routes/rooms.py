@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, Protocol, cast
 
 from flask import Flask, current_app
+from werkzeug.local import LocalProxy
 
 from app.access.client import Client
 from app.access.guard import Guard
@@ -21,6 +22,7 @@ from app.routes.forwarded import Forwarded
 from app.routes.present import present
 
 _KEY: Final = "docxy"
+_APP: Final = cast("LocalProxy[Flask]", current_app)
 
 
 class Figures(Protocol):
@@ -59,7 +61,8 @@ class Rooms:
 
 def rooms() -> Rooms:
     """Return what create_app has put there."""
-    return cast("Rooms", current_app.extensions[_KEY])
+    found: Rooms = _APP._get_current_object().extensions[_KEY]  # noqa: SLF001 - as in present.py
+    return found
 
 
 def namespace() -> str | None:
@@ -86,9 +89,17 @@ def located(asked: RepositoryName, reference: Reference | None = None) -> Addres
 
     `reference` is the manifest's, where that is what is asked for.
     """
+    return located_image(asked, reference)[0]
+
+
+def located_image(
+    asked: RepositoryName, reference: Reference | None
+) -> tuple[Address, Rule | None]:
+    """Return the rule as well that lets it through only for what its image is, if one does."""
     address = undecided_path(asked)
-    _check(address, reference)
-    return address
+    decision = _check(address, reference)
+    rule = decision.rule if decision is not None else None
+    return address, rule if rule is not None and rule.condition is not None else None
 
 
 def undecided_path(asked: RepositoryName) -> Address:
@@ -111,10 +122,11 @@ def resolved(
     return address
 
 
-def _check(address: Address, reference: Reference | None) -> None:
+def _check(address: Address, reference: Reference | None) -> Decision | None:
     decision = decided(address, reference)
     if decision is not None and not decision.allowed:
         _refuse(decision)
+    return decision
 
 
 def decided(address: Address, reference: Reference | None = None) -> Decision | None:
@@ -130,16 +142,6 @@ def decided(address: Address, reference: Reference | None = None) -> Decision | 
             tag=reference if isinstance(reference, Tag) else None,
         )
     )
-
-
-def conditional(address: Address, reference: Reference) -> Rule | None:
-    """Return the rule that lets a manifest through only for what its image is, if one does."""
-    rules = rooms().rules
-    if rules is None or not rules.have_conditions:
-        return None
-    decision = decided(address, reference)
-    rule = decision.rule if decision else None
-    return rule if rule and rule.condition else None
 
 
 def _refuse(decision: Decision) -> NoReturn:

@@ -80,3 +80,18 @@ def test_nobody_suffers_from_another(failure: Exception | None) -> None:
     told = together(KnownImages(), slow, 8)
     assert told.count(INDEX) == 7
     assert told.count(failure) == 1
+
+
+def test_manifests_at_hand() -> None:
+    """The same bytes are known without a digest, others are not; large ones and old ones go."""
+    known, facts = KnownImages(), Facts(is_index=True)
+    known.keep(b"one", facts)
+    assert known.of_manifest(b"-one"[1:]) is facts
+    assert known.of_manifest(b"two") is None
+    large = bytes(1 << 20)
+    known.keep(large, facts)
+    assert known.of_manifest(large) is None
+    for number in range(256):
+        known.keep(str(number).encode(), facts)
+    assert known.of_manifest(b"one") is None
+    assert known.of_manifest(b"255") is facts
