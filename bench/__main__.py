@@ -36,7 +36,7 @@ from tests.servers import ROOT
 
 _PAGE: Final = ROOT / "docs" / "performance.md"
 _FULL: Final = Plan(
-    rounds=7, slow_clients=400, slow_seconds=20, load_seconds=4,
+    rounds=7, slow_clients=400, slow_seconds=20, load_seconds=3,
     observed_processes=3, observed_rounds=3, observed_seconds=2,
     copies=5, soak_clients=500, soak_seconds=60, soak_write_timeout=10,
 )  # fmt: skip

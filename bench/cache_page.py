@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from bench.cached import CACHED, FILE, PEER, UNCACHED, Cached, Fetched
+from bench.cached import CACHED, FILE, HITS, PEER, UNCACHED, Cached, Fetched
 from bench.copies import LATENCY, LAYERS, Copies
 from bench.figures import Figure
 from bench.targets import Target, reasons, table
@@ -135,8 +135,8 @@ def _method(measured: Cached) -> Iterator[str]:
     )
     yield (
         f"Hit: a blob of {measured.blob_size / 1024**2:,.0f} MiB which the server keeps, after "
-        "another download of it.\nnginx: one worker, `sendfile`, no log, the very file that Docxy "
-        "keeps."
+        f"another download of it; {HITS} of each server in every round, in turn.\n"
+        "nginx: one worker, `sendfile`, no log, the very file that Docxy keeps."
     )
     yield (
         "Miss: the same blob after it was dropped.\nDocxy ends the answer only when the digest is "
