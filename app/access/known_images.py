@@ -30,7 +30,11 @@ class KnownImages:
 
     def get(self, digest: Digest) -> Facts | None:
         """Return what is known of a manifest."""
-        return self._facts.get(digest)
+        with self._lock:
+            facts = self._facts.get(digest)
+            if facts is not None:
+                self._facts.move_to_end(digest)
+            return facts
 
     def of_manifest(self, document: bytes) -> Facts | None:
         """Return what is known of these very bytes, which costs less than to hash them."""

@@ -30,15 +30,11 @@ class Asks(Protocol):
 class _Limit(RateLimitItemPerSecond):
     """So many in so many seconds; what it is called for somebody is not put together each time."""
 
-    __slots__ = ("_expiry", "_key_for")
+    __slots__ = ("_key_for",)
 
     def __init__(self, most: int, seconds: int, name: str) -> None:
         super().__init__(most, seconds, name)
         self._key_for = lru_cache(_REMEMBERED)(super().key_for)
-        self._expiry = seconds
-
-    def get_expiry(self) -> int:
-        return self._expiry
 
     def key_for(self, *identifiers: bytes | str | float) -> str:
         return self._key_for(*identifiers)

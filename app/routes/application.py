@@ -1,10 +1,11 @@
 """Flask, without what it does at each request and nothing here depends on."""
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Any, Final, cast
 
-from flask import Flask, Request
+from flask import Flask, Request, Response
 from flask.sessions import NullSession, SessionInterface
+from flask.typing import ResponseReturnValue
 from werkzeug.routing import MapAdapter
 
 
@@ -24,6 +25,23 @@ class Application(Flask):
 
     session_interface = _NoSessions()
 
+    def preprocess_request(self) -> ResponseReturnValue | None:
+        """Do what goes before all views; no blueprint has anything of its own here."""
+        if not _are_for_all(self.before_request_funcs) or self.url_value_preprocessors:
+            return super().preprocess_request()
+        for before in self.before_request_funcs.get(None, ()):
+            if (answer := before()) is not None:
+                return cast("ResponseReturnValue", answer)
+        return None
+
+    def process_response(self, response: Response) -> Response:
+        """Do what goes after all views, in the order of Flask's: the last one first."""
+        if not _are_for_all(self.after_request_funcs):
+            return super().process_response(response)
+        for after in reversed(self.after_request_funcs.get(None, ())):
+            response = cast("Response", after(response))
+        return response
+
     def ensure_sync(self, func: Callable[..., Any]) -> Callable[..., Any]:
         """Return what is called: nothing here is a coroutine."""
         return func
@@ -34,3 +52,8 @@ class Application(Flask):
             return super().create_url_adapter(None)
         scheme, method = request.scheme, request.method
         return MapAdapter(self.url_map, "", "", "", scheme, request.path, method)
+
+
+def _are_for_all(registered: Mapping[str | None, Any]) -> bool:
+    """Tell whether none is a blueprint's own."""
+    return len(registered) == (None in registered)

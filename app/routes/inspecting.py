@@ -47,17 +47,29 @@ class Inspection:
         reply = self._manifest(reference, self.request.method)
         if reply.is_error:
             return reply
-        exchange = current.get()
-        did = exchange.cache if exchange else ""
-        try:
-            facts, reply = self._judged(reply, reference)
-        finally:
-            if exchange:  # its line says what the cache did of it, and not of what else was read
-                exchange.cache = did
+        facts = self._known(reply)
+        is_unread = facts is not None
+        if facts is None:
+            exchange = current.get()
+            did = exchange.cache if exchange else ""
+            try:
+                facts, reply = self._judged(reply, reference)
+            finally:
+                if exchange:  # its line says what the cache did of it, not of what else was read
+                    exchange.cache = did
         condition = rule.condition
         if condition and (objection := condition.objection(facts, datetime.now(UTC))):
+            if is_unread:
+                reply.close()
             raise RuleRefused(rule.message or objection, rule=rule.number)
         return reply
+
+    def _known(self, reply: Reply) -> Facts | None:
+        """Return what is known of a body that is at hand, as one from the cache is."""
+        is_body = self.request.method == "GET" and reply.status == HTTPStatus.OK
+        if not is_body or not isinstance(reply.body, tuple):
+            return None
+        return self.known.of_manifest(b"".join(reply.body))
 
     def _judged(self, reply: Reply, reference: Reference) -> tuple[Facts, Reply]:
         """Return what is known of an answer, and one that needs no closing."""

@@ -1,7 +1,10 @@
 """What Flask is spared, and what it must find all the same."""
 
 import pytest
+from flask import Blueprint, Response
 from flask.testing import FlaskClient
+
+from app.routes.application import Application
 
 DIGEST = "sha256:" + "5" * 64
 
@@ -32,3 +35,52 @@ def test_nobody_gets_a_session(client: FlaskClient) -> None:
     answer = client.get("/health", headers={"Cookie": "session=x"})
     assert "Set-Cookie" not in answer.headers
     assert "Cookie" not in answer.headers.get("Vary", "")
+
+
+def test_what_stands_before_and_after_all_views() -> None:
+    """All of it is done in Flask's order, and who answers before a view is the last one asked."""
+    app, done = Application("here", static_folder=None), list[str]()
+    app.before_request(lambda: done.append("first"))
+    app.before_request(lambda: done.append("second"))
+    app.before_request(lambda: Response("no view", 403))
+    app.before_request(lambda: done.append("never"))
+    for name in ("last", "last but one"):
+
+        def after(response: Response, name: str = name) -> Response:
+            done.append(name)
+            return response
+
+        app.after_request(after)
+    app.add_url_rule("/", view_func=lambda: "a view")
+    assert app.test_client().get("/").status_code == 403
+    assert done == ["first", "second", "last but one", "last"]
+
+
+def test_a_blueprint_may_have_its_own() -> None:
+    """Nothing that somebody adds there later is passed over."""
+    app, room, done = (
+        Application("here", static_folder=None),
+        Blueprint("room", "here"),
+        list[str](),
+    )
+
+    def after(response: Response) -> Response:
+        done.append("after")
+        return response
+
+    room.before_request(lambda: done.append("before"))
+    room.after_request(after)
+    room.add_url_rule("/", view_func=lambda: "a view")
+    app.before_request(lambda: done.append("all"))
+    app.register_blueprint(room)
+    assert app.test_client().get("/").text == "a view"
+    assert done == ["all", "before", "after"]
+
+
+def test_a_blueprint_alone() -> None:
+    """Also where nothing is registered for all."""
+    app, room = Application("here", static_folder=None), Blueprint("room", "here")
+    room.before_request(lambda: Response("no view", 403))
+    room.add_url_rule("/", view_func=lambda: "a view")
+    app.register_blueprint(room)
+    assert app.test_client().get("/").status_code == 403
