@@ -103,7 +103,8 @@ def create_app(settings: Settings) -> Flask:
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     converters.register(app.url_map)
     answer.register(app)
-    guard = _guard(settings)
+    users = _users(settings)
+    guard = _guard(settings, users)
     lists = Lists(allow=settings.allow_networks, deny=settings.deny_networks)
     rules = settings.rules_for(registries)
     admission.register(app, lists)
@@ -132,9 +133,9 @@ def create_app(settings: Settings) -> Flask:
         rules=None if rules.are_none else rules,
         guard=guard,
     ).put_into(app)
-    Means(registries=registries, sources=sources, cache=cache, lists=lists, rules=rules).put_into(
-        app
-    )
+    Means(
+        registries=registries, sources=sources, cache=cache, lists=lists, users=users, rules=rules
+    ).put_into(app)
     commands.register(app)
     if not commands.are_running():
         _tell(registries, has_users=guard is not None)
@@ -143,16 +144,17 @@ def create_app(settings: Settings) -> Flask:
     return app
 
 
-def _guard(settings: Settings) -> Guard | None:
-    """Return what knows the users; its key is the setting's, or one of the cache's directory."""
-    if commands.are_running():
-        return None
-    users: Users
+def _users(settings: Settings) -> Users | None:
     if settings.htpasswd_file is not None:
-        users = Htpasswd(settings.htpasswd_file)
-    elif settings.shared_secret is not None:
-        users = SharedSecret(settings.shared_secret.get_secret_value())
-    else:
+        return Htpasswd(settings.htpasswd_file)
+    if settings.shared_secret is not None:
+        return SharedSecret(settings.shared_secret.get_secret_value())
+    return None
+
+
+def _guard(settings: Settings, users: Users | None) -> Guard | None:
+    """Return what knows the users; its key is the setting's, or one of the cache's directory."""
+    if users is None or commands.are_running():
         return None
     if settings.token_key is not None:
         key = settings.token_key.get_secret_value().encode()

@@ -79,11 +79,23 @@ def _verdict(image: Image, client: Client) -> _Verdict:
     if not means.means().lists.admit(client.address):
         told = "denied by the lists of networks: nothing is answered but /health"
         return _Verdict(allowed=False, lines=(told,))
+    if told := _wrong_login(client.user):
+        return _Verdict(allowed=False, lines=(told,))
     decisions = list(_decisions(image, client))
     return _Verdict(
         allowed=all(decision.allowed for _, decision in decisions),
         lines=tuple(f"{about}: {_told(decision)}" for about, decision in decisions),
     )
+
+
+def _wrong_login(user: str) -> str:
+    """Return why nobody gets as far as the rules, or ""."""
+    users = means.means().users
+    if users is None:
+        return ""
+    if not user:
+        return "denied without a login: --user NAME says who has logged in"
+    return "" if users.secret_of(user) else f"denied: there is no user {user}"
 
 
 def _decisions(image: Image, client: Client) -> Iterator[tuple[str, Decision]]:

@@ -12,6 +12,7 @@ from flask import Flask, current_app
 
 from app.access.lists import Lists
 from app.access.rules import Rules
+from app.access.users import Users
 from app.cache.cache import Cache
 from app.content import Source
 from app.registries import Registries
@@ -28,6 +29,7 @@ class Means:
     sources: Mapping[str, Source]
     cache: Cache | None
     lists: Lists
+    users: Users | None
     rules: Rules
 
     def put_into(self, app: Flask) -> None:

@@ -36,7 +36,7 @@ def running(cache: Cache | None, source: Source, group: str = "cache", **access:
     """Return what runs a group of commands with arguments; `access` has `lists` and `rules`."""
     application = Flask("docxy")
     registries = Registries([HUB, GHCR])
-    nobody = {"lists": Lists(), "rules": Rules([], registries)}
+    nobody = {"lists": Lists(), "users": None, "rules": Rules([], registries)}
     Means(
         registries=registries,
         sources={HUB.name: source, GHCR.name: source},

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from app.access.conditions import Condition
+from app.access.htpasswd import Htpasswd
 from app.access.lists import Lists
 from app.access.networks import Networks
 from app.access.rules import Rule, Rules
@@ -271,10 +272,11 @@ def test_what_cannot_be_asked(run: Run, arguments: list[str], told: str) -> None
     assert (result.exit_code, told in result.stderr) == (2, True)
 
 
-def test_a_member(environment: pytest.MonkeyPatch, tmp_path: Path, source: FakeSource) -> None:
-    """Who is in a group is whom a rule is for that names it."""
+@pytest.fixture
+def with_users(environment: pytest.MonkeyPatch, tmp_path: Path, source: FakeSource) -> Run:
+    """Return what runs the command at a proxy whose users are alice and bob."""
     users, config = tmp_path / "users", tmp_path / "docxy.toml"
-    users.write_text(f"alice:$2y$10${'e' * 53}\n")
+    users.write_text("".join(f"{name}:$2y$10${'e' * 53}\n" for name in ("alice", "bob")))
     config.write_text(f"""
 credentials = "managed"
 htpasswd_file = "{users}"
@@ -286,7 +288,22 @@ action = "deny"
 users = ["@platform"]
 """)
     environment.setenv("DOCXY_CONFIG", str(config))
-    registries = Registries([HUB])
-    check = running(None, source, "access", rules=load().rules_for(registries))
-    assert "denied by rule 1" in check("check", "--user", "alice", "nginx").stdout
-    assert "allowed, since no rule" in check("check", "--user", "@platform", "nginx").stdout
+    rules = load().rules_for(Registries([HUB]))
+    return running(None, source, "access", rules=rules, users=Htpasswd(users))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told", "status"),
+    [
+        pytest.param(["--user", "alice"], "denied by rule 1", 1, id="a member"),
+        pytest.param(["--user", "bob"], "allowed, since no rule matches", 0, id="no member"),
+        pytest.param([], "\ndenied without a login: --user", 1, id="nobody"),
+        pytest.param(["--user", "bbo"], "\ndenied: there is no user bbo\n", 1, id="a typo"),
+        pytest.param(["--user", "@platform"], "denied: there is no user @pl", 1, id="a group"),
+    ],
+)
+def test_users_and_groups(with_users: Run, arguments: list[str], told: str, status: int) -> None:
+    """Whoever has not logged in gets no further, and who is in a group is whom a rule names."""
+    result = with_users("check", *arguments, "nginx")
+    assert told in result.stdout
+    assert result.exit_code == status
