@@ -6,6 +6,7 @@ import json
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -30,8 +31,11 @@ TAGS: Final = "/v2/library/alpine/tags/list"
 MEBIBYTE: Final = 1 << 20
 HUNDRED: Final = 100 * MEBIBYTE
 
-BOMB: Final = gzip.compress(b"\x00" * HUNDRED * 5)
-"""Half a gigabyte in half a megabyte."""
+
+@cache
+def bomb() -> bytes:
+    """Return half a gigabyte in half a megabyte."""
+    return gzip.compress(b"\x00" * HUNDRED * 5)
 
 
 @pytest.fixture
@@ -141,10 +145,10 @@ def test_an_error_of_a_hundred_megabytes(wire: Wire) -> None:
 def test_a_bomb(wire: Wire, path: str, coding: str) -> None:
     """It passes as it is: what is packed is for the client to unpack."""
     kind = ("Content-Type: application/json", f"Content-Encoding: {coding}")
-    wire.play(but_next(response(BOMB, *kind)))
+    wire.play(but_next(response(bomb(), *kind)))
     with growing_by(wire, 40 * MEBIBYTE), wire.client() as client:
         answer = client.get(path)
-    assert (answer.status, answer.body) == (200, BOMB)
+    assert (answer.status, answer.body) == (200, bomb())
     assert answer.head.values("Content-Encoding") == [coding]
     assert_sound(wire)
 
@@ -152,7 +156,7 @@ def test_a_bomb(wire: Wire, path: str, coding: str) -> None:
 def test_a_bomb_in_an_error(wire: Wire) -> None:
     """It is not unpacked to see whether it is OCI JSON."""
     wire.play(
-        hostile(sending(response(BOMB, "Content-Encoding: gzip", status="403 Forbidden")))
+        hostile(sending(response(bomb(), "Content-Encoding: gzip", status="403 Forbidden")))
     )  # fmt: skip
     with growing_by(wire, 40 * MEBIBYTE), wire.client() as client:
         answer = client.get(MANIFEST)
