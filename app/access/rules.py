@@ -72,18 +72,13 @@ class Rules:
     """The rules of a proxy; without a match all is allowed."""
 
     def __init__(self, rules: Sequence[Rule], registries: Registries) -> None:
-        """Raise ValueError for a registry that is not in the table."""
+        """Raise ValueError for a registry that is not in the table, or in the wrong key."""
         self.are_none = not rules
         self.tell_clients_apart = any(one.networks or one.users for one in rules)
         self.named = [one for rule in rules if rule.networks for one in rule.networks.named]
         """The networks that rules name."""
         for rule in rules:
-            if rule.registry and not any(rule.registry in row.names for row in registries.rows):
-                message = (
-                    f"rule {rule.number}: registry: no registry that is served is called "
-                    f"{rule.registry}"
-                )
-                raise ValueError(message)
+            _check_names(rule, registries)
         self._of = {
             row.name: [
                 _Applied(rule, row)
@@ -109,6 +104,26 @@ class Rules:
                 by_tag = rule.digest_only and tag is not None
                 return Decision(rule.allows and not by_tag, rule)
         return Decision(allowed=True)
+
+
+def _check_names(rule: Rule, registries: Registries) -> None:
+    """Raise ValueError where a rule would match nothing that is asked for."""
+    if rule.registry and not any(rule.registry in row.names for row in registries.rows):
+        message = (
+            f"rule {rule.number}: registry: no registry that is served is called {rule.registry}"
+        )
+        raise ValueError(message)
+    first, slash, rest = (rule.repository or "").partition("/")
+    if not slash or "." not in first:  # a name without a dot is a namespace as well
+        return
+    for row in registries.rows:
+        # In another registry it may be a namespace: one that copies others has such.
+        if first in row.names and (rule.registry is None or rule.registry in row.names):
+            message = (
+                f"rule {rule.number}: repository: {first} is the registry; write "
+                f'registry = "{first}" and repository = "{rest}"'
+            )
+            raise ValueError(message)
 
 
 class _Applied:

@@ -11,6 +11,7 @@ import bcrypt
 import pytest
 import requests
 
+from app.loading import load
 from tests import programs
 from tests.hub.content import single
 from tests.hub.hub import Hub
@@ -148,3 +149,13 @@ def test_everybody(hub: Hub, tmp_path: Path) -> None:
         assert ask(proxy, OFFICIAL, client="198.51.100.7") == 200
         redis.client.set(pulls, 200)
         assert ask(proxy, OFFICIAL, client="198.51.100.7") == 429
+
+
+def test_everybody_reaches_docker_hub_only(
+    hub: Hub, environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where the registry is Docker Hub itself, the well-known ones would be served beside it."""
+    written = settings(hub, "public", tmp_path, "redis://127.0.0.1:6379/0")
+    for name in written.keys() - hub.settings.keys():
+        environment.setenv(name, written[name])
+    assert [row.name for row in load().table().rows] == ["docker.io"]

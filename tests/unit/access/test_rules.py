@@ -138,6 +138,29 @@ def test_a_registry_that_is_not_served() -> None:
         rules({}, {"registry": "quai.io"})
 
 
+@pytest.mark.parametrize(
+    ("written", "fault"),
+    [
+        ({"repository": "ghcr.io/team/app"}, "ghcr.io"),
+        ({"repository": "index.docker.io/library/*"}, "index.docker.io"),
+        ({"repository": "ghcr.io/**", "registry": "github"}, "ghcr.io"),
+        ({"repository": "ghcr.io/**", "registry": "docker.io"}, None),
+        ({"repository": "quay.io/**"}, None),
+        ({"repository": "github/**"}, None),
+        ({"repository": "ghcr.io*"}, None),
+    ],
+)
+def test_a_registry_in_the_place_of_a_repository(
+    written: dict[str, str], fault: str | None
+) -> None:
+    """It would match nothing: what it denies would be served."""
+    if fault is None:
+        rules({}, written)
+        return
+    with pytest.raises(ValueError, match=f'^rule 2: repository: {fault} is .*registry = "{fault}"'):
+        rules({}, written)
+
+
 def test_users() -> None:
     """A rule is for those that it names; who has not logged in is none of them."""
     decider = rules({"users": frozenset({"alice"}), "allows": True}, {})
