@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.integration.access_cells import Cell, cells, forms
-from tests.integration.access_site import PASSWORDS, REGISTRIES, REPOSITORIES, Site
+from tests.integration.access_site import DEEP, PASSWORDS, REGISTRIES, REPOSITORIES, Site
 from tests.integration.both_workers import DIRECT, Answer, Origin
 from tests.integration.logins import PATH, Form, Visit, basic
 from tests.integration.verdicts import Asked, Refusal
@@ -53,6 +53,9 @@ FEW_FORMS: Final = [
         ("ghcr.io/%74eam/app", "", ""),
         ("ghcr.io/library/nginx", "", ""),
     }
+] + [
+    Wanted("docker.io", DEEP, Form(name=DEEP)),
+    Wanted("ghcr.io", DEEP, Form(name=f"ghcr.io/{DEEP}")),
 ]
 
 

@@ -25,6 +25,8 @@ from tests.tables import write_config
 KEY: Final = "the key of this matrix, of 32 bytes and more"
 SECRET: Final = "the one secret of all"  # noqa: S105 - of these tests only
 REPOSITORIES: Final = ("library/nginx", "team/app")
+DEEP: Final = "team/app/deep"
+"""One more, which no pattern of one star has."""
 REGISTRIES: Final = ("docker.io", "ghcr.io")
 ACCOUNT: Final = ("alice", "alicepw")
 """What the proxy is at both hubs, where it is somebody; nobody else may read there."""
@@ -121,7 +123,7 @@ def _is_own(record: Record) -> bool:
 def _content(seed: str) -> tuple[Push, ...]:
     return tuple(
         Push(name, multi_arch(name, OCI_KIND, 1000, seed), (TAG, CANDIDATE), private=True)
-        for name in REPOSITORIES
+        for name in (*REPOSITORIES, DEEP)
     )
 
 
@@ -186,7 +188,7 @@ def _fill(site: Site) -> None:
     if not site.setup.is_managed:
         known, login = ACCOUNT, LOGINS["podman"]
     for registry in REGISTRIES:
-        for repository in REPOSITORIES:
+        for repository in (*REPOSITORIES, DEEP):
             form = Form(name=repository, ns=registry)
             authorization = login(
                 Visit(both=site.both, form=form, origin=ADMIN, name=known[0], password=known[1])

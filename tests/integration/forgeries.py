@@ -16,8 +16,8 @@ from tests.integration.logins import basic
 def forgeries(site: Site, wanted: Wanted) -> Mapping[str, tuple[str, str]]:
     """Return what opens nothing, with the error of its challenge."""
     name = f"{wanted.registry}/{wanted.repository}"
-    others = [f"{one}/{other}" for one in REGISTRIES for other in REPOSITORIES]
-    others.remove(name)
+    all_names = [f"{one}/{other}" for one in REGISTRIES for other in REPOSITORIES]
+    others = [other for other in all_names if other != name]
     users = Htpasswd(site.folder / "users")
     ours = Tokens(KEY.encode(), users)
     good = ours.access("carol", [name])
