@@ -230,6 +230,7 @@ def test_rules(club: Club, user: str, rule: str, method: str) -> None:
 
 def test_who_is_named_and_is_not_there(club: Club) -> None:
     """The start tells of a rule that is for nobody, since its users are written otherwise."""
+    club.proxy.await_workers()
     told = "A user is named who is not in the file of users."
     named = [line.partition(told)[2] for line in club.proxy.log.splitlines() if told in line]
     assert sorted(named) == [
