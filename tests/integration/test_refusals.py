@@ -230,11 +230,11 @@ def test_rules(club: Club, user: str, rule: str, method: str) -> None:
 
 def test_who_is_named_and_is_not_there(club: Club) -> None:
     """The start tells of a rule that is for nobody, since its users are written otherwise."""
-    club.proxy.await_workers()
     told = "A user is named who is not in the file of users."
+    wait_until(lambda: club.proxy.log.count(told) == 4, what="what both workers say")
     named = [line.partition(told)[2] for line in club.proxy.log.splitlines() if told in line]
     assert sorted(named) == [
-        *[' place="rule 1" user="nobody here"'] * 2,  # of each worker
+        *[' place="rule 1" user="nobody here"'] * 2,
         *[" place=groups.barred user=mallory"] * 2,
     ]
 
