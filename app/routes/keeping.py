@@ -24,7 +24,7 @@ def register(app: Flask, *, all_are_equal: bool) -> None:
 
 
 def _keep_from_others(response: Response) -> Response:
-    if present().blueprint in _OF_REGISTRIES:
+    if (present().endpoint or "").partition(".")[0] in _OF_REGISTRIES:
         fields = response.headers
         by_nginx = KEPT_BY_NGINX["cache-control"]
         there = {name.lower() for name in fields.keys()}  # noqa: SIM118 - it iterates over pairs

@@ -18,6 +18,9 @@ _FREE: Final = frozenset({"health", "metrics", "drip", "page", "assets", "config
 
 _MANIFEST: Final = "repository.manifest"
 _BLOB: Final = "repository.blob"
+_BODIES: Final = frozenset({_MANIFEST, _BLOB})
+_TRANSFER: Final = "docxy.transfer"
+"""Where a request's is: its environ is at hand, and `g` has to be looked for each time."""
 
 
 def register(
@@ -41,23 +44,26 @@ class _Limiting:
     def allow(self) -> None:
         """Let a request go on, or raise LimitReached."""
         request = present()
-        if request.blueprint in _FREE:
+        endpoint = request.endpoint
+        is_body = endpoint in _BODIES
+        if not is_body and request.blueprint in _FREE:
             return
         limits = self._limits
         who = limits.whose(client())
         limits.request(who)
-        if request.method != "GET" or request.endpoint not in {_MANIFEST, _BLOB}:
+        if request.method != "GET" or not is_body:
             return
         transfer = Transfer(limits, who)
-        if request.endpoint == _MANIFEST:
+        if endpoint == _MANIFEST:
             transfer.begin_manifest()
         else:
             transfer.begin_blob()
-        g.transfer = transfer
+        request.environ[_TRANSFER] = transfer
 
     def count(self, response: Response) -> Response:
         """Count what is answered, and what of it goes to the client."""
-        transfer: Transfer | None = g.pop("transfer", None)
+        request = present()
+        transfer: Transfer | None = request.environ.pop(_TRANSFER, None)
         if transfer is None:
             return response
         if response.status_code != HTTPStatus.OK:
@@ -65,7 +71,7 @@ class _Limiting:
         body: RelayedBody | None = g.get("body")
         if body is not None:
             transfer.sent = lambda: body.sent
-        if present().endpoint == _MANIFEST:  # it is over at once
+        if request.endpoint == _MANIFEST:  # it is over at once
             response.call_on_close(transfer.end)
             return response
         self._transfers.add(transfer)
@@ -75,7 +81,7 @@ class _Limiting:
     def forget(self, error: BaseException | None) -> None:
         """Give back what a request has had that is cut before it has an answer."""
         del error
-        transfer: Transfer | None = g.pop("transfer", None)
+        transfer: Transfer | None = present().environ.pop(_TRANSFER, None)
         if transfer is not None:
             transfer.fails()
             transfer.end()
