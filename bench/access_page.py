@@ -34,7 +34,9 @@ def _targets(measured: Compared) -> Iterator[Target]:
             f"Manifests a processor second, {what}, in parts of those without access control",
             f"at least {_LEAST}", ratio, 3,
             ratio.median >= _LEAST,
-            "Its cause was not found.",
+            "All of it takes some 50 microseconds, of the 400 that a manifest from the cache takes "
+            "and the 900 of a forwarded one: limits 20, looking at the image 10, users and their "
+            "rules 10, keeping caches on the way from what is for some only 5.",
         )  # fmt: skip
 
 
