@@ -10,6 +10,7 @@ from typing import Final, Protocol
 
 from app.oci import headers
 from app.oci.challenge import Challenge
+from app.oci.errors import DigestInvalid
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
 
@@ -118,6 +119,14 @@ class Reply:
     def header(self, name: str) -> str:
         """Return the first value of one header, or ""."""
         return headers.value(self.headers, name)
+
+    @property
+    def digest(self) -> Digest | None:
+        """What `Docker-Content-Digest` says; None where it says nothing, or no digest."""
+        try:
+            return Digest.parse(self.header("docker-content-digest"))
+        except DigestInvalid:
+            return None
 
     @property
     def handed_over(self) -> bool:

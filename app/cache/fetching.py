@@ -14,7 +14,7 @@ from app.cache.gate import Gate
 from app.cache.policy import MANIFEST_LIMIT
 from app.content import Reply, Request, Source, replied
 from app.oci import accept, conditions, headers
-from app.oci.errors import DigestInvalid, ErrorCode, UpstreamMisbehaved, error_document
+from app.oci.errors import ErrorCode, UpstreamMisbehaved, error_document
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.store.holdings import Held
 from app.store.verifying import digest_of
@@ -140,12 +140,7 @@ def _is_answered(reply: Reply, reference: Reference) -> bool:
 
 
 def _digest(reply: Reply, reference: Reference) -> Digest | None:
-    if isinstance(reference, Digest):
-        return reference
-    try:
-        return Digest.parse(reply.header("docker-content-digest"))
-    except DigestInvalid:
-        return None
+    return reference if isinstance(reference, Digest) else reply.digest
 
 
 def _is_verified(reply: Reply, data: bytes, digest: Digest, reference: Reference) -> bool:

@@ -9,7 +9,6 @@ from typing import Final
 
 from app.content import Reply
 from app.oci import content_types, manifest
-from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest
 
 WORDS: Final = 1 << 20
@@ -57,11 +56,8 @@ def _says_digest(reply: Reply, asked: Digest | None) -> bool:
     """Tell whether it says so with Docker-Content-Digest, and is no page all the same."""
     if is_page(reply):
         return False
-    try:
-        told = Digest.parse(reply.header("docker-content-digest"))
-    except DigestInvalid:
-        return False
-    return asked is None or told == asked
+    told = reply.digest
+    return told is not None and (asked is None or told == asked)
 
 
 def _at_hand(reply: Reply) -> bytes:

@@ -14,7 +14,6 @@ from app.cache.lately import Lately
 from app.cache.membership import Membership
 from app.cache.rights import Rights
 from app.content import Reply
-from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest, RepositoryName
 from app.spools.resuming import size_of
 
@@ -100,11 +99,7 @@ class Judging:
 
 def _told(reply: Reply, asked: Digest | None) -> Digest | None:
     """Return the digest that an answer is about; None where it is about another than was asked."""
-    text = reply.header("docker-content-digest")
-    if not text:
+    if not reply.header("docker-content-digest"):
         return asked
-    try:
-        told = Digest.parse(text)
-    except DigestInvalid:
-        return None
+    told = reply.digest
     return told if asked is None or told == asked else None

@@ -1,5 +1,6 @@
 """Repository names, tags and digests: OCI distribution-spec, "Pulling manifests"."""
 
+import hashlib
 import re
 from typing import Final, Self
 
@@ -74,6 +75,12 @@ class Digest(str):
     def can_be_verified(self) -> bool:
         """Whether it is by a registered algorithm (OCI image specification, "Digests")."""
         return self.algorithm in _REGISTERED
+
+    def is_of(self, data: bytes) -> bool:
+        """Tell whether it is the digest of these bytes, as far as that can be verified."""
+        if not self.can_be_verified:
+            return False
+        return hashlib.new(self.algorithm, data).hexdigest() == self.partition(":")[2]
 
 
 Reference = Tag | Digest

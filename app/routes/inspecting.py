@@ -13,7 +13,7 @@ from app.content import BodyBroken, Reply, Request, Source
 from app.exchange import current
 from app.oci import headers
 from app.oci.access_errors import RuleRefused
-from app.oci.errors import DigestInvalid, UpstreamUnavailable
+from app.oci.errors import UpstreamUnavailable
 from app.oci.image import INDEX, Facts, config_of, facts_of
 from app.oci.manifest import Descriptor
 from app.oci.reference import Digest, Reference, RepositoryName
@@ -92,7 +92,7 @@ class Inspection:
         return self.source.manifest(self.repository, reference, request)
 
     def _of_head(self, reply: Reply, reference: Reference) -> Facts:
-        digest = _named(reply, reference)
+        digest = reference if isinstance(reference, Digest) else reply.digest
         if digest is not None:
             return self.known.of(digest, lambda: self._fetched_as(digest)) or Facts()
         data = self._fetched(self._manifest(reference, "GET"), _LARGEST_MANIFEST)
@@ -100,7 +100,7 @@ class Inspection:
 
     def _fetched_as(self, digest: Digest) -> Facts | None:
         data = self._fetched(self._manifest(digest, "GET"), _LARGEST_MANIFEST)
-        return self._told(data) if data is not None and _is(digest, data) else None
+        return self._told(data) if data is not None and digest.is_of(data) else None
 
     def _of(self, document: bytes) -> Facts:
         if (facts := self.known.of_manifest(document)) is not None:
@@ -131,7 +131,7 @@ class Inspection:
         request = replace(self.request, method="GET", headers=fields)
         reply = self.source.blob(self.repository, config.digest, request)
         data = self._fetched(reply, _LARGEST_CONFIG)
-        return data if data is not None and _is(config.digest, data) else None
+        return data if data is not None and config.digest.is_of(data) else None
 
     @staticmethod
     def _fetched(reply: Reply, most: int) -> bytes | None:
@@ -161,22 +161,6 @@ def _up_to(body: Iterable[bytes], most: int) -> bytes | None:
         if size > most:
             return None
     return b"".join(pieces)
-
-
-def _named(reply: Reply, reference: Reference) -> Digest | None:
-    """Return the digest of what a HEAD is about: the client's own word for it comes first."""
-    if isinstance(reference, Digest):
-        return reference
-    try:
-        return Digest.parse(reply.header("docker-content-digest"))
-    except DigestInvalid:
-        return None
-
-
-def _is(digest: Digest, data: bytes) -> bool:
-    if not digest.can_be_verified:
-        return False
-    return hashlib.new(digest.algorithm, data).hexdigest() == digest.partition(":")[2]
 
 
 def _nothing() -> None:

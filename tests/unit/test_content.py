@@ -44,6 +44,16 @@ def test_replied() -> None:
     reply.close()
 
 
+@pytest.mark.parametrize(
+    ("said", "digest"),
+    [("sha256:" + "a" * 64, "sha256:" + "a" * 64), ("", None), ("sha256:short", None)],
+)
+def test_the_digest_that_an_answer_says(said: str, digest: str | None) -> None:
+    """What is no digest says as much as nothing."""
+    fields = [("Docker-Content-Digest", said)] if said else []
+    assert replied(200, fields, b"").digest == digest
+
+
 def test_a_broken_body_is_a_reset() -> None:
     """Servers take it for what it is: the connection of the client has to break."""
     error = BodyBroken("IncompleteRead")

@@ -1,5 +1,6 @@
 """Names, tags and digests: what the specification allows passes unchanged, all else ends."""
 
+import hashlib
 import re
 import time
 
@@ -236,3 +237,12 @@ def test_no_text_takes_long(text: str) -> None:
     with pytest.raises(RegistryError):
         parse_reference(text)
     assert time.process_time() - began < 1
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_the_digest_of_bytes(algorithm: str) -> None:
+    """It is of these bytes and no others, and what cannot be verified is of none."""
+    digest = Digest.parse(f"{algorithm}:{hashlib.new(algorithm, b'bytes').hexdigest()}")
+    assert digest.is_of(b"bytes")
+    assert not digest.is_of(b"byte")
+    assert not Digest.parse("blake3:" + "0" * 64).is_of(b"bytes")
