@@ -66,7 +66,7 @@ def test_a_crowd_leaves_nothing(folder: Path) -> None:
             assert crowd.begun["slow"] == CLIENTS // 3
             assert crowd.begun["leaving"] > CLIENTS // 3
             assert crowd.midst.greenlets > 0.75 * CLIENTS
-            assert crowd.midst.sockets > 1.5 * CLIENTS
+            assert crowd.midst.sockets > 1.25 * CLIENTS  # of most, the upstream's as well
             assert crowd.after.has_no_more_than(passed.before)
         assert any(crowd.cut for crowd in passed.crowds)
         assert passed.left_behind == 0
