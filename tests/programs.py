@@ -85,6 +85,12 @@ def skopeo_version() -> tuple[int, ...]:
 
 
 @functools.cache
+def podman_version() -> tuple[int, ...]:
+    """Return podman's version, such as (5, 4, 2)."""
+    return _version("podman", "--version")
+
+
+@functools.cache
 def _may_be_root() -> bool:
     """Tell whether this user is root, or may become it in a namespace (not so in a chroot)."""
     command = ["unshare", "--user", "--map-root-user", "--mount", "true"]
