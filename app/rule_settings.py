@@ -7,15 +7,30 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from app.access.conditions import Condition
+from app.access.digests import Digests
 from app.access.networks import Networks
 from app.access.rules import Rule
 from app.group_settings import Groups, UserOrGroup, members
+from app.oci.errors import DigestInvalid
 from app.oci.manifest import Platform
+from app.oci.reference import Digest
 from app.setting_values import ClientNetworks, RegistryHost
 
 _LONGEST: Final = 255
 _REPOSITORY: Final = re.compile(r"[a-z0-9._/*?-]+")
 _TAG: Final = re.compile(r"[A-Za-z0-9._*?-]+")
+_ALL: Final = "*"
+_WITH_ALLOW: Final = {
+    "digest_only": "by digest, and not by tag",
+    "platforms": "such images, and no others",
+    "min_age_days": "such images, and no others",
+}
+_WITHOUT_TAG: Final = {
+    "digest_only": "with tag, which matches requests by tag only, nothing is left",
+    "digests": "not with tag, which matches by tag only: they are found by both",
+    "platforms": "not with tag: by digest, and so out of an index, all would go",
+    "min_age_days": "not with tag: by digest, and so out of an index, all would go",
+}
 _ODD: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -47,6 +62,22 @@ def _platform(text: str) -> str:
     return str(Platform.parse(text))
 
 
+def _digest(text: str) -> str:
+    message = "write a digest by sha256 or sha512, like sha256:... with 64 digits, or *"
+    try:
+        is_one = text == _ALL or Digest.parse(text).can_be_verified
+    except DigestInvalid:
+        is_one = False
+    if not is_one:
+        raise ValueError(message)
+    return text
+
+
+def _named(digests: tuple[str, ...]) -> Digests:
+    named = frozenset(Digest(text) for text in digests if text != _ALL)
+    return Digests(named, are_all=_ALL in digests)
+
+
 def _message(text: str) -> str:
     if not text.strip() or len(text) > _LONGEST or _ODD.search(text):
         message = f"write one line of at most {_LONGEST} characters"
@@ -73,6 +104,12 @@ class RuleSettings(BaseModel):
         None,
         description="The tag, with `*` and `?` as above; such a rule decides requests for a "
         "manifest by tag, and nothing else.",
+    )
+    digests: tuple[Annotated[str, AfterValidator(_digest)], ...] | None = Field(
+        None,
+        description='Manifests, like `["sha256:..."]`, or all of them with `["*"]`; such a rule '
+        "decides requests for one of them, by digest or by a tag that leads to it, and nothing "
+        "else.",
     )
     digest_only: bool = Field(
         default=False,
@@ -102,20 +139,15 @@ class RuleSettings(BaseModel):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.digest_only and self.action == "deny":
-            message = 'digest_only: it belongs to action = "allow": by digest, and not by tag'
-            raise ValueError(message)
-        if self.digest_only and self.tag is not None:
-            message = "digest_only: with tag, which matches requests by tag only, nothing is left"
-            raise ValueError(message)
-        for name in ("platforms", "min_age_days"):
-            if self.action == "deny" and getattr(self, name) is not None:
-                message = f'{name}: it belongs to action = "allow": such images, and no others'
+        for name, why in _WITH_ALLOW.items():
+            if self.action == "deny" and getattr(self, name):
+                message = f'{name}: it belongs to action = "allow": {why}'
                 raise ValueError(message)
-            if self.tag is not None and getattr(self, name) is not None:
-                message = f"{name}: not with tag: by digest, and so out of an index, all would go"
+        for name, why in _WITHOUT_TAG.items():
+            if self.tag is not None and getattr(self, name):
+                message = f"{name}: {why}"
                 raise ValueError(message)
-        for name in ("networks", "users", "platforms"):
+        for name in ("networks", "users", "digests", "platforms"):
             if getattr(self, name) == ():
                 message = f"{name}: it is empty; write at least one, or leave it out"
                 raise ValueError(message)
@@ -129,6 +161,7 @@ class RuleSettings(BaseModel):
             registry=self.registry,
             repository=self.repository,
             tag=self.tag,
+            digests=None if self.digests is None else _named(self.digests),
             digest_only=self.digest_only,
             networks=None if self.networks is None else Networks(",".join(self.networks)),
             users=None if self.users is None else members(self.users, groups),

@@ -9,8 +9,9 @@ from typing import Final, NamedTuple
 from app.access import globs
 from app.access.client import Client
 from app.access.conditions import Condition
+from app.access.digests import NO_DIGESTS, Digests
 from app.access.networks import Networks
-from app.oci.reference import RepositoryName, Tag
+from app.oci.reference import Digest, RepositoryName, Tag
 from app.registries import Registries, Registry
 
 
@@ -19,8 +20,9 @@ class Rule:
     """What matches, and what then; None matches all. `number` is its place in the list, from one.
 
     A `tag` matches requests for a manifest by tag only. With `digest_only`, which allows, those are
-    refused, and everything else is let through. What a `condition` wants of an image is looked at
-    once its manifest is there.
+    refused, and everything else is let through. `digests` matches manifests only, by digest or by a
+    tag that leads to one of them. What a `condition` wants of an image is looked at once its
+    manifest is there.
     """
 
     number: int
@@ -28,6 +30,7 @@ class Rule:
     registry: str | None = None
     repository: str | None = None
     tag: str | None = None
+    digests: Digests | None = None
     digest_only: bool = False
     networks: Networks | None = None
     users: frozenset[str] | None = None
@@ -36,20 +39,33 @@ class Rule:
 
 
 class Question(NamedTuple):
-    """What is asked for, in the registry's own naming; `tag` only where a manifest is, by tag."""
+    """What is asked for, in the registry's own naming.
+
+    `tag` only where a manifest is, by tag; `digests` are the names that this manifest is known by.
+    """
 
     registry: Registry
     repository: RepositoryName
     client: Client
     tag: Tag | None = None
+    digests: frozenset[Digest] = NO_DIGESTS
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a request may go on, and which rule says so; None where none matches."""
+    """Whether a request may go on, and which rule says so; None where none matches.
+
+    With `is_open` it is to be asked again with all names of the manifest that is the answer.
+    """
 
     allowed: bool
     rule: Rule | None = None
+    is_open: bool = False
+
+    @property
+    def depends_on_manifest(self) -> bool:
+        """Whether the manifest has to be looked at before it is given out."""
+        return self.is_open or (self.rule is not None and self.rule.condition is not None)
 
     @property
     def message(self) -> str:
@@ -62,7 +78,7 @@ class Decision:
 
 
 _REMEMBERED: Final = 4096
-"""Answers; each part of a question has its longest form, so they take 4 MiB at the most."""
+"""Answers; each part of a question has its longest form, so they take 6 MiB at the most."""
 
 _DENIED: Final = "a rule of this proxy denies it"
 _BY_DIGEST: Final = "this proxy serves it by digest only, not by tag"
@@ -74,6 +90,7 @@ class Rules:
     def __init__(self, rules: Sequence[Rule], registries: Registries) -> None:
         """Raise ValueError for a registry that is not in the table, or in the wrong key."""
         self.are_none = not rules
+        self.name_digests = any(rule.digests is not None for rule in rules)
         self.tell_clients_apart = any(one.networks or one.users for one in rules)
         self.named = [one for rule in rules if rule.networks for one in rule.networks.named]
         """The networks that rules name."""
@@ -92,18 +109,30 @@ class Rules:
 
     def decide(self, question: Question) -> Decision:
         """Return what the first rule that matches says."""
-        registry, repository, client, tag = question
-        return self._decided(registry.name, repository, client, tag)
+        registry, repository, client, tag, digests = question
+        if not self.name_digests:
+            digests = NO_DIGESTS
+        return self._decided(registry.name, repository, client, tag, digests)
 
     def _decide(
-        self, registry: str, repository: RepositoryName, client: Client, tag: Tag | None
+        self,
+        registry: str,
+        repository: RepositoryName,
+        client: Client,
+        tag: Tag | None,
+        digests: frozenset[Digest],
     ) -> Decision:
+        is_open = False
         for applied in self._of[registry]:
-            if applied.matches(repository, client, tag):
-                rule = applied.rule
-                by_tag = rule.digest_only and tag is not None
-                return Decision(rule.allows and not by_tag, rule)
-        return Decision(allowed=True)
+            rule = applied.rule
+            if not applied.matches(repository, client, tag):
+                continue
+            if rule.digests is None or rule.digests.have(digests):
+                allowed = rule.allows and not (rule.digest_only and tag is not None)
+                return Decision(allowed, rule, is_open and allowed)
+            if tag is not None or digests:
+                is_open = is_open or not rule.digests.are_told_by(digests)
+        return Decision(allowed=True, is_open=is_open)
 
 
 def _check_names(rule: Rule, registries: Registries) -> None:

@@ -15,7 +15,7 @@ from app.access.networks import Address, network_of
 from app.access.rules import Decision, Question
 from app.cli import means
 from app.cli.images import Image, images
-from app.oci.reference import Digest, Tag
+from app.oci.reference import Tag
 
 _LATEST: Final = Tag("latest")
 """What clients pull where neither a tag nor a digest is written."""
@@ -102,22 +102,24 @@ def _decisions(image: Image, client: Client) -> Iterator[tuple[str, Decision]]:
     """Give what is decided of each kind of request that a pull makes."""
     there = means.means()
     (registry,) = (row for row in there.registries.rows if row.name == image.registry)
-    tag = image.reference or _LATEST
-    kinds: list[tuple[str, Tag | None]] = [("what is asked by digest, and lists", None)]
-    if not isinstance(tag, Digest):
-        kinds.insert(0, (f"the manifest by the tag {tag}", tag))
-    for about, asked in kinds:
-        question = Question(
-            registry=registry, repository=image.repository, client=client, tag=asked
-        )
-        yield about, there.rules.decide(question)
+    asked = Question(registry=registry, repository=image.repository, client=client)
+    reference = image.reference or _LATEST
+    if isinstance(reference, Tag):
+        by_tag = asked._replace(tag=reference)
+        yield f"the manifest by the tag {reference}", there.rules.decide(by_tag)
+    elif there.rules.name_digests:
+        by_digest = asked._replace(digests=frozenset({reference}))
+        yield "the manifest by this digest", there.rules.decide(by_digest)
+    yield "what is asked by digest, and lists", there.rules.decide(asked)
 
 
 def _told(decision: Decision) -> str:
     word = "allowed" if decision.allowed else "denied"
     if decision.rule is None:
-        return f"{word}, since no rule matches"
-    if decision.allowed and decision.rule.condition:
-        return f"{word} by rule {decision.rule.number}, if it is an image {decision.rule.condition}"
-    reason = "" if decision.allowed else f": {decision.message}"
-    return f"{word} by rule {decision.rule.number}{reason}"
+        told = f"{word}, since no rule matches"
+    elif decision.allowed and decision.rule.condition:
+        told = f"{word} by rule {decision.rule.number}, if it is an image {decision.rule.condition}"
+    else:
+        reason = "" if decision.allowed else f": {decision.message}"
+        told = f"{word} by rule {decision.rule.number}{reason}"
+    return f"{told}, unless a rule before names its digest" if decision.is_open else told

@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Iterator
 from typing import Final, Self
 
 from app.oci.errors import DigestInvalid, NameInvalid
@@ -75,6 +76,12 @@ class Digest(str):
     def can_be_verified(self) -> bool:
         """Whether it is by a registered algorithm (OCI image specification, "Digests")."""
         return self.algorithm in _REGISTERED
+
+    @classmethod
+    def every(cls, data: bytes) -> Iterator[Self]:
+        """Give the digests of some bytes, one by each registered algorithm."""
+        for algorithm in _REGISTERED:
+            yield cls(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
 
     def is_of(self, data: bytes) -> bool:
         """Tell whether it is the digest of these bytes, as far as that can be verified."""

@@ -1,19 +1,19 @@
 """Manifests that a rule lets through only for what their images say of themselves."""
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Final
 
 from app.access.known_images import KnownImages
-from app.access.rules import Rule
+from app.access.rules import Decision, Rule
 from app.content import BodyBroken, Reply, Request, Source
 from app.exchange import current
 from app.oci import headers
 from app.oci.access_errors import RuleRefused
-from app.oci.errors import UpstreamUnavailable
+from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.image import INDEX, Facts, config_of, facts_of
 from app.oci.manifest import Descriptor
 from app.oci.reference import Digest, Reference, RepositoryName
@@ -38,14 +38,41 @@ class Inspection:
     repository: RepositoryName
     request: Request
     known: KnownImages
+    decide: Callable[[frozenset[Digest]], Decision | None]
+    """Decides again with all names of the manifest; raises RegistryError."""
 
-    def manifest(self, reference: Reference, rule: Rule) -> Reply:
+    def manifest(self, reference: Reference, decision: Decision) -> Reply:
         """Answer a GET or HEAD; raise RegistryError.
 
-        A HEAD of a manifest that is not known yet costs a GET of it.
+        A HEAD of a manifest that is not known yet costs a GET of it where a rule is about images.
         """
         reply = self._manifest(reference, self.request.method)
         if reply.is_error:
+            return reply
+        if decision.is_open:
+            names, reply = self._names(reply)
+            decision = self.decide(names) or decision
+        rule = decision.rule
+        return reply if rule is None else self._as_image(reply, reference, rule)
+
+    def _names(self, reply: Reply) -> tuple[frozenset[Digest], Reply]:
+        """Return what a manifest is called, and an answer that needs no closing.
+
+        Of a HEAD it is what the registry says: the manifest itself is another request.
+        """
+        if self.request.method == "HEAD":
+            reply.close()
+            digest = reply.digest
+            return frozenset({digest} if digest else ()), _unread(reply)
+        data = _read(reply, _LARGEST_MANIFEST)
+        if data is None:
+            message = "the registry's manifest is too large to be looked at"
+            raise UpstreamMisbehaved(message)
+        return frozenset(Digest.every(data)), _of_bytes(reply, data)
+
+    def _as_image(self, reply: Reply, reference: Reference, rule: Rule) -> Reply:
+        condition = rule.condition
+        if condition is None:
             return reply
         facts = self._known(reply)
         is_unread = facts is not None
@@ -57,8 +84,7 @@ class Inspection:
             finally:
                 if exchange:  # its line says what the cache did of it, not of what else was read
                     exchange.cache = did
-        condition = rule.condition
-        if condition and (objection := condition.objection(facts, datetime.now(UTC))):
+        if objection := condition.objection(facts, datetime.now(UTC)):
             if is_unread:
                 reply.close()
             raise RuleRefused(rule.message or objection, rule=rule.number)
@@ -76,13 +102,11 @@ class Inspection:
         if self.request.method == "HEAD":
             reply.close()  # nothing of it is left to read, and others may have to be waited for
             facts = self._of_head(reply, reference)
-            return facts, replace(reply, body=(), close=_nothing)
+            return facts, _unread(reply)
         data = _read(reply, _LARGEST_MANIFEST)
         if data is None:
             return Facts(), reply
-        if not isinstance(reply.body, tuple):  # that can be read again
-            reply = replace(reply, length=len(data), body=(data,), close=_nothing)
-        return self._of(data), reply
+        return self._of(data), _of_bytes(reply, data)
 
     def _manifest(self, reference: Reference, method: str) -> Reply:
         request = self.request
@@ -161,6 +185,16 @@ def _up_to(body: Iterable[bytes], most: int) -> bytes | None:
         if size > most:
             return None
     return b"".join(pieces)
+
+
+def _unread(reply: Reply) -> Reply:
+    return replace(reply, body=(), close=_nothing)
+
+
+def _of_bytes(reply: Reply, data: bytes) -> Reply:
+    if isinstance(reply.body, tuple):  # that can be read again
+        return reply
+    return replace(reply, length=len(data), body=(data,), close=_nothing)
 
 
 def _nothing() -> None:

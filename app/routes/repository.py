@@ -1,5 +1,6 @@
 """/v2/<name>/{manifests,blobs,tags,referrers}/...: what a pull reads."""
 
+from functools import partial
 from typing import NoReturn
 from urllib.parse import parse_qsl, urlencode
 
@@ -10,7 +11,7 @@ from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
 from app.routes.asking import asked
 from app.routes.inspecting import Inspection
 from app.routes.relay import relay
-from app.routes.rooms import located, located_image, rooms, source
+from app.routes.rooms import checked, located, located_manifest, rooms, source
 
 bp = Blueprint("repository", __name__, url_prefix="/v2")
 
@@ -18,9 +19,9 @@ bp = Blueprint("repository", __name__, url_prefix="/v2")
 @bp.get("/<repository:name>/manifests/<reference:reference>")
 def manifest(name: RepositoryName, reference: Reference) -> Response:
     """Fetch a manifest by tag or digest."""
-    address, rule = located_image(name, reference)
+    address, decision = located_manifest(name, reference)
     there, asking = source(address.registry), asked(address)
-    if rule is None:
+    if decision is None:
         reply = there.manifest(address.repository, reference, asking)
     else:
         inspection = Inspection(
@@ -28,8 +29,9 @@ def manifest(name: RepositoryName, reference: Reference) -> Response:
             repository=address.repository,
             request=asking,
             known=rooms().known_images,
+            decide=partial(checked, address, reference),
         )
-        reply = inspection.manifest(reference, rule)
+        reply = inspection.manifest(reference, decision)
     return relay(reply, address)
 
 

@@ -8,14 +8,15 @@ from flask import Flask, current_app
 from werkzeug.local import LocalProxy
 
 from app.access.client import Client
+from app.access.digests import NO_DIGESTS
 from app.access.guard import Guard
 from app.access.known_images import KnownImages
 from app.access.networks import Networks
-from app.access.rules import Decision, Question, Rule, Rules
+from app.access.rules import Decision, Question, Rules
 from app.content import Index, Source
 from app.exchange import current
 from app.oci.access_errors import ClientHidden, RuleRefused
-from app.oci.reference import Reference, RepositoryName, Tag
+from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.registries import Address, Registries, Registry, Selection
 from app.routes.afterwards import Afterwards
 from app.routes.forwarded import Forwarded
@@ -89,17 +90,20 @@ def located(asked: RepositoryName, reference: Reference | None = None) -> Addres
 
     `reference` is the manifest's, where that is what is asked for.
     """
-    return located_image(asked, reference)[0]
-
-
-def located_image(
-    asked: RepositoryName, reference: Reference | None
-) -> tuple[Address, Rule | None]:
-    """Return the rule as well that lets it through only for what its image is, if one does."""
     address = undecided_path(asked)
-    decision = _check(address, reference)
-    rule = decision.rule if decision is not None else None
-    return address, rule if rule is not None and rule.condition is not None else None
+    checked(address, reference)
+    return address
+
+
+def located_manifest(
+    asked: RepositoryName, reference: Reference
+) -> tuple[Address, Decision | None]:
+    """Return the decision as well, where it depends on what the manifest is; raise Denied."""
+    address = undecided_path(asked)
+    decision = checked(address, reference)
+    if decision is None or not decision.depends_on_manifest:
+        return address, None
+    return address, decision
 
 
 def undecided_path(asked: RepositoryName) -> Address:
@@ -118,28 +122,39 @@ def resolved(
 ) -> Address:
     """Return the registry and repository that are addressed so; raise Denied."""
     address = undecided(asked, ns=ns, host=host)
-    _check(address, reference)
+    checked(address, reference)
     return address
 
 
-def _check(address: Address, reference: Reference | None) -> Decision | None:
-    decision = decided(address, reference)
+def checked(
+    address: Address, reference: Reference | None, digests: frozenset[Digest] = NO_DIGESTS
+) -> Decision | None:
+    """Return what the rules say, if there are any, where they allow it; raise Denied."""
+    decision = decided(address, reference, digests)
     if decision is not None and not decision.allowed:
         _refuse(decision)
     return decision
 
 
-def decided(address: Address, reference: Reference | None = None) -> Decision | None:
-    """Return what the rules say; None without any."""
+def decided(
+    address: Address, reference: Reference | None = None, digests: frozenset[Digest] = NO_DIGESTS
+) -> Decision | None:
+    """Return what the rules say; None without any.
+
+    `digests` are what the answer is called, where it is there.
+    """
     rules = rooms().rules
     if rules is None:
         return None
+    if rules.name_digests and isinstance(reference, Digest):
+        digests |= {reference}
     return rules.decide(
         Question(
             registry=address.registry,
             repository=address.repository,
             client=client(),
             tag=reference if isinstance(reference, Tag) else None,
+            digests=digests,
         )
     )
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from app.access.conditions import Condition
+from app.access.digests import Digests
 from app.loading import SettingsError, load
 from app.oci.manifest import Platform
+from app.oci.reference import Digest
 
 
 @pytest.fixture
@@ -66,6 +68,10 @@ ALLOW, DENY = 'action = "allow"', 'action = "deny"'
         pytest.param(
             'action = "allow"\ndigest_only = true\ntag = "1"', "digest_only: with tag", id="both"
         ),
+        pytest.param(f'{DENY}\ndigests = ["latest"]', "digests 1: write a digest", id="no digest"),
+        pytest.param(f'{DENY}\ndigests = ["md5:a"]', "digests 1: write a digest", id="algorithm"),
+        pytest.param(f"{DENY}\ndigests = []", "digests: it is empty", id="no digests"),
+        pytest.param(f'{DENY}\ntag = "1"\ndigests = ["*"]', "digests: not with tag", id="by both"),
         pytest.param(f'{DENY}\nnetworks = ["lan"]', "networks 1: lan is neither", id="network"),
         pytest.param(f"{DENY}\nnetworks = []", "networks: it is empty", id="no network"),
         pytest.param(f'{DENY}\nnetworks = "::1"', "networks: write a list", id="no list"),
@@ -109,6 +115,17 @@ def test_faults(config: Path, rule: str, told: str) -> None:
         load()
     assert f"\n  {config}: rule 2: {told}" in str(caught.value)
     assert "one setting is wrong" in str(caught.value)
+
+
+def test_digests(config: Path) -> None:
+    """Some, or all."""
+    one = f"sha256:{'a' * 64}"
+    config.write_text(
+        f'[[rules]]\n{DENY}\ndigests = ["{one}"]\n[[rules]]\n{DENY}\ndigests = ["*"]\n'
+    )
+    some, every = load().rules
+    assert some.rule(1, {}).digests == Digests(frozenset({Digest(one)}))
+    assert every.rule(2, {}).digests == Digests(are_all=True)
 
 
 def test_conditions(config: Path) -> None:

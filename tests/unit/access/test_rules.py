@@ -5,9 +5,10 @@ from typing import Any
 import pytest
 
 from app.access.client import Client
+from app.access.digests import NO_DIGESTS, Digests
 from app.access.networks import Networks
 from app.access.rules import Decision, Question, Rule, Rules
-from app.oci.reference import RepositoryName, Tag
+from app.oci.reference import Digest, RepositoryName, Tag
 from app.registries import DOCKER_HUB_ALIASES, Registries, Registry
 
 HUB = Registry(
@@ -24,13 +25,14 @@ def rules(*written: dict[str, Any]) -> Rules:
     return Rules([Rule(**{"allows": False, "number": at, **one}) for at, one in numbered], TABLE)
 
 
-def decide(
+def decide(  # noqa: PLR0913 - each of them is a part of the question
     decider: Rules,
     repository: str,
     tag: str | None = None,
     *,
     registry: Registry = HUB,
     client: Client | None = None,
+    digests: frozenset[Digest] = NO_DIGESTS,
 ) -> Decision:
     """Return what is decided of a repository."""
     return decider.decide(
@@ -39,6 +41,7 @@ def decide(
             repository=RepositoryName(repository),
             client=client or Client("192.0.2.7"),
             tag=None if tag is None else Tag(tag),
+            digests=digests,
         )
     )
 
@@ -209,3 +212,55 @@ def test_one_answer_is_not_anothers() -> None:
         afresh = rules(*written).decide(question)
         decided = remembering.decide(question)
         assert (decided.allowed, decided.rule) == (afresh.allowed, afresh.rule), question
+
+
+BAD, GOOD = (Digest.parse(f"sha256:{letter * 64}") for letter in "bc")
+BAD_BY_SHA512 = Digest.parse(f"sha512:{'b' * 128}")
+ONE = Digests(frozenset({BAD}))
+ALL = Digests(are_all=True)
+
+
+@pytest.mark.parametrize(
+    ("tag", "digests", "expected"),
+    [
+        pytest.param(None, {BAD}, (False, 1, False), id="by its digest"),
+        pytest.param("1", {BAD, BAD_BY_SHA512}, (False, 1, False), id="by a tag of it"),
+        pytest.param("1", {GOOD}, (True, None, False), id="by a tag of another"),
+        pytest.param("1", set(), (True, None, True), id="by a tag of who knows what"),
+        pytest.param(None, {GOOD}, (True, None, False), id="by another digest"),
+        pytest.param(None, {BAD_BY_SHA512}, (True, None, True), id="by another algorithm"),
+        pytest.param(None, set(), (True, None, False), id="a blob, or a list"),
+    ],
+)
+def test_a_digest(
+    tag: str | None, digests: set[Digest], expected: tuple[bool, int | None, bool]
+) -> None:
+    """It is denied by whatever leads to it, and what may be it is to be decided again."""
+    decision = decide(rules({"digests": ONE}), APP, tag, digests=frozenset(digests))
+    rule = decision.rule and decision.rule.number
+    assert (decision.allowed, rule, decision.is_open) == expected
+
+
+@pytest.mark.parametrize(
+    ("tag", "digests", "expected"),
+    [
+        pytest.param(None, {GOOD}, True, id="by its digest"),
+        pytest.param("1", {GOOD}, True, id="by a tag of it"),
+        pytest.param("1", set(), True, id="by a tag of who knows what"),
+        pytest.param("1", {BAD}, False, id="by a tag of another"),
+        pytest.param(None, {BAD}, False, id="by another digest"),
+        pytest.param(None, set(), True, id="a blob, or a list"),
+    ],
+)
+def test_one_digest_and_no_other(tag: str | None, digests: set[Digest], *, expected: bool) -> None:
+    """A rule for all of them is about manifests, and leaves blobs and lists."""
+    one = {"allows": True, "digests": Digests(frozenset({GOOD}))}
+    decision = decide(rules(one, {"digests": ALL}), APP, tag, digests=frozenset(digests))
+    assert decision.allowed is expected
+
+
+def test_what_is_denied_is_not_open() -> None:
+    """No registry is asked for what a later rule denies, whatever it is called."""
+    decision = decide(rules({"allows": True, "digests": ONE}, {}), APP, "1")
+    assert (decision.allowed, decision.is_open) == (False, False)
+    assert not decide(rules({"digests": ONE, "repository": "other/**"}), APP, "1").is_open

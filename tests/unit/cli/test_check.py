@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from app.access.conditions import Condition
+from app.access.digests import Digests
 from app.access.htpasswd import Htpasswd
 from app.access.lists import Lists
 from app.access.networks import Networks
 from app.access.rules import Rule, Rules
 from app.loading import load
 from app.oci.manifest import Platform
+from app.oci.reference import Digest
 from app.registries import Registries
 from tests.unit.cli.parts import GHCR, HUB, Run, running
 from tests.unit.fake_source import FakeSource
@@ -19,6 +21,7 @@ from tests.unit.fake_source import FakeSource
 BY_DIGEST = "what is asked by digest, and lists"
 DENIED = "a rule of this proxy denies it"
 FREE = "allowed, since no rule matches"
+BAD = Digest.parse(f"sha256:{'b' * 64}")
 BY_DIGEST_ONLY = "this proxy serves it by digest only, not by tag"
 IF_OLD = "allowed by rule 6, if it is an image for linux/amd64 and 7 days old or more"
 
@@ -243,6 +246,32 @@ def test_what_is_decided(  # noqa: PLR0913 - fixtures and a table
     assert result.stdout.splitlines() == lines
     assert result.exit_code == status
     assert source.calls == []
+
+
+@pytest.mark.parametrize(
+    ("image", "told", "status"),
+    [
+        pytest.param(
+            f"nginx@{BAD}", f"the manifest by this digest: denied by rule 1: {DENIED}", 1, id="it"
+        ),
+        pytest.param(
+            f"nginx@sha256:{'c' * 64}", f"the manifest by this digest: {FREE}", 0, id="another"
+        ),
+        pytest.param(
+            "nginx:1",
+            f"the manifest by the tag 1: {FREE}, unless a rule before names its digest",
+            0,
+            id="a tag",
+        ),
+    ],
+)
+def test_digests(source: FakeSource, image: str, told: str, status: int) -> None:
+    """Where a tag leads only the registry knows, which is not asked."""
+    rule = Rule(number=1, allows=False, digests=Digests(frozenset({BAD})))
+    run = running(None, source, "access", rules=Rules([rule], Registries([HUB, GHCR])))
+    ended = run("check", "--network", "10.2.2.3", image)
+    assert (ended.output.splitlines()[1], ended.exit_code) == (told, status)
+    assert not source.calls
 
 
 @pytest.mark.parametrize(("user", "rule"), [("alice", "allowed by rule 4"), ("bob", "by rule 5")])

@@ -9,10 +9,10 @@ import pytest
 
 from app.access.conditions import Condition
 from app.access.known_images import KnownImages
-from app.access.rules import Rule
+from app.access.rules import Decision, Rule
 from app.content import BodyBroken, Reply, Request, replied
 from app.oci.access_errors import RuleRefused
-from app.oci.errors import UpstreamUnavailable
+from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.manifest import Platform
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.routes.inspecting import Inspection
@@ -67,7 +67,12 @@ def inspect(
         repository=RepositoryName("team/app"),
         request=Request(method=method, headers=fields),
         known=known.get("known") or KnownImages(),
-    ).manifest(reference or Tag("1"), RULE)
+        decide=known.get("decide") or asked_again,
+    ).manifest(reference or Tag("1"), known.get("decision") or Decision(allowed=True, rule=RULE))
+
+
+def asked_again(names: frozenset[Digest]) -> Decision:
+    pytest.fail(f"what is decided is asked again, for {names}")
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
@@ -195,3 +200,56 @@ def test_an_index(method: str) -> None:
     shelf.document = b'{"schemaVersion":2,"manifests":[]}'
     assert inspect(shelf, method=method).status == 200
     assert not any(call.method == "blob" for call in shelf.calls)
+
+
+OPEN = Decision(allowed=True, is_open=True)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_the_names_of_a_manifest(method: str) -> None:
+    """Of a GET they are those of its bytes, of a HEAD what the registry says."""
+    shelf = Shelf()
+    shelf.told = replied(200, [("Docker-Content-Digest", f"sha256:{'0' * 64}")], shelf.document)
+    told = list[frozenset[Digest]]()
+
+    def decide(names: frozenset[Digest]) -> Decision:
+        told.append(names)
+        return Decision(allowed=True)
+
+    reply = inspect(shelf, None, method, decision=OPEN, decide=decide)
+    assert (reply.status, b"".join(reply.body)) == (200, shelf.document * (method == "GET"))
+    right = {digest_of(shelf.document), *Digest.every(shelf.document)}
+    assert told == [right if method == "GET" else {Digest(f"sha256:{'0' * 64}")}]
+    assert shelf.closed == len(shelf.calls) == 1
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_a_name_that_is_denied(method: str) -> None:
+    """Nothing is left open."""
+
+    def decide(names: frozenset[Digest]) -> Decision:
+        raise RuleRefused(rule=4) if names else AssertionError
+
+    shelf = Shelf()
+    with pytest.raises(RuleRefused):
+        inspect(shelf, None, method, decision=OPEN, decide=decide)
+    assert shelf.closed == len(shelf.calls) == 1
+
+
+def test_a_name_whose_rule_is_about_images() -> None:
+    """What is decided at last is what counts."""
+    with pytest.raises(RuleRefused, match="for linux/amd64 only"):
+        inspect(
+            Shelf("windows/amd64"),
+            decision=OPEN,
+            decide=lambda _: Decision(allowed=True, rule=RULE),
+        )
+
+
+def test_a_manifest_that_is_too_large_for_names() -> None:
+    """It is no registry's usual one, and nobody can say what it is."""
+    shelf = Shelf()
+    shelf.told = replied(200, [], b" " * (4 << 20) + b" ")
+    with pytest.raises(UpstreamMisbehaved, match="too large"):
+        inspect(shelf, decision=OPEN)
+    assert shelf.closed == 1
