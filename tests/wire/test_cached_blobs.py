@@ -229,6 +229,7 @@ def test_the_directory_is_deleted(cached: Cached, path: str) -> None:
     """Whoever reads gets all; later pulls go on, and are kept again."""
     cached.shelf.stop_at = 2 * MB
     with cached.proxy() as proxy:
+        proxy.await_workers()  # one that starts meanwhile would make it anew
         with Client(proxy.host) as client:
             client.ask(path)
             client.head()
