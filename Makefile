@@ -11,11 +11,10 @@ run: .venv/run-is-ready
 	$(BIN)/gunicorn
 
 # What this machine lacks is installed first, if it may be: tests/programs.sh. The tests of a file
-# stay together, since they share servers; the slowest files come first, as their folders do. Three
-# at once keep two cores busy: half of the time many tests wait for what real clocks say.
+# stay together, since they share servers; the slowest files come first, as their folders do.
 test: .venv/dev-is-ready
 	sh tests/programs.sh
-	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
 
 check: .venv/dev-is-ready
 	$(BIN)/ruff check .
