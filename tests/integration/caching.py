@@ -5,11 +5,12 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.hub.content import multi_arch
 from tests.hub.hub import Hub
@@ -17,7 +18,7 @@ from tests.hub.images import OCI_INDEX, OCI_KIND, OCI_MANIFEST, Image
 from tests.hub.record import Record
 from tests.integration.pulling import Client, Use, Way, client
 from tests.integration.survival import Survivor
-from tests.servers import ROOT, clean_environment, docxy, wait_until
+from tests.servers import ROOT, Docxy, clean_environment, docxy, wait_until
 
 ACCEPT = f"Accept: {OCI_INDEX}, {OCI_MANIFEST}"
 PARTS = ("registry", "token", "cdn")
@@ -99,6 +100,21 @@ def switched_off(hub: Hub) -> Iterator[None]:
 def push(hub: Hub, name: str, size: int = 300_000) -> Image:
     """Push an image of two platforms that is like no other one, as tag 1."""
     return hub.push(name, multi_arch(name, OCI_KIND, size), ["1"])
+
+
+def with_token(
+    proxy: Docxy,
+    path: str,
+    name: str,
+    method: str = "GET",
+    fields: Mapping[str, str] | None = None,
+) -> requests.Response:
+    """Ask with a token from there for a repository, on connections of its own."""
+    sent = {"Accept": ACCEPT.removeprefix("Accept: "), **(fields or {})}
+    scope = {"scope": f"repository:{name}:pull"}
+    answer = requests.get(f"{proxy.url}/auth/token", params=scope, headers=sent, timeout=30)
+    sent["Authorization"] = f"Bearer {answer.json()['token']}"
+    return requests.request(method, f"{proxy.url}{path}", headers=sent, timeout=30)
 
 
 def asked(hub: Hub) -> list[Record]:

@@ -9,7 +9,7 @@ from tests import programs
 from tests.clients.process import CommandFailed
 from tests.hub.hub import Hub
 from tests.hub.images import OCI_INDEX, OCI_MANIFEST, image, index, layer
-from tests.integration.caching import Cached, caching, switched_off
+from tests.integration.caching import Cached, caching, switched_off, with_token
 from tests.integration.pulling import OURS
 
 pytestmark = pytest.mark.integration
@@ -57,11 +57,7 @@ def watching(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cached]:
 
 def ask(cached: Cached, path: str, method: str = "GET", name: str = NAME) -> requests.Response:
     """Ask with a token from there."""
-    url = cached.proxy.url
-    scope = {"scope": f"repository:{name}:pull"}
-    token = requests.get(f"{url}/auth/token", params=scope, timeout=30).json()["token"]
-    fields = {"Accept": f"{OCI_INDEX}, {OCI_MANIFEST}", "Authorization": f"Bearer {token}"}
-    return requests.request(method, f"{url}/v2/{name}/{path}", headers=fields, timeout=30)
+    return with_token(cached.proxy, f"/v2/{name}/{path}", name, method)
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])

@@ -13,7 +13,6 @@ from tests import programs
 from tests.clients.process import CommandFailed
 from tests.hub.hub import Hub
 from tests.hub.images import (
-    OCI_INDEX,
     OCI_MANIFEST,
     Blob,
     Image,
@@ -22,7 +21,7 @@ from tests.hub.images import (
     index,
     layer,
 )
-from tests.integration.caching import Cached, caching, switched_off
+from tests.integration.caching import Cached, caching, switched_off, with_token
 from tests.integration.pulling import OURS
 from tests.servers import Docxy, docxy, wait_until
 
@@ -96,13 +95,7 @@ def judging(
 
 def ask(proxy: Docxy, what: str, reference: str, method: str) -> requests.Response:
     """Ask with a token from there."""
-    url = proxy.url
-    scope = {"scope": f"repository:{NAME}:pull"}
-    token = requests.get(f"{url}/auth/token", params=scope, timeout=30).json()["token"]
-    fields = {"Accept": f"{OCI_INDEX}, {OCI_MANIFEST}", "Authorization": f"Bearer {token}"}
-    return requests.request(
-        method, f"{url}/v2/{NAME}/{what}/{reference}", headers=fields, timeout=30
-    )
+    return with_token(proxy, f"/v2/{NAME}/{what}/{reference}", NAME, method)
 
 
 @pytest.mark.parametrize("method", ["HEAD", "GET"])

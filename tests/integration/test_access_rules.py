@@ -15,8 +15,8 @@ from tests import programs
 from tests.clients.process import CommandFailed
 from tests.hub.content import multi_arch
 from tests.hub.hub import Hub
-from tests.hub.images import OCI_INDEX, OCI_KIND, OCI_MANIFEST, Image
-from tests.integration.caching import Cached, asked, caching, switched_off
+from tests.hub.images import OCI_KIND, Image
+from tests.integration.caching import Cached, asked, caching, switched_off, with_token
 from tests.integration.pulling import Use
 from tests.lines import all_lines
 from tests.servers import ROOT, clean_environment, wait_until
@@ -83,12 +83,7 @@ def ask(
     cached: Cached, path: str, name: str, method: str = "GET", client: str = OUTSIDE
 ) -> requests.Response:
     """Ask as a client behind a front, with a token from there, on connections of its own."""
-    fields = {"X-Forwarded-For": client, "Accept": f"{OCI_INDEX}, {OCI_MANIFEST}"}
-    scope = {"scope": f"repository:{name}:pull"}
-    url = f"{cached.proxy.url}/auth/token"
-    token = requests.get(url, params=scope, headers=fields, timeout=30).json()["token"]
-    fields["Authorization"] = f"Bearer {token}"
-    return requests.request(method, f"{cached.proxy.url}{path}", headers=fields, timeout=30)
+    return with_token(cached.proxy, path, name, method, {"X-Forwarded-For": client})
 
 
 def paths(name: str, image: Image) -> list[str]:
