@@ -28,7 +28,7 @@ MODULES = [
         )
     ),
 ]
-LONGEST = 260
+LONGEST = 400
 
 VALUES = {"content", "registries", "oci"}
 ROOMS = {
@@ -278,7 +278,7 @@ def test_every_room_has_its_rules(path: Path) -> None:
         pytest.param("app.logs", "from os import environ", "reads os.environ", id="environ taken"),
         pytest.param("app.logs", "import os\nos.getenv('X')", "reads os.environ", id="getenv"),
         pytest.param("app.new.x", "from app.oci import scope", "imports app.oci", id="new room"),
-        pytest.param("app.oci.x", "x = 1\n" * 261, "has 262 lines", id="long"),
+        pytest.param("app.oci.x", "x = 1\n" * 401, "has 402 lines", id="long"),
     ],
 )
 def test_what_is_forbidden_is_found(name: str, source: str, fault: str) -> None:
