@@ -17,6 +17,7 @@ from app.cache_settings import CacheSettings
 from app.environment import FILE_ONLY
 from app.limit_settings import LimitSettings
 from app.loading import CONFIG_MEANING, CONFIG_VARIABLE
+from app.oci import headers
 from app.page_settings import PageSettings
 from app.registry_settings import RegistrySettings
 from app.rule_settings import RuleSettings
@@ -161,6 +162,25 @@ def test_settings_tables(table: str) -> None:
     written = begin + text.partition(begin)[2].partition(end)[0] + end
     if written != table:
         pytest.fail(f"docs/configuration.md must hold this block:\n\n{table}\n")
+
+
+def test_the_lists_of_headers() -> None:
+    """The table in docs/registries.md has the headers that pass, and no others."""
+    section = _text(ROOT / "docs" / "registries.md").partition("<!-- headers -->")[2]
+    rows = [
+        [cell.strip() for cell in line.strip("|").split("|")]
+        for line in section.partition("<!-- /headers -->")[0].strip().splitlines()[2:]
+    ]
+    written = [
+        {
+            name.lower()
+            for row in rows
+            if row[column] != "no"
+            for name in re.findall("`(.+?)`", row[0])
+        }
+        for column in (1, 2, 3)
+    ]
+    assert written == [headers.UP, headers.ELSEWHERE, headers.DOWN]
 
 
 def test_secrets_are_not_shown() -> None:

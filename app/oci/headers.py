@@ -8,58 +8,55 @@ from urllib.parse import urlsplit
 Headers = list[tuple[str, str]]
 """Fields in order, repeated ones repeated."""
 
-HOP_BY_HOP: Final = frozenset({
-    # RFC 9110, section 7.6.1, and the older names that some still send
-    "connection", "keep-alive", "proxy-connection", "te", "trailer", "transfer-encoding", "upgrade",
-    "proxy-authenticate", "proxy-authorization",
+PARTIAL: Final = frozenset({
+    "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
 })  # fmt: skip
+"""What asks for a part of an answer, or for an answer on a condition (RFC 9110, 13 and 14)."""
 
-_NOT_UP: Final = frozenset({
-    "host",
-    # a request to a registry has no body of the client's
-    "content-length", "content-type", "content-encoding", "expect",
-    # answers must come as they are stored: sizes and digests count (containerd asks for gzip)
+ELSEWHERE: Final = PARTIAL | frozenset({
+    "accept",
+    # `identity` at a registry and where it redirects to
     "accept-encoding",
-    # nothing that one client sent is another registry's business
-    "cookie",
-    # who the client is, and by which way it came
-    "forwarded", "x-original-forwarded-for", "x-real-ip", "x-client-ip", "x-cluster-client-ip",
-    "true-client-ip", "fastly-client-ip", "fly-client-ip", "x-request-id", "x-request-start",
-})  # fmt: skip
-_NOT_UP_PREFIXES: Final = ("x-forwarded-", "x-accel-", "cf-")
-
-_ELSEWHERE: Final = frozenset({
-    "accept", "accept-encoding", "user-agent", "range", "if-range", "if-match", "if-none-match",
-    "if-modified-since", "if-unmodified-since",
+    # Registries answer by it: Quay refuses old Docker by it, and GitHub whoever sends none.
+    "user-agent",
     # only this proxy's own marks: app/oci/via.py
     "via",
 })  # fmt: skip
+"""What of a client's request goes to any server, in lower case.
 
-_NOT_DOWN: Final = frozenset({
-    # the server in front of the client writes these itself
-    "date", "server",
-    # given anew by the relay
-    "content-length", "www-authenticate", "link", "location",
-    "content-security-policy", "x-content-type-options", "docker-distribution-api-version",
-    "x-request-id",
-    # an upstream does not speak for this proxy's host (design.md, section 4)
-    "set-cookie", "set-cookie2", "x-sendfile", "alt-svc", "strict-transport-security",
-    "clear-site-data", "public-key-pins", "refresh", "service-worker-allowed", "nel", "report-to",
-    "reporting-endpoints", "expect-ct",
-    # an upstream's word to its own CDN (RFC 9213), not to one in front of this proxy
-    "surrogate-control", "surrogate-key", "cdn-cache-control", "cloudflare-cdn-cache-control",
-    "edge-control", "cache-tag",
-    # tells this proxy's address or account
-    "docker-ratelimit-source",
+A key, a user or an address may be in any other field: identity-aware fronts, CI systems and clouds
+have dozens of them, and new ones come.
+"""
+
+UP: Final = ELSEWHERE | frozenset({"authorization"})
+"""What of a client's request goes to the registry that it asks, and to its token service."""
+
+DOWN: Final = frozenset({
+    # the content (OCI distribution-spec, "Pull"; RFC 9110, sections 8 and 14)
+    "content-type", "content-encoding", "content-range", "accept-ranges", "docker-content-digest",
+    "etag", "last-modified",
+    # how many may still be had, and when to ask again
+    "ratelimit", "ratelimit-policy", "ratelimit-limit", "ratelimit-remaining", "ratelimit-reset",
+    "retry-after",
+    # how long it counts, and to whom (RFC 9111; RFC 9211)
+    "cache-control", "expires", "pragma", "age", "vary", "cache-status",
+    # for people
+    "warning",
+    # referrers (OCI distribution-spec, "Listing Referrers")
+    "oci-filters-applied", "oci-subject",
 })  # fmt: skip
-_NOT_DOWN_PREFIX: Final = "x-accel-"
+"""What of a registry's answer goes to the client, in lower case.
+
+A registry does not speak for this proxy's host: cookies, policies for browsers and orders to
+servers in front (`X-Accel-Redirect`) stay here. The relay writes Content-Length, Link,
+WWW-Authenticate and OCI-Namespace anew.
+"""
 
 FOR_CACHES: Final = ("cache-control", "expires", "pragma")
 """What says who on the way may keep an answer, and how long."""
 
 # What a client may be sent: visible ASCII, obs-text, space and tab (RFC 9110, section 5.5).
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
-_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 _TARGET: Final = re.compile(r"[\x21-\x7e]+")
 _LINK: Final = re.compile(r'<([^<>]*)>((?:[^,"]|"(?:[^"\\]|\\.)*")*)')
@@ -69,32 +66,22 @@ _PARAMETER: Final = re.compile(
 
 
 def pass_up(headers: Iterable[tuple[str, str]]) -> Headers:
-    """Return what of a client's request a registry gets; `Accept-Encoding: identity` is added."""
-    kept = _end_to_end(headers)
-    passed = [
-        (name, value)
-        for name, value in kept
-        if name.lower() not in _NOT_UP and not name.lower().startswith(_NOT_UP_PREFIXES)
-    ]
-    passed.append(("Accept-Encoding", "identity"))
-    return passed
+    """Return what of a client's request its registry gets, and `Accept-Encoding: identity`.
+
+    Sizes and digests are of what is stored, and containerd asks for gzip.
+    """
+    passed = without(_only(headers, UP), "accept-encoding")
+    return [*passed, ("Accept-Encoding", "identity")]
 
 
 def pass_elsewhere(headers: Iterable[tuple[str, str]]) -> Headers:
-    """Return what of a request may follow a redirect to another host: nothing that identifies."""
-    return [(name, value) for name, value in headers if name.lower() in _ELSEWHERE]
+    """Return what of a request may go to any host: nothing that identifies whoever asks."""
+    return _only(headers, ELSEWHERE)
 
 
 def pass_down(headers: Iterable[tuple[str, str]]) -> Headers:
     """Return what of a registry's answer a client gets."""
-    return [
-        (name, value)
-        for name, value in _end_to_end(headers)
-        if name.lower() not in _NOT_DOWN
-        and not name.lower().startswith(_NOT_DOWN_PREFIX)
-        and _NAME.fullmatch(name)
-        and _VALUE.fullmatch(value)
-    ]
+    return [one for one in _only(headers, DOWN) if _VALUE.fullmatch(one[1])]
 
 
 def values(headers: Iterable[tuple[str, str]], name: str) -> list[str]:
@@ -143,9 +130,13 @@ def _relations(parameters: str) -> list[str]:
     return []
 
 
-def _end_to_end(headers: Iterable[tuple[str, str]]) -> Headers:
+def _only(headers: Iterable[tuple[str, str]], names: frozenset[str]) -> Headers:
+    """Return the fields of these names, unless Connection names them (RFC 9110, section 7.6.1)."""
     fields = list(headers)
-    dropped = set(HOP_BY_HOP)
-    for name in values(fields, "connection"):
-        dropped.update(option.strip().lower() for option in name.split(","))
-    return [(name, value) for name, value in fields if name.lower() not in dropped]
+    dropped = {
+        option.strip().lower()
+        for value in values(fields, "connection")
+        for option in value.split(",")
+    }
+    passed = names - dropped if dropped else names
+    return [(name, value) for name, value in fields if name.lower() in passed]

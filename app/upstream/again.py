@@ -18,10 +18,6 @@ from app.upstream.redirects import Redirects
 _RENEWALS = 2
 """The first token in place of the client's may be a remembered one, and refused as well."""
 
-_CONDITIONS = (
-    "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
-)  # fmt: skip
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobAgain:
@@ -76,4 +72,4 @@ class BlobAgain:
     def _for(self, part: Part) -> Headers:
         last = "" if part.end is None else str(part.end - 1)
         wanted = ("Range", f"bytes={part.start}-{last}")
-        return [*headers.without(self.fields, *_CONDITIONS), wanted]
+        return [*headers.without(self.fields, *headers.PARTIAL), wanted]

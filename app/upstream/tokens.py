@@ -144,7 +144,7 @@ def exchange(
     """
     parameters = [("service", service.service)] if service.service else []
     encoded = urlencode([*request.parameters, *parameters], errors="surrogateescape")
-    fields = headers.without(headers.pass_up(request.headers), "range")
+    fields = headers.without(headers.pass_up(request.headers), *headers.PARTIAL)
     answer = b""
 
     def read(response: requests.Response) -> requests.Response:

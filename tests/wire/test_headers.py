@@ -32,14 +32,13 @@ def test_every_accept_line_arrives(wire: Wire) -> None:
 
 
 def test_end_to_end_headers_go_up_unchanged(wire: Wire) -> None:
-    """What is not between two neighbours passes: credentials, ranges, conditions, the agent."""
+    """Credentials, ranges, conditions and the agent pass as the client wrote them."""
     fields = (
         "Authorization: Bearer a.b.c",
         "Range: bytes=5-9",
         'If-None-Match: "one", W/"two"',
         "If-Range: Wed, 21 Oct 2026 07:28:00 GMT",
         "User-Agent: containerd/1.7.24",
-        "X-Meta-Anything: kept",
     )
     asked = seen(wire, BLOB, *fields)
     for field in fields:
@@ -87,15 +86,15 @@ def test_the_way_that_it_came_stops_here(wire: Wire) -> None:
     assert seen(wire, MANIFEST, "Via: 1.1 somewhere").values("Via") == ["1.1 docxy"]
 
 
-@pytest.mark.parametrize("connection", ["X-Private, X-Other", "close, x-private,X-OTHER"])
+@pytest.mark.parametrize("connection", ["User-Agent, If-Match", "close, user-agent,IF-MATCH"])
 def test_headers_that_connection_names_stop_on_the_way_up(wire: Wire, connection: str) -> None:
     """Connection lists what is only for the neighbour (RFC 9110, section 7.6.1)."""
     asked = seen(
-        wire, MANIFEST, f"Connection: {connection}", "X-Private: 1", "X-Other: 2", "X-Kept: 3"
+        wire, MANIFEST, f"Connection: {connection}", "User-Agent: 1", "If-Match: *", "Accept: a/b"
     )
-    assert asked.values("X-Private") == []
-    assert asked.values("X-Other") == []
-    assert asked.values("X-Kept") == ["3"]
+    assert asked.values("User-Agent") == []
+    assert asked.values("If-Match") == []
+    assert asked.values("Accept") == ["a/b"]
 
 
 def test_headers_that_connection_names_stop_on_the_way_down(wire: Wire) -> None:
@@ -103,15 +102,15 @@ def test_headers_that_connection_names_stop_on_the_way_down(wire: Wire) -> None:
     wire.play(
         always(
             response(
-                b"{}", "Connection: X-Private", "Connection: x-other", "X-Private: 1",
-                "X-Other: 2", "X-Kept: 3",
+                b"{}", "Connection: Warning", "Connection: retry-after", "Warning: 1",
+                "Retry-After: 2", 'ETag: "3"',
             )
         )
     )  # fmt: skip
     with wire.client() as client:
         answer = client.get(MANIFEST)
-    assert not answer.head.names & {"x-private", "x-other"}
-    assert answer.head.value("X-Kept") == "3"
+    assert not answer.head.names & {"warning", "retry-after"}
+    assert answer.head.value("ETag") == '"3"'
 
 
 FORBIDDEN_DOWN = (
@@ -137,11 +136,11 @@ FORBIDDEN_DOWN = (
 def test_what_stops_on_the_way_down(wire: Wire, method: str, status: str) -> None:
     """Nothing that would speak for this proxy's host comes down, with any status."""
     body = b"" if method == "HEAD" else b'{"errors":[]}'
-    wire.play(always(response(body, *FORBIDDEN_DOWN, "X-Kept: 1", status=status)))
+    wire.play(always(response(body, *FORBIDDEN_DOWN, "Warning: 1", status=status)))
     with wire.client() as client:
         answer = client.get(MANIFEST, method=method)
     assert answer.status == int(status[:3])
-    assert answer.head.value("X-Kept") == "1"
+    assert answer.head.value("Warning") == "1"
     forbidden = {field.partition(":")[0].lower() for field in FORBIDDEN_DOWN}
     assert not answer.head.names & forbidden
 
@@ -221,36 +220,36 @@ def test_oci_json_of_an_upstream_passes_byte_for_byte(wire: Wire) -> None:
 @pytest.mark.parametrize(
     "odd",
     [
-        pytest.param(b"X-Odd: caf\xc3\xa9", id="utf-8"),
-        pytest.param(b"X-Odd: \xff\xfe\x80", id="obs-text"),
-        pytest.param(b"X-Odd: bell\x07bell", id="bell"),
-        pytest.param(b"X-Odd: del\x7f", id="del"),
-        pytest.param(b"X-Odd: vertical\x0btab\x0c", id="vertical tab"),
-        pytest.param(b"X-Odd: next\x85line", id="next line"),
-        pytest.param(b"X-Odd: unit\x1c\x1dseparators", id="separators"),
-        pytest.param(b"X-Odd: folded\r\n  line", id="folded"),
-        pytest.param(b"X-Odd:", id="empty"),
+        pytest.param(b"Warning: caf\xc3\xa9", id="utf-8"),
+        pytest.param(b"Warning: \xff\xfe\x80", id="obs-text"),
+        pytest.param(b"Warning: bell\x07bell", id="bell"),
+        pytest.param(b"Warning: del\x7f", id="del"),
+        pytest.param(b"Warning: vertical\x0btab\x0c", id="vertical tab"),
+        pytest.param(b"Warning: next\x85line", id="next line"),
+        pytest.param(b"Warning: unit\x1c\x1dseparators", id="separators"),
+        pytest.param(b"Warning: folded\r\n  line", id="folded"),
+        pytest.param(b"Warning:", id="empty"),
     ],
 )
 def test_odd_bytes_in_a_header_do_not_break_the_answer(wire: Wire, odd: bytes) -> None:
     """An odd field may be lost, the answer may not."""
     wire.play(
         always(
-            head("X-First: 1")[:-2] + odd + b"\r\nContent-Length: 2\r\nX-Last: 1\r\n\r\n{}"
+            head("ETag: 1")[:-2] + odd + b"\r\nContent-Length: 2\r\nLast-Modified: 1\r\n\r\n{}"
         )
     )  # fmt: skip
     with wire.client() as client:
         answer = client.get(MANIFEST)
         again = client.get(MANIFEST)
     assert (answer.status, answer.body, again.status) == (200, b"{}", 200)
-    assert answer.head.value("X-First") == "1"
-    assert answer.head.value("X-Last") == "1"
+    assert answer.head.value("ETag") == "1"
+    assert answer.head.value("Last-Modified") == "1"
     assert "set-cookie" not in answer.head.names
 
 
 def test_an_answer_with_nul_in_its_head_is_refused(wire: Wire) -> None:
     """Some readers end a field there (RFC 9110, section 5.5)."""
-    wire.play(always(head("X-Odd: nul\x00nul", "Content-Length: 2") + b"{}"))
+    wire.play(always(head("Warning: nul\x00nul", "Content-Length: 2") + b"{}"))
     with wire.client() as client:
         assert client.get(MANIFEST).status == 502
 
@@ -258,23 +257,23 @@ def test_an_answer_with_nul_in_its_head_is_refused(wire: Wire) -> None:
 @pytest.mark.parametrize("odd", [b"X Odd: 1", b"X-\xc3\x96dd: 1", b"no colon", b": no name"])
 def test_a_head_that_cannot_be_read_is_refused(wire: Wire, odd: bytes) -> None:
     """A parser that gives up in mid-head would lose the length, and the client would wait."""
-    wire.play(always(head("X-First: 1")[:-2] + odd + b"\r\nContent-Length: 2\r\n\r\n{}"))
+    wire.play(always(head("ETag: 1")[:-2] + odd + b"\r\nContent-Length: 2\r\n\r\n{}"))
     with wire.client(timeout=2) as client:
         assert client.get(MANIFEST).status in {502, 503}
 
 
 def test_obs_text_passes_byte_for_byte(wire: Wire) -> None:
     """A value that is no ASCII goes up and comes down as the bytes it is."""
-    wire.play(always(head("Content-Length: 2")[:-2] + b"X-Odd: caf\xc3\xa9\r\n\r\n{}"))
+    wire.play(always(head("Content-Length: 2")[:-2] + b"Warning: caf\xc3\xa9\r\n\r\n{}"))
     with wire.client() as client:
         client.send(
             f"GET {MANIFEST} HTTP/1.1\r\nHost: {wire.proxy.host}\r\n".encode()
-            + b"X-Odd: na\xc3\xafve\r\n\r\n"
+            + b"User-Agent: na\xc3\xafve\r\n\r\n"
         )
         answer = client.answer()
     (asked,) = wire.upstream.asked
-    assert b"X-Odd: na\xc3\xafve" in asked.raw.split(b"\r\n")
-    assert b"X-Odd: caf\xc3\xa9" in answer.head.raw.split(b"\r\n")
+    assert b"User-Agent: na\xc3\xafve" in asked.raw.split(b"\r\n")
+    assert b"Warning: caf\xc3\xa9" in answer.head.raw.split(b"\r\n")
 
 
 def test_netrc_never_takes_part(wire: Wire) -> None:

@@ -37,18 +37,25 @@ def test_hop_by_hop_stops_here(name: str, passed: object) -> None:
         assert name.lower() not in names(passed([(written, "x"), ("Accept", "y")]))
 
 
-@pytest.mark.parametrize("passed", [pass_up, pass_down], ids=["up", "down"])
-def test_what_connection_names_stops_here(passed: object) -> None:
+@pytest.mark.parametrize(
+    ("passed", "listed"),
+    [
+        pytest.param(pass_up, ["Range", "User-Agent", "Accept"], id="up"),
+        pytest.param(pass_down, ["ETag", "Warning", "Age"], id="down"),
+    ],
+)
+def test_what_connection_names_stops_here(passed: object, listed: list[str]) -> None:
     """Every field that any Connection field names is hop-by-hop too (RFC 9110, 7.6.1)."""
     assert callable(passed)
+    one, two, three = listed
     fields = [
-        ("X-One", "1"),
-        ("Connection", "close, X-ONE"),
-        ("connection", " x-two ,"),
-        ("X-Two", "2"),
-        ("X-Three", "3"),
+        (one, "1"),
+        ("Connection", f"close, {one.upper()}"),
+        ("connection", f" {two.lower()} ,"),
+        (two, "2"),
+        (three, "3"),
     ]
-    assert names(passed(fields)) - {"accept-encoding"} == {"x-three"}
+    assert names(passed(fields)) - {"accept-encoding"} == {three.lower()}
 
 
 @pytest.mark.parametrize(
@@ -82,10 +89,14 @@ def test_what_connection_names_stops_here(passed: object) -> None:
         "CF-Ray",
         "CF-Anything-New",
         "True-Client-IP",
+        "Docker-Upload-UUID",
+        "Private-Token",
+        "Remote-User",
+        "X-Anything-New",
     ],
 )
 def test_never_up(name: str) -> None:
-    """What is between the client and this proxy, or tells who the client is, stays here."""
+    """What is not listed stays here: it may open something, or tell who the client is."""
     for written in (name, name.lower(), name.upper()):
         assert pass_up([(written, "x")]) == [("Accept-Encoding", "identity")]
 
@@ -100,9 +111,6 @@ def test_never_up(name: str) -> None:
         "If-None-Match",
         "If-Modified-Since",
         "User-Agent",
-        "Docker-Upload-UUID",
-        "CFX",
-        "X-Forwarded",
     ],
 )
 def test_always_up(name: str) -> None:
@@ -159,9 +167,10 @@ def test_encoding_is_always_identity() -> None:
 
 def test_repeated_fields_stay_repeated() -> None:
     """Docker sends one Accept for each type; order counts."""
-    fields = [("Accept", "a"), ("X", "1"), ("Accept", "b")]
-    assert pass_up(fields)[:3] == fields
-    assert pass_down(fields) == fields
+    up = [("Accept", "a"), ("Range", "1"), ("Accept", "b")]
+    assert pass_up(up)[:3] == up
+    down = [("Vary", "a"), ("ETag", "1"), ("Vary", "b")]
+    assert pass_down(down) == down
 
 
 @pytest.mark.parametrize(
@@ -184,6 +193,10 @@ def test_repeated_fields_stay_repeated() -> None:
         "Location",
         "Surrogate-Control",
         "CDN-Cache-Control",
+        "OCI-Namespace",
+        "Access-Control-Allow-Origin",
+        "Content-Disposition",
+        "X-Anything-New",
     ],
 )
 def test_never_down(name: str) -> None:
@@ -215,7 +228,6 @@ def test_given_anew(name: str) -> None:
         "RateLimit-Limit",
         "RateLimit-Remaining",
         "OCI-Filters-Applied",
-        "OCI-Namespace",
     ],
 )
 def test_always_down(name: str) -> None:
@@ -232,8 +244,8 @@ def test_always_down(name: str) -> None:
         pytest.param(("ETag", "a\0b"), id="NUL"),
         pytest.param(("ETag", "a\x7fb"), id="DEL"),
         pytest.param(("ETag", "€"), id="beyond Latin-1"),
-        pytest.param(("X\r\nSet-Cookie", "x"), id="CR LF in a name"),
-        pytest.param(("X Y", "x"), id="space in a name"),
+        pytest.param(("ETag\r\nSet-Cookie", "x"), id="CR LF in a name"),
+        pytest.param(("ETag ", "x"), id="space in a name"),
         pytest.param(("", "x"), id="no name"),
     ],
 )
@@ -242,7 +254,10 @@ def test_nothing_breaks_out_of_its_line(field: tuple[str, str]) -> None:
     assert pass_down([field, ("Age", "1")]) == [("Age", "1")]
 
 
-@given(st.lists(st.tuples(st.text(max_size=20), st.text(max_size=40)), max_size=6))
+LISTED = st.sampled_from(sorted(headers.DOWN))
+
+
+@given(st.lists(st.tuples(LISTED | st.text(max_size=20), st.text(max_size=40)), max_size=6))
 def test_no_control_character_passes_down(fields: headers.Headers) -> None:
     """Whatever an upstream sends, what is left can be written as it is."""
     for name, value in pass_down(fields):

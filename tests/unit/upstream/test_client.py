@@ -142,10 +142,11 @@ def test_headers_down(pinned: Upstream, upstream: responses.RequestsMock) -> Non
     """What speaks for our host, or tells our address, stays; repeated fields stay repeated."""
     headers = [
         ("Docker-Content-Digest", str(DIGEST)),
-        ("X-Twice", "1"),
-        ("X-Twice", "2"),
+        ("Vary", "1"),
+        ("Vary", "2"),
         ("Set-Cookie", "a=b"),
         ("X-Accel-Redirect", "/secret"),
+        ("X-Anything-New", "1"),
         ("Docker-RateLimit-Source", "192.0.2.1"),
         ("RateLimit-Remaining", "76;w=21600"),
     ]

@@ -56,7 +56,7 @@ def test_credentials_stay_behind(
     assert not {"Authorization", "Cookie", *dict(secrets)} & sent.keys()
     assert sent["Accept"] == "x"
     assert sent["Range"] == "bytes=5-"
-    assert "X-Api-Key" in upstream.calls[0].request.headers
+    assert sent.keys() < upstream.calls[0].request.headers.keys()
 
 
 @pytest.mark.parametrize(
