@@ -93,7 +93,7 @@ def create_app(settings: Settings) -> Flask:
             observer=observer,
         )
         upstream = Upstream(row, session, neighbours, reliability)
-        neighbours.add(row.url, upstream)
+        neighbours.add(row, upstream)
         if row is registries.default and row.name == DOCKER_HUB:
             index = Index(settings.index_url, session, reliability)
         inner: Source = Managed(upstream, row) if row.managed else upstream

@@ -35,6 +35,17 @@ class Client(Protocol):
         """Tell, without waiting, whether the client has closed its connection."""
 
 
+class Permit(Protocol):
+    """Decides what a client may have from a registry that another one redirects to."""
+
+    def __call__(self, registry: str, name: RepositoryName, reference: Reference | None) -> None:
+        """Return if it may; raise RegistryError with what the client is told if it may not.
+
+        `registry` is its name in the table, `reference` a manifest's, None for all else.
+        May be called by any thread, also after the client has its answer.
+        """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What a client asks of a source.
@@ -43,6 +54,7 @@ class Request:
     `query` is passed only where the registry's answer depends on it: tags and referrers.
     `renewed` gives an Authorization in place of one that is refused while a body is read, where
     that is this proxy's to get.
+    `permit` is None if the client may have everything.
     """
 
     method: str
@@ -50,6 +62,7 @@ class Request:
     query: str = ""
     client: Client | None = None
     renewed: Callable[[str], str] | None = None
+    permit: Permit | None = None
 
     @property
     def authorization(self) -> str:
@@ -104,6 +117,7 @@ class Reply:
     `length` is the exact length of the body (of the GET's body, where this answers a HEAD), or
     None where the registry did not say. An answer that is `handed_over` has no body here: the
     server in front sends so many bytes of the file that X-Accel-Redirect names to it.
+    `led_to` names the other repositories of the table that redirects led to, by registry and name.
     Whoever takes a reply closes it, read or unread; iterating `body` raises BodyBroken, unless it
     is a tuple, whose pieces are at hand.
     """
@@ -115,6 +129,7 @@ class Reply:
     length: int | None = None
     body: Iterable[bytes] = ()
     close: Callable[[], None] = _nothing
+    led_to: Sequence[tuple[str, RepositoryName]] = ()
 
     def header(self, name: str) -> str:
         """Return the first value of one header, or ""."""

@@ -46,6 +46,8 @@ class Registry:
     prefix_login: bool = False
     ca_bundle: Path | None = None
     allow_private: bool = False
+    redirects_from: frozenset[str] = frozenset()
+    """Names of registries that may redirect here also where this is at a special address."""
 
     @property
     def names(self) -> frozenset[str]:
@@ -146,6 +148,10 @@ class Registries:
         if named and not ns and host.lower() not in self._by_host:
             return _address(selection, named, rest, asked)
         return _address(selection, chosen, asked, asked)
+
+    def named(self, name: str) -> Registry:
+        """Return the row of a name; raise KeyError."""
+        return self._by_name[name]
 
     def tags_in(self, text: str) -> set[str]:
         """Return the names of the registries whose tokens a text holds, wherever it does.

@@ -1,6 +1,6 @@
 """One `[[registries]]` table of the file: what an operator says of a registry."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, Self
 from urllib.parse import urlsplit
 
@@ -14,6 +14,7 @@ from app.setting_values import (
     OwnHost,
     PasswordFile,
     RegistryAlias,
+    RegistryHost,
     Username,
 )
 from app.well_known import HUB, WELL_KNOWN
@@ -87,6 +88,11 @@ class RegistrySettings(BaseModel):
         description="Let this registry, and where it redirects to, be on loopback, private and "
         "otherwise special addresses.",
     )
+    redirects_from: tuple[RegistryHost, ...] = Field(
+        (),
+        description="With `allow_private`: the registries of the table without `allow_private` "
+        "whose redirects may lead to this one. Unset: none.",
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -131,6 +137,7 @@ class RegistrySettings(BaseModel):
             prefix_login=self.prefix_login,
             ca_bundle=self.ca_bundle,
             allow_private=self.allow_private,
+            redirects_from=frozenset(self.redirects_from),
         )
 
     def _secret(self) -> SecretStr | None:
@@ -157,6 +164,24 @@ def check_addresses(rows: Iterable[Registry]) -> None:
             "the registry's own table"
         )
         raise ValueError(message)
+
+
+def check_redirects(rows: Sequence[Registry]) -> None:
+    """Raise ValueError for a `redirects_from` that names no registry, or that has no effect."""
+    names = {name for row in rows for name in row.names}
+    for row in rows:
+        if unknown := sorted(row.redirects_from - names):
+            message = (
+                f"registries: {row.name}: redirects_from: no registry that is served is called "
+                f"{', '.join(unknown)}"
+            )
+            raise ValueError(message)
+        if row.redirects_from and not row.allow_private:
+            message = (
+                f"registries: {row.name}: redirects_from: it is for a registry at a private "
+                "address; set allow_private = true in the same table, or leave it out"
+            )
+            raise ValueError(message)
 
 
 def check_login(credentials: Credentials | None, username: str | None, password: Any) -> None:  # noqa: ANN401 - whatever holds it

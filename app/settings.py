@@ -23,6 +23,7 @@ from app.registry_settings import (
     Credentials,
     RegistrySettings,
     check_addresses,
+    check_redirects,
 )
 from app.setting_values import (
     BaseUrl,
@@ -155,6 +156,7 @@ class Settings(
             raise ValueError(message)
         table = self.table()
         check_addresses(table.rows)
+        check_redirects(table.rows)
         self.rules_for(table)
         self.check_users(table.rows, self.cache_dir)
         self.check_limits()

@@ -114,6 +114,17 @@ class Rules:
             digests = NO_DIGESTS
         return self._decided(registry.name, repository, client, tag, digests)
 
+    def are_alike(self, one: Question, other: Question) -> bool:
+        """Tell whether the same rules match two questions, and so decide of any manifest alike."""
+        return self._matching(one) == self._matching(other)
+
+    def _matching(self, question: Question) -> list[Rule]:
+        return [
+            applied.rule
+            for applied in self._of[question.registry.name]
+            if applied.matches(question.repository, question.client, question.tag)
+        ]
+
     def _decide(
         self,
         registry: str,

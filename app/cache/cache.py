@@ -14,6 +14,7 @@ from app.cache.gate import Gate
 from app.cache.lately import Lately
 from app.cache.lists import Lists
 from app.cache.manifests import Manifests
+from app.cache.origins import Origins
 from app.cache.pings import Pings
 from app.cache.policy import Policy
 from app.cache.secret import secret_of
@@ -58,6 +59,7 @@ class Cache:
     def over(self, inner: Source, registry: Registry, observer: Observer = NOBODY) -> CachedSource:
         """Return the source of a registry that keeps what it gives."""
         name, disk, policy = registry.name, self._disk, self._policy
+        inner = Origins(name, inner, disk)
         callers = Callers(registry, self._key)
         gate, away = Gate(name, disk, policy), Away(name, disk, inner.reach)
         copies = Copies(name, gate, disk)

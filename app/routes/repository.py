@@ -20,7 +20,7 @@ bp = Blueprint("repository", __name__, url_prefix="/v2")
 def manifest(name: RepositoryName, reference: Reference) -> Response:
     """Fetch a manifest by tag or digest."""
     address, decision = located_manifest(name, reference)
-    there, asking = source(address.registry), asked(address)
+    there, asking = source(address.registry), asked(address, reference=reference)
     if decision is None:
         reply = there.manifest(address.repository, reference, asking)
     else:

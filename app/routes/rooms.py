@@ -13,7 +13,7 @@ from app.access.guard import Guard
 from app.access.known_images import KnownImages
 from app.access.networks import Networks
 from app.access.rules import Decision, Question, Rules
-from app.content import Index, Source
+from app.content import Index, Permit, Source
 from app.exchange import current
 from app.oci.access_errors import ClientHidden, RuleRefused
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
@@ -132,7 +132,7 @@ def checked(
     """Return what the rules say, if there are any, where they allow it; raise Denied."""
     decision = decided(address, reference, digests)
     if decision is not None and not decision.allowed:
-        _refuse(decision)
+        _refuse(decision, client())
     return decision
 
 
@@ -146,24 +146,59 @@ def decided(
     rules = rooms().rules
     if rules is None:
         return None
-    if rules.name_digests and isinstance(reference, Digest):
-        digests |= {reference}
     return rules.decide(
-        Question(
-            registry=address.registry,
-            repository=address.repository,
-            client=client(),
-            tag=reference if isinstance(reference, Tag) else None,
-            digests=digests,
-        )
+        _question(address.registry, address.repository, client(), reference, digests)
     )
 
 
-def _refuse(decision: Decision) -> NoReturn:
+def _question(
+    registry: Registry,
+    repository: RepositoryName,
+    asking: Client,
+    reference: Reference | None,
+    digests: frozenset[Digest] = NO_DIGESTS,
+) -> Question:
+    return Question(
+        registry=registry,
+        repository=repository,
+        client=asking,
+        tag=reference if isinstance(reference, Tag) else None,
+        digests=digests | {reference} if isinstance(reference, Digest) else digests,
+    )
+
+
+def _refuse(decision: Decision, asking: Client) -> NoReturn:
     rule = decision.rule
-    if rule is not None and rule.networks is not None and not client().is_known:
+    if rule is not None and rule.networks is not None and not asking.is_known:
         raise ClientHidden(rule=rule.number)
     raise RuleRefused(decision.message, rule=rule and rule.number)
+
+
+def permit(address: Address, reference: Reference | None = None) -> Permit | None:
+    """Return what asks the rules of where redirects lead; None without any rules.
+
+    `reference` is the manifest's, where that is what the client asks for.
+    """
+    room = rooms()
+    rules = room.rules
+    if rules is None:
+        return None
+    asking = client()
+    asked = _question(address.registry, address.repository, asking, reference)
+
+    def ask(registry: str, name: RepositoryName, reference: Reference | None) -> None:
+        row = room.registries.named(registry)
+        question = _question(row, name, asking, reference)
+        decision = rules.decide(question)
+        if not decision.allowed:
+            _refuse(decision, asking)
+        if decision.depends_on_manifest and not rules.are_alike(asked, question):
+            # The manifest is looked at by the rules for where it was asked for.
+            message = f"a rule of this proxy looks at images of {registry}: ask for it there"
+            rule = decision.rule
+            raise RuleRefused(message, rule=rule and rule.number)
+
+    return ask
 
 
 def undecided(asked: RepositoryName, *, ns: str | None, host: str) -> Address:

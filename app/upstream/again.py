@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 import requests
 
-from app.content import Client
+from app.content import Client, Permit
 from app.oci import headers
 from app.oci.errors import Denied
 from app.oci.headers import Headers
@@ -33,6 +33,7 @@ class BlobAgain:
     client: Client | None
     budget: float
     renewed: Callable[[str], str]
+    permit: Permit | None = None
 
     def at_same_place(self, part: Part, broken: requests.Response) -> requests.Response | None:
         """Ask where the broken answer came from; None if that was the registry itself.
@@ -45,8 +46,7 @@ class BlobAgain:
         etag = broken.headers.get("ETag", "")
         if etag.startswith('"'):
             fields.append(("If-Range", etag))  # a strong one only: RFC 9110, section 13.1.5
-        session = self.redirects.session_for(broken.url, self.redirects.session)
-        return session.send("GET", broken.url, fields, client=self.client)
+        return self.redirects.send_again(broken.url, fields, self.client, self.permit)
 
     def from_registry(self, part: Part) -> requests.Response:
         """Ask the registry, with a new token where the old one is refused and may be replaced.
@@ -54,7 +54,7 @@ class BlobAgain:
         Raise Denied where only the client can get one.
         """
         fields = self._for(part)
-        response = self.redirects.fetch("GET", self.url, fields, self.client)
+        response = self._fetch(fields)
         for _ in range(_RENEWALS):
             if not self._is_refused(response):
                 break
@@ -62,8 +62,11 @@ class BlobAgain:
             if not (renewed := self.renewed(headers.value(fields, "authorization"))):
                 raise Denied
             fields = [*headers.without(fields, "authorization"), ("Authorization", renewed)]
-            response = self.redirects.fetch("GET", self.url, fields, self.client)
+            response = self._fetch(fields)
         return response
+
+    def _fetch(self, fields: Headers) -> requests.Response:
+        return self.redirects.fetch("GET", self.url, fields, self.client, self.permit)
 
     def _is_refused(self, response: requests.Response) -> bool:
         own = origin(response.url) == origin(self.url)

@@ -1,5 +1,6 @@
 """Upstream(Source): one registry, asked over HTTP."""
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
@@ -21,7 +22,7 @@ from app.upstream.attempts import Attempts
 from app.upstream.body import read_document
 from app.upstream.held_back import HeldBack
 from app.upstream.issued import IssuedTokens, issue
-from app.upstream.neighbours import Neighbours
+from app.upstream.neighbours import LeadsToRegistry, Neighbours
 from app.upstream.origins import origin
 from app.upstream.pings import Pings
 from app.upstream.reading import within
@@ -65,7 +66,7 @@ class Upstream:
     ) -> None:
         self.session = session
         self._registry = registry
-        self._redirects = Redirects(session, neighbours)
+        self._redirects = Redirects(session, registry, neighbours)
         self._attempts = Attempts(reliability.retry_budget, observer=session.observer)
         self._hurried = Attempts.hurried(reliability.retry_budget, session.observer)
         self._reliability = reliability
@@ -84,7 +85,8 @@ class Upstream:
         request = replace(request, headers=self._redeemed(request))
         scheme = request.authorization.partition(" ")[0].lower()
         if scheme == "bearer":
-            return self._ask(_PING, request)
+            with suppress(LeadsToRegistry):
+                return self._ask(_PING, request)
         known = self._pings.get()
         if scheme == "basic" and (known.asks_for_basic or known.bearer is None):
             return self._ask(_PING, request)
@@ -169,6 +171,19 @@ class Upstream:
         return self._ask(Question(f"/v2/{name}/referrers/{digest}", name), request)
 
     def _ask(self, question: Question, request: Request) -> Reply:
+        """Ask the registry, and note in the reply where its redirects have led."""
+        led_to: list[tuple[str, RepositoryName]] = []
+
+        def permit(registry: str, name: RepositoryName, reference: Reference | None) -> None:
+            if request.permit is not None:
+                request.permit(registry, name, reference)
+            if (registry, name) != (self._registry.name, question.name):
+                led_to.append((registry, name))
+
+        reply = self._answer(question, replace(request, permit=permit))
+        return replace(reply, led_to=tuple(dict.fromkeys(led_to))) if led_to else reply
+
+    def _answer(self, question: Question, request: Request) -> Reply:
         fields = headers.pass_up(self._redeemed(request))
         authorization = headers.value(fields, "authorization")
         if held := self._held_back.answer(authorization, question.name or ""):
@@ -179,7 +194,9 @@ class Upstream:
 
         def fetch() -> requests.Response:
             nonlocal content
-            response = self._redirects.fetch(request.method, url, fields, request.client)
+            response = self._redirects.fetch(
+                request.method, url, fields, request.client, request.permit
+            )
             is_whole = request.method == "GET" and response.status_code == HTTPStatus.OK
             if question.small and is_whole:
                 with within(self.session.patience):
@@ -222,6 +239,7 @@ class Upstream:
             client=request.client,
             budget=self._reliability.resume_budget,
             renewed=request.renewed or partial(self._renewed, request.authorization, url),
+            permit=request.permit,
         )
 
     def _renewed(self, authorization: str, url: str, refused: str) -> str:

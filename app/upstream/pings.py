@@ -12,7 +12,7 @@ from app.upstream import redirects, refusal, tokens
 from app.upstream.attempts import Attempts
 from app.upstream.body import read_whole
 from app.upstream.discarding import discard
-from app.upstream.origins import origin
+from app.upstream.neighbours import LeadsToRegistry
 from app.upstream.ping import Ping
 from app.upstream.reading import within
 from app.upstream.redirects import Redirects
@@ -65,21 +65,17 @@ class Pings:
                     content = read_whole(response, _LIMIT)
             return response
 
-        response = self._attempts(fetch, None)
+        try:
+            response = self._attempts(fetch, None)
+        except LeadsToRegistry:
+            # It needs no token of the client's: this proxy gets one where its redirects lead.
+            return Ping(HTTPStatus.OK.value, [], b"", ())
         redirects.refuse_dead_end(response)
         status = response.status_code
         if status < HTTPStatus.BAD_REQUEST:
             response.close()
             return Ping(status, headers.pass_down(response.raw.headers.items()), content, ())
-        if status == HTTPStatus.UNAUTHORIZED and self._is_neighbour(response.url):
-            # It needs no token of the client's: this proxy gets one where the redirect leads.
-            response.close()
-            return Ping(HTTPStatus.OK.value, [], b"", ())
         challenges = tokens.challenges(self._registry, response)
         with within(self._redirects.session.patience):
             reply = refusal.refused("GET", response, ErrorCode.UNKNOWN, challenges)
         return Ping(reply.status, reply.headers, b"".join(reply.body), reply.challenges)
-
-    def _is_neighbour(self, url: str) -> bool:
-        neighbours = self._redirects.neighbours
-        return origin(url) != origin(self._url) and neighbours is not None and neighbours.has(url)

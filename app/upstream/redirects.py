@@ -1,19 +1,20 @@
 """Redirects, followed by hand: the client's network cannot reach where they lead."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
 import requests
 
-from app.content import Client
+from app.content import Client, Permit
 from app.oci import headers
-from app.oci.errors import RegistryError, UpstreamMisbehaved
+from app.oci.errors import RegistryError, UpstreamForbidden, UpstreamMisbehaved
 from app.oci.headers import Headers
+from app.registries import Registry
 from app.upstream.discarding import discard
-from app.upstream.neighbours import Neighbours
+from app.upstream.neighbours import Neighbours, Place
 from app.upstream.origins import AUTHORITY, Origin, origin
 from app.upstream.reading import within
 from app.upstream.session import Session
@@ -41,15 +42,28 @@ _LOCATION: Final = re.compile(
 """Visible ASCII without a backslash; a host behind two slashes, or no scheme and no host at all."""
 
 
+_NOBODY: Final = Registry(name="", url="")
+"""Leads to no registry of the table, since it has no neighbours."""
+
+
 @dataclass(frozen=True, slots=True)
 class Redirects:
-    """Asks with a registry's session, and wherever the registry sends on to."""
+    """Asks with a registry's session, and wherever the registry sends on to.
+
+    What is not asked for a client's pull, as a token, has no neighbours.
+    """
 
     session: Session
-    neighbours: Neighbours | None = None
+    registry: Registry = _NOBODY
+    neighbours: Neighbours = field(default_factory=Neighbours)
 
     def fetch(
-        self, method: str, url: str, fields: Headers, client: Client | None
+        self,
+        method: str,
+        url: str,
+        fields: Headers,
+        client: Client | None,
+        permit: Permit | None = None,
     ) -> requests.Response:
         """Send a request and follow its redirects; the last URL is the response's `url`.
 
@@ -58,9 +72,10 @@ class Redirects:
         A HEAD that is refused elsewhere is asked once more as a GET of the first byte, whose
         Content-Range tells the length; the caller meets that as a 206 to its HEAD.
         All of it takes no longer than the session's patience.
+        Raise what `permit` raises of a registry of the table that the way leads to.
         """
         with within(self.session.patience):
-            response = self._followed(method, url, fields, client)
+            response = self._followed(method, url, fields, client, permit)
         if response.url != url:
             # Who has a signed URL may read it, so a CDN says "public" there, and means no other.
             for name in headers.FOR_CACHES:
@@ -68,21 +83,27 @@ class Redirects:
         return response
 
     def _followed(
-        self, method: str, url: str, fields: Headers, client: Client | None
+        self,
+        method: str,
+        url: str,
+        fields: Headers,
+        client: Client | None,
+        permit: Permit | None,
     ) -> requests.Response:
-        here, session = url, self.session
+        here = self._begin(url)
         shown: dict[Origin, str] = {}
         for _ in range(_LIMIT + 1):
-            response = session.send(method, here, fields, client=client)
+            response = _sent(here, method, fields, client)
             location = response.headers.get("Location", "")
             if response.status_code in REDIRECTS and location:
                 discard(response)
-                there = target(here, location)
-                if origin(here) != origin(there):
+                there = self.neighbours.lead(here, target(here.url, location), permit)
+                if origin(here.url) != origin(there.url) or here.registry is not there.registry:
                     fields = headers.pass_elsewhere(fields)
-                    session = self.session_for(there, session)
                 here = there
-            elif origin(here) != origin(url) and (token := self._token(response, shown)):
+            elif here.registry is not self.registry and (
+                token := self._token(here, response, shown)
+            ):
                 discard(response)
                 fields = [*headers.without(fields, "authorization"), ("Authorization", token)]
             else:
@@ -90,36 +111,60 @@ class Redirects:
         else:
             message = f"{urlsplit(url).hostname} redirects without end"
             raise UpstreamMisbehaved(message)
-        elsewhere = origin(here) != origin(url) and origin(here) not in shown
+        last = origin(here.url)
+        elsewhere = last != origin(url) and last not in shown
         if method == "HEAD" and elsewhere and response.status_code in _HEAD_REFUSED:
             discard(response)
             probe = [*headers.without(fields, "range", "if-range"), ("Range", "bytes=0-0")]
-            return session.send("GET", here, probe, client=client)
+            return _sent(here, "GET", probe, client)
         return response
 
-    def session_for(self, url: str, usual: Session) -> Session:
-        """Return what knows the authorities of a place: its registry's session, if it has one."""
-        return self.neighbours.session(url, usual) if self.neighbours else usual
+    def send_again(
+        self, url: str, fields: Headers, client: Client | None, permit: Permit | None
+    ) -> requests.Response:
+        """Ask once more where the way has ended before, and follow nothing."""
+        there = self.neighbours.lead(self._begin(""), url, permit)
+        return _sent(there, "GET", fields, client)
 
-    def _token(self, response: requests.Response, shown: dict[Origin, str]) -> str:
+    def _begin(self, url: str) -> Place:
+        return Place(
+            url=url,
+            session=self.session,
+            registry=self.registry,
+            may_be_private=self.registry.allow_private,
+        )
+
+    def _token(self, here: Place, response: requests.Response, shown: dict[Origin, str]) -> str:
         """Return what to show to a registry that has refused, if anything may help.
 
         A token for nobody, and once more where a remembered one has been refused.
         """
-        there = origin(response.url)
-        if self.neighbours is None or response.status_code != HTTPStatus.UNAUTHORIZED:
-            return ""
+        there = origin(here.url)
         refused = shown.get(there, "")
-        if refused == _TWICE:
+        if response.status_code != HTTPStatus.UNAUTHORIZED or refused == _TWICE:
             return ""
         try:
-            token = self.neighbours.authorization(response, refused)
+            token = here.authorization(response, refused)
         except RegistryError:
             response.close()
             raise
         if token:
             shown[there] = _TWICE if refused else token
         return token
+
+
+def _sent(there: Place, method: str, fields: Headers, client: Client | None) -> requests.Response:
+    """Send a request to a place; raise RegistryError."""
+    try:
+        return there.session.send(method, there.url, fields, client=client)
+    except UpstreamForbidden as error:
+        if not there.registry.allow_private or there.may_be_private:
+            raise
+        message = (
+            f"{urlsplit(there.url).hostname}: its address is not public, and redirects_from of "
+            f"{there.registry.name} does not name the registry that redirects to it"
+        )
+        raise UpstreamForbidden(message) from error
 
 
 def refuse_dead_end(response: requests.Response) -> None:

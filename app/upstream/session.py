@@ -3,7 +3,8 @@
 import ssl
 import time
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -57,6 +58,16 @@ class Session:
         observer: Observer = NOBODY,
     ) -> None:
         self.observer = observer
+        self._guarded: Session | None = None
+        self._make_guarded = partial(
+            Session,
+            ca_bundles=ca_bundles,
+            proxies=proxies,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            connector=replace(connector, allow_private=False),
+            observer=observer,
+        )
         self._proxies = proxies
         self._allow_private = connector.allow_private
         self._timeout = (connect_timeout, read_timeout)
@@ -69,6 +80,15 @@ class Session:
         adapter = _Adapter(trusted_context(*ca_bundles), Pools.of(connector), observer)
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
+
+    @property
+    def guarded(self) -> "Session":
+        """The same session for public addresses only; it is made when it is first needed."""
+        if not self._allow_private:
+            return self
+        if self._guarded is None:
+            self._guarded = self._make_guarded()
+        return self._guarded
 
     def send(
         self,

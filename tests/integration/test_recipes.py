@@ -364,6 +364,16 @@ def tables() -> list[str]:
     return [block for block in blocks(section("## Each registry")) if "[[registries]]" in block]
 
 
+def test_a_table_with_redirects_from(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Docxy takes it as it stands there."""
+    (text,) = blocks(section("## Redirects"))
+    config = tmp_path / "docxy.toml"
+    config.write_text(text)
+    environment.setenv("DOCXY_CONFIG", str(config))
+    public, private = load().table().rows
+    assert private.redirects_from == {public.name}
+
+
 @pytest.mark.parametrize("text", tables())
 def test_tables(text: str, environment: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Docxy takes each of them, the files of passwords and authorities being there."""

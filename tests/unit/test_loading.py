@@ -542,6 +542,25 @@ def test_a_table_that_makes_no_sense(config: Path, row: dict[str, object], told:
             "leave it out of one of the tables",
             id="one host for two",
         ),
+        pytest.param(
+            [
+                {"name": "a.example", "aliases": ["a"]},
+                {
+                    "name": "b.example",
+                    "allow_private": True,
+                    "redirects_from": ["a", "d.example", "c.example"],
+                },
+            ],
+            "registries: b.example: redirects_from: no registry that is served is called "
+            "c.example, d.example",
+            id="redirects from nobody",
+        ),
+        pytest.param(
+            [{"name": "a.example"}, {"name": "b.example", "redirects_from": ["a.example"]}],
+            "registries: b.example: redirects_from: it is for a registry at a private address; "
+            "set allow_private = true in the same table, or leave it out",
+            id="redirects to what is public",
+        ),
     ],
 )
 def test_tables_that_make_no_sense_together(
@@ -550,6 +569,16 @@ def test_tables_that_make_no_sense_together(
     """It is told by the file, and what to do."""
     write_config(config, rows)
     assert f"\n  {config}: {told}\n" in refused()
+
+
+def test_redirects_from(config: Path) -> None:
+    """A registry is named by any of its names; the switch for all makes it needless, not wrong."""
+    rows: list[dict[str, object]] = [
+        {"name": "a.example", "aliases": ["a"]},
+        {"name": "b.example", "redirects_from": ["a"]},
+    ]
+    write_config(config, rows, allow_private_upstreams=True)
+    assert load().table().rows[1].redirects_from == {"a"}
 
 
 def test_a_default_without_a_table(config: Path) -> None:

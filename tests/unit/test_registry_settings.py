@@ -95,6 +95,7 @@ def test_every_key() -> None:
         password="s3cr3t",  # noqa: S106 - of nobody
         ca_bundle=str(authorities),
         allow_private=True,
+        redirects_from=["Other.example"],
     ) == Registry(
         name="ghcr.io",
         url="http://mirror.example:8080",
@@ -108,6 +109,7 @@ def test_every_key() -> None:
         prefix_login=True,
         ca_bundle=authorities,
         allow_private=True,
+        redirects_from=frozenset({"other.example"}),
     )
 
 

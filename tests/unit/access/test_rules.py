@@ -17,6 +17,7 @@ HUB = Registry(
 GHCR = Registry(name="ghcr.io", url="https://ghcr.example", aliases=frozenset({"github"}))
 TABLE = Registries([HUB, GHCR])
 NGINX, APP = "library/nginx", "team/app"
+ANY = Digests(frozenset(), are_all=True)
 
 
 def rules(*written: dict[str, Any]) -> Rules:
@@ -264,3 +265,26 @@ def test_what_is_denied_is_not_open() -> None:
     decision = decide(rules({"allows": True, "digests": ONE}, {}), APP, "1")
     assert (decision.allowed, decision.is_open) == (False, False)
     assert not decide(rules({"digests": ONE, "repository": "other/**"}), APP, "1").is_open
+
+
+@pytest.mark.parametrize(
+    ("written", "alike"),
+    [
+        pytest.param([], [True], id="no rules"),
+        pytest.param([{"digests": ANY}], [True], id="a rule about both"),
+        pytest.param([{"registry": "ghcr.io", "digests": ANY}], [False], id="about one"),
+        pytest.param([{"repository": "team/*", "digests": ANY}], [False], id="about one name"),
+        pytest.param(
+            [{"registry": "ghcr.io", "digests": ANY}, {"registry": "docker.io", "digests": ANY}],
+            [False],
+            id="about each",
+        ),
+        pytest.param([{"tag": "1"}], [True], id="by tag"),
+    ],
+)
+def test_rules_that_decide_alike(written: list[dict[str, Any]], alike: list[bool]) -> None:
+    """Two questions that the same rules match have the same answer, whatever the manifest is."""
+    decider = rules(*written)
+    here = Question(HUB, RepositoryName(NGINX), Client("192.0.2.7"), Tag("1"))
+    there = Question(GHCR, RepositoryName(APP), Client("192.0.2.7"), Tag("1"))
+    assert [decider.are_alike(here, there)] == alike

@@ -11,8 +11,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from app.access.digests import Digests
 from app.access.networks import Networks
 from app.access.rules import Rule, Rules
+from app.content import Permit
+from app.oci.access_errors import ClientHidden, RuleRefused
+from app.oci.reference import Digest, RepositoryName, Tag
 from app.routes.rooms import Rooms
 from tests.unit.routes.conftest import Proxy
 
@@ -153,6 +157,61 @@ def test_a_token_for_both(ruling: Ruling) -> None:
     asked = proxy.asked["docker.io"].token.parameters
     assert asked == [("scope", "repository:a/b:pull")]
     assert proxy.ask("proxy.example/auth/token?account=alice").status_code == 200
+
+
+def permit_of(proxy: Proxy, registry: str = "docker.io") -> Permit:
+    """Return what the request that reached a source asks the rules with."""
+    permit = proxy.asked[registry].request.permit
+    assert permit is not None
+    return permit
+
+
+TEAM: Final = RepositoryName("team/app")
+
+
+def test_where_redirects_lead(ruling: Ruling) -> None:
+    """A request takes the rules along, for who asked it; what they deny is refused as here."""
+    proxy = ruling(
+        {"registry": "ghcr.io", "repository": "team/**", "tag": "1", "message": "ask us"},
+        {"registry": "ghcr.io", "networks": Networks("127.0.0.1"), "repository": "local/*"},
+    )
+    assert proxy.ask("proxy.example/v2/nginx/manifests/1").status_code == 200
+    permit = permit_of(proxy)  # the request is over
+    permit("ghcr.io", TEAM, Tag("2"))
+    permit("ghcr.io", TEAM, None)
+    permit("docker.io", TEAM, Tag("1"))
+    with pytest.raises(RuleRefused, match="ask us") as caught:
+        permit("ghcr.io", TEAM, Tag("1"))
+    assert caught.value.detail == {"rule": 1}
+    with pytest.raises(RuleRefused):
+        permit("ghcr.io", RepositoryName("local/app"), None)
+
+
+def test_where_redirects_lead_whoever_hides(ruling: Ruling) -> None:
+    """Who hides is told so, as everywhere."""
+    proxy = ruling({"registry": "ghcr.io", "networks": Networks("192.0.2.0/24")})
+    hidden = {"X-Forwarded-For": "198.51.100.1"}
+    assert proxy.client.get("/v2/a/b/manifests/1", headers=hidden).status_code == 200
+    with pytest.raises(ClientHidden):
+        permit_of(proxy)("ghcr.io", TEAM, None)
+
+
+def test_where_redirects_lead_to_images_that_are_looked_at(ruling: Ruling) -> None:
+    """A rule about images counts where they are asked for, so it has to be the same there."""
+    digests = Digests(frozenset({Digest(DIGEST)}))
+    proxy = ruling({"registry": "ghcr.io", "digests": digests}, {"digests": digests})
+    assert proxy.ask(f"proxy.example/v2/a/b/blobs/{DIGEST}").status_code == 200
+    permit = permit_of(proxy)
+    permit("ghcr.io", TEAM, None)
+    permit("docker.io", TEAM, Tag("1"))  # as it would be decided of what was asked for
+    with pytest.raises(RuleRefused, match=r"images of ghcr\.io"):
+        permit("ghcr.io", TEAM, Tag("1"))
+
+
+def test_where_redirects_lead_without_rules(proxy: Proxy) -> None:
+    """Nobody is asked."""
+    assert proxy.ask("proxy.example/v2/nginx/manifests/1").status_code == 200
+    assert proxy.asked["docker.io"].request.permit is None
 
 
 SEGMENTS = st.sampled_from(

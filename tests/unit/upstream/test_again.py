@@ -7,7 +7,6 @@ import responses
 from app.oci.errors import Denied
 from app.oci.headers import Headers
 from app.upstream.again import BlobAgain
-from app.upstream.neighbours import Neighbours
 from app.upstream.parts import Part
 from app.upstream.redirects import Redirects
 from app.upstream.session import Session
@@ -31,7 +30,7 @@ def nothing(refused: str) -> str:
 def again(session: Session, renewed: object = nothing) -> BlobAgain:
     """Return what is under test."""
     return BlobAgain(
-        redirects=Redirects(session, Neighbours()),
+        redirects=Redirects(session),
         url=URL,
         fields=THEIRS,
         client=None,

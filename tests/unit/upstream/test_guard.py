@@ -373,3 +373,16 @@ def test_hosts_are_looked_at_once(caplog: pytest.LogCaptureFixture) -> None:
     own = session("http://127.0.0.1:9")
     assert forbidden(own, "http://0x7f.1:5000/") == forbidden(own, "http://0x7f.1:5000/")
     assert caplog.text.count("AddressForbidden: 0x7f.1 is 127.0.0.1") == 2
+
+
+def test_a_guarded_session(network: Network) -> None:
+    """The same for public addresses only; a session that is guarded already is that itself."""
+    with serving(answering(OK)) as server:
+        network.resolves(NAME, ["127.0.0.1"], ["127.0.0.1"])
+        url = f"http://{NAME}:{server.port}/"
+        own = session(allow_private=True)
+        assert status(own, url) == 200
+        with pytest.raises(UpstreamForbidden):
+            own.guarded.send("GET", url, [])
+    assert own.guarded is own.guarded
+    assert own.guarded.guarded is own.guarded

@@ -1,25 +1,28 @@
 """Redirects from one registry of the table to another: asked as nobody, with its own session."""
 
 import json
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 import pytest
 import requests
 import responses
+from hypothesis import given
+from hypothesis import strategies as st
 
 from app.content import Client, Reply, Request, TokenRequest
 from app.oci.errors import Denied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.headers import Headers
-from app.oci.reference import Digest, RepositoryName, Tag
+from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.registries import Account, Registry
 from app.upstream import stand_ins
 from app.upstream.client import Upstream
 from app.upstream.connecting import Connector
 from app.upstream.managed import Managed
-from app.upstream.neighbours import Neighbours
+from app.upstream.neighbours import Neighbours, Place
 from app.upstream.outbound import OutboundProxies
 from app.upstream.session import Session
 from tests.unit.upstream.conftest import ONCE
@@ -40,13 +43,13 @@ LOGIN = [("Authorization", "Bearer s3cr3t"), ("Cookie", "session=1"), ("Accept",
 class Recording(Session):
     """A session that knows where it was used."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, allow_private: bool = False) -> None:
         super().__init__(
             ca_bundles=(),
             proxies=OutboundProxies(https=None, http=None, no_proxy=""),
             connect_timeout=5,
             read_timeout=5,
-            connector=Connector(allow_private=False, prefer_ipv4=False),
+            connector=Connector(allow_private=allow_private, prefer_ipv4=False),
         )
         self.asked: list[str] = []
 
@@ -76,7 +79,7 @@ class Pair:
         self.sessions[url] = Recording()
         row = Registry(name=urlsplit(url).netloc, url=url)
         upstream = Upstream(row, self.sessions[url], self.neighbours, ONCE)
-        self.neighbours.add(url, upstream)
+        self.neighbours.add(row, upstream)
         return upstream
 
 
@@ -171,7 +174,6 @@ def test_a_redirect_to_a_neighbour(
         pytest.param("/v2/c/v2/d/manifests/1", "repository:c/v2/d:pull", id="v2 in a name"),
         pytest.param("/v2/v2/manifests/1", "repository:v2:pull", id="called v2"),
         pytest.param("/v2/manifests/manifests/1", "repository:manifests:pull", id="a word"),
-        pytest.param("/v2/c/d/manifests/latest?x=y", "repository:c/d:pull", id="query"),
     ],
 )
 def test_a_scope_from_a_path(
@@ -187,7 +189,7 @@ def test_a_scope_from_a_path(
     assert asked["scope"] == scope
 
 
-@pytest.mark.parametrize("path", ["/v2/", "/v2/c/d/tags/list", "/elsewhere", "/c/d/manifests/1"])
+@pytest.mark.parametrize("path", ["/", "/elsewhere", "/c/d/manifests/1"])
 def test_no_scope_at_all(here: Upstream, upstream: responses.RequestsMock, path: str) -> None:
     """A token for nothing would open nothing: it is refused."""
     leads(upstream, MANIFEST, THERE + path)
@@ -443,28 +445,29 @@ def test_managed_credentials_stay_behind(here: Upstream, upstream: responses.Req
     assert sent_up == [None, basic, basic, None, None, None, "Bearer t"]
 
 
-def test_a_ping_that_leads_to_a_neighbour(here: Upstream, upstream: responses.RequestsMock) -> None:
-    """It needs no token of the client's: it is open, and gives whoever insists one for nothing."""
-    leads(upstream, f"{HERE}/v2/", f"{THERE}/v2/")
-    challenges(upstream, f"{THERE}/v2/", UNSCOPED)
+@pytest.mark.parametrize("root", ["/v2/", "/v2"])
+def test_a_ping_that_leads_to_a_neighbour(
+    here: Upstream, upstream: responses.RequestsMock, root: str
+) -> None:
+    """It needs no token of the client's: it is open, and gives whoever insists one for nothing.
+
+    The neighbour is not asked: it is known who that is.
+    """
+    leads(upstream, f"{HERE}/v2/", f"{THERE}{root}")
     reply = here.ping(get())
     assert (reply.status, list(reply.challenges)) == (200, [])
     answer = here.token(TokenRequest(method="GET", parameters=[]))
     assert json.loads(body(answer))["token"] == stand_ins.NOTHING
-    assert len(upstream.calls) == 2
+    assert len(upstream.calls) == 1
 
 
-def test_a_ping_that_leads_to_a_neighbour_with_a_scope(
+def test_a_ping_with_a_token_that_leads_to_a_neighbour(
     here: Upstream, upstream: responses.RequestsMock
 ) -> None:
-    """Some name one in the challenge of their ping, as an example (ghcr.io): it is not for real.
-
-    No token is asked for, which nobody might get.
-    """
-    leads(upstream, f"{HERE}/v2/", f"{THERE}/v2/")
-    challenges(upstream, f"{THERE}/v2/", SCOPED)
-    assert here.ping(get()).status == 200
-    assert len(upstream.calls) == 2
+    """Nobody checks the token there, and none is needed."""
+    for _ in range(2):
+        leads(upstream, f"{HERE}/v2/", f"{THERE}/v2/")
+    assert here.ping(get(("Authorization", "Bearer t"))).status == 200
 
 
 def test_a_ping_that_leads_to_a_stranger(here: Upstream, upstream: responses.RequestsMock) -> None:
@@ -480,7 +483,6 @@ def test_a_managed_registry_that_leads_to_a_neighbour(
 ) -> None:
     """Its own ping is open, and so it is asked without a token; the neighbour gets one."""
     leads(upstream, f"{HERE}/v2/", f"{THERE}/v2/")
-    challenges(upstream, f"{THERE}/v2/", UNSCOPED)
     leads(upstream, MANIFEST, MOVED)
     challenges(upstream, MOVED, SCOPED)
     gives(upstream)
@@ -502,95 +504,275 @@ class Fake:
         return "t"
 
 
-@pytest.mark.parametrize(
-    ("url", "known"),
-    [
-        pytest.param("https://r.example/v2/a", ["root"], id="its path"),
-        pytest.param("https://R.example:443/v2/", ["root"], id="case and port"),
-        pytest.param("https://r.example/v2/a?x=/../y", ["root"], id="a query climbs nowhere"),
-        pytest.param("https://r.example/v2/a..b/...", ["root"], id="dots in names"),
-        pytest.param("https://r.example/", [], id="above it"),
-        pytest.param("https://r.example", [], id="nothing behind it"),
-        pytest.param("https://r.example/v2", [], id="without its slash"),
-        pytest.param("https://r.example/v22/a", [], id="begins so"),
-        pytest.param("https://r.example/x/v2/a", [], id="below another path"),
-        pytest.param("https://r.example/v2/../x", [], id="climbing"),
-        pytest.param("https://r.example/v2/%2E%2e/x", [], id="climbing, encoded"),
-        pytest.param("https://r.example/v2/a%2f..%2fx", [], id="climbing, slashes encoded"),
-        pytest.param("https://r.example/v2/..\\x", [], id="climbing, backwards"),
-        pytest.param("https://r.example/v2/./x", [], id="a dot"),
-        pytest.param("http://r.example/v2/", [], id="scheme"),
-        pytest.param("https://r.example:8443/v2/", [], id="port"),
-        pytest.param("https://x.r.example/v2/", [], id="host"),
-        pytest.param("https://b.example/below/v2/a", ["below"], id="with a path of its own"),
-        pytest.param("https://b.example/v2/below/v2/a", [], id="at the root of its host"),
-        pytest.param("https://b.example/below/x/v2/a", [], id="further below"),
-    ],
+# Where a redirect may lead, by itself
+
+PRIVATE = Registry(
+    name="private.example",
+    url="https://private.example",
+    aliases=frozenset({"vault"}),
+    allow_private=True,
+    redirects_from=frozenset({"named.example"}),
 )
-def test_who_is_a_neighbour(session: Session, url: str, known: list[str]) -> None:
-    """Scheme, host and port say so, and the path below which the registry is."""
-    neighbours = Neighbours()
-    own = {"root": Recording(), "below": Recording()}
-    neighbours.add("https://r.example", Fake(own["root"]))
-    neighbours.add("https://b.example/below", Fake(own["below"]))
-    assert neighbours.has(url) == bool(known)
-    assert neighbours.session(url, session) is (own[known[0]] if known else session)
+PUBLIC = Registry(name="public.example", url="https://public.example")
+NAMED = Registry(name="other", url="https://named.example", aliases=frozenset({"named.example"}))
+BELOW = Registry(name="below", url="https://b.example/below")
+ABOVE = Registry(name="above", url="https://b.example")
+BLOB = f"/v2/a/b/blobs/{DIGEST}"
 
 
-def test_two_rows_at_one_address(session: Session) -> None:
-    """The first of the table is the one that is met."""
-    neighbours = Neighbours()
-    first, second = Recording(), Recording()
-    neighbours.add("https://r.example", Fake(first))
-    neighbours.add("https://r.example", Fake(second))
-    assert neighbours.session("https://r.example/v2/", session) is first
+@dataclass
+class Table:
+    """Registries, and what a client was asked about on the way to them."""
+
+    neighbours: Neighbours = field(default_factory=Neighbours)
+    sessions: dict[str, Session] = field(default_factory=dict)
+    asked: list[tuple[str, str, str | None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for row in (PRIVATE, PUBLIC, NAMED, BELOW, ABOVE):
+            self.sessions[row.name] = session = Recording(allow_private=row.allow_private)
+            self.neighbours.add(row, Fake(session))
+
+    def permit(self, registry: str, name: RepositoryName, reference: object) -> None:
+        """Remember what a rule would be asked."""
+        self.asked.append((registry, name, None if reference is None else str(reference)))
+
+    def lead(self, url: str, row: Registry = PUBLIC) -> Place:
+        """Return where a redirect from a registry leads."""
+        here = Place(
+            url=f"{row.url}/v2/x/manifests/1",
+            session=self.sessions[row.name],
+            registry=row,
+            may_be_private=row.allow_private,
+        )
+        return self.neighbours.lead(here, url, self.permit)
 
 
-def test_no_neighbours(session: Session, upstream: responses.RequestsMock) -> None:
-    """Who knows nobody opens nothing."""
-    challenges(upstream, MOVED, SCOPED)
-    response = session.send("GET", MOVED, [])
-    assert Neighbours().authorization(response) == ""
-    assert not Neighbours().has(MOVED)
-
-
-def test_authorization(session: Session, upstream: responses.RequestsMock) -> None:
-    """The scope of the first challenge for a token counts, whichever line it is in."""
-    neighbours = Neighbours()
-    fake = Fake(session)
-    neighbours.add(THERE, fake)
-    lines = [("WWW-Authenticate", 'Basic realm="x"'), ("WWW-Authenticate", SCOPED)]
-    upstream.get(MOVED, status=401, headers=lines)
-    upstream.get(MOVED, status=401, headers=lines)
-    for refused in ("", "Bearer old"):
-        response = session.send("GET", MOVED, [])
-        assert neighbours.authorization(response, refused) == "Bearer t"
-    assert fake.asked == ["repository:c/d:pull", "repository:c/d:pull old"]
+@pytest.fixture
+def table() -> Table:
+    """Return a table of some public registries and a private one."""
+    return Table()
 
 
 @pytest.mark.parametrize(
-    ("path", "scopes"),
+    ("path", "asked", "reference"),
     [
-        pytest.param("/v2/c/d/manifests/1", ["repository:c/d:pull"], id="manifest"),
-        pytest.param(f"/v2/c/blobs/{DIGEST}", ["repository:c:pull"], id="blob"),
-        pytest.param(f"/v2/c/referrers/{DIGEST}?n=1", ["repository:c:pull"], id="referrers"),
-        pytest.param("/v2/", [], id="ping"),
-        pytest.param("/v2/_catalog", [], id="catalog"),
-        pytest.param("/v2/c/d/tags/list", [], id="tags"),
-        pytest.param("/v2/manifests/1", [], id="no name"),
-        pytest.param("/v2/c/d/manifests/", [], id="no reference"),
-        pytest.param("/v2/c/d/manifests/1/2", [], id="more than a reference"),
+        pytest.param("/v2/a/b/manifests/1", "/v2/a/b/manifests/1", "1", id="tag"),
+        pytest.param(
+            f"/v2/a/manifests/{DIGEST}", f"/v2/a/manifests/{DIGEST}", DIGEST, id="by digest"
+        ),
+        pytest.param(BLOB, BLOB, None, id="blob"),
+        pytest.param(BLOB.replace(":", "%3A"), BLOB, None, id="encoded as needed"),
+        pytest.param(BLOB.replace("/b/", "%252Fb%2F"), BLOB, None, id="encoded twice"),
+        pytest.param(f"{BLOB}?ns=other&x=y", BLOB, None, id="a query is left out"),
+        pytest.param(
+            f"/v2/a/referrers/{DIGEST}?artifactType=x/y&ns=other",
+            f"/v2/a/referrers/{DIGEST}?artifactType=x%2Fy",
+            None,
+            id="referrers",
+        ),
     ],
 )
-@pytest.mark.parametrize("base", [THERE, f"{THERE}/below"])
-def test_what_a_token_is_got_for(
-    session: Session, upstream: responses.RequestsMock, base: str, path: str, scopes: list[str]
+def test_what_a_redirect_may_lead_to(
+    table: Table, path: str, asked: str, reference: str | None
 ) -> None:
-    """What is of a repository, below the path of the registry, and nothing else."""
-    neighbours = Neighbours()
-    fake = Fake(session)
-    neighbours.add(base, fake)
-    challenges(upstream, base + path, UNSCOPED)
-    found = neighbours.authorization(session.send("GET", base + path, []))
-    assert found == ("Bearer t" if scopes else "")
-    assert fake.asked == scopes
+    """Manifests, blobs and referrers, asked for as they were judged, and no other way."""
+    place = table.lead(f"https://private.example{path}")
+    assert place.url == f"https://private.example{asked}"
+    assert place.registry is PRIVATE
+    assert [(one[0], one[2]) for one in table.asked] == [("private.example", reference)]
+
+
+TRICKS = [
+    pytest.param("/v2/_catalog", id="catalog"),
+    pytest.param("/v2/a/tags/list", id="tags"),
+    pytest.param("/v2/a/blobs/uploads/", id="upload"),
+    pytest.param("/v2/token", id="token"),
+    pytest.param("/V2/_catalog", id="case"),
+    pytest.param("/V2/a/manifests/1", id="case of a manifest"),
+    pytest.param("/v2/a/manifests/1/../../../_catalog", id="climbing"),
+    pytest.param("/v2/a/manifests/%2e%2e/%2e%2e/_catalog", id="climbing, encoded"),
+    pytest.param("/v2/a/%252e%252e/_catalog/manifests/1", id="climbing, encoded twice"),
+    pytest.param("/v2/" + "%2525252525252525252e" * 2 + "/_catalog", id="encoded without end"),
+    pytest.param("/x/../v2/_catalog", id="from beside it"),
+    pytest.param("/x/%252e%252e/v2/a/manifests/1", id="from beside it, encoded"),
+    pytest.param("//v2/_catalog", id="an empty segment"),
+    pytest.param("/v2//_catalog", id="an empty segment below"),
+    pytest.param("/./v2/_catalog", id="a dot"),
+    pytest.param("/v2;x=1/_catalog", id="a parameter"),
+    pytest.param("/v2%3bx/_catalog", id="a parameter, encoded"),
+    pytest.param("/v2/a/manifests/1%3Fx", id="an encoded question mark"),
+    pytest.param("/v2/a/manifests/1%23x", id="an encoded hash"),
+    pytest.param("/v2%5c_catalog", id="a backslash"),
+    pytest.param("/v2/a/manifests/1%00", id="NUL"),
+    pytest.param("/v2/a/manifests/1%0d%0aX:y", id="a line"),
+    pytest.param("/v2/a/manifests/%u002e", id="another encoding"),
+    pytest.param("/v2/a/manifests/%c0%ae", id="overlong"),
+    pytest.param("/v2/%EF%BC%8E%EF%BC%8E/manifests/1", id="full-width dots"),
+    pytest.param("/v2/A/manifests/1", id="a name that is none"),
+    pytest.param("/v2/a/manifests/.1", id="a tag that is none"),
+    pytest.param("/v2/a/blobs/1", id="a digest that is none"),
+    pytest.param(f"/v2/a/blobs/{DIGEST}/x", id="more than a blob"),
+    pytest.param("/v2/a/manifests/", id="nothing"),
+    pytest.param("/v2/manifests/1", id="no name"),
+]
+
+
+@pytest.mark.parametrize("path", TRICKS)
+@pytest.mark.parametrize("host", ["private.example", "named.example"])
+def test_what_no_redirect_may_lead_to(table: Table, host: str, path: str) -> None:
+    """Nothing else, however it is written; no rule is asked, since nothing is."""
+    with pytest.raises(UpstreamMisbehaved, match="to another registry"):
+        table.lead(f"https://{host}{path}")
+    assert table.asked == []
+
+
+@given(st.text(alphabet="/v2ab.%25eE;\\:_manifests1", max_size=40), st.integers(0, 3))
+def test_what_is_asked_is_what_was_judged(path: str, rounds: int) -> None:
+    """Whatever a registry writes: a manifest, a blob or referrers in one spelling, or a stranger.
+
+    A stranger's path is not in the API for any reader, and gets nothing of the registry's.
+    """
+    table = Table()
+    for _ in range(rounds):
+        path = quote(path)
+    try:
+        place = table.lead(f"https://private.example/{path}")
+    except UpstreamMisbehaved:
+        return
+    if place.registry is PRIVATE:
+        assert re.fullmatch(
+            r"https://private\.example/v2/[a-z0-9._/-]+/manifests/[A-Za-z0-9_][\w.-]*", place.url
+        )
+        assert len(table.asked) == 1
+    else:
+        read = unquote(unquote(unquote(unquote(urlsplit(place.url).path))))
+        assert not {"", ".", ".."} & set(read.strip("/").split("/")) or read == "/"
+        assert not re.match(r"/v2(?:[/;]|$)", read, re.IGNORECASE)
+        assert place.session is table.sessions["public.example"]
+
+
+@pytest.mark.parametrize("path", ["/", "", "/x", "/v22/a", "/x/v2/_catalog", "/token"])
+def test_a_stranger_at_the_same_host(table: Table, path: str) -> None:
+    """What is beside a registry's API is asked like a CDN, with what the asked one is allowed."""
+    place = table.lead(f"https://private.example{path}")
+    assert place.registry is PUBLIC
+    assert place.session is table.sessions["public.example"]
+    assert (place.neighbour, place.repository, place.may_be_private) == (None, None, False)
+
+
+@pytest.mark.parametrize(
+    ("row", "asked_with"),
+    [
+        pytest.param(PUBLIC, "guarded", id="a public one"),
+        pytest.param(NAMED, "own", id="one that redirects_from names, by an alias"),
+        pytest.param(replace(PUBLIC, allow_private=True), "own", id="one that may be private"),
+    ],
+)
+def test_who_may_lead_to_a_private_address(table: Table, row: Registry, asked_with: str) -> None:
+    """Others reach it where it is public only, with what is known of its authorities."""
+    place = table.lead(f"https://private.example{BLOB}", row)
+    own = table.sessions["private.example"]
+    assert place.session is {"own": own, "guarded": own.guarded}[asked_with]
+    assert place.may_be_private == (asked_with == "own")
+
+
+def test_no_private_address_by_way_of_another(table: Table) -> None:
+    """Whoever is led to a registry at a public address leads no further than who led there."""
+    first = table.lead(f"https://private.example{BLOB}")
+    again = table.neighbours.lead(first, f"https://private.example{BLOB}", None)
+    assert again.session is table.sessions["private.example"].guarded
+    elsewhere = table.neighbours.lead(first, "https://cdn.example/x", None)
+    assert elsewhere.session is first.session
+    assert elsewhere.neighbour is None
+
+
+@pytest.mark.parametrize("path", ["/v2/_catalog", "/v2/../x", "/v2/", "/x", "/v2/a/tags/list"])
+def test_its_own_paths(table: Table, path: str) -> None:
+    """A registry may move what it has, credentials and all."""
+    place = table.lead(f"https://public.example{path}")
+    assert place.url == f"https://public.example{path}"
+    assert (place.registry, place.session) == (PUBLIC, table.sessions["public.example"])
+
+
+def test_its_own_repositories(table: Table) -> None:
+    """A rule may be about one of them, and not about the one that was asked for."""
+    assert table.lead("https://public.example/v2/c/manifests/2?x=y").url.endswith("/2?x=y")
+    assert table.asked == [("public.example", "c", "2")]
+
+
+@pytest.mark.parametrize(
+    ("path", "registry"),
+    [
+        pytest.param("/below/v2/a/manifests/1", BELOW, id="with a path of its own"),
+        pytest.param("/v2/a/manifests/1", ABOVE, id="at the root of its host"),
+        pytest.param("/v2/below/v2/manifests/1", ABOVE, id="v2 in a name"),
+    ],
+)
+def test_registries_at_one_host(table: Table, path: str, registry: Registry) -> None:
+    """The path tells them apart; another one is another one, if the host is the same."""
+    assert table.lead(f"https://b.example{path}").registry is registry
+    other = ABOVE if registry is BELOW else BELOW
+    assert table.lead(f"https://b.example{path}", other).neighbour is not None
+
+
+def test_two_rows_at_one_address(table: Table) -> None:
+    """A rule about either counts; one that may be led to is met."""
+    second = Recording(allow_private=True)
+    row = replace(PRIVATE, name="second", redirects_from=frozenset({"public.example"}))
+    table.neighbours.add(row, Fake(second))
+    place = table.lead(f"https://private.example{BLOB}")
+    assert [one[0] for one in table.asked] == ["private.example", "second"]
+    assert place.session is second
+
+
+def test_what_a_rule_says_goes_no_further(table: Table) -> None:
+    """What it raises is raised."""
+
+    def permit(registry: str, name: RepositoryName, reference: Reference | None) -> None:
+        del registry, name, reference
+        raise Denied
+
+    here = table.lead("https://public.example/x")
+    with pytest.raises(Denied):
+        table.neighbours.lead(here, f"https://named.example{BLOB}", permit)
+
+
+def test_another_registry_at_the_same_host_gets_no_login(
+    pair: Pair, upstream: responses.RequestsMock
+) -> None:
+    """A login is for a registry, and one host may have several."""
+    pair.add(f"{HERE}/other")
+    first = pair.add(HERE)
+    there = f"{HERE}/other/v2/c/d/manifests/latest"
+    leads(upstream, MANIFEST, there)
+    upstream.get(there, body=b"x")
+    first.manifest(NAME, LATEST, get(*LOGIN)).close()
+    assert sent(upstream, 0).headers["Authorization"] == "Bearer s3cr3t"
+    assert "Authorization" not in sent(upstream, 1).headers
+
+
+def test_authorization(table: Table, upstream: responses.RequestsMock) -> None:
+    """The scope of the first challenge for a token counts, whichever line it is in."""
+    lines = [("WWW-Authenticate", 'Basic realm="x"'), ("WWW-Authenticate", SCOPED)]
+    place = table.lead("https://named.example/v2/c/d/manifests/1")
+    upstream.get(place.url, status=401, headers=lines)
+    response = place.session.send("GET", place.url, [])
+    for refused in ("", "Bearer old"):
+        assert place.authorization(response, refused) == "Bearer t"
+    assert isinstance(place.neighbour, Fake)
+    assert place.neighbour.asked == ["repository:c/d:pull", "repository:c/d:pull old"]
+
+
+def test_where_redirects_have_led(here: Upstream, upstream: responses.RequestsMock) -> None:
+    """A cache learns it, to ask the rules of who comes next."""
+    leads(upstream, MANIFEST, MOVED)
+    upstream.get(MOVED, body=b"x")
+    asked: list[tuple[str, str]] = []
+
+    def permit(registry: str, name: str, reference: object) -> None:
+        asked.append((registry, f"{name}:{reference}"))
+
+    reply = here.manifest(NAME, LATEST, replace(get(), permit=permit))
+    assert asked == [("there.example.net", "c/d:latest")]
+    assert reply.led_to == (("there.example.net", "c/d"),)

@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from urllib3.util import parse_url
 
 from app.oci.errors import RegistryError, UpstreamMisbehaved
-from app.upstream.neighbours import Neighbours
+from app.registries import Registry
+from app.upstream.neighbours import LeadsToRegistry, Neighbours
 from app.upstream.origins import origin
 from app.upstream.redirects import Redirects, target
 from app.upstream.session import Session
 
-HERE = "https://registry.example.com/v2/a/blobs/x"
+DIGEST = f"sha256:{'0' * 64}"
+HERE = f"https://registry.example.com/v2/a/blobs/{DIGEST}"
 FIELDS = [
     ("Authorization", "Bearer s3cr3t"),
     ("Cookie", "a=b"),
@@ -302,7 +304,7 @@ def test_origin(one: str, other: str, same: list[bool]) -> None:
 
 
 NEIGHBOUR = "https://neighbour.example.net"
-MOVED = f"{NEIGHBOUR}/v2/x/blobs/1"
+MOVED = f"{NEIGHBOUR}/v2/x/blobs/{DIGEST}"
 
 
 @dataclass(frozen=True)
@@ -320,8 +322,10 @@ class Known:
 def redirects(session: Session) -> Redirects:
     """Return what knows one neighbour."""
     neighbours = Neighbours()
-    neighbours.add(NEIGHBOUR, Known(session))
-    return Redirects(session, neighbours)
+    neighbours.add(Registry(name="neighbour.example.net", url=NEIGHBOUR), Known(session))
+    own = Registry(name="registry.example.com", url="https://registry.example.com")
+    neighbours.add(own, Known(session))
+    return Redirects(session, own, neighbours)
 
 
 def asks(upstream: responses.RequestsMock, url: str, method: str = "GET") -> None:
@@ -351,8 +355,8 @@ def test_the_token_of_a_neighbour_stays_there(
     """Its CDN, and whoever it leads back to, gets none."""
     redirect(upstream, HERE, MOVED)
     asks(upstream, MOVED)
-    redirect(upstream, MOVED, "/v2/x/blobs/2")
-    redirect(upstream, f"{NEIGHBOUR}/v2/x/blobs/2", HERE)
+    redirect(upstream, MOVED, "/v2/x/manifests/2")
+    redirect(upstream, f"{NEIGHBOUR}/v2/x/manifests/2", HERE)
     upstream.get(HERE, body=b"x")
     redirects.fetch("GET", HERE, FIELDS, None)
     sent = [call.request.headers.get("Authorization") for call in upstream.calls]
@@ -451,11 +455,22 @@ def test_loops_end_behind_a_token(redirects: Redirects) -> None:
         assert len(upstream.calls) == 11
 
 
-@pytest.mark.parametrize("path", ["/v2/", "/v2/_catalog", "/v2/x/tags/list", "/elsewhere"])
-def test_no_token_for_what_is_of_no_repository(
+@pytest.mark.parametrize("path", ["/v2", "/v2/", "/v2/_catalog", "/v2/x/tags/list"])
+def test_no_redirect_to_what_is_of_no_repository(
     redirects: Redirects, upstream: responses.RequestsMock, path: str
 ) -> None:
-    """A scope in such a challenge is an example (ghcr.io), and a token for it opens nothing."""
+    """A neighbour is asked for nothing else; the root of its API says who it is."""
     redirect(upstream, HERE, f"{NEIGHBOUR}{path}")
-    asks(upstream, f"{NEIGHBOUR}{path}")
+    with pytest.raises(UpstreamMisbehaved) as caught:
+        redirects.fetch("GET", HERE, FIELDS, None)
+    assert isinstance(caught.value, LeadsToRegistry) == (path in {"/v2", "/v2/"})
+    assert len(upstream.calls) == 1
+
+
+def test_no_token_for_a_page_of_a_neighbour(
+    redirects: Redirects, upstream: responses.RequestsMock
+) -> None:
+    """What is not below `/v2/` is a stranger's: a token would open nothing."""
+    redirect(upstream, HERE, f"{NEIGHBOUR}/elsewhere")
+    asks(upstream, f"{NEIGHBOUR}/elsewhere")
     assert redirects.fetch("GET", HERE, FIELDS, None).status_code == 401

@@ -1,0 +1,156 @@
+"""Where the content of a repository has come from, and who may be given it from the cache."""
+
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from app.content import Reply, Request
+from app.oci.access_errors import RuleRefused
+from app.oci.errors import UpstreamUnreachable
+from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from tests.servers import wait_until
+from tests.unit.cache.registry import FakeRegistry
+from tests.unit.cache.world import NAME, World, read, request
+from tests.unit.store.parts import rows
+
+TAG = Tag.parse("1.0")
+MANIFEST = b"{}"
+LAYER = b"layer" * 1000
+THERE = RepositoryName("there/app")
+
+
+class Leading(FakeRegistry):
+    """A registry whose redirects have led to other repositories."""
+
+    led_to: tuple[tuple[str, RepositoryName], ...] = (("other.example", THERE),)
+
+    def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
+        """Fetch a manifest."""
+        return self._led(request, super().manifest(name, reference, request))
+
+    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
+        """Fetch a blob."""
+        return self._led(request, super().blob(name, digest, request))
+
+    def _led(self, request: Request, reply: Reply) -> Reply:
+        for registry, name in self.led_to:
+            if request.permit is not None:
+                request.permit(registry, name, None)
+        return replace(reply, led_to=self.led_to)
+
+
+@dataclass
+class Rule:
+    """Denies some repositories, and remembers what it was asked."""
+
+    denied: frozenset[str] = frozenset()
+    asked: list[str] = field(default_factory=list)
+
+    def __call__(self, registry: str, name: RepositoryName, reference: Reference | None) -> None:
+        """Raise RuleRefused for what is denied."""
+        del reference
+        self.asked.append(f"{registry}/{name}")
+        if f"{registry}/{name}" in self.denied:
+            raise RuleRefused
+
+
+ALLOWED = replace(request(), permit=Rule())
+DENIED = replace(request(), permit=Rule(frozenset({f"other.example/{THERE}"})))
+
+
+@pytest.fixture
+def led(world: World) -> World:
+    """Return a world in which everything comes from another registry."""
+    world.registry = Leading()
+    world.registry.repository(NAME, "").push(TAG, MANIFEST)
+    world.registry.repository(NAME).push_blob(LAYER)
+    return world
+
+
+def asks(world: World) -> list[tuple[str, object]]:
+    """Return what of a repository can be asked for."""
+    repository = world.registry.repositories[NAME]
+    (manifest,), (blob,) = repository.manifests, repository.blobs
+    return [("manifest", TAG), ("manifest", Digest(manifest)), ("blob", Digest(blob))]
+
+
+def _said(reply: Reply) -> str:
+    read(reply)
+    return reply.header("cache-status")
+
+
+@pytest.mark.parametrize("one", range(3), ids=["tag", "digest", "blob"])
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+def test_what_is_kept_goes_to_whom_rules_let_have_it(led: World, one: int, method: str) -> None:
+    """Also in another worker, and whoever had it before."""
+    kind, reference = asks(led)[one]
+    ask = getattr(led.source(), kind)
+    wait_until(lambda: "stored" not in _said(ask(NAME, reference, request())), what="a copy")
+    for _ in range(2):
+        source = led.source()
+        ask = getattr(source, kind)
+        with pytest.raises(RuleRefused):
+            ask(NAME, reference, replace(DENIED, method=method))
+        said = _said(ask(NAME, reference, replace(ALLOWED, method=method)))
+        assert said == ("docxy; fwd=stale; fwd-status=200" if one == 0 else "docxy; hit")
+
+
+def test_while_the_registry_is_away(led: World) -> None:
+    """What is kept and public stays for those whom the rules let have it."""
+    read(led.source().manifest(NAME, TAG, request()))
+    led.registry.trouble = UpstreamUnreachable("away")
+    source = led.source()
+    with pytest.raises(UpstreamUnreachable):
+        source.manifest(NAME, TAG, DENIED)
+    assert read(source.manifest(NAME, TAG, ALLOWED)) == MANIFEST
+
+
+def test_a_registry_that_leads_elsewhere_by_now(led: World) -> None:
+    """It decides itself; what it gave before stays where it came from."""
+    digest = asks(led)[1][1]
+    assert isinstance(digest, Digest)
+    source = led.source()
+    read(source.manifest(NAME, digest, request()))
+    assert isinstance(led.registry, Leading)
+    led.registry.led_to = ()
+    for _ in range(2):
+        assert read(source.manifest(NAME, digest, DENIED)) == MANIFEST
+    assert led.registry.count("GET") == 3
+    assert read(source.manifest(NAME, digest, ALLOWED)) == MANIFEST
+    assert led.registry.count("GET") == 3
+
+
+def test_a_repository_whose_origin_is_forgotten(led: World) -> None:
+    """It is asked for once more, and is known again."""
+    digest = asks(led)[1][1]
+    assert isinstance(digest, Digest)
+    read(led.source().manifest(NAME, digest, request()))
+    rows(led.stores.directory, "DELETE FROM tags WHERE kind = 'origins'")
+    source = led.source()
+    for _ in range(2):
+        assert read(source.manifest(NAME, digest, ALLOWED)) == MANIFEST
+    assert led.registry.count("GET") == 2
+
+
+def test_a_registry_that_has_never_led_anywhere(world: World) -> None:
+    """No rule is asked, and nothing noted."""
+    world.registry.repository(NAME, "").push(TAG, MANIFEST)
+    source = world.source()
+    for _ in range(2):
+        assert read(source.manifest(NAME, TAG, DENIED)) == MANIFEST
+    assert world.registry.count("GET") == 1
+    assert rows(world.stores.directory, "SELECT * FROM tags WHERE kind = 'origins'") == []
+
+
+def test_a_repository_with_many_origins(led: World) -> None:
+    """Those that are too many to note are not given from the cache to whom rules apply."""
+    assert isinstance(led.registry, Leading)
+    led.registry.led_to = tuple(("o.example", RepositoryName(f"a{one}")) for one in range(17))
+    digest = asks(led)[1][1]
+    assert isinstance(digest, Digest)
+    source = led.source()
+    for _ in range(3):
+        assert read(source.manifest(NAME, digest, ALLOWED)) == MANIFEST
+    assert led.registry.count("GET") == 3
+    assert read(source.manifest(NAME, digest, request())) == MANIFEST
+    assert led.registry.count("GET") == 3
