@@ -86,7 +86,13 @@ def test_nothing_follows(street: Street, token: str, status: int, there: str) ->
             street.send(ask, Authorization=shown, Cookie="a=b")
             seen = [record for hub in street.hubs.values() for record in hub.requests]
             followed = [record for record in seen if record.query.get("from")]
-            assert followed, ask
+            if (
+                there == "other port"
+            ):  # of a row of the table, which gets no query and lists no tags
+                followed = street.hubs[GHCR].requests
+                assert bool(followed) != ask.path.endswith("/tags/list"), ask
+            else:
+                assert followed, ask
             for record in followed:
                 assert "Cookie" not in record.headers
                 assert street.ledger.in_record(record) == []
