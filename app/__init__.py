@@ -44,6 +44,7 @@ from app.routes.application import Application
 from app.routes.forwarded import Forwarded
 from app.routes.rooms import Rooms
 from app.settings import Settings
+from app.spools.terms import UnreadLimits
 from app.store.room import Limits as Room
 from app.upstream.client import Upstream
 from app.upstream.connecting import Connector
@@ -187,11 +188,18 @@ def _cache(settings: Settings, observer: Observer) -> Cache | None:
         grant_ttl=settings.grant_ttl,
         tag_ttl=settings.tag_ttl,
         stale_ttl=settings.stale_ttl,
-        unread_limit=settings.cache_unread_limit,
+        unread=unread_limits(settings),
         accel_location=settings.accel_location,
         verify_blobs=settings.verify_blobs,
     )
     return Cache(settings.cache_dir, limits, policy, observer=observer)
+
+
+def unread_limits(settings: Settings) -> UnreadLimits:
+    """Return how far a fetch goes on that nobody reads."""
+    if settings.cache_unread_limit is not None:
+        return UnreadLimits.fixed(settings.cache_unread_limit)
+    return UnreadLimits() if settings.allowance.is_all else UnreadLimits.for_limited_clients()
 
 
 def _figures(

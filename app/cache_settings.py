@@ -22,10 +22,11 @@ class CacheSettings(BaseModel):
     cache_min_free: Size = Field(
         Bytes(5 << 30), description="How many bytes of the disk the cache leaves free in any case."
     )
-    cache_unread_limit: Size = Field(
-        Bytes(1 << 30),
+    cache_unread_limit: Size | None = Field(
+        None,
         description="How many bytes more of a layer are fetched after the last client that read it "
-        "has left; `0` stops at once.",
+        "has left; `0` stops at once. Unset: `1GiB`; `16MiB` if the client that began the fetch "
+        "asked for a part, or a `DOCXY_LIMIT_*` is set.",
     )
     grant_ttl: Duration = Field(
         300,

@@ -46,12 +46,68 @@ class Permit(Protocol):
         """
 
 
+class FetchAccount(Protocol):
+    """What one fetch costs the client that began it. No method raises anything.
+
+    `go_on_unread` and `end` may wait for a moment, as a Redis is asked.
+    """
+
+    def received(self, count: int) -> None:
+        """Charge bytes that came while no other client read along."""
+
+    def go_on_unread(self) -> bool:
+        """Take a place for a fetch that nobody reads; return False if it has to stop."""
+
+    def release(self) -> None:
+        """Give that place back, because somebody reads again."""
+
+    def end(self) -> None:
+        """Settle the account when the fetch is over."""
+
+
+class Payer(Protocol):
+    """The client to which fetches are charged that nobody else reads."""
+
+    @property
+    def identity(self) -> str:
+        """What tells this client from others, and is the same for all of its requests."""
+
+    def begin_fetch(self, digest: str) -> FetchAccount:
+        """Open the account of one fetch."""
+
+
+class Uncharged:
+    """A payer, and its account, where no limits are set: only its fetches are counted."""
+
+    def __init__(self, identity: str) -> None:
+        self.identity = identity
+
+    def begin_fetch(self, digest: str) -> FetchAccount:
+        """Charge nothing."""
+        del digest
+        return self
+
+    def received(self, count: int) -> None:
+        """Charge nothing."""
+
+    def go_on_unread(self) -> bool:
+        """Return True: nothing is limited."""
+        return True
+
+    def release(self) -> None:
+        """Take no place, and give none back."""
+
+    def end(self) -> None:
+        """Settle nothing."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What a client asks of a source.
 
     `method` is GET or HEAD, and HEAD stays HEAD on the whole way: a GET of a manifest is billed.
     `query` is passed only where the registry's answer depends on it: tags and referrers.
+    `payer` is charged for what is fetched on its behalf and read by nobody; None is nobody.
     `renewed` gives an Authorization in place of one that is refused while a body is read, where
     that is this proxy's to get.
     `permit` is None if the client may have everything.
@@ -61,6 +117,7 @@ class Request:
     headers: Headers = field(default_factory=list)
     query: str = ""
     client: Client | None = None
+    payer: Payer | None = None
     renewed: Callable[[str], str] | None = None
     permit: Permit | None = None
 

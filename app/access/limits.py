@@ -68,15 +68,19 @@ class Limits:
             self.not_pulled(who)
             raise self._reached(PullsReached, self._pulls, who)
 
-    def blob(self, who: str, name: str) -> None:
-        """Begin a download by this name, or refuse it."""
+    def blob(self, who: str, name: str, instead_of: str = "") -> None:
+        """Begin a download by this name, or refuse it; it takes the place of another one."""
         self._bytes_left(who)
-        if self._places is not None and not self._places.take(who, name):
+        if self._places is not None and not self._places.take(who, name, instead_of):
             kind = DownloadsReached
             raise kind(headers={"Retry-After": str(_SOON)}, rule=kind.refused_by)
 
+    def has_bytes_left(self, who: str) -> bool:
+        """Tell whether the bytes of a day have not all gone."""
+        return not self._size or self._windows.has_room(self._size, who)
+
     def _bytes_left(self, who: str) -> None:
-        if self._size and not self._windows.has_room(self._size, who):
+        if self._size and not self.has_bytes_left(who):
             raise self._reached(BytesReached, self._size, who)
 
     def _reached(self, kind: type[LimitReached], limit: RateLimitItem, who: str) -> LimitReached:
@@ -90,12 +94,12 @@ class Limits:
             self._windows.spend(self._pulls, who, -1)
 
     def sent(self, who: str, size: int) -> None:
-        """Count bytes that went to a client."""
+        """Count bytes that went to a client, or were fetched for it alone."""
         if self._size and size:
             self._windows.spend(self._size, who, size)
 
     def goes_on(self, who: str, name: str) -> None:
-        """Say that a download is still running."""
+        """Say that a download is still running, or a fetch that nobody reads."""
         if self._places is not None:
             self._places.keep(who, name)
 

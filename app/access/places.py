@@ -11,6 +11,7 @@ LEASE: Final = 60
 _TAKE: Final = """
 local now = tonumber(redis.call('TIME')[1])
 redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
+redis.call('ZREM', KEYS[1], ARGV[4])
 if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end
 redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
@@ -26,11 +27,11 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 class Places(Protocol):
     """The downloads that are running, by whose they are; each has a name of its own."""
 
-    def take(self, who: str, name: str) -> bool:
-        """Begin one; tell whether there is room for it."""
+    def take(self, who: str, name: str, instead_of: str = "") -> bool:
+        """Begin one; tell whether there is room for it. Another one ends with that, if it runs."""
 
     def keep(self, who: str, name: str) -> None:
-        """Say that it goes on."""
+        """Say that it goes on, whether there is room for it or not."""
 
     def give(self, who: str, name: str) -> None:
         """End it."""
@@ -43,16 +44,18 @@ class OwnPlaces:
         self._most = most
         self._running: dict[str, set[str]] = {}
 
-    def take(self, who: str, name: str) -> bool:
+    def take(self, who: str, name: str, instead_of: str = "") -> bool:
         """Begin one."""
         running = self._running.setdefault(who, set())
+        running.discard(instead_of)
         if len(running) >= self._most:
             return False
         running.add(name)
         return True
 
     def keep(self, who: str, name: str) -> None:
-        """Nothing is forgotten here."""
+        """Say that it goes on; nothing is forgotten here."""
+        self._running.setdefault(who, set()).add(name)
 
     def give(self, who: str, name: str) -> None:
         """End it."""
@@ -71,9 +74,9 @@ class SharedPlaces:
         self._take: Callable[..., int] = redis.connection.register_script(_TAKE)
         self._keep: Callable[..., object] = redis.connection.register_script(_KEEP)
 
-    def take(self, who: str, name: str) -> bool:
+    def take(self, who: str, name: str, instead_of: str = "") -> bool:
         """Begin one; while Redis is away there is room."""
-        keys, arguments = [self._key(who)], [name, LEASE, self._most]
+        keys, arguments = [self._key(who)], [name, LEASE, self._most, instead_of]
         return bool(self._redis.ask(lambda: self._take(keys=keys, args=arguments), otherwise=1))
 
     def keep(self, who: str, name: str) -> None:

@@ -6,18 +6,30 @@ from collections.abc import Callable
 from typing import Final
 
 from app.access.limits import Limits
+from app.content import FetchAccount
 
 _OFTEN: Final = 20.0
 """Seconds between two looks at them: a third of what a download counts that nobody speaks of."""
 
 
+def _place_of(digest: str) -> str:
+    """Return the place of a fetch that nobody reads: of each blob a client has one."""
+    return f"unread {digest}"
+
+
 class Transfer:
-    """One body on its way to somebody; a manifest takes no place."""
+    """One body on its way to somebody, and what is fetched for it; a manifest takes no place.
+
+    It is the payer of its request: what its fetches bring while nobody else reads them is counted
+    as if it had been sent, as far as it is more than that.
+    """
 
     def __init__(self, limits: Limits, who: str) -> None:
         self.who = who
         self.name = ""
         self._limits = limits
+        self._fetches: set[_Fetch] = set()
+        self._fetched = 0
         self._counted = 0
         self._has_place = False
         self._is_pull = False
@@ -25,15 +37,29 @@ class Transfer:
         """Tells how many bytes went."""
         self.is_over = False
 
+    @property
+    def identity(self) -> str:
+        """Whoever the limits count it for."""
+        return self.who
+
+    def begin_fetch(self, digest: str) -> FetchAccount:
+        """Open the account of a fetch that this request has begun."""
+        fetch = _Fetch(self, self._limits, _place_of(digest))
+        self._fetches.add(fetch)
+        return fetch
+
     def begin_manifest(self) -> None:
         """Count it as a pull; raise PullsReached or BytesReached."""
         self._limits.manifest(self.who)
         self._is_pull = True
 
-    def begin_blob(self) -> None:
-        """Take a place for it; raise DownloadsReached or BytesReached."""
+    def begin_blob(self, digest: str) -> None:
+        """Take a place for it; raise DownloadsReached or BytesReached.
+
+        A client that comes back to what it has left takes the place that its fetch has.
+        """
         self.name = secrets.token_hex(8)
-        self._limits.blob(self.who, self.name)
+        self._limits.blob(self.who, self.name, _place_of(digest))
         self._has_place = True
 
     def fails(self) -> None:
@@ -46,24 +72,79 @@ class Transfer:
         """Count what went since the last look."""
         if self._has_place:
             self._limits.goes_on(self.who, self.name)
-        self._count()
+        self.count()
         if self.is_over:  # meanwhile
             self._leave()
 
-    def _count(self) -> None:
-        sent = self.sent()
-        more, self._counted = sent - self._counted, sent
+    def fetched(self, count: int) -> None:
+        """Note bytes that came for nobody else; they are counted later."""
+        self._fetched += count
+
+    def forget(self, fetch: "_Fetch") -> None:
+        """Know that a fetch is over."""
+        self._fetches.discard(fetch)
+
+    def count(self) -> None:
+        """Count what went, or came for it alone, whichever is more."""
+        had = max(self.sent(), self._fetched)
+        more, self._counted = had - self._counted, had
         self._limits.sent(self.who, more)
 
     def end(self) -> None:
-        """Count the rest, and give the place to another."""
+        """Count the rest, and give the place to another, or to a fetch that it leaves behind."""
         self.is_over = True
-        self._count()
+        for fetch in list(self._fetches):
+            fetch.hold()
+        self.count()
         self._leave()
 
     def _leave(self) -> None:
         if self._has_place:
             self._limits.ended(self.who, self.name)
+
+
+class _Fetch:
+    """The account of one fetch: a place among the downloads while nobody reads it, and its bytes.
+
+    Whoever has left is not asked for again, so the fetch says itself that it goes on.
+    """
+
+    def __init__(self, transfer: Transfer, limits: Limits, place: str) -> None:
+        self._transfer = transfer
+        self._limits = limits
+        self._place = place
+        self._is_held = False
+        self._is_over = False
+
+    def received(self, count: int) -> None:
+        """Charge bytes that came while nobody else read along."""
+        self._transfer.fetched(count)
+
+    def go_on_unread(self) -> bool:
+        """Hold a place, and tell whether there are bytes left to go on with."""
+        self.hold()
+        self._transfer.count()
+        return self._limits.has_bytes_left(self._transfer.who)
+
+    def hold(self) -> None:
+        """Hold a place, also where there is none left: the fetch is running."""
+        self._is_held = True
+        self._limits.goes_on(self._transfer.who, self._place)
+        if self._is_over:  # meanwhile
+            self.release()
+
+    def release(self) -> None:
+        """Give the place back."""
+        if self._is_held:
+            self._is_held = False
+            self._limits.ended(self._transfer.who, self._place)
+
+    def end(self) -> None:
+        """Count the rest, and give the place back."""
+        self._is_over = True
+        self._transfer.forget(self)
+        self._transfer.count()
+        self.release()
 
 
 class Transfers:

@@ -6,7 +6,7 @@ from typing import Final
 
 from app.cache.callers import Caller
 from app.cache.gate import Gate
-from app.content import Reply, Request, Source
+from app.content import Payer, Reply, Request, Source
 from app.oci import headers
 from app.oci.reference import Digest, RepositoryName
 
@@ -32,6 +32,11 @@ class Asking:
     def key(self) -> tuple[str, str, str]:
         """What tells this question from others, in one registry."""
         return (self.caller.name, self.name, self.digest)
+
+    @property
+    def payer(self) -> Payer | None:
+        """Whoever pays for what is fetched and read by nobody else."""
+        return self.request.payer
 
     def as_it_is(self) -> Reply:
         """Ask what the client asks."""

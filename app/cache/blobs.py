@@ -130,7 +130,7 @@ class Blobs:
 
     def _entered(self, asking: Asking) -> Reply:
         """Answer somebody who may join others, if the registry tells the same size to all."""
-        entered = self._fetches.enter(asking.digest, asking.request.client)
+        entered = self._fetches.enter(asking.digest, asking.request.client, asking.payer)
         if isinstance(entered, Lead):
             return self._led(asking, entered)
         if self._answers.size(asking.key) not in {None, entered.size}:

@@ -89,7 +89,7 @@ class Cache:
             disk=disk,
             flights=self._flights,
         )
-        fetches = spooling.fetches_of(disk, self.directory, name, policy.unread_limit)
+        fetches = spooling.fetches_of(disk, self.directory, name, policy.unread)
         return CachedSource(
             inner=inner,
             callers=callers,

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from app.cache import fitting
 from app.cache.asking import Asking
+from app.cache.parts import part_for
 from app.content import BodyBroken, Reply
 from app.oci.errors import UpstreamUnavailable
 from app.oci.reference import Digest
@@ -40,7 +41,7 @@ def led(asking: Asking, lead: Lead, fetches: Fetches) -> Spool | None:
         stack.callback(rest.close)
         try:
             lead.begin(size)
-            spool = fetches.join(asking.digest)
+            spool = fetches.join(asking.digest, asking.payer)
         except OSError:
             with suppress(OSError):
                 lead.discard(State.GIVEN_UP)
@@ -48,7 +49,8 @@ def led(asking: Asking, lead: Lead, fetches: Fetches) -> Spool | None:
         if spool is None:
             return None
         stack.pop_all()
-    fill(lead, rest, asking.verified)
+    part = part_for(asking.request, asking.digest, size)
+    fill(lead, rest, asking, whole=part.is_whole)
     return spool
 
 

@@ -25,6 +25,11 @@ class Part:
         return self.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
 
     @property
+    def is_whole(self) -> bool:
+        """Whether these are all bytes of the blob."""
+        return self.has_bytes and self.end - self.start == self.size
+
+    @property
     def length(self) -> int | None:
         """The length of the body; a 304 tells none."""
         if self.status is HTTPStatus.NOT_MODIFIED:

@@ -7,11 +7,11 @@ from pathlib import Path
 from app.cache.disk import Disk
 from app.spools import unfinished
 from app.spools.fetches import Fetches
-from app.spools.terms import Terms, Whole
+from app.spools.terms import Terms, UnreadLimits, Whole
 from app.store.entries import Described
 
 
-def fetches_of(disk: Disk, directory: Path, registry: str, unread_limit: int) -> Fetches:
+def fetches_of(disk: Disk, directory: Path, registry: str, unread: UnreadLimits) -> Fetches:
     """Return the fetches of one registry, whose spools lie below the cache's directory."""
     below = directory / "spools" / registry
     keep, room = partial(_keep, disk, registry), partial(_room, disk)
@@ -20,7 +20,7 @@ def fetches_of(disk: Disk, directory: Path, registry: str, unread_limit: int) ->
         keep=keep,
         room=room,
         is_kept=is_kept,
-        unread_limit=unread_limit,
+        unread=unread,
         tidy_others=partial(_tidy, directory),
     )
     return Fetches(below, terms)

@@ -1,17 +1,22 @@
 """What a client asks, as a source takes it."""
 
 import time
+from typing import Final
 
 from flask import g
 
-from app.content import Request
+from app.access.networks import site_of
+from app.content import Payer, Request, Uncharged
 from app.oci import via
 from app.oci.reference import Reference
 from app.registries import Address, Selection
 from app.routes.connection import ClientConnection
 from app.routes.credentials import passed_up
 from app.routes.present import present
-from app.routes.rooms import permit
+from app.routes.rooms import client, permit
+
+PAYER: Final = "docxy.payer"
+"""Where a request's payer is, if there are limits: its environ is at hand, `g` is looked up."""
 
 
 def asked(selection: Selection, query: str = "", reference: Reference | None = None) -> Request:
@@ -28,4 +33,10 @@ def asked(selection: Selection, query: str = "", reference: Reference | None = N
         query=query,
         client=ClientConnection(request.environ),
         permit=permit(selection, reference) if isinstance(selection, Address) else None,
+        payer=request.environ.get(PAYER) or _uncharged(),
     )
+
+
+def _uncharged() -> Payer:
+    """Return the client as one that pays nothing, all addresses of a site as one."""
+    return Uncharged(f"address {site_of(client().address)}")

@@ -9,6 +9,7 @@ from app.access.allowance import Allowance
 from app.access.limits import Limits
 from app.access.shared_redis import SharedRedis
 from app.access.transfers import Transfer, Transfers
+from app.routes.asking import PAYER
 from app.routes.present import present
 from app.routes.relay import RelayedBody
 from app.routes.rooms import client
@@ -19,8 +20,6 @@ _FREE: Final = frozenset({"health", "metrics", "drip", "page", "assets", "config
 _MANIFEST: Final = "repository.manifest"
 _BLOB: Final = "repository.blob"
 _BODIES: Final = frozenset({_MANIFEST, _BLOB})
-_TRANSFER: Final = "docxy.transfer"
-"""Where a request's is: its environ is at hand, and `g` has to be looked for each time."""
 
 
 def register(
@@ -51,20 +50,22 @@ class _Limiting:
         limits = self._limits
         who = limits.whose(client())
         limits.request(who)
-        if request.method != "GET" or not is_body:
+        if not is_body:
             return
         transfer = Transfer(limits, who)
-        if endpoint == _MANIFEST:
-            transfer.begin_manifest()
-        else:
-            transfer.begin_blob()
-        request.environ[_TRANSFER] = transfer
+        if request.method == "GET":
+            if endpoint == _MANIFEST:
+                transfer.begin_manifest()
+            else:
+                transfer.begin_blob((request.view_args or {})["digest"])
+        # A HEAD pays, too: a rule about images has the config fetched for it.
+        request.environ[PAYER] = transfer
 
     def count(self, response: Response) -> Response:
         """Count what is answered, and what of it goes to the client."""
         request = present()
-        transfer: Transfer | None = request.environ.pop(_TRANSFER, None)
-        if transfer is None:
+        transfer: Transfer | None = request.environ.pop(PAYER, None)
+        if transfer is None or request.method != "GET":
             return response
         if response.status_code != HTTPStatus.OK:
             transfer.fails()
@@ -81,7 +82,7 @@ class _Limiting:
     def forget(self, error: BaseException | None) -> None:
         """Give back what a request has had that is cut before it has an answer."""
         del error
-        transfer: Transfer | None = present().environ.pop(_TRANSFER, None)
+        transfer: Transfer | None = present().environ.pop(PAYER, None)
         if transfer is not None:
             transfer.fails()
             transfer.end()

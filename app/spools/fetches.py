@@ -6,7 +6,7 @@ from errno import ESTALE, ETIMEDOUT
 from pathlib import Path
 from typing import Final
 
-from app.content import Client
+from app.content import Client, Payer
 from app.oci.errors import ClientGone
 from app.oci.reference import Digest
 from app.offloop import RealThreads
@@ -16,6 +16,7 @@ from app.spools.growing import Growing
 from app.spools.lead import Lead
 from app.spools.spool import Spool
 from app.spools.terms import Terms
+from app.spools.unread import Slots
 
 _THREADS: Final = RealThreads(4)
 _BETWEEN_TIDYING: Final = 3600.0
@@ -43,6 +44,8 @@ class Fetches:
         self._growing: dict[int, Growing] = {}
         self._leads: dict[int, Lead] = {}
         self._tidied = float("-inf")
+        # Beside the registries' directories: the bound is the machine's.
+        self.unread_slots = Slots(directory.parent / "unread")
 
     @staticmethod
     def takes(digest: Digest) -> bool:
@@ -75,22 +78,31 @@ class Fetches:
         self._leads[lead.inode] = lead
         return lead
 
-    def join(self, digest: Digest) -> Spool | None:
-        """Return what is there of a blob, or None if there is nothing to read; raise OSError."""
+    def join(self, digest: Digest, payer: Payer | None = None) -> Spool | None:
+        """Return what is there of a blob, or None if there is nothing to read; raise OSError.
+
+        `payer` is the client that reads.
+        """
+        reader = payer.identity if payer else ""
         opened: Files | None = _THREADS.begin(files.to_read, self._place(digest)).result()
         if opened is None:
             return None
         with self._lock:
-            growing = self._growing.get(opened.said.inode)
-            known = growing is not None
-            if growing is None:
-                growing = self._growing[opened.said.inode] = Growing(digest, opened)
-            growing.users += 1
+            known = self._growing.get(opened.said.inode)
+            growing = known or Growing(digest, opened)
+            try:
+                growing.add_reader(reader)
+            except OSError:
+                opened.close()
+                raise
+            self._growing[opened.said.inode] = growing
         if known:
             opened.close()
-        return Spool(growing, self)
+        return Spool(growing, self, reader)
 
-    def enter(self, digest: Digest, client: Client | None) -> Lead | Spool:
+    def enter(
+        self, digest: Digest, client: Client | None, payer: Payer | None = None
+    ) -> Lead | Spool:
         """Return the right to fetch a blob, or what is there of it, after waiting for either.
 
         Raise OSError, also if neither comes, or ClientGone.
@@ -99,7 +111,7 @@ class Fetches:
         while waited < _PATIENCE:
             if (lead := self.lead(digest)) is not None:
                 return lead
-            if (spool := self.join(digest)) is not None:
+            if (spool := self.join(digest, payer)) is not None:
                 return spool
             waited += self._wait(digest, pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
@@ -113,11 +125,10 @@ class Fetches:
         removed: int = _THREADS.begin(self._remove, idle).result()
         return removed
 
-    def leave(self, growing: Growing) -> None:
+    def leave(self, growing: Growing, reader: str) -> None:
         """Take back what `join` gave."""
         with self._lock:
-            growing.users -= 1
-            last = not growing.users
+            last = growing.remove_reader(reader)
             if last:
                 del self._growing[growing.inode]
         if last:

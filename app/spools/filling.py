@@ -2,17 +2,19 @@
 
 import logging
 import threading
+import time
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from typing import Final
 
-from app.content import BodyBroken
+from app.content import BodyBroken, FetchAccount, Payer
 from app.logs import request_id
 from app.oci.errors import RegistryError
 from app.spools import files
 from app.spools.lead import Lead
 from app.spools.record import State
-from app.spools.resuming import Rest
+from app.spools.resuming import Ask, Rest
+from app.spools.shared_file import SharedFile
 from app.spools.terms import Whole
 from app.spools.writing import Writer
 
@@ -22,17 +24,22 @@ logger = logging.getLogger(__name__)
 _LOOK: Final = 256 * 1024
 """Bytes between two looks whether anybody waits for them, or an eighth of what may be unread."""
 
+_LONG: Final = 10.0
+"""Seconds after which the next bytes are a reason to look, however few have come."""
+
 
 class _DiskFails(Exception):
     """The file takes no more."""
 
 
-def fill(lead: Lead, rest: Rest, verified: Callable[[], None]) -> None:
+def fill(lead: Lead, rest: Rest, ask: Ask, *, whole: bool) -> None:
     """Fetch on a thread of its own, from the lead's offset to the end; the lead ends with it.
 
-    `verified` is called when all bytes are there and right, before anybody gets the last one.
+    `ask` is whoever began it: its `payer` pays for what nobody else reads, and it is told when all
+    bytes are there and right, before anybody gets the last one. `whole` tells whether the client
+    wants all of the blob.
     """
-    filling, asked_by = Filling(lead, rest, verified), request_id.get()
+    filling, asked_by = Filling(lead, rest, ask, whole=whole), request_id.get()
 
     def run() -> None:
         request_id.set(asked_by)  # what goes wrong is told with the id of who came first
@@ -44,15 +51,15 @@ def fill(lead: Lead, rest: Rest, verified: Callable[[], None]) -> None:
 class Filling:
     """One fetch, from where it begins to its end, whichever that is."""
 
-    def __init__(self, lead: Lead, rest: Rest, verified: Callable[[], None]) -> None:
+    def __init__(self, lead: Lead, rest: Rest, ask: Ask, *, whole: bool) -> None:
         self._lead = lead
         self._rest = rest
-        self._verified = verified
+        self._verified = ask.verified
         self._algorithm, _, self._wanted = lead.digest.partition(":")
         # Those who wait are told of bytes that are there.
         self._writer = Writer(lead.files.data, self._algorithm, self._wake)
-        self._unread = 0
-        self._unlooked = 0
+        limits = lead.terms.unread
+        self._watch = _Watch(lead, ask.payer, limits.whole if whole else limits.part)
 
     def run(self) -> None:
         """Fetch; whatever happens, others can go on afterwards."""
@@ -66,7 +73,9 @@ class Filling:
 
     def _fetch(self) -> None:
         try:
-            if self._is_fetched():
+            with closing(self._watch):
+                is_fetched = self._is_fetched()
+            if is_fetched:
                 self._end()
         except _DiskFails as error:
             logger.warning(
@@ -88,9 +97,10 @@ class Filling:
         self._on_disk(lambda: self._writer.read_again(self._lead.offset))
         for data in self._rest.body:
             self._write(data)
+            self._watch.came(len(data))
             if self._writer.length > size:
                 break
-            if self._writer.length < size and self._is_unwanted(len(data)):
+            if self._writer.length < size and self._is_unwanted():
                 self._on_disk(self._writer.wait)
                 return False
         self._on_disk(self._writer.wait)
@@ -105,18 +115,12 @@ class Filling:
     def _wake(self) -> None:
         self._lead.owner.wake(self._lead.inode)
 
-    def _is_unwanted(self, came: int) -> bool:
+    def _is_unwanted(self) -> bool:
         """Tell whether enough was fetched that nobody waits for."""
-        self._unlooked += came
-        if self._unlooked <= min(_LOOK, self._lead.terms.unread_limit // 8):
-            return False
-        came, self._unlooked = self._unlooked, 0
         try:
-            wanted = self._lead.is_wanted
+            return self._watch.is_due and not self._watch.allows()
         except OSError as error:
             raise _DiskFails from error
-        self._unread = 0 if wanted else self._unread + came
-        return self._unread > self._lead.terms.unread_limit
 
     def _on_disk(self, work: Callable[[], None]) -> None:
         try:
@@ -158,3 +162,69 @@ class Filling:
                 with suppress(OSError):
                     lead.terms.keep(whole)
             lead.off_loop(files.remove, lead.files, lead.place)
+
+
+class _Watch:
+    """Looks now and then whether anybody reads a fetch; without readers it is bounded, and paid."""
+
+    def __init__(self, lead: Lead, payer: Payer | None, limit: int) -> None:
+        self._lead = lead
+        self._limit = limit
+        self._identity = payer.identity if payer else ""
+        self._account: FetchAccount | None = None
+        if payer is not None:
+            self._account = payer.begin_fetch(lead.digest)
+        self._slot: SharedFile | None = None
+        self._step = min(_LOOK, limit // 8)
+        self._came = 0
+        self._unread = 0
+        self._looked = time.monotonic()
+
+    def came(self, count: int) -> None:
+        """Note bytes that the next look is about."""
+        self._came += count
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is time to look."""
+        return self._came > self._step or time.monotonic() - self._looked > _LONG
+
+    def allows(self) -> bool:
+        """Look, and tell whether more may be fetched; raise OSError."""
+        self._looked = time.monotonic()
+        came = self._charge()
+        if self._lead.is_wanted:
+            self._unread = 0
+            self._give_back()
+            return True
+        self._unread += came
+        if self._unread > self._limit or not self._has_slot():
+            return False
+        return self._account is None or self._account.go_on_unread()
+
+    def close(self) -> None:
+        """Charge the rest, and give all back: no more comes."""
+        with suppress(OSError):
+            self._charge()
+        self._give_back()
+        if self._account is not None:
+            self._account.end()
+
+    def _charge(self) -> int:
+        """Charge what came since the last look unless somebody else reads; return how much came."""
+        came, self._came = self._came, 0
+        if self._account is not None and not self._lead.is_wanted_by_others(self._identity):
+            self._account.received(came)
+        return came
+
+    def _has_slot(self) -> bool:
+        if self._slot is None:
+            self._slot = self._lead.owner.unread_slots.take(self._identity)
+        return self._slot is not None
+
+    def _give_back(self) -> None:
+        if self._slot is not None:
+            self._slot.close()
+            self._slot = None
+        if self._account is not None:
+            self._account.release()

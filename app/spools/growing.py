@@ -2,13 +2,16 @@
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from app.oci.reference import Digest
 from app.spools import record
 from app.spools.files import Files
 from app.spools.record import Record, State
+from app.spools.unread import mark_reader, unmark_reader
 
 _BETWEEN_LOOKS: Final = 0.05
 """Seconds between two looks whether anybody fills."""
@@ -23,8 +26,7 @@ class Growing:
         self._said = files.said
         self._changed = threading.Condition(threading.Lock())
         self._looked = 0.0
-        self.users = 0
-        """How many have it; the owner's to count, who closes it after the last of them."""
+        self._readers = Counter[str]()
 
     @property
     def size(self) -> int:
@@ -35,6 +37,21 @@ class Growing:
     def inode(self) -> int:
         """What tells it from another fetch of the same blob."""
         return self._said.inode
+
+    def add_reader(self, identity: str) -> None:
+        """Let one more client read, and show all processes that it does; raise OSError."""
+        if not self._readers[identity]:
+            mark_reader(self._files.data, identity)
+        self._readers[identity] += 1
+
+    def remove_reader(self, identity: str) -> bool:
+        """Let one client less read; return whether it was the last: then this is to be closed."""
+        self._readers[identity] -= 1
+        if not self._readers[identity]:
+            del self._readers[identity]
+            with suppress(OSError):
+                unmark_reader(self._files.data, identity)
+        return not self._readers
 
     def said(self) -> Record:
         """Return what is said of it now; raise OSError."""

@@ -12,12 +12,17 @@ from app.spools import files, record
 from app.spools.files import Files, Place
 from app.spools.record import Record, State
 from app.spools.terms import Terms
+from app.spools.unread import Slots, is_read_by_others
 
 _THREADS: Final = RealThreads(4)
 
 
 class Owner(Protocol):
     """Who has all fetches of this process, and their readers."""
+
+    @property
+    def unread_slots(self) -> Slots:
+        """Return what bounds the fetches that nobody reads."""
 
     def make_room(self, size: int) -> None:
         """See to it that so many bytes fit; raise OSError."""
@@ -71,6 +76,10 @@ class Lead:
     def is_wanted(self) -> bool:
         """Whether anybody reads."""
         return self.owner.are_there(self.inode) or not self.files.data.is_free()
+
+    def is_wanted_by_others(self, identity: str) -> bool:
+        """Tell whether anybody but this client reads; raise OSError."""
+        return is_read_by_others(self.files.data, identity)
 
     def begin(self, size: int) -> None:
         """Let others join; raise OSError if there is no room, or bytes of another size are there.

@@ -157,7 +157,8 @@ class Reading(FileBody):
             message = "the registry broke off"
             raise BodyBroken(message)
         rest = self._rest(lead)
-        fill(lead, rest, self._ask.verified)
+        whole = self._from_first and self._end == self._spool.size
+        fill(lead, rest, self._ask, whole=whole)
         return True
 
     def _rest(self, lead: Lead) -> Rest:

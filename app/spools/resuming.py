@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Protocol
 
-from app.content import Reply
+from app.content import Payer, Reply
 
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
@@ -20,6 +20,10 @@ class Ask(Protocol):
     @property
     def only_verified(self) -> bool:
         """Whether that is so."""
+
+    @property
+    def payer(self) -> Payer | None:
+        """Whoever pays for what is fetched in this name; None is nobody."""
 
     def rest(self, offset: int) -> Reply:
         """Ask for all from a byte on, for everybody: nobody's leaving ends it."""

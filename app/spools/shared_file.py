@@ -7,9 +7,10 @@ was given up and no call has it any more.
 
 import fcntl
 import os
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from errno import EAGAIN, EBADF, EIO, EOPNOTSUPP
+from errno import EACCES, EAGAIN, EBADF, EIO, EOPNOTSUPP
 from io import FileIO
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +26,9 @@ _PROBE: Final = 128 * 1024
 
 _PIECE: Final = 256 * 1024
 """Bytes that are read at once only to be in memory."""
+
+_FLOCK: Final = struct.Struct("hhqqi4x")
+"""Type, whence, start, length and process of a lock: struct flock of 64-bit Linux (fcntl(2))."""
 
 _THREADS: Final = RealThreads(8)
 
@@ -132,6 +136,29 @@ class SharedFile:
         if free:
             self.unlock()
         return free
+
+    def lock_range(self, operation: int, start: int, length: int = 1) -> bool:
+        """Lock bytes without waiting, F_RDLCK, F_WRLCK or F_UNLCK; tell whether it could be.
+
+        The lock is the open file's (F_OFD_SETLK), has nothing to do with `lock`, and ends with
+        `close` or the process. The bytes need not be there.
+        """
+        wanted = _FLOCK.pack(operation, os.SEEK_SET, start, length, 0)
+        with self.lent() as descriptor:
+            try:
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
+            except OSError as error:
+                if error.errno not in {EAGAIN, EACCES}:
+                    raise
+                return False
+            return True
+
+    def is_range_locked(self, start: int, length: int) -> bool:
+        """Tell whether anybody else has locked any of these bytes by `lock_range`."""
+        wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
+        with self.lent() as descriptor:
+            found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, wanted)
+        return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
     def _take_back(self) -> None:
         with self._lock:

@@ -11,7 +11,7 @@ from app.spools.record import State
 class Owner(Protocol):
     """Who has all fetches of this process."""
 
-    def leave(self, growing: Growing) -> None:
+    def leave(self, growing: Growing, reader: str) -> None:
         """Take back what was given to somebody who reads."""
 
     def take_over(self, growing: Growing) -> Lead | None:
@@ -21,9 +21,10 @@ class Owner(Protocol):
 class Spool:
     """What is there of a blob; whoever has one closes it. Each method may raise OSError."""
 
-    def __init__(self, growing: Growing, owner: Owner) -> None:
+    def __init__(self, growing: Growing, owner: Owner, reader: str) -> None:
         self._growing = growing
         self._owner = owner
+        self._reader = reader
         self._closed = False
         self.size = growing.size
 
@@ -61,4 +62,4 @@ class Spool:
         """Give it back; may be called again."""
         closed, self._closed = self._closed, True
         if not closed:
-            self._owner.leave(self._growing)
+            self._owner.leave(self._growing, self._reader)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 from app.oci.reference import Digest
 
@@ -16,7 +16,30 @@ def _none_left(_: float) -> int:
     return 0
 
 
-UNREAD_LIMIT: Final = 1 << 30
+_WHOLE: Final = 1 << 30
+_PART: Final = 16 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnreadLimits:
+    """How many bytes of a blob are fetched after its last reader has left.
+
+    `whole` is for a fetch that began with a request for all of the blob, `part` for one that began
+    with a `Range`: a client that wants one byte is no reason to fetch a gigabyte.
+    """
+
+    whole: int = _WHOLE
+    part: int = _PART
+
+    @classmethod
+    def fixed(cls, size: int) -> Self:
+        """Return the same limit for both."""
+        return cls(whole=size, part=size)
+
+    @classmethod
+    def for_limited_clients(cls) -> Self:
+        """Return the limits where each client may have only so much."""
+        return cls.fixed(_PART)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +57,7 @@ class Terms:
 
     `room` is asked before so many bytes are written, `keep` gets what is whole; both may take long,
     and raise OSError, having told the log why. `is_kept` tells, on any thread, whether `keep` has
-    got a blob before: whoever has the right to fetch looks once more. `unread_limit` is how many
+    got a blob before: whoever has the right to fetch looks once more. `unread` is how many
     bytes are fetched that nobody waits for; what was left unfinished is removed after `idle`
     seconds, and `tidy_others`, on any thread, does so with what takes the same room elsewhere.
     """
@@ -43,5 +66,5 @@ class Terms:
     room: Callable[[int], None]
     is_kept: Callable[[Digest], bool] = _nothing_is
     tidy_others: Callable[[float], int] = _none_left
-    unread_limit: int = UNREAD_LIMIT
+    unread: UnreadLimits = UnreadLimits()
     idle: float = 24 * 3600.0

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ from tests.lines import all_lines, only
 from tests.redis_server import RedisServer, redis_server
 from tests.servers import ROOT, Docxy, clean_environment, docxy, wait_until
 from tests.wire.names import pipe_of, resolving
+from tests.wire.shelf import fillers
 
 pytestmark = pytest.mark.integration
 
@@ -353,3 +355,54 @@ def test_one_worker_needs_none(hub: Hub, image: Image) -> None:
         assert found.ask(MANIFEST, "198.51.100.1").status_code == 200
         assert is_refusal(found.ask(MANIFEST, "198.51.100.1"), "no more pulls today")
         assert found.ask(MANIFEST, "198.51.100.2").status_code == 200
+
+
+@pytest.fixture(scope="module")
+def attacked(hub: Hub) -> list[str]:
+    """Return the paths of four layers that take a while."""
+    names = [f"library/attacked-{number}" for number in range(2)]
+    images = {name: push(hub, name, LARGE) for name in names}
+    return [
+        f"/v2/{name}/blobs/{blob.digest}"
+        for name, image in images.items()
+        for blob in image.all_blobs.values()
+        if blob.size >= LARGE
+    ]
+
+
+def received(proxy: Docxy) -> float:
+    """Return how many bytes of bodies all workers have had from the registry."""
+    text = requests.get(f"{proxy.url}/metrics", timeout=30).text
+    found = re.findall(r"^docxy_received_bytes_total\{.*\} (.*)$", text, re.MULTILINE)
+    return sum(map(float, found))
+
+
+@pytest.mark.parametrize("workers", [1, 2], ids=["counted in memory", "counted in Redis"])
+def test_fetches_that_nobody_reads(
+    hub: Hub, attacked: list[str], tmp_path: Path, workers: int
+) -> None:
+    """Whoever asks for a byte of each of four layers pays for what comes, in bytes and places."""
+    cache = tmp_path / "cache"
+    settings = hub.settings | {
+        "DOCXY_CREDENTIALS": "managed",
+        "DOCXY_LIMIT_BYTES": "1MB",
+        "DOCXY_LIMIT_DOWNLOADS": "1",
+        "DOCXY_CACHE_DIR": str(cache),
+        "DOCXY_CACHE_MIN_FREE": "1MB",
+    }
+    with redis_server() as redis:
+        if workers > 1:
+            settings["DOCXY_REDIS_URL"] = redis.url
+        with docxy(workers=workers, **settings) as proxy:
+            found = Limited(proxy, hub, redis)
+            attacker, other = "198.51.100.1", "203.0.113.1"
+            answers = [found.ask(path, attacker, part="0-0") for path in attacked]
+            assert [answer.status_code for answer in answers] == [206, 429, 429, 429]
+            wait_until(lambda: not fillers(cache), what="the end of the fetch")
+            assert is_refusal(found.ask(attacked[0], attacker), "no more bytes today")
+            assert received(proxy) < LARGE / 2
+            whole = found.ask(attacked[0], other)
+            assert (whole.status_code, int(whole.headers["Content-Length"])) == (
+                200,
+                len(whole.content),
+            )

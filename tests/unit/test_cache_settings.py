@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from app import create_app
+from app import create_app, unread_limits
 from app.cache.source import CachedSource
 from app.loading import SettingsError, load
 from app.setting_values import AccelLocation, Bytes, Size
+from app.spools.terms import UnreadLimits
 from tests.unit.test_setting_values import refused
 
 
@@ -81,3 +82,23 @@ def test_a_directory_that_cannot_be(
     environment.setenv("DOCXY_CACHE_DIR", str(tmp_path / "file" / below))
     with pytest.raises(SettingsError, match="DOCXY_CACHE_DIR: the directory cannot be written"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("variables", "whole", "part"),
+    [
+        pytest.param({}, 1 << 30, 16 << 20, id="nothing is limited"),
+        pytest.param({"LIMIT_DOWNLOADS": "3"}, 16 << 20, 16 << 20, id="something is"),
+        pytest.param({"CACHE_UNREAD_LIMIT": "0"}, 0, 0, id="nothing unread"),
+        pytest.param(
+            {"CACHE_UNREAD_LIMIT": "2GiB", "LIMIT_DOWNLOADS": "3"}, 2 << 30, 2 << 30, id="as set"
+        ),
+    ],
+)
+def test_what_may_be_unread(
+    environment: pytest.MonkeyPatch, variables: dict[str, str], whole: int, part: int
+) -> None:
+    """By itself far less where a client asks for a part, or may have only so much."""
+    for name, value in variables.items():
+        environment.setenv(f"DOCXY_{name}", value)
+    assert unread_limits(load()) == UnreadLimits(whole=whole, part=part)

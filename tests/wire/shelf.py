@@ -105,18 +105,19 @@ class Cached:
 
     def filler(self) -> int:
         """Return the process that fetches, once there is one: it has the record's lock."""
-        pids = list[int]()
+        wait_until(lambda: bool(fillers(self.cache)), what="a process that fetches")
+        return fillers(self.cache)[0]
 
-        def found() -> bool:
-            inodes = {path.stat().st_ino for path in self.cache.glob("spools/*/*.record")}
-            for line in Path("/proc/locks").read_text(encoding="ascii").splitlines():
-                fields = line.split()
-                if fields[1] == "FLOCK" and int(fields[5].rpartition(":")[2]) in inodes:
-                    pids.append(int(fields[4]))
-            return bool(pids)
 
-        wait_until(found, what="a process that fetches")
-        return pids[0]
+def fillers(cache: Path) -> list[int]:
+    """Return the processes that fetch a blob now, once for each blob."""
+    inodes = {path.stat().st_ino for path in cache.glob("spools/*/*.record")}
+    locks = [line.split() for line in Path("/proc/locks").read_text(encoding="ascii").splitlines()]
+    return [
+        int(fields[4])
+        for fields in locks
+        if fields[1] == "FLOCK" and int(fields[5].rpartition(":")[2]) in inodes
+    ]
 
 
 def get(proxy: Docxy, path: str, *fields: str) -> Answer:

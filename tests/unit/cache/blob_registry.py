@@ -14,6 +14,7 @@ from app.content import BodyBroken, Reply, Request
 from app.oci import headers
 from app.oci.ranges import parse_range
 from app.oci.reference import Digest, RepositoryName
+from app.spools.terms import UnreadLimits
 from app.store.room import Limits
 from app.store.store import Store
 from tests.unit.cache.registry import FakeRegistry, digest_of
@@ -73,7 +74,7 @@ class BlobWorld:
 
     world: World
     registry: BlobRegistry
-    unread_limit: int = 1 << 30
+    unread: UnreadLimits = field(default_factory=UnreadLimits)
     accel: str | None = None
     verify_blobs: bool = False
     limits: Limits = ROOMY
@@ -91,7 +92,7 @@ class BlobWorld:
         self.stores.append(store)
         disk, row = Disk(store), self.world.row
         gate = Gate(row.name, disk, self.world.policy)
-        fetches = fetches_of(disk, directory, row.name, self.unread_limit)
+        fetches = fetches_of(disk, directory, row.name, self.unread)
         policy = replace(
             self.world.policy, accel_location=self.accel, verify_blobs=self.verify_blobs
         )

@@ -16,6 +16,7 @@ from app.content import BodyBroken
 from app.oci.errors import UpstreamUnreachable
 from app.oci.reference import Digest, RepositoryName
 from app.spools.shared_file import put
+from app.spools.terms import UnreadLimits
 from app.store.room import Limits
 from tests.servers import wait_until
 from tests.unit.cache.blob_registry import DATA, DIGEST, BlobRegistry, BlobWorld, body_of
@@ -340,7 +341,7 @@ def test_a_fetch_goes_on_where_it_broke(setting: BlobWorld, blobs: Blobs) -> Non
 
 def test_what_was_left_is_gone_on_with(setting: BlobWorld) -> None:
     """By the next one who comes, in another worker, from where it ended."""
-    setting.unread_limit = 0
+    setting.unread = UnreadLimits.fixed(0)
     blobs = setting.worker()
     setting.registry.going_on.clear()
     setting.ask(blobs, request(ALICE)).close()
@@ -370,7 +371,9 @@ def test_what_a_killed_worker_has_left(
 ) -> None:
     """It is read again, and only what is lacking is asked for; nobody may read it unasked."""
     disk = Disk(setting.world.stores.open())
-    fetches = fetches_of(disk, setting.world.stores.directory, setting.world.row.name, 0)
+    fetches = fetches_of(
+        disk, setting.world.stores.directory, setting.world.row.name, UnreadLimits()
+    )
     lead = fetches.lead(DIGEST)
     assert lead is not None
     lead.begin(len(DATA))

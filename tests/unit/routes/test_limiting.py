@@ -245,3 +245,18 @@ def test_without_limits_nobody_is_looked_at(environment: pytest.MonkeyPatch) -> 
     before = len(create_app(load()).before_request_funcs[None])
     environment.setenv("DOCXY_LIMIT_PULLS", "1")
     assert len(create_app(load()).before_request_funcs[None]) == before + 1
+
+
+@limited(BYTES="10B", DOWNLOADS="1")
+def test_who_asks_pays(ask: Ask, hub: FakeSource) -> None:
+    """What is fetched in the name of a request is charged to its client, by whatever method."""
+    for path, method in ((MANIFEST, "GET"), (MANIFEST, "HEAD"), (BLOB, "HEAD"), (BLOB, "GET")):
+        ask(path, method)
+    payers = [call.request.payer for call in hub.calls]
+    assert [payer.identity for payer in payers if payer] == [f"address {ONE}"] * 4
+    assert payers[-1] is not None
+    fetch = payers[-1].begin_fetch(DIGEST)
+    fetch.received(10)
+    assert not fetch.go_on_unread()
+    assert refused(ask(BLOB), "no more bytes today")
+    assert ask(BLOB, peer=OTHER).status_code == 200

@@ -13,7 +13,7 @@ from app.spools.fetches import Fetches
 from app.spools.lead import Lead
 from app.spools.reading import Reading
 from app.spools.spool import Spool
-from app.spools.terms import Terms, Whole
+from app.spools.terms import Terms, UnreadLimits, Whole
 from tests.unit.spools.parts import Body, FakeAsk, blob_of, digest_of, fill
 
 READERS = 50
@@ -79,7 +79,7 @@ def _forget(whole: Whole) -> None:
 
 
 def _main(directory: str, seed: str, rounds: str) -> None:
-    terms = Terms(keep=_forget, room=lambda _: None, unread_limit=50_000)
+    terms = Terms(keep=_forget, room=lambda _: None, unread=UnreadLimits.fixed(50_000))
     crowd = Crowd([Fetches(Path(directory) / "spools" / "docker.io", terms)])
     for number in range(int(rounds)):
         crowd.gather(int(seed) + number * READERS)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.content import BodyBroken, Reply, replied
+from app.content import BodyBroken, Payer, Reply, replied
 from app.oci.reference import Digest
 from app.spools import filling
 from app.spools.fetches import Fetches
@@ -81,6 +81,7 @@ class FakeAsk:
     knows_ranges: bool = True
     answer: Callable[[], Reply] | None = None
     only_verified: bool = False
+    payer: Payer | None = None
     rests: list[int] = field(default_factory=list)
     parts: list[tuple[int, int]] = field(default_factory=list)
     times_verified: int = 0
@@ -158,22 +159,24 @@ class Bench:
         return sorted(path.suffix for path in folder.iterdir()) if folder.exists() else []
 
 
-def begun(fetches: Fetches, data: bytes, digest: Digest | None = None) -> tuple[Lead, Spool]:
+def begun(
+    fetches: Fetches, data: bytes, digest: Digest | None = None, payer: Payer | None = None
+) -> tuple[Lead, Spool]:
     """Return the right to fetch, with its size told, and what its own client reads."""
     digest = digest or digest_of(data)
     lead = fetches.lead(digest)
     assert lead is not None
     lead.begin(len(data))
-    spool = fetches.join(digest)
+    spool = fetches.join(digest, payer)
     assert spool is not None
     return lead, spool
 
 
-def fill(lead: Lead, body: Body) -> list[str]:
-    """Fetch, and return what will tell that it was verified."""
-    told = list[str]()
-    filling.fill(lead, Rest(body, body.close), lambda: told.append("verified"))
-    return told
+def fill(lead: Lead, body: Body, payer: Payer | None = None, *, whole: bool = True) -> FakeAsk:
+    """Fetch, and return whoever will be told that it was verified."""
+    ask = FakeAsk(b"", payer=payer)
+    filling.fill(lead, Rest(body, body.close), ask, whole=whole)
+    return ask
 
 
 def read(spool: Spool, start: int, end: int, ask: FakeAsk) -> bytes:

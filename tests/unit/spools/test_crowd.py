@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from app.spools.terms import UnreadLimits
 from tests.servers import ROOT, clean_environment
 from tests.unit.spools.crowd import BLOBS, READERS, Crowd
 from tests.unit.spools.parts import Bench, digest_of, wait_for
@@ -18,7 +19,7 @@ _START = (
 
 def test_fifty_readers(bench: Bench) -> None:
     """On real threads, as if they were of three processes."""
-    crowd = Crowd([bench.fetches(unread_limit=50_000) for _ in range(3)])
+    crowd = Crowd([bench.fetches(unread=UnreadLimits.fixed(50_000)) for _ in range(3)])
     for number in range(ROUNDS):
         crowd.gather(number * READERS)
     assert crowd.failures == []

@@ -17,6 +17,7 @@ from app.spools.reading import Reading
 from app.spools.resuming import Rest
 from app.spools.shared_file import SharedFile
 from app.spools.spool import Spool
+from app.spools.terms import UnreadLimits
 from tests.unit.spools.parts import (
     Bench,
     Body,
@@ -39,12 +40,12 @@ def test_what_is_fetched_is_read_and_kept(bench: Bench) -> None:
     lead, spool = begun(fetches, DATA)
     body = Body(DATA)
     body.let_all()
-    told = fill(lead, body)
+    ask = fill(lead, body)
     assert spool.size == len(DATA)
     assert read(spool, 0, len(DATA), FakeAsk(DATA)) == DATA
     wait_for(lambda: bench.keep.has(DIGEST) and not fetches.running(DIGEST))
     assert bench.keep.data(DIGEST) == DATA
-    assert (bench.files(), body.closed, told) == ([], 1, ["verified"])
+    assert (bench.files(), body.closed, ask.times_verified) == ([], 1, 1)
 
 
 @pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
@@ -244,7 +245,9 @@ def test_not_even_where_nobody_knows_why(bench: Bench, monkeypatch: pytest.Monke
         where = f"bytes 4000-{len(DATA) - 1}/{len(DATA)}"
         return replace(replied(206, [("Content-Range", where)], b""), body=failing(()))
 
-    filling.fill(lead, Rest(failing(body), lambda: closed.append("closed")), lambda: None)
+    filling.fill(
+        lead, Rest(failing(body), lambda: closed.append("closed")), FakeAsk(DATA), whole=True
+    )
     ask = FakeAsk(DATA, answer=fail)
     with pytest.raises(BodyBroken, match="broke off"):
         read(spool, 0, len(DATA), ask)
@@ -272,7 +275,7 @@ def test_a_wrong_beginning_is_found(bench: Bench) -> None:
 
 def test_nobody_reads(bench: Bench) -> None:
     """Some more bytes are fetched then, and stay for whoever goes on."""
-    fetches = bench.fetches(unread_limit=2000)
+    fetches = bench.fetches(unread=UnreadLimits.fixed(2000))
     lead, spool = begun(fetches, DATA)
     body = Body(DATA)
     fill(lead, body)
@@ -290,7 +293,7 @@ def test_nobody_reads(bench: Bench) -> None:
 
 def test_somebody_reads_elsewhere(bench: Bench) -> None:
     """A reader in another process keeps a fetch going."""
-    here, elsewhere = bench.fetches(unread_limit=0), bench.fetches()
+    here, elsewhere = bench.fetches(unread=UnreadLimits.fixed(0)), bench.fetches()
     lead, spool = begun(here, DATA)
     other = elsewhere.join(DIGEST)
     assert other is not None
@@ -304,7 +307,7 @@ def test_somebody_reads_elsewhere(bench: Bench) -> None:
 
 def test_what_is_nearly_there_is_finished(bench: Bench) -> None:
     """Where less is lacking than may be fetched unread, it is fetched and kept."""
-    fetches = bench.fetches(unread_limit=len(DATA))
+    fetches = bench.fetches(unread=UnreadLimits.fixed(len(DATA)))
     lead, spool = begun(fetches, DATA)
     spool.close()
     body = Body(DATA)

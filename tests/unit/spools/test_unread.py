@@ -1,0 +1,186 @@
+"""Fetches that nobody reads: whose they are, how many go on, how far, and who pays."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from app.content import FetchAccount, Payer, Uncharged
+from app.spools.terms import UnreadLimits
+from app.spools.unread import OF_ALL, OF_ONE, Slots
+from tests.unit.spools.parts import Bench, Body, begun, blob_of, digest_of, fill, wait_for
+
+PIECE = 1000
+DATA = blob_of(20 * PIECE)
+DIGEST = digest_of(DATA)
+ALL = UnreadLimits.fixed(len(DATA))
+
+
+@dataclass
+class Account:
+    """A client that has so many bytes, and what became of its fetch."""
+
+    identity: str
+    has: int = 10**9
+    charged: int = 0
+    did: list[str] = field(default_factory=list)
+
+    def begin_fetch(self, digest: str) -> FetchAccount:
+        """Be its own account."""
+        assert digest == DIGEST
+        return self
+
+    def received(self, count: int) -> None:
+        """Add up."""
+        self.charged += count
+
+    def go_on_unread(self) -> bool:
+        """Go on while there is something left."""
+        self._note("unread")
+        return self.charged < self.has
+
+    def release(self) -> None:
+        """Note that somebody reads, or that it is over."""
+        self._note("read")
+
+    def end(self) -> None:
+        """Note that it is over."""
+        self._note("over")
+
+    def _note(self, what: str) -> None:
+        if self.did[-1:] != [what]:
+            self.did.append(what)
+
+
+def is_over(bench: Bench) -> bool:
+    return not bench.fetches().running(DIGEST)
+
+
+def test_what_nobody_else_reads_is_charged(bench: Bench) -> None:
+    """All of it, whether the client that began it has stayed or not."""
+    alice = Account("alice")
+    lead, spool = begun(bench.fetches(unread=ALL), DATA, payer=alice)
+    body = Body(DATA)
+    fill(lead, body, alice)
+    body.let(10)
+    wait_for(lambda: spool.length == 10 * PIECE)
+    spool.close()
+    body.let_all()
+    wait_for(lambda: bench.keep.has(DIGEST) and is_over(bench))
+    assert (alice.charged, alice.did[-3:]) == (len(DATA), ["unread", "read", "over"])
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["in this process", "in another one"])
+@pytest.mark.parametrize(
+    ("reader", "charged"),
+    [
+        pytest.param("bob", 4 * PIECE, id="another client"),
+        pytest.param("", 4 * PIECE, id="one without a name"),
+        pytest.param("alice", len(DATA), id="the same client again"),
+    ],
+)
+def test_another_reads_along(bench: Bench, reader: str, charged: int, *, elsewhere: bool) -> None:
+    """From then on nobody is charged for what comes; a client is no other one than itself."""
+    alice = Account("alice")
+    fetches = bench.fetches(unread=ALL)
+    lead, spool = begun(fetches, DATA, payer=alice)
+    body = Body(DATA)
+    fill(lead, body, alice)
+    body.let(4)
+    wait_for(lambda: spool.length == 4 * PIECE)
+    spool.close()
+    payer: Payer | None = Uncharged(reader) if reader else None
+    joined = (bench.fetches() if elsewhere else fetches).join(DIGEST, payer)
+    assert joined is not None
+    body.let_all()
+    wait_for(lambda: bench.keep.has(DIGEST) and is_over(bench))
+    joined.close()
+    # The bytes since the last look are those of whoever reads when it comes.
+    assert charged - 4 * PIECE <= alice.charged <= charged
+
+
+def test_it_ends_with_the_clients_bytes(bench: Bench) -> None:
+    """What came stays for whoever goes on."""
+    alice = Account("alice", has=6 * PIECE)
+    fetches = bench.fetches(unread=ALL)
+    lead, spool = begun(fetches, DATA, payer=alice)
+    spool.close()
+    body = Body(DATA)
+    body.let_all()
+    fill(lead, body, alice)
+    wait_for(lambda: is_over(bench))
+    assert alice.did[-1] == "over"
+    assert 6 * PIECE <= alice.charged < len(DATA)
+    again = fetches.lead(DIGEST)
+    assert again is not None
+    assert again.offset == alice.charged
+    again.release()
+
+
+@pytest.mark.parametrize(
+    ("whole", "is_kept"),
+    [pytest.param(True, True, id="all"), pytest.param(False, False, id="part")],
+)
+def test_who_wants_a_part_is_no_reason_to_fetch_all(
+    bench: Bench, *, whole: bool, is_kept: bool
+) -> None:
+    """The limit is the one of what was asked for."""
+    fetches = bench.fetches(unread=UnreadLimits(whole=len(DATA), part=2 * PIECE))
+    lead, spool = begun(fetches, DATA)
+    spool.close()
+    body = Body(DATA)
+    body.let_all()
+    fill(lead, body, whole=whole)
+    wait_for(lambda: is_over(bench))
+    assert bench.keep.has(DIGEST) == is_kept
+
+
+def test_a_break_is_charged_too(bench: Bench) -> None:
+    """A registry that breaks off has sent what it has sent."""
+    alice = Account("alice")
+    lead, spool = begun(bench.fetches(unread=ALL), DATA, payer=alice)
+    spool.close()
+    body = Body(DATA[: 3 * PIECE], breaks=True)
+    body.let_all()
+    fill(lead, body, alice)
+    wait_for(lambda: is_over(bench))
+    assert (alice.charged, alice.did[-1]) == (3 * PIECE, "over")
+
+
+def test_slots(tmp_path: Path) -> None:
+    """Each client has some, and all have some, by whichever process they were taken."""
+    workers = [Slots(tmp_path / "unread") for _ in range(2)]
+    taken = [workers[number % 2].take("alice") for number in range(OF_ONE)]
+    assert None not in taken
+    assert [worker.take("alice") for worker in workers] == [None, None]
+    others = [workers[0].take(f"client {number}") for number in range(OF_ALL - OF_ONE)]
+    assert None not in others
+    assert [worker.take("bob") for worker in workers] == [None, None]
+    for slot in taken[:1]:
+        assert slot is not None
+        slot.close()
+    assert workers[1].take("bob") is not None
+    assert workers[0].take("alice") is None
+
+
+def test_without_a_slot_it_stops(bench: Bench) -> None:
+    """However much it might still take; one that is read needs none."""
+    slots = Slots(bench.directory / "spools" / "unread")
+    fetches = bench.fetches(unread=ALL)
+    lead, spool = begun(fetches, DATA, payer=Uncharged("alice"))
+    held = [slots.take("alice") for _ in range(OF_ONE)]
+    body = Body(DATA)
+    fill(lead, body, Uncharged("alice"))
+    body.let(10)
+    wait_for(lambda: spool.length == 10 * PIECE)
+    spool.close()
+    body.let_all()
+    wait_for(lambda: is_over(bench))
+    assert not bench.keep.has(DIGEST)
+    again = fetches.lead(DIGEST)
+    assert again is not None
+    assert 10 * PIECE <= again.offset < len(DATA)
+    again.release()
+    for slot in held:
+        assert slot is not None
+        slot.close()
