@@ -131,6 +131,7 @@ def create_app(settings: Settings) -> Flask:
         figures=_figures(counted, sources, registries, cache),
         afterwards=Afterwards(counted.watcher if counted else UNWATCHED),
         index=index,
+        cache=cache,
         rules=None if rules.are_none else rules,
         guard=guard,
     ).put_into(app)
@@ -210,8 +211,7 @@ def _figures(
 ) -> Figures | None:
     if counted is None:
         return None
-    holdings, most = (cache.held, cache.limits.max_size) if cache else (None, None)
-    return counted.figures(sources, registries.default.name, holdings, most)
+    return counted.figures(sources, registries.default.name, cache)
 
 
 def _tell(registries: Registries, *, has_users: bool) -> None:

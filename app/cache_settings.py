@@ -1,5 +1,7 @@
 """The settings of the cache: part of Settings."""
 
+from typing import Annotated
+
 from pydantic import BaseModel, Field
 
 from app.setting_values import AccelLocation, Bytes, CacheDirectory, Duration, Size
@@ -13,7 +15,7 @@ class CacheSettings(BaseModel):
         description="A directory for what was pulled, made if it is not there. Unset: nothing is "
         "kept and nothing is written.",
     )
-    cache_max_size: Size | None = Field(
+    cache_max_size: Annotated[Size, Field(gt=0)] | None = Field(
         None,
         description="How many bytes the cache may take, like `50GB` or `10GiB`, with what is being "
         "fetched; what was used longest ago goes first. Unset: as many as "

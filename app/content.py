@@ -273,6 +273,8 @@ class Event(StrEnum):
     """The cache answered: how, as `Cache-Status` has it."""
     EVICTED = "evicted"
     """So many entries went to make room."""
+    CACHE_FAILED = "cache failed"
+    """The cache could not keep or find something: the fault, in one word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -312,6 +314,32 @@ class _Nobody:
 
 
 NOBODY: Final[Observer] = _Nobody()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CacheState:
+    """Whether the cache of this machine can keep anything now, and what room it has, in bytes.
+
+    `fault` is one of few words, "" for none, and `reason` says the same to people. `unfinished` are
+    fetches that are running or were broken off. `max_size` is None where there is none.
+    """
+
+    fault: str = ""
+    reason: str = ""
+    free: int = 0
+    min_free: int = 0
+    max_size: int | None = None
+    unfinished: int = 0
+
+
+class Holder(Protocol):
+    """The cache, to those who look at it. Neither method raises anything; both ask the disk."""
+
+    def held(self) -> tuple[int, int]:
+        """Return how many entries are kept, of all registries, and of how many bytes."""
+
+    def state(self) -> CacheState:
+        """Return whether it can keep anything, as it was found out some seconds ago at most."""
 
 
 class Index(Protocol):

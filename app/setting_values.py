@@ -21,6 +21,10 @@ _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _SIZE: Final = re.compile(
     r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(?:([KMGTP]i?)?B|([KMGTP]i?))?", re.IGNORECASE
 )
+_LEAST_WITHOUT_UNIT: Final = 1 << 20
+"""Bytes: whoever writes a smaller number has left out `GB`, and would have a cache of nothing."""
+_LEAST_IN_MB: Final = 1000
+"""From here on a number is more likely to be of megabytes."""
 _LOCATION: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
 
 
@@ -188,16 +192,24 @@ def _proxy_url(secret: SecretStr) -> SecretStr:
 
 
 def _size(value: object) -> object:
-    """Read `50GB`, `10GiB`, or a number of bytes."""
-    if not isinstance(value, str):
+    """Read `50GB`, `10GiB`, or a number of bytes; a small one needs a unit, for nobody means it."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
         return value
-    found = _SIZE.fullmatch(value.strip())
+    found = _SIZE.fullmatch(str(value).strip())
     if found is None:
         message = "write a size like 50GB or 10GiB"
         raise ValueError(message)
-    unit = (found[2] or found[3] or "").upper()
+    number, unit = Decimal(found[1]), (found[2] or found[3] or "").upper()
+    has_unit = found[0][-1:].isalpha()
+    if not has_unit and 0 < number < _LEAST_WITHOUT_UNIT:
+        likely = "GB" if number < _LEAST_IN_MB else "MB"
+        message = (
+            f"{found[1]} without a unit are bytes; did you mean {found[1]}{likely}? "
+            f"Bytes are written {found[1]}B"
+        )
+        raise ValueError(message)
     base = 1024 if unit.endswith("I") else 1000
-    return int(Decimal(found[1]) * base ** " KMGTP".index(unit[:1] or " "))
+    return int(number * base ** " KMGTP".index(unit[:1] or " "))
 
 
 def _cache_directory(path: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.content import Budget, Source
+from app.content import Budget, CacheState, Event, Source
 from app.metrics.metrics import Metrics
 from tests import programs
 from tests.servers import ROOT
@@ -28,8 +28,21 @@ def there() -> dict[str, str]:
     """Return the series that a Docxy with a cache has, each with its kind."""
     metrics, sources = Metrics(), dict[str, Source]({"docker.io": FakeSource()})
     metrics.of("docker.io").told(Budget(identity="account-1", limit=2, remaining=1, window=3))
-    text = metrics.figures(sources, "docker.io", lambda: (1, 2), None).exposition().decode()
+    metrics.happened(Event.CACHE_FAILED, "io")
+    text = metrics.figures(sources, "docker.io", Kept()).exposition().decode()
     return dict(re.findall(r"# TYPE (\S+) (\S+)", text))
+
+
+class Kept:
+    """A cache with a maximum."""
+
+    def held(self) -> tuple[int, int]:
+        """Return what it has."""
+        return 1, 2
+
+    def state(self) -> CacheState:
+        """Return how it is."""
+        return CacheState(max_size=3)
 
 
 def named(text: str) -> set[str]:
@@ -98,6 +111,8 @@ FAILING: dict[str, dict[str, str]] = {
         here("docxy_cache_evictions_total"): "0+1x120",
         here("docxy_cache_entries"): "1000x120",
     },
+    "DocxyCacheKeepsNothing": {here("docxy_cache_writable"): "0x120"},
+    "DocxyCacheFails": {here("docxy_cache_errors_total", 'error="io"'): "0+1x120"},
     "DocxyPasswordsWrong": {
         here("docxy_refusals_total", 'rule="password"'): "0+2x120",
         here("docxy_refusals_total", 'rule="slowed"'): "0+2x120",
@@ -119,6 +134,9 @@ WELL = {
     here("docxy_request_first_byte_seconds_bucket", 'route="manifest", le="+Inf"'): "0+10x120",
     here("docxy_cache_evictions_total"): "0+1x120",
     here("docxy_cache_entries"): "2000x120",
+    here("docxy_cache_writable"): "1x120",
+    here("docxy_cache_errors_total", 'error="io"'): "0+0.5x120",
+    here("docxy_cache_errors_total", 'error="too_large"'): "0+9x120",
     here("docxy_refusals_total", 'rule="password"'): "0+3x120",
     here("docxy_refusals_total", 'rule="1"'): "0+99x120",
 }

@@ -106,6 +106,7 @@ class Blobs:
             return marks.marked(refused.reply, marks.forwarded(refused.reply.status))
         except OSError as error:
             # The disk is full, read-only or gone: a pull needs none.
+            self._fetches.failed(error)
             self._tell(error)
             return _passed(asking)
 

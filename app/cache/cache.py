@@ -1,6 +1,9 @@
 """The cache of this machine: one directory, and a Source over each registry's."""
 
+import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from app.cache import spooling
 from app.cache.away import Away
@@ -22,11 +25,25 @@ from app.cache.source import CachedSource
 from app.cache.tagged import Tagged
 from app.cache.tags import Tags
 from app.cache.tokens import Tokens
-from app.content import NOBODY, Observer, Source
+from app.content import NOBODY, CacheState, Observer, Source
 from app.registries import Registry
 from app.store.clock import Clock
+from app.store.errors import Fault, StoreError
 from app.store.room import Limits
 from app.store.store import Store
+
+_FRESH: Final = 5.0
+"""Seconds for which it counts what was found out."""
+
+_REASONS: Final[Mapping[str, str]] = {
+    Fault.NO_SPACE: "the disk is full",
+    Fault.MIN_FREE: "less of the disk is free than DOCXY_CACHE_MIN_FREE",
+    Fault.MAX_SIZE: "unfinished downloads take all of DOCXY_CACHE_MAX_SIZE",
+    Fault.TOO_LARGE: "DOCXY_CACHE_MAX_SIZE is too small for a layer",
+    Fault.READ_ONLY: "the disk is read-only",
+    Fault.PERMISSION: "Docxy's user may not write to DOCXY_CACHE_DIR",
+    Fault.IO: "DOCXY_CACHE_DIR cannot be written; the log says more",
+}
 
 
 class Cache:
@@ -50,11 +67,50 @@ class Cache:
         self._policy = policy
         self._key = secret_of(directory)
         self._flights = Flights(directory)
+        self._held = (0, 0)
+        self._state = CacheState()
+        self._looked = float("-inf")
+
+    def state(self) -> CacheState:
+        """Return whether anything can be kept now, as it was found out some seconds ago at most.
+
+        Something is written for it, as keeping does: a disk tells no sooner that it takes nothing.
+        """
+        if time.monotonic() - self._looked > _FRESH:
+            self._looked = time.monotonic()  # others that ask meanwhile need not write, too
+            self._state = self._disk.examine(self._found)
+        return self._state
+
+    def _found(self) -> CacheState:
+        fault, free = "", 0
+        try:
+            free = self.store.free()
+            self.store.probe()
+        except StoreError as error:
+            fault = self.store.fault_of(error)
+        if fault == Fault.BUSY:  # it waits for others, who keep something
+            fault = ""
+        return CacheState(
+            fault=fault,
+            reason=_REASONS.get(fault, _REASONS[Fault.IO]) if fault else "",
+            free=free,
+            min_free=self.limits.min_free,
+            max_size=self.limits.max_size,
+            unfinished=spooling.held(self.directory)[1],
+        )
 
     def held(self) -> tuple[int, int]:
-        """Return how many entries are kept, of all registries, and of how many bytes."""
-        shares = self._disk.read(self.store.upkeep.statistics).registries.values()
-        return sum(share.entries for share in shares), sum(share.bytes for share in shares)
+        """Return how many entries are kept, of all registries, and of how many bytes.
+
+        While the index cannot be read it is what was there last: who looks then has to see why.
+        """
+        try:
+            shares = self._disk.read(self.store.upkeep.statistics).registries.values()
+        except StoreError as error:
+            self._disk.count(error)
+        else:
+            self._held = sum(one.entries for one in shares), sum(one.bytes for one in shares)
+        return self._held
 
     def over(self, inner: Source, registry: Registry, observer: Observer = NOBODY) -> CachedSource:
         """Return the source of a registry that keeps what it gives."""

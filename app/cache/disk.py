@@ -55,6 +55,20 @@ class Disk:
         """Have the store do what takes as long as a file is large, as `write` does."""
         return self._tried(self._moving, lambda: work(*args, **kwargs))
 
+    def examine(self, work: Callable[[], Given]) -> Given:
+        """Return what is found out by writing to the store; it may wait for other writers."""
+        return self._done(self._writing, work)
+
+    def demand(
+        self, work: Callable[Asked, object], *args: Asked.args, **kwargs: Asked.kwargs
+    ) -> None:
+        """Do as `move` does, and raise StoreError, for a caller that tells and counts it."""
+        self._done(self._moving, lambda: work(*args, **kwargs))
+
+    def count(self, error: OSError) -> None:
+        """Count something that could not be kept, or looked up, by its fault."""
+        self._observer.happened(Event.CACHE_FAILED, self.store.fault_of(error))
+
     def _tried(self, threads: RealThreads, work: Callable[[], object]) -> bool:
         try:
             self._done(threads, work)
@@ -75,6 +89,7 @@ class Disk:
                 self._observer.happened(Event.EVICTED, amount=more)
 
     def _tell(self, error: StoreError) -> None:
+        self.count(error)
         now = time.monotonic()
         if now - self._told.get(error.errno, -_SILENCE) >= _SILENCE:
             self._told[error.errno] = now

@@ -1,6 +1,5 @@
 """Spools beside a store: what was fetched whole becomes an entry."""
 
-from errno import ENOSPC
 from functools import partial
 from pathlib import Path
 
@@ -22,6 +21,7 @@ def fetches_of(disk: Disk, directory: Path, registry: str, unread: UnreadLimits)
         is_kept=is_kept,
         unread=unread,
         tidy_others=partial(_tidy, directory),
+        failed=disk.count,
     )
     return Fetches(below, terms)
 
@@ -56,5 +56,4 @@ def _keep(disk: Disk, registry: str, whole: Whole) -> None:
 
 
 def _room(disk: Disk, size: int) -> None:
-    if not disk.move(disk.store.make_room, size):
-        raise OSError(ENOSPC, f"there is no room for {size} bytes")
+    disk.demand(disk.store.make_room, size)

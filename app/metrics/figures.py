@@ -3,13 +3,13 @@
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import Any, Final
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from app.content import Source
+from app.content import Holder, Source
 from app.exchange import LOW
 from app.metrics import board, counting, watching
 from app.metrics.board import Row
@@ -23,9 +23,6 @@ _FRESH: Final = 60.0
 
 _TRIED: Final = 600.0
 """Seconds for which a failure counts: somebody tries every 15 s as long as anybody asks."""
-
-Holdings = Callable[[], tuple[int, int]]
-"""Gives how many entries the cache has, and of how many bytes."""
 
 _TOTALS: Final = {
     "requests": "docxy_requests_total",
@@ -50,14 +47,12 @@ class Figures:
         meters: Meters,
         sources: Mapping[str, Source],
         default: str,
-        holdings: Holdings | None,
-        max_size: int | None,
+        cache: Holder | None,
     ) -> None:
         self._meters = meters
         self._sources = sources
         self._default = default
-        self._holdings = holdings
-        self._max_size = max_size
+        self._holder = cache
         self._asking: set[str] = set()
 
     def exposition(self) -> bytes:
@@ -112,14 +107,17 @@ class Figures:
         threading.Thread(target=ask, daemon=True).start()
 
     def _cache(self, summed: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
-        if self._holdings is None:
+        if self._holder is None:
             return None
-        entries, size = self._holdings()
+        (entries, size), state = self._holder.held(), self._holder.state()
         served = summed["docxy_cache_served_bytes_total"]
         answers = summed["docxy_cache_answers_total"]
         return {
             "size": size,
-            "max_size": self._max_size,
+            "max_size": state.max_size,
+            "free": state.free,
+            "min_free": state.min_free,
+            "fault": state.fault,
             "entries": entries,
             **{key: answers.get(result, 0.0) for result, key in _RESULTS.items()},
             "bytes_served": sum(served.values()),
@@ -145,10 +143,8 @@ class Figures:
         yield active
         yield alone
         yield from _budget_gauges(rows[counting.BUDGET])
-        if self._holdings is not None:
-            entries, size = self._holdings()
-            yield GaugeMetricFamily("docxy_cache_entries", "Entries of the cache.", entries)
-            yield GaugeMetricFamily("docxy_cache_size_bytes", "Bytes that the cache has.", size)
+        if self._holder is not None:
+            yield from _cache_gauges(self._holder)
 
 
 def _by_kind(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
@@ -221,6 +217,23 @@ def _budget_gauges(rows: Iterable[Row]) -> Iterator[Metric]:
         for family, value in zip(families, (remaining, limit, window), strict=True):
             family.add_metric(labels, value)
     yield from families
+
+
+def _cache_gauges(holder: Holder) -> Iterator[Metric]:
+    """Yield how the machine's cache stands: whichever worker is asked, it says the same."""
+    (entries, size), state = holder.held(), holder.state()
+    told = [
+        ("entries", "Entries of the cache.", entries),
+        ("size_bytes", "Bytes that the cache has.", size),
+        ("unfinished_bytes", "Bytes of downloads that run, or were broken off.", state.unfinished),
+        ("free_bytes", "Bytes that are free on the cache's disk.", state.free),
+        ("min_free_bytes", "Bytes of them that have to stay free.", state.min_free),
+        ("writable", "Whether the cache can keep anything: 1 or 0.", int(not state.fault)),
+    ]
+    if state.max_size is not None:
+        told.append(("max_size_bytes", "Bytes that the cache may have.", state.max_size))
+    for name, text, value in told:
+        yield GaugeMetricFamily(f"docxy_cache_{name}", text, value)
 
 
 def _download(row: Row, now: float) -> dict[str, Any]:

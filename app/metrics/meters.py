@@ -104,6 +104,10 @@ class Meters:
         self.evictions = Counter(
             "docxy_cache_evictions_total", "Entries that were evicted.", registry=own
         )
+        self.cache_errors = Counter(
+            "docxy_cache_errors_total", "What the cache could not keep or find, by what was wrong.",
+            ["error"], registry=own,
+        )  # fmt: skip
         self.pulls_spent = Counter(
             "docxy_pulls_spent_total",
             "GETs of manifests that a registry answered: pulls, to Docker Hub.",

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 
-from app.content import Budget, Event, Observer, Source
+from app.content import Budget, Event, Holder, Observer, Source
 from app.exchange import Watcher
 from app.metrics.board import Seat
 from app.metrics.counting import Counting
-from app.metrics.figures import Figures, Holdings
+from app.metrics.figures import Figures
 from app.metrics.meters import Meters
 from app.metrics.watching import Watching
 
@@ -26,10 +26,11 @@ class Metrics:
         return Counting(registry, self._meters, self._seat)
 
     def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
-        """Count what goes to make room."""
-        del about
+        """Count what goes to make room, and what cannot be kept."""
         if event is Event.EVICTED:
             self._meters.evictions.inc(amount)
+        elif event is Event.CACHE_FAILED:
+            self._meters.cache_errors.labels(about).inc(amount)
 
     def told(self, budget: Budget) -> None:
         """Count nothing: pulls are a registry's."""
@@ -38,8 +39,7 @@ class Metrics:
         self,
         sources: Mapping[str, Source],
         default: str,
-        holdings: Holdings | None,
-        max_size: int | None,
+        cache: Holder | None,
     ) -> Figures:
         """Return what tells them."""
-        return Figures(self._meters, sources, default, holdings, max_size)
+        return Figures(self._meters, sources, default, cache)

@@ -13,7 +13,7 @@ from app.access.guard import Guard
 from app.access.known_images import KnownImages
 from app.access.networks import Networks
 from app.access.rules import Decision, Question, Rules
-from app.content import Index, Permit, Source
+from app.content import Holder, Index, Permit, Source
 from app.exchange import current
 from app.oci.access_errors import ClientHidden, RuleRefused
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
@@ -49,6 +49,8 @@ class Rooms:
     """None: nothing is counted."""
     afterwards: Afterwards = field(default_factory=Afterwards)
     index: Index | None = None
+    cache: Holder | None = None
+    """None: nothing is kept."""
     rules: Rules | None = None
     """None: everybody may pull everything."""
     known_images: KnownImages = field(default_factory=KnownImages)

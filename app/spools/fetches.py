@@ -44,6 +44,7 @@ class Fetches:
         self._growing: dict[int, Growing] = {}
         self._leads: dict[int, Lead] = {}
         self._tidied = float("-inf")
+        self.failed = terms.failed
         # Beside the registries' directories: the bound is the machine's.
         self.unread_slots = Slots(directory.parent / "unread")
 

@@ -78,6 +78,8 @@ class Filling:
             if is_fetched:
                 self._end()
         except _DiskFails as error:
+            if isinstance(error.__cause__, OSError):
+                self._lead.terms.failed(error.__cause__)
             logger.warning(
                 "A blob cannot be kept, and goes on without the cache. digest=%s reason=%s",
                 self._lead.digest, error.__cause__,

@@ -16,6 +16,10 @@ def _none_left(_: float) -> int:
     return 0
 
 
+def _tell_nobody(_: OSError) -> None:
+    pass
+
+
 _WHOLE: Final = 1 << 30
 _PART: Final = 16 << 20
 
@@ -56,15 +60,17 @@ class Terms:
     """The terms on which blobs are fetched.
 
     `room` is asked before so many bytes are written, `keep` gets what is whole; both may take long,
-    and raise OSError, having told the log why. `is_kept` tells, on any thread, whether `keep` has
-    got a blob before: whoever has the right to fetch looks once more. `unread` is how many
-    bytes are fetched that nobody waits for; what was left unfinished is removed after `idle`
-    seconds, and `tidy_others`, on any thread, does so with what takes the same room elsewhere.
+    and raise OSError. `is_kept` tells, on any thread, whether `keep` has got a blob before: whoever
+    has the right to fetch looks once more. `unread` is how many bytes are fetched that nobody waits
+    for; what was left unfinished is removed after `idle` seconds, and `tidy_others`, on any thread,
+    does so with what takes the same room elsewhere. `failed` is told of what keeps a blob from
+    being fetched for all.
     """
 
     keep: Callable[[Whole], None]
     room: Callable[[int], None]
     is_kept: Callable[[Digest], bool] = _nothing_is
     tidy_others: Callable[[float], int] = _none_left
+    failed: Callable[[OSError], None] = _tell_nobody
     unread: UnreadLimits = UnreadLimits()
     idle: float = 24 * 3600.0

@@ -7,6 +7,7 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from typing import Final
 
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
@@ -26,6 +27,24 @@ _SILENCE: Final = 60.0
 _UNHEARD: Final = 100
 
 
+class Fault(StrEnum):
+    """Why something is not kept, in one of few words: metrics, `/health` and the page have them."""
+
+    NO_SPACE = "no_space"
+    MIN_FREE = "min_free"
+    """Less of the disk is free than is to stay free."""
+    MAX_SIZE = "max_size"
+    """What cannot be evicted takes all that the cache may have."""
+    TOO_LARGE = "too_large"
+    """It is larger than all that the cache may have."""
+    READ_ONLY = "read_only"
+    PERMISSION = "permission"
+    MISSING = "missing"
+    BUSY = "busy"
+    """Another process holds what is needed for too long."""
+    IO = "io"
+
+
 class StoreError(OSError):
     """The store could not do it; `errno` says why, as the system does.
 
@@ -37,8 +56,41 @@ class NoRoom(StoreError):
     """Evicting everything would not make room."""
 
 
+class MinFreeReached(NoRoom):
+    """There would be room, but for what is to stay free."""
+
+
+class MaxSizeReached(NoRoom):
+    """The disk has room, and the cache may not take it."""
+
+
 class BrokenIndex(StoreError):
     """The index is none any more; it is put out of the way, and the next who wants it makes it."""
+
+
+_FAULTS: Final = {
+    errno.ENOSPC: Fault.NO_SPACE,
+    errno.EDQUOT: Fault.NO_SPACE,
+    errno.EFBIG: Fault.TOO_LARGE,
+    errno.EROFS: Fault.READ_ONLY,
+    errno.EACCES: Fault.PERMISSION,
+    errno.EPERM: Fault.PERMISSION,
+    errno.ENOENT: Fault.MISSING,
+    errno.ENOTDIR: Fault.MISSING,
+    errno.ESTALE: Fault.MISSING,
+    errno.EBUSY: Fault.BUSY,
+    errno.EAGAIN: Fault.BUSY,
+    errno.ETIMEDOUT: Fault.BUSY,
+}
+
+
+def fault_of(error: OSError) -> Fault:
+    """Return the word for an error, be it the store's or the system's."""
+    if isinstance(error, MinFreeReached):
+        return Fault.MIN_FREE
+    if isinstance(error, MaxSizeReached):
+        return Fault.MAX_SIZE
+    return _FAULTS.get(error.errno or 0, Fault.IO)
 
 
 def is_broken(error: sqlite3.Error) -> bool:

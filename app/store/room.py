@@ -12,7 +12,14 @@ from app.oci.reference import Digest
 from app.store import entries, moving
 from app.store.aside import Aside
 from app.store.entries import Described, Entry
-from app.store.errors import NoRoom, StoreError, refused, translated
+from app.store.errors import (
+    MaxSizeReached,
+    MinFreeReached,
+    NoRoom,
+    StoreError,
+    refused,
+    translated,
+)
 from app.store.index import Index
 from app.store.moving import Move
 from app.store.places import Places
@@ -81,6 +88,12 @@ class Room:
                     if error.errno != ENOSPC or sacrifices > _SACRIFICES or not self._sacrifice():
                         raise
 
+    def look(self, size: int) -> None:
+        """Raise StoreError if there is no room for so many bytes, whatever is evicted."""
+        self.check(size)
+        with translated("look for room"), self._index.reading() as connection:
+            self._lacking(connection, size)
+
     def drop(self, registry: str, digest: Digest) -> bool:
         """Take one entry away, and tell whether there was one; raise StoreError."""
         with translated("drop"):
@@ -113,11 +126,15 @@ class Room:
         # What is about to be unlinked is nobody's to evict a second time.
         free = state.f_bavail * state.f_frsize + moving.leaving(connection)
         lacking = size + self._limits.min_free - free
+        over = 0
         if self._limits.max_size is not None:
-            lacking = max(lacking, held + self._beside() + size - self._limits.max_size)
-        if lacking > held:
-            raise NoRoom(ENOSPC, f"there is no room for {size} bytes, whatever is evicted")
-        return lacking
+            over = held + self._beside() + size - self._limits.max_size
+        if max(lacking, over) > held:
+            kind: type[NoRoom] = MaxSizeReached
+            if lacking > held:
+                kind = NoRoom if size - free > held else MinFreeReached
+            raise kind(ENOSPC, f"there is no room for {size} bytes, whatever is evicted")
+        return max(lacking, over)
 
     def _evict(self, size: int) -> int:
         """Take entries away, and return how many bytes are still lacking."""

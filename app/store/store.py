@@ -1,6 +1,9 @@
 """The store: one directory, shared by all workers of a machine."""
 
+import os
 from collections.abc import Callable
+from contextlib import suppress
+from errno import EROFS
 from pathlib import Path
 from typing import Final
 
@@ -8,8 +11,9 @@ from app.oci.reference import Digest
 from app.store.aside import Aside
 from app.store.clock import BootClock, Clock
 from app.store.contents import Content, Contents
+from app.store.descriptors import opened
 from app.store.entries import Described
-from app.store.errors import StoreError, Troubles, translated
+from app.store.errors import Fault, StoreError, Troubles, fault_of, refused, translated
 from app.store.grants import Grants
 from app.store.holdings import Holdings
 from app.store.index import Index
@@ -23,6 +27,12 @@ from app.store.upkeep import Upkeep
 
 _PATIENCE: Final = 10.0
 """Seconds that one waits for the writes of other processes."""
+
+_SMALL: Final = 1 << 20
+"""Bytes of a small layer: a cache without room for one keeps next to nothing."""
+_PROBE: Final = 4096
+_BRIEF: Final = 1.0
+"""Seconds that a probe waits for the writes of other processes."""
 
 
 class Store:
@@ -118,6 +128,46 @@ class Store:
         """
         self._contents.write_uses()
         self._room.make(size)
+
+    def probe(self) -> None:
+        """Write a little, as keeping does; raise StoreError if nothing could be kept now."""
+        with translated("write"):
+            # First of all, as SQLite opens no index there and says nothing of the reason.
+            if os.statvfs(self.directory).f_flag & os.ST_RDONLY:
+                raise refused(EROFS, "the directory cannot be written")
+            self._room.look(_SMALL)
+            # A disk that the cache itself has filled has room as soon as something is evicted.
+            if self.free() >= _SMALL:
+                self._write_a_little()
+            with self._index.writing(patience=_BRIEF):
+                pass
+
+    def _write_a_little(self) -> None:
+        path = self._aside.new()
+        try:
+            path.write_bytes(bytes(_PROBE))
+            with opened(path, os.O_RDONLY) as descriptor:
+                os.fsync(descriptor)  # only then do some disks say that they are broken
+        finally:
+            path.unlink(missing_ok=True)
+
+    def fault_of(self, error: OSError) -> Fault:
+        """Return what is wrong, in a word.
+
+        On a full disk SQLite cannot make what stands beside the index, and calls that another
+        trouble of the disk.
+        """
+        fault = fault_of(error)
+        with suppress(StoreError):
+            if fault is Fault.IO and self.free() < _PROBE:
+                return Fault.NO_SPACE
+        return fault
+
+    def free(self) -> int:
+        """Return the bytes of the disk that are free for this user; raise StoreError."""
+        with translated("look"):
+            state = os.statvfs(self.directory)
+        return state.f_bavail * state.f_frsize
 
     def close(self) -> None:
         """Give everything back; what is lent at that moment is not."""

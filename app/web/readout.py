@@ -20,6 +20,8 @@ _TOTALS: Final = {
     "pulls_saved": ("total_saved", amounts.number),
 }
 _FROM_CACHE: Final = ("hits", "revalidated", "joined", "stale")
+_TOLD: Final = frozenset({"no_space", "min_free", "max_size", "read_only", "permission"})
+"""Faults of the cache that have a text of their own; any other is the disk's, and in the log."""
 _DIGITS: Final = 12
 """Characters of a digest that tell it from others, as Docker shows them."""
 
@@ -68,6 +70,18 @@ class Readout:
             "evictions": amounts.number(kept["evictions"]),
         }
         return [Fact(key, self._say(key), amount) for key, amount in told.items()]
+
+    @property
+    def fault(self) -> str:
+        """Why the cache keeps nothing; "" if it does, or there is none."""
+        kept = self.shown["cache"]
+        if kept is None or not kept["fault"]:
+            return ""
+        return self._say(
+            f"fault_{kept['fault']}" if kept["fault"] in _TOLD else "fault_io",
+            free=amounts.size(kept["free"]),
+            least=amounts.size(kept["min_free"]),
+        )
 
     @property
     def registries(self) -> list[dict[str, Any]]:

@@ -5,11 +5,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import pytest
 import requests
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Locator, Page, expect
 
 from tests import programs
 from tests.browser.accessibility import overflow, violations
@@ -183,6 +183,58 @@ def test_the_script_says_what_the_server_said(visit: Visitor, proxy: Docxy) -> N
     live = visit(proxy.url)
     expect(live.locator("#figures[data-state=live]")).to_be_visible()
     assert settled(said(live)) == settled(said(plain))
+
+
+@pytest.fixture(scope="module")
+def useless(hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Docxy]:
+    """Return a Docxy whose cache can keep nothing: no disk has so much room."""
+    settings = {
+        "DOCXY_CACHE_DIR": str(tmp_path_factory.mktemp("useless")),
+        "DOCXY_CACHE_MIN_FREE": "900TB",
+    }
+    with docxy(**hub.settings | settings) as proxy:
+        yield proxy
+
+
+@pytest.mark.parametrize("scripts", ["run", "off"])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_a_cache_that_keeps_nothing(
+    visit: Visitor, useless: Docxy, tmp_path: Path, language: str, scripts: Literal["run", "off"]
+) -> None:
+    """The page says so in red, and how much room there is and would have to be."""
+    page = visit(useless.url, language=language, scripts=scripts)
+    if scripts == "run":
+        expect(page.locator("#figures[data-state=live]")).to_be_visible()
+    told = page.get_by_role("alert")
+    expect(told).to_contain_text("900 TB")
+    if scripts == "run":
+        for scheme in get_args(Scheme):
+            page.emulate_media(color_scheme=scheme)
+            page.screenshot(path=tmp_path / f"{scheme}.png", full_page=True)
+            assert color(told) == color(told, "var(--bad)")
+            assert violations(page) == []
+
+
+def test_a_cache_that_keeps(visit: Visitor, proxy: Docxy) -> None:
+    """Nothing is said then."""
+    page = visit(proxy.url)
+    expect(page.locator("#figures[data-state=live]")).to_be_visible()
+    expect(page.get_by_role("alert")).to_have_count(0)
+
+
+def color(place: Locator, written: str = "") -> str:
+    """Return the colour of a text as it is, or as it would be if it were written so."""
+    value: str = place.evaluate(
+        """(one, written) => {
+            const copy = one.parentElement.appendChild(one.cloneNode(true));
+            copy.style.color = written;
+            const { color } = getComputedStyle(copy);
+            copy.remove();
+            return color;
+        }""",
+        written,
+    )
+    return value
 
 
 @pytest.mark.parametrize("width", [360, 640, 768, 1280])

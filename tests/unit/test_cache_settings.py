@@ -17,7 +17,11 @@ from tests.unit.test_setting_values import refused
     ("written", "meant"),
     [
         ("0", 0),
-        ("1024", 1024),
+        pytest.param(0, 0, id="nothing, in the file"),
+        ("1048576", 1 << 20),
+        pytest.param(1 << 20, 1 << 20, id="a number, in the file"),
+        ("1024B", 1024),
+        ("4KiB", 4096),
         ("50GB", 50 * 10**9),
         ("10GiB", 10 << 30),
         ("10 gib", 10 << 30),
@@ -25,11 +29,10 @@ from tests.unit.test_setting_values import refused
         ("3G", 3 * 10**9),
         ("3Gi", 3 << 30),
         ("7B", 7),
-        (12, 12),
     ],
 )
 def test_sizes(written: object, meant: int) -> None:
-    """Both kinds of units, and none."""
+    """Both kinds of units, and none for what is large, or nothing."""
     assert TypeAdapter(Size).validate_python(written) == meant
 
 
@@ -37,6 +40,38 @@ def test_sizes(written: object, meant: int) -> None:
 def test_no_sizes(written: str) -> None:
     """It is said what to write."""
     assert refused(Size, written) == "write a size like 50GB or 10GiB"
+
+
+@pytest.mark.parametrize(
+    ("written", "told"),
+    [
+        ("5", "5 without a unit are bytes; did you mean 5GB? Bytes are written 5B"),
+        ("0.5", "0.5 without a unit are bytes; did you mean 0.5GB? Bytes are written 0.5B"),
+        (50, "50 without a unit are bytes; did you mean 50GB? Bytes are written 50B"),
+        (1.5, "1.5 without a unit are bytes; did you mean 1.5GB? Bytes are written 1.5B"),
+        ("5000", "5000 without a unit are bytes; did you mean 5000MB? Bytes are written 5000B"),
+    ],
+)
+def test_sizes_without_a_unit(written: object, told: str) -> None:
+    """A small number is a unit forgotten, in the environment and in the file."""
+    assert refused(Size, written) == told
+
+
+@pytest.mark.parametrize(
+    "name", ["CACHE_MAX_SIZE", "CACHE_MIN_FREE", "CACHE_UNREAD_LIMIT", "LIMIT_BYTES"]
+)
+def test_every_size_wants_its_unit(environment: pytest.MonkeyPatch, name: str) -> None:
+    """The start ends with what was meant."""
+    environment.setenv(f"DOCXY_{name}", "5")
+    with pytest.raises(SettingsError, match=f"DOCXY_{name}: 5 without a unit .* mean 5GB"):
+        load()
+
+
+def test_a_cache_of_nothing(environment: pytest.MonkeyPatch) -> None:
+    """No cache is one that has no directory."""
+    environment.setenv("DOCXY_CACHE_MAX_SIZE", "0")
+    with pytest.raises(SettingsError, match=r"DOCXY_CACHE_MAX_SIZE: .*greater than 0"):
+        load()
 
 
 @pytest.mark.parametrize(

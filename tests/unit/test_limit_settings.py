@@ -44,7 +44,7 @@ def test_no_limits(environment: pytest.MonkeyPatch, name: str, value: str) -> No
 def test_several_workers(environment: pytest.MonkeyPatch, name: str) -> None:
     """Each would count by itself; the message says what to set."""
     variable = f"DOCXY_LIMIT_{name}"
-    message = fault(environment, WEB_CONCURRENCY="2", **{variable: "9"})
+    message = fault(environment, WEB_CONCURRENCY="2", **{variable: "9000000"})
     assert f"\n  {variable}: 2 workers would each count by themselves" in message
     assert "set DOCXY_REDIS_URL" in message
     assert "WEB_CONCURRENCY=1" in message

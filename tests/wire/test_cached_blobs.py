@@ -1,5 +1,6 @@
 """Blobs that many read while one worker fetches them, with real workers."""
 
+import json
 import os
 import random
 import shutil
@@ -211,7 +212,7 @@ def test_a_slow_reader_slows_nobody(shared: Shared) -> None:
 def test_a_fetch_without_readers_ends(cached: Cached, path: str) -> None:
     """Within what it may still take; its file stays."""
     cached.shelf.stop_at = MB
-    with cached.proxy(DOCXY_CACHE_UNREAD_LIMIT="1000000") as proxy:
+    with cached.proxy(DOCXY_CACHE_UNREAD_LIMIT="1MB") as proxy:
         with Client(proxy.host) as client:
             client.ask(path)
             client.head()
@@ -262,6 +263,15 @@ def test_what_is_kept_is_cut(shared: Shared) -> None:
     assert "Traceback" not in shared.log
 
 
+def fill_up(disk: Path) -> Path:
+    """Leave no room on a disk, and return what takes it."""
+    filler = disk / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(b"x" * 4096)
+    return filler
+
+
 def test_a_full_disk(cached: Cached, tmp_path: Path) -> None:
     """A blob that has room when it begins, and none in the middle, reaches everybody."""
     with mounted(tmp_path / "disk", 20 * MB) as disk:
@@ -275,12 +285,58 @@ def test_a_full_disk(cached: Cached, tmp_path: Path) -> None:
 
             def fill() -> bool:
                 wait_until(lambda: cached.spooled() > MB)
-                with suppress(OSError), (disk / "filler").open("wb", buffering=0) as file:
-                    while True:
-                        file.write(b"x" * 4096)
+                fill_up(disk)
                 cached.shelf.going_on.set()
                 return True
 
             assert together(11, lambda number: run(number) if number else fill()) == [True] * 11
             assert whole(proxy, path, len(DATA)) == DATA
             assert "without the cache" in proxy.log
+
+
+def health(proxy: Docxy, query: str = "") -> tuple[int, dict[str, str]]:
+    """Return what a monitor is answered."""
+    with Client(proxy.host) as client:
+        answer = client.get(f"/health{query}", "Connection: close")
+    said: dict[str, str] = json.loads(answer.body)
+    return answer.status, said
+
+
+def series(proxy: Docxy, name: str) -> float:
+    """Return the value of one series."""
+    with Client(proxy.host) as client:
+        text = client.get("/metrics", "Connection: close").body.decode()
+    values = [line.split()[1] for line in text.splitlines() if line.startswith(f"{name} ")]
+    return float(values[0]) if values else 0.0
+
+
+def test_a_cache_that_keeps_nothing(cached: Cached, tmp_path: Path) -> None:
+    """Each worker says so to whoever asks, and why; with room again it keeps, by itself."""
+    errors = 'docxy_cache_errors_total{error="no_space"}'
+    with mounted(tmp_path / "disk", 20 * MB) as disk:
+        cached.cache = disk / "cache"
+        path = cached.shelf.put(DATA)
+        with cached.proxy() as proxy:
+            proxy.await_workers()
+            filler = fill_up(disk)
+            for worker in proxy.workers:
+                with proxy.only(worker):
+                    status, said = health(proxy, "?cache")
+                    assert (status, said["cache_error"]) == (503, "no_space")
+                    assert health(proxy)[0] == 200
+                    before = series(proxy, errors)
+                    assert get(proxy, path).body == DATA
+                    assert series(proxy, errors) > before
+                    assert series(proxy, "docxy_cache_writable") == 0
+                    assert series(proxy, "docxy_cache_free_bytes") < MB
+            filler.unlink()
+            for worker in proxy.workers:
+                with proxy.only(worker):
+                    wait_until(lambda: health(proxy, "?cache")[0] == 200, what="room")
+                    assert series(proxy, "docxy_cache_writable") == 1
+                    assert series(proxy, "docxy_cache_free_bytes") > MB
+            assert get(proxy, path).body == DATA
+            wait_until(lambda: cached.spooled() == 0)
+            asked = len(cached.gets())
+            assert get(proxy, path).body == DATA
+            assert len(cached.gets()) == asked

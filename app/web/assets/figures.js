@@ -13,6 +13,8 @@ const PATIENCE = 8000;
 const MOST_DOWNLOADS = 8;
 const MOST_BUDGETS = 4;
 const DIGITS = 12;
+// Faults of the cache that have a text of their own.
+const FAULTS = ["no_space", "min_free", "max_size", "read_only", "permission"];
 // Assistive technology reads a name anew when it changes: not each second.
 const NAMED_EVERY = 15_000;
 
@@ -283,6 +285,17 @@ function writeFact(key, text) {
   write(section.querySelector(`[data-fact="${key}"]`), text);
 }
 
+let told = { fault: null, at: 0 };
+
+// Read aloud when it changes: not again and again because the disk goes on filling.
+function writeFault({ fault, free, min_free: least }) {
+  if (fault === told.fault && performance.now() - told.at < NAMED_EVERY) return;
+  told = { fault, at: performance.now() };
+  const key = `fault_${FAULTS.includes(fault) ? fault : "io"}`;
+  write(part("fault"), fault ? say(key, { free: size(free), least: size(least) }) : "");
+  part("fault").hidden = !fault;
+}
+
 function writeSums({ totals, cache }) {
   for (const [key, count] of Object.entries(totals)) {
     writeFact(key, key.startsWith("bytes_") ? size(count) : number(count));
@@ -296,6 +309,7 @@ function writeSums({ totals, cache }) {
   writeFact("share", asked ? percent.format(given / asked) : "-");
   writeFact("saved", size(cache.bytes_saved));
   writeFact("evictions", number(cache.evictions));
+  writeFault(cache);
 }
 
 // Asking

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 import shared
-from app.content import Budget, Event, Source
+from app.content import Budget, CacheState, Event, Source
 from app.exchange import Exchange
 from app.metrics import board, counting
 from app.metrics.figures import Figures
@@ -37,9 +37,21 @@ def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     return pass_by
 
 
+class Kept:
+    """A cache that has some room left, and not enough."""
+
+    def held(self) -> tuple[int, int]:
+        """Return what it has."""
+        return 3, 4096
+
+    def state(self) -> CacheState:
+        """Return how it is."""
+        return CacheState(fault="min_free", free=10, min_free=20, max_size=30, unfinished=40)
+
+
 def figures(metrics: Metrics, source: Source | None = None) -> Figures:
     """Return what tells them."""
-    return metrics.figures({HUB: source or FakeSource()}, HUB, lambda: (3, 4096), None)
+    return metrics.figures({HUB: source or FakeSource()}, HUB, Kept())
 
 
 def told(metrics: Metrics) -> list[str]:
@@ -64,8 +76,9 @@ def test_refusals_are_counted_by_what_refused(metrics: Metrics) -> None:
 
 @pytest.mark.parametrize("event", list(Event))
 def test_every_event_can_be_told(metrics: Metrics, event: Event) -> None:
-    """Of a registry; and evictions of the cache as a whole."""
-    told_to = metrics if event is Event.EVICTED else metrics.of(HUB)
+    """Of a registry, or of the cache as a whole."""
+    of_the_cache = event in {Event.EVICTED, Event.CACHE_FAILED}
+    told_to = metrics if of_the_cache else metrics.of(HUB)
     told_to.happened(event, "200" if event is Event.ANSWERED else "hit", 2)
 
 
@@ -168,6 +181,24 @@ def test_the_cache(metrics: Metrics) -> None:
     assert (cache["hits"], cache["misses"], cache["stale"], cache["joined"]) == (1, 1, 1, 0)
     assert (cache["bytes_served"], cache["bytes_saved"]) == (3000, 2000)
     assert (cache["entries"], cache["size"]) == (3, 4096)
+    assert (cache["fault"], cache["free"], cache["min_free"]) == ("min_free", 10, 20)
+
+
+def test_a_cache_that_keeps_nothing(metrics: Metrics) -> None:
+    """What was wrong is counted by its kind; the room is told once, for the whole machine."""
+    for fault in ("min_free", "min_free", "io"):
+        metrics.happened(Event.CACHE_FAILED, fault)
+    lines = told(metrics)
+    for line in (
+        'docxy_cache_errors_total{error="min_free"} 2.0',
+        'docxy_cache_errors_total{error="io"} 1.0',
+        "docxy_cache_writable 0.0",
+        "docxy_cache_free_bytes 10.0",
+        "docxy_cache_min_free_bytes 20.0",
+        "docxy_cache_max_size_bytes 30.0",
+        "docxy_cache_unfinished_bytes 40.0",
+    ):
+        assert line in lines
 
 
 def test_who_looks_is_not_among_what_the_page_adds_up(metrics: Metrics) -> None:
@@ -227,7 +258,7 @@ def test_there_are_more_downloads_than_rows(metrics: Metrics) -> None:
     metrics.of("quay.io")
     downloads = [metrics.watcher.begins(Exchange(registry=HUB), 9) for _ in range(700)]
     downloads.append(metrics.watcher.begins(Exchange(registry="quay.io"), 9))
-    both = metrics.figures({HUB: FakeSource(), "quay.io": FakeSource()}, HUB, None, None)
+    both = metrics.figures({HUB: FakeSource(), "quay.io": FakeSource()}, HUB, None)
 
     def active() -> list[str]:
         lines = both.exposition().decode().splitlines()

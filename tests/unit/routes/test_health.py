@@ -1,9 +1,14 @@
 """GET /health: this process is up; only when asked is the registry looked at."""
 
+from dataclasses import dataclass, field, replace
+
 import pytest
+from flask import Flask
 from flask.testing import FlaskClient
 
+from app.content import CacheState
 from app.oci.errors import UpstreamTimeout
+from app.routes import rooms
 from app.version import VERSION
 from tests.unit.fake_source import FakeSource
 from tests.unit.routes.conftest import Proxy
@@ -76,3 +81,56 @@ def test_a_registry_that_is_not_served(proxy: Proxy, name: str) -> None:
     assert answer.status_code == 404
     assert answer.get_json()["errors"][0]["code"] == "NAME_UNKNOWN"
     assert proxy.asked == {}
+
+
+@dataclass
+class Kept:
+    """A cache that says how it is."""
+
+    said: CacheState = field(default_factory=CacheState)
+
+    def held(self) -> tuple[int, int]:
+        """Return that it is empty."""
+        return 0, 0
+
+    def state(self) -> CacheState:
+        """Return how it is."""
+        return self.said
+
+
+@pytest.fixture
+def kept(app: Flask) -> Kept:
+    """Give the application a cache."""
+    kept = Kept()
+    with app.app_context():
+        replace(rooms.rooms(), cache=kept).put_into(app)
+    return kept
+
+
+def test_without_a_cache(client: FlaskClient) -> None:
+    """Nothing is wrong with one that is switched off."""
+    answer = client.get("/health?cache")
+    assert (answer.status_code, answer.get_json()["cache"]) == (200, "off")
+
+
+def test_the_cache_keeps_nothing(client: FlaskClient, kept: Kept, source: FakeSource) -> None:
+    """503 and why, in a sentence and in a word, until it keeps something; only if asked about."""
+    assert client.get("/health?cache").get_json()["cache"] == "ok"
+    kept.said = CacheState(fault="no_space", reason="the disk is full")
+    answer = client.get("/health?cache")
+    assert answer.status_code == 503
+    assert answer.get_json() == {
+        "status": "degraded",
+        "version": VERSION,
+        "cache": "the disk is full",
+        "cache_error": "no_space",
+    }
+    assert client.get("/health").status_code == 200
+    assert source.calls == []
+    both = client.get("/health?upstream&cache")
+    assert (both.status_code, both.get_json()["upstream"]) == (503, "ok")
+    kept.said = CacheState()
+    assert client.get("/health?upstream&cache").status_code == 200
+    source.error = UpstreamTimeout("registry.example did not answer in time")
+    answer = client.get("/health?upstream&cache")
+    assert (answer.status_code, answer.get_json()["cache"]) == (503, "ok")

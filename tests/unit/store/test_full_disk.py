@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store.errors import StoreError
+from app.store.errors import Fault, StoreError, fault_of
 from app.store.room import Limits
 from app.store.store import Store
 from tests.disks import mounted
@@ -178,3 +178,34 @@ def test_a_disk_that_can_only_be_read(disk: Path, stores: Stores) -> None:
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
     assert read(store, digest_of(OLD[0])) == OLD[0]
     assert rows(stores.directory, "SELECT count(*) FROM entries") == [(1,)]
+
+
+def test_a_probe_of_a_full_disk(disk: Path, stores: Stores) -> None:
+    """Of what others have: nothing is kept until there is room. Of what can go: that goes."""
+    store = stores.open()
+    store.probe()
+    fill(disk)
+    with pytest.raises(StoreError) as caught:
+        store.probe()
+    assert fault_of(caught.value) == Fault.NO_SPACE
+    (disk / "filler").unlink()
+    store.probe()
+    for number in range(5):
+        data = bytes([number]) * 400_000
+        store.keep(data, REGISTRY, digest_of(data), "text/plain")
+    fill(disk)
+    store.probe()
+    assert faults(stores.directory) == []
+
+
+def test_a_probe_of_a_disk_that_cannot_be_written(disk: Path, stores: Stores) -> None:
+    """The same as keeping something there."""
+    store = stores.open()
+    subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+    try:
+        with pytest.raises(StoreError) as caught:
+            store.probe()
+        assert fault_of(caught.value) == Fault.READ_ONLY, repr(caught.value)
+    finally:
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+    store.probe()

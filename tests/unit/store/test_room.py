@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from app.store import moving
-from app.store.errors import NoRoom, StoreError
+from app.store.errors import NoRoom, StoreError, fault_of
 from app.store.room import Limits
 from app.store.store import Store
 from tests.unit.store.parts import (
@@ -195,3 +195,28 @@ def store_location(store: Store, data: bytes) -> str:
     assert content is not None
     content.file.close()
     return content.location
+
+
+@pytest.mark.parametrize(
+    ("limits", "free", "fault"),
+    [
+        pytest.param(Limits(min_free=0), 2 << 20, "", id="room"),
+        pytest.param(Limits(min_free=0), 1000, "no_space", id="a full disk"),
+        pytest.param(Limits(min_free=5 << 30), 4 << 30, "min_free", id="what stays free"),
+        pytest.param(Limits(min_free=0, max_size=2 << 20), 9 << 20, "max_size", id="unfinished"),
+        pytest.param(Limits(min_free=0, max_size=1 << 19), 9 << 20, "too_large", id="small"),
+    ],
+)
+def test_a_probe(
+    stores: Stores, disk: Callable[[int], None], limits: Limits, free: int, fault: str
+) -> None:
+    """It says in a word why a small layer would not be kept."""
+    store = stores.open(limits, beside=lambda: 2 << 20)
+    disk(free)
+    if fault:
+        with pytest.raises(StoreError) as caught:
+            store.probe()
+        assert fault_of(caught.value) == fault
+    else:
+        store.probe()
+    assert faults(stores.directory) == []

@@ -15,6 +15,7 @@ import app.web
 from app.access.networks import Networks
 from app.page_settings import LOCAL_NETWORKS
 from app.routes.rooms import Rooms
+from app.store.errors import Fault
 from app.web.languages import LANGUAGES
 from app.web.readout import MOST_DOWNLOADS, Readout
 from tests.unit.web.tables import USUAL
@@ -35,7 +36,7 @@ DOWNLOAD = {
 CACHE = {
     "size": 5_000_000, "max_size": 50_000_000_000, "entries": 9, "hits": 2.0, "misses": 1.0,
     "stale": 0.0, "joined": 0.0, "revalidated": 1.0, "bytes_served": 7.0, "bytes_saved": 4e6,
-    "evictions": 0.0,
+    "evictions": 0.0, "free": 3_000_000_000, "min_free": 5_000_000_000, "fault": "",
 }  # fmt: skip
 FIGURES: dict[str, Any] = {
     "time": 1.0,
@@ -164,6 +165,19 @@ def test_the_cache() -> None:
     assert boundless["kept"] == "5.0 MB"
     idle = CACHE | {"hits": 0.0, "misses": 0.0, "revalidated": 0.0}
     assert {fact.key: fact.amount for fact in readout(cache=idle).cache}["share"] == "-"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+@pytest.mark.parametrize("fault", [*Fault, "one that is new"])
+def test_a_cache_that_keeps_nothing(look: Look, fault: str, language: str) -> None:
+    """The page says so, and why, before any script has run; otherwise nothing is said."""
+    texts = LANGUAGES[language].texts
+    text = texts.get(f"figures.fault_{fault}", texts["figures.fault_io"])
+    expected = text.format(free="3.0 GB", least="5.0 GB")
+    shown = '<p class="figures-fault" role="alert" data-part="fault">{}</p>'
+    assert shown.format(expected) in look(language=language, cache=CACHE | {"fault": fault})
+    assert 'data-part="fault" hidden></p>' in look(language=language)
+    assert "figures-fault" not in look(language=language, cache=None)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
