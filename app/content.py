@@ -70,7 +70,7 @@ class Payer(Protocol):
 
     @property
     def identity(self) -> str:
-        """What tells this client from others, and is the same for all of its requests."""
+        """The name of this client, which is the same for all of its requests."""
 
     def begin_fetch(self, digest: str) -> FetchAccount:
         """Open the account of one fetch."""

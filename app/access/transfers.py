@@ -39,7 +39,7 @@ class Transfer:
 
     @property
     def identity(self) -> str:
-        """Whoever the limits count it for."""
+        """The name under which the limits count this client."""
         return self.who
 
     def begin_fetch(self, digest: str) -> FetchAccount:
@@ -106,7 +106,7 @@ class Transfer:
 class _Fetch:
     """The account of one fetch: a place among the downloads while nobody reads it, and its bytes.
 
-    Whoever has left is not asked for again, so the fetch says itself that it goes on.
+    The client has left, so nobody but the fetch itself can say that it goes on.
     """
 
     def __init__(self, transfer: Transfer, limits: Limits, place: str) -> None:

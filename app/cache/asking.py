@@ -35,7 +35,7 @@ class Asking:
 
     @property
     def payer(self) -> Payer | None:
-        """Whoever pays for what is fetched and read by nobody else."""
+        """The client that pays for what nobody else reads; None is nobody."""
         return self.request.payer
 
     def as_it_is(self) -> Reply:

@@ -105,7 +105,7 @@ class Meters:
             "docxy_cache_evictions_total", "Entries that were evicted.", registry=own
         )
         self.cache_errors = Counter(
-            "docxy_cache_errors_total", "What the cache could not keep or find, by what was wrong.",
+            "docxy_cache_errors_total", "Errors of the cache: what could not be kept or found.",
             ["error"], registry=own,
         )  # fmt: skip
         self.pulls_spent = Counter(

@@ -97,6 +97,8 @@ class Fetches:
                 opened.close()
                 raise
             self._growing[opened.said.inode] = growing
+        if payer is not None and (lead := self._leads.get(opened.said.inode)) is not None:
+            lead.is_read_by(payer)
         if known:
             opened.close()
         return Spool(growing, self, reader)

@@ -59,7 +59,8 @@ class Filling:
         # Those who wait are told of bytes that are there.
         self._writer = Writer(lead.files.data, self._algorithm, self._wake)
         limits = lead.terms.unread
-        self._watch = _Watch(lead, ask.payer, limits.whole if whole else limits.part)
+        lead.payer = ask.payer
+        self._watch = _Watch(lead, limits.whole if whole else limits.part)
 
     def run(self) -> None:
         """Fetch; whatever happens, others can go on afterwards."""
@@ -169,13 +170,12 @@ class Filling:
 class _Watch:
     """Looks now and then whether anybody reads a fetch; without readers it is bounded, and paid."""
 
-    def __init__(self, lead: Lead, payer: Payer | None, limit: int) -> None:
+    def __init__(self, lead: Lead, limit: int) -> None:
         self._lead = lead
         self._limit = limit
-        self._identity = payer.identity if payer else ""
+        self._payer: Payer | None = None
         self._account: FetchAccount | None = None
-        if payer is not None:
-            self._account = payer.begin_fetch(lead.digest)
+        self._open_account()
         self._slot: SharedFile | None = None
         self._step = min(_LOOK, limit // 8)
         self._came = 0
@@ -215,13 +215,28 @@ class _Watch:
     def _charge(self) -> int:
         """Charge what came since the last look unless somebody else reads; return how much came."""
         came, self._came = self._came, 0
-        if self._account is not None and not self._lead.is_wanted_by_others(self._identity):
+        self._open_account()
+        if (
+            self._payer is not None
+            and self._account is not None
+            and not self._lead.is_wanted_by_others(self._payer.identity)
+        ):
             self._account.received(came)
         return came
 
+    def _open_account(self) -> None:
+        """Open the account of whoever pays from now on, and settle an earlier one."""
+        payer = self._lead.payer
+        if payer is self._payer or payer is None:
+            return
+        if self._account is not None:
+            self._account.end()
+        self._payer, self._account = payer, payer.begin_fetch(self._lead.digest)
+
     def _has_slot(self) -> bool:
         if self._slot is None:
-            self._slot = self._lead.owner.unread_slots.take(self._identity)
+            identity = self._payer.identity if self._payer else ""
+            self._slot = self._lead.owner.unread_slots.take(identity)
         return self._slot is not None
 
     def _give_back(self) -> None:

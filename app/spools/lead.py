@@ -6,6 +6,7 @@ from dataclasses import replace
 from errno import ESTALE
 from typing import Any, Final, Protocol
 
+from app.content import Payer
 from app.oci.reference import Digest
 from app.offloop import RealThreads
 from app.spools import files, record
@@ -59,6 +60,8 @@ class Lead:
         self.terms = terms
         self.owner = owner
         self.said = opened.said
+        self.payer: Payer | None = None
+        """The client that is charged for what comes while nobody else reads."""
         self.is_kept = is_kept
         """Whether another has fetched it, between the look for it and this."""
         self.offset = opened.data.status().st_size
@@ -76,6 +79,11 @@ class Lead:
     def is_wanted(self) -> bool:
         """Whether anybody reads."""
         return self.owner.are_there(self.inode) or not self.files.data.is_free()
+
+    def is_read_by(self, payer: Payer) -> None:
+        """Charge a client that has come back: what is sent to it is not charged once more."""
+        if self.payer is not None and self.payer.identity == payer.identity:
+            self.payer = payer
 
     def is_wanted_by_others(self, identity: str) -> bool:
         """Tell whether anybody but this client reads; raise OSError."""

@@ -23,7 +23,7 @@ class Ask(Protocol):
 
     @property
     def payer(self) -> Payer | None:
-        """Whoever pays for what is fetched in this name; None is nobody."""
+        """The client that pays for what nobody else reads; None is nobody."""
 
     def rest(self, offset: int) -> Reply:
         """Ask for all from a byte on, for everybody: nobody's leaving ends it."""

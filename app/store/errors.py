@@ -34,7 +34,7 @@ class Fault(StrEnum):
     MIN_FREE = "min_free"
     """Less of the disk is free than is to stay free."""
     MAX_SIZE = "max_size"
-    """What cannot be evicted takes all that the cache may have."""
+    """Unfinished downloads take all that the cache may have."""
     TOO_LARGE = "too_large"
     """It is larger than all that the cache may have."""
     READ_ONLY = "read_only"
@@ -57,7 +57,7 @@ class NoRoom(StoreError):
 
 
 class MinFreeReached(NoRoom):
-    """There would be room, but for what is to stay free."""
+    """There is room, and it has to stay free."""
 
 
 class MaxSizeReached(NoRoom):

@@ -1,5 +1,6 @@
 """A descriptor that several use: nobody ever reads by a number that is another file's."""
 
+import errno
 import fcntl
 import io
 import os
@@ -122,3 +123,23 @@ def test_closed_while_many_read(tmp_path: Path) -> None:
     for thread in threads:
         thread.join(60)
     assert changing.faults == []
+
+
+def test_a_system_without_range_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each lock could be had then, and nobody sees one: downloads go on."""
+    one, other = (SharedFile.open(tmp_path / "file", os.O_RDWR | os.O_CREAT) for _ in range(2))
+    assert one.lock_range(fcntl.F_WRLCK, 7)
+    assert not other.lock_range(fcntl.F_WRLCK, 7)
+    assert other.lock_range(fcntl.F_WRLCK, 8)
+    assert (other.is_range_locked(0, 7), other.is_range_locked(0, 8)) == (False, True)
+    assert one.lock_range(fcntl.F_UNLCK, 7)
+    assert other.lock_range(fcntl.F_WRLCK, 7)
+
+    def unknown(*_: object) -> bytes:
+        raise OSError(errno.EINVAL, "invalid argument")
+
+    monkeypatch.setattr(fcntl, "fcntl", unknown)
+    assert one.lock_range(fcntl.F_WRLCK, 7)
+    assert not one.is_range_locked(0, 8)
+    one.close()
+    other.close()
