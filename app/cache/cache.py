@@ -39,7 +39,6 @@ _REASONS: Final[Mapping[str, str]] = {
     Fault.NO_SPACE: "the disk is full",
     Fault.MIN_FREE: "less of the disk is free than DOCXY_CACHE_MIN_FREE",
     Fault.MAX_SIZE: "unfinished downloads take all of DOCXY_CACHE_MAX_SIZE",
-    Fault.TOO_LARGE: "DOCXY_CACHE_MAX_SIZE is too small for a layer",
     Fault.READ_ONLY: "the disk is read-only",
     Fault.PERMISSION: "Docxy's user may not write to DOCXY_CACHE_DIR",
     Fault.IO: "DOCXY_CACHE_DIR cannot be written; the log says more",
@@ -82,11 +81,12 @@ class Cache:
         return self._state
 
     def _found(self) -> CacheState:
-        fault, free = "", 0
+        fault, free, unfinished = "", 0, 0
         try:
             free = self.store.free()
+            unfinished = spooling.held(self.directory)[1]
             self.store.probe()
-        except StoreError as error:
+        except OSError as error:  # a StoreError, or one of the spools'
             fault = self.store.fault_of(error)
         if fault == Fault.BUSY:  # it waits for others, who keep something
             fault = ""
@@ -96,7 +96,7 @@ class Cache:
             free=free,
             min_free=self.limits.min_free,
             max_size=self.limits.max_size,
-            unfinished=spooling.held(self.directory)[1],
+            unfinished=unfinished,
         )
 
     def held(self) -> tuple[int, int]:

@@ -89,8 +89,12 @@ class Room:
                         raise
 
     def look(self, size: int) -> None:
-        """Raise StoreError if there is no room for so many bytes, whatever is evicted."""
-        self.check(size)
+        """Raise StoreError if there is no room for so many bytes, whatever is evicted.
+
+        A cache that may never have so many is asked for all that it may have.
+        """
+        if self._limits.max_size is not None:
+            size = min(size, self._limits.max_size)
         with translated("look for room"), self._index.reading() as connection:
             self._lacking(connection, size)
 

@@ -204,7 +204,7 @@ def store_location(store: Store, data: bytes) -> str:
         pytest.param(Limits(min_free=0), 1000, "no_space", id="a full disk"),
         pytest.param(Limits(min_free=5 << 30), 4 << 30, "min_free", id="what stays free"),
         pytest.param(Limits(min_free=0, max_size=2 << 20), 9 << 20, "max_size", id="unfinished"),
-        pytest.param(Limits(min_free=0, max_size=1 << 19), 9 << 20, "too_large", id="small"),
+        pytest.param(Limits(min_free=0, max_size=1 << 19), 9 << 20, "max_size", id="a small one"),
     ],
 )
 def test_a_probe(
@@ -220,3 +220,8 @@ def test_a_probe(
     else:
         store.probe()
     assert faults(stores.directory) == []
+
+
+def test_a_probe_of_a_small_cache(stores: Stores) -> None:
+    """It keeps what is small, and that is no fault of the disk's."""
+    stores.open(Limits(min_free=0, max_size=1 << 19)).probe()
