@@ -18,7 +18,10 @@ _OF_THE_ANSWER: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """Who wants which blob of which repository; each question tells the gate what is answered."""
+    """Who wants which blob of which repository; each question tells the gate what is answered.
+
+    `began` is the moment, by the gate's clock, before the first question.
+    """
 
     inner: Source
     gate: Gate
@@ -26,6 +29,7 @@ class Asking:
     name: RepositoryName
     digest: Digest
     request: Request
+    began: float
     only_verified: bool = False
 
     @property
@@ -57,7 +61,7 @@ class Asking:
 
     def verified(self) -> None:
         """Note that this repository holds the blob, of which all bytes came and are right."""
-        self.gate.verified(self.caller, self.name, self.digest)
+        self.gate.verified(self.caller, self.name, self.digest, ("", self.began))
 
     def _plain(self, method: str) -> Request:
         fields = headers.without(self.request.headers, *_OF_THE_ANSWER)

@@ -64,6 +64,7 @@ class Blobs:
             name=name,
             digest=digest,
             request=request,
+            began=self._gate.now(),
             only_verified=self._policy.verify_blobs,
         )
         found = self._gate.look(caller, name, digest)

@@ -87,14 +87,16 @@ class Copies:
         name: RepositoryName,
         digest: Digest,
         content: tuple[bytes, str],
+        *,
+        asked: float,
     ) -> bool:
-        """Keep a manifest and its type, as a repository has sent them to a caller.
+        """Keep a manifest and its type, as a repository, asked then, has sent them to a caller.
 
         The store refuses what is not the digest's.
         """
         data, media_type = content
         kept = self._disk.write(self._disk.store.keep, data, self._registry, digest, media_type)
-        return kept and self._gate.verified(caller, name, digest, media_type)
+        return kept and self._gate.verified(caller, name, digest, (media_type, asked))
 
     def _drop(self, damaged: list[Digest]) -> None:
         for digest in damaged:

@@ -32,9 +32,13 @@ _SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A registry's answer, and the manifest that it is about where it says so."""
+    """A registry's answer, and the manifest that it is about where it says so.
+
+    `asked` is when the question began, by the gate's clock.
+    """
 
     reply: Reply
+    asked: float
     digest: Digest | None = None
     media_type: str = ""
 
@@ -51,18 +55,20 @@ class Fetching:
         self, caller: Caller, name: RepositoryName, reference: Reference, request: Request
     ) -> Told:
         """Ask with HEAD, which Docker Hub does not count as a pull."""
+        asked = self._gate.now()
         reply = self._ask(caller, name, reference, request, "HEAD")
         if reply.status != HTTPStatus.OK or not _is_answered(reply, reference):
-            return Told(reply)
-        return Told(reply, _digest(reply, reference), reply.header("content-type"))
+            return Told(reply, asked)
+        return Told(reply, asked, _digest(reply, reference), reply.header("content-type"))
 
     def get(
         self, caller: Caller, name: RepositoryName, reference: Reference, request: Request
     ) -> Told:
         """Fetch a manifest and keep it; raise UpstreamMisbehaved for another one than was asked."""
+        asked = self._gate.now()
         reply = self._ask(caller, name, reference, request, "GET")
         if reply.status != HTTPStatus.OK or not _is_answered(reply, reference):
-            return Told(marks.marked(reply, marks.forwarded(reply.status)))
+            return Told(marks.marked(reply, marks.forwarded(reply.status)), asked)
         try:
             data = b"".join(reply.body)
         finally:
@@ -71,9 +77,9 @@ class Fetching:
         digest = _digest(reply, reference) or Digest(digest_of(data, _SHA256))
         media_type = reply.header("content-type")
         if not _is_verified(reply, data, digest, reference):
-            return Told(marks.marked(reply, marks.forwarded(reply.status)))
+            return Told(marks.marked(reply, marks.forwarded(reply.status)), asked)
         kept = len(data) <= MANIFEST_LIMIT and self._copies.keep(
-            caller, name, digest, (data, media_type)
+            caller, name, digest, (data, media_type), asked=asked
         )
         lasting = isinstance(reference, Digest)
         fields = [
@@ -81,7 +87,7 @@ class Fetching:
             *marks.of_content(digest, self._gate.public_left(caller, name) if lasting else 0.0),
         ]
         answer = conditional(marks.marked(reply, fields), request, digest)
-        return Told(answer, digest, media_type)
+        return Told(answer, asked, digest, media_type)
 
     def _ask(
         self,

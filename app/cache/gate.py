@@ -1,6 +1,5 @@
 """The gate: what is kept of a registry goes out through here, and nowhere else."""
 
-import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
@@ -102,15 +101,20 @@ class Gate:
         """Return the bytes of what is kept, whoever may read it; None if it is not."""
         return self._disk.read(self._store.size, self._registry, digest)
 
+    def now(self) -> float:
+        """Return the moment, in seconds of the clock that all workers of the machine share."""
+        return self._store.clock.now()
+
     def verified(
-        self, caller: Caller, name: RepositoryName, digest: Digest, media_type: str = ""
+        self, caller: Caller, name: RepositoryName, digest: Digest, sent: tuple[str, float]
     ) -> bool:
         """Note that a repository holds what it has sent to a caller, and what was hashed here.
 
-        `media_type` is the one of a manifest. A blob has none: whoever could choose one for it
-        would have a manifest that the registry does not know.
+        `sent` is the media type of a manifest, and the moment at which it was asked for. A blob has
+        no type, "": whoever could choose one for it would have a manifest that the registry does
+        not know.
         """
-        return self._disk.write(self._judging.verified, caller, name, digest, media_type)
+        return self._disk.write(self._judging.verified, caller, name, digest, sent)
 
     def ask(
         self,
@@ -161,7 +165,7 @@ class Gate:
         held = self._disk.read(self._witness, name)
         if held is None:
             return
-        began = time.monotonic()
+        began = self.now()
         with suppress(RegistryError):
             reply = question(held)
             reply.close()
@@ -174,7 +178,7 @@ class Gate:
         return None
 
     def _asked(self, question: Callable[[], Reply], judge: Callable[[float, Reply], None]) -> Reply:
-        began = time.monotonic()
+        began = self.now()
         reply = question()
         try:
             self._disk.write(judge, began, reply)
@@ -196,7 +200,7 @@ class Gate:
             lambda: self._used(caller, name, digest, then, unshown) or otherwise()
         )
         if unshown:
-            self._disk.write(self._members.add, caller, name, digest, "")
+            self._disk.write(self._members.show, name, digest)
         return used
 
     def _used(

@@ -11,7 +11,7 @@ from typing import Final
 from app.cache import fitting
 from app.cache.callers import Caller
 from app.cache.lately import Lately
-from app.cache.membership import Membership
+from app.cache.membership import Membership, Said
 from app.cache.rights import Rights
 from app.content import Reply
 from app.oci.reference import Digest, RepositoryName
@@ -67,10 +67,14 @@ class Judging:
             self._no(caller, name, reply, wanted)
 
     def verified(
-        self, caller: Caller, name: RepositoryName, digest: Digest, media_type: str
+        self, caller: Caller, name: RepositoryName, digest: Digest, sent: tuple[str, float]
     ) -> None:
-        """Note that a caller was sent what the digest says, and of which type it was."""
-        self._members.add(caller, name, digest, media_type)
+        """Note that a caller was sent what the digest says.
+
+        `sent` is of which media type it was, and when it was asked for.
+        """
+        media_type, asked = sent
+        self._members.add(caller, name, digest, (media_type, asked))
         key = (caller.name, name, digest)
         began = self._unproved.get(key)
         if began is not None:
@@ -88,7 +92,7 @@ class Judging:
         self._rights.yes(caller, name, began)
         digest, media_type = about
         if digest is not None and reply.status == HTTPStatus.OK:
-            self._members.confirm(caller, name, digest, (reply.length, media_type))
+            self._members.confirm(caller, name, digest, Said(reply.length, media_type, began))
 
     def _no(self, caller: Caller, name: RepositoryName, reply: Reply, wanted: Wanted) -> None:
         self._rights.no(caller, name, reply)

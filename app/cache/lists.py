@@ -19,7 +19,8 @@ from app.content import BodyBroken, Reply, Request, replied
 from app.oci import headers
 from app.oci.errors import UpstreamUnavailable
 from app.oci.reference import RepositoryName
-from app.store.notes import LONGEST
+from app.store import refusals
+from app.store.notes import LONGEST, Answer
 from app.store.store import Store
 
 _KIND: Final = "list"
@@ -55,10 +56,13 @@ class Lists:
         key = f"{_beginning(self.registry, name)}{about}?{request.query}"
 
         def question() -> Reply:
+            # A list that was on its way while nobody was refused is not everybody's.
+            answer = Answer((self.registry, name, refusals.NOBODY), self.gate.now())
             reply = ask(request)
             kept = False
-            if request.method == "GET" and reply.status == HTTPStatus.OK:
-                reply, kept = self._noted(caller, name, key, reply)
+            is_list = request.method == "GET" and reply.status == HTTPStatus.OK
+            if is_list and self.gate.is_nobody(caller, name):
+                reply, kept = self._noted(name, key, reply, answer)
             return marks.marked(reply, marks.forwarded(reply.status, stored=kept))
 
         return self.away.ask(
@@ -70,10 +74,8 @@ class Lists:
         )
 
     def _noted(
-        self, caller: Caller, name: RepositoryName, key: str, reply: Reply
+        self, name: RepositoryName, key: str, reply: Reply, answer: Answer
     ) -> tuple[Reply, bool]:
-        if not self.gate.is_nobody(caller, name):
-            return reply, False
         reply, content = _begun(reply)
         if content is None:
             return reply, False
@@ -85,11 +87,11 @@ class Lists:
         value = json.dumps(document)
         if len(key) + len(value) > LONGEST:
             return reply, False
-        return reply, self.disk.write(self._written, name, key, value)
+        return reply, self.disk.write(self._written, name, key, value, answer)
 
-    def _written(self, name: RepositoryName, key: str, value: str) -> None:
+    def _written(self, name: RepositoryName, key: str, value: str, answer: Answer) -> None:
         lists = self.disk.store.lists
-        lists.note(_KIND, key, value, self.policy.stale_ttl)
+        lists.note(_KIND, key, value, self.policy.stale_ttl, answer)
         lists.keep_latest(_KIND, _beginning(self.registry, name), _PAGES)
 
     def _stale(

@@ -28,6 +28,15 @@ class Standing:
     is_kept: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a registry, asked at a moment of the store's clock, has said of content."""
+
+    size: int | None
+    media_type: str
+    asked: float
+
+
 class Membership:
     """The members of one registry; what writes raises StoreError."""
 
@@ -36,24 +45,31 @@ class Membership:
         self._store = store
         self._rights = rights
 
-    def add(self, caller: Caller, name: RepositoryName, digest: Digest, media_type: str) -> None:
-        """Note that a repository holds what a caller may read there."""
-        shown = self._rights.is_nobody(caller, name)
-        self._store.members.add(self._registry, name, digest, media_type, shown=shown)
-
-    def confirm(
-        self, caller: Caller, name: RepositoryName, digest: Digest, told: tuple[int | None, str]
+    def add(
+        self, caller: Caller, name: RepositoryName, digest: Digest, sent: tuple[str, float]
     ) -> None:
+        """Note that a repository holds what a caller may read there.
+
+        `sent` is its media type, and when it was asked for.
+        """
+        media_type, asked = sent
+        member = Member(media_type, is_shown=self._rights.is_nobody(caller, name))
+        self._store.members.add(self._registry, name, digest, member, asked=asked)
+
+    def confirm(self, caller: Caller, name: RepositoryName, digest: Digest, said: Said) -> None:
         """Note that a repository holds what is kept, of which the registry tells the same size."""
-        size, media_type = told
-        if not self.has_size(digest, size):
+        if not self.has_size(digest, said.size):
             return
         known = self._store.members.find(self._registry, name, digest)
         # A GET has told the type of the bytes that it sent; some registries' HEADs tell another.
-        if known is None or (media_type and not known.media_type):
-            self.add(caller, name, digest, media_type)
+        if known is None or (said.media_type and not known.media_type):
+            self.add(caller, name, digest, (said.media_type, said.asked))
         elif self.is_news(caller, name, known):
-            self.add(caller, name, digest, "")
+            self.add(caller, name, digest, ("", said.asked))
+
+    def show(self, name: RepositoryName, digest: Digest) -> None:
+        """Note that nobody in particular was let read what a repository holds."""
+        self._store.members.show(self._registry, name, digest)
 
     def has_size(self, digest: Digest, size: int | None) -> bool:
         """Tell whether something is kept, and has this size."""
@@ -66,9 +82,7 @@ class Membership:
         """
         self._rights.changes += 1
         known = self._store.members.find(self._registry, name, digest)
-        if known is None:
-            return
-        if not known.media_type or accept.acceptable(known.media_type, accepts):
+        if known is None or not known.media_type or accept.acceptable(known.media_type, accepts):
             self._store.members.remove(self._registry, name, digest)
 
     def is_news(self, caller: Caller, name: RepositoryName, member: Member) -> bool:

@@ -48,6 +48,7 @@ class Recent(Generic[Thing]):
 
     def __init__(self, store: Store) -> None:
         self._clock = store.clock
+        self._signs = store.signs
         self._log = str(store.directory / "index.sqlite-wal")
         self._found: dict[Key, _Found[Thing]] = {}
 
@@ -58,6 +59,8 @@ class Recent(Generic[Thing]):
         except OSError:
             return None
         if time.time_ns() - log.st_mtime_ns < _SETTLED:
+            return None
+        if self._signs.are_up_elsewhere():  # a worker has refused somebody and could not write it
             return None
         return (log.st_ino, log.st_mtime_ns, log.st_size)
 

@@ -1,6 +1,5 @@
 """Who may read which repository of a registry: what its answers say, and until when."""
 
-import time
 from http import HTTPStatus
 from typing import Final
 
@@ -27,8 +26,8 @@ class Rights:
         self._registry = registry
         self._store = store
         self._policy = policy
-        self._refused = Refusals(f"{registry} refused", policy.grant_ttl, store.signs)
-        self._private = Refusals(f"{registry} private", policy.stale_ttl, store.signs)
+        self._refused = Refusals(f"{registry} refused", policy.grant_ttl, store)
+        self._private = Refusals(f"{registry} private", policy.stale_ttl, store)
         self._written = Lately[float]()
         self.changes = 0
         """How often something was taken away here, written or not."""
@@ -54,29 +53,31 @@ class Rights:
         return 0.0 if age is None else max(self._policy.grant_ttl - age, 0.0)
 
     def yes(self, caller: Caller, name: RepositoryName, asked: float) -> None:
-        """Note that a question of then (of the monotonic clock) was answered."""
+        """Note that a question of that moment, by the store's clock, was answered."""
         self._grant(caller, name, asked)
         if self.is_nobody(caller, name):
             self.make_public(name, asked)
 
     def make_public(self, name: RepositoryName, asked: float) -> None:
-        """Note that a question of then was answered to nobody in particular."""
+        """Note that a question of that moment was answered to nobody in particular."""
         if self._private.since(name, moment=asked):
             return
-        self._private.lift(name)
         age = self._public_age(name)
-        if age is None or age >= self._policy.grant_ttl * _RENEWED:
-            self._store.grants.make_public(self._registry, name)
+        is_old = age is None or age >= self._policy.grant_ttl * _RENEWED
+        if is_old and not self._store.grants.make_public(self._registry, name, asked=asked):
+            return
+        self._private.lift(name, moment=asked)
 
     def no(self, caller: Caller, name: RepositoryName, reply: Reply) -> None:
         """Note a refusal: it takes a grant away, and what was refused to nobody is not public."""
-        self._refused.note(caller.name, name)
+        revokes = self._store.grants.granted(caller.name, self._registry, name)
+        at = self._refused.note(caller.name, name, revokes=revokes)
         self.changes += 1
         try:
             if self.is_nobody(caller, name) and not _is_challenge(caller, reply):
                 self.make_private(name)
         finally:
-            self._revoke(caller.name, name)
+            self._revoke(caller.name, name, at)
         if reply.status == HTTPStatus.UNAUTHORIZED and caller.kind is Kind.TOKEN:
             issued = nobodys.find(self._store, caller.name)
             if issued is not None and name in issued.names:  # elsewhere it is rightly refused
@@ -84,9 +85,10 @@ class Rights:
 
     def make_private(self, name: RepositoryName) -> None:
         """Note that nobody in particular may read a repository."""
-        self._private.note(name)
+        revokes = self._store.grants.public_age(self._registry, name) is not None
+        at = self._private.note(name, revokes=revokes)
         self.changes += 1
-        self._unpublish(name)
+        self._unpublish(name, at)
 
     def is_nobody(self, caller: Caller, name: RepositoryName) -> bool:
         """Tell whether a caller shows nothing, or a token for this that everybody gets."""
@@ -96,7 +98,7 @@ class Rights:
         return issued is not None and name in issued.names
 
     def _grant(self, caller: Caller, name: RepositoryName, asked: float) -> None:
-        key, now = (caller.name, name), time.monotonic()
+        key, now = (caller.name, name), self._store.clock.now()
         if self._refused.since(*key, moment=asked):
             return
         life = min(self._policy.grant_ttl, caller.lifetime)
@@ -106,29 +108,27 @@ class Rights:
         written = self._written.get(key)
         is_young = written is not None and now - written < life * _RENEWED
         if is_young and self.permits(caller, name):
-            self._refused.lift(*key)
+            self._refused.lift(*key, moment=asked)
             return
-        self._store.grants.grant(caller.name, self._registry, name, left)
-        self._written.put(key, now)
-        self._refused.lift(*key)
-        self._write_refusals()
+        if self._store.grants.grant(caller.name, self._registry, name, left, asked=asked):
+            self._written.put(key, now)
+            self._refused.lift(*key, moment=asked)
+            self._write_refusals()
 
-    def _revoke(self, caller: str, name: str) -> None:
-        if self._store.grants.granted(caller, self._registry, name):
-            self._store.grants.revoke(caller, self._registry, name)
-        self._refused.note(caller, name, written=True)
+    def _revoke(self, caller: str, name: str, at: float) -> None:
+        self._store.grants.revoke(caller, self._registry, name)
+        self._refused.written(caller, name, at=at)
 
-    def _unpublish(self, name: str) -> None:
-        if self._store.grants.public_age(self._registry, name) is not None:
-            self._store.grants.make_private(self._registry, name)
-        self._private.note(name, written=True)
+    def _unpublish(self, name: str, at: float) -> None:
+        self._store.grants.make_private(self._registry, name)
+        self._private.written(name, at=at)
 
     def _write_refusals(self) -> None:
         """Write what could not be written before, as soon as something else could be."""
-        for caller, name in self._refused.unwritten():
-            self._revoke(caller, name)
-        for (name,) in self._private.unwritten():
-            self._unpublish(name)
+        for (caller, name), at in self._refused.unwritten():
+            self._revoke(caller, name, at)
+        for (name,), at in self._private.unwritten():
+            self._unpublish(name, at)
 
     def _public_age(self, name: RepositoryName) -> float | None:
         if self._private.counts(name):

@@ -12,7 +12,7 @@ from app.cache.copies import Copies
 from app.cache.fetching import Fetching, Told, accepts, conditional, spoken
 from app.cache.flights import Flights
 from app.cache.policy import Policy
-from app.cache.tags import Meaning, Tags
+from app.cache.tags import Meaning, Said, Tags
 from app.content import Reply, Request
 from app.oci import accept
 from app.oci.reference import RepositoryName, Tag
@@ -153,12 +153,13 @@ class Tagged:
 
     def _noted(self, name: RepositoryName, tag: Tag, request: Request, told: Told) -> Told:
         if told.digest is not None:
-            self.tags.note(name, tag, accepts(request), told.digest, told.media_type)
+            said = Said(told.digest, told.media_type, told.asked)
+            self.tags.note(name, tag, accepts(request), said)
         elif told.reply.status == HTTPStatus.NOT_FOUND and self._is_taken(name, tag, request):
             self.tags.forget(name, tag)
         return told
 
     def _is_taken(self, name: RepositoryName, tag: Tag, request: Request) -> bool:
-        """Tell whether a client takes what the tag means; of what it does not, some say 404."""
+        """Tell whether a client may take what the tag means; of what it does not, some say 404."""
         known = self.tags.find(name, tag, accepts(request))
-        return known is not None and accept.acceptable(known.media_type, accepts(request))
+        return known is None or accept.acceptable(known.media_type, accepts(request))

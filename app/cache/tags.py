@@ -9,7 +9,9 @@ from app.cache.disk import Disk
 from app.oci import accept
 from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest, RepositoryName, Tag
-from app.store.notes import Note
+from app.store import refusals
+from app.store.notes import Answer, Note
+from app.store.refusals import Subject
 from app.store.store import Store
 
 _KIND: Final = "tag"
@@ -41,6 +43,15 @@ class Meaning:
         return self.age is not None and self.age < seconds
 
 
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a registry, asked at a moment of the store's clock, has said that a tag means."""
+
+    digest: Digest
+    media_type: str
+    asked: float
+
+
 class Tags:
     """Remembers what tags mean, apart for clients that take different types."""
 
@@ -58,16 +69,17 @@ class Tags:
         name: RepositoryName,
         tag: Tag,
         accepts: Sequence[str],
-        digest: Digest,
-        media_type: str,
+        said: Said,
     ) -> None:
-        """Remember what the registry has just said."""
-        value = json.dumps({"digest": digest, "media_type": media_type})
-        self._disk.write(self._noted, name, tag, accept.fingerprint(accepts), value)
+        """Remember what the registry has said, unless it has said something else since."""
+        value = json.dumps({"digest": said.digest, "media_type": said.media_type})
+        answer = Answer(self._subject(name, tag), said.asked)
+        self._disk.write(self._noted, name, tag, accept.fingerprint(accepts), value, answer)
 
     def forget(self, name: RepositoryName, tag: Tag) -> None:
-        """Forget a tag that the registry does not know."""
-        self._disk.write(forget, self._disk.store, self._registry, name, tag)
+        """Forget a tag: the registry has just said that it does not know it."""
+        beginning = _key(self._registry, name, tag, "")
+        self._disk.write(self._notes.forget_all, _KIND, beginning, self._subject(name, tag))
 
     def _found(self, name: RepositoryName, tag: Tag, taken: str) -> Meaning | None:
         for last in (taken, _ANY):
@@ -76,13 +88,18 @@ class Tags:
                 return meaning
         return None
 
-    def _noted(self, name: RepositoryName, tag: Tag, taken: str, value: str) -> None:
+    def _subject(self, name: RepositoryName, tag: Tag) -> Subject:
+        return (self._registry, name, refusals.tag(tag))
+
+    def _noted(
+        self, name: RepositoryName, tag: Tag, taken: str, value: str, answer: Answer
+    ) -> None:
         for last in (taken, _ANY):
             key = _key(self._registry, name, tag, last)
             note = self._notes.noted(_KIND, key)
             young = note is not None and note.age is not None and note.age < _YOUNG
             if not (young and note is not None and note.value == value):
-                self._notes.note(_KIND, key, value, _YOUNG)
+                self._notes.note(_KIND, key, value, _YOUNG, answer)
             if note is None:
                 self._notes.keep_latest(_KIND, _key(self._registry, name, tag, ""), _MOST)
 

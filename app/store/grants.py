@@ -3,6 +3,7 @@
 Nothing here outlives a boot of the machine, and no clock that can be set is asked.
 """
 
+from app.store import refusals
 from app.store.clock import Clock
 from app.store.index import Index
 
@@ -21,15 +22,26 @@ class Grants:
                 "DELETE FROM grants WHERE boot != ? OR until <= ?",
                 (self._clock.boot, self._clock.now()),
             )
-            connection.execute("DELETE FROM publics WHERE boot != ?", (self._clock.boot,))
+            for table in ("publics", "refusals"):
+                connection.execute(
+                    f"DELETE FROM {table} WHERE boot != ?",  # noqa: S608 - two names
+                    (self._clock.boot,),
+                )
 
-    def grant(self, caller: str, registry: str, repository: str, seconds: float) -> None:
+    def grant(
+        self, caller: str, registry: str, repository: str, seconds: float, *, asked: float
+    ) -> bool:
         """Let a caller read for so long from now, in place of what was granted before.
 
-        Raise StoreError.
+        `asked` is the moment, by the store's clock, at which the registry was asked. Return False,
+        and write nothing, if the caller has been refused since. Raise StoreError.
         """
-        boot, now = self._clock.boot, self._clock.now()
+        boot = self._clock.boot
+        subject = (registry, repository, refusals.caller(caller))
         with self._index.writing() as connection:
+            if refusals.is_late(connection, self._clock, subject, asked):
+                return False
+            now = self._clock.now()
             connection.execute(
                 "DELETE FROM grants WHERE registry = ? AND repository = ? AND caller = ? "
                 # So that what has ended does not gather.
@@ -41,6 +53,7 @@ class Grants:
                 "VALUES (?, ?, ?, ?, ?, ?)",
                 (registry, repository, caller, boot, now, now + seconds),
             )
+        return True
 
     def granted(self, caller: str, registry: str, repository: str) -> bool:
         """Tell whether a caller may read now; where that cannot be found out, it may not."""
@@ -60,23 +73,44 @@ class Grants:
         return max(float(until) - now, 0.0) if boot == self._clock.boot and since <= now else 0.0
 
     def revoke(self, caller: str, registry: str, repository: str) -> None:
-        """Take a grant away; raise StoreError, and then it may still count until its end."""
+        """Take a grant away, if there is one, and record the refusal of this moment.
+
+        Raise StoreError; the grant may then count until its end.
+        """
         with self._index.writing() as connection:
             connection.execute(
                 "DELETE FROM grants WHERE registry = ? AND repository = ? AND caller = ?",
                 (registry, repository, caller),
             )
+            refusals.record(
+                connection, self._clock, (registry, repository, refusals.caller(caller))
+            )
 
-    def make_public(self, registry: str, repository: str) -> None:
-        """Note that the registry has let nobody in particular read this; raise StoreError."""
+    def make_public(self, registry: str, repository: str, *, asked: float) -> bool:
+        """Note that the registry, asked at that moment, has let nobody in particular read this.
+
+        Return False, and write nothing, if it has refused nobody in particular since.
+        Raise StoreError.
+        """
+        boot = self._clock.boot
         with self._index.writing() as connection:
+            if refusals.is_late(
+                connection, self._clock, (registry, repository, refusals.NOBODY), asked
+            ):
+                return False
+            (since,) = connection.execute(
+                "SELECT max(since) FROM publics "
+                "WHERE registry = ? AND repository = ? AND boot = ? AND since <= ?",
+                (registry, repository, boot, self._clock.now()),
+            ).fetchone()
             connection.execute(
                 "DELETE FROM publics WHERE registry = ? AND repository = ?", (registry, repository)
             )
             connection.execute(
                 "INSERT INTO publics(registry, repository, boot, since) VALUES (?, ?, ?, ?)",
-                (registry, repository, self._clock.boot, self._clock.now()),
+                (registry, repository, boot, asked if since is None else max(asked, since)),
             )
+        return True
 
     def public_age(self, registry: str, repository: str) -> float | None:
         """Return how many seconds ago that was last so, or None: never, or not since the boot."""
@@ -91,8 +125,9 @@ class Grants:
         return age if boot == self._clock.boot and age >= 0 else None
 
     def make_private(self, registry: str, repository: str) -> None:
-        """Forget that it was so, since the registry has refused nobody; raise StoreError."""
+        """Note that the registry refuses nobody in particular now; raise StoreError."""
         with self._index.writing() as connection:
             connection.execute(
                 "DELETE FROM publics WHERE registry = ? AND repository = ?", (registry, repository)
             )
+            refusals.record(connection, self._clock, (registry, repository, refusals.NOBODY))

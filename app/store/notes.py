@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from errno import EFBIG
 from typing import Final, Literal
 
+from app.store import refusals
 from app.store.clock import Clock
 from app.store.errors import refused
 from app.store.index import Index
+from app.store.refusals import Subject
 
 LONGEST: Final = 64 * 1024
 """Characters of a value: what is larger is content."""
@@ -29,6 +31,14 @@ class Note:
     age: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a registry, asked at a moment of the store's clock, has said, and of what."""
+
+    subject: Subject
+    asked: float
+
+
 class Notes:
     """Remembers values by kind and key, the stale ones too, until there are too many in a table."""
 
@@ -39,17 +49,27 @@ class Notes:
         self._clock = clock
         self._table = table
 
-    def note(self, kind: str, key: str, value: str, seconds: float) -> None:
-        """Remember something in place of what was there; raise StoreError."""
+    def note(
+        self, kind: str, key: str, value: str, seconds: float, answer: Answer | None = None
+    ) -> None:
+        """Remember something in place of what was there; raise StoreError.
+
+        An `answer` of a registry's is not written in place of one to a later question, or after
+        the registry has said that its subject is not there.
+        """
         if len(value) > LONGEST:
             raise refused(EFBIG, f"a {kind} of {len(value)} characters is no note")
-        boot, now = self._clock.boot, self._clock.now()
+        boot = self._clock.boot
         with self._index.writing() as connection:
+            now = self._clock.now()
+            asked = now if answer is None else answer.asked
+            if answer is not None and self._is_late(connection, (kind, key), answer):
+                return
             self._delete(connection, kind, key)
             connection.execute(
-                f"INSERT INTO {self._table}(kind, key, value, boot, since, until) "  # noqa: S608 - two names
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                (kind, key, value, boot, now, now + seconds),
+                f"INSERT INTO {self._table}(kind, key, value, boot, asked, since, until) "  # noqa: S608 - two names
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (kind, key, value, boot, asked, now, now + seconds),
             )
 
     def noted(self, kind: str, key: str) -> Note | None:
@@ -93,6 +113,29 @@ class Notes:
                 "WHERE kind = ? AND key >= ? AND key < ? ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
                 (kind, beginning, beginning + _LAST, most),
             )
+
+    def forget_all(self, kind: str, beginning: str, subject: Subject) -> None:
+        """Forget keys that begin so: the registry has just said that their subject is not there.
+
+        Raise StoreError.
+        """
+        with self._index.writing() as connection:
+            connection.execute(
+                f"DELETE FROM {self._table} WHERE kind = ? AND key >= ? AND key < ?",  # noqa: S608 - two names
+                (kind, beginning, beginning + _LAST),
+            )
+            refusals.record(connection, self._clock, subject)
+
+    def _is_late(
+        self, connection: sqlite3.Connection, key: tuple[str, str], answer: Answer
+    ) -> bool:
+        (last,) = connection.execute(
+            f"SELECT max(asked) FROM {self._table} WHERE kind = ? AND key = ? AND boot = ?",  # noqa: S608 - two names
+            (*key, self._clock.boot),
+        ).fetchone()
+        if last is not None and last > answer.asked:
+            return True
+        return refusals.is_late(connection, self._clock, answer.subject, answer.asked)
 
     def _delete(self, connection: sqlite3.Connection, kind: str, key: str) -> None:
         connection.execute(

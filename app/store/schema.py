@@ -5,13 +5,14 @@ from typing import Final
 APPLICATION: Final = 0x446F6378
 """`Docx` in the file's header: https://sqlite.org/pragma.html#pragma_application_id."""
 
-VERSION: Final = 4
+VERSION: Final = 5
 """A newer one is refused, an older one is made anew from the content."""
 
 MOST: Final = {
     "members": 1_000_000,
     "grants": 200_000,
     "publics": 100_000,
+    "refusals": 100_000,
     "notes": 10_000,
     "tags": 50_000,
     "tokens": 50_000,
@@ -95,6 +96,15 @@ CREATE TABLE publics(
     UNIQUE(registry, repository)
 );
 
+CREATE TABLE refusals(
+    registry TEXT NOT NULL,
+    repository TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    boot TEXT NOT NULL,
+    at REAL NOT NULL,
+    UNIQUE(registry, repository, subject)
+);
+
 CREATE TABLE counts(
     name TEXT PRIMARY KEY, present INTEGER NOT NULL, most INTEGER NOT NULL
 ) WITHOUT ROWID;
@@ -106,6 +116,7 @@ CREATE TABLE {table}(
     key TEXT NOT NULL,
     value TEXT NOT NULL,
     boot TEXT NOT NULL,
+    asked REAL NOT NULL,
     since REAL NOT NULL,
     until REAL NOT NULL,
     UNIQUE(kind, key)

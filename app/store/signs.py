@@ -38,17 +38,24 @@ class Signs:
 
     def is_up_elsewhere(self, text: str) -> bool:
         """Tell whether another process has put it up."""
-        with suppress(OSError):
-            found = fcntl.fcntl(self._file(), fcntl.F_OFD_GETLK, _asked(fcntl.F_WRLCK, text))
-            kind: int = struct.unpack_from("h", found)[0]
-            return kind != fcntl.F_UNLCK
-        return False
+        return self._is_locked_elsewhere(_asked(fcntl.F_WRLCK, text))
+
+    def are_up_elsewhere(self) -> bool:
+        """Tell whether another process has put up any sign; costs one system call."""
+        return self._is_locked_elsewhere(_all_of(fcntl.F_WRLCK))
 
     def close(self) -> None:
         """Take all down that are this process's."""
         opened = self._opened.pop(os.getpid(), None)
         if opened is not None:
             close(opened)
+
+    def _is_locked_elsewhere(self, asked: bytes) -> bool:
+        with suppress(OSError):
+            found = fcntl.fcntl(self._file(), fcntl.F_OFD_GETLK, asked)
+            kind: int = struct.unpack_from("h", found)[0]
+            return kind != fcntl.F_UNLCK
+        return False
 
     def _lock(self, kind: int, text: str) -> None:
         with suppress(OSError):
@@ -79,3 +86,7 @@ def _open(path: Path) -> int:
 def _asked(kind: int, text: str) -> bytes:
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     return struct.pack(_LOCK, kind, os.SEEK_SET, number >> (64 - _BITS), 1, 0)
+
+
+def _all_of(kind: int) -> bytes:
+    return struct.pack(_LOCK, kind, os.SEEK_SET, 0, 0, 0)

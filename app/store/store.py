@@ -68,7 +68,7 @@ class Store:
         self._room = Room(places, self._index, self._aside, limits or Limits(), beside)
         self._contents = Contents(places, self._index, self._room)
         self._taking = Taking(places, self._index, self._aside, self._room, self.troubles)
-        self.members = Members(self._index)
+        self.members = Members(self._index, clock)
         self.grants = Grants(self._index, clock)
         self.notes = Notes(self._index, clock, "notes")
         self.signs = Signs(places.signs)

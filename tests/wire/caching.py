@@ -58,6 +58,7 @@ class Registry:
     """Until it is set, no manifest is sent."""
     issued: dict[str, str] = field(default_factory=dict)
     private_open: bool = True
+    public_open: bool = True
     shows_login: bool = False
     """Whether those who may not read are sent to a page, as by a server in front of it."""
     login: tuple[str, bytes] = LOGINS[0]
@@ -72,7 +73,8 @@ class Registry:
         number = next(self.numbers)
         self.public, self.private = f"library/public{number}", f"team/private{number}"
         self.data = b'{"schemaVersion":2,"number":%d}' % number
-        self.lifetime, self.private_open, self.shows_login = 300, True, False
+        self.lifetime, self.shows_login = 300, False
+        self.private_open = self.public_open = True
         self.status = self.token_status = 0
         self.slow.set()
         self.upstream.play(self.script)
@@ -105,8 +107,9 @@ class Registry:
         if self.status:
             return response(b"", status=f"{self.status} Trouble")
         shown = self.issued.get(asked.value("Authorization").removeprefix("Bearer "))
-        public = self.public in asked.target
-        opened = shown is not None and (public or (shown == "alice" and self.private_open))
+        public = self.public in asked.target and self.public_open
+        hers = self.private in asked.target and shown == "alice" and self.private_open
+        opened = shown is not None and (public or hers)
         if self.shows_login and not opened:
             return self._login(asked)
         if asked.target == "/v2/" or not opened:
@@ -171,6 +174,16 @@ class Caching:
         with Client(self.proxy.host) as client:
             client.ask(path, *fields, method=method)
             return client.answer(method)
+
+    @contextlib.contextmanager
+    def at(self, worker: int) -> Iterator[Client]:
+        """Connect to one worker."""
+        with contextlib.ExitStack() as stack:
+            with self.proxy.only(worker):
+                client = stack.enter_context(Client(self.proxy.host))
+                client.ask("/health")
+                assert client.answer().status == 200
+            yield client
 
     def token(self, name: str = "", *fields: str) -> dict[str, Any]:
         """Get a token through Docxy."""

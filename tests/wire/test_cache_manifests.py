@@ -10,7 +10,7 @@ import pytest
 
 from app.oci.stand_ins import STALE
 from tests.servers import wait_until
-from tests.wire.caching import ALICE, LOGINS, Caching, caching
+from tests.wire.caching import ALICE, LOGINS, MANIFEST, Caching, caching, manifest_path
 
 CONNECTIONS = 12
 """So many that both workers get some."""
@@ -197,6 +197,38 @@ def test_revoked(cached: Caching) -> None:
     assert cached.manifest("latest", hers, registry.private).status == 200
     for _ in range(CONNECTIONS):
         assert cached.manifest(registry.digest, hers, registry.private).status == 200
+
+
+@pytest.mark.parametrize("who", ["somebody", "nobody"])
+def test_a_late_yes_undoes_no_refusal(cached: Caching, who: str) -> None:
+    """One worker waits for its answer while another one is refused for the same caller."""
+    registry = cached.registry
+    cached.proxy.await_workers()
+    is_nobody = who == "nobody"
+    name = registry.public if is_nobody else registry.private
+    token = cached.token()["token"] if is_nobody else cached.hers()
+    fields = (f"Accept: {MANIFEST}", f"Authorization: Bearer {token}")
+    first, second = cached.proxy.workers
+    registry.slow.clear()
+    with cached.at(first) as early, cached.at(second) as late:
+        early.ask(manifest_path(name, "latest"), *fields)
+        wait_until(partial(registry.has_come, f"{name}/manifests/latest"), what="the question")
+        registry.private_open = registry.public_open = False
+        late.ask(manifest_path(name, "latest"), *fields, method="HEAD")
+        assert late.answer("HEAD").status == 401
+        registry.slow.set()
+        answer = early.answer()
+        assert (answer.status, answer.body) == (200, registry.data)
+        for worker in (early, late):
+            worker.ask(manifest_path(name, registry.digest), *fields)
+            assert worker.answer().status == 401
+        registry.status = 503
+        for worker in (early, late):
+            for shown in (fields, fields[:1]):
+                worker.ask(manifest_path(name, registry.digest), *shown)
+                answer = worker.answer()
+                assert answer.status == 503
+                assert registry.data not in answer.body
 
 
 def test_a_grant_ends_with_its_token(cached: Caching) -> None:

@@ -145,6 +145,7 @@ class FakeRegistry:
         self._note(f"{request.method} {name}/tags?{request.query}", request)
         if refusal := self._troubled() or self._denied(name, request):
             return refusal
+        self.during()
         document = {"name": name, "tags": sorted(self.repositories[name].tags)}
         fields = [("Content-Type", "application/json")]
         return replied(HTTPStatus.OK, fields, json.dumps(document).encode())

@@ -225,7 +225,9 @@ def test_a_blob_that_a_cdn_calls_by_another_type(
 def let_read(setting: BlobWorld, authorization: str) -> None:
     """Let somebody read the repository, as a manifest does with which a pull begins."""
     caller = setting.world.caller(authorization)
-    setting.store.grants.grant(caller.name, setting.world.row.name, NAME, 60)
+    setting.store.grants.grant(
+        caller.name, setting.world.row.name, NAME, 60, asked=setting.store.clock.now()
+    )
 
 
 def test_a_running_fetch_is_joined(setting: BlobWorld, blobs: Blobs) -> None:

@@ -143,3 +143,23 @@ def test_lists_of_many_repositories(world: World) -> None:
     world.registry.trouble = 503
     statuses = [source.tags(name, request()).status for name in names]
     assert statuses == [503, 503, 200, 200, 200, 200]
+
+
+def test_a_list_that_a_refusal_overtook(world: World) -> None:
+    """It was told to nobody before nobody was refused, and is nobody's when that is over."""
+    world.registry.repository(NAME, "").push(TAG, b"{}")
+    source, other = world.source(), world.source()
+    read(other.manifest(NAME, TAG, request()))
+
+    def refuse() -> None:
+        world.registry.during = lambda: None
+        world.registry.trouble = 403
+        assert other.manifest(NAME, TAG, request()).status == 403
+        world.registry.trouble = None
+
+    world.registry.during = refuse
+    assert read(source.tags(NAME, request()))
+    read(other.manifest(NAME, TAG, request()))
+    world.registry.trouble = UpstreamUnreachable("away")
+    with pytest.raises(UpstreamUnreachable):
+        world.source().tags(NAME, request())

@@ -62,9 +62,28 @@ def test_this_worker_revokes_and_cannot_write_it(
 
     store = world.stores.opened[-1]
     monkeypatch.setattr(store.grants, "revoke", full)
-    monkeypatch.setattr(store.tags, "forget", full)
+    monkeypatch.setattr(store.tags, "forget_all", full)
     world.registry.repositories[NAME].readers.clear()
     assert source.manifest(NAME, TAG, request(ALICE)).status == 401
+    assert remembered() is None
+    assert is_refused(source, world)
+
+
+def test_another_worker_revokes_and_cannot_write_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sign counts here, though nothing was written."""
+    source, remembered = warm(world)
+    other = world.source()
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError(28, "no space")
+
+    store = world.stores.opened[-1]
+    monkeypatch.setattr(store.grants, "revoke", full)
+    monkeypatch.setattr(store.tags, "forget_all", full)
+    world.registry.repositories[NAME].readers.clear()
+    assert other.manifest(NAME, TAG, request(ALICE)).status == 401
     assert remembered() is None
     assert is_refused(source, world)
 

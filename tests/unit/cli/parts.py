@@ -19,6 +19,7 @@ from app.content import Source
 from app.oci import manifest
 from app.oci.reference import Digest
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
+from app.store.members import Member
 from app.store.store import Store
 
 Run = Callable[..., Result]
@@ -100,7 +101,13 @@ def keep(store: Store, repository: str, *content: Document | bytes) -> None:
     for one in content:
         data, media_type = (one, "") if isinstance(one, bytes) else (one.data, one.media_type)
         store.keep(data, "docker.io", digest_of(data), media_type)
-        store.members.add("docker.io", repository, digest_of(data), media_type)
+        store.members.add(
+            "docker.io",
+            repository,
+            digest_of(data),
+            Member(media_type, is_shown=False),
+            asked=store.clock.now(),
+        )
 
 
 def path(directory: Path, digest: Digest, registry: str = "docker.io") -> Path:

@@ -9,6 +9,7 @@ from app.content import Reply, Request, Source, TokenRequest, replied
 from app.oci.challenge import Challenge
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.store.members import Member
 from app.store.store import Store
 from tests.unit.cli.parts import Document, digest_of
 
@@ -88,7 +89,7 @@ class CachedRegistry:
             return replied(status, [], b"")
         data = self.blobs[digest]
         if request.method == "HEAD":
-            self.store.members.add(NAME, name, digest)
+            self.store.members.add(NAME, name, digest, asked=self.store.clock.now())
             return Reply(status=200, length=len(data))
         return Reply(status=200, length=len(data), body=self._read(name, data))
 
@@ -124,7 +125,13 @@ class CachedRegistry:
     def _keep(self, name: RepositoryName, data: bytes, media_type: str) -> None:
         if ("manifests" if media_type else "blobs") in self.keeps:
             self.store.keep(data, NAME, digest_of(data), media_type)
-            self.store.members.add(NAME, name, digest_of(data), media_type)
+            self.store.members.add(
+                NAME,
+                name,
+                digest_of(data),
+                Member(media_type, is_shown=False),
+                asked=self.store.clock.now(),
+            )
 
     def _asks(self, what: str, reference: str) -> int:
         with self._lock:

@@ -3,8 +3,8 @@
 import pytest
 
 from app.cache.disk import Disk
-from app.cache.tags import Tags, digests
-from app.oci.reference import RepositoryName, Tag
+from app.cache.tags import Said, Tags, digests
+from app.oci.reference import Digest, RepositoryName, Tag
 from app.store.store import Store
 from tests.unit.cli.parts import Run, digest_of, image, index, keep
 from tests.unit.store.parts import rows as rows_of
@@ -19,6 +19,11 @@ def held(store: Store) -> Store:
     """Return the store with an index of two images."""
     keep(store, "library/alpine", BOTH, AMD, ARM, *BLOBS)
     return store
+
+
+def said(store: Store, digest: Digest) -> Said:
+    """Return what a registry says now of a tag."""
+    return Said(digest, "x/manifest", store.clock.now())
 
 
 def kept(store: Store) -> set[str]:
@@ -41,7 +46,7 @@ def test_what_is_known_of_a_repository(run: Run, held: Store) -> None:
     """Its tags and lists go too, and nobody else's."""
     tags, disk = Tags("docker.io", Disk(held)), Disk(held)
     for name in ("library/alpine", "library/alpine-x"):
-        tags.note(RepositoryName.parse(name), Tag.parse("3"), ["*/*"], BOTH.digest, "")
+        tags.note(RepositoryName.parse(name), Tag.parse("3"), ["*/*"], said(held, BOTH.digest))
         disk.write(held.lists.note, "list", f"docker.io/{name} tags?", "{}", 60)
     run("remove", "alpine")
     for name, number in (("library/alpine", 0), ("library/alpine-x", 1)):
@@ -79,9 +84,8 @@ def test_a_tag(run: Run, held: Store) -> None:
         ("3.19", ["application/json"], old),
         ("3.19-slim", ["*/*"], other),
     ):
-        tags.note(
-            RepositoryName("library/alpine"), Tag(tag), accepts, document.digest, "x/manifest"
-        )
+        name = RepositoryName("library/alpine")
+        tags.note(name, Tag(tag), accepts, said(held, document.digest))
     assert run("remove", "alpine:3.19").stdout == "alpine:3.19: 9 entries removed\n"
     assert kept(held) == {other.digest, digest_of(b"config"), digest_of(b"shared")}
     assert run("remove", "alpine:3.19").stdout == "alpine:3.19: nothing of it is kept\n"
@@ -92,7 +96,7 @@ def test_a_tag(run: Run, held: Store) -> None:
 def test_another_registry(run: Run, held: Store) -> None:
     """A prefix means that one, as in a pull."""
     held.keep(b"amd", "ghcr.io", digest_of(b"amd"), "")
-    held.members.add("ghcr.io", "library/alpine", digest_of(b"amd"))
+    held.members.add("ghcr.io", "library/alpine", digest_of(b"amd"), asked=held.clock.now())
     assert run("remove", "ghcr.io/library/alpine").stdout.endswith(": 1 entry removed\n")
     assert held.has("docker.io", digest_of(b"amd"))
     assert not held.has("ghcr.io", digest_of(b"amd"))

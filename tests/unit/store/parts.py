@@ -20,13 +20,15 @@ ROOMY = Limits(min_free=0)
 
 @dataclass(slots=True)
 class FakeClock:
-    """A clock that goes on when it is told to."""
+    """A clock that goes on when it is told to, and by a tick whenever it is looked at."""
 
     boot: str = "first"
     time: float = 1000.0
+    tick: float = 0.0
 
     def now(self) -> float:
         """Return the time."""
+        self.time += self.tick
         return self.time
 
 

@@ -66,7 +66,7 @@ def test_a_full_disk_keeps_nothing_more(disk: Path, stores: Stores) -> None:
     store = stores.open()
     for data in OLD:
         store.keep(data, REGISTRY, digest_of(data), "text/plain")
-    store.grants.grant("alice", REGISTRY, "library/alpine", 60)
+    store.grants.grant("alice", REGISTRY, "library/alpine", 60, asked=store.clock.now())
     path = spool(stores.directory, b"finished before it was full")
     fill(disk)
     new = b"n" * 2_000_000

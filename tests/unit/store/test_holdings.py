@@ -1,6 +1,7 @@
 """What repositories hold, as an operator looks through it and lets it go."""
 
 from app.store.holdings import Held
+from app.store.members import Member
 from app.store.store import Store
 from tests.unit.store.parts import REGISTRY, Stores, digest_of, faults
 
@@ -12,14 +13,28 @@ def filled(store: Store) -> None:
     for data in DATA:
         store.keep(data, REGISTRY, digest_of(data), "text/plain")
     for repository, digest in (("a", ZERO), ("a", ONE), ("b", ONE), ("b", TWO)):
-        store.members.add(REGISTRY, repository, digest, f"of/{repository}")
-    store.members.add("ghcr.io", "a", TWO, "of/another")
+        store.members.add(
+            REGISTRY,
+            repository,
+            digest,
+            Member(f"of/{repository}", is_shown=False),
+            asked=store.clock.now(),
+        )
+    store.members.add(
+        "ghcr.io", "a", TWO, Member("of/another", is_shown=False), asked=store.clock.now()
+    )
 
 
 def test_what_a_repository_holds(store: Store) -> None:
     """As the registry calls it there; what is not kept is not told."""
     filled(store)
-    store.members.add(REGISTRY, "a", digest_of(b"not kept"), "x/y")
+    store.members.add(
+        REGISTRY,
+        "a",
+        digest_of(b"not kept"),
+        Member("x/y", is_shown=False),
+        asked=store.clock.now(),
+    )
     found = sorted(store.holdings.of(REGISTRY, "a"), key=lambda one: one.size)
     assert found == [Held(ONE, "of/a", 3), Held(ZERO, "of/a", 4)]
     assert store.holdings.of("ghcr.io", "a") == []

@@ -23,9 +23,9 @@ def filled(stores: Stores) -> Store:
     store = stores.open()
     for data in DATA:
         store.keep(data, REGISTRY, digest_of(data), "text/plain")
-        store.members.add(REGISTRY, "library/alpine", digest_of(data))
-    store.grants.grant("alice", REGISTRY, "library/alpine", 60)
-    store.grants.make_public(REGISTRY, "library/alpine")
+        store.members.add(REGISTRY, "library/alpine", digest_of(data), asked=store.clock.now())
+    store.grants.grant("alice", REGISTRY, "library/alpine", 60, asked=store.clock.now())
+    store.grants.make_public(REGISTRY, "library/alpine", asked=store.clock.now())
     store.notes.note("tag", "library/alpine:3", "sha256:0", 60)
     return store
 
@@ -168,7 +168,7 @@ def test_a_newer_schema_is_refused(stores: Stores) -> None:
     stores.close()
     rows(stores.directory, f"PRAGMA user_version = {schema.VERSION + 1}")
     before = (stores.directory / "index.sqlite").read_bytes()
-    with pytest.raises(StoreError, match=r"made by a newer Docxy \(schema 5, this one knows 4\)"):
+    with pytest.raises(StoreError, match=r"made by a newer Docxy \(schema 6, this one knows 5\)"):
         stores.open()
     assert (stores.directory / "index.sqlite").read_bytes() == before
     assert not (stores.directory / "index.sqlite.broken").exists()

@@ -9,7 +9,9 @@ DIGEST = digest_of(b"hello")
 
 def test_a_member_is_one_repositorys(store: Store) -> None:
     """Knowing a digest opens it nowhere else."""
-    store.members.add(REGISTRY, "library/alpine", DIGEST, "a/b")
+    store.members.add(
+        REGISTRY, "library/alpine", DIGEST, Member("a/b", is_shown=False), asked=store.clock.now()
+    )
     assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("a/b", is_shown=False)
     assert store.members.find(REGISTRY, "mallory/alpine", DIGEST) is None
     assert store.members.find("ghcr.io", "library/alpine", DIGEST) is None
@@ -18,17 +20,35 @@ def test_a_member_is_one_repositorys(store: Store) -> None:
 
 def test_media_types_are_each_repositorys(store: Store) -> None:
     """Somebody who has the same bytes says nothing about those of others."""
-    store.members.add(REGISTRY, "library/alpine", DIGEST, "an/index")
-    store.members.add(REGISTRY, "mallory/alpine", DIGEST, "a/manifest")
+    store.members.add(
+        REGISTRY,
+        "library/alpine",
+        DIGEST,
+        Member("an/index", is_shown=False),
+        asked=store.clock.now(),
+    )
+    store.members.add(
+        REGISTRY,
+        "mallory/alpine",
+        DIGEST,
+        Member("a/manifest", is_shown=False),
+        asked=store.clock.now(),
+    )
     store.keep(b"hello", REGISTRY, DIGEST, "a/manifest")
     assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member(
         "an/index", is_shown=False
     )
-    store.members.add(REGISTRY, "library/alpine", DIGEST)
+    store.members.add(REGISTRY, "library/alpine", DIGEST, asked=store.clock.now())
     assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member(
         "an/index", is_shown=False
     )
-    store.members.add(REGISTRY, "library/alpine", DIGEST, "another/index")
+    store.members.add(
+        REGISTRY,
+        "library/alpine",
+        DIGEST,
+        Member("another/index", is_shown=False),
+        asked=store.clock.now(),
+    )
     assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member(
         "another/index", is_shown=False
     )
@@ -37,7 +57,7 @@ def test_media_types_are_each_repositorys(store: Store) -> None:
 def test_it_goes_with_the_content(stores: Stores) -> None:
     """What is fetched again has to be learned again, so that rows do not gather."""
     store = stores.open()
-    store.members.add(REGISTRY, "library/alpine", DIGEST)
+    store.members.add(REGISTRY, "library/alpine", DIGEST, asked=store.clock.now())
     store.keep(b"hello", REGISTRY, DIGEST, "")
     store.keep(b"hello", REGISTRY, DIGEST, "")
     assert store.members.find(REGISTRY, "library/alpine", DIGEST) is not None
@@ -47,8 +67,8 @@ def test_it_goes_with_the_content(stores: Stores) -> None:
 
 def test_the_registry_takes_it_back(store: Store) -> None:
     """Only there."""
-    store.members.add(REGISTRY, "library/alpine", DIGEST)
-    store.members.add(REGISTRY, "mallory/alpine", DIGEST)
+    store.members.add(REGISTRY, "library/alpine", DIGEST, asked=store.clock.now())
+    store.members.add(REGISTRY, "mallory/alpine", DIGEST, asked=store.clock.now())
     store.members.remove(REGISTRY, "mallory/alpine", DIGEST)
     assert store.members.find(REGISTRY, "mallory/alpine", DIGEST) is None
     assert store.members.find(REGISTRY, "library/alpine", DIGEST) is not None
@@ -59,16 +79,22 @@ def test_there_are_only_so_many(stores: Stores) -> None:
     store = stores.open()
     rows(stores.directory, "UPDATE counts SET most = 2")
     for number in range(4):
-        store.members.add(REGISTRY, f"repository-{number}", DIGEST)
+        store.members.add(REGISTRY, f"repository-{number}", DIGEST, asked=store.clock.now())
     found = [store.members.find(REGISTRY, f"repository-{n}", DIGEST) for n in range(4)]
     assert found == [None, None, Member("", is_shown=False), Member("", is_shown=False)]
 
 
 def test_what_is_shown_to_nobody_in_particular(store: Store) -> None:
     """Once it is, it stays so, whoever is let read it then; and each repository has its own."""
-    store.members.add(REGISTRY, "library/alpine", DIGEST, "a/b")
-    store.members.add(REGISTRY, "mallory/alpine", DIGEST, shown=True)
+    store.members.add(
+        REGISTRY, "library/alpine", DIGEST, Member("a/b", is_shown=False), asked=store.clock.now()
+    )
+    store.members.add(
+        REGISTRY, "mallory/alpine", DIGEST, Member("", is_shown=True), asked=store.clock.now()
+    )
     assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("a/b", is_shown=False)
-    store.members.add(REGISTRY, "library/alpine", DIGEST, shown=True)
-    store.members.add(REGISTRY, "library/alpine", DIGEST)
+    store.members.add(
+        REGISTRY, "library/alpine", DIGEST, Member("", is_shown=True), asked=store.clock.now()
+    )
+    store.members.add(REGISTRY, "library/alpine", DIGEST, asked=store.clock.now())
     assert store.members.find(REGISTRY, "library/alpine", DIGEST) == Member("a/b", is_shown=True)

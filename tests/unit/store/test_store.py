@@ -1,5 +1,6 @@
 """The store as a whole, against a model of it."""
 
+import math
 import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from app.store.errors import StoreError
+from app.store.members import Member
 from app.store.notes import Note
 from app.store.room import Limits
 from app.store.store import Store
@@ -28,6 +30,8 @@ from tests.unit.store.parts import (
 
 MAX_SIZE = 100
 SECONDS = st.floats(min_value=0, max_value=1000)
+AGO = st.sampled_from([0.0, 0.5]) | st.floats(min_value=0, max_value=1000)
+"""Seconds that a registry's answer takes."""
 DATA = st.integers(0, 9).map(lambda n: bytes([n]) * (n * 13 % 47)) | st.just(b"x" * 101)
 """Ten that may fit, and one that never does."""
 REPOSITORIES = st.sampled_from(["library/alpine", "library/nginx"])
@@ -48,6 +52,7 @@ class _Model(RuleBasedStateMachine):
         self.members: dict[tuple[str, bytes], str] = {}
         self.grants: dict[tuple[str, str], float] = {}
         self.publics: dict[str, float] = {}
+        self.refused: dict[tuple[object, str], float] = {}
         self.notes: dict[str, tuple[str, str, float, float]] = {}
 
     def open(self) -> Store:
@@ -117,16 +122,24 @@ class _Model(RuleBasedStateMachine):
             self.store.make_room(size)
             self.evict(size)
 
-    @rule(repository=REPOSITORIES, data=DATA, media_type=st.sampled_from(["", "a/b", "c/d"]))
-    def add_member(self, repository: str, data: bytes, media_type: str) -> None:
-        self.store.members.add(REGISTRY, repository, digest_of(data), media_type)
-        known = self.members.get((repository, data), "")
-        self.members[repository, data] = media_type or known
+    def is_late(self, subject: object, repository: str, ago: float) -> bool:
+        """Tell whether a question of so many seconds ago is older than a refusal."""
+        return self.clock.time - ago <= self.refused.get((subject, repository), -math.inf)
+
+    @rule(repository=REPOSITORIES, data=DATA, media_type=st.sampled_from(["", "a/b"]), ago=AGO)
+    def add_member(self, repository: str, data: bytes, media_type: str, ago: float) -> None:
+        member = Member(media_type, is_shown=False)
+        digest = digest_of(data)
+        self.store.members.add(REGISTRY, repository, digest, member, asked=self.clock.time - ago)
+        if not self.is_late(data, repository, ago):
+            known = self.members.get((repository, data), "")
+            self.members[repository, data] = media_type or known
 
     @rule(repository=REPOSITORIES, data=DATA)
     def remove_member(self, repository: str, data: bytes) -> None:
         self.store.members.remove(REGISTRY, repository, digest_of(data))
         self.members.pop((repository, data), None)
+        self.refused[data, repository] = self.clock.time
 
     @rule(repository=REPOSITORIES)
     def remove_repository(self, repository: str) -> None:
@@ -141,25 +154,42 @@ class _Model(RuleBasedStateMachine):
         self.grants = {key: one for key, one in self.grants.items() if key[1] != repository}
         self.publics.pop(repository, None)
 
-    @rule(caller=CALLERS, repository=REPOSITORIES, seconds=SECONDS)
-    def grant(self, caller: str, repository: str, seconds: float) -> None:
-        self.store.grants.grant(caller, REGISTRY, repository, seconds)
-        self.grants[caller, repository] = self.clock.time + seconds
+    @rule(caller=CALLERS, repository=REPOSITORIES, seconds=SECONDS, ago=AGO)
+    def grant(self, caller: str, repository: str, seconds: float, ago: float) -> None:
+        written = self.store.grants.grant(
+            caller, REGISTRY, repository, seconds, asked=self.clock.time - ago
+        )
+        assert written != self.is_late(caller, repository, ago)
+        if written:
+            self.grants[caller, repository] = self.clock.time + seconds
 
     @rule(caller=CALLERS, repository=REPOSITORIES)
     def revoke(self, caller: str, repository: str) -> None:
         self.store.grants.revoke(caller, REGISTRY, repository)
         self.grants.pop((caller, repository), None)
+        self.refused[caller, repository] = self.clock.time
 
-    @rule(repository=REPOSITORIES)
-    def make_public(self, repository: str) -> None:
-        self.store.grants.make_public(REGISTRY, repository)
-        self.publics[repository] = self.clock.time
+    @rule(repository=REPOSITORIES, ago=AGO)
+    def make_public(self, repository: str, ago: float) -> None:
+        asked = self.clock.time - ago
+        written = self.store.grants.make_public(REGISTRY, repository, asked=asked)
+        assert written != self.is_late(None, repository, ago)
+        if written:
+            self.publics[repository] = max(asked, self.publics.get(repository, asked))
 
     @rule(repository=REPOSITORIES)
     def make_private(self, repository: str) -> None:
         self.store.grants.make_private(REGISTRY, repository)
         self.publics.pop(repository, None)
+        self.refused[None, repository] = self.clock.time
+
+    @rule()
+    def remove_all(self) -> None:
+        self.store.upkeep.remove_all()
+        for data in list(self.kept):
+            self.gone(data)
+        for known in (self.members, self.grants, self.publics, self.notes):
+            known.clear()
 
     @rule(key=KEYS, value=st.text(st.characters(exclude_categories=["Cs"])), seconds=SECONDS)
     def note(self, key: str, value: str, seconds: float) -> None:
@@ -180,6 +210,7 @@ class _Model(RuleBasedStateMachine):
         self.clock.boot, self.clock.time = self.clock.boot + "'", max(self.clock.time - back, 0)
         self.grants.clear()
         self.publics.clear()
+        self.refused.clear()
 
     @rule()
     def start_again(self) -> None:
@@ -230,7 +261,7 @@ def test_two_at_once(stores: Stores) -> None:
     one, other = stores.open(), stores.open()
     one.keep(b"hello", REGISTRY, digest_of(b"hello"), "text/plain")
     assert read(other, digest_of(b"hello")) == b"hello"
-    one.grants.grant("alice", REGISTRY, "library/alpine", 60)
+    one.grants.grant("alice", REGISTRY, "library/alpine", 60, asked=one.clock.now())
     assert other.grants.granted("alice", REGISTRY, "library/alpine")
     other.grants.revoke("alice", REGISTRY, "library/alpine")
     assert not one.grants.granted("alice", REGISTRY, "library/alpine")
@@ -244,8 +275,8 @@ def test_registries_are_apart(stores: Stores) -> None:
     digest = digest_of(b"hello")
     store.keep(b"hello", "ghcr.io", digest, "a/b")
     store.keep(b"hello", "localhost:5000", digest, "c/d")
-    store.members.add("ghcr.io", "a", digest)
-    store.grants.grant("alice", "ghcr.io", "a", 60)
+    store.members.add("ghcr.io", "a", digest, asked=store.clock.now())
+    store.grants.grant("alice", "ghcr.io", "a", 60, asked=store.clock.now())
     assert not store.has(REGISTRY, digest)
     assert read(store, digest, "localhost:5000") == b"hello"
     assert store.members.find("localhost:5000", "a", digest) is None

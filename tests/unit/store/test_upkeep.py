@@ -38,11 +38,11 @@ def test_statistics(stores: Stores) -> None:
     store.keep(DATA[3], "ghcr.io", DIGESTS[3], "")
     store.keep(DATA[0], "quay.io", DIGESTS[0], "")
     store.drop("quay.io", DIGESTS[0])
-    store.members.add(REGISTRY, "library/alpine", DIGESTS[0])
+    store.members.add(REGISTRY, "library/alpine", DIGESTS[0], asked=store.clock.now())
     assert store.upkeep.statistics() == Statistics(
         {"docker.io": Share(4, 4006), "ghcr.io": Share(1, 1003)},
         {"members": 1}
-        | dict.fromkeys(("grants", "publics", "notes", "tags", "tokens", "lists"), 0),
+        | dict.fromkeys(("grants", "publics", "refusals", "notes", "tags", "tokens", "lists"), 0),
     )
 
 
@@ -121,11 +121,11 @@ def test_remove_a_repository(stores: Stores) -> None:
     """What another repository holds too stays for that; nobody may read it here any more."""
     store = filled(stores)
     for number, repository in ((0, "a"), (1, "a"), (1, "b"), (2, "b")):
-        store.members.add(REGISTRY, repository, DIGESTS[number])
-    store.members.add("ghcr.io", "b", DIGESTS[0])
+        store.members.add(REGISTRY, repository, DIGESTS[number], asked=store.clock.now())
+    store.members.add("ghcr.io", "b", DIGESTS[0], asked=store.clock.now())
     for repository in ("a", "b"):
-        store.grants.grant("alice", REGISTRY, repository, 60)
-        store.grants.make_public(REGISTRY, repository)
+        store.grants.grant("alice", REGISTRY, repository, 60, asked=store.clock.now())
+        store.grants.make_public(REGISTRY, repository, asked=store.clock.now())
     assert store.upkeep.remove_repository(REGISTRY, "a") == 1
     assert [store.has(REGISTRY, digest) for digest in DIGESTS] == [False, True, True, True]
     assert store.members.find(REGISTRY, "a", DIGESTS[1]) is None

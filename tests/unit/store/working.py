@@ -41,7 +41,7 @@ def something(store: Store, directory: Path, choose: random.Random) -> None:
             assert content.media_type in {"", "text/plain"}
     elif what < 0.6:
         store.take(spool(directory, data), described(data))
-        store.members.add(REGISTRY, repository, digest)
+        store.members.add(REGISTRY, repository, digest, asked=store.clock.now())
     elif what < 0.7:
         store.keep(data, REGISTRY, digest, "text/plain")
     elif what < 0.75:
@@ -50,7 +50,7 @@ def something(store: Store, directory: Path, choose: random.Random) -> None:
         store.drop(REGISTRY, digest)
     elif what < 0.9:
         caller = f"caller {choose.randrange(100)}"
-        store.grants.grant(caller, REGISTRY, repository, 60)
+        store.grants.grant(caller, REGISTRY, repository, 60, asked=store.clock.now())
         store.grants.granted(caller, REGISTRY, repository)
     else:
         store.notes.note("tag", f"{choose.randrange(100)}", digest, 60)
