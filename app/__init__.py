@@ -15,6 +15,7 @@ from app.access.networks import Networks
 from app.access.tokens import Tokens
 from app.access.users import SharedSecret, Users
 from app.cache.cache import Cache
+from app.cache.confirming import Background
 from app.cache.policy import Policy
 from app.cache.secret import token_key_of
 from app.cli import commands
@@ -81,6 +82,8 @@ def create_app(settings: Settings) -> Flask:
     neighbours = Neighbours()
     counted = Metrics() if settings.metrics and not commands.are_running() else None
     cache = _cache(settings, counted or NOBODY)
+    # A command asks for what it is told to, and for nothing else.
+    background = None if commands.are_running() else Background()
     sources: dict[str, Source] = {}
     index: Index | None = None
     for row in registries.rows:
@@ -98,7 +101,7 @@ def create_app(settings: Settings) -> Flask:
         if row is registries.default and row.name == DOCKER_HUB:
             index = Index(settings.index_url, session, reliability)
         inner: Source = Managed(upstream, row) if row.managed else upstream
-        sources[row.name] = cache.over(inner, row, observer) if cache else inner
+        sources[row.name] = cache.over(inner, row, observer, background) if cache else inner
     app = Application(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_TOKEN_REQUEST
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False

@@ -81,6 +81,14 @@ class Away:
         self._forget(name)
         return reply
 
+    def is_known(self, name: str) -> bool:
+        """Tell whether the registry has just failed, for all or for one repository."""
+        now = time.monotonic()
+        for_all, for_one = self._until.get(("",)), self._until.get((name,))
+        return (for_all is not None and now < for_all + _LONG) or (
+            for_one is not None and now < for_one
+        )
+
     def _kept(self, stale: Stale, status: int | None) -> Reply | None:
         """Return what is kept, and tell that it stands for the registry's answer."""
         reply = stale(status)

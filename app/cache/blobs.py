@@ -57,7 +57,35 @@ class Blobs:
 
     def blob(self, caller: Caller, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Answer with a blob, or a part of it; raise RegistryError."""
-        asking = Asking(
+        asking = self._asking(caller, name, digest, request)
+        found = self._gate.look(caller, name, digest)
+        if isinstance(found, Opened):
+            return self._kept(asking, found)
+        missed, stale = partial(self._missed, asking, found), partial(self._stale, asking)
+        reply = self._away.ask(caller, name, missed, stale)
+        if reply.is_error:
+            self._answers.no(asking.key)
+        return reply
+
+    def confirm(
+        self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
+    ) -> int | None:
+        """Have the registry say whether a repository holds what is kept; raise RegistryError.
+
+        Return the status of its answer, or None if that is known, or is just being asked.
+        """
+        asking = self._asking(caller, name, digest, request)
+        with self._answers.asking(asking.key, request.client) as asked:
+            if asked or not self._gate.unconfirmed(caller, name, [digest])[0]:
+                return None
+            reply = asking.head()
+            reply.close()
+            return reply.status
+
+    def _asking(
+        self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
+    ) -> Asking:
+        return Asking(
             inner=self._inner,
             gate=self._gate,
             caller=caller,
@@ -67,14 +95,6 @@ class Blobs:
             began=self._gate.now(),
             only_verified=self._policy.verify_blobs,
         )
-        found = self._gate.look(caller, name, digest)
-        if isinstance(found, Opened):
-            return self._kept(asking, found)
-        missed, stale = partial(self._missed, asking, found), partial(self._stale, asking)
-        reply = self._away.ask(caller, name, missed, stale)
-        if reply.is_error:
-            self._answers.no(asking.key)
-        return reply
 
     def _hit(self, asking: Asking) -> Reply | None:
         opened = self._gate.open(asking.caller, asking.name, asking.digest)

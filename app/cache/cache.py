@@ -9,6 +9,7 @@ from app.cache import spooling
 from app.cache.away import Away
 from app.cache.blobs import Blobs
 from app.cache.callers import Callers
+from app.cache.confirming import Background, Confirming
 from app.cache.copies import Copies
 from app.cache.disk import Disk
 from app.cache.fetching import Fetching
@@ -112,8 +113,18 @@ class Cache:
             self._held = sum(one.entries for one in shares), sum(one.bytes for one in shares)
         return self._held
 
-    def over(self, inner: Source, registry: Registry, observer: Observer = NOBODY) -> CachedSource:
-        """Return the source of a registry that keeps what it gives."""
+    def over(
+        self,
+        inner: Source,
+        registry: Registry,
+        observer: Observer = NOBODY,
+        background: Background | None = None,
+    ) -> CachedSource:
+        """Return the source of a registry that keeps what it gives.
+
+        `background` does what no client waits for; without it a registry is asked only what
+        clients ask.
+        """
         name, disk, policy = registry.name, self._disk, self._policy
         inner = Origins(name, inner, disk)
         callers = Callers(registry, self._key)
@@ -146,6 +157,18 @@ class Cache:
             flights=self._flights,
         )
         fetches = spooling.fetches_of(disk, self.directory, name, policy.unread)
+        blobs = Blobs(inner, gate, away, fetches, policy)
+        confirming = None
+        if background is not None:
+            confirming = Confirming(
+                callers=callers,
+                gate=gate,
+                disk=disk,
+                away=away,
+                fetching=fetching,
+                blobs=blobs,
+                background=background,
+            )
         return CachedSource(
             inner=inner,
             callers=callers,
@@ -154,7 +177,8 @@ class Cache:
             tokens=tokens,
             manifests=manifests,
             tagged=tagged,
-            blobs=Blobs(inner, gate, away, fetches, policy),
+            blobs=blobs,
+            confirming=confirming,
             lists=Lists(registry=name, policy=policy, gate=gate, disk=disk, away=away),
             observer=observer,
         )

@@ -73,7 +73,7 @@ class Fetching:
             data = b"".join(reply.body)
         finally:
             reply.close()
-        reply = replace(reply, length=len(data), body=[data], close=_nothing)
+        reply = replace(reply, length=len(data), body=(data,), close=_nothing)
         digest = _digest(reply, reference) or Digest(digest_of(data, _SHA256))
         media_type = reply.header("content-type")
         if not _is_verified(reply, data, digest, reference):
@@ -88,6 +88,10 @@ class Fetching:
         ]
         answer = conditional(marks.marked(reply, fields), request, digest)
         return Told(answer, asked, digest, media_type)
+
+    def prove(self, caller: Caller, name: RepositoryName, request: Request) -> None:
+        """Have the registry say, after a 404 to nobody, whether a repository is still public."""
+        self._gate.prove(caller, name, lambda held: self._head(name, held, request))
 
     def _ask(
         self,
@@ -104,7 +108,7 @@ class Fetching:
         question = partial(self._inner.manifest, name, reference, plain)
         reply = self._gate.ask_manifest(caller, name, question, digest, accepts(request))
         if reply.status == HTTPStatus.NOT_FOUND:
-            self._gate.prove(caller, name, lambda held: self._head(name, held, plain))
+            self.prove(caller, name, plain)
         return reply
 
     def _head(self, name: RepositoryName, held: Held, request: Request) -> Reply:

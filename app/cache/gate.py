@@ -97,6 +97,12 @@ class Gate:
         """Tell how it stands with what a caller was not given; that lets nobody read it."""
         return self._disk.read(self._members.standing, caller, name, digest)
 
+    def unconfirmed(
+        self, caller: Caller, name: RepositoryName, digests: Sequence[Digest]
+    ) -> tuple[list[Digest], list[Digest]]:
+        """Return what is kept and this caller's kind does not know to be here, and what is not."""
+        return self._disk.read(self._members.unconfirmed, caller, name, digests)
+
     def kept_size(self, digest: Digest) -> int | None:
         """Return the bytes of what is kept, whoever may read it; None if it is not."""
         return self._disk.read(self._store.size, self._registry, digest)

@@ -14,10 +14,11 @@ from app.oci.reference import Digest
 _STATUS: Final = "Cache-Status"
 
 REVALIDATED: Final = "revalidated"
+STALE: Final = "stale"
 
 _OUTCOMES: Final = (
     ("; hit", "hit"),
-    ("served-stale", "stale"),
+    ("served-stale", STALE),
     ("collapsed", "joined"),
     ("fwd=stale", REVALIDATED),
 )

@@ -89,6 +89,19 @@ class Membership:
         """Tell whether a caller is the first of nobody in particular who may read it."""
         return not member.is_shown and self._rights.is_nobody(caller, name)
 
+    def unconfirmed(
+        self, caller: Caller, name: RepositoryName, digests: Sequence[Digest]
+    ) -> tuple[list[Digest], list[Digest]]:
+        """Return what is kept and a caller does not know to be a member, and what is not kept."""
+        found, absent = list[Digest](), list[Digest]()
+        for digest in digests:
+            member = self._store.members.find(self._registry, name, digest)
+            if not self._store.has(self._registry, digest):
+                absent.append(digest)
+            elif member is None or self.is_news(caller, name, member):
+                found.append(digest)
+        return found, absent
+
     def open(
         self, name: RepositoryName, digest: Digest, *, shown: bool = False
     ) -> tuple[Content, Member] | None:

@@ -8,6 +8,7 @@ from typing import Final
 from app.cache import marks
 from app.cache.blobs import Blobs
 from app.cache.callers import Callers
+from app.cache.confirming import Confirming
 from app.cache.lists import Lists
 from app.cache.manifests import Manifests
 from app.cache.origins import Origins
@@ -34,6 +35,7 @@ class CachedSource:
     tagged: Tagged
     blobs: Blobs
     lists: Lists
+    confirming: Confirming | None = None
     observer: Observer = NOBODY
 
     def ping(self, request: Request) -> Reply:
@@ -61,6 +63,8 @@ class CachedSource:
         reply = self._marked(lambda: self._permitted(answer, ask, name, own, reference))
         if request.method == "GET" and not reply.is_error and marks.outcome(reply) != "miss":
             self.observer.happened(Event.PULL_SAVED)
+        if self.confirming is not None:
+            self.confirming.notice(caller, name, own, reply)
         return reply
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:

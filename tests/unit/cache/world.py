@@ -5,6 +5,7 @@ from functools import partial
 
 from app.cache.cache import Cache
 from app.cache.callers import Caller, Callers
+from app.cache.confirming import Background
 from app.cache.disk import Disk
 from app.cache.gate import Gate
 from app.cache.policy import Policy
@@ -57,11 +58,11 @@ class World:
         """Return the gate of a new worker."""
         return Gate(self.row.name, Disk(store or self.stores.open()), self.policy)
 
-    def source(self) -> CachedSource:
+    def source(self, background: Background | None = None) -> CachedSource:
         """Return the source of a new worker."""
         cache = Cache(self.stores.directory, ROOMY, self.policy, self.clock)
         self.stores.opened.append(cache.store)
-        return cache.over(self.registry, self.row)
+        return cache.over(self.registry, self.row, background=background)
 
     def callers(self) -> Callers:
         """Return what tells callers apart."""
