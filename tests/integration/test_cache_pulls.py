@@ -14,7 +14,16 @@ import pytest
 from tests.clients.process import CommandFailed
 from tests.hub.gates import Gate
 from tests.hub.hub import Hub
-from tests.hub.images import DOCKER_LIST, OCI_KIND, OCI_MANIFEST, Blob, Image
+from tests.hub.images import (
+    DOCKER_LIST,
+    OCI_KIND,
+    OCI_MANIFEST,
+    Blob,
+    Image,
+    image,
+    layer,
+    noise,
+)
 from tests.integration.caching import (
     ACCEPT,
     Cached,
@@ -25,6 +34,7 @@ from tests.integration.caching import (
 )
 from tests.integration.pulling import COSTS, PRIVATE, TABLE, rows
 from tests.integration.survival import ALICE, blob_path
+from tests.servers import wait_until
 from tests.wire.client import Client
 
 pytestmark = pytest.mark.integration
@@ -103,6 +113,38 @@ def test_a_tag_that_is_not_asked_for(kept_hub: Hub, tmp_path: Path) -> None:
         kept_hub.reset()
         cached.pull("skopeo", tmp_path / "second", "cached/lasting")
         assert asked(kept_hub) == []
+
+
+@pytest.mark.parametrize("name", ["docker", "docker-containerd"])
+def test_images_that_share_layers(name: str, kept_hub: Hub, tmp_path: Path) -> None:
+    """A client that has the layers of one does not ask for them in another: Docxy does.
+
+    Then a client that has nothing pulls both, while nothing of the registry is there.
+    """
+    base, other = (f"sharing/{name}-base", f"sharing/{name}-other")
+    shared = [layer({f"/usr/{name}{number}": noise(50_000, f"{number}")}) for number in range(3)]
+    images = {
+        base: kept_hub.push(base, image(shared), ["1"]),
+        other: kept_hub.push(other, image([*shared, layer({"/own": name.encode()})]), ["1"]),
+    }
+    with caching(kept_hub, tmp_path / "cache") as cached:
+        with cached.fresh(name, tmp_path / "first") as client:
+            for repository, pushed in images.items():
+                assert client.pull(f"{cached.way.host}/{repository}:1") == client.kept(pushed)
+        wait_until(lambda: confirmed(kept_hub, other) == {blob.digest for blob in shared})
+        assert kept_hub.count("registry", "HEAD", f"/{base}/blobs/") == 0
+        assert set(blob_costs(kept_hub).values()) == {1}
+        with switched_off(kept_hub):
+            for repository in images:
+                cached.pull(name, tmp_path / repository, repository)
+
+
+def confirmed(hub: Hub, repository: str) -> set[str]:
+    """Return the blobs for which the hub was asked by HEAD, with success; each was asked once."""
+    path = f"/{repository}/blobs/"
+    asked = [one.path for one in hub.select("registry", "HEAD", path) if one.status != 401]
+    assert len(asked) == len(set(asked))
+    return {path.rpartition("/")[2] for path in asked}
 
 
 def test_who_takes_another_media_type(cached: Cached) -> None:
