@@ -18,7 +18,7 @@ from http import HTTPStatus
 from typing import Final
 
 from app.cache import marks
-from app.cache.away import Away, is_trouble
+from app.cache.away import Away
 from app.cache.blobs import Blobs
 from app.cache.callers import Caller, Callers
 from app.cache.disk import Disk
@@ -103,11 +103,15 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class _Passed:
-    """A manifest that was given to somebody: what it names, and how often that was looked for."""
+    """A manifest that was given to somebody: what it names, and how often that was looked for.
+
+    `request` is a HEAD of the manifest in the name of whoever got it.
+    """
 
     name: RepositoryName
+    manifest: Digest
     request: Request
-    digests: Sequence[Digest]
+    digests: Sequence[Digest] = ()
     attempt: int = 0
 
 
@@ -149,45 +153,51 @@ class Confirming:
             return
         etag = reply.header("etag")  # the manifest's digest, if its bytes were found right
         if etag and self._is_due(caller.name, name, etag):
-            fields = headers.without(request.headers, "accept", "range")
+            accepted = ("Accept", reply.header("content-type"))
+            fields = [*headers.without(request.headers, "accept", "range"), accepted]
             own = replace(request, method="HEAD", headers=fields, client=None, renewed=None)
-            self._begin(partial(self._read, name, own, b"".join(reply.body)))
+            passed = _Passed(name, Digest.parse(etag.strip('"')), own)
+            self._begin(partial(self._read, passed, b"".join(reply.body)))
 
-    def _read(self, name: RepositoryName, request: Request, document: bytes) -> None:
+    def _read(self, passed: _Passed, document: bytes) -> None:
         digests = self._disk.read(_named, document)
         if digests:
-            self._confirm(_Passed(name, request, digests))
+            self._confirm(replace(passed, digests=digests))
 
     def _confirm(self, passed: _Passed) -> None:
         # Anew: since then the caller's token has become older.
         caller, request = self._callers.told_apart(passed.request)
-        name = passed.name
+        passed = replace(passed, request=request)
         if caller.lifetime <= 0:
             return
+        name = passed.name
         unconfirmed, absent = self._gate.unconfirmed(caller, name, passed.digests)
         kind = "nobody" if self._gate.is_nobody(caller, name) else caller.kind.name
         for digest in unconfirmed:
             if self._away.is_known(name):
                 return
-            is_due = self._is_due(kind, name, digest)
-            if is_due and not self._ask(caller, name, digest, request):
+            if self._is_due(kind, name, digest) and not self._ask(caller, passed, digest):
                 return
         if absent and passed.attempt < len(_LATER):
             later = replace(passed, digests=absent, attempt=passed.attempt + 1)
             self._begin(partial(self._confirm, later), _LATER[passed.attempt])
 
-    def _ask(self, caller: Caller, name: RepositoryName, digest: Digest, request: Request) -> bool:
+    def _ask(self, caller: Caller, passed: _Passed, digest: Digest) -> bool:
         """Ask about one blob; return False if the registry is not to be asked about more."""
+        fields = headers.without(passed.request.headers, "accept")
         try:
-            status = self._blobs.confirm(caller, name, digest, request)
+            status = self._blobs.confirm(
+                caller, passed.name, digest, replace(passed.request, headers=fields)
+            )
+            if status != HTTPStatus.NOT_FOUND:
+                return status is None or status < HTTPStatus.BAD_REQUEST
+            # Some registries hide with a 404 what is not to be read, so it has ended the caller's
+            # grant. If only this blob is missing, the manifest is still there.
+            told = self._fetching.head(caller, passed.name, passed.manifest, passed.request)
+            told.reply.close()
         except RegistryError:
             return False
-        if status == HTTPStatus.NOT_FOUND:
-            # This blob is not there, which does not make the repository private.
-            self._fetching.prove(caller, name, request)
-            return True
-        refused = status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
-        return status is None or not (refused or is_trouble(status))
+        return told.digest is not None
 
     def _is_due(self, *key: str) -> bool:
         """Tell whether something was not done lately; now it is."""

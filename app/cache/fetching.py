@@ -89,10 +89,6 @@ class Fetching:
         answer = conditional(marks.marked(reply, fields), request, digest)
         return Told(answer, asked, digest, media_type)
 
-    def prove(self, caller: Caller, name: RepositoryName, request: Request) -> None:
-        """Have the registry say, after a 404 to nobody, whether a repository is still public."""
-        self._gate.prove(caller, name, lambda held: self._head(name, held, request))
-
     def _ask(
         self,
         caller: Caller,
@@ -108,7 +104,7 @@ class Fetching:
         question = partial(self._inner.manifest, name, reference, plain)
         reply = self._gate.ask_manifest(caller, name, question, digest, accepts(request))
         if reply.status == HTTPStatus.NOT_FOUND:
-            self.prove(caller, name, plain)
+            self._gate.prove(caller, name, lambda held: self._head(name, held, plain))
         return reply
 
     def _head(self, name: RepositoryName, held: Held, request: Request) -> Reply:

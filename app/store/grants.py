@@ -36,12 +36,11 @@ class Grants:
         `asked` is the moment, by the store's clock, at which the registry was asked. Return False,
         and write nothing, if the caller has been refused since. Raise StoreError.
         """
-        boot = self._clock.boot
+        boot, now = self._clock.boot, self._clock.now()
         subject = (registry, repository, refusals.caller(caller))
         with self._index.writing() as connection:
             if refusals.is_late(connection, self._clock, subject, asked):
                 return False
-            now = self._clock.now()
             connection.execute(
                 "DELETE FROM grants WHERE registry = ? AND repository = ? AND caller = ? "
                 # So that what has ended does not gather.

@@ -59,10 +59,9 @@ class Notes:
         """
         if len(value) > LONGEST:
             raise refused(EFBIG, f"a {kind} of {len(value)} characters is no note")
-        boot = self._clock.boot
+        boot, now = self._clock.boot, self._clock.now()
+        asked = now if answer is None else answer.asked
         with self._index.writing() as connection:
-            now = self._clock.now()
-            asked = now if answer is None else answer.asked
             if answer is not None and self._is_late(connection, (kind, key), answer):
                 return
             self._delete(connection, kind, key)

@@ -157,6 +157,20 @@ def test_the_manifest_is_not_believed(stage: Stage) -> None:
     assert head(OWN) not in stage.confirmed()
 
 
+def test_a_missing_blob_closes_nothing(stage: Stage) -> None:
+    """A 404 ends the grant of whoever asks, and the manifest's answer gives it back."""
+    stage.push(image([SHARED]), ALICE, held=[])
+    stage.keep(SHARED)
+    stage.pull(ALICE)
+    manifest = f"HEAD {NAME}@{digest_of(image([SHARED]))}"
+    assert stage.confirmed() == [head(SHARED), manifest]
+    asked = stage.world.registry.requests[-1]
+    assert (asked.authorization, asked.headers[0]) == (ALICE, ("Accept", MANIFEST))
+    gate, caller = stage.source.manifests.gate, stage.world.caller_of(stage.source, ALICE)
+    assert gate.permits(caller, NAME)
+    assert not gate.standing(caller, NAME, digest_of(SHARED)).holds
+
+
 def test_another_size_is_believed_of_nothing(stage: Stage) -> None:
     """The registry speaks of other bytes then."""
     stage.push(image([SHARED]), "")

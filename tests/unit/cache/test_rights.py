@@ -111,3 +111,20 @@ class _Overtaking(RuleBasedStateMachine):
 
 TestOvertaking = _Overtaking.TestCase
 TestOvertaking.settings = settings(max_examples=30, stateful_step_count=30, deadline=None)
+
+
+def test_refusals_that_take_nothing_away_are_few(tmp_path: Path) -> None:
+    """Clients choose how many there are; one that takes a grant away stays among all of them."""
+    stores = Stores(tmp_path / "cache", FakeClock(tick=TICK))
+    store, other = stores.open(), stores.open()
+    ours, theirs = (Rights(REGISTRY, one, Policy()) for one in (store, other))
+    alice = CALLERS[0]
+    ours.yes(alice, NAME, stores.clock.now())
+    assert theirs.permits(alice, NAME)
+    store.grants.revoke = fail  # type: ignore[method-assign]
+    for caller in (alice, *(Caller(f"stranger {number}", Kind.LOGIN) for number in range(1200))):
+        with suppress(StoreError):
+            ours.no(caller, NAME, Reply(status=403))
+    assert len(ours._refused.unwritten()) == 1001  # noqa: SLF001
+    assert not theirs.permits(alice, NAME)
+    stores.close()
