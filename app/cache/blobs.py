@@ -11,6 +11,7 @@ from app.cache.answers import Answers
 from app.cache.asking import Asking
 from app.cache.away import Away
 from app.cache.callers import Caller
+from app.cache.fetching import conclude
 from app.cache.gate import Gate
 from app.cache.leading import Refused, led
 from app.cache.membership import Standing
@@ -143,10 +144,12 @@ class Blobs:
             if lead is not None:
                 return self._led(asking, lead)
         head = asking.head()
+        if refusal := conclude(head, asking.request):
+            raise Refused(refusal)
         head.close()
         fits = head.length is not None and fitting.is_blob(head, asking.digest)
         if head.status != HTTPStatus.OK or head.length is None or not fits:
-            return _passed(asking)  # the refusal of a HEAD has no body
+            return _passed(asking)
         self._answers.yes(asking.key, head.length)
         return self._hit(asking) or self._entered(asking)
 

@@ -1,13 +1,14 @@
 """Manifests are asked of the registry, and what is verified is kept."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 from app.cache import fitting, marks
+from app.cache.away import is_trouble
 from app.cache.callers import Caller
 from app.cache.copies import Copies
 from app.cache.gate import Gate
@@ -25,6 +26,11 @@ _SHA256: Final = Digest("sha256:")
 _CONDITIONS: Final = (
     "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
 )  # fmt: skip
+
+_CODES: Final[Mapping[int, ErrorCode]] = {
+    HTTPStatus.UNAUTHORIZED: ErrorCode.UNAUTHORIZED,
+    HTTPStatus.TOO_MANY_REQUESTS: ErrorCode.TOOMANYREQUESTS,
+}
 
 _SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 """Its digest is of what was signed, and not of the bytes that are sent."""
@@ -122,13 +128,21 @@ def conditional(reply: Reply, request: Request, digest: Digest) -> Reply:
     return Reply(status=HTTPStatus.NOT_MODIFIED, headers=fields)
 
 
-def spoken(reply: Reply, request: Request) -> Reply:
-    """Return the answer to a HEAD as one to what was asked: a GET's error has a body."""
-    if request.method == "HEAD" or not reply.is_error:
+def conclude(reply: Reply, request: Request) -> Reply | None:
+    """Return the answer to a GET that the refusal of a HEAD decides, or None if a GET has to ask.
+
+    A challenge is the same for every method, and clients read nothing else of a 401; trouble (429
+    or 5xx) would only be asked for twice. The HEAD is closed then, and the answer has a body in OCI
+    JSON. 403 and 404 decide nothing: clients show their words, and some registries answer 404 to a
+    HEAD where a GET succeeds (goharbor/harbor#22609).
+    """
+    is_challenge = reply.status == HTTPStatus.UNAUTHORIZED and bool(reply.challenges)
+    if not is_challenge and not is_trouble(reply.status):
+        return None
+    if request.method == "HEAD":
         return reply
     reply.close()
-    too_many = reply.status == HTTPStatus.TOO_MANY_REQUESTS
-    code = ErrorCode.TOOMANYREQUESTS if too_many else ErrorCode.UNAVAILABLE
+    code = _CODES.get(reply.status, ErrorCode.UNAVAILABLE)
     document = error_document(code, f"the registry answered {reply.status}")
     fields = headers.without(reply.headers, "content-type", "content-encoding", "etag")
     fields.append(("Content-Type", "application/json"))

@@ -6,6 +6,7 @@ from http import HTTPStatus
 
 from app.cache import fitting
 from app.cache.asking import Asking
+from app.cache.fetching import conclude
 from app.cache.parts import part_for
 from app.content import BodyBroken, Reply
 from app.oci.errors import UpstreamUnavailable
@@ -66,7 +67,7 @@ def _rest(asking: Asking, lead: Lead) -> tuple[Rest, int] | None:
     reply = asking.rest(lead.offset)
     if not reply.is_error and not fitting.is_blob(reply, asking.digest):
         reply = _proved(reply, asking.digest)
-    if not lead.offset and reply.status != HTTPStatus.OK:
+    if reply.status != HTTPStatus.OK and (not lead.offset or _is_refusal(reply)):
         raise Refused(reply)
     size = size_of(reply)
     if size is None or lead.size not in {None, size}:
@@ -74,6 +75,11 @@ def _rest(asking: Asking, lead: Lead) -> tuple[Rest, int] | None:
         return None
     rest = rest_of(reply, lead.offset, size)
     return None if rest is None else (rest, size)
+
+
+def _is_refusal(reply: Reply) -> bool:
+    """Tell whether the whole blob would be refused as well as the rest of it is."""
+    return reply.is_error and reply.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
 
 def _proved(reply: Reply, digest: Digest) -> Reply:
@@ -97,8 +103,13 @@ def _proved(reply: Reply, digest: Digest) -> Reply:
 
 
 def _nothing_more(asking: Asking, size: int) -> tuple[Rest, int] | None:
-    """Ask whether it may be read at all; all of it was fetched by one who did not finish."""
+    """Ask whether it may be read at all; all of it was fetched by one who did not finish.
+
+    Raise Refused where the answer is already the client's.
+    """
     reply = asking.head()
+    if refusal := conclude(reply, asking.request):
+        raise Refused(refusal)
     reply.close()
     fits = reply.length == size and fitting.is_blob(reply, asking.digest)
     if reply.status != HTTPStatus.OK or not fits:

@@ -5,10 +5,10 @@ from http import HTTPStatus
 from typing import Final
 
 from app.cache import fitting, marks
-from app.cache.away import Away, is_trouble
+from app.cache.away import Away
 from app.cache.callers import Caller
 from app.cache.copies import Copies, Copy
-from app.cache.fetching import Fetching, conditional, spoken
+from app.cache.fetching import Fetching, conclude, conditional
 from app.cache.flights import Flights
 from app.cache.gate import Gate
 from app.content import Reply, Request
@@ -86,14 +86,13 @@ class Manifests:
     ) -> Reply | None:
         """Have the registry say with a HEAD that this caller may read what is kept.
 
-        A GET of Docker Hub's is a pull, and a HEAD is none. What the registry refuses is asked for
-        once more: clients want its words.
+        Docker Hub counts a GET as a pull, and a HEAD not at all.
         """
         if self.gate.kept_size(digest) is None:
             return None
         told = self.fetching.head(caller, name, digest, request)
-        if is_trouble(told.reply.status):
-            return spoken(marks.marked(told.reply, marks.forwarded(told.reply.status)), request)
+        if refusal := conclude(told.reply, request):
+            return marks.marked(refusal, marks.forwarded(refusal.status))
         told.reply.close()
         if told.digest is None or (copy := self.copies.find(caller, name, digest)) is None:
             return None

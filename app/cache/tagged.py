@@ -6,10 +6,10 @@ from http import HTTPStatus
 from typing import Final
 
 from app.cache import marks
-from app.cache.away import Away, is_trouble
+from app.cache.away import Away
 from app.cache.callers import Caller
 from app.cache.copies import Copies
-from app.cache.fetching import Fetching, Told, accepts, conditional, spoken
+from app.cache.fetching import Fetching, Told, accepts, conclude, conditional
 from app.cache.flights import Flights
 from app.cache.policy import Policy
 from app.cache.tags import Meaning, Said, Tags
@@ -137,8 +137,8 @@ class Tagged:
     ) -> Reply | None:
         """Have the registry say with a HEAD what the tag means, and answer if that is kept."""
         told = self._asked(caller, name, tag, request)
-        if is_trouble(told.reply.status):
-            return spoken(marks.marked(told.reply, marks.forwarded(told.reply.status)), request)
+        if refusal := conclude(told.reply, request):
+            return marks.marked(refusal, marks.forwarded(refusal.status))
         told.reply.close()
         if told.digest is None or (copy := self.copies.find(caller, name, told.digest)) is None:
             return None

@@ -18,6 +18,7 @@ from tests.wire.client import Answer, Client
 from tests.wire.upstream import Asked, Connection, Upstream, response
 from tests.wire.wires import upstream_settings
 
+INDEX = "application/vnd.oci.image.index.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 LOGINS = (
     ("text/html; charset=utf-8", b"<title>Log in</title>"),
@@ -34,9 +35,20 @@ def digest_of(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
+def _head_of(answer: bytes) -> bytes:
+    """Return an answer without its body, as to a HEAD."""
+    head, end, _ = answer.partition(b"\r\n\r\n")
+    return head + end
+
+
 def manifest_path(name: str, reference: str) -> str:
     """Return where a manifest is."""
     return f"/v2/{name}/manifests/{reference}"
+
+
+def blob_path(name: str, digest: str) -> str:
+    """Return where a blob is."""
+    return f"/v2/{name}/blobs/{digest}"
 
 
 @dataclass
@@ -50,6 +62,9 @@ class Registry:
     public: str = ""
     private: str = ""
     data: bytes = b""
+    layer: bytes = b""
+    lists_referrers: bool = False
+    """Whether it has the referrers API; without it, it says 404 in plain text."""
     lifetime: float = 300
     status: int = 0
     """What is answered in place of everything, if it is not 0."""
@@ -73,6 +88,8 @@ class Registry:
         number = next(self.numbers)
         self.public, self.private = f"library/public{number}", f"team/private{number}"
         self.data = b'{"schemaVersion":2,"number":%d}' % number
+        self.layer = b"layer %d" % number
+        self.lists_referrers = False
         self.lifetime, self.shows_login = 300, False
         self.private_open = self.public_open = True
         self.status = self.token_status = 0
@@ -83,6 +100,12 @@ class Registry:
     def digest(self) -> str:
         """The digest of the one manifest."""
         return digest_of(self.data)
+
+    @property
+    def content_asked(self) -> list[str]:
+        """The methods of all requests since the last `renew` but pings and those for tokens."""
+        asked = [one for one in list(self.upstream.asked) if one.target.startswith("/v2/")]
+        return [one.method for one in asked if one.target != "/v2/"]
 
     def count(self, method: str, what: str = "/v2/") -> int:
         """Return how many requests there were for what has this in its target."""
@@ -99,7 +122,9 @@ class Registry:
         """Answer whatever comes."""
         with contextlib.suppress(TimeoutError):  # a kept connection that nobody uses is closed
             while True:
-                connection.send(self._answer(connection.head()))
+                asked = connection.head()
+                answer = self._answer(asked)
+                connection.send(answer if asked.method == "GET" else _head_of(answer))
 
     def _answer(self, asked: Asked) -> bytes:
         if asked.target.startswith("/token"):
@@ -114,23 +139,32 @@ class Registry:
             return self._login(asked)
         if asked.target == "/v2/" or not opened:
             challenge = f'Bearer realm="{self.upstream.url}/token",service="registry.test"'
-            return response(b"{}", f"WWW-Authenticate: {challenge}", status="401 Unauthorized")
-        if not asked.target.endswith(("/latest", self.digest)):
-            return response(b"{}", status="404 Not Found")
-        return self._manifest(asked)
+            fields = (f"WWW-Authenticate: {challenge}", "Content-Type: application/json")
+            return response(b"{}", *fields, status="401 Unauthorized")
+        return self._content(asked)
+
+    def _content(self, asked: Asked) -> bytes:
+        _, kind, what = asked.target.rsplit("/", 2)
+        if kind == "manifests" and what in {"latest", self.digest}:
+            return self._manifest()
+        if kind == "blobs" and what == digest_of(self.layer):
+            return response(self.layer, "Content-Type: application/octet-stream")
+        if kind == "tags":
+            return response(b'{"tags":["latest"]}', "Content-Type: application/json")
+        if kind == "referrers" and self.lists_referrers:
+            return response(b'{"manifests":[]}', f"Content-Type: {INDEX}")
+        return response(b"404 page not found", "Content-Type: text/plain", status="404 Not Found")
 
     def _login(self, asked: Asked) -> bytes:
         if not asked.target.startswith("/login"):
             return response(b"", f"Location: {self.upstream.url}/login", status="302 Found")
         kind, page = self.login
-        answer = response(page, f"Content-Type: {kind}")
-        return answer if asked.method == "GET" else answer[: -len(page)]
+        return response(page, f"Content-Type: {kind}")
 
-    def _manifest(self, asked: Asked) -> bytes:
+    def _manifest(self) -> bytes:
         self.slow.wait(20)
         fields = (f"Content-Type: {MANIFEST}", f"Docker-Content-Digest: {self.digest}")
-        whole = response(self.data, *fields)
-        return whole if asked.method == "GET" else whole[: -len(self.data)]
+        return response(self.data, *fields)
 
     def _token(self, asked: Asked) -> bytes:
         if self.token_status:
