@@ -111,6 +111,9 @@ class Request:
     `renewed` gives an Authorization in place of one that is refused while a body is read, where
     that is this proxy's to get.
     `permit` is None if the client may have everything.
+    `has_fallback` tells whether the caller can answer without the registry; it is called when an
+    attempt has failed, and may wait for the disk. Nobody then waits for more attempts than the
+    failure deserves. None means that there is nothing to fall back on.
     """
 
     method: str
@@ -120,6 +123,7 @@ class Request:
     payer: Payer | None = None
     renewed: Callable[[str], str] | None = None
     permit: Permit | None = None
+    has_fallback: Callable[[], bool] | None = None
 
     @property
     def authorization(self) -> str:
@@ -133,12 +137,14 @@ class TokenRequest:
 
     `parameters` are the query's or the form's, in order, scopes in the registry's own naming, bytes
     that are not UTF-8 as surrogates; `service` is not among them: it is the source's to name.
+    `has_fallback` is that of `Request`.
     """
 
     method: str
     parameters: list[tuple[str, str]]
     headers: Headers = field(default_factory=list)
     client: Client | None = None
+    has_fallback: Callable[[], bool] | None = None
 
 
 class FileBody(ABC):

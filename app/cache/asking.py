@@ -52,12 +52,13 @@ class Asking:
 
     def rest(self, offset: int) -> Reply:
         """Ask for all from a byte on, for everybody: nobody's leaving ends it."""
-        request = replace(self._plain("GET"), client=None)
+        request = replace(self._plain("GET"), client=None, has_fallback=None)
         return self._ask(_with_range(request, f"bytes={offset}-") if offset else request)
 
     def part(self, start: int, end: int) -> Reply:
         """Ask for bytes `start` to `end`, the last one not counted, for this client alone."""
-        return self._ask(_with_range(self._plain("GET"), f"bytes={start}-{end - 1}"))
+        request = replace(self._plain("GET"), has_fallback=None)  # the body has begun
+        return self._ask(_with_range(request, f"bytes={start}-{end - 1}"))
 
     def verified(self) -> None:
         """Note that this repository holds the blob, of which all bytes came and are right."""

@@ -3,21 +3,26 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 from app.cache.callers import Caller
 from app.cache.disk import Disk
 from app.cache.lately import Lately
-from app.content import Reply
+from app.content import Reply, Request
 from app.oci.errors import (
     AccountRefused,
     RegistryError,
     TooManyRequests,
+    UpstreamDown,
     UpstreamMisbehaved,
+    UpstreamTimeout,
     UpstreamUnavailable,
+    UpstreamUnresolved,
 )
 
 logger = logging.getLogger(__name__)
@@ -28,18 +33,37 @@ TOKENS_AWAY: Final = "token service away"
 _PAUSE: Final = 2.0
 """Seconds after a failure in which what is public is served without asking again."""
 
+_PROBE: Final = 3.0
+"""Seconds in which the outcome of a probe is waited for before there is another one."""
+
 _LONG: Final = 30.0
-"""Seconds after the first of these in which nobody asks for anything: then nothing is known."""
+"""Seconds after a pause in which nobody asks for anything: then nothing is known of a registry that
+was silent, and the next client waits for its answer."""
 
 Stale = Callable[[int | None], Reply | None]
 """Gives what is kept and public, told what the registry answered, or None for nothing."""
 
 
+@dataclass(slots=True)
+class _Outage:
+    """A registry, or one of its repositories, that has failed.
+
+    Nobody who can be served asks it before `next_probe`. `silent` is whether it gave no answer at
+    all in time, so that a probe takes long.
+    """
+
+    next_probe: float
+    silent: bool = False
+
+
 class Away:
     """Asks, and if the registry cannot be asked, gives what is kept and public.
 
-    Whoever waits for a registry that is away may wait for long, and a pull is many questions. So
-    nobody waits who can be served, once it has failed: whether it is back is tried meanwhile.
+    Whoever waits for a registry that is away may wait for long, and a pull is many questions. Once
+    it has failed, those who can be served are served without asking. After a pause one of their
+    requests is the probe: where the registry refuses connections, that costs nothing, and the first
+    client after an outage has what is new. Where it was silent, nobody is made to wait, and a ping
+    behind their backs is the probe.
     """
 
     def __init__(self, registry: str, disk: Disk, reach: Callable[[], None]) -> None:
@@ -47,14 +71,15 @@ class Away:
         self._registry = registry
         self._disk = disk
         self._reach = reach
-        self._trying = False
-        self._until = Lately[float]()
+        self._lock = threading.Lock()
+        self._outages = Lately[_Outage]()
 
-    def ask(
+    def ask(  # noqa: PLR0913 - each by its name
         self,
         caller: Caller,
         name: str,
-        question: Callable[[], Reply],
+        request: Request,
+        question: Callable[[Request], Reply],
         stale: Stale,
         *,
         lasting: bool = True,
@@ -62,10 +87,18 @@ class Away:
         """Return the registry's answer, or what stands for it; raise RegistryError.
 
         What is not lasting may be another thing by now: a registry that answers, if only 5xx, is
-        asked for it each time.
+        asked for it each time. `question` is given the request with what tells that it need not be
+        asked for long.
         """
-        if self._is_known(name if lasting else "") and (kept := self._kept(stale, None)):
-            return kept
+        with self._turn(name if lasting else "") as may_ask:
+            if not may_ask and (kept := self._kept(stale, None)):
+                return kept
+            asked = replace(request, has_fallback=lambda: _is_there(stale))
+            return self._asked(caller, name, lambda: question(asked), stale)
+
+    def _asked(
+        self, caller: Caller, name: str, question: Callable[[], Reply], stale: Stale
+    ) -> Reply:
         try:
             reply = question()
         except RegistryError as error:
@@ -101,7 +134,16 @@ class Away:
         if isinstance(error, UpstreamMisbehaved):
             self._note(name)  # of others nothing is known
         elif not isinstance(error, TooManyRequests):
-            self._note("")  # it is the same for all its repositories
+            self._note_absence(error)
+
+    def _note_absence(self, error: RegistryError) -> None:
+        """Note that the registry is away, which is the same for all its repositories."""
+        if isinstance(error, UpstreamDown):
+            # Nobody was asked: the breaker refuses at once, and lets the next probe pass in time.
+            known = self._outages.get(("",))
+            self._note("", pause=0.0, silent=known is not None and known.silent)
+        else:
+            self._note("", silent=isinstance(error, UpstreamTimeout | UpstreamUnresolved))
 
     def _instead(self, name: str, reply: Reply, stale: Stale) -> Reply:
         if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
@@ -132,33 +174,61 @@ class Away:
         note = self._disk.read(self._disk.store.notes.noted, TOKENS_AWAY, self._registry)
         return note.value if note is not None and note.left > 0 else None
 
-    def _is_known(self, name: str) -> bool:
-        """Tell whether the registry has just failed."""
-        now = time.monotonic()
-        for_all, for_one = self._until.get(("",)), self._until.get((name,))
-        if for_all is not None and (self._trying or now < for_all + _LONG):
-            if now >= for_all and not self._trying:
-                self._trying = True
-                threading.Thread(target=self._try, daemon=True).start()
-            return True
-        return for_one is not None and now < for_one
+    @contextmanager
+    def _turn(self, name: str) -> Iterator[bool]:
+        """Tell whether to ask: unless it has just failed, or somebody finds out if it is back."""
+        may_ask, probed = self._take_turn(name)
+        try:
+            yield may_ask
+        finally:
+            _end_probe(probed)
 
-    def _try(self) -> None:
+    def _take_turn(self, name: str) -> tuple[bool, Sequence[_Outage]]:
+        """Return whether to ask, and what the request is then the probe of."""
+        now = time.monotonic()
+        with self._lock:
+            outages = [one for key in {"", name} if (one := self._outages.get((key,)))]
+            if any(now < one.next_probe for one in outages):
+                return False, ()
+            silent = any(one.silent and now < one.next_probe + _LONG for one in outages)
+            for one in outages:
+                one.next_probe = now + _PROBE
+        if silent:
+            work = partial(self._find_out, outages)
+            threading.Thread(target=work, name="probe", daemon=True).start()
+            return False, ()
+        return True, outages
+
+    def _find_out(self, probed: Sequence[_Outage]) -> None:
         """Find out whether the registry is back, with nobody waiting for it."""
         try:
             self._reach()
-            self._until.forget(("",))
-        except RegistryError:
-            self._note("")
+            self._outages.forget(("",))
+        except RegistryError as error:
+            self._note_absence(error)
         finally:
-            self._trying = False
+            _end_probe(probed)
 
-    def _note(self, key: str) -> None:
-        self._until.put((key,), time.monotonic() + _PAUSE)
+    def _note(self, key: str, *, pause: float = _PAUSE, silent: bool = False) -> None:
+        self._outages.put((key,), _Outage(time.monotonic() + pause, silent))
 
     def _forget(self, name: str) -> None:
         for key in ("", name):
-            self._until.forget((key,))
+            self._outages.forget((key,))
+
+
+def _end_probe(probed: Sequence[_Outage]) -> None:
+    """Let somebody else ask at once where a probe did not tell: what it told is noted anew."""
+    for outage in probed:
+        outage.next_probe = time.monotonic()
+
+
+def _is_there(stale: Stale) -> bool:
+    """Tell whether there is something to give in place of the registry's answer."""
+    reply = stale(None)
+    if reply is not None:
+        reply.close()
+    return reply is not None
 
 
 def _refusal(reply: Reply) -> Reply:

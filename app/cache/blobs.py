@@ -2,6 +2,7 @@
 
 import logging
 import time
+from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
 from typing import Final
@@ -62,8 +63,11 @@ class Blobs:
         found = self._gate.look(caller, name, digest)
         if isinstance(found, Opened):
             return self._kept(asking, found)
-        missed, stale = partial(self._missed, asking, found), partial(self._stale, asking)
-        reply = self._away.ask(caller, name, missed, stale)
+
+        def missed(asked: Request) -> Reply:
+            return self._missed(replace(asking, request=asked), found)
+
+        reply = self._away.ask(caller, name, request, missed, partial(self._stale, asking))
         if reply.is_error:
             self._answers.no(asking.key)
         return reply

@@ -55,10 +55,10 @@ class Lists:
         """Answer a question for a list; raise RegistryError. It lets nobody read anything."""
         key = f"{_beginning(self.registry, name)}{about}?{request.query}"
 
-        def question() -> Reply:
+        def question(asked: Request) -> Reply:
             # A list that was on its way while nobody was refused is not everybody's.
             answer = Answer((self.registry, name, refusals.NOBODY), self.gate.now())
-            reply = ask(request)
+            reply = ask(asked)
             kept = False
             is_list = request.method == "GET" and reply.status == HTTPStatus.OK
             if is_list and self.gate.is_nobody(caller, name):
@@ -68,6 +68,7 @@ class Lists:
         return self.away.ask(
             caller,
             name,
+            request,
             question,
             lambda status: self._stale(name, key, request, status),
             lasting=False,

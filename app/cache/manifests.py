@@ -45,7 +45,9 @@ class Manifests:
             return kept.answer(request, fields, lasting=True)
 
         ask = self._head if request.method == "HEAD" else self._get
-        return self.away.ask(caller, name, lambda: ask(caller, name, digest, request), stale)
+        return self.away.ask(
+            caller, name, request, lambda asked: ask(caller, name, digest, asked), stale
+        )
 
     def _head(
         self, caller: Caller, name: RepositoryName, digest: Digest, request: Request

@@ -38,7 +38,7 @@ class Pings:
         if caller.kind is not Kind.NOBODY:
             return marks.marked(self.inner.ping(request), [])
         reply = self.away.ask(
-            caller, "", lambda: self._asked(request), lambda _: self._kept(), lasting=False
+            caller, "", request, self._asked, lambda _: self._kept(), lasting=False
         )
         return marks.marked(reply, [])
 

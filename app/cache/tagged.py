@@ -42,15 +42,16 @@ class Tagged:
             if copy is not None:
                 return copy.answer(request, marks.hit(known.age or 0.0), lasting=False)
 
-        def ask() -> Reply:
-            if request.method == "HEAD":
-                return self._head(caller, name, tag, request, known)
-            confirmed = self._confirmed(caller, name, tag, request) if known else None
-            return confirmed or self._get(caller, name, tag, request, came)
+        def ask(asked: Request) -> Reply:
+            if asked.method == "HEAD":
+                return self._head(caller, name, tag, asked, known)
+            confirmed = self._confirmed(caller, name, tag, asked) if known else None
+            return confirmed or self._get(caller, name, tag, asked, came)
 
         return self.away.ask(
             caller,
             name,
+            request,
             ask,
             lambda status: self._stale(name, tag, request, status),
             lasting=False,

@@ -18,9 +18,16 @@ from app.cache.gate import Gate
 from app.cache.policy import MARGIN
 from app.content import Reply, Source, TokenRequest, replied
 from app.oci import headers, stand_ins
-from app.oci.errors import NameInvalid, RegistryError, TooManyRequests
+from app.oci.errors import (
+    NameInvalid,
+    RegistryError,
+    TooManyRequests,
+    UpstreamTimeout,
+    UpstreamUnresolved,
+)
 from app.oci.reference import RepositoryName
 from app.oci.scope import Scope
+from app.store.notes import Note
 
 _SAID_BY_NOBODY: Final = frozenset({"scope", "client_id"})
 """Fields of a token request that are no credentials; any other one may be."""
@@ -28,8 +35,16 @@ _SAID_BY_NOBODY: Final = frozenset({"scope", "client_id"})
 _AWAY: Final = 120.0
 """Seconds for which it counts that the token service gave nothing."""
 
-_PAUSE: Final = 10.0
+_PAUSE: Final = 2.0
 """Seconds after that in which it is not asked again."""
+
+_LONG_PAUSE: Final = 10.0
+"""The same where a client would wait for it to be silent again, or it has had enough of them."""
+
+_SILENT: Final = "silent"
+"""Stands for the status of a token service that gave no answer in time."""
+
+_TOO_MANY: Final = str(int(HTTPStatus.TOO_MANY_REQUESTS))
 
 _LONGEST: Final = 10**9
 
@@ -75,12 +90,15 @@ class Tokens:
         if status is not None and (reply := self._stand_in(scopes, status)):
             return reply
         began = time.monotonic()
-        plain = replace(request, headers=headers.pass_elsewhere(request.headers))
+        plain = replace(
+            request,
+            headers=headers.pass_elsewhere(request.headers),
+            has_fallback=lambda: self._is_public(scopes),
+        )
         try:
             reply = self.inner.token(plain)
         except RegistryError as error:
-            too_many = str(int(error.status)) if isinstance(error, TooManyRequests) else ""
-            if is_away(error) and (stand_in := self._stand_in(scopes, too_many)):
+            if is_away(error) and (stand_in := self._stand_in(scopes, _status_of(error))):
                 return stand_in
             raise
         if is_trouble(reply.status) and (stand_in := self._stand_in(scopes, str(reply.status))):
@@ -114,25 +132,40 @@ class Tokens:
                 self.disk.write(
                     self.disk.store.tokens.note, nobodys.SHARED, key, token, lifetime - MARGIN
                 )
-        if self._away_lately(_AWAY) is not None:
+        if self._known_away() is not None:
             self.disk.write(self.disk.store.notes.forget, TOKENS_AWAY, self.registry)
         return reply
 
-    def _away_lately(self, seconds: float = _PAUSE) -> str | None:
-        """Return what the token service has answered in place of a token in the last seconds."""
-        note = self.disk.read(self.disk.store.notes.noted, TOKENS_AWAY, self.registry)
-        if note is None or note.left <= 0 or note.age is None or note.age >= seconds:
+    def _away_lately(self) -> str | None:
+        """Return what the token service has answered in place of a token a moment ago, or None."""
+        note = self._known_away()
+        if note is None or note.age is None:
             return None
-        return note.value
+        pause = _LONG_PAUSE if note.value in {_SILENT, _TOO_MANY} else _PAUSE
+        return note.value if note.age < pause else None
+
+    def _known_away(self) -> Note | None:
+        note = self.disk.read(self.disk.store.notes.noted, TOKENS_AWAY, self.registry)
+        return None if note is None or note.left <= 0 else note
 
     def _stand_in(self, scopes: Sequence[str], status: str) -> Reply | None:
         """Return a token that opens what is kept, if something of what is wanted is public."""
-        if not any(self.gate.was_public(name) for name in _names(scopes)):
+        if not self._is_public(scopes):
             return None
         if self._away_lately() is None:
             notes = self.disk.store.notes
             self.disk.write(notes.note, TOKENS_AWAY, self.registry, status, _AWAY)
         return _answer(stand_ins.STALE, UNKNOWN_TOKEN)
+
+    def _is_public(self, scopes: Sequence[str]) -> bool:
+        return any(self.gate.was_public(name) for name in _names(scopes))
+
+
+def _status_of(error: RegistryError) -> str:
+    """Return what stands for the status of an answer that did not come."""
+    if isinstance(error, TooManyRequests):
+        return _TOO_MANY
+    return _SILENT if isinstance(error, UpstreamTimeout | UpstreamUnresolved) else ""
 
 
 def is_anonymous(request: TokenRequest) -> bool:

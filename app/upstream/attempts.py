@@ -5,6 +5,7 @@ import random
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 from http import HTTPStatus
 from typing import Final, Self
 
@@ -13,7 +14,9 @@ import requests
 from app.content import NOBODY, Client, Event, Observer
 from app.oci.errors import (
     ClientGone,
+    OutboundProxyFails,
     UpstreamDown,
+    UpstreamTimeout,
     UpstreamUnavailable,
     UpstreamUnreachable,
     UpstreamUnresolved,
@@ -27,6 +30,9 @@ logger = logging.getLogger(__name__)
 
 _PAUSES: Final = (0.05, 0.5, 1.5)
 """Seconds before the second, third and fourth attempt, more or less."""
+
+_SHORT: Final = 0.1
+"""Seconds that a caller with a fallback waits as well: no longer than the first pause."""
 
 _LONGEST_TOLD: Final = 5
 """Seconds of a Retry-After that are waited for here; the client hears of a longer one."""
@@ -49,6 +55,9 @@ _Failures = tuple[type[UpstreamUnavailable], ...]
 
 _UNASKED: Final[_Failures] = (UpstreamUnreachable, UpstreamUnresolved)
 """Failures before a byte of the question was sent."""
+
+_ABSENT: Final[_Failures] = (*_UNASKED, OutboundProxyFails, UpstreamTimeout)
+"""Failures that another attempt within two seconds hardly ever mends."""
 
 _CLIENT_CHECK: Final = 0.25
 _NEVER: Final = threading.Event()
@@ -80,13 +89,18 @@ class Attempts:
         return cls(min(budget, _HURRIED_BUDGET), _HURRIED_PATIENCE, _HURRIED_WHOLE, observer)
 
     def __call__(
-        self, ask: Callable[[], requests.Response], client: Client | None
+        self,
+        ask: Callable[[], requests.Response],
+        client: Client | None,
+        has_fallback: Callable[[], bool] | None = None,
     ) -> requests.Response:
         """Return the first answer that is worth passing on, or the last one.
 
+        A caller that has a fallback is not kept waiting: a host that is not there is asked once,
+        and one that cut the connection or answered 5xx once more, after the first pause.
         Raise what `ask` raised in the end, or ClientGone.
         """
-        return self._repeat(ask, client, (UpstreamUnavailable,), _is_passing)
+        return self._repeat(ask, client, (UpstreamUnavailable,), _is_passing, has_fallback)
 
     def to_connect(
         self, ask: Callable[[], requests.Response], client: Client | None
@@ -100,6 +114,7 @@ class Attempts:
         client: Client | None,
         failure: _Failures,
         is_passing: Callable[[requests.Response], bool],
+        has_fallback: Callable[[], bool] | None = None,
     ) -> requests.Response:
         now = time.monotonic()
         deadline, end = now + self._budget, now + self._whole
@@ -108,18 +123,19 @@ class Attempts:
             with within(min(self._patience, end - time.monotonic())):
                 return ask()
 
+        is_over = partial(_is_over, deadline, has_fallback)
         for pause in _PAUSES:
             wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             try:
                 response = attempt()
             except failure as error:
                 wait = max(wait, _pause_after(error, first=pause == _PAUSES[0]))
-                if time.monotonic() + wait > deadline:
+                if is_over(wait, error):
                     raise
                 _tell(error)
             else:
                 wait = max(wait, told_to_wait(response))
-                if not is_passing(response) or time.monotonic() + wait > deadline:
+                if not is_passing(response) or is_over(wait):
                     return response
                 logger.warning(
                     "An upstream is asked again. status=%s url=%s",
@@ -130,6 +146,19 @@ class Attempts:
             sleep(wait, client)
             self._observer.happened(Event.RETRIED)
         return attempt()
+
+
+def _is_over(
+    deadline: float,
+    has_fallback: Callable[[], bool] | None,
+    wait: float,
+    error: UpstreamUnavailable | None = None,
+) -> bool:
+    """Tell whether there is no other attempt: too late, or not worth it for one with a fallback."""
+    if time.monotonic() + wait > deadline:
+        return True
+    is_long = wait > _SHORT or isinstance(error, _ABSENT)
+    return is_long and has_fallback is not None and has_fallback()
 
 
 def _tell(error: UpstreamUnavailable) -> None:

@@ -27,7 +27,8 @@ _SPAN: Final = 3.0
 they must go on for: many requests at once meet one short failure many times."""
 
 _FIRST_PAUSE: Final = 1.0
-_LONGEST_PAUSE: Final = 15.0
+_LONGEST_PAUSE: Final = 3.0
+"""Seconds between two probes, at first and at last: so long a host may be back unnoticed."""
 
 _HOSTS: Final = 256
 

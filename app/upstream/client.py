@@ -204,7 +204,7 @@ class Upstream:
             return response
 
         attempts = self._hurried if question is _PING else self._attempts
-        response = attempts(fetch, request.client)
+        response = attempts(fetch, request.client, request.has_fallback)
         self._tell_budget(response)
         probed = request.method == "HEAD" and response.request.method == "GET"
         if probed and (reply := answering.probed(response)):

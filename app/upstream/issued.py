@@ -24,7 +24,7 @@ from app.oci.headers import Headers
 from app.registries import Account
 from app.upstream import stand_ins
 from app.upstream.reading import unhurried
-from app.upstream.remembered import PASSING_LIFETIME, SHARED_PATIENCE
+from app.upstream.remembered import PASSING_LIFETIME, SHARED_PATIENCE, passing_lifetime
 
 _SCOPES: Final = 10_000
 """Scopes whose tokens are kept; each takes a few KB."""
@@ -112,7 +112,9 @@ class IssuedTokens:
             with unhurried(SHARED_PATIENCE):
                 slot.token = self._issue(scope)
         except RegistryError as error:
-            slot.failed_until = time.monotonic() + PASSING_LIFETIME
+            now, token = time.monotonic(), slot.token
+            is_good = token is not None and now < token.expires_at
+            slot.failed_until = now + (PASSING_LIFETIME if is_good else passing_lifetime(error))
             return copy(error)  # without its traceback, which would keep a client's request alive
         return None
 

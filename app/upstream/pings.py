@@ -20,7 +20,7 @@ from app.upstream.remembered import Recent, Remembered
 from app.version import VERSION
 
 _LIFETIME: Final = 600.0
-_REACH_LIFETIME: Final = 5.0
+_REACH_LIFETIME: Final = 2.0
 _REACH_PATIENCE: Final = 6.0
 _LIMIT: Final = 64 * 1024
 

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from copy import copy
 from typing import Final, Generic, TypeVar
 
-from app.oci.errors import RegistryError
+from app.oci.errors import RegistryError, UpstreamUnavailable
 from app.upstream.reading import unhurried
 
 Fact = TypeVar("Fact")
 
 PASSING_LIFETIME: Final = 5.0
 """Seconds that what does not last is answered from memory: many may be waiting to ask."""
+
+OUTAGE_LIFETIME: Final = 2.0
+"""The same of an upstream that cannot be reached: it may be back at any moment."""
 
 SHARED_PATIENCE: Final = 30.0
 """Seconds that a question in all may take whose answer is for many, whoever asks it: it may lead to
@@ -58,7 +61,7 @@ class Remembered(Generic[Fact]):
             passing = self._passing
             if passing is None or time.monotonic() >= self._passing_until:
                 self._passing = passing = self._attempt()
-                self._passing_until = time.monotonic() + PASSING_LIFETIME
+                self._passing_until = time.monotonic() + passing_lifetime(passing)
             if isinstance(passing, RegistryError):
                 raise _afresh(passing)
             return passing
@@ -82,6 +85,11 @@ class Remembered(Generic[Fact]):
             self._fact = fact
             self._stale_at = time.monotonic() + self._lifetime
         return fact
+
+
+def passing_lifetime(outcome: object) -> float:
+    """Return the seconds for which an outcome that does not last is answered from memory."""
+    return OUTAGE_LIFETIME if isinstance(outcome, UpstreamUnavailable) else PASSING_LIFETIME
 
 
 class Recent:

@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import itertools
 import json
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -134,14 +135,15 @@ class Registry:
         shown = self.issued.get(asked.value("Authorization").removeprefix("Bearer "))
         public = self.public in asked.target and self.public_open
         hers = self.private in asked.target and shown == "alice" and self.private_open
-        opened = shown is not None and (public or hers)
+        pinged = asked.target == "/v2/"
+        opened = shown is not None and (public or pinged or hers)
         if self.shows_login and not opened:
             return self._login(asked)
-        if asked.target == "/v2/" or not opened:
+        if not opened:
             challenge = f'Bearer realm="{self.upstream.url}/token",service="registry.test"'
             fields = (f"WWW-Authenticate: {challenge}", "Content-Type: application/json")
             return response(b"{}", *fields, status="401 Unauthorized")
-        return self._content(asked)
+        return response(b"{}") if pinged else self._content(asked)
 
     def _content(self, asked: Asked) -> bytes:
         _, kind, what = asked.target.rsplit("/", 2)
@@ -192,6 +194,11 @@ class Caching:
     switch_off: Callable[[], None]
     """Let the registry refuse connections."""
     settings: dict[str, str]
+
+    @property
+    def attempts(self) -> list[int]:
+        """How often an upstream was asked for each request that needed it, as the log has it."""
+        return [*map(int, re.findall(r" attempts=(\d+)", self.proxy.log))]
 
     @contextlib.contextmanager
     def restarted(self) -> Iterator["Caching"]:
@@ -247,7 +254,7 @@ def caching(home: Path, directory: Path, **settings: str) -> Iterator[Caching]:
         registry = Registry(upstream)
         patient = {"DOCXY_RETRY_BUDGET": "3", "DOCXY_CACHE_MIN_FREE": "0"}
         settings = upstream_settings(
-            upstream, home, DOCXY_CACHE_DIR=str(directory), **patient, **settings
+            upstream, home, DOCXY_CACHE_DIR=str(directory), **(patient | settings)
         )
         with docxy(workers=2, **settings) as proxy:
             yield Caching(registry, proxy, directory, switch.close, settings)

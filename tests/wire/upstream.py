@@ -19,8 +19,6 @@ PATIENCE: Final = 20
 _END: Final = b"\r\n\r\n"
 _RESET: Final = struct.pack("ii", 1, 0)
 
-_BACKLOG: Final = 512
-
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
@@ -210,7 +208,6 @@ class Upstream:
         self._script: Script = silent
         self._lock = threading.Lock()
         self._open: dict[Connection, threading.Thread] = {}
-        self._is_gone = False
         self.connections: list[Connection] = []
         """All since the last `play`."""
         self.asked: list[Asked] = []
@@ -219,9 +216,8 @@ class Upstream:
         """What went wrong in scripts: their assertions, and peers that did not move."""
 
     def __enter__(self) -> Self:
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=_BACKLOG)
+        self._listen(0)
         self.port = int(self._listener.getsockname()[1])
-        self._begin()
         return self
 
     def __exit__(
@@ -230,21 +226,19 @@ class Upstream:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if not self._is_gone:
-            self._end()
-        self._listener.close()
+        self._stop()
 
     @contextlib.contextmanager
     def gone(self) -> Iterator[None]:
         """End all connections and refuse new ones until the end of the block."""
-        self._end()
-        self._is_gone = True
-        try:
-            yield
-        finally:
-            self._listener.listen(_BACKLOG)
-            self._is_gone = False
-            self._begin()
+        self._stop()
+        with socket.socket() as holder:  # bound, so that nobody else gets the port meanwhile
+            holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            holder.bind(("127.0.0.1", self.port))
+            try:
+                yield
+            finally:
+                self._listen(self.port)
 
     @property
     def url(self) -> str:
@@ -275,13 +269,16 @@ class Upstream:
         wait_until(lambda: len(self.asked) >= count, timeout, f"{count} requests")
         return self.asked
 
-    def _begin(self) -> None:
+    def _listen(self, port: int) -> None:
+        self._listener = socket.create_server(("127.0.0.1", port), backlog=512)
         self._acceptor = threading.Thread(target=self._accept, daemon=True)
         self._acceptor.start()
 
-    def _end(self) -> None:
-        self._listener.shutdown(socket.SHUT_RDWR)  # Linux: it listens no more, but keeps its port
+    def _stop(self) -> None:
+        with contextlib.suppress(OSError):  # it has stopped
+            self._listener.shutdown(socket.SHUT_RDWR)
         self._acceptor.join(PATIENCE)
+        self._listener.close()
         self._interrupt_all()
 
     def _accept(self) -> None:

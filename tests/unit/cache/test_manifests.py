@@ -145,7 +145,7 @@ def test_a_tag_moves(world: World) -> None:
     read(source.manifest(NAME, TAG, request()))
     pushed(world, "", data=b"newer")
     assert is_served(source.manifest(NAME, TAG, request()), b"newer")
-    assert world.registry.asked[1:] == [f"HEAD {NAME}:{TAG}"]
+    assert world.registry.asked[1:] == [f"HEAD {NAME}:{TAG}", f"GET {NAME}:{TAG}"]
     assert is_served(source.manifest(NAME, TAG, request()), b"newer")
     assert world.registry.count("GET") == 2
 

@@ -14,6 +14,7 @@ from app.oci.errors import (
     RegistryError,
     TooManyRequests,
     UpstreamDown,
+    UpstreamTimeout,
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
@@ -210,13 +211,22 @@ def test_a_pull_from_nothing_while_all_is_away(world: World, trouble: RegistryEr
 
 
 @pytest.mark.parametrize(
-    ("trouble", "raised"),
-    [(429, 429), (TooManyRequests(), TooManyRequests), (UpstreamDown("x"), UpstreamUnavailable)],
+    ("trouble", "raised", "pause"),
+    [
+        (429, 429, 10),
+        (TooManyRequests(), TooManyRequests, 10),
+        (503, UpstreamUnavailable, 2),
+        (UpstreamDown("x"), UpstreamUnavailable, 2),
+        (UpstreamTimeout("x"), UpstreamUnavailable, 10),
+    ],
 )
 def test_only_the_token_service_is_away(
-    world: World, trouble: RegistryError | int, raised: type[RegistryError] | int
+    world: World, trouble: RegistryError | int, raised: type[RegistryError] | int, pause: int
 ) -> None:
-    """The registry's 401 says nothing then: what is public is served, and all else refused so."""
+    """The registry's 401 says nothing then: what is public is served, and all else refused so.
+
+    The token service is asked again soon, unless that takes long or is too much for it.
+    """
     public(world)
     private = Tag.parse("private")
     secret = world.registry.repository("team/secret", ALICE)
@@ -234,7 +244,11 @@ def test_only_the_token_service_is_away(
     with pytest.raises(kind):
         source.manifest(name, private, request("Bearer docxy.stale"))
     world.registry.token_trouble = None
-    world.clock.time += 11
+    before = world.registry.count("token")
+    world.clock.time += pause - 1
+    assert document(source.token(asked()))["token"] == "docxy.stale"  # noqa: S105
+    assert world.registry.count("token") == before
+    world.clock.time += 1
     assert document(source.token(asked()))["token"].startswith("token")
     assert source.manifest(NAME, TAG, request("Bearer docxy.stale")).status == 401
 

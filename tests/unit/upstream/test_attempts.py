@@ -144,6 +144,55 @@ def test_what_is_asked_again(outcomes: list[Outcome], expected: Outcome, count: 
 
 
 @pytest.mark.parametrize(
+    ("outcomes", "expected", "count"),
+    [
+        pytest.param([200], 200, 1, id="good"),
+        pytest.param([404], 404, 1, id="404"),
+        pytest.param([UpstreamUnreachable, 200], UpstreamUnreachable, 1, id="refused"),
+        pytest.param([UpstreamTimeout, 200], UpstreamTimeout, 1, id="timeout"),
+        pytest.param([UpstreamUnresolved, 200], UpstreamUnresolved, 1, id="no address"),
+        pytest.param([OutboundProxyFails, 200], OutboundProxyFails, 1, id="outbound proxy"),
+        pytest.param([UpstreamDown, 200], UpstreamDown, 1, id="breaker"),
+        pytest.param([UpstreamUnavailable, 200], 200, 2, id="cut"),
+        pytest.param([UpstreamUnavailable], UpstreamUnavailable, 2, id="cut for ever"),
+        pytest.param([UpstreamUnavailable, UpstreamDown], UpstreamDown, 2, id="cut, breaker"),
+        pytest.param([503, 200], 200, 2, id="503"),
+        pytest.param([503], 503, 2, id="503 for ever"),
+        pytest.param([(503, "1"), 200], 503, 1, id="Retry-After 1"),
+    ],
+)
+def test_whoever_has_a_fallback_does_not_wait(
+    outcomes: list[Outcome], expected: Outcome, count: int
+) -> None:
+    """One attempt where the host is not there, and another at once where that may mend it."""
+    with hurried() as clock:
+        upstream, began = Upstream(list(outcomes), clock), clock.now
+        assert outcome_of(lambda: Attempts(45)(upstream, None, lambda: True)) == expected
+        assert clock.now - began < 0.1
+    assert len(upstream.times) == count
+    with hurried() as clock:
+        alone, other = Upstream(list(outcomes), clock), Upstream(list(outcomes), clock)
+        told = outcome_of(lambda: Attempts(45)(alone, None))
+        assert outcome_of(lambda: Attempts(45)(other, None, lambda: False)) == told
+    assert len(other.times) == len(alone.times)
+
+
+def test_a_fallback_is_looked_for_after_a_failure_only() -> None:
+    """It may cost a look at the disk."""
+    looks = []
+
+    def has_fallback() -> bool:
+        looks.append("look")
+        return True
+
+    with hurried() as clock:
+        upstream = Upstream([200, 404, UpstreamMisbehaved], clock)
+        for _ in range(3):
+            outcome_of(lambda: Attempts(45)(upstream, None, has_fallback))
+    assert looks == []
+
+
+@pytest.mark.parametrize(
     ("outcome", "count"),
     [
         pytest.param(UpstreamUnreachable, 4, id="refused"),

@@ -24,7 +24,7 @@ from app.oci.headers import value
 from app.registries import Account
 from app.upstream.issued import IssuedToken, IssuedTokens, issue
 from app.upstream.reading import seconds_left, within
-from app.upstream.remembered import PASSING_LIFETIME, SHARED_PATIENCE
+from app.upstream.remembered import OUTAGE_LIFETIME, PASSING_LIFETIME, SHARED_PATIENCE
 from tests.unit.fake_source import FakeSource
 from tests.unit.upstream.clock import Clock
 
@@ -184,7 +184,7 @@ def test_a_renewal_that_fails(service: Service, tokens: IssuedTokens, clock: Clo
             tokens.get("a")
     assert len(service.asked) == 4
     service.failure = None
-    clock.pass_by(PASSING_LIFETIME)
+    clock.pass_by(OUTAGE_LIFETIME)
     assert tokens.get("a") == "a#5"
 
 

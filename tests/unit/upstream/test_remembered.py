@@ -7,9 +7,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from app.oci.errors import RegistryError, UpstreamTimeout, UpstreamUnavailable
+from app.oci.errors import (
+    RegistryError,
+    TooManyRequests,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from app.upstream.reading import seconds_left, within
-from app.upstream.remembered import PASSING_LIFETIME, SHARED_PATIENCE, Recent, Remembered
+from app.upstream.remembered import (
+    OUTAGE_LIFETIME,
+    PASSING_LIFETIME,
+    SHARED_PATIENCE,
+    Recent,
+    Remembered,
+)
 from tests.unit.upstream.clock import Clock
 
 PATIENCE = 10.0
@@ -112,8 +123,17 @@ def test_what_passes_is_shared(answer: str | RegistryError) -> None:
     assert teacher.asked == 1
 
 
-@pytest.mark.parametrize("answer", ["passing", UpstreamUnavailable()], ids=["fact", "failure"])
-def test_what_passes_counts_for_some_seconds(clock: Clock, answer: str | RegistryError) -> None:
+@pytest.mark.parametrize(
+    ("answer", "seconds"),
+    [
+        pytest.param("passing", PASSING_LIFETIME, id="fact"),
+        pytest.param(TooManyRequests(), PASSING_LIFETIME, id="refusal"),
+        pytest.param(UpstreamUnavailable(), OUTAGE_LIFETIME, id="outage"),
+    ],
+)
+def test_what_passes_counts_for_some_seconds(
+    clock: Clock, answer: str | RegistryError, seconds: float
+) -> None:
     """It is no fact about a registry, but many may want to ask."""
     teacher = Teacher()
     teacher.answer = answer
@@ -122,13 +142,13 @@ def test_what_passes_counts_for_some_seconds(clock: Clock, answer: str | Registr
     def brings() -> str:
         try:
             return remembered.get()
-        except UpstreamUnavailable:
+        except RegistryError:
             return "failure"
 
     expected = "failure" if isinstance(answer, RegistryError) else "passing"
     assert brings() == expected
     teacher.answer = "fact"
-    clock.pass_by(PASSING_LIFETIME - 0.1)
+    clock.pass_by(seconds - 0.1)
     assert brings() == expected
     assert teacher.asked == 1
     clock.pass_by(0.1)
