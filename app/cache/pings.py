@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 
-from app.cache import marks
+from app.cache import marks, nobodys
 from app.cache.away import Away
 from app.cache.callers import Caller, Kind
 from app.cache.disk import Disk
@@ -25,7 +25,12 @@ _LASTING: Final = frozenset({HTTPStatus.OK, HTTPStatus.UNAUTHORIZED})
 
 @dataclass(frozen=True, slots=True)
 class Pings:
-    """Answers `GET /v2/`; while the registry is away, as it answered nobody before."""
+    """Answers `GET /v2/`; while the registry is away, as it would answer nobody in particular.
+
+    Without a token that is what it has answered before. A token that everybody gets is good: some
+    clients (udocker, regshape) ask so before they pull, and give up on anything but 200. A login
+    is nobody's to confirm but the registry's.
+    """
 
     registry: str
     inner: Source
@@ -35,12 +40,27 @@ class Pings:
 
     def ping(self, caller: Caller, request: Request) -> Reply:
         """Answer a ping; raise RegistryError."""
-        if caller.kind is not Kind.NOBODY:
-            return marks.marked(self.inner.ping(request), [])
-        reply = self.away.ask(
-            caller, "", request, self._asked, lambda _: self._kept(), lasting=False
-        )
+        if caller.is_stale or self._is_everybodys(caller):
+            reply = self.away.ask(
+                caller, "", request, self.inner.ping, lambda _: _welcome(), lasting=False
+            )
+        elif caller.kind is Kind.NOBODY:
+            reply = self.away.ask(
+                caller, "", request, self._asked, lambda _: self._kept(), lasting=False
+            )
+        else:
+            reply = self.inner.ping(request)
         return marks.marked(reply, [])
+
+    def _is_everybodys(self, caller: Caller) -> bool:
+        """Tell whether a caller shows a token that was given out here to nobody, and still lives.
+
+        A token is known by a note that is made when it is given out: nothing that it says of itself
+        is believed.
+        """
+        if caller.kind is not Kind.TOKEN or caller.lifetime <= 0:
+            return False
+        return self.disk.read(nobodys.find, self.disk.store, caller.name) is not None
 
     def _asked(self, request: Request) -> Reply:
         reply = self.inner.ping(request)
@@ -61,6 +81,10 @@ class Pings:
     def _kept(self) -> Reply | None:
         note = self.disk.read(self.disk.store.notes.noted, _KIND, self.registry)
         return None if note is None else _read(note.value)
+
+
+def _welcome() -> Reply:
+    return replied(HTTPStatus.OK, [("Content-Type", "application/json")], b"{}")
 
 
 def _parameters(challenge: Challenge) -> dict[str, Any]:
