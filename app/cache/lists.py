@@ -1,4 +1,8 @@
-"""Lists of tags and referrers: always asked for, and kept only for when the registry is away."""
+"""Lists of tags and referrers: always asked for, and kept only for when the registry is away.
+
+That a registry has no list of referrers is kept as well: clients then look for the tag that stands
+for one (OCI distribution-spec, "Unavailable Referrers API"), which may be kept.
+"""
 
 import base64
 import binascii
@@ -7,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
+from math import inf
 from typing import Final
 
 from app.cache import marks
@@ -17,19 +22,31 @@ from app.cache.gate import Gate
 from app.cache.policy import Policy
 from app.content import BodyBroken, Reply, Request, replied
 from app.oci import headers
-from app.oci.errors import UpstreamUnavailable
+from app.oci.errors import ErrorCode, UpstreamUnavailable, error_document
 from app.oci.reference import RepositoryName
 from app.store import refusals
-from app.store.notes import LONGEST, Answer
+from app.store.notes import LONGEST, Answer, Note
 from app.store.store import Store
 
+REFERRERS: Final = "referrers"
+"""How the name of a list of referrers begins."""
+
 _KIND: Final = "list"
+
+_ABSENT: Final = "absent"
+"""The value that stands for a list that the registry does not have."""
 
 _LARGEST: Final = 512 * 1024
 """Bytes of a list that is kept; most registries' pages are much smaller."""
 
 _PAGES: Final = 50
 """Lists of one repository, the latest: a client may ask for it by ever other queries."""
+
+_ALSO_ABSENT: Final = frozenset({
+    HTTPStatus.BAD_REQUEST, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_ACCEPTABLE,
+})  # fmt: skip
+"""Statuses besides 404 by which registries say that they list no referrers: go-containerregistry,
+and so cosign, takes 400 and 406 for that."""
 
 _KEPT: Final = ("content-type", "oci-filters-applied")
 
@@ -53,16 +70,18 @@ class Lists:
         ask: Callable[[Request], Reply],
     ) -> Reply:
         """Answer a question for a list; raise RegistryError. It lets nobody read anything."""
-        key = f"{_beginning(self.registry, name)}{about}?{request.query}"
+        key = self._key(name, about, request.query)
 
         def question(asked: Request) -> Reply:
             # A list that was on its way while nobody was refused is not everybody's.
             answer = Answer((self.registry, name, refusals.NOBODY), self.gate.now())
             reply = ask(asked)
             kept = False
-            is_list = request.method == "GET" and reply.status == HTTPStatus.OK
-            if is_list and self.gate.is_nobody(caller, name):
+            wanted = request.method == "GET" and self.gate.is_nobody(caller, name)
+            if wanted and reply.status == HTTPStatus.OK:
                 reply, kept = self._noted(name, key, reply, answer)
+            elif about.startswith(REFERRERS) and _says_absent(asked, reply):
+                kept = self._note_absence(caller, name, about, answer)
             return marks.marked(reply, marks.forwarded(reply.status, stored=kept))
 
         return self.away.ask(
@@ -70,9 +89,17 @@ class Lists:
             name,
             request,
             question,
-            lambda status: self._stale(name, key, request, status),
+            lambda status: self._stale(name, about, request, status),
             lasting=False,
         )
+
+    def _note_absence(
+        self, caller: Caller, name: RepositoryName, about: str, answer: Answer
+    ) -> bool:
+        """Note that there is no list, whatever the query, and tell whether that is kept."""
+        if not self.gate.is_nobody(caller, name):
+            return False
+        return self.disk.write(self._written, name, self._key(name, about), _ABSENT, answer)
 
     def _noted(
         self, name: RepositoryName, key: str, reply: Reply, answer: Answer
@@ -90,25 +117,42 @@ class Lists:
             return reply, False
         return reply, self.disk.write(self._written, name, key, value, answer)
 
+    def _key(self, name: RepositoryName, about: str, query: str = "") -> str:
+        return f"{_beginning(self.registry, name)}{about}?{query}"
+
     def _written(self, name: RepositoryName, key: str, value: str, answer: Answer) -> None:
         lists = self.disk.store.lists
         lists.note(_KIND, key, value, self.policy.stale_ttl, answer)
         lists.keep_latest(_KIND, _beginning(self.registry, name), _PAGES)
 
     def _stale(
-        self, name: RepositoryName, key: str, request: Request, status: int | None
+        self, name: RepositoryName, about: str, request: Request, status: int | None
     ) -> Reply | None:
         if not self.gate.was_public(name):
             return None
-        note = self.disk.read(self.disk.store.lists.noted, _KIND, key)
+        note = self._find(name, about, request.query)
         if note is None or note.age is None or note.age >= self.policy.stale_ttl:
             return None
-        reply = _read(note.value)
+        reply = _no_such_api() if note.value == _ABSENT else _read(note.value)
         if reply is None:
             return None
         if request.method == "HEAD":
             reply = replace(reply, body=())
         return marks.marked(reply, marks.stale(status, note.age))
+
+    def _find(self, name: RepositoryName, about: str, query: str) -> Note | None:
+        """Return what is known of a list, or that there is none: the younger of both."""
+        noted = self.disk.store.lists.noted
+        keys = {self._key(name, about, query), self._key(name, about)}
+        found = self.disk.read(lambda: [(key, noted(_KIND, key)) for key in keys])
+        known = [
+            note
+            for key, note in found
+            if note is not None
+            and note.age is not None
+            and (note.value == _ABSENT or key == self._key(name, about, query))
+        ]
+        return min(known, key=_age, default=None)
 
 
 def forget_all(store: Store, registry: str, repository: str) -> None:
@@ -142,6 +186,23 @@ def _begun(reply: Reply) -> tuple[Reply, bytes | None]:
 def _chained(pieces: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from pieces
     yield from rest
+
+
+def _says_absent(request: Request, reply: Reply) -> bool:
+    """Tell whether a registry has no such list, and not only none for this query."""
+    if reply.status == HTTPStatus.NOT_FOUND:
+        return True
+    return not request.query and reply.status in _ALSO_ABSENT
+
+
+def _age(note: Note) -> float:
+    return inf if note.age is None else note.age
+
+
+def _no_such_api() -> Reply:
+    document = error_document(ErrorCode.UNSUPPORTED, "the registry lists no referrers")
+    fields = [("Content-Type", "application/json")]
+    return replied(HTTPStatus.NOT_FOUND, fields, json.dumps(document).encode())
 
 
 def _read(value: str) -> Reply | None:

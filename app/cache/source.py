@@ -9,7 +9,7 @@ from app.cache import marks
 from app.cache.blobs import Blobs
 from app.cache.callers import Callers
 from app.cache.confirming import Confirming
-from app.cache.lists import Lists
+from app.cache.lists import REFERRERS, Lists
 from app.cache.manifests import Manifests
 from app.cache.origins import Origins
 from app.cache.pings import Pings
@@ -84,7 +84,7 @@ class CachedSource:
         """List referrers."""
         caller, own = self.callers.told_apart(request)
         ask = partial(self.inner.referrers, name, digest)
-        about = f"referrers {digest}"
+        about = f"{REFERRERS} {digest}"
         answer = partial(self.lists.answer, caller, name, about, own, ask)
         return self._marked(lambda: self._permitted(answer, partial(ask, own), name, own))
 

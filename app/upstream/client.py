@@ -167,8 +167,13 @@ class Upstream:
         return self._ask(Question(f"/v2/{name}/tags/list", name), request)
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """List referrers; a 404 makes clients look for the tag that stands for them."""
-        return self._ask(Question(f"/v2/{name}/referrers/{digest}", name), request)
+        """List referrers; a 404 makes clients look for the tag that stands for them.
+
+        One in plain text is no word about the repository: of NAME_UNKNOWN some clients, oras for
+        one, make that there is nothing at all.
+        """
+        path = f"/v2/{name}/referrers/{digest}"
+        return self._ask(Question(path, name, ErrorCode.UNSUPPORTED), request)
 
     def _ask(self, question: Question, request: Request) -> Reply:
         """Ask the registry, and note in the reply where its redirects have led."""

@@ -38,6 +38,8 @@ class Front:
     accounts: Accounts
     referrers: dict[tuple[str, str], list[Image]] = field(default_factory=dict)
     """By repository and digest of the subject."""
+    lists_referrers: bool = True
+    """Without it, docker-registry answers, which knows no referrers."""
     absolute_links: bool = False
     """Write the whole URL into the Link of a page of tags."""
     redirect_head: bool = False
@@ -60,7 +62,7 @@ class Front:
             return self._blob(request, match[3])
         if match and kind == "manifests" and request.method in {"GET", "HEAD"}:
             return self._manifest(request)
-        if match and kind == "referrers" and request.method == "GET":
+        if match and kind == "referrers" and self.lists_referrers and request.method == "GET":
             return self._list_referrers(request, match[1], match[3])
         if match and kind == "tags" and request.method == "GET":
             return self._list_tags(request)

@@ -10,9 +10,19 @@ import pytest
 from tests import programs
 from tests.clients.oras import Oras
 from tests.clients.skopeo import Skopeo
-from tests.hub.content import SBOM_TYPE, SIGNATURE_TYPE
+from tests.hub.content import SBOM_TYPE, SIGNATURE_TYPE, multi_arch
 from tests.hub.hub import Hub
-from tests.hub.images import OCI_INDEX, OCI_MANIFEST, Blob, Image, digest_of, noise
+from tests.hub.images import (
+    OCI_INDEX,
+    OCI_KIND,
+    OCI_MANIFEST,
+    Blob,
+    Image,
+    artifact,
+    digest_of,
+    index,
+    noise,
+)
 from tests.integration.pulling import WayName, WayNamed, ours, whole
 from tests.integration.raw import RawBy
 
@@ -107,6 +117,27 @@ def test_oras_finds_referrers(way: WayName, way_named: WayNamed, hub: Hub, tmp_p
     for referrer in referrers:
         copied = oras.copy(f"{there.host}/library/alpine@{referrer.digest}")
         assert copied >= whole(referrer)
+
+
+def test_oras_finds_referrers_by_tag(way_named: WayNamed, hub: Hub, tmp_path: Path) -> None:
+    """Where the registry lists none: its 404 says nothing of the repository, and ORAS goes on."""
+    programs.require("oras")
+    there = way_named("plain")
+    subject = hub.push("owner/signed", multi_arch("signed", OCI_KIND, 1000), ["1"])
+    signature = artifact(SIGNATURE_TYPE, b"{}", "application/json", subject)
+    hub.push("owner/signed", index({"unknown/unknown": signature}), [tag_for(subject.digest)])
+    hub.push("owner/signed", index({}), [tag_for(signature.digest)])
+    hub.front.lists_referrers = False
+    try:
+        found = Oras(tmp_path / "home", ca=there.ca).discover(f"{there.host}/owner/signed:1")
+    finally:
+        hub.front.lists_referrers = True
+    assert found == [signature.digest]
+
+
+def tag_for(digest: str) -> str:
+    """Return the tag that stands for the list of referrers of a digest."""
+    return digest.replace(":", "-")
 
 
 @pytest.mark.parametrize("way", ["plain", "nginx"])

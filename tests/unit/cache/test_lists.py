@@ -1,11 +1,12 @@
 """Lists: always asked for, and told everybody only while what nobody was told is public."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from app.content import BodyBroken, Reply, Request
+from app.content import BodyBroken, Reply, Request, replied
 from app.oci.errors import UpstreamUnavailable, UpstreamUnreachable
 from app.oci.reference import RepositoryName, Tag
 from tests.unit.cache.registry import FakeRegistry, digest_of
@@ -60,6 +61,94 @@ def test_stale(world: World) -> None:
     world.clock.time += 7 * 24 * 3600
     with pytest.raises(UpstreamUnreachable):
         again.tags(NAME, page)
+
+
+def refuse(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+    """Let the registry answer whoever asks for referrers with this."""
+
+    def referrers(self: FakeRegistry, *_: object) -> Reply:
+        if isinstance(self.trouble, UpstreamUnreachable):
+            raise self.trouble
+        return replied(status, [], b"404 page not found")
+
+    monkeypatch.setattr(FakeRegistry, "referrers", referrers)
+
+
+@pytest.mark.parametrize(
+    ("status", "query", "kept"),
+    [
+        pytest.param(404, "", True, id="404"),
+        pytest.param(404, "artifactType=a", True, id="404 to a query"),
+        pytest.param(400, "", True, id="400"),
+        pytest.param(400, "artifactType=a", False, id="400 to a query"),
+        pytest.param(405, "", True, id="405"),
+        pytest.param(406, "", True, id="406"),
+        pytest.param(403, "", False, id="403"),
+        pytest.param(410, "", False, id="410"),
+    ],
+)
+def test_a_registry_without_referrers(
+    world: World, monkeypatch: pytest.MonkeyPatch, status: int, query: str, *, kept: bool
+) -> None:
+    """Whatever is asked for later, clients are told to look for the tag: in OCI JSON, with age."""
+    world.registry.repository(NAME, "").push(TAG, b"{}")
+    source = world.source()
+    read(source.manifest(NAME, TAG, request()))
+    refuse(monkeypatch, status)
+    told = source.referrers(NAME, DIGEST, replace(request(), query=query))
+    assert (told.status, "stored" in told.header("cache-status")) == (status, kept)
+    world.registry.trouble = UpstreamUnreachable("away")
+    world.clock.time += 7
+    for later in ("", "artifactType=a", "artifactType=b"):
+        asked = replace(request(), query=later)
+        if not kept:
+            with pytest.raises(UpstreamUnreachable):
+                source.referrers(NAME, DIGEST, asked)
+            continue
+        reply = source.referrers(NAME, DIGEST, asked)
+        assert (reply.status, reply.header("age")) == (404, "7")
+        assert reply.header("warning").startswith("299")
+        assert json.loads(read(reply))["errors"][0]["code"] == "UNSUPPORTED"
+    with pytest.raises(UpstreamUnreachable):  # of another manifest nothing is known
+        source.referrers(NAME, digest_of(b"other"), request())
+
+
+def test_what_a_registry_says_last_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that lists referrers since, and one that has ceased to."""
+    world.registry.repository(NAME, "").push(TAG, b"{}")
+    read(world.source().manifest(NAME, TAG, request()))
+    page = replace(request(), query="artifactType=a")
+    lists = FakeRegistry.referrers
+    for status in (404, 200, 404):
+        world.registry.trouble = None
+        if status == 404:
+            refuse(monkeypatch, status)
+        else:
+            monkeypatch.setattr(FakeRegistry, "referrers", lists)
+        read(world.source().referrers(NAME, DIGEST, page))
+        world.clock.time += 3
+        world.registry.trouble = UpstreamUnreachable("away")
+        assert world.source().referrers(NAME, DIGEST, page).status == status
+
+
+def test_what_only_somebody_was_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Is told nobody, be it a list or that there is none; nor is what is not public any more."""
+    world.registry.repository(NAME, "", ALICE).push(TAG, b"{}")
+    source = world.source()
+    read(source.manifest(NAME, TAG, request()))
+    refuse(monkeypatch, 404)
+    read(source.referrers(NAME, DIGEST, request(ALICE)))
+    world.registry.trouble = UpstreamUnreachable("away")
+    with pytest.raises(UpstreamUnreachable):
+        source.referrers(NAME, DIGEST, request())
+    world.registry.trouble = None
+    read(source.referrers(NAME, DIGEST, request()))
+    world.registry.repositories[NAME].readers.discard("")
+    assert source.manifest(NAME, TAG, request(MALLORY)).status == 401
+    world.gate().refused_to_nobody(NAME)
+    world.registry.trouble = UpstreamUnreachable("away")
+    with pytest.raises(UpstreamUnreachable):
+        source.referrers(NAME, DIGEST, request())
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["length told", "not told"])

@@ -105,6 +105,15 @@ def test_every_401_has_its_challenge(
     assert (reply.status, body(reply)) == (401, REFUSED)
 
 
+def test_a_registry_without_referrers(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """A 404 in plain text is no word about the repository: oras would take one for the last."""
+    url = f"{REGISTRY}/v2/library/nginx/referrers/{DIGEST}"
+    upstream.get(url, status=404, body=b"404 page not found", content_type="text/plain")
+    reply = pinned.referrers(NAME, DIGEST, get())
+    assert json.loads(body(reply))["errors"][0]["code"] == "UNSUPPORTED"
+    assert reply.status == 404
+
+
 def test_headers_up(pinned: Upstream, upstream: responses.RequestsMock) -> None:
     """What a client may ask with goes up, joined as HTTP allows; the rest stays."""
     upstream.get(MANIFEST, body=b"x")
