@@ -4,7 +4,9 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import partial
 from http import HTTPStatus
 from typing import Final, Self
@@ -63,6 +65,27 @@ _CLIENT_CHECK: Final = 0.25
 _NEVER: Final = threading.Event()
 
 
+Fallback = Callable[[], bool]
+"""Tells whether a caller can answer without the upstream (`Request.has_fallback`)."""
+
+_has_fallback: ContextVar[Fallback | None] = ContextVar("has_fallback", default=None)
+
+
+@contextmanager
+def falling_back(has_fallback: Fallback | None) -> Iterator[None]:
+    """Let attempts in this block end early if the caller has a fallback.
+
+    A question may need others to be asked first: for a token, or for what the registry asks for.
+    They are made in the block as well, and None leaves the fallback of a block outside as it is.
+    Callers who wait for the same answer share it, and a failure so counts for two seconds at most.
+    """
+    token = _has_fallback.set(has_fallback or _has_fallback.get())
+    try:
+        yield
+    finally:
+        _has_fallback.reset(token)
+
+
 class Attempts:
     """Asks a question that may be repeated (GET or HEAD) up to four times, within a budget."""
 
@@ -89,10 +112,7 @@ class Attempts:
         return cls(min(budget, _HURRIED_BUDGET), _HURRIED_PATIENCE, _HURRIED_WHOLE, observer)
 
     def __call__(
-        self,
-        ask: Callable[[], requests.Response],
-        client: Client | None,
-        has_fallback: Callable[[], bool] | None = None,
+        self, ask: Callable[[], requests.Response], client: Client | None
     ) -> requests.Response:
         """Return the first answer that is worth passing on, or the last one.
 
@@ -100,6 +120,7 @@ class Attempts:
         and one that cut the connection or answered 5xx once more, after the first pause.
         Raise what `ask` raised in the end, or ClientGone.
         """
+        has_fallback = _has_fallback.get()
         return self._repeat(ask, client, (UpstreamUnavailable,), _is_passing, has_fallback)
 
     def to_connect(
@@ -114,7 +135,7 @@ class Attempts:
         client: Client | None,
         failure: _Failures,
         is_passing: Callable[[requests.Response], bool],
-        has_fallback: Callable[[], bool] | None = None,
+        has_fallback: Fallback | None = None,
     ) -> requests.Response:
         now = time.monotonic()
         deadline, end = now + self._budget, now + self._whole
@@ -150,7 +171,7 @@ class Attempts:
 
 def _is_over(
     deadline: float,
-    has_fallback: Callable[[], bool] | None,
+    has_fallback: Fallback | None,
     wait: float,
     error: UpstreamUnavailable | None = None,
 ) -> bool:

@@ -18,7 +18,7 @@ from app.registries import Registry
 from app.upstream import answering, budget, fitting, refusal, stand_ins, tokens
 from app.upstream.again import BlobAgain
 from app.upstream.anonymous import AnonymousTokens
-from app.upstream.attempts import Attempts
+from app.upstream.attempts import Attempts, falling_back
 from app.upstream.body import read_document
 from app.upstream.held_back import HeldBack
 from app.upstream.issued import IssuedTokens, issue
@@ -82,6 +82,10 @@ class Upstream:
         Docker Hub counts pings against an abuse limit, and Basic credentials mean nothing to a
         registry that asks for tokens.
         """
+        with falling_back(request.has_fallback):
+            return self._answer_ping(request)
+
+    def _answer_ping(self, request: Request) -> Reply:
         request = replace(request, headers=self._redeemed(request))
         scheme = request.authorization.partition(" ")[0].lower()
         if scheme == "bearer":
@@ -105,6 +109,10 @@ class Upstream:
 
         Where there is none, the token is one of our own.
         """
+        with falling_back(request.has_fallback):
+            return self._answer_token(request)
+
+    def _answer_token(self, request: TokenRequest) -> Reply:
         if service := self._token_service():
             reply = self._exchanged(service, request)
             if not stand_ins.is_login(request) and reply.status == HTTPStatus.OK:
@@ -209,7 +217,8 @@ class Upstream:
             return response
 
         attempts = self._hurried if question is _PING else self._attempts
-        response = attempts(fetch, request.client, request.has_fallback)
+        with falling_back(request.has_fallback):
+            response = attempts(fetch, request.client)
         self._tell_budget(response)
         probed = request.method == "HEAD" and response.request.method == "GET"
         if probed and (reply := answering.probed(response)):

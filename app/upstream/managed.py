@@ -12,6 +12,7 @@ from app.oci.errors import AccountRefused, Denied, UpstreamUnavailable
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
 from app.upstream import stand_ins
+from app.upstream.attempts import falling_back
 from app.upstream.issued import IssuedTokens
 from app.upstream.own_account import OwnAccount
 
@@ -64,7 +65,8 @@ class Managed:
     ) -> Reply:
         scope = f"repository:{name}:pull"
         try:
-            return self._answer(scope, request, ask)
+            with falling_back(request.has_fallback):
+                return self._answer(scope, request, ask)
         except AccountRefused as refused:
             if self._account.is_good():
                 raise Denied from refused  # here, and it may be good elsewhere

@@ -168,7 +168,7 @@ def exchange(
         glue = "&" if urlsplit(service.url).query else "?"
         url = f"{service.url}{glue}{encoded}"
         fetch = partial(Redirects(session).fetch, "GET", url, fields, request.client)
-        response = attempts(lambda: read(fetch()), request.client, request.has_fallback)
+        response = attempts(lambda: read(fetch()), request.client)
         redirects.refuse_dead_end(response)
     session.observer.happened(Event.TOKEN, str(response.status_code))
     passed = headers.pass_down(response.raw.headers.items())

@@ -1,6 +1,7 @@
 """Retries before the first byte: what is asked again, when, and for how long."""
 
 import io
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -11,7 +12,7 @@ import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.content import Reply, Request
+from app.content import Reply, Request, TokenRequest
 from app.oci.errors import (
     ClientGone,
     OutboundProxyFails,
@@ -27,8 +28,9 @@ from app.oci.errors import (
 )
 from app.oci.reference import RepositoryName, Tag
 from app.registries import Registry
-from app.upstream.attempts import Attempts, sleep
+from app.upstream.attempts import Attempts, falling_back, sleep
 from app.upstream.client import Upstream as Asked
+from app.upstream.managed import Managed
 from app.upstream.neighbours import Neighbours
 from app.upstream.reading import seconds_left
 from app.upstream.reliability import Reliability
@@ -167,13 +169,15 @@ def test_whoever_has_a_fallback_does_not_wait(
     """One attempt where the host is not there, and another at once where that may mend it."""
     with hurried() as clock:
         upstream, began = Upstream(list(outcomes), clock), clock.now
-        assert outcome_of(lambda: Attempts(45)(upstream, None, lambda: True)) == expected
+        with falling_back(lambda: True), falling_back(None):
+            assert outcome_of(lambda: Attempts(45)(upstream, None)) == expected
         assert clock.now - began < 0.1
     assert len(upstream.times) == count
     with hurried() as clock:
         alone, other = Upstream(list(outcomes), clock), Upstream(list(outcomes), clock)
         told = outcome_of(lambda: Attempts(45)(alone, None))
-        assert outcome_of(lambda: Attempts(45)(other, None, lambda: False)) == told
+        with falling_back(lambda: False):
+            assert outcome_of(lambda: Attempts(45)(other, None)) == told
     assert len(other.times) == len(alone.times)
 
 
@@ -185,10 +189,10 @@ def test_a_fallback_is_looked_for_after_a_failure_only() -> None:
         looks.append("look")
         return True
 
-    with hurried() as clock:
+    with hurried() as clock, falling_back(has_fallback):
         upstream = Upstream([200, 404, UpstreamMisbehaved], clock)
         for _ in range(3):
-            outcome_of(lambda: Attempts(45)(upstream, None, has_fallback))
+            outcome_of(lambda: Attempts(45)(upstream, None))
     assert looks == []
 
 
@@ -350,6 +354,44 @@ def manifest_of(server: Server, session: Session) -> Reply:
 def at_no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let attempts follow each other at once."""
     monkeypatch.setattr("app.upstream.attempts._PAUSES", (0, 0.001, 0.002))
+
+
+def ping(row: Registry, asked: Asked, request: Request) -> None:
+    """Ask as a client without a token."""
+    del row
+    asked.ping(request)
+
+
+def token(row: Registry, asked: Asked, request: Request) -> None:
+    """Ask for a token, where it is not known who gives them."""
+    del row
+    asked.token(TokenRequest(method="GET", parameters=[], has_fallback=request.has_fallback))
+
+
+def managed(row: Registry, asked: Asked, request: Request) -> None:
+    """Ask for a manifest with a token of this proxy's own."""
+    Managed(asked, row).manifest(RepositoryName("a/b"), Tag("latest"), request)
+
+
+@pytest.mark.usefixtures("at_no_pace")
+@pytest.mark.parametrize("ask", [ping, token, managed])
+@pytest.mark.parametrize(("has_fallback", "count"), [(lambda: True, 1), (lambda: False, 4)])
+def test_questions_that_others_need_are_asked_once_too(
+    session: Session,
+    ask: Callable[[Registry, Asked, Request], None],
+    has_fallback: Callable[[], bool],
+    count: int,
+) -> None:
+    """What a registry asks for has to be known before its token service is, and before a token."""
+    with socket.socket() as unheard:
+        unheard.bind(("127.0.0.1", 0))
+        row = Registry(name="r.example", url=f"http://127.0.0.1:{unheard.getsockname()[1]}")
+        asked = Asked(row, session, Neighbours(), Reliability(retry_budget=45, resume_budget=0))
+        with listening() as lines, pytest.raises(UpstreamUnreachable):
+            ask(row, asked, Request(method="GET", has_fallback=has_fallback))
+    assert [line.partition(".")[0] for line in lines] == [
+        "WARNING An upstream cannot be reached"
+    ] * count
 
 
 @pytest.mark.usefixtures("at_no_pace")
