@@ -116,11 +116,9 @@ class Away:
 
     def is_known(self, name: str) -> bool:
         """Tell whether the registry has just failed, for all or for one repository."""
+        outages = (self._outages.get((key,)) for key in ("", name))
         now = time.monotonic()
-        for_all, for_one = self._until.get(("",)), self._until.get((name,))
-        return (for_all is not None and now < for_all + _LONG) or (
-            for_one is not None and now < for_one
-        )
+        return any(one is not None and now < one.next_probe + _LONG for one in outages)
 
     def _kept(self, stale: Stale, status: int | None) -> Reply | None:
         """Return what is kept, and tell that it stands for the registry's answer."""
