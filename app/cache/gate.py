@@ -100,7 +100,7 @@ class Gate:
     def unconfirmed(
         self, caller: Caller, name: RepositoryName, digests: Sequence[Digest]
     ) -> tuple[list[Digest], list[Digest]]:
-        """Return what is kept and this caller's kind does not know to be here, and what is not."""
+        """Return what is kept and needs the registry's word here, and what is not kept."""
         return self._disk.read(self._members.unconfirmed, caller, name, digests)
 
     def kept_size(self, digest: Digest) -> int | None:

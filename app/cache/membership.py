@@ -92,7 +92,10 @@ class Membership:
     def unconfirmed(
         self, caller: Caller, name: RepositoryName, digests: Sequence[Digest]
     ) -> tuple[list[Digest], list[Digest]]:
-        """Return what is kept and a caller does not know to be a member, and what is not kept."""
+        """Return what is kept and not known to be a member, and what is not kept.
+
+        For nobody in particular, a member that nobody was let read counts as not known.
+        """
         found, absent = list[Digest](), list[Digest]()
         for digest in digests:
             member = self._store.members.find(self._registry, name, digest)

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -345,6 +346,16 @@ def test_the_background() -> None:
     assert sorted(done) == [*"abcde"]
     assert background.begin(partial(done.append, "again"))
     wait_until(lambda: done[-1] == "again", what="another thread")
+
+
+def test_nothing_in_the_background_belongs_to_a_request() -> None:
+    """What is asked there is not counted for the client that is being served."""
+    seen = list[str]()
+    here: ContextVar[str] = ContextVar("here", default="nobody's")
+    here.set("a request's")
+    assert Background().begin(lambda: seen.append(here.get()))
+    wait_until(lambda: seen == ["nobody's"], what="the work")
+    wait_until(lambda: threads() == 0, what="the end")
 
 
 def test_what_is_done_later() -> None:
