@@ -115,6 +115,8 @@ class _Fetch:
         self._place = place
         self._is_held = False
         self._is_over = False
+        # A Redis may take its time: what is given back must not be taken afterwards.
+        self._one_at_a_time = threading.Lock()
 
     def received(self, count: int) -> None:
         """Charge bytes that came while nobody else read along."""
@@ -128,16 +130,17 @@ class _Fetch:
 
     def hold(self) -> None:
         """Hold a place, also where there is none left: the fetch is running."""
-        self._is_held = True
-        self._limits.goes_on(self._transfer.who, self._place)
-        if self._is_over:  # meanwhile
-            self.release()
+        with self._one_at_a_time:
+            if not self._is_over:
+                self._is_held = True
+                self._limits.goes_on(self._transfer.who, self._place)
 
     def release(self) -> None:
         """Give the place back."""
-        if self._is_held:
-            self._is_held = False
-            self._limits.ended(self._transfer.who, self._place)
+        with self._one_at_a_time:
+            if self._is_held:
+                self._is_held = False
+                self._limits.ended(self._transfer.who, self._place)
 
     def end(self) -> None:
         """Count the rest, and give the place back."""

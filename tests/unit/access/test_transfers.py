@@ -1,6 +1,7 @@
 """Bodies on their way: counted while they go, and once."""
 
 import contextlib
+import threading
 from collections.abc import Callable
 
 import pytest
@@ -176,4 +177,32 @@ def test_a_fetch_that_ends_while_it_is_held(counting: Make) -> None:
     fetch.end()
     fetch.go_on_unread()
     transfer.end()
+    Transfer(limits, "a").begin_blob("another")
+
+
+def test_a_fetch_that_ends_while_its_place_is_taken() -> None:
+    """A Redis may take its time for either: the place is free in the end."""
+    begun, going_on = threading.Event(), threading.Event()
+
+    class Slow(Limits):
+        def goes_on(self, who: str, name: str) -> None:
+            begun.set()
+            assert going_on.wait(30)
+            super().goes_on(who, name)
+
+    def is_over() -> None:
+        fetch.release()
+        fetch.end()
+
+    limits = Slow(Allowance(downloads=1), users_are_known=False)
+    transfer = Transfer(limits, "a")
+    fetch = transfer.begin_fetch("d")
+    leaving, ending = threading.Thread(target=transfer.end), threading.Thread(target=is_over)
+    leaving.start()
+    assert begun.wait(30)
+    ending.start()
+    ending.join(0.2)  # as far as it comes
+    going_on.set()
+    leaving.join(30)
+    ending.join(30)
     Transfer(limits, "a").begin_blob("another")
