@@ -33,6 +33,9 @@ TOKENS_AWAY: Final = "token service away"
 _PAUSE: Final = 2.0
 """Seconds after a failure in which what is public is served without asking again."""
 
+_PING_PAUSE: Final = 1.0
+"""Seconds between two pings in the background that a breaker refuses."""
+
 _PROBE: Final = 3.0
 """Seconds in which the outcome of a probe is waited for before there is another one."""
 
@@ -139,7 +142,8 @@ class Away:
         if isinstance(error, UpstreamDown):
             # Nobody was asked: the breaker refuses at once, and lets the next probe pass in time.
             known = self._outages.get(("",))
-            self._note("", pause=0.0, silent=known is not None and known.silent)
+            silent = known is not None and known.silent
+            self._note("", pause=_PING_PAUSE if silent else 0.0, silent=silent)
         else:
             self._note("", silent=isinstance(error, UpstreamTimeout | UpstreamUnresolved))
 
