@@ -22,9 +22,9 @@ worker_class = "worker.Worker"
 # One worker keeps one core busy; the second keeps answering while the first is.
 if "WEB_CONCURRENCY" not in os.environ:
     workers = 2
-# Downloads at once in one worker; a slow one costs some 200 KiB while it runs.
+# Places of one worker (connections.py); a slow download costs some 200 KiB while it runs.
 worker_connections = 2000
-# Each holds two descriptors, and many shells allow 1,024.
+# Each takes up to three descriptors, and many shells allow 1,024.
 _, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
 # A heartbeat, not a limit on requests: gevent's workers beat while they stream.

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Final, NoReturn
 
 from gevent.socket import socket as GeventSocket  # noqa: N812 - gevent's class has this name
 
+from connections import Connection
+
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer as Buffer  # collections.abc has it from Python 3.12 on
 
@@ -25,6 +27,11 @@ class ClientSocket(GeventSocket):
     gevent's own counts the whole write, and so cuts a client that is merely slow; TCP_USER_TIMEOUT
     does too, where the client's window is small (tried on Linux 6.18).
     """
+
+    connection: Connection | None = None
+    """What worker.py knows of it."""
+    patience: float = 60.0
+    """Seconds that a client may take nothing if no timeout is set: all but what is relayed."""
 
     def sendall(self, data: "Buffer", flags: int = 0) -> None:
         """Send all; reset the connection if the client takes nothing for as long as the timeout."""
@@ -57,8 +64,9 @@ class ClientSocket(GeventSocket):
         A socket counts as writable again only when a good part of its buffer is free, which takes
         a slow client long: what tells progress is how much of the buffer is left.
         """
-        patience = self.gettimeout()
-        self.settimeout(patience / 4 if patience else None)
+        usual = self.gettimeout()
+        patience = usual or self.patience
+        self.settimeout(patience / 4)
         sent = 0
         queued, given_up = float("inf"), float("inf")
         try:
@@ -69,11 +77,11 @@ class ClientSocket(GeventSocket):
                 except TimeoutError:
                     left = self._queued()
                     if left < queued:
-                        queued, given_up = left, time.monotonic() + (patience or 0)
+                        queued, given_up = left, time.monotonic() + patience
                     elif time.monotonic() >= given_up:
                         self._give_up()
         finally:
-            self.settimeout(patience)
+            self.settimeout(usual)
 
     def _send_part(self, descriptor: int, offset: int, count: int) -> int:
         try:

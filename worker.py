@@ -9,13 +9,15 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import socket
+import sys
 import time
 import uuid
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import gevent
 from gunicorn import util
@@ -27,6 +29,7 @@ from gunicorn.http.errors import (  # type: ignore[attr-defined] # two are not i
     InvalidResponseHeaderName,
     LimitRequestHeaders,
     LimitRequestLine,
+    NoMoreData,
     ParseException,
     UnsupportedTransferCoding,
 )
@@ -35,7 +38,8 @@ from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
 import shared  # noqa: F401 - to be made before the fork
-from incoming import BoundedRequest
+from connections import FRONT, Connection, Connections, site_of, written
+from incoming import BoundedRequest, head_time, trusts
 from outgoing import ClientSocket
 
 _TLS_HANDSHAKE: Final = b"\x16"
@@ -54,6 +58,19 @@ _STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
     ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
 }
 """What is told of a request that is none; anything else is 400."""
+
+_HEALTH: Final = "/health"
+"""What keeps a place when all are taken: an orchestrator would end a worker that is only busy."""
+_FULL: Final = HTTPStatus.SERVICE_UNAVAILABLE
+_RETRY_AFTER: Final = "Retry-After: 5\r\n"
+
+_FILES: Final = 3
+"""Descriptors of one place: a client, a registry, a file of the cache."""
+_OWN_FILES: Final = 128
+"""Descriptors that a worker has besides: listeners, logs, databases, pools of idle connections."""
+
+_LOGGED_EVERY: Final = 10.0
+"""Seconds between two lines about connections that had to make room."""
 
 _SPARE: Final = 4
 """Seconds of graceful_timeout that are left for ending what it was too short for."""
@@ -76,15 +93,22 @@ wsgi.WSGIErrorsWrapper = lru_cache(1)(wsgi.WSGIErrorsWrapper)  # type: ignore[mi
 
 
 class Worker(GeventWorker):
-    """Tells TLS clients at once that this is HTTP, and lets no idle connection delay a stop."""
+    """Serves connections, of which those that ask for nothing make room for the others.
+
+    It tells TLS clients at once that this is HTTP, and lets no idle connection delay a stop.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
         super().__init__(*args, **kwargs)
-        self._idle: set[socket.socket] = set()
-        self._new: set[socket.socket] = set()
-        """Those that have been accepted, and whose first request may be on its way."""
-        self._serving: set[Any] = set()
-        """The greenlets that have a connection."""
+        places = min(self.cfg.worker_connections, _places_for_files())
+        self._connections = Connections(places, _stop_reading)
+        # gunicorn's own bound, beyond which it accepts nothing and so cannot make room either.
+        self.worker_connections = places + self._connections.reserve
+        self._open: dict[Any, Connection] = {}
+        """By socket, as gunicorn hands it on."""
+        self._greenlets: set[Any] = set()
+        """Those that have a connection."""
+        self._logged = 0.0
         self._patient_until = float("inf")
 
     def load_wsgi(self) -> None:
@@ -97,6 +121,12 @@ class Worker(GeventWorker):
         super().load_wsgi()
         gc.freeze()
         gc.enable()
+        if (places := self._connections.places) < self.cfg.worker_connections:
+            self.log.warning(
+                "Fewer connections than set are served at once: the limit of open files is too low "
+                "(ulimit -n).",
+                extra={"fields": {"connections": places, "set": self.cfg.worker_connections}},
+            )
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:  # noqa: ANN401 - as inherited
         """Serve a connection.
@@ -106,10 +136,11 @@ class Worker(GeventWorker):
         may never contain.
         """
         if self.cfg.is_ssl:
-            super().handle(listener, client, addr)
+            with self._having(client, addr):
+                super().handle(listener, client, addr)
             return
         client = ClientSocket(client.family, client.type, client.proto, fileno=client.detach())
-        with self._having(client), contextlib.closing(client), contextlib.suppress(OSError):
+        with self._having(client, addr), contextlib.closing(client), contextlib.suppress(OSError):
             first = self._first_byte(client)
             if first == _TLS_HANDSHAKE:
                 client.recv(64 * 1024)  # left unread, it would turn the close into a reset
@@ -125,14 +156,16 @@ class Worker(GeventWorker):
         sock: socket.socket,
         addr: Any,  # noqa: ANN401 - as inherited
     ) -> bool:
-        """Serve a request; its connection is idle before and after.
+        """Serve a request; its connection waits before and after.
 
         One that is cut ends its connection. gevent's worker would go on with it, and answer what
         the client has sent meanwhile into the midst of the body.
         """
-        self._idle.discard(sock)
-        self._new.discard(sock)
+        connection = self._open[sock]
+        has_place = self._connections.serve(connection)
         try:
+            if not has_place and (req.path != _HEALTH or req.query):
+                self._refuse_as_full(sock, addr)
             return AsyncWorker.handle_request(self, listener_name, req, sock, addr)
         except (gevent.GreenletExit, SystemExit):
             raise StopIteration from None
@@ -141,7 +174,14 @@ class Worker(GeventWorker):
                 util.close_graceful(sock)  # closed at once, it would reset what is on its way
             raise
         finally:
-            self._idle.add(sock)
+            self._connections.wait(connection)
+
+    def timeout_ctx(self) -> Any:  # noqa: ANN401 - as inherited
+        """Bound the time until the next request is there; incoming.py bounds each part of it.
+
+        What is left of the body before it is skipped first, in the time of a head.
+        """
+        return gevent.Timeout(self.cfg.keepalive + 2 * head_time(self.cfg), NoMoreData())
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:  # noqa: ANN401 - as inherited
         """Refuse in JSON what is no request, and log its kind; its text may hold a secret."""
@@ -156,16 +196,27 @@ class Worker(GeventWorker):
             "Not a request. status=%s kind=%s client=%s request_id=%s",
             status.value, type(exc).__name__, addr[0] if addr else "", request_id,
         )  # fmt: skip
-        error = {"code": "UNKNOWN", "message": "this is no HTTP request that can be read"}
-        body = json.dumps({"errors": [error | {"detail": None}]}).encode()
-        head = (
-            f"HTTP/1.1 {status.value} {status.phrase}\r\n"
-            "Content-Type: application/json\r\nConnection: close\r\n"
-            f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\n\r\n"
-        )
+        message = "this is no HTTP request that can be read"
         with contextlib.suppress(OSError):
-            client.sendall(head.encode("ascii") + body)
+            client.sendall(_refusal(status, "UNKNOWN", message, request_id))
             util.close_graceful(client)  # what is unread would turn a close into a reset
+
+    def _refuse_as_full(self, sock: socket.socket, addr: Any) -> NoReturn:  # noqa: ANN401 - as inherited
+        """Refuse in JSON what all places are taken for, mostly by downloads."""
+        request_id = uuid.uuid4().hex
+        self.log.warning(
+            "All connections of a worker are in use.",
+            extra={
+                "fields": {
+                    "status": _FULL.value,
+                    "client": addr[0] if addr else "",
+                    "request_id": request_id,
+                }
+            },
+        )
+        message = "this proxy serves as many requests at once as it can"
+        sock.sendall(_refusal(_FULL, "UNAVAILABLE", message, request_id, _RETRY_AFTER))
+        raise StopIteration
 
     def notify(self) -> None:
         """Beat; in a worker that stops, end the connections on which nothing is going on.
@@ -175,15 +226,15 @@ class Worker(GeventWorker):
         and what was cut would leave no line in the log.
         """
         super().notify()
+        self._log_ended()
         if self.alive:
             patience = self.cfg.graceful_timeout
             self._patient_until = time.monotonic() + patience - min(_SPARE, patience / 2)
             return
-        for sock in self._idle - self._new:
+        for sock in list(self._connections.idle()):
             _stop_reading(sock)
-        self._new.clear()  # whoever has said nothing by the next beat is idle, too
-        if self._serving and time.monotonic() > self._patient_until:
-            self.log.warning("The time to stop is over. cut=%s", len(self._serving))
+        if self._greenlets and time.monotonic() > self._patient_until:
+            self.log.warning("The time to stop is over. cut=%s", len(self._greenlets))
             self._cut()
 
     def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - as inherited
@@ -196,28 +247,69 @@ class Worker(GeventWorker):
         gevent.spawn(end)
 
     def _cut(self) -> None:
-        serving = list(self._serving)
+        serving = list(self._greenlets)
         gevent.killall(serving, block=False)
         gevent.joinall(serving, timeout=1)
 
+    def _log_ended(self) -> None:
+        """Tell now and then of connections that had to make room: there may be thousands."""
+        if (now := time.monotonic()) - self._logged < _LOGGED_EVERY:
+            return
+        if ended := self._connections.take_ended():
+            self._logged = now
+            ((site, most),) = ended.most_common(1)
+            self.log.warning(
+                "Connections that asked for nothing made room for others.",
+                extra={
+                    "fields": {"count": ended.total(), "client": written(site), "its_count": most}
+                },
+            )
+
     @contextlib.contextmanager
-    def _having(self, client: socket.socket) -> Iterator[None]:
+    def _having(self, client: Any, addr: Any) -> Iterator[None]:  # noqa: ANN401 - as inherited
         here = gevent.getcurrent()
-        self._idle.add(client)
-        self._new.add(client)
-        self._serving.add(here)
+        connection = self._open[client] = self._connections.open(client, self._site(addr))
+        if isinstance(client, ClientSocket):
+            client.connection = connection
+        self._greenlets.add(here)
         try:
             yield
         finally:
-            self._idle.discard(client)
-            self._new.discard(client)
-            self._serving.discard(here)
+            self._connections.close(connection)
+            del self._open[client]
+            self._greenlets.discard(here)
+
+    def _site(self, addr: Any) -> bytes:  # noqa: ANN401 - as inherited
+        """Return whose share a connection is part of; a front speaks for clients without number."""
+        is_front = not isinstance(addr, tuple) or trusts(self.cfg, addr[0])
+        return FRONT if is_front else site_of(addr[0])
 
     def _first_byte(self, client: socket.socket) -> bytes:
         client.settimeout(None)
         peek = partial(client.recv, 1, socket.MSG_PEEK)
-        patience = self.cfg.keepalive or self.cfg.timeout or None
-        return bytes(gevent.with_timeout(patience, peek, timeout_value=b""))
+        return bytes(gevent.with_timeout(head_time(self.cfg), peek, timeout_value=b""))
+
+
+def _places_for_files() -> int:
+    """Return how many places the limit of open files has room for: accept(2) fails beyond it."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max((limit - _OWN_FILES) // _FILES, 1)
+
+
+def _refusal(
+    status: HTTPStatus, code: str, message: str, request_id: str, fields: str = ""
+) -> bytes:
+    """Return an answer in the registries' JSON that ends its connection."""
+    document = {"errors": [{"code": code, "message": message, "detail": None}]}
+    body = json.dumps(document).encode()
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+        f"Content-Type: application/json\r\nConnection: close\r\n{fields}"
+        f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\n\r\n"
+    )
+    return head.encode("ascii") + body
 
 
 def _stop_reading(sock: socket.socket) -> None:

@@ -181,11 +181,16 @@ def _stands_still(pid: int) -> bool:
 
 @contextlib.contextmanager
 def docxy(
-    *arguments: str, workers: int | str = 2, listen: str = "127.0.0.1", **settings: str
+    *arguments: str,
+    workers: int | str = 2,
+    listen: str = "127.0.0.1",
+    files: str = "",
+    **settings: str,
 ) -> Iterator[Docxy]:
     """Run Docxy with two gevent workers, as production does, on a socket that cannot be taken.
 
-    `settings` are environment variables; `arguments` go to gunicorn.
+    `settings` are environment variables; `arguments` go to gunicorn; `files` is how many open ones
+    it may have.
     """
     family = socket.AF_INET6 if ":" in listen else socket.AF_INET
     with socket.socket(family) as listener:
@@ -196,6 +201,8 @@ def docxy(
         command = [
             sys.executable, "-m", "gunicorn", "--bind", f"fd://{listener.fileno()}", *arguments,
         ]  # fmt: skip
+        if files:
+            command = ["sh", "-c", f'ulimit -n {files} && exec "$0" "$@"', *command]
         env = clean_environment(WEB_CONCURRENCY=str(workers)) | settings
         # Quickly: a graceful stop waits for the next second, twice where connections are kept.
         with running(

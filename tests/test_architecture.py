@@ -20,6 +20,7 @@ MODULES = [
         for name in (
             "wsgi.py",
             "worker.py",
+            "connections.py",
             "incoming.py",
             "outgoing.py",
             "shared.py",
@@ -113,6 +114,7 @@ LIBRARIES = {
     "pydantic_settings": {"settings", "environment"},
     "gevent": {"worker", "incoming", "outgoing", "offloop"},
     "gunicorn": {"worker", "incoming"},
+    "connections": {"worker", "incoming", "outgoing"},
     "incoming": {"worker"},
     "outgoing": {"worker"},
     "shared": {"worker", "upstream", "metrics", "gunicorn.conf"},

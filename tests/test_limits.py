@@ -6,6 +6,7 @@ from typing import Final
 
 import gunicorn.config
 
+import connections
 import incoming
 from app import MAX_TOKEN_REQUEST
 from app.oci import challenge, via
@@ -33,11 +34,11 @@ def size(count: int) -> str:
     return f"{count >> 20} MiB" if count >= 1 << 20 else f"{count >> 10} KiB"
 
 
-def keepalive() -> str:
-    """Return the seconds that gunicorn is told."""
+def setting(name: str) -> int:
+    """Return what gunicorn is told."""
     told = (ROOT / "gunicorn.conf.py").read_text(encoding="utf-8")
-    (found,) = re.findall(r"^keepalive = (\d+)$", told, re.MULTILINE)
-    return str(found)
+    (found,) = re.findall(rf"^{name} = (\d+)$", told, re.MULTILINE)
+    return int(found)
 
 
 def digits(pattern: str) -> str:
@@ -46,6 +47,7 @@ def digits(pattern: str) -> str:
     return f"{most} digits"
 
 
+EIGHTH: Final = {8: "an eighth"}
 TWICE: Final = "twice `DOCXY_READ_TIMEOUT` (or `DOCXY_CONNECT_TIMEOUT`, where that is longer)"
 
 LIMITS: Final = {
@@ -55,7 +57,16 @@ LIMITS: Final = {
     "all header fields of a request, and a trailer": (
         f"{gunicorn.config.LimitRequestFields.default} fields, {size(incoming._HEAD_LIMIT)}"
     ),
-    "the time that a head may take": f"{keepalive()} s (gunicorn's `keepalive`)",
+    "the time that a head may take, on a new connection from its beginning": (
+        f"{incoming._HEAD_TIME:g} s in all (gunicorn's `keepalive`, if that is shorter)"
+    ),
+    "the time between two requests on a connection": (
+        f"{setting('keepalive')} s (gunicorn's `keepalive`)"
+    ),
+    "connections of one address without a whole request": (
+        f"{EIGHTH[connections._SHARE]} of a worker's places"
+    ),
+    "requests that a worker serves at once": f"its places, {setting('worker_connections'):,}",
     "the form of a token request": size(MAX_TOKEN_REQUEST),
     "the time that such a form may take": "`DOCXY_WRITE_TIMEOUT`",
     "parameters of a token request, and scopes in them": f"{token._MOST:,}",

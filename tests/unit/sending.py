@@ -15,7 +15,19 @@ import gevent.socket
 
 from outgoing import ClientSocket
 
-KINDS = {"ours": ClientSocket, "file": ClientSocket, "gevent": gevent.socket.socket}
+
+class Impatient(ClientSocket):
+    """What is done where nobody sets a timeout, in a test's time."""
+
+    patience = 0.6
+
+
+KINDS = {
+    "ours": ClientSocket,
+    "impatient": Impatient,
+    "file": ClientSocket,
+    "gevent": gevent.socket.socket,
+}
 
 
 def pair(kind: str) -> tuple[Any, gevent.socket.socket]:

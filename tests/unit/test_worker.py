@@ -10,6 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from gunicorn.config import Config
+
+from incoming import head_time
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SENDING = Path(__file__).with_name("sending.py")
@@ -90,6 +93,23 @@ def test_a_client_that_begins_late_without_a_timeout() -> None:
     told = sent(None, 500_000, [(4096, 1), ("all", 0)])
     assert (told["outcome"], told["whole"]) == ("", True)
     assert told["timeout_after"] is None
+
+
+@pytest.mark.parametrize("timeout", [None, 0.6], ids=["no timeout", "timeout"])
+def test_nobody_waits_for_ever(timeout: float | None) -> None:
+    """A client that takes nothing is left after a time also if none is set for its answer."""
+    told = sent(timeout, 3_000_000, [], kind="impatient")
+    assert (told["outcome"], told["end"]) == ("ConnectionResetError", "reset")
+    assert 0.55 <= told["seconds"] < 4.5
+    assert told["timeout_after"] == timeout
+
+
+@pytest.mark.parametrize(("keepalive", "seconds"), [(75, 15), (620, 15), (2, 2), (0, 15)])
+def test_the_time_of_a_head(keepalive: int, seconds: int) -> None:
+    """It is 15 seconds, however long a connection may be idle, unless that is less."""
+    cfg = Config()
+    cfg.set("keepalive", keepalive)
+    assert head_time(cfg) == seconds
 
 
 @KINDS

@@ -82,7 +82,8 @@ class Client:
     """One connection to the proxy.
 
     `receive_buffer` bounds what the kernel takes for a client that does not read; `segment` makes
-    the loopback's 64 KiB packets as small as a real network's.
+    the loopback's 64 KiB packets as small as a real network's; `source` is the address that it
+    connects from.
     """
 
     def __init__(
@@ -92,6 +93,7 @@ class Client:
         timeout: float = 20,
         receive_buffer: int | None = None,
         segment: int | None = None,
+        source: str | None = None,
     ) -> None:
         address, _, port = host.rpartition(":")
         address = address.strip("[]")
@@ -104,6 +106,8 @@ class Client:
             self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
         if segment is not None:
             self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment)
+        if source is not None:
+            self._sock.bind((source, 0))
         try:
             self._sock.connect((address, int(port)))
         except OSError:
