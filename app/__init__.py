@@ -112,6 +112,7 @@ def create_app(settings: Settings) -> Flask:
     lists = Lists(allow=settings.allow_networks, deny=settings.deny_networks)
     rules = settings.rules_for(registries)
     admission.register(app, lists)
+    admission.share(app, settings.client_connections)
     guarding.register(app, guard)
     is_for_all = guard is None and lists.are_open and not rules.tell_clients_apart
     keeping.register(app, all_are_equal=is_for_all)

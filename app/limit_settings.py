@@ -49,6 +49,13 @@ def _is_redis(parts: SplitResult) -> bool:
 class LimitSettings(BaseModel):
     """What each user, or each address, may have."""
 
+    client_connections: Count = Field(
+        500,
+        description="How many requests of one client address, or of one IPv6 network of 64 bits, "
+        "each worker serves at once; a download is one until its last byte. More are answered 429 "
+        "with `Retry-After`. Name servers in front in `FORWARDED_ALLOW_IPS`, or all their clients "
+        "count as one. It needs no Redis.",
+    )
     limit_requests: Count | None = Field(
         None,
         description="How many requests a minute each user may send, or each address: an IPv6 "

@@ -11,6 +11,7 @@ import incoming
 from app import MAX_TOKEN_REQUEST
 from app.oci import challenge, via
 from app.routes import token
+from app.settings import Settings
 from app.upstream import (
     chunks,
     client,
@@ -65,6 +66,10 @@ LIMITS: Final = {
     ),
     "connections of one address without a whole request": (
         f"{EIGHTH[connections._SHARE]} of a worker's places"
+    ),
+    "requests that a worker serves one address at once": (
+        f"`DOCXY_CLIENT_CONNECTIONS`, {Settings.model_fields['client_connections'].default} "
+        "([access.md](access.md#connections-of-one-address))"
     ),
     "requests that a worker serves at once": f"its places, {setting('worker_connections'):,}",
     "the form of a token request": size(MAX_TOKEN_REQUEST),

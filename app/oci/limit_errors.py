@@ -5,7 +5,11 @@ LimitReached             429  a user, or an address, has had as much as it may
 +-- DownloadsReached     429  of downloads at once
 +-- BytesReached         429  of bytes in a day
 +-- PullsReached         429  of pulls in a day
++-- ConnectionsReached   429  of connections of one address at once
 """
+
+from collections.abc import Mapping
+from typing import ClassVar
 
 from app.oci.errors import TooManyRequests
 
@@ -43,3 +47,11 @@ class PullsReached(LimitReached):
 
     refused_by = "limit-pulls"
     message = "this proxy lets you have no more pulls today"
+
+
+class ConnectionsReached(LimitReached):
+    """As many connections as one address may have a request on."""
+
+    refused_by = "limit-connections"
+    message = "this proxy serves your address no more requests at once"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}

@@ -77,6 +77,15 @@ class Forwarded:
             return self._trusts_peer(environ) and self._followed(environ)[1]
         return not any(environ.get(name) for name in _OTHER_WAYS)
 
+    def tells_clients_apart(self, environ: Environ) -> bool:
+        """Tell whether `client` is one client, and not a trusted server in front of many.
+
+        One that does not say for whom it asks is taken for all of them; so is one without an
+        address, which came through a Unix socket.
+        """
+        peer = str(environ.get("REMOTE_ADDR", ""))
+        return not self._trusts(peer) or self.client(environ) != peer
+
     def _followed(self, environ: Environ) -> tuple[str, bool]:
         """Return the last address that is vouched for, and whether all could be read."""
         address = str(environ.get("REMOTE_ADDR", ""))

@@ -22,6 +22,8 @@ PLACES: Final = 24
 SHARE: Final = 3
 RESERVE: Final = 16
 """What of so few places each address may have, and what is kept beyond them."""
+LARGE: Final = 12_000_000
+"""Bytes: more than the buffers of a connection hold."""
 CROWD: Final = 120
 """More than two workers have places, and reserves."""
 NO_FRONT: Final = {"FORWARDED_ALLOW_IPS": "192.0.2.1"}
@@ -151,6 +153,27 @@ def test_health_keeps_a_place(lone_wire: Wire) -> None:
         lone_wire.play(always(response(b"{}")))
         with lone_wire.client() as client:
             assert client.get(MANIFEST).status == 200
+
+
+def test_slow_readers_have_a_share(start: Start) -> None:
+    """Downloads of one client count until their last byte, though a front has brought them."""
+    wire = start(workers=1, DOCXY_CLIENT_CONNECTIONS=str(SHARE))
+    one, other = "X-Forwarded-For: 198.51.100.7", "X-Forwarded-For: 198.51.100.8"
+    with playing(wire.upstream), contextlib.ExitStack() as stack:
+        wire.play(always(response(bytes(LARGE))))
+        slow = [stack.enter_context(wire.client(receive_buffer=4096)) for _ in range(SHARE)]
+        for client in slow:
+            client.ask(BLOB, one)
+            assert client.head().status == 200
+        asked = len(wire.upstream.asked)
+        with wire.client() as client:
+            assert refusal(client.get(MANIFEST, one)) == (429, "TOOMANYREQUESTS")
+            assert len(wire.upstream.asked) == asked
+            assert client.get("/health", one).status == 200
+            wire.play(always(response(b"{}")))
+            assert client.get(MANIFEST, other).status == 200
+            slow[0].close()
+            wait_until(lambda: client.get(MANIFEST, one).status == 200, what="a place")
 
 
 def test_the_log_tells_of_it(lone_wire: Wire) -> None:
