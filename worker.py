@@ -171,6 +171,7 @@ class Worker(GeventWorker):
             raise StopIteration from None
         except StopIteration:
             if req.leaves_body():
+                self._connections.wait(connection)
                 util.close_graceful(sock)  # closed at once, it would reset what is on its way
             raise
         finally:

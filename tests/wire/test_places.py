@@ -68,6 +68,10 @@ BEGINNINGS = [
     pytest.param(
         b"PUT /v2/a/manifests/b HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\na", id="push"
     ),
+    pytest.param(
+        b"PUT /v2/a/manifests/b HTTP/1.1\r\nHost: a\r\nContent-Length: 99999\r\n\r\na",
+        id="long push",
+    ),
     pytest.param(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", id="kept alive"),
     pytest.param(b"GET /health HTTP/1.1\r\nHost: a\r\n\r\nG", id="kept alive, and a byte"),
 ]
