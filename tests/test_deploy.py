@@ -15,8 +15,12 @@ from typing import Any
 
 import pytest
 import yaml
+from gunicorn.config import Config
 
+from app import MAX_TOKEN_REQUEST, create_app
+from app.loading import load
 from app.settings import Settings
+from incoming import head_time
 from tests import programs, proxies
 from tests.servers import ROOT, clean_environment, free_port
 
@@ -50,9 +54,20 @@ def uncommented(path: Path) -> str:
 
 def directive(name: str) -> str:
     """Return the value of a directive that stands once in nginx.conf."""
-    values = re.findall(rf"^\s*{name}\s+([^;]+);", uncommented(proxies.NGINX_CONF), re.MULTILINE)
+    values = directives(name, uncommented(proxies.NGINX_CONF))
     assert len(values) == 1, f"{name}: {values}"
-    return str(values[0])
+    return values[0]
+
+
+def directives(name: str, text: str) -> list[str]:
+    """Return the values of a directive in a part of nginx.conf."""
+    return re.findall(rf"^\s*{name}\s+([^;]+);", text, re.MULTILINE)
+
+
+def locations() -> dict[str, str]:
+    """Return what stands in each location of nginx.conf."""
+    text = uncommented(proxies.NGINX_CONF)
+    return dict(re.findall(r"^ {8}location (.+) \{\n((?:.*\n)*?) {8}\}$", text, re.MULTILINE))
 
 
 def test_nginx_accepts_its_file(tmp_path: Path) -> None:
@@ -119,9 +134,7 @@ def test_nginx_takes_headers_as_long_as_docxy(gunicorn: dict[str, Any]) -> None:
     ("name", "value"),
     [
         ("proxy_buffering", "off"),
-        ("proxy_request_buffering", "off"),
         ("proxy_max_temp_file_size", "0"),
-        ("client_max_body_size", "0"),
         ("gzip", "off"),
         ("server_tokens", "off"),
         ("proxy_http_version", "1.1"),
@@ -132,6 +145,34 @@ def test_nginx_takes_headers_as_long_as_docxy(gunicorn: dict[str, Any]) -> None:
 def test_nginx_passes_bytes_on(name: str, value: str) -> None:
     """Nothing is buffered, compressed, limited or replaced."""
     assert directive(name) == value
+
+
+def test_nginx_waits_for_forms_alone() -> None:
+    """Nobody else's body is held back or limited: a push is refused at its first byte."""
+    (forms,) = [name for name, text in locations().items() if "proxy_request_buffering" in text]
+    assert forms == "~ ^/(auth/token|page/rewrite)$"
+    routes = {str(rule) for rule in create_app(load()).url_map.iter_rules()}
+    assert {"/auth/token", "/page/rewrite"} <= routes
+    inside, text = locations()[forms], uncommented(proxies.NGINX_CONF)
+    outside = text.replace(inside, "")
+    for name, there, elsewhere in (
+        ("proxy_request_buffering", "on", "off"),
+        ("client_max_body_size", "1m", "0"),
+        ("client_body_buffer_size", "1m", None),
+    ):
+        assert directives(name, inside) == [there]
+        assert directives(name, outside) == ([elsewhere] if elsewhere else [])
+    assert MAX_TOKEN_REQUEST == 1 << 20
+
+
+def test_nginx_shares_out_connections() -> None:
+    """All that is passed on counts, but for what tells that Docxy is there."""
+    default: int = Settings.model_fields["client_connections"].default
+    passing = {name: text for name, text in locations().items() if "proxy_pass" in text}
+    shares = {name: directives("limit_conn", text) for name, text in passing.items()}
+    # What is asked once more has been counted.
+    assert [name for name, share in shares.items() if not share] == ["= /health", "@docxy"]
+    assert {tuple(share) for share in shares.values() if share} == {(f"clients {default}",)}
 
 
 def test_nginx_buffer_is_large_enough() -> None:
@@ -203,6 +244,17 @@ def test_caddy_passes_bytes_on(adapted: dict[str, Any], gunicorn: dict[str, Any]
     assert transport["keep_alive"]["idle_timeout"] < gunicorn["keepalive"] * 1e9
     assert adapted["apps"]["http"]["grace_period"] >= gunicorn["graceful_timeout"] * 1e9
     assert '"encode"' not in json.dumps(adapted)
+
+
+def test_fronts_wait_for_a_head_as_long_as_docxy(
+    adapted: dict[str, Any], gunicorn: dict[str, Any]
+) -> None:
+    """No longer: whatever waits there takes a connection, too."""
+    cfg = Config()
+    cfg.set("keepalive", gunicorn["keepalive"])
+    (server,) = adapted["apps"]["http"]["servers"].values()
+    assert server["read_header_timeout"] == head_time(cfg) * 1e9
+    assert seconds(directive("client_header_timeout")) == head_time(cfg)
 
 
 def test_caddy_removes_what_gunicorn_would_believe(adapted: dict[str, Any]) -> None:
@@ -498,7 +550,7 @@ def test_systemd_lets_downloads_finish(gunicorn: dict[str, Any]) -> None:
     assert found["Restart"] == ["on-failure"]
     # gunicorn.conf.py ends a start with wrong settings so.
     assert found["RestartPreventExitStatus"] == ["1"]
-    assert int(found["LimitNOFILE"][0]) >= 2 * gunicorn["worker_connections"]
+    assert int(found["LimitNOFILE"][0]) >= 3 * gunicorn["worker_connections"] + 128
 
 
 def test_systemd_unit_is_hardened() -> None:

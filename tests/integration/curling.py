@@ -21,8 +21,8 @@ class Answer:
     body: bytes
 
 
-def curl(front: Front, target: str, *arguments: str) -> Answer:
-    """Ask the front; `target` is a path, or a whole URL."""
+def curl(front: Front, target: str, *arguments: str, given: bytes = b"") -> Answer:
+    """Ask the front; `target` is a path, or a whole URL, and `given` is curl's standard input."""
     programs.require("curl")
     url = target if "://" in target else front.url + target
     command = ["curl", "-sS", "--max-time", "60", "--path-as-is", "--cacert", str(front.ca_path)]
@@ -30,6 +30,7 @@ def curl(front: Front, target: str, *arguments: str) -> Answer:
     done = subprocess.run(
         [*command, *(["--dump-header", "-"] if heads else []), *arguments, url],
         env=clean_environment(),
+        input=given,
         capture_output=True,
         check=False,
     )

@@ -325,12 +325,12 @@ def test_client_that_leaves_is_noticed(front: Front, backend: Backend, version: 
     wait_until(backend.client_left.is_set, timeout=3, what="the front to leave")
 
 
-def started_curl(front: Front, target: str, version: str) -> subprocess.Popen[bytes]:
+def started_curl(front: Front, target: str, *arguments: str) -> subprocess.Popen[bytes]:
     """Start curl with its output as it comes."""
     programs.require("curl")
     command = ["curl", "-sS", "--no-buffer", "--max-time", "60", "--cacert", str(front.ca_path)]
     return subprocess.Popen(
-        [*command, version, front.url + target], env=clean_environment(), stdout=subprocess.PIPE
+        [*command, *arguments, front.url + target], env=clean_environment(), stdout=subprocess.PIPE
     )
 
 
@@ -350,6 +350,46 @@ def test_nginx_writes_no_file(backend: Backend, tmp_path: Path) -> None:
         assert curl(front, "/large", "--limit-rate", "50M").body == LARGE
         assert "[crit]" not in front.log
         assert "[emerg]" not in front.log
+
+
+@pytest.mark.parametrize(
+    ("holding", "asking", "is_one"),
+    [
+        ("192.0.2.1", "192.0.2.1", True),
+        ("192.0.2.1", "192.0.2.2", False),
+        ("2001:db8::1", "2001:db8:0:0:ffff:a:b:c", True),
+        ("2001:db8:0:a0a::1", "2001:db8:0:a0b::1", False),
+    ],
+)
+def test_nginx_gives_each_client_a_share(
+    backend: Backend,
+    holding: str,
+    asking: str,
+    is_one: bool,  # noqa: FBT001 - a column
+) -> None:
+    """It refuses more as a registry would, by address or by 64 bits of it; /health is free."""
+    edited = {
+        "server_tokens off;": "set_real_ip_from 127.0.0.1; set_real_ip_from ::1;",
+        "limit_conn clients 500;": "limit_conn clients 2;",
+    }
+    as_holding, as_asking = (f"X-Real-IP: {one}" for one in (holding, asking))
+    with (
+        proxies.nginx(backend.host, mistakes=edited) as front,
+        started_curl(front, "/silence", "--http1.1", "--header", as_holding) as one,
+        started_curl(front, "/silence", "--http2", "--header", as_holding) as other,
+    ):
+        for process in (one, other):
+            assert process.stdout
+            assert process.stdout.read(4) == b"one\n"
+        answer = curl(front, "/echo", "--header", as_asking)
+        assert answer.status == (429 if is_one else 200)
+        if is_one:
+            assert json.loads(answer.body)["errors"][0]["code"] == "TOOMANYREQUESTS"
+            assert answer.headers["Content-Type"] == "application/json"
+            assert answer.headers["Retry-After"] == "5"
+        assert curl(front, "/health", "--header", as_asking).status == 200
+        for process in (one, other):
+            process.kill()
 
 
 # Docxy behind the front
@@ -494,3 +534,24 @@ def test_push_is_refused_before_its_body(docxy_front: Front, tmp_path: Path) -> 
     answer = curl(docxy_front, path, "-X", "POST", "--data", "")
     assert answer.status == 405
     assert json.loads(answer.body)["errors"][0]["code"] == "UNSUPPORTED"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        pytest.param(["--http1.1"], id="length"),
+        pytest.param(["--http1.1", "--header", "Transfer-Encoding: chunked"], id="chunks"),
+        pytest.param(["--http2"], id="HTTP/2"),
+    ],
+)
+def test_nginx_needs_no_file_for_forms(docxy_host: str, arguments: list[str]) -> None:
+    """The longest that pass it are Docxy's to refuse, though nginx waits for their end."""
+    posting = ("--header", "Expect:", "--data-binary", "@-")
+    with proxies.nginx(docxy_host) as front:
+        for size, is_docxys in ((1 << 20, True), ((1 << 20) + 1, False)):
+            answer = curl(front, "/page/rewrite", *arguments, *posting, given=b"a" * size)
+            assert answer.status == 413
+            assert answer.headers["Content-Type"] == "application/json"
+            assert json.loads(answer.body)["errors"][0]["code"] == "UNKNOWN"
+            assert ("X-Request-ID" in answer.headers) is is_docxys
+        assert "[crit]" not in front.log
