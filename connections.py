@@ -105,6 +105,10 @@ class Connections:
         """Tell whether a connection is being served."""
         return connection in self._serving
 
+    def is_full(self) -> bool:
+        """Tell whether all places have requests."""
+        return len(self._serving) >= self.places
+
     def close(self, connection: Connection) -> None:
         """Forget a connection."""
         self._forget(connection)

@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import resource
+import select
 import socket
 import sys
 import time
@@ -17,9 +18,10 @@ import uuid
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from http import HTTPStatus
-from typing import Any, Final, NoReturn
+from typing import Any, ClassVar, Final, NoReturn
 
 import gevent
+from gevent.server import StreamServer
 from gunicorn import util
 from gunicorn.http import wsgi
 from gunicorn.http.errors import (  # type: ignore[attr-defined] # two are not in the stubs yet
@@ -72,6 +74,11 @@ _OWN_FILES: Final = 128
 _LOGGED_EVERY: Final = 10.0
 """Seconds between two lines about connections that had to make room."""
 
+_POLITE: Final = 0.2
+"""Seconds for which a full worker leaves new connections to the others."""
+_LOOKS: Final = 20
+"""How often it looks meanwhile whether one of them takes them."""
+
 _SPARE: Final = 4
 """Seconds of graceful_timeout that are left for ending what it was too short for."""
 
@@ -92,6 +99,46 @@ util.http_date = _http_date
 wsgi.WSGIErrorsWrapper = lru_cache(1)(wsgi.WSGIErrorsWrapper)  # type: ignore[misc,assignment]
 
 
+class Server(StreamServer):
+    """Leaves new connections to the other workers for a moment if its own could only refuse them.
+
+    Those that are still there afterwards it takes, since then the others are full as well: one may
+    be a health check.
+    """
+
+    worker: "ClassVar[Worker]"
+
+    def __init__(self, listener: Any, *, spawn: Any, **more: Any) -> None:  # noqa: ANN401 - as gunicorn calls it
+        tls = {name: value for name, value in more.items() if name == "ssl_context"}
+        super().__init__(listener, partial(self.worker.handle, listener), spawn=spawn, **tls)
+        self._has_others = self.worker.cfg.workers > 1
+        if self._has_others:
+            self.max_accept = 1  # as gunicorn has it where no class is set
+
+    def do_read(self) -> Any:  # noqa: ANN401 - as inherited
+        """Accept a connection, or return None."""
+        if self._has_others and self.worker.is_full():
+            self.stop_accepting()
+            gevent.spawn(self._take_the_rest)
+            return None
+        return super().do_read()
+
+    def _take_the_rest(self) -> None:
+        """Accept what waits if there has always been something that no other worker has taken."""
+        for _ in range(_LOOKS):
+            gevent.sleep(_POLITE / _LOOKS)
+            if not self.started:
+                return
+            if not select.select([self.socket.fileno()], [], [], 0)[0]:
+                self.start_accepting()
+                return
+        try:
+            while not self.full() and (accepted := super().do_read()):
+                self.do_handle(*accepted)
+        finally:
+            self.start_accepting()
+
+
 class Worker(GeventWorker):
     """Serves connections, of which those that ask for nothing make room for the others.
 
@@ -110,6 +157,17 @@ class Worker(GeventWorker):
         """Those that have a connection."""
         self._logged = 0.0
         self._patient_until = float("inf")
+
+    server_class = Server
+
+    def run(self) -> None:
+        """Serve until the end."""
+        Server.worker = self
+        super().run()
+
+    def is_full(self) -> bool:
+        """Tell whether all places have requests."""
+        return self._connections.is_full()
 
     def load_wsgi(self) -> None:
         """Load the application, which is never garbage.

@@ -15,7 +15,7 @@ import pytest
 
 from tests.servers import docxy, wait_until
 from tests.wire.client import Answer, Client, Ending
-from tests.wire.upstream import Connection, Upstream, always, head, playing, response
+from tests.wire.upstream import Connection, Script, Upstream, always, head, playing, response
 from tests.wire.wires import BLOB, MANIFEST, Start, Wire, upstream_settings
 
 PLACES: Final = 24
@@ -125,24 +125,57 @@ def refusal(answer: Answer) -> tuple[int, str]:
     return answer.status, error["code"]
 
 
-def test_health_keeps_a_place(lone_wire: Wire) -> None:
-    """When all places have downloads it is answered; others are told to come again."""
-    over = threading.Event()
+def endless(over: threading.Event) -> Script:
+    """Return a registry's part: blobs of which the second half comes when `over` is set."""
 
-    def endless(connection: Connection) -> None:
-        connection.head()
+    def script(connection: Connection) -> None:
+        while connection.head().target != BLOB:
+            connection.send(response(b"{}"))
         connection.send(head("Content-Length: 2"), b"a")
         over.wait(20)
         connection.send(b"b")
 
-    lone_wire.play(endless)
+    return script
+
+
+def take_all_places(wire: Wire, stack: contextlib.ExitStack) -> Iterator[Client]:
+    """Begin as many downloads as a worker has places."""
+    for _ in range(PLACES):
+        client = stack.enter_context(wire.client())
+        client.ask(BLOB)
+        assert client.head().status == 200
+        yield client
+
+
+def test_a_full_worker_leaves_the_rest_to_the_other(start: Start) -> None:
+    """It refuses nobody whom the other one has places for; if neither has, both answer /health."""
+    wire, over = start(*FEW, **NO_FRONT), threading.Event()
+    wire.proxy.await_workers()
+    first, second = wire.proxy.workers
+    with playing(wire.upstream), contextlib.ExitStack() as stack:
+        wire.play(endless(over))
+        with wire.proxy.only(first):
+            downloads = list(take_all_places(wire, stack))
+        for _ in range(3 * RESERVE):
+            with wire.client() as client:
+                assert client.get(MANIFEST).status == 200
+        with wire.proxy.only(second):
+            downloads += take_all_places(wire, stack)
+        for _ in range(RESERVE):
+            with wire.client() as client:
+                assert client.get("/health").status == 200
+                assert refusal(client.get(MANIFEST)) == (503, "UNAVAILABLE")
+        over.set()
+        for client in downloads:
+            assert client.exactly(2) == b"ab"
+
+
+def test_health_keeps_a_place(lone_wire: Wire) -> None:
+    """When all places have downloads it is answered; others are told to come again."""
+    over = threading.Event()
+    lone_wire.play(endless(over))
     with contextlib.ExitStack() as stack:
-        downloads: list[Client] = []
-        for _ in range(PLACES):
-            client = stack.enter_context(lone_wire.client())
-            downloads.append(client)
-            client.ask(BLOB)
-            assert client.head().status == 200
+        downloads = list(take_all_places(lone_wire, stack))
         for _ in range(2 * RESERVE):
             stack.enter_context(lone_wire.client(source="127.0.0.2")).send(b"G")
         asked = len(lone_wire.upstream.asked)
