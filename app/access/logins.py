@@ -3,31 +3,57 @@
 import hashlib
 import hmac
 import math
+import random
 import secrets
-import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from enum import IntEnum
 from typing import Final
 
 from app.access.htpasswd import is_name
+from app.access.networks import Prefix, prefixes_of
 from app.access.slowing import EVERYBODY, Slowing
+from app.access.turns import Turns
 from app.access.users import Users
-from app.oci.login_errors import LoginsBusy, LoginsSlowed, LoginWrong
+from app.oci.login_errors import LoginsSlowed, LoginWrong
 from app.offloop import RealThreads
 
-_PATIENCE: Final = 5.0
-"""Seconds that a login waits for those before it."""
-_MOST_WAITING: Final = 16
 _REMEMBERED: Final = 300.0
 """Seconds for which a right password needs no hashing: as long as a token lives."""
-_MOST_REMEMBERED: Final = 1024
+_KNOWN: Final = 24 * 60 * 60.0
+"""Seconds for which a site is known to have users: they come back every morning."""
+_MOST: Final = 4096
+"""Entries of each kind that are remembered; of more, the latest."""
+_MANY: Final = 8
+"""Logins that wait in a flood; a worker with a few threads never has so many."""
+_HELD: Final = (4.0, 8.0)
+"""Seconds from the arrival of a wrong login to its answer in a flood, the least and the most.
+
+Whoever guesses on many connections guesses on each of them once in so long, and the queue stays
+short. At random, so that they do not come back together.
+"""
+
+
+class Rank(IntEnum):
+    """Who waits for whom; who was right before does not queue behind who never was."""
+
+    RETURNING = 0
+    """This user was right at this site before."""
+    NEIGHBOUR = 1
+    """Another user was."""
+    NEW = 2
+    SUSPECT = 3
+    """Wrong passwords came from the same network lately, and none that was right from the site."""
 
 
 class Logins:
     """Checks one password after the other, each on a real thread.
 
-    A flood is refused, and takes one core's time of many at the most.
+    A flood takes one core's time of many at the most, and delays those who were right before by
+    one hash.
     """
 
     def __init__(
@@ -35,95 +61,146 @@ class Logins:
         users: Users,
         slowing: Slowing | None = None,
         clock: Callable[[], float] = time.monotonic,
+        turns: Turns | None = None,
+        sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.users = users
-        self._slowing = slowing or Slowing()
-        self._clock = clock
+        self._slowing = slowing or Slowing(clock)
         self._threads = RealThreads(1)
-        self._turn = threading.Lock()
-        self._waiting = 0
+        self._clock, self._sleep = clock, sleep
+        self._turns = turns or Turns()
         self._key = secrets.token_bytes(32)
-        self._right: OrderedDict[bytes, float] = OrderedDict()
-        self._wrong: OrderedDict[bytes, None] = OrderedDict()
+        self._right = _Recent(_REMEMBERED, clock)
+        self._wrong = _Recent(math.inf, clock)
+        self._known = _Recent(_KNOWN, clock)
 
     def check(self, name: str, password: str, address: str) -> None:
         """Return if they are a user's; raise LoginWrong, LoginsSlowed or LoginsBusy."""
-        self._refuse_slowed(name, address)
-        given = password.encode(errors="surrogateescape")
+        attempt = self._attempt(name, password, address)
+        self._refuse_slowed(attempt)
+        if attempt.is_user and attempt.login in self._right:
+            self._note_user(attempt)
+            return
+        began, in_flood = self._clock(), False
+        try:
+            with self._turns.turn(attempt) if self.users.is_slow else nullcontext():
+                # Others of the same network may have been wrong meanwhile.
+                self._refuse_slowed(attempt)
+                in_flood = self._turns.waiting >= _MANY
+                self._judge(attempt)
+        except LoginWrong:
+            if in_flood and self.rank(attempt) > Rank.NEIGHBOUR:
+                until = began + random.uniform(*_HELD)  # noqa: S311 - no secret
+                self._sleep(max(until - self._clock(), 0.0))
+            raise
+
+    def _attempt(self, name: str, password: str, address: str) -> "_Attempt":
         secret = self.users.secret_of(name)
         # The same work for a user that is not there: how long it takes must not tell.
         against = self.users.stand_in(name) if secret is None else secret
-        is_user, is_remembered = secret is not None, self._is_remembered(name, against, given)
-        if is_user and is_remembered:
-            return
-        if not self.users.is_slow:
-            self._judge(name, against, given, address, is_user=is_user)
-            return
-        self._take_turn()
-        try:
-            # Others of the same address may have been wrong meanwhile.
-            self._refuse_slowed(name, address)
-            self._judge(name, against, given, address, is_user=is_user)
-        finally:
-            self._turn.release()
+        given = password.encode(errors="surrogateescape")
+        encoded = name.encode(errors="surrogateescape")
+        prefixes = prefixes_of(address)
+        site = prefixes[0].network.encode()
+        login = self._digest(encoded, against.encode(), given)
+        return _Attempt(
+            # A form may have a megabyte of a name.
+            name=name if is_name(name) else "",
+            password=given,
+            against=against,
+            is_user=secret is not None,
+            prefixes=prefixes,
+            login=login,
+            login_here=self._digest(login, site),
+            user_here=self._digest(encoded, site),
+            somebody_here=self._digest(site),
+            logins=self,
+        )
 
-    def _refuse_slowed(self, name: str, address: str) -> None:
-        if wait := self._slowing.wait(address, _key(name)):
+    def _refuse_slowed(self, attempt: "_Attempt") -> None:
+        # What a neighbour in a wider network does is no concern of a user who was right here.
+        is_returning = attempt.user_here in self._known
+        prefixes = attempt.prefixes[:1] if is_returning else attempt.prefixes
+        if wait := self._slowing.wait(prefixes, attempt.name):
             raise LoginsSlowed(headers={"Retry-After": str(math.ceil(wait))})
 
-    def _take_turn(self) -> None:
-        if self._waiting >= _MOST_WAITING:
-            raise LoginsBusy
-        self._waiting += 1
-        try:
-            if not self._turn.acquire(timeout=_PATIENCE):
-                raise LoginsBusy
-        finally:
-            self._waiting -= 1
-
-    def _judge(
-        self, name: str, against: str, password: bytes, address: str, *, is_user: bool
-    ) -> None:
+    def _judge(self, attempt: "_Attempt") -> None:
         if self.users.is_slow:
-            matches = self._threads.begin(self.users.matches, against, password).result()
+            begun = self._threads.begin(self.users.matches, attempt.against, attempt.password)
+            matches = begun.result()
         else:
-            matches = self.users.matches(against, password)
-        if not (is_user and matches):
-            self._note_wrong(name, against, password, address)
+            matches = self.users.matches(attempt.against, attempt.password)
+        if not (attempt.is_user and matches):
+            self._note_wrong(attempt)
             raise LoginWrong
-        self._remember(name, against, password)
+        self._right.add(attempt.login)
+        self._note_user(attempt)
 
-    def _note_wrong(self, name: str, against: str, password: bytes, address: str) -> None:
-        """Count a wrong login, for everybody at the address where nobody has tried it before.
+    def _note_user(self, attempt: "_Attempt") -> None:
+        self._known.add(attempt.user_here)
+        self._known.add(attempt.somebody_here)
+
+    def _note_wrong(self, attempt: "_Attempt") -> None:
+        """Count a wrong login, for everybody in its networks if the site has not tried it before.
 
         What has an old password sends it again and again, which is no guessing: others behind the
-        same address shall not wait for it.
+        same address shall not wait for it. From each further site it counts once more, since
+        each of them can have it hashed as often as is free.
         """
-        self._slowing.failed(address, _key(name))
-        login = self._print(name, against, password)
-        if login not in self._wrong:
-            self._slowing.failed(address, EVERYBODY)
-        self._wrong.pop(login, None)
-        self._wrong[login] = None
-        while len(self._wrong) > _MOST_REMEMBERED:
-            self._wrong.popitem(last=False)
+        site = attempt.prefixes[0]
+        self._slowing.failed(site, attempt.name)
+        if attempt.login_here not in self._wrong:
+            for prefix in attempt.prefixes:
+                self._slowing.failed(prefix, EVERYBODY)
+        self._wrong.add(attempt.login_here)
 
-    def _is_remembered(self, name: str, secret: str, password: bytes) -> bool:
-        until = self._right.get(self._print(name, secret, password), 0.0)
-        return until > self._clock()
+    def rank(self, attempt: "_Attempt") -> Rank:
+        """Return who goes before whom while many wait."""
+        if attempt.user_here in self._known:
+            return Rank.RETURNING
+        if attempt.somebody_here in self._known:
+            return Rank.NEIGHBOUR
+        return Rank.SUSPECT if self._slowing.has_failed(attempt.prefixes) else Rank.NEW
 
-    def _remember(self, name: str, secret: str, password: bytes) -> None:
-        self._right[self._print(name, secret, password)] = self._clock() + _REMEMBERED
-        while len(self._right) > _MOST_REMEMBERED:
-            self._right.popitem(last=False)
-
-    def _print(self, name: str, secret: str, password: bytes) -> bytes:
-        """Return what stands for a login; the key is this process's, and in memory only."""
-        parts = [name.encode(errors="surrogateescape"), secret.encode(), password]
+    def _digest(self, *parts: bytes) -> bytes:
+        """Return what stands for something; the key is this process's, and in memory only."""
         lengths = ":".join(str(len(part)) for part in parts).encode()
         return hmac.digest(self._key, b"\0".join([lengths, *parts]), hashlib.sha256)
 
 
-def _key(name: str) -> str:
-    """Return what is remembered of a name: a form may have a megabyte of one."""
-    return name if is_name(name) else ""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    """A login that is to be checked, and digests of what is remembered of such."""
+
+    name: str
+    password: bytes
+    against: str
+    is_user: bool
+    prefixes: Sequence[Prefix]
+    login: bytes
+    login_here: bytes
+    user_here: bytes
+    somebody_here: bytes
+    logins: Logins
+
+    @property
+    def rank(self) -> Rank:
+        """The class of the login now."""
+        return self.logins.rank(self)
+
+
+class _Recent:
+    """Remembers what was added last, for a while."""
+
+    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
+        self._seconds, self._clock = seconds, clock
+        self._until: OrderedDict[bytes, float] = OrderedDict()
+
+    def __contains__(self, digest: bytes) -> bool:
+        return self._until.get(digest, 0.0) > self._clock()
+
+    def add(self, digest: bytes) -> None:
+        self._until[digest] = self._clock() + self._seconds
+        self._until.move_to_end(digest)
+        while len(self._until) > _MOST:
+            self._until.popitem(last=False)

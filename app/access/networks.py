@@ -2,7 +2,7 @@
 
 import ipaddress
 from functools import lru_cache
-from typing import Final
+from typing import Final, NamedTuple
 
 _LONGEST: Final = 64
 """Characters: clients can write as many as a header has, and what was read is remembered."""
@@ -12,6 +12,11 @@ _MAPPED: Final = 96
 
 _SITE: Final = 64
 """Bits of an IPv6 address that one subscriber has (RFC 6177)."""
+
+_WIDER_OF_IPV4: Final = (24,)
+"""Bits of the smallest network that is routed by itself, and so often belongs to one owner."""
+_WIDER_OF_IPV6: Final = (56, 48)
+"""Bits of what a provider gives to a home or to a company (RFC 6177)."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -53,6 +58,39 @@ def address_of(text: str) -> Address | None:
 def site_of(text: str) -> str:
     """Return what all addresses of one subscriber have in common; "" for what is no address."""
     return _site(text) if len(text) <= _LONGEST else ""
+
+
+class Prefix(NamedTuple):
+    """A network that an address is in; 0 bits where there is no address."""
+
+    network: str
+    bits: int
+
+
+def prefixes_of(text: str) -> tuple[Prefix, ...]:
+    """Return the networks that somebody at an address may have, the narrowest first.
+
+    The first is the site: an IPv4 address, or 64 bits of an IPv6 one. What is no address has one
+    prefix, which is the same for all such.
+    """
+    return _prefixes(text) if len(text) <= _LONGEST else _NOWHERE
+
+
+_NOWHERE: Final = (Prefix("", 0),)
+
+
+@lru_cache(1024)
+def _prefixes(text: str) -> tuple[Prefix, ...]:
+    found = _read(text)
+    if found is None:
+        return _NOWHERE
+    is_ipv4 = isinstance(found, ipaddress.IPv4Address)
+    site = Prefix(_site(text), found.max_prefixlen if is_ipv4 else _SITE)
+    wider = (
+        Prefix(str(ipaddress.ip_network((int(found), bits), strict=False)), bits)
+        for bits in (_WIDER_OF_IPV4 if is_ipv4 else _WIDER_OF_IPV6)
+    )
+    return (site, *wider)
 
 
 @lru_cache(1024)

@@ -5,7 +5,7 @@ LoginRequired            401  neither a token nor a password; raised with the ch
 +-- LoginWrong           401  a user or a password that is wrong, and not which
 +-- TokenWrong           401  a token that is none of ours, or not any more
 +-- ScopeInsufficient    401  a token for another repository
-LoginsSlowed             429  wrong passwords from this address
+LoginsSlowed             429  wrong passwords from this address or its network
 LoginsBusy               503  more logins at once than can be checked
 """
 
@@ -52,9 +52,9 @@ class ScopeInsufficient(LoginRequired):
 
 
 class LoginsSlowed(TooManyRequests):
-    """An address that has sent wrong passwords has to wait."""
+    """A network that has sent wrong passwords has to wait."""
 
-    message = "too many wrong passwords from your address; wait before the next one"
+    message = "too many wrong passwords from your address or network; wait before the next one"
     refused_by = "slowed"
 
 

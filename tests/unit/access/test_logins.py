@@ -10,8 +10,10 @@ import pytest
 from app.access.htpasswd import Htpasswd
 from app.access.logins import Logins
 from app.access.slowing import FREE
+from app.access.turns import Turns
 from app.access.users import SharedSecret
 from app.oci.login_errors import LoginsBusy, LoginsSlowed, LoginWrong
+from tests.servers import wait_until
 
 SECRET = "a secret of some length"  # noqa: S105 - of these tests only
 
@@ -136,43 +138,183 @@ def test_the_same_password_is_another_one_later(logins: Logins, users: Counted) 
         logins.check("carol", "x", "192.0.2.1")
 
 
-def outcomes(logins: Logins, users: Counted, count: int, address: str) -> list[str]:
-    """Let many log in at once, with a wrong password, and none be checked before all are there."""
-    users.go.clear()
-    found: list[str] = []
-    ready = threading.Semaphore(0)
+class Flood:
+    """Logins that come one after the other while one is checked, and what becomes of each."""
 
-    def one() -> None:
-        try:
-            logins.check("alice", "wrong", address)
-        except (LoginWrong, LoginsBusy, LoginsSlowed) as error:
-            found.append(type(error).__name__)
-        ready.release()
+    def __init__(self, users: Counted) -> None:
+        self.turns = Turns()
+        self.slept: list[float] = []
+        self.logins = Logins(users, turns=self.turns, sleep=self.slept.append)
+        self._users = users
+        self._outcomes: list[tuple[str, str]] = []
+        self._threads: list[threading.Thread] = []
 
-    threads = [threading.Thread(target=one) for _ in range(count)]
-    for thread in threads:
+    def hold(self) -> None:
+        """Let one be checked until all may go on."""
+        self._users.go.clear()
+        before = len(self._users.checked)
+        self._begin("mallory", "wrong", "203.0.113.254")
+        wait_until(lambda: len(self._users.checked) > before, 10, "the first one")
+
+    def add(self, name: str, password: str, address: str) -> None:
+        """Let one more wait behind it."""
+        before = self.turns.waiting
+        self._begin(name, password, address)
+        wait_until(lambda: self.turns.waiting > before, 10, "one more")
+
+    def _begin(self, name: str, password: str, address: str) -> None:
+        thread = threading.Thread(target=self._log_in, args=(name, password, address))
         thread.start()
-    for _ in range(count - 17):  # all but one that is checked and sixteen that wait
-        assert ready.acquire(timeout=30)
-    users.go.set()
-    for thread in threads:
-        thread.join(30)
-    return found
+        self._threads.append(thread)
+
+    def _log_in(self, name: str, password: str, address: str) -> None:
+        outcome = "right"
+        try:
+            self.logins.check(name, password, address)
+        except (LoginWrong, LoginsBusy, LoginsSlowed) as error:
+            outcome = type(error).__name__
+        self._outcomes.append((address, outcome))
+
+    def let_go(self) -> list[tuple[str, str]]:
+        """Let all be checked; return the addresses and outcomes of those that waited."""
+        self._users.go.set()
+        for thread in self._threads:
+            thread.join(30)
+        return [one for one in self._outcomes if one[0] != "203.0.113.254"]
+
+    @property
+    def order(self) -> list[bytes]:
+        """The passwords in the order in which they were hashed."""
+        return self._users.checked
 
 
-def test_a_flood(logins: Logins, users: Counted) -> None:
-    """Few wait, the others are refused at once; and no guess runs ahead of those before it."""
-    found = outcomes(logins, users, 60, "192.0.2.1")
-    assert found.count("LoginsBusy") == 43
-    assert found.count("LoginWrong") == FREE
-    assert found.count("LoginsSlowed") == 17 - FREE
-    assert len(users.checked) == FREE
+@pytest.fixture
+def flood(users: Counted) -> Flood:
+    return Flood(users)
 
 
-def test_a_flood_is_over(logins: Logins, users: Counted) -> None:
-    """Afterwards everybody gets in."""
-    outcomes(logins, users, 30, "192.0.2.1")
-    logins.check("alice", "wonder", "192.0.2.2")
+def test_a_flood_from_one_address(flood: Flood, users: Counted) -> None:
+    """A few are checked, and the others are told to wait: no guess runs ahead of those before."""
+    flood.hold()
+    for number in range(60):
+        flood.add("alice", f"wrong {number}", "192.0.2.1")
+    outcomes = [outcome for _, outcome in flood.let_go()]
+    assert outcomes.count("LoginWrong") == FREE
+    assert outcomes.count("LoginsSlowed") == 60 - FREE
+    assert len(users.checked) == FREE + 1
+
+
+def test_a_flood_from_one_network(flood: Flood, users: Counted) -> None:
+    """The same where each comes from another site of a /48."""
+    flood.hold()
+    for number in range(60):
+        flood.add("alice", f"wrong {number}", f"2001:db8:1:{number:x}00::1")
+    outcomes = [outcome for _, outcome in flood.let_go()]
+    assert (outcomes.count("LoginWrong"), outcomes.count("LoginsSlowed")) == (20, 40)
+    assert len(users.checked) == 21
+
+
+def test_one_wrong_login_from_a_network(logins: Logins, users: Counted) -> None:
+    """The same login from ever another site is no way round: each costs a hash."""
+    outcomes = [
+        outcome(logins, "bob", "an old one", f"2001:db8:1:{number:x}00::1") for number in range(60)
+    ]
+    assert outcomes == ["LoginWrong"] * 20 + ["LoginsSlowed"] * 40
+    assert len(users.checked) == 20
+
+
+def outcome(logins: Logins, name: str, password: str, address: str) -> str:
+    """Return how a login ends."""
+    try:
+        logins.check(name, password, address)
+    except (LoginWrong, LoginsBusy, LoginsSlowed) as error:
+        return type(error).__name__
+    return "right"
+
+
+@pytest.mark.parametrize("is_slow", [True, False])
+def test_who_was_right_waits_for_no_neighbour(users: Counted, *, is_slow: bool) -> None:
+    """Whatever others in the same /24 do; somebody new there has to wait."""
+    users.is_slow = is_slow
+    logins = Logins(users)
+    logins.check("alice", "wonder", "192.0.2.1")
+    for number in range(40):
+        assert outcome(logins, "bob", f"wrong {number}", f"192.0.2.{100 + number}") == "LoginWrong"
+    assert outcome(logins, "alice", "wonder", "192.0.2.1") == "right"
+    assert outcome(logins, "alice", "wonder", "192.0.2.2") == "LoginsSlowed"
+    assert outcome(logins, "bob", "wrong", "192.0.2.1") == "LoginsSlowed"
+
+
+def test_a_right_login_in_a_flood_from_anywhere(flood: Flood) -> None:
+    """More wait than before, and each has its turn."""
+    flood.hold()
+    for number in range(60):
+        flood.add("alice", f"wrong {number}", f"10.{number}.0.1")
+    flood.add("alice", "wonder", "198.51.100.1")
+    assert ("198.51.100.1", "right") in flood.let_go()
+    assert flood.order[61] == b"wonder"
+
+
+def test_a_returning_user_does_not_queue(flood: Flood, users: Counted) -> None:
+    """Nor does somebody new at the same address wait long; the flood does."""
+    flood.logins.check("alice", "wonder", "198.51.100.1")
+    users.known = "new password"  # so that it is hashed once more
+    users.checked.clear()
+    flood.hold()
+    for number in range(10):
+        flood.add("alice", f"wrong {number}", f"10.{number}.0.1")
+    flood.add("bob", "a neighbour", "198.51.100.1")
+    flood.add("alice", "new password", "198.51.100.1")
+    flood.let_go()
+    assert flood.order[1:3] == [b"new password", b"a neighbour"]
+
+
+def test_a_first_login_goes_before_those_who_were_wrong(flood: Flood, users: Counted) -> None:
+    """Also where they have waited longer; and one right login opens the way for an office."""
+    for number in range(10):
+        assert outcome(flood.logins, "bob", "wrong", f"10.{number}.0.1") == "LoginWrong"
+    users.checked.clear()
+    flood.hold()
+    for number in range(10):
+        flood.add("bob", f"wrong {number}", f"10.{number}.0.2")
+    for number in range(4):
+        flood.add("bob" if number else "alice", f"{number}" if number else "wonder", "198.51.100.1")
+    flood.let_go()
+    # Each fourth turn is for whoever has waited longest.
+    assert flood.order[1:7] == [b"wonder", b"1", b"2", b"wrong 0", b"3", b"wrong 1"]
+
+
+def test_it_is_known_for_a_day(users: Counted) -> None:
+    """Afterwards a user is as new as others."""
+    now = [1000.0]
+    logins = Logins(users, clock=lambda: now[0])
+    logins.check("alice", "wonder", "192.0.2.1")
+    now[0] += 25 * 60 * 60
+    for number in range(40):
+        assert outcome(logins, "bob", f"wrong {number}", f"192.0.2.{100 + number}") == "LoginWrong"
+    assert outcome(logins, "alice", "wonder", "192.0.2.1") == "LoginsSlowed"
+
+
+def test_wrong_logins_of_a_flood_are_held(flood: Flood) -> None:
+    """While many wait, a wrong one is answered after some seconds, and holds no turn meanwhile."""
+    flood.logins.check("alice", "wonder", "198.51.100.1")
+    flood.hold()
+    for number in range(12):
+        flood.add("alice", f"wrong {number}", f"10.{number}.0.1")
+    flood.add("alice", "a slip", "198.51.100.1")
+    flood.let_go()
+    # Those with whom eight more waited; somebody was right where the slip came from.
+    assert len(flood.slept) == 4
+    assert all(0 < seconds <= 8 for seconds in flood.slept)
+
+
+def test_a_wrong_login_alone_is_not_held(users: Counted) -> None:
+    """Neither of a user nor of nobody."""
+    slept: list[float] = []
+    logins = Logins(users, sleep=slept.append)
+    for name in ("alice", "nobody"):
+        assert outcome(logins, name, "wrong", "192.0.2.1") == "LoginWrong"
+    assert slept == []
 
 
 def test_one_secret() -> None:
@@ -204,7 +346,7 @@ def test_wrong_users_take_as_long_as_wrong_passwords(tmp_path: Path) -> None:
         for name in [*spent] if number % 2 else [*reversed(spent)]:
             began = time.process_time()
             with pytest.raises(LoginWrong):
-                logins.check(name, "wrong", f"192.0.2.{number}")
+                logins.check(name, "wrong", f"10.0.{number}.1")
             took[name] = time.process_time() - began
             spent[name] += took[name]
         longer += took["user0"] > took["nobody"]

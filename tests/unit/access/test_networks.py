@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.access.networks import Networks, address_of
+from app.access.networks import Networks, address_of, prefixes_of, site_of
 
 
 @pytest.mark.parametrize(
@@ -38,3 +38,26 @@ def test_contains(listed: str, address: str, expected: bool) -> None:  # noqa: F
 def test_what_is_long_is_no_address() -> None:
     """A client can write as much as a header holds."""
     assert address_of("0" * 65) is None
+
+
+@pytest.mark.parametrize(
+    ("address", "networks"),
+    [
+        pytest.param("192.0.2.7", ["192.0.2.7", "192.0.2.0/24"], id="IPv4"),
+        pytest.param("::ffff:192.0.2.7", ["192.0.2.7", "192.0.2.0/24"], id="mapped"),
+        pytest.param(
+            "2001:db8:1:a2b3:ffff::1",
+            ["2001:db8:1:a2b3::/64", "2001:db8:1:a200::/56", "2001:db8:1::/48"],
+            id="IPv6",
+        ),
+        pytest.param("::1", ["::/64", "::/56", "::/48"], id="low numbers are IPv6 still"),
+        pytest.param("fe80::1%eth0", ["fe80::/64", "fe80::/56", "fe80::/48"], id="a zone"),
+        pytest.param("unknown", [""], id="no address"),
+        pytest.param("0" * 65, [""], id="too long"),
+    ],
+)
+def test_prefixes(address: str, networks: list[str]) -> None:
+    """The first one is the site, and each further one is wider."""
+    prefixes = prefixes_of(address)
+    assert [prefix.network for prefix in prefixes] == networks
+    assert networks[0] == site_of(address)
