@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import logging
 import os
 import resource
 import shutil
@@ -9,9 +10,13 @@ import subprocess
 import sys
 import tempfile
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
+from gunicorn import glogging
+
+import loglines
 import shared
 from master import Generations
 
@@ -50,23 +55,35 @@ control_socket_disable = True
 # Heartbeat files in memory: a slow disk must not stop a worker.
 if Path("/dev/shm").is_dir():  # noqa: S108 - the files are unlinked as soon as they are made
     worker_tmp_dir = "/dev/shm"  # noqa: S108
-# The master's own lines in the form of all others; the workers' are set up in app/logs.py.
-if os.environ.get("DOCXY_LOG_FORMAT") == "json":
-    logconfig_dict = {
-        "formatters": {
-            "json": {
-                "()": "pythonjsonlogger.json.JsonFormatter",
-                "datefmt": "%Y-%m-%dT%H:%M:%S%z",
-                "fmt": "%(asctime)s %(levelname)s %(name)s %(message)s",
-                "rename_fields": {"asctime": "time", "levelname": "level", "name": "logger"},
-            }
-        },
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json"}},
-        "root": {"level": "INFO", "handlers": ["stderr"]},
-        "loggers": {
-            "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False}
-        },
-    }
+
+
+def _log_form() -> str:
+    """Return the form of log lines, as app/settings.py finds it; what is wrong is told later."""
+    if form := os.environ.get("DOCXY_LOG_FORMAT"):
+        return form
+    try:
+        path = Path(os.environ.get("DOCXY_CONFIG") or os.devnull)
+        return str(tomllib.loads(path.read_text(encoding="utf-8")).get("log_format"))
+    except (OSError, ValueError):
+        return "text"
+
+
+class Logger(glogging.Logger):
+    """gunicorn's own log in the form of all other lines, up to where app/logs.py sets it up."""
+
+    def setup(self, cfg: Any) -> None:  # noqa: ANN401 - gunicorn's Config
+        """Set it up as gunicorn does, also at a reload, and format what goes to a stream."""
+        super().setup(cfg)
+        for handler in self.error_log.handlers:
+            if isinstance(handler, logging.StreamHandler):
+                handler.setFormatter(loglines.formatter_of(_FORM))
+                handler.setStream(loglines.raw(handler.stream))
+
+
+_FORM = _log_form()
+logger_class = Logger
+loglines.take_stderr(_FORM)
+loglines.take_failures()
 
 
 _COUNTS = "PROMETHEUS_MULTIPROC_DIR"
@@ -103,7 +120,8 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - as above
 
     def checked() -> None:
         if faults := _faults(server.cfg.workers):
-            server.log.error("Nothing was reloaded. %s", faults)
+            fields = {"details": faults}
+            server.log.error("Nothing was reloaded.", extra={"fields": fields})
         else:
             reload()
 

@@ -8,6 +8,7 @@ import _socket
 import contextlib
 import gc
 import json
+import logging
 import os
 import resource
 import select
@@ -21,6 +22,7 @@ from http import HTTPStatus
 from typing import Any, ClassVar, Final, NoReturn
 
 import gevent
+from gevent.hub import Hub
 from gevent.server import StreamServer
 from gunicorn import util
 from gunicorn.http import wsgi
@@ -43,6 +45,8 @@ import shared  # noqa: F401 - to be made before the fork
 from connections import FRONT, Connection, Connections, site_of, written
 from incoming import BoundedRequest, head_time, trusts
 from outgoing import ClientSocket
+
+logger = logging.getLogger("python")
 
 _TLS_HANDSHAKE: Final = b"\x16"
 """The first byte of every TLS connection (RFC 8446, section 5.1); no HTTP method begins so."""
@@ -97,6 +101,16 @@ def _http_date(timestamp: float | None = None) -> str:
 util.http_date = _http_date
 # Where errors are written is the same for each request; to find it took two locks.
 wsgi.WSGIErrorsWrapper = lru_cache(1)(wsgi.WSGIErrorsWrapper)  # type: ignore[misc,assignment]
+
+
+def _tell_failure(hub: Any, context: Any, kind: Any, failure: Any, trace: Any) -> None:  # noqa: ANN401 - gevent's
+    """Log what nobody catches in a greenlet; gevent would write it to standard error in pieces."""
+    del hub
+    fields = {"context": str(context)}
+    logger.error("A greenlet failed.", exc_info=(kind, failure, trace), extra={"fields": fields})
+
+
+Hub.print_exception = _tell_failure  # type: ignore[method-assign,assignment]
 
 
 class Server(StreamServer):
@@ -251,10 +265,13 @@ class Worker(GeventWorker):
             return
         status = _STATUSES.get(type(exc), HTTPStatus.BAD_REQUEST)
         request_id = uuid.uuid4().hex
-        self.log.warning(
-            "Not a request. status=%s kind=%s client=%s request_id=%s",
-            status.value, type(exc).__name__, addr[0] if addr else "", request_id,
-        )  # fmt: skip
+        fields = {
+            "status": status.value,
+            "kind": type(exc).__name__,
+            "client": addr[0] if addr else "",
+            "request_id": request_id,
+        }
+        self.log.warning("Not a request.", extra={"fields": fields})
         message = "this is no HTTP request that can be read"
         with contextlib.suppress(OSError):
             client.sendall(_refusal(status, "UNKNOWN", message, request_id))
@@ -293,7 +310,8 @@ class Worker(GeventWorker):
         for sock in list(self._connections.idle()):
             _stop_reading(sock)
         if self._greenlets and time.monotonic() > self._patient_until:
-            self.log.warning("The time to stop is over. cut=%s", len(self._greenlets))
+            fields = {"cut": len(self._greenlets)}
+            self.log.warning("The time to stop is over.", extra={"fields": fields})
             self._cut()
 
     def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - as inherited

@@ -222,20 +222,21 @@ def _tell(registries: Registries, *, has_users: bool) -> None:
     """Say in the log what is served, and what an operator should have meant."""
     default = registries.default
     served = ",".join(row.name for row in registries.rows)
-    logger.info("Docxy %s is ready. default=%s registries=%s", VERSION, default.url, served)
+    fields = {"version": VERSION, "default": default.url, "registries": served}
+    logger.info("Docxy is ready.", extra={"fields": fields})
     for row in registries.rows:
         if row.account and not has_users:
             logger.warning(
                 "Whoever reaches this proxy can read what its own account may read there; "
-                "docs/access.md says how to restrict that. registry=%s",
-                row.name,
+                "docs/access.md says how to restrict that.",
+                extra={"fields": {"registry": row.name}},
             )
         if default.managed and not row.managed and not row.hosts:
             logger.warning(
                 "If this registry needs tokens, Docker and podman will ask for none by prefix, "
                 'since the default one needs none: set its credentials to "managed", or give it '
-                "a host of its own. registry=%s",
-                row.name,
+                "a host of its own.",
+                extra={"fields": {"registry": row.name}},
             )
 
 

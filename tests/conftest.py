@@ -22,11 +22,18 @@ from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
 from app.routes.forwarded import Forwarded
 from app.routes.rooms import Rooms
 from app.settings import Settings
+from loglines import TextFormatter
 from tests.unit.fake_source import FakeSource
 
 # How fast a machine is must not decide; and nothing is written beside the sources.
 hypothesis.settings.register_profile("docxy", deadline=None, database=None, max_examples=60)
 hypothesis.settings.load_profile("docxy")
+
+
+@pytest.fixture(autouse=True)
+def whole_lines(caplog: pytest.LogCaptureFixture) -> None:
+    """Let `caplog.text` have the fields of each line: what is secret must not be there either."""
+    caplog.handler.setFormatter(TextFormatter())
 
 
 @pytest.fixture

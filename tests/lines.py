@@ -1,6 +1,7 @@
 """The log with the lines of all requests that are over."""
 
 import contextlib
+import logging
 import os
 import re
 import secrets
@@ -11,9 +12,15 @@ from pathlib import Path
 
 import requests
 
+from loglines import TextFormatter
 from tests.servers import Docxy, wait_until
 
 _STATE = re.compile(r"^State:\t(\w)", re.MULTILINE)
+
+
+def line_of(record: logging.LogRecord) -> str:
+    """Return a record as it is written as text, with its level and its fields, and no time."""
+    return TextFormatter().format(record).partition(" ")[2]
 
 
 def all_lines(proxy: Docxy) -> str:

@@ -70,13 +70,11 @@ class Htpasswd:
         try:
             self._hashes = read(self._path)
         except ValueError as fault:
-            logger.error("The users are as before: %s: %s", self._path, fault)  # noqa: TRY400 - no traceback helps
+            fields = {"file": str(self._path), "error": str(fault)}
+            logger.error("The users are as before.", extra={"fields": fields})  # noqa: TRY400 - no traceback helps
         else:
-            logger.info("The file of users was read again.", extra=_fields(len(self._hashes)))
-
-
-def _fields(count: int) -> dict[str, dict[str, int]]:
-    return {"fields": {"users": count}}
+            count = {"users": len(self._hashes)}
+            logger.info("The file of users was read again.", extra={"fields": count})
 
 
 def _state(path: Path) -> _State:

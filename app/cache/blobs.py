@@ -192,7 +192,8 @@ class Blobs:
         now = time.monotonic()
         if now - self._told >= _SILENCE:
             self._told = now
-            logger.warning("Blobs are passed on, and not kept. reason=%s", error)
+            fields = {"error": str(error)}
+            logger.warning("Blobs are passed on, and not kept.", extra={"fields": fields})
 
 
 def _passed(asking: Asking) -> Reply:

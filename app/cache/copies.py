@@ -100,11 +100,8 @@ class Copies:
 
     def _drop(self, damaged: list[Digest]) -> None:
         for digest in damaged:
-            logger.warning(
-                "A damaged file is dropped from the cache. registry=%s digest=%s",
-                self._registry,
-                digest,
-            )
+            fields = {"registry": self._registry, "digest": str(digest)}
+            logger.warning("A damaged file is dropped from the cache.", extra={"fields": fields})
             self._disk.write(self._disk.store.drop, self._registry, digest)
 
 

@@ -94,5 +94,6 @@ class Disk:
         if now - self._told.get(error.errno, -_SILENCE) >= _SILENCE:
             self._told[error.errno] = now
             logger.warning(
-                "The cache has trouble; what it cannot do is done without it. error=%s", error
+                "The cache has trouble; what it cannot do is done without it.",
+                extra={"fields": {"error": str(error)}},
             )

@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from app import logs
 from app.exchange import UNWATCHED, Exchange, Watcher
-from app.logs import Line
+from loglines import Line
 
 logger = logging.getLogger("app.access")
 

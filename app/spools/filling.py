@@ -81,17 +81,21 @@ class Filling:
         except _DiskFails as error:
             if isinstance(error.__cause__, OSError):
                 self._lead.terms.failed(error.__cause__)
+            fields = {"digest": str(self._lead.digest), "error": str(error.__cause__)}
             logger.warning(
-                "A blob cannot be kept, and goes on without the cache. digest=%s reason=%s",
-                self._lead.digest, error.__cause__,
-            )  # fmt: skip
+                "A blob cannot be kept, and goes on without the cache.", extra={"fields": fields}
+            )
             with suppress(OSError):
                 self._lead.discard(State.GIVEN_UP)
         except (OSError, RegistryError) as error:
+            told = {
+                "digest": str(self._lead.digest),
+                "offset": self._writer.length,
+                "error": str(error),
+            }
             logger.warning(
-                "A fetch broke off; another one goes on from there. digest=%s length=%s reason=%s",
-                self._lead.digest, self._writer.length, error,
-            )  # fmt: skip
+                "A fetch broke off; another one goes on from there.", extra={"fields": told}
+            )
             self._break_off()
 
     def _is_fetched(self) -> bool:
@@ -146,7 +150,8 @@ class Filling:
         lead = self._lead
         whole = self._writer.length == lead.said.size
         if not whole or self._writer.hexdigest() != self._wanted:
-            logger.error("A blob is not what its digest says. digest=%s", lead.digest)
+            fields = {"digest": str(lead.digest)}
+            logger.error("A blob is not what its digest says.", extra={"fields": fields})
             self._on_disk(lambda: lead.discard(State.WRONG))
             return
         self._verified()

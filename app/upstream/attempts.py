@@ -158,11 +158,8 @@ class Attempts:
                 wait = max(wait, told_to_wait(response))
                 if not is_passing(response) or is_over(wait):
                     return response
-                logger.warning(
-                    "An upstream is asked again. status=%s url=%s",
-                    response.status_code,
-                    redacted(response.url),
-                )
+                fields = {"status": response.status_code, "url": redacted(response.url)}
+                logger.warning("An upstream is asked again.", extra={"fields": fields})
                 discard(response)
             sleep(wait, client)
             self._observer.happened(Event.RETRIED)
@@ -190,7 +187,7 @@ def _tell(error: UpstreamUnavailable) -> None:
     """
     told = isinstance(error, UpstreamDown | UpstreamUnresolved)
     if not told and not isinstance(error.__cause__, FAILURES):
-        logger.warning("An upstream is asked again. error=%s", error)
+        logger.warning("An upstream is asked again.", extra={"fields": {"error": str(error)}})
 
 
 def sleep(seconds: float, client: Client | None) -> None:

@@ -106,7 +106,8 @@ class Breaker:
             self._open_until = now + self._pause
         if opens:
             self._observer.happened(Event.OPENED)
-            logger.warning("An upstream is left alone for a while. host=%s", host)
+            fields = {"host": host}
+            logger.warning("An upstream is left alone for a while.", extra={"fields": fields})
 
     def _succeeded(self, host: str) -> None:
         self._succeeded_at = time.monotonic()
@@ -117,7 +118,7 @@ class Breaker:
             self._failures, self._pause, self._open_until = 0, _FIRST_PAUSE, None
         if closes:
             self._observer.happened(Event.CLOSED)
-            logger.warning("An upstream answers again. host=%s", host)
+            logger.warning("An upstream answers again.", extra={"fields": {"host": host}})
 
 
 class Breakers:

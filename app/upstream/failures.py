@@ -63,7 +63,8 @@ def translated(error: Exception, url: str) -> RegistryError:
     if isinstance(error, _CANNOT_BE_ASKED) and not isinstance(error, _PROXY_FAILS):
         return UpstreamMisbehaved(f"{urlsplit(url).hostname} cannot be asked")
     kind, sentence = _kind(error, cause)
-    logger.warning("%s url=%s error=%s", sentence, redacted(url), _told(cause))
+    fields = {"url": redacted(url), "error": _told(cause)}
+    logger.warning(sentence, extra={"fields": fields})
     return kind(f"{urlsplit(url).hostname}: {kind.message}")
 
 

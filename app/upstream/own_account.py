@@ -84,7 +84,8 @@ class OwnAccount:
             self._refused_until = time.monotonic() + self._pause
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
             logger.error(
-                "A registry refuses this proxy's own credentials. registry=%s", self._registry.name
+                "A registry refuses this proxy's own credentials.",
+                extra={"fields": {"registry": self._registry.name}},
             )
 
     def _is_taken(self) -> bool:

@@ -170,10 +170,12 @@ class ResumingBody:
         return told_to_wait(response)
 
     def _tell_failure(self, reason: object) -> None:
-        logger.warning(
-            "A body does not go on yet. offset=%s attempt=%s reason=%s",
-            self._left.start, self._failures, reason,
-        )  # fmt: skip
+        fields = {
+            "offset": self._left.start,
+            "attempt": self._failures,
+            "reason": str(reason),
+        }
+        logger.warning("A body does not go on yet.", extra={"fields": fields})
 
     def _ask(self) -> requests.Response:
         if self._same_place:
@@ -205,10 +207,13 @@ class ResumingBody:
             body.close()
             self._same_place = False
             return False
-        logger.warning(
-            "A body broke and goes on. offset=%s attempt=%s reason=%r url=%s",
-            self._left.start, self._failures, broken.strerror, redacted(response.url),
-        )  # fmt: skip
+        fields = {
+            "offset": self._left.start,
+            "attempt": self._failures,
+            "reason": broken.strerror,
+            "url": redacted(response.url),
+        }
+        logger.warning("A body broke and goes on.", extra={"fields": fields})
         observer_of(response).happened(Event.RESUMED)
         self._response, self._body, self._same_place = response, body, True
         end = part.total if self._left.end is None else self._left.end

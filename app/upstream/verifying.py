@@ -61,7 +61,8 @@ class VerifiedBody:
                 yield data
             hashing.result()
         if running.hexdigest() != wanted:
-            logger.error("A blob is not what its digest says. digest=%s", self._digest)
+            fields = {"digest": str(self._digest)}
+            logger.error("A blob is not what its digest says.", extra={"fields": fields})
             message = "the digest is wrong"
             raise BodyBroken(message)
         if held:

@@ -15,6 +15,7 @@ from app.upstream.client import Upstream
 from app.upstream.managed import Managed
 from app.version import VERSION
 from app.well_known import HUB, WELL_KNOWN
+from tests.lines import line_of
 from tests.tables import write_config
 from tests.unit.network import Network
 
@@ -213,9 +214,11 @@ def test_what_the_start_tells_of_several(
     caplog.set_level("INFO")
     several(environment, tmp_path, OPEN, MANAGED, LOGIN)
     assert "default=https://a.example registries=a.example,b.example,c.example" in caplog.text
-    warnings = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    warnings = [line_of(record) for record in caplog.records if record.levelname == "WARNING"]
     (warning,) = warnings
-    assert warning.startswith("Whoever reaches this proxy can read what its own account may read")
+    assert warning.startswith(
+        "WARNING Whoever reaches this proxy can read what its own account may read"
+    )
     assert warning.endswith("registry=c.example")
     assert "s3cr3t" not in caplog.text
 
@@ -225,7 +228,7 @@ def test_a_default_that_hides_the_challenge_of_others(
 ) -> None:
     """Docker and podman ask for tokens only where the default's `/v2/` does: it is told."""
     several(environment, tmp_path, MANAGED, OPEN)
-    (warning,) = [record.getMessage() for record in caplog.records]
+    (warning,) = [line_of(record) for record in caplog.records]
     assert 'set its credentials to "managed"' in warning
     assert warning.endswith("registry=a.example")
 

@@ -1,15 +1,22 @@
 """Log lines: one record is one line, and its fields can be told apart."""
 
+import contextlib
 import io
 import json
 import logging
+import subprocess
 import sys
+import threading
+import warnings
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from gunicorn.http.errors import NoMoreData
 
-from app.logs import FlatJsonFormatter, Line, TextFormatter, configure, write
+from app.logs import configure, write
+from loglines import JsonFormatter, Line, TextFormatter, raw, take_failures, take_stderr
+from tests.servers import ROOT
 
 
 def record(message: str, **fields: object) -> logging.LogRecord:
@@ -50,7 +57,7 @@ def test_text_quotes_what_breaks_a_line(value: object, written: str) -> None:
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_the_line_of_a_request_is_like_any_other(form: str) -> None:
     """It is made in a shorter way, and reads the same."""
-    formatter: logging.Formatter = FlatJsonFormatter() if form == "json" else TextFormatter()
+    formatter: logging.Formatter = JsonFormatter() if form == "json" else TextFormatter()
     usual = record("Request.", path="/a b", status=200)
     short = Line("app.access", "Request.", {"path": "/a b", "status": 200}, usual.created)
     assert formatter.format(short) == formatter.format(usual)
@@ -90,7 +97,7 @@ def test_text_shows_a_traceback() -> None:
 )
 def test_json_is_one_object_on_one_line(value: object) -> None:
     """The fields stand beside the sentence, and whatever is in them stays in them."""
-    line = FlatJsonFormatter().format(record("Request.", path=value, status=200))
+    line = JsonFormatter().format(record("Request.", path=value, status=200))
     assert len(line.splitlines()) == 1
     document = json.loads(line)
     assert document["message"] == "Request."
@@ -103,7 +110,7 @@ def test_json_is_one_object_on_one_line(value: object) -> None:
 
 def test_json_without_fields() -> None:
     """A record without fields is an object all the same."""
-    assert json.loads(FlatJsonFormatter().format(record("Ready.")))["message"] == "Ready."
+    assert json.loads(JsonFormatter().format(record("Ready.")))["message"] == "Ready."
 
 
 GUNICORN = logging.getLogger("gunicorn.error")
@@ -136,19 +143,19 @@ FORMS = pytest.mark.parametrize("form", ["text", "json"])
         pytest.param(
             "Invalid request from ip=192.0.2.1: Invalid HTTP Header: 'authorization bearer s3cr3t'",
             (),
-            "Invalid request from ip=192.0.2.1",
+            "Invalid request.",
             id="header",
         ),
         pytest.param(
             "Invalid request from ip=2001:db8::1: Invalid HTTP request line: 'GET /?a=s3cr3t: x'",
             (),
-            "Invalid request from ip=2001:db8::1",
+            "Invalid request.",
             id="IPv6, request line",
         ),
         pytest.param(
             "Invalid request from ip=: 100% s3cr3t %s",
             (),
-            "Invalid request from ip=",
+            "Invalid request.",
             id="no address, signs of formatting",
         ),
         pytest.param(
@@ -189,6 +196,17 @@ def test_what_gunicorn_quotes_of_a_request(
     text = written(capsys)
     assert text.count(left) == 3
     assert "s3cr3t" not in text
+
+
+@pytest.mark.usefixtures("configured")
+def test_whose_request_gunicorn_could_not_read(capsys: pytest.CaptureFixture[str]) -> None:
+    """The address is a field, as everywhere; where there is none, nothing is."""
+    configure("text", "info")
+    for address in ("2001:db8::1", ""):
+        GUNICORN.warning(f"Invalid request from ip={address}: Invalid HTTP Header: 'a: s3cr3t'")
+    first, second = written(capsys).splitlines()
+    assert first.endswith(" WARNING Invalid request. client=2001:db8::1")
+    assert second.endswith(" WARNING Invalid request.")
 
 
 @FORMS
@@ -281,7 +299,141 @@ def test_a_log_that_nobody_reads_stops_nothing(stream: Pieces) -> None:
 @pytest.mark.parametrize("form", ["text", "json"])
 def test_the_shorter_way_writes_the_same(form: str, value: object) -> None:
     """Whatever a field has."""
-    formatter: logging.Formatter = FlatJsonFormatter() if form == "json" else TextFormatter()
+    formatter: logging.Formatter = JsonFormatter() if form == "json" else TextFormatter()
     usual = record("Request.", first=value)
     short = Line("app.access", "Request.", {"first": value}, usual.created)
     assert formatter.format(short) == formatter.format(usual)
+
+
+def test_details_stand_below_a_line() -> None:
+    """What an operator has to read is no single long line, and in JSON is one all the same."""
+    made = record("Nothing was reloaded.", users=1, details="One is wrong.\n  X: no number")
+    first, *below = TextFormatter().format(made).splitlines()
+    assert first.endswith(" INFO Nothing was reloaded. users=1")
+    assert below == ["One is wrong.", "  X: no number"]
+    line = JsonFormatter().format(made)
+    assert len(line.splitlines()) == 1
+    assert json.loads(line)["details"] == "One is wrong.\n  X: no number"
+
+
+def test_json_has_the_traceback_in_the_line() -> None:
+    """One line is one event, whatever went wrong."""
+    made = record("Failed.")
+    try:
+        int("broken")
+    except ValueError:
+        made.exc_info = sys.exc_info()
+    line = JsonFormatter().format(made)
+    assert len(line.splitlines()) == 1
+    document = json.loads(line)
+    assert document["message"] == "Failed."
+    assert document["traceback"].startswith("Traceback")
+    assert "ValueError: invalid literal" in document["traceback"]
+
+
+@contextlib.contextmanager
+def json_stderr() -> Iterator[io.StringIO]:
+    """Return where what is written to standard error arrives, once JSON alone may reach it.
+
+    Within a test, as pytest puts its own in place before each.
+    """
+    stream = io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stderr", stream)
+        take_stderr("json")
+        take_stderr("json")
+        assert raw(sys.stderr) is stream
+        yield stream
+
+
+@pytest.mark.parametrize(
+    ("said", "messages"),
+    [
+        pytest.param(["one\n"], ["one"], id="a line"),
+        pytest.param(["one", "\n"], ["one"], id="as print writes it"),
+        pytest.param(["Wrong:\n  one", "\n"], ["Wrong:\n  one"], id="as sys.exit does"),
+        pytest.param(["one\n", "two\n"], ["one", "two"], id="two lines"),
+        pytest.param(["\n", " \n"], [], id="nothing"),
+    ],
+)
+def test_what_is_printed_becomes_a_line(said: list[str], messages: list[str]) -> None:
+    """A parser of lines meets nothing else, whoever has written it."""
+    with json_stderr() as stream:
+        for text in said:
+            sys.stderr.write(text)
+    lines = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [line["message"] for line in lines] == messages
+    assert all((line["level"], line["logger"]) == ("ERROR", "stderr") for line in lines)
+
+
+def test_what_has_no_end_is_written_by_flush() -> None:
+    """Where a process ends in the midst of a line."""
+    with json_stderr() as stream:
+        sys.stderr.write("half")
+        assert stream.getvalue() == ""
+        sys.stderr.flush()
+    assert json.loads(stream.getvalue())["message"] == "half"
+
+
+def test_text_stays_as_it_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """People read it."""
+    stream = io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    take_stderr("text")
+    assert sys.stderr is stream
+
+
+_FAILING = """
+import loglines, logging, sys, threading, warnings
+logging.basicConfig(format="%(levelname)s %(message)s %(fields)s", stream=sys.stdout)
+logging.Formatter.formatException = lambda self, cause: cause[0].__name__
+old = logging.getLogRecordFactory()
+def record(*args, **kwargs):
+    made = old(*args, **kwargs)
+    made.fields = None
+    return made
+logging.setLogRecordFactory(record)
+loglines.take_failures()
+
+def fail(error):
+    raise error
+
+for error in (LookupError(), SystemExit()):
+    thread = threading.Thread(target=fail, args=(error,))
+    thread.start()
+    thread.join()
+
+class Dying:
+    def __del__(self):
+        fail(KeyError())
+
+Dying()
+"""
+
+
+def test_what_nobody_catches_has_a_line() -> None:
+    """In threads, which may end by SystemExit, and where an object is deleted."""
+    done = subprocess.run(
+        [sys.executable, "-c", _FAILING], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [
+        "ERROR A thread failed. None", "LookupError",
+        "ERROR An error could not be raised. None", "KeyError",
+    ]  # fmt: skip
+    assert done.stderr == ""
+
+
+def test_a_warning_of_python_has_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    """With its kind, its text and where it was given, each as a field."""
+    with warnings.catch_warnings():
+        # pytest has hooks of its own, which are needed further on.
+        hooks = threading.excepthook, sys.unraisablehook
+        take_failures()
+        threading.excepthook, sys.unraisablehook = hooks
+        warnings.simplefilter("always")
+        warnings.warn("old\nways", DeprecationWarning, stacklevel=1)
+    (made,) = caplog.records
+    assert made.getMessage() == "Python warns."
+    fields = made.__dict__["fields"]
+    assert (fields["kind"], fields["error"]) == ("DeprecationWarning", "old\nways")
+    assert f"{Path(__file__).name}:" in fields["place"]

@@ -278,6 +278,21 @@ def test_a_warning_tells_its_request(logged_wire: Wire) -> None:
     assert ["warned-first" in line for line in told] == [True, False]
 
 
+LINE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z (DEBUG|INFO|WARNING|ERROR) ")
+
+
+def test_all_lines_have_one_form(logged_wire: Wire) -> None:
+    """Those of gunicorn's master too: they begin with the time, or are an object that has it."""
+    wire = logged_wire
+    lines = wire.proxy.log.splitlines()
+    assert any("Starting gunicorn" in line for line in lines)
+    for line in lines:
+        if line.startswith("{"):
+            fields = json.loads(line)
+            line = f"{fields['time']} {fields['level']} "  # noqa: PLW2901 - the same in text
+        assert LINE.match(line), line
+
+
 def test_a_broken_body_tells_why(logged_wire: Wire) -> None:
     """The line of what the upstream cut says so; that of a whole one says nothing."""
 

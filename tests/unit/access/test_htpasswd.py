@@ -8,6 +8,7 @@ import bcrypt
 import pytest
 
 from app.access.htpasswd import Htpasswd, read
+from tests.lines import line_of
 
 
 def line(name: str, password: str, kind: str = "2y", cost: int = 4) -> str:
@@ -159,8 +160,8 @@ def test_a_faulty_new_file(path: Path, fault: str | None, caplog: pytest.LogCapt
         assert users.secret_of("alice")
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
-    assert "The users are as before" in record.getMessage()
-    assert "plain" not in record.getMessage()
+    assert "The users are as before" in line_of(record)
+    assert "plain" not in line_of(record)
     path.write_text(line("bob", "b"))
     clock.now = 9.0
     assert users.secret_of("alice") is None

@@ -8,9 +8,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.content import BodyBroken, Reply
-from app.logs import FlatJsonFormatter, TextFormatter
 from app.oci.challenge import Challenge
 from app.oci.errors import NameUnknown
+from loglines import JsonFormatter, TextFormatter
 from tests.unit.fake_source import FakeSource
 
 MANIFEST = "/v2/library/nginx/manifests/latest"
@@ -204,7 +204,7 @@ def test_errors_leave_a_line(
     assert line["upstream_seconds"] == pytest.approx(0, abs=1)
 
 
-@pytest.mark.parametrize("formatter", [TextFormatter(), FlatJsonFormatter()], ids=["text", "json"])
+@pytest.mark.parametrize("formatter", [TextFormatter(), JsonFormatter()], ids=["text", "json"])
 @pytest.mark.parametrize("status", [200, 401, 500])
 def test_no_secret_in_any_line(
     client: FlaskClient,

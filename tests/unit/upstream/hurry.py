@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from tests.lines import line_of
 from tests.unit.upstream.clock import Clock
 
 
@@ -38,7 +39,7 @@ class _Ear(logging.Handler):
         self.lines: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(f"{record.levelname} {record.getMessage()}")
+        self.lines.append(line_of(record))
 
 
 @contextmanager

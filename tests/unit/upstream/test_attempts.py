@@ -401,7 +401,7 @@ def test_a_manifest_that_breaks_is_told(session: Session) -> None:
         with pytest.raises(UpstreamUnavailable, match="broke off"):
             manifest_of(server, session)
         assert len(server.peers) == 4
-    said = "WARNING An upstream is asked again. error=127.0.0.1: the answer broke off"
+    said = 'WARNING An upstream is asked again. error="127.0.0.1: the answer broke off"'
     assert lines == [said] * 3
 
 
@@ -424,5 +424,5 @@ def test_a_host_that_is_left_alone_is_not_told_of() -> None:
     told = "WARNING An upstream is asked again."
     assert lines == [
         f"{told} status=503 url=https://registry.example.com/v2/a",
-        f"{told} error=did not answer in time",
+        f'{told} error="did not answer in time"',
     ]

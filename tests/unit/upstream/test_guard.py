@@ -23,6 +23,7 @@ from app.upstream.connecting import Connector
 from app.upstream.discarding import discard
 from app.upstream.outbound import OutboundProxies
 from app.upstream.session import Session
+from tests.lines import line_of
 from tests.unit.network import PUBLIC, PUBLIC_6, Network
 from tests.unit.upstream.server import PATIENCE, Script, Server, answering, request, serving
 from tests.wire.outbound import HttpProxy, SocksProxy
@@ -108,10 +109,10 @@ def test_names_of_special_addresses_are_refused(
     )
     assert network.connected == []
     assert network.asked == [NAME]
-    (line,) = (record.getMessage() for record in caplog.records if record.name.startswith("app"))
+    (line,) = (line_of(record) for record in caplog.records if record.name.startswith("app"))
     assert line == (
-        f"An upstream's address is not public. url=http://{NAME}/v2/ "
-        f"error=AddressForbidden: {NAME} is 10.0.0.7"
+        f"WARNING An upstream's address is not public. url=http://{NAME}/v2/ "
+        f'error="AddressForbidden: {NAME} is 10.0.0.7"'
     )
 
 

@@ -21,6 +21,7 @@ from app.oci.errors import (
 from app.oci.headers import value
 from app.registries import Account, Registry
 from app.upstream.own_account import OwnAccount
+from tests.lines import line_of
 from tests.unit.fake_source import FakeSource
 from tests.unit.upstream.clock import Clock
 
@@ -133,7 +134,7 @@ def at_once(source: Guarded, asks: Sequence[Callable[[], object]]) -> list[str]:
 
 def told(caplog: pytest.LogCaptureFixture) -> list[str]:
     """Return the errors in the log."""
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.ERROR]
+    return [line_of(record) for record in caplog.records if record.levelno >= logging.ERROR]
 
 
 def test_a_good_account(tokens: Guarded, caplog: pytest.LogCaptureFixture) -> None:

@@ -32,6 +32,7 @@ from app.upstream.outbound import OutboundProxies
 from app.upstream.reading import ClientLeft
 from app.upstream.session import Session
 from app.upstream.tls import trusted_context
+from tests.lines import line_of
 from tests.unit.upstream.server import Script, Server, request, serving
 
 URL = "https://registry.example.com/v2/"
@@ -325,7 +326,7 @@ def test_errors_become_ours(
     assert type(caught.value) is expected
     what = " cannot be asked" if expected is UpstreamMisbehaved else f": {expected.message}"
     assert str(caught.value) == f"cdn.example.com{what}"
-    told = [str(caught.value), *(record.getMessage() for record in caplog.records)]
+    told = [str(caught.value), *(line_of(record) for record in caplog.records)]
     assert not [text for text in told if "s3cr3t" in text or "pw@" in text]
 
 
