@@ -63,7 +63,7 @@ def _log_form() -> str:
         return form
     try:
         path = Path(os.environ.get("DOCXY_CONFIG") or os.devnull)
-        return str(tomllib.loads(path.read_text(encoding="utf-8")).get("log_format"))
+        return str(tomllib.loads(path.read_text(encoding="utf-8")).get("log_format", "text"))
     except (OSError, ValueError):
         return "text"
 

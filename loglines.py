@@ -165,9 +165,9 @@ class _JsonStream(io.TextIOBase):
 
 
 def take_stderr(form: str) -> None:
-    """Let nothing but JSON reach standard error where that is the form; once in a process."""
-    if form == "json" and not isinstance(sys.stderr, _JsonStream):
-        sys.stderr = _JsonStream(sys.stderr)
+    """Let nothing but JSON reach standard error where that is the form, and anything where not."""
+    inner = raw(sys.stderr)
+    sys.stderr = _JsonStream(inner) if form == "json" else inner
 
 
 def raw(stream: TextIO) -> TextIO:

@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final
 
@@ -173,8 +173,8 @@ class _Attempt:
     """A login that is to be checked, and digests of what is remembered of such."""
 
     name: str
-    password: bytes
-    against: str
+    password: bytes = field(repr=False)
+    against: str = field(repr=False)
     is_user: bool
     prefixes: Sequence[Prefix]
     login: bytes

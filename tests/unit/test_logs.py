@@ -381,6 +381,9 @@ def test_text_stays_as_it_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", stream)
     take_stderr("text")
     assert sys.stderr is stream
+    take_stderr("json")
+    take_stderr("text")  # a reload has changed it
+    assert sys.stderr is stream
 
 
 _FAILING = """
