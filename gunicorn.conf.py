@@ -6,7 +6,6 @@ import logging
 import os
 import resource
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
@@ -17,8 +16,8 @@ from typing import Any
 from gunicorn import glogging
 
 import loglines
+import master
 import shared
-from master import Generations
 
 wsgi_app = "wsgi:app"
 # gevent carries thousands of slow downloads in one process (worker.py says what is added to it);
@@ -88,18 +87,19 @@ loglines.take_failures()
 
 _COUNTS = "PROMETHEUS_MULTIPROC_DIR"
 _OWN_COUNTS = "docxy-metrics-"
-_WORKERS = "WEB_CONCURRENCY"
-# A process that ends at once need not collect its garbage, nor take itself apart: 0.15 s of 0.7.
-_CHECK = "import gc, os; gc.disable(); import wsgi; os._exit(0)"
 _JUST_MADE = 60
 """Seconds in which whoever has made a directory will hold it."""
 
 
 def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not to be imported here
     """Stop a start with wrong settings, once and with one message."""
-    if faults := _faults(server.cfg.workers):
-        sys.exit(faults)
-    _prepare_counts(server.cfg.worker_tmp_dir)
+    cfg = server.cfg
+    checked = master.check(cfg.workers)
+    if checked.faults:
+        sys.exit(checked.faults)
+    if not cfg.reload:  # which starts workers when a file has changed, to take it in
+        master.accept(checked.settings)
+    _prepare_counts(cfg.worker_tmp_dir)
 
 
 def on_exit(server: object) -> None:
@@ -115,24 +115,38 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - as above
 
     gunicorn would end them, and start new ones for ever.
     """
-    server.generations = Generations(server)
+    server.generations = master.Generations(server)
     reload = server.reload
 
-    def checked() -> None:
-        if faults := _faults(server.cfg.workers):
-            fields = {"details": faults}
+    def reload_what_is_right() -> None:
+        checked = master.check(server.cfg.workers)
+        if checked.faults:
+            fields = {"details": checked.faults}
             server.log.error("Nothing was reloaded.", extra={"fields": fields})
-        else:
-            reload()
+            return
+        if not server.cfg.reload:
+            master.accept(checked.settings)
+        reload()
 
-    server.reload = checked
+    server.reload = reload_what_is_right
+
+
+def pre_fork(server: object, worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
+    """Know of a worker that is about to be started that it does not serve yet."""
+    del server
+    shared.forget_booted(worker.age)
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - as above
     """Leave what a new worker has of the master's, and tell it how many there are."""
-    os.environ[_WORKERS] = str(server.cfg.workers)
+    os.environ[master.WORKERS] = str(server.cfg.workers)
     server.generations.in_new_worker(worker)
     shared.take_seat(worker.age)
+
+
+def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
+    """Say that a worker has built the application, and serves."""
+    shared.tell_booted(worker.age)
 
 
 def _prepare_counts(where: str | None) -> None:
@@ -165,17 +179,3 @@ def _tidy(where: Path) -> None:
                     shutil.rmtree(left, ignore_errors=True)
             finally:
                 os.close(held)
-
-
-def _faults(count: int) -> str:
-    """Return what keeps the application from being built, or "".
-
-    In a process of its own: what the application imports must not be imported here, before
-    gevent has patched the workers. An argument may have said how many of them there will be.
-    """
-    environment = {name: value for name, value in os.environ.items() if name != _COUNTS}
-    environment[_WORKERS] = str(count)
-    check = subprocess.run(
-        [sys.executable, "-c", _CHECK], env=environment, capture_output=True, check=False
-    )
-    return check.stderr.decode(errors="replace").rstrip() if check.returncode else ""

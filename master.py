@@ -1,14 +1,77 @@
-"""gunicorn's master, where a reload holds up nothing and no signal to a new worker is lost.
+"""gunicorn's master: it keeps the settings that were accepted, and the workers that serve.
+
+A reload holds up nothing, no signal to a new worker is lost, and a worker that cannot start is
+not started again and again.
 
 Not part of `app`: gunicorn.conf.py loads it, where nothing that gevent patches may be imported yet.
 """
 
 import contextlib
+import os
 import signal
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any, Final
 
+from gunicorn.errors import HaltServer
+
+import shared
+
+WORKERS: Final = "WEB_CONCURRENCY"
+
+_COUNTS: Final = "PROMETHEUS_MULTIPROC_DIR"
+_CHECK: Final = "import gc; gc.disable(); import startup; startup.check()"
 _ENDS: Final = frozenset({signal.SIGTERM, signal.SIGQUIT, signal.SIGINT})
+_LONGEST_PAUSE: Final = 60
+_MOST_FAILURES: Final = 3
+"""So many attempts in a row that start no worker end the process, if none serves."""
+_CANNOT_START: Final = 3
+"""The status in that case, which is gunicorn's own for workers that do not boot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What a check has found: a message that lists every fault, or else what was accepted."""
+
+    faults: str
+    settings: bytes
+    """What the files of the settings hold, with their secrets, as startup.check writes it."""
+
+
+def check(workers: int) -> Checked:
+    """Check the settings as they are now.
+
+    In a process of its own: what the application imports must not be imported here, before
+    gevent has patched the workers. An argument may have said how many of them there will be.
+    """
+    environment = {name: value for name, value in os.environ.items() if name != _COUNTS}
+    environment[WORKERS] = str(workers)
+    done = subprocess.run(
+        [sys.executable, "-c", _CHECK],
+        env=environment,
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        return Checked(done.stderr.decode(errors="replace").rstrip(), b"")
+    return Checked("", done.stdout)
+
+
+_accepted = b""
+
+
+def accept(settings: bytes) -> None:
+    """Let workers that are started from now on have these settings."""
+    global _accepted  # noqa: PLW0603 - a master has one set of settings
+    _accepted = settings
+
+
+def accepted() -> bytes:
+    """Return the settings for a worker, or nothing if it has to read them itself."""
+    return _accepted
 
 
 class Generations:
@@ -18,15 +81,25 @@ class Generations:
     it would obey no signal meanwhile, and replace no worker that died.
     """
 
-    def __init__(self, arbiter: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not to be imported here
-        self._arbiter = arbiter
+    def __init__(
+        self,
+        arbiter: Any,  # noqa: ANN401 - gunicorn's Arbiter, not to be imported here
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._arbiter, self._clock = arbiter, clock
         self._reload, self._manage = arbiter.reload, arbiter.manage_workers
         self._wait = arbiter.wait_for_signals
         self._last_old = 0
         """Up to this age they are old: the arbiter numbers its workers."""
         self._hidden: dict[int, Any] = {}
+        self._reap = arbiter.reap_workers
+        self._last_started = 0
+        self._starting: set[int] = set()
+        """Workers that have been started, and have not begun to serve."""
+        self._have_served = False
+        self._failures, self._pause_ends = 0, 0.0
         arbiter.reload, arbiter.manage_workers = self.reload, self.manage_workers
-        arbiter.wait_for_signals = self.wait_for_signals
+        arbiter.wait_for_signals, arbiter.reap_workers = self.wait_for_signals, self.reap_workers
 
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
         """Return what has come meanwhile: nothing but the stops, or one reload for all of them.
@@ -42,15 +115,63 @@ class Generations:
     def reload(self) -> None:
         """Start new workers, tell the old ones to finish, and wait for neither."""
         self._last_old = self._arbiter.worker_age
+        self._failures, self._pause_ends = 0, 0.0
         with self._old_aside() as old:
             self._reload()
         for pid in old:
             self._arbiter.kill_worker(pid, signal.SIGTERM)
 
     def manage_workers(self) -> None:
-        """Start what is missing of those that serve, and end what is too many of them."""
+        """Start what is missing of those that serve, and end what is too many of them.
+
+        What cannot start is tried again after growing pauses. Raise HaltServer if nothing serves
+        and several attempts have failed: clients are refused then, where they would wait for
+        nothing, and whoever supervises this process knows.
+        """
+        self._count_failures()
         with self._old_aside():
-            self._manage()
+            is_missing = len(self._arbiter.WORKERS) < self._arbiter.num_workers
+            if self._failures >= _MOST_FAILURES and not self._arbiter.WORKERS:
+                reason = "No worker can start, and none is left."
+                raise HaltServer(reason, _CANNOT_START)
+            if not (is_missing and self._clock() < self._pause_ends):
+                self._manage()
+
+    def reap_workers(self) -> None:
+        """Take note of workers that have ended.
+
+        gunicorn would end everything, also the workers that serve, because of one that does not
+        start: new code that is being copied may be why, or a machine without memory.
+        """
+        while True:
+            with contextlib.suppress(HaltServer):
+                self._reap()
+                return
+
+    def _count_failures(self) -> None:
+        """See which workers have begun to serve since the last time, and which never will."""
+        last, self._last_started = self._last_started, self._arbiter.worker_age
+        self._starting |= set(range(last + 1, self._last_started + 1))
+        alive = {worker.age for worker in self._arbiter.WORKERS.values()}
+        begun = {age for age in self._starting if shared.has_booted(age)}
+        failed = {age for age in self._starting - begun - alive if age > self._last_old}
+        self._starting &= alive - begun
+        if begun and self._failures:
+            self._arbiter.log.info("Workers can start again.")
+        serve = any(age > self._last_old and shared.has_booted(age) for age in alive)
+        # When the last one that served is gone, the pauses are too long.
+        if begun or (self._have_served and not serve):
+            self._failures, self._pause_ends = 0, 0.0
+        self._have_served = serve
+        if failed:
+            if not self._failures:
+                self._arbiter.log.error(
+                    "A worker cannot start. It is tried again, after pauses of up to %s s.",
+                    _LONGEST_PAUSE,
+                )
+            pause = min(2**self._failures, _LONGEST_PAUSE)
+            self._failures += 1
+            self._pause_ends = self._clock() + pause
 
     def in_new_worker(self, worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
         """Heed what ends a worker while it has no handlers yet, and close what it inherited.

@@ -1,19 +1,10 @@
-"""Read the settings, build the application."""
+"""The application, for gunicorn and for any other WSGI server."""
 
-import sys
+import master
+from app.setting_values import Files
+from startup import build
 
-from app import create_app, logs
-from app.loading import SettingsError, load
-from app.store.errors import StoreError
-from loglines import take_failures
-
-try:
-    settings = load()
-except SettingsError as error:
-    sys.exit(str(error))
-take_failures()
-logs.configure(settings.log_format, settings.log_level)
-try:
-    application = app = create_app(settings)
-except StoreError as error:
-    sys.exit(f"Docxy cannot start: the cache cannot be used.\n  {error.strerror}")
+# A worker has the settings that its master has accepted. Without such a master, and where nothing
+# is checked beforehand, they are read here.
+_accepted = master.accepted()
+application = app = build(Files.from_dump(_accepted) if _accepted else Files())

@@ -152,7 +152,7 @@ def create_app(settings: Settings) -> Flask:
 
 def _users(settings: Settings) -> Users | None:
     if settings.htpasswd_file is not None:
-        return Htpasswd(settings.htpasswd_file)
+        return Htpasswd(settings.htpasswd_file.path, settings.htpasswd_file.accepted)
     if settings.shared_secret is not None:
         return SharedSecret(settings.shared_secret.get_secret_value())
     return None

@@ -4,22 +4,24 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Final
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr
 
 from app.access import htpasswd
+from app.access.htpasswd import UsersFile
 from app.access.rules import Rule, Rules
 from app.group_settings import Groups, named
 from app.registries import Registries, Registry
 from app.rule_settings import RuleSettings
-from app.setting_values import ClientNetworks
+from app.setting_values import ClientNetworks, content_of
 
 _SHORTEST_SECRET: Final = 16
 _SHORTEST_KEY: Final = 32
 
 
-def _htpasswd(path: Path) -> Path:
-    htpasswd.read(path)
-    return path
+def _users_file(path: object) -> UsersFile:
+    content = content_of(path, htpasswd.content)
+    htpasswd.parse(content)
+    return UsersFile(Path(str(path)), content)
 
 
 def _secret(secret: SecretStr) -> SecretStr:
@@ -55,7 +57,7 @@ class AccessSettings(BaseModel):
     groups: Groups = Field(
         default_factory=dict, description="The users of each group that rules name."
     )
-    htpasswd_file: Annotated[Path, AfterValidator(_htpasswd)] | None = Field(
+    htpasswd_file: Annotated[UsersFile, BeforeValidator(_users_file)] | None = Field(
         None,
         description="A file of the users who may pull, with bcrypt hashes (`htpasswd -B`); it is "
         "read again when it changes. Every registry must be `managed`. Unset: nobody has to log "

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 from app.environment import FILE_ONLY
 from app.registry_settings import RegistrySettings
 from app.rule_settings import RuleSettings
+from app.setting_values import Files
 from app.settings import PREFIX, Settings
 
 _KUBERNETES: Final = ("DOCXY_SERVICE_", "DOCXY_PORT_")
@@ -27,11 +28,26 @@ CONFIG_MEANING: Final = (
 
 
 class SettingsError(Exception):
-    """The settings cannot be used; the message lists every fault and says how to put it right."""
+    """The settings cannot be used.
+
+    The message lists every fault, one a line, and how to put it right; `faults` has the lines.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__(_message(faults))
+        self.faults = faults
 
 
-def load() -> Settings:
-    """Read the settings from the environment and the file that it names; raise SettingsError."""
+def load(files: Files | None = None) -> Settings:
+    """Read the settings from the environment and the files that it names; raise SettingsError.
+
+    With `files` that another process has read, their contents are taken from there.
+    """
+    with (files or Files()).in_use():
+        return _load()
+
+
+def _load() -> Settings:
     variables = os.environ  # noqa: TID251 - the one place that reads it
     faults = _unknown_variables(variables)
     values, file_faults = _file_values(variables.get(CONFIG_VARIABLE, ""))
@@ -42,7 +58,7 @@ def load() -> Settings:
     else:
         if not faults and not file_faults:
             return settings
-    raise SettingsError(_message(faults + file_faults))
+    raise SettingsError(faults + file_faults)
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
@@ -69,7 +85,7 @@ def _file_values(path: str) -> tuple[dict[str, Any], list[str]]:
     if not path:
         return {}, []
     try:
-        values = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        values = tomllib.loads(Files.current().read(Path(path)).decode("utf-8"))
     except OSError as error:
         return {}, [f"{CONFIG_VARIABLE}={path}: the file cannot be read ({error.strerror})"]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -155,7 +171,7 @@ def _aliased(name: str) -> str:
     return next(field for field in fields if name.upper() in Settings.variables(field))
 
 
-def _message(faults: list[str]) -> str:
+def _message(faults: Sequence[str]) -> str:
     count = "one setting is wrong" if len(faults) == 1 else f"{len(faults)} settings are wrong"
     listed = "".join(f"\n  {fault}" for fault in faults)
     return f"Docxy cannot start: {count}.{listed}\nEvery setting stands in docs/configuration.md."

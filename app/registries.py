@@ -3,7 +3,6 @@
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final
 
 from app.oci.errors import NameUnknown
@@ -44,7 +43,7 @@ class Registry:
     managed: bool = False
     account: Account | None = None
     prefix_login: bool = False
-    ca_bundle: Path | None = None
+    ca_bundle: str | None = None
     allow_private: bool = False
     redirects_from: frozenset[str] = frozenset()
     """Names of registries that may redirect here also where this is at a special address."""

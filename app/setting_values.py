@@ -1,12 +1,17 @@
 """What the value of a setting may be; a ValueError says how to put it right."""
 
+import base64
+import contextlib
 import ipaddress
+import json
 import re
 import ssl
 import tempfile
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 from urllib.parse import SplitResult, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -26,6 +31,60 @@ _LEAST_WITHOUT_UNIT: Final = 1 << 20
 _LEAST_IN_MB: Final = 1000
 """From here on a number is more likely to be of megabytes."""
 _LOCATION: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
+
+
+class Files:
+    """The contents of the files that settings name.
+
+    Each is read once, when a setting is checked. What one process has read can be given to
+    another one, which then checks the same settings without looking at the disk.
+    """
+
+    def __init__(self) -> None:
+        self._contents: dict[str, bytes] = {}
+        self.are_given = False
+        """Whether another process has read them, and accepted what they hold."""
+
+    @classmethod
+    def from_dump(cls, dump: bytes) -> Self:
+        """Return the files that another process has read."""
+        files = cls()
+        contents = json.loads(dump)
+        files._contents = {path: base64.b64decode(text) for path, text in contents.items()}
+        files.are_given = True
+        return files
+
+    @staticmethod
+    def current() -> "Files":
+        """Return the files of the settings that are being checked; else new ones, from the disk."""
+        return _FILES.get() or Files()
+
+    def dump(self) -> bytes:
+        """Return all that was read, for `from_dump`. It holds secrets."""
+        contents = self._contents.items()
+        return json.dumps(
+            {path: base64.b64encode(content).decode("ascii") for path, content in contents}
+        ).encode()
+
+    def read(self, path: Path, reader: Callable[[Path], bytes] = Path.read_bytes) -> bytes:
+        """Return the content of a file; raise what the reader raises, by default OSError."""
+        # A newer release of the application may name a file that the older one did not.
+        if str(path) not in self._contents:
+            self._contents[str(path)] = reader(path)
+        return self._contents[str(path)]
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Let settings that are checked meanwhile have their contents from here."""
+        token = _FILES.set(self)
+        try:
+            yield
+        finally:
+            _FILES.reset(token)
+
+
+_FILES: Final[ContextVar[Files | None]] = ContextVar("files", default=None)
+"""pydantic-settings gives validators no context of their own."""
 
 
 class Bytes(int):
@@ -73,13 +132,16 @@ def _split(text: str) -> SplitResult:
     return parts
 
 
-def _readable_file(path: Path) -> Path:
+def content_of(path: object, reader: Callable[[Path], bytes] = Path.read_bytes) -> bytes:
+    """Return the content of a file that a setting names; raise ValueError."""
+    if not isinstance(path, str | Path):
+        message = "write the path of a file"
+        raise ValueError(message)  # noqa: TRY004 - pydantic lets a TypeError through
     try:
-        path.open("rb").close()
+        return Files.current().read(Path(path), reader)
     except OSError as error:
         message = f"the file cannot be read ({error.strerror})"
         raise ValueError(message) from error
-    return path
 
 
 def _registry_name(text: str) -> str:
@@ -113,14 +175,8 @@ def _own_host(text: str) -> str:
 
 def _password_of(path: object) -> SecretStr:
     """Return what a file holds, without the line's end that editors leave."""
-    if not isinstance(path, str | Path):
-        message = "write the path of a file"
-        raise ValueError(message)  # noqa: TRY004 - pydantic lets a TypeError through
     try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        message = f"the file cannot be read ({error.strerror})"
-        raise ValueError(message) from error
+        text = content_of(path).decode("utf-8")
     except UnicodeDecodeError:
         message = "the file is not UTF-8"
         raise ValueError(message) from None
@@ -171,14 +227,15 @@ def _client_networks(text: str) -> str:
     return _trusted_peers(text)
 
 
-def _authorities(path: Path) -> Path:
-    _readable_file(path)
+def _authorities_of(path: object) -> str:
+    """Return the PEM text of a file; comments between the certificates may be in any encoding."""
+    text = content_of(path).decode("ascii", "ignore")
     try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
-    except ssl.SSLError as error:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError) as error:  # ValueError: the text is empty
         message = "the file holds no PEM certificate"
         raise ValueError(message) from error
-    return path
+    return text
 
 
 def _proxy_url(secret: SecretStr) -> SecretStr:
@@ -215,6 +272,8 @@ def _size(value: object) -> object:
 def _cache_directory(path: Path) -> Path:
     """See that a directory can be written, or made: who is to have it makes it."""
     path = path.absolute()
+    if Files.current().are_given:  # a worker in another's place: a full disk must not stop it
+        return path
     try:
         there = next(one for one in (path, *path.parents) if one.exists())
         tempfile.TemporaryFile(dir=there).close()
@@ -232,7 +291,7 @@ def _accel_location(text: str) -> str:
 
 
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
-AuthoritiesFile = Annotated[Path, AfterValidator(_authorities)]
+AuthoritiesFile = Annotated[str, BeforeValidator(_authorities_of)]
 ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
 RegistryHost = Annotated[str, AfterValidator(_registry_name)]
 RegistryAlias = Annotated[str, AfterValidator(_registry_alias)]

@@ -19,6 +19,7 @@ MODULES = [
         ROOT / name
         for name in (
             "wsgi.py",
+            "startup.py",
             "worker.py",
             "connections.py",
             "incoming.py",
@@ -51,7 +52,7 @@ ROOMS = {
     "rule_settings": {"access", "group_settings", "setting_values", "oci"},
     "group_settings": {"access", "setting_values"},
     "limit_settings": {"access", "setting_values"},
-    "loading": {"environment", "settings", "registry_settings", "rule_settings"},
+    "loading": {"environment", "settings", "registry_settings", "rule_settings", "setting_values"},
     "settings": {
         "environment",
         "access_settings",
@@ -86,7 +87,7 @@ ROOMS = {
 """What each room of app may import of app; a new room gets its line here."""
 
 LIBRARIES = {
-    "flask": {"app", "routes", "web", "cli"},
+    "flask": {"app", "routes", "web", "cli", "startup"},
     "bcrypt": {"access"},
     "click": {"cli"},
     "jwt": {"access"},
@@ -114,13 +115,14 @@ LIBRARIES = {
     },
     "pydantic_settings": {"settings", "environment"},
     "gevent": {"worker", "incoming", "outgoing", "offloop"},
-    "gunicorn": {"worker", "incoming", "gunicorn.conf"},
+    "gunicorn": {"worker", "incoming", "master", "gunicorn.conf"},
     "connections": {"worker", "incoming", "outgoing"},
     "incoming": {"worker"},
     "outgoing": {"worker"},
-    "shared": {"worker", "upstream", "metrics", "gunicorn.conf"},
-    "master": {"gunicorn.conf"},
-    "loglines": {"gunicorn.conf", "wsgi", "logs", "routes"},
+    "shared": {"worker", "upstream", "metrics", "access", "master", "gunicorn.conf"},
+    "master": {"gunicorn.conf", "wsgi"},
+    "startup": {"wsgi"},
+    "loglines": {"gunicorn.conf", "startup", "logs", "routes"},
     "prometheus_client": {"metrics"},
     "certifi": {"upstream"},
     "publicsuffixlist": {"upstream"},
@@ -132,7 +134,7 @@ LIBRARIES = {
 """
 
 STARTS = {"wsgi", "worker", "gunicorn.conf"}
-ENVIRONMENT = {"loading", "gunicorn.conf"}
+ENVIRONMENT = {"loading", "master", "gunicorn.conf"}
 """Where os.environ may be read."""
 
 
@@ -181,7 +183,7 @@ class Module:
             return ""
         if first != "app":
             return f"{fault}, which no room is known to use"
-        if self.room in {"app", "wsgi"}:
+        if self.room in {"app", "wsgi", "startup"}:
             return ""
         return "" if rest.split(".")[0] in ROOMS.get(self.room, set()) else fault
 

@@ -1,15 +1,19 @@
 """The file of users and their bcrypt hashes, as `htpasswd -B` writes it."""
 
+import hashlib
 import logging
 import os
 import re
 import stat
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import bcrypt
+
+import shared
 
 logger = logging.getLogger(__name__)
 
@@ -26,20 +30,36 @@ _LOOK: Final = 1.0
 _State = tuple[int, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class UsersFile:
+    """The file of users as the settings name it."""
+
+    path: Path
+    accepted: bytes
+    """Its content when the settings were checked."""
+
+
 class Htpasswd:
     """The users of a file, which is read again when it changes.
 
-    A new one that is faulty changes nothing, and is told once.
+    A new content that is faulty changes nothing, and is logged once. The workers share the last
+    good one: a worker in the place of one that died knows the users that the others know, also
+    when the file has been broken or removed meanwhile.
     """
 
     is_slow = True
 
-    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
-        """Read the file; raise ValueError with the line that is wrong."""
+    def __init__(
+        self, path: Path, accepted: bytes, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Read the file, or else take what any worker has last read, or else what was accepted."""
         self._path, self._clock = path, clock
-        self._state = _state(path)
-        self._hashes = read(path)
+        # A reload accepts a content anew, and what was read before it counts no more.
+        self._name = f"{path}\n{hashlib.sha256(accepted).hexdigest()}".encode()
+        self._hashes = parse(shared.USERS.get(self._name) or accepted)
+        self._state: _State = ()
         self._looked = clock()
+        self._read()
 
     def secret_of(self, name: str) -> str | None:
         """Return what a user's password is checked with, or None where there is no such user."""
@@ -63,18 +83,28 @@ class Htpasswd:
         if (now := self._clock()) - self._looked < _LOOK:
             return
         self._looked = now
-        # Taken before the file is read: what changes meanwhile is another one the next time.
-        if (state := _state(self._path)) == self._state:
+        if _state(self._path) == self._state:
             return
-        self._state = state
+        if self._read():
+            logger.info("The file of users was read again.", extra=_fields(len(self._hashes)))
+
+    def _read(self) -> bool:
+        """Tell whether the file could be read; if not, nothing changes."""
+        # Taken before the file is read: what changes meanwhile is another one the next time.
+        self._state = _state(self._path)
         try:
-            self._hashes = read(self._path)
+            read = content(self._path)
+            self._hashes = parse(read)
         except ValueError as fault:
             fields = {"file": str(self._path), "error": str(fault)}
             logger.error("The users are as before.", extra={"fields": fields})  # noqa: TRY400 - no traceback helps
-        else:
-            count = {"users": len(self._hashes)}
-            logger.info("The file of users was read again.", extra={"fields": count})
+            return False
+        shared.USERS.put(self._name, read)
+        return True
+
+
+def _fields(count: int) -> dict[str, dict[str, int]]:
+    return {"fields": {"users": count}}
 
 
 def _state(path: Path) -> _State:
@@ -86,14 +116,19 @@ def _state(path: Path) -> _State:
     return (found.st_ino, found.st_dev, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def read(path: Path) -> Mapping[str, str]:
-    """Return the hashes of a file by their users' names; raise ValueError for the first fault."""
+def content(path: Path) -> bytes:
+    """Return what a file holds, and no more than shows that it is too large; raise ValueError."""
     try:
-        written = _bytes(path)
-        text = written.decode("utf-8-sig")  # as Windows' editors write it
+        return _bytes(path)
     except OSError as error:
         message = f"the file cannot be read ({error.strerror})"
         raise ValueError(message) from error
+
+
+def parse(written: bytes) -> Mapping[str, str]:
+    """Return the hashes of a file by their users' names; raise ValueError for the first fault."""
+    try:
+        text = written.decode("utf-8-sig")  # as Windows' editors write it
     except UnicodeDecodeError:
         message = "the file is not UTF-8"
         raise ValueError(message) from None

@@ -43,8 +43,7 @@ def look() -> Machine:
     try:
         settings = load()
     except SettingsError as error:
-        # The first line says how many, the last one where to read.
-        return Machine(faults=tuple(line.strip() for line in str(error).splitlines()[1:-1]))
+        return Machine(faults=tuple(error.faults))
     return Machine(settings=settings, disk=_disk(settings.cache_dir))
 
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -50,7 +49,7 @@ class Session:
     def __init__(  # noqa: PLR0913 - each by its name
         self,
         *,
-        ca_bundles: Sequence[Path],
+        ca_bundles: Sequence[str],
         proxies: OutboundProxies,
         connect_timeout: float,
         read_timeout: float,

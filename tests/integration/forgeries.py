@@ -18,7 +18,8 @@ def forgeries(site: Site, wanted: Wanted) -> Mapping[str, tuple[str, str]]:
     name = f"{wanted.registry}/{wanted.repository}"
     all_names = [f"{one}/{other}" for one in REGISTRIES for other in REPOSITORIES]
     others = [other for other in all_names if other != name]
-    users = Htpasswd(site.folder / "users")
+    path = site.folder / "users"
+    users = Htpasswd(path, path.read_bytes())
     ours = Tokens(KEY.encode(), users)
     good = ours.access("carol", [name])
     head, claims, signature = good.split(".")

@@ -131,7 +131,7 @@ def club(users: Path) -> Iterator[Club]:
         DOCXY_DENY_NETWORKS=f"{EXCLUDED}/32",
         DOCXY_LOG_LEVEL="debug",
     ) as proxy:
-        yield Club(proxy, Tokens(KEY.encode(), Htpasswd(users)))
+        yield Club(proxy, Tokens(KEY.encode(), Htpasswd(users, users.read_bytes())))
 
 
 def tokens(kind: str) -> str:

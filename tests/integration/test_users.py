@@ -112,7 +112,11 @@ class Club:
 
     def ours(self, clock: float = 0.0, key: bytes | None = None) -> Tokens:
         """Return what makes tokens as this Docxy does, at another time or with another key."""
-        return Tokens(key or self.key, Htpasswd(self.path), lambda: time.time() + clock)
+        return Tokens(
+            key or self.key,
+            Htpasswd(self.path, self.path.read_bytes()),
+            lambda: time.time() + clock,
+        )
 
 
 def basic(name: str, password: str) -> str:
@@ -459,7 +463,7 @@ def test_a_key_of_the_cache(hub: Hub, image: Image, tmp_path: Path) -> None:
         club = Club(cached, path, b"")
         assert {club.ask("/v2/", f"Bearer {token}").status_code for _ in range(8)} == {200}
         # Whoever has only the cache's own key has none for tokens.
-        forged = Tokens(secret, Htpasswd(path)).access("carol", [CANONICAL])
+        forged = Tokens(secret, Htpasswd(path, path.read_bytes())).access("carol", [CANONICAL])
         assert club.ask(targets(image)[0], f"Bearer {forged}").status_code == 401
 
 

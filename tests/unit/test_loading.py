@@ -4,9 +4,11 @@ from pathlib import Path
 
 import pydantic
 import pytest
+import trustme
 
 from app.loading import SettingsError, load
 from app.registries import Account
+from app.setting_values import Files
 from app.settings import Settings
 from app.well_known import HUB, WELL_KNOWN
 from tests.tables import write_config
@@ -790,3 +792,66 @@ def test_no_password_shows(config: Path, environment: pytest.MonkeyPatch) -> Non
     shown = f"{settings} {settings!r} {settings.model_dump()} {settings.table().rows}"
     assert "s3cr3t" not in shown
     assert "0th3r" not in shown
+
+
+@pytest.fixture
+def named(config: Path, environment: pytest.MonkeyPatch) -> Path:
+    """Return a folder with a file for each setting that names one."""
+    folder = config.parent
+    (folder / "password").write_text("s3cr3t\r\n")
+    authority = trustme.CA().cert_pem.bytes()
+    # Bundles of distributions have comments in UTF-8 or Latin-1 between the certificates.
+    (folder / "ca.pem").write_bytes(b"# Autorit\xe9\n" + authority)
+    (folder / "users").write_text(f"alice:$2y$04${'a' * 21}.{'b' * 31}\n")
+    write_config(
+        config,
+        [
+            {
+                "name": "r.example",
+                "credentials": "managed",
+                "username": "own",
+                "password_file": str(folder / "password"),
+                "ca_bundle": str(folder / "ca.pem"),
+            }
+        ],
+        htpasswd_file=str(folder / "users"),
+        token_key="k" * 32,
+        cache_dir=str(folder / "cache"),
+    )
+    environment.setenv("DOCXY_CA_BUNDLE", str(folder / "ca.pem"))
+    return folder
+
+
+@pytest.mark.parametrize("content", [b"\xff", None], ids=["broken", "gone"])
+def test_what_was_read_once_is_enough(named: Path, content: bytes | None) -> None:
+    """Another process has the same settings from it, whatever is on the disk by then."""
+    files = Files()
+    settings = load(files)
+    for path in [*named.iterdir()]:
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
+    (named / "cache").touch()  # that it can be written was seen, and a full disk stops no worker
+    assert load(Files.from_dump(files.dump())) == settings
+    assert settings.table().default.account == Account("own", "s3cr3t")
+    assert "BEGIN CERTIFICATE" in (settings.ca_bundle or "")
+    with pytest.raises(SettingsError):
+        load()
+
+
+def test_files_of_one_load_are_not_those_of_the_next(named: Path) -> None:
+    """Each reads the disk anew, also after one that was refused."""
+    (named / "password").write_text("")
+    with pytest.raises(SettingsError, match="password_file: the file is empty"):
+        load()
+    (named / "password").write_text("other")
+    assert load().table().default.account == Account("own", "other")
+
+
+def test_a_file_that_older_code_did_not_read(named: Path) -> None:
+    """It is read then: a new release may have a setting that the old one had not."""
+    files = Files()
+    load(files)
+    known = Files.from_dump(files.dump())
+    (named / "new").write_bytes(b"content")
+    assert known.read(named / "new") == b"content"

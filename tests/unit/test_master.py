@@ -4,6 +4,7 @@ tests/integration/test_drain.py has the rest of master.py, in a running gunicorn
 """
 
 import contextlib
+import logging
 import os
 import queue
 import signal
@@ -14,7 +15,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from gunicorn.errors import HaltServer
 
+import shared
 from master import Generations
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -44,7 +47,10 @@ class Arbiter:
     """As much of gunicorn's as a reload needs, with ages for process ids."""
 
     def __init__(self, workers: int) -> None:
-        self.workers = workers
+        self.num_workers = workers
+        self.log = logging.getLogger("arbiter")
+        self.can_boot = True
+        self.halts = 0
         self.WORKERS: dict[int, Worker] = {}
         self.SIG_QUEUE: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.worker_age = 0
@@ -61,6 +67,17 @@ class Arbiter:
         """Give the next number to a worker."""
         self.worker_age += 1
         self.WORKERS[self.worker_age] = Worker(self.worker_age)
+        shared.forget_booted(self.worker_age)
+        if self.can_boot:
+            shared.tell_booted(self.worker_age)
+
+    def reap_workers(self) -> None:
+        """Find those that have not booted dead; gunicorn would end everything for each."""
+        for pid in [pid for pid in self.WORKERS if not shared.has_booted(pid)]:
+            del self.WORKERS[pid]
+            self.halts += 1
+            reason = "Worker failed to boot."
+            raise HaltServer(reason, 3)
 
     def kill_worker(self, pid: int, number: int) -> None:
         """Remember whom it told what."""
@@ -68,24 +85,39 @@ class Arbiter:
 
     def manage_workers(self) -> None:
         """Start what is missing, end what is too many."""
-        for _ in range(self.workers - len(self.WORKERS)):
+        for _ in range(self.num_workers - len(self.WORKERS)):
             self.spawn_worker()
-        for pid in sorted(self.WORKERS)[: -self.workers]:
+        for pid in sorted(self.WORKERS)[: -self.num_workers]:
             self.kill_worker(pid, signal.SIGTERM)
 
     def reload(self) -> None:
         """Do as gunicorn does, but remember whom it waits for."""
         before = self.worker_age
-        for _ in range(self.workers):
+        for _ in range(self.num_workers):
             self.spawn_worker()
         self.manage_workers()
         self.waited_for |= {pid for pid, worker in self.WORKERS.items() if worker.age <= before}
 
 
+class Clock:
+    """A clock that goes when it is told to."""
+
+    now = 0.0
+
+    def __call__(self) -> float:
+        """Tell the time."""
+        return self.now
+
+
 @pytest.fixture
-def arbiter() -> Arbiter:
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def arbiter(clock: Clock) -> Arbiter:
     arbiter = Arbiter(2)
-    arbiter.generations = Generations(arbiter)  # type: ignore[attr-defined]
+    arbiter.generations = Generations(arbiter, clock)  # type: ignore[attr-defined]
     arbiter.manage_workers()
     return arbiter
 
@@ -119,7 +151,7 @@ def test_one_reload_after_another(arbiter: Arbiter) -> None:
 def test_fewer_workers_after_a_reload(arbiter: Arbiter) -> None:
     """Of those that serve, the oldest ends; whoever ends already is no answer to that."""
     arbiter.reload()
-    arbiter.workers = 1
+    arbiter.num_workers = 1
     arbiter.manage_workers()
     assert arbiter.killed[2:] == [(3, signal.SIGTERM)]
 
@@ -136,6 +168,74 @@ def test_a_reload_that_fails_forgets_no_worker(
     with pytest.raises(OSError):  # noqa: PT011 - it says nothing
         arbiter.reload()
     assert set(arbiter.WORKERS) == {1, 2}
+
+
+def attempts(arbiter: Arbiter, clock: Clock, seconds: int) -> list[float]:
+    """Let the master look once a second; return when it started workers, of which none lives."""
+    started = []
+    begin, before = clock.now, arbiter.worker_age
+    while clock.now < begin + seconds:
+        arbiter.manage_workers()
+        if arbiter.worker_age > before:
+            started.append(clock.now - begin)
+        before = arbiter.worker_age
+        arbiter.reap_workers()
+        clock.now += 1
+    return started
+
+
+def test_a_worker_that_cannot_start_is_tried_after_growing_pauses(
+    arbiter: Arbiter, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The other one serves meanwhile, and the log has one line."""
+    arbiter.can_boot = False
+    del arbiter.WORKERS[1]
+    assert attempts(arbiter, clock, 300) == [0, 2, 5, 10, 19, 36, 69, 130, 191, 252]
+    assert set(arbiter.WORKERS) == {2}
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    assert arbiter.halts == 10
+
+
+def test_a_worker_that_can_start_again(
+    arbiter: Arbiter, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is started with the next attempt; what fails later has short pauses again."""
+    arbiter.can_boot = False
+    del arbiter.WORKERS[1]
+    attempts(arbiter, clock, 60)
+    arbiter.can_boot = True
+    caplog.set_level(logging.INFO)
+    assert attempts(arbiter, clock, 60) == [9]
+    assert len(arbiter.WORKERS) == 2
+    assert caplog.records[-1].message == "Workers can start again."
+    arbiter.can_boot = False
+    del arbiter.WORKERS[2]
+    assert attempts(arbiter, clock, 10)[:3] == [0, 2, 5]
+
+
+@pytest.mark.parametrize("failing", [0, 100], ids=["at once", "after long pauses"])
+def test_the_end_when_nothing_serves(arbiter: Arbiter, clock: Clock, failing: int) -> None:
+    """Three attempts in quick succession, then the process ends with gunicorn's status for it."""
+    arbiter.can_boot = False
+    del arbiter.WORKERS[1]
+    attempts(arbiter, clock, failing)
+    del arbiter.WORKERS[2]
+    began = clock.now
+    with pytest.raises(HaltServer) as ended:
+        attempts(arbiter, clock, 60)
+    assert ended.value.exit_status == 3
+    assert clock.now - began < 10
+    assert arbiter.WORKERS == {}
+
+
+def test_a_reload_is_a_new_attempt(arbiter: Arbiter, clock: Clock) -> None:
+    """Whatever the pause: an operator may have put right what was wrong."""
+    arbiter.can_boot = False
+    del arbiter.WORKERS[1]
+    attempts(arbiter, clock, 60)
+    arbiter.can_boot = True
+    arbiter.reload()
+    assert len([worker for worker in arbiter.WORKERS.values() if worker.age > 2]) == 2
 
 
 @contextlib.contextmanager

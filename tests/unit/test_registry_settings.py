@@ -107,7 +107,7 @@ def test_every_key() -> None:
         managed=True,
         account=Account("me", "s3cr3t"),
         prefix_login=True,
-        ca_bundle=authorities,
+        ca_bundle=authorities.read_text(),
         allow_private=True,
         redirects_from=frozenset({"other.example"}),
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from app.access.htpasswd import Htpasswd, read
+from app.access.htpasswd import Htpasswd, content, parse
 from tests.lines import line_of
 
 
@@ -39,7 +39,7 @@ class Clock:
 def test_a_right_password(path: Path, kind: str) -> None:
     """Every spelling of bcrypt is read; comments, empty lines and what Windows writes are too."""
     path.write_text(f"\ufeff# team\r\n\r\n{line('alice', 'wonder', kind)}{line('bøb', 'x')}")
-    users = Htpasswd(path)
+    users = Htpasswd(path, path.read_bytes())
     secret = users.secret_of("alice")
     assert secret
     assert users.matches(secret, b"wonder")
@@ -53,7 +53,7 @@ def test_a_right_password(path: Path, kind: str) -> None:
 def test_a_long_password(path: Path) -> None:
     """Bcrypt takes 72 bytes; a longer password is no error, as with Apache."""
     path.write_text(line("alice", "a" * 80))
-    users = Htpasswd(path)
+    users = Htpasswd(path, path.read_bytes())
     secret = users.secret_of("alice") or ""
     assert users.matches(secret, b"a" * 80)
     assert not users.matches(secret, b"a" * 71)
@@ -90,7 +90,7 @@ def test_a_fault(path: Path, text: str, fault: str) -> None:
     """The line and what is wrong with it are told, and nothing of what stands there."""
     path.write_text(text)
     with pytest.raises(ValueError, match=fault) as raised:
-        read(path)
+        parse(content(path))
     assert "secret" not in str(raised.value)
     assert HASH[10:20] not in str(raised.value)
 
@@ -98,16 +98,16 @@ def test_a_fault(path: Path, text: str, fault: str) -> None:
 def test_what_cannot_be_read(path: Path) -> None:
     """A file that is not there, and one that is no text."""
     with pytest.raises(ValueError, match="cannot be read"):
-        read(path)
+        parse(content(path))
     path.write_bytes(b"alice:\xff\n")
     with pytest.raises(ValueError, match="not UTF-8"):
-        read(path)
+        parse(content(path))
     with pytest.raises(ValueError, match="cannot be read"):
-        read(path.parent)
+        content(path.parent)
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(ValueError, match="no regular file"):
-        read(path)
+        parse(content(path))
 
 
 @pytest.mark.parametrize("last", list("./ABCDOPQRefghuvwxyz0123456789"))
@@ -115,7 +115,7 @@ def test_no_hash_fails_where_it_is_checked(path: Path, last: str) -> None:
     """What is read is compared with any password; that of nobody too."""
     path.write_text(f"alice:{HASH[:28]}{last}{HASH[29:]}\n")
     try:
-        hashes = read(path)
+        hashes = parse(content(path))
     except ValueError:
         return
     assert not Htpasswd.matches(hashes["alice"], b"any")
@@ -124,7 +124,7 @@ def test_no_hash_fails_where_it_is_checked(path: Path, last: str) -> None:
 def test_a_changed_file(path: Path) -> None:
     """It is looked at once a second at the most, and read again when it is another one."""
     path.write_text(line("alice", "a"))
-    users = Htpasswd(path, clock := Clock())
+    users = Htpasswd(path, path.read_bytes(), clock := Clock())
     path.write_text(line("bob", "b"))
     clock.now = 0.9
     assert users.secret_of("alice")
@@ -141,7 +141,7 @@ def test_a_changed_file(path: Path) -> None:
 def test_another_password_of_the_same_length(path: Path) -> None:
     """Not the size tells, nor the time to the second."""
     path.write_text(line("alice", "a"))
-    users = Htpasswd(path, clock := Clock())
+    users = Htpasswd(path, path.read_bytes(), clock := Clock())
     before, status = users.secret_of("alice"), path.stat()
     path.write_text(line("alice", "b"))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
@@ -153,7 +153,7 @@ def test_another_password_of_the_same_length(path: Path) -> None:
 def test_a_faulty_new_file(path: Path, fault: str | None, caplog: pytest.LogCaptureFixture) -> None:
     """The users stay as they were, which is said once; a good file counts again."""
     path.write_text(line("alice", "a"))
-    users = Htpasswd(path, clock := Clock())
+    users = Htpasswd(path, path.read_bytes(), clock := Clock())
     path.unlink() if fault is None else path.write_text(fault)
     for second in range(1, 4):
         clock.now = float(second)
@@ -167,10 +167,31 @@ def test_a_faulty_new_file(path: Path, fault: str | None, caplog: pytest.LogCapt
     assert users.secret_of("alice") is None
 
 
+def test_a_file_that_is_faulty_when_a_worker_begins(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What any worker has last read counts, and for the first one what the settings accepted."""
+    accepted = line("alice", "a").encode()
+    assert Htpasswd(path, accepted).secret_of("alice")
+    path.write_text(line("bob", "b"))
+    assert Htpasswd(path, accepted).secret_of("alice") is None
+    path.unlink()
+    users = Htpasswd(path, accepted, clock := Clock())
+    assert users.secret_of("alice") is None
+    assert users.secret_of("bob")
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+    reloaded = Htpasswd(path, line("carol", "c").encode())
+    assert reloaded.secret_of("carol")
+    assert reloaded.secret_of("bob") is None
+    path.write_text(line("dave", "d"))
+    clock.now = 1.0
+    assert users.secret_of("dave")
+
+
 def test_a_stand_in(path: Path) -> None:
     """For a user that is not there another's hash is checked, always the same."""
     path.write_text(line("alice", "a", cost=4) + line("bob", "b", cost=5))
-    users = Htpasswd(path)
+    users = Htpasswd(path, path.read_bytes())
     found = {users.stand_in(f"user{n}") for n in range(100)}
     assert found == {users.secret_of("alice"), users.secret_of("bob")}
     assert users.stand_in("mallory") == users.stand_in("mallory")

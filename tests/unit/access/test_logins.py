@@ -338,7 +338,7 @@ def test_wrong_users_take_as_long_as_wrong_passwords(tmp_path: Path) -> None:
     path = tmp_path / "users"
     hashes = [bcrypt.hashpw(b"wonder", bcrypt.gensalt(8)).decode() for _ in range(3)]
     path.write_text("".join(f"user{n}:{hashed}\n" for n, hashed in enumerate(hashes)))
-    logins = Logins(Htpasswd(path))
+    logins = Logins(Htpasswd(path, path.read_bytes()))
     spent = {"user0": 0.0, "nobody": 0.0}
     longer = 0
     for number in range(40):

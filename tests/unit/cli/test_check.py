@@ -318,7 +318,7 @@ users = ["@platform"]
 """)
     environment.setenv("DOCXY_CONFIG", str(config))
     rules = load().rules_for(Registries([HUB]))
-    return running(None, source, "access", rules=rules, users=Htpasswd(users))
+    return running(None, source, "access", rules=rules, users=Htpasswd(users, users.read_bytes()))
 
 
 @pytest.mark.parametrize(

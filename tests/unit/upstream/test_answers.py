@@ -3,7 +3,6 @@
 import socket
 import ssl
 import threading
-from pathlib import Path
 
 import pytest
 import trustme
@@ -38,7 +37,7 @@ class Leaving:
         return self.left.is_set()
 
 
-def session(read_timeout: float = PATIENCE, ca_bundle: Path | None = None) -> Session:
+def session(read_timeout: float = PATIENCE, ca_bundle: str | None = None) -> Session:
     """Return a Session with a timeout of its own."""
     return Session(
         ca_bundles=[ca_bundle] if ca_bundle else [],
@@ -407,11 +406,9 @@ def authority() -> trustme.CA:
 
 
 @pytest.fixture
-def bundle(authority: trustme.CA, tmp_path: Path) -> Path:
-    """Return the file in which the authority is trusted."""
-    path = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(path))
-    return path
+def bundle(authority: trustme.CA) -> str:
+    """Return the PEM text in which the authority is trusted."""
+    return authority.cert_pem.bytes().decode()
 
 
 @pytest.fixture
@@ -425,7 +422,7 @@ def tls(authority: trustme.CA) -> ssl.SSLContext:
 UNTIL_THE_END = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nhalf"
 
 
-def test_a_tls_connection_that_is_closed(tls: ssl.SSLContext, bundle: Path) -> None:
+def test_a_tls_connection_that_is_closed(tls: ssl.SSLContext, bundle: str) -> None:
     """Without a length, the end of TLS is the end of the body."""
 
     def script(peer: socket.socket, server: Server) -> None:
@@ -440,7 +437,7 @@ def test_a_tls_connection_that_is_closed(tls: ssl.SSLContext, bundle: Path) -> N
         assert b"".join(body) == b"half"
 
 
-def test_a_tls_connection_that_is_cut(tls: ssl.SSLContext, bundle: Path) -> None:
+def test_a_tls_connection_that_is_cut(tls: ssl.SSLContext, bundle: str) -> None:
     """Anybody on the way may cut it: that is no end (RFC 8446, section 6.1)."""
     with serving(answering(UNTIL_THE_END), tls) as server:
         body = iter(Body(session(ca_bundle=bundle).send("GET", server.url, [])))
@@ -449,7 +446,7 @@ def test_a_tls_connection_that_is_cut(tls: ssl.SSLContext, bundle: Path) -> None
             next(body)
 
 
-def test_tls_in_tls_that_is_cut(tls: ssl.SSLContext, bundle: Path) -> None:
+def test_tls_in_tls_that_is_cut(tls: ssl.SSLContext, bundle: str) -> None:
     """The same through an outbound proxy that is spoken to with TLS itself."""
     context = trusted_context(bundle)
     with (
@@ -465,7 +462,7 @@ def test_tls_in_tls_that_is_cut(tls: ssl.SSLContext, bundle: Path) -> None:
             response.read1(100)
 
 
-def test_bytes_that_nobody_asked_for(tls: ssl.SSLContext, bundle: Path) -> None:
+def test_bytes_that_nobody_asked_for(tls: ssl.SSLContext, bundle: str) -> None:
     """They are not the answer to the next request: their connection is not used again."""
 
     def script(peer: socket.socket, server: Server) -> None:
@@ -489,10 +486,10 @@ def test_bytes_that_nobody_asked_for(tls: ssl.SSLContext, bundle: Path) -> None:
     ],
 )
 def test_every_tls_connection_is_looked_into(
-    tls: ssl.SSLContext, bundle: Path, pools: Classes
+    tls: ssl.SSLContext, bundle: str, pools: Classes
 ) -> None:
     """TLS may hold bytes that the socket does not show, however it leads to the registry."""
-    context = ssl.create_default_context(cafile=str(bundle))
+    context = ssl.create_default_context(cadata=bundle)
     socks = {"socks_version": 2, "proxy_host": "127.0.0.1", "proxy_port": 9}
     options = {"_socks_options": socks} if pools == OPEN.socks else {}
 

@@ -5,7 +5,6 @@ import logging
 import socket
 import ssl
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import trustme
@@ -60,7 +59,7 @@ def session(
     *,
     no_proxy: str = "",
     allow_private: bool = False,
-    ca_bundle: Path | None = None,
+    ca_bundle: str | None = None,
 ) -> Session:
     """Return a Session, guarded unless it is said otherwise."""
     return Session(
@@ -128,16 +127,18 @@ def test_public_addresses_are_connected_to(network: Network) -> None:
         assert network.connected == [PUBLIC, PUBLIC, PUBLIC_6]
 
 
-def test_tls_is_with_the_name(network: Network, tmp_path: Path) -> None:
+def test_tls_is_with_the_name(network: Network) -> None:
     """The certificate is the name's, though the connection is to an address."""
     authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(NAME).configure_cert(context)
     with serving(answering(OK), context) as server:
         network.resolves(NAME, [PUBLIC])
         network.routed(PUBLIC, server.port)
-        assert status(session(ca_bundle=tmp_path / "ca.pem"), f"https://{NAME}/") == 200
+        assert (
+            status(session(ca_bundle=authority.cert_pem.bytes().decode()), f"https://{NAME}/")
+            == 200
+        )
 
 
 def test_a_name_that_changes_its_mind(network: Network) -> None:
@@ -299,15 +300,14 @@ def test_a_proxy_that_is_given_addresses(network: Network) -> None:
         assert network.asked.count(NAME) == 1
 
 
-def test_tls_through_a_proxy_that_is_given_addresses(network: Network, tmp_path: Path) -> None:
+def test_tls_through_a_proxy_that_is_given_addresses(network: Network) -> None:
     """The certificate is the name's there too."""
     authority = trustme.CA()
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert(NAME).configure_cert(context)
     network.resolves(NAME, [PUBLIC_6])
     with serving(answering(OK), context) as server, outbound("socks5") as (url, proxy):
-        own = session(url, ca_bundle=tmp_path / "ca.pem")
+        own = session(url, ca_bundle=authority.cert_pem.bytes().decode())
         assert status(own, f"https://{NAME}:{server.port}/") == 200
         assert proxy.targets == [f"{PUBLIC_6}:{server.port}"]
 

@@ -175,11 +175,10 @@ def tls(authority: trustme.CA) -> ssl.SSLContext:
 
 
 @pytest.fixture
-def tls_session(authority: trustme.CA, tmp_path: Path) -> Session:
+def tls_session(authority: trustme.CA) -> Session:
     """Return a Session that trusts the authority."""
-    authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     return Session(
-        ca_bundles=[tmp_path / "ca.pem"],
+        ca_bundles=[authority.cert_pem.bytes().decode()],
         proxies=OutboundProxies(https=None, http=None, no_proxy=""),
         connect_timeout=5,
         read_timeout=5,
@@ -406,11 +405,9 @@ def test_redacted(url: str, expected: str) -> None:
     assert redacted(url) == expected
 
 
-def test_the_bundle_is_added(tmp_path: Path) -> None:
+def test_the_bundle_is_added() -> None:
     """The usual authorities stay trusted beside it."""
-    authority = trustme.CA()
-    bundle = tmp_path / "ca.pem"
-    authority.cert_pem.write_to_path(str(bundle))
+    bundle = trustme.CA().cert_pem.bytes().decode()
     usual = len(trusted_context().get_ca_certs())
     assert usual > 10
     assert len(trusted_context(bundle).get_ca_certs()) == usual + 1
