@@ -38,5 +38,5 @@ HEALTHCHECK --interval=30s --timeout=6s --start-period=15s --retries=3 \
 # in gunicorn.conf.py); whoever stops the container must wait as long: --stop-timeout 14460.
 STOPSIGNAL SIGTERM
 
-# Reads gunicorn.conf.py, which names the application. Exec form: the signal reaches gunicorn.
-CMD ["gunicorn"]
+# gunicorn with gunicorn.conf.py, which names the application. Exec form: the signal reaches it.
+CMD ["python", "serve.py"]

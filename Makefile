@@ -8,7 +8,7 @@ TESTS ?= tests
 .PHONY: run test check bench chaos clean
 
 run: .venv/run-is-ready
-	$(BIN)/gunicorn
+	$(BIN)/python serve.py
 
 # What this machine lacks is installed first, if it may be: tests/programs.sh. The tests of a file
 # stay together, since they share servers; the slowest files come first, as their folders do.

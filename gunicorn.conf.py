@@ -26,6 +26,10 @@ worker_class = "worker.Worker"
 # One worker keeps one core busy; the second keeps answering while the first is.
 if "WEB_CONCURRENCY" not in os.environ:
     workers = 2
+# gunicorn would end with words of its own, or a traceback, for a PORT that is none. The check at
+# the start refuses it with all else that is wrong, except an empty one, which counts as unset.
+if not master.is_port(_port := os.environ.get("PORT", "0")):
+    bind = "127.0.0.1:0" if _port else "127.0.0.1:8000"
 # Places of one worker (connections.py); a slow download costs some 200 KiB while it runs.
 worker_connections = 2000
 # Each takes up to three descriptors, and many shells allow 1,024.
@@ -94,7 +98,15 @@ _JUST_MADE = 60
 def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not to be imported here
     """Stop a start with wrong settings, once and with one message."""
     cfg = server.cfg
-    checked = master.check(cfg.workers)
+    if cfg.preload_app:
+        sys.exit(
+            "Docxy cannot start: --preload builds the application before gevent has patched what "
+            "it uses, and a reload would take in no settings; leave it out"
+        )
+    # Sockets of systemd, or of the gunicorn that this one replaces (SIGUSR2), are open already.
+    is_open = os.environ.get("LISTEN_PID") == str(os.getpid()) or "GUNICORN_FD" in os.environ
+    addresses = [] if is_open else cfg.address
+    checked = master.check(cfg.workers, addresses, reuse_port=cfg.reuse_port)
     if checked.faults:
         sys.exit(checked.faults)
     if not cfg.reload:  # which starts workers when a file has changed, to take it in

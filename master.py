@@ -7,12 +7,13 @@ Not part of `app`: gunicorn.conf.py loads it, where nothing that gevent patches 
 """
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -24,6 +25,7 @@ WORKERS: Final = "WEB_CONCURRENCY"
 
 _COUNTS: Final = "PROMETHEUS_MULTIPROC_DIR"
 _CHECK: Final = "import gc; gc.disable(); import startup; startup.check()"
+_HIGHEST_PORT: Final = 65535
 _ENDS: Final = frozenset({signal.SIGTERM, signal.SIGQUIT, signal.SIGINT})
 _LONGEST_PAUSE: Final = 60
 _MOST_FAILURES: Final = 3
@@ -41,23 +43,36 @@ class Checked:
     """What the files of the settings hold, with their secrets, as startup.check writes it."""
 
 
-def check(workers: int) -> Checked:
-    """Check the settings as they are now.
+def check(
+    workers: int | None = None, addresses: Sequence[object] = (), *, reuse_port: bool = False
+) -> Checked:
+    """Check the settings as they are now, and that gunicorn can listen at addresses.
 
     In a process of its own: what the application imports must not be imported here, before
     gevent has patched the workers. An argument may have said how many of them there will be.
     """
     environment = {name: value for name, value in os.environ.items() if name != _COUNTS}
-    environment[WORKERS] = str(workers)
+    if workers is not None:
+        environment[WORKERS] = str(workers)
+    given = json.dumps({"addresses": addresses, "reuse_port": reuse_port})
     done = subprocess.run(
-        [sys.executable, "-c", _CHECK],
+        [sys.executable, "-c", _CHECK, given],
         env=environment,
+        pass_fds=[one for one in addresses if isinstance(one, int) and _is_open(one)],
         capture_output=True,
         check=False,
     )
     if done.returncode:
         return Checked(done.stderr.decode(errors="replace").rstrip(), b"")
     return Checked("", done.stdout)
+
+
+def _is_open(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
 
 
 _accepted = b""
@@ -72,6 +87,11 @@ def accept(settings: bytes) -> None:
 def accepted() -> bytes:
     """Return the settings for a worker, or nothing if it has to read them itself."""
     return _accepted
+
+
+def is_port(text: str) -> bool:
+    """Tell whether a PORT is one that gunicorn can take."""
+    return text.strip().isdecimal() and int(text) <= _HIGHEST_PORT
 
 
 class Generations:

@@ -3,7 +3,7 @@
 from typing import Annotated, Final
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
-from pydantic import AfterValidator, BaseModel, Field, SecretStr
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, SecretStr
 
 from app.access.allowance import Allowance
 from app.setting_values import Size
@@ -46,6 +46,14 @@ def _is_redis(parts: SplitResult) -> bool:
     return parts.scheme in _OPTIONS and is_somewhere and all(map(str.isdecimal, numbers))
 
 
+def _workers(value: object) -> object:
+    text = str(value).strip()
+    if not text.isdecimal() or not int(text):
+        message = "write how many worker processes there are, like 2; --workers says it too"
+        raise ValueError(message)
+    return int(text)
+
+
 class LimitSettings(BaseModel):
     """What each user, or each address, may have."""
 
@@ -79,7 +87,7 @@ class LimitSettings(BaseModel):
         description="The Redis where they are counted, like `redis://:password@redis.example/0`; "
         "several workers need one, and replicas share it. Unset: they are counted in memory.",
     )
-    web_concurrency: int = Field(
+    web_concurrency: Annotated[int, BeforeValidator(_workers)] = Field(
         1,
         validation_alias="WEB_CONCURRENCY",
         description="Worker processes: gunicorn's own setting, which says its default.",

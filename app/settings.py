@@ -39,8 +39,18 @@ from app.well_known import HUB, WELL_KNOWN
 
 PREFIX: Final = "DOCXY_"
 
+_HIGHEST_PORT: Final = 65535
+
 _DEFAULT_ROW: Final = frozenset({"registry_url", "registry_name", "token_url", "token_service"})
 """What says which registry the default one is, where no table does."""
+
+
+def _port(value: object) -> object:
+    text = str(value).strip()
+    if not text.isdecimal() or int(text) > _HIGHEST_PORT:
+        message = f"write the number of a port, like 8000; the highest is {_HIGHEST_PORT}"
+        raise ValueError(message)
+    return int(text)
 
 
 def _listed(names: Iterable[str]) -> str:
@@ -124,6 +134,12 @@ class Settings(
         validation_alias="FORWARDED_ALLOW_IPS",
         description="Comma-separated addresses and networks of the servers in front of this one, "
         "whose `X-Forwarded-*` headers are believed; `*` for all. Gunicorn reads it too.",
+    )
+
+    port: Annotated[int | None, BeforeValidator(_port)] = Field(
+        None,
+        validation_alias="PORT",
+        description="The port of every IPv4 address to listen at: gunicorn's own setting.",
     )
 
     @classmethod

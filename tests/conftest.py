@@ -42,7 +42,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     for name in tuple(os.environ):
         if name.upper().startswith("DOCXY_") or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
-    for name in ("FORWARDED_ALLOW_IPS", "WEB_CONCURRENCY"):
+    for name in ("FORWARDED_ALLOW_IPS", "PORT", "WEB_CONCURRENCY"):
         monkeypatch.delenv(name, raising=False)
     return monkeypatch
 

@@ -20,6 +20,7 @@ MODULES = [
         for name in (
             "wsgi.py",
             "startup.py",
+            "serve.py",
             "worker.py",
             "connections.py",
             "incoming.py",
@@ -115,12 +116,12 @@ LIBRARIES = {
     },
     "pydantic_settings": {"settings", "environment"},
     "gevent": {"worker", "incoming", "outgoing", "offloop"},
-    "gunicorn": {"worker", "incoming", "master", "gunicorn.conf"},
+    "gunicorn": {"worker", "incoming", "master", "serve", "gunicorn.conf"},
     "connections": {"worker", "incoming", "outgoing"},
     "incoming": {"worker"},
     "outgoing": {"worker"},
     "shared": {"worker", "upstream", "metrics", "access", "master", "gunicorn.conf"},
-    "master": {"gunicorn.conf", "wsgi"},
+    "master": {"gunicorn.conf", "wsgi", "serve"},
     "startup": {"wsgi"},
     "loglines": {"gunicorn.conf", "startup", "logs", "routes"},
     "prometheus_client": {"metrics"},
@@ -134,7 +135,7 @@ LIBRARIES = {
 """
 
 STARTS = {"wsgi", "worker", "gunicorn.conf"}
-ENVIRONMENT = {"loading", "master", "gunicorn.conf"}
+ENVIRONMENT = {"loading", "master", "serve", "gunicorn.conf"}
 """Where os.environ may be read."""
 
 

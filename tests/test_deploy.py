@@ -407,7 +407,7 @@ def only(instruction: str) -> str:
 
 def test_image_runs_gunicorn_itself() -> None:
     """Exec form, so that the signal reaches gunicorn; no arguments, its file says all."""
-    assert json.loads(only("CMD")) == ["gunicorn"]
+    assert json.loads(only("CMD")) == ["python", "serve.py"]
     assert only("STOPSIGNAL") == "SIGTERM"
     assert not [value for name, value in instructions() if name == "ENTRYPOINT"]
 
@@ -524,7 +524,8 @@ def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
         pytest.skip("systemd-analyze is not installed; only this check needs it")
     programs_folder = tmp_path / ".venv" / "bin"
     programs_folder.mkdir(parents=True)
-    (programs_folder / "gunicorn").symlink_to("/bin/true")
+    for name in ("gunicorn", "python"):
+        (programs_folder / name).symlink_to("/bin/true")
     text = (DEPLOY / "docxy.service").read_text().replace("/opt/docxy", str(tmp_path))
     (tmp_path / "docxy.service").write_text(text)
     done = subprocess.run(
@@ -549,7 +550,7 @@ def test_systemd_lets_downloads_finish(gunicorn: dict[str, Any]) -> None:
     assert "graceful" not in "".join(found["ExecStart"] + found["Environment"])
     assert found["Restart"] == ["on-failure"]
     # gunicorn.conf.py ends a start with wrong settings so.
-    assert found["RestartPreventExitStatus"] == ["1"]
+    assert found["RestartPreventExitStatus"] == ["1 2"]
     assert int(found["LimitNOFILE"][0]) >= 3 * gunicorn["worker_connections"] + 128
 
 
@@ -611,7 +612,7 @@ def test_documents_name_the_place_of_the_cache() -> None:
 
 def test_procfile() -> None:
     """The web process is gunicorn, which reads PORT and WEB_CONCURRENCY by itself."""
-    assert yaml.safe_load((ROOT / "Procfile").read_text()) == {"web": "gunicorn"}
+    assert yaml.safe_load((ROOT / "Procfile").read_text()) == {"web": "python serve.py"}
 
 
 def test_app_json() -> None:

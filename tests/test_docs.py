@@ -52,7 +52,7 @@ def settings_table() -> str:
     own = [name for name in fields if name not in parts]
     for name in [*own, *parts]:
         field = fields[name]
-        if name not in FILE_ONLY and name != "web_concurrency":  # gunicorn's, below
+        if name not in FILE_ONLY and name not in {"port", "web_concurrency"}:  # gunicorn's, below
             rows.append((_names(name), _default(field.default), field.description or ""))
     return _table("settings", rows)
 
@@ -186,7 +186,7 @@ def test_the_lists_of_headers() -> None:
 def test_secrets_are_not_shown() -> None:
     """The rendering itself: one row for each setting, a secret without a value."""
     rows = settings_table().splitlines()
-    assert len(rows) == len(Settings.model_fields) - len(FILE_ONLY) + 4
+    assert len(rows) == len(Settings.model_fields) - len(FILE_ONLY) + 3
     assert _default(SecretStr("s3cr3t")) == "unset"
     assert _default(None) == "unset"
     assert _default(5) == "`5`"

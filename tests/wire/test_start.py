@@ -2,19 +2,27 @@ import fcntl
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from tests.servers import ROOT, clean_environment, docxy, free_port, wait_until
+import pytest
+
+from tests.servers import ROOT, clean_environment, docxy, free_port, running, wait_until
 from tests.wire.client import Client
 from tests.wire.wires import MANIFEST
 
 
-def start(**settings: str) -> subprocess.CompletedProcess[str]:
-    """Run gunicorn until it ends."""
+def start(
+    *arguments: str, program: Sequence[str] = ("-m", "gunicorn"), **settings: str
+) -> subprocess.CompletedProcess[str]:
+    """Run gunicorn until it ends, on a port of its own where neither says anything else."""
+    if not arguments and "PORT" not in settings:
+        arguments = ("--bind", "127.0.0.1:0")
     return subprocess.run(
-        [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:0"],
+        [sys.executable, *program, *arguments],
         cwd=ROOT,
         env=clean_environment(**settings),
         capture_output=True,
@@ -80,6 +88,122 @@ def test_a_registry_on_this_machine_stops_the_start() -> None:
     assert "docker.io at http://2130706433:5000, docker.io at http://token.localhost/token" in said
     assert said.count("set DOCXY_ALLOW_PRIVATE_UPSTREAMS=true") == 1
     assert "Traceback" not in said
+
+
+SERVE = ("serve.py",)
+GUNICORN = ("-m", "gunicorn")
+BOTH = pytest.mark.parametrize("program", [SERVE, GUNICORN], ids=["serve.py", "gunicorn"])
+
+
+def assert_refused(ended: subprocess.CompletedProcess[str], *faults: str) -> None:
+    """See that a start ended with status 1, and with one message that has each fault once."""
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 1
+    assert "Traceback" not in said
+    assert "Listening" not in said
+    assert said.count("Docxy cannot start") == 1
+    lines = said.splitlines()
+    for fault in faults:
+        assert sum(fault in line for line in lines) == 1, fault
+
+
+@BOTH
+@pytest.mark.parametrize("port", ["80000", "http", "-1", "8000x"])
+def test_a_port_that_is_none(program: Sequence[str], port: str) -> None:
+    """Gunicorn ends with a traceback for some."""
+    assert_refused(start(program=program, PORT=port), "PORT: write the number of a port")
+
+
+@pytest.mark.parametrize("number", ["two", "0", "-1", "1.5"])
+def test_a_number_of_workers_that_is_none(number: str) -> None:
+    """Gunicorn reads it before any file of ours, so serve.py looks at it before gunicorn."""
+    ended = start(program=SERVE, WEB_CONCURRENCY=number)
+    assert_refused(ended, "WEB_CONCURRENCY: write how many worker processes")
+
+
+@BOTH
+def test_no_workers(program: Sequence[str]) -> None:
+    """Gunicorn would listen, and answer nobody."""
+    assert_refused(
+        start("--workers", "0", "--bind", "127.0.0.1:0", program=program),
+        "WEB_CONCURRENCY: write how many worker processes",
+    )
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    """What gunicorn reads, and what Docxy reads."""
+    ended = start(program=SERVE, WEB_CONCURRENCY="two", PORT="http", DOCXY_READ_TIMEOUT="soon")
+    assert_refused(ended, "3 settings are wrong", "PORT: ", "WEB_CONCURRENCY: ", "READ_TIMEOUT: ")
+
+
+def test_arguments_without_the_end_of_a_quotation() -> None:
+    """The message names the variable."""
+    ended = start(program=SERVE, GUNICORN_CMD_ARGS="--bind '127.0.0.1:0")
+    assert_refused(ended, "GUNICORN_CMD_ARGS: no closing quotation")
+
+
+def test_empty_variables_count_as_unset() -> None:
+    """As all other settings do; a compose file leaves them so."""
+    command = [sys.executable, "serve.py", "--bind", "127.0.0.1:0"]
+    env = clean_environment(PORT="", WEB_CONCURRENCY="", GUNICORN_CMD_ARGS="")
+    with running(command, env=env, stop_signal=signal.SIGQUIT) as server:
+        wait_until(lambda: server.log.count("is ready") == 2, what="two workers")
+
+
+@BOTH
+def test_a_port_that_is_in_use(program: Sequence[str]) -> None:
+    """The message says by whom, and there is no second attempt."""
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        ended = start("--bind", f"127.0.0.1:{port}", program=program)
+    owner = f"(process {os.getpid()})"
+    assert_refused(ended, f"127.0.0.1:{port}: this port is in use by")
+    assert owner in ended.stderr
+    assert "Connection in use" not in ended.stderr
+
+
+def test_addresses_at_which_nobody_can_listen(tmp_path: Path) -> None:
+    """All of them are told, with the settings that are wrong."""
+    taken = tmp_path / "file"
+    taken.touch()
+    addresses = {
+        "203.0.113.1:80": "this machine has no such address",
+        "127.0.0.1:70000": "there is no port 70000",
+        "no-such-host.invalid:80": "this name has no address",
+        f"unix:{tmp_path}/none/socket": "there is no directory",
+        f"unix:{taken}": "there is something else than a socket",
+    }
+    binds = [part for address in addresses for part in ("--bind", address)]
+    ended = start(*binds, DOCXY_READ_TIMEOUT="soon")
+    assert_refused(ended, "6 settings are wrong", *(f"{one}: " for one in addresses))
+    for address, reason in addresses.items():
+        assert f"{address}: {reason}" in ended.stderr
+
+
+def test_a_descriptor_that_is_no_socket() -> None:
+    """Gunicorn ends with a traceback."""
+    assert_refused(start("--bind", "fd://99"), "fd://99: this is no open socket")
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
+def test_a_port_that_takes_a_right() -> None:
+    """The message names the right."""
+    script = (
+        "import os, startup; os.setuid(65534); print(*startup.cannot_listen([['127.0.0.1', 1]]))"
+    )
+    command = [sys.executable, "-c", script]
+    said = subprocess.run(
+        command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=True
+    ).stdout
+    assert "127.0.0.1:1: to listen at a port below 1024 takes root" in said
+
+
+def test_the_application_is_not_loaded_in_the_master() -> None:
+    """Gevent could patch too little of it, and a reload would change nothing."""
+    ended = start("--preload", "--bind", "127.0.0.1:0")
+    assert_refused(ended, "--preload builds the application before gevent")
 
 
 def test_the_start_needs_no_upstream() -> None:
