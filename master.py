@@ -154,8 +154,14 @@ class Generations:
             if self._failures >= _MOST_FAILURES and not self._arbiter.WORKERS:
                 reason = "No worker can start, and none is left."
                 raise HaltServer(reason, _CANNOT_START)
-            if not (is_missing and self._clock() < self._pause_ends):
+            if is_missing and self._clock() < self._pause_ends:
+                return
+            try:
                 self._manage()
+            except (OSError, RuntimeError) as error:
+                # There is no process for it, no memory or no heartbeat file; gunicorn would cut
+                # all downloads and end. It has numbered the worker, which counts as a failure.
+                self._arbiter.log.error("A worker cannot be made. %s", error)  # noqa: TRY400 - no traceback helps
 
     def reap_workers(self) -> None:
         """Take note of workers that have ended.

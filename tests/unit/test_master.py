@@ -4,6 +4,7 @@ tests/integration/test_drain.py has the rest of master.py, in a running gunicorn
 """
 
 import contextlib
+import errno
 import logging
 import os
 import queue
@@ -50,6 +51,7 @@ class Arbiter:
         self.num_workers = workers
         self.log = logging.getLogger("arbiter")
         self.can_boot = True
+        self.has_processes = True
         self.halts = 0
         self.WORKERS: dict[int, Worker] = {}
         self.SIG_QUEUE: queue.SimpleQueue[int] = queue.SimpleQueue()
@@ -66,6 +68,8 @@ class Arbiter:
     def spawn_worker(self) -> None:
         """Give the next number to a worker."""
         self.worker_age += 1
+        if not self.has_processes:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         self.WORKERS[self.worker_age] = Worker(self.worker_age)
         shared.forget_booted(self.worker_age)
         if self.can_boot:
@@ -226,6 +230,20 @@ def test_the_end_when_nothing_serves(arbiter: Arbiter, clock: Clock, failing: in
     assert ended.value.exit_status == 3
     assert clock.now - began < 10
     assert arbiter.WORKERS == {}
+
+
+def test_a_machine_without_processes(
+    arbiter: Arbiter, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker that cannot even be forked is tried again like one that cannot start."""
+    arbiter.has_processes = False
+    del arbiter.WORKERS[1]
+    assert attempts(arbiter, clock, 15) == [0, 2, 5, 10]
+    assert set(arbiter.WORKERS) == {2}
+    assert "Resource temporarily unavailable" in caplog.text
+    arbiter.has_processes = True
+    attempts(arbiter, clock, 15)
+    assert len(arbiter.WORKERS) == 2
 
 
 def test_a_reload_is_a_new_attempt(arbiter: Arbiter, clock: Clock) -> None:
