@@ -12,8 +12,8 @@ from app.cache.answers import Answers
 from app.cache.asking import Asking
 from app.cache.away import Away
 from app.cache.callers import Caller
-from app.cache.fetching import conclude
 from app.cache.gate import Gate
+from app.cache.head_first import conclude
 from app.cache.leading import Refused, led
 from app.cache.membership import Standing
 from app.cache.opened import Opened

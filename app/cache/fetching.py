@@ -1,21 +1,19 @@
 """Manifests are asked of the registry, and what is verified is kept."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Final
 
 from app.cache import fitting, marks
-from app.cache.away import is_trouble
 from app.cache.callers import Caller
 from app.cache.copies import Copies
 from app.cache.gate import Gate
 from app.cache.policy import MANIFEST_LIMIT
-from app.content import Reply, Request, Source, replied
+from app.content import Reply, Request, Source
 from app.oci import accept, conditions, headers
-from app.oci.errors import ErrorCode, UpstreamMisbehaved, error_document
+from app.oci.errors import UpstreamMisbehaved
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.store.holdings import Held
 from app.store.verifying import digest_of
@@ -27,10 +25,6 @@ _CONDITIONS: Final = (
     "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
 )  # fmt: skip
 
-_CODES: Final[Mapping[int, ErrorCode]] = {
-    HTTPStatus.UNAUTHORIZED: ErrorCode.UNAUTHORIZED,
-    HTTPStatus.TOO_MANY_REQUESTS: ErrorCode.TOOMANYREQUESTS,
-}
 
 _SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 """Its digest is of what was signed, and not of the bytes that are sent."""
@@ -126,28 +120,6 @@ def conditional(reply: Reply, request: Request, digest: Digest) -> Reply:
         return reply
     fields = headers.without(reply.headers, "content-type", "content-encoding")
     return Reply(status=HTTPStatus.NOT_MODIFIED, headers=fields)
-
-
-def conclude(reply: Reply, request: Request) -> Reply | None:
-    """Return the answer to a GET that the refusal of a HEAD decides, or None if a GET has to ask.
-
-    A challenge is the same for every method, and clients read nothing else of a 401; trouble (429
-    or 5xx) would only be asked for twice. The HEAD is closed then, and the answer has a body in OCI
-    JSON. 403 and 404 decide nothing: clients show their words, and some registries answer 404 to a
-    HEAD where a GET succeeds (goharbor/harbor#22609).
-    """
-    is_challenge = reply.status == HTTPStatus.UNAUTHORIZED and bool(reply.challenges)
-    if not is_challenge and not is_trouble(reply.status):
-        return None
-    if request.method == "HEAD":
-        return reply
-    reply.close()
-    code = _CODES.get(reply.status, ErrorCode.UNAVAILABLE)
-    document = error_document(code, f"the registry answered {reply.status}")
-    fields = headers.without(reply.headers, "content-type", "content-encoding", "etag")
-    fields.append(("Content-Type", "application/json"))
-    told = replied(reply.status, fields, json.dumps(document).encode())
-    return replace(told, challenges=reply.challenges)
 
 
 def accepts(request: Request) -> Sequence[str]:

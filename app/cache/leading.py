@@ -6,7 +6,7 @@ from http import HTTPStatus
 
 from app.cache import fitting
 from app.cache.asking import Asking
-from app.cache.fetching import conclude
+from app.cache.head_first import conclude
 from app.cache.parts import part_for
 from app.content import BodyBroken, Reply
 from app.oci.errors import UpstreamUnavailable

@@ -8,9 +8,10 @@ from app.cache import fitting, marks
 from app.cache.away import Away
 from app.cache.callers import Caller
 from app.cache.copies import Copies, Copy
-from app.cache.fetching import Fetching, conclude, conditional
+from app.cache.fetching import Fetching, conditional
 from app.cache.flights import Flights
 from app.cache.gate import Gate
+from app.cache.head_first import conclude
 from app.content import Reply, Request
 from app.oci.reference import Digest, RepositoryName
 

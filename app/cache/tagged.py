@@ -9,8 +9,9 @@ from app.cache import marks
 from app.cache.away import Away
 from app.cache.callers import Caller
 from app.cache.copies import Copies
-from app.cache.fetching import Fetching, Told, accepts, conclude, conditional
+from app.cache.fetching import Fetching, Told, accepts, conditional
 from app.cache.flights import Flights
+from app.cache.head_first import conclude
 from app.cache.policy import Policy
 from app.cache.tags import Meaning, Said, Tags
 from app.content import Reply, Request

@@ -1,0 +1,39 @@
+"""What the answer to a HEAD decides about the GET that a client wants."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from http import HTTPStatus
+from typing import Final
+
+from app.cache.away import is_trouble
+from app.content import Reply, Request, replied
+from app.oci import headers
+from app.oci.errors import ErrorCode, error_document
+
+_CODES: Final[Mapping[int, ErrorCode]] = {
+    HTTPStatus.UNAUTHORIZED: ErrorCode.UNAUTHORIZED,
+    HTTPStatus.TOO_MANY_REQUESTS: ErrorCode.TOOMANYREQUESTS,
+}
+
+
+def conclude(reply: Reply, request: Request) -> Reply | None:
+    """Return the answer to a GET that the refusal of a HEAD decides, or None if a GET has to ask.
+
+    A challenge is the same for every method, and clients read nothing else of a 401; trouble (429
+    or 5xx) would only be asked for twice. The HEAD is closed then, and the answer has a body in OCI
+    JSON. 403 and 404 decide nothing: clients show their words, and some registries answer 404 to a
+    HEAD where a GET succeeds (goharbor/harbor#22609).
+    """
+    is_challenge = reply.status == HTTPStatus.UNAUTHORIZED and bool(reply.challenges)
+    if not is_challenge and not is_trouble(reply.status):
+        return None
+    if request.method == "HEAD":
+        return reply
+    reply.close()
+    code = _CODES.get(reply.status, ErrorCode.UNAVAILABLE)
+    document = error_document(code, f"the registry answered {reply.status}")
+    fields = headers.without(reply.headers, "content-type", "content-encoding", "etag")
+    fields.append(("Content-Type", "application/json"))
+    told = replied(reply.status, fields, json.dumps(document).encode())
+    return replace(told, challenges=reply.challenges)
