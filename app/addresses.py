@@ -51,6 +51,9 @@ _DOTS: Final = re.compile("[.\u3002\uff0e\uff61]")  # RFC 3490, section 3.1
 _IPV4_BYTES: Final = 4
 _NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+")
 _LEADING_ZERO: Final = re.compile(r"(?:^|\.)0[0-9]")
+_LONGEST: Final = 1024
+"""Characters of a host that are looked at; a name has 253 at the most, written plainly (RFC 1035,
+section 2.3.4)."""
 _NAME: Final = re.compile(r"[\w-]+(?:\.[\w-]+)*")
 
 
@@ -69,7 +72,7 @@ def is_public(address: Address) -> bool:
 
 def literal(host: str) -> Address | None:
     """Return the address that a host is, in every spelling that some resolver takes for one."""
-    return _address(_as_resolved(host))
+    return _address(_as_resolved(host)) if len(host) <= _LONGEST else None
 
 
 def is_special_host(host: str) -> bool:
@@ -77,6 +80,8 @@ def is_special_host(host: str) -> bool:
 
     For whom somebody else resolves: what can be read in two ways counts as the worse.
     """
+    if len(host) > _LONGEST:
+        return True
     text = _as_resolved(host)
     address = _address(text)
     if address is not None:

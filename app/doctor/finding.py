@@ -13,6 +13,8 @@ from app.doctor import wrong_front, wrong_here, wrong_pull, wrong_way
 
 DOCUMENT: Final = "docs/troubleshooting.md"
 
+_NOT_IN_ANCHORS: Final = re.compile(r"[^\w\- ]")
+
 
 class Level(StrEnum):
     """How bad it is: an error keeps some client from pulling."""
@@ -33,7 +35,7 @@ class Finding:
     @property
     def anchor(self) -> str:
         """Return where the document says more."""
-        slug = re.sub(r"[^\w\- ]", "", self.title.lower()).replace(" ", "-")
+        slug = _NOT_IN_ANCHORS.sub("", self.title.lower()).replace(" ", "-")
         return f"{DOCUMENT}#{slug}"
 
 

@@ -13,6 +13,7 @@ _FOLD: Final = re.compile(r"[\r\n]+[ \t]*")
 """RFC 9112, section 5.2: http.client leaves folded lines folded."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 """What no header may hold, and no server would send on."""
+_ESCAPED: Final = re.compile(r"\\(.)")
 _SEPARATOR: Final = re.compile(r"[ \t,]*")
 
 _MOST: Final = 16
@@ -62,7 +63,7 @@ def parse_challenges(values: Iterable[str]) -> list[Challenge]:
 def _read(value: str) -> list[Challenge]:
     found: list[tuple[str, dict[str, str]]] = []
     at = _skip(value, 0)
-    while at < len(value):
+    while at < len(value) and len(found) <= _MOST:
         if (parameter := _PARAMETER.match(value, at)) and found:
             name, quoted, bare = parameter.groups()
             found[-1][1][name.lower()] = _unquoted(quoted) if quoted is not None else bare
@@ -88,4 +89,4 @@ def _quoted(text: str) -> str:
 
 
 def _unquoted(text: str) -> str:
-    return re.sub(r"\\(.)", r"\1", text)
+    return _ESCAPED.sub(r"\1", text)

@@ -5,8 +5,9 @@ from typing import Final
 
 from app.oci import accept
 
-_MANIFEST: Final = re.compile(r"application/vnd\.[a-z0-9.+-]*(?:manifest|image\.index)[a-z0-9.+-]*")
-"""OCI's, Docker's of both schemas, and those of artifacts."""
+_VENDOR: Final = re.compile(r"application/vnd\.[a-z0-9.+-]*")
+_OF_MANIFESTS: Final = ("manifest", "image.index")
+"""What stands in OCI's types, Docker's of both schemas, and those of artifacts."""
 
 _OF_PEOPLE: Final = frozenset({"text/html", "application/xhtml+xml"})
 
@@ -24,7 +25,9 @@ def is_page(content_type: str) -> bool:
 
 def can_be_manifest(content_type: str) -> bool:
     """Tell whether it is one of manifests and of nothing else."""
-    return _MANIFEST.fullmatch(accept.essence(content_type)) is not None
+    # One pattern for both would try each place of the word, to the end of a registry's header.
+    kind = accept.essence(content_type)
+    return bool(_VENDOR.fullmatch(kind)) and any(word in kind for word in _OF_MANIFESTS)
 
 
 def can_be_blob(content_type: str) -> bool:

@@ -59,7 +59,9 @@ FOR_CACHES: Final = ("cache-control", "expires", "pragma")
 _VALUE: Final = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 _TARGET: Final = re.compile(r"[\x21-\x7e]+")
-_LINK: Final = re.compile(r'<([^<>]*)>((?:[^,"]|"(?:[^"\\]|\\.)*")*)')
+# A string without its end reaches to the end of the header. If it were no match, the next "<" would
+# look for that end again: 64 KiB of a registry's Link took 14 seconds.
+_LINK: Final = re.compile(r'<([^<>]*)>((?:[^,"]|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))*+)', re.DOTALL)
 _PARAMETER: Final = re.compile(
     r';[ \t]*([^=;,"\s]+)[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|([^;,"\s]*))'
 )

@@ -11,7 +11,7 @@ from app.oci.errors import HostInvalid
 Environ = Mapping[str, Any]
 
 _HOST: Final = re.compile(
-    r"(?:\[(?P<six>[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
+    r"(?:\[(?P<six>[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
 )
 _LONGEST_HOST: Final = 300
 """Characters; 253 are the most that a name has. What is longer is not remembered either."""

@@ -20,7 +20,7 @@ from app.upstream.parts import part_of
 from app.upstream.resuming import Again, ResumingBody
 from app.upstream.verifying import VerifiedBody, digest_of_nothing, verifies
 
-_TOTAL: Final = re.compile(r"bytes (?:0-0|\*)/(\d+)")
+_TOTAL: Final = re.compile(r"bytes (?:0-0|\*)/(\d{1,18})")
 """Content-Range of the first byte, or of none where a blob is empty (RFC 9110, section 14.4)."""
 
 _WHOLE: Final = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")

@@ -20,7 +20,7 @@ _COPY: Final = re.compile(
 )
 _MOUNT: Final = re.compile(r"--mount=\S+")
 _MOUNTED: Final = re.compile(r"(?:(?<=,)|(?<=--mount=))from=(?P<image>[^\s,]+)")
-_WHOLE_VARIABLE: Final = re.compile(r"\$(?:\{(\w+)[^{}]*\}|(\w+))")
+_WHOLE_VARIABLE: Final = re.compile(r"\$(?:\{(\w++)[^{}]*+\}|(\w++))")
 _ESCAPE: Final = re.compile(r"(?im)\A(?:[ \t]*#.*\n)*?[ \t]*#[ \t]*escape[ \t]*=[ \t]*`[ \t]*$")
 _TAKES_HEREDOCS: Final = re.compile(r"(?i)[ \t]*(?:ONBUILD[ \t]+)?(?:RUN|COPY|ADD)[ \t]")
 _HEREDOC: Final = re.compile(

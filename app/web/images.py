@@ -7,14 +7,16 @@ from typing import Final
 from app.oci.reference import DIGEST_PATTERN, NAME_PATTERN
 from app.registries import DOCKER_HUB
 
-_VARIABLE: Final = r"\$(?:\{[^{}]*\}|[A-Za-z_]\w*)"
+# Possessive: the letters of a variable are also those of a tag, and each way to divide them would
+# be tried, so that a hundred characters could stop a worker for ever.
+_VARIABLE: Final = r"\$(?:\{[^{}]*+\}|[A-Za-z_]\w*+)"
 _HOST: Final = (
     r"(?:localhost|(?=[^/]*[.:])(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9A-Fa-f:.]+\]))"
     r"(?::\d{1,5})?"
 )
 _IMAGE: Final = re.compile(
     rf"(?:(?P<registry>{_HOST})/)?(?P<repository>{NAME_PATTERN})"
-    rf"(?P<version>(?::(?:{_VARIABLE}|[\w.-])+)?(?:@(?:{DIGEST_PATTERN}|{_VARIABLE}))?)"
+    rf"(?P<version>(?::(?:{_VARIABLE}|[\w.-])++)?(?:@(?:{DIGEST_PATTERN}|{_VARIABLE}))?)"
 )
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 _LONGEST: Final = 1024

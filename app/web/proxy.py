@@ -11,7 +11,7 @@ from app.oci.reference import RepositoryName
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
 
 _PORTS: Final = {"http": 80, "https": 443}
-_CLIENTS_REGISTRY: Final = re.compile(r"localhost|.*[.:].*")
+_CLIENTS_REGISTRY: Final = re.compile(r"localhost|[^.:\n]*[.:].*")
 """What a client takes for a registry in front of a name; anything else is part of the name."""
 
 

@@ -32,6 +32,12 @@ LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
         pytest.param(INDEX, ["application/json"], False, id="what it is made of"),
         pytest.param(INDEX, [f"{INDEX};q=x"], True, id="a weight that is none"),
         pytest.param(INDEX, ['text/x;a="1,2", ' + INDEX], True, id="a comma in quotes"),
+        pytest.param(INDEX, [f'text/x;a="{INDEX},'], False, id="in quotes that do not end"),
+        pytest.param(INDEX, [rf'text/x;a="\",{INDEX},"'], False, id="an escaped quote in quotes"),
+        pytest.param(INDEX, [*["text/x"] * 400, INDEX], True, id="within 4 KiB"),
+        pytest.param(INDEX, [*["text/x"] * 800, INDEX], False, id="beyond 4 KiB"),
+        pytest.param(INDEX, [INDEX, *["text/x"] * 8000], True, id="much else beyond 4 KiB"),
+        pytest.param(INDEX, ["x" * 5000], False, id="nothing within 4 KiB"),
         pytest.param("", ["*/*"], False, id="an unknown type"),
         pytest.param("", [], False, id="an unknown type, nothing said"),
     ],
@@ -47,6 +53,8 @@ def test_fingerprints() -> None:
     assert fingerprint([INDEX]) != fingerprint([f"{INDEX};q=0"])
     assert fingerprint([INDEX]) != fingerprint([LIST])
     assert fingerprint([]) == fingerprint([""])
+    long = "text/x," * 1000
+    assert fingerprint([f"{long}{INDEX}"]) != fingerprint([f"{long}{LIST}"])
 
 
 @given(st.text(max_size=80), st.lists(st.text(max_size=80), max_size=3))
