@@ -1,6 +1,7 @@
 """Which addresses are public, and what a host says of its address before anyone resolves it.
 
-"Special" is what stands in IANA's special-purpose registries, multicast, and what is reserved.
+"Special" is what stands in IANA's special-purpose registries, multicast, what is reserved, and what
+looks public and leads to the machine's own cloud.
 Python's `is_global` is no help: before 3.11.10 it calls 64:ff9b::7f00:1 and 2002:7f00:1:: global.
 """
 
@@ -17,6 +18,7 @@ _SPECIAL_IPV4: Final = tuple(map(ipaddress.IPv4Network, (
     "10.0.0.0/8",  # private (RFC 1918)
     "100.64.0.0/10",  # behind carriers' NAT (RFC 6598)
     "127.0.0.0/8",  # loopback (RFC 1122, section 3.2.1.3)
+    "168.63.129.16/32",  # Azure's host agent, which gives a machine its configuration and secrets
     "169.254.0.0/16",  # link-local (RFC 3927); clouds keep credentials at 169.254.169.254
     "172.16.0.0/12",  # private (RFC 1918)
     "192.0.0.0/24",  # protocol assignments (RFC 6890)

@@ -66,7 +66,7 @@ class Cache:
         self._disk = Disk(self.store, observer)
         self._policy = policy
         self._key = secret_of(directory)
-        self._flights = Flights(directory)
+        self._flights = Flights(directory, self._key)
         self._held = (0, 0)
         self._state = CacheState()
         self._looked = float("-inf")

@@ -12,7 +12,7 @@ from app.cache.copies import Copies
 from app.cache.gate import Gate
 from app.cache.policy import MANIFEST_LIMIT
 from app.content import Reply, Request, Source
-from app.oci import accept, conditions, headers
+from app.oci import accept, conditions, content_types, headers
 from app.oci.errors import UpstreamMisbehaved
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.store.holdings import Held
@@ -59,7 +59,8 @@ class Fetching:
         reply = self._ask(caller, name, reference, request, "HEAD")
         if reply.status != HTTPStatus.OK or not _is_answered(reply, reference):
             return Told(reply, asked)
-        return Told(reply, asked, _digest(reply, reference), reply.header("content-type"))
+        media_type = content_types.remembered(reply.header("content-type"))
+        return Told(reply, asked, _digest(reply, reference), media_type)
 
     def get(
         self, caller: Caller, name: RepositoryName, reference: Reference, request: Request
@@ -75,7 +76,7 @@ class Fetching:
             reply.close()
         reply = replace(reply, length=len(data), body=(data,), close=_nothing)
         digest = _digest(reply, reference) or Digest(digest_of(data, _SHA256))
-        media_type = reply.header("content-type")
+        media_type = content_types.remembered(reply.header("content-type"))
         if not _is_verified(reply, data, digest, reference):
             return Told(marks.marked(reply, marks.forwarded(reply.status)), asked)
         kept = len(data) <= MANIFEST_LIMIT and self._copies.keep(

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import hmac
 import os
 import threading
 import time
@@ -32,7 +33,13 @@ class Flights:
     greenlets of one worker an event is enough.
     """
 
-    def __init__(self, directory: Path, patience: float = _PATIENCE) -> None:
+    def __init__(self, directory: Path, secret: bytes, patience: float = _PATIENCE) -> None:
+        """Keep the `secret` that all workers of the directory share.
+
+        Clients choose what keys are made of: without it they could choose names that have the lock
+        of a busy one, and hold it.
+        """
+        self._secret = secret
         self._directory = directory / "flights"
         self._patience = patience
         self._lock = threading.Lock()
@@ -78,7 +85,8 @@ class Flights:
         return descriptor, leads
 
     def _opened(self, key: str) -> int:
-        number = int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) % _LOCKS
+        digest = hmac.digest(self._secret, f"flight {key}".encode(), hashlib.sha256)
+        number = int.from_bytes(digest[:4]) % _LOCKS
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
         path = self._directory / f"{number:03x}"
         try:

@@ -14,6 +14,7 @@ from app.cache.lately import Lately
 from app.cache.membership import Membership, Said
 from app.cache.rights import Rights
 from app.content import Reply
+from app.oci import content_types
 from app.oci.reference import Digest, RepositoryName
 from app.spools.resuming import size_of
 
@@ -61,7 +62,10 @@ class Judging:
     ) -> None:
         """Note the answer to a question of then for a manifest."""
         if fitting.is_manifest(reply, wanted.digest):
-            about = (_told(reply, wanted.digest), reply.header("content-type"))
+            about = (
+                _told(reply, wanted.digest),
+                content_types.remembered(reply.header("content-type")),
+            )
             self._yes(caller, name, began, reply, about)
         elif reply.status in _NO or fitting.is_page(reply) or fitting.is_something_else(reply):
             self._no(caller, name, reply, wanted)

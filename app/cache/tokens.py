@@ -32,6 +32,15 @@ from app.store.notes import Note
 _SAID_BY_NOBODY: Final = frozenset({"scope", "client_id"})
 """Fields of a token request that are no credentials; any other one may be."""
 
+_MOST_SCOPES: Final = 16
+_LONGEST_SCOPES: Final = 4 * 1024
+_LONGEST_TOKEN: Final = 16 * 1024
+"""Scopes of a token that is given again, and characters of all of them and of the token.
+
+A client asks for two or three; anonymous tokens have some 2,500 characters. Whatever is beyond that
+is asked for each time.
+"""
+
 _AWAY: Final = 120.0
 """Seconds for which it counts that the token service gave nothing."""
 
@@ -108,6 +117,8 @@ class Tokens:
 
     def _told(self, reply: Reply, key: str, scopes: Sequence[str], began: float) -> Reply:
         if reply.status == HTTPStatus.OK:
+            if len(scopes) > _MOST_SCOPES or len("".join(scopes)) > _LONGEST_SCOPES:
+                return reply
             return self._noted(reply, key, scopes, began)
         if reply.status in _REFUSED:
             for name in _names(scopes):
@@ -209,7 +220,7 @@ def _answer(token: str, left: float) -> Reply:
 
 def _tokens(document: dict[str, Any]) -> list[str]:
     found = [document.get(name) for name in ("token", "access_token")]
-    told = [token for token in found if isinstance(token, str) and token]
+    told = [token for token in found if isinstance(token, str) and 0 < len(token) <= _LONGEST_TOKEN]
     return [
         token for token in dict.fromkeys(told) if not stand_ins.is_nothing(f"Bearer {token}")
     ]  # fmt: skip

@@ -9,6 +9,9 @@ _VENDOR: Final = re.compile(r"application/vnd\.[a-z0-9.+-]*")
 _OF_MANIFESTS: Final = ("manifest", "image.index")
 """What stands in OCI's types, Docker's of both schemas, and those of artifacts."""
 
+_LONGEST: Final = 255
+"""Characters of a type: RFC 6838, section 4.2, allows 127 on each side of the slash."""
+
 _OF_PEOPLE: Final = frozenset({"text/html", "application/xhtml+xml"})
 
 _OF_PROGRAMS: Final = frozenset({
@@ -16,6 +19,14 @@ _OF_PROGRAMS: Final = frozenset({
     "application/vnd.api+json", "application/vnd.error+json",
     "application/xml", "application/problem+xml", "application/javascript",
 })  # fmt: skip
+
+
+def remembered(content_type: str) -> str:
+    """Return a Content-Type as it is remembered: "" stands for one that is longer than any type.
+
+    What is remembered grows by one of them with each manifest that a repository holds.
+    """
+    return content_type if len(content_type) <= _LONGEST else ""
 
 
 def is_page(content_type: str) -> bool:

@@ -14,6 +14,12 @@ from app.store.refusals import Subject
 LONGEST: Final = 64 * 1024
 """Characters of a value: what is larger is content."""
 
+_EXPIRE: Final = frozenset({"tokens"})
+"""Tables of which nobody wants what is stale."""
+
+_AT_ONCE: Final = 16
+"""Rows that leave in one statement: a note more takes no longer where many have expired."""
+
 _LAST: Final = chr(0x10FFFF)
 """Sorts after all that stands in a key, and stands in none: it is no character."""
 
@@ -40,7 +46,10 @@ class Answer:
 
 
 class Notes:
-    """Remembers values by kind and key, the stale ones too, until there are too many in a table."""
+    """Remembers values by kind and key, until a table has too many, or too many bytes of them.
+
+    The oldest go first. What is stale stays, except in the table of tokens.
+    """
 
     def __init__(
         self, index: Index, clock: Clock, table: Literal["notes", "tags", "tokens", "lists"]
@@ -70,6 +79,19 @@ class Notes:
                 "VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (kind, key, value, boot, asked, now, now + seconds),
             )
+            self._make_room(connection)
+
+    def forget_old(self) -> None:
+        """Forget what is of an earlier boot or has expired, if that is of no use here.
+
+        Raise StoreError.
+        """
+        if self._table in _EXPIRE:
+            with self._index.writing() as connection:
+                connection.execute(
+                    f"DELETE FROM {self._table} WHERE boot != ? OR until <= ?",  # noqa: S608 - a name
+                    (self._clock.boot, self._clock.now()),
+                )
 
     def noted(self, kind: str, key: str) -> Note | None:
         """Return what is remembered, fresh or stale, or None."""
@@ -135,6 +157,20 @@ class Notes:
         if last is not None and last > answer.asked:
             return True
         return refusals.is_late(connection, self._clock, answer.subject, answer.asked)
+
+    def _make_room(self, connection: sqlite3.Connection) -> None:
+        if self._table in _EXPIRE:
+            connection.execute(
+                f"DELETE FROM {self._table} WHERE rowid IN (SELECT rowid FROM {self._table} "  # noqa: S608 - a name
+                "WHERE until <= ? ORDER BY until LIMIT ?)",
+                (self._clock.now(), _AT_ONCE),
+            )
+        oldest = (
+            f"DELETE FROM {self._table} WHERE rowid IN (SELECT rowid FROM {self._table} "  # noqa: S608 - a name
+            "ORDER BY rowid LIMIT ?) AND (SELECT bytes > most FROM sizes WHERE name = ?)"
+        )
+        while connection.execute(oldest, (_AT_ONCE, self._table)).rowcount > 0:
+            pass
 
     def _delete(self, connection: sqlite3.Connection, kind: str, key: str) -> None:
         connection.execute(

@@ -24,7 +24,17 @@ Tags, tokens and lists are notes too; clients choose how many there are of each,
 large: they push out their like only.
 """
 
-_NOTES: Final = ("notes", "tags", "tokens", "lists")
+MOST_BYTES: Final = {
+    "notes": 8 << 20,
+    "tags": 32 << 20,
+    "tokens": 32 << 20,
+    "lists": 64 << 20,
+}
+"""Bytes of keys and values of a table: clients and registries choose how long they are.
+
+They take no room of the content's (`DOCXY_CACHE_MAX_SIZE`): whatever a client asks for, no layer
+leaves for it.
+"""
 
 _TABLES: Final = """
 CREATE TABLE entries(
@@ -108,6 +118,9 @@ CREATE TABLE refusals(
 CREATE TABLE counts(
     name TEXT PRIMARY KEY, present INTEGER NOT NULL, most INTEGER NOT NULL
 ) WITHOUT ROWID;
+CREATE TABLE sizes(
+    name TEXT PRIMARY KEY, bytes INTEGER NOT NULL, most INTEGER NOT NULL
+) WITHOUT ROWID;
 """
 
 _REMEMBERED: Final = """
@@ -121,6 +134,16 @@ CREATE TABLE {table}(
     until REAL NOT NULL,
     UNIQUE(kind, key)
 );
+CREATE INDEX {table}_until ON {table}(until);
+INSERT INTO sizes VALUES ('{table}', 0, {most_bytes});
+CREATE TRIGGER {table}_grow AFTER INSERT ON {table} BEGIN
+    UPDATE sizes SET bytes = bytes
+        + length(CAST(NEW.key AS BLOB)) + length(CAST(NEW.value AS BLOB)) WHERE name = '{table}';
+END;
+CREATE TRIGGER {table}_shrink AFTER DELETE ON {table} BEGIN
+    UPDATE sizes SET bytes = bytes
+        - length(CAST(OLD.key AS BLOB)) - length(CAST(OLD.value AS BLOB)) WHERE name = '{table}';
+END;
 """
 
 _BOUND: Final = """
@@ -140,7 +163,7 @@ END;
 SCHEMA: Final = "".join(
     (
         _TABLES,
-        *(_REMEMBERED.format(table=table) for table in _NOTES),
+        *(_REMEMBERED.format(table=table, most_bytes=most) for table, most in MOST_BYTES.items()),
         *(_BOUND.format(table=table, most=most) for table, most in MOST.items()),
     )
 )

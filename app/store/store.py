@@ -180,5 +180,6 @@ class Store:
         try:
             self.upkeep.tidy()
             self.grants.forget_old()
+            self.tokens.forget_old()
         except StoreError as error:  # a full disk: what is kept can be read all the same
             self.troubles.tell(error)

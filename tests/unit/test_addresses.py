@@ -15,6 +15,7 @@ SPECIAL_IPV4 = [
     "10.0.0.0/8",
     "100.64.0.0/10",
     "127.0.0.0/8",
+    "168.63.129.16/32",
     "169.254.0.0/16",
     "172.16.0.0/12",
     "192.0.0.0/24",
@@ -82,6 +83,40 @@ def test_special_networks(network: str) -> None:
     assert not is_public(last)
     if isinstance(first, IPv4Address) and isinstance(last, IPv4Address):
         assert not any(map(is_public, [*embedded(first), *embedded(last)]))
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        pytest.param("168.63.129.16", id="Azure: host agent"),
+        pytest.param("169.254.169.254", id="most clouds"),
+        pytest.param("169.254.170.2", id="AWS: task credentials"),
+        pytest.param("169.254.170.23", id="AWS: pod identities"),
+        pytest.param("169.254.42.42", id="Scaleway"),
+        pytest.param("100.100.100.200", id="Alibaba Cloud"),
+        pytest.param("192.0.0.192", id="Oracle Cloud"),
+        pytest.param("fd00:ec2::254", id="AWS: IPv6"),
+        pytest.param("fd00:ec2::23", id="AWS: pod identities, IPv6"),
+        pytest.param("fd20:ce::254", id="Google Cloud: IPv6"),
+        pytest.param("fd00:42::42", id="Scaleway: IPv6"),
+        pytest.param("fd00:c1::a9fe:a9fe", id="Oracle Cloud: IPv6"),
+        pytest.param("fd00:a9fe:a9fe::1", id="Akamai: IPv6"),
+        pytest.param("fe80::a9fe:a9fe", id="OpenStack: IPv6"),
+        pytest.param("fe80::1234:5678:9abc", id="Azure: IPv6"),
+        pytest.param("::ffff:168.63.129.16", id="Azure, as IPv6"),
+        pytest.param("64:ff9b::a83f:8110", id="Azure, by NAT64"),
+    ],
+)
+def test_metadata_services_of_clouds(address: str) -> None:
+    """Whoever reaches one gets a machine's credentials."""
+    assert not is_public(ip_address(address))
+    assert is_special_host(address)
+
+
+def test_a_host_that_is_no_name() -> None:
+    """It is refused for its length: to prepare it would take long."""
+    assert is_special_host("%CC%80%CC%96" * 5000)
+    assert literal("%CC%80%CC%96" * 5000) is None
 
 
 @pytest.mark.parametrize("network", SPECIAL_IPV4)

@@ -11,10 +11,12 @@ import pytest
 from app.cache.flights import Flights
 from tests.servers import ROOT
 
+SECRET = bytes(32)
+
 
 def test_one_leads(tmp_path: Path) -> None:
     """Of many in two workers; the others are told when it has landed."""
-    workers = [Flights(tmp_path), Flights(tmp_path)]
+    workers = [Flights(tmp_path, SECRET), Flights(tmp_path, SECRET)]
     leading, go_on = threading.Event(), threading.Event()
     done = list[str]()
 
@@ -41,7 +43,7 @@ def test_one_leads(tmp_path: Path) -> None:
 
 def test_other_keys_do_not_wait(tmp_path: Path) -> None:
     """Unless they share a lock, which is for a while."""
-    flights = Flights(tmp_path)
+    flights = Flights(tmp_path, SECRET)
     with flights.lead("one") as one, flights.lead("two") as two:
         assert one
         assert two
@@ -49,9 +51,27 @@ def test_other_keys_do_not_wait(tmp_path: Path) -> None:
         assert again
 
 
+def test_nobody_can_choose_who_waits(tmp_path: Path) -> None:
+    """Keys that have one lock in one directory have different ones elsewhere.
+
+    Locks are few, so that many keys share one with any other: whoever could compute which would
+    hold up the pulls of others.
+    """
+
+    def shares(secret: bytes, directory: Path, key: str) -> bool:
+        busy, other = Flights(directory, secret, 0.0), Flights(directory, secret, 0.0)
+        with busy.lead("docker.io library/alpine"), other.lead(key) as leads:
+            return not leads
+
+    keys = (f"docker.io mallory/{number}" for number in range(20_000))
+    found = next(key for key in keys if shares(SECRET, tmp_path, key))
+    secrets = [bytes([number]) * 32 for number in range(1, 9)]
+    assert not all(shares(secret, tmp_path, found) for secret in secrets)
+
+
 def test_a_failure_lands_too(tmp_path: Path) -> None:
     """Whoever comes next leads."""
-    flights = Flights(tmp_path)
+    flights = Flights(tmp_path, SECRET)
     with pytest.raises(LookupError), flights.lead("key"):
         raise LookupError
     with flights.lead("key") as leads:
@@ -60,7 +80,7 @@ def test_a_failure_lands_too(tmp_path: Path) -> None:
 
 def test_patience_ends(tmp_path: Path) -> None:
     """Nobody waits for ever for another one, here or elsewhere."""
-    first, second = Flights(tmp_path, 0.05), Flights(tmp_path, 0.05)
+    first, second = Flights(tmp_path, SECRET, 0.05), Flights(tmp_path, SECRET, 0.05)
     with first.lead("key"):
         for other in (first, second):
             with other.lead("key") as leads:
@@ -86,7 +106,7 @@ def test_a_killed_worker_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr("app.cache.flights._NEVER", seen)
     code = (
         "import sys, time; from pathlib import Path; from app.cache.flights import Flights\n"
-        "with Flights(Path(sys.argv[1])).lead('key'):\n"
+        "with Flights(Path(sys.argv[1]), bytes(32)).lead('key'):\n"
         "    print('leads', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(
@@ -96,7 +116,7 @@ def test_a_killed_worker_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.Mon
         assert worker.stdout.readline()
 
         def follow() -> bool:
-            with Flights(tmp_path).lead("key") as leads:
+            with Flights(tmp_path, SECRET).lead("key") as leads:
                 return leads
 
         with ThreadPoolExecutor(1) as pool:
@@ -104,20 +124,20 @@ def test_a_killed_worker_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.Mon
             assert seen.waits.wait(20)
             worker.kill()
             assert not follower.result(20)
-    with Flights(tmp_path).lead("key") as leads:
+    with Flights(tmp_path, SECRET).lead("key") as leads:
         assert leads
 
 
 def test_no_directory(tmp_path: Path) -> None:
     """What cannot be locked is fetched by each worker for itself."""
     (tmp_path / "flights").touch()
-    with Flights(tmp_path).lead("key") as leads:
+    with Flights(tmp_path, SECRET).lead("key") as leads:
         assert leads
 
 
 def test_a_directory_that_is_deleted(tmp_path: Path) -> None:
     """It is made again, for nobody else's eyes."""
-    flights = Flights(tmp_path / "cache")
+    flights = Flights(tmp_path / "cache", SECRET)
     with flights.lead("key"):
         pass
     assert (tmp_path / "cache" / "flights").stat().st_mode & 0o777 == 0o700

@@ -60,7 +60,7 @@ class Overtaken(Flights):
     """Lets something happen between a look at what is kept and the lead that follows it."""
 
     def __init__(self, directory: Path, meanwhile: Callable[[], object]) -> None:
-        super().__init__(directory)
+        super().__init__(directory, bytes(32))
         self._meanwhile = meanwhile
 
     @contextmanager

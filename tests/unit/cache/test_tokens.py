@@ -106,6 +106,43 @@ def test_what_is_not_shared(world: World, monkeypatch: pytest.MonkeyPatch, answe
     assert len(calls) == 2
 
 
+@pytest.mark.parametrize(
+    ("scopes", "length", "is_shared"),
+    [
+        pytest.param(16, 2500, True, id="as many as are remembered"),
+        pytest.param(17, 2500, False, id="too many scopes"),
+        pytest.param(1, 16 * 1024, True, id="as long as is remembered"),
+        pytest.param(1, 16 * 1024 + 1, False, id="a token that is too long"),
+    ],
+)
+def test_how_much_is_remembered_of_a_token(
+    world: World, monkeypatch: pytest.MonkeyPatch, scopes: int, length: int, *, is_shared: bool
+) -> None:
+    """A client chooses how many scopes it asks for, and a registry how long a token is."""
+    calls = []
+
+    def token(_: FakeRegistry, request: TokenRequest) -> Reply:
+        calls.append(request)
+        return replied(200, [], json.dumps({"token": "t" * length, "expires_in": 300}).encode())
+
+    monkeypatch.setattr(FakeRegistry, "token", token)
+    source, wanted = world.source(), asked(*(f"repository:a{n}:pull" for n in range(scopes)))
+    for _ in range(2):
+        assert json.loads(read(source.token(wanted)))["token"] == "t" * length
+    assert len(calls) == (1 if is_shared else 2)
+    held = world.stores.open().upkeep.statistics().rows["tokens"]
+    assert held == (2 if is_shared else 0)
+
+
+def test_names_that_are_too_long_together(world: World) -> None:
+    """Sixteen scopes may have 4,000 characters, and the token is given all the same."""
+    source = world.source()
+    wanted = asked(*(f"repository:{'a' * 250}{number:02}:pull" for number in range(16)))
+    first = document(source.token(wanted))["token"]
+    assert document(source.token(wanted))["token"] != first
+    assert world.stores.open().upkeep.statistics().rows["tokens"] == 0
+
+
 def test_a_token_that_says_itself_when_it_ends(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -142,3 +142,8 @@ def _faults_of_counts(directory: Path) -> Iterator[str]:
         ((number,),) = rows(directory, f"SELECT count(*) FROM {name}")  # noqa: S608
         if number != present:
             yield f"{name}: {number} rows, and {present} counted"
+    for name, size in rows(directory, "SELECT name, bytes FROM sizes"):
+        lengths = "coalesce(sum(length(CAST(key AS BLOB)) + length(CAST(value AS BLOB))), 0)"
+        ((held,),) = rows(directory, f"SELECT {lengths} FROM {name}")  # noqa: S608
+        if held != size:
+            yield f"{name}: {held} bytes, and {size} counted"

@@ -168,7 +168,8 @@ def test_a_newer_schema_is_refused(stores: Stores) -> None:
     stores.close()
     rows(stores.directory, f"PRAGMA user_version = {schema.VERSION + 1}")
     before = (stores.directory / "index.sqlite").read_bytes()
-    with pytest.raises(StoreError, match=r"made by a newer Docxy \(schema 6, this one knows 5\)"):
+    message = rf"a newer Docxy \(schema {schema.VERSION + 1}, this one knows {schema.VERSION}\)"
+    with pytest.raises(StoreError, match=message):
         stores.open()
     assert (stores.directory / "index.sqlite").read_bytes() == before
     assert not (stores.directory / "index.sqlite.broken").exists()

@@ -5,7 +5,7 @@ import pytest
 from app.store.errors import StoreError
 from app.store.notes import LONGEST, Note
 from app.store.store import Store
-from tests.unit.store.parts import FakeClock, rows
+from tests.unit.store.parts import FakeClock, Stores, faults, rows
 
 
 def test_a_note_gets_stale_and_stays(store: Store, clock: FakeClock) -> None:
@@ -92,3 +92,41 @@ def test_lists_are_apart(store: Store) -> None:
     assert store.lists.noted("other", "a 1") is not None
     assert store.notes.noted("list", "a x") == Note("note", 60, 0)
     assert store.lists.noted("list", "a x") is None
+
+
+def test_tables_have_only_so_many_bytes(stores: Stores) -> None:
+    """The oldest go first, however many there may be; and each table has its own bytes."""
+    store = stores.open()
+    rows(stores.directory, "UPDATE sizes SET most = 100000 WHERE name IN ('tokens', 'lists')")
+    store.tags.note("tag", "x", "v", 60)
+    for table in (store.tokens, store.lists):
+        for number in range(200):
+            table.note("kind", f"{number}", "\u00fc" * 1000, 60)
+        held = [number for number in range(200) if table.noted("kind", f"{number}")]
+        assert held == list(range(200 - len(held), 200))
+        assert 30 < len(held) < 50
+        table.note("kind", "large", "v" * LONGEST, 60)
+        table.note("kind", "large", "v" * (LONGEST // 2), 60)
+        assert table.noted("kind", "large") is not None
+    assert store.tags.noted("tag", "x") is not None
+    sizes = rows(stores.directory, "SELECT bytes FROM sizes WHERE name IN ('tokens', 'lists')")
+    assert all(size <= 100_000 for (size,) in sizes)
+    assert not faults(stores.directory)
+
+
+def test_tokens_that_have_expired_leave(stores: Stores) -> None:
+    """Each new one takes some of them along, and a start all of them; other notes stay."""
+    store, clock = stores.open(), stores.clock
+    for number in range(20):
+        store.tokens.note("kind", f"{number}", "v", 60)
+        store.tags.note("kind", f"{number}", "v", 60)
+    clock.time += 60
+    store.tokens.note("kind", "new", "v", 60)
+    assert rows(stores.directory, "SELECT count(*) FROM tokens") == [(5,)]
+    store.tokens.note("kind", "new", "v", 60)
+    assert rows(stores.directory, "SELECT key FROM tokens") == [("new",)]
+    clock.boot, clock.time = "second", 5
+    stores.open()
+    assert rows(stores.directory, "SELECT count(*) FROM tokens") == [(0,)]
+    assert rows(stores.directory, "SELECT count(*) FROM tags") == [(20,)]
+    assert not faults(stores.directory)
