@@ -9,7 +9,7 @@ import gunicorn.config
 import connections
 import incoming
 from app import MAX_TOKEN_REQUEST
-from app.oci import challenge, via
+from app.oci import accept, challenge, via
 from app.routes import token
 from app.settings import Settings
 from app.upstream import (
@@ -55,6 +55,9 @@ LIMITS: Final = {
     "the request line, path and query": size(incoming._LINE_LIMIT),
     "the path": f"{size(incoming._PATH_LIMIT)} as it is sent",
     "a header field of a request": size(incoming._LINE_LIMIT),
+    "`Accept`, all its lines together, where the cache looks at it": (
+        f"{size(accept._LONGEST)}; clients send some 500 bytes"
+    ),
     "all header fields of a request, and a trailer": (
         f"{gunicorn.config.LimitRequestFields.default} fields, {size(incoming._HEAD_LIMIT)}"
     ),
