@@ -1,11 +1,11 @@
-# Docxy: make run · make test · make check · make bench · make chaos
+# Docxy: make run · make test · make check · make bench · make chaos · make trace
 # Everything is made in .venv, which may be deleted at any time.
 
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
 
-.PHONY: run test check bench chaos clean
+.PHONY: run test check bench chaos trace clean
 
 run: .venv/run-is-ready
 	$(BIN)/python serve.py
@@ -29,6 +29,11 @@ bench: .venv/dev-is-ready
 chaos: .venv/dev-is-ready
 	sh tests/programs.sh
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
+
+# Prints what real requests pass through; UPDATE=1 writes the numbers into docs/architecture.md.
+trace: .venv/dev-is-ready
+	sh tests/programs.sh
+	$(BIN)/python -m tests.trace $(if $(UPDATE),--update)
 
 clean:
 	rm -rf .venv

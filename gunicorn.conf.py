@@ -15,22 +15,21 @@ from typing import Any
 
 from gunicorn import glogging
 
-import loglines
-import master
-import shared
+from app import log_lines, shared_memory
+from server import arbiter
 
 wsgi_app = "wsgi:app"
-# gevent carries thousands of slow downloads in one process (worker.py says what is added to it);
+# gevent carries thousands of slow downloads in one process; server/worker.py says what is added.
 # PORT and WEB_CONCURRENCY are read by gunicorn itself, and a `bind` here would override PORT.
-worker_class = "worker.Worker"
+worker_class = "server.worker.Worker"
 # One worker keeps one core busy; the second keeps answering while the first is.
 if "WEB_CONCURRENCY" not in os.environ:
     workers = 2
 # gunicorn would end with words of its own, or a traceback, for a PORT that is none. The check at
 # the start refuses it with all else that is wrong, except an empty one, which counts as unset.
-if not master.is_port(_port := os.environ.get("PORT", "0")):
+if not arbiter.is_port(_port := os.environ.get("PORT", "0")):
     bind = "127.0.0.1:0" if _port else "127.0.0.1:8000"
-# Places of one worker (connections.py); a slow download costs some 200 KiB while it runs.
+# Places of one worker (server/connections.py); a slow download costs some 200 KiB while it runs.
 worker_connections = 2000
 # Each takes up to three descriptors, and many shells allow 1,024.
 _, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -42,11 +41,11 @@ graceful_timeout = 4 * 60 * 60
 # Longer than the idle time of common load balancers (60 s), so that it is they who hang up.
 keepalive = 75
 # Tokens of 16 KB and more travel in the Authorization header and in token queries. This setting
-# takes no limit beyond 8,190 bytes, so incoming.py has that of the line, and of the whole head.
+# takes no limit beyond 8,190 bytes, so server/request.py bounds the line and the whole head.
 limit_request_line = 0
 limit_request_field_size = 64 * 1024
 # "auto" would take a parser in C where one happens to be installed (gunicorn_h1c). The bounds of
-# incoming.py and the tests of hostile requests are for this one.
+# server/request.py and the tests of hostile requests are for this one.
 http_parser = "python"
 # From the servers in front only this header is believed (FORWARDED_ALLOW_IPS); the others that
 # gunicorn knows could move the path.
@@ -61,7 +60,7 @@ if Path("/dev/shm").is_dir():  # noqa: S108 - the files are unlinked as soon as 
 
 
 def _log_form() -> str:
-    """Return the form of log lines, as app/settings.py finds it; what is wrong is told later."""
+    """Return the form of log lines, as the settings have it; faults are reported later."""
     if form := os.environ.get("DOCXY_LOG_FORMAT"):
         return form
     try:
@@ -79,14 +78,14 @@ class Logger(glogging.Logger):
         super().setup(cfg)
         for handler in self.error_log.handlers:
             if isinstance(handler, logging.StreamHandler):
-                handler.setFormatter(loglines.formatter_of(_FORM))
-                handler.setStream(loglines.raw(handler.stream))
+                handler.setFormatter(log_lines.formatter_of(_FORM))
+                handler.setStream(log_lines.raw(handler.stream))
 
 
 _FORM = _log_form()
 logger_class = Logger
-loglines.take_stderr(_FORM)
-loglines.take_failures()
+log_lines.take_stderr(_FORM)
+log_lines.take_failures()
 
 
 _COUNTS = "PROMETHEUS_MULTIPROC_DIR"
@@ -106,11 +105,11 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not 
     # Sockets of systemd, or of the gunicorn that this one replaces (SIGUSR2), are open already.
     is_open = os.environ.get("LISTEN_PID") == str(os.getpid()) or "GUNICORN_FD" in os.environ
     addresses = [] if is_open else cfg.address
-    checked = master.check(cfg.workers, addresses, reuse_port=cfg.reuse_port)
+    checked = arbiter.check(cfg.workers, addresses, reuse_port=cfg.reuse_port)
     if checked.faults:
         sys.exit(checked.faults)
     if not cfg.reload:  # which starts workers when a file has changed, to take it in
-        master.accept(checked.settings)
+        arbiter.accept(checked.settings)
     _prepare_counts(cfg.worker_tmp_dir)
 
 
@@ -127,17 +126,17 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - as above
 
     gunicorn would end them, and start new ones for ever.
     """
-    server.generations = master.Generations(server)
+    server.generations = arbiter.Generations(server)
     reload = server.reload
 
     def reload_what_is_right() -> None:
-        checked = master.check(server.cfg.workers)
+        checked = arbiter.check(server.cfg.workers)
         if checked.faults:
             fields = {"details": checked.faults}
             server.log.error("Nothing was reloaded.", extra={"fields": fields})
             return
         if not server.cfg.reload:
-            master.accept(checked.settings)
+            arbiter.accept(checked.settings)
         reload()
 
     server.reload = reload_what_is_right
@@ -146,19 +145,19 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - as above
 def pre_fork(server: object, worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
     """Know of a worker that is about to be started that it does not serve yet."""
     del server
-    shared.forget_booted(worker.age)
+    shared_memory.forget_booted(worker.age)
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - as above
     """Leave what a new worker has of the master's, and tell it how many there are."""
-    os.environ[master.WORKERS] = str(server.cfg.workers)
+    os.environ[arbiter.WORKERS] = str(server.cfg.workers)
     server.generations.in_new_worker(worker)
-    shared.take_seat(worker.age)
+    shared_memory.take_seat(worker.age)
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
     """Say that a worker has built the application, and serves."""
-    shared.tell_booted(worker.age)
+    shared_memory.tell_booted(worker.age)
 
 
 def _prepare_counts(where: str | None) -> None:

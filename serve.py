@@ -8,7 +8,7 @@ import os
 import shlex
 import sys
 
-import master
+from server import arbiter
 
 _WORKERS = "WEB_CONCURRENCY"
 _ARGUMENTS = "GUNICORN_CMD_ARGS"
@@ -20,7 +20,7 @@ def main() -> None:
         if not os.environ.get(name, "").strip():
             os.environ.pop(name, None)  # an empty variable counts as unset
     if not os.environ.get(_WORKERS, "1").strip().isdecimal():
-        sys.exit(master.check().faults)
+        sys.exit(arbiter.check().faults)
     try:
         shlex.split(os.environ.get(_ARGUMENTS, ""))
     except ValueError as error:

@@ -1,10 +1,10 @@
 """The application, for gunicorn and for any other WSGI server."""
 
-import master
-from app.setting_values import Files
-from startup import build
+from app.config.types import Files
+from app.startup import build
+from server import arbiter
 
 # A worker has the settings that its master has accepted. Without such a master, and where nothing
 # is checked beforehand, they are read here.
-_accepted = master.accepted()
+_accepted = arbiter.accepted()
 application = app = build(Files.from_dump(_accepted) if _accepted else Files())

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextvars import ContextVar
 from typing import Any, Final, Literal, TextIO
 
-import loglines
-from loglines import FIELDS, Line
+from app import log_lines
+from app.log_lines import FIELDS, Line
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that this thread, or greenlet, serves."""
@@ -60,7 +60,7 @@ class _Stderr(logging.StreamHandler[TextIO]):
     """Writes to standard error, which sends at once what ends a line: it needs no flush."""
 
     def __init__(self) -> None:
-        super().__init__(loglines.raw(sys.stderr))
+        super().__init__(log_lines.raw(sys.stderr))
 
     def emit(self, record: logging.LogRecord) -> None:
         self._send([f"{self.format(record)}\n"])
@@ -97,7 +97,7 @@ def configure(form: Literal["text", "json"], level: str) -> None:
     logging.config.dictConfig({
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"docxy": {"()": loglines.formatter_of, "form": form}},
+        "formatters": {"docxy": {"()": log_lines.formatter_of, "form": form}},
         "filters": {
             "without_request": {"()": _WithoutRequest},
             "with_request_id": {"()": _WithRequestId},

@@ -15,14 +15,14 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app import create_app
-from app.loading import load
+from app.config.load import load
+from app.config.settings import Settings
+from app.factory import create_app
+from app.log_lines import TextFormatter
 from app.logs import request_id
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
+from app.routes.context import Rooms
 from app.routes.forwarded import Forwarded
-from app.routes.rooms import Rooms
-from app.settings import Settings
-from loglines import TextFormatter
 from tests.unit.fake_source import FakeSource
 
 # How fast a machine is must not decide; and nothing is written beside the sources.

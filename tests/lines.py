@@ -12,7 +12,7 @@ from pathlib import Path
 
 import requests
 
-from loglines import TextFormatter
+from app.log_lines import TextFormatter
 from tests.servers import Docxy, wait_until
 
 _STATE = re.compile(r"^State:\t(\w)", re.MULTILINE)

@@ -1,94 +1,82 @@
 """The rooms import one way, each library is used in its own room, and no module is too long.
 
-`wsgi -> app -> {routes, cache, upstream} -> content, registries -> oci` (design.md, section 1).
+`wsgi -> app -> {routes, cache, upstream} -> source, registries -> oci`; docs/architecture.md has
+the map.
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-SOURCES = sorted((ROOT / "app").rglob("*.py"))
-MODULES = [
-    *SOURCES,
-    *(
-        ROOT / name
-        for name in (
-            "wsgi.py",
-            "startup.py",
-            "serve.py",
-            "worker.py",
-            "connections.py",
-            "incoming.py",
-            "outgoing.py",
-            "shared.py",
-            "master.py",
-            "loglines.py",
-            "gunicorn.conf.py",
-        )
-    ),
-]
+FILES = sorted(
+    [
+        *(ROOT / "app").rglob("*.py"),
+        *(ROOT / "server").glob("*.py"),
+        ROOT / "wsgi.py",
+        ROOT / "serve.py",
+        ROOT / "gunicorn.conf.py",
+    ]
+)
 LONGEST = 400
+EXEMPT = {"app.config.settings"}
+"""Every setting is declared in one module, however long it gets."""
 
-VALUES = {"content", "registries", "oci"}
+VALUES = {"source", "registries", "oci"}
+_CACHE = {
+    "cache.cache_status",
+    "cache.disk",
+    "cache.head_first",
+    "cache.policy",
+    "cache.singleflight",
+    "cache.stale",
+}
 ROOMS = {
     "oci": {"oci"},
-    "content": {"oci"},
+    "source": {"oci"},
+    "events": {"source", "registries"},
     "registries": {"oci"},
     "version": set[str](),
     "addresses": set[str](),
-    "environment": set[str](),
-    "access": {"access", "offloop", *VALUES},
-    "access_settings": {
-        "access",
-        "rule_settings",
-        "group_settings",
-        "setting_values",
-        "registries",
-    },
-    "rule_settings": {"access", "group_settings", "setting_values", "oci"},
-    "group_settings": {"access", "setting_values"},
-    "limit_settings": {"access", "setting_values"},
-    "loading": {"environment", "settings", "registry_settings", "rule_settings", "setting_values"},
-    "settings": {
-        "environment",
-        "access_settings",
-        "cache_settings",
-        "limit_settings",
-        "page_settings",
-        "setting_values",
-        "registry_settings",
-        "registries",
-        "upstream_settings",
-        "well_known",
-    },
-    "cache_settings": {"setting_values"},
-    "upstream_settings": {"setting_values"},
-    "page_settings": {"setting_values"},
-    "registry_settings": {"addresses", "setting_values", "registries", "well_known"},
-    "setting_values": {"well_known"},
-    "well_known": {"registries"},
-    "logs": set[str](),
-    "exchange": {"content", "registries"},
-    "metrics": {"metrics", "exchange", *VALUES},
-    "routes": {"routes", "access", "logs", "exchange", "version", *VALUES},
+    "shared_memory": set[str](),
+    "threads": set[str](),
+    "log_lines": set[str](),
+    "logs": {"log_lines"},
+    "config": {"config", "access", "addresses", "registries", "oci"},
+    "access": {"access", "shared_memory", "threads", *VALUES},
+    "metrics": {"metrics", "events", "shared_memory", *VALUES},
+    "routes": {"routes", "access", "log_lines", "logs", "events", "version", *VALUES},
     "web": {"web", "routes", "version", *VALUES},
-    "cache": {"cache", "store", "spools", "offloop", *VALUES},
-    "doctor": {"doctor", "version", "loading", "settings", "cache_settings", *VALUES},
+    "cache": {"cache", "store", "spools", "threads", *VALUES},
+    "cache.authz": {"cache.authz", "cache.disk", "cache.policy", "store", "spools", *VALUES},
+    "cache.blobs": {"cache.blobs", "cache.authz", *_CACHE, "store", "spools", *VALUES},
+    "cache.manifests": {"cache.manifests", "cache.authz", *_CACHE, "store", *VALUES},
+    "doctor": {"doctor", "version", "config", *VALUES},
     "cli": {"cli", "access", "cache", "store", *VALUES},
-    "offloop": set[str](),
-    "store": {"store", "offloop", "oci"},
-    "spools": {"spools", "logs", "offloop", *VALUES},
-    "upstream": {"upstream", "offloop", "addresses", "version", *VALUES},
+    "store": {"store", "threads", "oci"},
+    "spools": {"spools", "logs", "threads", *VALUES},
+    "upstream": {"upstream", "threads", "addresses", "shared_memory", "version", *VALUES},
+    "upstream.auth": {
+        "upstream.auth",
+        "upstream.http",
+        "upstream.replies",
+        "shared_memory",
+        "version",
+        *VALUES,
+    },
+    "upstream.http": {"upstream.http", "threads", "addresses", "version", *VALUES},
 }
 """What each room of app may import of app; a new room gets its line here."""
 
 LIBRARIES = {
-    "flask": {"app", "routes", "web", "cli", "startup"},
+    "flask": {"factory", "startup", "routes", "web", "cli"},
     "bcrypt": {"access"},
     "click": {"cli"},
     "jwt": {"access"},
@@ -96,65 +84,59 @@ LIBRARIES = {
     "redis": {"access"},
     "jinja2": {"web"},
     "markupsafe": {"web"},
-    "werkzeug": {"app", "routes", "web"},
+    "werkzeug": {"factory", "routes", "web"},
     "requests": {"upstream"},
     "urllib3": {"upstream"},
-    "pydantic": {
-        "app",
-        "environment",
-        "loading",
-        "settings",
-        "registry_settings",
-        "setting_values",
-        "access_settings",
-        "group_settings",
-        "rule_settings",
-        "cache_settings",
-        "page_settings",
-        "upstream_settings",
-        "limit_settings",
-    },
-    "pydantic_settings": {"settings", "environment"},
-    "gevent": {"worker", "incoming", "outgoing", "offloop"},
-    "gunicorn": {"worker", "incoming", "master", "serve", "gunicorn.conf"},
-    "connections": {"worker", "incoming", "outgoing"},
-    "incoming": {"worker"},
-    "outgoing": {"worker"},
-    "shared": {"worker", "upstream", "metrics", "access", "master", "gunicorn.conf"},
-    "master": {"gunicorn.conf", "wsgi", "serve"},
-    "startup": {"wsgi"},
-    "loglines": {"gunicorn.conf", "startup", "logs", "routes"},
+    "pydantic": {"factory", "config"},
+    "pydantic_settings": {"config"},
+    "gevent": {"server", "threads"},
+    "gunicorn": {"server", "serve", "gunicorn.conf"},
+    "server": {"server", "wsgi", "serve", "gunicorn.conf"},
+    "pythonjsonlogger": {"logs"},
     "prometheus_client": {"metrics"},
     "certifi": {"upstream"},
     "publicsuffixlist": {"upstream"},
-    "_typeshed": {"outgoing"},
+    "_typeshed": {"server"},
 }
-"""Which rooms may import a library; `app` is app/__init__.py, the wiring.
+"""Which rooms may import a library; `factory` is the wiring.
 
 `_typeshed` exists for type checkers only: a module that really imported it could not start.
 """
 
-STARTS = {"wsgi", "worker", "gunicorn.conf"}
-ENVIRONMENT = {"loading", "master", "serve", "gunicorn.conf"}
+ENVIRONMENT = {"app.config.load", "gunicorn.conf", "serve", "server.arbiter"}
 """Where os.environ may be read."""
+
+STARTS: Final = {"server", "serve", "gunicorn.conf"}
+MASTER: Final = {"shared_memory", "log_lines"}
+"""What gunicorn's master may import of app, before gevent patches the workers."""
 
 
 @dataclass(frozen=True)
 class Module:
-    """One module: the room it is in, and its source."""
+    """One module: its name, and its source."""
 
     name: str
     source: str
 
+    @cached_property
+    def tree(self) -> ast.Module:
+        """The parsed source."""
+        return ast.parse(self.source)
+
     @property
     def room(self) -> str:
-        """Return `routes` for app/routes/x.py, `settings` for app/settings.py."""
-        parts = self.name.split(".")
-        return parts[1] if parts[0] == "app" and len(parts) > 1 else self.name
+        """`routes` for app/routes/x.py, `upstream.http` for app/upstream/http/x.py, `server`."""
+        first, *rest = self.name.split(".")
+        if first != "app":
+            return "server" if first == "server" else self.name
+        for depth in (2, 1):
+            if ".".join(rest[:depth]) in ROOMS and len(rest) >= depth:
+                return ".".join(rest[:depth])
+        return rest[0] if rest else "app"
 
     def imports(self) -> Iterator[str]:
         """Name every module, and everything taken from one, that is imported anywhere in it."""
-        for node in ast.walk(ast.parse(self.source)):
+        for node in ast.walk(self.tree):
             match node:
                 case ast.Import():
                     yield from (alias.name for alias in node.names)
@@ -163,34 +145,36 @@ class Module:
                     yield from (f"{module}.{alias.name}" for alias in node.names)
 
     def faults(self) -> list[str]:
-        """Tell everything that is forbidden here."""
+        """Return a line for everything that is forbidden here."""
         found = [fault for name in self.imports() if (fault := self._fault(name))]
-        if _reads_environment(self.source) and self.room not in ENVIRONMENT:
+        if _reads_environment(self.tree) and self.name not in ENVIRONMENT:
             found.append(f"{self.name} reads os.environ")
-        if ast.get_docstring(ast.parse(self.source)) is None:
+        if ast.get_docstring(self.tree) is None:
             found.append(f"{self.name} has no docstring")
-        if (length := len(self.source.splitlines())) > LONGEST:
+        length = len(self.source.splitlines())
+        if length > LONGEST and self.name not in EXEMPT:
             found.append(f"{self.name} has {length} lines")
         return found
 
     def _fault(self, name: str) -> str:
         first, _, rest = name.partition(".")
         fault = f"{self.name} imports {name}"
+        top = self.room.partition(".")[0]
         if first == "":
             return f"{fault} relatively"
         if first in LIBRARIES:
-            return "" if self.room in LIBRARIES[first] else fault
+            return "" if top in LIBRARIES[first] or self.room in LIBRARIES[first] else fault
         if first in sys.stdlib_module_names:
             return ""
         if first != "app":
             return f"{fault}, which no room is known to use"
-        if self.room in {"app", "wsgi", "startup"}:
+        if self.room in {"factory", "startup", "wsgi"}:
             return ""
-        return "" if rest.split(".")[0] in ROOMS.get(self.room, set()) else fault
+        allowed = MASTER if self.room in STARTS else ROOMS.get(self.room, set())
+        return "" if any(f"{rest}.".startswith(f"{room}.") for room in allowed) else fault
 
 
-def _reads_environment(source: str) -> bool:
-    tree = ast.parse(source)
+def _reads_environment(tree: ast.Module) -> bool:
     names = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     taken = {
         alias.name
@@ -198,15 +182,9 @@ def _reads_environment(source: str) -> bool:
         if isinstance(node, ast.ImportFrom) and node.module == "os"
         for alias in node.names
     }
-    return bool({"environ", "environb", "getenv", "getenvb", "putenv"} & (names | taken)) and (
-        "os" in set(_names(tree)) or bool(taken)
-    )
-
-
-def _names(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Name):
-            yield node.id
+    uses_os = any(isinstance(node, ast.Name) and node.id == "os" for node in ast.walk(tree))
+    readers = {"environ", "environb", "getenv", "getenvb", "putenv"}
+    return bool(readers & (names | taken)) and (uses_os or bool(taken))
 
 
 def module(path: Path) -> Module:
@@ -216,16 +194,35 @@ def module(path: Path) -> Module:
     return Module(name, path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_the_house_is_in_order(path: Path) -> None:
+def test_the_house_is_in_order() -> None:
     """No forbidden import, no environment read elsewhere, a docstring, and not too long."""
-    assert module(path).faults() == []
+    assert [fault for path in FILES for fault in module(path).faults()] == []
 
 
-@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_every_room_has_its_rules(path: Path) -> None:
-    """A room that nobody has thought about is a fault."""
-    assert module(path).room in {*ROOMS, "app"}
+def test_every_room_has_its_rules() -> None:
+    """A room without a line in ROOMS is a fault, and so is a line without a room."""
+    rooms = {module(path).room for path in FILES}
+    assert rooms == {
+        *ROOMS,
+        "app",
+        "factory",
+        "startup",
+        "server",
+        "wsgi",
+        "serve",
+        "gunicorn.conf",
+    }
+
+
+def test_every_room_has_a_map() -> None:
+    """The docstring of a room names each of its files and folders, and nothing else."""
+    for path in (ROOT / "app").rglob("__init__.py"):
+        if path.parent == ROOT / "app":
+            continue
+        there = {one.name for one in path.parent.glob("*.py")} - {"__init__.py"}
+        there |= {f"{one.parent.name}/" for one in path.parent.glob("*/__init__.py")}
+        mapped = re.findall(r"^ *(\S+)  +\S", module(path).source, re.MULTILINE)
+        assert sorted(mapped) == sorted(there), path
 
 
 @pytest.mark.parametrize(
@@ -234,15 +231,36 @@ def test_every_room_has_its_rules(path: Path) -> None:
         pytest.param("app.oci.x", "import requests", "imports requests", id="requests in oci"),
         pytest.param("app.oci.x", "import yaml", "imports yaml", id="a library in oci"),
         pytest.param(
-            "app.oci.x", "from app.content import Reply", "imports app.content.Reply", id="up"
+            "app.oci.x", "from app.source import Reply", "imports app.source.Reply", id="up"
         ),
         pytest.param(
-            "app.content", "from app.registries import Registry", "imports app.reg", id="sideways"
+            "app.source", "from app.registries import Registry", "imports app.reg", id="sideways"
         ),
         pytest.param(
             "app.upstream.x", "from flask import g", "imports flask.g", id="flask in upstream"
         ),
         pytest.param("app.upstream.x", "from app import routes", "imports app.routes", id="routes"),
+        pytest.param(
+            "app.upstream.http.x", "from flask import g", "imports flask.g", id="flask below"
+        ),
+        pytest.param(
+            "app.upstream.http.x",
+            "from app.upstream.auth import issued",
+            "imports app.upstream.auth",
+            id="auth in http",
+        ),
+        pytest.param(
+            "app.upstream.auth.x",
+            "from app.upstream import client",
+            "imports app.upstream.client",
+            id="the client in auth",
+        ),
+        pytest.param(
+            "app.cache.blobs.x",
+            "from app.cache.manifests import tags",
+            "imports app.cache.manifests",
+            id="manifests in blobs",
+        ),
         pytest.param(
             "app.routes.x", "import urllib3.exceptions", "imports urllib3", id="urllib3 in routes"
         ),
@@ -250,33 +268,25 @@ def test_every_room_has_its_rules(path: Path) -> None:
             "app.routes.x", "from app.upstream import client", "imports app.upstream", id="upstream"
         ),
         pytest.param(
-            "app.routes.x", "from app.settings import Settings", "imports app.set", id="settings"
-        ),
-        pytest.param(
             "app.routes.x",
-            "from app.setting_values import BaseUrl",
-            "imports app.set",
-            id="values of settings",
+            "from app.config.settings import Settings",
+            "imports app.config",
+            id="settings",
         ),
         pytest.param(
-            "app.setting_values",
-            "from app.settings import PREFIX",
-            "imports app.settings",
-            id="settings in their values",
-        ),
-        pytest.param(
-            "app.setting_values",
+            "app.config.types",
             "import os\nos.environ['X']",
             "reads os.env",
             id="environ of values",
         ),
         pytest.param("app.cache.x", "import app.upstream.body", "imports app.up", id="cache"),
         pytest.param("app.routes.x", "import pydantic", "imports pydantic", id="pydantic"),
-        pytest.param("app", "import gevent", "imports gevent", id="gevent in app"),
+        pytest.param("app.factory", "import gevent", "imports gevent", id="gevent in app"),
         pytest.param("app.logs", "import gevent.monkey", "imports gevent", id="gevent below"),
         pytest.param("app.oci.x", "from . import scope", "relatively", id="relative"),
-        pytest.param("gunicorn.conf", "import app.settings", "imports app.settings", id="config"),
-        pytest.param("worker", "from app import content", "imports app.content", id="worker"),
+        pytest.param("app.metrics.x", "import server.worker", "imports server", id="server in app"),
+        pytest.param("gunicorn.conf", "import app.logs", "imports app.logs", id="config"),
+        pytest.param("server.worker", "from app import source", "imports app.source", id="worker"),
         pytest.param(
             "app.oci.x", "def f():\n    import requests", "imports requests", id="in a function"
         ),
@@ -284,7 +294,7 @@ def test_every_room_has_its_rules(path: Path) -> None:
         pytest.param("app.logs", "from os import environ", "reads os.environ", id="environ taken"),
         pytest.param("app.logs", "import os\nos.getenv('X')", "reads os.environ", id="getenv"),
         pytest.param("app.new.x", "from app.oci import scope", "imports app.oci", id="new room"),
-        pytest.param("app.oci.x", "x = 1\n" * 401, "has 402 lines", id="long"),
+        pytest.param("app.oci.x", "x = 1\n" * 400, "has 401 lines", id="long"),
     ],
 )
 def test_what_is_forbidden_is_found(name: str, source: str, fault: str) -> None:

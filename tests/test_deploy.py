@@ -17,10 +17,10 @@ import pytest
 import yaml
 from gunicorn.config import Config
 
-from app import MAX_TOKEN_REQUEST, create_app
-from app.loading import load
-from app.settings import Settings
-from incoming import head_time
+from app.config.load import load
+from app.config.settings import Settings
+from app.factory import MAX_TOKEN_REQUEST, create_app
+from server.request import head_time
 from tests import programs, proxies
 from tests.servers import ROOT, clean_environment, free_port
 
@@ -440,8 +440,10 @@ def test_image_has_what_gunicorn_imports(gunicorn: dict[str, Any]) -> None:
     patterns = uncommented(ROOT / ".dockerignore").split()
     assert patterns[0] == "*"
     allowed = {pattern[1:] for pattern in patterns if pattern.startswith("!")}
-    assert allowed == {"*.py", "app", "deploy/healthcheck.py", "requirements.txt", "LICENSE"}
-    for name in (gunicorn["wsgi_app"].split(":")[0], gunicorn["worker_class"].split(".")[0]):
+    programs = {"*.py", "app", "server", "deploy/healthcheck.py"}
+    assert allowed == {*programs, "requirements.txt", "LICENSE"}
+    worker = gunicorn["worker_class"].rpartition(".")[0].replace(".", "/")
+    for name in (gunicorn["wsgi_app"].split(":")[0], worker):
         assert (ROOT / f"{name}.py").exists()
 
 

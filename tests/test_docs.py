@@ -12,17 +12,19 @@ import pytest
 from pydantic import AliasChoices, SecretStr
 from pydantic_core import PydanticUndefined
 
-from app.access_settings import AccessSettings
-from app.cache_settings import CacheSettings
-from app.environment import FILE_ONLY
-from app.limit_settings import LimitSettings
-from app.loading import CONFIG_MEANING, CONFIG_VARIABLE
+from app.config.load import CONFIG_MEANING, CONFIG_VARIABLE
+from app.config.registries import RegistrySettings
+from app.config.rules import RuleSettings
+from app.config.settings import (
+    FILE_ONLY,
+    AccessSettings,
+    CacheSettings,
+    LimitSettings,
+    PageSettings,
+    Settings,
+    UpstreamSettings,
+)
 from app.oci import headers
-from app.page_settings import PageSettings
-from app.registry_settings import RegistrySettings
-from app.rule_settings import RuleSettings
-from app.settings import Settings
-from app.upstream_settings import UpstreamSettings
 from app.version import VERSION
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -261,13 +263,13 @@ def test_broken_links_are_found(text: str, broken: list[str]) -> None:
 @pytest.mark.parametrize(
     ("text", "missing"),
     [
-        pytest.param("see `app/settings.py`, tests/conftest.py.", [], id="there"),
+        pytest.param("see `app/config/settings.py`, tests/conftest.py.", [], id="there"),
         pytest.param("see `app/nowhere.py`.", ["app/nowhere.py"], id="not there"),
         pytest.param("see `wsgi.py` and `client.py`", [], id="scripts"),
         pytest.param("see `nowhere.py`", ["nowhere.py"], id="no script"),
         pytest.param("`/var/lib/docs/x`, https://x.example/docs/y", [], id="of others"),
         pytest.param("`app/`", [], id="folder"),
-        pytest.param("`app/content`, `app/nothing`", ["app/nothing"], id="modules"),
+        pytest.param("`app/source`, `app/nothing`", ["app/nothing"], id="modules"),
     ],
 )
 def test_missing_paths_are_found(text: str, missing: list[str]) -> None:

@@ -6,23 +6,15 @@ from typing import Final
 
 import gunicorn.config
 
-import connections
-import incoming
-from app import MAX_TOKEN_REQUEST
-from app.oci import accept, challenge, via
+from app.config.settings import Settings
+from app.factory import MAX_TOKEN_REQUEST
+from app.oci import challenge, headers, media_types
 from app.routes import token
-from app.settings import Settings
-from app.upstream import (
-    chunks,
-    client,
-    discarding,
-    head,
-    pings,
-    reading,
-    redirects,
-    refusal,
-    tokens,
-)
+from app.upstream import client, replies
+from app.upstream.auth import ping, service
+from app.upstream.http import body, deadlines, redirects, response
+from server import connections
+from server import request as incoming
 
 # ruff: noqa: SLF001 - the constants are their modules' own, and documented all the same
 
@@ -56,7 +48,7 @@ LIMITS: Final = {
     "the path": f"{size(incoming._PATH_LIMIT)} as it is sent",
     "a header field of a request": size(incoming._LINE_LIMIT),
     "`Accept`, all its lines together, where the cache looks at it": (
-        f"{size(accept._LONGEST)}; clients send some 500 bytes"
+        f"{size(media_types._LONGEST)}; clients send some 500 bytes"
     ),
     "all header fields of a request, and a trailer": (
         f"{gunicorn.config.LimitRequestFields.default} fields, {size(incoming._HEAD_LIMIT)}"
@@ -79,28 +71,30 @@ LIMITS: Final = {
     "the time that such a form may take": "`DOCXY_WRITE_TIMEOUT`",
     "parameters of a token request, and scopes in them": f"{token._MOST:,}",
     "the body of any other request": f"{size(incoming._UNREAD_LIMIT)} are skipped",
-    "a line of the head of a registry's answer": size(head._LINE_LIMIT),
-    "all header fields of that head": f"{head._FIELD_LIMIT} fields, {size(head._HEAD_LIMIT)}",
-    "the length that it declares": digits(head._LENGTH.pattern),
+    "a line of the head of a registry's answer": size(response._LINE_LIMIT),
+    "all header fields of that head": (
+        f"{response._FIELD_LIMIT} fields, {size(response._HEAD_LIMIT)}"
+    ),
+    "the length that it declares": digits(response._LENGTH.pattern),
     "the line of a chunk of its body, with extensions": (
-        f"{size(chunks._LINE_LIMIT)}, {digits(chunks._SIZE.pattern.decode())}"
+        f"{size(response._CHUNK_LINE_LIMIT)}, {digits(response._SIZE.pattern.decode())}"
     ),
     "the trailer behind its chunks": (
-        f"{chunks._TRAILER_FIELDS} fields, {size(chunks._TRAILER_LIMIT)}"
+        f"{response._TRAILER_FIELDS} fields, {size(response._TRAILER_LIMIT)}"
     ),
-    "interim answers (1xx) before an answer": str(head._INTERIM_LIMIT),
+    "interim answers (1xx) before an answer": str(response._INTERIM_LIMIT),
     "the time that a head may take, with all redirects before it": TWICE,
     "the time that a manifest, a token answer or an error's body may take": "the same",
     "the rest of an answer that is of no use": (
-        f"{size(discarding._DRAIN_LIMIT)} and {discarding._PATIENCE:g} s are read"
+        f"{size(body._DRAIN_LIMIT)} and {body._PATIENCE:g} s are read"
     ),
     "redirects": str(redirects._LIMIT),
-    "ways through Docxy, one behind another": f"{via._MOST}, told by `Via: {via._MARK}`",
+    "ways through Docxy, one behind another": f"{headers._MOST}, told by `Via: {headers._MARK}`",
     "challenges (`WWW-Authenticate`) of one answer": str(challenge._MOST),
-    "the answer to `GET /v2/` without credentials": size(pings._LIMIT),
-    "a token service's answer": size(tokens._ANSWER_LIMIT),
+    "the answer to `GET /v2/` without credentials": size(ping._LIMIT),
+    "a token service's answer": size(service._ANSWER_LIMIT),
     "a manifest": size(client.MANIFEST_LIMIT),
-    "an error's body": f"{size(refusal.BODY_LIMIT)} are looked at",
+    "an error's body": f"{size(replies.BODY_LIMIT)} are looked at",
     "a blob, a list of tags or of referrers": "none: they are passed on as they come",
 }
 """Each thing that is limited, and its limit as the table should have it."""
@@ -115,4 +109,4 @@ def test_the_table_of_limits() -> None:
 
 def test_the_time_of_an_answer_that_floods() -> None:
     """The same, in the text below the table."""
-    assert f"every {reading._TURN * 1000:g} ms" in OPERATIONS
+    assert f"every {deadlines._TURN * 1000:g} ms" in OPERATIONS

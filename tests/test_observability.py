@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
-from app.content import Budget, CacheState, Event, Source
-from app.metrics.metrics import Metrics
+from app.metrics.figures import Metrics
+from app.source import Budget, CacheState, Event, Source
 from tests import programs
 from tests.servers import ROOT
 from tests.unit.fake_source import FakeSource

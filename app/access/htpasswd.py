@@ -13,7 +13,7 @@ from typing import Final
 
 import bcrypt
 
-import shared
+from app import shared_memory
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Htpasswd:
         self._path, self._clock = path, clock
         # A reload accepts a content anew, and what was read before it counts no more.
         self._name = f"{path}\n{hashlib.sha256(accepted).hexdigest()}".encode()
-        self._hashes = parse(shared.USERS.get(self._name) or accepted)
+        self._hashes = parse(shared_memory.USERS.get(self._name) or accepted)
         self._state: _State = ()
         self._looked = clock()
         self._read()
@@ -86,7 +86,8 @@ class Htpasswd:
         if _state(self._path) == self._state:
             return
         if self._read():
-            logger.info("The file of users was read again.", extra=_fields(len(self._hashes)))
+            fields = {"users": len(self._hashes)}
+            logger.info("The file of users was read again.", extra={"fields": fields})
 
     def _read(self) -> bool:
         """Tell whether the file could be read; if not, nothing changes."""
@@ -99,12 +100,8 @@ class Htpasswd:
             fields = {"file": str(self._path), "error": str(fault)}
             logger.error("The users are as before.", extra={"fields": fields})  # noqa: TRY400 - no traceback helps
             return False
-        shared.USERS.put(self._name, read)
+        shared_memory.USERS.put(self._name, read)
         return True
-
-
-def _fields(count: int) -> dict[str, dict[str, int]]:
-    return {"fields": {"users": count}}
 
 
 def _state(path: Path) -> _State:

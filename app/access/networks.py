@@ -1,8 +1,25 @@
 """Addresses and networks, as settings list them."""
 
 import ipaddress
+from collections.abc import Iterable, Iterator
 from functools import lru_cache
+from itertools import pairwise
 from typing import Final, NamedTuple
+
+# Who asks.
+
+
+class Client(NamedTuple):
+    """An address; one that is not known may be anybody's, and counts for nobody's good.
+
+    `user` has logged in at this proxy; "" is nobody. A tuple, since each request makes some, and
+    asks for what was decided of it.
+    """
+
+    address: str
+    is_known: bool = True
+    user: str = ""
+
 
 _LONGEST: Final = 64
 """Characters: clients can write as many as a header has, and what was read is remembered."""
@@ -109,3 +126,52 @@ def _read(text: str) -> Address | None:
         return None
     mapped = getattr(address, "ipv4_mapped", None)
     return mapped or address
+
+
+# The networks whose clients may ask this proxy, and those whose may not.
+
+_REMEMBERED: Final = 1024
+
+
+class Lists:
+    """An allow list and a deny list, as settings write them; what is unset is None.
+
+    Deny wins; where there is an allow list, only who is in it may.
+    """
+
+    def __init__(self, *, allow: str | None = None, deny: str | None = None) -> None:
+        self._allow = None if allow is None else Networks(allow)
+        self._deny = Networks(deny or "")
+        self.are_open = allow is None and deny is None
+        self._admits = lru_cache(_REMEMBERED)(self._judge)
+
+    def admit(self, address: str) -> bool:
+        """Tell whether an address may ask; what is no address may only where no list is set."""
+        return self.are_open or self._admits(address)
+
+    @property
+    def named(self) -> Iterator[Network]:
+        """The networks that either names."""
+        for networks in (self._allow, self._deny):
+            yield from networks.named if networks else ()
+
+    def _judge(self, address: str) -> bool:
+        if address_of(address) is None or address in self._deny:
+            return False
+        return self._allow is None or address in self._allow
+
+
+# Networks in parts of which no list and no rule names a part again.
+
+
+def parts(network: Network, cuts: Iterable[Network]) -> Iterator[tuple[Address, Address]]:
+    """Give the first and last address of each part, in order; a cut has all of a part or none."""
+    kind = type(network.network_address)
+    first, last = int(network.network_address), int(network.broadcast_address)
+    edges = {first, last + 1}
+    for cut in cuts:
+        if cut.version == network.version:
+            edges |= {int(cut.network_address), int(cut.broadcast_address) + 1}
+    inside = sorted(edge for edge in edges if first <= edge <= last + 1)
+    for begin, end in pairwise(inside):
+        yield kind(begin), kind(end - 1)

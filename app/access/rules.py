@@ -3,16 +3,115 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from app.access import globs
-from app.access.client import Client
-from app.access.conditions import Condition
-from app.access.digests import NO_DIGESTS, Digests
-from app.access.networks import Networks
+from app.access.networks import Client, Networks
+from app.oci.image import Facts
+from app.oci.manifest import Platform
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.registries import Registries, Registry
+
+# What a rule that allows wants of an image itself.
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """Platforms, and how long ago an image has to have been made; None is whatever."""
+
+    platforms: tuple[Platform, ...] | None = None
+    min_age: timedelta | None = None
+
+    def objection(self, facts: Facts, now: datetime) -> str:
+        """Return why an image is refused, or "".
+
+        What cannot be told of it is refused too. An index is not: its images are asked for next.
+        """
+        if facts.is_index:
+            return ""
+        if self.platforms is not None and not self._has(facts.platform):
+            said = f"is for {facts.platform}" if facts.platform else "does not say what it is for"
+            return f"this proxy serves images for {self._written()} only, and this one {said}"
+        if self.min_age is not None and not self._is_old(facts.created, now):
+            said = f"says {facts.created:%Y-%m-%d}" if facts.created else "has no date"
+            return (
+                f"this proxy serves images that are {self.min_age.days} days old or more, "
+                f"and this one {said}"
+            )
+        return ""
+
+    def _has(self, platform: Platform | None) -> bool:
+        return platform is not None and any(map(platform.suits, self.platforms or ()))
+
+    def _is_old(self, created: datetime | None, now: datetime) -> bool:
+        return created is not None and self.min_age is not None and now - created >= self.min_age
+
+    def _written(self) -> str:
+        return ", ".join(map(str, self.platforms or ()))
+
+    def __str__(self) -> str:
+        wanted = [f"for {self._written()}"] if self.platforms is not None else []
+        if self.min_age is not None:
+            wanted.append(f"{self.min_age.days} days old or more")
+        return " and ".join(wanted)
+
+
+# The manifests that a rule names by their digests.
+
+NO_DIGESTS: Final[frozenset[Digest]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Some digests, or all."""
+
+    named: frozenset[Digest] = NO_DIGESTS
+    are_all: bool = False
+
+    def have(self, digests: frozenset[Digest]) -> bool:
+        """Tell whether a manifest that is known by these names is among them."""
+        return bool(digests) and (self.are_all or not digests.isdisjoint(self.named))
+
+    def are_told_by(self, digests: frozenset[Digest]) -> bool:
+        """Tell whether these names are enough to say that a manifest is not among them.
+
+        The same manifest has another name by each algorithm.
+        """
+        known = {digest.algorithm for digest in digests}
+        return bool(known) and all(digest.algorithm in known for digest in self.named)
+
+
+# Patterns of names: `*` stays within one component, `**` does not, `?` is one character.
+
+_STARS: Final = re.compile(r"(\*\*+|\*)")
+
+
+def compiled(pattern: str) -> re.Pattern[str]:
+    """Return what matches whole names, in a time that no name can make long.
+
+    Where a star has found the first place at which what follows it fits, no later place would do
+    better, so the groups are atomic: clients choose the names.
+    """
+    first, *rest = _STARS.split(pattern)
+    parts = [(rest[at], _literal(rest[at + 1])) for at in range(0, len(rest), 2)]
+    if parts:
+        star, literal = parts[-1]
+        parts[-1] = star, rf"{literal}\Z"
+    else:
+        return re.compile(rf"{_literal(first)}\Z")
+    text, opened = _literal(first), 0
+    for star, literal in parts:
+        if star == "*":
+            text += f"(?>[^/]*?{literal})"
+        else:
+            text += f"{')' * opened}(?>.*?{literal}"
+            opened = 1
+    return re.compile(text + ")" * opened)
+
+
+def _literal(text: str) -> str:
+    return "".join("[^/]" if character == "?" else re.escape(character) for character in text)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,9 +274,9 @@ class _Applied:
         if rule.repository is not None:
             is_name = "**" not in rule.repository
             pattern = row.complete(rule.repository) if is_name else rule.repository
-            self._repository = globs.compiled(pattern)
+            self._repository = compiled(pattern)
         if rule.tag is not None:
-            self._tag = globs.compiled(rule.tag)
+            self._tag = compiled(rule.tag)
 
     def matches(self, repository: RepositoryName, client: Client, tag: Tag | None) -> bool:
         """Tell whether a rule is about this."""

@@ -10,8 +10,9 @@ from typing import Any, Final
 
 import jwt
 
+from app.access.logins import Logins
 from app.access.users import Users
-from app.oci.login_errors import TokenWrong
+from app.oci.errors import TokenWrong
 
 SERVICE: Final = "docxy"
 """What this proxy is called in a challenge, and in its tokens."""
@@ -144,3 +145,14 @@ class Tokens:
             return ""
         message = f"{len(user)}:{user}\0{secret}".encode(errors="surrogateescape")
         return hmac.digest(self._prints, message, hashlib.sha256).hex()[:32]
+
+
+# What knows the users of this proxy: their passwords and their tokens.
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """Checks logins, gives tokens, takes them."""
+
+    logins: Logins
+    tokens: Tokens

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from itertools import count
 from typing import Final, Protocol
 
-from app.oci.login_errors import LoginsBusy
+from app.oci.errors import LoginsBusy
 
 MOST_WAITING: Final = 128
 """Logins of one worker that wait; at 60 ms for each hash the last of them waits for 8 s."""

@@ -17,18 +17,18 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-from app.cache import marks
-from app.cache.away import Away
-from app.cache.blobs import Blobs
-from app.cache.callers import Caller, Callers
+from app.cache import cache_status
+from app.cache.authz.callers import Caller, Callers
+from app.cache.authz.gate import Gate
+from app.cache.authz.grants import Lately
+from app.cache.blobs.blobs import Blobs
 from app.cache.disk import Disk
-from app.cache.fetching import Fetching
-from app.cache.gate import Gate
-from app.cache.lately import Lately
-from app.content import Reply, Request
+from app.cache.manifests.fetch import Fetching
+from app.cache.stale import Away
 from app.oci import headers, manifest
 from app.oci.errors import RegistryError
 from app.oci.reference import Digest, RepositoryName
+from app.source import Reply, Request
 
 logger = logging.getLogger(__name__)
 
@@ -147,7 +147,7 @@ class Confirming:
     def notice(self, caller: Caller, name: RepositoryName, request: Request, reply: Reply) -> None:
         """Look later at what a manifest names that goes to a caller now; return at once."""
         is_given = request.method == "GET" and reply.status == HTTPStatus.OK
-        if not is_given or caller.is_stale or marks.outcome(reply) == marks.STALE:
+        if not is_given or caller.is_stale or cache_status.outcome(reply) == cache_status.STALE:
             return
         if not isinstance(reply.body, tuple) or (reply.length or 0) > _LARGEST:
             return

@@ -5,10 +5,10 @@ import time
 from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar, cast
 
-from app.content import NOBODY, Event, Observer
-from app.offloop import RealThreads
+from app.source import NOBODY, Event, Observer
 from app.store.errors import StoreError
 from app.store.store import Store
+from app.threads import RealThreads
 
 logger = logging.getLogger(__name__)
 

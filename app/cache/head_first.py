@@ -6,10 +6,10 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
-from app.cache.away import is_trouble
-from app.content import Reply, Request, replied
+from app.cache.stale import is_trouble
 from app.oci import headers
 from app.oci.errors import ErrorCode, error_document
+from app.source import Reply, Request, replied
 
 _CODES: Final[Mapping[int, ErrorCode]] = {
     HTTPStatus.UNAUTHORIZED: ErrorCode.UNAUTHORIZED,

@@ -14,16 +14,16 @@ from http import HTTPStatus
 from math import inf
 from typing import Final
 
-from app.cache import marks
-from app.cache.away import Away
-from app.cache.callers import Caller
+from app.cache import cache_status
+from app.cache.authz.callers import Caller
+from app.cache.authz.gate import Gate
 from app.cache.disk import Disk
-from app.cache.gate import Gate
 from app.cache.policy import Policy
-from app.content import BodyBroken, Reply, Request, replied
+from app.cache.stale import Away
 from app.oci import headers
 from app.oci.errors import ErrorCode, UpstreamUnavailable, error_document
 from app.oci.reference import RepositoryName
+from app.source import BodyBroken, Reply, Request, replied
 from app.store import refusals
 from app.store.notes import LONGEST, Answer, Note
 from app.store.store import Store
@@ -82,7 +82,7 @@ class Lists:
                 reply, kept = self._noted(name, key, reply, answer)
             elif about.startswith(REFERRERS) and _says_absent(asked, reply):
                 kept = self._note_absence(caller, name, about, answer)
-            return marks.marked(reply, marks.forwarded(reply.status, stored=kept))
+            return cache_status.marked(reply, cache_status.forwarded(reply.status, stored=kept))
 
         return self.away.ask(
             caller,
@@ -138,7 +138,7 @@ class Lists:
             return None
         if request.method == "HEAD":
             reply = replace(reply, body=())
-        return marks.marked(reply, marks.stale(status, note.age))
+        return cache_status.marked(reply, cache_status.stale(status, note.age))
 
     def _find(self, name: RepositoryName, about: str, query: str) -> Note | None:
         """Return what is known of a list, or that there is none: the younger of both."""

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.cache.disk import Disk
-from app.content import Reply, Request, Source, TokenRequest
 from app.oci.errors import RegistryError
 from app.oci.reference import Digest, Reference, RepositoryName
+from app.source import Reply, Request, Source, TokenRequest
 
 _KIND: Final = "origins"
 

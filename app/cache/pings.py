@@ -7,13 +7,14 @@ from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Any, Final
 
-from app.cache import marks, nobodys
-from app.cache.away import Away
-from app.cache.callers import Caller, Kind
+from app.cache import cache_status
+from app.cache.authz import callers
+from app.cache.authz.callers import Caller, Kind
+from app.cache.authz.grants import Lately
 from app.cache.disk import Disk
-from app.cache.lately import Lately
-from app.content import Reply, Request, Source, replied
+from app.cache.stale import Away
 from app.oci.challenge import Challenge
+from app.source import Reply, Request, Source, replied
 
 _KIND: Final = "ping"
 
@@ -50,7 +51,7 @@ class Pings:
             )
         else:
             reply = self.inner.ping(request)
-        return marks.marked(reply, [])
+        return cache_status.marked(reply, [])
 
     def _is_everybodys(self, caller: Caller) -> bool:
         """Tell whether a caller shows a token that was given out here to nobody, and still lives.
@@ -60,7 +61,7 @@ class Pings:
         """
         if caller.kind is not Kind.TOKEN or caller.lifetime <= 0:
             return False
-        return self.disk.read(nobodys.find, self.disk.store, caller.name) is not None
+        return self.disk.read(callers.find, self.disk.store, caller.name) is not None
 
     def _asked(self, request: Request) -> Reply:
         reply = self.inner.ping(request)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.spools.terms import UnreadLimits
+from app.spools.lead import UnreadLimits
 
 MARGIN: Final = 60.0
 """Seconds before its end from which on a token is shared with nobody new: pulls take their time."""

@@ -9,15 +9,15 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 
-from app.cache import marks, nobodys
-from app.cache.away import TOKENS_AWAY, is_away, is_trouble
-from app.cache.callers import UNKNOWN_TOKEN, Callers, told_lifetime
+from app.cache import cache_status
+from app.cache.authz import callers
+from app.cache.authz.callers import UNKNOWN_TOKEN, Callers, told_lifetime
+from app.cache.authz.gate import Gate
 from app.cache.disk import Disk
-from app.cache.flights import Flights
-from app.cache.gate import Gate
 from app.cache.policy import MARGIN
-from app.content import Reply, Source, TokenRequest, replied
-from app.oci import headers, stand_ins
+from app.cache.singleflight import Flights
+from app.cache.stale import TOKENS_AWAY, is_away, is_trouble
+from app.oci import headers, placeholder_tokens
 from app.oci.errors import (
     NameInvalid,
     RegistryError,
@@ -27,6 +27,7 @@ from app.oci.errors import (
 )
 from app.oci.reference import RepositoryName
 from app.oci.scope import Scope
+from app.source import Reply, Source, TokenRequest, replied
 from app.store.notes import Note
 
 _SAID_BY_NOBODY: Final = frozenset({"scope", "client_id"})
@@ -78,7 +79,7 @@ class Tokens:
     def token(self, request: TokenRequest) -> Reply:
         """Answer a token request; raise RegistryError."""
         if not is_anonymous(request):
-            return marks.marked(self.inner.token(request), [])
+            return cache_status.marked(self.inner.token(request), [])
         scopes = _scopes(request)
         key = self.callers.print_of(f"token for {' '.join(scopes)}")
         if reply := self._shared(key):
@@ -89,7 +90,7 @@ class Tokens:
             return self._asked(request, key, scopes)
 
     def _shared(self, key: str) -> Reply | None:
-        note = self.disk.read(self.disk.store.tokens.noted, nobodys.SHARED, key)
+        note = self.disk.read(self.disk.store.tokens.noted, callers.SHARED, key)
         if note is None or note.left <= 0:
             return None
         return _answer(note.value, note.left + MARGIN)
@@ -113,7 +114,7 @@ class Tokens:
         if is_trouble(reply.status) and (stand_in := self._stand_in(scopes, str(reply.status))):
             reply.close()
             return stand_in
-        return marks.marked(self._told(reply, key, scopes, began), [])
+        return cache_status.marked(self._told(reply, key, scopes, began), [])
 
     def _told(self, reply: Reply, key: str, scopes: Sequence[str], began: float) -> Reply:
         if reply.status == HTTPStatus.OK:
@@ -137,11 +138,11 @@ class Tokens:
         for token in _tokens(document):
             caller = self.callers.bearer_of(token)
             self.disk.write(
-                nobodys.note, self.disk.store, caller, _names(scopes), key, max(lifetime, 0.0)
+                callers.note, self.disk.store, caller, _names(scopes), key, max(lifetime, 0.0)
             )
             if lifetime > MARGIN:
                 self.disk.write(
-                    self.disk.store.tokens.note, nobodys.SHARED, key, token, lifetime - MARGIN
+                    self.disk.store.tokens.note, callers.SHARED, key, token, lifetime - MARGIN
                 )
         if self._known_away() is not None:
             self.disk.write(self.disk.store.notes.forget, TOKENS_AWAY, self.registry)
@@ -166,7 +167,7 @@ class Tokens:
         if self._away_lately() is None:
             notes = self.disk.store.notes
             self.disk.write(notes.note, TOKENS_AWAY, self.registry, status, _AWAY)
-        return _answer(stand_ins.STALE, UNKNOWN_TOKEN)
+        return _answer(placeholder_tokens.STALE, UNKNOWN_TOKEN)
 
     def _is_public(self, scopes: Sequence[str]) -> bool:
         return any(self.gate.was_public(name) for name in _names(scopes))
@@ -214,16 +215,15 @@ def _answer(token: str, left: float) -> Reply:
         "expires_in": int(left),
         "issued_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
-    fields = [("Content-Type", "application/json"), marks.PRIVATE]
+    fields = [("Content-Type", "application/json"), cache_status.PRIVATE]
     return replied(HTTPStatus.OK, fields, json.dumps(document).encode())
 
 
 def _tokens(document: dict[str, Any]) -> list[str]:
     found = [document.get(name) for name in ("token", "access_token")]
     told = [token for token in found if isinstance(token, str) and 0 < len(token) <= _LONGEST_TOKEN]
-    return [
-        token for token in dict.fromkeys(told) if not stand_ins.is_nothing(f"Bearer {token}")
-    ]  # fmt: skip
+    is_nothing = placeholder_tokens.is_nothing
+    return [token for token in dict.fromkeys(told) if not is_nothing(f"Bearer {token}")]
 
 
 def _lifetime(document: dict[str, Any]) -> float:

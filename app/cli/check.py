@@ -7,13 +7,11 @@ from operator import itemgetter
 from typing import Final
 
 import click
-from flask.cli import with_appcontext
+from flask.cli import AppGroup, with_appcontext
 
-from app.access.client import Client
-from app.access.cuts import parts
-from app.access.networks import Address, network_of
+from app.access.networks import Address, Client, network_of, parts
 from app.access.rules import Decision, Question
-from app.cli import means
+from app.cli import context
 from app.cli.images import Image, images
 from app.oci.reference import Tag
 
@@ -40,7 +38,7 @@ class _Verdict:
 @with_appcontext
 def check(*, network: str | None, user: str, image: str) -> None:
     """Say whether a client may pull IMAGE; end with 1 where it may not, or only in part."""
-    (meant,) = images([image], means.means().registries)
+    (meant,) = images([image], context.means().registries)
     if network is None:
         found = [("", _verdict(meant, Client("", is_known=False, user=user)))]
     else:
@@ -65,7 +63,7 @@ def _parts(image: Image, network: str, user: str) -> Iterator[tuple[str, _Verdic
 
 
 def _spans(image: Image, network: str, user: str) -> Iterator[tuple[_Verdict, Address, Address]]:
-    there = means.means()
+    there = context.means()
     try:
         whole = network_of(network)
     except ValueError as error:
@@ -76,7 +74,7 @@ def _spans(image: Image, network: str, user: str) -> Iterator[tuple[_Verdict, Ad
 
 
 def _verdict(image: Image, client: Client) -> _Verdict:
-    if not means.means().lists.admit(client.address):
+    if not context.means().lists.admit(client.address):
         told = "denied by the lists of networks: nothing is answered but /health"
         return _Verdict(allowed=False, lines=(told,))
     if told := _wrong_login(client.user):
@@ -90,7 +88,7 @@ def _verdict(image: Image, client: Client) -> _Verdict:
 
 def _wrong_login(user: str) -> str:
     """Return why nobody gets as far as the rules, or ""."""
-    users = means.means().users
+    users = context.means().users
     if users is None:
         return ""
     if not user:
@@ -100,7 +98,7 @@ def _wrong_login(user: str) -> str:
 
 def _decisions(image: Image, client: Client) -> Iterator[tuple[str, Decision]]:
     """Give what is decided of each kind of request that a pull makes."""
-    there = means.means()
+    there = context.means()
     (registry,) = (row for row in there.registries.rows if row.name == image.registry)
     asked = Question(registry=registry, repository=image.repository, client=client)
     reference = image.reference or _LATEST
@@ -123,3 +121,9 @@ def _told(decision: Decision) -> str:
         reason = "" if decision.allowed else f": {decision.message}"
         told = f"{word} by rule {decision.rule.number}{reason}"
     return f"{told}, unless a rule before names its digest" if decision.is_open else told
+
+
+# The group `flask access`.
+
+access: Final = AppGroup("access", help="See who may pull what; docs/access.md says more.")
+access.add_command(check)

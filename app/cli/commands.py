@@ -6,10 +6,9 @@ import click
 from flask import Flask
 from flask.cli import AppGroup
 
-from app.cli.access import access
+from app.cli.check import access
 from app.cli.remove import remove
-from app.cli.statistics import statistics
-from app.cli.verify import verify
+from app.cli.statistics import statistics, verify
 from app.cli.warm import warm
 
 cache: Final = AppGroup("cache", help="Look after the cache; docs/cache.md says more.")

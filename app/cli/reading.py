@@ -2,15 +2,18 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from http import HTTPStatus
 from typing import Final
 
-from app.content import Reply, Request, Source, TokenRequest
+from app.cli.images import Image
 from app.oci import manifest
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
+from app.source import Reply, Request, Source, TokenRequest
+from app.store.store import Store
 
 _ACCEPT: Final[Headers] = [("Accept", ", ".join((*manifest.INDEXES, *manifest.MANIFESTS)))]
 _LONGEST_ANSWER: Final = 1024 * 1024
@@ -147,3 +150,31 @@ def _refusal(reply: Reply) -> NotRead:
     if reply.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
         return NotRead(f"the registry answers {reply.status}: it is not there for everybody")
     return NotRead(f"the registry answers {reply.status}")
+
+
+# Whether what was read through the cache is kept.
+
+_PATIENCE: Final = 5.0
+_SLOWEST: Final = 20 * 1024 * 1024
+"""Seconds until what was read has to be kept, and one more for each so many bytes.
+
+It is on the disk and has its name only after its last byte was read.
+"""
+
+_PAUSE: Final = 0.02
+
+
+def is_kept(store: Store, image: Image, digest: Digest) -> bool:
+    """Tell whether content is there, and known to be held by the image's repository."""
+    member = store.members.find(image.registry, image.repository, digest)
+    return member is not None and store.has(image.registry, digest)
+
+
+def check_kept(store: Store, image: Image, digest: Digest, size: int) -> None:
+    """Raise NotRead if what was read to its end is not kept soon."""
+    given_up = time.monotonic() + _PATIENCE + size / _SLOWEST
+    while not is_kept(store, image, digest):
+        if time.monotonic() > given_up:
+            message = "it was read, but is not kept: is the disk full?"
+            raise NotRead(message)
+        time.sleep(_PAUSE)

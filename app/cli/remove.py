@@ -1,14 +1,84 @@
 """`flask cache remove`: let go of what is kept."""
 
+from collections.abc import Iterable, Mapping
+from typing import Final
+
 import click
 from flask.cli import with_appcontext
 
-from app.cache import spooling
-from app.cli import means
-from app.cli.amounts import counted, seconds
+from app.cache import lists
+from app.cache.blobs import blobs
+from app.cache.manifests import tags
+from app.cli import context
 from app.cli.images import Image, images
-from app.cli.removing import remove_image
+from app.cli.units import counted, seconds
+from app.oci import manifest
+from app.oci.reference import Digest, Reference
+from app.store.admin import Held
 from app.store.store import Store
+
+# What belongs to an image and to no other one of its repository.
+
+_DOCUMENTS: Final = frozenset((*manifest.INDEXES, *manifest.MANIFESTS))
+
+Named = Mapping[Digest, frozenset[Digest]]
+"""What each manifest of a repository names."""
+
+
+def remove_image(store: Store, image: Image) -> int:
+    """Take an image away, and return how many entries went; raise StoreError."""
+    if image.reference is None:
+        tags.forget_all(store, image.registry, image.repository)
+        lists.forget_all(store, image.registry, image.repository)
+        return store.upkeep.remove_repository(image.registry, image.repository)
+    roots = _digests(store, image, image.reference)
+    held = store.holdings.of(image.registry, image.repository)
+    unwanted = only_of(roots, _named(store, image.registry, held))
+    return len(store.holdings.release(image.registry, image.repository, sorted(unwanted)))
+
+
+def only_of(roots: Iterable[Digest], named: Named) -> set[Digest]:
+    """Return the roots and all that only they lead to."""
+    roots = set(roots)
+    reached = _reached(roots, named)
+    others = {one: names for one, names in named.items() if one not in roots}
+    kept = _reached(others.keys() - reached, others)
+    return roots | (reached - kept)
+
+
+def _reached(roots: Iterable[Digest], named: Named) -> set[Digest]:
+    found, left = set[Digest](), list(roots)
+    while left:
+        one = left.pop()
+        if one not in found:
+            found.add(one)
+            left += named.get(one, frozenset())
+    return found
+
+
+def _named(store: Store, registry: str, held: Iterable[Held]) -> Named:
+    return {
+        one.digest: _names(store.holdings.read(registry, one.digest, manifest.LARGEST))
+        for one in held
+        if one.media_type in _DOCUMENTS
+    }
+
+
+def _names(document: bytes) -> frozenset[Digest]:
+    try:
+        found = manifest.named(document)
+    except ValueError:  # evicted meanwhile, or broken
+        return frozenset()
+    return frozenset(one.digest for one in (*found.manifests, *found.blobs))
+
+
+def _digests(store: Store, image: Image, reference: Reference) -> set[Digest]:
+    """Return what is meant; a tag means nothing afterwards, until the registry is asked."""
+    if isinstance(reference, Digest):
+        return {reference}
+    found = tags.digests(store, image.registry, image.repository, reference)
+    tags.forget(store, image.registry, image.repository, reference)
+    return found
 
 
 @click.command()
@@ -40,8 +110,8 @@ def remove(
     if said.count(True) != 1:
         message = "say what to remove: images, --older-than, --unused-for, or --all"
         raise click.UsageError(message)
-    chosen = images(names, means.means().registries)
-    with means.opened() as cache:
+    chosen = images(names, context.means().registries)
+    with context.opened() as cache:
         if chosen:
             _remove_images(cache.store, chosen)
         elif older_than is not None:
@@ -49,7 +119,7 @@ def remove(
         elif unused_for is not None:
             _tell(cache.store.upkeep.remove_unused(unused_for))
         else:
-            spooling.drop_unfinished(cache.directory)
+            blobs.drop_unfinished(cache.directory)
             _tell(cache.store.upkeep.remove_all())
 
 

@@ -2,17 +2,46 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 import click
 from flask.cli import with_appcontext
 
-from app.cache import spooling
-from app.cache.cache import Cache
-from app.cli import means
-from app.cli.amounts import counted, size
-from app.store.upkeep import Share, Statistics
+from app.cache.blobs import blobs
+from app.cache.source import Cache
+from app.cli import context
+from app.cli.units import counted, size
+from app.store.admin import Checked, Share, Statistics
+
+# `flask cache verify`: whether what is kept is what it is called.
+
+
+@click.command()
+@with_appcontext
+def verify() -> None:
+    """Read everything that is kept and compare it with its digest.
+
+    What is wrong is taken away, and fetched again when it is next asked for.
+    Ends with 1 if anything was wrong.
+    """
+    number, read = 0, 0
+    faulty: list[Checked] = []
+    with context.opened() as cache:
+        shares = cache.store.upkeep.statistics().registries.values()
+        whole = sum(share.bytes for share in shares)
+        with click.progressbar(length=whole, label="Verifying", file=sys.stderr) as bar:
+            for checked in cache.store.upkeep.verify():
+                number, read = number + 1, read + checked.size
+                if checked.fault:
+                    faulty.append(checked)
+                bar.update(checked.size)
+    for one in faulty:
+        click.echo(f"{one.registry} {one.digest}: {one.fault}")
+    click.echo(f"{counted(number, 'file', 'files')}, {size(read)}: {len(faulty)} faulty.")
+    if faulty:
+        raise SystemExit(1)
 
 
 @click.command()
@@ -20,9 +49,9 @@ from app.store.upkeep import Share, Statistics
 @with_appcontext
 def statistics(*, as_json: bool) -> None:
     """Count what is kept, by registry."""
-    with means.opened() as cache:
+    with context.opened() as cache:
         found = cache.store.upkeep.statistics()
-        spools = spooling.held(cache.directory)
+        spools = blobs.held(cache.directory)
         free = shutil.disk_usage(cache.directory).free
     if as_json:
         click.echo(json.dumps(_document(found, cache, free, spools)))

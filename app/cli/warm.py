@@ -7,12 +7,11 @@ from typing import Final, TextIO
 import click
 from flask.cli import with_appcontext
 
-from app.cli import means
-from app.cli.amounts import counted, size
-from app.cli.fetching import Fetching
+from app.cli import context
 from app.cli.images import Image, images
 from app.cli.reading import Operator
-from app.cli.warming import Plan, Pulls, Warming
+from app.cli.units import counted, size
+from app.cli.warming import Fetching, Plan, Pulls, Warming
 from app.oci.manifest import Platform
 
 _AT_ONCE: Final = 4
@@ -47,14 +46,14 @@ def warm(
     IMAGE is a name as in a pull through Docxy, without its host: nginx:1.27, ghcr.io/owner/app:v1.
     What is there already costs no pull. Ends with 1 if something is lacking in the end.
     """
-    chosen = images([*names, *_listed(lists)], means.means().registries)
+    chosen = images([*names, *_listed(lists)], context.means().registries)
     if not chosen:
         message = "say which images: as arguments, or with --file"
         raise click.UsageError(message)
-    with means.opened() as cache:
+    with context.opened() as cache:
         pulls, operator = Pulls(budget), Operator()
         warming = Warming(
-            means.means().sources, cache.store, _platforms(platforms), pulls, operator
+            context.means().sources, cache.store, _platforms(platforms), pulls, operator
         )
         with click.progressbar(chosen, label="Manifests", file=sys.stderr) as bar:
             for image in bar:

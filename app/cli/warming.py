@@ -1,20 +1,49 @@
 """Which manifests an image needs, and what it costs to have them."""
 
 import hashlib
-from collections.abc import Iterable, Mapping
-from contextlib import closing
+import signal
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from types import FrameType
 from typing import Final
 
+import click
+
 from app.cli.images import Image
-from app.cli.keeping import check_kept, is_kept
-from app.cli.reading import Exhausted, NotRead, Operator, Repository, whole
-from app.content import BodyBroken, Reply, Source
+from app.cli.reading import Exhausted, NotRead, Operator, Repository, check_kept, is_kept, whole
 from app.oci import headers, manifest
 from app.oci.errors import RegistryError, TooManyRequests
 from app.oci.manifest import Descriptor, Platform
 from app.oci.reference import Digest, Reference, Tag
+from app.source import BodyBroken, Reply, Source
 from app.store.store import Store
+
+# Ctrl-C while threads are at work.
+
+
+@contextmanager
+def told(leave: Callable[[], None]) -> Iterator[None]:
+    """Let the first Ctrl-C call this, in the main thread, and a second one raise as usual.
+
+    KeyboardInterrupt can be raised just after a lock of the interpreter's own was taken
+    (`Condition.__enter__`), which is never given back then: the thread that wants it next, and with
+    it the end of the process, would wait for ever.
+    """
+
+    def interrupted(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        signal.signal(signal.SIGINT, before)
+        leave()
+
+    before = signal.signal(signal.SIGINT, interrupted)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
 
 _DEEPEST: Final = 4
 """Indexes in indexes are rare, and a chain of them is somebody's joke."""
@@ -186,3 +215,84 @@ def _was_pulled(reply: Reply) -> bool:
         if cache == "docxy":
             return not {"hit", "fwd=stale", "collapsed"} & {*parts}
     return True
+
+
+# Blobs are read to their ends, several at a time, so that they are kept.
+
+
+class Fetching:
+    """Reads what is wanted and throws it away: the cache keeps it meanwhile."""
+
+    def __init__(self, store: Store, tell: Callable[[int], None], operator: Operator) -> None:
+        """`tell` hears, from one thread at a time, of so many bytes more that are there."""
+        self.fetched = 0
+        self.failed: dict[Wanted, str] = {}
+        self._store = store
+        self._tell = tell
+        self._exhausted: set[str] = set()
+        self._telling = threading.Lock()
+        self._operator = operator
+
+    def fetch(self, wanted: Iterable[Wanted], at_once: int) -> None:
+        """Read all of it; what fails stops nothing else.
+
+        Raise click.Abort after Ctrl-C, within seconds and not with the last layer.
+        """
+        with told(self._operator.leave), ThreadPoolExecutor(at_once) as threads:
+            try:
+                for done in [threads.submit(self._one, one) for one in wanted]:
+                    done.result()
+            except BaseException:
+                self._operator.leave()
+                raise
+        if self._operator.gone():
+            raise click.Abort
+
+    def _one(self, wanted: Wanted) -> None:
+        if self._operator.gone():
+            return
+        try:
+            self._have(wanted)
+        except (Exhausted, TooManyRequests) as error:
+            with self._telling:
+                self._exhausted.add(wanted.image.registry)
+                self.failed[wanted] = str(error)
+        except (NotRead, RegistryError, BodyBroken) as error:
+            with self._telling:
+                self.failed[wanted] = str(error)
+
+    def _have(self, wanted: Wanted) -> None:
+        digest = wanted.descriptor.digest
+        if self._is_kept(wanted):
+            content = self._store.open(wanted.image.registry, digest)  # it is used now
+            if content is not None:
+                content.file.close()
+            self._add(wanted.descriptor.size)
+            return
+        if self._store.has(wanted.image.registry, digest):
+            # Kept for another repository: the registry has to say that this one holds it too.
+            wanted.repository.blob(digest, "HEAD").close()
+        if self._is_kept(wanted):
+            self._add(wanted.descriptor.size)
+            return
+        if wanted.image.registry in self._exhausted:
+            raise Exhausted
+        self._read(wanted)
+
+    def _read(self, wanted: Wanted) -> None:
+        size = 0
+        with closing(wanted.repository.blob(wanted.descriptor.digest)) as reply:
+            for piece in reply.body:
+                if self._operator.gone():
+                    return
+                self._add(len(piece), len(piece))
+                size += len(piece)
+        check_kept(self._store, wanted.image, wanted.descriptor.digest, size)
+
+    def _is_kept(self, wanted: Wanted) -> bool:
+        return is_kept(self._store, wanted.image, wanted.descriptor.digest)
+
+    def _add(self, size: int, fetched: int = 0) -> None:
+        with self._telling:
+            self.fetched += fetched
+            self._tell(size)

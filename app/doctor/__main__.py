@@ -6,14 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.doctor import login, reaching
+from app.config.load import told
+from app.doctor import network, target
 from app.doctor.examination import Request, examine
-from app.doctor.finding import Step
-from app.doctor.image import DEFAULT, Image
+from app.doctor.findings import Step
 from app.doctor.machine import Machine, look, public_place
-from app.doctor.place import Place
 from app.doctor.report import Lines, count, document
-from app.loading import told
+from app.doctor.target import DEFAULT, Image, Place
 
 
 def main() -> int:
@@ -21,7 +20,7 @@ def main() -> int:
     parser = _parser()
     asked = parser.parse_args()
     try:
-        user = login.read(asked.user) if asked.user else None
+        user = target.read(asked.user) if asked.user else None
     except ValueError as error:
         parser.error(f"--user: {error}")
     except KeyboardInterrupt:
@@ -80,10 +79,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     add(
         "--user",
-        type=_read(login.name),
+        type=_read(target.name),
         metavar="NAME",
         help="log in at the proxy as this user; the password is read from the variable "
-        f"{login.VARIABLE}, or from the standard input",
+        f"{target.VARIABLE}, or from the standard input",
     )
     add(
         "--ca",
@@ -125,7 +124,7 @@ def _authorities(text: str) -> Path:
     """Return a file of certificates; raise ValueError."""
     path = Path(text)
     try:
-        reaching.context([path])
+        network.context([path])
     except OSError as error:
         message = f"{text}: no certificate can be read there"
         raise ValueError(message) from error

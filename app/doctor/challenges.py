@@ -5,10 +5,10 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from app.doctor.asking import Answer, NoAnswer
-from app.doctor.finding import Step
+from app.doctor.findings import Step
 from app.doctor.front import wants_login
-from app.doctor.place import Place
+from app.doctor.http import Answer, NoAnswer
+from app.doctor.target import Place
 from app.oci.challenge import Challenge, parse_challenges
 from app.oci.headers import values
 

@@ -1,28 +1,54 @@
 """All that the doctor tries, in its order."""
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
-from app.doctor import (
-    budget,
-    challenges,
-    front,
-    knocking,
-    login,
-    machine,
-    pulling,
-    reachable,
-    reaching,
-)
-from app.doctor.asking import Answer, Line, NoAnswer
-from app.doctor.finding import Step
-from app.doctor.image import Image
-from app.doctor.login import Login
-from app.doctor.place import Place
+from app.doctor import challenges, front, machine, network, pulling, token_flow
+from app.doctor import target as doctor_target
+from app.doctor.findings import Step
+from app.doctor.http import Answer, Line, NoAnswer
+from app.doctor.target import Image, Login, Place
+
+# Whether the proxy reaches its registries, as it says itself at /health.
+
+Seen = Answer | NoAnswer
+_UNAVAILABLE = 503
+
+
+def look(line: Line, names: Iterable[str]) -> dict[str, Seen]:
+    """Ask for the default registry, which is "", and for these; all at once."""
+    asked = ["", *names]
+    with ThreadPoolExecutor(len(asked)) as pool:
+        return dict(zip(asked, pool.map(lambda name: _seen(line, name), asked), strict=True))
+
+
+def _seen(line: Line, name: str) -> Seen:
+    try:
+        return line.get(f"/health?upstream={quote(name, safe='')}")
+    except NoAnswer as trouble:
+        return trouble
+
+
+def judge(seen: Mapping[str, Seen]) -> Iterator[Step]:
+    """Say which of them are reached; one that is not served is nobody's business."""
+    for name, answer in seen.items():
+        tried = f"the proxy reaches {name or 'its registry'}"
+        if isinstance(answer, NoAnswer):
+            yield Step(tried, str(answer), "no-answer")
+        elif answer.status == _UNAVAILABLE and answer.document.get("upstream"):
+            wrong = "upstream-other" if name else "upstream"
+            yield Step(tried, str(answer.document["upstream"]), wrong)
+        elif answer.document.get("upstream") == "ok":
+            yield Step(tried, "yes")
+        elif not name:
+            yield Step(tried, "", skipped="the front does not pass /health on")
+
 
 _HTTPS: Final = 443
 _HTTP: Final = 80
@@ -52,8 +78,8 @@ def examine(request: Request) -> Iterator[Step]:
     settings = request.here.settings
     if step := machine.judge_address(settings, place):
         yield step
-    reached = reaching.reach(place)
-    yield from reaching.judge_reached(place, reached)
+    reached = network.reach(place)
+    yield from network.judge_reached(place, reached)
     if not reached.some:
         return
     found = yield from _trusted(place, request.authorities)
@@ -68,7 +94,7 @@ def examine(request: Request) -> Iterator[Step]:
         yield from _hosts(place, table.hosts, request.authorities)
     try:
         user = request.login
-        if user and (why := login.why_not(place, is_trusted=is_trusted)):
+        if user and (why := doctor_target.why_not(place, is_trusted=is_trusted)):
             yield Step(f"login as {user.user}", "", skipped=why)
             user = None
         yield from _asked(line, request.image, others, user)
@@ -82,13 +108,13 @@ def _trusted(
     """Return who is asked, if there is anybody, and whether that is who it says."""
     if not place.is_tls:
         return Line(place, None), False
-    trusting = reaching.context(authorities)
-    shown = reaching.show(place, trusting)
-    yield reaching.judge_shown(shown, time.time())
+    trusting = network.context(authorities)
+    shown = network.show(place, trusting)
+    yield network.judge_shown(shown, time.time())
     if shown.trusted:
         return Line(place, trusting), True
     # What else is wrong can be seen all the same, as long as there is TLS at all.
-    return (Line(place, reaching.trusting_context()), False) if shown.code else None
+    return (Line(place, network.trusting_context()), False) if shown.code else None
 
 
 def _plain(place: Place, plain: Place | None) -> Iterator[Step]:
@@ -105,11 +131,11 @@ def _hosts(place: Place, names: Iterable[str], authorities: Sequence[Path]) -> I
     """Look at the names that stand for one registry each, as far as they differ."""
     for name in sorted(names):
         other = replace(place, host=name)
-        reached = reaching.reach(other)
-        yield from reaching.judge_reached(other, reached)
+        reached = network.reach(other)
+        yield from network.judge_reached(other, reached)
         if reached.some and other.is_tls:
-            shown = reaching.show(other, reaching.context(authorities))
-            yield reaching.judge_shown(shown, time.time())
+            shown = network.show(other, network.context(authorities))
+            yield network.judge_shown(shown, time.time())
 
 
 def _asked(line: Line, image: Image, others: list[str], user: Login | None) -> Iterator[Step]:
@@ -118,7 +144,7 @@ def _asked(line: Line, image: Image, others: list[str], user: Login | None) -> I
     yield from steps
     if {step.wrong for step in steps} & front.HOPELESS:
         return
-    reached = list(reachable.judge(reachable.look(line, others)))
+    reached = list(judge(look(line, others)))
     yield from reached
     ping = line.get("/v2/")
     pinged = challenges.judge_ping(line.place, ping)
@@ -133,21 +159,21 @@ def _asked(line: Line, image: Image, others: list[str], user: Login | None) -> I
     pretended = challenges.FRIEND if hidden else challenges.STRANGER
     claimed = front.seen(line, "GET", challenges.FIGURES, pretended)
     yield challenges.judge_client(line.place, figures, claimed)
-    knocked = knocking.knock(line, image.name, image.by(image.name), user)
+    knocked = token_flow.knock(line, image.name, image.by(image.name), user)
     if user and not knocked.user:
         yield Step(f"login as {user.user}", "", skipped="this proxy has no users of its own")
-    yield from knocking.judge_knock(knocked, f"docker pull {image}")
+    yield from token_flow.judge_knock(knocked, f"docker pull {image}")
     if knocked.head and knocked.opened:
         yield from _let_in(line, image, knocked, knocked.head, user)
     else:
-        yield from budget.judge_clocks(ping, knocked.token)
+        yield from token_flow.judge_clocks(ping, knocked.token)
 
 
 def _let_in(
-    line: Line, image: Image, knocked: knocking.Knock, head: Answer, user: Login | None
+    line: Line, image: Image, knocked: token_flow.Knock, head: Answer, user: Login | None
 ) -> Iterator[Step]:
-    yield budget.judge_pulls(head)
-    yield from budget.judge_clocks(head, knocked.token)
+    yield token_flow.judge_pulls(head)
+    yield from token_flow.judge_clocks(head, knocked.token)
     yield from pulling.judge_pull(pulling.pull(line, image, knocked, head))
     registry, name = image.registry, image.repository
     ways = {
@@ -155,12 +181,12 @@ def _let_in(
         "podman": (f"{registry}/{name}", image.by(f"{registry}/{name}")),
     }
     for client, (asked, target) in ways.items():
-        way = knocking.knock(line, asked, target, user)
+        way = token_flow.knock(line, asked, target, user)
         if not challenges.is_of_another(way.first, knocked.first):
             yield judge_way(f"{client}: {target}", way, head)
 
 
-def judge_way(tried: str, way: knocking.Knock, head: Answer) -> Step:
+def judge_way(tried: str, way: token_flow.Knock, head: Answer) -> Step:
     """Say whether another way leads to what `head` is of."""
     if way.head is None or not way.opened:
         if way.first.status == HTTPStatus.NOT_FOUND:

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from app.cache_settings import CacheSettings
-from app.doctor.finding import Step
-from app.doctor.place import Place
-from app.loading import SettingsError, load, told
-from app.settings import Settings
+from app.config.load import SettingsError, load, told
+from app.config.settings import CacheSettings, Settings
+from app.doctor.findings import Step
+from app.doctor.target import Place
 
 _FRONT: Final = 1800
 """Seconds that deploy/nginx.conf waits."""

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.doctor.asking import Answer, Line
-from app.doctor.finding import Step
-from app.doctor.image import Image
-from app.doctor.knocking import ACCEPT, OK, Knock
+from app.doctor.findings import Step
+from app.doctor.http import Answer, Line
+from app.doctor.target import Image
+from app.doctor.token_flow import ACCEPT, OK, Knock
 from app.oci.headers import Headers
 from app.oci.manifest import Descriptor, Named, Platform, named
 

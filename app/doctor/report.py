@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from typing import Final
 
-from app.doctor.finding import Finding, Level, Step
+from app.doctor.findings import Finding, Level, Step
 from app.version import VERSION
 
 _MARKS: Final = {"ok": "ok  ", "skipped": "-   ", "warning": "WARN", "error": "FAIL"}

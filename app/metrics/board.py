@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-import shared
+from app import shared_memory
 
 SECONDS: Final = 128
 """Seconds that are remembered; the present one is not whole yet."""
@@ -27,7 +27,7 @@ _ROW: Final = struct.Struct(f"=4d{_TEXT_SIZE}s")
 _HEADER: Final = 64
 _SECONDS_AT: Final = _HEADER
 _ROWS_AT: Final = _SECONDS_AT + SECONDS * _SECOND.size
-_ROWS: Final = (shared.SEAT_SIZE - _ROWS_AT) // _ROW.size
+_ROWS: Final = (shared_memory.SEAT_SIZE - _ROWS_AT) // _ROW.size
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,9 +43,9 @@ class Seat:
     """The part of this worker of the board."""
 
     def __init__(self) -> None:
-        self._memory = memoryview(shared.BOARD)
-        self._at = shared.seat() * shared.SEAT_SIZE
-        self._memory[self._at : self._at + shared.SEAT_SIZE] = bytes(shared.SEAT_SIZE)
+        self._memory = memoryview(shared_memory.BOARD)
+        self._at = shared_memory.seat() * shared_memory.SEAT_SIZE
+        self._memory[self._at : self._at + shared_memory.SEAT_SIZE] = bytes(shared_memory.SEAT_SIZE)
         _NUMBER.pack_into(self._memory, self._at, os.getpid())
         self._free = list(range(_ROWS - 1, -1, -1))
         self._second = 0
@@ -98,7 +98,7 @@ def seconds(until: int, count: int) -> dict[str, list[float]]:
     for at in _seats():
         for place in range(SECONDS):
             second, *values = _SECOND.unpack_from(
-                shared.BOARD, at + _SECONDS_AT + place * _SECOND.size
+                shared_memory.BOARD, at + _SECONDS_AT + place * _SECOND.size
             )
             index = int(second) - until + count - 1
             if 0 <= index < count:
@@ -110,19 +110,21 @@ def seconds(until: int, count: int) -> dict[str, list[float]]:
 def rows() -> Iterator[Row]:
     """Return the rows of all workers that live."""
     for at in _seats():
-        if not _lives(int(_NUMBER.unpack_from(shared.BOARD, at)[0])):
+        if not _lives(int(_NUMBER.unpack_from(shared_memory.BOARD, at)[0])):
             continue
         for place in range(_ROWS):
-            used, *numbers, text = _ROW.unpack_from(shared.BOARD, at + _ROWS_AT + place * _ROW.size)
+            used, *numbers, text = _ROW.unpack_from(
+                shared_memory.BOARD, at + _ROWS_AT + place * _ROW.size
+            )
             if used and (read := _read(text)):
                 first, second, third = numbers
                 yield Row(read[0], read[1], (first, second, third))
 
 
 def _seats() -> Iterator[int]:
-    for seat in range(shared.SEATS):
-        at = seat * shared.SEAT_SIZE
-        if _NUMBER.unpack_from(shared.BOARD, at)[0]:
+    for seat in range(shared_memory.SEATS):
+        at = seat * shared_memory.SEAT_SIZE
+        if _NUMBER.unpack_from(shared_memory.BOARD, at)[0]:
             yield at
 
 

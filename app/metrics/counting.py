@@ -5,10 +5,10 @@ from collections.abc import Callable
 from functools import cache, partial
 from typing import Final
 
-from app.content import Budget, Event
 from app.metrics.board import SERIES, Seat
 from app.metrics.meters import Meters
-from app.metrics.tally import adding, observing
+from app.metrics.multiprocess import adding, observing
+from app.source import Budget, Event
 
 REGISTRY: Final = "registry"
 BUDGET: Final = "budget"

@@ -9,12 +9,14 @@ from typing import Any, Final
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from app.content import Holder, Source
-from app.exchange import LOW
+from app.events import LOW, Watcher
 from app.metrics import board, counting, watching
-from app.metrics.board import Row
+from app.metrics.board import Row, Seat
+from app.metrics.counting import Counting
 from app.metrics.meters import Meters
+from app.metrics.watching import Watching
 from app.oci.errors import RegistryError
+from app.source import Budget, Event, Holder, Observer, Source
 
 _SECONDS: Final = 120
 _MOST_DOWNLOADS: Final = 100
@@ -245,3 +247,40 @@ def _download(row: Row, now: float) -> dict[str, Any]:
         "began": began,
         "seconds": round(now - began, 1),
     }
+
+
+# Metrics: one seat on the board and one set of meters, for all that happens in this process.
+
+
+class Metrics:
+    """What counts, and what gives the counts away; itself the observer of what is no registry's."""
+
+    def __init__(self) -> None:
+        self._meters = Meters()
+        self._seat = Seat()
+        self._watching = Watching(self._meters, self._seat)
+        self.watcher: Watcher = self._watching
+
+    def of(self, registry: str) -> Observer:
+        """Return who counts what happens in the source of one registry."""
+        self._watching.expect(registry)
+        return Counting(registry, self._meters, self._seat)
+
+    def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
+        """Count what goes to make room, and what cannot be kept."""
+        if event is Event.EVICTED:
+            self._meters.evictions.inc(amount)
+        elif event is Event.CACHE_FAILED:
+            self._meters.cache_errors.labels(about).inc(amount)
+
+    def told(self, budget: Budget) -> None:
+        """Count nothing: pulls are a registry's."""
+
+    def figures(
+        self,
+        sources: Mapping[str, Source],
+        default: str,
+        cache: Holder | None,
+    ) -> Figures:
+        """Return what tells them."""
+        return Figures(self._meters, sources, default, cache)

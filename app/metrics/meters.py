@@ -15,8 +15,8 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from app.metrics import dead
-from app.metrics.tally import SHARED
+from app.metrics import multiprocess
+from app.metrics.multiprocess import SHARED
 
 _SECONDS: Final = (
     0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
@@ -32,7 +32,7 @@ class Meters:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._own = own = CollectorRegistry()
-        with dead.merged() if SHARED else contextlib.nullcontext():
+        with multiprocess.merged() if SHARED else contextlib.nullcontext():
             self._make(own)
 
     def _make(self, own: CollectorRegistry) -> None:
@@ -123,7 +123,7 @@ class Meters:
         """Return the series of all workers, dead ones included."""
         if not SHARED:
             return self._own.collect()
-        with dead.undisturbed():
+        with multiprocess.undisturbed():
             return list(MultiProcessCollector(None).collect())  # type: ignore[no-untyped-call]
 
     def exposition(self, more: Iterable[Metric]) -> bytes:

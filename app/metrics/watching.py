@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from functools import cache, partial
 from typing import Final
 
-from app.exchange import Download, Exchange
+from app.events import Download, Exchange
 from app.metrics.board import SERIES, Seat
 from app.metrics.meters import Meters
-from app.metrics.tally import Add, Write, adding, observing
+from app.metrics.multiprocess import Add, Write, adding, observing
 
 DOWNLOAD: Final = "download"
 DOWNLOADS: Final = "downloads"

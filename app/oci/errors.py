@@ -1,27 +1,44 @@
 """The specification's error codes, and our errors as declarations.
 
 RegistryError
-+-- NameInvalid            400  a repository name or tag that the grammar refuses
-+-- DigestInvalid          400  a digest that the grammar refuses
-+-- HostInvalid            400  a Host header that cannot be part of a URL
-+-- Unauthorized           401  a token that is another registry's; raised with the challenge
-+-- Denied                 403  what the registry shows to nobody without a login
-+-- NameUnknown            404  a registry that is not served here
-+-- Unsupported            404  no such endpoint here
-|   +-- MethodUnsupported  405  pushes and deletions
-+-- TooManyRequests        429  the registry's token service has had enough
-+-- UpstreamMisbehaved     502  an answer that cannot be passed on; asking again will not help
-|   +-- AccountRefused     502  the registry does not know this proxy's own account
-|   +-- UpstreamForbidden  502  an address that this proxy must not connect to
-+-- UpstreamUnavailable    503  no connection, or one that broke before the answer
-|   +-- UpstreamUntrusted  503  no TLS that can be trusted
-|   +-- OutboundProxyFails 503  the proxy that this proxy has to use does not lead there
-|   +-- UpstreamUnreachable 503 no connection
-|   +-- UpstreamDown       503  no connection lately, so none is tried for some seconds
-|   +-- UpstreamTimeout    504  no answer in time
-|   +-- UpstreamUnresolved 504  no answer in time to the question for its address
-+-- LoopDetected           508  a question that leads back to this proxy
-+-- ClientGone             499  nobody waits for the answer any more
++-- NameInvalid                 400  a repository name or tag that the grammar refuses
++-- DigestInvalid               400  a digest that the grammar refuses
++-- HostInvalid                 400  a Host header that cannot be part of a URL
++-- Unauthorized                401  a token that is another registry's; raised with the challenge
++-- Denied                      403  what the registry shows to nobody without a login
+|   +-- ClientRefused           403  a client that this proxy is not for
+|   +-- RuleRefused             403  what a rule of this proxy denies
+|   +-- ClientHidden            403  one whose address cannot be told, where it decides
+|   +-- FiguresRefused          403  one that may not see what is counted
++-- NameUnknown                 404  a registry that is not served here
++-- Unsupported                 404  no such endpoint here
+|   +-- MethodUnsupported       405  pushes and deletions
++-- TooManyRequests             429  the registry's token service has had enough
+|   +-- LoginsSlowed            429  wrong passwords from this address or its network
+|   +-- LimitReached            429  a user, or an address, has had as much as it may
+|       +-- RequestsReached     429  of requests in a minute
+|       +-- DownloadsReached    429  of downloads at once
+|       +-- BytesReached        429  of bytes in a day
+|       +-- PullsReached        429  of pulls in a day
+|       +-- ConnectionsReached  429  of connections of one address at once
++-- UpstreamMisbehaved          502  an answer that cannot be passed on; asking again will not help
+|   +-- AccountRefused          502  the registry does not know this proxy's own account
+|   +-- UpstreamForbidden       502  an address that this proxy must not connect to
++-- UpstreamUnavailable         503  no connection, or one that broke before the answer
+|   +-- UpstreamUntrusted       503  no TLS that can be trusted
+|   +-- OutboundProxyFails      503  the proxy that this proxy has to use does not lead there
+|   +-- UpstreamUnreachable     503  no connection
+|   +-- UpstreamDown            503  no connection lately, so none is tried for some seconds
+|   +-- UpstreamTimeout         504  no answer in time
+|   +-- UpstreamUnresolved      504  no answer in time to the question for its address
++-- LoopDetected                508  a question that leads back to this proxy
++-- ClientGone                  499  nobody waits for the answer any more
++-- LoginRequired               401  neither a token nor a password; raised with the challenge
+|   +-- LoginMissing            401  the same of who asks for a token
+|   +-- LoginWrong              401  a user or a password that is wrong, and not which
+|   +-- TokenWrong              401  a token that is none of ours, or not any more
+|   +-- ScopeInsufficient       401  a token for another repository
++-- LoginsBusy                  503  more logins at once than can be checked
 """
 
 from collections.abc import Mapping
@@ -236,3 +253,138 @@ class ClientGone(RegistryError):
 
     status = 499
     message = "the client closed the connection"
+
+
+# Access: networks, rules and figures.
+
+
+class ClientRefused(Denied):
+    """A client in a network that this proxy is not for."""
+
+    message = "this proxy does not serve your network"
+    refused_by = "networks"
+
+
+class RuleRefused(Denied):
+    """What a rule of this proxy denies; its `detail` says which one, and stands for the word."""
+
+    message = "a rule of this proxy denies it"
+    refused_by = "rule"
+
+
+class ClientHidden(Denied):
+    """A client behind a server that is not believed, or that does not say for whom it asks."""
+
+    message = (
+        "this proxy serves some networks only, and cannot tell which one you are in: "
+        "FORWARDED_ALLOW_IPS names the servers in front that it believes"
+    )
+    refused_by = "hidden"
+
+
+class FiguresRefused(Denied):
+    """A client that may not see what is counted."""
+
+    message = "figures are for the networks of DOCXY_FIGURES_NETWORKS"
+    refused_by = "figures"
+
+
+# Logins at this proxy itself.
+
+
+class LoginRequired(RegistryError):
+    """A request that shows neither a token nor a password: each client's first one."""
+
+    code = ErrorCode.UNAUTHORIZED
+    status = HTTPStatus.UNAUTHORIZED
+    message = "log in at this proxy first"
+
+
+class LoginMissing(LoginRequired):
+    """A client that knows where to log in, and has no login: its pull ends here."""
+
+    refused_by = "login"
+
+
+class LoginWrong(LoginRequired):
+    """A user that is not there, or another password."""
+
+    message = "wrong user name or password for this proxy"
+    refused_by = "password"
+
+
+class TokenWrong(LoginRequired):
+    """A token that this proxy has not given, that is too old, or whose user has changed."""
+
+    message = "this token is not, or no longer, good for this proxy"
+    refused_by = "token"
+
+
+class ScopeInsufficient(LoginRequired):
+    """A token that was given for other repositories."""
+
+    message = "this token is for another repository"
+    refused_by = "scope"
+
+
+class LoginsSlowed(TooManyRequests):
+    """A network that has sent wrong passwords has to wait."""
+
+    message = "too many wrong passwords from your address or network; wait before the next one"
+    refused_by = "slowed"
+
+
+class LoginsBusy(RegistryError):
+    """Passwords are checked one after the other, and too many wait already."""
+
+    code = ErrorCode.UNAVAILABLE
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    message = "too many logins at once; try again in a moment"
+    refused_by = "busy"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
+
+
+# Limits; each is raised with `Retry-After`.
+
+
+class LimitReached(TooManyRequests):
+    """As much as one may have of this proxy."""
+
+    message = "this proxy lets you have no more"
+    refused_by = "limit"
+
+
+class RequestsReached(LimitReached):
+    """As many requests as a minute may have."""
+
+    refused_by = "limit-requests"
+    message = "this proxy takes no more requests of you this minute"
+
+
+class DownloadsReached(LimitReached):
+    """As many downloads as may run at once."""
+
+    refused_by = "limit-downloads"
+    message = "this proxy lets you have no more downloads at once"
+
+
+class BytesReached(LimitReached):
+    """As many bytes as a day may have."""
+
+    refused_by = "limit-bytes"
+    message = "this proxy sends you no more bytes today"
+
+
+class PullsReached(LimitReached):
+    """As many pulls as a day may have."""
+
+    refused_by = "limit-pulls"
+    message = "this proxy lets you have no more pulls today"
+
+
+class ConnectionsReached(LimitReached):
+    """As many connections as one address may have a request on."""
+
+    refused_by = "limit-connections"
+    message = "this proxy serves your address no more requests at once"
+    headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}

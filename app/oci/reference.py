@@ -3,6 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator
+from io import FileIO
 from typing import Final, Self
 
 from app.oci.errors import DigestInvalid, NameInvalid
@@ -96,3 +97,18 @@ Reference = Tag | Digest
 def parse_reference(text: str) -> Reference:
     """Return `text` as a digest if it has a colon, which no tag has, or else as a tag."""
     return Digest.parse(text) if ":" in text else Tag.parse(text)
+
+
+# Whether bytes are what their digest says.
+
+
+def digest_of(data: bytes, like: Digest) -> str:
+    """Return the digest of bytes, by the algorithm of another one."""
+    algorithm = like.algorithm
+    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
+
+
+def digest_of_file(file: FileIO, like: Digest) -> str:
+    """Return the digest of all that is left to read; raise OSError."""
+    algorithm = like.algorithm
+    return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"

@@ -4,16 +4,22 @@ import base64
 import binascii
 import json
 import re
+import time
 from http import HTTPStatus
 from typing import Any, Final
 
-from app.content import Reply, replied
+from flask import g
+
+from app.access.networks import site_of
 from app.oci import headers
 from app.oci.errors import Unauthorized, UpstreamMisbehaved
 from app.oci.headers import Headers
-from app.registries import Registry, Selection
-from app.routes import naming
-from app.routes.rooms import rooms
+from app.oci.reference import Reference
+from app.registries import Address, Registry, Selection
+from app.routes import client_naming
+from app.routes.connection import ClientConnection
+from app.routes.context import client, permit, present, rooms
+from app.source import Payer, Reply, Request, Uncharged, replied
 
 _TOKEN: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
 """No space and no comma."""
@@ -39,7 +45,7 @@ def passed_up(selection: Selection, fields: Headers) -> Headers:
     owner, untagged = rooms().registries.tag_owner(authorization.removeprefix(f"{scheme} "))
     if tags == {selection.registry.name} and owner and _TOKEN.fullmatch(untagged) and not is_login:
         return [*others, ("Authorization", f"{scheme} {untagged}")]
-    raise Unauthorized(headers={"WWW-Authenticate": str(naming.own_challenge(selection))})
+    raise Unauthorized(headers={"WWW-Authenticate": str(client_naming.own_challenge(selection))})
 
 
 def _is_own_login(selection: Selection, authorization: str) -> bool:
@@ -94,3 +100,32 @@ def _issued(document: dict[str, Any]) -> dict[str, str]:
     }
     access = found.get("token") or found.get("access_token")
     return {"token": access, "access_token": access, **found} if access else {}
+
+
+# What a client asks, as a source takes it.
+
+PAYER: Final = "docxy.payer"
+"""Where a request's payer is, if there are limits: its environ is at hand, `g` is looked up."""
+
+
+def asked(selection: Selection, query: str = "", reference: Reference | None = None) -> Request:
+    """Return the client's request, with no credentials but the registry's own.
+
+    `reference` is the manifest's that is asked for.
+    Views ask a source right after. Raise Unauthorized or LoopDetected.
+    """
+    request = present()
+    g.asked_at = time.monotonic()
+    return Request(
+        method=request.method,
+        headers=headers.marked(passed_up(selection, list(request.headers.items()))),
+        query=query,
+        client=ClientConnection(request.environ),
+        permit=permit(selection, reference) if isinstance(selection, Address) else None,
+        payer=request.environ.get(PAYER) or _uncharged(),
+    )
+
+
+def _uncharged() -> Payer:
+    """Return the client as one that pays nothing, all addresses of a site as one."""
+    return Uncharged(f"address {site_of(client().address)}")

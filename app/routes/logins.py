@@ -4,11 +4,10 @@ import base64
 import binascii
 from typing import Final
 
-from app.access.guard import Guard
-from app.access.tokens import Bearer
-from app.exchange import current
-from app.oci.login_errors import LoginsSlowed
-from app.routes.rooms import client
+from app.access.tokens import Bearer, Guard
+from app.events import current
+from app.oci.errors import LoginsSlowed
+from app.routes.context import client
 
 _LONGEST: Final = 4096
 """Bytes of a login as Basic writes it; tokens are longer."""

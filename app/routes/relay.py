@@ -5,16 +5,16 @@ from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
-from flask import Response, g
+from flask import Flask, Response, g
 from werkzeug.datastructures import Headers
 
-from app.content import BodyBroken, FileBody, Reply, has_body
-from app.exchange import UNWATCHED, Download, Exchange, current
+from app.events import UNWATCHED, Download, Exchange, current
+from app.oci.headers import FOR_CACHES
 from app.registries import Selection
-from app.routes import naming
+from app.routes import client_naming
 from app.routes.connection import ClientConnection
-from app.routes.present import present
-from app.routes.rooms import rooms
+from app.routes.context import present, rooms
+from app.source import BodyBroken, FileBody, Reply, has_body
 
 KEPT_BY_NGINX: Final = {"cache-control": "X-Accel-Cache-Control"}
 """Headers under the name that a server in front gives them back from.
@@ -153,7 +153,7 @@ def _response(reply: Reply, selection: Selection) -> Response:
 
 def _status(reply: Reply, selection: Selection) -> int:
     """Return 403 in place of a 401 whose every challenge asks for a login that goes nowhere."""
-    if reply.challenges and not naming.challenges(reply.challenges, selection):
+    if reply.challenges and not client_naming.challenges(reply.challenges, selection):
         return HTTPStatus.FORBIDDEN
     return reply.status
 
@@ -163,11 +163,39 @@ def _write_headers(
 ) -> None:
     for name, value in reply.headers:
         fields.add(KEPT_BY_NGINX.get(name.lower(), name) if handed_over else name, value)
-    for challenge in naming.challenges(reply.challenges, selection):
+    for challenge in client_naming.challenges(reply.challenges, selection):
         fields.add("WWW-Authenticate", str(challenge))
     if selection.ns:
         fields.set("OCI-Namespace", selection.ns)
     if reply.length is not None:
         fields.set("Content-Length", "0" if handed_over else str(reply.length))
     if reply.next_query is not None:
-        fields.set("Link", naming.next_page(reply.next_query, selection))
+        fields.set("Link", client_naming.next_page(reply.next_query, selection))
+
+
+# What servers on the way may keep: nothing that is for some clients only.
+#
+# Caches look at the URL, and at nothing of what is decided here: what one keeps goes to everybody.
+
+_OF_REGISTRIES: Final = frozenset({"challenge", "repository", "search"})
+"""Blueprints of what a registry says, which may be public there."""
+
+_NOBODY: Final = "private, no-store"
+
+
+def register_cache_control(app: Flask, *, all_are_equal: bool) -> None:
+    """Let nobody keep what is not answered to every client alike."""
+    if not all_are_equal:
+        app.after_request(_keep_from_others)
+
+
+def _keep_from_others(response: Response) -> Response:
+    if (present().endpoint or "").partition(".")[0] in _OF_REGISTRIES:
+        fields = response.headers
+        by_nginx = KEPT_BY_NGINX["cache-control"]
+        there = {name.lower() for name in fields.keys()}  # noqa: SIM118 - it iterates over pairs
+        name = by_nginx if by_nginx.lower() in there else "Cache-Control"
+        for one in there.intersection(FOR_CACHES) - {name.lower()}:
+            fields.remove(one)
+        fields.set(name, _NOBODY)
+    return response

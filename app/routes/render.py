@@ -1,22 +1,79 @@
 """Our errors -> OCI JSON, in the only place that does so."""
 
+import contextlib
 import logging
 from http import HTTPStatus
+from typing import Any, Final
 
 from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from app.oci.access_errors import ClientHidden, ClientRefused
+from app.events import Exchange, current
 from app.oci.errors import (
+    ClientGone,
+    ClientHidden,
+    ClientRefused,
+    DigestInvalid,
     ErrorCode,
+    LoginRequired,
     MethodUnsupported,
+    NameInvalid,
     RegistryError,
     Unsupported,
     error_document,
 )
-from app.routes import refusals
+from app.routes.context import client, host, namespace, present, undecided
+
+# One line for each request that is refused: why, and where access is what it lacks, who and what.
+#
+# What is refused so is counted by the same word as stands on the line.
 
 logger = logging.getLogger(__name__)
+
+_PLAIN: Final = (ClientGone, DigestInvalid, NameInvalid, Unsupported)
+"""What path and status on the request's own line say as well."""
+
+
+def tell(error: RegistryError) -> None:
+    """Say why a request is refused, and note for its count what refuses it."""
+    # A request that shows nothing yet is how clients learn where to log in: each pull begins so.
+    if isinstance(error, _PLAIN) or type(error) is LoginRequired:
+        return
+    fields: dict[str, Any] = {
+        "status": int(error.status),
+        "code": str(error.code),
+        "reason": str(error),
+    }
+    if error.refused_by:
+        fields |= _whom_and_what() | {"rule": error.refused_by} | error.detail
+        if (exchange := current.get()) is not None:
+            exchange.refused_by = str(fields["rule"])
+    is_theirs = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
+    level = logging.INFO if is_theirs else logging.WARNING
+    logger.log(level, "A request is refused.", extra={"fields": fields})
+
+
+def _whom_and_what() -> dict[str, str]:
+    """Return who asked for what: an operator looks for refusals alone."""
+    asking = client()
+    told = {"client": asking.address, "user": asking.user}
+    if (exchange := current.get()) is not None:
+        _address(exchange)
+        told |= {
+            "registry": exchange.registry,
+            "repository": exchange.repository,
+            "reference": exchange.reference,
+        }
+    return {name: value for name, value in told.items() if value}
+
+
+def _address(exchange: Exchange) -> None:
+    """Note the repository of a request that was refused before it was looked for."""
+    name = (present().view_args or {}).get("name")
+    if name is not None and not exchange.repository:
+        with contextlib.suppress(RegistryError):
+            undecided(name, ns=namespace(), host=host())
+
 
 _CODES = {
     HTTPStatus.NOT_FOUND: ErrorCode.UNSUPPORTED,
@@ -36,7 +93,7 @@ def register(app: Flask) -> None:
 
 
 def _registry_error(error: RegistryError) -> Response:
-    refusals.tell(error)
+    tell(error)
     if isinstance(error, ClientRefused | ClientHidden) and request.blueprint in _FOR_PEOPLE:
         response = Response(f"{error}\n", error.status, content_type="text/plain; charset=utf-8")
     else:

@@ -1,17 +1,42 @@
 """/v2/<name>/{manifests,blobs,tags,referrers}/...: what a pull reads."""
 
+import json
+from dataclasses import replace
 from functools import partial
-from typing import NoReturn
+from http import HTTPStatus
+from typing import Final, NoReturn
 from urllib.parse import parse_qsl, urlencode
 
 from flask import Blueprint, Response, request
 
 from app.oci.errors import MethodUnsupported, Unsupported
 from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
-from app.routes.asking import asked
-from app.routes.inspecting import Inspection
+from app.routes.context import checked, located, located_manifest, rooms, selected, source
+from app.routes.credentials import asked
+from app.routes.image_policy import Inspection
 from app.routes.relay import relay
-from app.routes.rooms import checked, located, located_manifest, rooms, source
+from app.source import replied
+
+# GET /v2/: whether these credentials, or none, open the registry.
+
+challenge_bp = Blueprint("challenge", __name__)
+
+_OPEN: Final = json.dumps({}).encode()
+
+
+@challenge_bp.get("/v2")
+@challenge_bp.get("/v2/")
+def challenge() -> Response:
+    """Answer 200, or 401 with the challenge that starts the token dance at this proxy."""
+    selection = selected()
+    reply = source(selection.registry).ping(asked(selection))
+    if reply.status == HTTPStatus.OK:
+        # Some registries say OK as text; clients are promised JSON.
+        reply.close()
+        opened = replied(HTTPStatus.OK, [("Content-Type", "application/json")], _OPEN)
+        reply = replace(opened, challenges=reply.challenges)
+    return relay(reply, selection)
+
 
 bp = Blueprint("repository", __name__, url_prefix="/v2")
 

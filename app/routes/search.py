@@ -6,13 +6,13 @@ from urllib.parse import urlencode
 
 from flask import Blueprint, Response, g, jsonify, request
 
-from app.content import Request
-from app.oci import via
+from app.oci import headers
 from app.oci.errors import Unsupported
 from app.registries import DOCKER_HUB, Selection
 from app.routes.connection import ClientConnection
+from app.routes.context import chosen, host, rooms
 from app.routes.relay import relay
-from app.routes.rooms import chosen, host, rooms
+from app.source import Request
 
 bp = Blueprint("search", __name__, url_prefix="/v1")
 
@@ -49,7 +49,7 @@ def search() -> Response:
     g.asked_at = time.monotonic()
     asked = Request(
         method="GET",
-        headers=via.marked(ways),
+        headers=headers.marked(ways),
         query=urlencode(query, errors="replace"),
         client=ClientConnection(request.environ),
     )

@@ -1,26 +1,116 @@
 """GET and POST /auth/token: tokens come through this proxy, and so does `docker login`."""
 
+import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl
 
-from flask import Blueprint, Response, request
-from werkzeug.exceptions import BadRequest
+from flask import Blueprint, Response, jsonify, request
+from werkzeug.exceptions import (
+    BadRequest,
+    ClientDisconnected,
+    RequestEntityTooLarge,
+    RequestTimeout,
+)
 
-from app.content import Reply, TokenRequest, replied
+from app.access.tokens import LIFETIME, SERVICE, Guard
 from app.oci import headers
-from app.oci.errors import NameInvalid, NameUnknown
+from app.oci.challenge import Challenge
+from app.oci.errors import LoginMissing, LoginRequired, NameInvalid, NameUnknown
+from app.oci.placeholder_tokens import NOTHING
 from app.oci.reference import RepositoryName
 from app.oci.scope import Scope
-from app.oci.stand_ins import NOTHING
 from app.registries import Address, Registry, Selection
-from app.routes import credentials
-from app.routes.asking import asked
-from app.routes.form import received
-from app.routes.issuing import issue
+from app.routes import credentials, logins
+from app.routes.authentication import canonical
+from app.routes.connection import ClientConnection
+from app.routes.context import decided, host, namespace, rooms, selected, source, undecided
+from app.routes.credentials import asked
 from app.routes.relay import relay
-from app.routes.rooms import decided, host, namespace, rooms, selected, source, undecided
+from app.source import Reply, TokenRequest, replied
+
+# The body of a request, read whole and in time.
+
+
+def received() -> bytes:
+    """Read a form, of `request.max_content_length` bytes at the most.
+
+    Who begins one and does not end it in time is cut.
+    """
+    form = None
+    with (
+        ClientConnection(request.environ).read_within(rooms().write_timeout) as late,
+        contextlib.suppress(ClientDisconnected),  # werkzeug's word for a body that does not come
+    ):
+        form = request.get_data(cache=False)
+    # What came of a body that ends early, or goes on too long, is handed over like a whole one.
+    if form is None or len(form) < (request.content_length or 0):
+        raise RequestTimeout if late.is_set() else ClientDisconnected
+    if len(form) >= (request.max_content_length or len(form) + 1):
+        raise RequestEntityTooLarge
+    return form
+
+
+# Tokens of this proxy's own, for its users: distribution's `spec/auth/{token,oauth}.md`.
+
+_IssuingParameters = Sequence[tuple[str, str]]
+
+
+def issue(guard: Guard, parameters: _IssuingParameters, wanted: Iterable[Address]) -> Response:
+    """Give a user a token to pull from what is wanted; no registry is asked.
+
+    What a client asks for beyond that, a push or a repository that is not here, is left out.
+    """
+    told = dict(reversed(parameters))  # the first of each
+    user, lasting = _shown(guard, told)
+    token = guard.tokens.access(user, map(canonical, wanted))
+    refresh = lasting or guard.tokens.refresh(user)
+    # The users may have been read again while a password was checked, and these tokens be of the
+    # new one: what was shown has to be good still.
+    _shown(guard, told)
+    document = {
+        # Clients of GET look for the first, those of POST for the second.
+        "token": token,
+        "access_token": token,
+        "expires_in": LIFETIME,
+        "issued_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+    }
+    if told.get("offline_token") == "true" or told.get("access_type") == "offline":
+        document["refresh_token"] = refresh
+    response = jsonify(document)
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _shown(guard: Guard, told: dict[str, str]) -> tuple[str, str]:
+    """Return who has logged in, and the refresh token that was shown; raise with a challenge."""
+    try:
+        return _user_by_form(guard, told) if request.method == "POST" else _user(guard)
+    except LoginRequired as refused:
+        challenge = Challenge("Basic", {"realm": SERVICE, "charset": "UTF-8"})
+        refused.added = {"WWW-Authenticate": str(challenge)}
+        raise
+
+
+def _user(guard: Guard) -> tuple[str, str]:
+    login = logins.basic(request.headers.get("Authorization", ""))
+    if login is None:
+        raise LoginMissing
+    return logins.checked(guard, *login), ""
+
+
+def _user_by_form(guard: Guard, told: dict[str, str]) -> tuple[str, str]:
+    match told.get("grant_type"):
+        case "password":
+            return logins.checked(guard, told.get("username", ""), told.get("password", "")), ""
+        case "refresh_token":
+            shown = told.get("refresh_token", "")
+            return logins.noted(guard.tokens.refreshed(shown)), shown
+        case _:
+            raise BadRequest
+
 
 bp = Blueprint("token", __name__)
 

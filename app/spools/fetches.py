@@ -6,17 +6,15 @@ from errno import ESTALE, ETIMEDOUT
 from pathlib import Path
 from typing import Final
 
-from app.content import Client, Payer
 from app.oci.errors import ClientGone
 from app.oci.reference import Digest
-from app.offloop import RealThreads
-from app.spools import files, unfinished
+from app.source import Client, Payer
+from app.spools import files
 from app.spools.files import Files, Place
-from app.spools.growing import Growing
-from app.spools.lead import Lead
-from app.spools.spool import Spool
-from app.spools.terms import Terms
+from app.spools.lead import Lead, Terms
+from app.spools.shared import Growing, Spool
 from app.spools.unread import Slots
+from app.threads import RealThreads
 
 _THREADS: Final = RealThreads(4)
 _BETWEEN_TIDYING: Final = 3600.0
@@ -182,7 +180,7 @@ class Fetches:
             _THREADS.begin(self._remove, self._terms.idle)
 
     def _remove(self, idle: float) -> int:
-        return unfinished.tidy(self._directory, idle) + self._terms.tidy_others(idle)
+        return files.tidy(self._directory, idle) + self._terms.tidy_others(idle)
 
     def _wait(self, digest: Digest, seconds: float) -> float:
         lead = self._asking(digest)

@@ -7,15 +7,14 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from typing import Final
 
-from app.content import BodyBroken, FetchAccount, Payer
 from app.logs import request_id
 from app.oci.errors import RegistryError
+from app.source import BodyBroken, FetchAccount, Payer
 from app.spools import files
-from app.spools.lead import Lead
+from app.spools.lead import Lead, Whole
 from app.spools.record import State
 from app.spools.resuming import Ask, Rest
 from app.spools.shared_file import SharedFile
-from app.spools.terms import Whole
 from app.spools.writing import Writer
 
 logger = logging.getLogger(__name__)

@@ -5,14 +5,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from app.content import BodyBroken, Client, FileBody
 from app.oci.errors import RegistryError
+from app.source import BodyBroken, Client, FileBody
+from app.spools.chunk_size import WINDOW, Pace
 from app.spools.filling import fill
 from app.spools.lead import Lead
-from app.spools.pace import WINDOW, Pace
 from app.spools.record import State
 from app.spools.resuming import Ask, Rest, rest_of
-from app.spools.spool import Spool
+from app.spools.shared import Spool
 
 _SHORTEST: Final = 0.005
 _LONGEST: Final = 0.1

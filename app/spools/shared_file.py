@@ -15,8 +15,8 @@ from io import FileIO
 from pathlib import Path
 from typing import Any, Final
 
-from app.content import BodyBroken
-from app.offloop import RealThreads, original
+from app.source import BodyBroken
+from app.threads import RealThreads, original
 
 _close: Final[Callable[[int], None]] = original("os", "close")
 """gevent's own waits for the event loop, which real threads do not have."""

@@ -11,8 +11,8 @@ import os
 from pathlib import Path
 from typing import Final
 
-from app.offloop import RealThreads
 from app.spools.shared_file import SharedFile
+from app.threads import RealThreads
 
 _MARKS: Final = 1 << 60
 """The first of the bytes that stand for identities: no blob is so large."""

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from app.offloop import RealThreads
 from app.spools.shared_file import SharedFile, put
+from app.threads import RealThreads
 
 _AGAIN: Final = 1024 * 1024
 """Bytes that are read again at once, of what an earlier fetch has left."""

@@ -10,9 +10,9 @@ from app.oci.reference import Digest
 from app.store import entries
 from app.store.entries import Entry
 from app.store.errors import StoreError, translated
+from app.store.eviction import Room
 from app.store.index import Index
-from app.store.places import Places, location
-from app.store.room import Room
+from app.store.layout import Places, location
 
 _TOUCHES: Final = 256
 _TOUCH_AFTER: Final = 1.0

@@ -8,22 +8,20 @@ from pathlib import Path
 from typing import Final
 
 from app.oci.reference import Digest
-from app.store.aside import Aside
+from app.store.admin import Holdings, Upkeep
 from app.store.clock import BootClock, Clock
+from app.store.commit import Taking
 from app.store.contents import Content, Contents
-from app.store.descriptors import opened
 from app.store.entries import Described
 from app.store.errors import Fault, StoreError, Troubles, fault_of, refused, translated
+from app.store.eviction import Limits, Room
+from app.store.flags import Signs
 from app.store.grants import Grants
-from app.store.holdings import Holdings
 from app.store.index import Index
+from app.store.layout import Places, opened
 from app.store.members import Members
 from app.store.notes import Notes
-from app.store.places import Places
-from app.store.room import Limits, Room
-from app.store.signs import Signs
-from app.store.taking import Taking
-from app.store.upkeep import Upkeep
+from app.store.staging import Aside
 
 _PATIENCE: Final = 10.0
 """Seconds that one waits for the writes of other processes."""

@@ -9,27 +9,27 @@ from urllib.parse import urlencode
 
 import requests
 
-from app.content import Event, Reply, Request, TokenRequest, replied
-from app.oci import content_types, headers
+from app.oci import headers, media_types
 from app.oci.errors import ErrorCode, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
-from app.upstream import answering, budget, fitting, refusal, stand_ins, tokens
-from app.upstream.again import BlobAgain
-from app.upstream.anonymous import AnonymousTokens
-from app.upstream.attempts import Attempts, falling_back
-from app.upstream.body import read_document
-from app.upstream.held_back import HeldBack
-from app.upstream.issued import IssuedTokens, issue
-from app.upstream.neighbours import LeadsToRegistry, Neighbours
-from app.upstream.origins import origin
-from app.upstream.pings import Pings
-from app.upstream.reading import within
-from app.upstream.redirects import Redirects
-from app.upstream.reliability import Reliability
-from app.upstream.session import Session
-from app.upstream.tokens import TokenService
+from app.source import Event, Reply, Request, TokenRequest, replied
+from app.upstream import replies
+from app.upstream.auth import placeholders
+from app.upstream.auth import service as auth_service
+from app.upstream.auth.issued import AnonymousTokens, IssuedTokens, issue
+from app.upstream.auth.ping import Pings
+from app.upstream.auth.service import TokenService
+from app.upstream.http.body import read_document
+from app.upstream.http.deadlines import within
+from app.upstream.http.known_registries import LeadsToRegistry, Neighbours
+from app.upstream.http.origin import origin
+from app.upstream.http.rate_limits import HeldBack
+from app.upstream.http.redirects import Redirects
+from app.upstream.http.retries import Attempts, Reliability, falling_back
+from app.upstream.http.session import Session
+from app.upstream.resume import BlobAgain
 
 MANIFEST_LIMIT: Final = 16 * 1024 * 1024
 """Bytes. Registries take 4 MiB at least, and containerd reads no more (OCI distribution-spec,
@@ -115,28 +115,28 @@ class Upstream:
     def _answer_token(self, request: TokenRequest) -> Reply:
         if service := self._token_service():
             reply = self._exchanged(service, request)
-            if not stand_ins.is_login(request) and reply.status == HTTPStatus.OK:
+            if not placeholders.is_login(request) and reply.status == HTTPStatus.OK:
                 content = b"".join(reply.body)
                 self._issued_to_nobody.note(content)
                 reply = replace(reply, body=[content])
             return reply
-        basic = stand_ins.basic(request) if self._pings.get().asks_for_basic else ""
+        basic = placeholders.basic(request) if self._pings.get().asks_for_basic else ""
         if not basic:
-            return stand_ins.answer(stand_ins.NOTHING)
+            return placeholders.answer(placeholders.NOTHING)
         login = Request(method="GET", headers=[("Authorization", basic)], client=request.client)
         checked = self._ask(_PING, login)
         if checked.is_error:
             return replace(checked, challenges=())
         checked.close()
-        return stand_ins.answer(stand_ins.for_basic(basic))
+        return placeholders.answer(placeholders.for_basic(basic))
 
     def _exchanged(self, service: TokenService, request: TokenRequest) -> Reply:
         """Ask the token service, unless it has just answered the same with 429."""
-        who = stand_ins.identity(request)
+        who = placeholders.identity(request)
         about = urlencode(request.parameters, errors="surrogateescape")
         if held := self._tokens_held_back.answer(who, about):
             return held
-        reply = tokens.exchange(self.session, self._hurried, service, request)
+        reply = auth_service.exchange(self.session, self._hurried, service, request)
         return self._tokens_held_back.noted(who, about, reply, reply.header("content-type"))
 
     def anonymous_token(self, scope: str, refused: str = "") -> str:
@@ -155,7 +155,7 @@ class Upstream:
             self.session.observer.happened(Event.PULL_SPENT)
         if not isinstance(reference, Digest):
             return reply
-        return answering.with_digest(reply, reference, content_types.can_be_manifest)
+        return replies.with_digest(reply, reference, media_types.can_be_manifest)
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Fetch a blob, usually from where the registry redirects to."""
@@ -163,12 +163,12 @@ class Upstream:
             f"/v2/{name}/blobs/{digest}", name, ErrorCode.BLOB_UNKNOWN, lasting=True
         )
         reply = self._ask(question, request)
-        if problem := fitting.problem(request, reply):
+        if problem := replies.problem(request, reply):
             reply.close()
             raise UpstreamMisbehaved(problem)
         if self._reliability.verify_blobs:
-            reply = answering.verified(reply, digest)
-        return answering.with_digest(reply, digest, content_types.can_be_blob)
+            reply = replies.verified(reply, digest)
+        return replies.with_digest(reply, digest, media_types.can_be_blob)
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
         """List tags."""
@@ -221,28 +221,28 @@ class Upstream:
             response = attempts(fetch, request.client)
         self._tell_budget(response)
         probed = request.method == "HEAD" and response.request.method == "GET"
-        if probed and (reply := answering.probed(response)):
+        if probed and (reply := replies.probed(response)):
             return reply
         if response.status_code >= HTTPStatus.BAD_REQUEST:
-            challenges = tokens.challenges(self._registry, response)
+            challenges = auth_service.challenges(self._registry, response)
             with within(self.session.patience):
-                reply = refusal.refused(request.method, response, question.unknown, challenges)
+                reply = replies.refused(request.method, response, question.unknown, challenges)
             if origin(response.url) != origin(self._registry.url):
                 return reply
             kind = response.headers.get("Content-Type", "")
             return self._held_back.noted(authorization, question.name or "", reply, kind)
         if content is not None:
-            return answering.whole(response, content)
+            return replies.whole(response, content)
         again = self._again(url, fields, request) if question.lasting else None
-        return answering.answered(request.method, response, again)
+        return replies.answered(request.method, response, again)
 
     def _tell_budget(self, response: requests.Response) -> None:
         own = origin(response.url) == origin(self._registry.url)
-        if own and (told := budget.told(response)):
+        if own and (told := replies.told(response)):
             self.session.observer.told(told)
 
     def _redeemed(self, request: Request) -> Headers:
-        return stand_ins.redeemed(request.headers, lambda: self._pings.get().asks_for_basic)
+        return placeholders.redeemed(request.headers, lambda: self._pings.get().asks_for_basic)
 
     def _again(self, url: str, fields: Headers, request: Request) -> BlobAgain:
         """Return what asks for the rest of a blob."""
@@ -268,4 +268,4 @@ class Upstream:
         row = self._registry
         if row.token_url and row.token_service:
             return TokenService(row.token_url, row.token_service)
-        return tokens.discover(row, self._pings.get())
+        return auth_service.discover(row, self._pings.get())

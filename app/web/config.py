@@ -1,11 +1,26 @@
 """GET /config/<client>: the file that a client needs to pull through this proxy."""
 
 from http import HTTPStatus
+from urllib.parse import urlsplit
 
-from flask import Blueprint, Response
+from flask import Blueprint, Response, request
 
+from app.routes.context import rooms
 from app.web import clients
-from app.web.seen import seen
+from app.web.proxy import Proxy
+
+# What whoever asks sees of this proxy.
+
+
+def seen() -> Proxy:
+    """Return this proxy by the address that the client has asked; raise HostInvalid."""
+    registries = rooms().registries
+    url = rooms().forwarded.base_url(request.environ)
+    host = urlsplit(url).hostname or ""
+    alone = registries.select(ns=None, host=host).registry if host in registries.hosts else None
+    has_users = rooms().guard is not None
+    return Proxy(url=url, registries=registries, only=alone, has_users=has_users)
+
 
 bp = Blueprint("config", __name__, url_prefix="/config")
 

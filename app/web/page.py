@@ -8,15 +8,15 @@ from flask.blueprints import BlueprintSetupState
 from jinja2 import StrictUndefined
 
 from app.registries import DOCKER_HUB
-from app.routes.form import received
-from app.routes.rooms import may_see_figures, rooms
+from app.routes.context import may_see_figures, rooms
+from app.routes.token import received
 from app.version import VERSION
 from app.web import assets, clients, setup, shown
+from app.web.config import seen
 from app.web.languages import CHOICE, LANGUAGES, Language, language
 from app.web.proxy import Proxy
 from app.web.readout import Readout
 from app.web.rewriting import LONGEST, rewritten
-from app.web.seen import seen
 
 bp = Blueprint("page", __name__, template_folder="templates")
 

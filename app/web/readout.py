@@ -4,20 +4,52 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from app.web import amounts
 from app.web.languages import Language
+
+# Bytes and seconds as people read them; assets/figures.js writes them alike.
+
+_UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
+_THOUSAND: Final = 1000
+_TEN: Final = 9.95
+"""Below this a number has one decimal place, as there is no room for more."""
+_MINUTE, _HOUR = 60, 3600
+
+
+def format_size(count: float) -> str:
+    """Return bytes in the unit that leaves few digits: `9.5 MB`, `120 MB`."""
+    unit = 0
+    while count >= _THOUSAND - 0.5 and unit < len(_UNITS) - 1:
+        count /= _THOUSAND
+        unit += 1
+    digits = 1 if unit and count < _TEN else 0
+    return f"{count:.{digits}f} {_UNITS[unit]}"
+
+
+def format_number(count: float) -> str:
+    """Return a whole number, grouped as English, Korean and Chinese group it."""
+    return f"{count:,.0f}"
+
+
+def time(seconds: float) -> tuple[str, int]:
+    """Return the unit that a time has, and how many of it, rounded to the nearest."""
+    if seconds < 2 * _MINUTE:
+        return "seconds", round(seconds)
+    if seconds < 2 * _HOUR:
+        return "minutes", round(seconds / _MINUTE)
+    return "hours", round(seconds / _HOUR)
+
 
 MOST_DOWNLOADS: Final = 8
 """More are told by their number, or the list would push all else away."""
 
 _TOTALS: Final = {
-    "requests": ("total_requests", amounts.number),
-    "bytes_down": ("total_down", amounts.size),
-    "bytes_up": ("total_up", amounts.size),
-    "retries": ("total_retries", amounts.number),
-    "resumes": ("total_resumes", amounts.number),
-    "pulls_spent": ("total_spent", amounts.number),
-    "pulls_saved": ("total_saved", amounts.number),
+    "requests": ("total_requests", format_number),
+    "bytes_down": ("total_down", format_size),
+    "bytes_up": ("total_up", format_size),
+    "retries": ("total_retries", format_number),
+    "resumes": ("total_resumes", format_number),
+    "pulls_spent": ("total_spent", format_number),
+    "pulls_saved": ("total_saved", format_number),
 }
 _FROM_CACHE: Final = ("hits", "revalidated", "joined", "stale")
 _TOLD: Final = frozenset({"no_space", "min_free", "max_size", "read_only", "permission"})
@@ -59,15 +91,15 @@ class Readout:
             return []
         from_cache = sum(kept[result] for result in _FROM_CACHE)
         asked = from_cache + kept["misses"]
-        size = amounts.size(kept["size"])
+        size = format_size(kept["size"])
         if kept["max_size"] is not None:
-            size = self._say("of", sent=size, total=amounts.size(kept["max_size"]))
+            size = self._say("of", sent=size, total=format_size(kept["max_size"]))
         told = {
             "kept": size,
-            "entries": amounts.number(kept["entries"]),
+            "entries": format_number(kept["entries"]),
             "share": f"{from_cache / asked:.0%}" if asked else "-",
-            "saved": amounts.size(kept["bytes_saved"]),
-            "evictions": amounts.number(kept["evictions"]),
+            "saved": format_size(kept["bytes_saved"]),
+            "evictions": format_number(kept["evictions"]),
         }
         return [Fact(key, self._say(key), amount) for key, amount in told.items()]
 
@@ -79,8 +111,8 @@ class Readout:
             return ""
         return self._say(
             f"fault_{kept['fault']}" if kept["fault"] in _TOLD else "fault_io",
-            free=amounts.size(kept["free"]),
-            least=amounts.size(kept["min_free"]),
+            free=format_size(kept["free"]),
+            least=format_size(kept["min_free"]),
         )
 
     @property
@@ -97,7 +129,7 @@ class Readout:
     def more(self) -> str:
         """How many downloads there are besides."""
         count = len(self.shown["downloads"]) - MOST_DOWNLOADS
-        return self._say("more", count=amounts.number(count)) if count > 0 else ""
+        return self._say("more", count=format_number(count)) if count > 0 else ""
 
     def _registry(self, one: Mapping[str, Any]) -> dict[str, Any]:
         state = {True: "answers", False: "silent", None: "unknown"}[one["reachable"]]
@@ -130,14 +162,14 @@ class Readout:
     def _left(self, key: str, budget: Mapping[str, Any]) -> str:
         return self._say(
             key,
-            remaining=amounts.number(budget["remaining"]),
-            limit=amounts.number(budget["limit"]),
+            remaining=format_number(budget["remaining"]),
+            limit=format_number(budget["limit"]),
             time=self._time(budget["window"]),
         )
 
     def _download(self, one: Mapping[str, Any]) -> dict[str, Any]:
-        sent, total = amounts.size(one["bytes"]), one["total"]
-        progress = sent if total is None else self._say("of", sent=sent, total=amounts.size(total))
+        sent, total = format_size(one["bytes"]), one["total"]
+        progress = sent if total is None else self._say("of", sent=sent, total=format_size(total))
         parts = [progress, self._say(one["cache"]) if one["cache"] else ""]
         return {
             "name": f"{one['registry']}/{one['repository']}",
@@ -148,7 +180,7 @@ class Readout:
         }
 
     def _time(self, seconds: float) -> str:
-        unit, count = amounts.time(seconds)
+        unit, count = time(seconds)
         return self._say(unit, count=count)
 
     def _say(self, key: str, **values: object) -> str:

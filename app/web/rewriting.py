@@ -8,7 +8,7 @@ from functools import cache, partial
 from typing import Final
 
 from app.oci.errors import NameUnknown
-from app.web import commands, dockerfiles, documents
+from app.web import formats
 from app.web.images import has_variable, image
 from app.web.proxy import Proxy
 
@@ -58,7 +58,11 @@ def rewritten(text: str, proxy: Proxy) -> Rewriting:
 
 def _found(text: str) -> Iterator[Span]:
     """Give the places of images in their order."""
-    found = {*dockerfiles.spans(text), *documents.spans(text), *commands.spans(text)}
+    found = {
+        *formats.dockerfile_spans(text),
+        *formats.document_spans(text),
+        *formats.command_spans(text),
+    }
     done = 0
     for start, end in sorted(found or _names(text)):
         if start >= done:

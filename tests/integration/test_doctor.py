@@ -14,8 +14,7 @@ import pytest
 
 from app.doctor import machine
 from app.doctor.examination import Request, examine
-from app.doctor.image import Image
-from app.doctor.place import Place
+from app.doctor.target import Image, Place
 from tests import proxies
 from tests.hub.content import multi_arch
 from tests.hub.hub import Hub

@@ -212,7 +212,7 @@ def test_a_stop_during_a_reload(bad_day: Hub) -> None:
 
 SLOW_TO_START = """
 import time
-import worker
+from server import worker
 
 
 class Worker(worker.Worker):

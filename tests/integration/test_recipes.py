@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import yaml
 
-from app.loading import load
-from app.well_known import WELL_KNOWN
+from app.config.load import load
+from app.registries import WELL_KNOWN
 from tests import programs, proxies
 from tests.clients.containerd import Containerd, containerd
 from tests.clients.docker import Docker, docker

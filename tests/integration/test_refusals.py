@@ -15,7 +15,7 @@ import requests
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.access.htpasswd import Htpasswd
-from app.access.slowing import FREE
+from app.access.logins import FREE
 from app.access.tokens import Tokens
 from app.access.users import SharedSecret
 from tests.servers import Docxy, docxy, wait_until

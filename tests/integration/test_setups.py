@@ -11,7 +11,7 @@ import bcrypt
 import pytest
 import requests
 
-from app.loading import load
+from app.config.load import load
 from tests import programs
 from tests.hub.content import single
 from tests.hub.hub import Hub

@@ -18,7 +18,7 @@ import requests
 
 from app.access.htpasswd import Htpasswd
 from app.access.tokens import Tokens
-from app.cache.secret import secret_of
+from app.cache.authz.callers import secret_of
 from bench.proc import cpu_seconds
 from tests import programs
 from tests.clients.docker import docker

@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from app.content import Reply, Request, Source, TokenRequest
 from app.oci.reference import Digest, Reference, RepositoryName
+from app.source import Reply, Request, Source, TokenRequest
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from collections import Counter
 
-from app.content import Budget, Event
+from app.source import Budget, Event
 
 
 class Remembering:

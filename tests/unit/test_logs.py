@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from gunicorn.http.errors import NoMoreData
 
+from app.log_lines import JsonFormatter, Line, TextFormatter, raw, take_failures, take_stderr
 from app.logs import configure, write
-from loglines import JsonFormatter, Line, TextFormatter, raw, take_failures, take_stderr
 from tests.servers import ROOT
 
 
@@ -387,7 +387,7 @@ def test_text_stays_as_it_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 _FAILING = """
-import loglines, logging, sys, threading, warnings
+from app import log_lines, logging, sys, threading, warnings
 logging.basicConfig(format="%(levelname)s %(message)s %(fields)s", stream=sys.stdout)
 logging.Formatter.formatException = lambda self, cause: cause[0].__name__
 old = logging.getLogRecordFactory()
@@ -396,7 +396,7 @@ def record(*args, **kwargs):
     made.fields = None
     return made
 logging.setLogRecordFactory(record)
-loglines.take_failures()
+log_lines.take_failures()
 
 def fail(error):
     raise error

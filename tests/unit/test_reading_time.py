@@ -17,26 +17,15 @@ import pytest
 from werkzeug.routing import Map, Rule
 
 from app import addresses
-from app.access import globs
-from app.cache import callers
-from app.oci import (
-    accept,
-    challenge,
-    conditions,
-    content_types,
-    documents,
-    headers,
-    image,
-    ranges,
-    scope,
-    via,
-)
+from app.access import rules
+from app.cache.authz import callers
+from app.oci import challenge, conditional, documents, headers, image, media_types, scope
 from app.oci.errors import RegistryError
 from app.registries import Registries, Registry
-from app.routes import converters
+from app.routes import flask_app
 from app.routes.forwarded import Forwarded
-from app.upstream import refusal
-from app.upstream.anonymous import AnonymousTokens
+from app.upstream import replies
+from app.upstream.auth.issued import AnonymousTokens
 from app.web import images, shown
 from app.web.proxy import Proxy
 from app.web.rewriting import rewritten
@@ -45,7 +34,8 @@ from tests.unit.attacks import LONGEST, Read, fault, texts_for, texts_of
 ROOT: Final = Path(__file__).resolve().parents[2]
 MODULES: Final = [
     *sorted((ROOT / "app").rglob("*.py")),
-    *sorted(path for path in ROOT.glob("*.py")),
+    *sorted((ROOT / "server").glob("*.py")),
+    *sorted(ROOT.glob("*.py")),
 ]
 
 
@@ -77,7 +67,7 @@ class Use(NamedTuple):
 
 
 MADE: Final = {
-    "app.access.globs": "globs of rules",
+    "app.access.rules": "globs of rules",
     "app.registries": "tags of tokens",
     "app.web.shown": "addresses on the page",
 }
@@ -188,7 +178,7 @@ def _link(text: str) -> object:
 
 
 def _acceptable(text: str) -> object:
-    return accept.acceptable("a/b", [text]), accept.fingerprint([text])
+    return media_types.acceptable("a/b", [text]), media_types.fingerprint([text])
 
 
 _REGISTRIES: Final = Registries(
@@ -197,7 +187,7 @@ _REGISTRIES: Final = Registries(
 _PROXY: Final = Proxy(url="https://proxy.example", registries=_REGISTRIES)
 _FORWARDED: Final = Forwarded(trusted="127.0.0.1", public_url=None)
 _ROUTES: Final = Map()
-converters.register(_ROUTES)
+flask_app.register(_ROUTES)
 for _path in (
     "<repository:name>/manifests/<reference:reference>",
     "<repository:name>/blobs/<digest:digest>",
@@ -230,14 +220,14 @@ class Reader(NamedTuple):
 
 
 _GLOBS: Final = [
-    globs.compiled(pattern)
+    rules.compiled(pattern)
     for pattern in ("**", "**a*b*c**a/*", "*a*a*a*a*b", "**/a**/b**/*c", "a/**a?**b**?c")
 ]
 
 READERS: Final = {
     "Accept": Reader(_acceptable, ("a/b", "*", "q=0", *_SIGNS)),
     "Content-Type": Reader(
-        lambda text: content_types.can_be_manifest(f"application/vnd.{text}"),
+        lambda text: media_types.can_be_manifest(f"application/vnd.{text}"),
         ("manifest", "image.index", ".", "+", *_SIGNS),
     ),
     "WWW-Authenticate": Reader(
@@ -250,12 +240,12 @@ READERS: Final = {
         lambda text: headers.pass_down([("Connection", text), ("a", text)])
     ),
     "If-None-Match": Reader(
-        lambda text: conditions.failed([("If-None-Match", text)], '"x"'), ("W/", "*", *_SIGNS)
+        lambda text: conditional.failed([("If-None-Match", text)], '"x"'), ("W/", "*", *_SIGNS)
     ),
-    "Range": Reader(lambda text: ranges.parse_range(f"bytes={text}"), ("0", "-", *_SIGNS)),
-    "Via": Reader(lambda text: via.marked([("Via", text)]), ("1.1 docxy", "1.1 a", *_SIGNS)),
+    "Range": Reader(lambda text: conditional.parse_range(f"bytes={text}"), ("0", "-", *_SIGNS)),
+    "Via": Reader(lambda text: headers.marked([("Via", text)]), ("1.1 docxy", "1.1 a", *_SIGNS)),
     "Retry-After": Reader(
-        lambda text: refusal.retry_after([("retry-after", text), ("ratelimit-limit", text)]),
+        lambda text: replies.retry_after([("retry-after", text), ("ratelimit-limit", text)]),
         ("w=", "0", "-", ":", "Mon", *_SIGNS),
     ),
     "X-Forwarded": Reader(_came, ("127.0.0.1", "[", "]", "::", ":", ".", "0", *_SIGNS)),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from startup import cannot_listen
+from app.startup import cannot_listen
 from tests.servers import free_port
 
 HERE = f"(process {os.getpid()})"

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.oci.stand_ins import STALE
+from app.oci.placeholder_tokens import STALE
 from tests.servers import wait_until
 from tests.wire.caching import Caching, blob_path, caching, digest_of, manifest_path
 from tests.wire.client import Answer

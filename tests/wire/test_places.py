@@ -1,6 +1,6 @@
 """Connections that ask for nothing make room for those that do; each has a share of the places.
 
-tests/unit/test_connections.py has the rules themselves, tests/integration/test_crowds.py a crowd.
+tests/unit/server/test_connections.py has the rules, tests/integration/test_crowds.py a crowd.
 """
 
 import contextlib
@@ -215,7 +215,7 @@ def test_slow_readers_have_a_share(start: Start) -> None:
 
 def test_the_log_tells_of_it(lone_wire: Wire) -> None:
     """How many made room, and which address had most of them."""
-    line = re.compile(r"made room for others\. count=\d+ client=127\.0\.0\.3 its_count=\d+")
+    line = re.compile(r"made room for others\. ended=\d+ client=127\.0\.0\.3 of_client=\d+")
     with contextlib.ExitStack() as stack:
 
         def is_told() -> bool:
@@ -231,7 +231,7 @@ def test_few_open_files(home: Path) -> None:
     with Upstream() as upstream, contextlib.ExitStack() as stack:
         settings = upstream_settings(upstream, home)
         proxy = stack.enter_context(docxy(workers=1, files="200", **settings))
-        assert "open files is too low (ulimit -n). connections=24 set=2000" in proxy.log
+        assert "open files is too low (ulimit -n). places=24 configured=2000" in proxy.log
         for _ in range(300):
             stack.enter_context(Client(proxy.host)).send(b"G")
         with Client(proxy.host, timeout=10) as client:

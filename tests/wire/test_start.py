@@ -191,7 +191,8 @@ def test_a_descriptor_that_is_no_socket() -> None:
 def test_a_port_that_takes_a_right() -> None:
     """The message names the right."""
     script = (
-        "import os, startup; os.setuid(65534); print(*startup.cannot_listen([['127.0.0.1', 1]]))"
+        "import os; from app import startup; os.setuid(65534); "
+        "print(*startup.cannot_listen([['127.0.0.1', 1]]))"
     )
     command = [sys.executable, "-c", script]
     said = subprocess.run(

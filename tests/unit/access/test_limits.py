@@ -4,11 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from app.access.allowance import Allowance
-from app.access.client import Client
-from app.access.limits import Limits
+from app.access.limits import Allowance, Limits
+from app.access.networks import Client
 from app.access.shared_redis import SharedRedis
-from app.oci.limit_errors import (
+from app.oci.errors import (
     BytesReached,
     DownloadsReached,
     LimitReached,

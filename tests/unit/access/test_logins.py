@@ -8,11 +8,10 @@ import bcrypt
 import pytest
 
 from app.access.htpasswd import Htpasswd
-from app.access.logins import Logins
-from app.access.slowing import FREE
+from app.access.logins import FREE, Logins
 from app.access.turns import Turns
 from app.access.users import SharedSecret
-from app.oci.login_errors import LoginsBusy, LoginsSlowed, LoginWrong
+from app.oci.errors import LoginsBusy, LoginsSlowed, LoginWrong
 from tests.servers import wait_until
 
 SECRET = "a secret of some length"  # noqa: S105 - of these tests only

@@ -4,10 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.access.client import Client
-from app.access.digests import NO_DIGESTS, Digests
-from app.access.networks import Networks
-from app.access.rules import Decision, Question, Rule, Rules
+from app.access.networks import Client, Networks
+from app.access.rules import NO_DIGESTS, Decision, Digests, Question, Rule, Rules
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.registries import DOCKER_HUB_ALIASES, Registries, Registry
 

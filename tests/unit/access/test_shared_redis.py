@@ -5,11 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.access.allowance import Allowance
-from app.access.limits import Limits
-from app.access.places import LEASE, SharedPlaces
+from app.access.downloads import LEASE, SharedPlaces
+from app.access.limits import Allowance, Limits
 from app.access.shared_redis import SharedRedis
-from app.oci.limit_errors import DownloadsReached, RequestsReached
+from app.oci.errors import DownloadsReached, RequestsReached
 from tests.redis_server import RedisServer
 from tests.servers import wait_until
 

@@ -10,7 +10,7 @@ import jwt
 import pytest
 
 from app.access.tokens import LIFETIME, Bearer, Tokens
-from app.oci.login_errors import TokenWrong
+from app.oci.errors import TokenWrong
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 NGINX, APP = "docker.io/library/nginx", "ghcr.io/owner/app"

@@ -12,7 +12,7 @@ import pytest
 
 from app.access.networks import Prefix, prefixes_of
 from app.access.turns import Turns
-from app.oci.login_errors import LoginsBusy
+from app.oci.errors import LoginsBusy
 from tests.servers import ROOT, wait_until
 
 OFFICE = "198.51.100.1"

@@ -5,17 +5,16 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
-from app.cache.away import Away
-from app.cache.blobs import Blobs
+from app.cache.authz.gate import Gate
+from app.cache.blobs.blobs import Blobs, fetches_of, held
 from app.cache.disk import Disk
-from app.cache.gate import Gate
-from app.cache.spooling import fetches_of, held
-from app.content import BodyBroken, Reply, Request
+from app.cache.stale import Away
 from app.oci import headers
-from app.oci.ranges import parse_range
+from app.oci.conditional import parse_range
 from app.oci.reference import Digest, RepositoryName
-from app.spools.terms import UnreadLimits
-from app.store.room import Limits
+from app.source import BodyBroken, Reply, Request
+from app.spools.lead import UnreadLimits
+from app.store.eviction import Limits
 from app.store.store import Store
 from tests.unit.cache.registry import FakeRegistry, digest_of
 from tests.unit.cache.world import NAME, World

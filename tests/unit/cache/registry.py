@@ -6,12 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
-from app.content import Reply, Request, Source, TokenRequest, replied
-from app.oci import accept
+from app.oci import media_types
 from app.oci.challenge import Challenge
 from app.oci.errors import RegistryError
 from app.oci.headers import values, without
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.source import Reply, Request, Source, TokenRequest, replied
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -124,7 +124,9 @@ class FakeRegistry:
         if digest not in repository.manifests:
             return _error(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN")
         data, media_type = repository.manifests[digest]
-        if self.is_strict and not accept.acceptable(media_type, values(request.headers, "accept")):
+        if self.is_strict and not media_types.acceptable(
+            media_type, values(request.headers, "accept")
+        ):
             return _error(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN")
         return self._content(request, digest, data, media_type)
 

@@ -11,13 +11,13 @@ import pytest
 
 from app.cache.confirming import Background
 from app.cache.source import CachedSource
-from app.content import Reply, TokenRequest
 from app.oci.errors import RegistryError, UpstreamUnreachable
 from app.oci.reference import RepositoryName, Tag
 from app.registries import Account
+from app.source import Reply, TokenRequest
 from tests.servers import wait_until
+from tests.unit.cache.authz.test_gate import jwt
 from tests.unit.cache.registry import ANYBODY, MANIFEST, digest_of
-from tests.unit.cache.test_gate import jwt
 from tests.unit.cache.world import ALICE, NAME, World, read, request
 
 BASE = RepositoryName.parse("library/base")

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import pytest
 
-from app.content import BodyBroken, Reply, Request, replied
 from app.oci.errors import UpstreamUnavailable, UpstreamUnreachable
 from app.oci.reference import RepositoryName, Tag
+from app.source import BodyBroken, Reply, Request, replied
 from tests.unit.cache.registry import FakeRegistry, digest_of
 from tests.unit.cache.world import ALICE, MALLORY, NAME, World, read, request
 from tests.unit.store.parts import rows as rows_of

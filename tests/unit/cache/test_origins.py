@@ -4,10 +4,9 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from app.content import Reply, Request
-from app.oci.access_errors import RuleRefused
-from app.oci.errors import UpstreamUnreachable
+from app.oci.errors import RuleRefused, UpstreamUnreachable
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.source import Reply, Request
 from tests.servers import wait_until
 from tests.unit.cache.registry import FakeRegistry
 from tests.unit.cache.world import NAME, World, read, request

@@ -5,9 +5,9 @@ import json
 import pytest
 
 from app.cache.source import CachedSource
-from app.content import Reply, TokenRequest, replied
 from app.oci.errors import RegistryError, UpstreamDown, UpstreamUnreachable
 from app.oci.reference import Tag
+from app.source import Reply, TokenRequest, replied
 from tests.servers import wait_until
 from tests.unit.cache.registry import FakeRegistry
 from tests.unit.cache.world import ALICE, NAME, World, read, request

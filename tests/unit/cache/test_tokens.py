@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from app.cache.policy import Policy
-from app.content import Reply, TokenRequest, replied
 from app.oci.errors import (
     RegistryError,
     TooManyRequests,
@@ -19,8 +18,9 @@ from app.oci.errors import (
     UpstreamUnreachable,
 )
 from app.oci.reference import RepositoryName, Tag
+from app.source import Reply, TokenRequest, replied
+from tests.unit.cache.authz.test_gate import jwt
 from tests.unit.cache.registry import ANYBODY, FakeRegistry
-from tests.unit.cache.test_gate import jwt
 from tests.unit.cache.world import ALICE, NAME, World, read, request
 
 SCOPE = f"repository:{NAME}:pull"

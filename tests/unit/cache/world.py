@@ -3,16 +3,15 @@
 from dataclasses import dataclass, field
 from functools import partial
 
-from app.cache.cache import Cache
-from app.cache.callers import Caller, Callers
+from app.cache.authz.callers import Caller, Callers
+from app.cache.authz.gate import Gate
 from app.cache.confirming import Background
 from app.cache.disk import Disk
-from app.cache.gate import Gate
 from app.cache.policy import Policy
-from app.cache.source import CachedSource
-from app.content import Reply, Request
+from app.cache.source import Cache, CachedSource
 from app.oci.reference import Digest, RepositoryName
 from app.registries import Registry
+from app.source import Reply, Request
 from app.store.store import Store
 from tests.unit.cache.registry import FakeRegistry
 from tests.unit.store.parts import ROOMY, FakeClock, Stores

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cache.cache import Cache
 from app.cache.policy import Policy
-from app.store.room import Limits
+from app.cache.source import Cache
+from app.store.eviction import Limits
 from app.store.store import Store
 from tests.unit.cli.parts import Run, running
 from tests.unit.fake_source import FakeSource

@@ -10,15 +10,15 @@ from typing import Any
 from click.testing import Result
 from flask import Flask
 
-from app.access.lists import Lists
+from app.access.networks import Lists
 from app.access.rules import Rules
-from app.cache.cache import Cache
+from app.cache.source import Cache
 from app.cli import commands
-from app.cli.means import Means
-from app.content import Source
+from app.cli.context import Means
 from app.oci import manifest
 from app.oci.reference import Digest
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
+from app.source import Source
 from app.store.members import Member
 from app.store.store import Store
 

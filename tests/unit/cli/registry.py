@@ -5,10 +5,10 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from app.content import Reply, Request, Source, TokenRequest, replied
 from app.oci.challenge import Challenge
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.source import Reply, Request, Source, TokenRequest, replied
 from app.store.members import Member
 from app.store.store import Store
 from tests.unit.cli.parts import Document, digest_of

@@ -5,13 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from app.access.conditions import Condition
-from app.access.digests import Digests
 from app.access.htpasswd import Htpasswd
-from app.access.lists import Lists
-from app.access.networks import Networks
-from app.access.rules import Rule, Rules
-from app.loading import load
+from app.access.networks import Lists, Networks
+from app.access.rules import Condition, Digests, Rule, Rules
+from app.config.load import load
 from app.oci.manifest import Platform
 from app.oci.reference import Digest
 from app.registries import Registries

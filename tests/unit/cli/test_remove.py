@@ -3,7 +3,7 @@
 import pytest
 
 from app.cache.disk import Disk
-from app.cache.tags import Said, Tags, digests
+from app.cache.manifests.tags import Said, Tags, digests
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.store.store import Store
 from tests.unit.cli.parts import Run, digest_of, image, index, keep

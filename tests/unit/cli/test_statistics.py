@@ -2,7 +2,7 @@
 
 import json
 
-from app.cache.cache import Cache
+from app.cache.source import Cache
 from app.store.store import Store
 from tests.unit.cli.parts import Run, digest_of, keep
 

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from app.cache.cache import Cache
-from app.cli import keeping
-from app.content import BodyBroken
+from app.cache.source import Cache
+from app.cli import reading
 from app.oci import manifest
 from app.oci.errors import RegistryError, TooManyRequests, UpstreamDown
+from app.source import BodyBroken
 from app.store.store import Store
 from tests.unit.cli.parts import Document, Run, digest_of, image, index, keep, running
 from tests.unit.cli.registry import NAME, CachedRegistry
@@ -259,7 +259,7 @@ def test_what_is_not_kept(
     run: Run, registry: CachedRegistry, monkeypatch: pytest.MonkeyPatch, keeps: str
 ) -> None:
     """Somebody reads it, and nothing comes of it: that is told."""
-    monkeypatch.setattr(keeping, "_PATIENCE", 0.0)
+    monkeypatch.setattr(reading, "_PATIENCE", 0.0)
     registry.keeps = frozenset({keeps})
     result = run("warm", "alpine:single")
     assert "was read, but is not kept: is the disk full?" in result.stdout

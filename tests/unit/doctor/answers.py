@@ -5,7 +5,7 @@ import json
 import time
 from typing import Any
 
-from app.doctor.asking import Answer
+from app.doctor.http import Answer
 
 UNAUTHORIZED = 'Bearer realm="{}",service="registry.test"'
 

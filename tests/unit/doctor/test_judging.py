@@ -6,22 +6,13 @@ from email.utils import formatdate
 
 import pytest
 
-from app.doctor import (
-    budget,
-    challenges,
-    examination,
-    front,
-    knocking,
-    pulling,
-    reachable,
-    reaching,
-)
-from app.doctor.asking import Answer, NoAnswer
-from app.doctor.knocking import Knock
-from app.doctor.place import Place
+from app.doctor import challenges, examination, front, network, pulling, token_flow
+from app.doctor.front import Pushed
+from app.doctor.http import Answer, NoAnswer
+from app.doctor.network import Reached, Shown
 from app.doctor.pulling import Part, Piece, Pull
-from app.doctor.pushing import Pushed
-from app.doctor.reaching import Reached, Shown
+from app.doctor.target import Place
+from app.doctor.token_flow import Knock
 from app.oci.manifest import Descriptor
 from app.oci.reference import Digest
 from tests.unit.doctor.answers import answer, challenged, document, error
@@ -50,7 +41,7 @@ NOTHING = NoAnswer("the connection was reset")
 )
 def test_addresses(address: str, reached: Reached, wrong: str) -> None:
     """One that does not answer is found, but not of localhost; plain http only elsewhere."""
-    steps = list(reaching.judge_reached(Place.parse(address), reached))
+    steps = list(network.judge_reached(Place.parse(address), reached))
     assert {step.wrong for step in steps} - {""} == ({wrong} if wrong else set())
 
 
@@ -74,7 +65,7 @@ def test_addresses(address: str, reached: Reached, wrong: str) -> None:
 )
 def test_certificates(shown: Shown, wrong: str) -> None:
     """OpenSSL's reasons have names, and "soon" depends on how long the certificate lasts."""
-    assert reaching.judge_shown(shown, 60 * DAY).wrong == wrong
+    assert network.judge_shown(shown, 60 * DAY).wrong == wrong
 
 
 @pytest.mark.parametrize(
@@ -256,7 +247,7 @@ def knocked(
     first: Answer, token: Answer | None = None, head: Answer | None = None, name: str = "owner/app"
 ) -> set[str]:
     """Return what is found of a knock."""
-    steps = knocking.judge_knock(Knock(name, first, token, head), "pull")
+    steps = token_flow.judge_knock(Knock(name, first, token, head), "pull")
     return {step.wrong for step in steps} - {""}
 
 
@@ -387,8 +378,8 @@ def test_ranges(got: Answer, wrong: str) -> None:
 def test_pulls(limit: str, remaining: str, wrong: str) -> None:
     """Less than a tenth is few."""
     head = answer(RateLimit_Limit=limit, RateLimit_Remaining=remaining)
-    assert budget.judge_pulls(head).wrong == wrong
-    assert budget.judge_pulls(answer(RateLimit_Limit="many")).skipped
+    assert token_flow.judge_pulls(head).wrong == wrong
+    assert token_flow.judge_pulls(answer(RateLimit_Limit="many")).skipped
 
 
 @pytest.mark.parametrize(
@@ -410,9 +401,9 @@ def test_clocks(date: float, issued: float | None, wrong: str) -> None:
     read: dict[str, object] = {"token": "t", "expires_in": 300}
     if issued is not None:
         read["issued_at"] = datetime.fromtimestamp(now + issued, UTC).isoformat()
-    steps = list(budget.judge_clocks(head, document(200, read)))
+    steps = list(token_flow.judge_clocks(head, document(200, read)))
     assert {step.wrong for step in steps} - {""} == ({wrong} if wrong else set())
-    assert [step.skipped != "" for step in budget.judge_clocks(answer(), None)] == [True]
+    assert [step.skipped != "" for step in token_flow.judge_clocks(answer(), None)] == [True]
 
 
 def test_registries() -> None:
@@ -422,9 +413,9 @@ def test_registries() -> None:
     judged = {
         (name, step.wrong, step.skipped != "")
         for name, seen in {"": ok, "a": away, "b": error(404, "NAME_UNKNOWN"), "c": ok}.items()
-        for step in reachable.judge({name: seen})
+        for step in examination.judge({name: seen})
     }
     assert judged == {("", "", False), ("a", "upstream-other", False), ("c", "", False)}
-    assert [step.wrong for step in reachable.judge({"": away})] == ["upstream"]
-    assert [step.wrong for step in reachable.judge({"": NOTHING})] == ["no-answer"]
-    assert [step.skipped != "" for step in reachable.judge({"": answer(404)})] == [True]
+    assert [step.wrong for step in examination.judge({"": away})] == ["upstream"]
+    assert [step.wrong for step in examination.judge({"": NOTHING})] == ["no-answer"]
+    assert [step.skipped != "" for step in examination.judge({"": answer(404)})] == [True]

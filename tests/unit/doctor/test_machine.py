@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from app.config.load import load
 from app.doctor import machine
 from app.doctor.machine import Disk, Machine
-from app.doctor.place import Place
-from app.loading import load
+from app.doctor.target import Place
 
 
 def found(environment: pytest.MonkeyPatch, **variables: str) -> set[str]:

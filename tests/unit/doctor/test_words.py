@@ -4,10 +4,9 @@ import json
 
 import pytest
 
-from app.doctor.finding import Step
-from app.doctor.image import Image
-from app.doctor.place import Place
+from app.doctor.findings import Step
 from app.doctor.report import Lines, count, document
+from app.doctor.target import Image, Place
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-import shared
+from app import shared_memory
 from app.metrics import board
 from app.metrics.board import SERIES, Seat
 
@@ -18,15 +18,15 @@ from app.metrics.board import SERIES, Seat
 def seat() -> Iterator[Seat]:
     """Return a seat on an empty board; the board is empty afterwards."""
     yield Seat()
-    shared.BOARD[: 2 * shared.SEAT_SIZE] = bytes(2 * shared.SEAT_SIZE)
-    shared.take_seat(0)
+    shared_memory.BOARD[: 2 * shared_memory.SEAT_SIZE] = bytes(2 * shared_memory.SEAT_SIZE)
+    shared_memory.take_seat(0)
 
 
 def another_seat(process: int) -> Seat:
     """Return the seat of another process, or of one that is dead."""
-    shared.take_seat(1)
+    shared_memory.take_seat(1)
     made = Seat()
-    struct.pack_into("=d", shared.BOARD, shared.SEAT_SIZE, process)
+    struct.pack_into("=d", shared_memory.BOARD, shared_memory.SEAT_SIZE, process)
     return made
 
 
@@ -67,8 +67,8 @@ def test_a_row_that_is_half_written_is_none(seat: Seat) -> None:
     """A reader may come at any moment."""
     row = seat.take_row("download", {"repository": "a/b"})
     assert row is not None
-    text = shared.BOARD.find(b'["download"')
-    shared.BOARD[text : text + 4] = b"\0\xff[{"
+    text = shared_memory.BOARD.find(b'["download"')
+    shared_memory.BOARD[text : text + 4] = b"\0\xff[{"
     assert list(board.rows()) == []
 
 

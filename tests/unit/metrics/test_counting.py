@@ -5,13 +5,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-import shared
-from app.content import Budget, CacheState, Event, Source
-from app.exchange import Exchange
+from app import shared_memory
+from app.events import Exchange
 from app.metrics import board, counting
-from app.metrics.figures import Figures
-from app.metrics.metrics import Metrics
+from app.metrics.figures import Figures, Metrics
 from app.oci.errors import UpstreamUnreachable
+from app.source import Budget, CacheState, Event, Source
 from tests.servers import wait_until
 from tests.unit.fake_source import FakeSource
 
@@ -22,7 +21,7 @@ HUB = "docker.io"
 def metrics() -> Iterator[Metrics]:
     """Return counts of nothing yet."""
     yield Metrics()
-    shared.BOARD[: shared.SEAT_SIZE] = bytes(shared.SEAT_SIZE)
+    shared_memory.BOARD[: shared_memory.SEAT_SIZE] = bytes(shared_memory.SEAT_SIZE)
 
 
 @pytest.fixture

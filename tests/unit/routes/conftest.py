@@ -9,8 +9,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
+from app.routes.context import Rooms
 from app.routes.forwarded import Forwarded
-from app.routes.rooms import Rooms
 from tests.unit.fake_source import Call, FakeSource
 
 ROWS = (

@@ -8,11 +8,11 @@ from flask import Flask
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from app.content import BodyBroken, Reply, replied
 from app.oci.errors import Unauthorized, UpstreamMisbehaved
 from app.oci.headers import value, values
 from app.registries import Registry
-from app.routes import credentials, rooms
+from app.routes import context, credentials
+from app.source import BodyBroken, Reply, replied
 from tests.unit.routes.conftest import ROWS, Proxy
 
 HUB, GHCR, OWN, TRUSTED, MANAGED, ECR = ROWS
@@ -295,7 +295,7 @@ def test_other_headers_stay(app: Flask) -> None:
     """Only Authorization is looked at, and it is there once."""
     fields = [("Accept", "a"), ("authorization", "Bearer ghcr.io~t"), ("Accept", "b"), ("X", "y")]
     with app.test_request_context("/v2/?ns=ghcr.io"):
-        passed_up = credentials.passed_up(rooms.selected(), fields)
+        passed_up = credentials.passed_up(context.selected(), fields)
     assert values(passed_up, "authorization") == ["Bearer t"]
     assert [field for field in passed_up if field[0] != "Authorization"] == [
         ("Accept", "a"),
@@ -321,9 +321,9 @@ TOKENS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size
 def test_no_token_reaches_another_registry(app: Flask, where: str, host: str, sent: str) -> None:
     """Whatever is in a token: it goes up where its tag says, or untagged to the host's default."""
     with app.test_request_context(f"/v2/{where}", base_url=f"http://{host}"):
-        selection = rooms.selected()
-        owner, untagged = rooms.rooms().registries.tag_owner(sent)
-        tags = rooms.rooms().registries.tags_in(sent)
+        selection = context.selected()
+        owner, untagged = context.rooms().registries.tag_owner(sent)
+        tags = context.rooms().registries.tags_in(sent)
         try:
             fields = credentials.passed_up(selection, [("Authorization", f"Bearer {sent}")])
         except Unauthorized:
@@ -494,5 +494,5 @@ def test_what_is_tagged_comes_back(token: str, row: Registry) -> None:
 def test_refresh_tokens(app: Flask, where: str, host: str, token: str, foreign: list[str]) -> None:
     """They are marked as tokens are."""
     with app.test_request_context(f"/v2/{where}", base_url=f"http://{host}"):
-        assert credentials.is_foreign(rooms.selected(), token) == bool(foreign)
+        assert credentials.is_foreign(context.selected(), token) == bool(foreign)
         assert foreign or credentials.untagged(token) == "t"

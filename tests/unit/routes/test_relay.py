@@ -8,11 +8,11 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.content import BodyBroken, FileBody, Reply
 from app.oci.challenge import Challenge
 from app.oci.errors import HostInvalid
 from app.registries import Registry, Selection
 from app.routes.relay import relay
+from app.source import BodyBroken, FileBody, Reply
 from tests.unit.fake_source import FakeSource
 
 MANIFEST = "/v2/library/nginx/manifests/latest"

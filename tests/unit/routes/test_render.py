@@ -49,7 +49,7 @@ def test_why_is_in_the_log(
     client: FlaskClient, source: FakeSource, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Beside the request's line, which has the status alone; who left was refused nothing."""
-    caplog.set_level(logging.INFO, "app.routes.refusals")
+    caplog.set_level(logging.INFO, "app.routes.render")
     for error in (
         errors.NameUnknown(),
         errors.UpstreamMisbehaved("it is odd"),

@@ -11,13 +11,12 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from app.access.digests import Digests
 from app.access.networks import Networks
-from app.access.rules import Rule, Rules
-from app.content import Permit
-from app.oci.access_errors import ClientHidden, RuleRefused
+from app.access.rules import Digests, Rule, Rules
+from app.oci.errors import ClientHidden, RuleRefused
 from app.oci.reference import Digest, RepositoryName, Tag
-from app.routes.rooms import Rooms
+from app.routes.context import Rooms
+from app.source import Permit
 from tests.unit.routes.conftest import Proxy
 
 Ruling = Callable[..., Proxy]
@@ -66,8 +65,8 @@ def test_nobody_else_resolves_without_the_rules() -> None:
         for path in (Path(__file__).parents[3] / "app").rglob("*.py")
         if ".registries.resolve(" in path.read_text(encoding="utf-8")
     }
-    assert users == {"guarding.py", "refusals.py", "rooms.py", "token.py"}
-    assert resolvers == {"rooms.py", "proxy.py"}
+    assert users == {"authentication.py", "render.py", "context.py", "token.py"}
+    assert resolvers == {"context.py", "proxy.py"}
 
 
 def test_what_is_said(ruling: Ruling, caplog: pytest.LogCaptureFixture) -> None:

@@ -7,9 +7,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.content import Reply, Request, replied
 from app.registries import Registries
-from app.routes.rooms import Rooms
+from app.routes.context import Rooms
+from app.source import Reply, Request, replied
 from tests.unit.routes.conftest import ROWS
 
 

@@ -6,8 +6,8 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from app import create_app
-from app.loading import load
+from app.config.load import load
+from app.factory import create_app
 from app.oci.errors import UpstreamUnavailable
 from tests.unit.routes.conftest import Proxy
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from flask.testing import FlaskClient
 
-from app.content import replied
 from app.oci.headers import value
+from app.source import replied
 from tests.unit.fake_source import FakeSource
 from tests.unit.routes.conftest import Proxy
 

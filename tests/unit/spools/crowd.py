@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.spools.fetches import Fetches
-from app.spools.lead import Lead
+from app.spools.lead import Lead, Terms, UnreadLimits, Whole
 from app.spools.reading import Reading
-from app.spools.spool import Spool
-from app.spools.terms import Terms, UnreadLimits, Whole
+from app.spools.shared import Spool
 from tests.unit.spools.parts import Body, FakeAsk, blob_of, digest_of, fill
 
 READERS = 50

@@ -7,15 +7,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.content import BodyBroken, Payer, Reply, replied
 from app.oci.reference import Digest
+from app.source import BodyBroken, Payer, Reply, replied
 from app.spools import filling
 from app.spools.fetches import Fetches
-from app.spools.lead import Lead
+from app.spools.lead import Lead, Terms, Whole
 from app.spools.reading import Reading
 from app.spools.resuming import Rest
-from app.spools.spool import Spool
-from app.spools.terms import Terms, Whole
+from app.spools.shared import Spool
 from tests.servers import wait_until
 
 

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from app.spools.terms import UnreadLimits
+from app.spools.lead import UnreadLimits
 from tests.servers import ROOT, clean_environment
 from tests.unit.spools.crowd import BLOBS, READERS, Crowd
 from tests.unit.spools.parts import Bench, digest_of, wait_for

@@ -9,15 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from app.content import BodyBroken, Reply, replied
 from app.oci.errors import ClientGone, UpstreamUnavailable
+from app.source import BodyBroken, Reply, replied
 from app.spools import filling
-from app.spools.lead import Lead
+from app.spools.lead import Lead, UnreadLimits
 from app.spools.reading import Reading
 from app.spools.resuming import Rest
+from app.spools.shared import Spool
 from app.spools.shared_file import SharedFile
-from app.spools.spool import Spool
-from app.spools.terms import UnreadLimits
 from tests.unit.spools.parts import (
     Bench,
     Body,

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.content import Reply
+from app.source import Reply
 from app.spools.resuming import rest_of, size_of
 
 DATA = b"0123456789"

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.content import FetchAccount, Uncharged
-from app.spools.terms import UnreadLimits
+from app.source import FetchAccount, Uncharged
+from app.spools.lead import UnreadLimits
 from app.spools.unread import OF_ALL, OF_ONE, Slots
 from tests.unit.spools.parts import Bench, Body, begun, blob_of, digest_of, fill, wait_for
 

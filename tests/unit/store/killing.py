@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from app.store.room import Limits
+from app.store.eviction import Limits
 from app.store.store import Store
 from tests.unit.store.parts import (
     REGISTRY,

@@ -11,7 +11,7 @@ from uuid import uuid4
 
 from app.oci.reference import Digest
 from app.store.entries import Described
-from app.store.room import Limits
+from app.store.eviction import Limits
 from app.store.store import Store
 
 REGISTRY = "docker.io"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store.room import Limits
+from app.store.eviction import Limits
 from app.store.store import Store
 from tests.unit.store.parts import REGISTRY, Stores, digest_of, faults, files, read, rows
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.store.errors import Fault, StoreError, fault_of
-from app.store.room import Limits
+from app.store.eviction import Limits
 from app.store.store import Store
 from tests.disks import mounted
 from tests.unit.store.parts import (

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from app.store.errors import StoreError
+from app.store.eviction import Limits
 from app.store.members import Member
 from app.store.notes import Note
-from app.store.room import Limits
 from app.store.store import Store
 from tests.unit.store.parts import (
     REGISTRY,

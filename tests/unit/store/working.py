@@ -16,9 +16,9 @@ import threading  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from app.offloop import RealThreads, original  # noqa: E402
-from app.store.room import Limits  # noqa: E402
+from app.store.eviction import Limits  # noqa: E402
 from app.store.store import Store  # noqa: E402
+from app.threads import RealThreads, original  # noqa: E402
 from tests.unit.store.parts import REGISTRY, described, digest_of, spool  # noqa: E402
 
 MAX_SIZE = 200_000

@@ -7,15 +7,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from app.content import BodyBroken, Request
 from app.oci.reference import Digest, RepositoryName
 from app.registries import Registry
+from app.source import BodyBroken, Request
 from app.upstream.client import Upstream
-from app.upstream.connecting import Connector
-from app.upstream.neighbours import Neighbours
-from app.upstream.outbound import OutboundProxies
-from app.upstream.reliability import Reliability
-from app.upstream.session import Session
+from app.upstream.http.connect import Connector
+from app.upstream.http.known_registries import Neighbours
+from app.upstream.http.proxies import OutboundProxies
+from app.upstream.http.retries import Reliability
+from app.upstream.http.session import Session
 from tests.unit.upstream.hurry import hurried, listening
 from tests.unit.upstream.server import Server, request, serving
 

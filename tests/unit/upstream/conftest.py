@@ -4,11 +4,11 @@ import pytest
 
 from app.registries import Registry
 from app.upstream.client import Upstream
-from app.upstream.connecting import Connector
-from app.upstream.neighbours import Neighbours
-from app.upstream.outbound import OutboundProxies
-from app.upstream.reliability import Reliability
-from app.upstream.session import Session
+from app.upstream.http.connect import Connector
+from app.upstream.http.known_registries import Neighbours
+from app.upstream.http.proxies import OutboundProxies
+from app.upstream.http.retries import Reliability
+from app.upstream.http.session import Session
 from tests.unit.network import Network
 from tests.unit.upstream.clock import Clock
 

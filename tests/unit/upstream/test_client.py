@@ -9,10 +9,10 @@ import requests
 import responses
 from urllib3.util import SKIP_HEADER
 
-from app.content import Reply, Request, TokenRequest
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.headers import pass_down
 from app.oci.reference import Digest, RepositoryName, Tag
+from app.source import Reply, Request, TokenRequest
 from app.upstream.client import Upstream
 from app.version import VERSION
 from tests.unit.upstream.clock import Clock

@@ -17,11 +17,11 @@ from app.oci.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from app.upstream import redirects
-from app.upstream.connecting import Connector
-from app.upstream.discarding import discard
-from app.upstream.outbound import OutboundProxies
-from app.upstream.session import Session
+from app.upstream.http import redirects
+from app.upstream.http.body import discard
+from app.upstream.http.connect import Connector
+from app.upstream.http.proxies import OutboundProxies
+from app.upstream.http.session import Session
 from tests.lines import line_of
 from tests.unit.network import PUBLIC, PUBLIC_6, Network
 from tests.unit.upstream.server import PATIENCE, Script, Server, answering, request, serving

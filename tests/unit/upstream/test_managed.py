@@ -7,17 +7,12 @@ from itertools import count
 
 import pytest
 
-from app.content import Reply, Request, Source, TokenRequest, replied
 from app.oci.challenge import Challenge
-from app.oci.errors import (
-    AccountRefused,
-    Denied,
-    TooManyRequests,
-    UpstreamUnavailable,
-)
+from app.oci.errors import AccountRefused, Denied, TooManyRequests, UpstreamUnavailable
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.registries import Account, Registry
-from app.upstream import stand_ins
+from app.source import Reply, Request, Source, TokenRequest, replied
+from app.upstream.auth import placeholders
 from app.upstream.managed import Managed
 from tests.unit.fake_source import Call, FakeSource
 from tests.unit.upstream.clock import Clock
@@ -376,5 +371,5 @@ def test_token(method: str) -> None:
     reply = manage(inner, ME).token(request)
     document = json.loads(b"".join(reply.body))
     assert reply.status == 200
-    assert document["token"] == document["access_token"] == stand_ins.NOTHING
+    assert document["token"] == document["access_token"] == placeholders.NOTHING
     assert inner.calls == []

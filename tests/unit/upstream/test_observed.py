@@ -4,19 +4,18 @@ import pytest
 import requests
 import responses
 
-from app.content import Event, Request
 from app.oci.errors import UpstreamTimeout, UpstreamUnreachable
 from app.oci.reference import RepositoryName, Tag
 from app.registries import Registry
-from app.upstream import budget
-from app.upstream.attempts import Attempts
-from app.upstream.breaker import Breaker
+from app.source import Event, Request
+from app.upstream import replies
 from app.upstream.client import Upstream
-from app.upstream.connecting import Connector
-from app.upstream.neighbours import Neighbours
-from app.upstream.outbound import OutboundProxies
-from app.upstream.reliability import Reliability
-from app.upstream.session import Session
+from app.upstream.http.breaker import Breaker
+from app.upstream.http.connect import Connector
+from app.upstream.http.known_registries import Neighbours
+from app.upstream.http.proxies import OutboundProxies
+from app.upstream.http.retries import Attempts, Reliability
+from app.upstream.http.session import Session
 from tests.unit.observing import Remembering
 from tests.unit.upstream.blobs import BLOB, DIGEST, NAME, Answer, Hosts
 from tests.unit.upstream.clock import Clock
@@ -159,6 +158,6 @@ def test_what_is_left(fields: dict[str, str], told: tuple[str, int, int, int] | 
     """What cannot be read is not there; who it is of is not told."""
     response = requests.Response()
     response.headers.update(fields)
-    read = budget.told(response)
+    read = replies.told(response)
     found = read and (read.identity.partition("-")[0], read.limit, read.remaining, read.window)
     assert found == told

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 import pytest
 
-from app.content import BodyBroken
+from app.source import BodyBroken
 from tests.unit.upstream.blobs import BLOB, GOOD, Answer, Hosts, fetched, pull, resumed
 from tests.unit.upstream.clock import Clock
 from tests.unit.upstream.hurry import hurried

@@ -2,9 +2,8 @@
 
 from dataclasses import replace
 
-from app.registries import Registries, Registry
+from app.registries import HUB, WELL_KNOWN, Registries, Registry
 from app.web.proxy import Proxy
-from app.well_known import HUB, WELL_KNOWN
 
 HARBOR = Registry(name="harbor.example", url="https://harbor.example")
 GHCR_HOST = "ghcr.proxy.example"

@@ -4,10 +4,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app import create_app
+from app.config.settings import Settings
+from app.factory import create_app
+from app.routes.context import Rooms
 from app.routes.forwarded import Forwarded
-from app.routes.rooms import Rooms
-from app.settings import Settings
 from app.web import clients
 from tests.unit.web.tables import GHCR_HOST, HOSTS
 

@@ -12,16 +12,15 @@ from flask.testing import FlaskClient
 from markupsafe import escape
 from werkzeug.test import TestResponse
 
-from app import create_app
-from app.access.guard import Guard
 from app.access.logins import Logins
 from app.access.networks import Networks
-from app.access.tokens import Tokens
+from app.access.tokens import Guard, Tokens
 from app.access.users import SharedSecret
+from app.config.settings import Settings
+from app.factory import create_app
 from app.registries import Registries
+from app.routes.context import Rooms, rooms
 from app.routes.forwarded import Forwarded
-from app.routes.rooms import Rooms, rooms
-from app.settings import Settings
 from app.web.clients import CLIENTS
 from app.web.languages import LANGUAGES
 from app.web.page import POLICY

@@ -2,9 +2,8 @@
 
 import pytest
 
-from app.registries import Registries, Registry
+from app.registries import HUB, Registries, Registry
 from app.web.proxy import Proxy
-from app.well_known import HUB
 from tests.unit.web.tables import ALONE, HOSTS, PLAIN, USUAL
 
 

@@ -13,8 +13,8 @@ from flask.testing import FlaskClient
 
 import app.web
 from app.access.networks import Networks
-from app.page_settings import LOCAL_NETWORKS
-from app.routes.rooms import Rooms
+from app.config.settings import LOCAL_NETWORKS
+from app.routes.context import Rooms
 from app.store.errors import Fault
 from app.web.languages import LANGUAGES
 from app.web.readout import MOST_DOWNLOADS, Readout

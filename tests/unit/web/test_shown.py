@@ -7,14 +7,7 @@ import pytest
 from app.registries import Registries
 from app.web.proxy import Proxy
 from app.web.rewriting import Rewriting, rewritten
-from app.web.shown import (
-    EXAMPLES,
-    another,
-    example,
-    examples,
-    with_changes_marked,
-    with_own_marked,
-)
+from app.web.shown import EXAMPLES, another, example, examples, with_changes_marked, with_own_marked
 from tests.unit.web.tables import ALL, ALONE, GHCR_HOST, HARBOR, HOSTS, OWN, USUAL
 
 

@@ -1,0 +1,268 @@
+"""Who may read which repository of a registry: what its answers say, and until when."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final, Generic, TypeVar
+
+from app.cache.authz import callers
+from app.cache.authz.callers import Caller, Kind
+from app.cache.policy import Policy
+from app.oci.reference import RepositoryName
+from app.source import Reply
+from app.store.store import Store
+
+# A few thousand things to remember for a while, the latest of them.
+
+_LATELY_MOST: Final = 10_000
+
+Thing = TypeVar("Thing")
+
+
+class Lately(Generic[Thing]):
+    """A dictionary of the latest entries, without a lock.
+
+    It is used on real threads, and under gevent a lock of Python's is the event loop's. Each step
+    is one operation of the interpreter's; where two threads meet, an entry may be lost.
+    """
+
+    def __init__(self, most: int = _LATELY_MOST) -> None:
+        self._most = most
+        self._things: dict[tuple[str, ...], Thing] = {}
+
+    def put(self, key: tuple[str, ...], thing: Thing) -> None:
+        """Remember something as the latest."""
+        self._things.pop(key, None)
+        self._things[key] = thing
+        if len(self._things) > self._most:
+            self._things = dict(list(self._things.items())[-(self._most // 2) :])
+
+    def get(self, key: tuple[str, ...]) -> Thing | None:
+        """Return what is remembered, or None."""
+        return self._things.get(key)
+
+    def forget(self, key: tuple[str, ...]) -> None:
+        """Remember it no more."""
+        self._things.pop(key, None)
+
+
+# What this process knows of refusals, whatever the store could write down.
+
+_MOST: Final = 1000
+"""Signs of refusals that take nothing away; the latest, since clients choose how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Unwritten:
+    at: float
+    revokes: bool
+
+
+class Refusals:
+    """Whom a registry has refused lately; `lifetime` is for how many seconds a yes may count.
+
+    A store that cannot be written takes nothing away: it is not believed then, here and, by a sign,
+    in the other workers. Moments are those of the store's clock.
+    """
+
+    def __init__(self, about: str, lifetime: float, store: Store) -> None:
+        self._about = about
+        self._lifetime = lifetime
+        self._signs = store.signs
+        self._clock = store.clock
+        self._told = Lately[float]()
+        self._unwritten: dict[tuple[str, ...], _Unwritten] = {}
+
+    def note(self, *key: str, revokes: bool) -> float:
+        """Remember a refusal that the store does not have yet, and return its moment.
+
+        `revokes` tells whether the store has a yes that it takes away. If not, it counts only
+        against answers that are on their way.
+        """
+        now = self._clock.now()
+        self._told.put(key, now)
+        self._unwritten.pop(key, None)
+        self._unwritten[key] = _Unwritten(now, revokes)
+        self._signs.put_up(self._sign(key))
+        if not revokes and len(self._unwritten) > _MOST:
+            self._drop_oldest()
+        return now
+
+    def written(self, *key: str, at: float) -> None:
+        """Note that the store has the refusal of that moment; a later one it may not have."""
+        self._settle(key, at)
+
+    def since(self, *key: str, moment: float) -> bool:
+        """Tell whether there was a refusal at a moment or after it."""
+        told = self._told.get(key)
+        return told is not None and told >= moment
+
+    def lift(self, *key: str, moment: float) -> None:
+        """Forget the refusals before a moment: a question of then was answered with yes."""
+        if not self.since(*key, moment=moment):
+            self._told.forget(key)
+        self._settle(key, moment)
+
+    def counts(self, *key: str) -> bool:
+        """Tell whether somebody is refused, and only the workers know, not the store."""
+        return key in self._lasting() or self._signs.is_up_elsewhere(self._sign(key))
+
+    def unwritten(self) -> list[tuple[tuple[str, ...], float]]:
+        """Return the refusals that the store does not have, as long as they matter, and when."""
+        return [(key, one.at) for key, one in self._lasting().items()]
+
+    def _lasting(self) -> dict[tuple[str, ...], _Unwritten]:
+        if self._unwritten:
+            ended = self._clock.now() - self._lifetime
+            for key, one in list(self._unwritten.items()):
+                if one.at < ended:
+                    self._settle(key, one.at)
+        return dict(self._unwritten)
+
+    def _drop_oldest(self) -> None:
+        slight = [
+            (key, one.at) for key, one in list(self._unwritten.items()) if not one.revokes
+        ]  # fmt: skip
+        for key, at in slight[:-_MOST]:
+            self._settle(key, at)
+
+    def _settle(self, key: tuple[str, ...], moment: float) -> None:
+        found = self._unwritten.get(key)
+        if found is not None and found.at <= moment:
+            self._unwritten.pop(key, None)
+            self._signs.take_down(self._sign(key))
+
+    def _sign(self, key: tuple[str, ...]) -> str:
+        return "\n".join((self._about, *key))
+
+
+_RENEWED: Final = 0.25
+"""Part of its life that a grant has to be old before it is written again."""
+
+
+class Rights:
+    """Turns yes and no into grants; every method waits for the disk, and is called on its threads.
+
+    What writes raises StoreError.
+    """
+
+    def __init__(self, registry: str, store: Store, policy: Policy) -> None:
+        self._registry = registry
+        self._store = store
+        self._policy = policy
+        self._refused = Refusals(f"{registry} refused", policy.grant_ttl, store)
+        self._private = Refusals(f"{registry} private", policy.stale_ttl, store)
+        self._written = Lately[float]()
+        self.changes = 0
+        """How often something was taken away here, written or not."""
+
+    def permits(self, caller: Caller, name: RepositoryName) -> bool:
+        """Tell whether the registry has lately let a caller read a repository."""
+        return self.left(caller, name) > 0
+
+    def left(self, caller: Caller, name: RepositoryName) -> float:
+        """Return for how many more seconds that counts."""
+        if caller.lifetime <= 0 or self._refused.counts(caller.name, name):
+            return 0.0
+        return self._store.grants.left(caller.name, self._registry, name)
+
+    def was_public(self, name: RepositoryName) -> bool:
+        """Tell whether the registry has let nobody in particular read it, not too long ago."""
+        age = self._public_age(name)
+        return age is not None and age < self._policy.stale_ttl
+
+    def public_left(self, name: RepositoryName) -> float:
+        """Return for how many more seconds the last yes to nobody counts."""
+        age = self._public_age(name)
+        return 0.0 if age is None else max(self._policy.grant_ttl - age, 0.0)
+
+    def yes(self, caller: Caller, name: RepositoryName, asked: float) -> None:
+        """Note that a question of that moment, by the store's clock, was answered."""
+        self._grant(caller, name, asked)
+        if self.is_nobody(caller, name):
+            self.make_public(name, asked)
+
+    def make_public(self, name: RepositoryName, asked: float) -> None:
+        """Note that a question of that moment was answered to nobody in particular."""
+        if self._private.since(name, moment=asked):
+            return
+        age = self._public_age(name)
+        is_old = age is None or age >= self._policy.grant_ttl * _RENEWED
+        if is_old and not self._store.grants.make_public(self._registry, name, asked=asked):
+            return
+        self._private.lift(name, moment=asked)
+
+    def no(self, caller: Caller, name: RepositoryName, reply: Reply) -> None:
+        """Note a refusal: it takes a grant away, and what was refused to nobody is not public."""
+        revokes = self._store.grants.granted(caller.name, self._registry, name)
+        at = self._refused.note(caller.name, name, revokes=revokes)
+        self.changes += 1
+        try:
+            if self.is_nobody(caller, name) and not _is_challenge(caller, reply):
+                self.make_private(name)
+        finally:
+            self._revoke(caller.name, name, at)
+        if reply.status == HTTPStatus.UNAUTHORIZED and caller.kind is Kind.TOKEN:
+            issued = callers.find(self._store, caller.name)
+            if issued is not None and name in issued.names:  # elsewhere it is rightly refused
+                callers.forget_issued(self._store, issued)
+
+    def make_private(self, name: RepositoryName) -> None:
+        """Note that nobody in particular may read a repository."""
+        revokes = self._store.grants.public_age(self._registry, name) is not None
+        at = self._private.note(name, revokes=revokes)
+        self.changes += 1
+        self._unpublish(name, at)
+
+    def is_nobody(self, caller: Caller, name: RepositoryName) -> bool:
+        """Tell whether a caller shows nothing, or a token for this that everybody gets."""
+        if caller.kind is not Kind.TOKEN:
+            return caller.kind is Kind.NOBODY
+        issued = callers.find(self._store, caller.name)
+        return issued is not None and name in issued.names
+
+    def _grant(self, caller: Caller, name: RepositoryName, asked: float) -> None:
+        key, now = (caller.name, name), self._store.clock.now()
+        if self._refused.since(*key, moment=asked):
+            return
+        life = min(self._policy.grant_ttl, caller.lifetime)
+        left = life - (now - asked)
+        if left <= 0:
+            return
+        written = self._written.get(key)
+        is_young = written is not None and now - written < life * _RENEWED
+        if is_young and self.permits(caller, name):
+            self._refused.lift(*key, moment=asked)
+            return
+        if self._store.grants.grant(caller.name, self._registry, name, left, asked=asked):
+            self._written.put(key, now)
+            self._refused.lift(*key, moment=asked)
+            self._write_refusals()
+
+    def _revoke(self, caller: str, name: str, at: float) -> None:
+        self._store.grants.revoke(caller, self._registry, name)
+        self._refused.written(caller, name, at=at)
+
+    def _unpublish(self, name: str, at: float) -> None:
+        self._store.grants.make_private(self._registry, name)
+        self._private.written(name, at=at)
+
+    def _write_refusals(self) -> None:
+        """Write what could not be written before, as soon as something else could be."""
+        for (caller, name), at in self._refused.unwritten():
+            self._revoke(caller, name, at)
+        for (name,), at in self._private.unwritten():
+            self._unpublish(name, at)
+
+    def _public_age(self, name: RepositoryName) -> float | None:
+        if self._private.counts(name):
+            return None
+        return self._store.grants.public_age(self._registry, name)
+
+
+def _is_challenge(caller: Caller, reply: Reply) -> bool:
+    """Tell whether a refusal only asks for a token, as registries do of what is public too."""
+    return (
+        caller.kind is Kind.NOBODY
+        and reply.status == HTTPStatus.UNAUTHORIZED
+        and any(one.is_bearer for one in reply.challenges)
+    )

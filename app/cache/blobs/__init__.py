@@ -1,0 +1,7 @@
+"""Blobs: from the store, from a running fetch, or from the registry.
+
+blobs.py       decides where a blob comes from
+byte_range.py  which bytes an answer carries
+lead.py        leads a fetch for all who read along
+serve.py       answers from a file, kept or still growing
+"""

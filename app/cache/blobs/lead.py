@@ -1,0 +1,192 @@
+"""One who may fetch a blob does it for everybody."""
+
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from http import HTTPStatus
+from typing import Final
+
+from app.cache.authz import evidence
+from app.cache.authz.callers import Caller
+from app.cache.authz.gate import Gate
+from app.cache.blobs.byte_range import part_for
+from app.cache.head_first import conclude
+from app.oci import headers
+from app.oci.errors import UpstreamUnavailable
+from app.oci.reference import Digest, RepositoryName, digest_of
+from app.source import BodyBroken, Payer, Reply, Request, Source
+from app.spools.fetches import Fetches
+from app.spools.filling import fill
+from app.spools.lead import Lead
+from app.spools.record import State
+from app.spools.resuming import Rest, rest_of, size_of
+from app.spools.shared import Spool
+
+# The registry is asked for a blob, in the name of one who wants it.
+
+_OF_THE_ANSWER: Final = (
+    "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
+)  # fmt: skip
+"""What asks for less than the blob: answered here, where the blob is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asking:
+    """Who wants which blob of which repository; each question tells the gate what is answered.
+
+    `began` is the moment, by the gate's clock, before the first question.
+    """
+
+    inner: Source
+    gate: Gate
+    caller: Caller
+    name: RepositoryName
+    digest: Digest
+    request: Request
+    began: float
+    only_verified: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """What tells this question from others, in one registry."""
+        return (self.caller.name, self.name, self.digest)
+
+    @property
+    def payer(self) -> Payer | None:
+        """The client that pays for what nobody else reads; None is nobody."""
+        return self.request.payer
+
+    def as_it_is(self) -> Reply:
+        """Ask what the client asks."""
+        return self._ask(self.request)
+
+    def head(self) -> Reply:
+        """Ask whether it may be read, and how long it is."""
+        return self._ask(self._plain("HEAD"))
+
+    def rest(self, offset: int) -> Reply:
+        """Ask for all from a byte on, for everybody: nobody's leaving ends it."""
+        request = replace(self._plain("GET"), client=None, has_fallback=None)
+        return self._ask(_with_range(request, f"bytes={offset}-") if offset else request)
+
+    def part(self, start: int, end: int) -> Reply:
+        """Ask for bytes `start` to `end`, the last one not counted, for this client alone."""
+        request = replace(self._plain("GET"), has_fallback=None)  # the body has begun
+        return self._ask(_with_range(request, f"bytes={start}-{end - 1}"))
+
+    def verified(self) -> None:
+        """Note that this repository holds the blob, of which all bytes came and are right."""
+        self.gate.verified(self.caller, self.name, self.digest, ("", self.began))
+
+    def _plain(self, method: str) -> Request:
+        fields = headers.without(self.request.headers, *_OF_THE_ANSWER)
+        return replace(self.request, method=method, headers=fields)
+
+    def _ask(self, request: Request) -> Reply:
+        question = partial(self.inner.blob, self.name, self.digest, request)
+        return self.gate.ask(self.caller, self.name, question, self.digest)
+
+
+def _with_range(request: Request, wanted: str) -> Request:
+    return replace(request, headers=[*request.headers, ("Range", wanted)])
+
+
+class Refused(Exception):
+    """The registry has answered, and not with the blob; `reply` is to be passed on."""
+
+    def __init__(self, reply: Reply) -> None:
+        super().__init__()
+        self.reply = reply
+
+
+def led(asking: Asking, lead: Lead, fetches: Fetches) -> Spool | None:
+    """Fetch, and return what is there of it; None if it cannot be fetched for all.
+
+    Raise Refused, RegistryError, or OSError where the disk does not let it be.
+    """
+    with ExitStack() as stack:
+        stack.callback(_release, lead)
+        found = _rest(asking, lead)
+        if found is None:
+            return None
+        rest, size = found
+        stack.callback(rest.close)
+        try:
+            lead.begin(size)
+            spool = fetches.join(asking.digest, asking.payer)
+        except OSError:
+            with suppress(OSError):
+                lead.discard(State.GIVEN_UP)
+            raise
+        if spool is None:
+            return None
+        stack.pop_all()
+    part = part_for(asking.request, asking.digest, size)
+    fill(lead, rest, asking, whole=part.is_whole)
+    return spool
+
+
+def _release(lead: Lead) -> None:
+    with suppress(OSError):
+        lead.release()
+
+
+def _rest(asking: Asking, lead: Lead) -> tuple[Rest, int] | None:
+    """Return the bytes that are lacking, and the size of the whole."""
+    if lead.size is not None and lead.offset == lead.size:
+        return _nothing_more(asking, lead.size)
+    reply = asking.rest(lead.offset)
+    if not reply.is_error and not evidence.is_blob(reply, asking.digest):
+        reply = _proved(reply, asking.digest)
+    if reply.status != HTTPStatus.OK and (not lead.offset or _is_refusal(reply)):
+        raise Refused(reply)
+    size = size_of(reply)
+    if size is None or lead.size not in {None, size}:
+        reply.close()
+        return None
+    rest = rest_of(reply, lead.offset, size)
+    return None if rest is None else (rest, size)
+
+
+def _is_refusal(reply: Reply) -> bool:
+    """Tell whether the whole blob would be refused as well as the rest of it is."""
+    return reply.is_error and reply.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+
+
+def _proved(reply: Reply, digest: Digest) -> Reply:
+    """Read what has the type of a server's own words, and return it if it is the blob.
+
+    Some registries and CDNs call configs JSON, or text. Raise Refused for all else.
+    """
+    if reply.status != HTTPStatus.OK or reply.length is None or reply.length >= evidence.WORDS:
+        raise Refused(reply)
+    try:
+        data = b"".join(reply.body)
+    except BodyBroken as error:
+        message = "the registry broke off in a blob"
+        raise UpstreamUnavailable(message) from error
+    finally:
+        reply.close()
+    reply = replace(reply, body=[data], close=_close_nothing)
+    if evidence.is_page(reply) or digest_of(data, digest) != digest:
+        raise Refused(reply)
+    return reply
+
+
+def _nothing_more(asking: Asking, size: int) -> tuple[Rest, int] | None:
+    """Ask whether it may be read at all; all of it was fetched by one who did not finish.
+
+    Raise Refused where the answer is already the client's.
+    """
+    reply = asking.head()
+    if refusal := conclude(reply, asking.request):
+        raise Refused(refusal)
+    reply.close()
+    fits = reply.length == size and evidence.is_blob(reply, asking.digest)
+    if reply.status != HTTPStatus.OK or not fits:
+        return None
+    return Rest((), _close_nothing), size
+
+
+def _close_nothing() -> None:
+    pass

@@ -1,0 +1,138 @@
+"""Tags: what they were told to mean, and when."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from app.cache.disk import Disk
+from app.oci import media_types
+from app.oci.errors import DigestInvalid
+from app.oci.reference import Digest, RepositoryName, Tag
+from app.store import refusals
+from app.store.notes import Answer, Note
+from app.store.refusals import Subject
+from app.store.store import Store
+
+_KIND: Final = "tag"
+
+_ANY: Final = "*"
+"""Stands for whatever a client takes: the latest answer to anybody."""
+
+_MOST: Final = 20
+"""Notes of one tag, the latest: whoever asks chooses the Accept."""
+
+_YOUNG: Final = 10.0
+"""Seconds in which the same is not written again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Meaning:
+    """The manifest that a registry has for a tag; `exact` if it was for a client like this one.
+
+    `age` is how many seconds ago that was; None: the machine was started since.
+    """
+
+    digest: Digest
+    media_type: str
+    age: float | None
+    exact: bool
+
+    def is_younger(self, seconds: float) -> bool:
+        """Tell whether the registry has said so in the last seconds."""
+        return self.age is not None and self.age < seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What a registry, asked at a moment of the store's clock, has said that a tag means."""
+
+    digest: Digest
+    media_type: str
+    asked: float
+
+
+class Tags:
+    """Remembers what tags mean, apart for clients that take different types."""
+
+    def __init__(self, registry: str, disk: Disk) -> None:
+        self._registry = registry
+        self._disk = disk
+        self._notes = disk.store.tags
+
+    def find(self, name: RepositoryName, tag: Tag, accepts: Sequence[str]) -> Meaning | None:
+        """Return what a tag was told to mean: to a client that takes this, or else to any."""
+        return self._disk.read(self._found, name, tag, media_types.fingerprint(accepts))
+
+    def note(
+        self,
+        name: RepositoryName,
+        tag: Tag,
+        accepts: Sequence[str],
+        said: Said,
+    ) -> None:
+        """Remember what the registry has said, unless it has said something else since."""
+        value = json.dumps({"digest": said.digest, "media_type": said.media_type})
+        answer = Answer(self._subject(name, tag), said.asked)
+        self._disk.write(self._noted, name, tag, media_types.fingerprint(accepts), value, answer)
+
+    def forget(self, name: RepositoryName, tag: Tag) -> None:
+        """Forget a tag: the registry has just said that it does not know it."""
+        beginning = _key(self._registry, name, tag, "")
+        self._disk.write(self._notes.forget_all, _KIND, beginning, self._subject(name, tag))
+
+    def _found(self, name: RepositoryName, tag: Tag, taken: str) -> Meaning | None:
+        for last in (taken, _ANY):
+            note = self._notes.noted(_KIND, _key(self._registry, name, tag, last))
+            if meaning := _meaning(note, exact=last == taken):
+                return meaning
+        return None
+
+    def _subject(self, name: RepositoryName, tag: Tag) -> Subject:
+        return (self._registry, name, refusals.tag(tag))
+
+    def _noted(
+        self, name: RepositoryName, tag: Tag, taken: str, value: str, answer: Answer
+    ) -> None:
+        for last in (taken, _ANY):
+            key = _key(self._registry, name, tag, last)
+            note = self._notes.noted(_KIND, key)
+            young = note is not None and note.age is not None and note.age < _YOUNG
+            if not (young and note is not None and note.value == value):
+                self._notes.note(_KIND, key, value, _YOUNG, answer)
+            if note is None:
+                self._notes.keep_latest(_KIND, _key(self._registry, name, tag, ""), _MOST)
+
+
+def digests(store: Store, registry: str, repository: str, tag: str) -> set[Digest]:
+    """Return all that a tag was told to mean, to whomever; raise StoreError."""
+    values = store.tags.beginning(_KIND, _key(registry, repository, tag, "")).values()
+    found = (_meaning(Note(value, 0.0, None), exact=False) for value in values)
+    return {meaning.digest for meaning in found if meaning}
+
+
+def forget(store: Store, registry: str, repository: str, tag: str) -> None:
+    """Forget what a tag was told to mean; raise StoreError."""
+    for key in store.tags.beginning(_KIND, _key(registry, repository, tag, "")):
+        store.tags.forget(_KIND, key)
+
+
+def forget_all(store: Store, registry: str, repository: str) -> None:
+    """Forget what all tags of a repository mean; raise StoreError."""
+    store.tags.keep_latest(_KIND, f"{registry}/{repository}:", 0)
+
+
+def _key(registry: str, name: str, tag: str, taken: str) -> str:
+    return f"{registry}/{name}:{tag} {taken}"
+
+
+def _meaning(note: Note | None, *, exact: bool) -> Meaning | None:
+    if note is None:
+        return None
+    try:
+        written = json.loads(note.value)
+        digest = Digest.parse(written["digest"])
+        media_type = str(written["media_type"])
+    except (ValueError, KeyError, TypeError, DigestInvalid):
+        return None
+    return Meaning(digest=digest, media_type=media_type, age=note.age, exact=exact)

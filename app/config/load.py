@@ -1,0 +1,181 @@
+"""Read the settings: the environment and the file that it names become Settings."""
+
+import difflib
+import json
+import os
+import re
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, ValidationError
+
+from app.config.registries import RegistrySettings
+from app.config.rules import RuleSettings
+from app.config.settings import FILE_ONLY, PREFIX, Settings
+from app.config.types import Files
+
+_KUBERNETES: Final = ("DOCXY_SERVICE_", "DOCXY_PORT_")
+"""Kubernetes injects these for a Service called docxy, and `DOCXY_PORT` as well."""
+
+CONFIG_VARIABLE: Final = "DOCXY_CONFIG"
+CONFIG_MEANING: Final = (
+    "A TOML file with the same settings: their names in lower case without `DOCXY_`. "
+    "The environment wins."
+)
+
+
+class SettingsError(Exception):
+    """The settings cannot be used.
+
+    The message lists every fault, one a line, and how to put it right; `faults` has the lines.
+    """
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__(_message(faults))
+        self.faults = faults
+
+
+def load(files: Files | None = None) -> Settings:
+    """Read the settings from the environment and the files that it names; raise SettingsError.
+
+    With `files` that another process has read, their contents are taken from there.
+    """
+    with (files or Files()).in_use():
+        return _load()
+
+
+def _load() -> Settings:
+    variables = os.environ  # noqa: TID251 - the one place that reads it
+    faults = _unknown_variables(variables)
+    values, file_faults = _file_values(variables.get(CONFIG_VARIABLE, ""))
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        faults += [_fault(fault["loc"], fault, variables) for fault in error.errors()]
+    else:
+        if not faults and not file_faults:
+            return settings
+    raise SettingsError(faults + file_faults)
+
+
+def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
+    fields = Settings.model_fields.keys() - FILE_ONLY
+    known = {Settings.variable(field) for field in fields} | {CONFIG_VARIABLE}
+    return [
+        f"{name}: {_unknown(name, known)}"
+        for name in sorted(variables)
+        if name.upper().startswith(PREFIX)
+        and name.upper() not in known
+        and name != "DOCXY_PORT"
+        and not name.startswith(_KUBERNETES)
+    ]
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    key = name.upper().removeprefix(PREFIX).lower()
+    if key in FILE_ONLY:
+        return f"it stands in the file of {CONFIG_VARIABLE} only, as {key}"
+    return f"there is no such setting{_nearest(name, known)}"
+
+
+def _file_values(path: str) -> tuple[dict[str, Any], list[str]]:
+    if not path:
+        return {}, []
+    try:
+        values = tomllib.loads(Files.current().read(Path(path)).decode("utf-8"))
+    except OSError as error:
+        return {}, [f"{CONFIG_VARIABLE}={path}: the file cannot be read ({error.strerror})"]
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        return {}, [f"{path}: this is not TOML: {error}"]
+    keys = {name for name in Settings.model_fields if Settings.variable(name).startswith(PREFIX)}
+    faults = [
+        f"{path}: {key}: there is no such setting{_nearest(key, keys)}"
+        for key in values
+        if key not in keys
+    ]
+    return {key: value for key, value in values.items() if key in keys}, faults
+
+
+def _nearest(name: str, known: set[str]) -> str:
+    if name == "registry" and "registries" in known:
+        return "; did you mean [[registries]]?"
+    matches = difflib.get_close_matches(name.upper(), [entry.upper() for entry in known], n=1)
+    found = [entry for entry in known if matches and entry.upper() == matches[0]]
+    return f"; did you mean {found[0]}?" if found else ""
+
+
+def _fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, str]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    reason = str(fault["msg"]).removeprefix("Value error, ")
+    if not location:  # it is of several settings, which it names
+        path = variables.get(CONFIG_VARIABLE, "")
+        in_file = reason.partition(":")[0] in FILE_ONLY or reason.startswith("rule ")
+        return f"{path}: {reason}" if in_file and path else reason
+    reason = reason[:1].lower() + reason[1:]
+    field = str(location[0]).lower()
+    if field in FILE_ONLY:
+        path = variables.get(CONFIG_VARIABLE, "")
+        return f"{path}: {_key(location)}: {_told(location, fault, reason)}"
+    names = Settings.variables(field if field in Settings.model_fields else _aliased(field))
+    found = [one for name in names for one in variables if one.upper() == name and variables[one]]
+    where = found[0] if found else f"{variables.get(CONFIG_VARIABLE, '')}: {field}"
+    return f"{where}: {reason}"
+
+
+def _key(location: tuple[int | str, ...]) -> str:
+    """Write a place in a table as people count: `registries 2: url`, `groups.team`."""
+    if location[0] == "groups" and len(location) > 1:
+        name = str(location[1])
+        key = name if _BARE.fullmatch(name) else json.dumps(name)
+        location = (f"groups.{key}", *(one for one in location[2:] if one != "[key]"))
+    written = "".join(
+        f" {part + 1}" if isinstance(part, int) else f": {part}" for part in location
+    ).removeprefix(": ")
+    return written.replace("rules ", "rule ", 1) if written.startswith("rules ") else written
+
+
+_BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
+"""Keys that TOML takes without quotes."""
+
+_SHAPES: Final = {
+    "tuple_type": 'write a list, like ["one", "two"]{tables}',
+    "dict_type": "write a table [{table}]",
+    "model_type": "write a table [[{table}]]",
+    "model_attributes_type": "write a table [[{table}]]",
+}
+"""What to write in place of a value of the wrong shape, by pydantic's name of the fault."""
+
+_TABLES: Final[Mapping[str, type[BaseModel]]] = {
+    "registries": RegistrySettings,
+    "rules": RuleSettings,
+}
+
+
+def _told(location: tuple[int | str, ...], fault: Any, reason: str) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    """Say of an unknown key of a table what it may have been."""
+    table = str(location[0])
+    if fault["type"] in _SHAPES:
+        tables = f"; a table of {table} is [[{table}]]" if len(location) == 1 else ""
+        return _SHAPES[fault["type"]].format(table=table, tables=tables)
+    if fault["type"] != "extra_forbidden":
+        return reason
+    keys = set(_TABLES[table].model_fields)
+    return f"there is no such key{_nearest(str(location[-1]), keys)}"
+
+
+def _aliased(name: str) -> str:
+    """Return the field that pydantic calls by one of its variables."""
+    fields = Settings.model_fields
+    return next(field for field in fields if name.upper() in Settings.variables(field))
+
+
+def _message(faults: Sequence[str]) -> str:
+    count = "one setting is wrong" if len(faults) == 1 else f"{len(faults)} settings are wrong"
+    listed = "".join(f"\n  {fault}" for fault in faults)
+    return f"Docxy cannot start: {count}.{listed}\nEvery setting stands in docs/configuration.md."
+
+
+def told(name: str) -> str:
+    """Return a variable as it stands in the environment, or ""; for what works without settings."""
+    return os.environ.get(name, "")  # noqa: TID251 - as above

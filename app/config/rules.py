@@ -1,0 +1,247 @@
+"""One `[[rules]]` table of the file: what an operator allows or denies."""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import timedelta
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from app.access.htpasswd import is_name
+from app.access.networks import Networks
+from app.access.rules import Condition, Digests, Rule
+from app.config.types import ClientNetworks, RegistryHost, Username
+from app.oci.errors import DigestInvalid
+from app.oci.manifest import Platform
+from app.oci.reference import Digest
+
+# The table `[groups]` of the file: users by the name of a group, which rules write with an @.
+
+_SIGN: Final = "@"
+_GROUP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+def _group(name: str) -> str:
+    if not _GROUP.fullmatch(name):
+        message = "write the name of a group with letters, digits, . _ and -, 64 at the most"
+        raise ValueError(message)
+    return name
+
+
+def _name(text: str) -> str:
+    if not is_name(text):
+        message = "no user can be called so"
+        raise ValueError(message)
+    return text
+
+
+def _user_or_group(text: str) -> str:
+    if text.startswith(_SIGN):
+        _group(text.removeprefix(_SIGN))
+    return _name(text)
+
+
+def _member(text: str) -> str:
+    if text.startswith(_SIGN):
+        message = "a group has users, and no groups in it: write who they are"
+        raise ValueError(message)
+    return _name(text)
+
+
+def _members(members: tuple[str, ...]) -> tuple[str, ...]:
+    if not members:
+        message = "it is empty; write at least one user, or leave it out"
+        raise ValueError(message)
+    return members
+
+
+UserOrGroup = Annotated[Username, AfterValidator(_user_or_group)]
+Groups = Mapping[
+    Annotated[str, AfterValidator(_group)],
+    Annotated[tuple[Annotated[Username, AfterValidator(_member)], ...], AfterValidator(_members)],
+]
+
+
+def members(written: Iterable[str], groups: Groups) -> frozenset[str]:
+    """Return the users that a rule is for; raise ValueError for a group that is not there."""
+    return frozenset(_each(written, groups))
+
+
+def _each(written: Iterable[str], groups: Groups) -> Iterator[str]:
+    for one in written:
+        if not one.startswith(_SIGN):
+            yield one
+            continue
+        name = one.removeprefix(_SIGN)
+        if name not in groups:
+            known = f"[groups] has {', '.join(groups)}" if groups else "write a table [groups]"
+            message = f"users: there is no group {name}; {known}"
+            raise ValueError(message)
+        yield from groups[name]
+
+
+def named(written: Iterable[str]) -> Iterator[str]:
+    """Return the users that are written by themselves."""
+    return (one for one in written if not one.startswith(_SIGN))
+
+
+_LONGEST: Final = 255
+_REPOSITORY: Final = re.compile(r"[a-z0-9._/*?-]+")
+_TAG: Final = re.compile(r"[A-Za-z0-9._*?-]+")
+_ALL: Final = "*"
+_WITH_ALLOW: Final = {
+    "digest_only": "by digest, and not by tag",
+    "platforms": "such images, and no others",
+    "min_age_days": "such images, and no others",
+}
+_WITHOUT_TAG: Final = {
+    "digest_only": "with tag, which matches requests by tag only, nothing is left",
+    "digests": "not with tag, which matches by tag only: they are found by both",
+    "platforms": "not with tag: by digest, and so out of an index, all would go",
+    "min_age_days": "not with tag: by digest, and so out of an index, all would go",
+}
+_ODD: Final = re.compile(r"[\x00-\x1f\x7f]")
+
+
+def _repository_pattern(text: str) -> str:
+    if text == "*":
+        message = "* stops at a slash: write ** for every repository, or leave it out"
+        raise ValueError(message)
+    if not _REPOSITORY.fullmatch(text) or len(text) > _LONGEST or _is_no_path(text):
+        message = (
+            "write a repository as its registry calls it, like library/nginx or team/**, "
+            "without the registry, a tag or a digest"
+        )
+        raise ValueError(message)
+    return text
+
+
+def _is_no_path(text: str) -> bool:
+    return text.startswith("/") or text.endswith("/") or "//" in text
+
+
+def _tag_pattern(text: str) -> str:
+    if not _TAG.fullmatch(text) or len(text) > _LONGEST:
+        message = "write a tag, like latest or v*"
+        raise ValueError(message)
+    return text
+
+
+def _platform(text: str) -> str:
+    return str(Platform.parse(text))
+
+
+def _digest(text: str) -> str:
+    message = "write a digest by sha256 or sha512, like sha256:... with 64 digits, or *"
+    try:
+        is_one = text == _ALL or Digest.parse(text).can_be_verified
+    except DigestInvalid:
+        is_one = False
+    if not is_one:
+        raise ValueError(message)
+    return text
+
+
+def _named(digests: tuple[str, ...]) -> Digests:
+    named = frozenset(Digest(text) for text in digests if text != _ALL)
+    return Digests(named, are_all=_ALL in digests)
+
+
+def _message(text: str) -> str:
+    if not text.strip() or len(text) > _LONGEST or _ODD.search(text):
+        message = f"write one line of at most {_LONGEST} characters"
+        raise ValueError(message)
+    return text
+
+
+class RuleSettings(BaseModel):
+    """A rule as it is written."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    action: Literal["allow", "deny"] = Field(description="`allow` or `deny`.")
+    registry: RegistryHost | None = Field(
+        None, description="The registry, by one of its names. Unset: each."
+    )
+    repository: Annotated[str, AfterValidator(_repository_pattern)] | None = Field(
+        None,
+        description="The repository, as the registry itself calls it: `library/nginx`, `team/*`, "
+        "`team/**`. `*` stands for any characters but a slash, `**` for any, `?` for one that is "
+        "no slash. Unset: each.",
+    )
+    tag: Annotated[str, AfterValidator(_tag_pattern)] | None = Field(
+        None,
+        description="The tag, with `*` and `?` as above; such a rule decides requests for a "
+        "manifest by tag, and nothing else.",
+    )
+    digests: tuple[Annotated[str, AfterValidator(_digest)], ...] | None = Field(
+        None,
+        description='Manifests, like `["sha256:..."]`, or all of them with `["*"]`; such a rule '
+        "decides requests for one of them, by digest or by a tag that leads to it, and nothing "
+        "else.",
+    )
+    digest_only: bool = Field(
+        default=False,
+        description="With `allow`: a manifest is served by digest, and refused by tag.",
+    )
+    networks: tuple[ClientNetworks, ...] | None = Field(
+        None, description='Addresses and networks of clients, like `["10.0.0.0/8"]`. Unset: all.'
+    )
+    users: tuple[UserOrGroup, ...] | None = Field(
+        None,
+        description="Users of `DOCXY_HTPASSWD_FILE`, and groups of the table `[groups]`, like "
+        '`["alice", "@platform"]`. Unset: all, and where there are no users everybody.',
+    )
+    platforms: tuple[Annotated[str, AfterValidator(_platform)], ...] | None = Field(
+        None,
+        description="With `allow`: the platforms of the images that are served, like "
+        '`["linux/amd64"]`; the manifest of any other image is refused. Unset: all.',
+    )
+    min_age_days: Annotated[int, Field(ge=1, le=36500, strict=True)] | None = Field(
+        None,
+        description="With `allow`: the days that have to be over since an image was made, by its "
+        "own date; the manifest of a younger one is refused. Unset: any age.",
+    )
+    message: Annotated[str, AfterValidator(_message)] | None = Field(
+        None, description="What a client is told that is refused by this rule."
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name, why in _WITH_ALLOW.items():
+            if self.action == "deny" and getattr(self, name):
+                message = f'{name}: it belongs to action = "allow": {why}'
+                raise ValueError(message)
+        for name, why in _WITHOUT_TAG.items():
+            if self.tag is not None and getattr(self, name):
+                message = f"{name}: {why}"
+                raise ValueError(message)
+        for name in ("networks", "users", "digests", "platforms"):
+            if getattr(self, name) == ():
+                message = f"{name}: it is empty; write at least one, or leave it out"
+                raise ValueError(message)
+        return self
+
+    def rule(self, number: int, groups: Groups) -> Rule:
+        """Return the rule, which stands at a place of the list; raise ValueError for no group."""
+        return Rule(
+            number=number,
+            allows=self.action == "allow",
+            registry=self.registry,
+            repository=self.repository,
+            tag=self.tag,
+            digests=None if self.digests is None else _named(self.digests),
+            digest_only=self.digest_only,
+            networks=None if self.networks is None else Networks(",".join(self.networks)),
+            users=None if self.users is None else members(self.users, groups),
+            condition=self._condition(),
+            message=self.message or "",
+        )
+
+    def _condition(self) -> Condition | None:
+        if self.platforms is None and self.min_age_days is None:
+            return None
+        return Condition(
+            None if self.platforms is None else tuple(map(Platform.parse, self.platforms)),
+            None if self.min_age_days is None else timedelta(days=self.min_age_days),
+        )

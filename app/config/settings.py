@@ -1,0 +1,635 @@
+"""Every setting, declared once: name, type, default, meaning."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import SplitResult, parse_qs, urlsplit
+
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BaseModel,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from app.access import htpasswd
+from app.access.htpasswd import UsersFile
+from app.access.limits import Allowance
+from app.access.rules import Rule, Rules
+from app.config.registries import Credentials, RegistrySettings, check_addresses, check_redirects
+from app.config.rules import Groups, RuleSettings, named
+from app.config.types import (
+    AccelLocation,
+    AuthoritiesFile,
+    BaseUrl,
+    Bytes,
+    CacheDirectory,
+    ClientNetworks,
+    Duration,
+    ProxyUrl,
+    RegistryAlias,
+    RegistryHost,
+    Seconds,
+    Size,
+    TrustedPeers,
+    Username,
+    WellKnown,
+    content_of,
+)
+from app.registries import HUB, WELL_KNOWN, Registries, Registry
+
+# The settings of who may ask this proxy: part of Settings.
+
+_SHORTEST_SECRET: Final = 16
+_SHORTEST_KEY: Final = 32
+
+
+def _users_file(path: object) -> UsersFile:
+    content = content_of(path, htpasswd.content)
+    htpasswd.parse(content)
+    return UsersFile(Path(str(path)), content)
+
+
+def _secret(secret: SecretStr) -> SecretStr:
+    if len(secret.get_secret_value().encode()) < _SHORTEST_SECRET:
+        message = f"write at least {_SHORTEST_SECRET} bytes: whoever guesses it may pull"
+        raise ValueError(message)
+    return secret
+
+
+def _key(key: SecretStr) -> SecretStr:
+    if len(key.get_secret_value().encode()) < _SHORTEST_KEY:
+        message = f"write at least {_SHORTEST_KEY} bytes, like those of openssl rand -hex 32"
+        raise ValueError(message)
+    return key
+
+
+class AccessSettings(BaseModel):
+    """Whose requests are answered."""
+
+    allow_networks: ClientNetworks | None = Field(
+        None,
+        description="Comma-separated addresses and networks of the clients that may use this "
+        "proxy; `/health` answers everybody. Unset: all may, but for `DOCXY_DENY_NETWORKS`.",
+    )
+    deny_networks: ClientNetworks | None = Field(
+        None,
+        description="Comma-separated addresses and networks of clients that may not, even where "
+        "`DOCXY_ALLOW_NETWORKS` has them.",
+    )
+    rules: tuple[RuleSettings, ...] = Field(
+        (), description="What may be pulled, by whom: the first rule that matches decides."
+    )
+    groups: Groups = Field(
+        default_factory=dict, description="The users of each group that rules name."
+    )
+    htpasswd_file: Annotated[UsersFile, BeforeValidator(_users_file)] | None = Field(
+        None,
+        description="A file of the users who may pull, with bcrypt hashes (`htpasswd -B`); it is "
+        "read again when it changes. Every registry must be `managed`. Unset: nobody has to log "
+        "in.",
+    )
+    shared_secret: Annotated[SecretStr, AfterValidator(_secret)] | None = Field(
+        None,
+        description="In place of that file, one password of at least 16 bytes, with which "
+        "everybody logs in, by any user name.",
+    )
+    token_key: Annotated[SecretStr, AfterValidator(_key)] | None = Field(
+        None,
+        description="At least 32 bytes that sign the tokens of users; replicas share it. Unset: "
+        "the key that the directory of `DOCXY_CACHE_DIR` has.",
+    )
+
+    def check_users(self, rows: Iterable[Registry], cache_dir: Path | None) -> None:
+        """Raise ValueError where users are set, and something does not go with them."""
+        if self.htpasswd_file and self.shared_secret:
+            message = "DOCXY_HTPASSWD_FILE, DOCXY_SHARED_SECRET: set one, not both"
+            raise ValueError(message)
+        if not (self.htpasswd_file or self.shared_secret):
+            if self.token_key:
+                message = "DOCXY_TOKEN_KEY: it needs DOCXY_HTPASSWD_FILE or DOCXY_SHARED_SECRET"
+                raise ValueError(message)
+            return
+        name = "DOCXY_HTPASSWD_FILE" if self.htpasswd_file else "DOCXY_SHARED_SECRET"
+        if passed := [row.name for row in rows if not row.managed]:
+            message = (
+                f"{name}: clients log in at this proxy, so none of their logins can be for a "
+                f"registry; set DOCXY_CREDENTIALS=managed for the default one, and credentials = "
+                f'"managed" in each table [[registries]]. These are passthrough: '
+                f"{', '.join(passed)}"
+            )
+            raise ValueError(message)
+        if not (self.token_key or cache_dir):
+            message = (
+                f"{name}: the tokens of users need a key that outlives a restart; set "
+                "DOCXY_TOKEN_KEY, or DOCXY_CACHE_DIR, where one is made"
+            )
+            raise ValueError(message)
+
+    def rules_for(self, registries: Registries) -> Rules:
+        """Return the rules at a table of registries; raise ValueError for one not in it."""
+        if not self.htpasswd_file:
+            for at, one in enumerate(self.rules, 1):
+                if one.users is not None:
+                    message = (
+                        f"rule {at}: users: only DOCXY_HTPASSWD_FILE says who somebody is; with "
+                        "DOCXY_SHARED_SECRET, or without a login, nobody is anybody in particular"
+                    )
+                    raise ValueError(message)
+        return Rules([self._rule(at, one) for at, one in enumerate(self.rules, 1)], registries)
+
+    def _rule(self, at: int, written: RuleSettings) -> Rule:
+        try:
+            return written.rule(at, self.groups)
+        except ValueError as error:
+            message = f"rule {at}: {error}"
+            raise ValueError(message) from error
+
+    def named_users(self) -> Iterator[tuple[str, str]]:
+        """Return the places of the file where users are named, each with a user."""
+        for at, rule in enumerate(self.rules, 1):
+            yield from ((f"rule {at}", user) for user in named(rule.users or ()))
+        for name, users in self.groups.items():
+            yield from ((f"groups.{name}", user) for user in users)
+
+
+# The settings of the cache: part of Settings.
+
+
+class CacheSettings(BaseModel):
+    """Whether something is kept, how much of it, and for how long it counts."""
+
+    cache_dir: CacheDirectory | None = Field(
+        None,
+        description="A directory for what was pulled, made if it is not there. Unset: nothing is "
+        "kept and nothing is written.",
+    )
+    cache_max_size: Annotated[Size, Field(gt=0)] | None = Field(
+        None,
+        description="How many bytes the cache may take, like `50GB` or `10GiB`, with what is being "
+        "fetched; what was used longest ago goes first. Unset: as many as "
+        "`DOCXY_CACHE_MIN_FREE` leaves.",
+    )
+    cache_min_free: Size = Field(
+        Bytes(5 << 30), description="How many bytes of the disk the cache leaves free in any case."
+    )
+    cache_unread_limit: Size | None = Field(
+        None,
+        description="How many bytes more of a layer are fetched after the last client that read it "
+        "has left; `0` stops at once. Unset: `1GiB`; `16MiB` if the client that began the fetch "
+        "asked for a part, or a `DOCXY_LIMIT_*` is set.",
+    )
+    grant_ttl: Duration = Field(
+        300,
+        description="Seconds for which a registry's yes to a client, for one repository, lets this "
+        "client read what is kept of it; never longer than its token lives.",
+    )
+    tag_ttl: Duration = Field(
+        0,
+        description="Seconds for which a tag is answered without asking the registry what it "
+        "means. `0`: it is asked at each pull, with a HEAD, which is no pull to Docker Hub.",
+    )
+    stale_ttl: Duration = Field(
+        7 * 24 * 3600,
+        description="Seconds after its last proof of being public for which a repository is served "
+        "from the cache while its registry does not answer, or answers 429 or 5xx. `0`: never.",
+    )
+    accel_location: AccelLocation | None = Field(
+        None,
+        description="An `internal` location of the nginx in front, like `/docxy-cache/`, that "
+        "serves `content/` of the cache's directory: what is kept is handed over to it "
+        "(`X-Accel-Redirect`). Unset: Docxy sends it itself.",
+    )
+
+
+# The settings of how much each may ask of this proxy: part of Settings.
+
+_OPTIONS: Final = {
+    "redis": {"db"},
+    "rediss": {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"},
+    "unix": {"db"},
+}
+"""What may stand behind `?`, by scheme; redis-py would take more, and fail at the first request."""
+
+Count = Annotated[int, Field(gt=0, le=10**12)]
+
+
+def _redis_url(secret: SecretStr) -> SecretStr:
+    """Check the URL without telling its password."""
+    try:
+        is_one = _is_redis(urlsplit(secret.get_secret_value()))
+    except ValueError:
+        is_one = False
+    if not is_one:
+        message = (
+            "write a URL like redis://:password@redis.example:6379/0, rediss:// for TLS, or "
+            "unix:///run/redis.sock"
+        )
+        raise ValueError(message)
+    return secret
+
+
+def _is_redis(parts: SplitResult) -> bool:
+    options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
+    if parts.fragment or not options.keys() <= _OPTIONS.get(parts.scheme, set()):
+        return False
+    numbers = options.get("db", [])
+    if parts.scheme == "unix":
+        is_somewhere = bool(parts.path)
+    else:
+        is_somewhere = bool(parts.hostname) and parts.port != 0
+        numbers = [*numbers, parts.path.strip("/") or "0"]
+    return parts.scheme in _OPTIONS and is_somewhere and all(map(str.isdecimal, numbers))
+
+
+def _workers(value: object) -> object:
+    text = str(value).strip()
+    if not text.isdecimal() or not int(text):
+        message = "write how many worker processes there are, like 2; --workers says it too"
+        raise ValueError(message)
+    return int(text)
+
+
+class LimitSettings(BaseModel):
+    """What each user, or each address, may have."""
+
+    client_connections: Count = Field(
+        500,
+        description="How many requests of one client address, or of one IPv6 network of 64 bits, "
+        "each worker serves at once; a download is one until its last byte. More are answered 429 "
+        "with `Retry-After`. Name servers in front in `FORWARDED_ALLOW_IPS`, or all their clients "
+        "count as one. It needs no Redis.",
+    )
+    limit_requests: Count | None = Field(
+        None,
+        description="How many requests a minute each user may send, or each address: an IPv6 "
+        "network of 64 bits is one. More are answered 429 with `Retry-After`. Unset: any number.",
+    )
+    limit_downloads: Count | None = Field(
+        None, description="How many layers each may download at once. Unset: any number."
+    )
+    limit_bytes: Annotated[Size, Field(gt=0)] | None = Field(
+        None,
+        description="How many bytes each may download in a day, like `50GB`. What has begun goes "
+        "on. Unset: any number.",
+    )
+    limit_pulls: Count | None = Field(
+        None,
+        description="How many pulls each may make in a day: GETs of manifests that were answered, "
+        "as Docker Hub counts. Unset: any number.",
+    )
+    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
+        None,
+        description="The Redis where they are counted, like `redis://:password@redis.example/0`; "
+        "several workers need one, and replicas share it. Unset: they are counted in memory.",
+    )
+    web_concurrency: Annotated[int, BeforeValidator(_workers)] = Field(
+        1,
+        validation_alias="WEB_CONCURRENCY",
+        description="Worker processes: gunicorn's own setting, which says its default.",
+    )
+
+    @property
+    def allowance(self) -> Allowance:
+        """What each may have."""
+        return Allowance(
+            requests=self.limit_requests,
+            downloads=self.limit_downloads,
+            size=self.limit_bytes,
+            pulls=self.limit_pulls,
+        )
+
+    def check_limits(self) -> None:
+        """Raise ValueError where limits are set that could not be counted."""
+        if self.allowance.is_all:
+            if self.redis_url:
+                message = (
+                    "DOCXY_REDIS_URL: limits are counted there, and none is set; set one of "
+                    "DOCXY_LIMIT_REQUESTS, DOCXY_LIMIT_DOWNLOADS, DOCXY_LIMIT_BYTES and "
+                    "DOCXY_LIMIT_PULLS"
+                )
+                raise ValueError(message)
+            return
+        if self.web_concurrency > 1 and not self.redis_url:
+            names = ("limit_requests", "limit_downloads", "limit_bytes", "limit_pulls")
+            told = ", ".join(f"DOCXY_{name.upper()}" for name in names if getattr(self, name))
+            message = (
+                f"{told}: {self.web_concurrency} workers would each count by themselves; set "
+                "DOCXY_REDIS_URL, where they count together, or have one worker: "
+                "WEB_CONCURRENCY=1, and no --workers"
+            )
+            raise ValueError(message)
+
+
+# The settings of the page and what belongs to it: part of Settings.
+
+HUB_INDEX: Final = "https://index.docker.io"
+"""Where Docker Hub searches: the address that Docker itself asks."""
+
+
+LOCAL_NETWORKS: Final = "127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7,fe80::/10"
+"""Loopback and private (RFC 1918, RFC 4193, RFC 4291)."""
+
+
+class PageSettings(BaseModel):
+    """Whether there is something to look at, and where a search is asked."""
+
+    page: bool = Field(
+        default=True,
+        description="`false` switches off the page at `/`, the files of `/config/` and the search.",
+    )
+    metrics: bool = Field(
+        default=True,
+        description="`false` counts nothing: there is no `/metrics`, and no figures on the page.",
+    )
+    figures_networks: TrustedPeers = Field(
+        LOCAL_NETWORKS,
+        description="Comma-separated addresses and networks of clients that may see `/metrics`, "
+        "figures and the downloads that are running; `*` for all. Unset: this machine and private "
+        "networks. Who comes through a server in front that is not among `FORWARDED_ALLOW_IPS` "
+        "sees none.",
+    )
+    index_url: BaseUrl = Field(
+        HUB_INDEX,
+        description="Where Docker Hub's images are searched, for `docker search` and the page; it "
+        "counts where the default registry is `docker.io`.",
+    )
+
+
+# The settings of how registries are reached: part of Settings.
+
+
+class UpstreamSettings(BaseModel):
+    """What is believed of registries, by which way they are reached, and how long one waits."""
+
+    ca_bundle: AuthoritiesFile | None = Field(
+        None,
+        description="A PEM file with certificate authorities for TLS to registries, added to the "
+        "usual ones.",
+    )
+    connect_timeout: Seconds = Field(
+        5, description="Seconds to wait for a connection to a registry, for each of its addresses."
+    )
+    read_timeout: Seconds = Field(
+        30,
+        description="Seconds that a registry may be silent, before it answers and in the middle of "
+        "a body, which then goes on where it stopped. There is no limit on the whole.",
+    )
+    retry_budget: Seconds = Field(
+        45,
+        description="Seconds after which a request that has no answer yet is not tried again.",
+    )
+    resume_budget: Seconds = Field(
+        60, description="Seconds without a byte after which a body that broke off is given up."
+    )
+    prefer_ipv4: bool = Field(
+        default=False,
+        description="`true` tries a registry's IPv4 addresses first. Else the system decides, and "
+        "an address that does not answer in a quarter of a second has the next one tried beside "
+        "it.",
+    )
+    verify_blobs: bool = Field(
+        default=False,
+        description="`true` hashes every whole blob that passes, holds its last piece back until "
+        "the digest is right, and cuts the connection if it is not. Parts of blobs, and digests by "
+        "other algorithms than sha256 and sha512, pass unverified. Clients check digests "
+        "themselves; this costs processor time.",
+    )
+    https_proxy: ProxyUrl | None = Field(
+        None,
+        validation_alias=AliasChoices("HTTPS_PROXY", "ALL_PROXY"),
+        description="The outbound proxy for https registries: `http://`, `https://`, `socks5://` "
+        "or `socks5h://`.",
+    )
+    http_proxy: ProxyUrl | None = Field(
+        None,
+        validation_alias=AliasChoices("HTTP_PROXY", "ALL_PROXY"),
+        description="The outbound proxy for http registries.",
+    )
+    no_proxy: str = Field(
+        "",
+        validation_alias="NO_PROXY",
+        description="Comma-separated hosts, domains, addresses and networks that are reached "
+        "without the outbound proxy; `*` for all.",
+    )
+
+
+# The environment, without the settings that stand in the file only.
+
+FILE_ONLY: Final = frozenset({"registries", "default", "rules", "groups"})
+"""Settings that no environment variable could hold well."""
+
+
+class Variables(EnvSettingsSource):
+    """What pydantic-settings reads of it."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Return a field's value, its name, and whether it is yet to be decoded."""
+        if field_name in FILE_ONLY:
+            return None, field_name, False
+        return super().get_field_value(field, field_name)
+
+
+PREFIX: Final = "DOCXY_"
+
+_HIGHEST_PORT: Final = 65535
+
+_DEFAULT_ROW: Final = frozenset({"registry_url", "registry_name", "token_url", "token_service"})
+"""What says which registry the default one is, where no table does."""
+
+
+def _port(value: object) -> object:
+    text = str(value).strip()
+    if not text.isdecimal() or int(text) > _HIGHEST_PORT:
+        message = f"write the number of a port, like 8000; the highest is {_HIGHEST_PORT}"
+        raise ValueError(message)
+    return int(text)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+class Settings(
+    UpstreamSettings, CacheSettings, PageSettings, AccessSettings, LimitSettings, BaseSettings
+):
+    """How this proxy is set up; frozen, and held by create_app only."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True,
+        validate_default=False,
+    )  # fmt: skip
+
+    public_url: BaseUrl | None = Field(
+        None,
+        description="How clients reach this proxy, like `https://proxy.example`. "
+        "Unset: taken from each request; `X-Forwarded-Proto` and `X-Forwarded-Host` are believed "
+        "only from `FORWARDED_ALLOW_IPS`.",
+    )
+    allow_private_upstreams: bool = Field(
+        default=False,
+        description="`true` lets every registry, its token service and what they redirect to be on "
+        "loopback, private and otherwise special addresses; `allow_private` does so for one.",
+    )
+    registry_url: BaseUrl = Field(
+        HUB.url,
+        description="Where the default registry is. Unset: Docker Hub, or where "
+        "`DOCXY_REGISTRY_NAME` says: a well-known one, else `https://` and the name.",
+    )
+    registry_name: RegistryAlias = Field(
+        "docker.io",
+        description="What clients call the default registry. As `docker.io` it also answers to "
+        "`index.docker.io` and `registry-1.docker.io`, and one-component repository names get "
+        "`library/`. Set it when `DOCXY_REGISTRY_URL` is not Docker Hub or a copy of it.",
+    )
+    token_url: BaseUrl | None = Field(
+        None,
+        description="The default registry's token service. Unset: Docker Hub's for Docker Hub, "
+        "else learned from the registry's challenge, if it is on the registry's own host or, over "
+        "https, on its registrable domain.",
+    )
+    token_service: str | None = Field(
+        None,
+        description="The `service` to name to the token service. Unset: Docker Hub's for Docker "
+        "Hub, else what the registry's challenge says.",
+    )
+    credentials: Credentials | None = Field(
+        None,
+        description="`passthrough`: clients' logins go to the default registry. `managed`: this "
+        "proxy gets the tokens itself, with `DOCXY_USERNAME` and `DOCXY_PASSWORD` or as nobody, "
+        "and clients need none. Unset: `passthrough`.",
+    )
+    username: Username | None = Field(
+        None, description="This proxy's own account at the default registry, with `managed`."
+    )
+    password: SecretStr | None = Field(None, description="Its password, or access token.")
+    well_known: Annotated[WellKnown | None, NoDecode] = Field(
+        None,
+        description="Which public registries are served beside the default one, by prefix and "
+        f"`ns`: `all`, `none`, or some of {_listed(WELL_KNOWN)}, between commas. Unset: `all`, but "
+        "`none` where the default registry is set or the file has `[[registries]]`.",
+    )
+    registries: tuple[RegistrySettings, ...] = Field(
+        (), description="The table of registries; see below."
+    )
+    default: RegistryHost | None = Field(
+        None, description="The name of the default registry. Unset: the first of the table."
+    )
+    write_timeout: Seconds = Field(
+        60, description="Seconds that a client may take nothing of what is sent to it."
+    )
+    log_format: Literal["text", "json"] = Field("text", description="`text` or `json`.")
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], BeforeValidator(str.lower)
+    ] = Field("info", description="`debug`, `info`, `warning` or `error`.")
+    forwarded_allow_ips: TrustedPeers = Field(
+        "127.0.0.1,::1",
+        validation_alias="FORWARDED_ALLOW_IPS",
+        description="Comma-separated addresses and networks of the servers in front of this one, "
+        "whose `X-Forwarded-*` headers are believed; `*` for all. Gunicorn reads it too.",
+    )
+
+    port: Annotated[int | None, BeforeValidator(_port)] = Field(
+        None,
+        validation_alias="PORT",
+        description="The port of every IPv4 address to listen at: gunicorn's own setting.",
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Let the environment win over what load() read from the file; nothing else is read."""
+        del env_settings, dotenv_settings, file_secret_settings
+        return Variables(settings_cls), init_settings
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.registries:
+            if told := sorted(_DEFAULT_ROW & self.model_fields_set):
+                message = (
+                    f"{', '.join(map(self.variable, told))}: the default registry stands in the "
+                    "file's table [[registries]]; set it there, or leave the table out"
+                )
+                raise ValueError(message)
+        elif self.default:
+            message = "default: it names a row of the table [[registries]], and there is none"
+            raise ValueError(message)
+        elif "registries" in self.model_fields_set:
+            message = "registries: it is empty; write a table [[registries]], or leave it out"
+            raise ValueError(message)
+        table = self.table()
+        check_addresses(table.rows)
+        check_redirects(table.rows)
+        self.rules_for(table)
+        self.check_users(table.rows, self.cache_dir)
+        self.check_limits()
+        host = urlsplit(self.public_url or "").hostname or ""
+        if (row := table.select(ns=None, host=host).registry) is not table.default:
+            message = (
+                f"{self.variable('public_url')}: {host} is among the hosts of {row.name}, and what "
+                "clients send there is for that one; leave it out there"
+            )
+            raise ValueError(message)
+        return self
+
+    def table(self) -> Registries:
+        """Return the table of registries; raise ValueError for one that is ambiguous."""
+        written = list(self.registries) or [self._default_row()]
+        names = [one.row().name for one in written]
+        default = Registries([one.row() for one in written], self.default).default
+        place = names.index(default.name)
+        written[place] = written[place].with_login(self.credentials, self.username, self.password)
+        rows = [one.row() for one in written]
+        default = rows[place]
+        chosen = self.registries or self.model_fields_set & _DEFAULT_ROW
+        known = () if chosen else tuple(WELL_KNOWN)
+        taken = {name for row in rows for name in row.names}
+        rows += [
+            # Clients that need no token for the default registry would ask for none elsewhere.
+            replace(WELL_KNOWN[name], managed=default.managed)
+            for name in (known if self.well_known is None else self.well_known)
+            if name not in taken
+        ]
+        if self.allow_private_upstreams:
+            rows = [replace(row, allow_private=True) for row in rows]
+        return Registries(rows, default.name)
+
+    def _default_row(self) -> RegistrySettings:
+        written = {
+            "name": self.registry_name,
+            "url": self.registry_url if "registry_url" in self.model_fields_set else None,
+            "token_url": self.token_url,
+            "token_service": self.token_service,
+        }
+        return RegistrySettings.model_validate(written)
+
+    @classmethod
+    def variable(cls, field: str) -> str:
+        """Return the environment variable of a field."""
+        return cls.variables(field)[0]
+
+    @classmethod
+    def variables(cls, field: str) -> list[str]:
+        """Return the environment variables of a field, the one that counts first."""
+        alias = cls.model_fields[field].validation_alias
+        if isinstance(alias, AliasChoices):
+            return [str(name) for name in alias.choices]
+        return [str(alias) if alias else PREFIX + field.upper()]

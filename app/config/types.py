@@ -1,0 +1,308 @@
+"""What the value of a setting may be; a ValueError says how to put it right."""
+
+import base64
+import contextlib
+import ipaddress
+import json
+import re
+import ssl
+import tempfile
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Final, Self
+from urllib.parse import SplitResult, urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+
+from app.registries import WELL_KNOWN
+
+_PROXY_SCHEMES: Final = frozenset({"http", "https", "socks5", "socks5h"})
+_NAME: Final = re.compile(r"[A-Za-z0-9.-]+(?::[0-9]+)?")
+_UNCLEAR: Final = re.compile(r"[\x00-\x20\"<>\\^`{|}\x7f]")
+_DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+
+_SIZE: Final = re.compile(
+    r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(?:([KMGTP]i?)?B|([KMGTP]i?))?", re.IGNORECASE
+)
+_LEAST_WITHOUT_UNIT: Final = 1 << 20
+"""Bytes: whoever writes a smaller number has left out `GB`, and would have a cache of nothing."""
+_LEAST_IN_MB: Final = 1000
+"""From here on a number is more likely to be of megabytes."""
+_LOCATION: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
+
+
+class Files:
+    """The contents of the files that settings name.
+
+    Each is read once, when a setting is checked. What one process has read can be given to
+    another one, which then checks the same settings without looking at the disk.
+    """
+
+    def __init__(self) -> None:
+        self._contents: dict[str, bytes] = {}
+        self.are_given = False
+        """Whether another process has read them, and accepted what they hold."""
+
+    @classmethod
+    def from_dump(cls, dump: bytes) -> Self:
+        """Return the files that another process has read."""
+        files = cls()
+        contents = json.loads(dump)
+        files._contents = {path: base64.b64decode(text) for path, text in contents.items()}
+        files.are_given = True
+        return files
+
+    @staticmethod
+    def current() -> "Files":
+        """Return the files of the settings that are being checked; else new ones, from the disk."""
+        return _FILES.get() or Files()
+
+    def dump(self) -> bytes:
+        """Return all that was read, for `from_dump`. It holds secrets."""
+        contents = self._contents.items()
+        return json.dumps(
+            {path: base64.b64encode(content).decode("ascii") for path, content in contents}
+        ).encode()
+
+    def read(self, path: Path, reader: Callable[[Path], bytes] = Path.read_bytes) -> bytes:
+        """Return the content of a file; raise what the reader raises, by default OSError."""
+        # A newer release of the application may name a file that the older one did not.
+        if str(path) not in self._contents:
+            self._contents[str(path)] = reader(path)
+        return self._contents[str(path)]
+
+    @contextlib.contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Let settings that are checked meanwhile have their contents from here."""
+        token = _FILES.set(self)
+        try:
+            yield
+        finally:
+            _FILES.reset(token)
+
+
+_FILES: Final[ContextVar[Files | None]] = ContextVar("files", default=None)
+"""pydantic-settings gives validators no context of their own."""
+
+
+class Bytes(int):
+    """A number of bytes that is written as people write it: `5GiB`."""
+
+    def __str__(self) -> str:
+        number, unit = int(self), ""
+        for next_unit in ("KiB", "MiB", "GiB", "TiB"):
+            if not number or number % 1024:
+                break
+            number, unit = number // 1024, next_unit
+        return f"{number}{unit}"
+
+
+def _base_url(text: str) -> str:
+    parts = _split(text)
+    if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
+        message = "write a whole URL, like https://registry.example"
+        raise ValueError(message)
+    if "@" in parts.netloc:
+        message = "a URL here takes no user name or password"
+        raise ValueError(message)
+    if parts.query or parts.fragment:
+        message = "a URL here takes no ? or #"
+        raise ValueError(message)
+    if parts.path.rstrip("/").endswith("/v2"):
+        message = "leave out /v2 at the end"
+        raise ValueError(message)
+    host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    port = parts.port
+    authority = host if port in {None, _DEFAULT_PORTS[parts.scheme]} else f"{host}:{port}"
+    return f"{parts.scheme}://{authority}{parts.path.rstrip('/')}"
+
+
+def _split(text: str) -> SplitResult:
+    """Split a URL; what the standard library says of a faulty one may quote a password."""
+    try:
+        if _UNCLEAR.search(text):
+            raise ValueError  # noqa: TRY301 - one message for all
+        parts = urlsplit(text)
+        _ = parts.port
+    except ValueError:
+        message = "this is no URL: mind the port, and brackets around an IPv6 address"
+        raise ValueError(message) from None
+    return parts
+
+
+def content_of(path: object, reader: Callable[[Path], bytes] = Path.read_bytes) -> bytes:
+    """Return the content of a file that a setting names; raise ValueError."""
+    if not isinstance(path, str | Path):
+        message = "write the path of a file"
+        raise ValueError(message)  # noqa: TRY004 - pydantic lets a TypeError through
+    try:
+        return Files.current().read(Path(path), reader)
+    except OSError as error:
+        message = f"the file cannot be read ({error.strerror})"
+        raise ValueError(message) from error
+
+
+def _registry_name(text: str) -> str:
+    if not _NAME.fullmatch(text) or ".." in text or not text[0].isalnum():
+        message = "write the registry's host name, like docker.io"
+        raise ValueError(message)
+    return text.lower().removesuffix(":443")
+
+
+def _registry_alias(text: str) -> str:
+    name = _registry_name(text)
+    if name == "library":
+        message = "library is where Docker Hub's official images are"
+        raise ValueError(message)
+    return name
+
+
+def _username(text: str) -> str:
+    if ":" in text:
+        message = "a user name has no colon (RFC 7617)"
+        raise ValueError(message)
+    return text
+
+
+def _own_host(text: str) -> str:
+    if not _NAME.fullmatch(text) or ":" in text:
+        message = "write a host name of this proxy without a port, like ghcr.proxy.example"
+        raise ValueError(message)
+    return text.lower()
+
+
+def _password_of(path: object) -> SecretStr:
+    """Return what a file holds, without the line's end that editors leave."""
+    try:
+        text = content_of(path).decode("utf-8")
+    except UnicodeDecodeError:
+        message = "the file is not UTF-8"
+        raise ValueError(message) from None
+    if not (secret := text.removesuffix("\n").removesuffix("\r")):
+        message = "the file is empty"
+        raise ValueError(message)
+    return SecretStr(secret)
+
+
+def _well_known(value: object) -> object:
+    """Read `all`, `none`, or names between commas; a list is as good in the file."""
+    names = value.split(",") if isinstance(value, str) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        message = "write all, none, or names like ghcr.io,quay.io"
+        raise ValueError(message)
+    names = [name.strip().lower() for name in names if name.strip()]
+    if names == ["all"]:
+        return tuple(WELL_KNOWN)
+    if names == ["none"]:
+        return ()
+    for name in names:
+        if name not in WELL_KNOWN:
+            message = (
+                f"{name} is not among {', '.join(WELL_KNOWN)}; "
+                "any other registry gets a table [[registries]] in the file"
+            )
+            raise ValueError(message)
+    return tuple(dict.fromkeys(names))
+
+
+def _trusted_peers(text: str) -> str:
+    for entry in text.split(","):
+        address = entry.strip()
+        if address in {"", "*"}:
+            continue
+        try:
+            ipaddress.ip_network(address, strict=False)
+        except ValueError as error:
+            message = f"{address} is neither an address, a network nor *"
+            raise ValueError(message) from error
+    return text
+
+
+def _client_networks(text: str) -> str:
+    if not text.replace(",", "").strip():
+        message = "write at least one address or network, like 10.0.0.0/8"
+        raise ValueError(message)
+    return _trusted_peers(text)
+
+
+def _authorities_of(path: object) -> str:
+    """Return the PEM text of a file; comments between the certificates may be in any encoding."""
+    text = content_of(path).decode("ascii", "ignore")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
+    except (ssl.SSLError, ValueError) as error:  # ValueError: the text is empty
+        message = "the file holds no PEM certificate"
+        raise ValueError(message) from error
+    return text
+
+
+def _proxy_url(secret: SecretStr) -> SecretStr:
+    """Check an outbound proxy's URL without telling its password."""
+    text = secret.get_secret_value()
+    parts = _split(text if "://" in text else f"http://{text}")
+    if parts.scheme not in _PROXY_SCHEMES or not parts.hostname:
+        message = "write a URL like http://proxy.example:3128 or socks5h://127.0.0.1:1080"
+        raise ValueError(message)
+    return secret
+
+
+def _size(value: object) -> object:
+    """Read `50GB`, `10GiB`, or a number of bytes; a small one needs a unit, for nobody means it."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return value
+    found = _SIZE.fullmatch(str(value).strip())
+    if found is None:
+        message = "write a size like 50GB or 10GiB"
+        raise ValueError(message)
+    number, unit = Decimal(found[1]), (found[2] or found[3] or "").upper()
+    has_unit = found[0][-1:].isalpha()
+    if not has_unit and 0 < number < _LEAST_WITHOUT_UNIT:
+        likely = "GB" if number < _LEAST_IN_MB else "MB"
+        message = (
+            f"{found[1]} without a unit are bytes; did you mean {found[1]}{likely}? "
+            f"Bytes are written {found[1]}B"
+        )
+        raise ValueError(message)
+    base = 1024 if unit.endswith("I") else 1000
+    return int(number * base ** " KMGTP".index(unit[:1] or " "))
+
+
+def _cache_directory(path: Path) -> Path:
+    """See that a directory can be written, or made: who is to have it makes it."""
+    path = path.absolute()
+    if Files.current().are_given:  # a worker in another's place: a full disk must not stop it
+        return path
+    try:
+        there = next(one for one in (path, *path.parents) if one.exists())
+        tempfile.TemporaryFile(dir=there).close()
+    except OSError as error:
+        message = f"the directory cannot be written ({error.strerror})"
+        raise ValueError(message) from error
+    return path
+
+
+def _accel_location(text: str) -> str:
+    if not _LOCATION.fullmatch(text) or "/." in text:
+        message = "write a path that begins and ends with a slash, like /docxy-cache/"
+        raise ValueError(message)
+    return text
+
+
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+AuthoritiesFile = Annotated[str, BeforeValidator(_authorities_of)]
+ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
+RegistryHost = Annotated[str, AfterValidator(_registry_name)]
+RegistryAlias = Annotated[str, AfterValidator(_registry_alias)]
+Username = Annotated[str, AfterValidator(_username)]
+OwnHost = Annotated[str, AfterValidator(_own_host)]
+PasswordFile = Annotated[SecretStr, BeforeValidator(_password_of)]
+WellKnown = Annotated[tuple[str, ...], BeforeValidator(_well_known)]
+TrustedPeers = Annotated[str, AfterValidator(_trusted_peers)]
+ClientNetworks = Annotated[str, AfterValidator(_client_networks)]
+Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
+Duration = Annotated[float, Field(ge=0, le=366 * 86400, allow_inf_nan=False)]
+Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
+CacheDirectory = Annotated[Path, AfterValidator(_cache_directory)]
+AccelLocation = Annotated[str, AfterValidator(_accel_location)]

@@ -1,0 +1,183 @@
+"""Questions to the proxy, each on a connection of its own, and the answers as they came."""
+
+import hashlib
+import http.client
+import json
+import socket
+import ssl
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from app.doctor.target import Place
+from app.oci.headers import Headers, value
+from app.oci.manifest import LARGEST
+from app.version import VERSION
+
+AGENT: Final = f"docxy-doctor/{VERSION}"
+PATIENCE: Final = 60.0
+"""Seconds for an answer: Docxy tries a registry again for up to 45 s."""
+_PIECE: Final = 256 * 1024
+
+
+class NoAnswer(Exception):
+    """What was asked has no answer that could be judged; the text says how it ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """One answer, its body read to the end."""
+
+    status: int
+    headers: Headers
+    body: bytes = b""
+    """No more than the largest manifest; `length` and `digest` are of all that came."""
+    length: int = 0
+    digest: str = ""
+    broken: str = ""
+    """How the body broke off, or "" for one that came to its end."""
+    first: float = 0.0
+    """Seconds until the first byte of the body."""
+    seconds: float = 0.0
+    """Seconds until its last one."""
+    at: float = 0.0
+    """When the head came, by this machine's clock."""
+
+    def value(self, name: str) -> str:
+        """Return the first value of a field, or ""."""
+        return value(self.headers, name)
+
+    @property
+    def declared(self) -> int | None:
+        """Return Content-Length, or None."""
+        text = self.value("content-length")
+        return int(text) if text.isascii() and text.isdigit() else None
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """Return the JSON object that the body is, or an empty one."""
+        try:
+            read = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return {}
+        return read if isinstance(read, dict) else {}
+
+    @property
+    def code(self) -> str:
+        """Return the code of the error that a registry writes, or ""."""
+        match self.document:
+            case {"errors": [{"code": str(code)}, *_]}:
+                return code
+        return ""
+
+    @property
+    def message(self) -> str:
+        """Return what that error says, or ""."""
+        match self.document:
+            case {"errors": [{"message": str(message)}, *_]}:
+                return message
+        return ""
+
+    def __str__(self) -> str:
+        kind = self.value("content-type").partition(";")[0]
+        told = f"{self.code}: {self.message}" if self.code else kind
+        return f"{self.status}" + (f" ({told})" if told else "")
+
+
+class Line:
+    """Asks one place."""
+
+    def __init__(self, place: Place, context: ssl.SSLContext | None) -> None:
+        self.place = place
+        self._context = context if place.is_tls else None
+
+    def get(self, target: str, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+        """Ask for something; raise NoAnswer."""
+        return self.ask("GET", target, headers)
+
+    def ask(
+        self,
+        method: str,
+        target: str,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        patience: float = PATIENCE,
+    ) -> Answer:
+        """Send a request without a body; raise NoAnswer."""
+        started = time.monotonic()
+        try:
+            with self.connected(patience) as carrier:
+                asked = http.client.HTTPConnection(self.place.host, timeout=patience)
+                asked.sock = carrier
+                asked.putrequest(
+                    method, self.place.path + target, skip_host=True, skip_accept_encoding=True
+                )
+                asked.putheader("Host", self.place.authority)
+                asked.putheader("User-Agent", AGENT)
+                for name, text in headers:
+                    asked.putheader(name, text)
+                asked.endheaders()
+                with asked.getresponse() as response:
+                    return _read(response, method, started)
+        except TimeoutError as error:
+            message = f"nothing came within {patience:.0f} s"
+            raise NoAnswer(message) from error
+        except (OSError, http.client.HTTPException) as error:
+            raise NoAnswer(told(error)) from error
+        except ValueError as error:  # a header of what a server told, which http.client refuses
+            message = "what was told before cannot be sent"
+            raise NoAnswer(message) from error
+
+    def connected(self, patience: float) -> socket.socket:
+        """Return a new connection; raise OSError."""
+        plain = socket.create_connection((self.place.host, self.place.port), timeout=patience)
+        if self._context is None:
+            return plain
+        try:
+            return self._context.wrap_socket(plain, server_hostname=self.place.host)
+        except OSError:
+            plain.close()
+            raise
+
+
+def told(error: Exception) -> str:
+    """Say what an exception of the network means."""
+    if isinstance(error, http.client.RemoteDisconnected):
+        return "the connection was closed without an answer"
+    if isinstance(error, ConnectionResetError):
+        return "the connection was reset"
+    if isinstance(error, http.client.HTTPException):
+        return f"what came is no HTTP ({type(error).__name__})"
+    strerror = getattr(error, "strerror", None)
+    return str(strerror or str(error) or type(error).__name__)
+
+
+def _read(response: http.client.HTTPResponse, method: str, started: float) -> Answer:
+    at = time.time()
+    kept, length, hashed, first, broken = b"", 0, hashlib.sha256(), 0.0, ""
+    try:
+        while piece := response.read1(_PIECE):
+            first = first or time.monotonic() - started
+            length += len(piece)
+            hashed.update(piece)
+            if len(kept) < LARGEST:
+                kept += piece
+    except TimeoutError:
+        broken = "it fell silent"
+    except (OSError, http.client.HTTPException) as error:
+        broken = told(error)
+    answer = Answer(
+        status=response.status,
+        headers=response.getheaders(),
+        body=kept,
+        length=length,
+        digest=f"sha256:{hashed.hexdigest()}",
+        broken=broken,
+        first=first,
+        seconds=time.monotonic() - started,
+        at=at,
+    )
+    if method != "HEAD" and not broken and length < (answer.declared or 0):
+        return replace(answer, broken=f"{length} of {answer.declared} bytes came")
+    return answer

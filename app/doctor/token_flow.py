@@ -1,0 +1,213 @@
+"""One image asked for as clients do: without a token, for a token, and again."""
+
+import email.utils
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote, urlsplit
+
+from app.doctor.challenges import PATH, bearer
+from app.doctor.findings import Step
+from app.doctor.front import is_page, wants_login
+from app.doctor.http import Answer, Line
+from app.doctor.target import Login
+from app.oci.challenge import Challenge
+from app.oci.headers import Headers
+from app.oci.manifest import INDEXES, MANIFESTS
+
+# What the registry says of pulls, and what the clocks say.
+
+_LOW: Final = 10
+"""Per cent."""
+_SKEW: Final = 60.0
+"""Seconds: as long as the shortest token lives."""
+_OLDEST: Final = 300.0
+"""Seconds for which Docxy may have kept a token, where it does not say how long it lives."""
+
+
+def judge_pulls(head: Answer) -> Step:
+    """Say what is left, of an answer for a manifest."""
+    tried = "pulls that are left"
+    limit, remaining = (_count(head, name) for name in ("ratelimit-limit", "ratelimit-remaining"))
+    if limit is None or remaining is None:
+        return Step(tried, "", skipped="the registry does not say")
+    came = f"{remaining} of {limit}"
+    if not remaining:
+        return Step(tried, came, "pulls-spent")
+    return Step(tried, came, "pulls-low" if remaining * 100 < limit * _LOW else "")
+
+
+def _count(answer: Answer, name: str) -> int | None:
+    """Read `76;w=21600`."""
+    text = answer.value(name).partition(";")[0].strip()
+    return int(text) if text.isascii() and text.isdigit() else None
+
+
+def judge_clocks(answer: Answer, token: Answer | None) -> Iterator[Step]:
+    """Compare this machine's clock with the proxy's, and that with the token service's."""
+    date = email.utils.parsedate_tz(answer.value("date"))
+    if date is None:
+        yield Step("clock", "", skipped="the answer has no Date")
+        return
+    there = email.utils.mktime_tz(date)
+    ahead = answer.at - there
+    issued = _issued(token.document) if token and token.at else None
+    if token is not None and issued is not None:
+        # By the proxy's own clock, at the moment when the token came.
+        age = token.at - ahead - issued
+        lived = _number(token.document.get("expires_in")) or _OLDEST
+        wrong = not -_SKEW <= age <= lived + _SKEW
+        came = f"a token was made {age:.0f} s before it came, by the proxy's clock"
+        yield Step("clock of the proxy", came, "clock-proxy" if wrong else "")
+        if wrong:
+            return
+    came = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the proxy's"
+    yield Step("clock here", came, "clock-here" if abs(ahead) > _SKEW else "")
+
+
+def _issued(document: dict[str, object]) -> float | None:
+    try:
+        return datetime.fromisoformat(str(document.get("issued_at", ""))).timestamp()
+    except ValueError:
+        return None
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and value > 0 else None
+
+
+OK: Final = 200
+_UNAUTHORIZED: Final = 401
+_OWN_SERVICE: Final = "docxy"
+"""What a proxy with users of its own calls itself in a challenge."""
+_NOT_FOUND: Final = 404
+_AWAY: Final = frozenset({502, 503, 504})
+ACCEPT: Final = [("Accept", ", ".join([*INDEXES, *MANIFESTS]))]
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """What came of HEAD for a manifest; where no token is needed, `first` is `head`."""
+
+    name: str
+    """The repository as it was asked for."""
+    first: Answer
+    token: Answer | None
+    head: Answer | None
+    user: str = ""
+    """Who asked for the token, where that was somebody."""
+
+    @property
+    def opened(self) -> bool:
+        """Whether the registry let us in."""
+        return self.head is not None and self.head.status == OK
+
+    @property
+    def authorization(self) -> Headers:
+        """Return what opens the rest."""
+        text = _token(self.token) if self.token else ""
+        return [("Authorization", f"Bearer {text}")] if text else []
+
+
+def knock(line: Line, name: str, target: str, login: Login | None = None) -> Knock:
+    """Ask for a manifest; raise NoAnswer. Only a proxy with users of its own is told a login."""
+    first = line.ask("HEAD", target, ACCEPT)
+    challenge = bearer(first)
+    if first.status != _UNAUTHORIZED or challenge is None:
+        return Knock(name, first, None, first)
+    shown = login if login and _has_users(challenge) else None
+    user = shown.user if shown else ""
+    token = line.get(_question(challenge), [shown.header] if shown else [])
+    text = _token(token)
+    if token.status != OK or not text:
+        return Knock(name, first, token, None, user)
+    head = line.ask("HEAD", target, [*ACCEPT, ("Authorization", f"Bearer {text}")])
+    return Knock(name, first, token, head, user)
+
+
+def _has_users(challenge: Challenge) -> bool:
+    return challenge.parameters.get("service") == _OWN_SERVICE
+
+
+def _question(challenge: Challenge) -> str:
+    """Return the request for a token: at this proxy, wherever the realm says."""
+    realm = urlsplit(challenge.parameters.get("realm", ""))
+    told = {key: challenge.parameters.get(key, "") for key in ("service", "scope")}
+    query = [f"{key}={quote(value, safe='')}" for key, value in told.items() if value]
+    return f"{PATH}?{'&'.join(filter(None, [realm.query, *query]))}"
+
+
+def _token(answer: Answer) -> str:
+    read = answer.document
+    return str(read.get("token") or read.get("access_token") or "")
+
+
+def judge_knock(knock: Knock, tried: str) -> Iterator[Step]:
+    """Say how far it went."""
+    if wrong := _refusal(knock.first):
+        yield Step(tried, str(knock.first), wrong)
+        return
+    challenge = bearer(knock.first)
+    if knock.token and challenge:
+        scope = challenge.parameters.get("scope", "")
+        right = f"repository:{knock.name}:pull" in scope.split()
+        yield Step(f"{tried}: scope", scope or "there is none", "" if right else "scope")
+        refused = _own_refusal(knock.token, knock.user) if _has_users(challenge) else None
+        yield refused or _judge_token(tried, knock.token, knock.user)
+    if knock.head:
+        yield _judge_head(tried, knock.head, _unauthorized(knock, knock.head))
+
+
+def _refusal(answer: Answer) -> str:
+    """Return what is wrong where not even a challenge came."""
+    known = {429: "pulls-spent", 404: "image", 502: "refused", 503: "upstream", 504: "upstream"}
+    if answer.status in {OK, _UNAUTHORIZED}:
+        return ""
+    if is_page(answer):  # a limit or a wall of the front's, and not the registry's
+        return "error-pages" if answer.status == _NOT_FOUND else "refused"
+    return known.get(answer.status, "refused")
+
+
+def _own_refusal(token: Answer, user: str) -> Step | None:
+    """Return what a proxy with users of its own says to a login, if that is no."""
+    tried = f"login as {user}"
+    if token.code == "TOOMANYREQUESTS":
+        return Step(tried if user else "login", str(token), "wait")
+    if token.status != _UNAUTHORIZED:
+        return None
+    if user:
+        return Step(tried, str(token), "login")
+    return Step("login", "", skipped="this proxy has users, and the doctor is none: --user NAME")
+
+
+def _judge_token(tried: str, token: Answer, user: str) -> Step:
+    tried = f"{tried}: token"
+    if token.status == OK and _token(token):
+        owner = f" for {user}" if user else ""
+        return Step(tried, f"a token of {len(_token(token)):,} characters{owner}")
+    if token.code == "TOOMANYREQUESTS":
+        return Step(tried, str(token), "pulls-spent")
+    if token.status in _AWAY and not is_page(token):
+        return Step(tried, str(token), "upstream")
+    return Step(tried, str(token), "token")
+
+
+def _unauthorized(knock: Knock, head: Answer) -> str:
+    """Return what a 401 means that is not the first one, or has no challenge."""
+    if knock.token is None:
+        return "image" if wants_login(head) else "realm-path"
+    challenge = bearer(head)
+    # RFC 6750, section 3.1: a registry that has seen a token says what is wrong with it.
+    error = challenge.parameters.get("error", "") if challenge else ""
+    return {"": "authorization", "insufficient_scope": "image"}.get(error, "refused")
+
+
+def _judge_head(tried: str, head: Answer, unauthorized: str) -> Step:
+    tried = f"{tried}: HEAD of the manifest"
+    if head.status == OK:
+        digest = head.value("docker-content-digest")
+        return Step(tried, f"200, {digest or 'no digest'}", "" if digest else "digest-header")
+    if head.status == _UNAUTHORIZED:
+        return Step(tried, str(head), unauthorized)
+    return Step(tried, str(head), _refusal(head))

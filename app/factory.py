@@ -1,0 +1,254 @@
+"""Docxy: a registry proxy."""
+
+import logging
+from collections.abc import Mapping
+from typing import Final
+
+from flask import Flask
+from pydantic import SecretStr
+
+from app.access.htpasswd import Htpasswd
+from app.access.logins import Logins
+from app.access.networks import Lists, Networks
+from app.access.tokens import Guard, Tokens
+from app.access.users import SharedSecret, Users
+from app.cache.authz.callers import token_key_of
+from app.cache.confirming import Background
+from app.cache.policy import Policy
+from app.cache.source import Cache
+from app.cli import commands
+from app.cli.context import Means, check_owner
+from app.config.settings import Settings
+from app.events import UNWATCHED, Noting, Observers
+from app.metrics.figures import Figures, Metrics
+from app.registries import DOCKER_HUB, Registries
+from app.routes import (
+    authentication,
+    flask_app,
+    lifecycle,
+    relay,
+    render,
+    repository,
+    search,
+    status,
+    token,
+)
+from app.routes.access_log import Afterwards
+from app.routes.context import Rooms
+from app.routes.flask_app import Application
+from app.routes.forwarded import Forwarded
+from app.source import NOBODY, Observer, Source
+from app.spools.lead import UnreadLimits
+from app.store.eviction import Limits as Room
+from app.upstream.client import Upstream
+from app.upstream.http.connect import Connector
+from app.upstream.http.known_registries import Neighbours
+from app.upstream.http.proxies import OutboundProxies
+from app.upstream.http.retries import Reliability
+from app.upstream.http.session import Session
+from app.upstream.managed import Managed
+from app.upstream.search import Index
+from app.version import VERSION
+from app.web import api, assets, config, page
+
+__all__ = ["create_app"]
+
+logger = logging.getLogger(__name__)
+
+MAX_TOKEN_REQUEST: Final = 1024 * 1024
+"""Bytes of a request's body; only token requests have one, the largest with a 20 KB token."""
+
+
+def create_app(settings: Settings) -> Flask:
+    """Wire everything; connect to nothing. Raise StoreError where the cache cannot be used."""
+    registries = settings.table()
+    proxies = OutboundProxies(
+        https=_revealed(settings.https_proxy),
+        http=_revealed(settings.http_proxy),
+        no_proxy=settings.no_proxy,
+    )
+    reliability = Reliability(
+        retry_budget=settings.retry_budget,
+        resume_budget=settings.resume_budget,
+        verify_blobs=settings.verify_blobs,
+    )
+    neighbours = Neighbours()
+    counted = Metrics() if settings.metrics and not commands.are_running() else None
+    cache = _cache(settings, counted or NOBODY)
+    # A command asks for what it is told to, and for nothing else.
+    background = None if commands.are_running() else Background()
+    sources: dict[str, Source] = {}
+    index: Index | None = None
+    for row in registries.rows:
+        observer = Observers(Noting(), *([counted.of(row.name)] if counted else []))
+        session = Session(
+            ca_bundles=[bundle for bundle in (settings.ca_bundle, row.ca_bundle) if bundle],
+            proxies=proxies,
+            connect_timeout=settings.connect_timeout,
+            read_timeout=settings.read_timeout,
+            connector=Connector(row.allow_private, settings.prefer_ipv4),
+            observer=observer,
+        )
+        upstream = Upstream(row, session, neighbours, reliability)
+        neighbours.add(row, upstream)
+        if row is registries.default and row.name == DOCKER_HUB:
+            index = Index(settings.index_url, session, reliability)
+        inner: Source = Managed(upstream, row) if row.managed else upstream
+        sources[row.name] = cache.over(inner, row, observer, background) if cache else inner
+    app = Application(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_TOKEN_REQUEST
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    flask_app.register(app.url_map)
+    lifecycle.register(app)
+    users = _users(settings)
+    guard = _guard(settings, users)
+    lists = Lists(allow=settings.allow_networks, deny=settings.deny_networks)
+    rules = settings.rules_for(registries)
+    authentication.register_lists(app, lists)
+    authentication.share(app, settings.client_connections)
+    authentication.register_users(app, guard)
+    is_for_all = guard is None and lists.are_open and not rules.tell_clients_apart
+    relay.register_cache_control(app, all_are_equal=is_for_all)
+    _limit(app, settings)
+    render.register(app)
+    shown = (page.bp, assets.bp, config.bp, api.bp, search.bp) if settings.page else ()
+    always = (
+        status.health_bp,
+        status.metrics_bp,
+        status.drip_bp,
+        repository.challenge_bp,
+        token.bp,
+        repository.bp,
+    )
+    for blueprint in (*always, *shown):
+        app.register_blueprint(blueprint)
+    Rooms(
+        registries=registries,
+        sources=sources,
+        forwarded=Forwarded(
+            trusted=settings.forwarded_allow_ips,
+            public_url=settings.public_url,
+            hosts=registries.hosts,
+        ),
+        write_timeout=settings.write_timeout,
+        figures_networks=Networks(settings.figures_networks),
+        figures=_figures(counted, sources, registries, cache),
+        afterwards=Afterwards(counted.watcher if counted else UNWATCHED),
+        index=index,
+        cache=cache,
+        rules=None if rules.are_none else rules,
+        guard=guard,
+    ).put_into(app)
+    Means(
+        registries=registries, sources=sources, cache=cache, lists=lists, users=users, rules=rules
+    ).put_into(app)
+    commands.register(app)
+    if not commands.are_running():
+        _tell(registries, has_users=guard is not None)
+        if guard is not None:
+            _tell_of_strangers(settings, guard.logins.users)
+    return app
+
+
+def _users(settings: Settings) -> Users | None:
+    if settings.htpasswd_file is not None:
+        return Htpasswd(settings.htpasswd_file.path, settings.htpasswd_file.accepted)
+    if settings.shared_secret is not None:
+        return SharedSecret(settings.shared_secret.get_secret_value())
+    return None
+
+
+def _guard(settings: Settings, users: Users | None) -> Guard | None:
+    """Return what knows the users; its key is the setting's, or one of the cache's directory."""
+    if users is None or commands.are_running():
+        return None
+    if settings.token_key is not None:
+        key = settings.token_key.get_secret_value().encode()
+    elif settings.cache_dir is not None:
+        key = token_key_of(settings.cache_dir)
+    else:
+        raise AssertionError  # the settings do not let it come so far
+    return Guard(Logins(users), Tokens(key, users))
+
+
+def _limit(app: Flask, settings: Settings) -> None:
+    if settings.allowance.is_all or commands.are_running():
+        return
+    # The libraries for limits are 7 MB in each worker, and 80 ms of each start.
+    from app.routes import limits as routes_limits  # noqa: PLC0415
+
+    url = _revealed(settings.redis_url)
+    # By a shared password one may log in with any name.
+    known = settings.htpasswd_file is not None
+    routes_limits.register(app, settings.allowance, url, users_are_known=known)
+
+
+def _cache(settings: Settings, observer: Observer) -> Cache | None:
+    if settings.cache_dir is None:
+        return None
+    if commands.are_running():
+        check_owner(settings.cache_dir)
+    limits = Room(max_size=settings.cache_max_size, min_free=settings.cache_min_free)
+    policy = Policy(
+        grant_ttl=settings.grant_ttl,
+        tag_ttl=settings.tag_ttl,
+        stale_ttl=settings.stale_ttl,
+        unread=unread_limits(settings),
+        accel_location=settings.accel_location,
+        verify_blobs=settings.verify_blobs,
+    )
+    return Cache(settings.cache_dir, limits, policy, observer=observer)
+
+
+def unread_limits(settings: Settings) -> UnreadLimits:
+    """Return how far a fetch goes on that nobody reads."""
+    if settings.cache_unread_limit is not None:
+        return UnreadLimits.fixed(settings.cache_unread_limit)
+    return UnreadLimits() if settings.allowance.is_all else UnreadLimits.for_limited_clients()
+
+
+def _figures(
+    counted: Metrics | None,
+    sources: Mapping[str, Source],
+    registries: Registries,
+    cache: Cache | None,
+) -> Figures | None:
+    if counted is None:
+        return None
+    return counted.figures(sources, registries.default.name, cache)
+
+
+def _tell(registries: Registries, *, has_users: bool) -> None:
+    """Say in the log what is served, and what an operator should have meant."""
+    default = registries.default
+    served = ",".join(row.name for row in registries.rows)
+    fields = {"version": VERSION, "default": default.url, "registries": served}
+    logger.info("Docxy is ready.", extra={"fields": fields})
+    for row in registries.rows:
+        if row.account and not has_users:
+            logger.warning(
+                "Whoever reaches this proxy can read what its own account may read there; "
+                "docs/access.md says how to restrict that.",
+                extra={"fields": {"registry": row.name}},
+            )
+        if default.managed and not row.managed and not row.hosts:
+            logger.warning(
+                "If this registry needs tokens, Docker and podman will ask for none by prefix, "
+                'since the default one needs none: set its credentials to "managed", or give it '
+                "a host of its own.",
+                extra={"fields": {"registry": row.name}},
+            )
+
+
+def _tell_of_strangers(settings: Settings, users: Users) -> None:
+    """Say which users are named in the file and do not exist: a rule for nobody is a trap."""
+    for place, user in settings.named_users():
+        if users.secret_of(user) is None:
+            logger.warning(
+                "A user is named who is not in the file of users.",
+                extra={"fields": {"place": place, "user": user}},
+            )
+
+
+def _revealed(secret: SecretStr | None) -> str | None:
+    return secret.get_secret_value() if secret else None

@@ -1,0 +1,73 @@
+"""A registry's words in the client's naming: realms, scopes, the next page."""
+
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import quote, unquote, urlsplit
+
+from flask import request
+
+from app.oci.challenge import Challenge
+from app.oci.scope import Scope
+from app.registries import Address, Selection
+from app.routes.context import rooms
+
+_TOKEN_PATH: Final = "/auth/token"  # noqa: S105 - a path
+
+
+def challenges(told: Iterable[Challenge], selection: Selection) -> list[Challenge]:
+    """Return a registry's challenges, without those that no login through here can meet."""
+    met = (one for one in told if one.is_bearer or selection.takes_logins)
+    return [_challenge(one, selection) for one in met]
+
+
+def _challenge(told: Challenge, selection: Selection) -> Challenge:
+    """Point the realm here, so that tokens come through this proxy too."""
+    if not told.is_bearer:
+        return told
+    changed = {"realm": _realm(selection)}
+    scopes = [_scope(text, selection) for text in told.parameters.get("scope", "").split()]
+    if selection.by_prefix and isinstance(selection, Address):
+        # Only a scope tells the token endpoint which registry is meant, and not every registry
+        # names the repository there (public.ecr.aws says "aws").
+        scopes = list(dict.fromkeys([_wanted(selection), *scopes]))
+    if scopes:
+        changed["scope"] = " ".join(scopes)
+    return told.with_parameters(changed)
+
+
+def own_challenge(selection: Selection, service: str = "") -> Challenge:
+    """Return the challenge of this proxy itself; the token endpoint knows the real service."""
+    parameters = {"realm": _realm(selection), "service": service or selection.registry.name}
+    if isinstance(selection, Address):
+        parameters["scope"] = _wanted(selection)
+    return Challenge("Bearer", parameters)
+
+
+def next_page(query: str, selection: Selection) -> str:
+    """Lead to the next page of what the client asked, as it asked (RFC 8288)."""
+    prefix = urlsplit(rooms().forwarded.base_url(request.environ)).path
+    fields = [field for field in query.split("&") if unquote(field.partition("=")[0]) != "ns"]
+    if selection.ns:
+        fields.append(_namespace(selection.ns))
+    return f'<{prefix}{request.path}?{"&".join(filter(None, fields))}>; rel="next"'
+
+
+def _realm(selection: Selection) -> str:
+    """Return the token endpoint; its requests carry no `ns`, so the realm has to."""
+    realm = rooms().forwarded.base_url(request.environ) + _TOKEN_PATH
+    return f"{realm}?{_namespace(selection.registry.name)}" if selection.ns else realm
+
+
+def _namespace(name: str) -> str:
+    return f"ns={quote(name)}"
+
+
+def _wanted(address: Address) -> str:
+    return f"repository:{address.asked}:pull"
+
+
+def _scope(text: str, selection: Selection) -> str:
+    scope = Scope.parse(text)
+    if scope is None or not scope.is_repository:
+        return text
+    return str(selection.scope_for_client(scope))

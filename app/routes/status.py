@@ -1,0 +1,116 @@
+"""GET /health: this process is up; what its query names is looked at as well.
+
+?upstream, or ?upstream=<registry>    does that registry answer
+?cache                                can the cache keep anything
+"""
+
+import time
+from collections.abc import Iterator
+from http import HTTPStatus
+from typing import Final
+
+from flask import Blueprint, Response, jsonify, request
+
+from app.oci.errors import FiguresRefused, RegistryError, Unsupported
+from app.routes.context import Figures, may_see_figures, rooms, source
+from app.version import VERSION
+
+# GET /metrics and /figures: what is counted, for machines and for the page.
+
+metrics_bp = Blueprint("metrics", __name__)
+
+
+@metrics_bp.get("/metrics")
+def metrics() -> Response:
+    """Answer with all series of all workers, in the text format of Prometheus."""
+    text = _figures().exposition()
+    response = Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+@metrics_bp.get("/figures")
+def figures() -> Response:
+    """Answer with what the page shows."""
+    response = jsonify(_figures().shown() | {"version": VERSION})
+    response.headers["Cache-Control"] = "no-store"
+    return response
+
+
+def _figures() -> Figures:
+    shown = rooms().figures
+    if shown is None:
+        raise Unsupported
+    if not may_see_figures():
+        raise FiguresRefused
+    rooms().afterwards.tell_all()
+    return shown
+
+
+# GET /v2/_drip: bytes that come slowly, to show whether a front keeps them back (app.doctor).
+
+drip_bp = Blueprint("drip", __name__)
+
+PAUSE: Final = 1.0
+_PIECE: Final = b"drip\n" * 20
+_PIECES: Final = 2
+
+
+@drip_bp.get("/v2/_drip")
+def drip() -> Response:
+    """Send a little, pause, and send as much again; no registry is asked, and none is named so."""
+    fields = {"Content-Length": str(_PIECES * len(_PIECE)), "Cache-Control": "no-store"}
+    body = _pieces()
+    return Response(body, headers=fields, mimetype="text/plain", direct_passthrough=True)
+
+
+def _pieces() -> Iterator[bytes]:
+    yield _PIECE
+    time.sleep(PAUSE)
+    yield _PIECE
+
+
+health_bp = Blueprint("health", __name__)
+
+_DEFAULT: Final = frozenset({"", "1", "true"})
+"""What `?upstream` may say without naming a registry."""
+
+_OK: Final = "ok"
+
+
+@health_bp.get("/health")
+def health() -> Response:
+    """Answer 200, or 503 if something is wrong with what was asked about."""
+    about = {"status": _OK, "version": VERSION}
+    if "upstream" in request.args:
+        about |= {"upstream": _upstream(request.args["upstream"])}
+    if "cache" in request.args:
+        about |= _cache()
+    is_well = about.get("upstream", _OK) == _OK and "cache_error" not in about
+    if is_well:
+        return jsonify(about)
+    response = jsonify(about | {"status": "degraded"})
+    response.status_code = HTTPStatus.SERVICE_UNAVAILABLE
+    return response
+
+
+def _upstream(named: str) -> str:
+    """Return `ok`, or why a registry does not answer."""
+    name = None if named in _DEFAULT else named
+    registry = rooms().registries.select(ns=name, host="").registry
+    try:
+        source(registry).reach()
+    except RegistryError as error:
+        return str(error)
+    return _OK
+
+
+def _cache() -> dict[str, str]:
+    """Return `ok`, `off`, or why nothing is kept: to people, and in one word to programs."""
+    cache = rooms().cache
+    if cache is None:
+        return {"cache": "off"}
+    state = cache.state()
+    if not state.fault:
+        return {"cache": _OK}
+    return {"cache": state.reason, "cache_error": state.fault}

@@ -1,0 +1,204 @@
+"""Build the application; and check beforehand, in a process of its own, that this can be done.
+
+Not part of `app`: it reads /proc and opens sockets that gunicorn will open.
+"""
+
+import errno
+import json
+import os
+import re
+import socket
+import stat
+import sys
+from collections.abc import Iterator, Sequence
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from pathlib import Path
+from typing import Final
+
+from flask import Flask
+
+from app import logs
+from app.config.load import SettingsError, load
+from app.config.types import Files
+from app.factory import create_app
+from app.log_lines import take_failures
+from app.store.errors import StoreError
+
+_HIGHEST_PORT: Final = 65535
+_LISTEN: Final = "0A"
+"""The state of a listening socket in /proc/net/tcp (proc_net_tcp)."""
+_SOCKET: Final = re.compile(r"socket:\[([0-9]+)\]")
+
+IPAddress = IPv4Address | IPv6Address
+
+Address = list[str | int] | str | int
+"""What gunicorn makes of a `bind`: host and port, the path of a Unix socket, or a descriptor."""
+
+
+def build(files: Files, faults: Sequence[str] = ()) -> Flask:
+    """Return the application; raise SystemExit with one message that lists every fault.
+
+    `faults` are those of other things than the settings, one a line.
+    """
+    try:
+        settings = load(files)
+    except SettingsError as error:
+        sys.exit(str(SettingsError([*error.faults, *faults])) if faults else str(error))
+    if faults:
+        sys.exit("\n  ".join(["Docxy cannot start:", *faults]) if faults[1:] else _line(faults[0]))
+    take_failures()
+    logs.configure(settings.log_format, settings.log_level)
+    try:
+        return create_app(settings)
+    except StoreError as error:
+        sys.exit(f"Docxy cannot start: the cache cannot be used.\n  {error.strerror}")
+
+
+def _line(fault: str) -> str:
+    return f"Docxy cannot start: {fault}"
+
+
+def check() -> None:
+    """Build the application, and end; server/arbiter.py starts a process with this.
+
+    The first argument has the addresses to listen at, as JSON. What the files of the settings hold
+    goes to the standard output, as data for the master's memory.
+    """
+    given = json.loads(sys.argv[1])
+    files = Files()
+    build(files, cannot_listen(given["addresses"], reuse_port=given["reuse_port"]))
+    sys.stdout.buffer.write(files.dump())
+    sys.stdout.flush()
+    # A process that ends at once need not take itself apart: 0.15 s of 0.7.
+    os._exit(0)
+
+
+def cannot_listen(addresses: Sequence[Address], *, reuse_port: bool = False) -> list[str]:
+    """Return why gunicorn could not listen at addresses, a line for each that is wrong.
+
+    gunicorn would try each five times, a second apart, and end with a traceback for some.
+    """
+    descriptors = [address for address in addresses if isinstance(address, int)]
+    # With a descriptor among them gunicorn leaves out the rest.
+    faults = [_fault_of_descriptor(one) for one in descriptors] or [
+        _fault_of_path(address) if isinstance(address, str) else _fault_of_port(address, reuse_port)
+        for address in addresses
+        if not isinstance(address, int)
+    ]
+    return [fault for fault in faults if fault]
+
+
+def _fault_of_descriptor(descriptor: int) -> str:
+    try:
+        is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
+    except OSError:
+        is_socket = False
+    return "" if is_socket else f"fd://{descriptor}: this is no open socket"
+
+
+def _fault_of_port(address: list[str | int], reuse_port: bool) -> str:  # noqa: FBT001
+    host, port = str(address[0]), int(address[1])
+    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    if not 0 <= port <= _HIGHEST_PORT:
+        return f"{shown}: there is no port {port}; the highest is {_HIGHEST_PORT}"
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        # As gunicorn does, which lets bind() resolve a name.
+        host = str(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4][0])
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if reuse_port:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            probe.bind((host, port))
+    except OSError as error:
+        return f"{shown}: {_reason(error, host, port)}"
+    return ""
+
+
+def _reason(error: OSError, host: str, port: int) -> str:
+    if isinstance(error, socket.gaierror):
+        return "this name has no address"
+    match error.errno:
+        case errno.EADDRINUSE:
+            owner = next(_owners(ip_address(host.partition("%")[0]), port), "")
+            return (
+                f"this port is in use{f' by {owner}' if owner else ''}; stop that program, or "
+                "choose another port with PORT or --bind"
+            )
+        case errno.EADDRNOTAVAIL:
+            return "this machine has no such address"
+        case errno.EACCES:
+            return (
+                f"to listen at a port below {_first_free_port()} takes root, or the capability "
+                "CAP_NET_BIND_SERVICE; choose a higher port with PORT or --bind"
+            )
+        case errno.EAFNOSUPPORT if ":" in host:
+            return "this machine has no IPv6"
+    return error.strerror or str(error)
+
+
+def _first_free_port() -> str:
+    path = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
+    try:
+        return path.read_text(encoding="utf-8").strip()
+    except OSError:
+        return "1024"
+
+
+def _owners(host: IPAddress, port: int) -> Iterator[str]:
+    """Name the programs that listen where it would be in the way, as far as this user may look."""
+    inodes = set(_listening_at(host, port))
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if inodes & set(_sockets_of(process)):
+                name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
+                yield f"{name} (process {process.name})"
+        except OSError:  # it is another user's, or has ended
+            continue
+
+
+def _listening_at(host: IPAddress, port: int) -> Iterator[str]:
+    """Return the inodes of the sockets that listen at a port, on this address or on all."""
+    for name in ("tcp", "tcp6"):
+        try:
+            lines = Path("/proc/net", name).read_text(encoding="utf-8").splitlines()[1:]
+        except OSError:
+            continue
+        for line in lines:
+            _, local, _, state, *rest = line.split()
+            address, _, number = local.partition(":")
+            if state == _LISTEN and int(number, 16) == port:
+                other = _address(address)
+                if other == host or other.is_unspecified or host.is_unspecified:
+                    yield rest[5]
+
+
+def _address(written: str) -> IPAddress:
+    """Read an address of /proc/net/tcp: words of 32 bits, each in the order of the machine."""
+    words = (int(written[at : at + 8], 16) for at in range(0, len(written), 8))
+    address = ip_address(b"".join(word.to_bytes(4, sys.byteorder) for word in words))
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return mapped or address
+
+
+def _sockets_of(process: Path) -> Iterator[str]:
+    for descriptor in (process / "fd").iterdir():
+        try:
+            found = _SOCKET.fullmatch(str(descriptor.readlink()))
+        except OSError:  # it is closed by now
+            continue
+        if found:
+            yield found[1]
+
+
+def _fault_of_path(text: str) -> str:
+    if text.startswith("\0"):  # an abstract one, which has no place in the file system
+        return ""
+    path = Path(text)
+    if not path.parent.is_dir():
+        return f"unix:{path}: there is no directory {path.parent}"
+    if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
+        return f"unix:{path}: there is something else than a socket in its place"
+    if not os.access(path.parent, os.W_OK | os.X_OK):
+        return f"unix:{path}: the directory cannot be written"
+    return ""

@@ -1,0 +1,82 @@
+"""Pings without credentials: what a registry says to nobody, and whether it answers at all."""
+
+from http import HTTPStatus
+from typing import Final
+
+import requests
+
+from app.oci import headers
+from app.oci.errors import ErrorCode
+from app.registries import Registry
+from app.upstream import replies
+from app.upstream.auth import service
+from app.upstream.auth.remembered import Recent, Remembered
+from app.upstream.auth.service import Ping
+from app.upstream.http import redirects
+from app.upstream.http.body import discard, read_whole
+from app.upstream.http.deadlines import within
+from app.upstream.http.known_registries import LeadsToRegistry
+from app.upstream.http.redirects import Redirects
+from app.upstream.http.retries import Attempts
+from app.version import VERSION
+
+_LIFETIME: Final = 600.0
+_REACH_LIFETIME: Final = 2.0
+_REACH_PATIENCE: Final = 6.0
+_LIMIT: Final = 64 * 1024
+
+_OWN: Final = [("User-Agent", f"docxy/{VERSION}"), ("Accept-Encoding", "identity")]
+"""The headers of requests that no client asked for."""
+
+
+class Pings:
+    """Asks a registry `GET /v2/` as nobody; the answer is remembered."""
+
+    def __init__(self, registry: Registry, redirects: Redirects, attempts: Attempts) -> None:
+        self._registry = registry
+        self._redirects = redirects
+        self._attempts = attempts
+        self._url = f"{registry.url}/v2/"
+        self._ping = Remembered(self._ask, lambda ping: ping.lasting, _LIFETIME)
+        self._reached = Recent(self._reach, _REACH_LIFETIME)
+
+    def get(self) -> Ping:
+        """Return the answer, some minutes old at the most; raise RegistryError if there is none."""
+        return self._ping.get()
+
+    def reach(self) -> None:
+        """Return if the registry answers, whatever it answers; raise RegistryError if not.
+
+        However often this is called, the registry is asked every few seconds at the most.
+        """
+        self._reached.get()
+
+    def _reach(self) -> None:
+        with within(_REACH_PATIENCE):
+            discard(self._redirects.session.send("GET", self._url, _OWN))
+
+    def _ask(self) -> Ping:
+        content = b""
+
+        def fetch() -> requests.Response:
+            nonlocal content
+            response = self._redirects.fetch("GET", self._url, _OWN, None)
+            if response.status_code == HTTPStatus.OK:
+                with within(self._redirects.session.patience):
+                    content = read_whole(response, _LIMIT)
+            return response
+
+        try:
+            response = self._attempts(fetch, None)
+        except LeadsToRegistry:
+            # It needs no token of the client's: this proxy gets one where its redirects lead.
+            return Ping(HTTPStatus.OK.value, [], b"", ())
+        redirects.refuse_dead_end(response)
+        status = response.status_code
+        if status < HTTPStatus.BAD_REQUEST:
+            response.close()
+            return Ping(status, headers.pass_down(response.raw.headers.items()), content, ())
+        challenges = service.challenges(self._registry, response)
+        with within(self._redirects.session.patience):
+            reply = replies.refused("GET", response, ErrorCode.UNKNOWN, challenges)
+        return Ping(reply.status, reply.headers, b"".join(reply.body), reply.challenges)

@@ -1,0 +1,298 @@
+"""Connections of our own: to an address that has been looked at, and to no other.
+
+A name is resolved once, and what it resolved to is both checked and connected to: whoever runs a
+DNS server may give another answer the next time.
+"""
+
+import ipaddress
+import os
+import selectors
+import socket
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import zip_longest
+from types import TracebackType
+from typing import Any, Final, Self
+
+from urllib3.exceptions import LocationParseError
+from urllib3.util.connection import allowed_gai_family
+
+from app.addresses import Address, is_public
+from app.threads import Pending, RealThreads, original
+from app.upstream.http.deadlines import seconds_left
+
+# The first address to let us in: RFC 8305, "Happy Eyeballs", section 5.
+
+AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
+SocketOption = tuple[int, int, int | bytes]
+
+_HEAD_START: Final = 0.25
+"""Seconds until the next address is tried beside one that does not answer."""
+
+_FOREVER: Final = float("inf")
+
+
+def first_to_connect(
+    addresses: Sequence[AddressInfo],
+    *,
+    timeout: float | None,
+    source_address: tuple[str, int] | None = None,
+    socket_options: Sequence[SocketOption] | None = None,
+) -> socket.socket:
+    """Connect to all addresses, one after the other but not waiting for long; the first wins.
+
+    `timeout` is for each of them. Raise the last error, TimeoutError or another OSError.
+    """
+    with _Race(timeout) as race:
+        for number, address in enumerate(addresses, start=1):
+            race.enter(address, source_address, socket_options)
+            patience = _HEAD_START if number < len(addresses) else _FOREVER
+            if winner := race.wait(patience):
+                return winner
+        while race.is_on:
+            if winner := race.wait(_FOREVER):
+                return winner
+        raise race.error
+
+
+class _Race:
+    """Sockets that are connecting; those that are left are closed at the end."""
+
+    def __init__(self, timeout: float | None) -> None:
+        self.error = OSError("getaddrinfo returns an empty list")
+        self._timeout = timeout
+        self._selector = selectors.DefaultSelector()
+        self._deadlines: dict[socket.socket, float] = {}
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._selector.close()
+        for sock in self._deadlines:
+            sock.close()
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is anybody left to wait for."""
+        return bool(self._deadlines)
+
+    def enter(
+        self,
+        address: AddressInfo,
+        source_address: tuple[str, int] | None,
+        socket_options: Sequence[SocketOption] | None,
+    ) -> None:
+        """Begin to connect."""
+        timeout = seconds_left(self._timeout)
+        family, kind, protocol, _, peer = address
+        try:
+            sock = socket.socket(family, kind, protocol)
+        except OSError as failed:  # no IPv6 here
+            self.error = failed
+            return
+        try:
+            for option in socket_options or ():
+                sock.setsockopt(*option)
+            if source_address:
+                sock.bind(source_address)
+            sock.settimeout(0)
+            sock.connect(peer)
+        except BlockingIOError:
+            pass  # under way
+        except OSError as failed:
+            self.error = failed
+            sock.close()
+            return
+        self._deadlines[sock] = _FOREVER if timeout is None else _now() + timeout
+        self._selector.register(sock, selectors.EVENT_WRITE)
+
+    def wait(self, seconds: float) -> socket.socket | None:
+        """Return who is connected; None when that time is over, or someone has given up."""
+        until = _now() + seconds
+        entered = len(self._deadlines)
+        while len(self._deadlines) == entered and entered:
+            left = min(until, *self._deadlines.values()) - _now()
+            ready = self._selector.select(None if left == _FOREVER else max(0.0, left))
+            for key, _ in ready:
+                sock = key.fileobj
+                assert isinstance(sock, socket.socket)  # noqa: S101 - for mypy
+                code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                if not code:
+                    return self._taken(sock)
+                self._drop(sock, OSError(code, os.strerror(code)))
+            self._expire()
+            if _now() >= until:
+                break
+        return None
+
+    def _taken(self, sock: socket.socket) -> socket.socket:
+        self._selector.unregister(sock)
+        del self._deadlines[sock]
+        sock.settimeout(self._timeout)
+        return sock
+
+    def _drop(self, sock: socket.socket, error: OSError) -> None:
+        self.error = error
+        self._selector.unregister(sock)
+        del self._deadlines[sock]
+        sock.close()
+
+    def _expire(self) -> None:
+        now = _now()
+        for sock in [sock for sock, deadline in self._deadlines.items() if deadline <= now]:
+            self._drop(sock, TimeoutError("timed out"))
+
+
+def _now() -> float:
+    return time.monotonic()
+
+
+# Names become addresses: one question for all who want the same, on threads of its own.
+#
+# The C library cannot be told to stop, so a name that is not answered keeps one thread, and not one
+# for each request.
+
+_THREADS: Final = 4
+"""Names that one registry may have resolved at a time."""
+
+
+class NameUnanswered(Exception):
+    """A name that was not answered in time; that says nothing about the host.
+
+    No OSError, which urllib3 would make a failure to connect of.
+    """
+
+
+@dataclass(slots=True)
+class _Question:
+    """One name; `pending` is what those who come meanwhile wait for as well."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    pending: Pending | None = None
+
+
+class Names:
+    """Resolves the names of one registry, and of where it leads."""
+
+    def __init__(self) -> None:
+        self._threads = RealThreads(_THREADS)
+        self._questions: dict[tuple[str, int], _Question] = {}
+
+    def resolve(self, host: str, port: int, timeout: float | None) -> Sequence[AddressInfo]:
+        """Return the addresses of a host; raise gaierror or NameUnanswered."""
+        until = None if timeout is None else time.monotonic() + timeout
+        question = self._questions.setdefault((host, port), _Question())
+        try:
+            pending = self._asked(question, host, port, timeout)
+            left = None if until is None else max(until - time.monotonic(), 0)
+            found: Sequence[AddressInfo] = pending.result(left)
+        except TimeoutError:
+            message = f"the name {host} was not answered in time"
+            raise NameUnanswered(message) from None
+        return found
+
+    def _asked(self, question: _Question, host: str, port: int, timeout: float | None) -> Pending:
+        """Return what is being asked; raise TimeoutError where no thread is free."""
+        if not question.lock.acquire(timeout=-1 if timeout is None else timeout):
+            raise TimeoutError
+        with ExitStack() as held:
+            held.callback(question.lock.release)
+            if question.pending is None:
+                held.callback(self._forget_unless_asked, question, host, port)
+                question.pending = self._threads.begin(
+                    self._looked_up, host, port, patience=timeout
+                )
+            return question.pending
+
+    def _forget_unless_asked(self, question: _Question, host: str, port: int) -> None:
+        if question.pending is None:
+            self._questions.pop((host, port), None)
+
+    def _looked_up(self, host: str, port: int) -> Sequence[AddressInfo]:
+        """Ask the C library; whoever comes after the answer asks anew."""
+        try:
+            found: Sequence[AddressInfo] = original("socket", "getaddrinfo")(
+                host, port, allowed_gai_family(), socket.SOCK_STREAM
+            )
+        finally:
+            self._questions.pop((host, port), None)
+        return found
+
+
+class AddressForbidden(OSError):
+    """A host that leads to none but addresses that must not be connected to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connector:
+    """How one registry, and where it leads, is connected to.
+
+    Without `allow_private`, to public addresses only.
+    Names are each registry's own, so that one that is not answered delays nobody else's.
+    """
+
+    allow_private: bool
+    prefer_ipv4: bool
+    names: Names = field(default_factory=Names)
+
+    def connect(
+        self,
+        host_and_port: tuple[str, int],
+        *,
+        timeout: float | None,
+        source_address: tuple[str, int] | None = None,
+        socket_options: Sequence[SocketOption] | None = None,
+    ) -> socket.socket:
+        """Connect to the first address of a host that is accepted and lets us in.
+
+        Raise what urllib3's create_connection() raises: TimeoutError, gaierror, the last OSError;
+        or NameUnanswered. `timeout` is for the name, and for each address.
+        """
+        return first_to_connect(
+            self.resolve(*host_and_port, seconds_left(timeout)),
+            timeout=timeout,
+            source_address=source_address,
+            socket_options=socket_options,
+        )
+
+    def resolve(self, host: str, port: int, timeout: float | None = None) -> list[AddressInfo]:
+        """Return the accepted addresses of a host in the order to try; or raise AddressForbidden.
+
+        Raise gaierror, or LocationParseError for what DNS has no way to ask for, as urllib3 does,
+        or NameUnanswered.
+        """
+        if host.startswith("["):
+            host = host.strip("[]")
+        try:
+            host.encode("idna")
+        except UnicodeError:
+            message = f"'{host}', label empty or too long"
+            raise LocationParseError(message) from None
+        found = self.names.resolve(host, port, timeout)
+        accepted = [one for one in found if self.allow_private or is_public(_address(one))]
+        if found and not accepted:
+            addresses = ", ".join(dict.fromkeys(str(_address(one)) for one in found))
+            message = f"{host} is {addresses}"
+            raise AddressForbidden(message)
+        return self._ordered(accepted)
+
+    def _ordered(self, found: Sequence[AddressInfo]) -> list[AddressInfo]:
+        """Alternate between the families, the system's choice first: RFC 8305, section 4."""
+        first = socket.AF_INET if self.prefer_ipv4 else (found[0][0] if found else socket.AF_INET)
+        preferred = [one for one in found if one[0] == first]
+        others = [one for one in found if one[0] != first]
+        return [one for pair in zip_longest(preferred, others) for one in pair if one]
+
+
+def _address(found: AddressInfo) -> Address:
+    """Return an address without its zone, which only a special one has (RFC 4007, section 6)."""
+    return ipaddress.ip_address(str(found[4][0]).partition("%")[0])

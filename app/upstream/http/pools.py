@@ -1,0 +1,224 @@
+"""The connections to upstreams, and the pools that urllib3 keeps them in.
+
+urllib3 takes these classes where it would make its own (`ConnectionCls`, `response_class`).
+"""
+
+import http.client
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from socket import MSG_PEEK, gaierror, socket
+from typing import Any, Final, Self
+
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.contrib.socks import SOCKSConnection, SOCKSHTTPSConnection
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConnectionError
+from urllib3.util.wait import wait_for_read
+
+from app.upstream.http.connect import Connector
+from app.upstream.http.deadlines import seconds_left
+from app.upstream.http.response import UpstreamResponse
+from app.upstream.http.tls import CUT, plainly
+
+_SAFE: Final = frozenset({"GET", "HEAD"})
+
+
+class _Kept:
+    """A connection of urllib3's that is used again only while nothing has come on it unasked."""
+
+    sock: Any
+    response_class: type[http.client.HTTPResponse] = UpstreamResponse
+    _last: Any = None
+    """The answer that came last."""
+
+    def close(self) -> None:
+        """Close it; what comes next on it is another connection."""
+        self._last = None
+        super().close()  # type: ignore[misc] # a mixin
+
+    @property
+    def was_used(self) -> bool:
+        """Tell whether there was an answer on it before."""
+        return self._last is not None
+
+    def getresponse(self) -> Any:  # noqa: ANN401 - urllib3's own, which extends another
+        """Return the answer, and remember it: it knows whether there was more than it."""
+        response = super().getresponse()  # type: ignore[misc] # a mixin
+        self._last = response._original_response  # noqa: SLF001 - what urllib3 wraps
+        return response
+
+    @property
+    def is_connected(self) -> bool:
+        """Tell whether it can be used again: neither its end nor bytes that nobody asked for.
+
+        urllib3's own asks the event loop, which costs a request a good part of its time, and does
+        not see what TLS has read already.
+        """
+        if self.sock is None or (self._last is not None and self._last.overran):
+            return False
+        return not _has_come(self.sock)
+
+
+def _has_come(sock: Any) -> bool:  # noqa: ANN401 - a socket, or what urllib3 makes of one
+    if getattr(sock, "pending", int)():
+        return True
+    if not isinstance(sock, socket):
+        return bool(wait_for_read(sock, timeout=0))  # urllib3's TLS in TLS
+    timeout = sock.gettimeout()
+    sock.settimeout(0)
+    try:
+        socket.recv(sock, 1, MSG_PEEK)  # a TLS socket's own recv takes no flags
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+    else:
+        return True
+    finally:
+        sock.settimeout(timeout)
+
+
+@contextmanager
+def _failing_as_urllib3(connection: HTTPConnection) -> Iterator[None]:
+    """Raise for a failure to connect what urllib3's own `_new_conn` raises."""
+    try:
+        yield
+    except gaierror as error:
+        raise NameResolutionError(connection.host, connection, error) from error
+    except TimeoutError as error:
+        message = f"{connection.host} timed out (connect timeout={connection.timeout})"
+        raise ConnectTimeoutError(connection, message) from error
+    except OSError as error:
+        message = f"Failed to establish a new connection: {error}"
+        raise NewConnectionError(connection, message) from error
+
+
+class _Connection(_Kept, HTTPConnection):
+    """Plain HTTP."""
+
+    def __init__(self, *args: Any, connector: Connector, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
+        super().__init__(*args, **kwargs)
+        self._connector = connector
+
+    def _new_conn(self) -> socket:
+        with _failing_as_urllib3(self):
+            sock = self._connector.connect(
+                (self._dns_host, self.port),
+                timeout=self.timeout,
+                source_address=self.source_address,
+                socket_options=self.socket_options,
+            )
+        sys.audit("http.client.connect", self, self.host, self.port)
+        return sock
+
+
+class _TLSConnection(_Connection, HTTPSConnection):
+    """HTTP over TLS; a handshake that is cut is no connection, and nothing was sent on it."""
+
+    def connect(self) -> None:
+        try:
+            super().connect()
+        except OSError as error:
+            if not isinstance(plainly(error), CUT):
+                raise
+            message = f"the TLS handshake was cut: {error}"
+            raise NewConnectionError(self, message) from None
+
+
+class _SOCKSConnection(_Kept, SOCKSConnection):
+    """Plain HTTP through a SOCKS proxy.
+
+    With `socks5://` names are resolved here; with `socks5h://` the proxy resolves them.
+    """
+
+    def __init__(self, *args: Any, connector: Connector, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
+        super().__init__(*args, **kwargs)
+        self._connector = connector
+
+    def _new_conn(self) -> Any:  # noqa: ANN401 - a socket, says PySocks without types
+        if self._socks_options["rdns"]:
+            return super()._new_conn()
+        name = self._dns_host
+        with _failing_as_urllib3(self):
+            checked = self._connector.resolve(name, self.port, seconds_left(self.timeout))
+        # PySocks would resolve the name once more; like it, we offer the proxy the first address.
+        self._dns_host = str(checked[0][4][0])
+        try:
+            return super()._new_conn()
+        finally:
+            self._dns_host = name
+
+
+class _SOCKSTLSConnection(_SOCKSConnection, SOCKSHTTPSConnection):
+    """HTTP over TLS through a SOCKS proxy."""
+
+
+class _KeptConnectionEnded(Exception):
+    pass
+
+
+class _Pool(HTTPConnectionPool):
+    def __init__(self, connection: Callable[..., Any], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
+        super().__init__(*args, **kwargs)
+        self.ConnectionCls = connection  # type: ignore[assignment] # all that is done is to call it
+
+    def urlopen(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as inherited
+        """Ask on another connection where a kept one ends under a request.
+
+        An upstream may give one up at that very moment. Nothing has been answered then, and a GET
+        may be repeated (RFC 9110, section 9.2.2); that is not an attempt of the client's question.
+        """
+        while True:
+            try:
+                return super().urlopen(*args, **kwargs)
+            except _KeptConnectionEnded:
+                continue
+
+    def _make_request(self, conn: Any, method: str, url: str, **kwargs: Any) -> Any:  # type: ignore[override] # noqa: ANN401 - as inherited
+        was_kept = conn.sock is not None and conn.was_used
+        try:
+            return super()._make_request(conn, method, url, **kwargs)
+        except OSError as error:
+            if was_kept and method in _SAFE and isinstance(plainly(error), CUT):
+                raise _KeptConnectionEnded from error
+            raise
+
+
+class _TLSPool(_Pool, HTTPSConnectionPool):
+    pass
+
+
+Classes = dict[str, Any]
+"""What makes the pool of a scheme."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pools:
+    """The classes of pools by scheme: for direct connections, and through a proxy."""
+
+    direct: Classes
+    socks: Classes
+    http_proxy: Classes
+
+    @classmethod
+    def of(cls, connector: Connector) -> Self:
+        """Return pools that connect so.
+
+        An HTTP proxy is the peer of its connections, and may be anywhere: the operator named it.
+        """
+        plain, tls = _Connection, _TLSConnection
+        return cls(
+            direct=_classes(plain, tls, connector),
+            socks=_classes(_SOCKSConnection, _SOCKSTLSConnection, connector),
+            http_proxy=_classes(plain, tls, replace(connector, allow_private=True)),
+        )
+
+
+def _classes(plain: Callable[..., Any], tls: Callable[..., Any], connector: Connector) -> Classes:
+    return {
+        "http": partial(_Pool, partial(plain, connector=connector)),
+        "https": partial(_TLSPool, partial(tls, connector=connector)),
+    }

@@ -1,0 +1,311 @@
+"""An upstream's answers: what is there is read at once, and where one ends is beyond doubt."""
+
+import http.client
+import io
+import re
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from socket import socket
+from typing import Final
+
+from app.source import has_body
+from app.upstream.http.deadlines import PatientReader
+
+# The head of an upstream's answer, read strictly.
+#
+# The standard library's parser forgives: what is no field ends the head, and so hides a length.
+# Whoever stands behind this proxy may read such an answer otherwise, so it is refused; and reading
+# less, this takes a third of the time.
+
+HTTP_1_0: Final = 10
+HTTP_1_1: Final = 11
+
+_LINE_LIMIT: Final = 64 * 1024
+_FIELD_LIMIT: Final = 256
+_HEAD_LIMIT: Final = 256 * 1024
+"""Bytes; a folded line is no new field, and joining many of them costs the square."""
+_INTERIM_LIMIT: Final = 16
+
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9]{2})(?: ([^\r\n\x00]*))?\r?\n")
+_FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\x00]*)\r?\n")
+_FOLDED: Final = re.compile(rb"[ \t]([^\r\n\x00]*)\r?\n")
+_LENGTH: Final = re.compile(r"[0-9]{1,18}")
+"""An exabyte less one at the most."""
+
+
+class Malformed(http.client.HTTPException):
+    """An answer that others may read otherwise, or that has no end."""
+
+
+def read_status(reader: io.BufferedIOBase) -> tuple[int, int, str]:
+    """Read version, status and reason of the final answer; raise HTTPException.
+
+    Interim answers are skipped (RFC 9110, section 15.2); 101 is none, and nobody has asked for it.
+    """
+    for _ in range(_INTERIM_LIMIT):
+        version, status, reason = _read_status_line(reader)
+        if status >= HTTPStatus.OK:
+            return version, status, reason
+        if status == HTTPStatus.SWITCHING_PROTOCOLS:
+            message = "another protocol"
+            raise Malformed(message)
+        read_fields(reader)
+    message = "no final answer"
+    raise Malformed(message)
+
+
+def _read_status_line(reader: io.BufferedIOBase) -> tuple[int, int, str]:
+    line = reader.readline(_LINE_LIMIT + 1)
+    if len(line) > _LINE_LIMIT:
+        message = "the head is too large"
+        raise Malformed(message)
+    if not line.endswith(b"\n") and line[:7] == b"HTTP/1."[: len(line)]:
+        message = "the answer is cut" if line else "no answer"
+        raise http.client.RemoteDisconnected(message)
+    found = _STATUS_LINE.fullmatch(line)
+    if found is None:
+        raise http.client.BadStatusLine(line[:80].decode("latin-1"))
+    version = HTTP_1_0 if found[1] == b"0" else HTTP_1_1
+    return version, int(found[2]), (found[3] or b"").decode("latin-1").strip()
+
+
+def read_fields(
+    reader: io.BufferedIOBase, *, most: int = _FIELD_LIMIT, limit: int = _HEAD_LIMIT
+) -> http.client.HTTPMessage:
+    """Read the fields up to the empty line (RFC 9112, section 5); raise HTTPException.
+
+    `most` fields of together `limit` bytes, that is.
+    A folded line is joined with a space to the one before it (section 5.2).
+    """
+    fields: list[tuple[str, str]] = []
+    left = limit
+    while (line := reader.readline(_LINE_LIMIT + 1)) not in {b"\r\n", b"\n"}:
+        left -= len(line)
+        if len(line) > _LINE_LIMIT or len(fields) >= most or left < 0:
+            message = "the head is too large"
+            raise Malformed(message)
+        if not line.endswith(b"\n"):
+            message = "the head is cut"
+            raise http.client.RemoteDisconnected(message)
+        if field := _FIELD.fullmatch(line):
+            fields.append((field[1].decode("ascii"), _text(field[2])))
+        elif fields and (folded := _FOLDED.fullmatch(line)):
+            name, value = fields[-1]
+            fields[-1] = name, f"{value} {_text(folded[1])}".strip()
+        else:
+            message = "a line of the head is no field"
+            raise Malformed(message)
+    head = http.client.HTTPMessage()
+    for name, value in fields:
+        head[name] = value
+    return head
+
+
+def _text(value: bytes) -> str:
+    """Return a value without the spaces around it; in a pattern they would cost the square."""
+    return value.strip(b" \t").decode("latin-1")
+
+
+def framing(version: int, head: http.client.HTTPMessage) -> tuple[bool, int | None]:
+    """Tell whether a body is chunked, and the length that is declared (RFC 9112, section 6.3).
+
+    Raise HTTPException for whatever leaves a doubt where the body ends, also where there is none:
+    lengths that are repeated or no plain number, a length beside a coding, codings other than
+    chunked, and any of them in HTTP/1.0, which has none.
+    """
+    codings = head.get_all("Transfer-Encoding", [])
+    lengths = head.get_all("Content-Length", [])
+    if codings and (version == HTTP_1_0 or [one.lower() for one in codings] != ["chunked"]):
+        raise http.client.UnknownTransferEncoding
+    if lengths and (codings or len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0])):
+        message = "its length leaves a doubt"
+        raise Malformed(message)
+    return bool(codings), int(lengths[0]) if lengths else None
+
+
+def closes(version: int, head: http.client.HTTPMessage) -> bool:
+    """Tell whether the upstream closes after this answer (RFC 9112, section 9.3)."""
+    options = ",".join(head.get_all("Connection", [])).lower().split(",")
+    said = {option.strip() for option in options}
+    return "close" in said or (version == HTTP_1_0 and "keep-alive" not in said)
+
+
+# A chunked body, read strictly (RFC 9112, section 7.1).
+#
+# The standard library's reader skips two bytes after a chunk whatever they are, takes a cut trailer
+# for an end, and reads trailers without limit. If two readers could find different ends, one would
+# take a part of an answer for another answer.
+
+_CHUNK_LINE_LIMIT: Final = 4096
+"""Bytes of a line with a size and its extensions, which nobody uses."""
+
+_TRAILER_LIMIT: Final = 16 * 1024
+_TRAILER_FIELDS: Final = 64
+
+_END: Final = b"\r\n"
+_SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
+_NEXT: Final = re.compile(rb"\r\n([0-9A-Fa-f]{1,15})\r\n")
+
+
+class Chunks:
+    """The content of a chunked body; its trailer is read and dropped.
+
+    `buffered` tells what can be read without waiting.
+    """
+
+    def __init__(self, reader: io.BufferedIOBase, buffered: Callable[[], bytes]) -> None:
+        self._reader = reader
+        self._buffered = buffered
+        self._left = 0
+        self._begun = False
+        self._ended = False
+
+    def read1(self, n: int) -> bytes:
+        """Return up to n bytes, or none at the end; only the first of them are waited for.
+
+        Raise IncompleteRead for a cut, and Malformed for what others may read otherwise.
+        """
+        if not self._left:
+            self._next()
+        if self._ended:
+            return b""
+        data = self._reader.read1(min(n, self._left))
+        if not data:
+            raise http.client.IncompleteRead(data, self._left)
+        self._left -= len(data)
+        if self._left:
+            return data
+        return b"".join([data, *self._small_ones(n - len(data))])
+
+    def _next(self) -> None:
+        """Go on to the next chunk, over the end of this one."""
+        if self._ended:
+            return
+        end = self._reader.read(2) if self._begun else _END
+        line = self._reader.readline(_CHUNK_LINE_LIMIT) if end == _END else b""
+        size = _SIZE.fullmatch(line)
+        if size is None:
+            if _END.startswith(end) and not line.endswith(b"\n") and len(line) < _CHUNK_LINE_LIMIT:
+                raise http.client.IncompleteRead(line)
+            message = "a chunk does not end where it should, or the next has no size"
+            raise Malformed(message)
+        self._begun = True
+        self._left = int(size[1], 16)
+        if not self._left:
+            read_fields(self._reader, most=_TRAILER_FIELDS, limit=_TRAILER_LIMIT)
+            self._ended = True
+
+    def _small_ones(self, wanted: int) -> list[bytes]:
+        """Take the chunks that the buffer holds whole: one by one, they would cost too much."""
+        held, at = self._buffered(), 0
+        pieces: list[bytes] = []
+        while found := _NEXT.match(held, at):
+            begin, size = found.end(), int(found[1], 16)
+            if not size or size > wanted or begin + size > len(held):
+                break
+            pieces.append(held[begin : begin + size])
+            wanted -= size
+            at = begin + size
+        self._reader.read(at)
+        return pieces
+
+
+_TLS_RECORD: Final = 16 * 1024
+"""TLS never gives more at once (RFC 8446, section 5.1)."""
+
+
+class UpstreamResponse(http.client.HTTPResponse):
+    """A response whose read1() waits for the first bytes only and then takes all that is there.
+
+    The stock read1() gives what one system call gives, with TLS 16 KiB at the most, and half the
+    speed; the stock read() waits until its buffer is full, on a slow line for seconds.
+    """
+
+    def __init__(self, sock: socket, debuglevel: int = 0, method: str | None = None) -> None:
+        super().__init__(sock, debuglevel, method)
+        self._sock = sock
+        self._asked = method or "GET"
+        self._piece = 1 << 30
+        if hasattr(sock, "suppress_ragged_eofs"):  # TLS, and urllib3's TLS in TLS
+            self._piece = _TLS_RECORD
+            # A connection that is cut must not look like one that was closed (RFC 8446, 6.1).
+            sock.suppress_ragged_eofs = False
+        self._reader = PatientReader(sock, self.fp.detach())
+        self.fp = io.BufferedReader(self._reader)
+        self.overran = False
+        """Whether more has come than the answer: who sent it may take it for the next one."""
+        self._chunks: Chunks | None = None
+
+    def begin(self) -> None:
+        """Read the head; raise HTTPException for one that others may read otherwise."""
+        self.version, self.status, self.reason = read_status(self.fp)
+        self.code = self.status
+        self.headers = self.msg = read_fields(self.fp)
+        chunked, length = framing(self.version, self.headers)
+        if has_body(self._asked, self.status):
+            self.chunked, self.length = chunked, length
+        else:
+            self.chunked, self.length = False, 0
+        if self.chunked:
+            self._chunks = Chunks(self.fp, self._buffered)
+        self.will_close = closes(self.version, self.headers) or not (
+            self.chunked or self.length is not None
+        )
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Read the answer of a proxy to CONNECT, for urllib3."""
+        version, status, reason = read_status(self.fp)
+        return f"HTTP/1.{version % 10}", status, reason
+
+    def read(self, amt: int | None = None) -> bytes:
+        """Return some bytes, as read1() does."""
+        return self.read1(-1 if amt is None else amt)
+
+    def read1(self, n: int = -1) -> bytes:
+        """Return up to n bytes; only the first of them are waited for."""
+        if self.isclosed():
+            return b""
+        n = n if n > 0 else io.DEFAULT_BUFFER_SIZE
+        if self._chunks is not None:
+            data = self._chunks.read1(n)
+        elif self.length is None:
+            # Gathering, an error would be lost with the end that it makes.
+            data = self.fp.read1(n)
+        else:
+            data = self._gathered(min(n, self.length))
+            self.length -= len(data)
+        if not data or self.length == 0:
+            self._close_conn()
+        return data
+
+    def _gathered(self, wanted: int) -> bytes:
+        """Wait for the first bytes, and take the others that are there."""
+        first = self.fp.read1(wanted)
+        pieces = [first, *self._waiting_pieces(wanted - len(first))] if first else []
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+
+    def _waiting_pieces(self, wanted: int) -> Iterator[bytes]:
+        """Take what the socket holds. The buffer before it is empty: read1 returned all of it."""
+        self._sock.settimeout(0)
+        while wanted:
+            try:
+                piece = self._sock.recv(min(wanted, self._piece))
+            except OSError:
+                # Nothing there, or broken: the next read1() waits, or meets the error again as
+                # an end before the end.
+                return
+            if not piece:
+                return
+            wanted -= len(piece)
+            yield piece
+
+    def _buffered(self) -> bytes:
+        """Return what has been read and not yet been taken, and leave it there."""
+        self._reader.asleep = True
+        held = self.fp.peek()
+        self._reader.asleep = False
+        return held
+
+    def _close_conn(self) -> None:
+        self.overran = bool(self._buffered())
+        super()._close_conn()  # type: ignore[misc] # not in typeshed

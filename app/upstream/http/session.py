@@ -1,0 +1,254 @@
+"""The Session: pools, CA, outbound proxy, address guard, no cookies, no netrc."""
+
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache, partial
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from urllib3 import PoolManager, ProxyManager
+from urllib3.connectionpool import ConnectionPool
+from urllib3.util import SKIP_HEADER
+
+from app.addresses import is_special_host, literal
+from app.oci.errors import ClientGone, RegistryError, UpstreamTimeout, UpstreamUnresolved
+from app.oci.headers import Headers
+from app.source import NOBODY, Client, Event, Observer
+from app.upstream.http import errors
+from app.upstream.http.body import Answer
+from app.upstream.http.breaker import Breakers
+from app.upstream.http.connect import AddressForbidden, Connector, NameUnanswered
+from app.upstream.http.deadlines import seconds_left, waiting, within
+from app.upstream.http.origin import origin
+from app.upstream.http.pools import Pools
+from app.upstream.http.proxies import OutboundProxies
+from app.upstream.http.tls import trusted_context
+
+_IDLE_CONNECTIONS: Final = 256
+"""Connections to one host that are kept for the next request; more are made and then closed."""
+
+_HOSTS: Final = 64
+"""Hosts whose connections are kept: a registry, its token service, and its CDNs."""
+
+
+_is_special_host: Final = lru_cache(maxsize=256)(is_special_host)
+
+
+class Session:
+    """One registry's `requests.Session`; safe to use from many threads at once.
+
+    A host that does not answer is left alone for a while.
+    """
+
+    def __init__(  # noqa: PLR0913 - each by its name
+        self,
+        *,
+        ca_bundles: Sequence[str],
+        proxies: OutboundProxies,
+        connect_timeout: float,
+        read_timeout: float,
+        connector: Connector,
+        observer: Observer = NOBODY,
+    ) -> None:
+        self.observer = observer
+        self._guarded: Session | None = None
+        self._make_guarded = partial(
+            Session,
+            ca_bundles=ca_bundles,
+            proxies=proxies,
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            connector=replace(connector, allow_private=False),
+            observer=observer,
+        )
+        self._proxies = proxies
+        self._allow_private = connector.allow_private
+        self._timeout = (connect_timeout, read_timeout)
+        self.patience = 2 * max(connect_timeout, read_timeout)
+        """Seconds that an answer's head may take in all, or a small body, however it drips."""
+        self._session = requests.Session()
+        # ~/.netrc would replace the client's Authorization, and the environment is read elsewhere.
+        self._session.trust_env = False
+        self._breakers = Breakers(observer)
+        adapter = _Adapter(trusted_context(*ca_bundles), Pools.of(connector), observer)
+        self._session.mount("https://", adapter)
+        self._session.mount("http://", adapter)
+
+    @property
+    def guarded(self) -> "Session":
+        """The same session for public addresses only; it is made when it is first needed."""
+        if not self._allow_private:
+            return self
+        if self._guarded is None:
+            self._guarded = self._make_guarded()
+        return self._guarded
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: Headers,
+        *,
+        client: Client | None = None,
+        body: bytes | None = None,
+    ) -> requests.Response:
+        """Send one request and return once its answer's headers are there; follow nothing.
+
+        Raise UpstreamUnavailable, UpstreamTimeout, UpstreamMisbehaved, UpstreamForbidden or
+        ClientGone.
+        """
+        request = _prepared(method, url, headers, body)
+        began = time.monotonic()
+        try:
+            response = self._watched(request, client, url)
+        except NameUnanswered as error:  # here, where the breaker has no part in it
+            self.observer.happened(Event.FAILED, UpstreamUnresolved.__name__)
+            raise errors.translated(error, url) from error
+        except ClientGone:
+            raise
+        except RegistryError as error:
+            self.observer.happened(Event.FAILED, type(error).__name__)
+            raise
+        self.observer.happened(Event.ANSWERED, str(response.status_code), time.monotonic() - began)
+        return response
+
+    def _watched(
+        self, request: requests.PreparedRequest, client: Client | None, url: str
+    ) -> requests.Response:
+        there = origin(url)
+        timeouts = self._timeouts(there[1])
+        with self._breakers.of(there).watch(there[1]), within(self.patience):
+            try:
+                return self._send(request, client, timeouts)
+            except errors.FAILURES as error:
+                raise errors.translated(error, url) from error
+
+    def _timeouts(self, host: str) -> tuple[float, float]:
+        """Return what is left to connect, and to wait for each byte; raise UpstreamTimeout."""
+        connect, read = self._timeout
+        try:
+            return seconds_left(connect), read
+        except TimeoutError as error:  # of those before it, which says nothing of this host
+            message = f"{host}: {UpstreamTimeout.message}"
+            raise UpstreamTimeout(message) from error
+
+    def _send(
+        self,
+        request: requests.PreparedRequest,
+        client: Client | None,
+        timeouts: tuple[float, float],
+    ) -> requests.Response:
+        url = str(request.url)
+        proxies = self._proxies(url)
+        if proxies and not self._allow_private:
+            _refuse_special(url)
+        self.observer.happened(Event.ASKED)
+        with waiting(client):
+            # Not Session.send: it keeps cookies for all callers, and looks into redirects.
+            return self._session.get_adapter(url).send(
+                request, stream=True, timeout=timeouts, proxies=dict(proxies)
+            )
+
+
+def _refuse_special(url: str) -> None:
+    """Raise AddressForbidden for what an outbound proxy must not be asked for.
+
+    It resolves names itself, so this is about what can be told without resolving.
+    """
+    parts = urlsplit(url)
+    host = parts.hostname or ""
+    # urllib3 ends a host at a backslash, and so asks a proxy for another one than this.
+    if _is_special_host(host) or "\\" in parts.netloc:
+        message = f"{host} is {literal(host) or 'no name that a proxy may be asked for'}"
+        raise AddressForbidden(message)
+
+
+class _Adapter(HTTPAdapter):
+    """Makes our connections, with one TLS context for all of them.
+
+    requests would load the CA file anew for each connection.
+    """
+
+    def __init__(self, context: ssl.SSLContext, pools: Pools, observer: Observer) -> None:
+        self._context = context
+        self._observer = observer
+        self._pools = pools
+        super().__init__(pool_connections=_HOSTS, pool_maxsize=_IDLE_CONNECTIONS)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
+        super().init_poolmanager(*args, ssl_context=self._context, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = self._pools.direct
+
+    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> ProxyManager | PoolManager:  # noqa: ANN401 - as inherited
+        known = proxy in self.proxy_manager
+        if proxy.lower().startswith("https:"):
+            kwargs["proxy_ssl_context"] = self._context
+        manager: ProxyManager = super().proxy_manager_for(
+            proxy, ssl_context=self._context, **kwargs
+        )
+        if not known:
+            socks = proxy.lower().startswith("socks")
+            manager.pool_classes_by_scheme = self._pools.socks if socks else self._pools.http_proxy
+        return manager
+
+    def get_connection_with_tls_context(
+        self,
+        request: requests.PreparedRequest,
+        verify: Any,  # noqa: ANN401 - as inherited
+        proxies: Any = None,  # noqa: ANN401 - as inherited
+        cert: Any = None,  # noqa: ANN401 - as inherited
+    ) -> ConnectionPool:
+        """Find the pool of an origin; without a proxy there is less to look at."""
+        if proxies:
+            return super().get_connection_with_tls_context(request, verify, proxies, cert)
+        parts = urlsplit(request.url or "")
+        manager: PoolManager = self.poolmanager
+        return manager.connection_from_host(parts.hostname, parts.port, parts.scheme)
+
+    def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:  # noqa: ANN401 - as inherited
+        """Return the target of the request line; only a proxy for http needs a whole URL."""
+        return super().request_url(request, proxies) if proxies else request.path_url
+
+    def cert_verify(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
+        """Leave the certificates to the context."""
+
+    def build_response(
+        self, req: requests.PreparedRequest, resp: urllib3.BaseHTTPResponse
+    ) -> requests.Response:
+        """Take over what this proxy reads; cookies and the encoding of text are not."""
+        response = Answer(self._observer)
+        response.status_code = resp.status
+        response.headers = resp.headers  # type: ignore[assignment] # as good, and not copied
+        response.raw = resp
+        response.reason = resp.reason or ""
+        response.url = req.url or ""
+        response.request = req
+        return response
+
+
+def _prepared(
+    method: str, url: str, headers: Headers, body: bytes | None
+) -> requests.PreparedRequest:
+    """Return a request as it is: `prepare()` would add headers, and read URLs once more."""
+    request = requests.PreparedRequest()
+    request.method = method
+    request.url = url
+    request.headers = requests.structures.CaseInsensitiveDict(_joined(headers))
+    request.headers.setdefault("User-Agent", SKIP_HEADER)
+    request.body = body
+    return request
+
+
+def _joined(headers: Headers) -> Mapping[str, str]:
+    """Join repeated fields, as RFC 9110, section 5.2 allows: requests takes a mapping."""
+    joined: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for name, value in headers:
+        key = names.setdefault(name.lower(), name)
+        joined[key] = f"{joined[key]}, {value}" if key in joined else value
+    return joined

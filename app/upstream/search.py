@@ -1,0 +1,77 @@
+"""Docker Hub's index, where images are searched: asked as nobody."""
+
+import json
+from http import HTTPStatus
+from typing import Final
+from urllib.parse import urlsplit
+
+import requests
+
+from app.oci import headers
+from app.oci.errors import ErrorCode, UpstreamMisbehaved
+from app.source import Reply, Request, replied
+from app.upstream import replies
+from app.upstream.http import redirects
+from app.upstream.http.body import read_whole
+from app.upstream.http.deadlines import within
+from app.upstream.http.rate_limits import HeldBack
+from app.upstream.http.redirects import Redirects
+from app.upstream.http.retries import Attempts, Reliability
+from app.upstream.http.session import Session
+from app.version import VERSION
+
+_LIMIT: Final = 1024 * 1024
+"""Bytes of an answer: a hundred results with their descriptions are a tenth of it."""
+
+_OWN: Final = [
+    ("User-Agent", f"docxy/{VERSION}"),
+    ("Accept", "application/json"),
+    ("Accept-Encoding", "identity"),
+]
+_JSON: Final = [("Content-Type", "application/json")]
+
+
+class Index:
+    """Asks for what an operator has set, with nothing of the client's but what it looks for."""
+
+    def __init__(self, url: str, session: Session, reliability: Reliability) -> None:
+        self._url = f"{url}/v1/search"
+        self._redirects = Redirects(session)
+        self._attempts = Attempts.hurried(reliability.retry_budget)
+        self._held_back = HeldBack()
+
+    def search(self, request: Request) -> Reply:
+        """Return one page of what is found, or the index's refusal; raise RegistryError."""
+        if held := self._held_back.answer("", request.query):
+            return held
+        url = f"{self._url}?{request.query}"
+        ways = [("Via", way) for way in headers.values(request.headers, "via")]
+        content = b""
+
+        def fetch() -> requests.Response:
+            nonlocal content
+            response = self._redirects.fetch("GET", url, [*_OWN, *ways], request.client)
+            if response.status_code == HTTPStatus.OK:
+                with within(self._redirects.session.patience):
+                    content = read_whole(response, _LIMIT)
+            return response
+
+        response = self._attempts(fetch, request.client)
+        redirects.refuse_dead_end(response)
+        if response.status_code != HTTPStatus.OK:
+            with within(self._redirects.session.patience):
+                reply = replies.refused("GET", response, ErrorCode.UNKNOWN, ())
+            kind = response.headers.get("Content-Type", "")
+            return self._held_back.noted("", request.query, reply, kind)
+        if not _has_results(content):
+            message = f"{urlsplit(self._url).hostname} answered with no list of results"
+            raise UpstreamMisbehaved(message)
+        return replied(HTTPStatus.OK, list(_JSON), content)
+
+
+def _has_results(content: bytes) -> bool:
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return False
+    return isinstance(document, dict) and isinstance(document.get("results"), list)

@@ -1,0 +1,166 @@
+"""/page/...: what the boxes of the page ask for."""
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Final
+
+from flask import Blueprint, Response, jsonify, request
+
+from app.oci.errors import (
+    Denied,
+    NameInvalid,
+    NameUnknown,
+    RegistryError,
+    TooManyRequests,
+    UpstreamMisbehaved,
+    UpstreamUnavailable,
+)
+from app.oci.reference import RepositoryName
+from app.registries import Address
+from app.routes.connection import ClientConnection
+from app.routes.context import resolved, source
+from app.routes.token import received
+from app.source import Client, Reply, Request, Source, TokenRequest
+from app.web.config import seen
+from app.web.images import image
+from app.web.proxy import Proxy
+from app.web.rewriting import LONGEST, rewritten
+
+# The tags of an image, asked of its registry as nobody.
+
+_PAGE: Final = "n=1000"
+_LONGEST: Final = 1024 * 1024
+_DIGITS: Final = re.compile(r"(\d{1,18})")
+
+
+@dataclass(frozen=True, slots=True)
+class Tags:
+    """Tags, the newest first as far as their names tell; whether the registry has more."""
+
+    names: tuple[str, ...]
+    more: bool
+
+
+def list_tags(source: Source, name: RepositoryName, client: Client) -> Tags:
+    """Return the first thousand tags of a repository; raise RegistryError."""
+    reply = source.tags(name, Request(method="GET", query=_PAGE, client=client))
+    if reply.status == HTTPStatus.UNAUTHORIZED and any(one.is_bearer for one in reply.challenges):
+        reply.close()
+        login = [("Authorization", f"Bearer {_token(source, name, client)}")]
+        reply = source.tags(name, Request(method="GET", headers=login, query=_PAGE, client=client))
+    with closing(reply):
+        names = _document(reply, "the registry does not know this image").get("tags") or ()
+        told = [one for one in names if isinstance(one, str)] if isinstance(names, list) else []
+        return Tags(tuple(sorted(told, key=_age)), reply.next_query is not None)
+
+
+def _token(source: Source, name: RepositoryName, client: Client) -> str:
+    scope = [("scope", f"repository:{name}:pull")]
+    with closing(
+        source.token(TokenRequest(method="GET", parameters=scope, client=client))
+    ) as reply:
+        match _document(reply, Denied.message):
+            case {"token": str(token)} | {"access_token": str(token)} if token:
+                return token
+    message = "the registry's token service gave no token"
+    raise UpstreamMisbehaved(message)
+
+
+def _document(reply: Reply, unknown: str) -> dict[str, object]:
+    """Return the JSON object of an answer; raise RegistryError for a refusal."""
+    if reply.is_error:
+        raise _refusal(reply, unknown)
+    try:
+        document = json.loads(b"".join(_bounded(reply.body)))
+    except (ValueError, RecursionError) as error:
+        raise UpstreamMisbehaved from error
+    if not isinstance(document, dict):
+        raise UpstreamMisbehaved
+    return document
+
+
+def _bounded(body: Iterable[bytes]) -> Iterator[bytes]:
+    left = _LONGEST
+    for piece in body:
+        left -= len(piece)
+        if left < 0:
+            message = "the registry's answer is too long"
+            raise UpstreamMisbehaved(message)
+        yield piece
+
+
+def _refusal(reply: Reply, unknown: str) -> RegistryError:
+    match reply.status:
+        case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
+            message = "there is no such image, or the registry wants a login for it"
+            return Denied(message)
+        case HTTPStatus.NOT_FOUND:
+            return NameUnknown(unknown)
+        case HTTPStatus.TOO_MANY_REQUESTS:
+            message = "the registry answers 429: it has had enough for now"
+            return TooManyRequests(message, headers=_when(reply))
+    message = f"the registry answers {reply.status}"
+    return UpstreamUnavailable(message, headers=_when(reply))
+
+
+def _when(reply: Reply) -> dict[str, str]:
+    told = reply.header("retry-after")
+    return {"Retry-After": told} if told else {}
+
+
+def _age(tag: str) -> tuple[bool, bool, list[tuple[int, str]]]:
+    """Order tags: `latest`, then versions from the highest to the lowest, then words."""
+    parts = _DIGITS.split(tag)
+    # Numbers stand at every second place; turned round, the higher is the earlier.
+    order = [(-int(part), "") if at % 2 else (0, part) for at, part in enumerate(parts)]
+    return tag != "latest", bool(parts[0]) and parts[0] != "v", order
+
+
+bp = Blueprint("box", __name__, url_prefix="/page")
+
+
+@bp.post("/rewrite")
+def rewrite() -> Response:
+    """Rewrite what the body says for this proxy: names, commands, whole files."""
+    request.max_content_length = LONGEST
+    done = rewritten(received().decode(errors="replace"), seen())
+    return _fresh({"text": done.text, "changes": done.changes, "left": done.left})
+
+
+@bp.get("/tags")
+def tags() -> Response:
+    """List the tags of an image that is called as one knows it, as nobody sees them."""
+    proxy = seen()
+    address = _address(request.args.get("image", ""), proxy)
+    row, repository = address.registry, address.repository
+    found = list_tags(source(row), repository, ClientConnection(request.environ))
+    return _fresh(
+        {
+            "image": f"{row.name}/{repository}",
+            "address": proxy.name(row, repository),
+            "tags": found.names,
+            "more": found.more,
+        }
+    )
+
+
+def _address(text: str, proxy: Proxy) -> Address:
+    """Return which repository is meant; raise NameInvalid or NameUnknown."""
+    meant = image(text.strip())
+    if meant is None:
+        raise NameInvalid
+    asked = RepositoryName.parse(meant.repository)
+    if proxy.is_own(meant.registry):
+        host = meant.registry.rpartition(":")[0] or meant.registry
+        return resolved(asked, ns=None, host=host)
+    return resolved(asked, ns=proxy.row(meant.registry).name, host="")
+
+
+def _fresh(document: dict[str, object]) -> Response:
+    response = jsonify(document)
+    response.headers["Cache-Control"] = "no-store"
+    return response

@@ -1,0 +1,398 @@
+"""gunicorn's gevent worker, and what container clients and slow lines need of it.
+
+gunicorn imports this in the master, where nothing that gevent patches may be imported yet.
+"""
+
+import _socket
+import contextlib
+import gc
+import json
+import logging
+import os
+import resource
+import select
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from http import HTTPStatus
+from typing import Any, ClassVar, Final, NoReturn
+
+import gevent
+from gevent.hub import Hub
+from gevent.server import StreamServer
+from gunicorn import util
+from gunicorn.http import wsgi
+from gunicorn.http.errors import (  # type: ignore[attr-defined] # two are not in the stubs yet
+    ConfigurationProblem,
+    ExpectationFailed,
+    InvalidResponseHeader,
+    InvalidResponseHeaderName,
+    LimitRequestHeaders,
+    LimitRequestLine,
+    NoMoreData,
+    ParseException,
+    UnsupportedTransferCoding,
+)
+from gunicorn.http.parser import RequestParser
+from gunicorn.workers.base_async import AsyncWorker
+from gunicorn.workers.ggevent import GeventWorker
+
+from app import shared_memory  # noqa: F401 - to be made before the fork
+from server.client_socket import ClientSocket
+from server.connections import FRONT, Connection, Connections, site_of, written
+from server.request import BoundedRequest, head_time, trusts
+
+logger = logging.getLogger("python")
+
+_TLS_HANDSHAKE: Final = b"\x16"
+"""The first byte of every TLS connection (RFC 8446, section 5.1); no HTTP method begins so."""
+
+_NOT_HTTPS: Final = (
+    b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
+    b"This is an HTTP server, and the client spoke HTTPS.\n"
+)
+
+_OUR_FAULT: Final = (ConfigurationProblem, InvalidResponseHeader, InvalidResponseHeaderName)
+_STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
+    LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
+    ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+}
+"""What is told of a request that is none; anything else is 400."""
+
+_HEALTH: Final = "/health"
+"""What keeps a place when all are taken: an orchestrator would end a worker that is only busy."""
+_FULL: Final = HTTPStatus.SERVICE_UNAVAILABLE
+_RETRY_AFTER: Final = "Retry-After: 5\r\n"
+
+_FILES: Final = 3
+"""Descriptors of one place: a client, a registry, a file of the cache."""
+_OWN_FILES: Final = 128
+"""Descriptors that a worker has besides: listeners, logs, databases, pools of idle connections."""
+
+_LOGGED_EVERY: Final = 10.0
+"""Seconds between two lines about connections that had to make room."""
+
+_POLITE: Final = 0.2
+"""Seconds for which a full worker leaves new connections to the others."""
+_LOOKS: Final = 20
+"""How often it looks meanwhile whether one of them takes them."""
+
+_SPARE: Final = 4
+"""Seconds of graceful_timeout that are left for ending what it was too short for."""
+
+
+RequestParser.mesg_class = BoundedRequest  # no setting names it
+
+
+_date_of = lru_cache(1)(util.http_date)
+
+
+def _http_date(timestamp: float | None = None) -> str:
+    """Write the Date of an answer, once a second: it took a tenth of all that gunicorn does."""
+    return _date_of(int(time.time() if timestamp is None else timestamp))
+
+
+util.http_date = _http_date
+# Where errors are written is the same for each request; to find it took two locks.
+wsgi.WSGIErrorsWrapper = lru_cache(1)(wsgi.WSGIErrorsWrapper)  # type: ignore[misc,assignment]
+
+
+def _tell_failure(hub: Any, context: Any, kind: Any, failure: Any, trace: Any) -> None:  # noqa: ANN401 - gevent's
+    """Log what nobody catches in a greenlet; gevent would write it to standard error in pieces."""
+    del hub
+    fields = {"context": str(context)}
+    logger.error("A greenlet failed.", exc_info=(kind, failure, trace), extra={"fields": fields})
+
+
+Hub.print_exception = _tell_failure  # type: ignore[method-assign,assignment]
+
+
+class Server(StreamServer):
+    """Leaves new connections to the other workers for a moment if its own could only refuse them.
+
+    Those that are still there afterwards it takes, since then the others are full as well: one may
+    be a health check.
+    """
+
+    worker: "ClassVar[Worker]"
+
+    def __init__(self, listener: Any, *, spawn: Any, **more: Any) -> None:  # noqa: ANN401 - as gunicorn calls it
+        tls = {name: value for name, value in more.items() if name == "ssl_context"}
+        super().__init__(listener, partial(self.worker.handle, listener), spawn=spawn, **tls)
+        self._has_others = self.worker.cfg.workers > 1
+        if self._has_others:
+            self.max_accept = 1  # as gunicorn has it where no class is set
+
+    def do_read(self) -> Any:  # noqa: ANN401 - as inherited
+        """Accept a connection, or return None."""
+        if self._has_others and self.worker.is_full():
+            self.stop_accepting()
+            gevent.spawn(self._take_the_rest)
+            return None
+        return super().do_read()
+
+    def _take_the_rest(self) -> None:
+        """Accept what waits if there has always been something that no other worker has taken."""
+        for _ in range(_LOOKS):
+            gevent.sleep(_POLITE / _LOOKS)
+            if not self.started:
+                return
+            if not select.select([self.socket.fileno()], [], [], 0)[0]:
+                self.start_accepting()
+                return
+        try:
+            while not self.full() and (accepted := super().do_read()):
+                self.do_handle(*accepted)
+        finally:
+            self.start_accepting()
+
+
+class Worker(GeventWorker):
+    """Serves connections, of which those that ask for nothing make room for the others.
+
+    It tells TLS clients at once that this is HTTP, and lets no idle connection delay a stop.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
+        super().__init__(*args, **kwargs)
+        places = min(self.cfg.worker_connections, _places_for_files())
+        self._connections = Connections(places, _stop_reading)
+        # gunicorn's own bound, beyond which it accepts nothing and so cannot make room either.
+        self.worker_connections = places + self._connections.reserve
+        self._open: dict[Any, Connection] = {}
+        """By socket, as gunicorn hands it on."""
+        self._greenlets: set[Any] = set()
+        """Those that have a connection."""
+        self._logged = 0.0
+        self._patient_until = float("inf")
+
+    server_class = Server
+
+    def run(self) -> None:
+        """Serve until the end."""
+        Server.worker = self
+        super().run()
+
+    def is_full(self) -> bool:
+        """Tell whether all places have requests."""
+        return self._connections.is_full()
+
+    def load_wsgi(self) -> None:
+        """Load the application, which is never garbage.
+
+        Looking for garbage took an eighth of the time, and would take 35 ms in the midst of
+        downloads, again and again.
+        """
+        gc.disable()
+        super().load_wsgi()
+        gc.freeze()
+        gc.enable()
+        if (places := self._connections.places) < self.cfg.worker_connections:
+            self.log.warning(
+                "Fewer connections than set are served at once: the limit of open files is too low "
+                "(ulimit -n).",
+                extra={"fields": {"places": places, "configured": self.cfg.worker_connections}},
+            )
+
+    def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:  # noqa: ANN401 - as inherited
+        """Serve a connection.
+
+        Docker's containerd image store tries TLS on loopback first, and goes on to plain HTTP only
+        if the answer begins with HTTP/. gunicorn waits for the end of the line, which a TLS hello
+        may never contain.
+        """
+        if self.cfg.is_ssl:
+            with self._having(client, addr):
+                super().handle(listener, client, addr)
+            return
+        client = ClientSocket(client.family, client.type, client.proto, fileno=client.detach())
+        with self._having(client, addr), contextlib.closing(client), contextlib.suppress(OSError):
+            first = self._first_byte(client)
+            if first == _TLS_HANDSHAKE:
+                client.recv(64 * 1024)  # left unread, it would turn the close into a reset
+                client.sendall(_NOT_HTTPS)
+                util.close_graceful(client)
+            elif first:
+                super().handle(listener, client, addr)
+
+    def handle_request(
+        self,
+        listener_name: Any,  # noqa: ANN401 - as inherited
+        req: Any,  # noqa: ANN401 - as inherited
+        sock: socket.socket,
+        addr: Any,  # noqa: ANN401 - as inherited
+    ) -> bool:
+        """Serve a request; its connection waits before and after.
+
+        One that is cut ends its connection. gevent's worker would go on with it, and answer what
+        the client has sent meanwhile into the midst of the body.
+        """
+        connection = self._open[sock]
+        has_place = self._connections.serve(connection)
+        try:
+            if not has_place and (req.path != _HEALTH or req.query):
+                self._refuse_as_full(sock, addr)
+            return AsyncWorker.handle_request(self, listener_name, req, sock, addr)
+        except (gevent.GreenletExit, SystemExit):
+            raise StopIteration from None
+        except StopIteration:
+            if req.leaves_body():
+                self._connections.wait(connection)
+                util.close_graceful(sock)  # closed at once, it would reset what is on its way
+            raise
+        finally:
+            self._connections.wait(connection)
+
+    def timeout_ctx(self) -> Any:  # noqa: ANN401 - as inherited
+        """Bound the time until the next request is there; request.py bounds each part of it.
+
+        What is left of the body before it is skipped first, in the time of a head.
+        """
+        return gevent.Timeout(self.cfg.keepalive + 2 * head_time(self.cfg), NoMoreData())
+
+    def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:  # noqa: ANN401 - as inherited
+        """Refuse in JSON what is no request, and log its kind; its text may hold a secret."""
+        if not isinstance(exc, Exception):
+            return  # the end of the process
+        if not isinstance(exc, ParseException) or isinstance(exc, _OUR_FAULT):
+            super().handle_error(req, client, addr, exc)
+            return
+        status = _STATUSES.get(type(exc), HTTPStatus.BAD_REQUEST)
+        request_id = uuid.uuid4().hex
+        fields = {
+            "status": status.value,
+            "kind": type(exc).__name__,
+            "client": addr[0] if addr else "",
+            "request_id": request_id,
+        }
+        self.log.warning("Not a request.", extra={"fields": fields})
+        message = "this is no HTTP request that can be read"
+        with contextlib.suppress(OSError):
+            client.sendall(_refusal(status, "UNKNOWN", message, request_id))
+            util.close_graceful(client)  # what is unread would turn a close into a reset
+
+    def _refuse_as_full(self, sock: socket.socket, addr: Any) -> NoReturn:  # noqa: ANN401 - as inherited
+        """Refuse in JSON what all places are taken for, mostly by downloads."""
+        request_id = uuid.uuid4().hex
+        self.log.warning(
+            "All connections of a worker are in use.",
+            extra={
+                "fields": {
+                    "status": _FULL.value,
+                    "client": addr[0] if addr else "",
+                    "request_id": request_id,
+                }
+            },
+        )
+        message = "this proxy serves as many requests at once as it can"
+        sock.sendall(_refusal(_FULL, "UNAVAILABLE", message, request_id, _RETRY_AFTER))
+        raise StopIteration
+
+    def notify(self) -> None:
+        """Beat; in a worker that stops, end the connections on which nothing is going on.
+
+        gunicorn waits for them as for downloads. Only reading ends: a request that has arrived
+        is still served, until the time to stop is nearly over. When it is over the master kills,
+        and what was cut would leave no line in the log.
+        """
+        super().notify()
+        self._log_ended()
+        if self.alive:
+            patience = self.cfg.graceful_timeout
+            self._patient_until = time.monotonic() + patience - min(_SPARE, patience / 2)
+            return
+        for sock in list(self._connections.idle()):
+            _stop_reading(sock)
+        if self._greenlets and time.monotonic() > self._patient_until:
+            fields = {"cut": len(self._greenlets)}
+            self.log.warning("The time to stop is over.", extra={"fields": fields})
+            self._cut()
+
+    def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - as inherited
+        """End at once, but not before what is cut has left its lines in the log."""
+
+        def end() -> None:
+            self._cut()
+            super(Worker, self).handle_quit(sig, frame)
+
+        gevent.spawn(end)
+
+    def _cut(self) -> None:
+        serving = list(self._greenlets)
+        gevent.killall(serving, block=False)
+        gevent.joinall(serving, timeout=1)
+
+    def _log_ended(self) -> None:
+        """Tell now and then of connections that had to make room: there may be thousands."""
+        if (now := time.monotonic()) - self._logged < _LOGGED_EVERY:
+            return
+        if ended := self._connections.take_ended():
+            self._logged = now
+            ((site, most),) = ended.most_common(1)
+            self.log.warning(
+                "Connections that asked for nothing made room for others.",
+                extra={
+                    "fields": {"ended": ended.total(), "client": written(site), "of_client": most}
+                },
+            )
+
+    @contextlib.contextmanager
+    def _having(self, client: Any, addr: Any) -> Iterator[None]:  # noqa: ANN401 - as inherited
+        here = gevent.getcurrent()
+        connection = self._open[client] = self._connections.open(client, self._site(addr))
+        if isinstance(client, ClientSocket):
+            client.connection = connection
+        self._greenlets.add(here)
+        try:
+            yield
+        finally:
+            self._connections.close(connection)
+            del self._open[client]
+            self._greenlets.discard(here)
+
+    def _site(self, addr: Any) -> bytes:  # noqa: ANN401 - as inherited
+        """Return whose share a connection is part of; a front speaks for clients without number."""
+        is_front = not isinstance(addr, tuple) or trusts(self.cfg, addr[0])
+        return FRONT if is_front else site_of(addr[0])
+
+    def _first_byte(self, client: socket.socket) -> bytes:
+        client.settimeout(None)
+        peek = partial(client.recv, 1, socket.MSG_PEEK)
+        return bytes(gevent.with_timeout(head_time(self.cfg), peek, timeout_value=b""))
+
+
+def _places_for_files() -> int:
+    """Return how many places the limit of open files has room for: accept(2) fails beyond it."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY:
+        return sys.maxsize
+    return max((limit - _OWN_FILES) // _FILES, 1)
+
+
+def _refusal(
+    status: HTTPStatus, code: str, message: str, request_id: str, fields: str = ""
+) -> bytes:
+    """Return an answer in the registries' JSON that ends its connection."""
+    document = {"errors": [{"code": code, "message": message, "detail": None}]}
+    body = json.dumps(document).encode()
+    head = (
+        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
+        f"Content-Type: application/json\r\nConnection: close\r\n{fields}"
+        f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\n\r\n"
+    )
+    return head.encode("ascii") + body
+
+
+def _stop_reading(sock: socket.socket) -> None:
+    """Let whoever reads find the end; gevent's own shutdown would raise in the reader instead."""
+    with contextlib.suppress(OSError):  # closed meanwhile
+        twin = _socket.socket(fileno=os.dup(sock.fileno()))
+        try:
+            twin.shutdown(socket.SHUT_RD)
+        finally:
+            twin.close()

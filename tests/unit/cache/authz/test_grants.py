@@ -1,0 +1,134 @@
+"""Rights of two workers over one directory: whatever overtakes what, the last word counts."""
+
+import itertools
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from app.cache.authz.callers import Caller, Kind
+from app.cache.authz.grants import Rights
+from app.cache.policy import Policy
+from app.oci.reference import RepositoryName
+from app.source import Reply
+from app.store.errors import StoreError
+from app.store.store import Store
+from tests.unit.cache.conftest import TICK
+from tests.unit.cache.world import NAME
+from tests.unit.store.parts import FakeClock, Stores
+
+REGISTRY = "r.example"
+ALICE, NOBODY = Caller("alice", Kind.LOGIN), Caller("", Kind.NOBODY)
+WORKERS = (0, 1, 0)
+"""Who asks each of three questions."""
+
+
+def orders() -> list[tuple[int, ...]]:
+    """Return every order in which three questions are asked and answered.
+
+    A number that comes first is a question, and its second time is the answer.
+    """
+    return sorted(set(itertools.permutations((0, 0, 1, 1, 2, 2))))
+
+
+def fail(*_: object, **__: object) -> None:
+    """Be a disk that takes nothing."""
+    raise StoreError(28, "no space")
+
+
+@contextmanager
+def full(store: Store) -> Iterator[None]:
+    """Let the disk of one worker take nothing."""
+    names = ("grant", "revoke", "make_public", "make_private")
+    for name in names:
+        setattr(store.grants, name, fail)
+    try:
+        with suppress(StoreError):
+            yield
+    finally:
+        for name in names:
+            delattr(store.grants, name)
+
+
+@dataclass
+class Play:
+    """Three questions about one repository, and what is to be true after each event."""
+
+    stores: list[Store]
+    rights: list[Rights]
+    caller: Caller
+    name: RepositoryName
+    fails: bool
+    """Whether no refusal can be written."""
+
+    def run(self, order: tuple[int, ...], answers: tuple[bool, ...]) -> None:
+        """Ask and answer, and check who may read each time."""
+        asked = dict[int, float]()
+        agreed, refused = 0.0, 0.0
+        for number in order:
+            worker = WORKERS[number]
+            store, rights = self.stores[worker], self.rights[worker]
+            if number not in asked:
+                asked[number] = store.clock.now()
+                continue
+            if answers[number]:
+                rights.yes(self.caller, self.name, asked[number])
+                agreed = max(agreed, asked[number])
+            else:
+                self.refuse(store, rights)
+                refused = store.clock.now()
+            self.check(may_read=agreed > refused)
+
+    def refuse(self, store: Store, rights: Rights) -> None:
+        """Let the registry refuse, whether the disk takes that or not."""
+        reply = Reply(status=403)
+        if self.fails:
+            with full(store):
+                rights.no(self.caller, self.name, reply)
+        else:
+            rights.no(self.caller, self.name, reply)
+
+    def check(self, *, may_read: bool) -> None:
+        """See that both workers say the same of who may read."""
+        for rights in self.rights:
+            permitted = rights.permits(self.caller, self.name)
+            public = rights.was_public(self.name)
+            # A refusal that could not be written may count for longer than it should.
+            assert permitted == may_read or (self.fails and not permitted)
+            is_due = may_read and self.caller is NOBODY
+            assert public == is_due or (self.fails and not public)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["written", "not written"])
+@pytest.mark.parametrize("caller", [ALICE, NOBODY], ids=["somebody", "nobody"])
+def test_every_order(tmp_path: Path, caller: Caller, *, fails: bool) -> None:
+    """Who may read is told by the question that began last, not by the answer that came last."""
+    opened = Stores(tmp_path / "cache", FakeClock(tick=TICK))
+    stores = [opened.open() for _ in range(2)]
+    rights = [Rights(REGISTRY, store, Policy()) for store in stores]
+    plays = itertools.product(orders(), itertools.product((True, False), repeat=len(WORKERS)))
+    for number, (order, answers) in enumerate(plays):
+        name = RepositoryName.parse(f"team/app{number}")
+        Play(stores, rights, caller, name, fails).run(order, answers)
+        if fails:  # what could not be written is, as soon as something can be
+            for one in rights:
+                one.yes(Caller("sweeper", Kind.LOGIN), name, opened.clock.now())
+    opened.close()
+
+
+def test_refusals_that_take_nothing_away_are_few(tmp_path: Path) -> None:
+    """Clients choose how many there are; one that takes a grant away stays among all of them."""
+    stores = Stores(tmp_path / "cache", FakeClock(tick=TICK))
+    store, other = stores.open(), stores.open()
+    ours, theirs = (Rights(REGISTRY, one, Policy()) for one in (store, other))
+    ours.yes(ALICE, NAME, stores.clock.now())
+    assert theirs.permits(ALICE, NAME)
+    store.grants.revoke = fail  # type: ignore[method-assign]
+    for caller in (ALICE, *(Caller(f"stranger {number}", Kind.LOGIN) for number in range(1200))):
+        with suppress(StoreError):
+            ours.no(caller, NAME, Reply(status=403))
+    assert len(ours._refused.unwritten()) == 1001  # noqa: SLF001
+    assert not theirs.permits(ALICE, NAME)
+    stores.close()

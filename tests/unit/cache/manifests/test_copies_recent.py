@@ -1,0 +1,159 @@
+"""What was read in the last second is read again, unless anybody has taken it away meanwhile."""
+
+from collections.abc import Callable
+
+import pytest
+
+from app.cache.manifests.copies import Copy, Recent
+from app.cache.source import CachedSource
+from app.store.errors import StoreError
+from app.store.store import Store
+from tests.servers import wait_until
+from tests.unit.cache.manifests.test_by_digest import DATA, TAG, pushed
+from tests.unit.cache.world import ALICE, NAME, World, read, request
+
+
+def warm(world: World, *readers: str) -> tuple[CachedSource, Callable[[], Copy | None]]:
+    """Return a source that has just read a manifest, and what it remembers of that."""
+    digest = pushed(world, *(readers or (ALICE,)))
+    source = world.source()
+    read(source.manifest(NAME, TAG, request(ALICE)))
+    copies = source.manifests.copies
+    recent = copies._recent  # noqa: SLF001
+    wait_until(lambda: recent.state() is not None, what="the last write to be a while ago")
+    read(source.manifest(NAME, digest, request(ALICE)))
+    caller = world.caller_of(source, ALICE)
+
+    def remembered() -> Copy | None:
+        changes = str(source.manifests.gate.changes)
+        return recent.get((caller.name, NAME, digest, changes))
+
+    copy = remembered()
+    assert copy is not None
+    assert copy.data == DATA
+    return source, remembered
+
+
+def is_refused(source: CachedSource, world: World) -> bool:
+    """Tell whether the registry decides, and refuses."""
+    world.registry.repositories[NAME].readers.clear()
+    digest = world.registry.repositories[NAME].tags[TAG]
+    return source.manifest(NAME, digest, request(ALICE)).status == 401
+
+
+def test_another_worker_revokes(world: World) -> None:
+    """The very next question is the registry's to answer."""
+    source, remembered = warm(world)
+    world.registry.repositories[NAME].readers.clear()
+    assert world.source().manifest(NAME, TAG, request(ALICE)).status == 401
+    assert remembered() is None
+    assert is_refused(source, world)
+
+
+def test_this_worker_revokes_and_cannot_write_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it knows counts, whatever the disk says."""
+    source, remembered = warm(world)
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError(28, "no space")
+
+    store = world.stores.opened[-1]
+    monkeypatch.setattr(store.grants, "revoke", full)
+    monkeypatch.setattr(store.tags, "forget_all", full)
+    world.registry.repositories[NAME].readers.clear()
+    assert source.manifest(NAME, TAG, request(ALICE)).status == 401
+    assert remembered() is None
+    assert is_refused(source, world)
+
+
+def test_another_worker_revokes_and_cannot_write_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its sign counts here, though nothing was written."""
+    source, remembered = warm(world)
+    other = world.source()
+
+    def full(*_: object, **__: object) -> None:
+        raise StoreError(28, "no space")
+
+    store = world.stores.opened[-1]
+    monkeypatch.setattr(store.grants, "revoke", full)
+    monkeypatch.setattr(store.tags, "forget_all", full)
+    world.registry.repositories[NAME].readers.clear()
+    assert other.manifest(NAME, TAG, request(ALICE)).status == 401
+    assert remembered() is None
+    assert is_refused(source, world)
+
+
+@pytest.mark.parametrize(
+    "removing",
+    [
+        lambda store: store.upkeep.remove_all(),
+        lambda store: store.upkeep.remove_repository("r.example", NAME),
+        lambda store: store.holdings.release("r.example", NAME, [store.digest]),
+        lambda store: store.drop("r.example", store.digest),
+    ],
+    ids=["all", "repository", "holding", "content"],
+)
+def test_an_operator_removes(world: World, removing: Callable[[Store], object]) -> None:
+    """From another process."""
+    source, remembered = warm(world)
+    store = world.stores.open()
+    store.digest = world.registry.repositories[NAME].tags[TAG]  # type: ignore[attr-defined] # for the table
+    removing(store)
+    assert remembered() is None
+    assert is_refused(source, world)
+
+
+def test_a_grant_ends(world: World) -> None:
+    """Not a moment later than it would."""
+    world.policy = type(world.policy)(grant_ttl=30)
+    source, remembered = warm(world)
+    world.clock.time += 29.5
+    digest = world.registry.repositories[NAME].tags[TAG]
+    read(source.manifest(NAME, digest, request(ALICE)))
+    assert remembered() is not None
+    world.clock.time += 0.6
+    assert remembered() is None
+    assert is_refused(source, world)
+
+
+def test_the_index_is_gone(world: World) -> None:
+    """Then nothing is remembered."""
+    _, remembered = warm(world)
+    for path in world.stores.directory.glob("index.sqlite*"):
+        path.unlink()
+    assert remembered() is None
+
+
+def test_so_many_bytes_and_no_more(world: World) -> None:
+    """The latest stay, and what is too old to be given goes."""
+    store = world.stores.open()
+    recent = Recent[str](store)
+    mib = 1024 * 1024
+
+    def put(key: str, size: int, left: float = 100.0) -> None:
+        recent.put((key,), key, size=size, left=left, state=(1,))
+
+    def held() -> list[str]:
+        return [key for (key,) in recent._found]  # noqa: SLF001
+
+    for number in range(40):
+        put(str(number), mib // 4)
+    assert held() == [str(number) for number in range(8, 40)]
+    put("8", mib // 4)
+    assert held() == [*(str(number) for number in range(9, 40)), "8"]
+    put("large", mib)
+    assert "large" not in held()
+    world.clock.time += 4
+    put("young", 10)
+    world.clock.time += 1
+    put("last", 10, left=2)
+    assert held() == ["young", "last"]
+    assert recent.get(("last",)) is None  # something was written since
+    assert held() == ["young"]
+    for number in range(300):
+        put(str(number), 1)
+    assert len(held()) == 256

@@ -1,0 +1,62 @@
+"""Tags: what they mean to whom, and how much of it is remembered."""
+
+from app.cache.disk import Disk
+from app.cache.manifests.tags import Said, Tags, digests
+from app.oci.reference import Digest, Tag
+from app.store.store import Store
+from tests.unit.cache.registry import MANIFEST, digest_of
+from tests.unit.cache.world import NAME, World
+
+DIGEST = digest_of(b"it")
+TAG = Tag.parse("1.0")
+
+
+def said(store: Store, digest: Digest = DIGEST) -> Said:
+    """Return what the registry says now."""
+    return Said(digest, MANIFEST, store.clock.now())
+
+
+def test_ever_other_accepts(world: World) -> None:
+    """They push out each other, and no other tag, no token and no ping."""
+    store = world.stores.open()
+    tags = Tags("r.example", Disk(store))
+    for other in ("1.0-x", "1"):
+        tags.note(NAME, Tag.parse(other), ["*/*"], said(store))
+    known = store.upkeep.statistics().rows
+    for number in range(100):
+        tags.note(NAME, TAG, [f"application/x{number}"], said(store))
+    assert store.upkeep.statistics().rows == known | {"tags": known["tags"] + 20}
+    for other in ("1.0-x", "1"):
+        assert digests(store, "r.example", NAME, other) == {DIGEST}
+    last = tags.find(NAME, TAG, ["application/x99"])
+    assert last is not None
+    assert last.exact
+    first = tags.find(NAME, TAG, ["application/x0"])
+    assert first is not None
+    assert not first.exact
+
+
+def test_an_answer_that_another_one_overtook(world: World) -> None:
+    """A tag means what was said to the question that began last, in whatever worker."""
+    store, other = world.stores.open(), world.stores.open()
+    older, newer = said(store), said(store, digest_of(b"newer"))
+    Tags("r.example", Disk(other)).note(NAME, TAG, ["*/*"], newer)
+    tags = Tags("r.example", Disk(store))
+    tags.note(NAME, TAG, ["*/*"], older)
+    for accepts in (["*/*"], ["application/x"]):
+        found = tags.find(NAME, TAG, accepts)
+        assert found is not None
+        assert found.digest == newer.digest
+
+
+def test_an_answer_that_a_404_overtook(world: World) -> None:
+    """A tag that is gone stays so, for all who ask, and was not known before."""
+    store, other = world.stores.open(), world.stores.open()
+    tags = Tags("r.example", Disk(store))
+    older = said(store)
+    Tags("r.example", Disk(other)).forget(NAME, TAG)
+    for accepts in (["*/*"], ["application/x"]):
+        tags.note(NAME, TAG, accepts, older)
+        assert tags.find(NAME, TAG, accepts) is None
+    tags.note(NAME, TAG, ["*/*"], said(store))
+    assert tags.find(NAME, TAG, ["*/*"]) is not None

@@ -1,0 +1,72 @@
+"""What the views use."""
+
+import pytest
+from flask import Flask
+
+from app.oci.reference import RepositoryName
+from app.routes import context
+from tests.unit.routes.conftest import Proxy
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        pytest.param("/v2/?ns=docker.io", "docker.io", id="given"),
+        pytest.param("/v2/?ns=", None, id="empty"),
+        pytest.param("/v2/", None, id="none"),
+        pytest.param("/v2/?ns=a&ns=b", "a", id="the first of two"),
+    ],
+)
+def test_namespace(app: Flask, url: str, expected: str | None) -> None:
+    """`ns` is the client's, from the query only."""
+    with app.test_request_context(url):
+        assert context.namespace() == expected
+
+
+def test_one_resolver(app: Flask) -> None:
+    """With and without a repository, the same registry is meant, and it has a source."""
+    with app.test_request_context("/v2/?ns=index.docker.io"):
+        registry = context.selected().registry
+        assert context.located(RepositoryName("a/b")).registry is registry
+        assert context.source(registry) is context.rooms().sources["docker.io"]
+
+
+@pytest.mark.parametrize(
+    ("url", "host", "expected"),
+    [
+        pytest.param("/v2/", "proxy.example", "docker.io", id="default"),
+        pytest.param("/v2/?ns=ghcr.io", "proxy.example", "ghcr.io", id="ns"),
+        pytest.param("/v2/", "own.proxy.example", "own.example:5000", id="host"),
+        pytest.param("/v2/", "OWN.proxy.example:8443", "own.example:5000", id="port"),
+        pytest.param("/v2/?ns=docker.io", "own.proxy.example", "docker.io", id="both"),
+    ],
+)
+def test_several(app: Flask, proxy: Proxy, url: str, host: str, expected: str) -> None:
+    """`ns` and the host count for what has a repository and for what has none."""
+    with app.test_request_context(url, base_url=f"http://{host}"):
+        assert context.selected().registry.name == expected
+        address = context.located(RepositoryName("a/b"))
+        assert address.registry.name == expected
+        assert context.source(address.registry) is proxy.sources[expected]
+
+
+@pytest.mark.parametrize(
+    ("told", "peer", "expected"),
+    [
+        pytest.param("own.proxy.example", "10.0.0.1", "own.example:5000", id="trusted"),
+        pytest.param("own.proxy.example", "192.0.2.1", "docker.io", id="not trusted"),
+        pytest.param("x, own.proxy.example", "10.0.0.1", "own.example:5000", id="the last"),
+    ],
+)
+@pytest.mark.usefixtures("proxy")
+def test_the_host_that_a_server_in_front_tells(
+    app: Flask, told: str, peer: str, expected: str
+) -> None:
+    """It chooses a registry only where the server is trusted."""
+    with app.test_request_context(
+        "/v2/",
+        base_url="http://proxy.example",
+        headers={"X-Forwarded-Host": told},
+        environ_overrides={"REMOTE_ADDR": peer},
+    ):
+        assert context.selected().registry.name == expected

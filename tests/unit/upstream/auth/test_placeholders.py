@@ -1,0 +1,162 @@
+"""Tokens of our own, for registries that issue none: what they stand for, and nothing else."""
+
+import base64
+import json
+from datetime import UTC, datetime
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.oci.headers import Headers
+from app.source import TokenRequest
+from app.upstream.auth import placeholders
+
+BASIC = "Basic YWxpY2U6cHc="
+STANDS_FOR_BASIC = "Bearer docxy.basic.YWxpY2U6cHc="
+
+
+def test_answer() -> None:
+    """It has all that clients look for: both names, a lifetime, and when it began."""
+    before = datetime.now(UTC).replace(microsecond=0)
+    reply = placeholders.answer("x")
+    content = b"".join(reply.body)
+    document = json.loads(content)
+    issued_at = datetime.fromisoformat(document.pop("issued_at"))
+    assert document == {"token": "x", "access_token": "x", "expires_in": 3600}
+    assert before <= issued_at <= datetime.now(UTC)
+    assert (reply.status, reply.length) == (200, len(content))
+    assert reply.header("content-type") == "application/json"
+
+
+@pytest.mark.parametrize(
+    ("authorization", "expected"),
+    [
+        pytest.param(f"Bearer {placeholders.NOTHING}", [], id="nothing"),
+        pytest.param(f"bearer {placeholders.NOTHING}", [], id="nothing, lower case"),
+        pytest.param(STANDS_FOR_BASIC, [BASIC], id="Basic credentials"),
+        pytest.param(STANDS_FOR_BASIC.replace("Bearer", "BEARER"), [BASIC], id="upper case"),
+        pytest.param("Bearer docxy", ["Bearer docxy"], id="a token that begins so"),
+        pytest.param("Bearer docxy.basi", ["Bearer docxy.basi"], id="half of it"),
+        pytest.param("Bearer docxy.none.x", ["Bearer docxy.none.x"], id="nothing, and more"),
+        pytest.param("Bearer docxy.nonesuch", ["Bearer docxy.nonesuch"], id="begins like nothing"),
+        pytest.param("Bearer x.docxy.none", ["Bearer x.docxy.none"], id="not in front"),
+        pytest.param(
+            f"Basic {placeholders.NOTHING}", [f"Basic {placeholders.NOTHING}"], id="scheme"
+        ),
+        pytest.param(BASIC, [BASIC], id="Basic as it is"),
+        pytest.param("Bearer t", ["Bearer t"], id="the registry's own token"),
+        pytest.param("Bearer", ["Bearer"], id="no token"),
+        pytest.param("", [""], id="empty"),
+    ],
+)
+def test_redeemed(authorization: str, expected: list[str]) -> None:
+    """What a token of ours stands for takes its place; any other passes as it is."""
+    fields: Headers = [("Accept", "a"), ("authorization", authorization), ("X", "y")]
+    found = placeholders.redeemed(fields, lambda: True)
+    assert [text for name, text in found if name.lower() == "authorization"] == expected
+    assert [one for one in found if one[0] in {"Accept", "X"}] == [("Accept", "a"), ("X", "y")]
+
+
+def unasked() -> bool:
+    """Stand for a ping that is not needed."""
+    pytest.fail("the registry was asked what it takes")
+
+
+def test_who_takes_no_passwords() -> None:
+    """A registry that asks for tokens, or for nothing, is shown none."""
+    fields: Headers = [("Accept", "a"), ("Authorization", STANDS_FOR_BASIC)]
+    assert placeholders.redeemed(fields, lambda: False) == [("Accept", "a")]
+
+
+@pytest.mark.parametrize("authorization", [f"Bearer {placeholders.NOTHING}", "Bearer t", BASIC])
+def test_who_is_not_asked(authorization: str) -> None:
+    """What stands for no password needs no ping."""
+    placeholders.redeemed([("Authorization", authorization)], unasked)
+
+
+def test_no_authorization() -> None:
+    """Nothing is put in the place of nothing."""
+    assert placeholders.redeemed([("Accept", "a")], unasked) == [("Accept", "a")]
+
+
+@given(st.binary())
+def test_basic_credentials_come_back(secret: bytes) -> None:
+    """Whatever they are, the registry sees them as the client wrote them."""
+    basic = f"Basic {base64.b64encode(secret).decode()}"
+    token = placeholders.for_basic(basic)
+    if secret:
+        fields = [("Authorization", f"Bearer {token}")]
+        assert placeholders.redeemed(fields, lambda: True) == [("Authorization", basic)]
+
+
+@pytest.mark.parametrize("written", ["Basic YTpi", "basic YTpi", "BASIC  YTpi ", "Basic   YTpi"])
+def test_for_basic(written: str) -> None:
+    """However the client spaces it."""
+    assert placeholders.for_basic(written) == "docxy.basic.YTpi"
+
+
+@pytest.mark.parametrize(
+    ("authorization", "parameters", "expected"),
+    [
+        pytest.param(BASIC, [], BASIC, id="header"),
+        pytest.param("bAsIc YTpi", [], "bAsIc YTpi", id="header, any case"),
+        pytest.param("", [("username", "alice"), ("password", "pw")], BASIC, id="form"),
+        pytest.param("", [("username", "alice")], "Basic YWxpY2U6", id="form, no password"),
+        pytest.param(
+            "Basic YTpi", [("username", "alice"), ("password", "pw")], "Basic YTpi", id="both"
+        ),
+        pytest.param(
+            "Bearer t", [("username", "alice"), ("password", "pw")], BASIC, id="another scheme"
+        ),
+        pytest.param("Bearer t", [], "", id="another scheme alone"),
+        pytest.param("", [("password", "pw")], "", id="a password alone"),
+        pytest.param("", [("account", "alice")], "", id="an account"),
+        pytest.param("", [], "", id="nothing"),
+    ],
+)
+def test_basic(authorization: str, parameters: list[tuple[str, str]], expected: str) -> None:
+    """A login may be in the header (GET) or in the form (POST)."""
+    fields = [("Authorization", authorization)] if authorization else []
+    request = TokenRequest(method="GET", parameters=parameters, headers=fields)
+    assert placeholders.basic(request) == expected
+
+
+@given(st.text().filter(lambda text: ":" not in text), st.text())
+def test_written(username: str, password: str) -> None:
+    """The password is whatever stands behind the first colon (RFC 7617)."""
+    scheme, _, encoded = placeholders.written(username, password).partition(" ")
+    assert scheme == "Basic"
+    decoded = base64.b64decode(encoded).decode(errors="surrogateescape")
+    assert decoded == f"{username}:{password}"
+
+
+def test_bytes_that_are_not_utf8() -> None:
+    """They come from the form as surrogates, and go on as the bytes that they were."""
+    encoded = base64.b64encode(b"a:p\xe4").decode()
+    assert placeholders.written("a", "p\udce4") == f"Basic {encoded}"
+
+
+def identity(header: str = "", **form: str) -> str:
+    """Return who asks, with these credentials and something else."""
+    fields = [("Authorization", header)] if header else []
+    parameters = [("scope", "repository:a:pull"), *form.items()]
+    return placeholders.identity(TokenRequest(method="POST", parameters=parameters, headers=fields))
+
+
+def test_identity() -> None:
+    """Credentials tell one from another, wherever they stand; what is asked for does not."""
+    shown = [
+        identity(),
+        identity(BASIC),
+        identity(username="alice"),
+        identity(username="alice", password="pw"),  # noqa: S106 - nobody's
+        identity(username="alice", password="other"),  # noqa: S106 - nobody's
+        identity(username="alice&password=pw"),
+        identity(password="pw"),  # noqa: S106 - nobody's
+        identity(refresh_token="pw"),  # noqa: S106 - nobody's
+        identity(BASIC, refresh_token="pw"),  # noqa: S106 - nobody's
+    ]
+    assert len(set(shown)) == len(shown)
+    assert identity(BASIC, scope="b", client_id="c") == identity(BASIC)
+    assert identity(account="alice", grant_type="password") == identity()
