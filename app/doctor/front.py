@@ -248,7 +248,7 @@ def judge_push(pushed: Pushed) -> Step:
         return Step(tried, str(answer), "body-size")
     if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Step(tried, str(answer), "body-size")
-    refused = answer.code == "UNSUPPORTED"
+    refused = answer.status == HTTPStatus.METHOD_NOT_ALLOWED and bool(answer.code)
     # Docxy hangs up on the rest of a body, and a front that still sends it may miss the answer.
     if not pushed.early and (refused or answer.status in _AWAY):
         return Step(tried, f"{answer}, after all of it", "request-buffering")

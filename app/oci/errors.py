@@ -78,6 +78,8 @@ class RegistryError(Exception):
     status: ClassVar[int] = HTTPStatus.INTERNAL_SERVER_ERROR
     message: ClassVar[str] = "internal error"
     headers: ClassVar[Mapping[str, str]] = {}
+    reason: ClassVar[str] = ""
+    """The reason phrase of the status line (RFC 9112, section 4), or "" for the usual one."""
     refused_by: ClassVar[str] = ""
     """What of this proxy refuses, where it is about who may ask for what: one word, to count by."""
 
@@ -150,10 +152,16 @@ class Unsupported(RegistryError):
 
 
 class MethodUnsupported(Unsupported):
-    """A push or a deletion: this proxy only reads."""
+    """A push or a deletion: this proxy only reads.
 
+    podman and buildah try whatever is "unsupported" four times, and what is "denied" once.
+    python-dxf and `docker buildx imagetools` show the status line and not the body.
+    """
+
+    code = ErrorCode.DENIED
     status = HTTPStatus.METHOD_NOT_ALLOWED
     message = "this proxy only serves pulls"
+    reason = "This proxy only serves pulls"
     headers: ClassVar[Mapping[str, str]] = {"Allow": "GET, HEAD"}
 
 

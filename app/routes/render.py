@@ -98,6 +98,8 @@ def _registry_error(error: RegistryError) -> Response:
         response = Response(f"{error}\n", error.status, content_type="text/plain; charset=utf-8")
     else:
         response = _document(error.status, error.code, str(error), error.detail or None)
+    if error.reason:
+        response.status = f"{int(error.status)} {error.reason}"
     response.headers.update({**error.headers, **error.added})
     return response
 

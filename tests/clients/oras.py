@@ -34,6 +34,11 @@ class Oras:
         run([*command, "--output", directory], env=self._env)
         return sorted(path for path in directory.rglob("*") if path.is_file())
 
+    def push_blob(self, repository: str, file: Path) -> None:
+        """Push a file as a blob."""
+        command = ["oras", "blob", "push", "--no-tty", *self._options("--")]
+        run([*command, repository, file], env=self._env)
+
     def discover(self, reference: str, *, creds: str | None = None) -> list[str]:
         """Return the digests of the manifests that refer to an image."""
         options = ["--format", "json", *self._options("--", creds)]

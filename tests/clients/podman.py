@@ -47,6 +47,10 @@ class Podman:
         run(command, env=self._env)
         return self.digests(reference)
 
+    def push(self, reference: str, there: str) -> None:
+        """Push an image of the storage to somewhere else."""
+        run([*self._podman, "push", "--quiet", self._tls, reference, there], env=self._env)
+
     def digests(self, reference: str) -> frozenset[str]:
         """Return the digests of an image in the storage."""
         image = self.inspect(reference)

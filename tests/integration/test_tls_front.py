@@ -533,7 +533,7 @@ def test_push_is_refused_before_its_body(docxy_front: Front, tmp_path: Path) -> 
     assert answer.status == 405 or (docxy_front.name, answer.status) == ("caddy", 502)
     answer = curl(docxy_front, path, "-X", "POST", "--data", "")
     assert answer.status == 405
-    assert json.loads(answer.body)["errors"][0]["code"] == "UNSUPPORTED"
+    assert json.loads(answer.body)["errors"][0]["code"] == "DENIED"
 
 
 @pytest.mark.parametrize(

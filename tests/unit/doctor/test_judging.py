@@ -133,8 +133,8 @@ def test_posts(seen: front.Seen, wrong: str) -> None:
 @pytest.mark.parametrize(
     ("pushed", "wrong"),
     [
-        (Pushed(error(405, "UNSUPPORTED")), ""),
-        (Pushed(error(405, "UNSUPPORTED"), early=False), "request-buffering"),
+        (Pushed(error(405, "DENIED")), ""),
+        (Pushed(error(405, "DENIED"), early=False), "request-buffering"),
         (Pushed(answer(502, **PAGE), early=False), "request-buffering"),
         (Pushed(answer(502, **PAGE)), ""),
         (Pushed(answer(413, **PAGE)), "body-size"),

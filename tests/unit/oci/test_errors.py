@@ -73,5 +73,5 @@ def test_a_forbidden_address_stays_forbidden() -> None:
 def test_a_push_is_told_what_is_allowed() -> None:
     """405 names the methods that there are (RFC 9110, section 15.5.6)."""
     assert errors.MethodUnsupported.status == 405
-    assert errors.MethodUnsupported.code == ErrorCode.UNSUPPORTED
+    assert errors.MethodUnsupported.code == ErrorCode.DENIED
     assert errors.MethodUnsupported.headers["Allow"] == "GET, HEAD"

@@ -176,11 +176,12 @@ def test_refused(
     ],
 )
 def test_pushes(client: FlaskClient, source: FakeSource, method: str, path: str) -> None:
-    """A proxy that only reads: 405 UNSUPPORTED, and what is allowed."""
+    """A proxy that only reads: 405 DENIED, the reason in the status line, and what is allowed."""
     answer = client.open(path, method=method, data=b"x")
     assert answer.status_code == 405
     assert {name.strip() for name in answer.headers["Allow"].split(",")} == {"GET", "HEAD"}
-    assert answer.get_json()["errors"][0]["code"] == "UNSUPPORTED"
+    assert answer.status == "405 This proxy only serves pulls"
+    assert answer.get_json()["errors"][0]["code"] == "DENIED"
     assert source.calls == []
 
 
