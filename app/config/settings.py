@@ -254,10 +254,17 @@ def _is_redis(parts: SplitResult) -> bool:
     return parts.scheme in _OPTIONS and is_somewhere and all(map(str.isdecimal, numbers))
 
 
+_MOST_WORKERS: Final = 64
+"""One keeps one core busy, and each takes some 60 MiB; a typing error must not start thousands."""
+
+
 def _workers(value: object) -> object:
     text = str(value).strip()
-    if not text.isdecimal() or not int(text):
-        message = "write how many worker processes there are, like 2; --workers says it too"
+    if not text.isdecimal() or not 0 < int(text) <= _MOST_WORKERS:
+        message = (
+            f"write how many worker processes there are, from 1 to {_MOST_WORKERS}, like 2; "
+            "--workers says it too"
+        )
         raise ValueError(message)
     return int(text)
 

@@ -114,7 +114,7 @@ def test_a_port_that_is_none(program: Sequence[str], port: str) -> None:
     assert_refused(start(program=program, PORT=port), "PORT: write the number of a port")
 
 
-@pytest.mark.parametrize("number", ["two", "0", "-1", "1.5"])
+@pytest.mark.parametrize("number", ["two", "0", "-1", "1.5", "65", "100000"])
 def test_a_number_of_workers_that_is_none(number: str) -> None:
     """Gunicorn reads it before any file of ours, so serve.py looks at it before gunicorn."""
     ended = start(program=SERVE, WEB_CONCURRENCY=number)
