@@ -36,8 +36,11 @@ from app.store.errors import Fault, StoreError
 from app.store.eviction import Limits
 from app.store.store import Store
 
-_ASKED: Final = frozenset({"miss", cache_status.REVALIDATED})
-"""Outcomes of which the registry was asked in the client's name, and the rules on the way."""
+_ASKED: Final = frozenset({"miss"})
+"""Outcomes whose bytes came from the registry, so that the rules were asked on the way.
+
+What a HEAD has confirmed is none: a registry may answer HEADs itself, and redirect only GETs.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.source import Reply, Request
 from tests.servers import wait_until
 from tests.unit.cache.registry import FakeRegistry
-from tests.unit.cache.world import NAME, World, read, request
+from tests.unit.cache.world import ALICE, NAME, World, read, request
 from tests.unit.store.parts import rows
 
 TAG = Tag.parse("1.0")
@@ -38,6 +38,13 @@ class Leading(FakeRegistry):
         return replace(reply, led_to=self.led_to)
 
 
+class LeadingGets(Leading):
+    """A registry that answers HEADs itself, and redirects only GETs."""
+
+    def _led(self, request: Request, reply: Reply) -> Reply:
+        return reply if request.method == "HEAD" else super()._led(request, reply)
+
+
 @dataclass
 class Rule:
     """Denies some repositories, and remembers what it was asked."""
@@ -61,9 +68,17 @@ DENIED = replace(request(), permit=Rule(frozenset({f"other.example/{THERE}"})))
 def led(world: World) -> World:
     """Return a world in which everything comes from another registry."""
     world.registry = Leading()
-    world.registry.repository(NAME, "").push(TAG, MANIFEST)
+    world.registry.repository(NAME, "", ALICE).push(TAG, MANIFEST)
     world.registry.repository(NAME).push_blob(LAYER)
     return world
+
+
+@pytest.fixture
+def led_gets(led: World) -> World:
+    """Return one in which only GETs come from there."""
+    repositories, led.registry = led.registry.repositories, LeadingGets()
+    led.registry.repositories = repositories
+    return led
 
 
 def asks(world: World) -> list[tuple[str, object]]:
@@ -92,6 +107,19 @@ def test_what_is_kept_goes_to_whom_rules_let_have_it(led: World, one: int, metho
             ask(NAME, reference, replace(DENIED, method=method))
         said = _said(ask(NAME, reference, replace(ALLOWED, method=method)))
         assert said == ("docxy; fwd=stale; fwd-status=200" if one == 0 else "docxy; hit")
+
+
+@pytest.mark.parametrize("one", range(3), ids=["tag", "digest", "blob"])
+def test_a_head_that_leads_nowhere_opens_nothing(led_gets: World, one: int) -> None:
+    """The registry confirms with a HEAD what is kept; the rules are asked of where that is from."""
+    kind, reference = asks(led_gets)[one]
+    ask = getattr(led_gets.source(), kind)
+    wait_until(lambda: "stored" not in _said(ask(NAME, reference, request())), what="a copy")
+    ask = getattr(led_gets.source(), kind)
+    for who in (DENIED, replace(DENIED, headers=request(ALICE).headers)):
+        with pytest.raises(RuleRefused):
+            ask(NAME, reference, who)
+    assert "fwd=uri-miss; fwd-status=200" not in _said(ask(NAME, reference, ALLOWED))
 
 
 def test_while_the_registry_is_away(led: World) -> None:
