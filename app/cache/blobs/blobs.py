@@ -295,11 +295,18 @@ class Blobs:
         if _starts_far_ahead(asking.request, lead):
             lead.release()
             return _passed(asking)
+        is_there = lead.offset == lead.size
         spool = led(asking, lead, self._fetches)
         if spool is None:
             return _passed(asking)
         self._answers.yes(asking.key, spool.size)
-        return self._read(asking, spool, cache_status.forwarded(HTTPStatus.OK, stored=True))
+        # All bytes may be another's, who did not finish: a HEAD has only confirmed them.
+        said = (
+            cache_status.joined()
+            if is_there
+            else cache_status.forwarded(HTTPStatus.OK, stored=True)
+        )
+        return self._read(asking, spool, said)
 
     def _read(self, asking: Asking, spool: Spool, said: Headers) -> Reply:
         part = part_for(asking.request, asking.digest, spool.size)

@@ -398,6 +398,8 @@ def test_what_a_killed_worker_has_left(
     assert refused.header("cache-status") == "docxy; fwd=uri-miss; fwd-status=401"
     setting.registry.requests.clear()
     reply = setting.ask(blobs, request(ALICE))
+    # The rules are asked about bytes of which a HEAD only confirms that they may be read.
+    assert ("collapsed" in reply.header("cache-status")) == (asked == ["HEAD"])
     if left == DATA[: len(left)]:
         assert body_of(reply) == DATA
         wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
