@@ -1,6 +1,8 @@
 """Notes: small things to remember, fresh for some time."""
 
+import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from errno import EFBIG
 from typing import Final, Literal
@@ -73,13 +75,25 @@ class Notes:
         with self._index.writing() as connection:
             if answer is not None and self._is_late(connection, (kind, key), answer):
                 return
-            self._delete(connection, kind, key)
-            connection.execute(
-                f"INSERT INTO {self._table}(kind, key, value, boot, asked, since, until) "  # noqa: S608 - two names
-                "VALUES (?, ?, ?, ?, ?, ?, ?)",
-                (kind, key, value, boot, asked, now, now + seconds),
-            )
-            self._make_room(connection)
+            self._put(connection, (kind, key, value, boot, asked, now, now + seconds))
+
+    def add(self, kind: str, key: str, members: Iterable[str], most: int, seconds: float) -> None:
+        """Add to a set that is remembered as a sorted JSON list; raise StoreError.
+
+        A set of more than `most` members gets no more. Nothing that another process adds at the
+        same time is lost.
+        """
+        with self._index.writing() as connection:
+            row = connection.execute(
+                f"SELECT value FROM {self._table} WHERE kind = ? AND key = ?",  # noqa: S608 - a name
+                (kind, key),
+            ).fetchone()
+            known: set[str] = set(json.loads(row[0])) if row else set()
+            if len(known) > most:
+                return
+            value = json.dumps(sorted(known | set(members))[: most + 1])
+            boot, now = self._clock.boot, self._clock.now()
+            self._put(connection, (kind, key, value, boot, now, now, now + seconds))
 
     def forget_old(self) -> None:
         """Forget what is of an earlier boot or has expired, if that is of no use here.
@@ -157,6 +171,19 @@ class Notes:
         if last is not None and last > answer.asked:
             return True
         return refusals.is_late(connection, self._clock, answer.subject, answer.asked)
+
+    def _put(
+        self,
+        connection: sqlite3.Connection,
+        row: tuple[str, str, str, str, float, float, float],
+    ) -> None:
+        self._delete(connection, *row[:2])
+        connection.execute(
+            f"INSERT INTO {self._table}(kind, key, value, boot, asked, since, until) "  # noqa: S608 - two names
+            "VALUES (?, ?, ?, ?, ?, ?, ?)",
+            row,
+        )
+        self._make_room(connection)
 
     def _make_room(self, connection: sqlite3.Connection) -> None:
         if self._table in _EXPIRE:

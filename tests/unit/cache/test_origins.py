@@ -1,12 +1,19 @@
 """Where the content of a repository has come from, and who may be given it from the cache."""
 
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from errno import EIO
 
 import pytest
 
+from app.cache.origins import Origins
 from app.oci.errors import RuleRefused, UpstreamUnreachable
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.source import Reply, Request
+from app.store.errors import refused
+from app.store.notes import Notes
 from tests.servers import wait_until
 from tests.unit.cache.registry import FakeRegistry
 from tests.unit.cache.world import ALICE, NAME, World, read, request
@@ -99,7 +106,7 @@ def test_what_is_kept_goes_to_whom_rules_let_have_it(led: World, one: int, metho
     """Also in another worker, and whoever had it before."""
     kind, reference = asks(led)[one]
     ask = getattr(led.source(), kind)
-    wait_until(lambda: "stored" not in _said(ask(NAME, reference, request())), what="a copy")
+    wait_until(lambda: "uri-miss" not in _said(ask(NAME, reference, request())), what="a copy")
     for _ in range(2):
         source = led.source()
         ask = getattr(source, kind)
@@ -114,7 +121,7 @@ def test_a_head_that_leads_nowhere_opens_nothing(led_gets: World, one: int) -> N
     """The registry confirms with a HEAD what is kept; the rules are asked of where that is from."""
     kind, reference = asks(led_gets)[one]
     ask = getattr(led_gets.source(), kind)
-    wait_until(lambda: "stored" not in _said(ask(NAME, reference, request())), what="a copy")
+    wait_until(lambda: "uri-miss" not in _said(ask(NAME, reference, request())), what="a copy")
     ask = getattr(led_gets.source(), kind)
     for who in (DENIED, replace(DENIED, headers=request(ALICE).headers)):
         with pytest.raises(RuleRefused):
@@ -152,7 +159,7 @@ def test_a_repository_whose_origin_is_forgotten(led: World) -> None:
     digest = asks(led)[1][1]
     assert isinstance(digest, Digest)
     read(led.source().manifest(NAME, digest, request()))
-    rows(led.stores.directory, "DELETE FROM tags WHERE kind = 'origins'")
+    rows(led.stores.directory, "DELETE FROM tags WHERE kind = 'origin'")
     source = led.source()
     for _ in range(2):
         assert read(source.manifest(NAME, digest, ALLOWED)) == MANIFEST
@@ -166,7 +173,7 @@ def test_a_registry_that_has_never_led_anywhere(world: World) -> None:
     for _ in range(2):
         assert read(source.manifest(NAME, TAG, DENIED)) == MANIFEST
     assert world.registry.count("GET") == 1
-    assert rows(world.stores.directory, "SELECT * FROM tags WHERE kind = 'origins'") == []
+    assert rows(world.stores.directory, "SELECT * FROM tags WHERE kind = 'origin'") == []
 
 
 def test_a_repository_with_many_origins(led: World) -> None:
@@ -181,3 +188,79 @@ def test_a_repository_with_many_origins(led: World) -> None:
     assert led.registry.count("GET") == 3
     assert read(source.manifest(NAME, digest, request())) == MANIFEST
     assert led.registry.count("GET") == 3
+
+
+class LeadingApart(Leading):
+    """A registry that leads to another one for each blob, and answers both questions at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.places: dict[Digest, str] = {}
+        self.meeting = threading.Barrier(2)
+
+    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
+        """Fetch a blob."""
+        reply = FakeRegistry.blob(self, name, digest, request)
+        self.meeting.wait(20)
+        return replace(reply, led_to=((self.places[digest], THERE),))
+
+
+def test_no_origin_is_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers learn of two at the same time, after both have read what is known."""
+    registry = world.registry = LeadingApart()
+    repository = registry.repository(NAME, "")
+    digests = [repository.push_blob(data * 1000) for data in (b"one", b"two")]
+    registry.places = dict(zip(digests, ("x.example", "y.example"), strict=True))
+    known, both_know = Origins._origins, threading.Barrier(2)  # noqa: SLF001 - when it was read
+
+    def meet(self: Origins, name: RepositoryName) -> frozenset[str] | None:
+        found = known(self, name)
+        both_know.wait(20)
+        return found
+
+    monkeypatch.setattr(Origins, "_origins", meet)
+    with ThreadPoolExecutor(2) as threads:
+        asked = [threads.submit(world.source().blob, NAME, one, request()) for one in digests]
+        for reply in asked:
+            read(reply.result())
+    store = world.stores.opened[0]
+    wait_until(lambda: all(store.has(world.row.name, one) for one in digests), what="copies")
+    ((value,),) = rows(world.stores.directory, "SELECT value FROM tags WHERE kind = 'origin'")
+    assert json.loads(value) == [f"x.example/{THERE}", f"y.example/{THERE}"]
+
+
+@pytest.mark.parametrize("table", ["notes", "tags"])
+def test_an_origin_that_cannot_be_written(
+    led: World, monkeypatch: pytest.MonkeyPatch, table: str
+) -> None:
+    """No worker believes then that there is none; who has asked is answered all the same."""
+    digest = asks(led)[1][1]
+    assert isinstance(digest, Digest)
+    assert isinstance(led.registry, Leading)
+    there, led.registry.led_to = led.registry.led_to, ()
+    here, elsewhere = led.source(), led.source()
+    read(here.manifest(NAME, digest, request()))
+    led.registry.led_to = there
+    with monkeypatch.context() as broken:
+        method = "note" if table == "notes" else "add"
+        original = getattr(Notes, method)
+
+        def fail(self: Notes, kind: str, *args: object, **more: object) -> None:
+            if kind == "origin":
+                raise refused(EIO, "the disk is broken")
+            original(self, kind, *args, **more)
+
+        broken.setattr(Notes, method, fail)
+        # Another manifest comes from there, and is kept as soon as the disk lets it be.
+        other = led.registry.repository(NAME).push("2.0", b'{"other": 1}')
+        assert read(here.manifest(NAME, other, request())) == b'{"other": 1}'
+        for source in (here, elsewhere):
+            with pytest.raises(RuleRefused):
+                source.manifest(NAME, other, DENIED)
+            assert _said(source.manifest(NAME, other, ALLOWED)).startswith("docxy; fwd=uri-miss")
+    read(here.manifest(NAME, Tag.parse("2.0"), request()))
+    read(elsewhere.manifest(NAME, Tag.parse("2.0"), request()))
+    for source in (here, elsewhere):
+        assert _said(source.manifest(NAME, other, ALLOWED)) == "docxy; hit"
+        with pytest.raises(RuleRefused):
+            source.manifest(NAME, other, DENIED)

@@ -1,5 +1,8 @@
 """Notes: fresh, stale, of an earlier boot."""
 
+import json
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from app.store.errors import StoreError
@@ -130,3 +133,18 @@ def test_tokens_that_have_expired_leave(stores: Stores) -> None:
     assert rows(stores.directory, "SELECT count(*) FROM tokens") == [(0,)]
     assert rows(stores.directory, "SELECT count(*) FROM tags") == [(20,)]
     assert not faults(stores.directory)
+
+
+def test_a_set_grows_by_all_workers(store: Store, stores: Stores) -> None:
+    """None loses what another adds; one of too many members gets no more, and shows that."""
+    other = stores.open()
+    with ThreadPoolExecutor(8) as threads:
+        for number in range(24):
+            worker = (store, other)[number % 2]
+            threads.submit(worker.tags.add, "set", "x", [f"{number:02}"], 100, 60)
+    note = store.tags.noted("set", "x")
+    assert note is not None
+    assert json.loads(note.value) == [f"{number:02}" for number in range(24)]
+    for _ in range(2):
+        store.tags.add("set", "y", ["c", "b", "a"], 1, 60)
+    assert store.tags.noted("set", "y") == Note('["a", "b"]', 60, 0)
