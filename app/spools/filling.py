@@ -101,8 +101,11 @@ class Filling:
         """Tell whether all bytes have come; raise BodyBroken, or _DiskFails."""
         size = self._lead.said.size
         self._on_disk(lambda: self._writer.read_again(self._lead.offset))
+        skip = self._rest.skip
         for data in self._rest.body:
-            self._write(data)
+            if len(data) > skip:
+                self._write(data[skip:])
+            skip = max(0, skip - len(data))
             self._watch.came(len(data))
             if self._writer.length > size:
                 break

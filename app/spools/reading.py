@@ -194,7 +194,7 @@ class Reading(FileBody):
             message = "the registry does not go on"
             raise BodyBroken(message)
         self._close_rest = rest.close
-        for data in rest.body:
+        for data in rest.wanted():
             piece = data[: self._end - self._position]
             self._position += len(piece)
             if piece:

@@ -37,20 +37,34 @@ class Ask(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """The bytes of a blob from some byte on."""
+    """The bytes of a blob from some byte on, after `skip` bytes of `body` that were not asked for.
+
+    What is skipped comes over the line as well, and is to be charged and bounded like the rest.
+    """
 
     body: Iterable[bytes]
     close: Callable[[], None]
+    skip: int = 0
+
+    def wanted(self) -> Iterator[bytes]:
+        """Yield the bytes after those that are skipped, piece by piece as they come.
+
+        A piece of which all is skipped is empty, so that none comes unseen.
+        """
+        skip = self.skip
+        for data in self.body:
+            yield data[skip:]
+            skip = max(0, skip - len(data))
 
 
 def rest_of(reply: Reply, offset: int, size: int) -> Rest | None:
     """Return what goes on at an offset; None, and close the reply, if it cannot.
 
-    A registry that knows no ranges sends the whole (RFC 9110, section 14.2), which is read up to
+    A registry that knows no ranges sends the whole (RFC 9110, section 14.2), which is skipped up to
     there.
     """
     if reply.status == HTTPStatus.OK and reply.length == size:
-        return Rest(_after(reply.body, offset), reply.close)
+        return Rest(reply.body, reply.close, skip=offset)
     match = _CONTENT_RANGE.fullmatch(reply.header("content-range").strip())
     if (
         reply.status == HTTPStatus.PARTIAL_CONTENT
@@ -73,10 +87,3 @@ def size_of(reply: Reply) -> int | None:
     if reply.status != HTTPStatus.PARTIAL_CONTENT or match is None or match[3] == "*":
         return None
     return int(match[3])
-
-
-def _after(body: Iterable[bytes], offset: int) -> Iterator[bytes]:
-    for data in body:
-        if len(data) > offset:
-            yield data[offset:]
-        offset = max(0, offset - len(data))

@@ -27,7 +27,7 @@ def test_it_goes_on(reply: Reply) -> None:
     """From the byte that is asked for."""
     rest = rest_of(reply, 4, 10)
     assert rest is not None
-    assert b"".join(rest.body) == DATA[4:]
+    assert b"".join(rest.wanted()) == DATA[4:]
 
 
 @pytest.mark.parametrize(

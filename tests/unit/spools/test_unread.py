@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from app.source import FetchAccount, Uncharged
+from app.source import FetchAccount, Reply, Uncharged
+from app.spools import filling
 from app.spools.lead import UnreadLimits
+from app.spools.resuming import rest_of
 from app.spools.unread import OF_ALL, OF_ONE, Slots
-from tests.unit.spools.parts import Bench, Body, begun, blob_of, digest_of, fill, wait_for
+from tests.unit.spools.parts import Bench, Body, FakeAsk, begun, blob_of, digest_of, fill, wait_for
 
 PIECE = 1000
 DATA = blob_of(20 * PIECE)
@@ -148,6 +150,33 @@ def test_a_break_is_charged_too(bench: Bench) -> None:
     fill(lead, body, alice)
     wait_for(lambda: is_over(bench))
     assert (alice.charged, alice.did[-1]) == (3 * PIECE, "over")
+
+
+@pytest.mark.parametrize("reads_along", [False, True])
+def test_what_is_skipped_is_charged_and_bounded(bench: Bench, *, reads_along: bool) -> None:
+    """A registry that knows no ranges sends the beginning again, over the same line."""
+    limit, alice = UnreadLimits.fixed(2 * PIECE), Account("alice")
+    lead, spool = begun(bench.fetches(unread=limit), DATA)
+    beginning = Body(DATA[: 15 * PIECE], breaks=True)
+    beginning.let_all()
+    fill(lead, beginning)
+    wait_for(lambda: is_over(bench))
+    spool.close()
+    fetches = bench.fetches(unread=limit)
+    lead, spool = begun(fetches, DATA, payer=alice)
+    assert lead.offset == 15 * PIECE
+    again = Body(DATA)
+    rest = rest_of(Reply(status=200, length=len(DATA), body=again), lead.offset, len(DATA))
+    assert rest is not None
+    if not reads_along:
+        spool.close()
+    again.let_all()
+    filling.fill(lead, rest, FakeAsk(DATA, payer=alice), whole=True)
+    wait_for(lambda: is_over(bench))
+    spool.close()
+    assert alice.charged == again.given * PIECE
+    assert bench.keep.has(DIGEST) == reads_along
+    assert (again.given > 15) == reads_along
 
 
 def test_slots(tmp_path: Path) -> None:
