@@ -10,9 +10,10 @@ import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Final
@@ -24,7 +25,7 @@ from app.cache.authz.grants import Lately
 from app.cache.blobs.blobs import Blobs
 from app.cache.disk import Disk
 from app.cache.manifests.fetch import Fetching
-from app.cache.stale import Away
+from app.cache.stale import Away, is_trouble
 from app.oci import headers, manifest
 from app.oci.errors import RegistryError
 from app.oci.reference import Digest, RepositoryName
@@ -39,8 +40,9 @@ _MOST_WAITING: Final = 256
 _MOST: Final = 128
 """Blobs of one manifest: Docker's images have at most 127 layers, and a config."""
 
-_LARGEST: Final = 1024 * 1024
-"""Bytes of a manifest that is read for this; one with so many blobs has some 30 KB."""
+_LARGEST: Final = 256 * 1024
+"""Bytes of a manifest that is read for this; one with so many blobs has some 30 KB. So many wait
+in memory at the same time."""
 
 _LATER: Final = (15.0, 120.0)
 """Seconds until blobs that are not kept yet are looked for again: they may be being fetched, for
@@ -49,8 +51,21 @@ another image. A caller's token lives for five minutes at many registries."""
 _AGAIN: Final = 600.0
 """Seconds in which the same is not done again, as far as this process knows."""
 
+_AFTER_TROUBLE: Final = 15.0
+"""Seconds in which it is not tried again if the registry had no answer."""
+
 _SILENCE: Final = 60.0
 """Seconds in which dropped work is logged once."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Work:
+    """What waits, in the order in which it is due and came."""
+
+    due: float
+    number: int
+    work: Callable[[], None] = field(compare=False)
+    is_delayed: bool = field(compare=False)
 
 
 class Background:
@@ -63,16 +78,22 @@ class Background:
         self._threads = threads
         self._most = most
         self._changed = threading.Condition()
-        self._waiting: list[tuple[float, int, Callable[[], None]]] = []
+        self._waiting: list[_Work] = []
         self._numbers = itertools.count()
         self._running = 0
 
     def begin(self, work: Callable[[], None], delay: float = 0.0) -> bool:
-        """Do something in so many seconds, or later; return False if too much waits already."""
+        """Do something in so many seconds, or later; return False if too much waits already.
+
+        What is delayed takes half of the room at most: it waits long, and the rest does not.
+        """
         with self._changed:
-            if len(self._waiting) >= self._most:
+            delayed = sum(one.is_delayed for one in self._waiting)
+            is_full = delay > 0 and delayed >= self._most // 2
+            if is_full or len(self._waiting) >= self._most:
                 return False
-            entry = (time.monotonic() + delay, next(self._numbers), work)
+            due = time.monotonic() + delay
+            entry = _Work(due, next(self._numbers), work, is_delayed=delay > 0)
             heapq.heappush(self._waiting, entry)
             self._changed.notify()
             if self._running >= self._threads:
@@ -94,9 +115,9 @@ class Background:
     def _next(self) -> Callable[[], None] | None:
         with self._changed:
             while self._waiting:
-                left = self._waiting[0][0] - time.monotonic()
+                left = self._waiting[0].due - time.monotonic()
                 if left <= 0:
-                    return heapq.heappop(self._waiting)[2]
+                    return heapq.heappop(self._waiting).work
                 self._changed.wait(left)
         return None
 
@@ -105,9 +126,10 @@ class Background:
 class _Passed:
     """A manifest that was given to somebody: what it names, and how often that was looked for.
 
-    `request` is a HEAD of the manifest in the name of whoever got it.
+    `key` tells it from others. `request` is a HEAD of the manifest in the name of whoever got it.
     """
 
+    key: tuple[str, ...]
     name: RepositoryName
     manifest: Digest
     request: Request
@@ -152,12 +174,21 @@ class Confirming:
         if not isinstance(reply.body, tuple) or (reply.length or 0) > _LARGEST:
             return
         etag = reply.header("etag")  # the manifest's digest, if its bytes were found right
-        if etag and self._is_due(caller.name, name, etag):
-            accepted = ("Accept", reply.header("content-type"))
-            fields = [*headers.without(request.headers, "accept", "range"), accepted]
-            own = replace(request, method="HEAD", headers=fields, client=None, renewed=None)
-            passed = _Passed(name, Digest.parse(etag.strip('"')), own)
-            self._begin(partial(self._read, passed, b"".join(reply.body)))
+        key = (caller.name, name, etag)
+        if not etag or not self._is_due(key):
+            return
+        accepted = ("Accept", reply.header("content-type"))
+        own = replace(
+            request,
+            method="HEAD",
+            headers=[*headers.without(request.headers, "accept", "range"), accepted],
+            client=None,
+            payer=None,
+            renewed=None,
+            has_fallback=_nobody_waits,
+        )
+        passed = _Passed(key, name, Digest.parse(etag.strip('"')), own)
+        self._begin(passed, partial(self._read, passed, b"".join(reply.body)))
 
     def _read(self, passed: _Passed, document: bytes) -> None:
         digests = self._disk.read(_named, document)
@@ -174,47 +205,87 @@ class Confirming:
         unconfirmed, absent = self._gate.unconfirmed(caller, name, passed.digests)
         kind = "nobody" if self._gate.is_nobody(caller, name) else caller.kind.name
         for digest in unconfirmed:
+            key = (kind, name, digest)
             if self._away.is_known(name):
+                self._put_off(passed.key)
                 return
-            if self._is_due(kind, name, digest) and not self._ask(caller, passed, digest):
+            if not self._is_due(key):
+                continue
+            try:
+                goes_on = self._ask(caller, passed, digest)
+            except _Trouble:
+                self._put_off(passed.key)
+                self._put_off(key)
+                return
+            if not goes_on:
                 return
         if absent and passed.attempt < len(_LATER):
             later = replace(passed, digests=absent, attempt=passed.attempt + 1)
-            self._begin(partial(self._confirm, later), _LATER[passed.attempt])
+            self._begin(passed, partial(self._confirm, later), _LATER[passed.attempt])
 
     def _ask(self, caller: Caller, passed: _Passed, digest: Digest) -> bool:
-        """Ask about one blob; return False if the registry is not to be asked about more."""
-        fields = headers.without(passed.request.headers, "accept")
-        try:
-            status = self._blobs.confirm(
-                caller, passed.name, digest, replace(passed.request, headers=fields)
-            )
+        """Ask about one blob; return False if the registry is not to be asked about more.
+
+        Raise _Trouble if it has no answer.
+        """
+        name, asked = passed.name, passed.request
+        own = replace(asked, headers=headers.without(asked.headers, "accept"))
+        with self._learning(name) as heard:
+            status = self._blobs.confirm(caller, name, digest, own)
+            heard(status)
             if status != HTTPStatus.NOT_FOUND:
                 return status is None or status < HTTPStatus.BAD_REQUEST
             # Some registries hide with a 404 what is not to be read, so it has ended the caller's
             # grant. If only this blob is missing, the manifest is still there.
-            told = self._fetching.head(caller, passed.name, passed.manifest, passed.request)
+            told = self._fetching.head(caller, name, passed.manifest, asked)
             told.reply.close()
-        except RegistryError:
-            return False
+            heard(told.reply.status)
         return told.digest is not None
 
-    def _is_due(self, *key: str) -> bool:
+    @contextmanager
+    def _learning(self, name: RepositoryName) -> Iterator[Callable[[int | None], None]]:
+        """Yield what an answer's status is told to; tell `away` of trouble, and raise _Trouble."""
+
+        def hear(status: int | None) -> None:
+            if status is not None and is_trouble(status):
+                self._away.learn(name, status)
+                raise _Trouble
+
+        try:
+            yield hear
+        except RegistryError as error:
+            self._away.learn(name, error)
+            raise _Trouble from error
+
+    def _is_due(self, key: tuple[str, ...]) -> bool:
         """Tell whether something was not done lately; now it is."""
         now = time.monotonic()
-        last = self._done.get(key)
-        if last is not None and now - last < _AGAIN:
+        until = self._done.get(key)
+        if until is not None and now < until:
             return False
-        self._done.put(key, now)
+        self._done.put(key, now + _AGAIN)
         return True
 
-    def _begin(self, work: Callable[[], None], delay: float = 0.0) -> None:
+    def _put_off(self, key: tuple[str, ...]) -> None:
+        """Let something be done soon that could not be done now."""
+        self._done.put(key, time.monotonic() + _AFTER_TROUBLE)
+
+    def _begin(self, passed: _Passed, work: Callable[[], None], delay: float = 0.0) -> None:
         if self._background.begin(work, delay):
             return
+        self._done.forget(passed.key)
         now = time.monotonic()
         if now - self._told >= _SILENCE:
             self._told = now
             logger.warning("Too many manifests wait for their blobs to be confirmed.")
+
+
+class _Trouble(Exception):
+    """The registry has no answer now."""
+
+
+def _nobody_waits() -> bool:
+    return True
 
 
 def _named(document: bytes) -> list[Digest]:

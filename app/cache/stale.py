@@ -105,10 +105,9 @@ class Away:
         try:
             reply = question()
         except RegistryError as error:
-            if is_away(error):
-                self._note_error(name, error)
-                if kept := self._kept(stale, None):
-                    return kept
+            self.learn(name, error)
+            if is_away(error) and (kept := self._kept(stale, None)):
+                return kept
             raise
         if is_trouble(reply.status):
             return self._instead(name, reply, stale)
@@ -122,6 +121,17 @@ class Away:
         outages = (self._outages.get((key,)) for key in ("", name))
         now = time.monotonic()
         return any(one is not None and now < one.next_probe + _LONG for one in outages)
+
+    def learn(self, name: str, failure: RegistryError | int) -> None:
+        """Note an error, or the status of an answer that is none, which no client was waiting for.
+
+        What says nothing of the registry's state is ignored.
+        """
+        if isinstance(failure, RegistryError):
+            if is_away(failure):
+                self._note_error(name, failure)
+        elif is_trouble(failure) and failure != HTTPStatus.TOO_MANY_REQUESTS:
+            self._note(name)
 
     def _kept(self, stale: Stale, status: int | None) -> Reply | None:
         """Return what is kept, and tell that it stands for the registry's answer."""
@@ -148,8 +158,7 @@ class Away:
             self._note("", silent=isinstance(error, UpstreamTimeout | UpstreamUnresolved))
 
     def _instead(self, name: str, reply: Reply, stale: Stale) -> Reply:
-        if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
-            self._note(name)
+        self.learn(name, reply.status)
         if kept := self._kept(stale, reply.status):
             reply.close()
             return kept

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -11,10 +12,10 @@ import pytest
 
 from app.cache.confirming import Background
 from app.cache.source import CachedSource
-from app.oci.errors import RegistryError, UpstreamUnreachable
+from app.oci.errors import RegistryError, UpstreamTimeout, UpstreamUnreachable
 from app.oci.reference import RepositoryName, Tag
 from app.registries import Account
-from app.source import Reply, TokenRequest
+from app.source import Reply, TokenRequest, Uncharged
 from tests.servers import wait_until
 from tests.unit.cache.authz.test_gate import jwt
 from tests.unit.cache.registry import ANYBODY, MANIFEST, digest_of
@@ -244,6 +245,41 @@ def test_a_registry_in_trouble_is_left_alone(stage: Stage, trouble: RegistryErro
     stage.pull()
     stage.world.registry.trouble = trouble
     assert stage.confirmed() == [head(SHARED)]
+    asked = stage.world.registry.requests[-1]
+    assert asked.has_fallback is not None
+    assert asked.has_fallback()  # one attempt is enough, nobody waits for it
+    assert stage.source.manifests.away.is_known(NAME) == (trouble != 429)
+
+
+@pytest.mark.parametrize(
+    "trouble", [UpstreamUnreachable("away"), UpstreamTimeout("slow"), 503, 429]
+)
+def test_what_met_trouble_is_tried_again_soon(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, trouble: RegistryError | int
+) -> None:
+    """Not at once, and not only when it would be asked for anew."""
+    stage.push(image([SHARED, OWN]), "", held=[SHARED, OWN])
+    stage.keep(SHARED, OWN)
+    stage.pull()
+    stage.world.registry.trouble = trouble
+    assert stage.confirmed() == [head(SHARED)]
+    stage.world.registry.trouble = None
+    began = time.monotonic()
+    monkeypatch.setattr("time.monotonic", lambda: began + 10)
+    stage.pull()
+    assert stage.confirmed() == []
+    monkeypatch.setattr("time.monotonic", lambda: began + 40)
+    stage.pull()
+    assert stage.confirmed() == [head(SHARED), head(OWN)]
+
+
+def test_nobody_pays(stage: Stage) -> None:
+    """What is asked in the background is no client's."""
+    stage.push(image([SHARED]), "")
+    stage.keep(SHARED)
+    read(stage.source.manifest(NAME, TAG, replace(request(), payer=Uncharged("alice"))))
+    assert stage.confirmed()[-1] == head(SHARED)
+    assert stage.world.registry.requests[-1].payer is None
 
 
 def test_a_registry_that_is_known_to_be_away_is_not_asked(stage: Stage) -> None:
@@ -291,7 +327,7 @@ def test_who_asks_by_head_or_has_it_already(stage: Stage) -> None:
         pytest.param(b'{"schemaVersion":2,"manifests":[]}', id="an index"),
         pytest.param(b"[1]", id="no manifest"),
         pytest.param(b'{"schemaVersion":2,"layers":[{"digest":"sha256:x","size":1}]}', id="wrong"),
-        pytest.param(image([SHARED]) + b" " * (1 << 20), id="large"),
+        pytest.param(image([SHARED]) + b" " * (1 << 18), id="large"),
     ],
 )
 def test_what_names_nothing(stage: Stage, document: bytes) -> None:
@@ -314,10 +350,14 @@ def test_so_many_blobs_and_no_more(stage: Stage) -> None:
 def test_too_much_to_do(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     """It is dropped, and the log says so once."""
     stage.push(image([SHARED]), "", ALICE)
+    stage.keep(SHARED)
     stage.background.room = 0
     for who in ("", ALICE):
         assert stage.pull(who).status == 200
     assert sum("wait for their blobs" in line for line in caplog.messages) == 1
+    stage.background.room = 1000
+    stage.pull()
+    assert stage.confirmed() == [head(SHARED)]
 
 
 def threads() -> int:
@@ -346,6 +386,17 @@ def test_the_background() -> None:
     assert sorted(done) == [*"abcde"]
     assert background.begin(partial(done.append, "again"))
     wait_until(lambda: done[-1] == "again", what="another thread")
+
+
+def test_what_is_delayed_leaves_room() -> None:
+    """It waits long, and what could be done now would find none."""
+    background = Background(threads=0, most=4)
+    assert [background.begin(_nothing, 20) for _ in range(3)] == [True, True, False]
+    assert [background.begin(_nothing) for _ in range(3)] == [True, True, False]
+
+
+def _nothing() -> None:
+    pass
 
 
 def test_nothing_in_the_background_belongs_to_a_request() -> None:
