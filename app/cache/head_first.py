@@ -23,7 +23,7 @@ def conclude(reply: Reply, request: Request) -> Reply | None:
     A challenge is the same for every method, and clients read nothing else of a 401; trouble (429
     or 5xx) would only be asked for twice. The HEAD is closed then, and the answer has a body in OCI
     JSON. 403 and 404 decide nothing: clients show their words, and some registries answer 404 to a
-    HEAD where a GET succeeds (goharbor/harbor#22609).
+    HEAD where a GET succeeds (goharbor/harbor#22609). Nor does 501, which is about the method.
     """
     is_challenge = reply.status == HTTPStatus.UNAUTHORIZED and bool(reply.challenges)
     if not is_challenge and not is_trouble(reply.status):

@@ -258,6 +258,12 @@ def is_away(error: RegistryError) -> bool:
 
 
 def is_trouble(status: int) -> bool:
-    """Tell whether an answer is none: 429, 5xx."""
+    """Tell whether an answer is none: 429, 5xx.
+
+    501 is one: the registry does not know the method (RFC 9110, section 15.6.2), as some do not
+    know HEAD, and answers another one.
+    """
+    if status == HTTPStatus.NOT_IMPLEMENTED:
+        return False
     too_many = status == HTTPStatus.TOO_MANY_REQUESTS
     return too_many or status >= HTTPStatus.INTERNAL_SERVER_ERROR

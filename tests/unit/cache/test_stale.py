@@ -309,7 +309,7 @@ def test_429_is_no_outage(asked: Asked) -> None:
     assert asked(kept=None).status == 429
 
 
-@pytest.mark.parametrize("status", [200, 206, 304, 401, 403, 404])
+@pytest.mark.parametrize("status", [200, 206, 304, 401, 403, 404, 501])
 def test_answers_go_on(asked: Asked, status: int) -> None:
     """What the registry says counts."""
     asked.answer = status

@@ -19,7 +19,7 @@ from app.oci.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from app.oci.reference import Digest, RepositoryName, Tag
+from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.registries import Account, Registry
 from app.source import Reply, Request
 from tests.unit.cache.registry import INDEX, LIST, MANIFEST, FakeRegistry, digest_of
@@ -447,6 +447,30 @@ def test_docker_asks_with_head_first(world: World) -> None:
         f"GET {NAME}@{digest}",
         f"HEAD {NAME}:{TAG}",
     ]
+
+
+class WithoutHead(FakeRegistry):
+    """A registry that knows no HEAD."""
+
+    def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
+        """Fetch a manifest."""
+        reply = super().manifest(name, reference, request)
+        return Reply(status=501) if request.method == "HEAD" else reply
+
+
+def test_a_registry_that_knows_no_head(world: World) -> None:
+    """It is asked with GET, and is not taken for one in trouble."""
+    repositories, world.registry = world.registry.repositories, WithoutHead()
+    world.registry.repositories = repositories
+    digest = pushed(world, "", ALICE)
+    source = world.source()
+    assert is_served(source.manifest(NAME, TAG, request()))
+    assert source.manifest(NAME, TAG, request(method="HEAD")).status == 501
+    for reference in (digest, TAG):
+        reply = source.manifest(NAME, reference, request(ALICE))
+        assert reply.header("cache-status").startswith("docxy; fwd=uri-miss; fwd-status=200")
+        assert is_served(reply)
+    assert not source.manifests.away.is_known(NAME)
 
 
 def test_what_a_client_has_already(world: World) -> None:
