@@ -236,11 +236,13 @@ class Confirming:
             if status != HTTPStatus.NOT_FOUND:
                 return status is None or status < HTTPStatus.BAD_REQUEST
             # Some registries hide with a 404 what is not to be read, so it has ended the caller's
-            # grant. If only this blob is missing, the manifest is still there.
+            # grant. If only this blob is missing, the manifest is still there, and its answer gives
+            # the grant back. Others answer 404 to every HEAD of a blob: this image's
+            # other blobs are not asked for, since that would cost two questions each.
             told = self._fetching.head(caller, name, passed.manifest, asked)
             told.reply.close()
             heard(told.reply.status)
-        return told.digest is not None
+        return False
 
     @contextmanager
     def _learning(self, name: RepositoryName) -> Iterator[Callable[[int | None], None]]:
