@@ -43,8 +43,9 @@ class Fetches:
         self._leads: dict[int, Lead] = {}
         self._tidied = float("-inf")
         self.failed = terms.failed
-        # Beside the registries' directories: the bound is the machine's.
-        self.unread_slots = Slots(directory.parent / "unread")
+        # The bound is the machine's. Not beside the registries' directories: whoever names a
+        # registry chooses the names there.
+        self.unread_slots = Slots(directory.parent.parent / "unread")
 
     @staticmethod
     def takes(digest: Digest) -> bool:

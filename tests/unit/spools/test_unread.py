@@ -7,7 +7,8 @@ import pytest
 
 from app.source import FetchAccount, Reply, Uncharged
 from app.spools import filling
-from app.spools.lead import UnreadLimits
+from app.spools.fetches import Fetches
+from app.spools.lead import Terms, UnreadLimits
 from app.spools.resuming import rest_of
 from app.spools.unread import OF_ALL, OF_ONE, Slots
 from tests.unit.spools.parts import Bench, Body, FakeAsk, begun, blob_of, digest_of, fill, wait_for
@@ -197,7 +198,7 @@ def test_slots(tmp_path: Path) -> None:
 
 def test_without_a_slot_it_stops(bench: Bench) -> None:
     """However much it might still take; one that is read needs none."""
-    slots = Slots(bench.directory / "spools" / "unread")
+    slots = Slots(bench.directory / "unread")
     fetches = bench.fetches(unread=ALL)
     lead, spool = begun(fetches, DATA, payer=Uncharged("alice"))
     held = [slots.take("alice") for _ in range(OF_ONE)]
@@ -216,3 +217,18 @@ def test_without_a_slot_it_stops(bench: Bench) -> None:
     for slot in held:
         assert slot is not None
         slot.close()
+
+
+def test_a_registry_of_any_name(bench: Bench) -> None:
+    """The locks are not where the spools of a registry may be to lie."""
+    fetches = Fetches(bench.directory / "spools" / "unread", Terms(keep=bench.keep, room=_anything))
+    slot = fetches.unread_slots.take("alice")
+    assert slot is not None
+    slot.close()
+    lead, spool = begun(fetches, DATA)
+    spool.close()
+    lead.release()
+
+
+def _anything(size: int) -> None:
+    assert size
