@@ -28,6 +28,8 @@ _CHECK: Final = "import gc; gc.disable(); from app import startup; startup.check
 _HIGHEST_PORT: Final = 65535
 _ENDS: Final = frozenset({signal.SIGTERM, signal.SIGQUIT, signal.SIGINT})
 _LONGEST_PAUSE: Final = 60
+_LONGEST_OUTAGE: Final = 10
+"""The longest pause, in seconds, when no worker serves: new clients wait for the next attempt."""
 _MOST_FAILURES: Final = 3
 """So many attempts in a row that start no worker end the process, if none serves."""
 _CANNOT_START: Final = 3
@@ -118,6 +120,7 @@ class Generations:
         """Workers that have been started, and have not begun to serve."""
         self._have_served = False
         self._failures, self._pause_ends = 0, 0.0
+        self._outage_is_told = False
         arbiter.reload, arbiter.manage_workers = self.reload, self.manage_workers
         arbiter.wait_for_signals, arbiter.reap_workers = self.wait_for_signals, self.reap_workers
 
@@ -144,16 +147,15 @@ class Generations:
     def manage_workers(self) -> None:
         """Start what is missing of those that serve, and end what is too many of them.
 
-        What cannot start is tried again after growing pauses. Raise HaltServer if nothing serves
-        and several attempts have failed: clients are refused then, where they would wait for
+        What cannot start is tried again after growing pauses. Raise HaltServer if several attempts
+        have failed and no worker is left: clients are refused then, where they would wait for
         nothing, and whoever supervises this process knows.
         """
         self._count_failures()
-        with self._old_aside():
+        with self._old_aside() as old:
             is_missing = len(self._arbiter.WORKERS) < self._arbiter.num_workers
             if self._failures >= _MOST_FAILURES and not self._arbiter.WORKERS:
-                reason = "No worker can start, and none is left."
-                raise HaltServer(reason, _CANNOT_START)
+                self._tell_outage_or_halt(is_draining=bool(old))
             if is_missing and self._clock() < self._pause_ends:
                 return
             try:
@@ -163,6 +165,22 @@ class Generations:
                 # all downloads and end. It has numbered the worker, which counts as a failure.
                 fields = {"error": str(error)}
                 self._arbiter.log.error("A worker cannot be made.", extra={"fields": fields})  # noqa: TRY400 - no traceback helps
+
+    def _tell_outage_or_halt(self, *, is_draining: bool) -> None:
+        """Go on while old workers have downloads: a halt would wait hours for them, and not listen.
+
+        The log has to say so first, since a halt logs nothing until all workers have ended.
+        """
+        if not is_draining:
+            self._arbiter.log.error("No worker can start, and none is left.")
+            reason = "no worker can start"
+            raise HaltServer(reason, _CANNOT_START)
+        if not self._outage_is_told:
+            self._outage_is_told = True
+            self._arbiter.log.error(
+                "No worker serves. Old ones finish their downloads, and new clients wait.",
+                extra={"fields": {"longest_pause": _LONGEST_OUTAGE}},
+            )
 
     def reap_workers(self) -> None:
         """Take note of workers that have ended.
@@ -189,14 +207,16 @@ class Generations:
         # When the last one that served is gone, the pauses are too long.
         if begun or (self._have_served and not serve):
             self._failures, self._pause_ends = 0, 0.0
+            self._outage_is_told = False
         self._have_served = serve
         if failed:
+            longest = _LONGEST_PAUSE if serve else _LONGEST_OUTAGE
             if not self._failures:
                 self._arbiter.log.error(
                     "A worker cannot start. It is tried again, after longer and longer pauses.",
-                    extra={"fields": {"longest_pause": _LONGEST_PAUSE}},
+                    extra={"fields": {"longest_pause": longest}},
                 )
-            pause = min(2**self._failures, _LONGEST_PAUSE)
+            pause = min(2**self._failures, longest)
             self._failures += 1
             self._pause_ends = self._clock() + pause
 

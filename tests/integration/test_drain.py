@@ -198,6 +198,32 @@ def test_a_reload_holds_up_nothing(bad_day: Hub) -> None:
         assert proxy.server.process.wait(10) == 0
 
 
+def test_new_workers_that_cannot_start_beside_old_downloads(bad_day: Hub, tmp_path: Path) -> None:
+    """The port stays open, and Docxy serves again as soon as what was wrong is put right."""
+    cache, away = tmp_path / "cache", tmp_path / "away"
+    settings = {**bad_day.settings, "DOCXY_CACHE_DIR": str(cache)}
+    with docxy_on_its_own_socket(**settings) as proxy, held(proxy, bad_day, 1) as downloads:
+        oldest = workers(proxy)
+        reload(proxy, ready=4)
+        cache.rename(away)
+        cache.touch()
+        for pid in workers(proxy) - oldest:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: "No worker serves." in proxy.log, what="the line about it")
+        failures = proxy.log.count("the cache cannot be used")
+        wait_until(
+            lambda: proxy.log.count("the cache cannot be used") > failures, what="one more attempt"
+        )
+        assert not refused(proxy.host)
+        cache.unlink()
+        away.rename(cache)
+        wait_until(lambda: "Workers can start again." in proxy.log, what="new workers")
+        assert Survivor(bad_day, proxy).get("/health").status == 200
+        assert proxy.log.count("No worker serves.") == 1
+        downloads.gate.open()
+        assert_whole(downloads)
+
+
 def test_a_stop_during_a_reload(bad_day: Hub) -> None:
     """Workers that are only just being started end like the others."""
     with docxy_on_its_own_socket(**bad_day.settings) as proxy, held(proxy, bad_day, 4) as downloads:

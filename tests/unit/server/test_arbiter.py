@@ -232,6 +232,44 @@ def test_the_end_when_nothing_serves(arbiter: Arbiter, clock: Clock, failing: in
     assert arbiter.WORKERS == {}
 
 
+def test_old_downloads_keep_the_listener(
+    arbiter: Arbiter, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """While old workers finish theirs, new ones are tried at least every ten seconds."""
+    arbiter.can_boot = False
+    arbiter.reload()
+    del arbiter.WORKERS[3], arbiter.WORKERS[4]
+    assert attempts(arbiter, clock, 60) == [1, 4, 9, 18, 29, 40, 51]
+    assert set(arbiter.WORKERS) == {1, 2}
+    told = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert len([message for message in told if message.startswith("No worker serves.")]) == 1
+    arbiter.can_boot = True
+    assert attempts(arbiter, clock, 10) != []
+    arbiter.can_boot = False
+    for pid in set(arbiter.WORKERS) - {1, 2}:
+        del arbiter.WORKERS[pid]
+    attempts(arbiter, clock, 30)
+    told = [record.message for record in caplog.records if record.levelno == logging.ERROR]
+    assert len([message for message in told if message.startswith("No worker serves.")]) == 2
+
+
+def test_the_end_when_the_last_old_download_is_over(
+    arbiter: Arbiter, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The log tells it before the process waits for anything."""
+    arbiter.can_boot = False
+    arbiter.reload()
+    attempts(arbiter, clock, 30)
+    del arbiter.WORKERS[1], arbiter.WORKERS[2]
+    with pytest.raises(HaltServer):
+        attempts(arbiter, clock, 30)
+    last = caplog.records[-1]
+    assert (last.levelno, last.message) == (
+        logging.ERROR,
+        "No worker can start, and none is left.",
+    )
+
+
 def test_a_machine_without_processes(
     arbiter: Arbiter, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
