@@ -106,8 +106,8 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not 
     is_open = os.environ.get("LISTEN_PID") == str(os.getpid()) or "GUNICORN_FD" in os.environ
     addresses = [] if is_open else cfg.address
     checked = arbiter.check(cfg.workers, addresses, reuse_port=cfg.reuse_port)
-    if checked.faults:
-        sys.exit(checked.faults)
+    if checked.status:
+        arbiter.refuse(checked)
     if not cfg.reload:  # which starts workers when a file has changed, to take it in
         arbiter.accept(checked.settings)
     _prepare_counts(cfg.worker_tmp_dir)
@@ -131,7 +131,7 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - as above
 
     def reload_what_is_right() -> None:
         checked = arbiter.check(server.cfg.workers)
-        if checked.faults:
+        if checked.status:
             fields = {"details": checked.faults}
             server.log.error("Nothing was reloaded.", extra={"fields": fields})
             return

@@ -19,8 +19,8 @@ def main() -> None:
     for name in (_WORKERS, _ARGUMENTS):
         if not os.environ.get(name, "").strip():
             os.environ.pop(name, None)  # an empty variable counts as unset
-    if not os.environ.get(_WORKERS, "1").strip().isdecimal():
-        sys.exit(arbiter.check().faults)
+    if not arbiter.is_count(os.environ.get(_WORKERS, "1")):
+        arbiter.refuse(arbiter.check())
     try:
         shlex.split(os.environ.get(_ARGUMENTS, ""))
     except ValueError as error:

@@ -35,40 +35,64 @@ Address = list[str | int] | str | int
 """What gunicorn makes of a `bind`: host and port, the path of a Unix socket, or a descriptor."""
 
 
+_WRITTEN: Final = 1
+_MACHINES: Final = 3
+"""Statuses of a start: somebody has to write something otherwise, or the fault may pass."""
+
+
+class CannotStart(SystemExit):
+    """Ends the process with one message; `status` says whether another attempt may help.
+
+    Where nobody catches it, the interpreter writes the message, and ends with status 1.
+    """
+
+    def __init__(self, message: str, status: int = _WRITTEN) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 def build(files: Files, faults: Sequence[str] = ()) -> Flask:
-    """Return the application; raise SystemExit with one message that lists every fault.
+    """Return the application; raise CannotStart with one message that lists every fault.
 
     `faults` are those of other things than the settings, one a line.
     """
     try:
         settings = load(files)
     except SettingsError as error:
-        sys.exit(str(SettingsError([*error.faults, *faults])) if faults else str(error))
+        if faults:
+            raise CannotStart(str(SettingsError([*error.faults, *faults]))) from None
+        raise CannotStart(str(error), _MACHINES if error.is_machines else _WRITTEN) from None
     if faults:
-        sys.exit("\n  ".join(["Docxy cannot start:", *faults]) if faults[1:] else _line(faults[0]))
+        message = "\n  ".join(["Docxy cannot start:", *faults])
+        raise CannotStart(message if faults[1:] else _line(faults[0]))
     take_failures()
     logs.configure(settings.log_format, settings.log_level)
     try:
         return create_app(settings)
     except StoreError as error:
-        sys.exit(f"Docxy cannot start: the cache cannot be used.\n  {error.strerror}")
+        message = f"Docxy cannot start: the cache cannot be used.\n  {error.strerror}"
+        raise CannotStart(message, _MACHINES) from None
 
 
 def _line(fault: str) -> str:
     return f"Docxy cannot start: {fault}"
 
 
-def check() -> None:
+def check(descriptor: int) -> None:
     """Build the application, and end; server/arbiter.py starts a process with this.
 
     The first argument has the addresses to listen at, as JSON. What the files of the settings hold
-    goes to the standard output, as data for the master's memory.
+    goes to a descriptor, as data for the master's memory.
     """
     given = json.loads(sys.argv[1])
     files = Files()
-    build(files, cannot_listen(given["addresses"], reuse_port=given["reuse_port"]))
-    sys.stdout.buffer.write(files.dump())
-    sys.stdout.flush()
+    try:
+        build(files, cannot_listen(given["addresses"], reuse_port=given["reuse_port"]))
+    except CannotStart as end:
+        sys.stderr.write(f"{end}\n")
+        sys.exit(end.status)
+    with open(descriptor, "wb") as settings:
+        settings.write(files.dump())
     # A process that ends at once need not take itself apart: 0.15 s of 0.7.
     os._exit(0)
 

@@ -9,13 +9,14 @@ Not part of `app`: gunicorn.conf.py loads it, where nothing that gevent patches 
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from gunicorn.errors import HaltServer
 
@@ -24,7 +25,14 @@ from app import shared_memory
 WORKERS: Final = "WEB_CONCURRENCY"
 
 _COUNTS: Final = "PROMETHEUS_MULTIPROC_DIR"
-_CHECK: Final = "import gc; gc.disable(); from app import startup; startup.check()"
+_CHECK: Final = """
+import gc, os
+gc.disable()
+settings = os.dup(1)
+os.dup2(2, 1)  # whatever an import prints is not to get into the settings
+from app import startup
+startup.check(settings)
+"""
 _HIGHEST_PORT: Final = 65535
 _ENDS: Final = frozenset({signal.SIGTERM, signal.SIGQUIT, signal.SIGINT})
 _LONGEST_PAUSE: Final = 60
@@ -34,12 +42,16 @@ _MOST_FAILURES: Final = 3
 """So many attempts in a row that start no worker end the process, if none serves."""
 _CANNOT_START: Final = 3
 """The status in that case, which is gunicorn's own for workers that do not boot."""
+_DIGITS: Final = re.compile("[0-9]{1,5}")
+"""No port has more, and int() raises ValueError from 4,301 on; it also takes other scripts'."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
     """What a check has found: a message that lists every fault, or else what was accepted."""
 
+    status: int
+    """What a start has to end with: 0 if nothing is wrong, 3 for a fault of the machine."""
     faults: str
     settings: bytes
     """What the files of the settings hold, with their secrets, as startup.check writes it."""
@@ -57,16 +69,32 @@ def check(
     if workers is not None:
         environment[WORKERS] = str(workers)
     given = json.dumps({"addresses": addresses, "reuse_port": reuse_port})
-    done = subprocess.run(
-        [sys.executable, "-c", _CHECK, given],
-        env=environment,
-        pass_fds=[one for one in addresses if isinstance(one, int) and _is_open(one)],
-        capture_output=True,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", _CHECK, given],
+            env=environment,
+            pass_fds=[one for one in addresses if isinstance(one, int) and _is_open(one)],
+            capture_output=True,
+            check=False,
+        )
+    except OSError as error:  # there is no process or no memory for it
+        return _unchecked(str(error))
+    if done.returncode < 0:
+        return _unchecked(f"signal {-done.returncode} ended the process that does it")
     if done.returncode:
-        return Checked(done.stderr.decode(errors="replace").rstrip(), b"")
-    return Checked("", done.stdout)
+        return Checked(done.returncode, done.stderr.decode(errors="replace").rstrip(), b"")
+    return Checked(0, "", done.stdout)
+
+
+def _unchecked(reason: str) -> Checked:
+    message = f"Docxy cannot start: the settings cannot be checked ({reason})"
+    return Checked(_CANNOT_START, message, b"")
+
+
+def refuse(checked: Checked) -> NoReturn:
+    """End this process with what a check has found wrong."""
+    sys.stderr.write(f"{checked.faults}\n")
+    sys.exit(checked.status)
 
 
 def _is_open(descriptor: int) -> bool:
@@ -93,7 +121,12 @@ def accepted() -> bytes:
 
 def is_port(text: str) -> bool:
     """Tell whether a PORT is one that gunicorn can take."""
-    return text.strip().isdecimal() and int(text) <= _HIGHEST_PORT
+    return bool(_DIGITS.fullmatch(text.strip())) and int(text) <= _HIGHEST_PORT
+
+
+def is_count(text: str) -> bool:
+    """Tell whether gunicorn can read a WEB_CONCURRENCY; the settings say which it may be."""
+    return bool(_DIGITS.fullmatch(text.strip()))
 
 
 class Generations:

@@ -548,6 +548,8 @@ def test_systemd_lets_downloads_finish(gunicorn: dict[str, Any]) -> None:
     assert seconds(found["TimeoutStopSec"][0]) > gunicorn["graceful_timeout"]
     for unwanted in ("KillSignal", "SendSIGHUP", "FinalKillSignal", "RuntimeMaxSec", "ExecStop"):
         assert unwanted not in found
+    interpreter, script, *_ = found["ExecStart"][0].split()
+    assert found["ExecReload"][0] == f"{interpreter} {script} --check-config"
     assert found["ExecReload"][-1].endswith("kill -s HUP $MAINPID")
     assert "graceful" not in "".join(found["ExecStart"] + found["Environment"])
     assert found["Restart"] == ["on-failure"]

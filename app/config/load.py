@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from app.config.registries import RegistrySettings
 from app.config.rules import RuleSettings
 from app.config.settings import FILE_ONLY, PREFIX, Settings
-from app.config.types import Files
+from app.config.types import Files, MachineFault
 
 _KUBERNETES: Final = ("DOCXY_SERVICE_", "DOCXY_PORT_")
 """Kubernetes injects these for a Service called docxy, and `DOCXY_PORT` as well."""
@@ -30,11 +30,12 @@ class SettingsError(Exception):
     """The settings cannot be used.
 
     The message lists every fault, one a line, and how to put it right; `faults` has the lines.
+    `is_machines` says that all of them are faults of the machine, and not of what was written.
     """
 
-    def __init__(self, faults: Sequence[str]) -> None:
+    def __init__(self, faults: Sequence[str], *, is_machines: bool = False) -> None:
         super().__init__(_message(faults))
-        self.faults = faults
+        self.faults, self.is_machines = faults, is_machines
 
 
 def load(files: Files | None = None) -> Settings:
@@ -50,14 +51,20 @@ def _load() -> Settings:
     variables = os.environ  # noqa: TID251 - the one place that reads it
     faults = _unknown_variables(variables)
     values, file_faults = _file_values(variables.get(CONFIG_VARIABLE, ""))
+    are_written = bool(faults or file_faults)
     try:
         settings = Settings(**values)
     except ValidationError as error:
         faults += [_fault(fault["loc"], fault, variables) for fault in error.errors()]
+        are_written |= not all(map(_is_machines, error.errors()))
     else:
         if not faults and not file_faults:
             return settings
-    raise SettingsError(faults + file_faults)
+    raise SettingsError(faults + file_faults, is_machines=not are_written)
+
+
+def _is_machines(fault: Any) -> bool:  # noqa: ANN401 - pydantic's ErrorDetails
+    return isinstance(fault.get("ctx", {}).get("error"), MachineFault)
 
 
 def _unknown_variables(variables: Mapping[str, str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Every setting, declared once: name, type, default, meaning."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -251,7 +252,11 @@ def _is_redis(parts: SplitResult) -> bool:
     else:
         is_somewhere = bool(parts.hostname) and parts.port != 0
         numbers = [*numbers, parts.path.strip("/") or "0"]
-    return parts.scheme in _OPTIONS and is_somewhere and all(map(str.isdecimal, numbers))
+    return parts.scheme in _OPTIONS and is_somewhere and all(map(_DIGITS.fullmatch, numbers))
+
+
+_DIGITS: Final = re.compile("[0-9]{1,5}")
+"""int() raises ValueError from 4,301 digits on, and str.isdecimal takes those of other scripts."""
 
 
 _MOST_WORKERS: Final = 64
@@ -260,7 +265,7 @@ _MOST_WORKERS: Final = 64
 
 def _workers(value: object) -> object:
     text = str(value).strip()
-    if not text.isdecimal() or not 0 < int(text) <= _MOST_WORKERS:
+    if not _DIGITS.fullmatch(text) or not 0 < int(text) <= _MOST_WORKERS:
         message = (
             f"write how many worker processes there are, from 1 to {_MOST_WORKERS}, like 2; "
             "--workers says it too"
@@ -459,7 +464,7 @@ _DEFAULT_ROW: Final = frozenset({"registry_url", "registry_name", "token_url", "
 
 def _port(value: object) -> object:
     text = str(value).strip()
-    if not text.isdecimal() or int(text) > _HIGHEST_PORT:
+    if not _DIGITS.fullmatch(text) or int(text) > _HIGHEST_PORT:
         message = f"write the number of a port, like 8000; the highest is {_HIGHEST_PORT}"
         raise ValueError(message)
     return int(text)

@@ -87,6 +87,10 @@ _FILES: Final[ContextVar[Files | None]] = ContextVar("files", default=None)
 """pydantic-settings gives validators no context of their own."""
 
 
+class MachineFault(ValueError):
+    """The machine does not let a value be used, which another attempt may find right."""
+
+
 class Bytes(int):
     """A number of bytes that is written as people write it: `5GiB`."""
 
@@ -279,7 +283,7 @@ def _cache_directory(path: Path) -> Path:
         tempfile.TemporaryFile(dir=there).close()
     except OSError as error:
         message = f"the directory cannot be written ({error.strerror})"
-        raise ValueError(message) from error
+        raise MachineFault(message) from error
     return path
 
 

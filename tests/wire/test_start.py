@@ -97,8 +97,13 @@ BOTH = pytest.mark.parametrize("program", [SERVE, GUNICORN], ids=["serve.py", "g
 
 def assert_refused(ended: subprocess.CompletedProcess[str], *faults: str) -> None:
     """See that a start ended with status 1, and with one message that has each fault once."""
-    said = ended.stdout + ended.stderr
     assert ended.returncode == 1
+    assert_told(ended, *faults)
+
+
+def assert_told(ended: subprocess.CompletedProcess[str], *faults: str) -> None:
+    """See that a start ended with one message that has each fault once."""
+    said = ended.stdout + ended.stderr
     assert "Traceback" not in said
     assert "Listening" not in said
     assert said.count("Docxy cannot start") == 1
@@ -108,13 +113,46 @@ def assert_refused(ended: subprocess.CompletedProcess[str], *faults: str) -> Non
 
 
 @BOTH
-@pytest.mark.parametrize("port", ["80000", "http", "-1", "8000x"])
+@pytest.mark.parametrize("kind", ["no directory", "no key"])
+def test_a_cache_that_cannot_be_used(program: Sequence[str], tmp_path: Path, kind: str) -> None:
+    """The machine may be at fault, so the status is not that of a wrong setting: try again."""
+    cache = tmp_path / "cache"
+    if kind == "no directory":
+        cache.touch()
+    else:
+        (cache / "secret").mkdir(parents=True)
+    settings = {"DOCXY_CACHE_DIR": str(cache)}
+    ended = start(program=program, **settings)
+    assert ended.returncode == 3
+    assert_told(ended, "the directory cannot be written" if cache.is_file() else "/secret: ")
+    assert_refused(start(program=program, DOCXY_READ_TIMEOUT="soon", **settings), "READ_TIMEOUT: ")
+
+
+def test_the_check_of_a_reload_takes_empty_variables() -> None:
+    """The unit's ExecReload looks at the new version as its ExecStart would."""
+    checked = start("--check-config", program=SERVE, WEB_CONCURRENCY="", PORT="")
+    assert checked.returncode == 0
+    assert "Traceback" not in checked.stderr
+
+
+@BOTH
+@pytest.mark.parametrize("port", ["80000", "http", "-1", "8000x", "\N{ARABIC-INDIC DIGIT THREE}"])
 def test_a_port_that_is_none(program: Sequence[str], port: str) -> None:
     """Gunicorn ends with a traceback for some."""
     assert_refused(start(program=program, PORT=port), "PORT: write the number of a port")
 
 
-@pytest.mark.parametrize("number", ["two", "0", "-1", "1.5", "65", "100000"])
+@BOTH
+def test_a_port_of_very_many_digits(program: Sequence[str]) -> None:
+    """Python itself refuses to read more than 4,300 of them."""
+    assert_refused(start(program=program, PORT="1" * 5000), "PORT: write the number of a port")
+
+
+@pytest.mark.parametrize(
+    "number",
+    ["two", "0", "-1", "1.5", "65", "100000", "1" * 5000, "\N{ARABIC-INDIC DIGIT THREE}"],
+    ids=lambda number: ascii(number[:10]),
+)
 def test_a_number_of_workers_that_is_none(number: str) -> None:
     """Gunicorn reads it before any file of ours, so serve.py looks at it before gunicorn."""
     ended = start(program=SERVE, WEB_CONCURRENCY=number)

@@ -5,6 +5,7 @@ tests/integration/test_drain.py has the rest of arbiter.py, in a running gunicor
 
 import contextlib
 import errno
+import json
 import logging
 import os
 import queue
@@ -19,6 +20,7 @@ import pytest
 from gunicorn.errors import HaltServer
 
 from app import shared_memory
+from server import arbiter as arbiter_module
 from server.arbiter import Generations
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -350,6 +352,33 @@ def test_a_new_worker_closes_what_it_has_of_old_ones(
     monkeypatch.setattr(arbiter, "spawn_worker", forking)
     arbiter.reload()
     assert closed == [{1, 2}] * 2
+
+
+def test_what_an_import_prints_is_no_setting(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The process of the check hands the settings over beside its standard output."""
+    (tmp_path / "chardet.py").write_text('print("a library greets")\n__version__ = "5.2.0"\n')
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.chdir(ROOT)
+    checked = arbiter_module.check()
+    assert (checked.status, checked.faults) == (0, "")
+    assert json.loads(checked.settings) == {}
+
+
+@pytest.mark.parametrize("kind", ["killed", "no process"])
+def test_a_check_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """It accepts nothing, ends nothing by an exception, and blames the machine."""
+
+    def run(*_: object, **__: object) -> subprocess.CompletedProcess[bytes]:
+        if kind == "no process":
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return subprocess.CompletedProcess([], -signal.SIGKILL, b"", b"")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    checked = arbiter_module.check()
+    assert checked.status == 3
+    assert checked.faults.startswith("Docxy cannot start: the settings cannot be checked (")
 
 
 def test_the_master_imports_nothing_that_gevent_patches() -> None:
