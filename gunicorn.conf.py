@@ -9,7 +9,6 @@ import shutil
 import sys
 import tempfile
 import time
-import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -59,32 +58,22 @@ if Path("/dev/shm").is_dir():  # noqa: S108 - the files are unlinked as soon as 
     worker_tmp_dir = "/dev/shm"  # noqa: S108
 
 
-def _log_form() -> str:
-    """Return the form of log lines, as the settings have it; faults are reported later."""
-    if form := os.environ.get("DOCXY_LOG_FORMAT"):
-        return form
-    try:
-        path = Path(os.environ.get("DOCXY_CONFIG") or os.devnull)
-        return str(tomllib.loads(path.read_text(encoding="utf-8")).get("log_format", "text"))
-    except (OSError, ValueError):
-        return "text"
-
-
 class Logger(glogging.Logger):
     """gunicorn's own log in the form of all other lines, up to where app/logs.py sets it up."""
 
     def setup(self, cfg: Any) -> None:  # noqa: ANN401 - gunicorn's Config
         """Set it up as gunicorn does, also at a reload, and format what goes to a stream."""
         super().setup(cfg)
+        # Asked for anew: at a reload, this is still the class that the start has made.
+        formatter = log_lines.formatter_of(arbiter.log_form())
         for handler in self.error_log.handlers:
             if isinstance(handler, logging.StreamHandler):
-                handler.setFormatter(log_lines.formatter_of(_FORM))
+                handler.setFormatter(formatter)
                 handler.setStream(log_lines.raw(handler.stream))
 
 
-_FORM = _log_form()
 logger_class = Logger
-log_lines.take_stderr(_FORM)
+log_lines.take_stderr(arbiter.log_form())
 log_lines.take_failures()
 
 

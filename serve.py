@@ -8,6 +8,7 @@ import os
 import shlex
 import sys
 
+from app import log_lines
 from server import arbiter
 
 _WORKERS = "WEB_CONCURRENCY"
@@ -16,6 +17,7 @@ _ARGUMENTS = "GUNICORN_CMD_ARGS"
 
 def main() -> None:
     """Refuse what gunicorn would stumble over, with all other faults; else become gunicorn."""
+    log_lines.take_stderr(arbiter.log_form())
     for name in (_WORKERS, _ARGUMENTS):
         if not os.environ.get(name, "").strip():
             os.environ.pop(name, None)  # an empty variable counts as unset

@@ -14,8 +14,10 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final, NoReturn
 
 from gunicorn.errors import HaltServer
@@ -117,6 +119,17 @@ def accept(settings: bytes) -> None:
 def accepted() -> bytes:
     """Return the settings for a worker, or nothing if it has to read them itself."""
     return _accepted
+
+
+def log_form() -> str:
+    """Return the form of log lines as it is set now, "text" or "json"; check() tells faults."""
+    if form := os.environ.get("DOCXY_LOG_FORMAT"):
+        return form
+    try:
+        path = Path(os.environ.get("DOCXY_CONFIG") or os.devnull)
+        return str(tomllib.loads(path.read_text(encoding="utf-8")).get("log_format", "text"))
+    except (OSError, ValueError):
+        return "text"
 
 
 def is_port(text: str) -> bool:

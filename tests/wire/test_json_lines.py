@@ -119,6 +119,69 @@ def go_wrong(proxy: Docxy, config: Path, cache: Path) -> None:
     proxy.await_workers(5)
 
 
+@pytest.mark.parametrize(("before", "after"), [("text", "json"), ("json", "text")])
+def test_a_reload_with_the_other_form(tmp_path: Path, before: str, after: str) -> None:
+    """Once it is accepted, the master writes as the new workers do; once refused, as before."""
+    config = tmp_path / "docxy.toml"
+    config.write_text(f'log_format = "{before}"\n')
+
+    def are_json(lines: list[str]) -> set[bool]:
+        return {line.startswith("{") for line in lines}
+
+    with docxy(workers=1, DOCXY_CONFIG=str(config)) as proxy:
+        config.write_text(f'log_format = "{after}"\nread_timeout = "soon"\n')
+        proxy.server.process.send_signal(signal.SIGHUP)
+        wait_for(proxy, "Nothing was reloaded")
+        config.write_text(f'log_format = "{after}"\n')
+        (old,) = proxy.workers
+        proxy.server.process.send_signal(signal.SIGHUP)
+        proxy.await_workers(2)
+        wait_until(lambda: old not in proxy.workers, what="the end of the old worker")
+        begin = len(proxy.log)
+        os.kill(proxy.workers[0], signal.SIGKILL)
+        proxy.await_workers(3)
+        proxy.server.process.send_signal(signal.SIGTERM)
+        proxy.server.process.wait(30)
+        first = [line for line in proxy.log.splitlines() if line.startswith(("{", "2"))]
+        told = next(at for at, line in enumerate(first) if "Nothing was reloaded" in line)
+        assert are_json(first[: told + 1]) == {before == "json"}
+        last = proxy.log[begin:].splitlines()
+        assert any("was sent SIGKILL" in line for line in last)
+        assert any("Shutting down" in line for line in last)
+        assert are_json(last) == {after == "json"}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"WEB_CONCURRENCY": "two"},
+        {"GUNICORN_CMD_ARGS": "--bind '"},
+        {"GUNICORN_CMD_ARGS": "--no-such-argument"},
+    ],
+    ids=["workers", "quotation", "argument"],
+)
+@pytest.mark.parametrize("place", ["environment", "file"])
+def test_a_start_that_is_refused(tmp_path: Path, wrong: dict[str, str], place: str) -> None:
+    """Also before gunicorn reads any file of ours."""
+    form = {"DOCXY_LOG_FORMAT": "json"}
+    if place == "file":
+        (tmp_path / "docxy.toml").write_text('log_format = "json"\n')
+        form = {"DOCXY_CONFIG": str(tmp_path / "docxy.toml")}
+    done = subprocess.run(
+        [sys.executable, "serve.py", "--bind", "127.0.0.1:0"],
+        cwd=ROOT,
+        env=clean_environment(**wrong, **form),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode in {1, 2}
+    lines = [json.loads(line) for line in done.stderr.splitlines()]
+    assert lines
+    assert {line["logger"] for line in lines} == {"stderr"}
+
+
 def test_a_command_logs_in_the_same_form(tmp_path: Path) -> None:
     """What goes wrong in it; what it says to whoever called it is for people."""
     env = clean_environment(
