@@ -3,6 +3,7 @@
 Not part of `app`: it reads /proc and opens sockets that gunicorn will open.
 """
 
+import contextlib
 import errno
 import json
 import os
@@ -104,11 +105,12 @@ def cannot_listen(addresses: Sequence[Address], *, reuse_port: bool = False) -> 
     """
     descriptors = [address for address in addresses if isinstance(address, int)]
     # With a descriptor among them gunicorn leaves out the rest.
-    faults = [_fault_of_descriptor(one) for one in descriptors] or [
-        _fault_of_path(address) if isinstance(address, str) else _fault_of_port(address, reuse_port)
-        for address in addresses
-        if not isinstance(address, int)
-    ]
+    with _Probes(reuse_port=reuse_port) as probes:
+        faults = [_fault_of_descriptor(one) for one in descriptors] or [
+            _fault_of_path(address) if isinstance(address, str) else probes.fault_of(address)
+            for address in addresses
+            if not isinstance(address, int)
+        ]
     return [fault for fault in faults if fault]
 
 
@@ -120,23 +122,49 @@ def _fault_of_descriptor(descriptor: int) -> str:
     return "" if is_socket else f"fd://{descriptor}: this is no open socket"
 
 
-def _fault_of_port(address: list[str | int], reuse_port: bool) -> str:  # noqa: FBT001
-    host, port = str(address[0]), int(address[1])
-    shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    if not 0 <= port <= _HIGHEST_PORT:
-        return f"{shown}: there is no port {port}; the highest is {_HIGHEST_PORT}"
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    try:
-        # As gunicorn does, which lets bind() resolve a name.
-        host = str(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4][0])
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
+class _Probes(contextlib.ExitStack):
+    """Listens at ports as gunicorn will: at all of them at once, since one may be there twice."""
+
+    def __init__(self, *, reuse_port: bool) -> None:
+        super().__init__()
+        self._reuse_port = reuse_port
+        self._taken: list[tuple[IPAddress, int]] = []
+
+    def fault_of(self, address: list[str | int]) -> str:
+        """Return why nobody can listen at an address, or "" and hold it."""
+        host, port = str(address[0]), int(address[1])
+        shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        if not 0 <= port <= _HIGHEST_PORT:
+            return f"{shown}: there is no port {port}; the highest is {_HIGHEST_PORT}"
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            # As gunicorn does, which lets bind() resolve a name.
+            host = str(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4][0])
+            probe = self.enter_context(socket.socket(family, socket.SOCK_STREAM))
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            if reuse_port:
+            if self._reuse_port:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             probe.bind((host, port))
-    except OSError as error:
-        return f"{shown}: {_reason(error, host, port)}"
-    return ""
+            # With SO_REUSEPORT it would be given clients of a Docxy that runs already.
+            if not self._reuse_port:
+                probe.listen()
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and self._has(_ip(host), port):
+                return f"{shown}: another address to listen at has this port already; leave one out"
+            return f"{shown}: {_reason(error, host, port)}"
+        self._taken.append((_ip(host), port))
+        return ""
+
+    def _has(self, host: IPAddress, port: int) -> bool:
+        return any(port == held and _overlap(host, other) for other, held in self._taken)
+
+
+def _ip(host: str) -> IPAddress:
+    return ip_address(host.partition("%")[0])
+
+
+def _overlap(one: IPAddress, other: IPAddress) -> bool:
+    return one == other or one.is_unspecified or other.is_unspecified
 
 
 def _reason(error: OSError, host: str, port: int) -> str:
@@ -144,7 +172,7 @@ def _reason(error: OSError, host: str, port: int) -> str:
         return "this name has no address"
     match error.errno:
         case errno.EADDRINUSE:
-            owner = next(_owners(ip_address(host.partition("%")[0]), port), "")
+            owner = next(_owners(_ip(host), port), "")
             return (
                 f"this port is in use{f' by {owner}' if owner else ''}; stop that program, or "
                 "choose another port with PORT or --bind"
@@ -193,7 +221,7 @@ def _listening_at(host: IPAddress, port: int) -> Iterator[str]:
             address, _, number = local.partition(":")
             if state == _LISTEN and int(number, 16) == port:
                 other = _address(address)
-                if other == host or other.is_unspecified or host.is_unspecified:
+                if _overlap(host, other):
                     yield rest[5]
 
 

@@ -64,6 +64,16 @@ def test_a_port_that_is_shared(port: int) -> None:
         assert len(cannot_listen([["127.0.0.3", port]])) == 1
 
 
+@pytest.mark.parametrize("second", ["127.0.0.3", "0.0.0.0"])  # noqa: S104 - as above
+def test_an_address_that_is_given_twice(second: str) -> None:
+    """Gunicorn binds both, and can listen at one."""
+    port = free_port()
+    (fault,) = cannot_listen([["127.0.0.3", port], [second, port]])
+    assert fault.startswith(f"{second}:{port}: another address to listen at has this port already")
+    assert cannot_listen([["127.0.0.3", port], ["127.0.0.4", port]]) == []
+    assert cannot_listen([["127.0.0.3", port], [second, port]], reuse_port=True) == []
+
+
 def test_ipv6() -> None:
     """An address of IPv6 stands in brackets."""
     with socket.socket(socket.AF_INET6) as listener:
