@@ -162,8 +162,9 @@ class Worker(GeventWorker):
         super().__init__(*args, **kwargs)
         places = min(self.cfg.worker_connections, _places_for_files())
         self._connections = Connections(places, _stop_reading)
-        # gunicorn's own bound, beyond which it accepts nothing and so cannot make room either.
-        self.worker_connections = places + self._connections.reserve
+        # gunicorn accepts nothing beyond this bound. Room is made only for what has been accepted,
+        # so the bound leaves a second reserve free when the first one is full of waiting ones.
+        self.worker_connections = places + 2 * self._connections.reserve
         self._open: dict[Any, Connection] = {}
         """By socket, as gunicorn hands it on."""
         self._greenlets: set[Any] = set()

@@ -176,8 +176,8 @@ def test_health_keeps_a_place(lone_wire: Wire) -> None:
     lone_wire.play(endless(over))
     with contextlib.ExitStack() as stack:
         downloads = list(take_all_places(lone_wire, stack))
-        for _ in range(2 * RESERVE):
-            stack.enter_context(lone_wire.client(source="127.0.0.2")).send(b"G")
+        for number in range(2 * RESERVE):  # no address has more than its share
+            stack.enter_context(lone_wire.client(source=f"127.0.1.{number + 1}")).send(b"G")
         asked = len(lone_wire.upstream.asked)
         with lone_wire.client() as client:
             assert client.get("/health").status == 200
