@@ -76,7 +76,8 @@ class _Shares:
     def enter(self) -> None:
         """Take a place for a request, or raise ConnectionsReached."""
         request = present()
-        if request.endpoint == _FOR_EVERYBODY:
+        # With a query it may wait for a registry, and would keep a place for as long.
+        if request.endpoint == _FOR_EVERYBODY and not request.query_string:
             return
         if not rooms().forwarded.tells_clients_apart(request.environ):
             return

@@ -49,7 +49,8 @@ def test_more_than_a_share_is_refused(ask: Ask, proxy: Proxy) -> None:
     first, second = ask(), ask("/v2/owner/app/manifests/1")
     assert (first.status_code, second.status_code) == (200, 200)
     asked = len(proxy.sources["docker.io"].calls)
-    for path in (BLOB, "/v2/", "/v2/owner/app/tags/list", "/auth/token", "/", "/nowhere"):
+    own = ("/", "/health?upstream", "/health?cache", "/nowhere")
+    for path in (BLOB, "/v2/", "/v2/owner/app/tags/list", "/auth/token", *own):
         refused = ask(path)
         assert (refused.status_code, refused.headers["Retry-After"]) == (429, "5")
         refused.close()
