@@ -262,3 +262,41 @@ def test_a_rule_counts_while_the_registry_is_away(site: Site) -> None:
     site.named.play(always(response(b"", status="503 Later")))
     assert site.get(path, LAB).status == 503
     assert site.get(path).status == (200 if site.is_cached else 503)
+
+
+def test_an_outbound_proxy_does_not_lead_there_either(
+    certificates: Certificates, home: Path, tmp_path: Path
+) -> None:
+    """It resolves the name of a private registry, so that nobody has looked at its address."""
+    with contextlib.ExitStack() as stack:
+        public, named = (
+            stack.enter_context(Upstream(certificates.context, name="registry.test"))
+            for _ in range(2)
+        )
+        private = stack.enter_context(Upstream(name="vault.test"))
+        way = stack.enter_context(HttpProxy())
+        for upstream in (public, named, private):
+            stack.enter_context(playing(upstream))
+        private.play(answering(vault))
+        row = {"url": private.url, "allow_private": True, "redirects_from": ["named.test"]}
+        rows: list[dict[str, object]] = [
+            {"name": "public.test", "url": public.url},
+            {"name": "named.test", "url": named.url},
+            {"name": "vault.test", **row},
+        ]
+        settings = {
+            "HOME": str(home),
+            "DOCXY_CONFIG": str(write_config(tmp_path / "docxy.toml", rows)),
+            "DOCXY_CA_BUNDLE": str(certificates.ca_path),
+            "ALL_PROXY": way.url,
+            **REPEATED,
+        }
+        proxy = stack.enter_context(docxy(workers=1, **settings))
+        client = stack.enter_context(Client(proxy.host))
+        for target in ("/v2/team/app/manifests/1", f"/v2/team/app/blobs/{BLOB}", "/", "/token?a=b"):
+            public.play(always(location(f"{private.url}{target}")))
+            answer = client.get("/v2/public.test/a/b/manifests/1")
+            assert (answer.status, private.connections) == (502, [])
+        for path in ("/v2/named.test/a/b/manifests/1", "/v2/vault.test/team/app/manifests/1"):
+            named.play(always(location(f"{private.url}/v2/team/app/manifests/1")))
+            assert client.get(path).body == DOCUMENT

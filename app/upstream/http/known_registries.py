@@ -93,6 +93,8 @@ class Place:
 
     `registry` is the one that speaks there: whose address it is, or who has led to a stranger's.
     `may_be_private` tells whether the address may be a special one.
+    `must_be_checked` tells that the table allows this host a special address, but not to whoever
+    leads to it: its name may then be resolved here only, where the address is checked.
     `repository` is what is asked for where a neighbour may want a token.
     """
 
@@ -100,6 +102,7 @@ class Place:
     session: Session
     registry: Registry
     may_be_private: bool
+    must_be_checked: bool = False
     neighbour: Neighbour | None = None
     repository: RepositoryName | None = None
 
@@ -144,6 +147,7 @@ class _Row:
             session=session if may_be_private else session.guarded,
             registry=self.registry,
             may_be_private=may_be_private,
+            must_be_checked=self.registry.allow_private and not may_be_private,
             neighbour=self.neighbour,
             repository=repository,
         )
@@ -170,6 +174,7 @@ class Neighbours:
         path = _decoded(parts.path)
         if path is None and any(row.registry is not here.registry for row in rows):
             raise _refused(here, url)
+        here = replace(here, must_be_checked=_is_private_to(here, rows))
         nearest = _nearest(rows, path or "")
         if path is None or not nearest:
             return replace(here, url=url, neighbour=None, repository=None)
@@ -188,6 +193,13 @@ class Neighbours:
             resource.ask(permit, row.registry)
         row = next((one for one in nearest if one.may_be_private(here)), nearest[0])
         return row.place(here, resource.url(row.registry, parts.query), resource.name)
+
+
+def _is_private_to(here: Place, rows: Sequence[_Row]) -> bool:
+    """Tell whether an address is that of private registries only, to which a place may not lead."""
+    return bool(rows) and all(
+        row.registry.allow_private and not row.may_be_private(here) for row in rows
+    )
 
 
 def _nearest(rows: Sequence[_Row], path: str) -> list[_Row]:

@@ -156,6 +156,8 @@ class Redirects:
 def _sent(there: Place, method: str, fields: Headers, client: Client | None) -> requests.Response:
     """Send a request to a place; raise RegistryError."""
     try:
+        if there.must_be_checked:
+            there.session.refuse_unchecked(there.url)
         return there.session.send(method, there.url, fields, client=client)
     except UpstreamForbidden as error:
         if not there.registry.allow_private or there.may_be_private:

@@ -88,6 +88,17 @@ class Session:
             self._guarded = self._make_guarded()
         return self._guarded
 
+    def refuse_unchecked(self, url: str) -> None:
+        """Raise UpstreamForbidden if an outbound proxy would resolve the name in a URL.
+
+        Only an address that is resolved here is checked before it is connected to.
+        """
+        proxies = self._proxies(url).values()
+        host = urlsplit(url).hostname or ""
+        if literal(host) is None and any(map(_resolves, proxies)):
+            error = AddressForbidden(f"{host} would be resolved by the outbound proxy")
+            raise errors.translated(error, url)
+
     def send(
         self,
         method: str,
@@ -153,6 +164,11 @@ class Session:
             return self._session.get_adapter(url).send(
                 request, stream=True, timeout=timeouts, proxies=dict(proxies)
             )
+
+
+def _resolves(proxy: str) -> bool:
+    """Tell whether an outbound proxy gets names; with `socks5://` it gets checked addresses."""
+    return urlsplit(proxy).scheme != "socks5"
 
 
 def _refuse_special(url: str) -> None:
