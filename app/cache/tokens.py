@@ -122,7 +122,8 @@ class Tokens:
                 return reply
             return self._noted(reply, key, scopes, began)
         if reply.status in _REFUSED:
-            for name in _names(scopes):
+            # A token service refuses a request as a whole, and does not say which scope was wrong.
+            for name in _names(scopes) if _is_one_pull(scopes) else []:
                 self.gate.refused_to_nobody(name)
         return reply
 
@@ -202,6 +203,12 @@ def _names(scopes: Sequence[str]) -> list[RepositoryName]:
             with suppress(NameInvalid):
                 found.append(RepositoryName.parse(scope.name))
     return found
+
+
+def _is_one_pull(scopes: Sequence[str]) -> bool:
+    """Tell whether scopes ask for nothing else than to pull from one repository."""
+    parsed = [Scope.parse(text) for text in scopes]
+    return [scope and scope.actions for scope in parsed] == ["pull"]
 
 
 def _answer(token: str, left: float) -> Reply:

@@ -329,6 +329,27 @@ def test_a_token_that_is_refused_to_nobody(world: World, monkeypatch: pytest.Mon
     assert source.manifest(NAME, TAG, request()).status == 503
 
 
+@pytest.mark.parametrize(
+    "scopes",
+    [
+        pytest.param([SCOPE, "repository:private/app:pull"], id="another repository"),
+        pytest.param([SCOPE, "registry:catalog:*"], id="no repository"),
+        pytest.param([f"repository:{NAME}:pull,push"], id="a push"),
+        pytest.param([f"repository:a{n}:pull" for n in range(16)] + [SCOPE], id="many"),
+    ],
+)
+def test_a_refusal_of_more_than_one_pull(
+    world: World, monkeypatch: pytest.MonkeyPatch, scopes: list[str]
+) -> None:
+    """It may be about the other part, so it says nothing of what is public."""
+    public(world)
+    source = world.source()
+    monkeypatch.setattr(FakeRegistry, "token", lambda *_: replied(401, [], b"{}"))
+    assert source.token(asked(*scopes)).status == 401
+    world.registry.trouble = 503
+    assert source.manifest(NAME, TAG, request()).status == 200
+
+
 def test_the_token_of_the_whole_pull(world: World) -> None:
     """A pull with a shared token earns its grant, and makes the image public."""
     world.registry.repository(NAME, ANYBODY).push(TAG, DATA)
