@@ -67,7 +67,9 @@ LIMITS: Final = {
         "([access.md](access.md#connections-of-one-address))"
     ),
     "requests that a worker serves at once": f"its places, {setting('worker_connections'):,}",
-    "the form of a token request": size(MAX_TOKEN_REQUEST),
+    "the form of a token request": (
+        f"{size(MAX_TOKEN_REQUEST)}; where the proxy has users, {size(token._LONGEST_OWN)}"
+    ),
     "the time that such a form may take": "`DOCXY_WRITE_TIMEOUT`",
     "parameters of a token request, and scopes in them": f"{token._MOST:,}",
     "the body of any other request": f"{size(incoming._UNREAD_LIMIT)} are skipped",

@@ -11,6 +11,8 @@ from app.routes.context import client
 
 _LONGEST: Final = 4096
 """Bytes of a login as Basic writes it; tokens are longer."""
+_LONGEST_DECODED: Final = _LONGEST // 4 * 3
+"""Characters of a name, a colon and a password that Basic can carry in so many (RFC 4648)."""
 
 _TOGETHER: Final = (
     "too many wrong passwords from those who come through the same server in front; "
@@ -31,6 +33,14 @@ def basic(authorization: str) -> tuple[str, str] | None:
         return "", ""
     name, _, password = decoded.partition(":")
     return name, password
+
+
+def of_form(name: str, password: str) -> tuple[str, str]:
+    """Return the name and the password of a form; empty ones if Basic could not carry them.
+
+    A login may wait, and is held in memory meanwhile.
+    """
+    return (name, password) if len(name) + 1 + len(password) <= _LONGEST_DECODED else ("", "")
 
 
 def checked(guard: Guard, name: str, password: str) -> str:

@@ -104,10 +104,11 @@ def _user(guard: Guard) -> tuple[str, str]:
 def _user_by_form(guard: Guard, told: dict[str, str]) -> tuple[str, str]:
     match told.get("grant_type"):
         case "password":
-            return logins.checked(guard, told.get("username", ""), told.get("password", "")), ""
+            shown = logins.of_form(told.get("username", ""), told.get("password", ""))
+            return logins.checked(guard, *shown), ""
         case "refresh_token":
-            shown = told.get("refresh_token", "")
-            return logins.noted(guard.tokens.refreshed(shown)), shown
+            refresh = told.get("refresh_token", "")
+            return logins.noted(guard.tokens.refreshed(refresh)), refresh
         case _:
             raise BadRequest
 
@@ -123,6 +124,12 @@ _MOST: Final = 1000
 """Parameters of a token request, and scopes in them; clients send some ten."""
 
 
+_LONGEST_OWN: Final = 64 * 1024
+"""Bytes of a form that no registry gets. It is held while its login waits for its turn.
+
+The query of a GET has as many; a registry's own refresh tokens may be longer.
+"""
+
 _SHORT: Final = 60
 """Seconds; containers/image takes no token for a shorter time."""
 
@@ -130,9 +137,12 @@ _SHORT: Final = 60
 @bp.route("/auth/token", methods=["GET", "POST"])
 def token() -> Response:
     """Pass the request to the token service of the registry that it is about."""
+    guard = rooms().guard
+    if guard is not None:
+        request.max_content_length = _LONGEST_OWN
     written = received() if request.method == "POST" else request.query_string
     parameters = _parameters(written)
-    if (guard := rooms().guard) is not None:
+    if guard is not None:
         return issue(guard, parameters, _wanted(parameters))
     selection = _selection(parameters)
     if _is_all_denied(parameters):

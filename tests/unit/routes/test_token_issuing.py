@@ -89,3 +89,33 @@ def test_a_refresh_token_whose_user_changes_meanwhile(changed: Changed) -> None:
 
     users.secret_of = secret_of  # type: ignore[method-assign]
     assert proxy.ask("proxy.example/auth/token", "POST", form=form).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("more", "status"),
+    [
+        pytest.param(3060, 200, id="as long as Basic takes"),
+        pytest.param(3070, 401, id="longer"),
+        pytest.param(70_000, 413, id="no login"),
+    ],
+)
+@pytest.mark.parametrize("is_slow", [False, True])
+def test_how_long_a_login_may_be(
+    changed: Changed,
+    more: int,
+    status: int,
+    is_slow: bool,  # noqa: FBT001 - a table
+) -> None:
+    """In a form as in a header, where a longer one cannot come; waiting logins are kept whole."""
+    users = Changing(after=0, is_slow=is_slow)
+    users.secret = "p" * more
+    form = f"grant_type=password&username=alice&password={users.secret}"
+    answer = changed(users).ask("proxy.example/auth/token", "POST", form=form)
+    assert answer.status_code == status
+
+
+def test_a_form_of_other_fields(changed: Changed) -> None:
+    """Whatever is in it, it is held while its login waits."""
+    form = f"grant_type=password&username=alice&password=old&x={'x' * 64 * 1024}"
+    proxy = changed(Changing(after=0, is_slow=False))
+    assert proxy.ask("proxy.example/auth/token", "POST", form=form).status_code == 413
