@@ -191,6 +191,8 @@ class Worker(GeventWorker):
         """
         gc.disable()
         super().load_wsgi()
+        application: Any = self.wsgi
+        application.extensions["docxy.fit"](self._connections.places)
         gc.freeze()
         gc.enable()
         if (places := self._connections.places) < self.cfg.worker_connections:

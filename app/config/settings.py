@@ -280,9 +280,9 @@ class LimitSettings(BaseModel):
     client_connections: Count = Field(
         500,
         description="How many requests of one client address, or of one IPv6 network of 64 bits, "
-        "each worker serves at once; a download is one until its last byte. More are answered 429 "
-        "with `Retry-After`. Name servers in front in `FORWARDED_ALLOW_IPS`, or all their clients "
-        "count as one. It needs no Redis.",
+        "each worker serves at once; a download is one until its last byte. A quarter of the "
+        "worker's places is the most. More are answered 429 with `Retry-After`. Name servers in "
+        "front in `FORWARDED_ALLOW_IPS`, or all their clients count as one. It needs no Redis.",
     )
     limit_requests: Count | None = Field(
         None,

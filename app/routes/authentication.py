@@ -3,6 +3,7 @@
 Only where users are set. What is not named here needs a login, so a new address does too.
 """
 
+import logging
 import secrets
 from functools import partial
 from typing import Any, Final
@@ -32,8 +33,16 @@ from app.routes.context import client, namespace, present, rooms, selected, unde
 #
 # Decided before any view, and so before any registry is asked.
 
+logger = logging.getLogger(__name__)
+
 _PLACE: Final = "docxy.place"
 """Where a request's place is, by its address and its name."""
+
+_FIT: Final = "docxy.fit"
+"""Where the server finds what it tells its number of places."""
+
+_QUARTER: Final = 4
+"""One client has at most one part in so many of a worker's places."""
 
 _FOR_EVERYBODY: Final = "health.health"
 """What balancers and orchestrators ask, from wherever they are."""
@@ -62,6 +71,7 @@ def share(app: Flask, most: int) -> None:
     Each takes a connection of this process: one client that reads slowly could have all of them.
     """
     shares = _Shares(most)
+    app.extensions[_FIT] = shares.fit  # called by server/worker.py
     app.before_request(shares.enter)
     app.after_request(shares.leave_with)
     app.teardown_request(shares.leave)
@@ -71,7 +81,20 @@ class _Shares:
     """What is done before and after each request."""
 
     def __init__(self, most: int) -> None:
+        self._most = most
         self._places = OwnPlaces(most)
+
+    def fit(self, places: int) -> None:
+        """Leave three quarters of this worker's places to others, before the first request."""
+        share = max(places // _QUARTER, 1)
+        if share < self._most:
+            self._places = OwnPlaces(share)
+            fields = {"share": share, "configured": self._most}
+            logger.warning(
+                "A client may have fewer requests at once than set: they would be more than its "
+                "share of a worker's places.",
+                extra={"fields": fields},
+            )
 
     def enter(self) -> None:
         """Take a place for a request, or raise ConnectionsReached."""

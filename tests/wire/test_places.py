@@ -213,6 +213,26 @@ def test_slow_readers_have_a_share(start: Start) -> None:
             wait_until(lambda: client.get(MANIFEST, one).status == 200, what="a place")
 
 
+def test_no_share_is_larger_than_the_worker(start: Start) -> None:
+    """One client has a quarter of the places at most, and the log says that this is less."""
+    wire = start(*FEW, workers=1)
+    assert "more than its share of a worker's places. share=6 configured=500" in wire.proxy.log
+    one, other = "X-Forwarded-For: 198.51.100.7", "X-Forwarded-For: 198.51.100.8"
+    over = threading.Event()
+    with playing(wire.upstream), contextlib.ExitStack() as stack:
+        wire.play(endless(over))
+        downloads = [stack.enter_context(wire.client()) for _ in range(PLACES // 4)]
+        for client in downloads:
+            client.ask(BLOB, one)
+            assert client.head().status == 200
+        client = stack.enter_context(wire.client())
+        assert refusal(client.get(MANIFEST, one)) == (429, "TOOMANYREQUESTS")
+        assert client.get(MANIFEST, other).status == 200
+        over.set()
+        for client in downloads:
+            assert client.exactly(2) == b"ab"
+
+
 def test_the_log_tells_of_it(lone_wire: Wire) -> None:
     """How many made room, and which address had most of them."""
     line = re.compile(r"made room for others\. ended=\d+ client=127\.0\.0\.3 of_client=\d+")
