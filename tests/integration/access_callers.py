@@ -92,7 +92,10 @@ PLACES: Final = [
     Place("hidden", Origin(forwarded="10.2.3.4, unknown"), None),
 ]
 
-_ADDRESSES: Final = (f"10.{n >> 16}.{n >> 8 & 255}.{n & 255}" for n in itertools.count(1 << 20))
+_ADDRESSES: Final = (
+    f"10.{80 + (n >> 10)}.{n >> 2 & 255}.{n & 3}" for n in itertools.count() if n & 3
+)
+"""Few of a network of 256, since wrong passwords count for that one, too."""
 
 
 def newcomer() -> Origin:

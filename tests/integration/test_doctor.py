@@ -85,6 +85,10 @@ def test_behind_caddy(behind: Docxy) -> None:
         assert found(front.url, ca=front.ca_path) == set()
 
 
+EVERYWHERE = "        location / {\n            limit_conn clients 500;\n            # No path"
+"""Where the location of all paths begins in deploy/nginx.conf."""
+
+
 MISTAKES = {
     "gzip": {"    gzip off;": "    gzip on; gzip_types *; gzip_min_length 1; gzip_proxied any;"},
     "buffering request-buffering": {
@@ -115,9 +119,9 @@ MISTAKES = {
     "authorization": {'proxy_set_header Forwarded "";': 'proxy_set_header Authorization "";'},
     "query": {"proxy_pass http://docxy;": "proxy_pass http://docxy$uri;"},
     "redirect": {
-        "        location / {\n            # No path": "        location ~ /blobs/sha256 {\n"
+        EVERYWHERE: "        location ~ /blobs/sha256 {\n"
         "            return 307 https://cdn.invalid$uri;\n        }\n"
-        "        location / {\n            # No path"
+        EVERYWHERE
     },
     "front-login": {
         "proxy_pass http://docxy;": "auth_basic x; auth_basic_user_file /dev/null; "
@@ -128,13 +132,13 @@ MISTAKES = {
     "range digest-header address-ways": {
         'proxy_set_header Forwarded "";': 'proxy_set_header Range "";',
         "proxy_intercept_errors off;": "proxy_hide_header Docker-Content-Digest;",
-        "        location / {\n            # No path": "        location /v2/docker.io/ {\n"
-        "            return 403;\n        }\n        location / {\n            # No path",
+        EVERYWHERE: "        location /v2/docker.io/ {\n"
+        f"            return 403;\n        }}\n{EVERYWHERE}",
     },
     "realm-path": {"proxy_intercept_errors off;": "proxy_hide_header WWW-Authenticate;"},
     "token": {
-        "        location / {\n            # No path": "        location /auth/ {\n"
-        "            return 404;\n        }\n        location / {\n            # No path"
+        EVERYWHERE: "        location = /auth/token {\n"
+        f"            return 404;\n        }}\n{EVERYWHERE}"
     },
 }
 
@@ -177,9 +181,9 @@ def test_a_certificate_that_is_wrong(found_in: Mapping[str, Future[set[str]]], n
 def test_below_a_path(behind: Docxy) -> None:
     """Docxy has to be told what it cannot know."""
     moved = {
-        "        location / {\n            # No path": "        location /docxy/ {\n"
+        EVERYWHERE: "        location /docxy/ {\n"
         "            proxy_pass http://docxy/;\n        }\n"
-        "        location / {\n            # No path"
+        EVERYWHERE
     }
     with proxies.nginx(behind.host, mistakes=moved) as front:
         there = f"{front.url}/docxy"

@@ -387,7 +387,8 @@ def test_text_stays_as_it_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 _FAILING = """
-from app import log_lines, logging, sys, threading, warnings
+import logging, sys, threading, warnings
+from app import log_lines
 logging.basicConfig(format="%(levelname)s %(message)s %(fields)s", stream=sys.stdout)
 logging.Formatter.formatException = lambda self, cause: cause[0].__name__
 old = logging.getLogRecordFactory()

@@ -82,7 +82,7 @@ def test_a_registry_on_loopback_is_refused(home: Path, names: dict[str, str]) ->
             assert SETTING in health.body.decode()
             assert registry.connections == []
             assert "An upstream's address is not public." in proxy.log
-            assert "error=AddressForbidden: registry.test is 127.0.0.1" in proxy.log
+            assert 'error="AddressForbidden: registry.test is 127.0.0.1"' in proxy.log
             assert "Traceback" not in proxy.log
 
 

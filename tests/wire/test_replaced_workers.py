@@ -46,17 +46,21 @@ class Site:
         before = self.proxy.log.count("is ready")
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: self.proxy.log.count("is ready") > before, what="a successor")
-        wait_until(lambda: pid not in self.proxy.workers, what="the end of the worker")
-        assert len(self.proxy.workers) == 2
+        wait_until(
+            lambda: pid not in self.proxy.workers and len(self.proxy.workers) == 2,
+            what="two workers again",
+        )
 
     def reload(self) -> None:
         """Send SIGHUP, and wait until only new workers are left."""
-        old = set(self.proxy.workers)
+        old, before = set(self.proxy.workers), self.proxy.log.count("is ready")
         self.proxy.server.process.send_signal(signal.SIGHUP)
         wait_until(
             lambda: len(self.proxy.workers) == 2 and not old & set(self.proxy.workers),
             what="new workers",
         )
+        # The line of one that is slow would be taken for a successor's.
+        wait_until(lambda: self.proxy.log.count("is ready") >= before + 2, what="both to be ready")
 
     def know(self, name: str) -> bool:
         """Tell whether both workers let a user in."""
