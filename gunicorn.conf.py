@@ -91,6 +91,12 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not 
             "Docxy cannot start: --preload builds the application before gevent has patched what "
             "it uses, and a reload would take in no settings; leave it out"
         )
+    if cfg.is_ssl:
+        sys.exit(
+            "Docxy cannot start: --certfile and --keyfile: gunicorn's own TLS sets no time limit "
+            "for a handshake, so clients could fill all places; let nginx or Caddy in front of "
+            "Docxy speak TLS"
+        )
     # Sockets of systemd, or of the gunicorn that this one replaces (SIGUSR2), are open already.
     is_open = os.environ.get("LISTEN_PID") == str(os.getpid()) or "GUNICORN_FD" in os.environ
     addresses = [] if is_open else cfg.address

@@ -121,9 +121,9 @@ class Server(StreamServer):
 
     worker: "ClassVar[Worker]"
 
-    def __init__(self, listener: Any, *, spawn: Any, **more: Any) -> None:  # noqa: ANN401 - as gunicorn calls it
-        tls = {name: value for name, value in more.items() if name == "ssl_context"}
-        super().__init__(listener, partial(self.worker.handle, listener), spawn=spawn, **tls)
+    def __init__(self, listener: Any, *, spawn: Any, **unused: Any) -> None:  # noqa: ANN401 - as gunicorn calls it
+        del unused
+        super().__init__(listener, partial(self.worker.handle, listener), spawn=spawn)
         self._has_others = self.worker.cfg.workers > 1
         if self._has_others:
             self.max_accept = 1  # as gunicorn has it where no class is set
@@ -209,10 +209,6 @@ class Worker(GeventWorker):
         if the answer begins with HTTP/. gunicorn waits for the end of the line, which a TLS hello
         may never contain.
         """
-        if self.cfg.is_ssl:
-            with self._having(client, addr):
-                super().handle(listener, client, addr)
-            return
         client = ClientSocket(client.family, client.type, client.proto, fileno=client.detach())
         with self._having(client, addr), contextlib.closing(client), contextlib.suppress(OSError):
             first = self._first_byte(client)
@@ -345,11 +341,10 @@ class Worker(GeventWorker):
             )
 
     @contextlib.contextmanager
-    def _having(self, client: Any, addr: Any) -> Iterator[None]:  # noqa: ANN401 - as inherited
+    def _having(self, client: ClientSocket, addr: Any) -> Iterator[None]:  # noqa: ANN401 - as inherited
         here = gevent.getcurrent()
         connection = self._open[client] = self._connections.open(client, self._site(addr))
-        if isinstance(client, ClientSocket):
-            client.connection = connection
+        client.connection = connection
         self._greenlets.add(here)
         try:
             yield

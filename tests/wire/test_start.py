@@ -245,6 +245,15 @@ def test_the_application_is_not_loaded_in_the_master() -> None:
     assert_refused(ended, "--preload builds the application before gevent")
 
 
+@pytest.mark.parametrize("name", ["--certfile", "--keyfile"])
+def test_tls_is_for_the_front(name: str, tmp_path: Path) -> None:
+    """Gunicorn's own has no time limit for a handshake, and no connection is counted before it."""
+    path = tmp_path / "server.pem"
+    path.touch()
+    ended = start(name, str(path), "--bind", "127.0.0.1:0")
+    assert_refused(ended, "--certfile and --keyfile: gunicorn's own TLS")
+
+
 def test_the_start_needs_no_upstream() -> None:
     """Nobody listens there: it starts, is healthy, and answers 503 to who asks for more."""
     url = f"http://127.0.0.1:{free_port()}"
