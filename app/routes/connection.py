@@ -10,6 +10,8 @@ from typing import Any, Final
 
 _RESET: Final = struct.pack("ii", 1, 0)
 _NO_RESET: Final = struct.pack("ii", 0, 0)
+_ESTABLISHED: Final = 1
+"""The first byte of Linux's `struct tcp_info` while either side may send."""
 
 
 class ClientConnection:
@@ -27,7 +29,7 @@ class ClientConnection:
         timeout = self._sock.gettimeout()
         self._sock.settimeout(0)
         try:
-            return self._sock.recv(1, socket.MSG_PEEK) == b""
+            return self._sock.recv(1, socket.MSG_PEEK) == b"" and not _is_established(self._sock)
         except (BlockingIOError, ValueError):
             # Nothing was sent, which is what a waiting client sends; and TLS sockets cannot peek.
             return False
@@ -111,3 +113,15 @@ class ClientConnection:
         if self._sock is not None:
             with contextlib.suppress(OSError):  # the client has gone
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)
+
+
+def _is_established(sock: socket.socket) -> bool:
+    """Tell whether TCP knows of no end from the client (tcp(7), TCP_INFO).
+
+    Where the server itself has ended the reading of a request that had arrived, as of connections
+    that make room, a socket reads as if the client had left.
+    """
+    try:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] == _ESTABLISHED
+    except OSError:  # it is no TCP
+        return False

@@ -120,8 +120,7 @@ MISTAKES = {
     "query": {"proxy_pass http://docxy;": "proxy_pass http://docxy$uri;"},
     "redirect": {
         EVERYWHERE: "        location ~ /blobs/sha256 {\n"
-        "            return 307 https://cdn.invalid$uri;\n        }\n"
-        EVERYWHERE
+        "            return 307 https://cdn.invalid$uri;\n        }\n" + EVERYWHERE
     },
     "front-login": {
         "proxy_pass http://docxy;": "auth_basic x; auth_basic_user_file /dev/null; "
@@ -182,8 +181,7 @@ def test_below_a_path(behind: Docxy) -> None:
     """Docxy has to be told what it cannot know."""
     moved = {
         EVERYWHERE: "        location /docxy/ {\n"
-        "            proxy_pass http://docxy/;\n        }\n"
-        EVERYWHERE
+        "            proxy_pass http://docxy/;\n        }\n" + EVERYWHERE
     }
     with proxies.nginx(behind.host, mistakes=moved) as front:
         there = f"{front.url}/docxy"

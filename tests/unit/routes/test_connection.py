@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.routes.connection import ClientConnection
+from tests.servers import wait_until
 
 
 @pytest.fixture
@@ -38,6 +39,25 @@ def test_a_client_that_has_left(pair: tuple[socket.socket, socket.socket]) -> No
     theirs.close()
     assert ours.recv(1, socket.MSG_PEEK) == b""
     assert connection(ours).gone()
+
+
+def test_a_connection_whose_reading_was_ended(pair: tuple[socket.socket, socket.socket]) -> None:
+    """It made room, or the worker stops: its client waits for an answer until it leaves itself."""
+    ours, theirs = pair
+    ours.shutdown(socket.SHUT_RD)
+    assert ours.recv(1, socket.MSG_PEEK) == b""
+    assert not connection(ours).gone()
+    theirs.close()
+    wait_until(connection(ours).gone, what="the end")
+
+
+def test_a_client_that_has_left_a_unix_socket() -> None:
+    """Nothing but the end tells there."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert not connection(ours).gone()
+        theirs.close()
+        assert connection(ours).gone()
 
 
 def test_a_client_that_was_reset(pair: tuple[socket.socket, socket.socket]) -> None:
