@@ -30,7 +30,7 @@ class Registry:
     """One row: a registry that clients may address, by its name, an alias or a host of ours.
 
     In a `managed` one this proxy fetches the tokens, for `account` or for nobody; else the
-    clients' own credentials pass through (design.md, section 4).
+    clients' own credentials pass through (docs/decisions/addressing-and-credentials).
     """
 
     name: str
@@ -133,7 +133,7 @@ class Registries:
         """Return what a request for a repository addresses; raise NameUnknown or NameInvalid.
 
         `ns` decides before the host, the host before a prefix, and then the default is left
-        (design.md, section 3).
+        (docs/registries.md).
         A first component that names the chosen registry once more is dropped.
         """
         selection = self.select(ns=ns, host=host)

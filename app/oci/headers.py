@@ -21,7 +21,7 @@ ELSEWHERE: Final = PARTIAL | frozenset({
     "accept-encoding",
     # Registries answer by it: Quay refuses old Docker by it, and GitHub whoever sends none.
     "user-agent",
-    # only this proxy's own marks: app/oci/via.py
+    # only this proxy's own marks: `marked`
     "via",
 })  # fmt: skip
 """What of a client's request goes to any server, in lower case.

@@ -1,6 +1,7 @@
 """Afterwards: the lines and the counts of requests that are over, of many at once if many are.
 
-The more are told at once, the less of a processor each takes: docs/design.md has the figures.
+The more are told at once, the less of a processor each takes; the figures are in
+docs/decisions/upstream/batched-access-log.md.
 """
 
 import atexit

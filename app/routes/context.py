@@ -73,7 +73,7 @@ class Rooms:
 
 def rooms() -> Rooms:
     """Return what create_app has put there."""
-    found: Rooms = _APP._get_current_object().extensions[_KEY]  # noqa: SLF001 - as in present.py
+    found: Rooms = _APP._get_current_object().extensions[_KEY]  # noqa: SLF001 - as in `present`
     return found
 
 

@@ -28,7 +28,8 @@ _TOKEN: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
 def passed_up(selection: Selection, fields: Headers) -> Headers:
     """Return a client's headers with an Authorization only where it is the registry's.
 
-    Raise Unauthorized for a token that is another registry's (design.md, section 4).
+    Raise Unauthorized for a token that is another registry's
+    (docs/decisions/addressing-and-credentials/tagged-tokens.md).
     """
     authorization = headers.value(fields, "authorization").strip()
     others = headers.without(fields, "authorization")

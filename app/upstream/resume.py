@@ -191,7 +191,7 @@ class ResumingBody:
     """The bytes of a blob, or of a range of it, from as many answers as it takes.
 
     A blob is known by its digest, so whatever the registry serves for it is the same
-    (design.md, section 5); start and total are checked all the same.
+    (docs/decisions/upstream/resumed-blobs.md); start and total are checked all the same.
     """
 
     def __init__(self, response: requests.Response, part: Part, again: Again) -> None:

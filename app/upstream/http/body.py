@@ -35,7 +35,7 @@ def observer_of(response: requests.Response) -> Observer:
 
 _GATHER: Final = 256 * 1024
 """Bytes handed on at once, at the most: larger pieces are no faster and cost memory for each
-stream (design.md, section 5)."""
+stream (docs/decisions/reading-upstream/piece-size.md)."""
 _CLIENT_CHECK: Final = 0.25
 
 _GATHER_FOR_SLOW: Final = 64 * 1024
@@ -168,7 +168,7 @@ def read_start(response: requests.Response, limit: int) -> bytes:
 def content_length(response: requests.Response) -> int | None:
     """Return the length that a response declares, or None.
 
-    That it is a number, and the only one, was seen when the head was read (`head.framing`).
+    That it is a number, and the only one, was seen when the head was read (`response.framing`).
     """
     length = response.raw.headers.get("Content-Length")
     return None if length is None else int(length)

@@ -110,7 +110,7 @@ class Place:
         """Return what opens a neighbour's repository that has answered 401; "" for nothing.
 
         What a client, or this proxy, has for the registry that redirects is not for another one
-        (design.md, section 4): that is asked as nobody.
+        (docs/decisions/addressing-and-credentials): that is asked as nobody.
         """
         values = response.raw.headers.getlist("WWW-Authenticate")
         bearer = next((one for one in parse_challenges(values) if one.is_bearer), None)

@@ -200,7 +200,7 @@ def test_repeated_fields_stay_repeated() -> None:
     ],
 )
 def test_never_down(name: str) -> None:
-    """An upstream does not speak for this proxy's host, nor tell its address (design.md, 4)."""
+    """An upstream does not speak for this proxy's host, nor tell its address."""
     for written in (name, name.lower(), name.upper()):
         assert pass_down([(written, "x"), ("ETag", "y")]) == [("ETag", "y")]
 

@@ -21,7 +21,7 @@ MARK = "1.1 docxy"
     ],
 )
 def test_one_mark_more(came: list[str], expected: str) -> None:
-    """Only marks go on: what else is there tells of the client (design.md, section 4)."""
+    """Only marks go on: what else is there tells of the client."""
     fields = [("Accept", "a"), *(("via", one) for one in came), ("X", "b")]
     assert marked(fields) == [("Accept", "a"), ("X", "b"), ("Via", expected)]
 
