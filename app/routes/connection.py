@@ -59,7 +59,7 @@ class ClientConnection:
     def limit_stalls(self, seconds: float) -> None:
         """Let a write fail when the client takes nothing for so long.
 
-        What counts as nothing is the server's: its ClientSocket counts from the last progress; where
+        What counts as nothing is the server's: ClientSocket counts from the last progress; where
         the socket is a plain one, a timeout counts the whole of a piece of 256 KiB.
         """
         if self._sock is not None:
