@@ -25,7 +25,7 @@ _SMALL: Final = (64, 128, 256)
 _SLOWEST: Final = 4
 """Texts of those lengths are tried all, and so many of the slowest then grow up to the limit."""
 
-_ALLOWED: Final = 200
+_ALLOWED: Final = 600
 _FREE: Final = 0.01
 """Times of a plain scan that a text may take, and seconds beside that."""
 
@@ -49,7 +49,7 @@ class Text(NamedTuple):
 def fault(read: Read, texts: Iterable[Text], limit: int = LONGEST) -> str:
     """Return which text takes a reader too long, and how long, or "" if none does.
 
-    A text takes too long if it takes 200 times what a scan of it takes, or if twice its length
+    A text takes too long if it takes 600 times what a scan of it takes, or if twice its length
     takes more than thrice the time. Time is that of the processor, so that a busy machine counts
     little.
     """
