@@ -1,18 +1,18 @@
-"""HTTP outwards; nothing here knows what a registry is.
+"""Outbound HTTP; nothing in this package knows the registry API.
 
-body.py              a body, read in pieces or drained
-breaker.py           circuit breakers, one a host
+body.py              reads a response body in pieces, whole, or to discard it
+breaker.py           circuit breakers, one per origin
 connect.py           resolves names, checks addresses and connects (RFC 8305)
-deadlines.py         deadlines, and the watch for a client that left
-errors.py            the exceptions of requests become ours
-known_registries.py  redirects that lead to a registry of the table
-origin.py            scheme, host and port
-pools.py             urllib3's connections and pools
+deadlines.py         read deadlines, and the check that the client is still connected
+errors.py            translates the exceptions of requests into ours
+known_registries.py  redirects to another registry of the table
+origin.py            scheme, host and port of a URL
+pools.py             urllib3's connections and connection pools
 proxies.py           outbound proxies and `NO_PROXY`
-rate_limits.py       remembers a 429 for the caller whom it met
+rate_limits.py       repeats a recent 429 to the caller who received it
 redirects.py         follows redirects by hand
-response.py          heads and chunks, read strictly (RFC 9112)
+response.py          parses response heads and chunked bodies strictly (RFC 9112)
 retries.py           retries before the first byte
-session.py           one requests.Session a registry
-tls.py               TLS contexts, and where a TLS stream ends
+session.py           one requests.Session per registry
+tls.py               TLS contexts, handshakes and the end of a TLS stream
 """

@@ -1,6 +1,6 @@
 """The connections to upstreams, and the pools that urllib3 keeps them in.
 
-urllib3 takes these classes where it would make its own (`ConnectionCls`, `response_class`).
+urllib3 uses these classes instead of its own (`ConnectionCls`, `response_class`).
 """
 
 import http.client
@@ -27,35 +27,35 @@ _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
 class _Kept:
-    """A connection of urllib3's that is used again only while nothing has come on it unasked."""
+    """Mixin for urllib3's connections: they are reused only if no unexpected bytes have arrived."""
 
     sock: Any
     response_class: type[http.client.HTTPResponse] = UpstreamResponse
     _last: Any = None
-    """The answer that came last."""
+    """The last response on this connection, or None."""
 
     def close(self) -> None:
-        """Close it; what comes next on it is another connection."""
+        """Close the socket; the next request on this object opens a new connection."""
         self._last = None
         super().close()  # type: ignore[misc] # a mixin
 
     @property
     def was_used(self) -> bool:
-        """Tell whether there was an answer on it before."""
+        """Whether a response has been received on this connection."""
         return self._last is not None
 
     def getresponse(self) -> Any:  # noqa: ANN401 - urllib3's own, which extends another
-        """Return the answer, and remember it: it knows whether there was more than it."""
+        """Return the response, and keep it: it knows whether bytes arrived beyond its end."""
         response = super().getresponse()  # type: ignore[misc] # a mixin
         self._last = response._original_response  # noqa: SLF001 - what urllib3 wraps
         return response
 
     @property
     def is_connected(self) -> bool:
-        """Tell whether it can be used again: neither its end nor bytes that nobody asked for.
+        """Whether the connection can be reused: it is open, and no unexpected bytes have arrived.
 
-        urllib3's own asks the event loop, which costs a request a good part of its time, and does
-        not see what TLS has read already.
+        urllib3's own property asks the event loop, which takes a good part of a request's time, and
+        does not see bytes that TLS has read already.
         """
         if self.sock is None or (self._last is not None and self._last.overran):
             return False
@@ -70,7 +70,7 @@ def _has_come(sock: Any) -> bool:  # noqa: ANN401 - a socket, or what urllib3 ma
     timeout = sock.gettimeout()
     sock.settimeout(0)
     try:
-        socket.recv(sock, 1, MSG_PEEK)  # a TLS socket's own recv takes no flags
+        socket.recv(sock, 1, MSG_PEEK)  # SSLSocket.recv() takes no flags
     except BlockingIOError:
         return False
     except OSError:
@@ -83,7 +83,7 @@ def _has_come(sock: Any) -> bool:  # noqa: ANN401 - a socket, or what urllib3 ma
 
 @contextmanager
 def _failing_as_urllib3(connection: HTTPConnection) -> Iterator[None]:
-    """Raise for a failure to connect what urllib3's own `_new_conn` raises."""
+    """Translate a failure to connect into what urllib3's own `_new_conn` raises."""
     try:
         yield
     except gaierror as error:
@@ -97,7 +97,7 @@ def _failing_as_urllib3(connection: HTTPConnection) -> Iterator[None]:
 
 
 class _Connection(_Kept, HTTPConnection):
-    """Plain HTTP."""
+    """Plain HTTP, connected to checked addresses."""
 
     def __init__(self, *args: Any, connector: Connector, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
         super().__init__(*args, **kwargs)
@@ -116,7 +116,10 @@ class _Connection(_Kept, HTTPConnection):
 
 
 class _TLSConnection(_Connection, HTTPSConnection):
-    """HTTP over TLS; a handshake that is cut is no connection, and nothing was sent on it."""
+    """HTTP over TLS.
+
+    A handshake that is cut counts as a failure to connect, since no request was sent.
+    """
 
     def connect(self) -> None:
         try:
@@ -131,7 +134,7 @@ class _TLSConnection(_Connection, HTTPSConnection):
 class _SOCKSConnection(_Kept, SOCKSConnection):
     """Plain HTTP through a SOCKS proxy.
 
-    With `socks5://` names are resolved here; with `socks5h://` the proxy resolves them.
+    With `socks5://` we resolve names; with `socks5h://` the proxy resolves them.
     """
 
     def __init__(self, *args: Any, connector: Connector, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
@@ -144,7 +147,7 @@ class _SOCKSConnection(_Kept, SOCKSConnection):
         name = self._dns_host
         with _failing_as_urllib3(self):
             checked = self._connector.resolve(name, self.port, seconds_left(self.timeout))
-        # PySocks would resolve the name once more; like it, we offer the proxy the first address.
+        # PySocks would resolve the name again. Like PySocks, we use only the first address.
         self._dns_host = str(checked[0][4][0])
         try:
             return super()._new_conn()
@@ -163,13 +166,14 @@ class _KeptConnectionEnded(Exception):
 class _Pool(HTTPConnectionPool):
     def __init__(self, connection: Callable[..., Any], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
         super().__init__(*args, **kwargs)
-        self.ConnectionCls = connection  # type: ignore[assignment] # all that is done is to call it
+        self.ConnectionCls = connection  # type: ignore[assignment] # urllib3 only calls it
 
     def urlopen(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - as inherited
-        """Ask on another connection where a kept one ends under a request.
+        """Send the request on another connection if a reused one is closed before the response.
 
-        An upstream may give one up at that very moment. Nothing has been answered then, and a GET
-        may be repeated (RFC 9110, section 9.2.2); that is not an attempt of the client's question.
+        An upstream may close an idle connection just as we send on it. A GET or HEAD may be
+        repeated (RFC 9110, section 9.2.2), and this does not count as one of the attempts in
+        `retries`.
         """
         while True:
             try:
@@ -192,12 +196,12 @@ class _TLSPool(_Pool, HTTPSConnectionPool):
 
 
 Classes = dict[str, Any]
-"""What makes the pool of a scheme."""
+"""The factory of pools for each scheme."""
 
 
 @dataclass(frozen=True, slots=True)
 class Pools:
-    """The classes of pools by scheme: for direct connections, and through a proxy."""
+    """The pool classes by scheme: for direct connections, SOCKS proxies and HTTP proxies."""
 
     direct: Classes
     socks: Classes
@@ -205,9 +209,10 @@ class Pools:
 
     @classmethod
     def of(cls, connector: Connector) -> Self:
-        """Return pools that connect so.
+        """Return pool classes whose connections `connector` opens.
 
-        An HTTP proxy is the peer of its connections, and may be anywhere: the operator named it.
+        With an HTTP proxy we connect to the proxy itself, which may have a private address because
+        the operator configured it.
         """
         plain, tls = _Connection, _TLSConnection
         return cls(

@@ -1,4 +1,8 @@
-"""An upstream's answers: what is there is read at once, and where one ends is beyond doubt."""
+"""Upstream responses, parsed strictly (RFC 9112).
+
+A read returns whatever has arrived without waiting for a full buffer. A response is refused if
+its end is ambiguous.
+"""
 
 import http.client
 import io
@@ -11,11 +15,11 @@ from typing import Final
 from app.source import has_body
 from app.upstream.http.deadlines import PatientReader
 
-# The head of an upstream's answer, read strictly.
+# The response head.
 #
-# The standard library's parser forgives: what is no field ends the head, and so hides a length.
-# Whoever stands behind this proxy may read such an answer otherwise, so it is refused; and reading
-# less, this takes a third of the time.
+# The standard library's parser is lenient: a malformed field line ends the head, and can so hide a
+# Content-Length. Another recipient of the response may parse it differently, so we refuse it. This
+# parser does less, and takes a third of the time.
 
 HTTP_1_0: Final = 10
 HTTP_1_1: Final = 11
@@ -23,24 +27,27 @@ HTTP_1_1: Final = 11
 _LINE_LIMIT: Final = 64 * 1024
 _FIELD_LIMIT: Final = 256
 _HEAD_LIMIT: Final = 256 * 1024
-"""Bytes; a folded line is no new field, and joining many of them costs the square."""
+"""Bytes. The number of fields does not limit folded lines, and joining many of them takes quadratic
+time."""
 _INTERIM_LIMIT: Final = 16
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.([0-9]) ([1-5][0-9]{2})(?: ([^\r\n\x00]*))?\r?\n")
 _FIELD: Final = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):([^\r\n\x00]*)\r?\n")
 _FOLDED: Final = re.compile(rb"[ \t]([^\r\n\x00]*)\r?\n")
 _LENGTH: Final = re.compile(r"[0-9]{1,18}")
-"""An exabyte less one at the most."""
+"""Up to 18 digits: less than one exabyte."""
 
 
 class Malformed(http.client.HTTPException):
-    """An answer that others may read otherwise, or that has no end."""
+    """A response that another recipient may parse differently, or that does not end."""
 
 
 def read_status(reader: io.BufferedIOBase) -> tuple[int, int, str]:
-    """Read version, status and reason of the final answer; raise HTTPException.
+    """Return the HTTP version (10 or 11), the status and the reason of the final response.
 
-    Interim answers are skipped (RFC 9110, section 15.2); 101 is none, and nobody has asked for it.
+    Skip interim responses (RFC 9110, section 15.2).
+    Raise HTTPException if the status line is cut or malformed, if there are too many interim
+    responses, or for a 101: we never ask to switch protocols.
     """
     for _ in range(_INTERIM_LIMIT):
         version, status, reason = _read_status_line(reader)
@@ -72,10 +79,11 @@ def _read_status_line(reader: io.BufferedIOBase) -> tuple[int, int, str]:
 def read_fields(
     reader: io.BufferedIOBase, *, most: int = _FIELD_LIMIT, limit: int = _HEAD_LIMIT
 ) -> http.client.HTTPMessage:
-    """Read the fields up to the empty line (RFC 9112, section 5); raise HTTPException.
+    """Return the fields up to the empty line (RFC 9112, section 5).
 
-    `most` fields of together `limit` bytes, that is.
-    A folded line is joined with a space to the one before it (section 5.2).
+    Join a folded line with a space to the line before it (section 5.2).
+    Raise HTTPException if the fields are cut or malformed, or if there are more than `most` fields
+    or more than `limit` bytes.
     """
     fields: list[tuple[str, str]] = []
     left = limit
@@ -102,16 +110,21 @@ def read_fields(
 
 
 def _text(value: bytes) -> str:
-    """Return a value without the spaces around it; in a pattern they would cost the square."""
+    """Return a field value without surrounding white space.
+
+    Matching the white space in the regular expression would take quadratic time.
+    """
     return value.strip(b" \t").decode("latin-1")
 
 
 def framing(version: int, head: http.client.HTTPMessage) -> tuple[bool, int | None]:
-    """Tell whether a body is chunked, and the length that is declared (RFC 9112, section 6.3).
+    """Return whether the body is chunked, and its declared length in bytes (RFC 9112, section 6.3).
 
-    Raise HTTPException for whatever leaves a doubt where the body ends, also where there is none:
-    lengths that are repeated or no plain number, a length beside a coding, codings other than
-    chunked, and any of them in HTTP/1.0, which has none.
+    The length is None if none is declared.
+    Raise HTTPException if the end of the body is ambiguous, even if the response has no body: for
+    a repeated Content-Length or one that is not a plain number, a Content-Length beside a
+    Transfer-Encoding, a transfer coding other than chunked, or any transfer coding in HTTP/1.0,
+    which has none.
     """
     codings = head.get_all("Transfer-Encoding", [])
     lengths = head.get_all("Content-Length", [])
@@ -124,20 +137,20 @@ def framing(version: int, head: http.client.HTTPMessage) -> tuple[bool, int | No
 
 
 def closes(version: int, head: http.client.HTTPMessage) -> bool:
-    """Tell whether the upstream closes after this answer (RFC 9112, section 9.3)."""
+    """Return True if the upstream closes the connection after this response (RFC 9112, 9.3)."""
     options = ",".join(head.get_all("Connection", [])).lower().split(",")
     said = {option.strip() for option in options}
     return "close" in said or (version == HTTP_1_0 and "keep-alive" not in said)
 
 
-# A chunked body, read strictly (RFC 9112, section 7.1).
+# Chunked bodies (RFC 9112, section 7.1).
 #
-# The standard library's reader skips two bytes after a chunk whatever they are, takes a cut trailer
-# for an end, and reads trailers without limit. If two readers could find different ends, one would
-# take a part of an answer for another answer.
+# The standard library's reader skips two bytes after each chunk whatever they are, accepts a
+# truncated trailer as the end, and reads trailers without a limit. If two recipients find different
+# ends, one of them takes part of a response for the next response.
 
 _CHUNK_LINE_LIMIT: Final = 4096
-"""Bytes of a line with a size and its extensions, which nobody uses."""
+"""Bytes of a line that holds a chunk size and its extensions, which nobody uses."""
 
 _TRAILER_LIMIT: Final = 16 * 1024
 _TRAILER_FIELDS: Final = 64
@@ -148,9 +161,9 @@ _NEXT: Final = re.compile(rb"\r\n([0-9A-Fa-f]{1,15})\r\n")
 
 
 class Chunks:
-    """The content of a chunked body; its trailer is read and dropped.
+    """Reads the content of a chunked body, and drops its trailer.
 
-    `buffered` tells what can be read without waiting.
+    `buffered` returns the bytes that `reader` holds, without consuming them.
     """
 
     def __init__(self, reader: io.BufferedIOBase, buffered: Callable[[], bytes]) -> None:
@@ -161,9 +174,11 @@ class Chunks:
         self._ended = False
 
     def read1(self, n: int) -> bytes:
-        """Return up to n bytes, or none at the end; only the first of them are waited for.
+        """Return up to `n` bytes, or b"" at the end of the body.
 
-        Raise IncompleteRead for a cut, and Malformed for what others may read otherwise.
+        Wait only for the first bytes.
+        Raise IncompleteRead if the body is cut, and Malformed if another recipient may parse it
+        differently.
         """
         if not self._left:
             self._next()
@@ -178,7 +193,7 @@ class Chunks:
         return b"".join([data, *self._small_ones(n - len(data))])
 
     def _next(self) -> None:
-        """Go on to the next chunk, over the end of this one."""
+        """Check the end of this chunk and read the next size; read the trailer if that is 0."""
         if self._ended:
             return
         end = self._reader.read(2) if self._begun else _END
@@ -196,7 +211,10 @@ class Chunks:
             self._ended = True
 
     def _small_ones(self, wanted: int) -> list[bytes]:
-        """Take the chunks that the buffer holds whole: one by one, they would cost too much."""
+        """Return the complete chunks in the buffer, up to `wanted` bytes.
+
+        Reading small chunks one by one would be too slow.
+        """
         held, at = self._buffered(), 0
         pieces: list[bytes] = []
         while found := _NEXT.match(held, at):
@@ -211,14 +229,15 @@ class Chunks:
 
 
 _TLS_RECORD: Final = 16 * 1024
-"""TLS never gives more at once (RFC 8446, section 5.1)."""
+"""The most bytes that one read from a TLS socket returns (RFC 8446, section 5.1)."""
 
 
 class UpstreamResponse(http.client.HTTPResponse):
-    """A response whose read1() waits for the first bytes only and then takes all that is there.
+    """A response whose `read1()` waits for the first bytes and then takes all that has arrived.
 
-    The stock read1() gives what one system call gives, with TLS 16 KiB at the most, and half the
-    speed; the stock read() waits until its buffer is full, on a slow line for seconds.
+    The standard `read1()` returns the bytes of one system call: at most 16 KiB with TLS, at half
+    the speed. The standard `read()` waits until its buffer is full, which takes seconds on a slow
+    line.
     """
 
     def __init__(self, sock: socket, debuglevel: int = 0, method: str | None = None) -> None:
@@ -228,16 +247,17 @@ class UpstreamResponse(http.client.HTTPResponse):
         self._piece = 1 << 30
         if hasattr(sock, "suppress_ragged_eofs"):  # TLS, and urllib3's TLS in TLS
             self._piece = _TLS_RECORD
-            # A connection that is cut must not look like one that was closed (RFC 8446, 6.1).
+            # A truncated stream must not look like one that was closed properly (RFC 8446, 6.1).
             sock.suppress_ragged_eofs = False
         self._reader = PatientReader(sock, self.fp.detach())
         self.fp = io.BufferedReader(self._reader)
         self.overran = False
-        """Whether more has come than the answer: who sent it may take it for the next one."""
+        """Whether bytes arrived beyond the end of the response: the connection must not be reused,
+        because they would be taken for the next response."""
         self._chunks: Chunks | None = None
 
     def begin(self) -> None:
-        """Read the head; raise HTTPException for one that others may read otherwise."""
+        """Read the head; raise HTTPException if another recipient may parse it differently."""
         self.version, self.status, self.reason = read_status(self.fp)
         self.code = self.status
         self.headers = self.msg = read_fields(self.fp)
@@ -253,23 +273,27 @@ class UpstreamResponse(http.client.HTTPResponse):
         )
 
     def _read_status(self) -> tuple[str, int, str]:
-        """Read the answer of a proxy to CONNECT, for urllib3."""
+        """Return the status line of a proxy's response to CONNECT, for urllib3."""
         version, status, reason = read_status(self.fp)
         return f"HTTP/1.{version % 10}", status, reason
 
     def read(self, amt: int | None = None) -> bytes:
-        """Return some bytes, as read1() does."""
+        """Return some bytes, as `read1()` does; b"" at the end of the body."""
         return self.read1(-1 if amt is None else amt)
 
     def read1(self, n: int = -1) -> bytes:
-        """Return up to n bytes; only the first of them are waited for."""
+        """Return up to `n` bytes, or b"" at the end of the body; wait only for the first bytes.
+
+        Raise what the reader raises: TimeoutError, ClientLeft or another OSError. Raise
+        HTTPException if a chunked body is cut or malformed.
+        """
         if self.isclosed():
             return b""
         n = n if n > 0 else io.DEFAULT_BUFFER_SIZE
         if self._chunks is not None:
             data = self._chunks.read1(n)
         elif self.length is None:
-            # Gathering, an error would be lost with the end that it makes.
+            # The connection's end is the body's end: gathering would hide an error behind it.
             data = self.fp.read1(n)
         else:
             data = self._gathered(min(n, self.length))
@@ -279,20 +303,20 @@ class UpstreamResponse(http.client.HTTPResponse):
         return data
 
     def _gathered(self, wanted: int) -> bytes:
-        """Wait for the first bytes, and take the others that are there."""
+        """Wait for the first bytes, then take what else has arrived, `wanted` bytes at most."""
         first = self.fp.read1(wanted)
         pieces = [first, *self._waiting_pieces(wanted - len(first))] if first else []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
     def _waiting_pieces(self, wanted: int) -> Iterator[bytes]:
-        """Take what the socket holds. The buffer before it is empty: read1 returned all of it."""
+        """Yield what the socket holds. Our buffer is empty: `read1()` returned all of it."""
         self._sock.settimeout(0)
         while wanted:
             try:
                 piece = self._sock.recv(min(wanted, self._piece))
             except OSError:
-                # Nothing there, or broken: the next read1() waits, or meets the error again as
-                # an end before the end.
+                # Nothing has arrived, or the connection broke. The next read1() waits, or finds
+                # that the body ended too early.
                 return
             if not piece:
                 return
@@ -300,7 +324,7 @@ class UpstreamResponse(http.client.HTTPResponse):
             yield piece
 
     def _buffered(self) -> bytes:
-        """Return what has been read and not yet been taken, and leave it there."""
+        """Return the bytes in the buffer without consuming them or reading from the socket."""
         self._reader.asleep = True
         held = self.fp.peek()
         self._reader.asleep = False

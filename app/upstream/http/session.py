@@ -1,4 +1,8 @@
-"""The Session: pools, CA, outbound proxy, address guard, no cookies, no netrc."""
+"""The HTTP session of one registry.
+
+It brings together the connection pools, the trusted authorities, the outbound proxies, the address
+check and the circuit breakers. It keeps no cookies and does not read ~/.netrc.
+"""
 
 import ssl
 import time
@@ -30,19 +34,19 @@ from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.tls import trusted_context
 
 _IDLE_CONNECTIONS: Final = 256
-"""Connections to one host that are kept for the next request; more are made and then closed."""
+"""Idle connections kept per host. Connections beyond this number are opened and then closed."""
 
 _HOSTS: Final = 64
-"""Hosts whose connections are kept: a registry, its token service, and its CDNs."""
+"""Hosts whose connections are kept: the registry, its token service and its CDNs."""
 
 
 _is_special_host: Final = lru_cache(maxsize=256)(is_special_host)
 
 
 class Session:
-    """One registry's `requests.Session`; safe to use from many threads at once.
+    """A `requests.Session` for one registry, safe to use from many threads at once.
 
-    A host that does not answer is left alone for a while.
+    Each origin has a circuit breaker (see `breaker`).
     """
 
     def __init__(  # noqa: PLR0913 - each by its name
@@ -70,9 +74,11 @@ class Session:
         self._allow_private = connector.allow_private
         self._timeout = (connect_timeout, read_timeout)
         self.patience = 2 * max(connect_timeout, read_timeout)
-        """Seconds that an answer's head may take in all, or a small body, however it drips."""
+        """Seconds allowed in all for a response head, or for a small body, however slowly it
+        arrives."""
         self._session = requests.Session()
-        # ~/.netrc would replace the client's Authorization, and the environment is read elsewhere.
+        # With trust_env, requests would replace the client's Authorization with credentials from
+        # ~/.netrc. The environment is read elsewhere.
         self._session.trust_env = False
         self._breakers = Breakers(observer)
         adapter = _Adapter(trusted_context(*ca_bundles), Pools.of(connector), observer)
@@ -81,7 +87,10 @@ class Session:
 
     @property
     def guarded(self) -> "Session":
-        """The same session for public addresses only; it is made when it is first needed."""
+        """The same session restricted to public addresses, created on first use.
+
+        It is this session if this one is restricted already.
+        """
         if not self._allow_private:
             return self
         if self._guarded is None:
@@ -89,9 +98,9 @@ class Session:
         return self._guarded
 
     def refuse_unchecked(self, url: str) -> None:
-        """Raise UpstreamForbidden if an outbound proxy would resolve the name in a URL.
+        """Raise UpstreamForbidden if an outbound proxy would resolve the host name of `url`.
 
-        Only an address that is resolved here is checked before it is connected to.
+        We can check an address before connecting only if we resolve the name ourselves.
         """
         proxies = self._proxies(url).values()
         host = urlsplit(url).hostname or ""
@@ -108,8 +117,9 @@ class Session:
         client: Client | None = None,
         body: bytes | None = None,
     ) -> requests.Response:
-        """Send one request and return once its answer's headers are there; follow nothing.
+        """Send one request and return the response, with its head read and its body unread.
 
+        Do not follow redirects. If `client` disconnects, stop reading.
         Raise UpstreamUnavailable, UpstreamTimeout, UpstreamMisbehaved, UpstreamForbidden or
         ClientGone.
         """
@@ -117,7 +127,7 @@ class Session:
         began = time.monotonic()
         try:
             response = self._watched(request, client, url)
-        except NameUnanswered as error:  # here, where the breaker has no part in it
+        except NameUnanswered as error:  # translated here, so that the breaker does not count it
             self.observer.happened(Event.FAILED, UpstreamUnresolved.__name__)
             raise errors.translated(error, url) from error
         except ClientGone:
@@ -140,11 +150,14 @@ class Session:
                 raise errors.translated(error, url) from error
 
     def _timeouts(self, host: str) -> tuple[float, float]:
-        """Return what is left to connect, and to wait for each byte; raise UpstreamTimeout."""
+        """Return the connect timeout and the idle timeout of a read, in seconds.
+
+        Raise UpstreamTimeout if the deadline of the block has passed.
+        """
         connect, read = self._timeout
         try:
             return seconds_left(connect), read
-        except TimeoutError as error:  # of those before it, which says nothing of this host
+        except TimeoutError as error:  # earlier requests used it up: not this host's fault
             message = f"{host}: {UpstreamTimeout.message}"
             raise UpstreamTimeout(message) from error
 
@@ -160,34 +173,37 @@ class Session:
             _refuse_special(url)
         self.observer.happened(Event.ASKED)
         with waiting(client):
-            # Not Session.send: it keeps cookies for all callers, and looks into redirects.
+            # requests.Session.send would share cookies between callers and examine redirects.
             return self._session.get_adapter(url).send(
                 request, stream=True, timeout=timeouts, proxies=dict(proxies)
             )
 
 
 def _resolves(proxy: str) -> bool:
-    """Tell whether an outbound proxy gets names; with `socks5://` it gets checked addresses."""
+    """Return True if an outbound proxy resolves names itself.
+
+    With `socks5://` we resolve and check the name, and give the proxy an address.
+    """
     return urlsplit(proxy).scheme != "socks5"
 
 
 def _refuse_special(url: str) -> None:
-    """Raise AddressForbidden for what an outbound proxy must not be asked for.
+    """Raise AddressForbidden if the URL must not be requested from an outbound proxy.
 
-    It resolves names itself, so this is about what can be told without resolving.
+    The proxy may resolve names itself, so this check relies only on the text of the URL.
     """
     parts = urlsplit(url)
     host = parts.hostname or ""
-    # urllib3 ends a host at a backslash, and so asks a proxy for another one than this.
+    # urllib3 ends the host at a backslash, and would ask the proxy for a different host.
     if _is_special_host(host) or "\\" in parts.netloc:
         message = f"{host} is {literal(host) or 'no name that a proxy may be asked for'}"
         raise AddressForbidden(message)
 
 
 class _Adapter(HTTPAdapter):
-    """Makes our connections, with one TLS context for all of them.
+    """An adapter that uses our connection classes and one TLS context for all connections.
 
-    requests would load the CA file anew for each connection.
+    requests would load the CA file again for each connection.
     """
 
     def __init__(self, context: ssl.SSLContext, pools: Pools, observer: Observer) -> None:
@@ -219,7 +235,10 @@ class _Adapter(HTTPAdapter):
         proxies: Any = None,  # noqa: ANN401 - as inherited
         cert: Any = None,  # noqa: ANN401 - as inherited
     ) -> ConnectionPool:
-        """Find the pool of an origin; without a proxy there is less to look at."""
+        """Return the connection pool of the request's origin.
+
+        Without a proxy, the scheme, host and port are enough to find it.
+        """
         if proxies:
             return super().get_connection_with_tls_context(request, verify, proxies, cert)
         parts = urlsplit(request.url or "")
@@ -227,19 +246,22 @@ class _Adapter(HTTPAdapter):
         return manager.connection_from_host(parts.hostname, parts.port, parts.scheme)
 
     def request_url(self, request: requests.PreparedRequest, proxies: Any) -> str:  # noqa: ANN401 - as inherited
-        """Return the target of the request line; only a proxy for http needs a whole URL."""
+        """Return the request target; only a proxy for plain HTTP needs an absolute URL."""
         return super().request_url(request, proxies) if proxies else request.path_url
 
     def cert_verify(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
-        """Leave the certificates to the context."""
+        """Do nothing: the TLS context verifies certificates."""
 
     def build_response(
         self, req: requests.PreparedRequest, resp: urllib3.BaseHTTPResponse
     ) -> requests.Response:
-        """Take over what this proxy reads; cookies and the encoding of text are not."""
+        """Return an `Answer` with the attributes that this proxy reads.
+
+        Cookies and the text encoding are not set.
+        """
         response = Answer(self._observer)
         response.status_code = resp.status
-        response.headers = resp.headers  # type: ignore[assignment] # as good, and not copied
+        response.headers = resp.headers  # type: ignore[assignment] # equivalent, without a copy
         response.raw = resp
         response.reason = resp.reason or ""
         response.url = req.url or ""
@@ -250,7 +272,10 @@ class _Adapter(HTTPAdapter):
 def _prepared(
     method: str, url: str, headers: Headers, body: bytes | None
 ) -> requests.PreparedRequest:
-    """Return a request as it is: `prepare()` would add headers, and read URLs once more."""
+    """Return a prepared request that holds exactly these values.
+
+    `prepare()` would add headers and parse the URL again.
+    """
     request = requests.PreparedRequest()
     request.method = method
     request.url = url
@@ -261,7 +286,7 @@ def _prepared(
 
 
 def _joined(headers: Headers) -> Mapping[str, str]:
-    """Join repeated fields, as RFC 9110, section 5.2 allows: requests takes a mapping."""
+    """Join repeated fields with commas (RFC 9110, section 5.2), since requests takes a mapping."""
     joined: dict[str, str] = {}
     names: dict[str, str] = {}
     for name, value in headers:

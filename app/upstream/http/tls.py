@@ -1,4 +1,4 @@
-"""TLS with upstreams: who is trusted, and a handshake that ends."""
+"""TLS with upstreams: trusted authorities, handshakes with a deadline, and cut connections."""
 
 import socket
 import ssl
@@ -11,27 +11,33 @@ from urllib3.util.wait import wait_for_write
 
 from app.upstream.http.deadlines import seconds_left
 
-# How a connection ends that the other side gave up.
-
 CUT: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
-"""RemoteDisconnected is one of them."""
+"""The errors of a connection that the other side cut. RemoteDisconnected is a subclass of
+ConnectionResetError."""
 
 
 def plainly(error: BaseException) -> BaseException:
-    """Return the error that says what happened: Python 3.11.2 raises the parent of SSLEOFError."""
+    """Return SSLEOFError for an unexpected end of a TLS stream, and any other error as it is.
+
+    Python 3.11.2 raises the parent class of SSLEOFError instead.
+    """
     if getattr(error, "reason", "") == "UNEXPECTED_EOF_WHILE_READING":
         return ssl.SSLEOFError(*error.args)
     return error
 
 
 class TLSSocket(ssl.SSLSocket):
-    """A socket whose handshake takes no longer than its timeout, however it drips.
+    """A TLS socket whose timeout limits the whole handshake, however slowly bytes arrive.
 
-    With gevent the timeout would be for each byte of it.
+    With gevent, the timeout would start again with each byte.
     """
 
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002, ARG002 - as inherited
-        """Shake hands; raise TimeoutError."""
+        """Perform the handshake.
+
+        Raise TimeoutError after the socket's timeout or at the deadline of `within`, and SSLError
+        or another OSError if the handshake fails.
+        """
         timeout = self.gettimeout()
         if not timeout:
             super().do_handshake()
@@ -44,13 +50,16 @@ class TLSSocket(ssl.SSLSocket):
             self.settimeout(timeout)
 
     def _has_shaken_hands(self, deadline: float) -> bool:
-        """Go on with what has come, or else wait for more."""
+        """Continue the handshake with the bytes that have arrived; return True if it is complete.
+
+        Otherwise wait for more bytes, or until some can be sent, and return False.
+        """
         self.settimeout(0)
         try:
             super().do_handshake()
         except ssl.SSLWantReadError:
             self.settimeout(_left(deadline))
-            socket.socket.recv(self, 1, socket.MSG_PEEK)  # a TLS socket's own takes no flags
+            socket.socket.recv(self, 1, socket.MSG_PEEK)  # SSLSocket.recv() takes no flags
         except ssl.SSLWantWriteError:
             wait_for_write(self, _left(deadline))
         else:
@@ -68,13 +77,14 @@ def _left(deadline: float) -> float:
 
 @cache
 def trusted_context(*ca_bundles: str) -> ssl.SSLContext:
-    """Trust the system's authorities, certifi's, and those of the bundles, which are PEM texts.
+    """Return a context that trusts the authorities of the system, of certifi and of `ca_bundles`.
 
-    They take 10 ms and 750 KiB: registries that trust the same share what was loaded.
+    The bundles are PEM texts. Loading takes 10 ms and 750 KiB, so registries with the same bundles
+    share one context.
     """
     context = ssl.create_default_context()
     context.sslsocket_class = TLSSocket
-    # Set by Python before 3.11.4 or so; with it, a connection that is cut passes for a closed one.
+    # Python before about 3.11.4 sets this option, which makes a cut connection look closed.
     context.options &= ~ssl.OP_IGNORE_UNEXPECTED_EOF
     context.load_verify_locations(certifi.where())
     for ca_bundle in ca_bundles:
