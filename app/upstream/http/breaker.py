@@ -1,4 +1,4 @@
-"""A host that does not answer is left alone for a while, and asked by one at a time after that."""
+"""Circuit breakers: no requests go to a host that does not answer, except one probe at a time."""
 
 import logging
 import math
@@ -23,21 +23,26 @@ logger = logging.getLogger(__name__)
 
 _FAILURES: Final = 5
 _SPAN: Final = 3.0
-"""Failures, with no answer that can be read between them, that open a breaker, and the seconds that
-they must go on for: many requests at once meet one short failure many times."""
+"""A breaker opens after so many failures without a readable response between them, if they have
+gone on for so many seconds. Many simultaneous requests count one short failure many times, so the
+number alone is not enough."""
 
 _FIRST_PAUSE: Final = 1.0
 _LONGEST_PAUSE: Final = 3.0
-"""Seconds between two probes, at first and at last: so long a host may be back unnoticed."""
+"""The pause between two probes, in seconds, at first and at most. A host may be back for that long
+before we notice."""
 
 _HOSTS: Final = 256
 
 _COUNTED: Final = (UpstreamUnreachable, UpstreamTimeout)
-"""No connection, or no answer in time. A refusal is an answer."""
+"""The failures that count: no connection, or no response in time. A refusal is a response."""
 
 
 class Breaker:
-    """Closed, everything passes; open, nothing; half open, one probe."""
+    """The circuit breaker of one origin.
+
+    Every request passes while it is closed, none while it is open, one probe while it is half open.
+    """
 
     def __init__(self, observer: Observer = NOBODY) -> None:
         self._observer = observer
@@ -47,12 +52,16 @@ class Breaker:
         self._succeeded_at = 0.0
         self._pause = _FIRST_PAUSE
         self._open_until: float | None = None
-        """None while it is closed."""
+        """Monotonic seconds; None while the breaker is closed."""
         self._probing = False
 
     @contextmanager
     def watch(self, host: str) -> Iterator[None]:
-        """Let a request pass and note how it went; raise UpstreamDown instead."""
+        """Run the request in this block and record its outcome.
+
+        Raise UpstreamDown, with a Retry-After, instead of running the block if the breaker is open
+        or another request is the probe. `host` is for the message and the log.
+        """
         began = time.monotonic()
         probing = self._admit(host)
         try:
@@ -62,17 +71,22 @@ class Breaker:
             self._failed(host, began, probing=probing)
             raise
         except ClientGone:
-            raise  # that says nothing of the host
+            raise  # this says nothing about the host
         except RegistryError:
             if probing:
-                self._succeeded(host)  # whoever cuts connections, or answers nonsense, is there
+                # A host that cuts connections or sends malformed responses is reachable.
+                self._succeeded(host)
             raise
         finally:
             if probing:
                 self._probing = False
 
     def forget(self) -> None:
-        """Let nobody count it any more: nothing would ever tell that it has closed."""
+        """Report the breaker as closed if it is open, and report nothing more.
+
+        `Breakers` has dropped it, so its closing would never be reported, and the count of open
+        breakers would stay too high.
+        """
         with self._lock:
             observer, self._observer = self._observer, NOBODY
             is_open = self._open_until is not None
@@ -80,7 +94,7 @@ class Breaker:
             observer.happened(Event.CLOSED)
 
     def _admit(self, host: str) -> bool:
-        """Tell whether the request is the probe."""
+        """Return True if the request is the probe; raise UpstreamDown if it must not be sent."""
         if self._open_until is None:
             return False
         with self._lock:
@@ -122,7 +136,7 @@ class Breaker:
 
 
 class Breakers:
-    """One breaker for each scheme, host and port; the least lately used ones are forgotten."""
+    """The breakers of a session, one per origin; the least recently used are dropped beyond 256."""
 
     def __init__(self, observer: Observer = NOBODY) -> None:
         self._observer = observer
@@ -130,7 +144,7 @@ class Breakers:
         self._lock = threading.Lock()
 
     def of(self, origin: Origin) -> Breaker:
-        """Return the breaker of an origin."""
+        """Return the breaker of an origin; create it, closed, if there is none."""
         with self._lock:
             breaker = self._by_origin.get(origin)
             if breaker is None:

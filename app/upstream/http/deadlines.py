@@ -1,4 +1,7 @@
-"""Reading from an upstream's socket: every wait ends with its client, and with its time."""
+"""Reading from an upstream's socket.
+
+Every wait ends when its deadline passes or its client disconnects.
+"""
 
 import io
 import socket
@@ -12,13 +15,13 @@ from typing import Final, overload
 from app.source import Client
 
 _CLIENT_CHECK: Final = 0.25
-"""Seconds between two looks at the client while an upstream is silent."""
+"""Seconds between two checks of the client's connection while the upstream is silent."""
 
 _LEAST: Final = 0.001
-"""Zero would not be a timeout, but no waiting at all."""
+"""The shortest timeout, in seconds: zero would make the socket non-blocking."""
 
 _TURN: Final = 0.05
-"""Seconds that one answer may keep the thread for itself, however fast it comes."""
+"""Seconds after which a busy reader yields to the event loop."""
 
 _waiting: ContextVar[Client | None] = ContextVar("waiting", default=None)
 _NEVER: Final = float("inf")
@@ -26,15 +29,15 @@ _deadline: ContextVar[float] = ContextVar("deadline", default=_NEVER)
 
 
 class ClientLeft(ConnectionAbortedError):
-    """Nobody waits for this answer any more."""
+    """The client that this response is read for has disconnected."""
 
 
 @contextmanager
 def waiting(client: Client | None) -> Iterator[None]:
-    """Name the client for whom the responses that begin in this block are read.
+    """Set the client for which responses that begin in this block are read.
 
-    urllib3 passes nothing from a request to its response, so it goes round it: context
-    variables are each thread's, and each greenlet's, own.
+    urllib3 passes nothing from a request to its response, so a context variable carries the client.
+    Each thread and each greenlet has its own.
     """
     token = _waiting.set(client)
     try:
@@ -45,10 +48,10 @@ def waiting(client: Client | None) -> Iterator[None]:
 
 @contextmanager
 def within(seconds: float) -> Iterator[None]:
-    """End all waiting for upstreams in this block after so many seconds, however they drip.
+    """Give the block a deadline `seconds` from now, however slowly an upstream sends.
 
-    What still waits then raises TimeoutError, as it does when nothing comes for the read timeout.
-    A block within a block can only be the shorter one.
+    A wait for an upstream then raises TimeoutError, as it does after the read timeout without a
+    byte. A nested block can only shorten the deadline.
     """
     token = _deadline.set(min(_deadline.get(), time.monotonic() + seconds))
     try:
@@ -59,9 +62,10 @@ def within(seconds: float) -> Iterator[None]:
 
 @contextmanager
 def unhurried(seconds: float) -> Iterator[None]:
-    """Give this block so many seconds, whatever is left to the block that it is in.
+    """Give the block a deadline `seconds` from now, even beyond that of the enclosing block.
 
-    For what others wait for as well: the time of who happens to ask is not theirs.
+    This is for results that several callers wait for: the remaining time of the first caller must
+    not limit the others.
     """
     token = _deadline.set(time.monotonic() + seconds)
     try:
@@ -79,9 +83,9 @@ def seconds_left(timeout: float | None) -> float | None: ...
 
 
 def seconds_left(timeout: float | None) -> float | None:
-    """Return a timeout, shortened to what `within` leaves; raise TimeoutError if that is none.
+    """Return `timeout`, in seconds, shortened to the time that is left before the deadline.
 
-    None is for ever.
+    None means no limit. Raise TimeoutError if the deadline has passed.
     """
     left = _deadline.get() - time.monotonic()
     if left <= 0:
@@ -92,10 +96,9 @@ def seconds_left(timeout: float | None) -> float | None:
 
 
 class PatientReader(io.RawIOBase):
-    """The upstream's socket, read with an idle timeout during which the client is watched.
+    """Reads from an upstream's socket with an idle timeout, and checks the client while it waits.
 
-    `raw` only keeps the socket open until it is closed here: http.client may have closed the
-    connection by then.
+    `raw` keeps the socket open until `close()`, even if http.client has closed the connection.
     """
 
     def __init__(self, sock: socket.socket, raw: io.RawIOBase) -> None:
@@ -107,14 +110,18 @@ class PatientReader(io.RawIOBase):
         self._receive = self._receive_tls if isinstance(sock, ssl.SSLSocket) else self._receive_once
         self._waited_at = time.monotonic()
         self.asleep = False
-        """Whether a read gives nothing: so a buffer before this shows what it holds."""
+        """If True, reads return None, so that `BufferedReader.peek()` shows only what it holds."""
 
     def readable(self) -> bool:
-        """Tell that it is."""
+        """Return True, as `io.BufferedReader` requires."""
         return True
 
     def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override] # typeshed: Buffer
-        """Wait for bytes; raise TimeoutError or ClientLeft. None while asleep."""
+        """Wait for bytes and return their number, 0 at the end of the stream, or None if `asleep`.
+
+        Raise TimeoutError after the idle timeout or at the deadline, ClientLeft if the client has
+        disconnected, or another OSError.
+        """
         if self.asleep:
             return None
         began = self._give_way()
@@ -126,9 +133,10 @@ class PatientReader(io.RawIOBase):
                 self._waited_at = ended
 
     def _give_way(self) -> float:
-        """Let others go on where nothing was waited for lately, and return the time.
+        """Yield to the event loop if no read has waited for 50 ms; return the monotonic time.
 
-        With gevent nobody else would run. After a sleep of no time it looks at no socket either.
+        With gevent, no other greenlet would run. The sleep is longer than zero, because gevent does
+        not check sockets after a sleep of zero seconds.
         """
         now = time.monotonic()
         if now - self._waited_at < _TURN:
@@ -159,19 +167,19 @@ class PatientReader(io.RawIOBase):
         return self._sock.recv_into(buffer)
 
     def _receive_tls(self, buffer: memoryview, patience: float) -> int | None:
-        """Return None where there is more of a record, but not all of it.
+        """Return the number of bytes, or None if only part of a TLS record has arrived.
 
-        gevent would wait for all, with a time for each byte.
+        gevent would wait for the whole record and restart the timeout with each byte.
         """
         self._sock.settimeout(0)
         try:
             return self._sock.recv_into(buffer)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             self._sock.settimeout(patience)
-            socket.socket.recv(self._sock, 1, socket.MSG_PEEK)  # a TLS socket's own takes no flags
+            socket.socket.recv(self._sock, 1, socket.MSG_PEEK)  # SSLSocket.recv() takes no flags
             return None
 
     def close(self) -> None:
-        """Let go of the socket."""
+        """Close the reader and release the socket."""
         self._raw.close()
         super().close()

@@ -1,4 +1,4 @@
-"""A 429 is remembered for some seconds: who repeats the question at once has the same answer."""
+"""Repeats a 429 to the caller who received it, for some seconds and without asking the registry."""
 
 import hashlib
 import hmac
@@ -20,23 +20,24 @@ from app.source import Reply, replied
 logger = logging.getLogger(__name__)
 
 _LONGEST: Final = 5.0
-"""Seconds. containerd repeats a 429 five times at once; but windows of pulls roll, and so the next
-question may be a good one."""
+"""The longest time, in seconds, that a 429 is repeated. containerd retries a 429 five times at
+once; but windows of pulls roll, and so the next request may succeed."""
 
 _LONGEST_FOR_ALL: Final = 10.0
-"""Seconds after a 429 that is no registry's error but counts every request of an address."""
+"""The same for a 429 from a limit in front of the registry, which counts every request of an IP
+address."""
 
 _EVERYTHING: Final = "*"
-"""No repository's name, and nothing that a token is asked for with."""
+"""Stands for all requests: neither a repository name nor a token request can equal it."""
 
 _CONTENT_LIMIT: Final = 4096
-"""Bytes of an answer that is repeated in its own words."""
+"""The most bytes of a body that is repeated as it is."""
 
 _FIELDS_LIMIT: Final = 4096
-"""Bytes of its header, names and values."""
+"""The most bytes of a header section that is repeated, names and values."""
 
 _ABOUT_LIMITS: Final = ("retry-after", "ratelimit", "x-ratelimit")
-"""How the names begin of what says when to come back, whatever body is beside it."""
+"""Prefixes of the header fields that say when to come back; they hold with any body."""
 
 _DOCUMENT: Final = json.dumps(
     error_document(ErrorCode.TOOMANYREQUESTS, "the registry has just answered 429")
@@ -47,21 +48,24 @@ _ENTRIES: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class _Told:
-    """A 429 and until when it is repeated."""
+    """A 429 to repeat until `until` (monotonic seconds)."""
 
     until: float
     headers: Headers
     content: bytes
 
     def again(self, now: float) -> Reply:
-        """Return the same answer, with what is left of its time."""
+        """Return the 429 again, with the remaining seconds in its Retry-After."""
         fields = headers.without(self.headers, "retry-after")
         fields.append(("Retry-After", str(int(self.until - now) + 1)))
         return replied(HTTPStatus.TOO_MANY_REQUESTS, fields, self.content)
 
 
 class HeldBack:
-    """Who was told 429, and about what; a token or a login makes another of them."""
+    """The recent 429s, by the caller's Authorization and the subject of the request.
+
+    A caller who sends another token or other credentials counts as another caller.
+    """
 
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
@@ -72,7 +76,7 @@ class HeldBack:
         return len(self._told)
 
     def answer(self, authorization: str, about: str) -> Reply | None:
-        """Return the answer to a question that has just had it; None for any other."""
+        """Return the 429 to repeat to this caller, or None if the registry should be asked."""
         if not self._told:
             return None
         now = time.monotonic()
@@ -84,10 +88,11 @@ class HeldBack:
         return None
 
     def noted(self, authorization: str, about: str, reply: Reply, kind: str) -> Reply:
-        """Remember an answer if it is a 429, and return it; `kind` is its own Content-Type.
+        """Record `reply` if it is a 429, and return it; `kind` is the Content-Type it came with.
 
-        Docker Hub counts pulls of an identity, and says so as a registry; what counts every request
-        of an address stands before it and answers in plain text.
+        Docker Hub counts the pulls of an identity, and answers with a registry's error document.
+        The limit in front of it counts every request of an IP address, and answers in plain text:
+        such a 429 is repeated for every request of the caller.
         """
         if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
             return reply
@@ -105,7 +110,8 @@ class HeldBack:
         with self._lock:
             self._told.pop(key, None)
             self._told[key] = told
-            # They stand in the order in which they came, and none counts for longer than this.
+            # The entries are in order of arrival. Drop the expired ones at the front, and the
+            # oldest if there are too many.
             while self._told:
                 oldest = next(iter(self._told.values()))
                 if oldest.until > now and len(self._told) <= _ENTRIES:
@@ -118,10 +124,10 @@ class HeldBack:
 
 
 def _repeatable(fields: Headers, content: bytes) -> tuple[Headers, bytes]:
-    """Return the header and the body of an answer that is repeated.
+    """Return the header fields and the body to repeat.
 
-    A HEAD has no body, and a long one is not kept: our own in its place has another type and no
-    encoding.
+    The response to a HEAD has no body, and a long body is not kept. Our own document then takes its
+    place, with its own type, no encoding, and only the fields about limits.
     """
     if 0 < len(content) <= _CONTENT_LIMIT and _size(fields) <= _FIELDS_LIMIT:
         return fields, content

@@ -1,4 +1,4 @@
-"""Retries before the first byte: here, and nowhere else."""
+"""Retries before the first byte; no other module retries then."""
 
 import logging
 import random
@@ -29,14 +29,14 @@ from app.upstream.http.body import discard
 from app.upstream.http.deadlines import within
 from app.upstream.http.errors import FAILURES, redacted
 
-# How much is done for an answer before it is given up.
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reliability:
-    """Seconds until no attempt begins any more: before the first byte, and after a body broke.
+    """How long a registry's failures are retried.
 
-    With `verify_blobs`, a whole blob is hashed, and its end held back until the digest is right.
+    `retry_budget`: seconds in which attempts may begin before the first byte.
+    `resume_budget`: seconds in which attempts may begin after a body broke.
+    `verify_blobs`: whether a whole blob is hashed and its end held back until the digest matches.
     """
 
     retry_budget: float
@@ -47,18 +47,19 @@ class Reliability:
 logger = logging.getLogger(__name__)
 
 _PAUSES: Final = (0.05, 0.5, 1.5)
-"""Seconds before the second, third and fourth attempt, more or less."""
+"""Seconds before the second, third and fourth attempt, varied at random by up to half."""
 
 _SHORT: Final = 0.1
-"""Seconds that a caller with a fallback waits as well: no longer than the first pause."""
+"""The longest pause, in seconds, that a caller with a fallback waits: the first pause only."""
 
 _LONGEST_TOLD: Final = 5
-"""Seconds of a Retry-After that are waited for here; the client hears of a longer one."""
+"""The longest Retry-After, in seconds, that is waited for here; a longer one goes to the client."""
 
 _HURRIED_BUDGET: Final = 8.0
 _HURRIED_PATIENCE: Final = 6.0
 _HURRIED_WHOLE: Final = 12.0
-"""Seconds for pings and tokens: Docker waits 15 for one, and then asks nobody again."""
+"""The limits of `Attempts` for pings and tokens, in seconds: Docker waits 15 seconds for one, and
+then sends no other request."""
 
 _FOREVER: Final = float("inf")
 
@@ -66,34 +67,35 @@ _PASSING: Final = frozenset({
     HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.BAD_GATEWAY, HTTPStatus.SERVICE_UNAVAILABLE,
     HTTPStatus.GATEWAY_TIMEOUT,
 })  # fmt: skip
-"""Answers after which the same question may have another one."""
+"""Statuses that may be gone when the request is repeated."""
 
 
 _Failures = tuple[type[UpstreamUnavailable], ...]
 
 _UNASKED: Final[_Failures] = (UpstreamUnreachable, UpstreamUnresolved)
-"""Failures before a byte of the question was sent."""
+"""Failures before any byte of the request was sent."""
 
 _ABSENT: Final[_Failures] = (*_UNASKED, OutboundProxyFails, UpstreamTimeout)
-"""Failures that another attempt within two seconds hardly ever mends."""
+"""Failures that another attempt within two seconds hardly ever fixes."""
 
 _CLIENT_CHECK: Final = 0.25
 _NEVER: Final = threading.Event()
 
 
 Fallback = Callable[[], bool]
-"""Tells whether a caller can answer without the upstream (`Request.has_fallback`)."""
+"""Returns True if the caller can answer without the upstream (`Request.has_fallback`)."""
 
 _has_fallback: ContextVar[Fallback | None] = ContextVar("has_fallback", default=None)
 
 
 @contextmanager
 def falling_back(has_fallback: Fallback | None) -> Iterator[None]:
-    """Let attempts in this block end early if the caller has a fallback.
+    """End the attempts in this block early if the caller has a fallback.
 
-    A question may need others to be asked first: for a token, or for what the registry asks for.
-    They are made in the block as well, and None leaves the fallback of a block outside as it is.
-    Callers who wait for the same answer share it, and a failure so counts for two seconds at most.
+    Requests that have to come first, such as a ping or a token request, are in the block too.
+    None keeps the fallback of the enclosing block.
+    Callers that wait for the same response share it, so they also share a failure, for two seconds
+    at most.
     """
     token = _has_fallback.set(has_fallback or _has_fallback.get())
     try:
@@ -103,7 +105,7 @@ def falling_back(has_fallback: Fallback | None) -> Iterator[None]:
 
 
 class Attempts:
-    """Asks a question that may be repeated (GET or HEAD) up to four times, within a budget."""
+    """Sends a request that may be repeated (GET or HEAD) up to four times, within a budget."""
 
     def __init__(
         self,
@@ -112,10 +114,11 @@ class Attempts:
         whole: float = _FOREVER,
         observer: Observer = NOBODY,
     ) -> None:
-        """Begin no attempt later than `budget` seconds after the first.
+        """Limit the attempts in time; all three limits are in seconds.
 
-        Give each `patience` seconds, however slowly its answer drips and however often it is sent
-        on, and all together `whole` seconds.
+        `budget`: no attempt begins later than this after the first.
+        `patience`: how long each attempt may take, redirects and slow responses included.
+        `whole`: how long all attempts may take together.
         """
         self._budget = budget
         self._patience = patience
@@ -124,17 +127,18 @@ class Attempts:
 
     @classmethod
     def hurried(cls, budget: float, observer: Observer = NOBODY) -> Self:
-        """Return attempts at what clients wait for some seconds only: pings and tokens."""
+        """Return attempts for pings and tokens, for which clients wait only some seconds."""
         return cls(min(budget, _HURRIED_BUDGET), _HURRIED_PATIENCE, _HURRIED_WHOLE, observer)
 
     def __call__(
         self, ask: Callable[[], requests.Response], client: Client | None
     ) -> requests.Response:
-        """Return the first answer that is worth passing on, or the last one.
+        """Call `ask` until its response is worth passing on; return that response or the last one.
 
-        A caller that has a fallback is not kept waiting: a host that is not there is asked once,
-        and one that cut the connection or answered 5xx once more, after the first pause.
-        Raise what `ask` raised in the end, or ClientGone.
+        A caller that has a fallback does not wait long. If the host is unreachable or timed out,
+        `ask` is called only once. If it cut the connection or answered 5xx, `ask` is called once
+        more, after the first pause.
+        Raise what the last call of `ask` raised, or ClientGone if `client` disconnects.
         """
         has_fallback = _has_fallback.get()
         return self._repeat(ask, client, (UpstreamUnavailable,), _is_passing, has_fallback)
@@ -142,7 +146,11 @@ class Attempts:
     def to_connect(
         self, ask: Callable[[], requests.Response], client: Client | None
     ) -> requests.Response:
-        """Return the answer to a question that may be asked once only, but may fail to be asked."""
+        """Return the response to a request that must be sent only once, such as a POST.
+
+        Repeat it only if no byte of it was sent.
+        Raise what the last call of `ask` raised, or ClientGone if `client` disconnects.
+        """
         return self._repeat(ask, client, _UNASKED, lambda _: False)
 
     def _repeat(
@@ -188,7 +196,10 @@ def _is_over(
     wait: float,
     error: UpstreamUnavailable | None = None,
 ) -> bool:
-    """Tell whether there is no other attempt: too late, or not worth it for one with a fallback."""
+    """Return True if no other attempt follows after `wait` seconds.
+
+    It would be too late, or the caller has a fallback and the attempt is not worth the wait.
+    """
     if time.monotonic() + wait > deadline:
         return True
     is_long = wait > _SHORT or isinstance(error, _ABSENT)
@@ -196,10 +207,10 @@ def _is_over(
 
 
 def _tell(error: UpstreamUnavailable) -> None:
-    """Say why an upstream is asked again, unless that has been said.
+    """Log why an upstream is asked again, unless that has been logged already.
 
-    What requests raises is told where it is translated, and a host that is left alone by its
-    breaker; a body that breaks is told nowhere.
+    `errors.translated` logs the exceptions of requests, and the circuit breaker logs that it
+    opened. Nothing else logs a body that breaks.
     """
     told = isinstance(error, UpstreamDown | UpstreamUnresolved)
     if not told and not isinstance(error.__cause__, FAILURES):
@@ -207,7 +218,7 @@ def _tell(error: UpstreamUnavailable) -> None:
 
 
 def sleep(seconds: float, client: Client | None) -> None:
-    """Wait; raise ClientGone as soon as nobody waits for the outcome any more."""
+    """Wait for `seconds`; raise ClientGone within 250 ms after `client` has disconnected."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
         if client is not None and client.gone():
@@ -220,12 +231,15 @@ def _is_passing(response: requests.Response) -> bool:
 
 
 def told_to_wait(response: requests.Response) -> float:
-    """Return the seconds of a Retry-After; infinity for what cannot be read as such."""
+    """Return the seconds of the response's Retry-After, as `seconds_in` does."""
     return seconds_in(response.headers.get("Retry-After", ""))
 
 
 def seconds_in(told: str) -> float:
-    """Read a Retry-After; a date says that it takes too long, whatever it is."""
+    """Return the seconds of a Retry-After (RFC 9110, section 10.2.3): 0 if it is empty.
+
+    Return infinity for a date, which always means too long, and for anything else.
+    """
     told = told.strip()
     if not told:
         return 0
@@ -233,9 +247,10 @@ def seconds_in(told: str) -> float:
 
 
 def _pause_after(error: UpstreamUnavailable, *, first: bool) -> float:
-    """Return the seconds to wait at least; infinity where asking again does not help.
+    """Return the least number of seconds to wait; infinity if another attempt would not help.
 
-    A host that is left alone refuses whoever comes new; who has begun to ask waits for it.
+    An open circuit breaker ends a request whose first attempt it refuses. A request that has made
+    an attempt waits for the breaker's next probe.
     """
     if isinstance(error, UpstreamUntrusted) or (first and isinstance(error, UpstreamDown)):
         return float("inf")
