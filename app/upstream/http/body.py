@@ -1,4 +1,8 @@
-"""A body, read as it arrives; one that breaks is never ended quietly."""
+"""Response bodies, read as they arrive; a body that breaks never looks complete.
+
+Beside the body itself: which bytes of a blob a response carries (`Part`), and what to do with a
+response that nobody reads (`discard`).
+"""
 
 import json
 import re
@@ -17,11 +21,9 @@ from app.source import NOBODY, BodyBroken, Client, Event, Observer
 from app.upstream.http.deadlines import ClientLeft, within
 from app.upstream.http.response import Malformed
 
-# A response that knows who wants to hear of it.
-
 
 class Answer(requests.Response):
-    """What a session gives; its observer is the session's."""
+    """A response from a `Session`, with the session's observer."""
 
     def __init__(self, observer: Observer) -> None:
         super().__init__()
@@ -29,25 +31,30 @@ class Answer(requests.Response):
 
 
 def observer_of(response: requests.Response) -> Observer:
-    """Return who is told what becomes of a response."""
+    """Return the observer of the response's session; `NOBODY` if no session made the response."""
     return response.observer if isinstance(response, Answer) else NOBODY
 
 
 _GATHER: Final = 256 * 1024
-"""Bytes handed on at once, at the most: larger pieces are no faster and cost memory for each
-stream (docs/decisions/reading-upstream/piece-size.md)."""
+"""The most bytes of one piece. Larger pieces are no faster and cost memory for each stream
+(docs/decisions/reading-upstream/piece-size.md)."""
 _CLIENT_CHECK: Final = 0.25
 
 _GATHER_FOR_SLOW: Final = 64 * 1024
-"""The same for whoever takes long: such a stream holds a piece nearly all the time."""
+"""The most bytes of one piece for a slow reader, which holds a piece nearly all the time."""
 _LONG: Final = 0.5
-"""Seconds that no piece takes where the client is fast, however many others there are."""
+"""Seconds that a fast client never takes for a piece, however many other clients there are."""
 _PROVEN: Final = 8 * 1024 * 1024
-"""Bytes that must have been taken without such a wait: more than the kernel's buffers take."""
+"""Bytes that a reader must take without such a wait to count as fast: more than the kernel buffers
+hold."""
 
 
 class Body:
-    """The unread body of a response."""
+    """The unread body of a response.
+
+    Iterating yields it in pieces, without decoding its Content-Encoding, and raises BodyBroken if
+    the body breaks.
+    """
 
     def __init__(self, response: requests.Response) -> None:
         self._raw: urllib3.HTTPResponse = response.raw
@@ -66,9 +73,10 @@ class Body:
             raise BodyBroken(_reason(error)) from error
 
     def skip(self, count: int, seconds: float = float("inf"), client: Client | None = None) -> bool:
-        """Read so many bytes and drop them; return False where they do not come in time.
+        """Read and drop `count` bytes; return True if all of them arrived.
 
-        Raise ClientGone as soon as they are dropped for nobody.
+        Return False if the body ends or breaks first, or after `seconds`.
+        Raise ClientGone if `client` disconnects.
         """
         looked = time.monotonic()
         with within(seconds):
@@ -88,14 +96,15 @@ class Body:
         return True
 
     def close(self) -> None:
-        """Close the connection, unless the body was read to its end and gave it back."""
+        """Close the connection, unless reading the whole body has returned it to its pool."""
         self._raw.close()
 
 
 def read_whole(response: requests.Response, limit: int) -> bytes:
-    """Read a body that should be small; raise UpstreamMisbehaved beyond `limit` bytes.
+    """Return a whole body that should be small.
 
-    Raise UpstreamUnavailable if it breaks: nothing of it has reached the client.
+    Raise UpstreamMisbehaved if it is longer than `limit` bytes or its chunks are malformed.
+    Raise UpstreamUnavailable if it breaks: no byte of it has reached the client.
     """
     declared = content_length(response) or 0
     data = read_start(response, limit) if declared <= limit else b""
@@ -107,10 +116,10 @@ def read_whole(response: requests.Response, limit: int) -> bytes:
 
 
 def read_document(response: requests.Response, limit: int) -> bytes:
-    """Read a JSON document as `read_whole` does, and see that it has come to its end.
+    """Return a JSON document that should be small, as `read_whole` does, if it is complete.
 
-    Where that is the end of the connection (RFC 9112, section 6.3), a cut looks like it; but what
-    is left of an object is none.
+    If only the end of the connection ends the body (RFC 9112, section 6.3), a cut looks like that
+    end. But a truncated JSON object does not parse: raise UpstreamUnavailable for it.
     """
     data = read_whole(response, limit)
     framed = content_length(response) is not None or response.raw.chunked
@@ -129,7 +138,7 @@ def _is_json(data: bytes) -> bool:
 
 
 def client_left(error: BodyBroken) -> bool:
-    """Tell whether a body broke because nobody waits for it any more."""
+    """Return True if reading stopped because the client disconnected."""
     return error.__cause__ is not None and isinstance(error.__cause__.__cause__, ClientLeft)
 
 
@@ -142,9 +151,10 @@ def _reason(error: BaseException) -> str:
 
 
 def read_start(response: requests.Response, limit: int) -> bytes:
-    """Read no more than about `limit` bytes of a body.
+    """Return the start of a body, and close it.
 
-    Raise UpstreamUnavailable if it breaks, UpstreamMisbehaved if its chunks cannot be read.
+    Stop once more than `limit` bytes are read: the result is at most one piece (256 KiB) longer.
+    Raise UpstreamUnavailable if the body breaks, UpstreamMisbehaved if its chunks are malformed.
     """
     body = Body(response)
     data = bytearray()
@@ -166,15 +176,15 @@ def read_start(response: requests.Response, limit: int) -> bytes:
 
 
 def content_length(response: requests.Response) -> int | None:
-    """Return the length that a response declares, or None.
+    """Return the Content-Length of a response in bytes, or None if there is none.
 
-    That it is a number, and the only one, was seen when the head was read (`response.framing`).
+    `response.framing` has checked that it is a number and the only one.
     """
     length = response.raw.headers.get("Content-Length")
     return None if length is None else int(length)
 
 
-# Which bytes of a blob an answer carries: Content-Range and Content-Length.
+# Which bytes of a blob a response carries, by its Content-Range and Content-Length.
 
 _UNSATISFIED: Final = re.compile(r"bytes \*/(\d{1,18})")
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
@@ -182,14 +192,20 @@ _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Bytes `start` to `end`, the last one not counted, of `total`; None for what is not known."""
+    """The bytes from `start` up to but not including `end`, out of `total` bytes.
+
+    `end` and `total` are None if they are unknown.
+    """
 
     start: int
     end: int | None
     total: int | None
 
     def continues(self, wanted: "Part") -> bool:
-        """Tell whether this part begins where `wanted` does and belongs to the same whole."""
+        """Return True if this part starts where `wanted` does and may be of the same whole.
+
+        It may end before `wanted`, but not after.
+        """
         if self.start != wanted.start:
             return False
         if self.end is not None and wanted.end is not None and self.end > wanted.end:
@@ -197,7 +213,7 @@ class Part:
         return self.belongs(wanted)
 
     def belongs(self, wanted: "Part") -> bool:
-        """Tell whether this part may be of the same whole, as far as both tell of it."""
+        """Return True unless the known sizes show that this part is not of the same whole."""
         if self.total is None:
             return True
         if wanted.total is not None:
@@ -206,7 +222,10 @@ class Part:
 
 
 def part_at_end(response: requests.Response) -> int | None:
-    """Return the total that a refusal of a part tells (RFC 9110, section 15.5.17), or None."""
+    """Return the total size, in bytes, that a 416 states (RFC 9110, section 15.5.17).
+
+    Return None for any other status, or if the Content-Range does not state it.
+    """
     if response.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return None
     match = _UNSATISFIED.fullmatch(response.headers.get("Content-Range", "").strip())
@@ -214,9 +233,13 @@ def part_at_end(response: requests.Response) -> int | None:
 
 
 def part_of(response: requests.Response) -> Part | None:
-    """Return what an answer to a GET carries; None for what no part of it could continue."""
+    """Return which bytes of the blob a response to a GET carries (RFC 9110, section 14.4).
+
+    Return None if the response cannot be continued: it is neither 200 nor 206, has a content
+    encoding, or its Content-Range is unusable.
+    """
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
-        return None  # the bytes of the encoded form, of which nobody knows the digest
+        return None  # these bytes are encoded, and nobody knows the digest of that form
     length = content_length(response)
     if response.status_code == HTTPStatus.OK:
         return Part(0, length, length)
@@ -226,10 +249,14 @@ def part_of(response: requests.Response) -> Part | None:
 
 
 def part_told(content_range: str, length: int | None) -> Part | None:
-    """Return what a Content-Range tells; None where it cannot be read, or not with that length."""
+    """Return the part that a Content-Range describes (RFC 9110, section 14.4).
+
+    Return None if the field is not a single valid byte range, or contradicts `length`, the
+    Content-Length.
+    """
     match = _CONTENT_RANGE.fullmatch(content_range.strip())
     if match is None:
-        return None  # several ranges, or none that can be read
+        return None  # several ranges, or malformed
     start, end = int(match[1]), int(match[2]) + 1
     total = None if match[3] == "*" else int(match[3])
     consistent = start < end and (total is None or end <= total)
@@ -238,15 +265,18 @@ def part_told(content_range: str, length: int | None) -> Part | None:
     return Part(start, end, total)
 
 
-# An answer that nobody reads: its connection is kept if that costs little.
+# A response that nobody reads: its connection is kept if that costs little.
 
 _DRAIN_LIMIT: Final = 64 * 1024
 _PATIENCE: Final = 1.0
-"""Seconds for all of it: a new connection is made faster."""
+"""Seconds for reading the rest: a new connection takes less than that."""
 
 
 def discard(response: requests.Response) -> None:
-    """Give the connection back if the rest of the answer is short, or else close it."""
+    """Return the response's connection to its pool if the rest of the body is short, or close it.
+
+    Short is 64 KiB at most by its Content-Length, read within one second.
+    """
     remaining = response.raw.length_remaining
     if remaining is not None and remaining <= _DRAIN_LIMIT:
         with within(_PATIENCE):

@@ -1,7 +1,7 @@
-"""Connections of our own: to an address that has been looked at, and to no other.
+"""Connects to addresses that have been checked, and to no others.
 
-A name is resolved once, and what it resolved to is both checked and connected to: whoever runs a
-DNS server may give another answer the next time.
+A name is resolved once, and the resulting addresses are both checked and connected to. A second
+lookup might return others: the owner of the name controls its DNS server.
 """
 
 import ipaddress
@@ -24,13 +24,13 @@ from app.addresses import Address, is_public
 from app.threads import Pending, RealThreads, original
 from app.upstream.http.deadlines import seconds_left
 
-# The first address to let us in: RFC 8305, "Happy Eyeballs", section 5.
+# Connecting to several addresses (RFC 8305, "Happy Eyeballs", section 5).
 
 AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
 SocketOption = tuple[int, int, int | bytes]
 
 _HEAD_START: Final = 0.25
-"""Seconds until the next address is tried beside one that does not answer."""
+"""Seconds without a connection until the next address is tried in parallel."""
 
 _FOREVER: Final = float("inf")
 
@@ -42,9 +42,11 @@ def first_to_connect(
     source_address: tuple[str, int] | None = None,
     socket_options: Sequence[SocketOption] | None = None,
 ) -> socket.socket:
-    """Connect to all addresses, one after the other but not waiting for long; the first wins.
+    """Return the first socket that connects to one of the addresses.
 
-    `timeout` is for each of them. Raise the last error, TimeoutError or another OSError.
+    Start with the next address after 250 ms, or as soon as one fails; attempts go on in parallel.
+    `timeout` is in seconds and for each address; None means no limit.
+    Raise the last error, TimeoutError or another OSError, if all addresses fail.
     """
     with _Race(timeout) as race:
         for number, address in enumerate(addresses, start=1):
@@ -59,7 +61,7 @@ def first_to_connect(
 
 
 class _Race:
-    """Sockets that are connecting; those that are left are closed at the end."""
+    """The sockets that are connecting; leaving the block closes all except the winner."""
 
     def __init__(self, timeout: float | None) -> None:
         self.error = OSError("getaddrinfo returns an empty list")
@@ -82,7 +84,7 @@ class _Race:
 
     @property
     def is_on(self) -> bool:
-        """Whether there is anybody left to wait for."""
+        """Whether a socket is still connecting."""
         return bool(self._deadlines)
 
     def enter(
@@ -91,7 +93,7 @@ class _Race:
         source_address: tuple[str, int] | None,
         socket_options: Sequence[SocketOption] | None,
     ) -> None:
-        """Begin to connect."""
+        """Begin to connect to an address; store the error in `error` if that fails at once."""
         timeout = seconds_left(self._timeout)
         family, kind, protocol, _, peer = address
         try:
@@ -116,7 +118,10 @@ class _Race:
         self._selector.register(sock, selectors.EVENT_WRITE)
 
     def wait(self, seconds: float) -> socket.socket | None:
-        """Return who is connected; None when that time is over, or someone has given up."""
+        """Return the first socket that connects.
+
+        Return None after `seconds`, or as soon as a socket fails or times out.
+        """
         until = _now() + seconds
         entered = len(self._deadlines)
         while len(self._deadlines) == entered and entered:
@@ -156,39 +161,43 @@ def _now() -> float:
     return time.monotonic()
 
 
-# Names become addresses: one question for all who want the same, on threads of its own.
+# Resolving names: one lookup for all requests that need the same name, on separate threads.
 #
-# The C library cannot be told to stop, so a name that is not answered keeps one thread, and not one
-# for each request.
+# A lookup in the C library cannot be cancelled. Because lookups are shared, a name that gets no
+# answer occupies one thread, and not one for each request.
 
 _THREADS: Final = 4
-"""Names that one registry may have resolved at a time."""
+"""Names that are resolved at the same time for one registry."""
 
 
 class NameUnanswered(Exception):
-    """A name that was not answered in time; that says nothing about the host.
+    """A name was not resolved in time; this says nothing about the host.
 
-    No OSError, which urllib3 would make a failure to connect of.
+    It is not an OSError, which urllib3 would turn into a failure to connect.
     """
 
 
 @dataclass(slots=True)
 class _Question:
-    """One name; `pending` is what those who come meanwhile wait for as well."""
+    """The lookup of one name; `pending` is its result, which all callers wait for."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
     pending: Pending | None = None
 
 
 class Names:
-    """Resolves the names of one registry, and of where it leads."""
+    """Resolves names for one registry: its own, and those of its redirects and token service."""
 
     def __init__(self) -> None:
         self._threads = RealThreads(_THREADS)
         self._questions: dict[tuple[str, int], _Question] = {}
 
     def resolve(self, host: str, port: int, timeout: float | None) -> Sequence[AddressInfo]:
-        """Return the addresses of a host; raise gaierror or NameUnanswered."""
+        """Return the addresses of a host in the order of `getaddrinfo()`.
+
+        Raise gaierror if the lookup fails, and NameUnanswered if it takes longer than `timeout`
+        seconds. None means no limit.
+        """
         until = None if timeout is None else time.monotonic() + timeout
         question = self._questions.setdefault((host, port), _Question())
         try:
@@ -201,7 +210,7 @@ class Names:
         return found
 
     def _asked(self, question: _Question, host: str, port: int, timeout: float | None) -> Pending:
-        """Return what is being asked; raise TimeoutError where no thread is free."""
+        """Return the pending lookup, begun if needed; raise TimeoutError if no thread is free."""
         if not question.lock.acquire(timeout=-1 if timeout is None else timeout):
             raise TimeoutError
         with ExitStack() as held:
@@ -218,7 +227,7 @@ class Names:
             self._questions.pop((host, port), None)
 
     def _looked_up(self, host: str, port: int) -> Sequence[AddressInfo]:
-        """Ask the C library; whoever comes after the answer asks anew."""
+        """Return the C library's answer, and forget the lookup: the result is not cached."""
         try:
             found: Sequence[AddressInfo] = original("socket", "getaddrinfo")(
                 host, port, allowed_gai_family(), socket.SOCK_STREAM
@@ -229,15 +238,15 @@ class Names:
 
 
 class AddressForbidden(OSError):
-    """A host that leads to none but addresses that must not be connected to."""
+    """The host resolves only to addresses that must not be connected to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Connector:
-    """How one registry, and where it leads, is connected to.
+    """Opens the connections of one registry, and of the hosts that it leads to.
 
-    Without `allow_private`, to public addresses only.
-    Names are each registry's own, so that one that is not answered delays nobody else's.
+    Without `allow_private`, it connects to public addresses only.
+    Each registry has its own `Names`, so that a name that gets no answer does not delay others.
     """
 
     allow_private: bool
@@ -252,10 +261,11 @@ class Connector:
         source_address: tuple[str, int] | None = None,
         socket_options: Sequence[SocketOption] | None = None,
     ) -> socket.socket:
-        """Connect to the first address of a host that is accepted and lets us in.
+        """Return a socket connected to the first accepted address of the host that answers.
 
-        Raise what urllib3's create_connection() raises: TimeoutError, gaierror, the last OSError;
-        or NameUnanswered. `timeout` is for the name, and for each address.
+        `timeout` is in seconds, for the lookup and again for each address; None means no limit.
+        Raise what urllib3's `create_connection()` raises (TimeoutError, gaierror,
+        LocationParseError or the last OSError), AddressForbidden or NameUnanswered.
         """
         return first_to_connect(
             self.resolve(*host_and_port, seconds_left(timeout)),
@@ -265,10 +275,11 @@ class Connector:
         )
 
     def resolve(self, host: str, port: int, timeout: float | None = None) -> list[AddressInfo]:
-        """Return the accepted addresses of a host in the order to try; or raise AddressForbidden.
+        """Return the accepted addresses of a host, in the order in which to try them.
 
-        Raise gaierror, or LocationParseError for what DNS has no way to ask for, as urllib3 does,
-        or NameUnanswered.
+        Raise AddressForbidden if no address is accepted, and NameUnanswered if the lookup takes
+        longer than `timeout` seconds. As urllib3 does, raise gaierror if the lookup fails, and
+        LocationParseError if DNS cannot express the name.
         """
         if host.startswith("["):
             host = host.strip("[]")
@@ -286,7 +297,10 @@ class Connector:
         return self._ordered(accepted)
 
     def _ordered(self, found: Sequence[AddressInfo]) -> list[AddressInfo]:
-        """Alternate between the families, the system's choice first: RFC 8305, section 4."""
+        """Return the addresses with families alternating (RFC 8305, section 4).
+
+        IPv4 comes first if `prefer_ipv4`, otherwise the family of the system's first address.
+        """
         first = socket.AF_INET if self.prefer_ipv4 else (found[0][0] if found else socket.AF_INET)
         preferred = [one for one in found if one[0] == first]
         others = [one for one in found if one[0] != first]
@@ -294,5 +308,5 @@ class Connector:
 
 
 def _address(found: AddressInfo) -> Address:
-    """Return an address without its zone, which only a special one has (RFC 4007, section 6)."""
+    """Return an address without its zone; only special ones have one (RFC 4007, section 6)."""
     return ipaddress.ip_address(str(found[4][0]).partition("%")[0])

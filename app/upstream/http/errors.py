@@ -1,4 +1,4 @@
-"""The errors of requests become ours, here and nowhere else."""
+"""Translates the exceptions of requests into ours; no other module does."""
 
 import logging
 from http.client import HTTPException
@@ -36,7 +36,7 @@ FAILURES: Final = (
 _CANNOT_BE_ASKED: Final = (
     requests.exceptions.InvalidHeader,
     requests.exceptions.InvalidURL,
-    ValueError,  # urllib3's, of hosts and of headers that mean something to it
+    ValueError,  # raised by urllib3 for hosts, and for headers that it interprets
 )
 
 _PROXY_FAILS: Final = (requests.exceptions.ProxyError, requests.exceptions.InvalidProxyURL)
@@ -51,11 +51,15 @@ _KINDS: Final = (
     (requests.exceptions.SSLError, Exception, UpstreamUntrusted, "TLS with an upstream fails."),
     (Exception, HTTPException, UpstreamMisbehaved, "An upstream's answer cannot be read."),
 )
-"""What an error of requests' and its cause come to; the first that fits counts."""
+"""Our error and the log message for each exception of requests and its cause; the first match
+counts."""
 
 
 def translated(error: Exception, url: str) -> RegistryError:
-    """Return our error for one of requests, and say in the log what it was."""
+    """Return our error for an exception of requests, and log its cause.
+
+    A client that disconnected and a URL or header that cannot be sent are not logged.
+    """
     cause = _cause(error)
     if isinstance(cause, ClientLeft):
         return ClientGone()
@@ -76,13 +80,19 @@ def _kind(error: Exception, cause: BaseException) -> tuple[type[RegistryError], 
 
 
 def _is_without_connection(error: Exception) -> bool:
-    """Tell whether nothing can have been sent; requests keeps the reason in what it wraps."""
+    """Return True if no connection was made, so that nothing can have been sent.
+
+    requests wraps urllib3's exception, which has the cause in `reason`.
+    """
     reasons = [getattr(argument, "reason", argument) for argument in error.args]
     return any(isinstance(reason, urllib3.exceptions.NewConnectionError) for reason in reasons)
 
 
 def _cause(error: BaseException) -> BaseException:
-    """Return what urllib3 and requests wrapped; what http.client says is said by its own error."""
+    """Return the exception that urllib3 and requests wrapped.
+
+    Stop at an exception of http.client: it describes the failure better than its own cause.
+    """
     while not isinstance(error, HTTPException) and (inner := _inner(error)):
         error = inner
     return plainly(error)
@@ -91,19 +101,22 @@ def _cause(error: BaseException) -> BaseException:
 def _inner(error: BaseException) -> BaseException | None:
     for argument in error.args if isinstance(error, urllib3.exceptions.SSLError) else ():
         if isinstance(argument, BaseException):
-            return argument  # urllib3 does not chain it
+            return argument  # urllib3 does not set __cause__ here
     return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _told(cause: BaseException) -> str:
-    """Name a cause; only a system's own words hold no URL with its query."""
+    """Return the type of a cause, and its message if it is an OSError.
+
+    Other messages may contain a URL with its query.
+    """
     return (
         f"{type(cause).__name__}: {cause}" if isinstance(cause, OSError) else type(cause).__name__
     )
 
 
 def redacted(url: str) -> str:
-    """Return a URL without userinfo and query: signed URLs carry secrets there."""
+    """Return a URL without userinfo, query and fragment: signed URLs carry secrets there."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"

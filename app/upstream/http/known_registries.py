@@ -1,8 +1,8 @@
-"""Redirects that lead to a registry of the table: what may be asked there, and with which session.
+"""Redirects to a registry of the table: what may be requested there, and with which session.
 
-A redirect is a registry's word, and registries are strangers to each other. It may lead to the
-manifests, blobs and referrers of another one; to no address that the registry which sends it may
-not lead to itself; and to nothing that a rule denies.
+Registries do not trust each other, so a redirect from one to another is restricted. It may lead to
+manifests, blobs and referrers. It may not lead to a private address unless the redirecting registry
+may lead there, nor to anything that a rule denies.
 """
 
 import re
@@ -22,32 +22,36 @@ from app.upstream.http.origin import Origin, origin
 from app.upstream.http.session import Session
 
 _ROUNDS: Final = 8
-"""How often a path may be percent-encoded; servers in a row may each decode it once."""
+"""How many times a path may be percent-encoded: each server of a chain may decode it once."""
 
 _PLAIN: Final = re.compile(r"(?:/[A-Za-z0-9._~!$&'()*+,=:@-]+)*/?")
-"""A path that every server reads alike: no empty segment, no `;`, no backslash, nothing encoded."""
+"""A path that all servers read alike: no empty segment, `;`, backslash or percent-encoding."""
 
 _RESOURCE: Final = re.compile(r"(.+)/(manifests|blobs|referrers)/([^/]+)")
 
 _PASSED: Final = frozenset({"artifactType", "n", "last"})
-"""What a list of referrers may be asked for. `ns` would choose another registry at a proxy."""
+"""The query parameters that are passed on for a list of referrers. Others are dropped: `ns`, for
+example, would select another registry if the target is itself a proxy."""
 
 
 class LeadsToRegistry(UpstreamMisbehaved):
-    """A redirect to the root of another registry's API, as that of a ping."""
+    """A redirect to the root of another registry's API (`/v2/`), such as that of a ping."""
 
     message = "the registry redirects to another one"
 
 
 class Neighbour(Protocol):
-    """A registry of the table, as another one's redirect meets it."""
+    """A registry of the table, as the target of another registry's redirect."""
 
     @property
     def session(self) -> Session:
-        """What its authorities and addresses are known to."""
+        """The session with this registry's trusted authorities and address check."""
 
     def anonymous_token(self, scope: str, refused: str = "") -> str:
-        """Return a token for nobody, another one than was refused; raise RegistryError."""
+        """Return an anonymous token for `scope` that differs from `refused`.
+
+        Raise RegistryError if the token service issues none.
+        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +64,7 @@ class Resource:
 
     @classmethod
     def parse(cls, path: str) -> Self | None:
-        """Return what a path below `/v2/` is, or None if it is none of these."""
+        """Return the resource at a path below `/v2/`, or None if the path names no resource."""
         found = _RESOURCE.fullmatch(path)
         if found is None:
             return None
@@ -72,12 +76,16 @@ class Resource:
             return None
 
     def ask(self, permit: Permit | None, registry: Registry) -> None:
-        """Raise RegistryError if the client may not have this from a registry."""
+        """Raise RegistryError if `permit` does not allow the client this resource of a registry."""
         if permit is not None:
             permit(registry.name, self.name, self.reference if self.kind == "manifests" else None)
 
     def url(self, registry: Registry, query: str) -> str:
-        """Return where it is, as it was judged, with what is known of a query."""
+        """Return the URL of the resource in a registry.
+
+        It is built from the parsed parts, which are the ones that were checked. Of the query, only
+        the known parameters of a list of referrers are kept.
+        """
         base = f"{registry.url}/v2/{self.name}/{self.kind}/{self.reference}"
         wanted = [
             (name, value)
@@ -89,13 +97,15 @@ class Resource:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """What is asked next: a URL, and on whose behalf.
+    """The next URL to request, and the registry in whose name it is requested.
 
-    `registry` is the one that speaks there: whose address it is, or who has led to a stranger's.
-    `may_be_private` tells whether the address may be a special one.
-    `must_be_checked` tells that the table allows this host a special address, but not to whoever
-    leads to it: its name may then be resolved here only, where the address is checked.
-    `repository` is what is asked for where a neighbour may want a token.
+    `registry`: the registry at this address, or the last one on the way to a host that is not in
+    the table.
+    `may_be_private`: whether the address may be a special one.
+    `must_be_checked`: the table allows this host a special address, but not to the registry that
+    redirects to it. We must then resolve the name ourselves, so that the address is checked.
+    `neighbour`: the registry that issues the anonymous token, or None.
+    `repository`: the repository that this token is for, or None.
     """
 
     url: str
@@ -107,10 +117,12 @@ class Place:
     repository: RepositoryName | None = None
 
     def authorization(self, response: requests.Response, refused: str = "") -> str:
-        """Return what opens a neighbour's repository that has answered 401; "" for nothing.
+        """Return an Authorization for a neighbour that answered 401, or "" if none can help.
 
-        What a client, or this proxy, has for the registry that redirects is not for another one
-        (docs/decisions/addressing-and-credentials): that is asked as nobody.
+        It holds an anonymous token other than the one in `refused`, an earlier Authorization.
+        The credentials for the redirecting registry, the client's or ours, are not for another one
+        (docs/decisions/addressing-and-credentials).
+        Raise RegistryError if the token service issues no token.
         """
         values = response.raw.headers.getlist("WWW-Authenticate")
         bearer = next((one for one in parse_challenges(values) if one.is_bearer), None)
@@ -131,16 +143,16 @@ class _Row:
         object.__setattr__(self, "root", f"{urlsplit(self.registry.url).path}/v2")
 
     def is_above(self, path: str) -> bool:
-        """Tell whether a path is in this registry's API, for a server that ignores case too."""
+        """Return True if a path is in this registry's API, even if the server ignores case."""
         return f"{path.lower()}/".startswith(f"{self.root.lower()}/")
 
     def may_be_private(self, here: Place) -> bool:
-        """Tell whether who leads here may lead to the special addresses that this one may have."""
+        """Return True if a redirect from `here` may lead to a special address of this registry."""
         named = here.registry.names & self.registry.redirects_from
         return self.registry.allow_private and (here.may_be_private or bool(named))
 
     def place(self, here: Place, url: str, repository: RepositoryName) -> Place:
-        """Return what a redirect from another registry leads to here."""
+        """Return the place in this registry that a redirect from another registry leads to."""
         session, may_be_private = self.neighbour.session, self.may_be_private(here)
         return Place(
             url=url,
@@ -154,20 +166,21 @@ class _Row:
 
 
 class Neighbours:
-    """The registries of a table, by their addresses."""
+    """The registries of the table, by the origin of their URL."""
 
     def __init__(self) -> None:
         self._by_origin: dict[Origin, list[_Row]] = {}
 
     def add(self, registry: Registry, neighbour: Neighbour) -> None:
-        """Make a registry known by its URL."""
+        """Add a registry under the origin of its URL."""
         row = _Row(registry, neighbour)
         self._by_origin.setdefault(origin(registry.url), []).append(row)
 
     def lead(self, here: Place, url: str, permit: Permit | None) -> Place:
-        """Return the place that a redirect leads to.
+        """Return the place that a redirect from `here` to `url` leads to.
 
-        Raise UpstreamMisbehaved if no redirect may lead there, or what `permit` raises.
+        Raise UpstreamMisbehaved if no redirect may lead there, LeadsToRegistry if `url` is the root
+        of another registry's API, and what `permit` raises.
         """
         rows = self._by_origin.get(origin(url), [])
         parts = urlsplit(url)
@@ -181,7 +194,7 @@ class Neighbours:
         root = nearest[0].root
         resource = Resource.parse(path.removeprefix(f"{root}/"))
         if any(row.registry is here.registry for row in nearest):
-            # Its own paths are its own business, but a rule may be about one of its repositories.
+            # A registry may redirect to any of its own paths, but a rule may deny a repository.
             if resource is not None:
                 resource.ask(permit, here.registry)
             return replace(here, url=url, repository=resource.name if resource else None)
@@ -196,21 +209,21 @@ class Neighbours:
 
 
 def _is_private_to(here: Place, rows: Sequence[_Row]) -> bool:
-    """Tell whether an address is that of private registries only, to which a place may not lead."""
+    """Return True if all these registries are private ones that `here` may not lead to."""
     return bool(rows) and all(
         row.registry.allow_private and not row.may_be_private(here) for row in rows
     )
 
 
 def _nearest(rows: Sequence[_Row], path: str) -> list[_Row]:
-    """Return the rows whose API a path is in; of two, one of which is below the other, that one."""
+    """Return the rows whose API contains a path; if APIs are nested, the rows of the innermost."""
     above = [row for row in rows if row.is_above(path)]
     deepest = max((len(row.root) for row in above), default=0)
     return [row for row in above if len(row.root) == deepest]
 
 
 def _decoded(path: str) -> str | None:
-    """Return a path as the last of many servers reads it; None if they may read it differently."""
+    """Return a path with all percent-encodings decoded; None if servers may read it differently."""
     for _ in range(_ROUNDS):
         decoded = unquote(path)
         if decoded == path:

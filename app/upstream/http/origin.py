@@ -1,4 +1,4 @@
-"""Scheme, host and port: what credentials are for (RFC 6454, section 4)."""
+"""Origins: scheme, host and port (RFC 6454, section 4). Credentials are for one origin."""
 
 import re
 from functools import lru_cache
@@ -8,17 +8,21 @@ from urllib.parse import urlsplit
 Origin = tuple[str, str, int]
 
 _URLS: Final = 128
-"""URLs that are remembered, as many as urllib.parse does: each is asked for several times."""
+"""URLs whose origin is cached, as many as urllib.parse caches: each is needed several times."""
 
 AUTHORITY: Final = re.compile(
     r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{1,5})?"
 )
-"""What all URL parsers read alike: no userinfo, and nothing in a host that some decode."""
+"""An authority that all URL parsers read alike: without userinfo, and with no character in the host
+that some of them decode."""
 
 
 @lru_cache(_URLS)
 def origin(url: str) -> Origin:
-    """Return the origin of a URL, its default port written out."""
+    """Return the scheme, host and port of a URL, with the default port if it names none.
+
+    Raise ValueError if the port is not a number from 0 to 65535.
+    """
     parts = urlsplit(url)
     return (
         parts.scheme,

@@ -1,6 +1,6 @@
-"""Which outbound proxy, if any, a URL is fetched through.
+"""Choose the outbound proxy, if any, for a URL.
 
-requests ignores NO_PROXY once its `trust_env` is off, and with it on it would read ~/.netrc.
+requests cannot do it: with `trust_env` off it ignores NO_PROXY, and with it on it reads ~/.netrc.
 """
 
 import ipaddress
@@ -14,7 +14,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 @dataclass(frozen=True, slots=True)
 class _Exempt:
-    """One entry of NO_PROXY: a network, or a name with all below it; perhaps one port only."""
+    """An entry of NO_PROXY: a network, or a name and its subdomains, and optionally a port."""
 
     name: str
     network: Network | None
@@ -32,7 +32,7 @@ class _Exempt:
 
 
 class OutboundProxies:
-    """HTTPS_PROXY, HTTP_PROXY and NO_PROXY, applied to each URL and so to each redirect."""
+    """HTTPS_PROXY, HTTP_PROXY and NO_PROXY, applied to each URL, including those of redirects."""
 
     def __init__(self, *, https: str | None, http: str | None, no_proxy: str) -> None:
         self._proxies = {"https": https, "http": http}
@@ -40,7 +40,7 @@ class OutboundProxies:
         self._cached = lru_cache(maxsize=256)(self._for_origin)
 
     def __call__(self, url: str) -> Mapping[str, str]:
-        """Return the `proxies` argument of requests for this URL."""
+        """Return the `proxies` argument of requests for this URL; empty for a direct connection."""
         parts = urlsplit(url)
         return self._cached(parts.scheme, parts.hostname or "", _port(parts.scheme, parts.port))
 
@@ -66,7 +66,7 @@ def _exempt(entry: str) -> _Exempt:
 
 
 def _name(text: str) -> str:
-    """Return a domain without its leading dot or `*.`, which mean the same."""
+    """Return a domain without a leading dot or `*.`, which make no difference."""
     return text if text == "*" else text.lstrip("*").lstrip(".")
 
 

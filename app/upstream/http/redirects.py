@@ -1,4 +1,4 @@
-"""Redirects, followed by hand: the client's network cannot reach where they lead."""
+"""Redirects, followed by hand and here, since the client's network cannot reach their targets."""
 
 import re
 from dataclasses import dataclass, field
@@ -20,7 +20,7 @@ from app.upstream.http.origin import AUTHORITY, Origin, origin
 from app.upstream.http.session import Session
 
 _LIMIT: Final = 10
-"""As many as containerd and Go's client follow."""
+"""The number of redirects that are followed, as in containerd and Go's HTTP client."""
 
 REDIRECTS: Final = frozenset({
     HTTPStatus.MOVED_PERMANENTLY, HTTPStatus.FOUND, HTTPStatus.SEE_OTHER,
@@ -31,7 +31,7 @@ _HEAD_REFUSED: Final = frozenset({
     HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN,
     HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_IMPLEMENTED,
 })  # fmt: skip
-"""What object stores answer to the HEAD of a URL that was signed for GET."""
+"""The statuses with which object stores refuse a HEAD of a URL signed for GET."""
 
 
 _TWICE: Final = "refused twice"
@@ -39,18 +39,19 @@ _TWICE: Final = "refused twice"
 _LOCATION: Final = re.compile(
     r"(?:(?:[Hh][Tt][Tt][Pp][Ss]?:)?//(?![/?#]|$)|(?!//|[A-Za-z][A-Za-z0-9+.-]*:))[\x21-\x5b\x5d-\x7e]*"
 )
-"""Visible ASCII without a backslash; a host behind two slashes, or no scheme and no host at all."""
+"""Visible ASCII without a backslash, with either a host after two slashes or no scheme and host."""
 
 
 _NOBODY: Final = Registry(name="", url="")
-"""Leads to no registry of the table, since it has no neighbours."""
+"""Stands in for a registry in requests that do not belong to a pull."""
 
 
 @dataclass(frozen=True, slots=True)
 class Redirects:
-    """Asks with a registry's session, and wherever the registry sends on to.
+    """Sends requests with a registry's session and follows the redirects of the responses.
 
-    What is not asked for a client's pull, as a token, has no neighbours.
+    `neighbours` are the registries of the table that a redirect may lead to. Requests that do not
+    belong to a client's pull, such as token requests, have none.
     """
 
     session: Session
@@ -65,19 +66,22 @@ class Redirects:
         client: Client | None,
         permit: Permit | None = None,
     ) -> requests.Response:
-        """Send a request and follow its redirects; the last URL is the response's `url`.
+        """Send a request, follow its redirects and return the last response, its body unread.
 
-        Credentials stay behind where scheme, host or port changes; another registry of the table
-        that then asks for a token gets one for nobody in particular.
-        A HEAD that is refused elsewhere is asked once more as a GET of the first byte, whose
-        Content-Range tells the length; the caller meets that as a 206 to its HEAD.
-        All of it takes no longer than the session's patience.
-        Raise what `permit` raises of a registry of the table that the way leads to.
+        The response's `url` is the last URL.
+        Credentials are dropped when the scheme, host or port changes. If another registry of the
+        table then answers with a challenge, it gets an anonymous token.
+        If another origin refuses a HEAD, send a GET of the first byte, whose Content-Range contains
+        the length; the caller then receives a 206 to its HEAD.
+        All of this takes no longer than the session's `patience`.
+        Raise RegistryError if a request fails or a redirect must not be followed, and what `permit`
+        raises about a registry of the table that a redirect leads to.
         """
         with within(self.session.patience):
             response = self._followed(method, url, fields, client, permit)
         if response.url != url:
-            # Who has a signed URL may read it, so a CDN says "public" there, and means no other.
+            # Whoever has a signed URL may read it, so a CDN says "public". It means only that URL,
+            # and not ours.
             for name in headers.FOR_CACHES:
                 response.raw.headers.discard(name)
         return response
@@ -122,7 +126,10 @@ class Redirects:
     def send_again(
         self, url: str, fields: Headers, client: Client | None, permit: Permit | None
     ) -> requests.Response:
-        """Ask once more where the way has ended before, and follow nothing."""
+        """Send a GET to `url`, where earlier redirects ended, and return the response.
+
+        Do not follow redirects. Raise what `fetch` raises.
+        """
         there = self.neighbours.lead(self._begin(""), url, permit)
         return _sent(there, "GET", fields, client)
 
@@ -135,9 +142,10 @@ class Redirects:
         )
 
     def _token(self, here: Place, response: requests.Response, shown: dict[Origin, str]) -> str:
-        """Return what to show to a registry that has refused, if anything may help.
+        """Return the Authorization for a registry that answered 401, or "" if none can help.
 
-        A token for nobody, and once more where a remembered one has been refused.
+        It is an anonymous token, and a new one if the registry refused the first, which may have
+        been cached. `shown` records what each origin has received.
         """
         there = origin(here.url)
         refused = shown.get(there, "")
@@ -154,7 +162,7 @@ class Redirects:
 
 
 def _sent(there: Place, method: str, fields: Headers, client: Client | None) -> requests.Response:
-    """Send a request to a place; raise RegistryError."""
+    """Send a request to a place and return the response; raise RegistryError."""
     try:
         if there.must_be_checked:
             there.session.refuse_unchecked(there.url)
@@ -170,7 +178,10 @@ def _sent(there: Place, method: str, fields: Headers, client: Client | None) -> 
 
 
 def refuse_dead_end(response: requests.Response) -> None:
-    """Raise UpstreamMisbehaved for a redirect that leads nowhere; 304 is none."""
+    """Close the response and raise UpstreamMisbehaved if it is a 3xx other than 304.
+
+    `Redirects` follows every redirect that it can, so this one has no usable target.
+    """
     status = response.status_code
     is_redirect = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
     if is_redirect and status != HTTPStatus.NOT_MODIFIED:
@@ -180,7 +191,10 @@ def refuse_dead_end(response: requests.Response) -> None:
 
 
 def target(here: str, location: str) -> str:
-    """Return where a Location leads; raise UpstreamMisbehaved where URL parsers disagree."""
+    """Return the absolute URL, without a fragment, that a Location in a response from `here` means.
+
+    Raise UpstreamMisbehaved if URL parsers may disagree about it.
+    """
     try:
         parts = urlsplit(urljoin(here, location))
         _ = parts.port
