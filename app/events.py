@@ -1,4 +1,4 @@
-"""One exchange: a client's request and its answer, as it is logged, counted and shown."""
+"""One exchange: a client's request and its response, as they are logged, counted and shown."""
 
 from collections.abc import Sequence
 from contextvars import ContextVar
@@ -10,14 +10,15 @@ from app.registries import Address
 from app.source import Budget, Event, Observer
 
 LOW: Final = 0.1
-"""The part of a limit below which pulls run low."""
+"""The fraction of its limit below which an identity is low on pulls."""
 
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
-    """What is known of it so far; `route` is one of few words, `registry` a row of the table.
+    """What is known so far of one request and its response.
 
-    `registry`, `repository` and `reference` are empty where the request addresses none.
+    `route` is one of a few words; `registry` is the name of a row of the table. `registry`,
+    `repository` and `reference` are empty if the request addresses none. `began` is monotonic.
     """
 
     method: str = "GET"
@@ -28,42 +29,42 @@ class Exchange:
     began: float = field(default_factory=monotonic)
     status: int = 0
     sent: int = 0
-    """Bytes of the body that went to the client."""
+    """Bytes of the body sent to the client."""
     watched: bool = False
-    """Whether its bytes were counted while they went."""
+    """Whether the bytes of the body were counted as they were sent."""
     first_byte: float = 0.0
-    """Seconds until there was something to send."""
+    """Seconds from `began` until there was something to send."""
     took: float = 0.0
-    """Seconds in all, once it is over."""
+    """Seconds in all, set when the exchange is over."""
     attempts: int = 0
-    """Requests to upstreams that were made for it."""
+    """Requests sent to upstreams for this exchange."""
     cache: str = ""
-    """What the cache did, in one word; "" without one."""
+    """What the cache did, in one word; "" if there is no cache."""
     user: str = ""
-    """Who has logged in at this proxy."""
+    """The user who is logged in at this proxy."""
     client: tuple[str, bool] | None = None
-    """The address that asks, and whether it is the client's own; None until somebody wants it."""
+    """The address of the client, and whether it is the client's own. None until first needed."""
     address: Address | None = None
-    """What its path addresses; None until somebody wants it."""
+    """The repository that the path addresses. None until first needed."""
     refused_by: str = ""
-    """The number of the rule that refused it, or in one word what else did."""
+    """The number of the rule that refused the request, or one word for whatever else did."""
     budget: Budget | None = None
-    """What the registry has said of pulls while it was served."""
+    """The pulls left, as the registry reported them during this exchange."""
 
     def seconds(self) -> float:
-        """Return how long it has been going on."""
+        """Return the seconds since the exchange began."""
         return monotonic() - self.began
 
 
 current: Final[ContextVar[Exchange | None]] = ContextVar("exchange", default=None)
-"""The exchange that this thread, or greenlet, serves."""
+"""The exchange that the current thread or greenlet serves."""
 
 
 class Noting:
-    """An observer that notes on the present exchange what belongs on its line."""
+    """An observer that records on the current exchange what its log line needs."""
 
     def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
-        """Note what was asked for it, and what the cache did."""
+        """Count requests to upstreams, and record what the cache did."""
         del amount
         exchange = current.get()
         if exchange is None:
@@ -74,66 +75,69 @@ class Noting:
             exchange.cache = about
 
     def told(self, budget: Budget) -> None:
-        """Note what is left."""
+        """Record the pulls left."""
         if (exchange := current.get()) is not None:
             exchange.budget = budget
 
 
 class Observers:
-    """Several, told one after the other."""
+    """An observer that passes everything on to several others, in order."""
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
     def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
-        """Tell each."""
+        """Pass an event on to each observer."""
         for observer in self._observers:
             observer.happened(event, about, amount)
 
     def told(self, budget: Budget) -> None:
-        """Tell each."""
+        """Pass a budget on to each observer."""
         for observer in self._observers:
             observer.told(budget)
 
 
 def is_low(budget: Budget) -> bool:
-    """Tell whether so few pulls are left that somebody should hear of it."""
+    """Return whether less than `LOW` of the limit is left, so that the operator should know."""
     return budget.remaining < budget.limit * LOW
 
 
 class Download(Protocol):
-    """A body on its way to a client, for others to see how far it is."""
+    """A body on its way to a client, whose progress others can see."""
 
     def moved(self, count: int) -> None:
-        """So many bytes more went."""
+        """Record that `count` more bytes were sent."""
 
     def ended(self) -> None:
-        """No more will go."""
+        """Record that nothing more will be sent."""
 
 
 class Watcher(Protocol):
-    """Is told of every exchange; neither method raises anything or waits for anything."""
+    """Receives every exchange. Neither method raises or blocks."""
 
     def begins(self, exchange: Exchange, length: int | None) -> Download:
-        """Watch a body whose bytes come one after the other, so many in all where that is known."""
+        """Return a Download for a body that is sent piece by piece.
+
+        `length` is its total in bytes, or None if that is not known.
+        """
 
     def ended(self, exchanges: Sequence[Exchange]) -> None:
-        """Count exchanges that are over."""
+        """Count exchanges that have ended."""
 
 
 class _Unwatched:
-    """A watcher, and a download, for where nobody looks."""
+    """A watcher and a download that ignore everything."""
 
     def begins(self, exchange: Exchange, length: int | None) -> Download:
-        """Watch nothing."""
+        """Return this object, which counts nothing."""
         del exchange, length
         return self
 
     def ended(self, exchanges: Sequence[Exchange] = ()) -> None:
-        """Count nothing."""
+        """Ignore the end of exchanges, or of a download."""
 
     def moved(self, count: int) -> None:
-        """Count nothing."""
+        """Ignore the bytes."""
 
 
 UNWATCHED: Final = _Unwatched()

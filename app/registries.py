@@ -1,4 +1,4 @@
-"""The table of registries, and which of them a request addresses."""
+"""The table of registries, and which registry a request addresses."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ _PORT: Final = re.compile(r":[0-9]+$")
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """The credentials that this proxy itself has at a registry."""
+    """The credentials of this proxy at a registry."""
 
     username: str
     password: str = field(repr=False)
@@ -27,10 +27,11 @@ class Account:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Registry:
-    """One row: a registry that clients may address, by its name, an alias or a host of ours.
+    """One row: a registry that clients may address by its name, an alias or a host of ours.
 
-    In a `managed` one this proxy fetches the tokens, for `account` or for nobody; else the
-    clients' own credentials pass through (docs/decisions/addressing-and-credentials).
+    If a registry is `managed`, this proxy fetches the tokens itself, with `account` or
+    anonymously. Otherwise the clients' own credentials pass through
+    (docs/decisions/addressing-and-credentials).
     """
 
     name: str
@@ -46,29 +47,35 @@ class Registry:
     ca_bundle: str | None = None
     allow_private: bool = False
     redirects_from: frozenset[str] = frozenset()
-    """Names of registries that may redirect here also where this is at a special address."""
+    """Names of registries that may redirect here even if this registry has a special address."""
 
     @property
     def names(self) -> frozenset[str]:
-        """All that a client may call this registry."""
+        """Every name that a client may use for this registry: its own and its aliases."""
         return self.aliases | {self.name}
 
     @property
     def tag(self) -> str:
-        """Return what stands before `~` in this registry's tokens; no token has a colon."""
+        """The text before `~` in this registry's tokens: its name, with "+" for a colon.
+
+        A token cannot contain a colon.
+        """
         return self.name.replace(":", "+")
 
     def complete(self, name: str) -> str:
-        """Return the registry's own name for a repository; Docker Hub's official ones are short."""
+        """Return the registry's own name for a repository.
+
+        Docker Hub's official images, such as `alpine`, are in `library/`.
+        """
         return f"library/{name}" if self.library_prefix and "/" not in name else name
 
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """The registry that a request means, and how the request said so.
+    """The registry that a request addresses, and how the request named it.
 
-    `host_default` is the registry that the same host means when nothing else is said: the one
-    that a client's login at that host belongs to.
+    `host_default` is the registry that the same host stands for when the request names none. A
+    client's login at that host belongs to it.
     """
 
     registry: Registry
@@ -78,7 +85,7 @@ class Selection:
 
     @property
     def tagged(self) -> bool:
-        """Whether tokens carry the registry's name, because clients keep one login for a host."""
+        """Whether tokens carry the registry's name, because clients keep one login per host."""
         return self.registry is not self.host_default
 
     @property
@@ -87,32 +94,36 @@ class Selection:
         return not self.by_prefix or self.registry.prefix_login
 
     def scope_for_client(self, scope: Scope) -> Scope:
-        """Return a scope of the registry's in the client's naming."""
+        """Return a scope with the client's name for the repository; here, unchanged."""
         return scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Address(Selection):
-    """A repository of the registry's, and how the client wrote it."""
+    """A repository of a registry: the registry's name for it, and `asked`, the client's."""
 
     repository: RepositoryName
     asked: RepositoryName
 
     def scope_for_client(self, scope: Scope) -> Scope:
-        """Return a scope of the registry's in the client's naming."""
+        """Return a scope with the client's name for the repository, if it is this one's."""
         return scope.named(self.asked) if scope.name == self.repository else scope
 
 
 class Registries:
-    """Every registry that this proxy serves; nothing that a client sends names another one."""
+    """Every registry that this proxy serves. Nothing that a client sends can add another."""
 
     def __init__(self, rows: Sequence[Registry], default: str | None = None) -> None:
-        """Take the first row for the default unless another is named; raise ValueError."""
+        """Make `default`, or else the first row, the default registry.
+
+        Raise ValueError if the table has no registry of that name, or if two rows share a name, a
+        host or a tag.
+        """
         self.rows = tuple(rows)
         self._by_name = _index(self.rows, lambda row: row.names)
         self._by_host = _index(self.rows, lambda row: row.hosts)
         self._by_tag = _index(self.rows, lambda row: [row.tag])
-        tags = sorted(self._by_tag, key=len, reverse=True)  # one may be the end of another
+        tags = sorted(self._by_tag, key=len, reverse=True)  # a tag may end with another
         self._tags = re.compile(rf"(?:{'|'.join(map(re.escape, tags))})(?=~)")
         if default is not None and default not in self._by_name:
             message = f"default: no registry of the table is called {default}"
@@ -125,16 +136,19 @@ class Registries:
         return frozenset(self._by_host)
 
     def select(self, *, ns: str | None, host: str) -> Selection:
-        """Return the registry that a request without a repository means; raise NameUnknown."""
+        """Return the registry that a request without a repository addresses.
+
+        Raise NameUnknown if `ns` names no registry of the table.
+        """
         host_default = self._by_host.get(host.lower(), self.default)
         return Selection(self._named(ns) if ns else host_default, host_default, ns)
 
     def resolve(self, asked: RepositoryName, *, ns: str | None, host: str) -> Address:
-        """Return what a request for a repository addresses; raise NameUnknown or NameInvalid.
+        """Return the repository that a request addresses; raise NameUnknown or NameInvalid.
 
-        `ns` decides before the host, the host before a prefix, and then the default is left
-        (docs/registries.md).
-        A first component that names the chosen registry once more is dropped.
+        `ns` takes precedence over the host, the host over a prefix, and a prefix over the default
+        registry (docs/registries.md). A first component that repeats the name of the chosen
+        registry is dropped.
         """
         selection = self.select(ns=ns, host=host)
         chosen = selection.registry
@@ -149,13 +163,14 @@ class Registries:
         return _address(selection, chosen, asked, asked)
 
     def named(self, name: str) -> Registry:
-        """Return the row of a name; raise KeyError."""
+        """Return the row with this name or alias; raise KeyError if no row has it."""
         return self._by_name[name]
 
     def tags_in(self, text: str) -> set[str]:
-        """Return the names of the registries whose tokens a text holds, wherever it does.
+        """Return the names of the registries whose tagged tokens appear anywhere in `text`.
 
-        Clients may still have tokens of one that has left the table, known by its host name.
+        A client may still hold tokens of a registry that has left the table. Its tag is recognized
+        if it looks like a host name, and is returned as it is.
         """
         if "~" not in text:
             return set()
@@ -163,19 +178,22 @@ class Registries:
         return {self._by_tag[tag].name if tag in self._by_tag else tag for tag in tags}
 
     def tag_owner(self, token: str) -> tuple[Registry | None, str]:
-        """Return the registry whose tag a token carries, or None, and the token without it."""
+        """Return the registry whose tag a token carries, and the token without the tag.
+
+        The registry is None, and the token unchanged, if it has no tag of this table.
+        """
         tag, separator, untagged = token.partition("~")
         owner = self._by_tag.get(tag) if separator else None
         return (owner, untagged) if owner else (None, token)
 
     def _named(self, name: str) -> Registry:
         lower = name.lower()
-        # containerd sends the port where the reference has one, and also the host of ours that an
-        # image was named by.
+        # containerd sends the port if the reference has one, and sends our own host if the
+        # reference names it.
         row = self._by_name.get(lower.removesuffix(":443")) or self._by_host.get(
             _PORT.sub("", lower)
         )
-        if row is None or not name.isascii():  # there is a sign whose lower case is k
+        if row is None or not name.isascii():  # the Kelvin sign lowers to k
             raise NameUnknown
         return row
 
@@ -212,7 +230,7 @@ def _address(selection: Selection, row: Registry, name: str, asked: RepositoryNa
     )
 
 
-# Public registries that need no more than their name to be served.
+# Public registries that can be served from their name alone.
 
 HUB: Final = Registry(
     name=DOCKER_HUB,
@@ -223,7 +241,7 @@ HUB: Final = Registry(
     library_prefix=True,
 )
 
-# Their token services are on their own hosts, and so they are learned from their challenges.
+# Their token services are on their own hosts, so they are discovered from the challenges.
 _OTHERS: Final = (
     "ghcr.io",
     "quay.io",

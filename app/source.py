@@ -1,4 +1,4 @@
-"""Request, Reply and the Source protocol: all that crosses between the rooms."""
+"""The Source protocol with Request and Reply: everything that crosses between the rooms."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,10 +18,10 @@ _EMPTY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 
 
 class BodyBroken(ConnectionResetError):
-    """A body ended before its end.
+    """A body broke off before its end.
 
-    A ConnectionResetError, because that is what the client must come to see, and because WSGI
-    servers close the client's connection on one without writing a traceback.
+    It is a ConnectionResetError because the client must see a reset connection, and because WSGI
+    servers answer one by closing the client's connection without logging a traceback.
     """
 
     def __init__(self, reason: str) -> None:
@@ -29,61 +29,62 @@ class BodyBroken(ConnectionResetError):
 
 
 class Client(Protocol):
-    """The connection of the client that waits for the answer."""
+    """The connection of the client that waits for the response."""
 
     def gone(self) -> bool:
-        """Tell, without waiting, whether the client has closed its connection."""
+        """Return whether the client has closed its connection. Does not block."""
 
 
 class Permit(Protocol):
-    """Decides what a client may have from a registry that another one redirects to."""
+    """Decides what a client may read from a registry that another registry redirects to."""
 
     def __call__(self, registry: str, name: RepositoryName, reference: Reference | None) -> None:
-        """Return if it may; raise RegistryError with what the client is told if it may not.
+        """Return None if the client may read it; raise the RegistryError to report if not.
 
-        `registry` is its name in the table, `reference` a manifest's, None for all else.
-        May be called by any thread, also after the client has its answer.
+        `registry` is the registry's name in the table. `reference` is the reference of a
+        manifest, or None for everything else. Any thread may call this, even after the client has
+        received its response.
         """
 
 
 class FetchAccount(Protocol):
-    """What one fetch costs the client that began it. No method raises anything.
+    """What one fetch costs the client that started it. No method raises.
 
-    `go_on_unread` and `end` may wait for a moment, as a Redis is asked.
+    `go_on_unread` and `end` may block briefly, because they may query Redis.
     """
 
     def received(self, count: int) -> None:
-        """Charge bytes that came while no other client read along."""
+        """Charge `count` bytes that arrived while no other client was reading the fetch."""
 
     def go_on_unread(self) -> bool:
-        """Take a place for a fetch that nobody reads; return False if it has to stop."""
+        """Take a place for a fetch without readers; return False if the fetch must stop."""
 
     def release(self) -> None:
-        """Give that place back, because somebody reads again."""
+        """Give that place back, because the fetch has a reader again."""
 
     def end(self) -> None:
-        """Settle the account when the fetch is over."""
+        """Settle the account. Called when the fetch is over."""
 
 
 class Payer(Protocol):
-    """The client to which fetches are charged that nobody else reads."""
+    """The client that pays for a fetch that no other client reads."""
 
     @property
     def identity(self) -> str:
-        """The name of this client, which is the same for all of its requests."""
+        """The name of this client, the same in all of its requests."""
 
     def begin_fetch(self, digest: str) -> FetchAccount:
-        """Open the account of one fetch."""
+        """Return a new account for the fetch of one digest."""
 
 
 class Uncharged:
-    """A payer, and its account, where no limits are set: only its fetches are counted."""
+    """A payer and its account when no limits are set: its fetches only have to be counted."""
 
     def __init__(self, identity: str) -> None:
         self.identity = identity
 
     def begin_fetch(self, digest: str) -> FetchAccount:
-        """Charge nothing."""
+        """Return this object, which charges nothing."""
         del digest
         return self
 
@@ -91,29 +92,31 @@ class Uncharged:
         """Charge nothing."""
 
     def go_on_unread(self) -> bool:
-        """Return True: nothing is limited."""
+        """Return True, because nothing is limited."""
         return True
 
     def release(self) -> None:
-        """Take no place, and give none back."""
+        """Do nothing: `go_on_unread` has taken no place."""
 
     def end(self) -> None:
-        """Settle nothing."""
+        """Do nothing: there is nothing to settle."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What a client asks of a source.
+    """A client's request to a source.
 
-    `method` is GET or HEAD, and HEAD stays HEAD on the whole way: a GET of a manifest is billed.
-    `query` is passed only where the registry's answer depends on it: tags and referrers.
-    `payer` is charged for what is fetched on its behalf and read by nobody; None is nobody.
-    `renewed` gives an Authorization in place of one that is refused while a body is read, where
-    that is this proxy's to get.
-    `permit` is None if the client may have everything.
-    `has_fallback` tells whether the caller can answer without the registry; it is called when an
-    attempt has failed, and may wait for the disk. Nobody then waits for more attempts than the
-    failure deserves. None means that there is nothing to fall back on.
+    `method` is GET or HEAD. A HEAD stays a HEAD all the way, because registries bill a GET of a
+    manifest.
+    `query` is set only if the registry's answer depends on it: for tags and referrers.
+    `payer` is charged for bytes that are fetched on its behalf but that no client reads. None
+    charges no one.
+    `renewed` takes an Authorization that the registry refused while a body was being read and
+    returns a new one. It is set if this proxy gets the token itself.
+    `permit` is None if the client may read everything.
+    `has_fallback` returns whether the caller can answer without the registry. It is called after
+    an attempt has failed and may block on the disk. If it returns True, the retries end early.
+    None means that the caller has no fallback.
     """
 
     method: str
@@ -127,17 +130,18 @@ class Request:
 
     @property
     def authorization(self) -> str:
-        """The credentials as the client sent them; "" for none."""
+        """The client's Authorization header, unchanged; "" if it sent none."""
         return headers.value(self.headers, "authorization")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenRequest:
-    """What a client asks of a registry's token service.
+    """A client's request to a registry's token service.
 
-    `parameters` are the query's or the form's, in order, scopes in the registry's own naming, bytes
-    that are not UTF-8 as surrogates; `service` is not among them: it is the source's to name.
-    `has_fallback` is that of `Request`.
+    `parameters` are those of the query or the form, in order. Scopes are in the registry's own
+    naming, and bytes that are not UTF-8 are surrogates. `service` is not among them, because the
+    source adds it.
+    `has_fallback` is the same as in `Request`.
     """
 
     method: str
@@ -148,22 +152,22 @@ class TokenRequest:
 
 
 class FileBody(ABC):
-    """A body that lies in a file, which a server may send without having it read here."""
+    """A body in a file, which the server may send without reading it into Python."""
 
     @abstractmethod
     def __iter__(self) -> Iterator[bytes]:
-        """Yield what was not sent yet."""
+        """Yield the bytes that have not been sent yet."""
 
     @abstractmethod
     def sent_by(self, send: Callable[[int, int, int], None]) -> int:
-        """Have the next part sent, by descriptor, offset and count; return its count.
+        """Call `send(descriptor, offset, count)` for the next part; return the bytes it covers.
 
-        After 0 there may be more to iterate over, which lies in no file.
+        0 means that nothing more can be sent from a file. Iterating may still yield more bytes.
         """
 
 
 def has_body(method: str, status: int) -> bool:
-    """Tell whether an answer carries a body (RFC 9112, section 6.3)."""
+    """Return whether a response carries a body (RFC 9112, section 6.3)."""
     return method != "HEAD" and status not in _EMPTY
 
 
@@ -175,14 +179,15 @@ def _nothing() -> None:
 class Reply:
     """A response whose body is unread.
 
-    `challenges` (WWW-Authenticate) and `next_query` (the query of the Link to the next page) are in
-    the registry's naming: whoever relays them knows the client's.
-    `length` is the exact length of the body (of the GET's body, where this answers a HEAD), or
-    None where the registry did not say. An answer that is `handed_over` has no body here: the
-    server in front sends so many bytes of the file that X-Accel-Redirect names to it.
-    `led_to` names the other repositories of the table that redirects led to, by registry and name.
-    Whoever takes a reply closes it, read or unread; iterating `body` raises BodyBroken, unless it
-    is a tuple, whose pieces are at hand.
+    `challenges` (WWW-Authenticate) and `next_query` (the query of the Link to the next page) are
+    in the registry's naming; the code that relays them translates them for the client.
+    `length` is the exact length of the body in bytes, or None if the registry did not say. In the
+    reply to a HEAD, it is the length of the body that a GET would get.
+    A reply that is `handed_over` has no body here: the server in front sends `length` bytes of the
+    file that X-Accel-Redirect names.
+    `led_to` lists the other repositories of the table that redirects led to, by registry and name.
+    The receiver of a reply must close it, whether or not it has read the body. Iterating `body`
+    may raise BodyBroken, unless it is a tuple, whose pieces are already in memory.
     """
 
     status: int
@@ -195,12 +200,12 @@ class Reply:
     led_to: Sequence[tuple[str, RepositoryName]] = ()
 
     def header(self, name: str) -> str:
-        """Return the first value of one header, or ""."""
+        """Return the first value of a header, or "" if the reply has none."""
         return headers.value(self.headers, name)
 
     @property
     def digest(self) -> Digest | None:
-        """What `Docker-Content-Digest` says; None where it says nothing, or no digest."""
+        """The digest in `Docker-Content-Digest`; None if the header is missing or malformed."""
         try:
             return Digest.parse(self.header("docker-content-digest"))
         except DigestInvalid:
@@ -208,86 +213,92 @@ class Reply:
 
     @property
     def handed_over(self) -> bool:
-        """Whether the server in front sends the body: no upstream's header gets so far."""
+        """Whether the server in front sends the body.
+
+        The header is always our own, because one from an upstream is not passed on.
+        """
         return bool(self.header("x-accel-redirect"))
 
     @property
     def is_error(self) -> bool:
-        """Whether the registry refused or failed."""
+        """Whether the status is 400 or higher."""
         return self.status >= HTTPStatus.BAD_REQUEST
 
 
 def replied(status: int, fields: Headers, body: bytes) -> Reply:
-    """Return a reply whose body is at hand."""
+    """Return a reply whose body is already in memory."""
     return Reply(status=status, headers=fields, length=len(body), body=(body,))
 
 
 class Source(Protocol):
-    """One registry, as something to read from; wrappers call what they wrap `inner`.
+    """One registry to read from. A wrapper calls the source that it wraps `inner`.
 
     Every method may raise RegistryError.
     """
 
     def ping(self, request: Request) -> Reply:
-        """Answer `GET /v2/`: whether these credentials, or none, open the registry."""
+        """Answer `GET /v2/`: whether the registry accepts these credentials, or none."""
 
     def reach(self) -> None:
-        """Return if the registry answers now; raise RegistryError if it does not."""
+        """Return None if the registry answers now; raise RegistryError if it does not."""
 
     def token(self, request: TokenRequest) -> Reply:
-        """Pass a request to the registry's token service."""
+        """Pass a request to the registry's token service and return its answer."""
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
-        """Fetch a manifest."""
+        """Return a manifest, or the registry's refusal."""
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Fetch a blob or a range of it."""
+        """Return a blob or a range of it, or the registry's refusal."""
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
-        """List tags, a page at a time."""
+        """Return one page of the repository's tags, or the registry's refusal."""
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """List the manifests that refer to a digest."""
+        """Return an index of the manifests that refer to a digest, or the registry's refusal."""
 
 
 class Event(StrEnum):
-    """What happens inside a source and is worth counting; what `about` and `amount` then are."""
+    """An event inside a source that is worth counting.
+
+    The text below each member says what `about` and `amount` of `Observer.happened` then are.
+    """
 
     ASKED = "asked"
-    """A request went to an upstream, be it a registry, its token service or its CDN."""
+    """A request was sent to an upstream: a registry, its token service or its CDN."""
     ANSWERED = "answered"
-    """The head of its answer came: its status, and the seconds that it took."""
+    """The head of the response arrived. `about`: its status; `amount`: the seconds it took."""
     FAILED = "failed"
-    """None came: the kind of the error."""
+    """No response arrived. `about`: the kind of error."""
     RECEIVED = "received"
-    """So many bytes of a body came."""
+    """Part of a body arrived. `amount`: its bytes."""
     RETRIED = "retried"
-    """It is asked again."""
+    """A request is retried."""
     RESUMED = "resumed"
-    """A body broke, and goes on."""
+    """A body broke off and was resumed."""
     OPENED = "opened"
-    """A host is left alone for a while."""
+    """The circuit breaker of a host opened."""
     CLOSED = "closed"
-    """It answers again."""
+    """The circuit breaker of a host closed."""
     TOKEN = "token"  # noqa: S105 - no password
-    """A token service answered: its status."""
+    """A token service answered. `about`: its status."""
     PULL_SPENT = "pull spent"
-    """A registry gave a manifest to a GET, which Docker Hub counts as a pull."""
+    """A registry answered a GET with a manifest, which Docker Hub counts as a pull."""
     PULL_SAVED = "pull saved"
-    """A client's GET of a manifest was answered without that."""
+    """A client's GET of a manifest was answered without spending a pull."""
     CACHE = "cache"
-    """The cache answered: how, as `Cache-Status` has it."""
+    """The cache answered. `about`: how, in the words of `Cache-Status`."""
     EVICTED = "evicted"
-    """So many entries went to make room."""
+    """Entries were evicted to make room. `amount`: how many."""
     CACHE_FAILED = "cache failed"
-    """The cache could not keep or find something: the fault, in one word."""
+    """The cache could not store or find an entry. `about`: the fault, in one word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """What a registry says of the pulls that one identity has left.
+    """How many pulls an identity has left, as reported by a registry.
 
-    `identity` tells identities apart and nothing of who they are; `window` is in seconds.
+    `identity` distinguishes identities without revealing who they are. `window` is in seconds.
     """
 
     identity: str
@@ -297,26 +308,29 @@ class Budget:
 
 
 class Observer(Protocol):
-    """Is told what happens in the source of one registry, once each, where it happens.
+    """Receives each event in the source of one registry once, where the event happens.
 
-    Neither method raises anything or waits for anything.
+    Neither method raises or blocks.
     """
 
     def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
-        """Note an event; `about` is one of few words, whatever clients and registries send."""
+        """Record an event.
+
+        `about` takes only a small set of values, whatever clients and registries send.
+        """
 
     def told(self, budget: Budget) -> None:
-        """Note what a registry has just said of an identity's pulls."""
+        """Record how many pulls an identity has left, as a registry has just reported."""
 
 
 class _Nobody:
-    """An observer for where nobody looks."""
+    """An observer that ignores everything."""
 
     def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
-        """Note nothing."""
+        """Ignore the event."""
 
     def told(self, budget: Budget) -> None:
-        """Note nothing."""
+        """Ignore the budget."""
 
 
 NOBODY: Final[Observer] = _Nobody()
@@ -324,10 +338,11 @@ NOBODY: Final[Observer] = _Nobody()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheState:
-    """Whether the cache of this machine can keep anything now, and what room it has, in bytes.
+    """Whether the cache of this machine can store anything now, and its space in bytes.
 
-    `fault` is one of few words, "" for none, and `reason` says the same to people. `unfinished` are
-    fetches that are running or were broken off. `max_size` is None where there is none.
+    `fault` is one of a few words, or "" if there is no fault; `reason` explains it to people.
+    `max_size` is None if the size of the cache is not limited. `unfinished` is the space taken by
+    fetches that are running or have broken off.
     """
 
     fault: str = ""
@@ -339,17 +354,17 @@ class CacheState:
 
 
 class Holder(Protocol):
-    """The cache, to those who look at it. Neither method raises anything; both ask the disk."""
+    """The cache as monitoring sees it. Neither method raises; both access the disk."""
 
     def held(self) -> tuple[int, int]:
-        """Return how many entries are kept, of all registries, and of how many bytes."""
+        """Return the number of cached entries of all registries, and their size in bytes."""
 
     def state(self) -> CacheState:
-        """Return whether it can keep anything, as it was found out some seconds ago at most."""
+        """Return whether the cache can store anything; the result may be a few seconds old."""
 
 
 class Index(Protocol):
-    """Where the images of the default registry are searched."""
+    """The search index for the images of the default registry."""
 
     def search(self, request: Request) -> Reply:
-        """Answer `GET /v1/search`; nobody's login goes there. Raise RegistryError."""
+        """Answer `GET /v1/search` without sending any credentials; may raise RegistryError."""

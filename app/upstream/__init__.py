@@ -1,10 +1,10 @@
-"""The only place that speaks HTTP outwards: one registry as a Source.
+"""One registry as a Source: the only package that makes HTTP requests.
 
-auth/       token services, our own tokens, and placeholders
+auth/       token services, our own tokens, and placeholder tokens
 client.py   Upstream, the Source of one registry
-http/       sessions, connections, answers, redirects, retries and deadlines
+http/       sessions, connections, responses, redirects, retries and deadlines
 managed.py  a Source that uses this proxy's own account
-replies.py  a response becomes a Reply; refusals, and the pulls left
-resume.py   a body that goes on where it broke off, and is verified
-search.py   Docker Hub's index
+replies.py  turns a response into a Reply; refusals, and the pulls left
+resume.py   resumes a body where it broke off, and verifies its digest
+search.py   Docker Hub's search index
 """

@@ -1,8 +1,8 @@
-"""Token services, the tokens that this proxy gets itself, and placeholders.
+"""Token services, the tokens that this proxy gets for itself, and placeholder tokens.
 
 issued.py        this proxy's own tokens, and which tokens are anonymous
-ping.py          what a registry answers to `GET /v2/`
-placeholders.py  placeholder tokens for registries that issue none
-remembered.py    a fact that is refreshed in the background
+ping.py          what a registry answers to an anonymous `GET /v2/`
+placeholders.py  placeholder tokens for registries that issue no tokens
+remembered.py    facts that are cached and refreshed in the background
 service.py       a registry's token service, pinned or discovered
 """
