@@ -1,8 +1,9 @@
-"""Which addresses are public, and what a host says of its address before anyone resolves it.
+"""Which addresses are public, and what a host reveals about its address before it is resolved.
 
-"Special" is what stands in IANA's special-purpose registries, multicast, what is reserved, and what
-looks public and leads to the machine's own cloud.
-Python's `is_global` is no help: before 3.11.10 it calls 64:ff9b::7f00:1 and 2002:7f00:1:: global.
+An address is "special" if it is in IANA's special-purpose registries, multicast or reserved, or if
+it looks public but leads to the machine's own cloud.
+Python's `is_global` does not help: before 3.11.10 it calls 64:ff9b::7f00:1 and 2002:7f00:1::
+global.
 """
 
 import ipaddress
@@ -16,15 +17,15 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _SPECIAL_IPV4: Final = tuple(map(ipaddress.IPv4Network, (
     "0.0.0.0/8",  # this network (RFC 791, section 3.2)
     "10.0.0.0/8",  # private (RFC 1918)
-    "100.64.0.0/10",  # behind carriers' NAT (RFC 6598)
+    "100.64.0.0/10",  # carrier-grade NAT (RFC 6598)
     "127.0.0.0/8",  # loopback (RFC 1122, section 3.2.1.3)
-    "168.63.129.16/32",  # Azure's host agent, which gives a machine its configuration and secrets
+    "168.63.129.16/32",  # Azure's host agent, which serves a machine's configuration and secrets
     "169.254.0.0/16",  # link-local (RFC 3927); clouds keep credentials at 169.254.169.254
     "172.16.0.0/12",  # private (RFC 1918)
     "192.0.0.0/24",  # protocol assignments (RFC 6890)
     "192.0.2.0/24",  # documentation (RFC 5737)
     "192.31.196.0/24",  # AS112 (RFC 7535)
-    "192.52.193.0/24",  # multicast tunnels (RFC 7450)
+    "192.52.193.0/24",  # multicast tunnels, AMT (RFC 7450)
     "192.88.99.0/24",  # 6to4 relays (RFC 7526)
     "192.168.0.0/16",  # private (RFC 1918)
     "192.175.48.0/24",  # AS112 (RFC 7534)
@@ -32,11 +33,14 @@ _SPECIAL_IPV4: Final = tuple(map(ipaddress.IPv4Network, (
     "198.51.100.0/24",  # documentation (RFC 5737)
     "203.0.113.0/24",  # documentation (RFC 5737)
     "224.0.0.0/4",  # multicast (RFC 1112)
-    "240.0.0.0/4",  # reserved, and broadcast (RFC 1112, section 4; RFC 919)
+    "240.0.0.0/4",  # reserved (RFC 1112, section 4), and broadcast (RFC 919)
 )))  # fmt: skip
 
 _UNICAST_IPV6: Final = ipaddress.IPv6Network("2000::/3")
-"""All that is given out of IPv6 (RFC 4291, section 2.4); the rest is special or nobody's yet."""
+"""All global unicast addresses allocated so far (RFC 4291, section 2.4).
+
+The rest of IPv6 is special or unallocated.
+"""
 
 _SPECIAL_IPV6: Final = tuple(map(ipaddress.IPv6Network, (
     "2001::/23",  # protocol assignments, Teredo, ORCHID (RFC 2928; RFC 4380; RFC 7343)
@@ -54,15 +58,15 @@ _IPV4_BYTES: Final = 4
 _NUMBER: Final = re.compile(r"0x[0-9a-f]*|[0-9]+")
 _LEADING_ZERO: Final = re.compile(r"(?:^|\.)0[0-9]")
 _LONGEST: Final = 1024
-"""Characters of a host that are looked at; a name has 253 at the most, written plainly (RFC 1035,
-section 2.3.4)."""
+"""The most characters of a host that are examined. A name has at most 253 when it is written
+without escapes (RFC 1035, section 2.3.4)."""
 _NAME: Final = re.compile(r"[\w-]+(?:\.[\w-]+)*")
 
 
 def is_public(address: Address) -> bool:
-    """Tell whether an address is one machine's on the internet at large.
+    """Return whether an address belongs to a single machine on the public internet.
 
-    An address that carries an IPv4 address leads there, and is what that is.
+    An IPv6 address that embeds an IPv4 address (mapped, NAT64, 6to4) is public if that one is.
     """
     if isinstance(address, ipaddress.IPv6Address):
         carried = _carried(address)
@@ -73,26 +77,30 @@ def is_public(address: Address) -> bool:
 
 
 def literal(host: str) -> Address | None:
-    """Return the address that a host is, in every spelling that some resolver takes for one."""
+    """Return the address that a host spells, in any spelling that some resolver accepts.
+
+    None means that the host is a name, not an address, or longer than 1024 characters.
+    """
     return _address(_as_resolved(host)) if len(host) <= _LONGEST else None
 
 
 def is_special_host(host: str) -> bool:
-    """Tell whether a host is not public, or none that everybody reads alike; resolve nothing.
+    """Return whether a host is special, or ambiguous. Resolves nothing.
 
-    For whom somebody else resolves: what can be read in two ways counts as the worse.
+    Use this if another machine, such as an outbound proxy, resolves the host. A host that can be
+    read in two ways counts as special.
     """
     if len(host) > _LONGEST:
         return True
     text = _as_resolved(host)
     address = _address(text)
     if address is not None:
-        # 010.0.0.1 is 8.0.0.1 for some and 10.0.0.1 for others (RFC 6943, section 3.1.1).
+        # Some resolvers read 010.0.0.1 as 8.0.0.1, others as 10.0.0.1 (RFC 6943, section 3.1.1).
         return not is_public(address) or bool(_LEADING_ZERO.search(text))
     last = text.rpartition(".")[2]
     return (
         last == "localhost"  # RFC 6761, section 6.3
-        or bool(_NUMBER.fullmatch(last))  # no name ends so (RFC 1123, section 2.1)
+        or bool(_NUMBER.fullmatch(last))  # no name ends in a number (RFC 1123, section 2.1)
         or not _NAME.fullmatch(text)
     )
 
@@ -106,21 +114,21 @@ def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
 
 
 def _as_resolved(host: str) -> str:
-    """Return a host as it comes to a resolver: decoded, prepared, without brackets and last dot.
+    """Return a host as a resolver gets it: decoded, prepared, without brackets or final dot.
 
-    A name may be percent-encoded (RFC 3986, section 3.2.2); the percent of an IPv6 address begins
-    its zone.
+    A name may be percent-encoded (RFC 3986, section 3.2.2). In an IPv6 address the percent sign
+    starts the zone.
     """
     text = host if ":" in host else unquote(host)
     return ".".join(map(_prepared, _DOTS.split(text))).strip("[]").rstrip(".")
 
 
 def _prepared(label: str) -> str:
-    """Make small letters of capitals, and digits of full-width ones (RFC 3491)."""
+    """Convert capitals to lower case, and full-width digits to ASCII (RFC 3491)."""
     try:
         return nameprep(label)
     except UnicodeError:
-        return label  # has what no name has, so that it is neither a number nor "localhost"
+        return label  # prohibited in a name, so this is neither a number nor "localhost"
 
 
 def _address(text: str) -> Address | None:
@@ -133,9 +141,10 @@ def _address(text: str) -> Address | None:
 
 
 def _loose_ipv4(text: str) -> ipaddress.IPv4Address | None:
-    """Read an IPv4 address as inet_aton() does; raise for a number out of range.
+    """Read an IPv4 address as inet_aton() does; raise if a number is out of range.
 
-    Up to four numbers, decimal, octal or hexadecimal; the last one fills what is left.
+    It has up to four numbers, decimal, octal or hexadecimal. The last number fills the remaining
+    bytes. None means that the text has too many parts, or parts that are not numbers.
     """
     parts = text.split(".")
     if not all(_NUMBER.fullmatch(part) for part in parts):

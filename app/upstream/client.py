@@ -1,4 +1,4 @@
-"""Upstream(Source): one registry, asked over HTTP."""
+"""Upstream(Source): one registry, read over HTTP."""
 
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -32,16 +32,16 @@ from app.upstream.http.session import Session
 from app.upstream.resume import BlobAgain
 
 MANIFEST_LIMIT: Final = 16 * 1024 * 1024
-"""Bytes. Registries take 4 MiB at least, and containerd reads no more (OCI distribution-spec,
-"Pushing Manifests")."""
+"""Bytes. Registries must accept manifests of at least 4 MiB (OCI distribution-spec, "Pushing
+Manifests"), and containerd reads no more than that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """What is asked of a registry: a path, the repository it is in, and what a 404 means.
+    """A question to a registry: a path, its repository, and the error code that a 404 means.
 
-    What is `small` is read whole before it is answered, and so can be asked for again; what is
-    `lasting` is the same whenever it is asked for, and so can go on where it broke off.
+    A `small` answer is read whole before it is passed on, so that a failed read can be retried. A
+    `lasting` answer is always the same, so that a broken body can be resumed.
     """
 
     path: str
@@ -55,7 +55,7 @@ _PING: Final = Question("/v2/")
 
 
 class Upstream:
-    """The registry of one row; what it answers to an anonymous ping is remembered."""
+    """The registry of one row. Remembers its answer to an anonymous ping."""
 
     def __init__(
         self,
@@ -77,10 +77,10 @@ class Upstream:
         self._pings = Pings(registry, self._redirects, self._hurried)
 
     def ping(self, request: Request) -> Reply:
-        """Answer from memory unless there are credentials that only the registry can check.
+        """Answer `GET /v2/`, from memory unless only the registry can check the credentials.
 
-        Docker Hub counts pings against an abuse limit, and Basic credentials mean nothing to a
-        registry that asks for tokens.
+        Docker Hub counts pings against an abuse limit. Basic credentials mean nothing to a registry
+        that asks for tokens. Raise RegistryError if the registry cannot be asked.
         """
         with falling_back(request.has_fallback):
             return self._answer_ping(request)
@@ -98,16 +98,17 @@ class Upstream:
         return replace(reply, challenges=known.challenges)
 
     def reach(self) -> None:
-        """Return if the registry answers, whatever it answers; raise RegistryError if not.
+        """Return None if the registry gives any answer; raise RegistryError if it gives none.
 
-        However often this is called, the registry is asked every few seconds at the most.
+        The registry is asked at most once every few seconds, however often this is called.
         """
         self._pings.reach()
 
     def token(self, request: TokenRequest) -> Reply:
-        """Pass a request to the token service, pinned or discovered.
+        """Pass a request to the token service, pinned or discovered, and return its answer.
 
-        Where there is none, the token is one of our own.
+        If the registry has no token service, return a placeholder token, or the registry's refusal
+        of Basic credentials.
         """
         with falling_back(request.has_fallback):
             return self._answer_token(request)
@@ -131,7 +132,7 @@ class Upstream:
         return placeholders.answer(placeholders.for_basic(basic))
 
     def _exchanged(self, service: TokenService, request: TokenRequest) -> Reply:
-        """Ask the token service, unless it has just answered the same with 429."""
+        """Ask the token service, unless it has just answered the same request with 429."""
         who = placeholders.identity(request)
         about = urlencode(request.parameters, errors="surrogateescape")
         if held := self._tokens_held_back.answer(who, about):
@@ -140,13 +141,20 @@ class Upstream:
         return self._tokens_held_back.noted(who, about, reply, reply.header("content-type"))
 
     def anonymous_token(self, scope: str, refused: str = "") -> str:
-        """Return a token for nobody, another one than was refused; raise RegistryError."""
+        """Return an anonymous token for a scope, different from `refused` if that is given.
+
+        Raise RegistryError if the token service gives none.
+        """
         if refused:
             return self._tokens_for_nobody.after(refused, scope)
         return self._tokens_for_nobody.get(scope)
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
-        """Fetch a manifest, whole: one that breaks off can still be asked for once more."""
+        """Return a manifest, or the registry's refusal.
+
+        A manifest is read whole before this returns, so that one that breaks off is fetched again.
+        Raise RegistryError if the registry cannot be read.
+        """
         question = Question(
             f"/v2/{name}/manifests/{reference}", name, ErrorCode.MANIFEST_UNKNOWN, small=True
         )
@@ -158,7 +166,11 @@ class Upstream:
         return replies.with_digest(reply, reference, media_types.can_be_manifest)
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Fetch a blob, usually from where the registry redirects to."""
+        """Return a blob or a range of it, usually from a CDN that the registry redirects to.
+
+        Its unread body is resumed if it breaks off, and verified if the settings say so. Raise
+        UpstreamMisbehaved if the answer cannot be the bytes that were requested.
+        """
         question = Question(
             f"/v2/{name}/blobs/{digest}", name, ErrorCode.BLOB_UNKNOWN, lasting=True
         )
@@ -171,20 +183,21 @@ class Upstream:
         return replies.with_digest(reply, digest, media_types.can_be_blob)
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
-        """List tags."""
+        """Return one page of the repository's tags, or the registry's refusal."""
         return self._ask(Question(f"/v2/{name}/tags/list", name), request)
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """List referrers; a 404 makes clients look for the tag that stands for them.
+        """Return the manifests that refer to a digest, or the registry's refusal.
 
-        One in plain text is no word about the repository: of NAME_UNKNOWN some clients, oras for
-        one, make that there is nothing at all.
+        On a 404, clients fall back to the referrers tag. A 404 in plain text says nothing about the
+        repository, so it becomes UNSUPPORTED: some clients, such as oras, take NAME_UNKNOWN to mean
+        that the repository has nothing at all.
         """
         path = f"/v2/{name}/referrers/{digest}"
         return self._ask(Question(path, name, ErrorCode.UNSUPPORTED), request)
 
     def _ask(self, question: Question, request: Request) -> Reply:
-        """Ask the registry, and note in the reply where its redirects have led."""
+        """Ask the registry, and list in the reply the repositories that its redirects led to."""
         led_to: list[tuple[str, RepositoryName]] = []
 
         def permit(registry: str, name: RepositoryName, reference: Reference | None) -> None:
@@ -245,7 +258,7 @@ class Upstream:
         return placeholders.redeemed(request.headers, lambda: self._pings.get().asks_for_basic)
 
     def _again(self, url: str, fields: Headers, request: Request) -> BlobAgain:
-        """Return what asks for the rest of a blob."""
+        """Return the object that requests the rest of a blob."""
         return BlobAgain(
             redirects=self._redirects,
             url=url,
@@ -257,7 +270,7 @@ class Upstream:
         )
 
     def _renewed(self, authorization: str, url: str, refused: str) -> str:
-        """Return a token in place of one of nobody's that is refused; "" for any other's."""
+        """Return a new Authorization if the refused one is anonymous, or "" if it is not."""
         if not self._issued_to_nobody.has(authorization):
             return ""
         name = url.removeprefix(f"{self._registry.url}/v2/").rpartition("/blobs/")[0]

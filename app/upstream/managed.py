@@ -1,4 +1,4 @@
-"""Managed(Source): a registry at which this proxy has the credentials, or needs none."""
+"""Managed(Source): a registry that this proxy logs in to itself, with an account or anonymously."""
 
 import logging
 import threading
@@ -18,20 +18,22 @@ from app.upstream.auth import placeholders
 from app.upstream.auth.issued import IssuedToken, IssuedTokens, issue
 from app.upstream.http.retries import falling_back
 
-# The account that this proxy itself has at a registry.
+# This proxy's own account at a registry.
 
 logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE: Final = 60.0
 _LONGEST_PAUSE: Final = 3600.0
-"""Seconds until credentials that a registry has refused are tried again: it may lock an account."""
+"""Seconds until refused credentials are tried again, because the registry may lock an account. The
+pause doubles from the first value to the longest."""
 
 
 class OwnAccount:
-    """Logs in with an account, or as nobody where there is none.
+    """Logs in with an account, or anonymously if the registry has none.
 
-    Until it has been taken once, one caller at a time finds out.
-    Refused once, it is refused for every repository, for a while that grows.
+    Until the registry has accepted the credentials once, callers try them one at a time.
+    Once they have been refused, every repository is refused, for a time that grows from 60 seconds
+    to an hour.
     """
 
     def __init__(self, source: Source, registry: Registry) -> None:
@@ -44,14 +46,18 @@ class OwnAccount:
         self._pause = _FIRST_PAUSE
 
     def token(self, scope: str) -> IssuedToken:
-        """Ask for a token; raise AccountRefused or another RegistryError."""
+        """Return a new token for a scope.
+
+        Raise AccountRefused if the registry refuses the credentials, or another RegistryError if
+        the token service gives no token.
+        """
         if self._is_proven:
             return self._issued(scope)
         with self._lock:
             try:
                 return self._issued(scope)
             except AccountRefused:
-                self._judge()  # before the next caller shows the same
+                self._judge()  # before the next caller presents the same credentials
                 raise
 
     def _issued(self, scope: str) -> IssuedToken:
@@ -62,7 +68,11 @@ class OwnAccount:
         return token
 
     def basic(self) -> str:
-        """Return the Basic credentials, or ""; raise AccountRefused."""
+        """Return an Authorization of the Basic scheme, or "" if there is no account.
+
+        Raise AccountRefused if the registry refuses the account, or another RegistryError if the
+        registry cannot be asked.
+        """
         account = self._registry.account
         if account is None:
             return ""
@@ -71,16 +81,16 @@ class OwnAccount:
         return placeholders.written(account.username, account.password)
 
     def is_good(self) -> bool:
-        """Tell whether the registry takes the credentials at all; asked where it refused something.
+        """Return whether the registry accepts the credentials at all.
 
-        Raise RegistryError if it cannot be asked.
+        Called after it has refused something. Raise RegistryError if it cannot be asked.
         """
         with self._lock:
             self._judge()
             return self._is_proven
 
     def _judge(self) -> None:
-        """Find out whether the credentials are refused everywhere; the lock is held."""
+        """Find out whether the credentials are refused everywhere. The caller holds the lock."""
         now = time.monotonic()
         if now < self._refused_until or (self._is_proven and now < self._good_until):
             return
@@ -97,7 +107,7 @@ class OwnAccount:
             )
 
     def _is_taken(self) -> bool:
-        """Log in without asking for anything, as `docker login` does."""
+        """Return whether a login for no repository succeeds, as `docker login` tries it."""
         ping = self._source.ping(Request(method="GET"))
         ping.close()
         if any(challenge.is_bearer for challenge in ping.challenges):
@@ -118,9 +128,9 @@ _ANYBODY: Final = Request(method="GET")
 
 
 class Managed:
-    """Asks `inner` with tokens of its own; what a client sends is for this proxy alone.
+    """Asks `inner` with this proxy's own tokens; a client's credentials are never passed on.
 
-    Whoever reaches this proxy may read what the account may read.
+    Every client that this proxy serves may read what the account may read.
     """
 
     def __init__(self, inner: Source, registry: Registry) -> None:
@@ -129,33 +139,33 @@ class Managed:
         self._tokens = IssuedTokens(self._account.token)
 
     def ping(self, request: Request) -> Reply:
-        """Answer 200: no client needs a token here."""
+        """Answer 200, because no client needs a token here."""
         del request
         return replied(HTTPStatus.OK, [("Content-Type", "application/json")], b"{}")
 
     def reach(self) -> None:
-        """Return if the registry answers; raise RegistryError if not."""
+        """Return None if the registry answers; raise RegistryError if it does not."""
         self.inner.reach()
 
     def token(self, request: TokenRequest) -> Reply:
-        """Give whoever insists a token that says nothing."""
+        """Answer with a placeholder token, for clients that insist on one."""
         del request
         return placeholders.answer(placeholders.NOTHING)
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
-        """Fetch a manifest."""
+        """Return a manifest, or the registry's refusal."""
         return self._ask(name, request, partial(self.inner.manifest, name, reference))
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Fetch a blob."""
+        """Return a blob or a range of it, or the registry's refusal."""
         return self._ask(name, request, partial(self.inner.blob, name, digest))
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
-        """List tags."""
+        """Return one page of the repository's tags, or the registry's refusal."""
         return self._ask(name, request, partial(self.inner.tags, name))
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """List referrers."""
+        """Return the manifests that refer to a digest, or the registry's refusal."""
         return self._ask(name, request, partial(self.inner.referrers, name, digest))
 
     def _ask(
@@ -167,7 +177,7 @@ class Managed:
                 return self._answer(scope, request, ask)
         except AccountRefused as refused:
             if self._account.is_good():
-                raise Denied from refused  # here, and it may be good elsewhere
+                raise Denied from refused  # for this repository; the account is good elsewhere
             raise
 
     def _answer(self, scope: str, request: Request, ask: Callable[[Request], Reply]) -> Reply:
@@ -177,7 +187,7 @@ class Managed:
         reply = ask(_with(request, authorization))
         bearer = any(challenge.is_bearer for challenge in reply.challenges)
         if reply.status == HTTPStatus.UNAUTHORIZED and bearer:
-            # The token may have been revoked, or the registry may ask for one here only.
+            # The token may have been revoked, or the registry may ask for a token only here.
             reply.close()
             reply = ask(_with(request, self._renewed(scope, authorization)))
         if reply.status == HTTPStatus.UNAUTHORIZED:
@@ -191,7 +201,7 @@ class Managed:
         return f"Bearer {self._tokens.after(authorization.removeprefix('Bearer '), scope)}"
 
     def _authorization(self, scope: str) -> str:
-        """Return the Authorization for a scope; "" for none."""
+        """Return the Authorization for a scope, or "" if the registry needs none."""
         ping = self.inner.ping(_ANYBODY)
         ping.close()
         if ping.status not in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}:

@@ -1,4 +1,4 @@
-"""A registry's answer becomes a Reply."""
+"""Turn a registry's response into a Reply."""
 
 import hashlib
 import hmac
@@ -35,13 +35,13 @@ from app.upstream.http.body import (
 )
 from app.upstream.resume import Again, ResumingBody, VerifiedBody, digest_of_nothing, verifies
 
-# An upstream's refusal, in the shape that clients read: OCI JSON, and Retry-After on 429.
+# Refusals, in the form that clients can read: OCI JSON, and Retry-After with a 429.
 
 BODY_LIMIT: Final = 64 * 1024
 """Bytes of an upstream's error body that are read to see whether it is OCI JSON."""
 
 RETRY_AFTER_LIMIT: Final = 60
-"""Seconds: skopeo obeys a Retry-After six times over, and Docker Hub's window is six hours."""
+"""Seconds. skopeo waits for a Retry-After up to six times, and Docker Hub's window is six hours."""
 
 _RETRY_AFTER_GUESS: Final = 30
 
@@ -57,9 +57,11 @@ _WINDOW: Final = re.compile(r"\bw=(\d+)")
 def refused(
     method: str, response: requests.Response, unknown: ErrorCode, challenges: Sequence[Challenge]
 ) -> Reply:
-    """Return the reply to a refusal; without a challenge a 401 is a 403.
+    """Return the reply for a refusal; its body, if it has one, is OCI JSON.
 
-    Clients that meet a 401 look for the challenge, and some report that alone.
+    `method` is the client's, and `unknown` is the error code that a 404 means.
+    A 401 without a challenge becomes a 403, because clients look for the challenge in a 401 and
+    some report only that it is missing.
     """
     status = response.status_code
     if status == HTTPStatus.UNAUTHORIZED and not challenges:
@@ -72,7 +74,7 @@ def refused(
     try:
         content = read_start(response, BODY_LIMIT)
     except (UpstreamUnavailable, UpstreamMisbehaved):
-        content = b""  # the status and the challenge are what clients act on
+        content = b""  # clients act on the status and the challenge, not on the body
     if not is_oci_json(content):
         host = urlsplit(response.url).hostname or ""
         content = error_body(status, unknown, host, response.status_code)
@@ -95,7 +97,7 @@ def _passed(response: requests.Response) -> Headers:
 
 
 def is_oci_json(body: bytes) -> bool:
-    """Tell whether a body is what the specification calls an error body."""
+    """Return whether a body has the form of an error of the OCI distribution specification."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
@@ -105,11 +107,10 @@ def is_oci_json(body: bytes) -> bool:
 
 
 def error_body(status: int, unknown: ErrorCode, host: str, told: int | None = None) -> bytes:
-    """Return OCI JSON for a refusal that came without; `unknown` is the code of a 404.
+    """Return OCI JSON for a refusal that came without it. `unknown` is the code of a 404.
 
-    `told` is the status that the upstream gave, where the client is given another.
-
-    What the upstream wrote is left out: it may be a page, or hold a signed URL.
+    `told` is the upstream's status, if it differs from the `status` for the client.
+    The upstream's own text is left out, because it may be an HTML page or contain a signed URL.
     """
     if status == HTTPStatus.NOT_FOUND:
         code = unknown
@@ -128,9 +129,10 @@ _STATUSES: Final = frozenset(status.value for status in HTTPStatus)
 
 
 def retry_after(fields: Headers) -> str:
-    """Return the seconds to tell a client after a 429: the upstream's, or the window's, or a guess.
+    """Return the Retry-After for a 429 in seconds, as text.
 
-    Never more than RETRY_AFTER_LIMIT: a window rolls, so part of it is free again earlier.
+    It is the upstream's Retry-After, or else the length of its window, or else 30. It is at least 1
+    and at most RETRY_AFTER_LIMIT: a window rolls, so part of it is free again earlier.
     """
     told = headers.value(fields, "retry-after").strip()
     if told.isascii() and told.isdecimal():
@@ -149,32 +151,32 @@ def _seconds_until(date: str) -> int | None:
         return None
 
 
-# Whether an answer is what a blob, or a part of it, was asked for.
+# Checks whether a response is the blob, or the part of it, that was requested.
 
 _OTHER_SUCCESSES: Final = frozenset(range(200, 300)) - {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
 
 
 def problem(request: Request, reply: Reply) -> str:
-    """Return why an answer to a question for a blob must not pass for one, or ""."""
+    """Return why a reply must not pass for the blob that was requested, or "" if it may."""
     asked = headers.value(request.headers, "range")
     if reply.status == HTTPStatus.PARTIAL_CONTENT and not asked:
         return "the registry sent a part of a blob that was asked for whole"
     if request.method != "GET":
         return ""
-    # Of a 203, say, nobody knows whether its body is the blob (RFC 9110, section 15.3.4).
+    # The body of a 203, for example, may not be the blob (RFC 9110, section 15.3.4).
     if reply.status in _OTHER_SUCCESSES:
         return f"the registry answered {reply.status} instead of a blob"
     wanted = parse_range(asked)
     if reply.status == HTTPStatus.PARTIAL_CONTENT and wanted is not None:
         part = part_told(reply.header("content-range"), reply.length)
-        # Not all clients look at what they were given before they join it to what they have.
+        # Not every client checks which part it got before joining it to the bytes it has.
         if part is None or not _fits(part, wanted):
             return "the registry sent another part of a blob than was asked for"
     return ""
 
 
 def _fits(part: Part, wanted: Range) -> bool:
-    """Tell whether a part begins where it should, and goes no further."""
+    """Return whether a part begins where the range does and does not extend beyond it."""
     if wanted.first is None:
         total = part.end if part.total is None else part.total
         return part.end == total and part.start == max(0, (total or 0) - (wanted.last or 0))
@@ -182,20 +184,20 @@ def _fits(part: Part, wanted: Range) -> bool:
     return part.start == wanted.first and (wanted.last is None or end <= wanted.last + 1)
 
 
-# Docker Hub says with each manifest how many pulls an identity has left, and whose they are.
+# Docker Hub sends with each manifest how many pulls an identity has left, and which identity.
 
 _LIMIT: Final = re.compile(r"(\d{1,9})(?:;w=(\d{1,9}))?")
-"""`100;w=21600`: so many in so many seconds."""
+"""`100;w=21600` means 100 pulls in 21,600 seconds."""
 
 _SHORT: Final = 8
 _USUAL_WINDOW: Final = 21600
 
 
 def told(response: requests.Response) -> Budget | None:
-    """Read what an answer says of pulls, or None for nothing.
+    """Return the pulls left that a response reports, or None if it reports none.
 
-    The identity is named by an HMAC under the key of this run, and by whether pulls are counted
-    for an address or an account.
+    The identity is an HMAC under the key of this run, prefixed by whether the registry counts
+    pulls for an address or an account.
     """
     fields = response.headers
     limit = _LIMIT.match(fields.get("ratelimit-limit", ""))
@@ -227,13 +229,16 @@ def _kind(source: str) -> str:
 
 
 _TOTAL: Final = re.compile(r"bytes (?:0-0|\*)/(\d{1,18})")
-"""Content-Range of the first byte, or of none where a blob is empty (RFC 9110, section 14.4)."""
+"""Content-Range of the first byte, or of none if the blob is empty (RFC 9110, section 14.4)."""
 
 _WHOLE: Final = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 
 
 def answered(method: str, response: requests.Response, again: Again | None) -> Reply:
-    """Return a reply whose body is unread; one that breaks goes on where `again` can ask for it."""
+    """Return a reply whose body is unread. If `again` is given, a body that breaks is resumed.
+
+    Raise UpstreamMisbehaved for a redirect that leads nowhere.
+    """
     redirects.refuse_dead_end(response)
     length = content_length(response)
     reply = Reply(
@@ -254,15 +259,16 @@ def answered(method: str, response: requests.Response, again: Again | None) -> R
 
 
 def whole(response: requests.Response, content: bytes) -> Reply:
-    """Return a reply whose body has been read."""
+    """Return a reply with `content`, the body that has already been read."""
     fields = headers.pass_down(response.raw.headers.items())
     return replied(response.status_code, fields, content)
 
 
 def probed(response: requests.Response) -> Reply | None:
-    """Answer a HEAD from the GET of the first byte that was sent in its place; None if refused.
+    """Return the reply to a HEAD, from the GET of the first byte that was sent in its place.
 
-    Raise UpstreamMisbehaved for an answer that tells no length.
+    None means that the upstream refused the GET. Raise UpstreamMisbehaved if the response does not
+    tell the length.
     """
     if response.status_code == HTTPStatus.OK:
         length = content_length(response)
@@ -280,9 +286,10 @@ def probed(response: requests.Response) -> Reply | None:
 
 
 def verified(reply: Reply, digest: Digest) -> Reply:
-    """Hold back the end of a whole blob until its digest is right.
+    """Return a reply that holds back the end of a whole blob until its digest has been checked.
 
-    Raise UpstreamMisbehaved for what is wrong before a byte of it has come.
+    A part of a blob is returned as it is, and so is a blob whose digest cannot be computed here.
+    Raise UpstreamMisbehaved if the blob is encoded, or empty although its digest says otherwise.
     """
     if not verifies(digest) or not (reply.body and _is_whole(reply)):
         return reply
@@ -299,7 +306,7 @@ def verified(reply: Reply, digest: Digest) -> Reply:
 
 
 def _is_whole(reply: Reply) -> bool:
-    """Tell whether all bytes come, be it as a part from the first one to the last."""
+    """Return whether a reply has all bytes, as a 200 or as a part from the first to the last."""
     if reply.status != HTTPStatus.PARTIAL_CONTENT:
         return reply.status == HTTPStatus.OK
     found = _WHOLE.fullmatch(reply.header("content-range").strip())
@@ -307,9 +314,10 @@ def _is_whole(reply: Reply) -> bool:
 
 
 def with_digest(reply: Reply, digest: Digest, fits: Callable[[str], bool]) -> Reply:
-    """Add the digest that the client asked for, which a CDN's answer does not repeat.
+    """Return a reply with the digest that the client asked for, which a CDN does not repeat.
 
-    What `fits` not, by its Content-Type, may be something else than was asked for.
+    The reply is returned as it is if it is an error or already names a digest, or if `fits` rejects
+    its Content-Type: its body may then not be the requested content.
     """
     if reply.is_error or reply.header("docker-content-digest"):
         return reply

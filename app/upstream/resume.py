@@ -1,4 +1,4 @@
-"""A body that goes on where its connection broke, as if nothing had happened."""
+"""Resume a blob where its connection broke, invisibly to the reader, and verify its digest."""
 
 import hashlib
 import logging
@@ -31,18 +31,18 @@ from app.upstream.http.origin import origin
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.retries import seconds_in, sleep, told_to_wait
 
-# The question for the rest of a blob: where it broke off, or at the registry.
+# Requests for the rest of a blob, to the place where it broke off or to the registry.
 
 _RENEWALS = 2
-"""The first token in place of the client's may be a remembered one, and refused as well."""
+"""Two, because the first replacement token may come from memory and be refused as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlobAgain:
-    """The client's request for a blob, to be made once more for a part of it.
+    """A client's request for a blob, which can be repeated for the rest of it.
 
-    `renewed` returns an Authorization in place of one that is refused, or "" where that is the
-    client's to do.
+    `renewed` takes a refused Authorization and returns a new one, or "" if only the client can get
+    one. `budget` is in seconds.
     """
 
     redirects: Redirects
@@ -54,22 +54,24 @@ class BlobAgain:
     permit: Permit | None = None
 
     def at_same_place(self, part: Part, broken: requests.Response) -> requests.Response | None:
-        """Ask where the broken answer came from; None if that was the registry itself.
+        """Ask the URL that the broken response came from, such as a signed URL of a CDN.
 
-        A signed URL is good for some minutes, and no credentials go there.
+        Return None if that was the registry itself. A signed URL is valid for some minutes, and
+        no credentials are sent to it. Raise RegistryError if it cannot be read.
         """
         if origin(broken.url) == origin(self.url):
             return None
         fields = headers.pass_elsewhere(self._for(part))
         etag = broken.headers.get("ETag", "")
         if etag.startswith('"'):
-            fields.append(("If-Range", etag))  # a strong one only: RFC 9110, section 13.1.5
+            fields.append(("If-Range", etag))  # only a strong one: RFC 9110, section 13.1.5
         return self.redirects.send_again(broken.url, fields, self.client, self.permit)
 
     def from_registry(self, part: Part) -> requests.Response:
-        """Ask the registry, with a new token where the old one is refused and may be replaced.
+        """Ask the registry, and replace the token if it is refused and this proxy can get another.
 
-        Raise Denied where only the client can get one.
+        Raise Denied if only the client can get one, or another RegistryError if the registry
+        cannot be read.
         """
         fields = self._for(part)
         response = self._fetch(fields)
@@ -96,7 +98,7 @@ class BlobAgain:
         return [*headers.without(self.fields, *headers.PARTIAL), wanted]
 
 
-# A blob whose end is held back until its digest is right.
+# Verification: the end of a blob is held back until its digest has been checked.
 
 logger = logging.getLogger(__name__)
 
@@ -104,22 +106,25 @@ _THREADS: Final = RealThreads(2)
 
 
 def verifies(digest: Digest) -> bool:
-    """Tell whether a digest is one that can be computed here.
+    """Return whether the algorithm of a digest can be computed here.
 
-    A blob by another one passes unverified: to refuse it would take it from a client that can
-    check it itself, because of a setting that is about all the others.
+    A blob with any other digest passes unverified. Refusing it would withhold it from a client that
+    can check it itself, because of a setting that is meant for all other blobs.
     """
     return digest.can_be_verified
 
 
 def digest_of_nothing(digest: Digest) -> str:
-    """Return the digest of no bytes, by the algorithm of this one."""
+    """Return the digest of zero bytes, computed with the algorithm of `digest`."""
     algorithm = digest.algorithm
     return f"{algorithm}:{hashlib.new(algorithm).hexdigest()}"
 
 
 class VerifiedBody:
-    """The bytes of a whole blob; raises BodyBroken before the last of them if they are wrong."""
+    """The bytes of a whole blob. Raises BodyBroken before the last byte if the digest is wrong.
+
+    `length` is in bytes, or None if it is not known.
+    """
 
     def __init__(
         self,
@@ -141,7 +146,7 @@ class VerifiedBody:
         for data in self._inner:
             received += len(data)
             hashing = _THREADS.begin(running.update, data)
-            # Where the length is known only the last piece waits; else, a byte of every piece.
+            # If the length is known, only the last piece waits. If not, one byte of each piece.
             if self._length is None:
                 held, data = data[-1:], held + data[:-1]  # noqa: PLW2901 - what may go out
             elif received >= self._length:
@@ -159,39 +164,45 @@ class VerifiedBody:
 
 
 _PAUSES: Final = (0.05, 0.5, 1.0, 2.0, 4.0, 8.0)
-"""Seconds before each attempt to go on, more or less; the last one is repeated."""
+"""Seconds before each attempt to resume, give or take half. The last value is repeated."""
 
 _PROGRESS: Final = 64 * 1024
-"""Bytes after which the pauses begin anew: fewer at a time would be many requests for little."""
+"""Bytes after which the pauses start over. With less progress between two failures, starting over
+would mean many requests for few bytes."""
 
 
 _SLOWEST_SKIP: Final = 1024 * 1024
-"""Bytes a second at which an answer of the whole is worth reading up to where the client is."""
+"""Bytes per second. Below this rate, skipping through a response with the whole blob up to the
+client's position is not worth it."""
 
 
 class Again(Protocol):
-    """Asks for the rest of a blob; each may raise RegistryError, and Denied if that is final."""
+    """Requests the rest of a blob.
+
+    Both methods may raise RegistryError; Denied means that no further attempt can succeed.
+    """
 
     @property
     def budget(self) -> float:
-        """Return the seconds after which no further attempt begins."""
+        """The seconds without a byte after which no further attempt begins."""
 
     @property
     def client(self) -> Client | None:
-        """Who waits for it."""
+        """The client that waits for the blob; None if there is none."""
 
     def at_same_place(self, part: Part, broken: requests.Response) -> requests.Response | None:
-        """Ask where the broken answer came from, or return None where that needs a new URL."""
+        """Ask the place that the broken response came from; return None if that needs a new URL."""
 
     def from_registry(self, part: Part) -> requests.Response:
-        """Ask the registry, which may send to a fresh URL."""
+        """Ask the registry, which may redirect to a fresh URL."""
 
 
 class ResumingBody:
-    """The bytes of a blob, or of a range of it, from as many answers as it takes.
+    """The bytes of a blob, or of a range of it, joined from as many responses as it takes.
 
-    A blob is known by its digest, so whatever the registry serves for it is the same
-    (docs/decisions/upstream/resumed-blobs.md); start and total are checked all the same.
+    The digest identifies a blob, so every response of the registry has the same bytes
+    (docs/decisions/upstream/resumed-blobs.md). Start and total are checked nevertheless.
+    Iterating raises BodyBroken if the body cannot be resumed in time.
     """
 
     def __init__(self, response: requests.Response, part: Part, again: Again) -> None:
@@ -201,13 +212,13 @@ class ResumingBody:
         self._again = again
         self._same_place = True
         self._ends_there = True
-        """Whether the present answer ends where the body does."""
+        """Whether the current response ends where the body ends."""
         self._failures = 0
         self._came = 0
-        """Bytes since the last failure."""
+        """Bytes received since the last failure."""
         self._ended_at = -1
         self._deadline: float | None = None
-        """When a body that brings nothing is given up; None while it brings something."""
+        """When to give up on a stalled body (monotonic); None while bytes arrive."""
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
@@ -229,14 +240,15 @@ class ResumingBody:
                 return
 
     def _is_complete(self) -> bool:
-        """Tell whether all bytes have come, if only the end of the chunks has not."""
+        """Return whether all bytes have arrived, even if the end of the chunks has not."""
         return self._left.start == self._left.end
 
     def _has_ended(self) -> bool:
-        """Tell whether a body of unknown length is at its end.
+        """Return whether a body of unknown length is at its end.
 
-        Chunks have an end of their own. Where only the connection ends (RFC 9112, section 6.3), it
-        may have been cut; two answers that end at the same byte are believed.
+        A chunked body marks its own end. If the end of the connection is the only mark (RFC 9112,
+        section 6.3), the connection may have been cut, so the end counts once two responses stop at
+        the same byte.
         """
         if self._left.end is not None:
             return False
@@ -246,11 +258,11 @@ class ResumingBody:
         return False
 
     def close(self) -> None:
-        """Close the connection, unless the body was read to its end and gave it back."""
+        """Close the connection, unless the body was read to its end and has returned it."""
         self._body.close()
 
     def _wanted(self) -> Iterator[bytes]:
-        """Yield what the present answer has of the bytes that are left."""
+        """Yield those of the remaining bytes that the current response has."""
         for data in self._body:
             left = len(data) if self._left.end is None else self._left.end - self._left.start
             piece = data if len(data) <= left else data[:left]
@@ -258,10 +270,10 @@ class ResumingBody:
             if piece:
                 yield piece
             if len(data) > left or (self._is_complete() and not self._ends_there):
-                return  # the rest is not wanted, nor waited for
+                return  # do not wait for bytes that nobody needs
 
     def _go_on(self, broken: BodyBroken) -> None:
-        """Find an answer that goes on; raise BodyBroken where there is none in time."""
+        """Find a response that continues the body; raise BodyBroken if there is none in time."""
         if self._came >= _PROGRESS:
             self._failures = 0
         self._came = 0
@@ -273,7 +285,10 @@ class ResumingBody:
             told = self._attempt(broken)
 
     def _pause(self, told: float, broken: BodyBroken) -> None:
-        """Wait before the next attempt, as long as was told at least; raise BodyBroken."""
+        """Wait before the next attempt, for at least `told` seconds (from Retry-After).
+
+        Raise BodyBroken if that would pass the deadline, or if the client leaves.
+        """
         pause = _PAUSES[min(self._failures, len(_PAUSES) - 1)]
         pause = max(told, pause * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
         if self._deadline is None or time.monotonic() + pause > self._deadline:
@@ -284,14 +299,17 @@ class ResumingBody:
             raise broken from None
 
     def _attempt(self, broken: BodyBroken) -> float | None:
-        """Return None where an answer goes on, else the seconds to wait; raise BodyBroken."""
+        """Return None if a response continues the body, or else the seconds to wait.
+
+        Raise BodyBroken if the client leaves or the registry's refusal is final.
+        """
         try:
             response = self._ask()
         except (ClientGone, Denied):
             raise broken from None
         except RegistryError as error:
             self._same_place = False
-            if isinstance(error, UpstreamDown):  # nobody has been asked
+            if isinstance(error, UpstreamDown):  # no request was sent
                 return seconds_in(error.added.get("Retry-After", ""))
             self._failures += 1
             self._tell_failure(error)
@@ -321,11 +339,15 @@ class ResumingBody:
                 return response
             if response is not None:
                 discard(response)
-            self._same_place = False  # a signed URL that has expired, or a server that is ill
+            self._same_place = False  # the signed URL has expired, or the server is failing
         return self._again.from_registry(self._left)
 
     def _may_go_on(self, response: requests.Response) -> bool:
-        """Tell whether the same place still has the same: its ETag kept a part back otherwise."""
+        """Return whether the same place still has the same bytes.
+
+        If the ETag had changed, If-Range would have made it answer with the whole (RFC 9110,
+        section 13.1.5).
+        """
         if part_at_end(response) == self._left.start:
             return True
         etag = self._response.headers.get("ETag")
@@ -336,7 +358,7 @@ class ResumingBody:
 
     def _continue_with(self, response: requests.Response, broken: BodyBroken) -> bool:
         if self._left.end is None and part_at_end(response) == self._left.start:
-            self._left = replace(self._left, end=self._left.start)  # all that there is has come
+            self._left = replace(self._left, end=self._left.start)  # all bytes have arrived
             discard(response)
             return True
         part, body = part_of(response), Body(response)
@@ -359,12 +381,12 @@ class ResumingBody:
         return True
 
     def _positioned(self, part: Part, body: Body) -> bool:
-        """Tell whether an answer continues, or can be read up to where it does."""
+        """Return whether a response continues the body, skipping ahead in a whole one if needed."""
         if part.continues(self._left):
-            # Of what has no end yet, a part that tells no total may be any part.
+            # If the end is not known yet, a part without a total may stop short of it.
             return self._left.end is not None or part.total is not None or part.end is None
         if part.start or part.end != part.total or not part.belongs(self._left):
             return False
-        # Nobody can tell how fast it comes; slower than this, another attempt is worth more.
+        # The rate is not known in advance. Below this one, another attempt is the better choice.
         seconds = self._again.budget + self._left.start / _SLOWEST_SKIP
         return body.skip(self._left.start, seconds, self._again.client)
