@@ -1,4 +1,4 @@
-"""Docxy: a registry proxy."""
+"""Build the Flask application of Docxy, a registry proxy, from its settings."""
 
 import logging
 from collections.abc import Mapping
@@ -56,11 +56,15 @@ __all__ = ["create_app"]
 logger = logging.getLogger(__name__)
 
 MAX_TOKEN_REQUEST: Final = 1024 * 1024
-"""Bytes of a request's body; only token requests have one, the largest with a 20 KB token."""
+"""The most bytes of a request's body. Only token requests have one; the largest carry a token of
+20 KB."""
 
 
 def create_app(settings: Settings) -> Flask:
-    """Wire everything; connect to nothing. Raise StoreError where the cache cannot be used."""
+    """Return the application with all its parts wired, without connecting to anything.
+
+    Raise StoreError if the cache directory cannot be used.
+    """
     registries = settings.table()
     proxies = OutboundProxies(
         https=_revealed(settings.https_proxy),
@@ -75,7 +79,7 @@ def create_app(settings: Settings) -> Flask:
     neighbours = Neighbours()
     counted = Metrics() if settings.metrics and not commands.are_running() else None
     cache = _cache(settings, counted or NOBODY)
-    # A command asks for what it is told to, and for nothing else.
+    # A command makes only the requests that the operator asked for.
     background = None if commands.are_running() else Background()
     sources: dict[str, Source] = {}
     index: Index | None = None
@@ -159,7 +163,10 @@ def _users(settings: Settings) -> Users | None:
 
 
 def _guard(settings: Settings, users: Users | None) -> Guard | None:
-    """Return what knows the users; its key is the setting's, or one of the cache's directory."""
+    """Return the guard that checks logins and tokens, or None if it is not needed.
+
+    Its key is the one in the settings, or else the one in the cache directory.
+    """
     if users is None or commands.are_running():
         return None
     if settings.token_key is not None:
@@ -167,18 +174,18 @@ def _guard(settings: Settings, users: Users | None) -> Guard | None:
     elif settings.cache_dir is not None:
         key = token_key_of(settings.cache_dir)
     else:
-        raise AssertionError  # the settings do not let it come so far
+        raise AssertionError  # the settings require one of the two
     return Guard(Logins(users), Tokens(key, users))
 
 
 def _limit(app: Flask, settings: Settings) -> None:
     if settings.allowance.is_all or commands.are_running():
         return
-    # The libraries for limits are 7 MB in each worker, and 80 ms of each start.
+    # The libraries for limits take 7 MB in each worker and 80 ms of each start.
     from app.routes import limits as routes_limits  # noqa: PLC0415
 
     url = _revealed(settings.redis_url)
-    # By a shared password one may log in with any name.
+    # With a shared password, a client may log in under any name.
     known = settings.htpasswd_file is not None
     routes_limits.register(app, settings.allowance, url, users_are_known=known)
 
@@ -201,7 +208,7 @@ def _cache(settings: Settings, observer: Observer) -> Cache | None:
 
 
 def unread_limits(settings: Settings) -> UnreadLimits:
-    """Return how far a fetch goes on that nobody reads."""
+    """Return how many bytes of a blob are fetched after its last reader has left."""
     if settings.cache_unread_limit is not None:
         return UnreadLimits.fixed(settings.cache_unread_limit)
     return UnreadLimits() if settings.allowance.is_all else UnreadLimits.for_limited_clients()
@@ -219,7 +226,7 @@ def _figures(
 
 
 def _tell(registries: Registries, *, has_users: bool) -> None:
-    """Say in the log what is served, and what an operator should have meant."""
+    """Log what is served, and warn about settings that the operator may not have intended."""
     default = registries.default
     served = ",".join(row.name for row in registries.rows)
     fields = {"version": VERSION, "default": default.url, "registries": served}
@@ -241,7 +248,10 @@ def _tell(registries: Registries, *, has_users: bool) -> None:
 
 
 def _tell_of_strangers(settings: Settings, users: Users) -> None:
-    """Say which users are named in the file and do not exist: a rule for nobody is a trap."""
+    """Warn about users that the settings name but the file of users lacks.
+
+    A rule for a user that does not exist is a trap.
+    """
     for place, user in settings.named_users():
         if users.secret_of(user) is None:
             logger.warning(

@@ -1,7 +1,7 @@
-"""Work that would stop the event loop, done on real threads.
+"""Run work on real threads if it would block the event loop.
 
-After gevent's patching, threads are greenlets and so is a ThreadPoolExecutor: hashing on one stops
-every download of the worker meanwhile, and so does whatever waits in the C library.
+After gevent's patching, threads are greenlets, also those of a ThreadPoolExecutor. Hashing on one
+of them stops every download of the worker, and so does any call that blocks in the C library.
 """
 
 from collections.abc import Callable
@@ -15,10 +15,13 @@ from gevent.threadpool import ThreadPool
 
 
 class Pending(Protocol):
-    """What is being done."""
+    """The result of work that may still be running."""
 
     def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - whatever it gives
-        """Return what it gave, or raise what it raised; raise TimeoutError."""
+        """Return the result of the work, or raise the exception that it raised.
+
+        Raise TimeoutError if the work takes longer than `timeout` seconds; None waits for ever.
+        """
 
 
 class _Pending:
@@ -36,7 +39,10 @@ class _Pending:
 
 
 def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
-    """Return what work gives, and what it raised: gevent writes the traceback of what is raised."""
+    """Return the result of `work` and None, or None and the exception that it raised.
+
+    It is not raised here, because gevent would print its traceback.
+    """
     try:
         return work(*args), None
     except Exception as failure:  # noqa: BLE001 - raised where it is waited for
@@ -44,7 +50,7 @@ def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exce
 
 
 class RealThreads:
-    """A few threads that the event loop does not wait for."""
+    """A pool of `count` real threads, which do not block the event loop."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -57,7 +63,11 @@ class RealThreads:
         *args: Any,  # noqa: ANN401 - whatever it takes
         patience: float | None = None,
     ) -> Pending:
-        """Do something on one of the threads; raise TimeoutError if none is free in so long."""
+        """Start `work(*args)` on one of the threads, and return its pending result.
+
+        Under gevent, wait at most `patience` seconds for a free thread, and raise TimeoutError if
+        there is none; None waits for ever. Without gevent the work is queued at once.
+        """
         if is_module_patched("threading"):
             return self._begin_beside_loop(work, args, patience)
         if self._pool is None:
@@ -65,7 +75,7 @@ class RealThreads:
         try:
             future: Future[Any] = self._pool.submit(work, *args)
         except RuntimeError as error:
-            if "shutdown" in str(error):  # the process ends, and so does this thread, in silence
+            if "shutdown" in str(error):  # the process is exiting: end this thread silently
                 raise SystemExit from error
             raise
         return future
@@ -74,7 +84,7 @@ class RealThreads:
         self, work: Callable[..., Any], args: tuple[Any, ...], patience: float | None
     ) -> Pending:
         if self._pool is None:
-            # Made where they are used: after the fork, on the worker's own event loop.
+            # Created on first use, which is after the fork and on the worker's own event loop.
             self._pool, self._free = ThreadPool(self._count), BoundedSemaphore(self._count)
         if not self._free.acquire(timeout=patience):
             raise TimeoutError
@@ -84,5 +94,5 @@ class RealThreads:
 
 
 def original(module: str, name: str) -> Any:  # noqa: ANN401 - any function
-    """Return a function of the standard library as it was before gevent's patching."""
+    """Return a function of a standard library module as it was before gevent patched it."""
     return get_original(module, name)

@@ -1,4 +1,4 @@
-"""Docker Hub's index, where images are searched: asked as nobody."""
+"""Docker Hub's search index, always queried anonymously."""
 
 import json
 from http import HTTPStatus
@@ -21,7 +21,7 @@ from app.upstream.http.session import Session
 from app.version import VERSION
 
 _LIMIT: Final = 1024 * 1024
-"""Bytes of an answer: a hundred results with their descriptions are a tenth of it."""
+"""The most bytes of an answer. A hundred results with descriptions take a tenth of that."""
 
 _OWN: Final = [
     ("User-Agent", f"docxy/{VERSION}"),
@@ -32,7 +32,10 @@ _JSON: Final = [("Content-Type", "application/json")]
 
 
 class Index:
-    """Asks for what an operator has set, with nothing of the client's but what it looks for."""
+    """Queries the index at the operator's URL.
+
+    Only the query and the Via headers of the client's request are passed on.
+    """
 
     def __init__(self, url: str, session: Session, reliability: Reliability) -> None:
         self._url = f"{url}/v1/search"
@@ -41,7 +44,11 @@ class Index:
         self._held_back = HeldBack()
 
     def search(self, request: Request) -> Reply:
-        """Return one page of what is found, or the index's refusal; raise RegistryError."""
+        """Return one page of results, or the index's refusal.
+
+        Raise UpstreamMisbehaved if the answer has no list of results, or another RegistryError if
+        the index cannot be read.
+        """
         if held := self._held_back.answer("", request.query):
             return held
         url = f"{self._url}?{request.query}"

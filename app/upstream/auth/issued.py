@@ -1,4 +1,4 @@
-"""Tokens that this proxy gets itself: one for each scope, shared, renewed before they expire."""
+"""Tokens that this proxy gets itself: one per scope, shared, and renewed before they expire."""
 
 import base64
 import binascii
@@ -31,30 +31,30 @@ from app.upstream.auth import placeholders
 from app.upstream.auth.remembered import PASSING_LIFETIME, SHARED_PATIENCE, passing_lifetime
 from app.upstream.http.deadlines import unhurried
 
-# Which tokens are nobody's: where one expires in the middle of a layer, another one will do.
+# Anonymous tokens: if one expires in the middle of a layer, any other anonymous token will do.
 
 _PARTS: Final = 3
 
 _PRINT: Final = 16
-"""Bytes that stand for a token: enough that no other token has the same ones."""
+"""Bytes of the HMAC that stands for a token: enough that no two tokens have the same."""
 
 _SLOTS: Final = len(shared_memory.MEMORY) // _PRINT
 
 
 class AnonymousTokens:
-    """Tokens of one registry that were issued to someone without credentials, by any worker.
+    """The anonymous tokens of one registry that any worker has obtained.
 
-    Most registries' tokens also say it themselves: `sub` is empty (distribution's
-    `spec/auth/jwt.md`). Whoever forges that gains nothing but a token that everybody can have.
-    Each token has one place in the memory of all; a newer one that has the same is remembered
-    in its stead, and the older one is nobody's no more.
+    Most registries also mark such a token themselves with an empty `sub` (distribution's
+    `spec/auth/jwt.md`). Forging that gains a client nothing but a token that anyone can have.
+    Each token has one slot in the memory that all workers share. A newer token with the same slot
+    replaces it, and the older one no longer counts as anonymous.
     """
 
     def __init__(self, registry: str) -> None:
         self._registry = registry
 
     def note(self, answer: bytes) -> None:
-        """Remember the tokens of an answer of a token service."""
+        """Remember the tokens in a token service's answer to an anonymous request."""
         document = _document(answer)
         for name in ("token", "access_token"):
             token = document.get(name)
@@ -63,7 +63,7 @@ class AnonymousTokens:
                 shared_memory.MEMORY[place : place + _PRINT] = print_
 
     def has(self, authorization: str) -> bool:
-        """Tell whether an Authorization is a token of nobody's."""
+        """Return whether an Authorization is a Bearer token that is known to be anonymous."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             return False
@@ -72,14 +72,17 @@ class AnonymousTokens:
         return known or _claims(token).get("sub") == ""
 
     def _place(self, token: str) -> tuple[int, bytes]:
-        """Return where a token is remembered, and by what; the token itself never is."""
+        """Return the offset of a token's slot, and the part of its HMAC that is stored there.
+
+        The token itself is never stored.
+        """
         text = f"{self._registry}\0{token}".encode(errors="surrogateescape")
         digest = hmac.digest(shared_memory.KEY, text, hashlib.sha256)
         return int.from_bytes(digest[_PRINT:]) % _SLOTS * _PRINT, digest[:_PRINT]
 
 
 def _claims(token: str) -> dict[str, Any]:
-    """Return what a JWT claims (RFC 7519), unverified; nothing for any other token."""
+    """Return the unverified claims of a JWT (RFC 7519), or {} for any other token."""
     parts = token.split(".")
     if len(parts) != _PARTS:
         return {}
@@ -98,23 +101,24 @@ def _document(text: bytes) -> dict[str, Any]:
 
 
 _SCOPES: Final = 10_000
-"""Scopes whose tokens are kept; each takes a few KB."""
+"""Scopes whose tokens are kept. Each takes a few KB."""
 
 _LIFETIME: Final = 60.0
-"""Seconds that a token lives where its service does not say: `spec/auth/token.md`."""
+"""Seconds that a token is valid if its service does not say: `spec/auth/token.md`."""
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]+")
 
 _LONGEST: Final = 86400.0
-"""Seconds after which a token is renewed whatever its service says."""
+"""The longest lifetime of a token in seconds, whatever its service says."""
 
 _MARGIN: Final = 30.0
-"""Seconds before its end at which a token is renewed, or the last third of a short life."""
+"""Seconds before its expiry at which a token is renewed, or a third of its lifetime if that is
+shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class IssuedToken:
-    """A token and how long it is good, in seconds of the monotonic clock."""
+    """A token, when to renew it and when it expires, in monotonic seconds."""
 
     value: str = field(repr=False)
     renew_at: float
@@ -130,10 +134,10 @@ class _Slot:
 
 
 class IssuedTokens:
-    """Asks `issue` for the token of a scope, one caller for all who wait (single-flight).
+    """Gets the token of each scope from `issue`, in one call for all callers (single-flight).
 
-    While a token that is due is renewed, the others go on with it until it expires.
-    What fails is answered from memory for some seconds: many may be waiting to ask.
+    While one caller renews a token, the others use the old one until it expires.
+    A failure is repeated from memory for some seconds, because many callers may be waiting.
     """
 
     def __init__(self, issue: Callable[[str], IssuedToken]) -> None:
@@ -142,7 +146,7 @@ class IssuedTokens:
         self._lock = threading.Lock()
 
     def get(self, scope: str) -> str:
-        """Return a token for a scope; raise RegistryError."""
+        """Return a valid token for a scope; raise RegistryError if `issue` gives none."""
         slot = self._slot(scope)
         token, now = slot.token, time.monotonic()
         if token is not None and now < token.renew_at:
@@ -158,7 +162,10 @@ class IssuedTokens:
             slot.lock.release()
 
     def after(self, refused: str, scope: str) -> str:
-        """Return a newer token than the one that the registry has refused; raise RegistryError."""
+        """Return a newer token than `refused`, which the registry has refused.
+
+        Raise RegistryError if `issue` gives none.
+        """
         slot = self._slot(scope)
         with slot.lock:
             if slot.token is not None and slot.token.value == refused:
@@ -166,7 +173,7 @@ class IssuedTokens:
             return self._renewed(scope, slot)
 
     def _renewed(self, scope: str, slot: _Slot) -> str:
-        """Return the token; the slot's lock is held."""
+        """Return the token, renewed if it is due. The caller holds the lock of the slot."""
         token, now = slot.token, time.monotonic()
         if token is not None and now < token.renew_at:
             return token.value  # another caller was first
@@ -199,7 +206,11 @@ class IssuedTokens:
 
 
 def issue(source: Source, account: Account | None, scope: str) -> IssuedToken:
-    """Ask a registry's token service for a token, with an account or as nobody."""
+    """Return a new token for a scope, with an account or, if that is None, anonymously.
+
+    Raise AccountRefused if the token service refuses the account, Denied if it refuses the scope,
+    TooManyRequests on a 429, or another RegistryError if its answer has no token.
+    """
     asked_at = time.monotonic()
     parameters = [("client_id", "docxy")]
     if scope:

@@ -1,4 +1,4 @@
-"""Pings without credentials: what a registry says to nobody, and whether it answers at all."""
+"""Anonymous pings: how a registry answers them, and whether it answers at all."""
 
 from http import HTTPStatus
 from typing import Final
@@ -26,11 +26,11 @@ _REACH_PATIENCE: Final = 6.0
 _LIMIT: Final = 64 * 1024
 
 _OWN: Final = [("User-Agent", f"docxy/{VERSION}"), ("Accept-Encoding", "identity")]
-"""The headers of requests that no client asked for."""
+"""The headers of requests that this proxy makes on its own behalf."""
 
 
 class Pings:
-    """Asks a registry `GET /v2/` as nobody; the answer is remembered."""
+    """Sends anonymous `GET /v2/` requests to a registry, and remembers the answer."""
 
     def __init__(self, registry: Registry, redirects: Redirects, attempts: Attempts) -> None:
         self._registry = registry
@@ -41,13 +41,17 @@ class Pings:
         self._reached = Recent(self._reach, _REACH_LIFETIME)
 
     def get(self) -> Ping:
-        """Return the answer, some minutes old at the most; raise RegistryError if there is none."""
+        """Return the answer to the ping, from memory if there is one.
+
+        An answer older than ten minutes is still returned, but is refreshed in the background.
+        Raise RegistryError if the registry gives no answer and none is remembered.
+        """
         return self._ping.get()
 
     def reach(self) -> None:
-        """Return if the registry answers, whatever it answers; raise RegistryError if not.
+        """Return None if the registry gives any answer; raise RegistryError if it gives none.
 
-        However often this is called, the registry is asked every few seconds at the most.
+        The registry is asked at most once every few seconds, however often this is called.
         """
         self._reached.get()
 
@@ -69,7 +73,7 @@ class Pings:
         try:
             response = self._attempts(fetch, None)
         except LeadsToRegistry:
-            # It needs no token of the client's: this proxy gets one where its redirects lead.
+            # The client needs no token: this proxy gets one from the registry redirected to.
             return Ping(HTTPStatus.OK.value, [], b"", ())
         redirects.refuse_dead_end(response)
         status = response.status_code

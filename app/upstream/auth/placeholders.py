@@ -1,7 +1,7 @@
-"""Tokens of our own for registries that issue none, since some clients insist on getting one.
+"""Placeholder tokens for registries that issue no tokens, for clients that insist on one.
 
-Docker and podman take the challenge of the host that they pull from, and that is the default
-registry's; they then want a token for every registry behind it.
+Docker and podman follow the challenge of the host that they pull from, which is the challenge of
+the default registry. They then want a token for every registry behind that host.
 """
 
 import base64
@@ -18,16 +18,19 @@ from app.source import Reply, TokenRequest, replied
 NOTHING: Final = placeholder_tokens.NOTHING
 
 _BASIC: Final = "docxy.basic."
-"""Stands before credentials that the registry wants to see itself, in each request."""
+"""Prefix of a token that contains Basic credentials, which the registry wants in each request."""
 
 _LIFETIME: Final = 3600
 
 _CREDENTIALS: Final = frozenset({"username", "password", "refresh_token"})
-"""Fields of a token request that a login is made of: `spec/auth/oauth.md`."""
+"""Fields of a token request that carry a login: `spec/auth/oauth.md`."""
 
 
 def answer(token: str) -> Reply:
-    """Return a token answer: distribution's `spec/auth/token.md`, "Token Response Fields"."""
+    """Return a reply that issues `token`, valid for an hour.
+
+    Its fields follow distribution's `spec/auth/token.md`, "Token Response Fields".
+    """
     document = {
         "token": token,
         "access_token": token,
@@ -38,14 +41,15 @@ def answer(token: str) -> Reply:
 
 
 def for_basic(authorization: str) -> str:
-    """Return the token that stands for Basic credentials."""
+    """Return the placeholder token for an Authorization of the Basic scheme."""
     return _BASIC + authorization.partition(" ")[2].strip()
 
 
 def redeemed(fields: Headers, takes_basic: Callable[[], bool]) -> Headers:
-    """Return a request's headers with what a token of ours stands for in its place.
+    """Return a request's headers, with a placeholder token replaced by what it stands for.
 
-    Credentials go to a registry only if it takes them so.
+    The Basic credentials of a token are sent only if `takes_basic` says that the registry asks for
+    them; otherwise the Authorization is removed. Headers without a placeholder are unchanged.
     """
     authorization = headers.value(fields, "authorization")
     scheme, _, token = authorization.partition(" ")
@@ -59,14 +63,14 @@ def redeemed(fields: Headers, takes_basic: Callable[[], bool]) -> Headers:
 
 
 def is_login(request: TokenRequest) -> bool:
-    """Tell whether a token request comes from somebody in particular."""
+    """Return whether a token request carries credentials, in its header or its parameters."""
     return bool(_login(request) or headers.value(request.headers, "authorization"))
 
 
 def identity(request: TokenRequest) -> str:
-    """Return what tells who asks for a token from everybody else.
+    """Return a string that distinguishes the client of a token request from all others.
 
-    It holds credentials as they are: to be hashed, and neither kept nor logged.
+    It contains the credentials in clear, so hash it, and neither store nor log it.
     """
     login = urlencode(_login(request), errors="surrogateescape")
     return f"{headers.value(request.headers, 'authorization')}\0{login}"
@@ -77,7 +81,7 @@ def _login(request: TokenRequest) -> list[tuple[str, str]]:
 
 
 def basic(request: TokenRequest) -> str:
-    """Return the Basic credentials of a token request, of its header or of its form, or ""."""
+    """Return a token request's Basic Authorization, from its header or its form, or ""."""
     authorization = headers.value(request.headers, "authorization")
     if authorization.partition(" ")[0].lower() == "basic":
         return authorization
@@ -88,6 +92,6 @@ def basic(request: TokenRequest) -> str:
 
 
 def written(username: str, password: str) -> str:
-    """Return an Authorization of the Basic scheme (RFC 7617)."""
+    """Return an Authorization of the Basic scheme for a user name and password (RFC 7617)."""
     secret = f"{username}:{password}".encode(errors="surrogateescape")
     return f"Basic {base64.b64encode(secret).decode('ascii')}"

@@ -1,4 +1,4 @@
-"""A fact learned from an upstream once, and refreshed behind the back of those who ask."""
+"""Facts learned from an upstream, kept in memory and refreshed in the background."""
 
 import threading
 import time
@@ -12,25 +12,27 @@ from app.upstream.http.deadlines import unhurried
 Fact = TypeVar("Fact")
 
 PASSING_LIFETIME: Final = 5.0
-"""Seconds that what does not last is answered from memory: many may be waiting to ask."""
+"""Seconds for which an outcome that does not last is answered from memory, because many callers may
+be waiting."""
 
 OUTAGE_LIFETIME: Final = 2.0
-"""The same of an upstream that cannot be reached: it may be back at any moment."""
+"""The same if the upstream is unreachable; shorter, because it may be back at any moment."""
 
 SHARED_PATIENCE: Final = 30.0
-"""Seconds that a question in all may take whose answer is for many, whoever asks it: it may lead to
-others, each of which has a shorter time of its own."""
+"""Seconds in all for a lookup whose result many callers share, whoever starts it. It may lead to
+further requests, each of which has a shorter deadline of its own."""
 
 _RETRY_AFTER: Final = 30.0
-"""Seconds until a refresh that failed is tried again."""
+"""Seconds until a failed refresh is tried again."""
 
 
 class Remembered(Generic[Fact]):
-    """Asks `learn` when first needed, one caller for all who wait (single-flight).
+    """Calls `learn` when the fact is first needed, once for all waiting callers (single-flight).
 
-    A fact that is `lasting` is kept: older than `lifetime` seconds it is still answered at once,
-    while a thread asks anew, and if that brings nothing lasting, the old one stays.
-    As long as nothing lasting was learned, the last fact or RegistryError counts for some seconds.
+    A fact is kept if `lasting` says so. When it is older than `lifetime` seconds, it is still
+    returned at once while a thread calls `learn` again; if that yields no lasting fact, the old one
+    stays. Until a lasting fact is learned, the last fact or RegistryError is repeated for some
+    seconds.
     """
 
     def __init__(
@@ -46,7 +48,10 @@ class Remembered(Generic[Fact]):
         self._passing_until = 0.0
 
     def get(self) -> Fact:
-        """Return the fact; raise what `learn` raised if nothing lasting was ever learned."""
+        """Return the fact.
+
+        If no lasting fact was ever learned, raise the RegistryError that `learn` raised.
+        """
         fact = self._fact
         if fact is None:
             return self._learn_first()
@@ -69,13 +74,13 @@ class Remembered(Generic[Fact]):
     def _refresh_behind(self) -> None:
         if not self._lock.acquire(blocking=False):
             return
-        # Set before the thread begins, so that the callers meanwhile start no second one.
+        # Set before the thread starts, so that other callers do not start a second one.
         self._stale_at = time.monotonic() + _RETRY_AFTER
         self._lock.release()
         threading.Thread(target=self._attempt, daemon=True).start()
 
     def _attempt(self) -> Fact | RegistryError:
-        """Ask, and keep what is lasting; the session has logged what went wrong."""
+        """Call `learn`, and keep a lasting fact; the session has already logged any failure."""
         try:
             with unhurried(SHARED_PATIENCE):
                 fact = self._learn()
@@ -88,12 +93,12 @@ class Remembered(Generic[Fact]):
 
 
 def passing_lifetime(outcome: object) -> float:
-    """Return the seconds for which an outcome that does not last is answered from memory."""
+    """Return the seconds for which a fact or error that does not last is repeated from memory."""
     return OUTAGE_LIFETIME if isinstance(outcome, UpstreamUnavailable) else PASSING_LIFETIME
 
 
 class Recent:
-    """Does something at most once in `lifetime` seconds, and answers the others as it went."""
+    """Calls `act` at most once in `lifetime` seconds, and repeats its outcome in between."""
 
     def __init__(self, act: Callable[[], None], lifetime: float) -> None:
         self._act = act
@@ -103,7 +108,7 @@ class Recent:
         self._failure: RegistryError | None = None
 
     def get(self) -> None:
-        """Return if it went well; raise the RegistryError if it did not."""
+        """Return None if the last call of `act` succeeded; raise its RegistryError if it failed."""
         with self._lock:
             if time.monotonic() >= self._done_at + self._lifetime:
                 self._failure = self._attempt()
@@ -121,5 +126,5 @@ class Recent:
 
 
 def _afresh(error: RegistryError) -> RegistryError:
-    """Return the error without its traceback, which would keep a client's request alive."""
+    """Return a copy of an error without its traceback, which would keep a request in memory."""
     return copy(error)

@@ -1,4 +1,4 @@
-"""A registry's token service: distribution's `spec/auth/token.md` and `oauth.md`."""
+"""A registry's token service: distribution's `spec/auth/token.md` and `spec/auth/oauth.md`."""
 
 import ipaddress
 import json
@@ -27,12 +27,12 @@ from app.upstream.http.redirects import Redirects
 from app.upstream.http.retries import Attempts
 from app.upstream.http.session import Session
 
-# What a registry says to someone without credentials.
+# A registry's answer to an anonymous client.
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
-    """The answer to `GET /v2/`."""
+    """A registry's answer to an anonymous `GET /v2/`."""
 
     status: int
     headers: Headers
@@ -41,28 +41,28 @@ class Ping:
 
     @property
     def lasting(self) -> bool:
-        """Whether the registry will say the same for a while."""
+        """Whether the answer, 200 or 401, will stay the same for a while."""
         return self.status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}
 
     @property
     def bearer(self) -> Challenge | None:
-        """The challenge that a token answers."""
+        """The Bearer challenge, or None if the registry asks for no tokens."""
         return next((one for one in self.challenges if one.is_bearer), None)
 
     @property
     def asks_for_basic(self) -> bool:
-        """Whether the registry wants to see credentials itself."""
+        """Whether the registry itself asks for Basic credentials."""
         return any(one.is_basic for one in self.challenges)
 
 
 _ANSWER_LIMIT: Final = 1024 * 1024
-"""Bytes of a token answer; the largest tokens seen are some 20 KB."""
+"""The most bytes of a token service's answer. The largest tokens seen are about 20 KB."""
 
 _NO_POST: Final = frozenset({
     HTTPStatus.FORBIDDEN, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.UNSUPPORTED_MEDIA_TYPE,
     HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.NOT_IMPLEMENTED,
 })  # fmt: skip
-"""Answers to a POST at which clients give up, although a GET may work."""
+"""Statuses of a POST on which clients give up, although a GET may work."""
 
 _UNCLEAR: Final = re.compile(r"[^\x21-\x7e]|\\")
 """Characters that URL parsers disagree about."""
@@ -70,22 +70,23 @@ _UNCLEAR: Final = re.compile(r"[^\x21-\x7e]|\\")
 
 @cache
 def _suffixes() -> PublicSuffixList:
-    """Read the list when it is needed: it takes 40 ms and 2 MiB."""
+    """Load the public suffix list on first use, because it takes 40 ms and 2 MiB."""
     return PublicSuffixList()
 
 
 @dataclass(frozen=True, slots=True)
 class TokenService:
-    """Where tokens come from, and the `service` to name there."""
+    """The URL that issues tokens, and the `service` to name there ("" for none)."""
 
     url: str
     service: str
 
 
 def challenges(registry: Registry, response: requests.Response) -> list[Challenge]:
-    """Return what a client can meet; only the registry's own refusal may ask for a token.
+    """Return the Bearer and Basic challenges of a response.
 
-    Raise UpstreamMisbehaved for a foreign realm, with the response closed.
+    The list is empty if the response is from another host, because only the registry itself may ask
+    for a token. Raise UpstreamMisbehaved, and close the response, for a realm on another domain.
     """
     if origin(response.url) != origin(registry.url):
         return []
@@ -102,9 +103,10 @@ def challenges(registry: Registry, response: requests.Response) -> list[Challeng
 
 
 def discover(registry: Registry, ping: Ping) -> TokenService | None:
-    """Return where a registry's tokens come from, or None for one that has none.
+    """Return a registry's token service, or None if the registry uses no tokens.
 
-    Raise UpstreamUnavailable where its answer to a ping does not tell.
+    Raise UpstreamUnavailable if the answer to the ping does not tell, or UpstreamMisbehaved if the
+    realm is not acceptable.
     """
     if not ping.lasting:
         message = f"{registry.name} answered {ping.status}, and so its token service is not known"
@@ -120,11 +122,11 @@ def discover(registry: Registry, ping: Ping) -> TokenService | None:
 
 
 def discovered(registry: Registry, challenge: Challenge) -> TokenService:
-    """Return the token service that a registry's challenge names; raise UpstreamMisbehaved.
+    """Return the token service that a registry's challenge names.
 
-    An upstream must not send credentials just anywhere: the realm must be on the registry's own
-    host or registrable domain, and over https unless the registry is plain http itself, in a
-    private network where that is allowed.
+    Raise UpstreamMisbehaved if the realm is not acceptable, so that an upstream cannot direct
+    credentials anywhere it likes. The realm must be on the registry's own host or registrable
+    domain. It must use https, unless the registry itself uses plain http and may be private.
     """
     realm = challenge.parameters.get("realm", "")
     if not _acceptable(registry, realm):
@@ -156,7 +158,7 @@ def _acceptable(registry: Registry, realm: str) -> bool:
 
 
 def _registrable_domain(host: str) -> str | None:
-    """Return the domain that somebody has registered; an address or localhost has none."""
+    """Return the registrable domain of a host; None for an address or localhost."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -167,10 +169,11 @@ def _registrable_domain(host: str) -> str | None:
 def exchange(
     session: Session, attempts: Attempts, service: TokenService, request: TokenRequest
 ) -> Reply:
-    """Pass a token request on; the answer comes back as it is.
+    """Pass a token request on to the service, and return its answer.
 
-    Only a POST that the service cannot do is answered 404, from which every client falls back
-    to GET. A POST is repeated only where no connection was made.
+    If the service does not support POST, return a 404, on which every client falls back to GET. A
+    429 gets a Retry-After; any other answer is unchanged. A POST is retried only if no connection
+    was made. Raise RegistryError if the service gives no answer.
     """
     parameters = [("service", service.service)] if service.service else []
     encoded = urlencode([*request.parameters, *parameters], errors="surrogateescape")
@@ -219,7 +222,10 @@ def _cannot_post(status: int, answer: bytes) -> bool:
 
 
 def _unsupported(problem: dict[str, Any]) -> bool:
-    """Read both shapes of an error: RFC 6749, section 5.2, and the distribution specification."""
+    """Return whether an error says that POST is unsupported.
+
+    It may have the form of RFC 6749, section 5.2, or of the OCI distribution specification.
+    """
     errors = problem.get("errors")
     codes = (
         [one.get("code") for one in errors if isinstance(one, dict)]
