@@ -1,4 +1,4 @@
-"""One registry as a Source: the only package that makes HTTP requests.
+"""One registry as a Source: the HTTP requests that serve clients are all made here.
 
 auth/       token services, our own tokens, and placeholder tokens
 client.py   Upstream, the Source of one registry
