@@ -1,8 +1,8 @@
-"""Who may read what is kept: a grant for the repository, and membership of the digest.
+"""Who may read cached content: it takes a grant for the repository, and membership of the digest.
 
 callers.py   who asks, by a keyed hash of the Authorization header
-evidence.py  what a registry's answer says about rights and membership
-gate.py      the only way to what is kept
+evidence.py  what a registry's answer proves about rights and membership
+gate.py      the only way to cached content
 grants.py    grants, refusals, and which repositories are public
 members.py   which digests a repository holds
 """

@@ -1,4 +1,7 @@
-"""Callers: who asks, by a name that tells nothing about them."""
+"""Callers: who asks, by a name from which their credentials cannot be recovered.
+
+The name is an HMAC of the Authorization header; its key is in a file of the cache's directory.
+"""
 
 import base64
 import binascii
@@ -24,8 +27,6 @@ from app.store.errors import refused, translated
 from app.store.layout import close, opened
 from app.store.store import Store
 
-# The key by which callers are told apart, in a file of the cache's directory.
-
 _NAME: Final = "secret"
 _BYTES: Final = 32
 _MODE: Final = 0o600
@@ -33,9 +34,9 @@ _OTHERS: Final = 0o007
 
 
 def secret_of(directory: Path) -> bytes:
-    """Return the key of a directory, made where there is none; raise StoreError.
+    """Return the key of a directory, and create it if there is none; raise StoreError.
 
-    All workers have the same: grants are shared by them.
+    All workers use the same key, because they share grants.
     """
     path = directory / _NAME
     with translated(f"read {path}"):
@@ -50,9 +51,10 @@ def secret_of(directory: Path) -> bytes:
 
 
 def token_key_of(directory: Path) -> bytes:
-    """Return the key for the tokens of users; raise StoreError for one that others may know.
+    """Return the key that signs the tokens of users; raise StoreError if others may know it.
 
-    Whoever knows it makes tokens. A group is the operator's choice; Kubernetes' fsGroup is one.
+    Whoever knows the key can make tokens, so the file must not be accessible to others. Access by
+    a group is the operator's choice; Kubernetes' fsGroup is an example.
     """
     key, path = secret_of(directory), directory / _NAME
     with translated(f"read {path}"):
@@ -67,13 +69,13 @@ def token_key_of(directory: Path) -> bytes:
 
 
 def _read(path: Path) -> bytes:
-    # Without O_NONBLOCK a pipe in its place would be waited for.
+    # O_NONBLOCK, because opening a named pipe in its place would block.
     with opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
         return os.read(descriptor, _BYTES + 1)
 
 
 def _make(path: Path) -> None:
-    """Write the key beside, so that nobody reads half of it; who comes second has the first's."""
+    """Create the key file atomically; if another process is first, its key stays."""
     beside = path.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
     try:
@@ -88,29 +90,32 @@ def _make(path: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-# Tokens that were issued through here to somebody without credentials.
+# Anonymous tokens: issued through Docxy to clients without credentials.
 
 ISSUED: Final = "token of nobody"
 SHARED: Final = "token for nobody"
-"""The kinds of notes: of who shows such a token, and of the one that is given again."""
+"""The kinds of two notes: that a caller's token is anonymous, and the token to give out again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A token that everybody gets: for which repositories, and how it is given again."""
+    """An anonymous token: its repositories, and the key of its `SHARED` note."""
 
     names: frozenset[str]
     shared: str
 
 
 def note(store: Store, caller: str, names: Iterable[str], shared: str, seconds: float) -> None:
-    """Note that whoever is known by this name shows a token that everybody gets."""
+    """Record for `seconds` that a caller's name is that of an anonymous token.
+
+    `shared` is the key of the token's `SHARED` note. Raise StoreError.
+    """
     value = json.dumps({"names": sorted(names), "shared": shared})
     store.tokens.note(ISSUED, caller, value, seconds)
 
 
 def find(store: Store, caller: str) -> Issued | None:
-    """Return what was issued, as long as it lives; a token of somebody's is none."""
+    """Return the anonymous token that a caller presents; None if it is not one, or has expired."""
     found = store.tokens.noted(ISSUED, caller)
     if found is None or found.left <= 0:
         return None
@@ -122,45 +127,50 @@ def find(store: Store, caller: str) -> Issued | None:
 
 
 def forget_issued(store: Store, issued: Issued) -> None:
-    """Give a token no more that the registry does not take; raise StoreError."""
+    """Stop giving out a token, since the registry does not accept it; raise StoreError."""
     if store.tokens.noted(SHARED, issued.shared) is not None:
         store.tokens.forget(SHARED, issued.shared)
 
 
 UNKNOWN_TOKEN: Final = 60.0
-"""Seconds that a token lives at least, where nothing is known of it: `spec/auth/token.md`."""
+"""Seconds that a token is valid if nothing is known about it: the minimum in distribution's
+`spec/auth/token.md`."""
 
 ACCEL_FAILED: Final = "X-Accel-Failed"
-"""With it nginx asks again for what it could not open itself; it never goes up."""
+"""The header with which nginx repeats a request for a file that it could not open. It never goes to
+the registry."""
 
 _PARTS: Final = 3
 
 
 class Kind(Enum):
-    """What a caller shows."""
+    """The kind of credentials that a caller presents."""
 
     NOBODY = auto()
-    """No Authorization, or a token of ours that stands for none."""
+    """No Authorization, or a placeholder token for none."""
     TOKEN = auto()
     LOGIN = auto()
-    """Basic, and whatever else is no token."""
+    """Basic, and every scheme other than Bearer."""
     ACCOUNT = auto()
-    """Nothing that counts: this proxy's own account is asked with."""
+    """Credentials that do not matter: the registry is asked with Docxy's own account."""
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whom a registry lets read, or not; `lifetime` is for how many seconds that can be true."""
+    """An authenticated or anonymous identity. `lifetime`: seconds until its credentials expire."""
 
     name: str
     kind: Kind
     lifetime: float = math.inf
     is_stale: bool = False
-    """Whether no token could be had for them, and so the registry's 401 says nothing."""
+    """Whether the caller presents the placeholder for a token that could not be had.
+
+    The registry's 401 says nothing about such a caller.
+    """
 
 
 class Callers:
-    """Tells the callers of one registry apart: by all of what they show it, and by nothing else."""
+    """Identifies the callers of one registry by everything they present to it, and nothing else."""
 
     def __init__(self, registry: Registry, key: bytes) -> None:
         self._registry = registry
@@ -168,20 +178,24 @@ class Callers:
         account = registry.account.username if registry.account else ""
         kind = Kind.ACCOUNT if account else Kind.NOBODY
         self._nobody = Caller(self.print_of(""), Kind.NOBODY)
-        # No Authorization has a line break, so nobody can be taken for the account.
+        # An Authorization header has no line break, so no client can pass for the account.
         self._own = Caller(self.print_of(f"account\n{account}"), kind)
 
     def print_of(self, text: str) -> str:
-        """Return what stands for a secret of this registry's; the secret cannot be told from it."""
+        """Return a fingerprint of a secret for this registry, as hex (HMAC-SHA256).
+
+        The secret cannot be recovered from it.
+        """
         row = self._registry
         message = f"{row.name}\0{row.url}\0{text}".encode(errors="surrogateescape")
         return hmac.digest(self._key, message, hashlib.sha256).hex()
 
     def told_apart(self, request: Request) -> tuple[Caller, Request]:
-        """Return who asks, and what the registry is asked in their name.
+        """Return who asks, and the request to send to the registry in their name.
 
-        It gets no header but those that the caller is known by, and those that say what is wanted:
-        whatever else may open a registry must not be answered from what was kept for others.
+        That request has only the headers that identify the caller and those that say what is
+        wanted. Any other header might give access at the registry, and what it opened would then be
+        cached under the wrong caller.
         """
         authorization = request.authorization.strip()
         fields = headers.pass_elsewhere(request.headers)
@@ -203,21 +217,21 @@ class Callers:
         return Caller(self.bearer_of(token), Kind.TOKEN, lifetime_of(token))
 
     def bearer_of(self, token: str) -> str:
-        """Return the name of whoever shows a token."""
+        """Return the name of a caller who presents this Bearer token."""
         return self.print_of(f"Bearer {token}")
 
 
 def lifetime_of(token: str) -> float:
-    """Return for how many more seconds a token lives, or what every token lives."""
+    """Return for how many more seconds a token is valid, or `UNKNOWN_TOKEN` if it does not say."""
     told = told_lifetime(token)
     return UNKNOWN_TOKEN if told is None else told
 
 
 def told_lifetime(token: str) -> float | None:
-    """Return for how many more seconds a token lives, as it says itself, or None.
+    """Return for how many more seconds a token says it is valid (wall-clock); None if it does not.
 
-    Nothing makes that true, and nothing has to: it only ends earlier what the registry has let
-    its bearer do.
+    This is the `exp` claim of a JWT, whose signature is not verified. It need not be: the claim can
+    only shorten what the registry has let the bearer do.
     """
     expiry = _claims(token).get("exp")
     if isinstance(expiry, bool) or not isinstance(expiry, int | float):
@@ -230,7 +244,7 @@ def told_lifetime(token: str) -> float | None:
 
 
 def _claims(token: str) -> dict[str, Any]:
-    """Return what a JWT claims (RFC 7519), unverified; nothing for any other token."""
+    """Return the claims of a JWT (RFC 7519), unverified; an empty dict for any other token."""
     parts = token.split(".")
     if len(parts) != _PARTS:
         return {}

@@ -1,6 +1,11 @@
-"""What a registry's answer says of who may read a repository, and of what it holds.
+"""Evidence: what a registry's answer says about who may read a repository, and what it holds.
 
-Every method waits for the disk, and is called on its threads; it may raise StoreError.
+A success counts only if it is about the requested content. A server in front of a registry may
+answer a client that is not logged in with a login page or a JSON document, at once or after a
+redirect, and with status 200.
+
+The methods of `Judging` wait for the disk, and are called on its threads; they may raise
+StoreError.
 """
 
 from collections.abc import Sequence
@@ -16,22 +21,17 @@ from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
 from app.spools.resuming import size_of
 
-# Whether an answer that looks like a yes is about what was asked for.
-#
-# A server in front of a registry may answer a client that is not logged in with a login page or a
-# JSON document, at once or after a redirect, and with status 200.
-
 WORDS: Final = 1 << 20
-"""Bytes: less than this a server may say in place of a blob, be it a page with all its pictures."""
+"""Bytes: a page or an error document in place of a blob is smaller, even with all its pictures."""
 
 _WITH_CONTENT = frozenset({HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT})
 
 
 def is_manifest(reply: Reply, asked: Digest | None) -> bool:
-    """Tell whether an answer is a yes to who asked for a manifest; by a tag, `asked` is None.
+    """Return whether an answer is the requested manifest; `asked` is None for a tag.
 
-    Its type says so, or its digest; or else its bytes, where they are at hand. 304 does not tell
-    of what: a page that asks for a login has a date, too, that a client can ask about.
+    The media type or the digest must say so or, if they are in memory, the bytes. A 304 proves
+    nothing: a login page has a date too, which a client can make its request conditional on.
     """
     return reply.status in _WITH_CONTENT and (
         media_types.can_be_manifest(reply.header("content-type"))
@@ -41,9 +41,9 @@ def is_manifest(reply: Reply, asked: Digest | None) -> bool:
 
 
 def is_blob(reply: Reply, asked: Digest) -> bool:
-    """Tell whether an answer may be a yes to who asked for a blob, by its type or its digest.
+    """Return whether an answer may be the requested blob, by its media type or its digest.
 
-    Octets can be anything, so its size or its bytes have to say so too.
+    `application/octet-stream` can be anything, so the size or the bytes must confirm it.
     """
     return reply.status in _WITH_CONTENT and (
         media_types.can_be_blob(reply.header("content-type")) or _says_digest(reply, asked)
@@ -51,19 +51,19 @@ def is_blob(reply: Reply, asked: Digest) -> bool:
 
 
 def is_page(reply: Reply) -> bool:
-    """Tell whether it is a page with the status of a yes: that is a no."""
+    """Return whether an answer is a web page with a status below 300, which is a refusal."""
     is_yes = reply.status < HTTPStatus.MULTIPLE_CHOICES
     return is_yes and media_types.is_page(reply.header("content-type"))
 
 
 def is_something_else(reply: Reply) -> bool:
-    """Tell whether the bytes that came in place of a manifest are at hand, and are none."""
+    """Return whether a 200 has its bytes in memory, and they are not a manifest."""
     data = _at_hand(reply)
     return reply.status == HTTPStatus.OK and bool(data) and not manifest.is_one(data)
 
 
 def _says_digest(reply: Reply, asked: Digest | None) -> bool:
-    """Tell whether it says so with Docker-Content-Digest, and is no page all the same."""
+    """Return whether Docker-Content-Digest names the requested content, and it is not a page."""
     if is_page(reply):
         return False
     told = reply.digest
@@ -71,7 +71,7 @@ def _says_digest(reply: Reply, asked: Digest | None) -> bool:
 
 
 def _at_hand(reply: Reply) -> bytes:
-    """Return the bytes of an answer that was read whole before it was given."""
+    """Return the bytes of an answer that was read whole before it was handed out; else b""."""
     return b"".join(reply.body) if isinstance(reply.body, tuple) else b""
 
 
@@ -80,28 +80,31 @@ _NO: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatu
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What is asked of a registry: a digest, or None by a tag, and of which media types."""
+    """A request to a registry: the digest (None for a tag), and the values of its Accept."""
 
     digest: Digest | None
     accepts: Sequence[str] = ()
 
 
 class Judging:
-    """Takes a yes for one only if it is about what was asked for; what is neither says nothing."""
+    """Records what a registry's answers prove.
+
+    A success counts only if it is about the requested content; ambiguous answers change nothing.
+    """
 
     def __init__(self, rights: Rights, members: Membership) -> None:
         self._rights = rights
         self._members = members
         self._unproved = Lately[float]()
-        """When those questions began whose answers have the type of a blob, and no more."""
+        """When requests began whose answers have only the media type of a blob to say for them."""
 
     def blob(
         self, caller: Caller, name: RepositoryName, began: float, reply: Reply, asked: Digest
     ) -> None:
-        """Note the answer to a question of then for a blob, or a part of it.
+        """Record the answer to a request for a blob, or a part of it, that began at `began`.
 
-        Servers call their own words octets, too: it is a yes if its size is the one of what is
-        kept, or is more than words have, or else when all that came is `verified`.
+        Servers send their own error documents as octets too. The answer is a success if its size
+        is that of the cached blob or is at least `WORDS`; otherwise only once `verified` is called.
         """
         if is_blob(reply, asked):
             size = size_of(reply)
@@ -109,7 +112,7 @@ class Judging:
                 self._yes(caller, name, began, reply, (_told(reply, asked), ""))
                 return
             key = (caller.name, name, asked)
-            if self._unproved.get(key) is None:  # a later answer is not what is being fetched
+            if self._unproved.get(key) is None:  # the first answer is the one being fetched
                 self._unproved.put(key, began)
         elif reply.status in _NO or is_page(reply):
             self._no(caller, name, reply, Wanted(asked))
@@ -117,7 +120,7 @@ class Judging:
     def manifest(
         self, caller: Caller, name: RepositoryName, began: float, reply: Reply, wanted: Wanted
     ) -> None:
-        """Note the answer to a question of then for a manifest."""
+        """Record the answer to a request for a manifest that began at `began`."""
         if is_manifest(reply, wanted.digest):
             about = (
                 _told(reply, wanted.digest),
@@ -130,9 +133,9 @@ class Judging:
     def verified(
         self, caller: Caller, name: RepositoryName, digest: Digest, sent: tuple[str, float]
     ) -> None:
-        """Note that a caller was sent what the digest says.
+        """Record that the registry sent a caller content whose hash is the digest.
 
-        `sent` is of which media type it was, and when it was asked for.
+        `sent` is its media type, and the moment of the request by the store's clock.
         """
         media_type, asked = sent
         self._members.add(caller, name, digest, (media_type, asked))
@@ -163,7 +166,10 @@ class Judging:
 
 
 def _told(reply: Reply, asked: Digest | None) -> Digest | None:
-    """Return the digest that an answer is about; None where it is about another than was asked."""
+    """Return the digest that an answer is about; None if that is not the requested one.
+
+    None also if a digest is named that cannot be read.
+    """
     if not reply.header("docker-content-digest"):
         return asked
     told = reply.digest

@@ -1,4 +1,4 @@
-"""The gate: what is kept of a registry goes out through here, and nowhere else."""
+"""The gate: the only way out for content that the cache holds of a registry."""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -24,11 +24,14 @@ Other = TypeVar("Other")
 
 
 class Gate:
-    """Opens what is kept for those whom the registry has lately let read the repository.
+    """Opens cached content for callers whom the registry has recently let read the repository.
 
-    Two things are needed. Member: the registry has said that this repository holds this digest.
-    Grant: it has lately let this caller read this repository. Whoever lacks one of them is answered
-    by the registry (`ask`), and its answer tells what was lacking.
+    A caller needs two things. Member: the registry has said that this repository holds this digest.
+    Grant: the registry has recently let this caller read this repository. If either is missing, the
+    registry is asked in the caller's name (`ask`), and its answer supplies what was missing.
+
+    The methods wait for the disk on native threads, so that the event loop goes on. Only
+    methods that ask the registry raise RegistryError.
     """
 
     def __init__(self, registry: str, disk: Disk, policy: Policy) -> None:
@@ -40,7 +43,10 @@ class Gate:
         self._judging = Judging(self._rights, self._members)
 
     def open(self, caller: Caller, name: RepositoryName, digest: Digest) -> Opened | None:
-        """Return what is kept, if this caller may read it now; whoever gets it closes its file."""
+        """Return the cached content, opened; whoever receives it closes its file.
+
+        Return None if the content is not cached, or `caller` may not read it now.
+        """
         return self.use(caller, name, digest, _itself)
 
     def use(
@@ -50,74 +56,93 @@ class Gate:
         digest: Digest,
         then: Callable[[Opened], Used | None],
     ) -> Used | None:
-        """Do something with what is kept, on the thread that opens it; None if that may not be."""
+        """Return `then(opened)`, called on the thread that opens the content.
+
+        Return None, without calling `then`, if the content is not cached or `caller` may not read
+        it. `then` closes the file, unless it hands it on.
+        """
         return self._use(caller, name, digest, then, _nothing)
 
     def look(self, caller: Caller, name: RepositoryName, digest: Digest) -> Opened | Standing:
-        """Do as `open` does, or else tell what there is: a way to the disk for all of it."""
+        """Return what `open` does or, if that is None, what is known, in one trip to the disk."""
         otherwise = partial(self._members.standing, caller, name, digest)
         return self._use(caller, name, digest, _itself, otherwise)
 
     def open_stale(self, name: RepositoryName, digest: Digest) -> Opened | None:
-        """Return what everybody may read while the registry cannot be asked."""
+        """Return public content, opened, for use while the registry cannot be asked.
+
+        Return None if the content is not cached, if no anonymous caller has ever been let read it
+        in this repository, or if the repository is not known to have been public recently.
+        """
         return self.use_stale(name, digest, _itself)
 
     def use_stale(
         self, name: RepositoryName, digest: Digest, then: Callable[[Opened], Used | None]
     ) -> Used | None:
-        """Do something with what everybody may read while the registry cannot be asked."""
+        """Return `then(opened)` as `use` does, for content that `open_stale` would return."""
         return self._disk.read(lambda: self._used_stale(name, digest, then))
 
     @property
     def changes(self) -> int:
-        """How often this worker has taken something away; each time may concern anybody."""
+        """How often this worker has withdrawn a right or a member; any caller may be affected."""
         return self._rights.changes
 
     def permits(self, caller: Caller, name: RepositoryName) -> bool:
-        """Tell whether a caller may read a repository now."""
+        """Return whether the caller has a grant for the repository now."""
         return self._disk.read(self._rights.permits, caller, name)
 
     def was_public(self, name: RepositoryName) -> bool:
-        """Tell whether everybody may read a repository while the registry cannot be asked."""
+        """Return whether anyone may read the repository while the registry cannot be asked.
+
+        This is so if an anonymous caller could read it less than `stale_ttl` seconds ago.
+        """
         return self._disk.read(self._rights.was_public, name)
 
     def is_nobody(self, caller: Caller, name: RepositoryName) -> bool:
-        """Tell whether a caller shows nothing, or a token for a repository that everybody gets."""
+        """Return whether the caller is anonymous: no credentials, or an anonymous token.
+
+        The token must have been issued for this repository.
+        """
         return self._disk.read(self._rights.is_nobody, caller, name)
 
     def public_left(self, caller: Caller, name: RepositoryName) -> float:
-        """Return for how many seconds others may keep what a caller is given; 0 for not at all.
+        """Return for how many seconds shared caches may keep the answer; 0 for not at all.
 
-        What is given to a login may be what nobody in particular is given.
+        It is 0 unless the caller is anonymous. An anonymous caller might be refused what one with
+        credentials is given.
         """
         return self._disk.read(self._public_left, caller, name)
 
     def standing(self, caller: Caller, name: RepositoryName, digest: Digest) -> Standing:
-        """Tell how it stands with what a caller was not given; that lets nobody read it."""
+        """Return what is known about content that could not be opened; this grants nothing."""
         return self._disk.read(self._members.standing, caller, name, digest)
 
     def unconfirmed(
         self, caller: Caller, name: RepositoryName, digests: Sequence[Digest]
     ) -> tuple[list[Digest], list[Digest]]:
-        """Return what is kept and needs the registry's word here, and what is not kept."""
+        """Return the digests that are cached but unconfirmed here, and those that are not cached.
+
+        A digest is unconfirmed if the registry has not yet said that this repository holds it or,
+        if the caller is anonymous, has not yet let an anonymous caller read it here.
+        """
         return self._disk.read(self._members.unconfirmed, caller, name, digests)
 
     def kept_size(self, digest: Digest) -> int | None:
-        """Return the bytes of what is kept, whoever may read it; None if it is not."""
+        """Return the size of the cached content in bytes, whoever may read it; None if uncached."""
         return self._disk.read(self._store.size, self._registry, digest)
 
     def now(self) -> float:
-        """Return the moment, in seconds of the clock that all workers of the machine share."""
+        """Return the seconds since boot (monotonic), a clock that all workers share."""
         return self._store.clock.now()
 
     def verified(
         self, caller: Caller, name: RepositoryName, digest: Digest, sent: tuple[str, float]
     ) -> bool:
-        """Note that a repository holds what it has sent to a caller, and what was hashed here.
+        """Record that a repository sent content to a caller, and that its hash is the digest.
 
-        `sent` is the media type of a manifest, and the moment at which it was asked for. A blob has
-        no type, "": whoever could choose one for it would have a manifest that the registry does
-        not know.
+        `sent` is the media type, and the moment of the request by `now`. A blob has no type (""):
+        anyone who could choose one for it could turn it into a manifest that the registry does not
+        know. Return False if the store could not write it; the log says why.
         """
         return self._disk.write(self._judging.verified, caller, name, digest, sent)
 
@@ -128,7 +153,10 @@ class Gate:
         question: Callable[[], Reply],
         digest: Digest,
     ) -> Reply:
-        """Ask for a blob, in the caller's name: the answer decides what the caller may read."""
+        """Return the answer to `question`, a request for a blob in the caller's name.
+
+        The answer decides what the caller may read from now on. Raise what `question` raises.
+        """
         return self._asked(
             question,
             lambda began, reply: self._judging.blob(caller, name, began, reply, digest),
@@ -142,9 +170,11 @@ class Gate:
         digest: Digest | None = None,
         accepts: Sequence[str] = (),
     ) -> Reply:
-        """Ask for a manifest, in the caller's name; by a tag, the answer tells the digest.
+        """Return the answer to `question`, a request for a manifest in the caller's name.
 
-        `accepts` are the media types that are asked for.
+        The answer decides what the caller may read from now on. `digest` is None for a request by
+        tag: then the answer supplies the digest. `accepts` are the values of the request's Accept.
+        Raise what `question` raises.
         """
         return self._asked(
             question,
@@ -154,16 +184,19 @@ class Gate:
         )
 
     def refused_to_nobody(self, name: RepositoryName) -> None:
-        """Note that the registry's token service gives nobody a token for a repository."""
+        """Record that the registry's token service refuses anonymous callers for a repository."""
         self._disk.write(self._rights.make_private, name)
 
     def prove(
         self, caller: Caller, name: RepositoryName, question: Callable[[Held], Reply]
     ) -> None:
-        """Have the registry say whether a repository is still public, after a 404 to nobody.
+        """Ask the registry whether a repository is still public, after it answered 404.
 
-        Some hide with a 404 what is not to be read, and most say with it that one tag is not
-        there: it is asked for something that is kept. The answer lets nobody read anything.
+        Do nothing unless the caller is anonymous.
+
+        Some registries answer 404 to hide a private repository; most mean that one tag does not
+        exist. `question` therefore requests a manifest that is cached and known to be a member. The
+        answer grants no caller anything. Registry errors are ignored.
         """
         if not self.is_nobody(caller, name):
             return
@@ -233,9 +266,10 @@ class Gate:
     def _used_stale(
         self, name: RepositoryName, digest: Digest, then: Callable[[Opened], Used | None]
     ) -> Used | None:
-        """Use what nobody in particular was let read, be the repository public or not by now.
+        """Use content that an anonymous caller was let read, whether or not it is still public.
 
-        That it was public says nothing of what has come since: who could tell does not ask.
+        A repository that was public says nothing about content added since, so the member itself
+        must have been shown to an anonymous caller.
         """
         if not self._rights.was_public(name):
             return None

@@ -1,4 +1,7 @@
-"""Who may read which repository of a registry: what its answers say, and until when."""
+"""Grants: who may read which repository of a registry, and until when.
+
+The registry's answers give grants and take them away.
+"""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -11,18 +14,18 @@ from app.oci.reference import RepositoryName
 from app.source import Reply
 from app.store.store import Store
 
-# A few thousand things to remember for a while, the latest of them.
-
 _LATELY_MOST: Final = 10_000
+"""Entries of a `Lately`, unless its maker says otherwise."""
 
 Thing = TypeVar("Thing")
 
 
 class Lately(Generic[Thing]):
-    """A dictionary of the latest entries, without a lock.
+    """A bounded dictionary of the latest entries, without a lock.
 
-    It is used on real threads, and under gevent a lock of Python's is the event loop's. Each step
-    is one operation of the interpreter's; where two threads meet, an entry may be lost.
+    It is used on native threads, and under gevent a lock from `threading` belongs to the event
+    loop. Each step is one atomic operation of the interpreter. If two threads write at the same
+    time, an entry may be lost.
     """
 
     def __init__(self, most: int = _LATELY_MOST) -> None:
@@ -30,25 +33,25 @@ class Lately(Generic[Thing]):
         self._things: dict[tuple[str, ...], Thing] = {}
 
     def put(self, key: tuple[str, ...], thing: Thing) -> None:
-        """Remember something as the latest."""
+        """Add or replace an entry, as the latest; if there are too many, drop the older half."""
         self._things.pop(key, None)
         self._things[key] = thing
         if len(self._things) > self._most:
             self._things = dict(list(self._things.items())[-(self._most // 2) :])
 
     def get(self, key: tuple[str, ...]) -> Thing | None:
-        """Return what is remembered, or None."""
+        """Return the entry; None if there is none, or it was dropped."""
         return self._things.get(key)
 
     def forget(self, key: tuple[str, ...]) -> None:
-        """Remember it no more."""
+        """Remove the entry, if there is one."""
         self._things.pop(key, None)
 
 
-# What this process knows of refusals, whatever the store could write down.
+# Refusals that this process knows, including those that the store could not write.
 
 _MOST: Final = 1000
-"""Signs of refusals that take nothing away; the latest, since clients choose how many there are."""
+"""Signs of refusals that revoke nothing. Clients choose how many there are, so the latest stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,10 +61,11 @@ class _Unwritten:
 
 
 class Refusals:
-    """Whom a registry has refused lately; `lifetime` is for how many seconds a yes may count.
+    """The recent refusals of a registry; `lifetime` is how many seconds a success may count.
 
-    A store that cannot be written takes nothing away: it is not believed then, here and, by a sign,
-    in the other workers. Moments are those of the store's clock.
+    If the store cannot be written, it goes on saying that a refused caller may read. Until the
+    refusal is written, this worker does not believe the store about that caller, and a sign tells
+    the other workers not to. Moments are seconds of the store's clock (monotonic, since boot).
     """
 
     def __init__(self, about: str, lifetime: float, store: Store) -> None:
@@ -75,8 +79,8 @@ class Refusals:
     def note(self, *key: str, revokes: bool) -> float:
         """Remember a refusal that the store does not have yet, and return its moment.
 
-        `revokes` tells whether the store has a yes that it takes away. If not, it counts only
-        against answers that are on their way.
+        `revokes`: the store holds a right that the refusal takes away. If not, the refusal counts
+        only against answers that are still on their way.
         """
         now = self._clock.now()
         self._told.put(key, now)
@@ -88,26 +92,26 @@ class Refusals:
         return now
 
     def written(self, *key: str, at: float) -> None:
-        """Note that the store has the refusal of that moment; a later one it may not have."""
+        """Record that the store has the refusals up to `at`; a later one it may not have."""
         self._settle(key, at)
 
     def since(self, *key: str, moment: float) -> bool:
-        """Tell whether there was a refusal at a moment or after it."""
+        """Return whether there was a refusal at `moment` or after it."""
         told = self._told.get(key)
         return told is not None and told >= moment
 
     def lift(self, *key: str, moment: float) -> None:
-        """Forget the refusals before a moment: a question of then was answered with yes."""
+        """Forget the refusals before `moment`, when a request began that has succeeded."""
         if not self.since(*key, moment=moment):
             self._told.forget(key)
         self._settle(key, moment)
 
     def counts(self, *key: str) -> bool:
-        """Tell whether somebody is refused, and only the workers know, not the store."""
+        """Return whether a worker knows of a refusal that the store does not have."""
         return key in self._lasting() or self._signs.is_up_elsewhere(self._sign(key))
 
     def unwritten(self) -> list[tuple[tuple[str, ...], float]]:
-        """Return the refusals that the store does not have, as long as they matter, and when."""
+        """Return the refusals that the store lacks and that still matter, with their moments."""
         return [(key, one.at) for key, one in self._lasting().items()]
 
     def _lasting(self) -> dict[tuple[str, ...], _Unwritten]:
@@ -136,13 +140,14 @@ class Refusals:
 
 
 _RENEWED: Final = 0.25
-"""Part of its life that a grant has to be old before it is written again."""
+"""Fraction of its lifetime after which a grant is written again."""
 
 
 class Rights:
-    """Turns yes and no into grants; every method waits for the disk, and is called on its threads.
+    """Turns successes and refusals into grants.
 
-    What writes raises StoreError.
+    Every method waits for the disk, and is called on the disk's threads. Methods that write raise
+    StoreError. Moments are seconds of the store's clock (monotonic, since boot).
     """
 
     def __init__(self, registry: str, store: Store, policy: Policy) -> None:
@@ -153,36 +158,36 @@ class Rights:
         self._private = Refusals(f"{registry} private", policy.stale_ttl, store)
         self._written = Lately[float]()
         self.changes = 0
-        """How often something was taken away here, written or not."""
+        """How often this worker has withdrawn a right, whether or not the store could write it."""
 
     def permits(self, caller: Caller, name: RepositoryName) -> bool:
-        """Tell whether the registry has lately let a caller read a repository."""
+        """Return whether the caller has a grant for the repository now."""
         return self.left(caller, name) > 0
 
     def left(self, caller: Caller, name: RepositoryName) -> float:
-        """Return for how many more seconds that counts."""
+        """Return for how many more seconds the caller's grant counts; 0 if there is none."""
         if caller.lifetime <= 0 or self._refused.counts(caller.name, name):
             return 0.0
         return self._store.grants.left(caller.name, self._registry, name)
 
     def was_public(self, name: RepositoryName) -> bool:
-        """Tell whether the registry has let nobody in particular read it, not too long ago."""
+        """Return whether an anonymous caller could read it less than `stale_ttl` seconds ago."""
         age = self._public_age(name)
         return age is not None and age < self._policy.stale_ttl
 
     def public_left(self, name: RepositoryName) -> float:
-        """Return for how many more seconds the last yes to nobody counts."""
+        """Return for how many more seconds the last anonymous success counts; 0 if it does not."""
         age = self._public_age(name)
         return 0.0 if age is None else max(self._policy.grant_ttl - age, 0.0)
 
     def yes(self, caller: Caller, name: RepositoryName, asked: float) -> None:
-        """Note that a question of that moment, by the store's clock, was answered."""
+        """Record that a request of the caller, begun at `asked`, was allowed."""
         self._grant(caller, name, asked)
         if self.is_nobody(caller, name):
             self.make_public(name, asked)
 
     def make_public(self, name: RepositoryName, asked: float) -> None:
-        """Note that a question of that moment was answered to nobody in particular."""
+        """Record that an anonymous request, begun at `asked`, was allowed."""
         if self._private.since(name, moment=asked):
             return
         age = self._public_age(name)
@@ -192,7 +197,12 @@ class Rights:
         self._private.lift(name, moment=asked)
 
     def no(self, caller: Caller, name: RepositoryName, reply: Reply) -> None:
-        """Note a refusal: it takes a grant away, and what was refused to nobody is not public."""
+        """Record a refusal: it revokes the caller's grant.
+
+        If the caller is anonymous, the repository is no longer public, except if the refusal is
+        only a challenge to fetch a token. A 401 to an anonymous token for this repository means
+        that the registry does not accept it: that token is not given out again.
+        """
         revokes = self._store.grants.granted(caller.name, self._registry, name)
         at = self._refused.note(caller.name, name, revokes=revokes)
         self.changes += 1
@@ -203,18 +213,21 @@ class Rights:
             self._revoke(caller.name, name, at)
         if reply.status == HTTPStatus.UNAUTHORIZED and caller.kind is Kind.TOKEN:
             issued = callers.find(self._store, caller.name)
-            if issued is not None and name in issued.names:  # elsewhere it is rightly refused
+            if issued is not None and name in issued.names:  # other repositories may
                 callers.forget_issued(self._store, issued)
 
     def make_private(self, name: RepositoryName) -> None:
-        """Note that nobody in particular may read a repository."""
+        """Record that anonymous callers may not read a repository."""
         revokes = self._store.grants.public_age(self._registry, name) is not None
         at = self._private.note(name, revokes=revokes)
         self.changes += 1
         self._unpublish(name, at)
 
     def is_nobody(self, caller: Caller, name: RepositoryName) -> bool:
-        """Tell whether a caller shows nothing, or a token for this that everybody gets."""
+        """Return whether the caller is anonymous: no credentials, or an anonymous token.
+
+        The token must have been issued for this repository.
+        """
         if caller.kind is not Kind.TOKEN:
             return caller.kind is Kind.NOBODY
         issued = callers.find(self._store, caller.name)
@@ -247,7 +260,7 @@ class Rights:
         self._private.written(name, at=at)
 
     def _write_refusals(self) -> None:
-        """Write what could not be written before, as soon as something else could be."""
+        """Write the refusals that could not be written before, now that a write has succeeded."""
         for (caller, name), at in self._refused.unwritten():
             self._revoke(caller, name, at)
         for (name,), at in self._private.unwritten():
@@ -260,7 +273,7 @@ class Rights:
 
 
 def _is_challenge(caller: Caller, reply: Reply) -> bool:
-    """Tell whether a refusal only asks for a token, as registries do of what is public too."""
+    """Return whether a 401 only asks for a token, as it does for public repositories too."""
     return (
         caller.kind is Kind.NOBODY
         and reply.status == HTTPStatus.UNAUTHORIZED

@@ -1,6 +1,8 @@
-"""What repositories hold, as their registry has said, and whether to nobody in particular.
+"""Members: which digests a repository holds, as its registry has said, and to which callers.
 
-Every method waits for the disk, and is called on its threads.
+A member is *shown* once the registry has let an anonymous caller read it in that repository.
+
+The methods of `Membership` wait for the disk, and are called on its threads.
 """
 
 from collections.abc import Sequence
@@ -15,15 +17,13 @@ from app.store.contents import Content
 from app.store.members import Member
 from app.store.store import Store
 
-# What is kept, opened for somebody who may read it.
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Opened(Content):
-    """Content of a repository: `media_type` is what it is called there.
+    """Cached content, opened for a caller who may read it; `media_type` is the repository's.
 
-    `left` is for how many seconds it may be read, `public_left` for how many others on the way may
-    keep it: 0 unless it is public.
+    `left`: seconds for which the caller may read it. `public_left`: seconds for which shared caches
+    may keep it; 0 unless it is public.
     """
 
     left: float
@@ -31,7 +31,7 @@ class Opened(Content):
 
     @classmethod
     def of(cls, content: Content, media_type: str, left: float, public_left: float) -> Self:
-        """Return content as a repository has it."""
+        """Return the content with the media type and the rights it has in one repository."""
         return cls(
             file=content.file,
             size=content.size,
@@ -45,10 +45,10 @@ class Opened(Content):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """What is known where a caller may not be given what is kept, or nothing is.
+    """What is known about content that could not be opened for a caller.
 
-    `permitted` is the caller to read the repository, which `holds` the content; the content
-    `is_kept`, whoever may read it.
+    `permitted`: the caller may read the repository. `holds`: the repository holds the digest.
+    `is_kept`: the bytes are cached, whoever may read them.
     """
 
     permitted: bool
@@ -58,7 +58,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a registry, asked at a moment of the store's clock, has said of content."""
+    """What a registry has said about content: its size in bytes (None: unknown) and media type.
+
+    `asked` is when the request began, by the store's clock.
+    """
 
     size: int | None
     media_type: str
@@ -66,7 +69,7 @@ class Said:
 
 
 class Membership:
-    """The members of one registry; what writes raises StoreError."""
+    """The members of one registry; methods that write raise StoreError."""
 
     def __init__(self, registry: str, store: Store, rights: Rights) -> None:
         self._registry = registry
@@ -76,37 +79,38 @@ class Membership:
     def add(
         self, caller: Caller, name: RepositoryName, digest: Digest, sent: tuple[str, float]
     ) -> None:
-        """Note that a repository holds what a caller may read there.
+        """Record that a repository holds a digest, which the caller may read there.
 
-        `sent` is its media type, and when it was asked for.
+        `sent` is its media type, and the moment of the request by the store's clock.
         """
         media_type, asked = sent
         member = Member(media_type, is_shown=self._rights.is_nobody(caller, name))
         self._store.members.add(self._registry, name, digest, member, asked=asked)
 
     def confirm(self, caller: Caller, name: RepositoryName, digest: Digest, said: Said) -> None:
-        """Note that a repository holds what is kept, of which the registry tells the same size."""
+        """Record that a repository holds a cached digest, if the registry reports the same size."""
         if not self.has_size(digest, said.size):
             return
         known = self._store.members.find(self._registry, name, digest)
-        # A GET has told the type of the bytes that it sent; some registries' HEADs tell another.
+        # A media type from a GET is that of the bytes sent; some registries' HEADs report another.
         if known is None or (said.media_type and not known.media_type):
             self.add(caller, name, digest, (said.media_type, said.asked))
         elif self.is_news(caller, name, known):
             self.add(caller, name, digest, ("", said.asked))
 
     def show(self, name: RepositoryName, digest: Digest) -> None:
-        """Note that nobody in particular was let read what a repository holds."""
+        """Record that an anonymous caller was let read a member."""
         self._store.members.show(self._registry, name, digest)
 
     def has_size(self, digest: Digest, size: int | None) -> bool:
-        """Tell whether something is kept, and has this size."""
+        """Return whether the digest is cached with this size in bytes; False if `size` is None."""
         return size is not None and size == self._store.size(self._registry, digest)
 
     def lost(self, name: RepositoryName, digest: Digest, accepts: Sequence[str]) -> None:
-        """Note that a repository does not hold something, as its registry says.
+        """Record that the registry says that a repository does not hold a digest.
 
-        Of a manifest that a client does not take some say 404 to this client: that says nothing.
+        Some registries answer 404 for a manifest whose media type the client does not accept. The
+        member stays in that case.
         """
         self._rights.changes += 1
         known = self._store.members.find(self._registry, name, digest)
@@ -118,15 +122,15 @@ class Membership:
             self._store.members.remove(self._registry, name, digest)
 
     def is_news(self, caller: Caller, name: RepositoryName, member: Member) -> bool:
-        """Tell whether a caller is the first of nobody in particular who may read it."""
+        """Return whether the caller is the first anonymous one who may read the member."""
         return not member.is_shown and self._rights.is_nobody(caller, name)
 
     def unconfirmed(
         self, caller: Caller, name: RepositoryName, digests: Sequence[Digest]
     ) -> tuple[list[Digest], list[Digest]]:
-        """Return what is kept and not known to be a member, and what is not kept.
+        """Return the digests that are cached but not known members, and those that are not cached.
 
-        For nobody in particular, a member that nobody was let read counts as not known.
+        For an anonymous caller, a member that no anonymous caller was let read is not known.
         """
         found, absent = list[Digest](), list[Digest]()
         for digest in digests:
@@ -140,9 +144,10 @@ class Membership:
     def open(
         self, name: RepositoryName, digest: Digest, *, shown: bool = False
     ) -> tuple[Content, Member] | None:
-        """Open what a repository is known to hold, and tell what is known of it there.
+        """Return a member's cached content, opened, and what is known about the member.
 
-        If `shown`, only what nobody in particular was let read.
+        Return None if the digest is not a known member or not cached. With `shown`, only members
+        that an anonymous caller was let read count.
         """
         member = self._store.members.find(self._registry, name, digest)
         if member is None or (shown and not member.is_shown):
@@ -151,7 +156,7 @@ class Membership:
         return None if content is None else (content, member)
 
     def standing(self, caller: Caller, name: RepositoryName, digest: Digest) -> Standing:
-        """Tell how it stands with what could not be opened."""
+        """Return what is known about content that could not be opened; this grants nothing."""
         return Standing(
             permitted=self._rights.permits(caller, name),
             holds=self._store.members.find(self._registry, name, digest) is not None,
