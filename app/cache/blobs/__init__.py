@@ -2,6 +2,6 @@
 
 blobs.py       decides where a blob comes from
 byte_range.py  which bytes an answer carries
-lead.py        leads a fetch for all who read along
-serve.py       answers from a file, kept or still growing
+lead.py        leads a fetch for all readers of a blob
+serve.py       answers from a file, cached or still growing
 """

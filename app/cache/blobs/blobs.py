@@ -1,4 +1,4 @@
-"""Blobs: from what is kept, from what is being fetched, or from the registry."""
+"""Blobs: from the store, from a running fetch, or from the registry."""
 
 import logging
 import threading
@@ -36,22 +36,23 @@ from app.spools.lead import Lead, Terms, UnreadLimits, Whole
 from app.spools.shared import Spool
 from app.store.entries import Described
 
-# What the registry has just told a caller about a blob that is still being fetched.
+# Recent successes: what the registry has just said to a caller about a blob still being fetched.
 
 Key = tuple[str, str, str]
-"""Who asks, in which repository, for which digest."""
+"""Caller, repository and digest."""
 
 _COUNTS: Final = 60.0
-"""Seconds: who pulls in parts asks again and again, until the blob is kept and so a member."""
+"""Seconds for which a success counts. A client that pulls in parts asks again and again until the
+blob is cached and so becomes a member."""
 
 _CLIENT_CHECK: Final = 0.25
 
 
 class Answers:
-    """Remembers a yes, and lets those wait who ask what their like is asking already.
+    """Remembers successes, and makes identical requests wait for the first.
 
-    A yes is to one caller, for one digest in one repository: it takes the place of a member, and
-    never that of a grant.
+    A success is about one caller, repository and digest. It can stand in for a member, never for a
+    grant.
     """
 
     def __init__(self) -> None:
@@ -59,23 +60,24 @@ class Answers:
         self._asked: dict[Key, threading.Event] = {}
 
     def size(self, key: Key) -> int | None:
-        """Return the size that was told with a yes, or None."""
+        """Return the size in bytes that the last success reported; None if it is over 60 s old."""
         size, told = self._yes.get(key) or (None, 0.0)
         return size if time.monotonic() - told < _COUNTS else None
 
     def yes(self, key: Key, size: int) -> None:
-        """Remember a yes."""
+        """Remember a success, and the size in bytes that it reported."""
         self._yes.put(key, (size, time.monotonic()))
 
     def no(self, key: Key) -> None:
-        """Forget it."""
+        """Forget the success, since the registry has refused."""
         self._yes.forget(key)
 
     @contextmanager
     def asking(self, key: Key, client: Client | None) -> Iterator[bool]:
-        """Tell whether somebody has just asked the same; the others wait for who is the first.
+        """Yield False to the first of concurrent callers with a key, True to the others.
 
-        Raise ClientGone.
+        The others wait until the first has left the context. Raise ClientGone if the client
+        disconnects while it waits.
         """
         event = threading.Event()
         other = self._asked.setdefault(key, event)
@@ -96,11 +98,11 @@ def _wait(event: threading.Event, client: Client | None) -> None:
             raise ClientGone
 
 
-# Spools beside a store: what was fetched whole becomes an entry.
+# Spools: a blob that was fetched whole moves from its spool to the store.
 
 
 def fetches_of(disk: Disk, directory: Path, registry: str, unread: UnreadLimits) -> Fetches:
-    """Return the fetches of one registry, whose spools lie below the cache's directory."""
+    """Return the fetches of one registry, whose spools are below the cache's directory."""
     below = directory / "spools" / registry
     keep, room = partial(_keep, disk, registry), partial(_room, disk)
     is_kept = partial(disk.store.has, registry)
@@ -116,16 +118,16 @@ def fetches_of(disk: Disk, directory: Path, registry: str, unread: UnreadLimits)
 
 
 def held(directory: Path) -> tuple[int, int]:
-    """Return how many blobs are being fetched, or were begun, and how many bytes that is.
+    """Return the number of unfinished blobs, and their size in bytes; waits for the disk.
 
-    Waits for the disk.
+    Both running and abandoned fetches count.
     """
     found = [files.held(below) for below in _spools(directory)]
     return sum(number for number, _ in found), sum(size for _, size in found)
 
 
 def drop_unfinished(directory: Path) -> int:
-    """Remove what nobody is fetching, and return how many bytes that was; waits for the disk."""
+    """Remove abandoned fetches, and return their size in bytes; waits for the disk."""
     return _tidy(directory, 0)
 
 
@@ -134,12 +136,12 @@ def _tidy(directory: Path, idle: float) -> int:
 
 
 def _spools(directory: Path) -> list[Path]:
-    # Also of registries that are not configured any more.
+    # Includes registries that are no longer configured.
     return sorted(path for path in (directory / "spools").glob("*") if path.is_dir())
 
 
 def _keep(disk: Disk, registry: str, whole: Whole) -> None:
-    # Without a media type: who could choose one for a blob would have a manifest.
+    # No media type: anyone who could choose one for a blob could turn it into a manifest.
     content = Described(registry=registry, digest=whole.digest, size=whole.size, media_type="")
     disk.move(disk.store.take, whole.path, content)
 
@@ -151,14 +153,15 @@ def _room(disk: Disk, size: int) -> None:
 logger = logging.getLogger(__name__)
 
 _SILENCE: Final = 60.0
-"""Seconds in which the trouble of a disk is told once."""
+"""Seconds in which trouble with the disk is logged once."""
 
 
 class Blobs:
     """The blobs of one registry.
 
-    What is kept is the gate's to open. Whoever may not read it yet is answered by the registry,
-    also before joining what others fetch; and whoever comes first fetches for all.
+    Only the gate opens cached blobs. If a caller may not read a blob yet, the registry is asked
+    first, even if another client is fetching that blob already. The first client to come fetches
+    for all.
     """
 
     def __init__(
@@ -178,7 +181,11 @@ class Blobs:
         self._told = float("-inf")
 
     def blob(self, caller: Caller, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Answer with a blob, or a part of it; raise RegistryError."""
+        """Return a blob or the requested part of it, or the registry's refusal.
+
+        Raise RegistryError if the registry cannot be asked and no public copy is cached. Raise
+        ClientGone if the client disconnects while it waits for others.
+        """
         asking = self._asking(caller, name, digest, request)
         found = self._gate.look(caller, name, digest)
         if isinstance(found, Opened):
@@ -195,9 +202,10 @@ class Blobs:
     def confirm(
         self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
     ) -> int | None:
-        """Have the registry say whether a repository holds what is kept; raise RegistryError.
+        """Ask the registry with a HEAD whether a repository holds a cached blob.
 
-        Return the status of its answer, or None if that is known, or is just being asked.
+        Return the status of its answer. Return None, without asking, if the blob is confirmed or
+        not cached, or if another request has just asked. Raise RegistryError.
         """
         asking = self._asking(caller, name, digest, request)
         with self._answers.asking(asking.key, request.client) as asked:
@@ -243,7 +251,7 @@ class Blobs:
             if self._may_join(asking, standing):
                 return self._entered(asking)
             with self._answers.asking(asking.key, asking.request.client) as asked:
-                if asked:  # much may have happened meanwhile
+                if asked:  # after a wait, the state may have changed
                     standing = self._gate.standing(asking.caller, asking.name, asking.digest)
                 if asked and self._may_join(asking, standing):
                     return self._entered(asking)
@@ -251,18 +259,18 @@ class Blobs:
         except Refused as refused:
             return cache_status.marked(refused.reply, cache_status.forwarded(refused.reply.status))
         except OSError as error:
-            # The disk is full, read-only or gone: a pull needs none.
+            # The disk is full, read-only or gone; a pull works without it.
             self._fetches.failed(error)
             self._tell(error)
             return _passed(asking)
 
     def _may_join(self, asking: Asking, standing: Standing) -> bool:
-        """Tell whether a caller would get the blob, were it kept."""
+        """Return whether the caller could read the blob if it were cached."""
         told = self._answers.size(asking.key) is not None
         return standing.permitted and (told or standing.holds)
 
     def _asked_first(self, asking: Asking, standing: Standing) -> Reply:
-        """Answer somebody of whom nothing is known, as the registry does."""
+        """Serve a client whose rights are unknown: the registry's answer decides."""
         if not standing.is_kept:
             lead = self._fetches.lead(asking.digest)
             if lead is not None:
@@ -278,7 +286,10 @@ class Blobs:
         return self._hit(asking) or self._entered(asking)
 
     def _entered(self, asking: Asking) -> Reply:
-        """Answer somebody who may join others, if the registry tells the same size to all."""
+        """Serve a client that may share a running fetch.
+
+        The registry must have reported the same size to both; if not, pass the request on.
+        """
         entered = self._fetches.enter(asking.digest, asking.request.client, asking.payer)
         if isinstance(entered, Lead):
             return self._led(asking, entered)
@@ -288,9 +299,9 @@ class Blobs:
         return self._read(asking, entered, cache_status.joined())
 
     def _led(self, asking: Asking, lead: Lead) -> Reply:
-        """Answer whoever has come first."""
+        """Serve the client that has the right to fetch."""
         if lead.is_kept:
-            lead.release()  # another one has finished meanwhile
+            lead.release()  # another fetch has finished meanwhile
             return self._hit(asking) or _passed(asking)
         if _starts_far_ahead(asking.request, lead):
             lead.release()
@@ -300,7 +311,7 @@ class Blobs:
         if spool is None:
             return _passed(asking)
         self._answers.yes(asking.key, spool.size)
-        # All bytes may be another's, who did not finish: a HEAD has only confirmed them.
+        # If an earlier leader fetched all bytes and did not finish, a HEAD only confirmed them.
         said = (
             cache_status.joined()
             if is_there
@@ -324,15 +335,16 @@ class Blobs:
 
 
 def _passed(asking: Asking) -> Reply:
-    """Pass the question on, and keep nothing."""
+    """Return the registry's answer to the client's own request, and keep nothing."""
     reply = asking.as_it_is()
     return cache_status.marked(reply, cache_status.forwarded(reply.status))
 
 
 def _starts_far_ahead(request: Request, lead: Lead) -> bool:
-    """Tell whether a range starts where a fetch from here would come late.
+    """Return whether a range starts more than `AHEAD` bytes ahead of where the fetch begins.
 
-    Where the last bytes of a blob start is not known before the registry has told its size.
+    A suffix range ("the last n bytes") counts as far ahead: its start is unknown until the registry
+    has reported the size.
     """
     wanted = parse_range(headers.value(request.headers, "range"))
     if wanted is None:

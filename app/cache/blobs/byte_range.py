@@ -1,4 +1,4 @@
-"""Which part of a blob an answer carries: what the client's header asks for, of what there is."""
+"""Byte ranges: which part of a blob an answer carries (RFC 9110, sections 13 and 14)."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -12,7 +12,7 @@ from app.source import Request
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """Bytes `start` to `end`, the last one not counted, and the status that goes with them."""
+    """Bytes `start` to `end` (exclusive) of `size`, and the status to send them with."""
 
     status: HTTPStatus
     start: int
@@ -21,24 +21,24 @@ class Part:
 
     @property
     def has_bytes(self) -> bool:
-        """Whether the answer is about bytes, sent or (to a HEAD) not."""
+        """Whether the answer describes bytes of the blob, even if a HEAD does not get them."""
         return self.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
 
     @property
     def is_whole(self) -> bool:
-        """Whether these are all bytes of the blob."""
+        """Whether the part is the whole blob."""
         return self.has_bytes and self.end - self.start == self.size
 
     @property
     def length(self) -> int | None:
-        """The length of the body; a 304 tells none."""
+        """The Content-Length in bytes; None for a 304, which has none."""
         if self.status is HTTPStatus.NOT_MODIFIED:
             return None
         return self.end - self.start
 
     @property
     def fields(self) -> Headers:
-        """What the header says of it."""
+        """The Content-Range header of a 206 or 416; no header for other statuses."""
         match self.status:
             case HTTPStatus.PARTIAL_CONTENT:
                 return [("Content-Range", f"bytes {self.start}-{self.end - 1}/{self.size}")]
@@ -49,7 +49,10 @@ class Part:
 
 
 def part_for(request: Request, digest: Digest, size: int) -> Part:
-    """Return what a request for a blob of so many bytes is answered with."""
+    """Return the part of a blob of `size` bytes that answers the request.
+
+    Its status is 200, 206, 304, 412 or 416.
+    """
     if status := conditional.failed(request.headers, conditional.etag_of(digest)):
         return Part(status=status, start=0, end=0, size=size)
     asked = conditional.wants_range(request.headers, conditional.etag_of(digest))

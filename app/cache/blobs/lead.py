@@ -1,4 +1,4 @@
-"""One who may fetch a blob does it for everybody."""
+"""Leading a fetch: the client that may fetch a blob does so for all its readers."""
 
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
@@ -22,19 +22,18 @@ from app.spools.record import State
 from app.spools.resuming import Rest, rest_of, size_of
 from app.spools.shared import Spool
 
-# The registry is asked for a blob, in the name of one who wants it.
-
 _OF_THE_ANSWER: Final = (
     "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
 )  # fmt: skip
-"""What asks for less than the blob: answered here, where the blob is."""
+"""Headers that ask for less than the whole blob. Docxy answers them itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Asking:
-    """Who wants which blob of which repository; each question tells the gate what is answered.
+    """A client's request for a blob; the gate learns from each of the registry's answers to it.
 
-    `began` is the moment, by the gate's clock, before the first question.
+    `began` is the moment before the first question to the registry, by the gate's clock (monotonic,
+    since boot). The methods that ask the registry raise RegistryError.
     """
 
     inner: Source
@@ -48,34 +47,37 @@ class Asking:
 
     @property
     def key(self) -> tuple[str, str, str]:
-        """What tells this question from others, in one registry."""
+        """Caller, repository and digest: requests with the same key ask the same question."""
         return (self.caller.name, self.name, self.digest)
 
     @property
     def payer(self) -> Payer | None:
-        """The client that pays for what nobody else reads; None is nobody."""
+        """The client charged for bytes that no other client reads; None if nobody is charged."""
         return self.request.payer
 
     def as_it_is(self) -> Reply:
-        """Ask what the client asks."""
+        """Return the registry's answer to the client's request, with all its conditions."""
         return self._ask(self.request)
 
     def head(self) -> Reply:
-        """Ask whether it may be read, and how long it is."""
+        """Return the answer to a HEAD: whether the caller may read the blob, and its length."""
         return self._ask(self._plain("HEAD"))
 
     def rest(self, offset: int) -> Reply:
-        """Ask for all from a byte on, for everybody: nobody's leaving ends it."""
+        """Fetch from `offset` to the end on behalf of all readers.
+
+        A client that disconnects does not cancel it.
+        """
         request = replace(self._plain("GET"), client=None, has_fallback=None)
         return self._ask(_with_range(request, f"bytes={offset}-") if offset else request)
 
     def part(self, start: int, end: int) -> Reply:
-        """Ask for bytes `start` to `end`, the last one not counted, for this client alone."""
+        """Fetch bytes `start` to `end` (exclusive), for this client alone."""
         request = replace(self._plain("GET"), has_fallback=None)  # the body has begun
         return self._ask(_with_range(request, f"bytes={start}-{end - 1}"))
 
     def verified(self) -> None:
-        """Note that this repository holds the blob, of which all bytes came and are right."""
+        """Record that this repository holds the blob: all bytes came, and their hash is right."""
         self.gate.verified(self.caller, self.name, self.digest, ("", self.began))
 
     def _plain(self, method: str) -> Request:
@@ -92,7 +94,7 @@ def _with_range(request: Request, wanted: str) -> Request:
 
 
 class Refused(Exception):
-    """The registry has answered, and not with the blob; `reply` is to be passed on."""
+    """The registry answered with something other than the blob; relay `reply` to the client."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__()
@@ -100,9 +102,10 @@ class Refused(Exception):
 
 
 def led(asking: Asking, lead: Lead, fetches: Fetches) -> Spool | None:
-    """Fetch, and return what is there of it; None if it cannot be fetched for all.
+    """Start the fetch and return its spool; None if it cannot be fetched for all readers.
 
-    Raise Refused, RegistryError, or OSError where the disk does not let it be.
+    Raise Refused if the registry answers with something else, RegistryError if it does not answer,
+    and OSError if the disk takes nothing. `lead` is released in all these cases.
     """
     with ExitStack() as stack:
         stack.callback(_release, lead)
@@ -132,7 +135,7 @@ def _release(lead: Lead) -> None:
 
 
 def _rest(asking: Asking, lead: Lead) -> tuple[Rest, int] | None:
-    """Return the bytes that are lacking, and the size of the whole."""
+    """Return the missing bytes, and the size of the whole blob; None if that does not fit."""
     if lead.size is not None and lead.offset == lead.size:
         return _nothing_more(asking, lead.size)
     reply = asking.rest(lead.offset)
@@ -149,14 +152,15 @@ def _rest(asking: Asking, lead: Lead) -> tuple[Rest, int] | None:
 
 
 def _is_refusal(reply: Reply) -> bool:
-    """Tell whether the whole blob would be refused as well as the rest of it is."""
+    """Return whether the registry would refuse the whole blob too, and not only its rest."""
     return reply.is_error and reply.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
 
 def _proved(reply: Reply, digest: Digest) -> Reply:
-    """Read what has the type of a server's own words, and return it if it is the blob.
+    """Read an answer with the media type of an error document, and return it if it is the blob.
 
-    Some registries and CDNs call configs JSON, or text. Raise Refused for all else.
+    Some registries and CDNs send configs as JSON or text. Raise Refused if it is anything else, and
+    UpstreamUnavailable if the body breaks off.
     """
     if reply.status != HTTPStatus.OK or reply.length is None or reply.length >= evidence.WORDS:
         raise Refused(reply)
@@ -174,9 +178,10 @@ def _proved(reply: Reply, digest: Digest) -> Reply:
 
 
 def _nothing_more(asking: Asking, size: int) -> tuple[Rest, int] | None:
-    """Ask whether it may be read at all; all of it was fetched by one who did not finish.
+    """Ask with a HEAD whether the caller may read a blob whose bytes are all here already.
 
-    Raise Refused where the answer is already the client's.
+    An earlier leader fetched them and did not finish. Return None if the registry does not confirm
+    the blob and its size. Raise Refused if its answer is already the client's.
     """
     reply = asking.head()
     if refusal := conclude(reply, asking.request):

@@ -1,4 +1,4 @@
-"""Answers with a blob, or a part of it, from a file: one that is kept, or one that grows."""
+"""Answers that carry a blob, or a part of it, from a file: a cached one or a growing spool."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,11 +18,12 @@ from app.spools.reading import Reading
 from app.spools.shared import Spool
 from app.spools.shared_file import SharedFile
 
-# The body of an answer, read from what is kept.
-
 
 class KeptBody(FileBody):
-    """Bytes `start` to `end` of a file, the last one not counted; whoever makes one closes it."""
+    """A body of bytes `start` to `end` (exclusive) of a cached file.
+
+    Whoever makes one closes it. Reading raises BodyBroken if the file cannot be read or is shorter.
+    """
 
     def __init__(self, file: FileIO, start: int, end: int) -> None:
         self._file = SharedFile.of(file)
@@ -39,7 +40,10 @@ class KeptBody(FileBody):
             pace.taken(len(data))
 
     def sent_by(self, send: Callable[[int, int, int], None]) -> int:
-        """Have the next part sent, without waiting for the disk on the way."""
+        """Send the next part with `send`, and return its length in bytes; 0 at the end.
+
+        The part is read into the page cache first, so that `send` need not wait for the disk.
+        """
         count = min(WINDOW, self._end - self._position)
         if count:
             with self._reading():
@@ -49,7 +53,7 @@ class KeptBody(FileBody):
         return count
 
     def close(self) -> None:
-        """Close the file; may be called again, at any moment."""
+        """Close the file; may be called repeatedly, and at any moment."""
         self._file.close()
 
     def _read(self, count: int) -> bytes:
@@ -69,20 +73,20 @@ class KeptBody(FileBody):
             raise BodyBroken(message) from error
 
 
-# A hit is handed over to nginx, which sends the file itself (X-Accel-Redirect).
+# X-Accel-Redirect: nginx sends the file of a hit itself.
 
 FAILED: Final = "x-accel-failed"
-"""With this header nginx asks once more for what it could not open."""
+"""The header with which nginx repeats a request for a file that it could not open."""
 
 _JUDGED_AGAIN: Final = ("if-match", "if-unmodified-since")
-"""nginx judges these by the date of the file, and answers in HTML."""
+"""Conditions that nginx would evaluate against the date of the file, and answer in HTML."""
 
 _CUT: Final = ("content-range", "accept-ranges")
-"""nginx cuts the range itself, and says so."""
+"""Headers that nginx sets itself, since it cuts the range."""
 
 
 def can_be(request: Request, part: Part) -> bool:
-    """Tell whether nginx may send an answer in our place."""
+    """Return whether nginx may send the part in Docxy's place."""
     return (
         request.method == "GET"
         and part.has_bytes
@@ -91,9 +95,9 @@ def can_be(request: Request, part: Part) -> bool:
 
 
 def handed_over(reply: Reply, location: str) -> Reply:
-    """Return what tells nginx to send the file at a location.
+    """Return `reply` as an answer that tells nginx to send the file at `location`.
 
-    `length` stays the length of what nginx will send, for the log.
+    Its `length` stays the number of bytes that nginx will send, for the log.
     """
     fields = headers.without(reply.headers, *_CUT)
     fields.append(("X-Accel-Redirect", location))
@@ -105,11 +109,14 @@ def _nothing() -> None:
 
 
 _TYPE: Final = "application/octet-stream"
-"""What a blob is called, whatever the registry calls it: its manifest says what it is."""
+"""The Content-Type of every blob, whatever the registry's. The manifest gives the real type."""
 
 
 def kept(asking: Asking, opened: Opened, said: Headers, accel_location: str | None) -> Reply:
-    """Answer from what is kept."""
+    """Return the answer from a cached blob, or one for nginx if `accel_location` is set.
+
+    The answer's body owns the file of `opened`; if there is no body, the file is closed.
+    """
     part = part_for(asking.request, asking.digest, opened.size)
     fields = _fields(asking, part, opened.public_left) + said
     if accel_location and can_be(asking.request, part):
@@ -125,7 +132,7 @@ def kept(asking: Asking, opened: Opened, said: Headers, accel_location: str | No
 
 
 def spooled(asking: Asking, spool: Spool, part: Part, said: Headers) -> Reply:
-    """Answer a GET from what is being fetched."""
+    """Return the answer to a GET from a running fetch; it closes `spool`."""
     fields = _fields(asking, part, asking.gate.public_left(asking.caller, asking.name)) + said
     if not part.has_bytes:
         spool.close()
