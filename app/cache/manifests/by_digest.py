@@ -1,4 +1,4 @@
-"""Manifests by digest: they never change."""
+"""Manifests by digest, which never change: a cached one is a hit without asking the registry."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -17,12 +17,13 @@ from app.oci.reference import Digest, RepositoryName
 from app.source import Reply, Request
 
 _TRIES: Final = 2
-"""Flights that one waits for: the first may have been for something else, or have failed."""
+"""Fetches of others that a request waits for; the first may have been for another key that shares
+its lock, or may have failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Manifests:
-    """Answers from what is kept, or asks; of many who ask at once, one fetches."""
+    """Answers from the cache or from the registry; concurrent requests share one fetch."""
 
     registry: str
     gate: Gate
@@ -34,7 +35,10 @@ class Manifests:
     def manifest(
         self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
     ) -> Reply:
-        """Answer a GET or HEAD; raise RegistryError."""
+        """Return the answer to a GET or HEAD, or the registry's refusal.
+
+        Raise RegistryError if the registry cannot be asked and no public copy is cached.
+        """
         copy = self.copies.find(caller, name, digest)
         if copy is not None and copy.fits(request):
             return _hit(copy, request)
@@ -67,7 +71,7 @@ class Manifests:
         for _ in range(_TRIES):
             with self.flights.lead(f"{self.registry}/{name}@{digest}") as leads:
                 if leads:
-                    # Another's may have ended between the look and the lead.
+                    # Another fetch may have ended between the lookup and the lead.
                     joined = self._joined(caller, name, digest, request)
                     return joined or self.fetching.get(caller, name, digest, request).reply
             if reply := self._joined(caller, name, digest, request):
@@ -79,7 +83,7 @@ class Manifests:
     def _joined(
         self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
     ) -> Reply | None:
-        """Answer with what another's fetch has brought."""
+        """Return the answer from another request's fetch; None if the client cannot have that."""
         copy = self.copies.find(caller, name, digest)
         if copy is None or not copy.fits(request):
             return None
@@ -88,9 +92,10 @@ class Manifests:
     def _confirmed(
         self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
     ) -> Reply | None:
-        """Have the registry say with a HEAD that this caller may read what is kept.
+        """Ask the registry with a HEAD whether this caller may read a cached manifest.
 
-        Docker Hub counts a GET as a pull, and a HEAD not at all.
+        Docker Hub counts a GET as a pull, and does not count a HEAD. Return None if the manifest is
+        not cached, or if the HEAD does not settle the matter.
         """
         if self.gate.kept_size(digest) is None:
             return None

@@ -1,4 +1,4 @@
-"""Manifests by tag: the registry is asked what the tag means, with a HEAD."""
+"""Manifests by tag: a HEAD asks the registry for the digest, and the cache serves the content."""
 
 import time
 from dataclasses import dataclass
@@ -19,12 +19,16 @@ from app.oci.reference import RepositoryName, Tag
 from app.source import Reply, Request
 
 _TRIES: Final = 2
-"""Flights that one waits for: the first may have been for something else, or have failed."""
+"""Fetches of others that a request waits for; the first may have been for another key that shares
+its lock, or may have failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tagged:
-    """Answers from what is kept where the registry says that the tag still means it."""
+    """Answers from the cache if the registry says that the tag still means what is cached.
+
+    The registry need not say so again within `policy.tag_ttl` seconds.
+    """
 
     registry: str
     policy: Policy
@@ -35,7 +39,10 @@ class Tagged:
     tags: Tags
 
     def manifest(self, caller: Caller, name: RepositoryName, tag: Tag, request: Request) -> Reply:
-        """Answer a GET or HEAD; raise RegistryError."""
+        """Return the answer to a GET or HEAD, or the registry's refusal.
+
+        Raise RegistryError if the registry cannot be asked and no public copy is cached.
+        """
         came = time.monotonic()
         known = self.tags.find(name, tag, accepts(request))
         if known is not None and known.exact and known.is_younger(self.policy.tag_ttl):
@@ -92,7 +99,7 @@ class Tagged:
         for _ in range(_TRIES):
             with self.flights.lead(f"{self.registry}/{name}:{tag} {taken}") as leads:
                 if leads:
-                    # Another's may have ended between the look and the lead.
+                    # Another fetch may have ended between the lookup and the lead.
                     overtaken = self._overtaken(caller, name, tag, request, came)
                     return overtaken or self._fetched(caller, name, tag, request)
             if reply := self._joined(caller, name, tag, request, came):
@@ -102,10 +109,10 @@ class Tagged:
     def _overtaken(
         self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
     ) -> Reply | None:
-        """Answer with what another's fetch has brought that was not seen when this client came.
+        """Return the answer from a fetch that ended after this client came; None if there is none.
 
-        A note tells when the registry has spoken, and is seen when it is written: whoever came in
-        between has the registry confirm it.
+        A note carries the time of the registry's answer, but becomes visible only when it is
+        written. If the client came between the two, the registry confirms the note with a HEAD.
         """
         if fresh := self._fresh(caller, name, tag, request, came):
             return fresh
@@ -117,7 +124,7 @@ class Tagged:
     def _joined(
         self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
     ) -> Reply | None:
-        """Answer with what another's fetch has brought, or have the registry confirm it."""
+        """Return the answer from another request's fetch, confirmed with a HEAD if it is older."""
         if fresh := self._fresh(caller, name, tag, request, came):
             return fresh
         if self.tags.find(name, tag, accepts(request)) is None:
@@ -127,7 +134,11 @@ class Tagged:
     def _fresh(
         self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
     ) -> Reply | None:
-        """Answer with what the registry has said since this client came, to whomever."""
+        """Return the answer from what the registry said, to any client, since this one came.
+
+        `came` is monotonic seconds. None if the registry has said nothing since, or this client
+        cannot have it.
+        """
         known = self.tags.find(name, tag, accepts(request))
         if known is None or not known.exact or not known.is_younger(time.monotonic() - came):
             return None
@@ -137,7 +148,7 @@ class Tagged:
     def _confirmed(
         self, caller: Caller, name: RepositoryName, tag: Tag, request: Request
     ) -> Reply | None:
-        """Have the registry say with a HEAD what the tag means, and answer if that is kept."""
+        """Ask the registry with a HEAD what the tag means; None if that is not cached."""
         told = self._asked(caller, name, tag, request)
         if refusal := conclude(told.reply, request):
             return cache_status.marked(refusal, cache_status.forwarded(refusal.status))
@@ -162,6 +173,9 @@ class Tagged:
         return told
 
     def _is_taken(self, name: RepositoryName, tag: Tag, request: Request) -> bool:
-        """Tell whether a client may take what the tag means; of what it does not, some say 404."""
+        """Return whether the client accepts the media type that the tag is known to have.
+
+        Some registries answer 404 for a media type that the client does not accept.
+        """
         known = self.tags.find(name, tag, accepts(request))
         return known is None or media_types.acceptable(known.media_type, accepts(request))

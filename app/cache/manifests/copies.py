@@ -1,4 +1,9 @@
-"""Manifests that are kept, read whole and verified again."""
+"""Cached manifests, read whole and verified again; the most recently used stay in memory.
+
+A native thread and the index cost more than everything else about a cached manifest, and a manifest
+that many machines pull is requested many times a second. `Recent` therefore remembers manifests for
+some seconds, as long as no worker writes to the index.
+"""
 
 import hmac
 import logging
@@ -21,28 +26,24 @@ from app.oci.reference import Digest, RepositoryName, digest_of
 from app.source import Reply, Request, replied
 from app.store.store import Store
 
-# Manifests that were read in the last seconds, as long as nobody has written anything since.
-#
-# A thread and the index cost more than everything else about a cached manifest, and a manifest that
-# many machines pull is requested many times a second.
-
 _LIFETIME: Final = 5.0
-"""Seconds until the store is asked again: it has to know what is used."""
+"""Seconds until the store is asked again, since eviction must know what is used."""
 
 _SETTLED: Final = 100_000_000
-"""Nanoseconds that a change must be old: one more in the same tick of the clock would not show."""
+"""Nanoseconds since the last change before the file's time is trusted. Another change in the same
+tick of the clock would not show."""
 
 _MOST: Final = 256
 _LARGEST: Final = 256 * 1024
 _MOST_BYTES: Final = 8 * 1024 * 1024
-"""What is remembered of one registry: so many, of so many bytes each and all together."""
+"""Limits for one registry: manifests, bytes of each, and bytes of all together."""
 
 Thing = TypeVar("Thing")
 
 Key = tuple[str, ...]
 
 State = tuple[int, ...]
-"""The file that all changes go to, and when it was last written."""
+"""Inode, modification time (ns) and size of the index's write-ahead log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +55,11 @@ class _Found(Generic[Thing]):
 
 
 class Recent(Generic[Thing]):
-    """Remembers what was found, until any worker writes to the index: that may take it away.
+    """Remembers what was found until any worker writes to the index, which may withdraw it.
 
-    SQLite writes each change to its write-ahead log first (https://sqlite.org/wal.html), and so the
-    file's time tells whether there was one. To look at it takes no disk and no thread.
+    SQLite writes each change to its write-ahead log first (https://sqlite.org/wal.html), so the
+    file's modification time shows whether there was one. Reading that time needs neither the disk
+    nor a thread.
     """
 
     def __init__(self, store: Store) -> None:
@@ -67,19 +69,23 @@ class Recent(Generic[Thing]):
         self._found: dict[Key, _Found[Thing]] = {}
 
     def state(self) -> State | None:
-        """Return what tells whether something is written from now on, or None."""
+        """Return the state of the index, which any later write changes.
+
+        None if it cannot be trusted: there is no log, the last write is less than 100 ms old, or
+        another worker has a refusal that it could not write.
+        """
         try:
             log = os.stat(self._log)  # noqa: PTH116 - for each request, and twice as fast
         except OSError:
             return None
         if time.time_ns() - log.st_mtime_ns < _SETTLED:
             return None
-        if self._signs.are_up_elsewhere():  # a worker has refused somebody and could not write it
+        if self._signs.are_up_elsewhere():  # a worker could not write a refusal
             return None
         return (log.st_ino, log.st_mtime_ns, log.st_size)
 
     def get(self, key: Key) -> Thing | None:
-        """Return what was found lately, if nothing was written since."""
+        """Return what was remembered; None if it is too old or the index was written since."""
         found = self._found.get(key)
         if found is None:
             return None
@@ -89,9 +95,10 @@ class Recent(Generic[Thing]):
         return found.thing
 
     def put(self, key: Key, thing: Thing, *, size: int, left: float, state: State | None) -> None:
-        """Remember what was found, with the state from before it was looked for.
+        """Remember what was found; `state` is the state of the index before the lookup.
 
-        `left` is for how many seconds it may be read.
+        `size` is in bytes. `left` is for how many seconds the caller may read it. Nothing is
+        remembered if `state` is None or `size` is too large.
         """
         if state is None or size > _LARGEST:
             return
@@ -99,14 +106,14 @@ class Recent(Generic[Thing]):
         kept = {one: found for one, found in list(self._found.items()) if found.until > now}
         kept.pop(key, None)
         kept[key] = _Found(thing, size, state, now + min(left, _LIFETIME))
-        # Where two threads meet, an entry may be lost.
+        # If two threads do this at the same time, an entry may be lost.
         self._found = dict(reversed(list(_fitting(reversed(kept.items())))))
 
 
 def _fitting(
     latest_first: Iterable[tuple[Key, _Found[Thing]]],
 ) -> Iterator[tuple[Key, _Found[Thing]]]:
-    """Yield the latest, as many as may be remembered."""
+    """Yield the latest entries, as many as the limits allow."""
     held = 0
     for number, (key, found) in enumerate(latest_first):
         held += found.size
@@ -120,7 +127,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Copy:
-    """A manifest, and what the registry calls it in this repository."""
+    """A cached manifest, with the media type that the registry gives it in this repository.
+
+    `taken` is when it came (wall-clock seconds); `left` and `public_left` are those of `Opened`.
+    """
 
     digest: Digest
     data: bytes
@@ -130,11 +140,14 @@ class Copy:
     public_left: float
 
     def fits(self, request: Request) -> bool:
-        """Tell whether a client takes it."""
+        """Return whether the request's Accept allows the manifest's media type."""
         return media_types.acceptable(self.media_type, headers.values(request.headers, "accept"))
 
     def answer(self, request: Request, fields: Headers, *, lasting: bool) -> Reply:
-        """Return the answer to a GET or HEAD; nobody may keep what is not lasting: a tag's."""
+        """Return the answer to a GET or HEAD: 200, or 304 if the client has the manifest already.
+
+        Without `lasting`, for a request by tag, no shared cache may keep the answer.
+        """
         public_left = self.public_left if lasting else 0.0
         written = [
             ("Content-Type", self.media_type),
@@ -150,7 +163,10 @@ class Copy:
 
 
 class Copies:
-    """Reads manifests through the gate of a registry."""
+    """Reads and keeps the manifests of one registry, through its gate.
+
+    A cached file whose hash is wrong is logged, dropped and treated as absent.
+    """
 
     def __init__(self, registry: str, gate: Gate, disk: Disk) -> None:
         self._registry = registry
@@ -159,7 +175,7 @@ class Copies:
         self._recent = Recent[Copy](disk.store)
 
     def find(self, caller: Caller, name: RepositoryName, digest: Digest) -> Copy | None:
-        """Return a manifest that this caller may read now."""
+        """Return a manifest; None if it is not cached or this caller may not read it now."""
         key = (caller.name, name, digest, str(self._gate.changes))
         if caller.lifetime > 0 and (recent := self._recent.get(key)):
             return recent
@@ -172,7 +188,7 @@ class Copies:
         return copy
 
     def find_stale(self, name: RepositoryName, digest: Digest) -> Copy | None:
-        """Return a manifest that everybody may read while the registry is away."""
+        """Return a public manifest, for use while the registry is unreachable; None if none."""
         damaged = list[Digest]()
         copy = self._gate.use_stale(name, digest, lambda one: _read(one, digest, damaged))
         self._drop(damaged)
@@ -187,9 +203,10 @@ class Copies:
         *,
         asked: float,
     ) -> bool:
-        """Keep a manifest and its type, as a repository, asked then, has sent them to a caller.
+        """Keep a manifest that a repository sent to a caller; return whether that succeeded.
 
-        The store refuses what is not the digest's.
+        `content` is its bytes and media type; `asked` is when it was requested, by the store's
+        clock. The store refuses bytes whose hash is not the digest.
         """
         data, media_type = content
         kept = self._disk.write(self._disk.store.keep, data, self._registry, digest, media_type)
@@ -203,7 +220,10 @@ class Copies:
 
 
 def _read(opened: Opened, digest: Digest, damaged: list[Digest]) -> Copy | None:
-    """Read what was opened; on a thread, which must not log."""
+    """Return the manifest that was opened; None if it is too large or damaged.
+
+    This runs on a native thread, which must not log: it adds the digest to `damaged` instead.
+    """
     with opened.file:
         if opened.size > MANIFEST_LIMIT:
             return None

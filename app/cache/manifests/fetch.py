@@ -1,4 +1,4 @@
-"""Manifests are asked of the registry, and what is verified is kept."""
+"""Fetches manifests from the registry, verifies them and keeps those that are verified."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,7 +20,7 @@ from app.source import Reply, Request, Source
 from app.store.admin import Held
 
 _SHA256: Final = Digest("sha256:")
-"""Says by which algorithm to make a digest."""
+"""Selects the algorithm by which `digest_of` hashes."""
 
 _CONDITIONS: Final = (
     "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
@@ -28,14 +28,15 @@ _CONDITIONS: Final = (
 
 
 _SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-"""Its digest is of what was signed, and not of the bytes that are sent."""
+"""A media type whose digest is that of the signed payload, and not of the bytes sent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """A registry's answer, and the manifest that it is about where it says so.
+    """A registry's answer, with the digest and media type of the manifest that it is about.
 
-    `asked` is when the question began, by the gate's clock.
+    `digest` is None if the answer is no manifest, could not be verified, or does not name a digest.
+    `asked` is when the request began, by the gate's clock (monotonic, since boot).
     """
 
     reply: Reply
@@ -45,7 +46,7 @@ class Told:
 
 
 class Fetching:
-    """Asks for manifests in a caller's name, through the gate."""
+    """Requests manifests in a caller's name, through the gate; methods raise RegistryError."""
 
     def __init__(self, inner: Source, gate: Gate, copies: Copies) -> None:
         self._inner = inner
@@ -55,7 +56,7 @@ class Fetching:
     def head(
         self, caller: Caller, name: RepositoryName, reference: Reference, request: Request
     ) -> Told:
-        """Ask with HEAD, which Docker Hub does not count as a pull."""
+        """Return the answer to a HEAD, which Docker Hub does not count as a pull."""
         asked = self._gate.now()
         reply = self._ask(caller, name, reference, request, "HEAD")
         if reply.status != HTTPStatus.OK or not _is_answered(reply, reference):
@@ -66,7 +67,11 @@ class Fetching:
     def get(
         self, caller: Caller, name: RepositoryName, reference: Reference, request: Request
     ) -> Told:
-        """Fetch a manifest and keep it; raise UpstreamMisbehaved for another one than was asked."""
+        """Return the answer to a GET, and keep the manifest if it can be verified.
+
+        A manifest that cannot be verified is passed on as it is. Raise UpstreamMisbehaved if the
+        client asked by digest and the registry sent another manifest.
+        """
         asked = self._gate.now()
         reply = self._ask(caller, name, reference, request, "GET")
         if reply.status != HTTPStatus.OK or not _is_answered(reply, reference):
@@ -101,7 +106,7 @@ class Fetching:
         request: Request,
         method: str,
     ) -> Reply:
-        # The answer is for all, and so is asked for without this client's conditions.
+        # The answer serves all clients, so the request leaves out this client's conditions.
         fields = headers.without(request.headers, *_CONDITIONS)
         plain = replace(request, method=method, headers=fields)
         digest = reference if isinstance(reference, Digest) else None
@@ -119,7 +124,7 @@ class Fetching:
 
 
 def conditional(reply: Reply, request: Request, digest: Digest) -> Reply:
-    """Return 304 in place of what a client has already."""
+    """Return a 304 if the client's If-None-Match names the digest, and `reply` if not."""
     if not conditional_headers.is_known(request.headers, conditional_headers.etag_of(digest)):
         return reply
     fields = headers.without(reply.headers, "content-type", "content-encoding")
@@ -127,7 +132,7 @@ def conditional(reply: Reply, request: Request, digest: Digest) -> Reply:
 
 
 def accepts(request: Request) -> Sequence[str]:
-    """Return what a client takes."""
+    """Return the values of the request's Accept headers."""
     return headers.values(request.headers, "accept")
 
 
@@ -140,9 +145,10 @@ def _digest(reply: Reply, reference: Reference) -> Digest | None:
 
 
 def _is_verified(reply: Reply, data: bytes, digest: Digest, reference: Reference) -> bool:
-    """Tell whether bytes are what they are called; raise UpstreamMisbehaved for what was asked so.
+    """Return whether the hash of the bytes is the digest.
 
-    What cannot be told is passed on, as without a cache.
+    Return False if that cannot be decided: the answer is passed on, as without a cache. Raise
+    UpstreamMisbehaved if the hash is wrong and the client asked by digest.
     """
     encoded = reply.header("content-encoding").lower() not in {"", "identity"}
     signed = media_types.essence(reply.header("content-type")) == _SIGNED

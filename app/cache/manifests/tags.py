@@ -1,4 +1,4 @@
-"""Tags: what they were told to mean, and when."""
+"""Tags: the digest that the registry last named for each, and when."""
 
 import json
 from collections.abc import Sequence
@@ -17,20 +17,21 @@ from app.store.store import Store
 _KIND: Final = "tag"
 
 _ANY: Final = "*"
-"""Stands for whatever a client takes: the latest answer to anybody."""
+"""In place of the fingerprint of an Accept: the latest answer to any client."""
 
 _MOST: Final = 20
-"""Notes of one tag, the latest: whoever asks chooses the Accept."""
+"""Notes of one tag; clients choose the Accept, so only the latest notes stay."""
 
 _YOUNG: Final = 10.0
-"""Seconds in which the same is not written again."""
+"""Seconds in which an unchanged note is not written again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Meaning:
-    """The manifest that a registry has for a tag; `exact` if it was for a client like this one.
+    """The manifest that a registry has named for a tag.
 
-    `age` is how many seconds ago that was; None: the machine was started since.
+    `age` is how many seconds ago that was; None if the machine has been restarted since. `exact`:
+    the answer was to a client that accepts the same media types.
     """
 
     digest: Digest
@@ -39,13 +40,13 @@ class Meaning:
     exact: bool
 
     def is_younger(self, seconds: float) -> bool:
-        """Tell whether the registry has said so in the last seconds."""
+        """Return whether the registry said so less than `seconds` ago; False if age is unknown."""
         return self.age is not None and self.age < seconds
 
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a registry, asked at a moment of the store's clock, has said that a tag means."""
+    """The manifest that a registry named for a tag; `asked` is by the store's clock."""
 
     digest: Digest
     media_type: str
@@ -53,7 +54,7 @@ class Said:
 
 
 class Tags:
-    """Remembers what tags mean, apart for clients that take different types."""
+    """Remembers what tags mean, separately for clients that accept different media types."""
 
     def __init__(self, registry: str, disk: Disk) -> None:
         self._registry = registry
@@ -61,7 +62,10 @@ class Tags:
         self._notes = disk.store.tags
 
     def find(self, name: RepositoryName, tag: Tag, accepts: Sequence[str]) -> Meaning | None:
-        """Return what a tag was told to mean: to a client that takes this, or else to any."""
+        """Return what the registry last said a tag means; None if nothing is known.
+
+        An answer to a client with the same `accepts` comes first, then one to any client.
+        """
         return self._disk.read(self._found, name, tag, media_types.fingerprint(accepts))
 
     def note(
@@ -71,13 +75,16 @@ class Tags:
         accepts: Sequence[str],
         said: Said,
     ) -> None:
-        """Remember what the registry has said, unless it has said something else since."""
+        """Remember what the registry has said, unless it has answered a later request since.
+
+        `said` is dropped too if the registry has said since then that the tag does not exist.
+        """
         value = json.dumps({"digest": said.digest, "media_type": said.media_type})
         answer = Answer(self._subject(name, tag), said.asked)
         self._disk.write(self._noted, name, tag, media_types.fingerprint(accepts), value, answer)
 
     def forget(self, name: RepositoryName, tag: Tag) -> None:
-        """Forget a tag: the registry has just said that it does not know it."""
+        """Forget a tag, since the registry has just said that it does not exist."""
         beginning = _key(self._registry, name, tag, "")
         self._disk.write(self._notes.forget_all, _KIND, beginning, self._subject(name, tag))
 
@@ -105,20 +112,20 @@ class Tags:
 
 
 def digests(store: Store, registry: str, repository: str, tag: str) -> set[Digest]:
-    """Return all that a tag was told to mean, to whomever; raise StoreError."""
+    """Return all digests noted for a tag, for whatever client; raise StoreError."""
     values = store.tags.beginning(_KIND, _key(registry, repository, tag, "")).values()
     found = (_meaning(Note(value, 0.0, None), exact=False) for value in values)
     return {meaning.digest for meaning in found if meaning}
 
 
 def forget(store: Store, registry: str, repository: str, tag: str) -> None:
-    """Forget what a tag was told to mean; raise StoreError."""
+    """Forget all notes of a tag; raise StoreError."""
     for key in store.tags.beginning(_KIND, _key(registry, repository, tag, "")):
         store.tags.forget(_KIND, key)
 
 
 def forget_all(store: Store, registry: str, repository: str) -> None:
-    """Forget what all tags of a repository mean; raise StoreError."""
+    """Forget the notes of all tags of a repository; raise StoreError."""
     store.tags.keep_latest(_KIND, f"{registry}/{repository}:", 0)
 
 
