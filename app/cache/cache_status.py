@@ -1,4 +1,8 @@
-"""What answers say of the cache: RFC 9211, RFC 9111, and the OCI specification's `Warning`."""
+"""Headers that describe what the cache did.
+
+`Cache-Status` is from RFC 9211, `Age` and `Cache-Control` from RFC 9111, and `Warning` from the OCI
+distribution specification.
+"""
 
 import time
 from dataclasses import replace
@@ -22,27 +26,31 @@ _OUTCOMES: Final = (
     ("collapsed", "joined"),
     ("fwd=stale", REVALIDATED),
 )
-"""What answers are told by, the first that fits; all others came from the registry."""
+"""Parts of our `Cache-Status` and the outcomes they mean; the first match counts. Without a match
+the answer came from the registry."""
 
 PRIVATE: Final = ("Cache-Control", "private, no-store")
-"""Nobody on the way may keep it: who may read it is told here, for each request."""
+"""No cache on the way may keep the answer: Docxy decides for each request who may read it."""
 
 _REPLACED: Final = ("age", "cache-control", "expires", "pragma", "warning", "vary", "etag")
-"""What an upstream says of how long its answer counts, and to whom: here others count."""
+"""The upstream's headers about how long its answer is valid, and for whom; ours replace them."""
 
 
 def hit(age: float) -> Headers:
-    """Say that the registry was not asked."""
+    """Return the headers of a hit, for which the registry was not asked; `age` is in seconds."""
     return [(_STATUS, "docxy; hit"), _age(age)]
 
 
 def revalidated(status: int = HTTPStatus.OK) -> Headers:
-    """Say that the registry was asked whether what is kept still counts."""
+    """Return the headers of cached content that the registry has just confirmed."""
     return [(_STATUS, f"docxy; fwd=stale; fwd-status={int(status)}"), ("Age", "0")]
 
 
 def forwarded(status: int | None, *, stored: bool = False, why: str = "uri-miss") -> Headers:
-    """Say that the registry has answered, or None: has not."""
+    """Return the headers of an answer from the registry; `status` is None if it did not answer.
+
+    `stored`: the answer was cached. `why` is the reason for forwarding, as in RFC 9211.
+    """
     parts = ["docxy", f"fwd={why}"]
     if status is not None:
         parts.append(f"fwd-status={int(status)}")
@@ -52,12 +60,15 @@ def forwarded(status: int | None, *, stored: bool = False, why: str = "uri-miss"
 
 
 def joined() -> Headers:
-    """Say that it comes with what somebody else has asked the registry for."""
+    """Return the headers of an answer that shares another client's fetch."""
     return [(_STATUS, "docxy; fwd=uri-miss; collapsed")]
 
 
 def stale(status: int | None, age: float) -> Headers:
-    """Say that what is kept is served since the registry is away; None: it did not answer."""
+    """Return the headers of a stale answer, served because the registry failed.
+
+    `status` is what the registry answered, None if it did not; `age` is in seconds.
+    """
     told = "does not answer" if status is None else f"answered {int(status)}"
     asked = "" if status is None else f"; fwd-status={int(status)}"
     return [
@@ -68,21 +79,25 @@ def stale(status: int | None, age: float) -> Headers:
 
 
 def age_of(taken: float) -> float:
-    """Return how many seconds ago something came, by the wall clock."""
+    """Return how many seconds ago `taken` was (wall-clock); 0 if it lies in the future."""
     return max(time.time() - taken, 0.0)
 
 
 def of_content(digest: Digest, public_left: float) -> Headers:
-    """Say who else may keep content that never changes: others only what is public, and so long."""
+    """Return the ETag and Cache-Control of content that never changes.
+
+    Shared caches may keep it for `public_left` seconds; not at all if that is less than 1.
+    """
     lasting = int(public_left)
     control = f"public, max-age={lasting}, immutable" if lasting > 0 else PRIVATE[1]
     return [("ETag", conditional.etag_of(digest)), ("Cache-Control", control)]
 
 
 def marked(reply: Reply, fields: Headers) -> Reply:
-    """Return a registry's answer with what is said of it here in place of what it says itself.
+    """Return an answer with Docxy's caching headers in place of the upstream's.
 
-    Its own Cache-Status stays: each cache on the way adds one.
+    Without a Cache-Control in `fields`, the answer is private. The upstream's Cache-Status stays,
+    since each cache on the way adds its own (RFC 9211).
     """
     kept = headers.without(reply.headers, *_REPLACED)
     named = {name.lower() for name, _ in fields}
@@ -91,7 +106,10 @@ def marked(reply: Reply, fields: Headers) -> Reply:
 
 
 def outcome(reply: Reply) -> str:
-    """Return in one word what the cache did, as its own Cache-Status says."""
+    """Return what the cache did, as our own Cache-Status says.
+
+    This is "hit", "stale", "joined", "revalidated" or "miss".
+    """
     said = headers.values(reply.headers, _STATUS)
     own = said[-1] if said and said[-1].startswith("docxy;") else ""
     for sign, word in _OUTCOMES:
@@ -101,7 +119,7 @@ def outcome(reply: Reply) -> str:
 
 
 def failed(error: RegistryError) -> RegistryError:
-    """Return an error that says that nothing is kept which could stand for the answer."""
+    """Return the error, with headers that say that it was a miss and no answer came."""
     fields = [*forwarded(None, why="miss"), PRIVATE]
     error.added = {**error.added, **dict(fields)}
     return error

@@ -1,8 +1,8 @@
-"""Confirm in the background that a repository holds the blobs which its manifests name.
+"""Confirm in the background that a repository holds the blobs that its manifests name.
 
-A client that has a layer of another image already does not ask for it again, and so the registry
-never says that this repository holds the layer too. While the registry is unreachable, a client
-that starts from nothing could then not pull the image, although every byte of it is kept.
+A client that has a layer from another image does not request it again, so the registry never says
+that this repository holds the layer too. When the registry is unreachable, a client without any
+layers could then not pull the image, although every byte of it is cached.
 """
 
 import heapq
@@ -35,24 +35,24 @@ logger = logging.getLogger(__name__)
 
 _THREADS: Final = 2
 _MOST_WAITING: Final = 256
-"""Manifests of a process whose blobs are to be confirmed; what comes beyond is dropped."""
+"""Manifests of a process that may wait for their blobs to be confirmed; any more are dropped."""
 
 _MOST: Final = 128
-"""Blobs of one manifest: Docker's images have at most 127 layers, and a config."""
+"""Blobs of one manifest: Docker images have at most 127 layers, and a config."""
 
 _LARGEST: Final = 256 * 1024
-"""Bytes of a manifest that is read for this; one with so many blobs has some 30 KB. So many wait
-in memory at the same time."""
+"""Bytes of a manifest that is read for this. One with 128 blobs has some 30 KB. Waiting manifests
+are held in memory."""
 
 _LATER: Final = (15.0, 120.0)
-"""Seconds until blobs that are not kept yet are looked for again: they may be being fetched, for
-another image. A caller's token lives for five minutes at many registries."""
+"""Seconds until blobs that are not cached yet are looked for again, since another image's pull may
+be fetching them. At many registries a caller's token lives for five minutes."""
 
 _AGAIN: Final = 600.0
-"""Seconds in which the same is not done again, as far as this process knows."""
+"""Seconds in which this process does not confirm the same manifest or blob again."""
 
 _AFTER_TROUBLE: Final = 15.0
-"""Seconds in which it is not tried again if the registry had no answer."""
+"""Seconds until the next try after the registry gave no answer."""
 
 _SILENCE: Final = 60.0
 """Seconds in which dropped work is logged once."""
@@ -60,7 +60,7 @@ _SILENCE: Final = 60.0
 
 @dataclass(frozen=True, slots=True, order=True)
 class _Work:
-    """What waits, in the order in which it is due and came."""
+    """Waiting work, ordered by when it is due (monotonic seconds), then by arrival."""
 
     due: float
     number: int
@@ -69,9 +69,9 @@ class _Work:
 
 
 class Background:
-    """Work of a process that no client waits for: a few threads, and so much that waits.
+    """Work of this process that no client waits for: a few threads and a bounded queue.
 
-    The threads end when there is nothing to do, and with the process.
+    The threads are daemons, and end when there is nothing to do.
     """
 
     def __init__(self, threads: int = _THREADS, most: int = _MOST_WAITING) -> None:
@@ -83,9 +83,9 @@ class Background:
         self._running = 0
 
     def begin(self, work: Callable[[], None], delay: float = 0.0) -> bool:
-        """Do something in so many seconds, or later; return False if too much waits already.
+        """Queue work to run after `delay` seconds or later; return False if the queue is full.
 
-        What is delayed takes half of the room at most: it waits long, and the rest does not.
+        Delayed work may take at most half of the queue, since it waits much longer than the rest.
         """
         with self._changed:
             delayed = sum(one.is_delayed for one in self._waiting)
@@ -99,7 +99,7 @@ class Background:
             if self._running >= self._threads:
                 return True
             self._running += 1
-        # In a context of its own: nothing of it belongs to the request that is being served.
+        # In a context of its own: the work does not belong to the request being served.
         run = partial(Context().run, self._run)
         threading.Thread(target=run, name="cache background", daemon=True).start()
         return True
@@ -124,9 +124,9 @@ class Background:
 
 @dataclass(frozen=True, slots=True)
 class _Passed:
-    """A manifest that was given to somebody: what it names, and how often that was looked for.
+    """A manifest that was served: the blobs it names, and the number of earlier attempts.
 
-    `key` tells it from others. `request` is a HEAD of the manifest in the name of whoever got it.
+    `key` identifies it. `request` is a HEAD of the manifest in the name of the caller who got it.
     """
 
     key: tuple[str, ...]
@@ -138,11 +138,11 @@ class _Passed:
 
 
 class Confirming:
-    """Asks a registry, in a caller's name, whether a repository holds what is kept.
+    """Asks a registry, in a caller's name, whether a repository holds cached blobs.
 
-    The manifest is not believed: a blob becomes a member by the registry's answer to a HEAD, and
-    that answer counts in every way as one to the caller's own question. A HEAD of a blob is no
-    pull.
+    The manifest alone proves nothing: a blob becomes a member by the registry's answer to a HEAD.
+    That answer counts in every way like an answer to the caller's own request. A HEAD of a blob
+    does not count as a pull.
     """
 
     def __init__(  # noqa: PLR0913 - what one registry's cache consists of
@@ -167,13 +167,16 @@ class Confirming:
         self._told = float("-inf")
 
     def notice(self, caller: Caller, name: RepositoryName, request: Request, reply: Reply) -> None:
-        """Look later at what a manifest names that goes to a caller now; return at once."""
+        """Queue the blobs of a manifest that is being served; return at once.
+
+        Other answers, stale ones and manifests that were handled recently are ignored.
+        """
         is_given = request.method == "GET" and reply.status == HTTPStatus.OK
         if not is_given or caller.is_stale or cache_status.outcome(reply) == cache_status.STALE:
             return
         if not isinstance(reply.body, tuple) or (reply.length or 0) > _LARGEST:
             return
-        etag = reply.header("etag")  # the manifest's digest, if its bytes were found right
+        etag = reply.header("etag")  # the manifest's digest, if it was verified
         key = (caller.name, name, etag)
         if not etag or not self._is_due(key):
             return
@@ -196,7 +199,7 @@ class Confirming:
             self._confirm(replace(passed, digests=digests))
 
     def _confirm(self, passed: _Passed) -> None:
-        # Anew: since then the caller's token has become older.
+        # Identify the caller anew: their token has grown older in the meantime.
         caller, request = self._callers.told_apart(passed.request)
         passed = replace(passed, request=request)
         if caller.lifetime <= 0:
@@ -224,9 +227,9 @@ class Confirming:
             self._begin(passed, partial(self._confirm, later), _LATER[passed.attempt])
 
     def _ask(self, caller: Caller, passed: _Passed, digest: Digest) -> bool:
-        """Ask about one blob; return False if the registry is not to be asked about more.
+        """Ask about one blob; return False if this manifest's other blobs should not be asked for.
 
-        Raise _Trouble if it has no answer.
+        Raise _Trouble if the registry has no answer.
         """
         name, asked = passed.name, passed.request
         own = replace(asked, headers=headers.without(asked.headers, "accept"))
@@ -235,10 +238,10 @@ class Confirming:
             heard(status)
             if status != HTTPStatus.NOT_FOUND:
                 return status is None or status < HTTPStatus.BAD_REQUEST
-            # Some registries hide with a 404 what is not to be read, so it has ended the caller's
-            # grant. If only this blob is missing, the manifest is still there, and its answer gives
-            # the grant back. Others answer 404 to every HEAD of a blob: this image's
-            # other blobs are not asked for, since that would cost two questions each.
+            # Some registries answer 404 to hide a private repository, so the 404 has revoked the
+            # caller's grant. If only this blob is missing, a HEAD of the manifest gives the grant
+            # back. Other registries answer 404 to every HEAD of a blob. This image's other blobs
+            # are not asked for, since each would cost two requests.
             told = self._fetching.head(caller, name, passed.manifest, asked)
             told.reply.close()
             heard(told.reply.status)
@@ -246,7 +249,10 @@ class Confirming:
 
     @contextmanager
     def _learning(self, name: RepositoryName) -> Iterator[Callable[[int | None], None]]:
-        """Yield what an answer's status is told to; tell `away` of trouble, and raise _Trouble."""
+        """Yield a function to report each answer's status to.
+
+        If a status or a RegistryError means trouble, record it with `away` and raise _Trouble.
+        """
 
         def hear(status: int | None) -> None:
             if status is not None and is_trouble(status):
@@ -260,7 +266,7 @@ class Confirming:
             raise _Trouble from error
 
     def _is_due(self, key: tuple[str, ...]) -> bool:
-        """Tell whether something was not done lately; now it is."""
+        """Return whether the work was not done recently, and mark it as done now."""
         now = time.monotonic()
         until = self._done.get(key)
         if until is not None and now < until:
@@ -269,7 +275,7 @@ class Confirming:
         return True
 
     def _put_off(self, key: tuple[str, ...]) -> None:
-        """Let something be done soon that could not be done now."""
+        """Let the work be done again after 15 s, since it could not be done now."""
         self._done.put(key, time.monotonic() + _AFTER_TROUBLE)
 
     def _begin(self, passed: _Passed, work: Callable[[], None], delay: float = 0.0) -> None:
@@ -283,7 +289,7 @@ class Confirming:
 
 
 class _Trouble(Exception):
-    """The registry has no answer now."""
+    """The registry cannot answer now."""
 
 
 def _nobody_waits() -> bool:
@@ -291,7 +297,10 @@ def _nobody_waits() -> bool:
 
 
 def _named(document: bytes) -> list[Digest]:
-    """Return the blobs that a manifest names, without those that no registry has."""
+    """Return the blobs that a manifest names, at most `_MOST`; none if it cannot be read.
+
+    Blobs that the manifest says are stored elsewhere are left out.
+    """
     try:
         blobs = manifest.named(document).blobs
     except ValueError:

@@ -1,4 +1,4 @@
-"""The store, asked without stopping the event loop."""
+"""Calls to the store on native threads, so that they do not block the event loop."""
 
 import logging
 import time
@@ -15,18 +15,18 @@ logger = logging.getLogger(__name__)
 _READERS: Final = 4
 _WRITERS: Final = 4
 _MOVERS: Final = 4
-"""Threads of a worker. Who writes may wait for others, and no reader waits for that; and a whole
-layer may take a slow disk long, for which no grant is to wait."""
+"""Threads of a worker. Writers may wait for other writers, and readers must not wait for them.
+Moving a whole layer may take a slow disk long, and grants must not wait for that."""
 
 _SILENCE: Final = 60.0
-"""Seconds in which a trouble of the same kind is logged once."""
+"""Seconds in which trouble with the same errno is logged once."""
 
 Asked = ParamSpec("Asked")
 Given = TypeVar("Given")
 
 
 class Disk:
-    """Does what waits for the disk on real threads, and logs what went wrong there."""
+    """Runs work that waits for the disk on native threads, and logs what went wrong there."""
 
     def __init__(self, store: Store, observer: Observer = NOBODY) -> None:
         self.store = store
@@ -40,33 +40,39 @@ class Disk:
     def read(
         self, work: Callable[Asked, Given], *args: Asked.args, **kwargs: Asked.kwargs
     ) -> Given:
-        """Return what the store gives; whatever is wrong, reading raises nothing."""
+        """Return what `work` returns, on the readers' threads; raise what `work` raises.
+
+        The store's lookups raise nothing: trouble with the disk is logged instead.
+        """
         return self._done(self._reading, lambda: work(*args, **kwargs))
 
     def write(
         self, work: Callable[Asked, object], *args: Asked.args, **kwargs: Asked.kwargs
     ) -> bool:
-        """Have the store write something, and tell whether it could; else the log says why."""
+        """Run `work`, which writes to the store; return False, and log why, on a StoreError."""
         return self._tried(self._writing, lambda: work(*args, **kwargs))
 
     def move(
         self, work: Callable[Asked, object], *args: Asked.args, **kwargs: Asked.kwargs
     ) -> bool:
-        """Have the store do what takes as long as a file is large, as `write` does."""
+        """Do as `write` does, for work that takes longer the larger a file is."""
         return self._tried(self._moving, lambda: work(*args, **kwargs))
 
     def examine(self, work: Callable[[], Given]) -> Given:
-        """Return what is found out by writing to the store; it may wait for other writers."""
+        """Return what `work` returns, on the writers' threads; it may wait for other writers.
+
+        Raise what `work` raises.
+        """
         return self._done(self._writing, work)
 
     def demand(
         self, work: Callable[Asked, object], *args: Asked.args, **kwargs: Asked.kwargs
     ) -> None:
-        """Do as `move` does, and raise StoreError, for a caller that tells and counts it."""
+        """Do as `move` does, but raise StoreError; the caller logs and counts it."""
         self._done(self._moving, lambda: work(*args, **kwargs))
 
     def count(self, error: OSError) -> None:
-        """Count something that could not be kept, or looked up, by its fault."""
+        """Count a failed write or lookup in the metrics, by its fault."""
         self._observer.happened(Event.CACHE_FAILED, self.store.fault_of(error))
 
     def _tried(self, threads: RealThreads, work: Callable[[], object]) -> bool:
@@ -81,7 +87,7 @@ class Disk:
         try:
             return cast("Given", threads.begin(work).result())
         finally:
-            # Threads must not log: under gevent a log's lock is the event loop's.
+            # Native threads must not log: under gevent a logger's lock belongs to the event loop.
             for trouble in self.store.troubles.heard():
                 self._tell(trouble)
             if more := self.store.evicted - self._evicted:

@@ -1,4 +1,4 @@
-"""What the answer to a HEAD decides about the GET that a client wants."""
+"""What the registry's answer to a HEAD decides about the GET that the client wants."""
 
 import json
 from collections.abc import Mapping
@@ -18,12 +18,14 @@ _CODES: Final[Mapping[int, ErrorCode]] = {
 
 
 def conclude(reply: Reply, request: Request) -> Reply | None:
-    """Return the answer to a GET that the refusal of a HEAD decides, or None if a GET has to ask.
+    """Return the answer to the client if a HEAD's refusal decides it; None if a GET has to ask.
 
-    A challenge is the same for every method, and clients read nothing else of a 401; trouble (429
-    or 5xx) would only be asked for twice. The HEAD is closed then, and the answer has a body in OCI
-    JSON. 403 and 404 decide nothing: clients show their words, and some registries answer 404 to a
-    HEAD where a GET succeeds (goharbor/harbor#22609). Nor does 501, which is about the method.
+    A 401 with a challenge decides: the challenge is the same for every method, and clients read
+    nothing else of a 401. So does trouble (429 or 5xx), since a GET would only meet it again. For a
+    GET, the HEAD is closed and the answer has a body in OCI JSON.
+
+    403 and 404 decide nothing: clients display their bodies, and some registries answer 404 to a
+    HEAD although a GET succeeds (goharbor/harbor#22609). Nor does 501, which is about the method.
     """
     is_challenge = reply.status == HTTPStatus.UNAUTHORIZED and bool(reply.challenges)
     if not is_challenge and not is_trouble(reply.status):

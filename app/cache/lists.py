@@ -1,7 +1,7 @@
-"""Lists of tags and referrers: always asked for, and kept only for when the registry is away.
+"""Lists of tags and referrers: always requested, and kept only for outages of the registry.
 
-That a registry has no list of referrers is kept as well: clients then look for the tag that stands
-for one (OCI distribution-spec, "Unavailable Referrers API"), which may be kept.
+The absence of a list of referrers is kept too. Clients then look for the tag that replaces the list
+(OCI distribution-spec, "Unavailable Referrers API"), which may be cached.
 """
 
 import base64
@@ -29,31 +29,34 @@ from app.store.notes import LONGEST, Answer, Note
 from app.store.store import Store
 
 REFERRERS: Final = "referrers"
-"""How the name of a list of referrers begins."""
+"""The prefix of the name of a list of referrers."""
 
 _KIND: Final = "list"
 
 _ABSENT: Final = "absent"
-"""The value that stands for a list that the registry does not have."""
+"""The value noted for a list that the registry does not have."""
 
 _LARGEST: Final = 512 * 1024
-"""Bytes of a list that is kept; most registries' pages are much smaller."""
+"""Bytes of the largest list that is kept; most registries' pages are much smaller."""
 
 _PAGES: Final = 50
-"""Lists of one repository, the latest: a client may ask for it by ever other queries."""
+"""Lists kept of one repository; clients can vary the query endlessly, so only the latest stay."""
 
 _ALSO_ABSENT: Final = frozenset({
     HTTPStatus.BAD_REQUEST, HTTPStatus.METHOD_NOT_ALLOWED, HTTPStatus.NOT_ACCEPTABLE,
 })  # fmt: skip
-"""Statuses besides 404 by which registries say that they list no referrers: go-containerregistry,
-and so cosign, takes 400 and 406 for that."""
+"""Statuses besides 404 that mean that a registry lists no referrers. go-containerregistry, and so
+cosign, understands 400 and 406 in that way."""
 
 _KEPT: Final = ("content-type", "oci-filters-applied")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lists:
-    """Asks in the caller's name; what nobody was told is told everybody while that is public."""
+    """Requests lists in the caller's name; anonymous answers are kept for outages.
+
+    A kept answer is served to any client, as long as the repository counts as public.
+    """
 
     registry: str
     policy: Policy
@@ -69,11 +72,16 @@ class Lists:
         request: Request,
         ask: Callable[[Request], Reply],
     ) -> Reply:
-        """Answer a question for a list; raise RegistryError. It lets nobody read anything."""
+        """Return a list: the registry's answer or, when it is unreachable, a kept one.
+
+        The answer gives no grant. Raise RegistryError if the registry cannot be asked and no public
+        list is kept.
+        """
         key = self._key(name, about, request.query)
 
         def question(asked: Request) -> Reply:
-            # A list that was on its way while nobody was refused is not everybody's.
+            # Timed before the request: a list that was on its way when the registry refused
+            # anonymous callers must not be kept for all.
             answer = Answer((self.registry, name, refusals.NOBODY), self.gate.now())
             reply = ask(asked)
             kept = False
@@ -96,7 +104,7 @@ class Lists:
     def _note_absence(
         self, caller: Caller, name: RepositoryName, about: str, answer: Answer
     ) -> bool:
-        """Note that there is no list, whatever the query, and tell whether that is kept."""
+        """Record that there is no list, for any query; return whether that was written."""
         if not self.gate.is_nobody(caller, name):
             return False
         return self.disk.write(self._written, name, self._key(name, about), _ABSENT, answer)
@@ -141,7 +149,7 @@ class Lists:
         return cache_status.marked(reply, cache_status.stale(status, note.age))
 
     def _find(self, name: RepositoryName, about: str, query: str) -> Note | None:
-        """Return what is known of a list, or that there is none: the younger of both."""
+        """Return the younger of two notes, the list or that there is none; None if neither."""
         noted = self.disk.store.lists.noted
         keys = {self._key(name, about, query), self._key(name, about)}
         found = self.disk.read(lambda: [(key, noted(_KIND, key)) for key in keys])
@@ -156,7 +164,7 @@ class Lists:
 
 
 def forget_all(store: Store, registry: str, repository: str) -> None:
-    """Forget the lists of a repository; raise StoreError."""
+    """Forget all kept lists of a repository; raise StoreError."""
     store.lists.keep_latest(_KIND, f"{registry}/{repository} ", 0)
 
 
@@ -165,7 +173,10 @@ def _beginning(registry: str, name: RepositoryName) -> str:
 
 
 def _begun(reply: Reply) -> tuple[Reply, bytes | None]:
-    """Read a list, and give it back to be read again; None where it is a large one."""
+    """Return the reply, still to be read, and its content; None if the list is too large to keep.
+
+    Raise UpstreamUnavailable if the body breaks off.
+    """
     if (reply.length or 0) > _LARGEST:
         return reply, None
     pieces, size, rest = list[bytes](), 0, iter(reply.body)
@@ -189,7 +200,7 @@ def _chained(pieces: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _says_absent(request: Request, reply: Reply) -> bool:
-    """Tell whether a registry has no such list, and not only none for this query."""
+    """Return whether the registry has no such list at all, rather than none for this query."""
     if reply.status == HTTPStatus.NOT_FOUND:
         return True
     return not request.query and reply.status in _ALSO_ABSENT

@@ -1,10 +1,10 @@
-"""Where the content of a repository has come from, if redirects have led to other repositories.
+"""Origins: the other repositories that content came from, if redirects led there.
 
-What is kept is kept under the name that clients ask for. A rule may deny a client the repository
-that it came from, and so that has to be known as long as something may be kept.
+Content is cached under the name that clients ask for. An access rule may deny a client the
+repository that it came from, so the origins must be known for as long as content may be cached.
 
-An origin is a repository: rules about tags there are asked with the client's own reference, and not
-with the one that a redirect has named.
+An origin is a repository. Rules about its tags are checked with the client's own reference, and not
+with the one that a redirect named.
 """
 
 import json
@@ -19,27 +19,32 @@ from app.source import Reply, Request, Source, TokenRequest
 _KIND: Final = "origin"
 
 _AGES: Final = 10.0 * 366 * 86400
-"""Seconds; notes end by their number. A repository that has lost its note is asked for anew."""
+"""Seconds (ten years): notes are limited by their number, not by age. If a repository has lost its
+note, the registry is asked again."""
 
 _MOST: Final = 16
-"""Origins of one repository; what has more is not given from the cache to whom rules apply."""
+"""Origins of one repository. If there are more, clients to whom rules apply get nothing of it from
+the cache."""
 
 _Origins = frozenset[str]
-"""Other repositories, as `<registry>/<repository>`: no registry's name has a slash."""
+"""Other repositories, as `<registry>/<repository>`; no registry's name contains a slash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Origins:
-    """A source that notes where its answers have come from."""
+    """A source that records where the answers of `inner` came from.
+
+    Its methods return the answers of `inner` unchanged, and raise RegistryError as it does.
+    """
 
     registry: str
     inner: Source
     disk: Disk
     _unwritten: dict[RepositoryName, _Origins] = field(default_factory=dict, repr=False)
-    """What the store could not be given yet."""
+    """Origins that the store could not write yet."""
 
     def ping(self, request: Request) -> Reply:
-        """Answer `GET /v2/`."""
+        """Return the answer to `GET /v2/`."""
         return self.inner.ping(request)
 
     def reach(self) -> None:
@@ -47,29 +52,30 @@ class Origins:
         self.inner.reach()
 
     def token(self, request: TokenRequest) -> Reply:
-        """Pass a request to the token service."""
+        """Return the token service's answer."""
         return self.inner.token(request)
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
-        """Fetch a manifest."""
+        """Return a manifest, and record its origin."""
         return self._noted(name, request, self.inner.manifest(name, reference, request))
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Fetch a blob."""
+        """Return a blob, and record its origin."""
         return self._noted(name, request, self.inner.blob(name, digest, request))
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
-        """List tags, for which no redirect leads to another registry."""
+        """Return a page of tags, which never redirects to another registry."""
         return self.inner.tags(name, request)
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """List referrers."""
+        """Return the referrers of a manifest, and record their origin."""
         return self._noted(name, request, self.inner.referrers(name, digest, request))
 
     def permit(self, request: Request, name: RepositoryName, reference: Reference | None) -> bool:
-        """Tell whether a client may have what is kept of a repository, wherever it has come from.
+        """Return whether the access rules allow a client the cached content, whatever its origin.
 
-        Ask this when the answer is at hand: whatever can be in it was noted before it was kept.
+        False if an origin is denied, unknown or could not be written. Call this once the answer has
+        been found: the origin of all content is recorded before the content is cached.
         """
         if request.permit is None:
             return True
@@ -84,12 +90,15 @@ class Origins:
             for origin in origins:
                 registry, _, repository = origin.partition("/")
                 request.permit(registry, RepositoryName(repository), reference)
-        except (RegistryError, KeyError):  # a rule, or a registry that has left the table
+        except (RegistryError, KeyError):  # denied by a rule, or no longer configured
             return False
         return True
 
     def _noted(self, name: RepositoryName, request: Request, reply: Reply) -> Reply:
-        """Note the origin of an answer; if it is this registry, only where others have another."""
+        """Record the origin of an answer, and return the answer.
+
+        If no redirect led elsewhere, record that only if it matters: other answers were redirected.
+        """
         if reply.is_error:
             return reply
         led_to = frozenset(f"{registry}/{repository}" for registry, repository in reply.led_to)
@@ -102,7 +111,11 @@ class Origins:
         return reply
 
     def _note(self, name: RepositoryName, led_to: _Origins) -> None:
-        """Note origins; while they cannot be written, no worker gives a client what rules judge."""
+        """Record origins.
+
+        Until they can be written, no worker serves this repository from the cache to clients to
+        whom rules apply.
+        """
         led_to |= self._unwritten.get(name, frozenset())
         known = self._origins(name)
         is_known = known is not None and (led_to <= known or len(known) > _MOST)
@@ -122,7 +135,7 @@ class Origins:
         store.tags.add(_KIND, self._key(name), led_to, _MOST, _AGES)
 
     def _settle(self, name: RepositoryName, written: _Origins) -> None:
-        """Forget what was not written before, as far as it is now."""
+        """Remove from the unwritten origins those that are written now."""
         left = self._unwritten.get(name, frozenset()) - written
         if left:
             self._unwritten[name] = left
@@ -133,14 +146,14 @@ class Origins:
         return name in self._unwritten or self.disk.store.signs.is_up_elsewhere(self._sign(name))
 
     def _leads(self) -> bool:
-        """Tell whether redirects of this registry have ever led to another repository.
+        """Return whether redirects of this registry have ever led to another repository.
 
-        No client can push out this note: of those in its table there are few.
+        No client can push this note out of its table, which holds few notes.
         """
         return self.disk.read(self.disk.store.notes.noted, _KIND, self.registry) is not None
 
     def _origins(self, name: RepositoryName) -> _Origins | None:
-        """Return where the content of a repository has come from; None if that is not known."""
+        """Return the origins of a repository's content; None if they are not known."""
         note = self.disk.read(self.disk.store.tags.noted, _KIND, self._key(name))
         return frozenset(json.loads(note.value)) if note else None
 

@@ -1,4 +1,4 @@
-"""What a registry says to nobody, remembered for the time that it is away."""
+"""Pings: a registry's answer to an anonymous `GET /v2/`, kept for when it is unreachable."""
 
 import json
 import time
@@ -19,18 +19,18 @@ from app.source import Reply, Request, Source, replied
 _KIND: Final = "ping"
 
 _YOUNG: Final = 3600.0
-"""Seconds in which the same is not written again."""
+"""Seconds in which an unchanged answer is not written again."""
 
 _LASTING: Final = frozenset({HTTPStatus.OK, HTTPStatus.UNAUTHORIZED})
 
 
 @dataclass(frozen=True, slots=True)
 class Pings:
-    """Answers `GET /v2/`; while the registry is away, as it would answer nobody in particular.
+    """Answers `GET /v2/`, when the registry is unreachable as it would answer an anonymous client.
 
-    Without a token that is what it has answered before. A token that everybody gets is good: some
-    clients (udocker, regshape) ask so before they pull, and give up on anything but 200. A login
-    is nobody's to confirm but the registry's.
+    A client without a token gets the registry's last answer. A client with an anonymous token gets
+    200: some clients (udocker, regshape) ping with their token before they pull, and give up on any
+    other status. Only the registry can confirm other credentials.
     """
 
     registry: str
@@ -40,7 +40,10 @@ class Pings:
     written: Lately[tuple[str, float]]
 
     def ping(self, caller: Caller, request: Request) -> Reply:
-        """Answer a ping; raise RegistryError."""
+        """Return the answer to a ping.
+
+        Raise RegistryError if the registry cannot be asked and nothing can replace its answer.
+        """
         if caller.is_stale or self._is_everybodys(caller):
             reply = self.away.ask(
                 caller, "", request, self.inner.ping, lambda _: _welcome(), lasting=False
@@ -54,10 +57,9 @@ class Pings:
         return cache_status.marked(reply, [])
 
     def _is_everybodys(self, caller: Caller) -> bool:
-        """Tell whether a caller shows a token that was given out here to nobody, and still lives.
+        """Return whether the caller presents a valid anonymous token that Docxy gave out.
 
-        A token is known by a note that is made when it is given out: nothing that it says of itself
-        is believed.
+        Docxy recognizes it by the note made when it was given out, never by the token's own claims.
         """
         if caller.kind is not Kind.TOKEN or caller.lifetime <= 0:
             return False
@@ -93,7 +95,7 @@ def _parameters(challenge: Challenge) -> dict[str, Any]:
 
 
 def _read(value: str) -> Reply | None:
-    """Return the answer that was noted, or None for what nobody has noted so."""
+    """Return the answer that was noted; None if the note cannot be read."""
     try:
         document = json.loads(value)
         status = int(document["status"])

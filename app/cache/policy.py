@@ -1,4 +1,4 @@
-"""For how long what is kept counts, and how it is handed out."""
+"""How long cached content and grants count, and how content is sent."""
 
 from dataclasses import dataclass, field
 from typing import Final
@@ -6,23 +6,25 @@ from typing import Final
 from app.spools.lead import UnreadLimits
 
 MARGIN: Final = 60.0
-"""Seconds before its end from which on a token is shared with nobody new: pulls take their time."""
+"""Seconds before its expiry from which a token is no longer given to new clients, since a pull
+takes time."""
 
 AHEAD: Final = 64 * 1024 * 1024
-"""Bytes: a range that begins further ahead of a running fetch is asked of the registry instead."""
+"""Bytes: a range that begins further ahead of a running fetch is requested from the registry."""
 
 MANIFEST_LIMIT: Final = 16 * 1024 * 1024
-"""Bytes of a manifest: no registry's are larger (app/upstream reads no more)."""
+"""Bytes of the largest manifest that is kept (app/upstream reads no more)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What an operator may decide.
+    """What an operator can configure.
 
-    The `ttl`s are seconds: of a grant, of a tag that is not asked for again, of what is public.
-    `unread` is how far a fetch goes on that nobody reads, `accel_location` where nginx sends what
-    is kept. With `verify_blobs`, no whole blob goes out
-    unverified, also where the disk fails.
+    `grant_ttl`: seconds for which a grant counts. `tag_ttl`: seconds in which the registry is not
+    asked again what a tag means. `stale_ttl`: seconds for which a repository counts as public when
+    the registry cannot be asked. `unread`: how many bytes a fetch continues without readers.
+    `accel_location`: the location from which nginx sends cached blobs; None if it does not.
+    `verify_blobs`: send no whole blob unverified, even if the disk fails.
     """
 
     grant_ttl: float = 300.0

@@ -1,4 +1,4 @@
-"""Single-flight: of those who want the same, one fetches it, in whatever worker."""
+"""Single-flight: of concurrent requests for one key, in any worker, one fetches."""
 
 import fcntl
 import hashlib
@@ -14,29 +14,29 @@ from typing import Final
 from app.store.layout import close, make_directory
 
 _LOCKS: Final = 1024
-"""Files; two things that have the same one wait for each other."""
+"""Lock files; two keys that share one wait for each other."""
 
 _PATIENCE: Final = 30.0
-"""Seconds that one waits for another's fetch, and then fetches beside it."""
+"""Seconds to wait for another request's fetch before fetching as well."""
 
 _POLL: Final = (0.002, 0.05)
-"""Seconds between two looks at another worker's lock, at first and at last."""
+"""Seconds between two tries while another worker holds the lock: the first pause, the longest."""
 
 _NEVER: Final = threading.Event()
 
 
 class Flights:
-    """Fetches that are on their way, by key, across all workers that share a directory.
+    """Running fetches by key, across all workers that share a directory.
 
-    A lock is polled, never waited for: under gevent that would stop the whole worker. Between
-    greenlets of one worker an event is enough.
+    File locks are polled, because waiting for one would stop the whole worker under gevent. Within
+    one worker an event is enough.
     """
 
     def __init__(self, directory: Path, secret: bytes, patience: float = _PATIENCE) -> None:
-        """Keep the `secret` that all workers of the directory share.
+        """Take the `secret` that all workers of the directory share, and `patience` in seconds.
 
-        Clients choose what keys are made of: without it they could choose names that have the lock
-        of a busy one, and hold it.
+        Clients choose what keys are made of. Without the secret they could choose names that share
+        the lock of a busy key, and hold it.
         """
         self._secret = secret
         self._directory = directory / "flights"
@@ -46,9 +46,10 @@ class Flights:
 
     @contextmanager
     def lead(self, key: str) -> Iterator[bool]:
-        """Tell whether this one is to fetch; if not, another one's fetch has just ended.
+        """Yield True if the caller should fetch, False if another request's fetch has just ended.
 
-        That fetch may have failed: who finds nothing then asks once more, or by itself.
+        The other fetch may have failed, or still run after `patience` seconds. A caller that then
+        finds nothing calls this again, or fetches by itself.
         """
         landed = threading.Event()
         with self._lock:
@@ -69,11 +70,11 @@ class Flights:
             landed.set()
 
     def _acquired(self, key: str) -> tuple[int, bool]:
-        """Return the lock of a key, -1 for none, and whether nobody else had it."""
+        """Return the lock's descriptor (-1 for none), and whether no other worker held the lock."""
         try:
             descriptor = self._opened(key)
         except OSError:
-            return -1, True  # no lock, so no other worker: the pull goes on
+            return -1, True  # without a lock, do not coordinate: the pull goes on
         pause, until, leads = _POLL[0], time.monotonic() + self._patience, True
         while not _locked(descriptor):
             leads = False
@@ -102,5 +103,5 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     except OSError:
-        return True  # a file system without locks: no other worker can be waited for
+        return True  # a file system without locks: fetch without waiting
     return True

@@ -1,4 +1,9 @@
-"""CachedSource(Source): a registry that is asked only for what is not kept."""
+"""CachedSource, a `Source` that asks the registry only for what is not cached.
+
+`Cache` is the cache of this machine: one directory, and a `CachedSource` over each registry's
+source. The kinds of content have rooms of their own (`manifests`, `blobs`, `lists`); `authz.gate`
+decides who may read what they keep.
+"""
 
 import time
 from collections.abc import Callable, Mapping
@@ -37,15 +42,18 @@ from app.store.eviction import Limits
 from app.store.store import Store
 
 _ASKED: Final = frozenset({"miss"})
-"""Outcomes whose bytes came from the registry, so that the rules were asked on the way.
+"""Outcomes whose bytes came from the registry, so the access rules were applied on the way.
 
-What a HEAD has confirmed is none: a registry may answer HEADs itself, and redirect only GETs.
+"revalidated" is not one of them: a registry may answer HEADs itself, and redirect only GETs.
 """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachedSource:
-    """Asks `inner` in the caller's name, and keeps what the answer lets be kept."""
+    """Answers from the cache, or asks `inner` in the caller's name and keeps what it may.
+
+    The methods raise RegistryError if there is no answer to give.
+    """
 
     inner: Origins
     callers: Callers
@@ -59,7 +67,7 @@ class CachedSource:
     observer: Observer = NOBODY
 
     def ping(self, request: Request) -> Reply:
-        """Answer `GET /v2/`."""
+        """Return the answer to `GET /v2/`."""
         return self.pings.ping(*self.callers.told_apart(request))
 
     def reach(self) -> None:
@@ -67,11 +75,11 @@ class CachedSource:
         self.inner.reach()
 
     def token(self, request: TokenRequest) -> Reply:
-        """Get a token: for nobody, one that others have too."""
+        """Return a token; anonymous clients share one."""
         return self.tokens.token(request)
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
-        """Fetch a manifest."""
+        """Return a manifest, or the registry's refusal."""
         caller, own = self.callers.told_apart(request)
 
         def answer() -> Reply:
@@ -88,20 +96,20 @@ class CachedSource:
         return reply
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Fetch a blob."""
+        """Return a blob or the requested part of it, or the registry's refusal."""
         caller, own = self.callers.told_apart(request)
         answer = partial(self.blobs.blob, caller, name, digest, own)
         ask = partial(self.inner.blob, name, digest, own)
         return self._marked(lambda: self._permitted(answer, ask, name, own))
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
-        """List tags."""
+        """Return a page of a repository's tags, from the registry while it can be asked."""
         caller, own = self.callers.told_apart(request)
         ask = partial(self.inner.tags, name)
         return self._marked(lambda: self.lists.answer(caller, name, "tags", own, ask))
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """List referrers."""
+        """Return the referrers of a manifest, from the registry while it can be asked."""
         caller, own = self.callers.told_apart(request)
         ask = partial(self.inner.referrers, name, digest)
         about = f"{REFERRERS} {digest}"
@@ -116,9 +124,9 @@ class CachedSource:
         request: Request,
         reference: Reference | None = None,
     ) -> Reply:
-        """Answer from the cache, or as without one if a rule denies where that has come from.
+        """Return the cache's answer, or the registry's if a rule denies a cached answer's origin.
 
-        Then the registry decides: its redirects may lead to another place by now.
+        The registry is asked again in that case because its redirects may lead elsewhere by now.
         """
         reply = answer()
         was_asked = reply.is_error or cache_status.outcome(reply) in _ASKED
@@ -129,7 +137,10 @@ class CachedSource:
         return cache_status.marked(reply, cache_status.forwarded(reply.status))
 
     def _marked(self, answer: Callable[[], Reply]) -> Reply:
-        """Have an error say, as every answer does, what the cache did; and tell it."""
+        """Return the answer, and report to the observer what the cache did.
+
+        A RegistryError gets the same `Cache-Status` header that every answer has.
+        """
         try:
             reply = answer()
         except RegistryError as error:
@@ -139,10 +150,8 @@ class CachedSource:
         return reply
 
 
-# The cache of this machine: one directory, and a Source over each registry's.
-
 _FRESH: Final = 5.0
-"""Seconds for which it counts what was found out."""
+"""Seconds for which a `CacheState` is reused."""
 
 _REASONS: Final[Mapping[str, str]] = {
     Fault.NO_SPACE: "the disk is full",
@@ -155,7 +164,7 @@ _REASONS: Final[Mapping[str, str]] = {
 
 
 class Cache:
-    """What all registries' caches share: the directory, and for how long what is in it counts."""
+    """What the caches of all registries share: the directory, its limits and the policy."""
 
     def __init__(
         self,
@@ -167,7 +176,7 @@ class Cache:
     ) -> None:
         """Open the directory; raise StoreError if it cannot be used.
 
-        Nothing is open afterwards that a fork would share.
+        No file stays open that a fork would share with its parent.
         """
         self.directory, self.limits = directory, limits
         self.store = Store(directory, limits, clock, beside=lambda: blobs_blobs.held(directory)[1])
@@ -180,12 +189,13 @@ class Cache:
         self._looked = float("-inf")
 
     def state(self) -> CacheState:
-        """Return whether anything can be kept now, as it was found out some seconds ago at most.
+        """Return whether the cache can keep anything, as of at most 5 s ago.
 
-        Something is written for it, as keeping does: a disk tells no sooner that it takes nothing.
+        The check writes to the store as keeping does, since only a write shows that a disk takes
+        nothing more.
         """
         if time.monotonic() - self._looked > _FRESH:
-            self._looked = time.monotonic()  # others that ask meanwhile need not write, too
+            self._looked = time.monotonic()  # so that concurrent callers do not write too
             self._state = self._disk.examine(self._found)
         return self._state
 
@@ -195,9 +205,9 @@ class Cache:
             free = self.store.free()
             unfinished = blobs_blobs.held(self.directory)[1]
             self.store.probe()
-        except OSError as error:  # a StoreError, or one of the spools'
+        except OSError as error:  # a StoreError, or an error of the spools
             fault = self.store.fault_of(error)
-        if fault == Fault.BUSY:  # it waits for others, who keep something
+        if fault == Fault.BUSY:  # other workers hold the lock, and so can keep something
             fault = ""
         return CacheState(
             fault=fault,
@@ -209,9 +219,10 @@ class Cache:
         )
 
     def held(self) -> tuple[int, int]:
-        """Return how many entries are kept, of all registries, and of how many bytes.
+        """Return the number of cached entries of all registries, and their size in bytes.
 
-        While the index cannot be read it is what was there last: who looks then has to see why.
+        When the index cannot be read, return the last known numbers and count the error: an
+        operator who looks at the metrics then must see why.
         """
         try:
             shares = self._disk.read(self.store.upkeep.statistics).registries.values()
@@ -228,10 +239,10 @@ class Cache:
         observer: Observer = NOBODY,
         background: Background | None = None,
     ) -> CachedSource:
-        """Return the source of a registry that keeps what it gives.
+        """Return a caching source over `inner`, the source of a registry.
 
-        `background` does what no client waits for; without it a registry is asked only what
-        clients ask.
+        `background` runs requests that no client waits for. Without it the registry receives only
+        the requests that clients cause.
         """
         name, disk, policy = registry.name, self._disk, self._policy
         inner = Origins(name, inner, disk)
@@ -280,7 +291,8 @@ class Cache:
         return CachedSource(
             inner=inner,
             callers=callers,
-            # A ping is answered from memory: it does not tell that the registry is back.
+            # With outages of its own: the upstream answers most pings from memory, so a ping that
+            # succeeds does not show that the registry is back.
             pings=Pings(name, inner, disk, Away(name, disk, inner.reach), Lately()),
             tokens=tokens,
             manifests=manifests,

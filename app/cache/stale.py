@@ -1,4 +1,11 @@
-"""A registry that is away, and what is served meanwhile."""
+"""Stale-if-error (RFC 5861): what is served when the registry cannot be asked.
+
+Waiting for an unreachable registry may take long, and a pull is many requests. Once the registry
+has failed, callers that can be served from the cache are served without asking it. After a pause,
+one of their requests is the probe. If the registry refuses connections, the probe costs nothing,
+and the first client after the outage gets current content. If the registry was silent, no client
+waits: the probe is a ping in the background.
+"""
 
 import logging
 import threading
@@ -28,31 +35,34 @@ from app.source import Reply, Request
 logger = logging.getLogger(__name__)
 
 TOKENS_AWAY: Final = "token service away"
-"""The kind of the note that no token can be had from a registry's token service."""
+"""The kind of the note that a registry's token service issues no tokens now."""
 
 _PAUSE: Final = 2.0
-"""Seconds after a failure in which what is public is served without asking again."""
+"""Seconds after a failure in which public content is served without asking again."""
 
 _PING_PAUSE: Final = 1.0
-"""Seconds between two pings in the background that a breaker refuses."""
+"""Seconds between two background pings that the circuit breaker refuses."""
 
 _PROBE: Final = 3.0
-"""Seconds in which the outcome of a probe is waited for before there is another one."""
+"""Seconds that a probe has before another request may be the probe."""
 
 _LONG: Final = 30.0
-"""Seconds after a pause in which nobody asks for anything: then nothing is known of a registry that
-was silent, and the next client waits for its answer."""
+"""Seconds after a pause for which an outage is remembered. If no request comes for so long, nothing
+is known of a registry that was silent, and the next client waits for its answer."""
 
 Stale = Callable[[int | None], Reply | None]
-"""Gives what is kept and public, told what the registry answered, or None for nothing."""
+"""Returns the cached public answer, or None if there is none.
+
+Its argument is the status that the registry answered; None if it did not answer.
+"""
 
 
 @dataclass(slots=True)
 class _Outage:
-    """A registry, or one of its repositories, that has failed.
+    """The outage of a registry, or of one of its repositories.
 
-    Nobody who can be served asks it before `next_probe`. `silent` is whether it gave no answer at
-    all in time, so that a probe takes long.
+    Until `next_probe` (monotonic seconds), callers that can be served from the cache do not ask it.
+    `silent`: it gave no answer in time, so a probe takes long.
     """
 
     next_probe: float
@@ -60,17 +70,14 @@ class _Outage:
 
 
 class Away:
-    """Asks, and if the registry cannot be asked, gives what is kept and public.
+    """Asks a registry, and serves cached public content when it cannot be asked.
 
-    Whoever waits for a registry that is away may wait for long, and a pull is many questions. Once
-    it has failed, those who can be served are served without asking. After a pause one of their
-    requests is the probe: where the registry refuses connections, that costs nothing, and the first
-    client after an outage has what is new. Where it was silent, nobody is made to wait, and a ping
-    behind their backs is the probe.
+    It remembers outages in this process: of the registry under the name "", and of single
+    repositories under theirs.
     """
 
     def __init__(self, registry: str, disk: Disk, reach: Callable[[], None]) -> None:
-        """`reach` returns if the registry answers, and raises RegistryError if it does not."""
+        """Take `reach`, which returns if the registry answers and raises RegistryError if not."""
         self._registry = registry
         self._disk = disk
         self._reach = reach
@@ -87,11 +94,14 @@ class Away:
         *,
         lasting: bool = True,
     ) -> Reply:
-        """Return the registry's answer, or what stands for it; raise RegistryError.
+        """Return the registry's answer to `question`, or the stale one if it cannot be asked.
 
-        What is not lasting may be another thing by now: a registry that answers, if only 5xx, is
-        asked for it each time. `question` is given the request with what tells that it need not be
-        asked for long.
+        Without `lasting`, the content may have changed: a registry that answers anything, even
+        5xx, is asked for it each time. `question` receives the request with a `has_fallback` that
+        tells whether a stale answer exists, so that the upstream need not try for long.
+
+        Raise the RegistryError of `question` if there is no stale answer, or if it does not mean
+        that the registry is unreachable.
         """
         with self._turn(name if lasting else "") as may_ask:
             if not may_ask and (kept := self._kept(stale, None)):
@@ -117,15 +127,15 @@ class Away:
         return reply
 
     def is_known(self, name: str) -> bool:
-        """Tell whether the registry has just failed, for all or for one repository."""
+        """Return whether the registry has recently failed, as a whole or for this repository."""
         outages = (self._outages.get((key,)) for key in ("", name))
         now = time.monotonic()
         return any(one is not None and now < one.next_probe + _LONG for one in outages)
 
     def learn(self, name: str, failure: RegistryError | int) -> None:
-        """Note an error, or the status of an answer that is none, which no client was waiting for.
+        """Record a failure: a RegistryError, or the status of an answer.
 
-        What says nothing of the registry's state is ignored.
+        It is ignored if it says nothing about the registry's state.
         """
         if isinstance(failure, RegistryError):
             if is_away(failure):
@@ -134,7 +144,7 @@ class Away:
             self._note(name)
 
     def _kept(self, stale: Stale, status: int | None) -> Reply | None:
-        """Return what is kept, and tell that it stands for the registry's answer."""
+        """Return the stale answer, and log that it replaces the registry's; None if none."""
         reply = stale(status)
         if reply is not None:
             fields = {"registry": self._registry} | ({"status": status} if status else {})
@@ -143,14 +153,14 @@ class Away:
 
     def _note_error(self, name: str, error: RegistryError) -> None:
         if isinstance(error, UpstreamMisbehaved):
-            self._note(name)  # of others nothing is known
+            self._note(name)  # this says nothing about other repositories
         elif not isinstance(error, TooManyRequests):
             self._note_absence(error)
 
     def _note_absence(self, error: RegistryError) -> None:
-        """Note that the registry is away, which is the same for all its repositories."""
+        """Record that the registry is unreachable, for all its repositories."""
         if isinstance(error, UpstreamDown):
-            # Nobody was asked: the breaker refuses at once, and lets the next probe pass in time.
+            # The circuit breaker refused without asking, and lets a probe pass in time.
             known = self._outages.get(("",))
             silent = known is not None and known.silent
             self._note("", pause=_PING_PAUSE if silent else 0.0, silent=silent)
@@ -165,9 +175,11 @@ class Away:
         return _refusal(reply)
 
     def _without_token(self, reply: Reply, stale: Stale) -> Reply:
-        """Return what stands for a 401 to somebody for whom no token can be had.
+        """Return the answer that replaces a 401 to a client with a placeholder token.
 
-        The token that tells so is no secret, and it is not believed: the token service is.
+        The placeholder is no secret, so the token alone proves nothing. The 401 stands, unless the
+        cache has noted that the token service issues no tokens now. Raise TooManyRequests or
+        UpstreamUnavailable if there is no stale answer.
         """
         status = self._tokens_away()
         if status is None:
@@ -181,13 +193,19 @@ class Away:
         raise UpstreamUnavailable(message)
 
     def _tokens_away(self) -> str | None:
-        """Return what the token service has answered lately in place of a token; None: nothing."""
+        """Return what the token service last answered in place of a token.
+
+        None means that it is not known to be failing.
+        """
         note = self._disk.read(self._disk.store.notes.noted, TOKENS_AWAY, self._registry)
         return note.value if note is not None and note.left > 0 else None
 
     @contextmanager
     def _turn(self, name: str) -> Iterator[bool]:
-        """Tell whether to ask: unless it has just failed, or somebody finds out if it is back."""
+        """Yield whether to ask the registry; end the probe on leaving, if this request is one.
+
+        Do not ask just after a failure, or while another request probes.
+        """
         may_ask, probed = self._take_turn(name)
         try:
             yield may_ask
@@ -195,7 +213,7 @@ class Away:
             _end_probe(probed)
 
     def _take_turn(self, name: str) -> tuple[bool, Sequence[_Outage]]:
-        """Return whether to ask, and what the request is then the probe of."""
+        """Return whether to ask, and the outages that this request then probes."""
         now = time.monotonic()
         with self._lock:
             outages = [one for key in {"", name} if (one := self._outages.get((key,)))]
@@ -211,7 +229,7 @@ class Away:
         return True, outages
 
     def _find_out(self, probed: Sequence[_Outage]) -> None:
-        """Find out whether the registry is back, with nobody waiting for it."""
+        """Probe the registry with a ping, in a thread for which no client waits."""
         try:
             self._reach()
             self._outages.forget(("",))
@@ -229,13 +247,16 @@ class Away:
 
 
 def _end_probe(probed: Sequence[_Outage]) -> None:
-    """Let somebody else ask at once where a probe did not tell: what it told is noted anew."""
+    """Let the next request probe at once, in case this probe decided nothing.
+
+    A probe that failed has recorded a new outage in place of these.
+    """
     for outage in probed:
         outage.next_probe = time.monotonic()
 
 
 def _is_there(stale: Stale) -> bool:
-    """Tell whether there is something to give in place of the registry's answer."""
+    """Return whether a stale answer exists."""
     reply = stale(None)
     if reply is not None:
         reply.close()
@@ -243,14 +264,20 @@ def _is_there(stale: Stale) -> bool:
 
 
 def _refusal(reply: Reply) -> Reply:
-    """Return 503 in place of another 5xx, of which clients try some once more and others not."""
+    """Return the reply with status 503 in place of another 5xx; 429 stays.
+
+    Clients retry some of the 5xx statuses, and not others.
+    """
     if reply.status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
         return reply
     return replace(reply, status=HTTPStatus.SERVICE_UNAVAILABLE)
 
 
 def is_away(error: RegistryError) -> bool:
-    """Tell whether an error says that the registry cannot be asked now, whoever asks."""
+    """Return whether an error means that the registry cannot be asked now, by any caller.
+
+    These are the errors with a 5xx status, except AccountRefused, and TooManyRequests.
+    """
     if isinstance(error, AccountRefused):
         return False
     failed = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
@@ -258,10 +285,10 @@ def is_away(error: RegistryError) -> bool:
 
 
 def is_trouble(status: int) -> bool:
-    """Tell whether an answer is none: 429, 5xx.
+    """Return whether a status means that the registry is in trouble: 429, or 5xx except 501.
 
-    501 is one: the registry does not know the method (RFC 9110, section 15.6.2), as some do not
-    know HEAD, and answers another one.
+    501 is an answer: the registry does not support the method (RFC 9110, section 15.6.2). Some do
+    not support HEAD, and answer a GET.
     """
     if status == HTTPStatus.NOT_IMPLEMENTED:
         return False

@@ -1,4 +1,4 @@
-"""Tokens for nobody, shared by everybody who has no credentials; no other token is kept."""
+"""Anonymous tokens, shared by all clients without credentials; no other token is cached."""
 
 import json
 import time
@@ -31,28 +31,28 @@ from app.source import Reply, Source, TokenRequest, replied
 from app.store.notes import Note
 
 _SAID_BY_NOBODY: Final = frozenset({"scope", "client_id"})
-"""Fields of a token request that are no credentials; any other one may be."""
+"""Parameters of a token request that are not credentials; any other may be."""
 
 _MOST_SCOPES: Final = 16
 _LONGEST_SCOPES: Final = 4 * 1024
 _LONGEST_TOKEN: Final = 16 * 1024
-"""Scopes of a token that is given again, and characters of all of them and of the token.
+"""Limits for a token that is shared: number of scopes, characters of all scopes and of the token.
 
-A client asks for two or three; anonymous tokens have some 2,500 characters. Whatever is beyond that
-is asked for each time.
+A client asks for two or three scopes; anonymous tokens have some 2,500 characters. A token beyond
+these limits is requested each time.
 """
 
 _AWAY: Final = 120.0
-"""Seconds for which it counts that the token service gave nothing."""
+"""Seconds for which a failure of the token service counts."""
 
 _PAUSE: Final = 2.0
-"""Seconds after that in which it is not asked again."""
+"""Seconds after a failure in which the token service is not asked again."""
 
 _LONG_PAUSE: Final = 10.0
-"""The same where a client would wait for it to be silent again, or it has had enough of them."""
+"""The same if the token service was silent, so that a client would wait again, or answered 429."""
 
 _SILENT: Final = "silent"
-"""Stands for the status of a token service that gave no answer in time."""
+"""In place of a status: the token service gave no answer in time."""
 
 _TOO_MANY: Final = str(int(HTTPStatus.TOO_MANY_REQUESTS))
 
@@ -63,10 +63,10 @@ _REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tokens:
-    """Asks for tokens, and gives those for nobody again until shortly before their end.
+    """Requests tokens, and shares anonymous ones until shortly before they expire.
 
-    Where none can be had, nobody gets a token of ours that stands for none: it never goes to the
-    registry, and opens what is public and kept.
+    If the token service fails, anonymous clients get a placeholder token. It never goes to the
+    registry, and opens cached public content.
     """
 
     registry: str
@@ -77,7 +77,10 @@ class Tokens:
     flights: Flights
 
     def token(self, request: TokenRequest) -> Reply:
-        """Answer a token request; raise RegistryError."""
+        """Return a token, or the token service's refusal.
+
+        Raise RegistryError if the service cannot be asked and nothing that is wanted is public.
+        """
         if not is_anonymous(request):
             return cache_status.marked(self.inner.token(request), [])
         scopes = _scopes(request)
@@ -122,13 +125,13 @@ class Tokens:
                 return reply
             return self._noted(reply, key, scopes, began)
         if reply.status in _REFUSED:
-            # A token service refuses a request as a whole, and does not say which scope was wrong.
+            # A token service refuses a request as a whole, without saying which scope was wrong.
             for name in _names(scopes) if _is_one_pull(scopes) else []:
                 self.gate.refused_to_nobody(name)
         return reply
 
     def _noted(self, reply: Reply, key: str, scopes: Sequence[str], began: float) -> Reply:
-        """Remember the token of an answer, and that it is nobody's."""
+        """Remember the token of an answer, and that it is an anonymous one."""
         try:
             content = b"".join(reply.body)
         finally:
@@ -150,7 +153,10 @@ class Tokens:
         return reply
 
     def _away_lately(self) -> str | None:
-        """Return what the token service has answered in place of a token a moment ago, or None."""
+        """Return what the token service has just answered in place of a token.
+
+        None means that it may be asked again.
+        """
         note = self._known_away()
         if note is None or note.age is None:
             return None
@@ -162,7 +168,7 @@ class Tokens:
         return None if note is None or note.left <= 0 else note
 
     def _stand_in(self, scopes: Sequence[str], status: str) -> Reply | None:
-        """Return a token that opens what is kept, if something of what is wanted is public."""
+        """Return a placeholder token, or None if nothing that is wanted is public."""
         if not self._is_public(scopes):
             return None
         if self._away_lately() is None:
@@ -175,14 +181,14 @@ class Tokens:
 
 
 def _status_of(error: RegistryError) -> str:
-    """Return what stands for the status of an answer that did not come."""
+    """Return the status to note for an answer that did not come: 429, `_SILENT` or ""."""
     if isinstance(error, TooManyRequests):
         return _TOO_MANY
     return _SILENT if isinstance(error, UpstreamTimeout | UpstreamUnresolved) else ""
 
 
 def is_anonymous(request: TokenRequest) -> bool:
-    """Tell whether a request for a token shows nothing that could be a login."""
+    """Return whether a token request has nothing that could be credentials."""
     said = {name for name, _ in request.parameters}
     shown = headers.value(request.headers, "authorization")
     return request.method == "GET" and not shown and said <= _SAID_BY_NOBODY
@@ -195,7 +201,7 @@ def _scopes(request: TokenRequest) -> list[str]:
 
 
 def _names(scopes: Sequence[str]) -> list[RepositoryName]:
-    """Return the repositories of which scopes want to read."""
+    """Return the repositories that the scopes name; scopes that cannot be read are left out."""
     found = []
     for text in scopes:
         scope = Scope.parse(text)
@@ -206,15 +212,16 @@ def _names(scopes: Sequence[str]) -> list[RepositoryName]:
 
 
 def _is_one_pull(scopes: Sequence[str]) -> bool:
-    """Tell whether scopes ask for nothing else than to pull from one repository."""
+    """Return whether the scopes only ask to pull from one repository."""
     parsed = [Scope.parse(text) for text in scopes]
     return [scope and scope.actions for scope in parsed] == ["pull"]
 
 
 def _answer(token: str, left: float) -> Reply:
-    """Return a token answer: distribution's `spec/auth/token.md`, "Token Response Fields".
+    """Return a token response: distribution's `spec/auth/token.md`, "Token Response Fields".
 
-    Some clients count from now, and others from when it was issued: both is true of this.
+    Some clients count `expires_in` from now, others from `issued_at`. Both work, since `issued_at`
+    is now.
     """
     document = {
         "token": token,
@@ -234,7 +241,7 @@ def _tokens(document: dict[str, Any]) -> list[str]:
 
 
 def _lifetime(document: dict[str, Any]) -> float:
-    """Return for how many seconds the token of an answer lives, by what is told least of it."""
+    """Return for how many seconds a response's token is valid: the shortest time it states."""
     told = document.get("expires_in")
     lives = [UNKNOWN_TOKEN]
     if isinstance(told, int | float) and 0 < told < _LONGEST and not isinstance(told, bool):
