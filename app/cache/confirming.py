@@ -41,8 +41,8 @@ _MOST: Final = 128
 """Blobs of one manifest: Docker images have at most 127 layers, and a config."""
 
 _LARGEST: Final = 256 * 1024
-"""Bytes of a manifest that is read for this. One with 128 blobs has some 30 KB. Waiting manifests
-are held in memory."""
+"""Bytes of a manifest that is read for this; one with 128 blobs has some 30 KB. Up to
+`_MOST_WAITING` such manifests wait in memory."""
 
 _LATER: Final = (15.0, 120.0)
 """Seconds until blobs that are not cached yet are looked for again, since another image's pull may
@@ -299,7 +299,7 @@ def _nobody_waits() -> bool:
 def _named(document: bytes) -> list[Digest]:
     """Return the blobs that a manifest names, at most `_MOST`; none if it cannot be read.
 
-    Blobs that the manifest says are stored elsewhere are left out.
+    Layers that clients get from other hosts, and that no registry has, are left out.
     """
     try:
         blobs = manifest.named(document).blobs

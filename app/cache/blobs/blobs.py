@@ -60,7 +60,7 @@ class Answers:
         self._asked: dict[Key, threading.Event] = {}
 
     def size(self, key: Key) -> int | None:
-        """Return the size in bytes that the last success reported; None if it is over 60 s old."""
+        """Return the size in bytes that a success reported; None if none came in the last 60 s."""
         size, told = self._yes.get(key) or (None, 0.0)
         return size if time.monotonic() - told < _COUNTS else None
 
