@@ -1,4 +1,7 @@
-"""The rows of what is kept; each function is part of its caller's transaction."""
+"""Entries: the index rows of kept content, and the journal of files on the move.
+
+Each function runs within its caller's transaction, and may raise sqlite3.Error.
+"""
 
 import sqlite3
 import time
@@ -16,7 +19,7 @@ _NEXT_USE: Final = "(SELECT coalesce(max(used), 0) + 1 FROM entries)"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Described:
-    """Content that becomes an entry."""
+    """A description of content that is to become an entry; `size` is in bytes."""
 
     registry: str
     digest: Digest
@@ -26,9 +29,10 @@ class Described:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What is known of a file of content.
+    """The index row of a content file.
 
-    `taken` and `used_at` are seconds of the wall clock; `used` is no time, but an order.
+    `taken` (when the content was stored) and `used_at` (when it was last used) are wall-clock
+    seconds. `used` is not a time but a counter that orders the uses.
     """
 
     id: int
@@ -42,7 +46,7 @@ class Entry:
 
     @property
     def described(self) -> Described:
-        """What the file is."""
+        """The content's description, without its id and times."""
         return Described(
             registry=self.registry,
             digest=self.digest,
@@ -52,20 +56,26 @@ class Entry:
 
 
 def find(connection: sqlite3.Connection, registry: str, digest: str) -> Entry | None:
-    """Return one entry."""
+    """Return the entry of a registry's digest, or None if there is none."""
     query = f"SELECT {_COLUMNS} FROM entries WHERE registry = ? AND digest = ?"  # noqa: S608 - constants
     row = connection.execute(query, (registry, digest)).fetchone()
     return None if row is None else _entry(row)
 
 
 def after(connection: sqlite3.Connection, last: int, most: int) -> list[Entry]:
-    """Return some entries in the order of their ids, which are never used again."""
+    """Return up to `most` entries whose id is greater than `last`, in order of id.
+
+    Ids are never reused.
+    """
     query = f"SELECT {_COLUMNS} FROM entries WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - constants
     return [_entry(row) for row in connection.execute(query, (last, most))]
 
 
 def least_used(connection: sqlite3.Connection, size: int, most: int) -> list[Entry]:
-    """Return what was used longest ago: as much as holds so many bytes, or all that may be."""
+    """Return the least recently used entries that together have at least `size` bytes.
+
+    Return at most `most` entries, even if they have fewer bytes.
+    """
     found, held = list[Entry](), 0
     query = f"SELECT {_COLUMNS} FROM entries ORDER BY used LIMIT ?"  # noqa: S608 - constants
     for row in connection.execute(query, (most,)):
@@ -77,7 +87,10 @@ def least_used(connection: sqlite3.Connection, size: int, most: int) -> list[Ent
 
 
 def put(connection: sqlite3.Connection, content: Described) -> None:
-    """Make content the most lately used entry; what was there of it is replaced."""
+    """Insert or replace the entry of some content, as the most recently used one.
+
+    An empty media type does not replace a known one.
+    """
     connection.execute(
         "INSERT INTO entries(registry, digest, size, media_type, taken, used_at, used) "  # noqa: S608 - a constant
         f"VALUES (?1, ?2, ?3, ?4, ?5, ?5, {_NEXT_USE}) "
@@ -89,7 +102,10 @@ def put(connection: sqlite3.Connection, content: Described) -> None:
 
 
 def touch(connection: sqlite3.Connection, uses: Mapping[int, float]) -> None:
-    """Make entries the most lately used, the last of them most of all; tell when, by their ids."""
+    """Mark entries as most recently used, in the order given.
+
+    `uses` maps the id of each entry to the wall-clock time of its use in seconds.
+    """
     connection.executemany(
         f"UPDATE entries SET used = {_NEXT_USE}, used_at = ? WHERE id = ?",  # noqa: S608 - a constant
         [(moment, identity) for identity, moment in uses.items()],
@@ -97,7 +113,7 @@ def touch(connection: sqlite3.Connection, uses: Mapping[int, float]) -> None:
 
 
 def total(connection: sqlite3.Connection) -> int:
-    """Return the bytes of all entries."""
+    """Return the size of all entries together, in bytes."""
     (held,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM totals").fetchone()
     return int(held)
 
@@ -107,40 +123,40 @@ def _entry(row: tuple[int, str, str, int, str, float, int, float]) -> Entry:
     return Entry(identity, registry, Digest(digest), size, media_type, taken, used, used_at)
 
 
-# Notes of files that come or go, so that nothing is lost of what a dead process had begun.
+# The journal of files that arrive or leave.
 #
-# A file and its row cannot change at once. So the index says beforehand what is about to be done,
-# and whoever finds the note of a dead process ends it.
+# A file and its row cannot change atomically. So a process first records in the index what it is
+# about to do. If it dies, the next start finds the record and completes the move.
 
 
 @dataclass(frozen=True, slots=True)
 class Move:
-    """One such note, and the content it is of."""
+    """A record in the journal, and the content that it is about."""
 
     id: int
     content: Described
 
 
 def come(connection: sqlite3.Connection, owner: str, content: Described) -> Move:
-    """Note that a file is about to come."""
+    """Record in the journal that a file is about to arrive; return the record."""
     return _noted(connection, owner, "in", content)
 
 
 def go(connection: sqlite3.Connection, owner: str, content: Described) -> Move:
-    """Note that a file is to go."""
+    """Record in the journal that a file is to be unlinked; return the record."""
     return _noted(connection, owner, "out", content)
 
 
 def arrived(connection: sqlite3.Connection, move: Move) -> None:
-    """Make an entry of a file that has come."""
+    """Make an entry of a file that has arrived, and remove its record from the journal."""
     put(connection, move.content)
     connection.execute("DELETE FROM moving WHERE id = ?", (move.id,))
 
 
 def leave(connection: sqlite3.Connection, owner: str, leaving: Iterable[Entry]) -> list[Move]:
-    """Take entries away and note that their files are to go; return those notes.
+    """Delete entries and record in the journal that their files are to go; return the records.
 
-    One that was replaced or used since it was read stays.
+    An entry that has been replaced or used since the caller read it stays.
     """
     return [
         _noted(connection, owner, "out", entry.described)
@@ -152,10 +168,11 @@ def leave(connection: sqlite3.Connection, owner: str, leaving: Iterable[Entry]) 
 
 
 def gone(connection: sqlite3.Connection, places: Places, move: Move) -> int:
-    """Unlink a file that nothing holds any more; return the bytes that are freed by it.
+    """Unlink a file that has no entry, and remove its record; return the bytes freed.
 
-    It stays if it came back meanwhile, or is about to: a file and its entry change together only
-    in here, where all who write wait for each other. Raise OSError.
+    The file stays, and 0 is returned, if it has an entry again or another process is about to add
+    one. The write transaction makes this safe, since writers wait for each other. Raise OSError if
+    the file cannot be unlinked.
     """
     content = move.content
     freed = 0
@@ -168,19 +185,23 @@ def gone(connection: sqlite3.Connection, places: Places, move: Move) -> int:
 
 
 def leaving(connection: sqlite3.Connection) -> int:
-    """Return the bytes of the files that are about to go."""
+    """Return the size in bytes of all files that are about to be unlinked."""
     query = "SELECT coalesce(sum(size), 0) FROM moving WHERE direction = 'out'"
     (held,) = connection.execute(query).fetchone()
     return int(held)
 
 
 def owners(connection: sqlite3.Connection) -> list[str]:
-    """Return all who have notes here."""
+    """Return the names of the processes that have records in the journal."""
     return [owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM moving")]
 
 
 def settle(connection: sqlite3.Connection, places: Places, owner: str) -> None:
-    """End what one has begun: what has come is an entry, and what was to go goes."""
+    """Complete the moves of a dead process.
+
+    A file that has arrived in full becomes an entry; every other file is unlinked. Raise OSError
+    if a file cannot be examined or unlinked.
+    """
     query = "SELECT id, direction, registry, digest, size, media_type FROM moving WHERE owner = ?"
     for identity, direction, registry, digest, size, media_type in connection.execute(
         query, (owner,)

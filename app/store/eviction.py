@@ -1,4 +1,4 @@
-"""Room on the disk: what was used longest ago goes first."""
+"""Eviction: makes room on the disk by removing the least recently used content."""
 
 import os
 import sqlite3
@@ -17,25 +17,30 @@ from app.store.layout import Places
 from app.store.staging import Aside
 
 _BATCH: Final = 256
-"""Entries that leave in one transaction: others wait for it."""
+"""Entries evicted in one transaction. The number is bounded because other writers wait for it."""
 
 _SACRIFICE: Final = 1 << 18
 _SACRIFICES: Final = 3
-"""Bytes that are freed at once where not even the index can be written, so many times at most."""
+"""Bytes to free at once when the disk is too full to write even the index, and how often at most
+to try that."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """How many bytes all may have together, and how many of the disk stay free."""
+    """The limits of the cache in bytes.
+
+    `max_size` bounds all content and unfinished downloads together; None means no bound. `min_free`
+    is how much of the disk stays free.
+    """
 
     max_size: int | None = None
     min_free: int = 1 << 30
 
 
 class Room:
-    """Makes room, and takes away what is not wanted.
+    """Makes room for new content, and removes unwanted content.
 
-    A file that somebody reads lives on until it is closed, and so does its place on the disk.
+    A file that is being read stays readable until it is closed; only then is its space free.
     """
 
     def __init__(
@@ -46,7 +51,7 @@ class Room:
         limits: Limits,
         beside: Callable[[], int] = int,
     ) -> None:
-        """`beside` gives the bytes of what counts too, and is not to be evicted."""
+        """`beside` returns the bytes that count towards `max_size` but cannot be evicted."""
         self._places = places
         self._beside = beside
         self._index = index
@@ -56,15 +61,18 @@ class Room:
         self.evicted = 0
 
     def check(self, size: int) -> None:
-        """Raise StoreError if so many bytes can never be kept."""
+        """Raise StoreError if content of `size` bytes is larger than the whole cache may be."""
         if self._limits.max_size is not None and size > self._limits.max_size:
             raise refused(EFBIG, f"{size} bytes are more than the cache may have")
 
     def make(self, size: int) -> None:
-        """Evict until so many more bytes fit; raise StoreError, having evicted nothing, if never.
+        """Evict entries until `size` more bytes fit.
 
-        What is lacking is told by the index, and not by the disk after each file: that may be
-        filled by others meanwhile, or free its blocks late.
+        If they can never fit, raise StoreError and evict nothing.
+
+        The free space of the disk is not read again after each file, because others may fill it
+        meanwhile or the file system may free blocks late. The sizes in the index say how much has
+        been freed.
         """
         self.check(size)
         sacrifices = 0
@@ -81,9 +89,9 @@ class Room:
                         raise
 
     def look(self, size: int) -> None:
-        """Raise StoreError if there is no room for so many bytes, whatever is evicted.
+        """Raise StoreError if `size` bytes would not fit even after evicting everything.
 
-        A cache that may never have so many is asked for all that it may have.
+        If `size` is more than `max_size`, check for `max_size` bytes instead. Nothing is evicted.
         """
         if self._limits.max_size is not None:
             size = min(size, self._limits.max_size)
@@ -91,7 +99,7 @@ class Room:
             self._lacking(connection, size)
 
     def drop(self, registry: str, digest: Digest) -> bool:
-        """Take one entry away, and tell whether there was one; raise StoreError."""
+        """Remove an entry and its file; return whether there was one. Raise StoreError."""
         with translated("drop"):
             owner = self._aside.owner()
             with self._index.writing() as connection:
@@ -101,7 +109,10 @@ class Room:
             return entry is not None
 
     def forget(self, entry: Entry) -> None:
-        """Take an entry away if it is as it was read; raise StoreError."""
+        """Remove an entry and its file unless it has changed since it was read.
+
+        Raise StoreError.
+        """
         with translated("drop"):
             owner = self._aside.owner()
             with self._index.writing() as connection:
@@ -109,7 +120,7 @@ class Room:
             self._carry_out(moves)
 
     def clear(self, content: Described) -> None:
-        """Unlink a file that is no entry's, unless it becomes one; raise StoreError."""
+        """Unlink a file that has no entry, unless it gets one meanwhile; raise StoreError."""
         with translated("clear"):
             owner = self._aside.owner()
             with self._index.writing() as connection:
@@ -119,7 +130,7 @@ class Room:
     def _lacking(self, connection: sqlite3.Connection, size: int) -> int:
         held = entries.total(connection)
         state = os.statvfs(self._places.directory)
-        # What is about to be unlinked is nobody's to evict a second time.
+        # Files that are about to be unlinked count as free, so that nobody evicts others for them.
         free = state.f_bavail * state.f_frsize + entries.leaving(connection)
         lacking = size + self._limits.min_free - free
         over = 0
@@ -133,7 +144,7 @@ class Room:
         return max(lacking, over)
 
     def _evict(self, size: int) -> int:
-        """Take entries away, and return how many bytes are still lacking."""
+        """Evict one batch of entries, and return how many bytes are still lacking."""
         with self._index.reading() as connection:
             if self._lacking(connection, size) <= 0:
                 return 0
@@ -155,7 +166,7 @@ class Room:
                 for move in over:
                     try:
                         freed += entries.gone(connection, self._places, move)
-                    except OSError as error:  # its note stays, for the next start
+                    except OSError as error:  # its record stays in the journal, for the next start
                         failure = error
         except StoreError:
             self._over += over
@@ -165,9 +176,10 @@ class Room:
         return freed
 
     def _sacrifice(self) -> bool:
-        """Unlink some files whose entries stay, since a full disk takes no change of the index.
+        """Unlink some files but leave their entries, since a full disk cannot store a new index.
 
-        An entry without its file is found when it is asked for, or when it is the next to go.
+        Return whether any bytes were freed. An entry without its file is removed when a client asks
+        for it or when it is next to be evicted.
         """
         with self._index.reading() as connection:
             oldest = entries.least_used(connection, _SACRIFICE, _BATCH)

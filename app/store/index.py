@@ -1,4 +1,4 @@
-"""The index: an SQLite database that all threads of all workers use."""
+"""The index: an SQLite database that all threads of all workers share."""
 
 import fcntl
 import os
@@ -16,13 +16,17 @@ from app.store import layout, schema
 from app.store.errors import BrokenIndex, StoreError, Troubles, is_broken, refused, translated
 from app.store.layout import Places
 
-# A new index, made from the files that are there.
+# Building a new index from the content files.
 
 _COMPANIONS: Final = ("-wal", "-shm", "-journal")
 
 
 def connect(path: Path, patience: float) -> sqlite3.Connection:
-    """Open an index that exists; raise sqlite3.Error. Any thread may use it, one at a time."""
+    """Return a connection to an existing index; raise sqlite3.Error.
+
+    `patience` is how many seconds to wait for a lock. Any thread may use the connection, but only
+    one at a time.
+    """
     return sqlite3.connect(
         f"{path.as_uri()}?mode=rw",
         uri=True,
@@ -33,20 +37,23 @@ def connect(path: Path, patience: float) -> sqlite3.Connection:
 
 
 def build(where: Places) -> None:
-    """Make the index; raise OSError or sqlite3.Error. Nobody else may be doing it.
+    """Build the index from the content files; raise OSError or sqlite3.Error.
 
-    What repositories hold and who may read them is not in the files, so that has to be learned
-    anew; nor are media types. When they were used is not known either: they count as used now, so
-    that nobody throws away what is used each day.
+    The caller holds the directory's exclusive lock.
+
+    The files do not tell which repositories hold them, who may read them, or what their media
+    types are, so all of that must be learned again. Nor do they tell when they were last used. They
+    count as used now, so that an operator's removal of unused content spares what is used daily.
     """
     new = where.index.with_name(f"{where.index.name}.new")
     _remove(new)
-    # Not os.open: under gevent its end comes late, and takes SQLite's locks along.
+    # Do not use os.open here: under gevent, os.close runs late and would drop SQLite's locks.
     new.open("xb").close()
-    new.chmod(layout.PRIVATE_FILE_MODE)  # what SQLite puts beside it gets the same
+    new.chmod(layout.PRIVATE_FILE_MODE)  # SQLite gives its companion files the same mode
     with closing(connect(new, 0)) as connection:
         _fill(connection, where)
-    _remove_companions(where.index)  # of one that was taken away: they would be taken for ours
+    # Those of a removed index would be taken for ours.
+    _remove_companions(where.index)
     new.rename(where.index)
     layout.sync_directory(where.directory)
 
@@ -58,7 +65,7 @@ def _fill(connection: sqlite3.Connection, where: Places) -> None:
     connection.executemany(
         "INSERT INTO entries(registry, digest, size, media_type, taken, used_at, used) "
         "VALUES (?1, ?2, ?3, '', ?4, ?6, ?5)",
-        # The order in which they came is the best guess at their use.
+        # The order in which files were written is the best guess at the order of their use.
         (
             (file.registry, file.digest, file.size, file.changed / 1e9, max(file.changed, 0), now)
             for file in where.walk()
@@ -74,9 +81,10 @@ def _fill(connection: sqlite3.Connection, where: Places) -> None:
 
 
 def set_aside(where: Places, file: tuple[int, int]) -> None:
-    """Put a broken index out of the way, unless another one is there by now; raise OSError.
+    """Move a broken index out of the way; raise OSError.
 
-    The last such is kept, for whoever wants to know what happened.
+    `file` is the identity of the broken index; if another index has replaced it, do nothing. The
+    most recent broken index is kept for investigation.
     """
     with where.locked(fcntl.LOCK_EX):
         if identity(where.index) != file:
@@ -90,7 +98,10 @@ def set_aside(where: Places, file: tuple[int, int]) -> None:
 
 
 def identity(path: Path) -> tuple[int, int] | None:
-    """Return what tells a file from another one of that name, or None if there is none."""
+    """Return the device and inode number of a file, or None if it does not exist.
+
+    They distinguish the file from a later one of the same name.
+    """
     try:
         state = os.stat(path)  # noqa: PTH116 - for each use of the index, and twice as fast
     except FileNotFoundError:
@@ -113,10 +124,10 @@ def _beside(path: Path, end: str) -> Path:
 
 
 _TRIES: Final = 5
-"""Times that an index which vanishes or breaks while it is opened is made anew."""
+"""Attempts at opening an index that vanishes or breaks meanwhile; each attempt rebuilds it."""
 
 _SETTINGS: Final = (
-    # A power cut may take the last changes back, never a part of one; and it ends all grants.
+    # A power cut may undo the last transactions, but never a part of one. It ends all grants, too.
     "PRAGMA synchronous = NORMAL",
     "PRAGMA journal_size_limit = 16777216",
     "PRAGMA temp_store = MEMORY",
@@ -125,7 +136,7 @@ _SETTINGS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class _Link:
-    """A connection, the file it leads to, and the process that may use it."""
+    """A connection, the identity of its file, and the id of the process that may use it."""
 
     connection: sqlite3.Connection
     file: tuple[int, int]
@@ -133,23 +144,23 @@ class _Link:
 
 
 class Index:
-    """Reads and writes the index; one that is gone or broken is made anew from the content.
+    """Reads and writes the index, and rebuilds it from the content if it is missing or broken.
 
-    Connections are lent to one thread at a time, and never cross a fork. No lock of Python's is
-    used: under gevent those are the event loop's.
+    Each connection is lent to one thread at a time and is never used across a fork. The class uses
+    no Python locks: under gevent they belong to the event loop.
     """
 
     def __init__(self, places: Places, patience: float, troubles: Troubles) -> None:
-        """`patience` is how many seconds one waits for another process's write."""
+        """`patience` is how many seconds to wait for another process's write."""
         self._places = places
         self._patience = patience
         self._troubles = troubles
         self._idle: deque[_Link] = deque()
-        # Closing one that the parent uses could end its locks.
+        # The parent's connections. They are never closed, since that could drop the parent's locks.
         self._inherited: list[_Link] = []
 
     def check(self) -> None:
-        """Look through the whole index, so that what is broken is found; raise StoreError."""
+        """Check the whole index for damage, and rebuild it if it is broken; raise StoreError."""
         try:
             with self.reading() as connection:
                 (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -157,22 +168,23 @@ class Index:
                     raise _Inconsistent(found)
         except BrokenIndex:
             with self.reading():
-                pass  # made anew
+                pass  # opening it rebuilds it
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection for reading; each statement sees what was last committed.
+        """Lend a connection for reading, outside any transaction; raise StoreError.
 
-        Raise StoreError.
+        Each statement sees the latest committed state.
         """
         with self._lent() as connection:
             yield connection
 
     @contextmanager
     def writing(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:
-        """Lend a connection within a transaction, which all of the block is part of, or nothing.
+        """Lend a connection within a write transaction; raise StoreError.
 
-        Raise StoreError.
+        The transaction is committed at the end of the block, or rolled back if the block raises.
+        `patience` is how many seconds to wait for other writers; None means the index's own.
         """
         with self._lent() as connection:
             if patience is not None:
@@ -189,11 +201,11 @@ class Index:
                     connection.execute(f"PRAGMA busy_timeout = {int(self._patience * 1000)}")
 
     def first(self, query: str, *values: Any) -> Any:  # noqa: ANN401 - a row, as SQLite has it
-        """Return the first row that a query finds, or None: also where the index cannot be read."""
+        """Return the first row of a query; None if there is none or the index cannot be read."""
         return self.unless_trouble(lambda: self._first(query, values), None)
 
     def unless_trouble(self, work: Callable[[], Any], otherwise: Any) -> Any:  # noqa: ANN401 - whatever it gives
-        """Do what may raise StoreError; tell of it, and return something else, if it does."""
+        """Return what `work` returns; if it raises StoreError, report that, return `otherwise`."""
         try:
             return work()
         except StoreError as error:
@@ -201,7 +213,7 @@ class Index:
             return otherwise
 
     def close(self) -> None:
-        """End every connection that is not lent."""
+        """Close every connection that is not lent."""
         while self._idle:
             self._idle.pop().connection.close()
 
@@ -270,7 +282,8 @@ class Index:
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             self._judge(application, version)
-            # What SQLite keeps beside the index is opened by its name, and so has to be now.
+            # SQLite opens the files beside the index by name. Make it do so now, while the lock
+            # guarantees that they belong to this index.
             connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone()
         except BaseException:
             connection.close()
@@ -296,6 +309,6 @@ class Index:
 
 
 class _Inconsistent(sqlite3.DatabaseError):
-    """An index that can be read, and yet is none of ours that holds together."""
+    """The index is readable, but it is damaged or has an older schema."""
 
     sqlite_errorcode = sqlite3.SQLITE_CORRUPT

@@ -1,4 +1,4 @@
-"""The store: one directory, shared by all workers of a machine."""
+"""The store: one directory that all workers on a machine share."""
 
 import os
 from collections.abc import Callable
@@ -24,26 +24,30 @@ from app.store.notes import Notes
 from app.store.staging import Aside
 
 _PATIENCE: Final = 10.0
-"""Seconds that one waits for the writes of other processes."""
+"""Seconds to wait for other processes' writes."""
 
 _SMALL: Final = 1 << 20
-"""Bytes of a small layer: a cache without room for one keeps next to nothing."""
+"""Bytes of a small layer. A cache without room for one keeps next to nothing."""
 _PROBE: Final = 4096
+"""Bytes that a probe writes."""
 _BRIEF: Final = 1.0
-"""Seconds that a probe waits for the writes of other processes."""
+"""Seconds that a probe waits for other processes' writes."""
 
 
 class Store:
-    """Content by registry and digest, `members`, `grants`, `notes`, and their `upkeep`.
+    """Content by registry and digest, with `members`, `grants`, `notes`, and `upkeep`.
 
-    `tags`, `tokens` and `lists` are notes too, and push out none of the others. `signs` are what
-    the processes tell each other where nothing can be written. `holdings` is what an operator sees
-    of a repository.
-    Every method waits for the disk, and for other processes: never call one on the event loop,
-    but on the threads of app/offloop.
-    Any number of threads and processes may use one directory at once, each process with a Store
-    that it made itself. What reads never raises: what is missing, broken or out of reach is not
-    there. What writes raises StoreError. What was survived is told by `troubles`, for the log.
+    `tags`, `tokens` and `lists` are notes in tables of their own, so they never displace other
+    notes. `signs` are flags that processes show each other even when nothing can be written.
+    `holdings` shows an operator the content of a repository.
+
+    Every method waits for the disk and for other processes. Never call one on the event loop; use
+    the threads of app/offloop.
+
+    Any number of threads and processes may use one directory at once. Each process must create its
+    own Store. Methods that read never raise: they treat content that is missing, broken or
+    unreachable as absent. Methods that write raise StoreError. `troubles` collects the errors that
+    the store survived, for the log.
     """
 
     def __init__(
@@ -54,9 +58,10 @@ class Store:
         patience: float = _PATIENCE,
         beside: Callable[[], int] = int,
     ) -> None:
-        """Open the directory, or make it; raise StoreError if it cannot be used.
+        """Open or create the directory; raise StoreError if it cannot be used.
 
-        `beside` gives the bytes of what is no content yet, and takes room as such.
+        `patience` is how many seconds to wait for other processes' writes. `beside` returns the
+        bytes of unfinished downloads, which count towards `limits` but are not content yet.
         """
         self.directory, self.clock = directory, clock or BootClock()
         clock = self.clock
@@ -80,61 +85,72 @@ class Store:
             self._index.check()
             self._aside.owner()
         self._tidy()
-        # A process that forks now takes no connection along: SQLite's locks would not come.
+        # A process forked from here must not inherit a connection: SQLite's locks do not survive
+        # a fork.
         self._index.close()
 
     @property
     def evicted(self) -> int:
-        """How many entries this process has evicted so far."""
+        """The number of entries that this process has evicted so far."""
         return self._room.evicted
 
     def open(self, registry: str, digest: Digest) -> Content | None:
-        """Return content that is kept, and make it the most lately used; None if it is not."""
+        """Return kept content and mark it as most recently used; return None if it is not kept.
+
+        The caller closes the content's `file`.
+        """
         return self._contents.open(registry, digest)
 
     def has(self, registry: str, digest: Digest) -> bool:
-        """Tell whether content is kept, without using it."""
+        """Return whether content is kept, without marking it as used."""
         return self.size(registry, digest) is not None
 
     def size(self, registry: str, digest: Digest) -> int | None:
-        """Return the bytes of content that is kept, without using it; None if it is not."""
+        """Return the size of kept content in bytes, or None if it is not kept.
+
+        This does not mark the content as used.
+        """
         return self._contents.size(registry, digest)
 
     def take(self, path: Path, content: Described) -> None:
-        """Keep a file that is whole and verified, by moving it here; raise StoreError.
+        """Keep a complete, verified file by moving it into the store; raise StoreError.
 
-        The file has to be on the same file system, with nobody writing it any more. It is gone
-        from its path whatever happens.
+        The file must be on the store's file system, and nobody may be writing it any more. It is
+        gone from `path` afterwards, even if this raises.
         """
         self._contents.write_uses()
         self._taking.take(path, content)
 
     def keep(self, data: bytes, registry: str, digest: Digest, media_type: str) -> None:
-        """Keep bytes from memory; raise StoreError, also if they are not what the digest says."""
+        """Verify and keep bytes from memory.
+
+        Raise StoreError if they do not match the digest or cannot be written.
+        """
         self._contents.write_uses()
         self._taking.keep(data, registry, digest, media_type)
 
     def drop(self, registry: str, digest: Digest) -> bool:
-        """Keep content no more, and tell whether it was there; raise StoreError."""
+        """Remove content and return whether it was there; raise StoreError."""
         return self._room.drop(registry, digest)
 
     def make_room(self, size: int) -> None:
-        """Evict what was used longest ago until so many more bytes fit.
+        """Evict the least recently used content until `size` more bytes fit.
 
-        Raise StoreError, having evicted nothing, if they never can. What others have made room
-        for and not filled yet is not counted.
+        If they can never fit, raise StoreError and evict nothing. Room that others have made but
+        not filled yet is not reserved for them.
         """
         self._contents.write_uses()
         self._room.make(size)
 
     def probe(self) -> None:
-        """Write a little, as keeping does; raise StoreError if nothing could be kept now."""
+        """Write a little, as `keep` does; raise StoreError if nothing can be kept now."""
         with translated("write"):
-            # First of all, as SQLite opens no index there and says nothing of the reason.
+            # Check this first: on a read-only disk SQLite fails to open the index without saying
+            # why.
             if os.statvfs(self.directory).f_flag & os.ST_RDONLY:
                 raise refused(EROFS, "the directory cannot be written")
             self._room.look(_SMALL)
-            # A disk that the cache itself has filled has room as soon as something is evicted.
+            # If the cache itself has filled the disk, eviction makes room.
             if self.free() >= _SMALL:
                 self._write_a_little()
             with self._index.writing(patience=_BRIEF):
@@ -145,15 +161,15 @@ class Store:
         try:
             path.write_bytes(bytes(_PROBE))
             with opened(path, os.O_RDONLY) as descriptor:
-                os.fsync(descriptor)  # only then do some disks say that they are broken
+                os.fsync(descriptor)  # some broken disks fail only here
         finally:
             path.unlink(missing_ok=True)
 
     def fault_of(self, error: OSError) -> Fault:
-        """Return what is wrong, in a word.
+        """Return the fault behind an error.
 
-        On a full disk SQLite cannot make what stands beside the index, and calls that another
-        trouble of the disk.
+        On a full disk SQLite cannot create the files that it keeps beside the index and reports an
+        I/O error. This reports such an error as `NO_SPACE`.
         """
         fault = fault_of(error)
         with suppress(StoreError):
@@ -162,13 +178,13 @@ class Store:
         return fault
 
     def free(self) -> int:
-        """Return the bytes of the disk that are free for this user; raise StoreError."""
+        """Return the bytes of the disk that this user may still fill; raise StoreError."""
         with translated("look"):
             state = os.statvfs(self.directory)
         return state.f_bavail * state.f_frsize
 
     def close(self) -> None:
-        """Give everything back; what is lent at that moment is not."""
+        """Close everything except connections that a thread is using at that moment."""
         self._contents.write_uses()
         self._index.close()
         self._aside.close()
@@ -179,5 +195,5 @@ class Store:
             self.upkeep.tidy()
             self.grants.forget_old()
             self.tokens.forget_old()
-        except StoreError as error:  # a full disk: what is kept can be read all the same
+        except StoreError as error:  # such as a full disk: kept content can still be read
             self.troubles.tell(error)
