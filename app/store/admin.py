@@ -1,4 +1,4 @@
-"""What an operator does with the store, and what each start does for it."""
+"""Statistics, verification and removal for operators, and the cleanup at each start."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -18,14 +18,17 @@ from app.store.layout import Found, Places
 from app.store.schema import MOST
 from app.store.staging import Aside
 
-# What a repository holds of what is kept, to look through it and to let it go.
+# Listing and releasing the kept content of a repository.
 
 _OF_ONE: Final = "registry = ?1 AND repository = ?2"
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """Content that a repository is known to hold, and what the registry calls it there."""
+    """Kept content that a repository is known to hold.
+
+    `media_type` is the type that the registry reports there, or "". `size` is in bytes.
+    """
 
     digest: Digest
     media_type: str
@@ -33,7 +36,10 @@ class Held:
 
 
 class Holdings:
-    """For an operator, not for clients: nobody is asked who may read. All may raise StoreError."""
+    """The kept content of repositories, for operators and not for clients.
+
+    No method checks who may read. Every method except `read` may raise StoreError.
+    """
 
     def __init__(self, places: Places, index: Index, room: Room) -> None:
         self._places = places
@@ -41,7 +47,7 @@ class Holdings:
         self._room = room
 
     def of(self, registry: str, repository: str) -> list[Held]:
-        """Return what is kept of a repository."""
+        """Return the kept content of a repository, in no particular order."""
         with self._index.reading() as connection:
             rows = connection.execute(
                 "SELECT digest, members.media_type, size FROM members "  # noqa: S608 - a constant
@@ -51,7 +57,7 @@ class Holdings:
         return [Held(Digest(digest), media_type, size) for digest, media_type, size in rows]
 
     def manifest_of(self, registry: str, repository: str) -> Held | None:
-        """Return any manifest that is kept of a repository."""
+        """Return any one kept manifest of a repository, or None if there is none."""
         with self._index.reading() as connection:
             row = connection.execute(
                 "SELECT digest, members.media_type, size FROM members "  # noqa: S608 - a constant
@@ -62,7 +68,10 @@ class Holdings:
         return None if row is None else Held(Digest(row[0]), row[1], row[2])
 
     def read(self, registry: str, digest: Digest, most: int) -> bytes:
-        """Return content, which is not used by that; b"" where there is none, or too much."""
+        """Return content without marking it as used.
+
+        Return b"" if it is missing, cannot be read, or has more than `most` bytes.
+        """
         try:
             with translated("read"), FileIO(self._places.path(registry, digest)) as file:
                 data = file.read(most + 1) or b""
@@ -71,7 +80,10 @@ class Holdings:
         return data if len(data) <= most else b""
 
     def release(self, registry: str, repository: str, digests: list[Digest]) -> list[Digest]:
-        """Forget that a repository holds something; return what went, since no other one does."""
+        """Forget that a repository holds some content; remove what no other repository holds.
+
+        Return the digests of the content that was removed.
+        """
         with self._index.writing() as connection:
             released = [
                 digest
@@ -93,7 +105,7 @@ _BATCH: Final = 256
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """What one registry has in the store."""
+    """The number of one registry's entries in the store, and their size in bytes."""
 
     entries: int
     bytes: int
@@ -101,7 +113,7 @@ class Share:
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What is in the store: content by registry, and rows by table."""
+    """The contents of the store: a share for each registry, and the rows of each table."""
 
     registries: dict[str, Share]
     rows: dict[str, int]
@@ -109,7 +121,10 @@ class Statistics:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A file that was looked at, or an entry without one; `fault` is "" where all is well."""
+    """The result for one file, or for an entry without a file.
+
+    `size` is in bytes. `fault` says what was wrong; "" means nothing.
+    """
 
     registry: str
     digest: Digest
@@ -118,7 +133,7 @@ class Checked:
 
 
 class Upkeep:
-    """Counts, verifies, removes and tidies; everything may raise StoreError."""
+    """Counts, verifies, removes and tidies content; every method may raise StoreError."""
 
     def __init__(self, places: Places, index: Index, aside: Aside, room: Room) -> None:
         self._places = places
@@ -127,7 +142,7 @@ class Upkeep:
         self._room = room
 
     def statistics(self) -> Statistics:
-        """Count what is there, at a cost that does not depend on it."""
+        """Return the statistics, at a cost that does not depend on how much is kept."""
         with self._index.reading() as connection:
             totals = connection.execute(
                 "SELECT registry, entries, bytes FROM totals WHERE entries > 0 ORDER BY registry"
@@ -138,9 +153,10 @@ class Upkeep:
         )
 
     def verify(self) -> Iterator[Checked]:
-        """Read every file, and yield what was found; what is wrong is taken away.
+        """Read every file, and yield a result for each; remove content that is wrong.
 
-        A file that is right and has no entry gets one.
+        A file with the right bytes but without an entry gets one. An entry without a file is
+        removed.
         """
         with translated("verify"):
             for found in self._places.walk():
@@ -152,13 +168,13 @@ class Upkeep:
                     yield Checked(entry.registry, entry.digest, entry.size, "the file is missing")
 
     def remove(self, digest: Digest) -> int:
-        """Take content away, whichever registry it is of; return how many entries went."""
+        """Remove content from all registries; return how many entries were removed."""
         return self._remove(lambda entry: entry.digest == digest)
 
     def remove_repository(self, registry: str, repository: str) -> int:
-        """Forget a repository, and take away what no other one is known to hold.
+        """Forget a repository, and remove the content that no other repository is known to hold.
 
-        Return how many entries went.
+        Return how many entries were removed.
         """
         with self._index.writing() as connection:
             held = connection.execute(
@@ -175,19 +191,25 @@ class Upkeep:
         return sum(self._room.drop(registry, Digest(digest)) for (digest,) in held)
 
     def remove_older(self, seconds: float) -> int:
-        """Take away what came longer ago, by the wall clock; return how many entries went."""
+        """Remove content stored at least `seconds` ago by the wall clock.
+
+        Return how many entries were removed.
+        """
         since = time.time() - seconds
         return self._remove(lambda entry: entry.taken <= since)
 
     def remove_unused(self, seconds: float) -> int:
-        """Take away what was used last longer ago, as `remove_older` does."""
+        """Remove content last used at least `seconds` ago by the wall clock.
+
+        Return how many entries were removed.
+        """
         since = time.time() - seconds
         return self._remove(lambda entry: entry.used_at <= since)
 
     def remove_all(self) -> int:
-        """Take all content away, and forget all that is known; return how many entries went.
+        """Remove all content, members, grants and notes; return how many entries were removed.
 
-        Refusals stay: an answer that is on its way may be older than one of them.
+        Refusals stay, since an answer that is still on its way may be older than one of them.
         """
         with self._index.writing() as connection:
             for table in MOST.keys() - {"refusals"}:
@@ -195,7 +217,7 @@ class Upkeep:
         return self._remove(lambda _: True)
 
     def tidy(self) -> None:
-        """End what dead processes had begun, and take away what they have left."""
+        """Complete the moves that dead processes began, and delete the files they left."""
         with translated("tidy"):
             for folder in self._aside.dead():
                 with suppress(FileNotFoundError):
@@ -210,25 +232,25 @@ class Upkeep:
                         entries.settle(connection, self._places, owner)
 
     def _checked(self, found: Found) -> Checked | None:
-        """Verify one file; None if it has gone meanwhile."""
+        """Verify one file and return the result, or None if the file has vanished meanwhile."""
         try:
             with FileIO(found.path) as file:
                 right = digest_of_file(file, found.digest) == found.digest
         except OSError as error:
             if error.errno == ENOENT:
                 return None
-            right = False  # what cannot be read is as good as wrong
+            right = False  # an unreadable file counts as a wrong one
         with self._index.reading() as connection:
             entry = entries.find(connection, found.registry, found.digest)
         if right and entry is None and not found.path.exists():
-            return None  # it was evicted while it was read
+            return None  # evicted while we read it
         fault = self._mend(found, entry, right=right)
         return Checked(found.registry, found.digest, found.size, fault)
 
     def _lacks_file(self, entry: Entry) -> bool:
         if self._places.path(entry.registry, entry.digest).exists():
             return False
-        # What is evicted meanwhile loses its entry first.
+        # If it was evicted meanwhile, its entry went before its file.
         with self._index.reading() as connection:
             return entries.find(connection, entry.registry, entry.digest) is not None
 

@@ -1,4 +1,4 @@
-"""Time that neither a reboot nor a set clock can lengthen."""
+"""The store's clock: neither a reboot nor setting the wall clock can prolong a deadline."""
 
 import time
 from pathlib import Path
@@ -9,26 +9,27 @@ _BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Clock(Protocol):
-    """A clock that starts at each boot, and the name of that boot."""
+    """A monotonic clock that starts anew at each boot, and the identity of that boot."""
 
     @property
     def boot(self) -> str:
-        """What tells this boot of the machine from every other one."""
+        """A string that identifies this boot of the machine."""
 
     def now(self) -> float:
-        """Return the seconds since then; they count while the machine sleeps."""
+        """Return the seconds since that boot, including time that the machine was suspended."""
 
 
 class BootClock:
-    """The machine's: CLOCK_BOOTTIME and the kernel's boot id (random(4))."""
+    """The machine's clock: CLOCK_BOOTTIME and the kernel's boot id (random(4))."""
 
     def __init__(self) -> None:
         try:
             self.boot = _BOOT_ID.read_text(encoding="ascii").strip()
         except OSError:
-            # Nothing is shared then, and nothing lives longer than this process.
+            # Without a boot id, this process shares no timed records with others, and none of its
+            # own outlive it.
             self.boot = str(uuid4())
 
     def now(self) -> float:
-        """Return the seconds since the machine was started."""
+        """Return the seconds since the machine booted, including time that it was suspended."""
         return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -1,4 +1,4 @@
-"""Finished files become entries."""
+"""Commits finished files: each becomes an entry."""
 
 import os
 import stat
@@ -17,11 +17,11 @@ from app.store.staging import Aside
 
 
 class Taking:
-    """Adopts files, such that no entry ever has bytes that are not whole.
+    """Adopts files so that no entry ever has an incomplete file.
 
-    The order is: the bytes on the disk, a note of what is coming, the file under its name, that
-    name on the disk, the entry. A process that dies between two of them leaves nothing, or a note
-    by which the next one makes the entry.
+    The order is: sync the bytes to the disk, record the move in the journal, rename the file, sync
+    its directory, add the entry. A process that dies between two steps leaves either nothing or a
+    journal record, from which the next start completes the entry.
     """
 
     def __init__(
@@ -34,9 +34,10 @@ class Taking:
         self._troubles = troubles
 
     def take(self, path: Path, content: Described) -> None:
-        """Make an entry of a file that is whole and verified; raise StoreError.
+        """Make an entry of a complete, verified file; raise StoreError.
 
-        The file has to be on the same file system, and is gone from its path whatever happens.
+        The file must be on the store's file system. It is gone from `path` afterwards, even if this
+        raises.
         """
         with translated("take"):
             try:
@@ -49,7 +50,10 @@ class Taking:
         self._trim()
 
     def keep(self, data: bytes, registry: str, digest: Digest, media_type: str) -> None:
-        """Make an entry of bytes in memory, which are verified here; raise StoreError."""
+        """Verify bytes in memory and make an entry of them.
+
+        Raise StoreError if they do not match the digest or cannot be written.
+        """
         content = Described(registry=registry, digest=digest, size=len(data), media_type=media_type)
         self._places.path(registry, digest)
         if digest_of(data, digest) != digest:
@@ -74,7 +78,7 @@ class Taking:
             with self._index.writing() as connection:
                 entries.arrived(connection, move)
         except OSError:
-            # Where this cannot be written either, the next start makes an entry of it.
+            # If this write fails too, the next start completes the move.
             with suppress(StoreError), self._index.writing() as connection:
                 entries.gone(connection, self._places, move)
             raise

@@ -1,4 +1,4 @@
-"""What is kept, to be read."""
+"""Opens kept content for reading, and records its use."""
 
 import os
 import time
@@ -16,20 +16,21 @@ from app.store.layout import Places, location
 
 _TOUCHES: Final = 256
 _TOUCH_AFTER: Final = 1.0
-"""Uses are written together, after so many of them or so many seconds."""
+"""Uses are written to the index in batches: after so many uses, or so many seconds."""
 
 _LONG_UNUSED: Final = 60.0
-"""Seconds after which a use is written at once: perhaps nobody comes after whom it would be."""
+"""Seconds without use after which the next use is written at once. A batch is only written when
+another use follows, and none may."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Content:
-    """A file that is open, and what is known of it; whoever gets it closes `file`.
+    """An open content file and its description; the caller closes `file`.
 
-    It can be read to its end also when it is evicted meanwhile.
-    `taken` is when it came, in seconds of the wall clock; `location` is its place below
-    `content/`; `media_type` is what it was called when it came, "" where that is not known: what
-    a repository calls it is its Member's to say.
+    The file can be read to its end even if it is evicted meanwhile.
+    `size` is in bytes. `taken` is when the content was stored, in wall-clock seconds. `location` is
+    the file's path below `content/`. `media_type` is the type it was stored with, or "" if that is
+    unknown; the type that a repository reports is in its Member.
     """
 
     file: FileIO
@@ -40,7 +41,7 @@ class Content:
 
 
 class Contents:
-    """Opens what is kept; whatever is wrong with an entry, it is not there."""
+    """Opens kept content, and treats an entry with any fault as absent."""
 
     def __init__(self, places: Places, index: Index, room: Room) -> None:
         self._places = places
@@ -51,14 +52,17 @@ class Contents:
         self._is_late = False
 
     def open(self, registry: str, digest: Digest) -> Content | None:
-        """Return content, or None; it is the most lately used now."""
+        """Return content and mark it as most recently used; return None if it is not kept."""
         found: Content | None = self._index.unless_trouble(
             lambda: self._opened(registry, digest), None
         )
         return found
 
     def size(self, registry: str, digest: Digest) -> int | None:
-        """Return the bytes of content, without using it; None if it is not there."""
+        """Return the size of content in bytes, or None if it is not kept.
+
+        This does not mark the content as used.
+        """
         entry = self._index.unless_trouble(lambda: self._entry(registry, digest), None)
         if entry is None:
             return None
@@ -69,11 +73,11 @@ class Contents:
             return None
 
     def write_uses(self) -> None:
-        """Tell the index what was used; where that cannot be, it is told later."""
+        """Write the collected uses to the index; if that fails, keep them for the next write."""
         used, self._used = self._used, {}
         if used:
             try:
-                # A reader does not wait for who writes.
+                # A reader must not wait for writers.
                 with self._index.writing(patience=0) as connection:
                     entries.touch(connection, used)
                 self._is_late = False

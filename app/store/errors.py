@@ -1,4 +1,4 @@
-"""The one error of the store, and what becomes it."""
+"""StoreError, the only error that the store raises, and how other errors are translated to it."""
 
 import errno
 import os
@@ -12,7 +12,10 @@ from typing import Final
 
 _BROKEN: Final = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB})
 _PRIMARY: Final = 0xFF
-"""What the other bits of a result code add is detail: https://sqlite.org/rescode.html."""
+"""The bits of a result code that name the primary error; the others only add detail.
+
+See https://sqlite.org/rescode.html.
+"""
 
 _ERRNO: Final = {
     sqlite3.SQLITE_FULL: errno.ENOSPC,
@@ -22,50 +25,51 @@ _ERRNO: Final = {
 }
 
 _SILENCE: Final = 60.0
-"""Seconds in which the same trouble is not told again: a full disk fails many times a second."""
+"""Seconds during which the same error is not reported again. A full disk causes many a second."""
 
 _UNHEARD: Final = 100
+"""Errors that are kept until somebody reads them; then the oldest are dropped."""
 
 
 class Fault(StrEnum):
-    """Why something is not kept, in one of few words: metrics, `/health` and the page have them."""
+    """Why something is not kept. Metrics, `/health` and the web page show these values."""
 
     NO_SPACE = "no_space"
     MIN_FREE = "min_free"
-    """Less of the disk is free than is to stay free."""
+    """Keeping more would leave less of the disk free than must stay free."""
     MAX_SIZE = "max_size"
-    """Unfinished downloads take all that the cache may have."""
+    """Unfinished downloads take up all the space that the cache may use."""
     TOO_LARGE = "too_large"
-    """It is larger than all that the cache may have."""
+    """The content is larger than the whole cache may be."""
     READ_ONLY = "read_only"
     PERMISSION = "permission"
     MISSING = "missing"
     BUSY = "busy"
-    """Another process holds what is needed for too long."""
+    """Another process has held a lock for too long."""
     IO = "io"
 
 
 class StoreError(OSError):
-    """The store could not do it; `errno` says why, as the system does.
+    """The store failed; `errno` is a system error number that says why.
 
-    Whoever gets one goes on without the cache.
+    Callers continue without the cache.
     """
 
 
 class NoRoom(StoreError):
-    """Evicting everything would not make room."""
+    """Even evicting everything would not make enough room."""
 
 
 class MinFreeReached(NoRoom):
-    """There is room, and it has to stay free."""
+    """The disk has room, but that much must stay free."""
 
 
 class MaxSizeReached(NoRoom):
-    """The disk has room, and the cache may not take it."""
+    """The disk has room, but the cache has reached its maximum size."""
 
 
 class BrokenIndex(StoreError):
-    """The index is none any more; it is put out of the way, and the next who wants it makes it."""
+    """The index is damaged. It has been moved out of the way; the next access rebuilds it."""
 
 
 _FAULTS: Final = {
@@ -85,7 +89,7 @@ _FAULTS: Final = {
 
 
 def fault_of(error: OSError) -> Fault:
-    """Return the word for an error, be it the store's or the system's."""
+    """Return the fault behind an error of the store or the system; `Fault.IO` if none fits."""
     if isinstance(error, MinFreeReached):
         return Fault.MIN_FREE
     if isinstance(error, MaxSizeReached):
@@ -94,13 +98,16 @@ def fault_of(error: OSError) -> Fault:
 
 
 def is_broken(error: sqlite3.Error) -> bool:
-    """Tell whether an error says that the index is no index any more."""
+    """Return whether an error means that the index is damaged or not a database."""
     return _code(error) in _BROKEN
 
 
 @contextmanager
 def translated(doing: str) -> Iterator[None]:
-    """Raise what the system or SQLite raises as StoreError."""
+    """Translate OSError and sqlite3.Error from the block to StoreError.
+
+    `doing` names the operation at the start of the message.
+    """
     try:
         yield
     except StoreError:
@@ -113,7 +120,7 @@ def translated(doing: str) -> Iterator[None]:
 
 
 def refused(code: int, reason: str) -> StoreError:
-    """Return an error of the store's own."""
+    """Return an error of the store's own, with a system error number and a reason."""
     return StoreError(code, f"{reason} ({os.strerror(code)})")
 
 
@@ -123,10 +130,10 @@ def _code(error: sqlite3.Error) -> int:
 
 
 class Troubles:
-    """What was survived, each kind of it once a minute, for whoever has a log.
+    """Errors that the store survived, each errno at most once a minute, for the caller's log.
 
-    Nothing is logged here: under gevent the lock of a log is the event loop's, and a real thread
-    that has to wait for it waits for ever.
+    The store itself logs nothing. Under gevent a logger's lock belongs to the event loop, and a
+    real thread that has to wait for the lock waits forever.
     """
 
     def __init__(self) -> None:
@@ -134,14 +141,17 @@ class Troubles:
         self._unheard: deque[StoreError] = deque(maxlen=_UNHEARD)
 
     def tell(self, error: StoreError) -> None:
-        """Say what has happened, unless the same was said lately."""
+        """Report an error, unless one with the same errno was reported within the last minute."""
         now = time.monotonic()
         if now - self._told.get(error.errno, -_SILENCE) >= _SILENCE:
             self._told[error.errno] = now
             self._unheard.append(error)
 
     def heard(self) -> list[StoreError]:
-        """Return what nobody has heard yet; costs nothing where that is nothing."""
+        """Return and clear the errors reported since the last call, oldest first.
+
+        This costs next to nothing if there are none.
+        """
         heard = list[StoreError]()
         while self._unheard:
             with suppress(IndexError):  # another thread was faster

@@ -1,4 +1,4 @@
-"""Signs that all processes of a machine see, also where the disk takes nothing any more."""
+"""Flags that all processes on a machine see, even when the disk cannot be written."""
 
 import fcntl
 import hashlib
@@ -17,11 +17,13 @@ _BITS: Final = 62
 
 
 class Signs:
-    """A lock on one byte of a file is a sign, and which byte tells which one.
+    """Named flags: each one is a lock on a byte of a file, and its name chooses the byte.
 
-    Such a lock takes no room, and none that can be written; the system forgets it with the process
-    that holds it. "Open file description locks" (fcntl(2)) can be looked for without being taken.
-    Where the system has none, nobody else sees a sign.
+    A lock takes no space on the disk and needs no write access, and the kernel drops it when the
+    process that holds it ends. "Open file description locks" (fcntl(2)) can be tested for without
+    taking them. On a system without such locks, no process sees another one's flags.
+
+    If the system refuses a lock, the flag is not shown, and nothing is raised.
     """
 
     def __init__(self, path: Path) -> None:
@@ -29,23 +31,23 @@ class Signs:
         self._opened: dict[int, int] = {}
 
     def put_up(self, text: str) -> None:
-        """Let the other processes see a sign."""
+        """Show a flag to the other processes."""
         self._lock(fcntl.F_RDLCK, text)
 
     def take_down(self, text: str) -> None:
-        """Let them see it no more, as far as it is this process's."""
+        """Stop showing a flag. Other processes may still show the same one."""
         self._lock(fcntl.F_UNLCK, text)
 
     def is_up_elsewhere(self, text: str) -> bool:
-        """Tell whether another process has put it up."""
+        """Return whether another process shows a flag."""
         return self._is_locked_elsewhere(_asked(fcntl.F_WRLCK, text))
 
     def are_up_elsewhere(self) -> bool:
-        """Tell whether another process has put up any sign; costs one system call."""
+        """Return whether another process shows any flag; this costs one system call."""
         return self._is_locked_elsewhere(_all_of(fcntl.F_WRLCK))
 
     def close(self) -> None:
-        """Take all down that are this process's."""
+        """Stop showing all of this process's flags."""
         opened = self._opened.pop(os.getpid(), None)
         if opened is not None:
             close(opened)
@@ -62,9 +64,10 @@ class Signs:
             fcntl.fcntl(self._file(), fcntl.F_OFD_SETLK, _asked(kind, text))
 
     def _file(self) -> int:
-        """Return the file, opened by this process: what a fork takes along is its parent's too.
+        """Return this process's descriptor of the file; raise OSError.
 
-        All threads use the same: what one of another has locked would be somebody else's.
+        An inherited descriptor would share its locks with the parent process. All threads use the
+        same descriptor, since a lock held through another one looks like another process's.
         """
         process = os.getpid()
         found = self._opened.get(process)

@@ -1,6 +1,7 @@
-"""Grants: whom a registry has lately let read a repository, and what everybody may read.
+"""Grants: who may read a repository, as the registry has lately confirmed, and what is public.
 
-Nothing here outlives a boot of the machine, and no clock that can be set is asked.
+Nothing here outlives a boot of the machine, and all times come from the store's clock, which
+nobody can set.
 """
 
 from app.store import refusals
@@ -9,14 +10,14 @@ from app.store.index import Index
 
 
 class Grants:
-    """What callers may read, each of them known by a name that tells nothing (an HMAC)."""
+    """Records what callers may read. A caller's name is an HMAC, which reveals nothing."""
 
     def __init__(self, index: Index, clock: Clock) -> None:
         self._index = index
         self._clock = clock
 
     def forget_old(self) -> None:
-        """Forget what is of an earlier boot or has ended; raise StoreError."""
+        """Delete grants that have expired, and all records of earlier boots; raise StoreError."""
         with self._index.writing() as connection:
             connection.execute(
                 "DELETE FROM grants WHERE boot != ? OR until <= ?",
@@ -31,10 +32,11 @@ class Grants:
     def grant(
         self, caller: str, registry: str, repository: str, seconds: float, *, asked: float
     ) -> bool:
-        """Let a caller read for so long from now, in place of what was granted before.
+        """Let a caller read a repository for `seconds` from now; replace any earlier grant.
 
-        `asked` is the moment, by the store's clock, at which the registry was asked. Return False,
-        and write nothing, if the caller has been refused since. Raise StoreError.
+        `asked` is when the registry was asked, by the store's clock. Return True if the grant was
+        written. Return False, and write nothing, if the caller has been refused since `asked`.
+        Raise StoreError.
         """
         boot, now = self._clock.boot, self._clock.now()
         subject = (registry, repository, refusals.caller(caller))
@@ -43,7 +45,7 @@ class Grants:
                 return False
             connection.execute(
                 "DELETE FROM grants WHERE registry = ? AND repository = ? AND caller = ? "
-                # So that what has ended does not gather.
+                # Remove some expired grants too, so that they do not accumulate.
                 "OR rowid IN (SELECT rowid FROM grants WHERE until <= ? ORDER BY until LIMIT 8)",
                 (registry, repository, caller, now),
             )
@@ -55,11 +57,14 @@ class Grants:
         return True
 
     def granted(self, caller: str, registry: str, repository: str) -> bool:
-        """Tell whether a caller may read now; where that cannot be found out, it may not."""
+        """Return whether a caller may read now; False if the index cannot be read."""
         return self.left(caller, registry, repository) > 0
 
     def left(self, caller: str, registry: str, repository: str) -> float:
-        """Return for how many more seconds a caller may read; 0 if it may not."""
+        """Return for how many more seconds a caller may read; 0 if it may not.
+
+        The result is 0 also if the index cannot be read.
+        """
         row = self._index.first(
             "SELECT boot, since, until FROM grants "
             "WHERE registry = ? AND repository = ? AND caller = ?",
@@ -72,9 +77,9 @@ class Grants:
         return max(float(until) - now, 0.0) if boot == self._clock.boot and since <= now else 0.0
 
     def revoke(self, caller: str, registry: str, repository: str) -> None:
-        """Take a grant away, if there is one, and record the refusal of this moment.
+        """Delete a caller's grant, if there is one, and record that it was refused now.
 
-        Raise StoreError; the grant may then count until its end.
+        Raise StoreError; in that case the grant may count until it expires.
         """
         with self._index.writing() as connection:
             connection.execute(
@@ -86,10 +91,10 @@ class Grants:
             )
 
     def make_public(self, registry: str, repository: str, *, asked: float) -> bool:
-        """Note that the registry, asked at that moment, has let nobody in particular read this.
+        """Record that the registry allowed an anonymous request that started at `asked`.
 
-        Return False, and write nothing, if it has refused nobody in particular since.
-        Raise StoreError.
+        `asked` is a moment of the store's clock. Return True if this was written. Return False, and
+        write nothing, if the registry has refused an anonymous request since. Raise StoreError.
         """
         boot = self._clock.boot
         with self._index.writing() as connection:
@@ -112,7 +117,11 @@ class Grants:
         return True
 
     def public_age(self, registry: str, repository: str) -> float | None:
-        """Return how many seconds ago that was last so, or None: never, or not since the boot."""
+        """Return how many seconds ago the last allowed anonymous request started.
+
+        Return None if there was none since the machine booted, if one was refused since, or if the
+        index cannot be read.
+        """
         row = self._index.first(
             "SELECT boot, since FROM publics WHERE registry = ? AND repository = ?",
             registry, repository,
@@ -124,7 +133,7 @@ class Grants:
         return age if boot == self._clock.boot and age >= 0 else None
 
     def make_private(self, registry: str, repository: str) -> None:
-        """Note that the registry refuses nobody in particular now; raise StoreError."""
+        """Record that the registry has refused an anonymous request now; raise StoreError."""
         with self._index.writing() as connection:
             connection.execute(
                 "DELETE FROM publics WHERE registry = ? AND repository = ?", (registry, repository)

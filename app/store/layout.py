@@ -1,9 +1,9 @@
-"""Where everything lies in the store's directory.
+"""The layout of the store's directory, and opening files in it.
 
-content/<registry>/<algorithm>/<first two of the hex>/<hex>
-aside/<one for each process>/    what is being written
-index.sqlite                     what is known of it
-signs                            empty; what processes tell each other by locks
+content/<registry>/<algorithm>/<first two hex digits>/<hex digits>
+aside/<one for each process>/    files that are being written
+index.sqlite                     the index
+signs                            an empty file; processes signal each other by locks on it
 """
 
 import fcntl
@@ -21,17 +21,18 @@ from app.oci.reference import Digest
 from app.store.errors import refused
 from app.threads import original
 
-# File descriptors that are closed at once.
-#
-# gevent's `os.close` waits for the event loop, which the threads that the store is used on do not
-# have: a lock would be held, and a descriptor lost, for ever.
+# Use the original os.close. gevent's waits for the event loop, and the store's threads have none:
+# the descriptor would leak, and its lock would be held forever.
 
 close: Final[Callable[[int], None]] = original("os", "close")
 
 
 @contextmanager
 def opened(path: Path, flags: int) -> Iterator[int]:
-    """Open a file, which no other program inherits, and close it in the end; raise OSError."""
+    """Yield a descriptor of a file, and close it after the block; raise OSError.
+
+    Child programs do not inherit the descriptor (O_CLOEXEC).
+    """
     descriptor = os.open(path, flags | os.O_CLOEXEC)
     try:
         yield descriptor
@@ -41,18 +42,21 @@ def opened(path: Path, flags: int) -> Iterator[int]:
 
 DIRECTORY_MODE: Final = 0o750
 FILE_MODE: Final = 0o640
-"""A web server in the same group may read: it serves hits (X-Accel-Redirect)."""
+"""A web server in the same group may read content, to serve hits (X-Accel-Redirect)."""
 
 PRIVATE_DIRECTORY_MODE: Final = 0o700
 PRIVATE_FILE_MODE: Final = 0o600
-"""Nobody else may: what is no whole content, and who may read what."""
+"""Only our user may read incomplete content, and the index, which says who may read what."""
 
 _REGISTRY: Final = re.compile(r"[a-z0-9][a-z0-9.:-]{0,254}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """A file of content, as it lies there; `changed` is in nanoseconds of the wall clock."""
+    """A content file found on the disk.
+
+    `size` is in bytes, `changed` in wall-clock nanoseconds.
+    """
 
     registry: str
     digest: Digest
@@ -62,7 +66,7 @@ class Found:
 
 
 class Places:
-    """The paths below one directory."""
+    """The paths in the store's directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
@@ -72,27 +76,33 @@ class Places:
         self.signs = self.directory / "signs"
 
     def prepare(self) -> None:
-        """Make the directories; raise OSError."""
+        """Create the directories that do not exist yet; raise OSError."""
         for directory in (self.directory, self.content):
             make_directory(directory)
         make_directory(self.aside, PRIVATE_DIRECTORY_MODE)
 
     def path(self, registry: str, digest: Digest) -> Path:
-        """Return where content lies, or would; raise StoreError if it never can."""
+        """Return the path that content has, or would have.
+
+        Raise StoreError if the digest cannot be verified or the registry's name is not allowed.
+        """
         return self.content / location(registry, digest)
 
     @contextmanager
     def locked(self, operation: int) -> Iterator[None]:
-        """Hold the directory's lock, LOCK_SH or LOCK_EX, after waiting for it; raise OSError.
+        """Wait for the directory's lock (LOCK_SH or LOCK_EX) and hold it; raise OSError.
 
-        The directory itself is locked, so that no file has to be kept for it.
+        The lock is on the directory itself, so that it needs no lock file.
         """
         with opened(self.directory, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
             fcntl.flock(descriptor, operation)
             yield
 
     def walk(self) -> Iterator[Found]:
-        """Yield every file of content; what has no such name is not ours."""
+        """Yield every content file, and ignore files whose names do not follow the layout.
+
+        Raise OSError if a directory cannot be read.
+        """
         for registry in directories(self.content):
             for algorithm in directories(self.content / registry):
                 for beginning in directories(self.content / registry / algorithm):
@@ -104,7 +114,7 @@ class Places:
                 digest = Digest.parse(f"{algorithm}:{entry.name}")
                 expected = location(registry, digest)
                 state = entry.stat(follow_symlinks=False)
-            except (DigestInvalid, OSError):  # a StoreError for what could never be kept here
+            except (DigestInvalid, OSError):  # StoreError is one; `location` raises it
                 continue
             if entry.is_file(follow_symlinks=False) and entry.path.endswith(f"/{expected}"):
                 yield Found(
@@ -117,7 +127,10 @@ class Places:
 
 
 def location(registry: str, digest: Digest) -> str:
-    """Return where content lies below `content/`; raise StoreError if it never can."""
+    """Return the path of content, relative to `content/`.
+
+    Raise StoreError if the digest cannot be verified or the registry's name is not allowed.
+    """
     algorithm, _, encoded = digest.partition(":")
     if not digest.can_be_verified or not _REGISTRY.fullmatch(registry):
         raise refused(EINVAL, f"{registry}: {digest} cannot be kept")
@@ -125,7 +138,10 @@ def location(registry: str, digest: Digest) -> str:
 
 
 def make_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:
-    """Make a directory, and what lacks above it, such that they stay; raise OSError."""
+    """Create a directory and its missing parents, and sync them to the disk; raise OSError.
+
+    If the directory exists, do nothing.
+    """
     try:
         path.mkdir(mode)
     except FileExistsError:
@@ -134,18 +150,21 @@ def make_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:
         make_directory(path.parent)
         make_directory(path, mode)
         return
-    path.chmod(mode)  # whatever the umask
+    path.chmod(mode)  # mkdir's mode is subject to the umask
     sync_directory(path.parent)
 
 
 def sync_directory(path: Path) -> None:
-    """Wait until the names in a directory are on the disk; raise OSError."""
+    """Wait until the entries of a directory are on the disk; raise OSError."""
     with opened(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         os.fsync(descriptor)
 
 
 def directories(path: Path) -> list[str]:
-    """Return the names of the directories in one; none where there is none."""
+    """Return the names of the subdirectories of a directory; [] if it does not exist.
+
+    Raise OSError if it cannot be read.
+    """
     return [entry.name for entry in _entries(path) if entry.is_dir(follow_symlinks=False)]
 
 

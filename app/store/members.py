@@ -1,4 +1,4 @@
-"""Members: which repository is known to hold which content."""
+"""Members: which repository holds which content, as far as the registry has said so."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -11,9 +11,10 @@ from app.store.index import Index
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """Content that a repository holds; `media_type` is what the registry calls it there, or "".
+    """What is known of content in a repository.
 
-    `is_shown` tells whether nobody in particular has been let read it there.
+    `media_type` is the type that the registry reports there, or "" if it is unknown. `is_shown`
+    says whether the registry has let an anonymous request read the content there.
     """
 
     media_type: str
@@ -21,14 +22,15 @@ class Member:
 
 
 PLAIN: Final = Member("", is_shown=False)
-"""A blob that was shown to somebody in particular."""
+"""A blob, if no anonymous request has been allowed to read it."""
 
 
 class Members:
-    """What registries have said of their repositories; content that goes takes that along.
+    """Records which content registries have said their repositories hold.
 
-    A media type belongs to the repository that it was said for: the same bytes may be an index in
-    one and a manifest in another, and nobody is to choose what they are elsewhere.
+    When content is removed, its members go with it. A media type applies to one repository only:
+    the same bytes may be an index in one and a manifest in another, and nobody may choose what they
+    are in somebody else's repository.
     """
 
     def __init__(self, index: Index, clock: Clock) -> None:
@@ -36,7 +38,10 @@ class Members:
         self._clock = clock
 
     def find(self, registry: str, repository: str, digest: Digest) -> Member | None:
-        """Return what was said of it, or None: it may be there all the same."""
+        """Return the member, or None if it is unknown or the index cannot be read.
+
+        None does not mean that the repository lacks the content.
+        """
         row = self._index.first(
             "SELECT media_type, shown FROM members "
             "WHERE registry = ? AND digest = ? AND repository = ?",
@@ -53,11 +58,11 @@ class Members:
         *,
         asked: float,
     ) -> None:
-        """Note what the registry, asked at that moment of the store's clock, has said.
+        """Record that the registry has confirmed a member; raise StoreError.
 
-        A media type replaces the one that was known, and what was shown once stays so. Write
-        nothing if the registry has said since then that the content is not there.
-        Raise StoreError.
+        `asked` is when the registry was asked, by the store's clock. If the registry has said since
+        then that the content is not there, write nothing. A media type replaces the known one; an
+        empty one does not. Content that was once shown to an anonymous request stays shown.
         """
         subject = (registry, repository, refusals.digest(digest))
         with self._index.writing() as connection:
@@ -72,7 +77,10 @@ class Members:
             )
 
     def show(self, registry: str, repository: str, digest: Digest) -> None:
-        """Note that nobody in particular was let read what is a member; raise StoreError."""
+        """Record that an anonymous request was allowed to read a member; raise StoreError.
+
+        If the member is unknown, do nothing.
+        """
         with self._index.writing() as connection:
             connection.execute(
                 "UPDATE members SET shown = 1 WHERE registry = ? AND digest = ? AND repository = ?",
@@ -80,7 +88,10 @@ class Members:
             )
 
     def remove(self, registry: str, repository: str, digest: Digest) -> None:
-        """Note that the registry has just said that it is not there; raise StoreError."""
+        """Delete a member, since the registry has just said that the content is not there.
+
+        Record that refusal too; raise StoreError.
+        """
         with self._index.writing() as connection:
             connection.execute(
                 "DELETE FROM members WHERE registry = ? AND digest = ? AND repository = ?",

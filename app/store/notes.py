@@ -1,4 +1,4 @@
-"""Notes: small things to remember, fresh for some time."""
+"""Notes: small values by kind and key, each of which is fresh for some time."""
 
 import json
 import sqlite3
@@ -14,24 +14,24 @@ from app.store.index import Index
 from app.store.refusals import Subject
 
 LONGEST: Final = 64 * 1024
-"""Characters of a value: what is larger is content."""
+"""The most characters that a value may have. Anything longer is content."""
 
 _EXPIRE: Final = frozenset({"tokens"})
-"""Tables of which nobody wants what is stale."""
+"""Tables whose stale notes are of no use."""
 
 _AT_ONCE: Final = 16
-"""Rows that leave in one statement: a note more takes no longer where many have expired."""
+"""Rows deleted by one statement, so that adding a note is not slow when many have expired."""
 
 _LAST: Final = chr(0x10FFFF)
-"""Sorts after all that stands in a key, and stands in none: it is no character."""
+"""Sorts after every character in a key, and occurs in no key: U+10FFFF is a noncharacter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """What was noted, and for how many more seconds it is fresh: 0 when it is stale.
+    """A remembered value.
 
-    `age` is how many seconds ago that was, or None where the machine was started since: `left` is
-    0 then.
+    `left` is for how many more seconds the value is fresh; 0 means stale. `age` is how many seconds
+    ago it was written, or None if the machine has booted since; in that case `left` is 0.
     """
 
     value: str
@@ -41,16 +41,19 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What a registry, asked at a moment of the store's clock, has said, and of what."""
+    """Identifies a registry's answer: its subject, and when the registry was asked.
+
+    `asked` is a moment of the store's clock.
+    """
 
     subject: Subject
     asked: float
 
 
 class Notes:
-    """Remembers values by kind and key, until a table has too many, or too many bytes of them.
+    """Remembers values by kind and key, in a table bounded in rows and bytes.
 
-    The oldest go first. What is stale stays, except in the table of tokens.
+    A full table drops its oldest notes first. Stale notes stay, except in the table of tokens.
     """
 
     def __init__(
@@ -63,10 +66,11 @@ class Notes:
     def note(
         self, kind: str, key: str, value: str, seconds: float, answer: Answer | None = None
     ) -> None:
-        """Remember something in place of what was there; raise StoreError.
+        """Remember a value for `seconds`, in place of the key's earlier value; raise StoreError.
 
-        An `answer` of a registry's is not written in place of one to a later question, or after
-        the registry has said that its subject is not there.
+        If the value comes from a registry, `answer` identifies the answer. Nothing is written if
+        the earlier value answers a later question, or if the registry has said since `asked` that
+        the subject is not there.
         """
         if len(value) > LONGEST:
             raise refused(EFBIG, f"a {kind} of {len(value)} characters is no note")
@@ -78,10 +82,10 @@ class Notes:
             self._put(connection, (kind, key, value, boot, asked, now, now + seconds))
 
     def add(self, kind: str, key: str, members: Iterable[str], most: int, seconds: float) -> None:
-        """Add to a set that is remembered as a sorted JSON list; raise StoreError.
+        """Add members to a set, which is stored as a sorted JSON list; raise StoreError.
 
-        A set of more than `most` members gets no more. Nothing that another process adds at the
-        same time is lost.
+        The set holds at most `most` + 1 members; with more than `most` it does not change any
+        more. Concurrent additions by other processes are not lost.
         """
         with self._index.writing() as connection:
             row = connection.execute(
@@ -96,9 +100,9 @@ class Notes:
             self._put(connection, (kind, key, value, boot, now, now, now + seconds))
 
     def forget_old(self) -> None:
-        """Forget what is of an earlier boot or has expired, if that is of no use here.
+        """Delete notes that have expired or are of an earlier boot; raise StoreError.
 
-        Raise StoreError.
+        In a table whose stale notes are of use, do nothing.
         """
         if self._table in _EXPIRE:
             with self._index.writing() as connection:
@@ -108,7 +112,7 @@ class Notes:
                 )
 
     def noted(self, kind: str, key: str) -> Note | None:
-        """Return what is remembered, fresh or stale, or None."""
+        """Return a note, fresh or stale; None if there is none or the index cannot be read."""
         row = self._index.first(
             f"SELECT value, boot, since, until FROM {self._table} "  # noqa: S608 - two names
             "WHERE kind = ? AND key = ?",
@@ -123,14 +127,14 @@ class Notes:
         return Note(value, max(float(until) - self._clock.now(), 0.0), age)
 
     def forget(self, kind: str, key: str) -> None:
-        """Remember it no more; raise StoreError."""
+        """Delete a note, if there is one; raise StoreError."""
         with self._index.writing() as connection:
             self._delete(connection, kind, key)
 
     def beginning(self, kind: str, beginning: str) -> dict[str, str]:
-        """Return the values, fresh or stale, of keys that begin so; raise StoreError.
+        """Return the values, fresh or stale, of all keys with a prefix, by key; raise StoreError.
 
-        It costs what is found, however much else there is.
+        The cost depends only on how many notes match, not on the size of the table.
         """
         with self._index.reading() as connection:
             rows = connection.execute(
@@ -141,7 +145,7 @@ class Notes:
         return dict(rows)
 
     def keep_latest(self, kind: str, beginning: str, most: int) -> None:
-        """Forget all but the latest, so many, of keys that begin so; raise StoreError."""
+        """Delete all but the `most` latest notes whose keys have a prefix; raise StoreError."""
         with self._index.writing() as connection:
             connection.execute(
                 f"DELETE FROM {self._table} WHERE rowid IN (SELECT rowid FROM {self._table} "  # noqa: S608 - two names
@@ -150,9 +154,9 @@ class Notes:
             )
 
     def forget_all(self, kind: str, beginning: str, subject: Subject) -> None:
-        """Forget keys that begin so: the registry has just said that their subject is not there.
+        """Delete the notes whose keys have a prefix, and record a refusal of their subject now.
 
-        Raise StoreError.
+        Call this when the registry has just said that the subject is not there. Raise StoreError.
         """
         with self._index.writing() as connection:
             connection.execute(

@@ -2,8 +2,8 @@
 
 Answers overtake each other: while one worker waits for a registry, another worker is refused for
 the same caller. The first worker's yes is then older than the refusal, however late it arrives.
-Every refusal is therefore recorded, also one that takes nothing away, and the transaction that
-writes a yes compares the moment at which its question began.
+Every refusal is therefore recorded, even one that deletes nothing. The transaction that writes a
+yes compares the moment at which its request began with the last refusal.
 """
 
 import sqlite3
@@ -12,10 +12,10 @@ from typing import Final
 from app.store.clock import Clock
 
 LIFETIME: Final = 24 * 3600.0
-"""Seconds for which a refusal is recorded. The answer to an older question is no yes at all."""
+"""Seconds for which a refusal is recorded. A yes to an older request is ignored."""
 
 NOBODY: Final = "nobody"
-"""The subject of a refusal to nobody in particular: the repository is not public."""
+"""The subject of a refused anonymous request: the repository is not public."""
 
 _SWEPT: Final = 8
 """Old rows that each refusal removes, so that they do not accumulate."""
@@ -40,7 +40,10 @@ def tag(name: str) -> str:
 
 
 def record(connection: sqlite3.Connection, clock: Clock, subject: Subject) -> None:
-    """Record a refusal of this moment, within the caller's transaction."""
+    """Record that the registry refused a subject now, within the caller's transaction.
+
+    Raise sqlite3.Error.
+    """
     boot, now = clock.boot, clock.now()
     connection.execute(
         "DELETE FROM refusals WHERE (registry = ? AND repository = ? AND subject = ?) "
@@ -55,9 +58,9 @@ def record(connection: sqlite3.Connection, clock: Clock, subject: Subject) -> No
 
 
 def is_late(connection: sqlite3.Connection, clock: Clock, subject: Subject, asked: float) -> bool:
-    """Tell whether the answer to a question of `asked` is older than a refusal, or may be.
+    """Return whether a request that began at `asked` is, or may be, older than a refusal.
 
-    `asked` is a moment of the clock. The answer belongs to the caller's transaction.
+    `asked` is a moment of `clock`. This runs within the caller's transaction; raise sqlite3.Error.
     """
     if clock.now() - asked >= LIFETIME:
         return True

@@ -1,12 +1,12 @@
-"""The tables of the index, and all that SQLite itself keeps true in them."""
+"""The tables of the index, and the triggers that keep their counts, sizes and bounds."""
 
 from typing import Final
 
 APPLICATION: Final = 0x446F6378
-"""`Docx` in the file's header: https://sqlite.org/pragma.html#pragma_application_id."""
+"""`Docx`, in the header of the file (https://sqlite.org/pragma.html#pragma_application_id)."""
 
 VERSION: Final = 5
-"""A newer one is refused, an older one is made anew from the content."""
+"""An index with a newer schema is refused; one with an older schema is rebuilt from the content."""
 
 MOST: Final = {
     "members": 1_000_000,
@@ -18,10 +18,10 @@ MOST: Final = {
     "tokens": 50_000,
     "lists": 1_000,
 }
-"""Rows of a table; what was written first goes first.
+"""The most rows that each table may have. A full table drops its oldest rows first.
 
-Tags, tokens and lists are notes too; clients choose how many there are of each, and lists are
-large: they push out their like only.
+Tags, tokens and lists are notes too. They have tables of their own, so that they displace only
+their own kind: clients choose how many there are of each, and lists are large.
 """
 
 MOST_BYTES: Final = {
@@ -30,10 +30,9 @@ MOST_BYTES: Final = {
     "tokens": 32 << 20,
     "lists": 64 << 20,
 }
-"""Bytes of keys and values of a table: clients and registries choose how long they are.
+"""The most bytes of keys and values in a table. Clients and registries choose how long those are.
 
-They take no room of the content's (`DOCXY_CACHE_MAX_SIZE`): whatever a client asks for, no layer
-leaves for it.
+The bytes do not count towards `DOCXY_CACHE_MAX_SIZE`: no request for a note can evict a layer.
 """
 
 _TABLES: Final = """

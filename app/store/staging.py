@@ -1,6 +1,7 @@
-"""A folder for each process, in which files are made before they are anything.
+"""Staging: a folder for each process, for files that are still being written.
 
-It is locked as long as its process lives, so that what a dead one has left can be told.
+A process holds a lock on its folder for as long as it lives. An unlocked folder is therefore what
+a dead process has left.
 """
 
 import fcntl
@@ -24,25 +25,29 @@ class _Folder:
 
 
 class Aside:
-    """The folder of this process, and those of dead ones."""
+    """The staging folder of this process, and those that dead processes have left."""
 
     def __init__(self, places: Places) -> None:
         self._places = places
         self._folders: list[_Folder] = []
 
     def owner(self) -> str:
-        """Return this process's name, which is its folder's; raise OSError.
+        """Return this process's name, which is the name of its folder; raise OSError.
 
-        A process that was forked gets one of its own, and so does one whose folder was deleted.
+        A forked process gets a folder of its own, and a process whose folder was deleted gets a new
+        one.
         """
         return self._folder().name
 
     def new(self) -> Path:
-        """Return where a file may be made; raise OSError."""
+        """Return the path for a new file in this process's folder; raise OSError.
+
+        The file itself is not created.
+        """
         return self._folder() / uuid4().hex
 
     def dead(self) -> Iterator[Path]:
-        """Yield each folder whose process has ended, locked meanwhile; raise OSError."""
+        """Yield the folder of each dead process, and hold its lock meanwhile; raise OSError."""
         for name in directories(self._places.aside):
             path = self._places.aside / name
             descriptor = _lock(path)
@@ -53,7 +58,7 @@ class Aside:
                     close(descriptor)
 
     def close(self) -> None:
-        """Give the folder up: for others it is a dead process's."""
+        """Release this process's folders; other processes then take them for a dead process's."""
         for folder in self._folders:
             close(folder.descriptor)
         self._folders.clear()
@@ -61,7 +66,7 @@ class Aside:
     def _folder(self) -> Path:
         for folder in reversed(self._folders):
             if folder.process != os.getpid():
-                self.close()  # the parent's lock stays the parent's
+                self.close()  # closes our copies; the parent keeps its lock
                 break
             if identity(folder.path) == folder.file:
                 return folder.path
@@ -74,13 +79,13 @@ class Aside:
             descriptor = _lock(path)
             file = identity(path)
             if descriptor is not None and file is not None:
-                # Another thread may have been as fast; both folders are in use then.
+                # Two threads may both get here at once; then both folders are in use.
                 self._folders.append(_Folder(path, file, descriptor, os.getpid()))
                 return path
 
 
 def _lock(path: Path) -> int | None:
-    """Lock a folder that is nobody's, and is still there."""
+    """Lock a folder and return the descriptor; None if it is locked or does not exist any more."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
     except FileNotFoundError:
