@@ -1,8 +1,8 @@
-"""Blobs that are being fetched: files that grow, read by many, filled by one.
+"""Spools: growing files of blobs that are being fetched. One fetcher fills each, and many read it.
 
-chunk_size.py   how much is read at once
+chunk_size.py   how much to read at once for one client
 fetches.py      the fetches of one registry: lead one, or join it
-files.py        the pair of files of a fetch, and what earlier ones have left
+files.py        the two files of a fetch, and cleaning up unfinished ones
 filling.py      fills a spool from an upstream body
 lead.py         the right to fill a spool
 reading.py      a body read from a growing spool
@@ -10,6 +10,6 @@ record.py       the state of a fetch, on disk
 resuming.py     asks the registry for the rest of a blob
 shared.py       a fetch as its readers in this process see it
 shared_file.py  a file, its locks, and a descriptor that is only lent
-unread.py       who pays for a fetch that nobody reads
-writing.py      writes and hashes what comes
+unread.py       who reads a fetch, and how many may run unread
+writing.py      writes and hashes incoming bytes
 """

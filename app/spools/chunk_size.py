@@ -1,25 +1,26 @@
-"""How much to read at once for one client."""
+"""How much to read at once for one client: more if the client is fast."""
 
 import time
 from typing import Final
 
 _SMALL: Final = 64 * 1024
 _LARGE: Final = 1024 * 1024
-"""Bytes. Larger pieces are faster, and held in memory for as long as a client takes to take them:
-only those that are swift get them."""
+"""Bytes of a piece. Large pieces are faster, but stay in memory until the client has taken them, so
+only fast clients get them."""
 
 _LONG: Final = 0.5
-"""Seconds that no piece takes where the client is swift, however many others there are."""
+"""Seconds. A fast client takes each piece in less time than this, however many others there are."""
 _PROVEN: Final = 4 * 1024 * 1024
-"""Bytes that must have been taken without such a wait: more than the kernel's buffers take."""
+"""Bytes that a client must take without such a wait to count as fast. They exceed the kernel's
+buffers, which would otherwise make any client look fast."""
 
 
 WINDOW: Final = 2 * 1024 * 1024
-"""Bytes of a file that are sent without a look at whether the next ones are in memory."""
+"""Bytes of a file that are sent at once, before checking that the next ones are in memory."""
 
 
 class Pace:
-    """How swiftly one client takes what it gets."""
+    """Measures how fast one client takes its pieces, by the monotonic clock."""
 
     def __init__(self) -> None:
         self._swiftly = 0
@@ -27,14 +28,14 @@ class Pace:
 
     @property
     def piece(self) -> int:
-        """How many bytes to read for it now."""
+        """The number of bytes to read for the client next."""
         return _LARGE if self._swiftly >= _PROVEN else _SMALL
 
     def hand(self) -> None:
-        """Note that a piece is given to it."""
+        """Record that the client is given a piece now."""
         self._handed = time.monotonic()
 
     def taken(self, count: int) -> None:
-        """Note that it wants the next one."""
+        """Record that the client has taken a piece of `count` bytes and wants the next one."""
         swift = time.monotonic() - self._handed < _LONG
         self._swiftly = self._swiftly + count if swift else 0

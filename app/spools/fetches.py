@@ -1,4 +1,4 @@
-"""All fetches of one registry: who fills, and who reads, in this process."""
+"""The fetches of one registry: a client leads one, or joins one that is running."""
 
 import threading
 import time
@@ -18,21 +18,23 @@ from app.threads import RealThreads
 
 _THREADS: Final = RealThreads(4)
 _BETWEEN_TIDYING: Final = 3600.0
-"""Seconds between two looks for what was left unfinished."""
+"""Seconds between two searches for unfinished fetches to remove."""
 
 _PATIENCE: Final = 60.0
-"""Seconds that one waits for the answer to somebody else's question, and then asks for itself."""
+"""Seconds that a client waits for the registry's answer to another client's request. After that it
+asks the registry itself."""
 
 _FIRST_PAUSE: Final = 0.005
 _LONGEST_PAUSE: Final = 0.1
+"""Seconds between two attempts to lead or join a fetch; each pause is twice the one before."""
 _TAKES_LONG: Final = 0.25
-"""Seconds between two looks whether the client that waits has left."""
+"""Seconds of waiting after which each attempt also checks whether the client has left."""
 
 
 class Fetches:
-    """The fetches below one directory, which all processes of a machine share.
+    """The fetches in one directory, which all processes of a machine share.
 
-    Never call anything here on a real thread. What is not said to raise OSError raises none.
+    Never call a method on a real thread. A method raises OSError only if its docstring says so.
     """
 
     def __init__(self, directory: Path, terms: Terms) -> None:
@@ -43,23 +45,26 @@ class Fetches:
         self._leads: dict[int, Lead] = {}
         self._tidied = float("-inf")
         self.failed = terms.failed
-        # The bound is the machine's. Not beside the registries' directories: whoever names a
-        # registry chooses the names there.
+        # The bound is for the whole machine. The file is not beside the registries' directories,
+        # because whoever names a registry chooses the names there.
         self.unread_slots = Slots(directory.parent.parent / "unread")
 
     @staticmethod
     def takes(digest: Digest) -> bool:
-        """Tell whether such a blob can be fetched for many: only what can be verified."""
+        """Return whether a blob can be fetched for many readers: its digest must be verifiable."""
         return digest.can_be_verified
 
     def running(self, digest: Digest) -> bool:
-        """Tell whether somebody fetches a blob, or asks for it; raise OSError."""
+        """Return whether any process is fetching a blob or waiting for the registry's answer.
+
+        Raise OSError.
+        """
         place = self._place(digest)
         here = any(lead.digest == digest for lead in list(self._leads.values()))
         return here or bool(_THREADS.begin(files.is_asked_for, place).result())
 
     def lead(self, digest: Digest) -> Lead | None:
-        """Return the right to fetch a blob, or None while another has it; raise OSError."""
+        """Return the right to fetch a blob, or None if somebody else has it; raise OSError."""
         if self._asking(digest) is not None:
             return None
         self._tidy_at_times()
@@ -79,9 +84,9 @@ class Fetches:
         return lead
 
     def join(self, digest: Digest, payer: Payer | None = None) -> Spool | None:
-        """Return what is there of a blob, or None if there is nothing to read; raise OSError.
+        """Return the spool of a blob, or None if there is nothing to read; raise OSError.
 
-        `payer` is the client that reads.
+        `payer` is the client that reads. The caller closes the spool.
         """
         reader = payer.identity if payer else ""
         opened: Files | None = _THREADS.begin(files.to_read, self._place(digest)).result()
@@ -105,9 +110,10 @@ class Fetches:
     def enter(
         self, digest: Digest, client: Client | None, payer: Payer | None = None
     ) -> Lead | Spool:
-        """Return the right to fetch a blob, or what is there of it, after waiting for either.
+        """Wait until a blob can be fetched or read, and return the lead or the spool.
 
-        Raise OSError, also if neither comes, or ClientGone.
+        Raise ClientGone if the client leaves meanwhile. Raise OSError if a file fails, or with
+        ETIMEDOUT if neither is possible within 60 seconds.
         """
         pause, waited = _FIRST_PAUSE, 0.0
         while waited < _PATIENCE:
@@ -122,13 +128,16 @@ class Fetches:
         raise OSError(ETIMEDOUT, "the one who fetches has no answer")
 
     def tidy(self, idle: float | None = None) -> int:
-        """Remove what was left unfinished so long ago, and return how many bytes that were."""
+        """Remove unfinished fetches that have been idle for so long; return the bytes freed.
+
+        `idle` is in seconds; None means the `idle` of the terms.
+        """
         idle = self._terms.idle if idle is None else idle
         removed: int = _THREADS.begin(self._remove, idle).result()
         return removed
 
     def leave(self, growing: Growing, reader: str) -> None:
-        """Take back what `join` gave."""
+        """End a reader that `join` has admitted; close the files after the last one."""
         with self._lock:
             last = growing.remove_reader(reader)
             if last:
@@ -137,7 +146,11 @@ class Fetches:
             growing.close()
 
     def take_over(self, growing: Growing) -> Lead | None:
-        """Return the right to go on with a fetch whose fetcher is dead; raise OSError."""
+        """Return the right to continue a fetch whose fetcher has died.
+
+        Return None if somebody still fetches it. Raise OSError, with ESTALE if the fetch has been
+        removed.
+        """
         if growing.inode in self._leads or not growing.seems_left():
             return None
         lead = self.lead(growing.digest)
@@ -147,17 +160,17 @@ class Fetches:
         return lead
 
     def are_there(self, inode: int) -> bool:
-        """Tell whether somebody reads here."""
+        """Return whether any client of this process reads a fetch."""
         return inode in self._growing
 
     def wake(self, inode: int) -> None:
-        """Let those who read here look again."""
+        """Wake this process's readers of a fetch, so that they look at it again."""
         growing = self._growing.get(inode)
         if growing is not None:
             growing.changed()
 
     def make_room(self, size: int) -> None:
-        """See to it that so many bytes fit; raise OSError."""
+        """Make room for `size` bytes, if need be by removing unfinished fetches; raise OSError."""
         try:
             self._terms.room(size)
         except OSError:
@@ -166,7 +179,7 @@ class Fetches:
             self._terms.room(size)
 
     def has_ended(self, lead: Lead) -> None:
-        """Know that somebody fetches no more."""
+        """Forget a lead that has been released."""
         if self._leads.get(lead.inode) is lead:
             del self._leads[lead.inode]
 
@@ -190,7 +203,7 @@ class Fetches:
         return seconds
 
     def _asking(self, digest: Digest) -> Lead | None:
-        """Return the one here who has no answer yet."""
+        """Return this process's lead that still waits for the registry's answer, or None."""
         for lead in list(self._leads.values()):
             if lead.digest == digest and not lead.begun.is_set():
                 return lead

@@ -1,8 +1,9 @@
-"""The two files of a fetch, and who may open them for what.
+"""The two files of a fetch, and the locks that say who reads and who fills them.
 
-<algorithm>-<hex>.data     the bytes, in order; a shared lock on it for each process that reads
-<algorithm>-<hex>.record   what is said of them; an exclusive lock on it for the one who fills
-Everything here waits for the disk.
+<algorithm>-<hex>.data     the bytes, in order; each process that reads holds a shared lock on it
+<algorithm>-<hex>.record   the state of the fetch; the fetcher holds an exclusive lock on it
+
+Every function waits for the disk, and may raise OSError unless its docstring says otherwise.
 """
 
 import fcntl
@@ -21,52 +22,52 @@ from app.spools.shared_file import SharedFile
 from app.threads import original
 
 _MODES: Final = (0o700, 0o700, 0o750)
-"""Of a registry's directory, and the two above it; what is unfinished is nobody else's to read."""
+"""Modes of a registry's directory and the two above it: only we may read unfinished blobs."""
 
 _ATTEMPTS: Final = 20
 _PAUSE: Final = 0.002
-"""Seconds between attempts at a lock that somebody else only tries."""
+"""Seconds between attempts at a lock that another process holds only for a moment, as a test."""
 
 _sleep: Final[Callable[[float], None]] = original("time", "sleep")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where the two lie."""
+    """The paths of the two files."""
 
     data: Path
     record: Path
 
     @classmethod
     def of(cls, directory: Path, digest: Digest) -> "Place":
-        """Return the place of one blob."""
+        """Return the place of a blob in a directory."""
         name = digest.replace(":", "-")
         return cls(directory / f"{name}.data", directory / f"{name}.record")
 
     def remove(self) -> None:
-        """Take both away; raise OSError."""
+        """Unlink both files, if they exist; raise OSError."""
         self.data.unlink(missing_ok=True)
         self.record.unlink(missing_ok=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """Both, open, and what was said of them then."""
+    """The two files, open, and the record as it was when they were opened."""
 
     data: SharedFile
     record: SharedFile
     said: Record
 
     def close(self) -> None:
-        """Give both up, and the locks with them."""
+        """Close both files, which releases their locks."""
         self.data.close()
         self.record.close()
 
 
 def to_fill(place: Place) -> Files | None:
-    """Open both for the only one who fills, or return None if somebody else does.
+    """Open both files for the only fetcher; return None if somebody else is the fetcher.
 
-    What is there of the bytes stays; raise OSError.
+    Bytes of an earlier, unfinished fetch stay. Raise OSError.
     """
     for _ in range(_ATTEMPTS):
         _make_directory(place.record.parent)
@@ -103,13 +104,16 @@ def _with_data(place: Place, says: SharedFile) -> Files | None:
             if state.st_ino == said.inode and state.st_size <= said.size:
                 return Files(data, says, said)
             data.close()
-    # Whoever reads the old ones reads on: the new ones are other files.
+    # Current readers keep reading the old files, since the new ones are different files.
     place.remove()
     return None
 
 
 def to_read(place: Place) -> Files | None:
-    """Open both for reading, or return None if there is nothing to read yet, or any more."""
+    """Open both files for reading; return None if there is nothing to read yet, or any more.
+
+    Raise OSError.
+    """
     try:
         says = SharedFile.open(place.record, os.O_RDONLY)
     except FileNotFoundError:
@@ -142,12 +146,12 @@ def _locked_to_read(data: SharedFile) -> bool:
     for _ in range(_ATTEMPTS):
         if data.lock(fcntl.LOCK_SH):
             return True
-        _sleep(_PAUSE)  # who fills is looking whether anybody reads
+        _sleep(_PAUSE)  # the fetcher is just testing whether anybody reads
     return False
 
 
 def is_asked_for(place: Place) -> bool:
-    """Tell whether somebody fills, or is about to."""
+    """Return whether somebody fetches the blob, or is about to; raise OSError."""
     try:
         says = SharedFile.open(place.record, os.O_RDONLY)
     except FileNotFoundError:
@@ -159,18 +163,18 @@ def is_asked_for(place: Place) -> bool:
 
 
 def remove(mine: Files, place: Place) -> None:
-    """Take away what somebody fills, unless others are at its place by now; raise OSError."""
+    """Unlink the fetcher's files, unless others have taken their place; raise OSError."""
     if is_at(mine.record, place.record):
         place.remove()
 
 
 def are_at(mine: Files, place: Place) -> bool:
-    """Tell whether what somebody fills is still at its place."""
+    """Return whether both of the fetcher's files are still at their paths; raise OSError."""
     return is_at(mine.record, place.record) and is_at(mine.data, place.data)
 
 
 def is_at(file: SharedFile, path: Path) -> bool:
-    """Tell whether a path still leads to an open file."""
+    """Return whether a path still leads to an open file; raise OSError."""
     mine = file.status()
     try:
         other = path.stat()
@@ -179,11 +183,14 @@ def is_at(file: SharedFile, path: Path) -> bool:
     return (mine.st_dev, mine.st_ino) == (other.st_dev, other.st_ino)
 
 
-# What was not fetched to its end: it is counted, and removed when nobody goes on with it.
+# Unfinished fetches are counted, and removed if nobody continues them.
 
 
 def tidy(directory: Path, idle: float) -> int:
-    """Remove what nobody fills or reads, and nobody has for so many seconds; return its bytes."""
+    """Remove fetches that nobody fills and nobody has written for `idle` seconds.
+
+    Return the bytes removed. Errors of single files are ignored.
+    """
     removed = 0
     for path in _paths(directory):
         with suppress(OSError):
@@ -192,7 +199,7 @@ def tidy(directory: Path, idle: float) -> int:
 
 
 def held(directory: Path) -> tuple[int, int]:
-    """Return how many fetches there are, running or left unfinished, and their bytes."""
+    """Return the number of fetches, running or unfinished, and the bytes of their data."""
     number = size = 0
     for path in _paths(directory):
         with suppress(OSError):
@@ -202,16 +209,17 @@ def held(directory: Path) -> tuple[int, int]:
 
 
 def _paths(directory: Path) -> Iterator[Path]:
-    """Yield one path for each fetch; its bytes may lie there without their record."""
+    """Yield one path without suffix for each fetch; its data may exist without a record."""
     with suppress(FileNotFoundError):
         yield from sorted({path.with_suffix("") for path in directory.iterdir()})
 
 
 def _removed(place: Place, idle: float) -> int:
-    # Whoever wants to fill takes one who has the lock for one who fills, and asks in vain.
+    # Check the age before taking the lock: a process that wants to fetch takes any holder of the
+    # lock for the fetcher.
     if _is_young(place, idle):
         return 0
-    # The lock of the record is for who fills: without it nothing is removed that is being filled.
+    # The lock on the record belongs to the fetcher. Taking it ensures that there is none.
     says = SharedFile.open(place.record, os.O_RDWR | os.O_CREAT)
     try:
         if not says.lock(fcntl.LOCK_EX) or not is_at(says, place.record) or _is_young(place, idle):
@@ -224,7 +232,7 @@ def _removed(place: Place, idle: float) -> int:
 
 
 def _is_young(place: Place, idle: float) -> bool:
-    # A clock that was set back makes no file younger than it is for ever.
+    # If the clock was set back, the age is negative; do not keep such a file forever.
     return 0 <= time.time() - _status(place).st_mtime < idle
 
 

@@ -1,4 +1,4 @@
-"""The bytes of a blob go into its file, and are verified on the way."""
+"""Fills a spool: writes the bytes of a blob to its file, and verifies them on the way."""
 
 import logging
 import threading
@@ -21,52 +21,54 @@ logger = logging.getLogger(__name__)
 
 
 _LOOK: Final = 256 * 1024
-"""Bytes between two looks whether anybody waits for them, or an eighth of what may be unread."""
+"""Bytes between two checks whether anybody still reads. An eighth of the unread limit applies
+instead if that is less."""
 
 _LONG: Final = 10.0
-"""Seconds after which the next bytes are a reason to look, however few have come."""
+"""Seconds after which the next bytes cause a check, however few they are."""
 
 
 class _DiskFails(Exception):
-    """The file takes no more."""
+    """The spool's file could not be read or written; the OSError is the cause."""
 
 
 def fill(lead: Lead, rest: Rest, ask: Ask, *, whole: bool) -> None:
-    """Fetch on a thread of its own, from the lead's offset to the end; the lead ends with it.
+    """Start a thread that fetches from the lead's offset to the end and then releases the lead.
 
-    `ask` is whoever began it: its `payer` pays for what nobody else reads, and it is told when all
-    bytes are there and right, before anybody gets the last one. `whole` tells whether the client
-    wants all of the blob.
+    `ask` belongs to the client that began the fetch. Its `payer` pays for bytes that nobody else
+    reads. Its `verified` is called when all bytes have been verified, before any reader gets the
+    last one. `whole` says whether the client wants the whole blob.
     """
     filling, asked_by = Filling(lead, rest, ask, whole=whole), request_id.get()
 
     def run() -> None:
-        request_id.set(asked_by)  # what goes wrong is told with the id of who came first
+        request_id.set(asked_by)  # log errors with the id of the request that began the fetch
         filling.run()
 
     threading.Thread(target=run, name=f"spool {lead.digest}", daemon=True).start()
 
 
 class Filling:
-    """One fetch, from where it begins to its end, whichever that is."""
+    """One fetch, from the lead's offset until it is complete, fails, or is no longer wanted."""
 
     def __init__(self, lead: Lead, rest: Rest, ask: Ask, *, whole: bool) -> None:
         self._lead = lead
         self._rest = rest
         self._verified = ask.verified
         self._algorithm, _, self._wanted = lead.digest.partition(":")
-        # Those who wait are told of bytes that are there.
+        # Wake readers only for bytes that have been written.
         self._writer = Writer(lead.files.data, self._algorithm, self._wake)
         limits = lead.terms.unread
         lead.payer = ask.payer
         self._watch = _Watch(lead, limits.whole if whole else limits.part)
 
     def run(self) -> None:
-        """Fetch; whatever happens, others can go on afterwards."""
+        """Fetch, and release the lead whatever happens, so that others can continue."""
         with ExitStack() as last, ExitStack() as unexpected:
             last.callback(self._release)
             last.callback(self._rest.close)
-            # Counted too: readers would take over in turn, and fail, without end.
+            # Count unexpected errors as failures too. Otherwise readers would take over and fail
+            # in turn without end.
             unexpected.callback(self._break_off)
             self._fetch()
             unexpected.pop_all()
@@ -98,7 +100,10 @@ class Filling:
             self._break_off()
 
     def _is_fetched(self) -> bool:
-        """Tell whether all bytes have come; raise BodyBroken, or _DiskFails."""
+        """Fetch, and return whether all bytes arrived; False means that nobody wants the rest.
+
+        Raise BodyBroken if the registry sends too little, and _DiskFails if the file fails.
+        """
         size = self._lead.said.size
         self._on_disk(lambda: self._writer.read_again(self._lead.offset))
         skip = self._rest.skip
@@ -125,7 +130,7 @@ class Filling:
         self._lead.owner.wake(self._lead.inode)
 
     def _is_unwanted(self) -> bool:
-        """Tell whether enough was fetched that nobody waits for."""
+        """Return whether to stop, because enough has been fetched that nobody reads."""
         try:
             return self._watch.is_due and not self._watch.allows()
         except OSError as error:
@@ -138,9 +143,9 @@ class Filling:
             raise _DiskFails from error
 
     def _release(self) -> None:
-        with suppress(OSError):  # nobody else writes before this one has done
+        with suppress(OSError):  # nobody else may write before our last write is done
             self._writer.wait()
-        with suppress(OSError):  # what could not be removed is found by whoever comes next
+        with suppress(OSError):  # the next fetcher finds what could not be removed
             self._lead.release()
 
     def _break_off(self) -> None:
@@ -175,7 +180,7 @@ class Filling:
 
 
 class _Watch:
-    """Looks now and then whether anybody reads a fetch; without readers it is bounded, and paid."""
+    """Checks from time to time whether anybody reads a fetch; bounds and charges unread bytes."""
 
     def __init__(self, lead: Lead, limit: int) -> None:
         self._lead = lead
@@ -190,16 +195,16 @@ class _Watch:
         self._looked = time.monotonic()
 
     def came(self, count: int) -> None:
-        """Note bytes that the next look is about."""
+        """Count bytes that have arrived since the last check."""
         self._came += count
 
     @property
     def is_due(self) -> bool:
-        """Whether it is time to look."""
+        """Whether it is time for a check."""
         return self._came > self._step or time.monotonic() - self._looked > _LONG
 
     def allows(self) -> bool:
-        """Look, and tell whether more may be fetched; raise OSError."""
+        """Check for readers, and return whether to fetch more; raise OSError."""
         self._looked = time.monotonic()
         came = self._charge()
         if self._lead.is_wanted:
@@ -212,7 +217,7 @@ class _Watch:
         return self._account is None or self._account.go_on_unread()
 
     def close(self) -> None:
-        """Charge the rest, and give all back: no more comes."""
+        """Charge the last bytes, and give back the slot and the account."""
         with suppress(OSError):
             self._charge()
         self._give_back()
@@ -220,7 +225,7 @@ class _Watch:
             self._account.end()
 
     def _charge(self) -> int:
-        """Charge what came since the last look unless somebody else reads; return how much came."""
+        """Charge the bytes since the last check unless another client reads; return their count."""
         came, self._came = self._came, 0
         self._open_account()
         if (
@@ -232,7 +237,7 @@ class _Watch:
         return came
 
     def _open_account(self) -> None:
-        """Open the account of whoever pays from now on, and settle an earlier one."""
+        """Open an account if the payer has changed, and settle the earlier one."""
         payer = self._lead.payer
         if payer is self._payer or payer is None:
             return

@@ -1,4 +1,4 @@
-"""Who fetches a blob, for everybody."""
+"""The lead: the right to fetch a blob on behalf of all its readers."""
 
 import threading
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from app.spools.record import Record, State
 from app.spools.unread import Slots, is_read_by_others
 from app.threads import RealThreads
 
-# What a spool's owner decides.
+# The terms, which the owner of the spools sets.
 
 
 def _nothing_is(_: Digest) -> bool:
@@ -38,7 +38,7 @@ _PART: Final = 16 << 20
 class UnreadLimits:
     """How many bytes of a blob are fetched after its last reader has left.
 
-    `whole` is for a fetch that began with a request for all of the blob, `part` for one that began
+    `whole` is for a fetch that began with a request for the whole blob, `part` for one that began
     with a `Range`: a client that wants one byte is no reason to fetch a gigabyte.
     """
 
@@ -47,18 +47,18 @@ class UnreadLimits:
 
     @classmethod
     def fixed(cls, size: int) -> Self:
-        """Return the same limit for both."""
+        """Return limits that are both `size` bytes."""
         return cls(whole=size, part=size)
 
     @classmethod
     def for_limited_clients(cls) -> Self:
-        """Return the limits where each client may have only so much."""
+        """Return the limits to use if each client's traffic is limited: 16 MiB for both."""
         return cls.fixed(_PART)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Whole:
-    """A file with all bytes of a blob, verified."""
+    """A complete, verified file of a blob; `size` is in bytes."""
 
     path: Path
     digest: Digest
@@ -69,12 +69,14 @@ class Whole:
 class Terms:
     """The terms on which blobs are fetched.
 
-    `room` is asked before so many bytes are written, `keep` gets what is whole; both may take long,
-    and raise OSError. `is_kept` tells, on any thread, whether `keep` has got a blob before: whoever
-    has the right to fetch looks once more. `unread` is how many bytes are fetched that nobody waits
-    for; what was left unfinished is removed after `idle` seconds, and `tidy_others`, on any thread,
-    does so with what takes the same room elsewhere. `failed` is told of what keeps a blob from
-    being fetched for all.
+    `room` makes room for a number of bytes before they are written. `keep` receives each complete
+    blob. Both may take long, and may raise OSError.
+    `is_kept` returns, on any thread, whether `keep` has already received a blob: a new leader
+    checks this once more.
+    `unread` limits the bytes that are fetched while nobody reads.
+    Unfinished fetches are removed after `idle` seconds. `tidy_others`, on any thread, does the same
+    for other files that take up the same space, and returns the bytes freed.
+    `failed` is called with each error that prevents a blob from being fetched for all readers.
     """
 
     keep: Callable[[Whole], None]
@@ -90,29 +92,31 @@ _THREADS: Final = RealThreads(4)
 
 
 class Owner(Protocol):
-    """Who has all fetches of this process, and their readers."""
+    """Manages all fetches of this process and their readers."""
 
     @property
     def unread_slots(self) -> Slots:
-        """Return what bounds the fetches that nobody reads."""
+        """The slots that bound the number of fetches that nobody reads."""
 
     def make_room(self, size: int) -> None:
-        """See to it that so many bytes fit; raise OSError."""
+        """Make room for `size` bytes; raise OSError if there is none."""
 
     def are_there(self, inode: int) -> bool:
-        """Tell whether there are any."""
+        """Return whether any client of this process reads a fetch."""
 
     def wake(self, inode: int) -> None:
-        """Let them look again."""
+        """Wake this process's readers of a fetch."""
 
     def has_ended(self, lead: "Lead") -> None:
-        """Know that it fetches no more."""
+        """Forget a lead that has been released."""
 
 
 class Lead:
-    """The right to fetch a blob, which one has at a time; ends with `release`, or `filling.fill`.
+    """The right to fetch a blob, which only one fetcher has at a time.
 
-    `offset` bytes are there already, unverified: they are read again before more is written.
+    It ends with `release`, or with the fetch that `filling.fill` starts.
+    `offset` is the number of bytes that an earlier fetch left. They are unverified, and are read
+    and hashed again before more are written.
     """
 
     def __init__(  # noqa: PLR0913 - each by its name
@@ -132,38 +136,42 @@ class Lead:
         self.owner = owner
         self.said = opened.said
         self.payer: Payer | None = None
-        """The client that is charged for what comes while nobody else reads."""
+        """The client that is charged for the bytes that arrive while nobody else reads."""
         self.is_kept = is_kept
-        """Whether another has fetched it, between the look for it and this."""
+        """Whether another fetcher has kept the blob since the caller looked for it."""
         self.offset = opened.data.status().st_size
         self.inode = opened.data.status().st_ino
         self._released = False
         self.begun = threading.Event()
-        """Set as soon as there is something to read, or never will be by this one."""
+        """Set when there is something to read, or when this lead ends without it."""
 
     @property
     def size(self) -> int | None:
-        """The bytes of the whole blob, where that is known from an earlier fetch."""
+        """The size of the whole blob in bytes, or None if no earlier fetch has recorded it."""
         return None if self.said.state is State.ASKING else self.said.size
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anybody reads."""
+        """Whether any client of any process reads the fetch; raises OSError."""
         return self.owner.are_there(self.inode) or not self.files.data.is_free()
 
     def is_read_by(self, payer: Payer) -> None:
-        """Charge a client that has come back: what is sent to it is not charged once more."""
+        """Charge a returning payer through its new request, so that nothing is charged twice.
+
+        If `payer` is another client, do nothing.
+        """
         if self.payer is not None and self.payer.identity == payer.identity:
             self.payer = payer
 
     def is_wanted_by_others(self, identity: str) -> bool:
-        """Tell whether anybody but this client reads; raise OSError."""
+        """Return whether any client except this one reads; raise OSError."""
         return is_read_by_others(self.files.data, identity)
 
     def begin(self, size: int) -> None:
-        """Let others join; raise OSError if there is no room, or bytes of another size are there.
+        """Record that the registry has answered, so that others can join.
 
-        In that case this is still to be released.
+        `size` is the size of the whole blob in bytes. Raise OSError if there is no room, or if an
+        earlier fetch recorded another size; the caller must then still release the lead.
         """
         if self.size not in {None, size}:
             raise OSError(ESTALE, "the registry tells another size than before")
@@ -179,25 +187,35 @@ class Lead:
         self.begun.set()
 
     def break_off(self, length: int) -> None:
-        """Give the right back with so many bytes; not everybody shall try in turn for nothing."""
+        """Release the lead after a failure, with `length` bytes fetched; raise OSError.
+
+        A fetch that has brought no bytes counts as a failure, so that readers do not all take over
+        in turn in vain.
+        """
         failures = 0 if length > self.offset else self.said.failures + 1
         if self.said.state is State.RUNNING:
             self.say(replace(self.said, failures=failures))
         self.release()
 
     def verified(self) -> None:
-        """Tell that all bytes are there, and right; raise OSError."""
+        """Record that all bytes are there and match the digest; raise OSError."""
         self.say(replace(self.said, state=State.VERIFIED))
 
     def discard(self, why: State) -> None:
-        """Give the right back, and let nobody go on from what is there."""
+        """Record why the fetch ends for good, and remove its files; raise OSError.
+
+        The caller must still release the lead.
+        """
         try:
             self.say(replace(self.said, state=why))
         finally:
             self.off_loop(files.remove, self.files, self.place)
 
     def release(self) -> None:
-        """Give the right back; what was fetched stays for whoever goes on. May be called again."""
+        """Release the lead; the bytes fetched so far stay for the next fetcher. Raise OSError.
+
+        Calling this again has no effect.
+        """
         released, self._released = self._released, True
         if released:
             return
@@ -211,7 +229,7 @@ class Lead:
             self.owner.wake(self.inode)
 
     def say(self, said: Record) -> None:
-        """Tell all processes."""
+        """Write the record, which all processes read, and wake our readers; raise OSError."""
         self.said = said
         try:
             self.off_loop(record.write, self.files.record, said)
@@ -219,5 +237,5 @@ class Lead:
             self.owner.wake(self.inode)
 
     def off_loop(self, work: Callable[..., object], *args: object) -> Any:  # noqa: ANN401 - whatever it gives
-        """Do what waits for the disk."""
+        """Run work that waits for the disk on a real thread; return or raise what it does."""
         return _THREADS.begin(work, *args).result()

@@ -1,4 +1,4 @@
-"""The body of one answer, read from a file that grows."""
+"""The body of one response, read from a growing spool."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -16,22 +16,23 @@ from app.spools.shared import Spool
 
 _SHORTEST: Final = 0.005
 _LONGEST: Final = 0.1
-"""Seconds between two looks at a file that another process fills."""
+"""The least and most seconds between two looks at a file that another process fills."""
 
 _CLIENT_CHECK: Final = 0.25
+"""Seconds between two checks whether the waiting client has left."""
 _MOST_FAILURES: Final = 3
-"""Readers that try in turn to go on with a fetch, and get nothing."""
+"""Fetchers in a row that bring no bytes, after which readers stop taking over."""
 
 
 class _Alone(Exception):
-    """The file leads no further: the registry has to be asked for this reader alone."""
+    """The file is of no more use; ask the registry for the rest, for this reader alone."""
 
 
 class Reading(FileBody):
-    """Bytes `start` to `end`, the last one not counted; raises BodyBroken.
+    """The bytes of a blob from `start` up to but not including `end`; reading raises BodyBroken.
 
-    The last byte of the blob waits until all of it is verified. Whoever makes one closes it, read
-    or unread, and with it the spool.
+    The last byte of the blob is held back until the whole blob is verified. The creator must close
+    the reading, whether it was read or not; that closes the spool.
     """
 
     def __init__(
@@ -56,7 +57,12 @@ class Reading(FileBody):
             yield from self._from_registry()
 
     def sent_by(self, send: Callable[[int, int, int], None]) -> int:
-        """Have the next part sent; 0 at the end, and where the file leads no further."""
+        """Wait for the next part, pass it to `send`, and return its size in bytes.
+
+        `send` gets a descriptor, an offset and a count. Return 0 at the end, or if the file is of
+        no more use; the caller then iterates over the rest. Raise BodyBroken, and what `send`
+        raises.
+        """
         try:
             while not self._is_complete():
                 count = min(self._readable(), self._end, self._position + WINDOW) - self._position
@@ -68,11 +74,11 @@ class Reading(FileBody):
                     return count
                 self._wait()
         except _Alone:
-            pass  # whoever iterates then finds it again, and asks the registry
+            pass  # iterating raises it again, and asks the registry
         return 0
 
     def close(self) -> None:
-        """Give all back; may be called again, at any moment."""
+        """Close the spool and the registry's reply; may be called again, at any moment."""
         self._closed = True
         self._spool.close()
         if self._close_rest is not None:
@@ -94,7 +100,7 @@ class Reading(FileBody):
     def _is_complete(self) -> bool:
         if self._position < self._end:
             return False
-        # Of nothing at all, too, the end waits until it is known to be nothing.
+        # Even the end of an empty blob waits until the blob is verified to be empty.
         return self._end < self._spool.size or self._state is State.VERIFIED
 
     def _readable(self) -> int:
@@ -109,7 +115,7 @@ class Reading(FileBody):
         return data
 
     def _wait(self) -> None:
-        """Return when there may be more; raise BodyBroken or _Alone where there never is."""
+        """Wait until there may be more; raise BodyBroken or _Alone if there never will be."""
         pause, waited = _SHORTEST, 0.0
         known = self._length
         while not self._looked() and self._length <= known:
@@ -122,7 +128,7 @@ class Reading(FileBody):
             self._check_client()
 
     def _looked(self) -> bool:
-        """Tell whether all is there by now; raise BodyBroken or _Alone."""
+        """Read the state, and return whether the blob is verified; raise BodyBroken or _Alone."""
         if self._closed:
             message = "it was closed"
             raise BodyBroken(message)
@@ -147,7 +153,10 @@ class Reading(FileBody):
                 raise BodyBroken(message)
 
     def _goes_on(self) -> bool:
-        """Go on with the fetch, if nobody does, and tell whether that was so."""
+        """Take the fetch over if its fetcher has died, and return whether we did.
+
+        Raise BodyBroken if the registry does not continue the blob, and _Alone if the file fails.
+        """
         with _on_file():
             lead = self._spool.take_over()
         if lead is None:
@@ -207,7 +216,7 @@ class Reading(FileBody):
 
 @contextmanager
 def _on_file() -> Iterator[None]:
-    """Leave a file that fails."""
+    """Translate OSError to _Alone."""
     try:
         yield
     except OSError as error:

@@ -1,4 +1,4 @@
-"""What is said of a fetch, in a file beside its bytes."""
+"""The record: the state of a fetch, in a file beside its bytes."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -9,29 +9,29 @@ from typing import Final
 from app.spools.shared_file import SharedFile, put
 
 _LENGTH: Final = 1024
-"""Bytes of the file, always: what is written over must not need room on a full disk."""
+"""The constant size of the file in bytes, so that overwriting it needs no room on a full disk."""
 
 
 class State(StrEnum):
-    """How far a fetch is."""
+    """The state of a fetch."""
 
     ASKING = "asking"
     """The registry has not answered yet."""
     RUNNING = "running"
     VERIFIED = "verified"
-    """All bytes are there, and are what the digest says."""
+    """All bytes are there, and they match the digest."""
     WRONG = "wrong"
-    """All bytes were there, and are not what the digest says."""
+    """All bytes were there, but they do not match the digest."""
     GIVEN_UP = "given up"
-    """The disk takes no more: who reads goes on without it."""
+    """The disk could not take the bytes. Readers continue without the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """One such statement.
+    """The contents of a record.
 
-    `inode` tells the file of the bytes from another one of the same name; `failures` counts the
-    fetchers in a row that brought nothing.
+    `size` is the size of the whole blob in bytes. `inode` distinguishes the data file from another
+    one of the same name. `failures` is the number of fetchers in a row that brought no bytes.
     """
 
     state: State = State.ASKING
@@ -41,19 +41,22 @@ class Record:
 
 
 def write(file: SharedFile, record: Record) -> None:
-    """Write over what the file says; raise OSError."""
+    """Overwrite the record in a file; raise OSError."""
     put(file, json.dumps(asdict(record)).encode().ljust(_LENGTH), 0)
 
 
 def read(file: SharedFile) -> Record | None:
-    """Return what the file says, or None for what cannot be read, perhaps just now."""
+    """Return the record in a file; an empty file gives a new record. Raise OSError.
+
+    Return None if the record cannot be parsed, perhaps because it is being written.
+    """
     data = file.pread(_LENGTH, 0)
     return _parsed(data) if data else Record()
 
 
 @lru_cache(maxsize=64)
 def _parsed(data: bytes) -> Record | None:
-    # Whoever reads looks a thousand times for each GiB, and hardly ever finds anything new.
+    # Cached, since a reader looks a thousand times for each GiB and hardly ever finds a new record.
     try:
         fields = json.loads(data)
         return Record(**fields | {"state": State(fields["state"])})

@@ -1,4 +1,4 @@
-"""Answers of a registry that go on from the middle of a blob."""
+"""Resuming a blob: asks the registry for the rest, and reads its answer."""
 
 import re
 from collections.abc import Callable, Iterable, Iterator
@@ -12,34 +12,31 @@ _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
 class Ask(Protocol):
-    """Asks the registry as the one who reads; each may raise RegistryError.
-
-    With `only_verified`, who reads a whole blob gets nothing instead of what nobody has hashed.
-    """
+    """Asks the registry on behalf of one reader; `rest` and `part` may raise RegistryError."""
 
     @property
     def only_verified(self) -> bool:
-        """Whether that is so."""
+        """Whether a reader of the whole blob must not get bytes that nobody has hashed."""
 
     @property
     def payer(self) -> Payer | None:
-        """The client that pays for what nobody else reads; None is nobody."""
+        """The client that is charged for bytes that nobody else reads; None charges nobody."""
 
     def rest(self, offset: int) -> Reply:
-        """Ask for all from a byte on, for everybody: nobody's leaving ends it."""
+        """Fetch from `offset` to the end for all readers; no client's disconnect cancels it."""
 
     def part(self, start: int, end: int) -> Reply:
-        """Ask for bytes `start` to `end`, the last one not counted, for this client alone."""
+        """Fetch the bytes from `start` up to but not including `end`, for this client alone."""
 
     def verified(self) -> None:
-        """Know that all the bytes that `rest` brought are there, and right."""
+        """Take note that the blob that `rest` completed has been verified."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rest:
-    """The bytes of a blob from some byte on, after `skip` bytes of `body` that were not asked for.
+    """The bytes of a blob from an offset on; the first `skip` bytes of `body` come before it.
 
-    What is skipped comes over the line as well, and is to be charged and bounded like the rest.
+    The skipped bytes cross the network too, so they are charged and bounded like the others.
     """
 
     body: Iterable[bytes]
@@ -47,9 +44,9 @@ class Rest:
     skip: int = 0
 
     def wanted(self) -> Iterator[bytes]:
-        """Yield the bytes after those that are skipped, piece by piece as they come.
+        """Yield the bytes after the skipped ones, piece by piece as they arrive.
 
-        A piece of which all is skipped is empty, so that none comes unseen.
+        If all of a piece is skipped, yield an empty one, so that the caller sees every arrival.
         """
         skip = self.skip
         for data in self.body:
@@ -58,10 +55,11 @@ class Rest:
 
 
 def rest_of(reply: Reply, offset: int, size: int) -> Rest | None:
-    """Return what goes on at an offset; None, and close the reply, if it cannot.
+    """Return the rest of a blob of `size` bytes from `offset` on, as the reply delivers it.
 
-    A registry that knows no ranges sends the whole (RFC 9110, section 14.2), which is skipped up to
-    there.
+    If the reply does not continue the blob at `offset`, close it and return None. A registry that
+    does not support ranges sends the whole blob (RFC 9110, section 14.2); the bytes before
+    `offset` are then skipped.
     """
     if reply.status == HTTPStatus.OK and reply.length == size:
         return Rest(reply.body, reply.close, skip=offset)
@@ -78,9 +76,12 @@ def rest_of(reply: Reply, offset: int, size: int) -> Rest | None:
 
 
 def size_of(reply: Reply) -> int | None:
-    """Return the size of the whole blob, as an answer with it or a part of it tells it."""
+    """Return the size of the whole blob in bytes, from Content-Length or Content-Range.
+
+    Return None if the reply does not give the size, or has a Content-Encoding.
+    """
     if reply.header("content-encoding").lower() not in {"", "identity"}:
-        return None  # the bytes of the encoded form, of which nobody knows the digest
+        return None  # the size would be that of the encoded form, whose digest nobody knows
     if reply.status == HTTPStatus.OK:
         return reply.length
     match = _CONTENT_RANGE.fullmatch(reply.header("content-range").strip())

@@ -1,4 +1,4 @@
-"""One fetch as this process sees it: shared by all who read it here."""
+"""One fetch as this process sees it; all its readers in the process share it."""
 
 import threading
 import time
@@ -15,11 +15,11 @@ from app.spools.record import Record, State
 from app.spools.unread import mark_reader, unmark_reader
 
 _BETWEEN_LOOKS: Final = 0.05
-"""Seconds between two looks whether anybody fills."""
+"""Seconds between two checks whether anybody still fills the spool."""
 
 
 class Growing:
-    """The file, what is said of it, and who waits for more of it."""
+    """The data file, its record, its readers in this process, and those that wait for more."""
 
     def __init__(self, digest: Digest, files: Files) -> None:
         self.digest = digest
@@ -31,22 +31,22 @@ class Growing:
 
     @property
     def size(self) -> int:
-        """The bytes of the whole blob."""
+        """The size of the whole blob in bytes."""
         return self._said.size
 
     @property
     def inode(self) -> int:
-        """What tells it from another fetch of the same blob."""
+        """The data file's inode number, which identifies this fetch among those of the blob."""
         return self._said.inode
 
     def add_reader(self, identity: str) -> None:
-        """Let one more client read, and show all processes that it does; raise OSError."""
+        """Add a reader, and show all processes that this client reads; raise OSError."""
         if not self._readers[identity]:
             mark_reader(self._files.data, identity)
         self._readers[identity] += 1
 
     def remove_reader(self, identity: str) -> bool:
-        """Let one client less read; return whether it was the last: then this is to be closed."""
+        """Remove a reader, and return whether it was the last; the caller then closes this."""
         self._readers[identity] -= 1
         if not self._readers[identity]:
             del self._readers[identity]
@@ -55,31 +55,38 @@ class Growing:
         return not self._readers
 
     def said(self) -> Record:
-        """Return what is said of it now; raise OSError."""
+        """Return the current record; raise OSError.
+
+        A record that is being written gives the earlier one.
+        """
         if self._said.state is State.RUNNING:
             self._said = record.read(self._files.record) or self._said
         return self._said
 
     def length(self) -> int:
-        """Return how many bytes are there; raise OSError."""
+        """Return how many bytes are available; raise OSError."""
         return min(self._files.data.status().st_size, self.size)
 
     def read(self, count: int, offset: int) -> bytes:
-        """Return bytes that are there; raise OSError."""
+        """Return up to `count` available bytes from `offset`; raise OSError."""
         return self._files.data.read(count, offset)
 
     def send(self, send: Callable[[int, int, int], None], offset: int, count: int) -> None:
-        """Have bytes sent that are there; may raise BodyBroken, and what `send` raises."""
+        """Pass available bytes to `send`, by descriptor, offset and count.
+
+        Raise OSError if the file is closed, BodyBroken if it fails, and what `send` raises.
+        """
         self._files.data.send(send, offset, count)
 
     def fetch(self, count: int, offset: int) -> None:
-        """Have bytes in memory that are there; raise OSError."""
+        """Bring available bytes into memory; raise OSError."""
         self._files.data.fetch(count, offset)
 
     def wait(self, known: int, seconds: float) -> int:
-        """Return how many bytes are there, after waiting for more than are known.
+        """Wait until more than `known` bytes are available, and return how many are.
 
-        Between processes nothing tells of it, and so the end of the time is a look as well.
+        Wait for at most `seconds`. Other processes do not notify this one, so the file is examined
+        again when the time is over. Raise OSError.
         """
         with self._changed:
             if self.length() <= known:
@@ -87,12 +94,15 @@ class Growing:
         return self.length()
 
     def changed(self) -> None:
-        """Wake those who wait."""
+        """Wake the readers that wait for more bytes."""
         with self._changed:
             self._changed.notify_all()
 
     def seems_left(self) -> bool:
-        """Tell whether nobody fills it, as far as its lock tells; not at every call."""
+        """Return whether the fetcher's lock is free, which means that nobody fills the spool.
+
+        The lock is tested at most every 50 ms; calls in between return False. Raise OSError.
+        """
         now = time.monotonic()
         if now - self._looked < _BETWEEN_LOOKS:
             return False
@@ -100,25 +110,31 @@ class Growing:
         return self._files.record.is_free()
 
     def close(self) -> None:
-        """Give the files up."""
+        """Close the files."""
         self._files.close()
 
 
-# The growing file of a blob, for one who reads it.
+# The spool, as one reader sees it.
 
 
 class Owner(Protocol):
-    """Who has all fetches of this process."""
+    """Manages all fetches of this process."""
 
     def leave(self, growing: Growing, reader: str) -> None:
-        """Take back what was given to somebody who reads."""
+        """End a reader, and close the files after the last one."""
 
     def take_over(self, growing: Growing) -> Lead | None:
-        """Fill it from here on, if nobody does; raise OSError if that cannot be."""
+        """Return the right to continue a fetch whose fetcher has died, or None if it has not.
+
+        Raise OSError if the fetch cannot be continued.
+        """
 
 
 class Spool:
-    """What is there of a blob; whoever has one closes it. Each method may raise OSError."""
+    """The growing file of a blob, for one reader, who closes it.
+
+    Every method except `close` may raise OSError.
+    """
 
     def __init__(self, growing: Growing, owner: Owner, reader: str) -> None:
         self._growing = growing
@@ -129,36 +145,45 @@ class Spool:
 
     @property
     def length(self) -> int:
-        """How many bytes are there."""
+        """The number of bytes that are available."""
         return self._growing.length()
 
     @property
     def state(self) -> State:
-        """How far the fetch is."""
+        """The current state of the fetch."""
         return self._growing.said().state
 
     def read(self, count: int, offset: int) -> bytes:
-        """Return bytes that are there."""
+        """Return up to `count` available bytes from `offset`."""
         return self._growing.read(count, offset)
 
     def fetch(self, count: int, offset: int) -> None:
-        """Have bytes in memory that are there."""
+        """Bring available bytes into memory."""
         self._growing.fetch(count, offset)
 
     def send(self, send: Callable[[int, int, int], None], offset: int, count: int) -> None:
-        """Have bytes sent that are there; may raise BodyBroken, and what `send` raises."""
+        """Pass available bytes to `send`, by descriptor, offset and count.
+
+        Raise BodyBroken if the file fails, and what `send` raises.
+        """
         self._growing.send(send, offset, count)
 
     def wait(self, known: int, seconds: float) -> int:
-        """Return how many bytes are there, after waiting for more than are known."""
+        """Wait until more than `known` bytes are available, or for at most `seconds`.
+
+        Return how many bytes are available.
+        """
         return self._growing.wait(known, seconds)
 
     def take_over(self) -> Lead | None:
-        """Fill it from here on, if nobody does; raise OSError if it cannot go on."""
+        """Return the right to continue the fetch if its fetcher has died, or None if it has not.
+
+        Raise OSError if the fetch cannot be continued.
+        """
         return self._owner.take_over(self._growing)
 
     def close(self) -> None:
-        """Give it back; may be called again."""
+        """End this reader; may be called again."""
         closed, self._closed = self._closed, True
         if not closed:
             self._owner.leave(self._growing, self._reader)

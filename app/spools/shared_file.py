@@ -1,8 +1,8 @@
-"""A file descriptor that several use, closed by the last of them.
+"""A file descriptor that several threads share; the last user closes it.
 
-A number that is closed is given to the next file that is opened: whoever still reads by it then
-reads somebody else's bytes. So nobody keeps a number: it is lent for one call, and closed when it
-was given up and no call has it any more.
+When a descriptor is closed, the system gives its number to the next file that is opened. Whoever
+still reads by that number then reads another file's bytes. So nobody keeps the number: it is lent
+for one call, and closed once the file has been closed and no call uses it any more.
 """
 
 import fcntl
@@ -19,27 +19,27 @@ from app.source import BodyBroken
 from app.threads import RealThreads, original
 
 _close: Final[Callable[[int], None]] = original("os", "close")
-"""gevent's own waits for the event loop, which real threads do not have."""
+"""The original os.close. gevent's waits for the event loop, which real threads do not have."""
 
 _PROBE: Final = 128 * 1024
-"""Bytes between two probes: what the kernel reads ahead at once, unless told else."""
+"""Bytes between two probes: the kernel's default read-ahead."""
 
 _PIECE: Final = 256 * 1024
-"""Bytes that are read at once only to be in memory."""
+"""Bytes per read when the only purpose is to bring them into memory."""
 
 _FLOCK: Final = struct.Struct("hhqqi4x")
-"""Type, whence, start, length and process of a lock: struct flock of 64-bit Linux (fcntl(2))."""
+"""struct flock of 64-bit Linux: type, whence, start, length and process of a lock (fcntl(2))."""
 
 _THREADS: Final = RealThreads(8)
 
 
 class SharedFile:
-    """An open file; each method raises OSError, also when it was closed."""
+    """An open file; every method may raise OSError, and does so (EBADF) after `close`."""
 
     def __init__(self, descriptor: int, close: Callable[[], None] | None = None) -> None:
         self._descriptor = descriptor
         self._close = close
-        # A real lock, since real threads take it too: never held for longer than it takes to count.
+        # A real lock, since real threads take it too. It is held only while changing a counter.
         self._lock: Any = original("_thread", "allocate_lock")()
         self._lent = 0
         self._given_up = False
@@ -47,17 +47,20 @@ class SharedFile:
 
     @classmethod
     def open(cls, path: Path, flags: int, mode: int = 0o640) -> "SharedFile":
-        """Open a file, which no other program inherits."""
+        """Open a file that child programs do not inherit (O_CLOEXEC); raise OSError.
+
+        Symbolic links are not followed.
+        """
         return cls(os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode))
 
     @classmethod
     def of(cls, file: FileIO) -> "SharedFile":
-        """Take an open file over."""
+        """Take over an open file; closing the SharedFile closes it."""
         return cls(file.fileno(), file.close)
 
     @contextmanager
     def lent(self) -> Iterator[int]:
-        """Give the number for one call, on whatever thread."""
+        """Lend the descriptor for one call, on any thread; raise OSError (EBADF) after `close`."""
         with self._lock:
             if self._given_up:
                 raise OSError(EBADF, "the file was closed")
@@ -68,7 +71,7 @@ class SharedFile:
             self._take_back()
 
     def close(self) -> None:
-        """Give the file up; may be called again."""
+        """Close the file once no call uses it any more; may be called again."""
         with self._lock:
             first, self._given_up = not self._given_up, True
             last = first and not self._lent
@@ -76,14 +79,20 @@ class SharedFile:
             self._end()
 
     def read(self, count: int, offset: int) -> bytes:
-        """Read without stopping the event loop: at once what is in memory, else on a thread."""
+        """Return up to `count` bytes from `offset`, without stopping the event loop.
+
+        Bytes in memory are read at once, others on a real thread.
+        """
         if self._is_in_memory(count, offset):
             return self.pread(count, offset)
         data: bytes = _THREADS.begin(self.pread, count, offset).result()
         return data
 
     def fetch(self, count: int, offset: int) -> None:
-        """See to it that reading a part waits for no disk, without stopping the event loop."""
+        """Bring bytes into memory, without stopping the event loop.
+
+        Reading them afterwards does not wait for the disk.
+        """
         if not self._is_in_memory(count, offset):
             _THREADS.begin(self._fetch, count, offset).result()
 
@@ -92,32 +101,33 @@ class SharedFile:
             self.pread(min(_PIECE, offset + count - at), at)
 
     def send(self, send: Callable[[int, int, int], None], offset: int, count: int) -> None:
-        """Have bytes sent by descriptor; raise BodyBroken where the file fails.
+        """Call `send` with the descriptor, `offset` and `count`.
 
-        Nobody knows how many of them were sent then. What the connection raises is raised.
+        Raise BodyBroken if the file fails; how many bytes were sent is then unknown. Errors of the
+        connection are raised as they are.
         """
         with self.lent() as descriptor:
             try:
                 send(descriptor, offset, count)
             except OSError as error:
-                # A socket has no such error: it is the disk's, or a file's that became shorter.
+                # A socket never fails with EIO: the disk has failed, or the file became shorter.
                 if error.errno != EIO:
                     raise
                 message = f"the file cannot be sent: {error}"
                 raise BodyBroken(message) from error
 
     def pread(self, count: int, offset: int) -> bytes:
-        """Read, however long it takes."""
+        """Return up to `count` bytes from `offset`, even if reading has to wait for the disk."""
         with self.lent() as descriptor:
             return os.pread(descriptor, count, offset)
 
     def status(self) -> os.stat_result:
-        """Return what the system knows of it."""
+        """Return the result of fstat(2)."""
         with self.lent() as descriptor:
             return os.fstat(descriptor)
 
     def lock(self, operation: int) -> bool:
-        """Lock without waiting, LOCK_SH or LOCK_EX; tell whether it could be."""
+        """Lock the file (LOCK_SH or LOCK_EX) without waiting; return whether that succeeded."""
         with self.lent() as descriptor:
             try:
                 fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
@@ -126,23 +136,26 @@ class SharedFile:
             return True
 
     def unlock(self) -> None:
-        """Give a lock back."""
+        """Release the lock that `lock` took."""
         with self.lent() as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def is_free(self) -> bool:
-        """Tell whether nobody else has a lock on it."""
+        """Return whether nobody else has locked the file with `lock`.
+
+        The test takes the exclusive lock for a moment if it is free.
+        """
         free = self.lock(fcntl.LOCK_EX)
         if free:
             self.unlock()
         return free
 
     def lock_range(self, operation: int, start: int, length: int = 1) -> bool:
-        """Lock bytes without waiting, F_RDLCK, F_WRLCK or F_UNLCK; tell whether it could be.
+        """Lock bytes (F_RDLCK, F_WRLCK or F_UNLCK) without waiting; return whether that succeeded.
 
-        The lock is the open file's (F_OFD_SETLK), has nothing to do with `lock`, and ends with
-        `close` or the process. The bytes need not be there. Where the system has no such locks
-        (gVisor) each one could be had, and nobody sees it.
+        The lock belongs to the open file description (F_OFD_SETLK) and ends with `close` or the
+        process. It is independent of `lock`. The bytes need not exist. On a system without such
+        locks (gVisor), every call succeeds and nobody sees the lock.
         """
         wanted = _FLOCK.pack(operation, os.SEEK_SET, start, length, 0)
         with self.lent() as descriptor:
@@ -155,7 +168,10 @@ class SharedFile:
             return True
 
     def is_range_locked(self, start: int, length: int) -> bool:
-        """Tell whether anybody else has locked any of these bytes by `lock_range`."""
+        """Return whether anybody else has locked any of these bytes with `lock_range`.
+
+        On a system without such locks, return False.
+        """
         wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
         with self.lent() as descriptor:
             try:
@@ -174,7 +190,7 @@ class SharedFile:
             self._end()
 
     def _is_in_memory(self, count: int, offset: int) -> bool:
-        """Tell whether reading waits for no disk: one byte of each part that is read ahead."""
+        """Return whether the bytes are in memory, by probing one byte per read-ahead window."""
         if self._may_block:
             return False
         probe = bytearray(1)
@@ -197,7 +213,7 @@ class SharedFile:
 
 
 def put(file: SharedFile, data: bytes | bytearray, offset: int) -> None:
-    """Write all of it."""
+    """Write all the data at `offset`; raise OSError."""
     view = memoryview(data)
     with file.lent() as descriptor:
         while view:

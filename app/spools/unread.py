@@ -1,8 +1,8 @@
-"""Fetches that nobody reads: who reads a fetch, how many go on unread, and who pays for that.
+"""Unread fetches: who reads a fetch, and how many fetches may run without a reader.
 
-All of it is told by locks on ranges of bytes that no file has, which processes share and which end
-with their holder. A reader has locked the byte of its identity in the file of the blob; a fetch
-that goes on unread has locked one of the bytes of its client, and one of those of all.
+All processes share this through locks on byte ranges past the end of a file, which the kernel
+drops when their holder ends. A reader locks the byte of its identity in the blob's data file. An
+unread fetch locks one of the bytes of its client and one of the bytes for all clients.
 """
 
 import fcntl
@@ -15,15 +15,15 @@ from app.spools.shared_file import SharedFile
 from app.threads import RealThreads
 
 _MARKS: Final = 1 << 60
-"""The first of the bytes that stand for identities: no blob is so large."""
+"""The offset of the first byte that stands for an identity. No blob is that large."""
 _IDENTITIES: Final = 1 << 30
-"""How many of them. Two clients that share one are taken for one, which costs nobody a byte."""
+"""The number of these bytes. Clients that share one count as one, which costs neither a byte."""
 
 OF_ONE: Final = 8
 OF_ALL: Final = 32
-"""Fetches that go on unread at once, of one client and of all on this machine.
+"""The most fetches that may run unread at once, for one client and for all on this machine.
 
-podman asks for six layers at once, Docker and containerd for three: one interrupted pull fits.
+podman fetches six layers at once, Docker and containerd three, so one interrupted pull fits.
 """
 
 _THREADS: Final = RealThreads(1)
@@ -35,17 +35,17 @@ def _number(identity: str) -> int:
 
 
 def mark_reader(file: SharedFile, identity: str) -> None:
-    """Show that a client reads a blob; raise OSError."""
+    """Show all processes that a client reads a blob; raise OSError."""
     file.lock_range(fcntl.F_RDLCK, _MARKS + _number(identity))
 
 
 def unmark_reader(file: SharedFile, identity: str) -> None:
-    """Show that it does not any more; raise OSError."""
+    """Stop showing that a client reads a blob; raise OSError."""
     file.lock_range(fcntl.F_UNLCK, _MARKS + _number(identity))
 
 
 def is_read_by_others(file: SharedFile, identity: str) -> bool:
-    """Tell whether any other client reads a blob, in whichever process; raise OSError."""
+    """Return whether another client reads a blob, in any process; raise OSError."""
     own = _number(identity)
     return file.is_range_locked(_MARKS + own + 1, _IDENTITIES - own) or (
         own > 0 and file.is_range_locked(_MARKS, own)
@@ -53,15 +53,15 @@ def is_read_by_others(file: SharedFile, identity: str) -> bool:
 
 
 class Slots:
-    """The bounds of how many fetches go on unread, of all processes that share a file."""
+    """Bounds the number of unread fetches across all processes that share a lock file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def take(self, identity: str) -> SharedFile | None:
-        """Return a slot, which is given back by closing it; None if there is none left.
+        """Return a slot for an unread fetch of a client, or None if none is left.
 
-        Raise OSError.
+        Closing the slot gives it back. Raise OSError.
         """
         slot: SharedFile | None = _THREADS.begin(self._take, _number(identity)).result()
         return slot

@@ -1,4 +1,4 @@
-"""What comes is written and hashed on real threads, beside what is still coming."""
+"""Writes and hashes incoming bytes on real threads, while more bytes arrive."""
 
 import hashlib
 import threading
@@ -9,35 +9,36 @@ from app.spools.shared_file import SharedFile, put
 from app.threads import RealThreads
 
 _AGAIN: Final = 1024 * 1024
-"""Bytes that are read again at once, of what an earlier fetch has left."""
+"""Bytes of an earlier fetch that are read again at once."""
 
 _MOST: Final = 1024 * 1024
-"""Bytes that gather while others are being written; more have to wait for them."""
+"""Bytes that may gather during a write. Further bytes wait until it is done."""
 
 _SMALL: Final = 64 * 1024
-"""Bytes of a piece that is worth a call of its own; smaller ones are put together."""
+"""Bytes from which a piece gets a write call of its own. Smaller pieces are joined."""
 
 _ENOUGH: Final = 512 * 1024
 _PAUSE: Final = 0.002
-"""Bytes that are worth a write of their own, or else seconds after the last one."""
+"""The next write begins when so many bytes have gathered, or so many seconds after the last one."""
 
 _THREADS: Final = RealThreads(4)
 
 
 class Writer:
-    """Writes and hashes what it gets, in order.
+    """Writes and hashes the bytes it gets, in order.
 
-    Each way to a thread and back takes longer than to write a small piece: so whatever comes while
-    a write is under way is written by the next one. Large pieces are not copied once more; each is
-    written by a call of its own, and then hashed while the processor still has it at hand.
-    `written` is called after each.
+    Handing work to a thread and back takes longer than writing a small piece. So all bytes that
+    arrive during a write are written together by the next one. Large pieces are not copied: each
+    is written by a call of its own, and then hashed while it is still in the processor's cache.
+    `written` is called after each write.
     """
 
     def __init__(self, file: SharedFile, algorithm: str, written: Callable[[], None]) -> None:
         self._file = file
         self._hash = hashlib.new(algorithm)
         self._written = written
-        # A plain lock takes half the time of the usual one, for each of 65,536 pieces of a GiB.
+        # A plain lock takes half the time of Condition's default one, an RLock. A GiB has 65,536
+        # pieces, each of which takes it.
         self._changed = threading.Condition(threading.Lock())
         self._gathered: list[bytes | bytearray] = []
         self._size = 0
@@ -46,22 +47,25 @@ class Writer:
         self._failure: Exception | None = None
         self._at = 0
         self.length = 0
-        """Bytes that it got, and has read again."""
+        """The number of bytes that the writer has read again or been given."""
 
     def read_again(self, length: int) -> None:
-        """Hash what is there already; raise OSError."""
+        """Hash the first `length` bytes of the file, which are already there; raise OSError."""
         while self.length < length:
             count = min(_AGAIN, length - self.length)
             self.length += _THREADS.begin(self._hash_again, count, self.length).result()
         self._at = self.length
 
     def write(self, data: bytes) -> None:
-        """Take what comes next; raise OSError if something before could not be written."""
+        """Accept the next bytes, and wait if too many have gathered.
+
+        Raise OSError if earlier bytes could not be written.
+        """
         for begin in range(0, len(data), _MOST):
             self._gather(data if len(data) <= _MOST else data[begin : begin + _MOST])
 
     def wait(self) -> None:
-        """Wait until all is written; raise OSError."""
+        """Wait until all bytes are written; raise OSError if some could not be."""
         with self._changed:
             self._is_awaited = True
             self._changed.notify_all()
@@ -70,7 +74,7 @@ class Writer:
             self._raise()
 
     def hexdigest(self) -> str:
-        """Return the digest of all of it."""
+        """Return the digest of all bytes written so far, as hex digits."""
         return self._hash.hexdigest()
 
     def _gather(self, data: bytes) -> None:
@@ -103,7 +107,7 @@ class Writer:
                 self._fail(error)
                 return
             except BaseException as error:
-                # Whoever waits for it would wait for ever.
+                # Otherwise whoever waits for this write would wait forever.
                 self._fail(OSError(f"it cannot be written: {error!r}"))
                 raise
             pieces.clear()
@@ -111,13 +115,13 @@ class Writer:
             self._pause()
 
     def _pause(self) -> None:
-        """Let some more come, where it comes quickly."""
+        """Wait briefly for more bytes to gather, unless somebody waits for the write."""
         with self._changed:
             if self._size < _ENOUGH and not self._is_awaited:
                 self._changed.wait(_PAUSE)
 
     def _next(self) -> list[bytes | bytearray]:
-        """Return what has gathered to be written; after nothing, this begins anew."""
+        """Return the gathered pieces; if there are none, the writing thread is to end."""
         with self._changed:
             pieces, self._gathered, self._size = self._gathered, [], 0
             self._is_writing = bool(pieces)
@@ -134,7 +138,7 @@ class Writer:
             raise self._failure
 
     def _write(self, pieces: list[bytes | bytearray], offset: int) -> int:
-        # What is written past the end of a file that somebody has cut leaves zeros before it.
+        # If somebody has truncated the file, writing past its end would leave zeros in between.
         if self._file.status().st_size != offset:
             message = "the file was changed by somebody else"
             raise OSError(message)
