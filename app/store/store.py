@@ -42,7 +42,7 @@ class Store:
     `holdings` shows an operator the content of a repository.
 
     Every method waits for the disk and for other processes. Never call one on the event loop; use
-    the threads of app/offloop.
+    the real threads of app/threads.py.
 
     Any number of threads and processes may use one directory at once. Each process must create its
     own Store. Methods that read never raise: they treat content that is missing, broken or
