@@ -1,4 +1,4 @@
-"""How many downloads each has at once."""
+"""Counts the concurrent downloads of each client, in memory or in Redis."""
 
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -6,7 +6,7 @@ from typing import Final, Protocol
 from app.access.shared_redis import SharedRedis
 
 LEASE: Final = 60
-"""Seconds for which a download counts that nobody has spoken of: its worker may be dead."""
+"""Seconds for which a download counts without being renewed; its worker may have died."""
 
 _TAKE: Final = """
 local now = tonumber(redis.call('TIME')[1])
@@ -21,31 +21,34 @@ _KEEP: Final = """
 redis.call('ZADD', KEYS[1], tonumber(redis.call('TIME')[1]) + tonumber(ARGV[2]), ARGV[1])
 redis.call('EXPIRE', KEYS[1], ARGV[2])
 """
-"""By the clock of Redis, since replicas may differ."""
+"""Both scripts use the clock of Redis, since the clocks of replicas may differ."""
 
 
 class Places(Protocol):
-    """The downloads that are running, by whose they are; each has a name of its own."""
+    """The running downloads of each client; each download has a name of its own."""
 
     def take(self, who: str, name: str, instead_of: str = "") -> bool:
-        """Begin one; tell whether there is room for it. Another one ends with that, if it runs."""
+        """Begin a download; return False if the client has no room for it.
+
+        The download called `instead_of` ends first, if it is running.
+        """
 
     def keep(self, who: str, name: str) -> None:
-        """Say that it goes on, whether there is room for it or not."""
+        """Renew a download, whether the client has room for it or not."""
 
     def give(self, who: str, name: str) -> None:
-        """End it."""
+        """End a download, if it is running."""
 
 
 class OwnPlaces:
-    """Those of this process."""
+    """The downloads of this process, counted in memory."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._running: dict[str, set[str]] = {}
 
     def take(self, who: str, name: str, instead_of: str = "") -> bool:
-        """Begin one."""
+        """Begin a download; return False if the client has no room for it."""
         running = self._running.setdefault(who, set())
         running.discard(instead_of)
         if len(running) >= self._most:
@@ -54,11 +57,11 @@ class OwnPlaces:
         return True
 
     def keep(self, who: str, name: str) -> None:
-        """Say that it goes on; nothing is forgotten here."""
+        """Count the download even above the limit; downloads in memory never expire."""
         self._running.setdefault(who, set()).add(name)
 
     def give(self, who: str, name: str) -> None:
-        """End it."""
+        """End a download, if it is running."""
         running = self._running.get(who, set())
         running.discard(name)
         if not running:
@@ -66,7 +69,7 @@ class OwnPlaces:
 
 
 class SharedPlaces:
-    """Those of all who share a Redis. What nobody keeps is over after a minute."""
+    """The downloads of all processes that share a Redis; each has a lease of `LEASE` seconds."""
 
     def __init__(self, redis: SharedRedis, most: int) -> None:
         self._redis = redis
@@ -75,17 +78,20 @@ class SharedPlaces:
         self._keep: Callable[..., object] = redis.connection.register_script(_KEEP)
 
     def take(self, who: str, name: str, instead_of: str = "") -> bool:
-        """Begin one; while Redis is away there is room."""
+        """Begin a download; return False if the client has no room for it.
+
+        Return True when Redis is unreachable.
+        """
         keys, arguments = [self._key(who)], [name, LEASE, self._most, instead_of]
         return bool(self._redis.ask(lambda: self._take(keys=keys, args=arguments), otherwise=1))
 
     def keep(self, who: str, name: str) -> None:
-        """Say that it goes on; it is there again if Redis has forgotten it."""
+        """Renew the lease of a download; take a new one if Redis has dropped it."""
         keys, arguments = [self._key(who)], [name, LEASE]
         self._redis.ask(lambda: self._keep(keys=keys, args=arguments), otherwise=None)
 
     def give(self, who: str, name: str) -> None:
-        """End it."""
+        """End a download, if it is running; do nothing when Redis is unreachable."""
         self._redis.ask(lambda: self._redis.connection.zrem(self._key(who), name), otherwise=None)
 
     def _key(self, who: str) -> str:

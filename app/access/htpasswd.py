@@ -18,21 +18,22 @@ from app import shared_memory
 logger = logging.getLogger(__name__)
 
 _HASH: Final = re.compile(r"\$2[aby]\$(?P<cost>[0-9]{2})\$[./A-Za-z0-9]{21}[.Oeu][./A-Za-z0-9]{31}")
-"""The salt's last character has two bits, and bcrypt refuses any other with an exception."""
+"""The last character of the salt carries two bits; bcrypt raises an exception for any other."""
 _COSTS: Final = range(4, 15)
-"""One more doubles the time; 14 takes some two seconds of a core for each login."""
+"""Each step doubles the time; 14 takes some two seconds of a core for each login."""
 _COUNTED: Final = 72
-"""Bytes of a password that bcrypt hashes; Apache and others leave the rest out as well."""
+"""Bytes of a password that bcrypt hashes; Apache and others ignore the rest as well."""
 _LARGEST: Final = 1 << 20
+"""Bytes of the largest file that is accepted."""
 _LOOK: Final = 1.0
-"""Seconds between two looks at whether the file is another one."""
+"""Seconds between two checks for a change of the file."""
 
 _State = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class UsersFile:
-    """The file of users as the settings name it."""
+    """The file of users that the settings name."""
 
     path: Path
     accepted: bytes
@@ -42,9 +43,9 @@ class UsersFile:
 class Htpasswd:
     """The users of a file, which is read again when it changes.
 
-    A new content that is faulty changes nothing, and is logged once. The workers share the last
-    good one: a worker in the place of one that died knows the users that the others know, also
-    when the file has been broken or removed meanwhile.
+    If the new content is faulty, the users stay as they are and the fault is logged once. The
+    workers share the last good content, so a worker that replaces a dead one knows the same users
+    as the others, even if the file has since been broken or removed. `clock` is monotonic.
     """
 
     is_slow = True
@@ -52,9 +53,9 @@ class Htpasswd:
     def __init__(
         self, path: Path, accepted: bytes, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        """Read the file, or else take what any worker has last read, or else what was accepted."""
+        """Read the file; if it is faulty, use what a worker read last, or else `accepted`."""
         self._path, self._clock = path, clock
-        # A reload accepts a content anew, and what was read before it counts no more.
+        # A reload accepts new content; what workers have read before it no longer counts.
         self._name = f"{path}\n{hashlib.sha256(accepted).hexdigest()}".encode()
         self._hashes = parse(shared_memory.USERS.get(self._name) or accepted)
         self._state: _State = ()
@@ -62,21 +63,25 @@ class Htpasswd:
         self._read()
 
     def secret_of(self, name: str) -> str | None:
-        """Return what a user's password is checked with, or None where there is no such user."""
+        """Return the bcrypt hash of a user's password, or None if there is no such user.
+
+        Read the file again first if it has changed; it is checked at most once a second.
+        """
         self._look()
         return self._hashes.get(name)
 
     def stand_in(self, name: str) -> str:
-        """Return the hash of another user, always the same for a name.
+        """Return the hash of some user, always the same one for a name.
 
-        To check it takes as long as for a user that there is, whatever the hashes cost.
+        Checking a password against it takes as long as for an existing user, whatever the costs of
+        the hashes.
         """
         hashes = list(self._hashes.values())
         return hashes[hash(name) % len(hashes)]
 
     @staticmethod
     def matches(secret: str, password: bytes) -> bool:
-        """Tell whether a password is the one; this takes a core a while."""
+        """Return True if `password` matches the hash `secret`; this occupies a core for a while."""
         return bcrypt.checkpw(password[:_COUNTED], secret.encode())
 
     def _look(self) -> None:
@@ -90,8 +95,8 @@ class Htpasswd:
             logger.info("The file of users was read again.", extra={"fields": fields})
 
     def _read(self) -> bool:
-        """Tell whether the file could be read; if not, nothing changes."""
-        # Taken before the file is read: what changes meanwhile is another one the next time.
+        """Read the file; return False, and change nothing, if it is faulty."""
+        # Taken before the read, so that a change during the read is noticed at the next look.
         self._state = _state(self._path)
         try:
             read = content(self._path)
@@ -105,7 +110,7 @@ class Htpasswd:
 
 
 def _state(path: Path) -> _State:
-    """Return what is another for another file, or for another content of it."""
+    """Return a value that differs if the file or its content is a different one."""
     try:
         found = os.stat(path)  # noqa: PTH116 - on the hot path
     except OSError:
@@ -114,7 +119,10 @@ def _state(path: Path) -> _State:
 
 
 def content(path: Path) -> bytes:
-    """Return what a file holds, and no more than shows that it is too large; raise ValueError."""
+    """Return the content of a file; raise ValueError if it cannot be read or is not regular.
+
+    Read at most one byte more than `parse` accepts, which is enough to show that it is too large.
+    """
     try:
         return _bytes(path)
     except OSError as error:
@@ -123,9 +131,9 @@ def content(path: Path) -> bytes:
 
 
 def parse(written: bytes) -> Mapping[str, str]:
-    """Return the hashes of a file by their users' names; raise ValueError for the first fault."""
+    """Return the bcrypt hash of each user, by name; raise ValueError for the first fault."""
     try:
-        text = written.decode("utf-8-sig")  # as Windows' editors write it
+        text = written.decode("utf-8-sig")  # editors on Windows write a byte order mark
     except UnicodeDecodeError:
         message = "the file is not UTF-8"
         raise ValueError(message) from None
@@ -147,7 +155,7 @@ def parse(written: bytes) -> Mapping[str, str]:
 
 
 def _bytes(path: Path) -> bytes:
-    """Return what a file holds; a pipe in its place would be waited for."""
+    """Return the content of a regular file; a pipe is refused, since reading it could block."""
     with open(path, "rb", opener=_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             message = "this is no regular file, which could be read again"
@@ -160,7 +168,10 @@ def _without_waiting(path: str, flags: int) -> int:
 
 
 def _user(line: str, number: int) -> tuple[str, str]:
-    """Read a line; a fault quotes nothing of it, since it may hold a password."""
+    """Return the name and the hash on a line; raise ValueError for a fault.
+
+    The message quotes nothing of the line except the cost, since it may hold a password.
+    """
     name, _, hashed = line.partition(":")
     if not (hashed and is_name(name) and name == name.strip()):
         message = f"line {number}: write name:hash, as htpasswd -B does"
@@ -182,5 +193,8 @@ _LONGEST_NAME: Final = 255
 
 
 def is_name(text: str) -> bool:
-    """Tell whether a text can be the name of a user, and stand on a line of the log."""
+    """Return True if a text can be the name of a user: 1 to 255 printable characters.
+
+    Such a name fits on one line of the log.
+    """
     return 0 < len(text) <= _LONGEST_NAME and text.isprintable()

@@ -1,4 +1,4 @@
-"""What manifests were found to say, by their digests: content by digest never changes."""
+"""Image metadata from manifests, cached by digest; content of one digest never changes."""
 
 import threading
 from collections import OrderedDict
@@ -12,14 +12,17 @@ _MOST: Final = 4096
 
 _MOST_AT_HAND: Final = 256
 _LARGEST_AT_HAND: Final = 16 << 10
-"""Bytes of a manifest; 4 MiB of them all at the most."""
+"""Bytes of the largest manifest kept at hand; all of them take 4 MiB at most."""
 
 _PATIENCE: Final = 30.0
-"""Seconds that one waits for another who reads the same, and then reads it beside them."""
+"""Seconds that a request waits for another one reading the same manifest before it reads itself."""
 
 
 class KnownImages:
-    """The latest ones; whoever asks for one has been given its manifest by the registry."""
+    """A cache of the metadata of the images used last.
+
+    Callers ask only for images whose manifest the registry has given to the client.
+    """
 
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
@@ -29,7 +32,7 @@ class KnownImages:
         self._read_now: dict[Digest, threading.Event] = {}
 
     def get(self, digest: Digest) -> Facts | None:
-        """Return what is known of a manifest."""
+        """Return the metadata of a manifest, or None if it is not cached."""
         with self._lock:
             facts = self._facts.get(digest)
             if facts is not None:
@@ -37,11 +40,14 @@ class KnownImages:
             return facts
 
     def of_manifest(self, document: bytes) -> Facts | None:
-        """Return what is known of these very bytes, which costs less than to hash them."""
+        """Return the metadata of a manifest with exactly these bytes, or None if not at hand.
+
+        The lookup costs less than computing the digest.
+        """
         return self._at_hand.get(document)
 
     def keep(self, document: bytes, facts: Facts) -> None:
-        """Keep a manifest at hand, unless it is a large one."""
+        """Keep a manifest and its metadata at hand, unless it is larger than 16 KiB."""
         if len(document) > _LARGEST_AT_HAND:
             return
         with self._lock:
@@ -50,10 +56,11 @@ class KnownImages:
                 self._at_hand.popitem(last=False)
 
     def of(self, digest: Digest, read: Callable[[], Facts | None]) -> Facts | None:
-        """Return what is known, or else what `read` finds in bytes that have this digest.
+        """Return the cached metadata of a manifest, or else the result of `read`.
 
-        One reads for all who ask meanwhile (single-flight). None, and what is raised, is for this
-        one alone, whose credentials may be at fault: who has waited for it reads as well.
+        One caller reads for all that ask at the same time (single-flight). If `read` returns None
+        or raises, only that caller is affected, since its credentials may be at fault: each of the
+        others then calls its own `read`.
         """
         if (facts := self.get(digest)) is not None:
             return facts

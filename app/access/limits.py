@@ -1,4 +1,4 @@
-"""How much each user, or each address, may ask of this proxy."""
+"""Limits on requests, concurrent downloads, bytes and pulls, for each user or each address."""
 
 import secrets
 import threading
@@ -21,21 +21,19 @@ from app.oci.errors import (
 )
 from app.source import FetchAccount
 
-# How much each user, or each address, may have.
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Allowance:
-    """What each may have; None is as much as it likes."""
+    """The limits that apply to each client; None means unlimited."""
 
     requests: int | None = None
-    """A minute."""
+    """Requests per minute."""
     downloads: int | None = None
-    """At once."""
+    """Concurrent downloads."""
     size: int | None = None
-    """Bytes a day."""
+    """Bytes per day."""
     pulls: int | None = None
-    """A day."""
+    """Pulls per day."""
 
     @property
     def is_all(self) -> bool:
@@ -45,16 +43,16 @@ class Allowance:
 
 
 _SOON: Final = 10
-"""Seconds after which a download may be over; nobody knows."""
+"""`Retry-After` in seconds when all downloads are taken; a guess, since any may take longer."""
 _LONGEST: Final = 60
-"""Seconds that a client is told to wait: it shows nothing meanwhile, and some wait for hours."""
+"""The largest `Retry-After` in seconds; clients show nothing while they wait, some for hours."""
 
 
 class Limits:
-    """Counts what each has, here or in a Redis, and refuses more by raising LimitReached.
+    """Counts what each client uses, in memory or in Redis; raises LimitReached above a limit.
 
-    A user is who has logged in with a password of theirs, where `users_are_known`; everybody else
-    is an address.
+    If `users_are_known`, clients that have logged in with their own password count by user. All
+    others count by address.
     """
 
     def __init__(
@@ -70,23 +68,25 @@ class Limits:
             self._places = SharedPlaces(redis, most) if redis else OwnPlaces(most)
 
     def whose(self, client: Client) -> str:
-        """Return who a client is to them: a user, or all of a site's addresses.
+        """Return the name under which the limits count a client: a user or a site.
 
-        One whose address is not known shares what the server in front has.
+        A site is an IPv4 address or an IPv6 network of 64 bits. A client whose address is unknown
+        shares the limits of the server in front.
         """
         if client.user and self._users_are_known:
             return f"user {client.user}"
         return f"address {site_of(client.address)}"
 
     def request(self, who: str) -> None:
-        """Count a request, or refuse it."""
+        """Count a request; raise RequestsReached if it exceeds the limit."""
         if self._requests and not self._windows.count(self._requests, who):
             raise self._reached(RequestsReached, self._requests, who)
 
     def manifest(self, who: str) -> None:
-        """Count a pull, or refuse it.
+        """Count a pull; raise PullsReached or BytesReached if it exceeds a limit.
 
-        Not only when it is answered: of many at once each would find room for the last one.
+        The pull counts from its request on, not from its answer. Otherwise many concurrent pulls
+        would all find room for the last one.
         """
         self._bytes_left(who)
         if self._pulls and not self._windows.count(self._pulls, who):
@@ -94,14 +94,17 @@ class Limits:
             raise self._reached(PullsReached, self._pulls, who)
 
     def blob(self, who: str, name: str, instead_of: str = "") -> None:
-        """Begin a download by this name, or refuse it; it takes the place of another one."""
+        """Begin a download called `name`, in place of the one called `instead_of` if it runs.
+
+        Raise DownloadsReached or BytesReached if it exceeds a limit.
+        """
         self._bytes_left(who)
         if self._places is not None and not self._places.take(who, name, instead_of):
             kind = DownloadsReached
             raise kind(headers={"Retry-After": str(_SOON)}, rule=kind.refused_by)
 
     def has_bytes_left(self, who: str) -> bool:
-        """Tell whether the bytes of a day have not all gone."""
+        """Return True unless the client has used all bytes of its day."""
         return not self._size or self._windows.has_room(self._size, who)
 
     def _bytes_left(self, who: str) -> None:
@@ -114,42 +117,43 @@ class Limits:
         return kind(headers=told, rule=kind.refused_by, seconds=wait)
 
     def not_pulled(self, who: str) -> None:
-        """Give a pull back of which nothing has come."""
+        """Give back a pull that was counted but yielded no manifest."""
         if self._pulls:
             self._windows.spend(self._pulls, who, -1)
 
     def sent(self, who: str, size: int) -> None:
-        """Count bytes that went to a client, or were fetched for it alone."""
+        """Count bytes that were sent to a client, or fetched for it alone; never refuse them."""
         if self._size and size:
             self._windows.spend(self._size, who, size)
 
     def goes_on(self, who: str, name: str) -> None:
-        """Say that a download is still running, or a fetch that nobody reads."""
+        """Renew the place of a download, or of a fetch without readers, that is still running."""
         if self._places is not None:
             self._places.keep(who, name)
 
     def ended(self, who: str, name: str) -> None:
-        """End a download."""
+        """End a download, and free its place."""
         if self._places is not None:
             self._places.give(who, name)
 
 
-# The bodies on their way to clients, each of which counts while it goes.
+# Bodies on their way to clients. Each is counted while it is being sent.
 
 _OFTEN: Final = 20.0
-"""Seconds between two looks at them: a third of what a download counts that nobody speaks of."""
+"""Seconds between two looks at the running transfers: a third of the lease of a download."""
 
 
 def _place_of(digest: str) -> str:
-    """Return the place of a fetch that nobody reads: of each blob a client has one."""
+    """Return the name of the place of a fetch without readers; a client has one for each blob."""
     return f"unread {digest}"
 
 
 class Transfer:
-    """One body on its way to somebody, and what is fetched for it; a manifest takes no place.
+    """One body on its way to a client, with the fetches that its request has begun.
 
-    It is the payer of its request: what its fetches bring while nobody else reads them is counted
-    as if it had been sent, as far as it is more than that.
+    A blob takes a place among the downloads; a manifest does not. The transfer is the payer of its
+    request: the client is charged for the bytes that it was sent or for the bytes that its fetches
+    received while nobody else read them, whichever is more.
     """
 
     def __init__(self, limits: Limits, who: str) -> None:
@@ -162,7 +166,7 @@ class Transfer:
         self._has_place = False
         self._is_pull = False
         self.sent: Callable[[], int] = int
-        """Tells how many bytes went."""
+        """Returns how many bytes have been sent so far."""
         self.is_over = False
 
     @property
@@ -171,55 +175,58 @@ class Transfer:
         return self.who
 
     def begin_fetch(self, digest: str) -> FetchAccount:
-        """Open the account of a fetch that this request has begun."""
+        """Return a new account for a fetch that this request has begun."""
         fetch = _Fetch(self, self._limits, _place_of(digest))
         self._fetches.add(fetch)
         return fetch
 
     def begin_manifest(self) -> None:
-        """Count it as a pull; raise PullsReached or BytesReached."""
+        """Count the transfer as a pull; raise PullsReached or BytesReached above a limit."""
         self._limits.manifest(self.who)
         self._is_pull = True
 
     def begin_blob(self, digest: str) -> None:
-        """Take a place for it; raise DownloadsReached or BytesReached.
+        """Take a place among the downloads; raise DownloadsReached or BytesReached above a limit.
 
-        A client that comes back to what it has left takes the place that its fetch has.
+        A client that returns to a blob which it has left takes over the place that its fetch holds.
         """
         self.name = secrets.token_hex(8)
         self._limits.blob(self.who, self.name, _place_of(digest))
         self._has_place = True
 
     def fails(self) -> None:
-        """Take back that it is a pull: there is no manifest for the client."""
+        """Give the pull back, if one was counted, because the client gets no manifest."""
         if self._is_pull:
             self._is_pull = False
             self._limits.not_pulled(self.who)
 
     def look(self) -> None:
-        """Count what went since the last look."""
+        """Count the bytes sent since the last look, and renew the place."""
         if self._has_place:
             self._limits.goes_on(self.who, self.name)
         self.count()
-        if self.is_over:  # meanwhile
+        if self.is_over:  # it ended while Redis was asked, and the place was taken again
             self._leave()
 
     def fetched(self, count: int) -> None:
-        """Note bytes that came for nobody else; they are counted later."""
+        """Add `count` bytes that a fetch received for this client alone; `count()` charges them."""
         self._fetched += count
 
     def forget(self, fetch: "_Fetch") -> None:
-        """Know that a fetch is over."""
+        """Drop a fetch that is over."""
         self._fetches.discard(fetch)
 
     def count(self) -> None:
-        """Count what went, or came for it alone, whichever is more."""
+        """Charge the bytes sent, or those fetched for this client alone, whichever is more."""
         had = max(self.sent(), self._fetched)
         more, self._counted = had - self._counted, had
         self._limits.sent(self.who, more)
 
     def end(self) -> None:
-        """Count the rest, and give the place to another, or to a fetch that it leaves behind."""
+        """Charge the remaining bytes and free the place.
+
+        Each fetch that the client leaves behind takes a place of its own first.
+        """
         self.is_over = True
         for fetch in list(self._fetches):
             fetch.hold()
@@ -232,9 +239,9 @@ class Transfer:
 
 
 class _Fetch:
-    """The account of one fetch: a place among the downloads while nobody reads it, and its bytes.
+    """The account of one fetch: its bytes, and its place among the downloads while unread.
 
-    The client has left, so nobody but the fetch itself can say that it goes on.
+    The fetch renews that place itself, because its client has left.
     """
 
     def __init__(self, transfer: Transfer, limits: Limits, place: str) -> None:
@@ -243,35 +250,35 @@ class _Fetch:
         self._place = place
         self._is_held = False
         self._is_over = False
-        # A Redis may take its time: what is given back must not be taken afterwards.
+        # Redis may answer late: a place must not be taken after it was given back.
         self._one_at_a_time = threading.Lock()
 
     def received(self, count: int) -> None:
-        """Charge bytes that came while nobody else read along."""
+        """Charge `count` bytes that the fetch received while nobody else read along."""
         self._transfer.fetched(count)
 
     def go_on_unread(self) -> bool:
-        """Hold a place, and tell whether there are bytes left to go on with."""
+        """Hold a place; return False if the client has no bytes left and the fetch has to stop."""
         self.hold()
         self._transfer.count()
         return self._limits.has_bytes_left(self._transfer.who)
 
     def hold(self) -> None:
-        """Hold a place, also where there is none left: the fetch is running."""
+        """Hold a place, even if none is free, because the fetch is running already."""
         with self._one_at_a_time:
             if not self._is_over:
                 self._is_held = True
                 self._limits.goes_on(self._transfer.who, self._place)
 
     def release(self) -> None:
-        """Give the place back."""
+        """Give the place back, if the fetch holds one."""
         with self._one_at_a_time:
             if self._is_held:
                 self._is_held = False
                 self._limits.ended(self._transfer.who, self._place)
 
     def end(self) -> None:
-        """Count the rest, and give the place back."""
+        """Charge the remaining bytes, and give the place back."""
         self._is_over = True
         self._transfer.forget(self)
         self._transfer.count()
@@ -279,7 +286,7 @@ class _Fetch:
 
 
 class Transfers:
-    """Looks at those of this process while there are any."""
+    """The transfers of this process; a timer looks at them regularly while any is running."""
 
     def __init__(self, every: float = _OFTEN) -> None:
         self._every = every
@@ -287,12 +294,12 @@ class Transfers:
         self._is_coming = False
 
     def add(self, transfer: Transfer) -> None:
-        """Look at one until it is over."""
+        """Look at a transfer regularly until it ends."""
         self._running.add(transfer)
         self._come_again()
 
     def end(self, transfer: Transfer) -> None:
-        """End one."""
+        """End a transfer, and stop looking at it."""
         self._running.discard(transfer)
         transfer.end()
 

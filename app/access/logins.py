@@ -1,4 +1,4 @@
-"""Logins: whether a name and a password are those of a user, at a rate that guessing cannot use."""
+"""Checks names and passwords, at a rate that makes guessing useless."""
 
 import hashlib
 import hmac
@@ -20,23 +20,25 @@ from app.access.users import Users
 from app.oci.errors import LoginsSlowed, LoginWrong
 from app.threads import RealThreads
 
-# How long an address, and the networks that it is in, have to wait after wrong passwords.
+# How long an address, and the networks that contain it, must wait after wrong passwords.
 
 FREE: Final = 5
-"""Wrong passwords before a site has to wait."""
+"""Wrong passwords after which a site has to wait."""
 FIRST: Final = 5.0
+"""Seconds of the first wait; each further wrong password doubles it."""
 LONGEST: Final = 15 * 60.0
+"""Seconds of the longest wait of a site."""
 _FORGOTTEN: Final = 60.0
-"""Seconds after which they are forgotten, and twice the time that had to be waited."""
+"""Wrong passwords are forgotten this many seconds, plus twice the wait, after the last one."""
 MOST: Final = 16_384
-"""Networks, and names at sites, that are remembered; of more, those that failed last."""
+"""Networks, and names at sites, that are remembered; the most recent failures are kept."""
 
 EVERYBODY: Final = None
-"""In place of a name: whoever is in a network."""
+"""Stands in place of a name for every client in a network."""
 
 
 class _Bound(NamedTuple):
-    """The wrong passwords that are free, and the longest wait in seconds after more."""
+    """The number of wrong passwords that cause no wait, and the longest wait in seconds."""
 
     free: int
     longest: float
@@ -48,8 +50,8 @@ _WIDER: Final = {
     48: _Bound(20, 60.0),
     24: _Bound(40, 60.0),
 }
-"""By the bits of a prefix that is wider than a site. One attacker alone at a site never gets as far
-as to slow its neighbours; the more of them there may be, the shorter they wait for him."""
+"""The bounds of prefixes wider than a site, by their length in bits. A single attacker at one site
+never slows its neighbours; the more neighbours a prefix may have, the shorter their wait."""
 
 _Key = tuple[Prefix, str | None]
 
@@ -57,7 +59,8 @@ _Key = tuple[Prefix, str | None]
 class Slowing:
     """Counts wrong passwords by network, and by name at a site; after a few, each doubles the wait.
 
-    A right password takes nothing back: who has one account must not guess at others.
+    A right password does not reset the count, so the owner of one account cannot guess at others.
+    `clock` is monotonic.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -65,20 +68,20 @@ class Slowing:
         self._failures: OrderedDict[_Key, tuple[int, float]] = OrderedDict()
 
     def wait(self, prefixes: Sequence[Prefix], name: str) -> float:
-        """Return for how many seconds no password of a name is looked at there; 0 for none.
+        """Return the seconds for which passwords of `name` from there are refused unread, or 0.
 
-        `prefixes` are those of an address, or the first of them alone for someone whom what
-        happens elsewhere in the wider ones does not concern.
+        `prefixes` are those of an address, the site first. Pass only the site for a client that
+        wrong passwords from its wider networks must not slow down.
         """
         keys: list[_Key] = [(prefixes[0], name), *((prefix, EVERYBODY) for prefix in prefixes)]
         return max(map(self._left, keys))
 
     def has_failed(self, prefixes: Sequence[Prefix]) -> bool:
-        """Tell whether a wrong password came from one of these networks and is not forgotten."""
+        """Return True if a wrong password came from one of these networks and is not forgotten."""
         return any(self._count((prefix, EVERYBODY))[0] for prefix in prefixes)
 
     def failed(self, prefix: Prefix, name: str | None) -> None:
-        """Count a wrong password, for one name at a site or for everybody in a network."""
+        """Count a wrong password, for one name at a site or for EVERYBODY in a network."""
         key = (prefix, name)
         count = self._count(key)[0]
         self._failures.pop(key, None)
@@ -91,7 +94,7 @@ class Slowing:
         return max(last + _wait_after(count, key[0]) - self._clock(), 0.0)
 
     def _count(self, key: _Key) -> tuple[int, float]:
-        """Return how many are not forgotten, and when the last one came."""
+        """Return how many wrong passwords are not forgotten, and the time of the last one."""
         count, last = self._failures.get(key, (0, 0.0))
         if self._clock() - last > _FORGOTTEN + 2 * _wait_after(count, key[0]):
             return 0, last
@@ -106,38 +109,42 @@ def _wait_after(count: int, prefix: Prefix) -> float:
 
 
 _REMEMBERED: Final = 300.0
-"""Seconds for which a right password needs no hashing: as long as a token lives."""
+"""Seconds for which a right password needs no second hashing: the lifetime of a token."""
 _KNOWN: Final = 24 * 60 * 60.0
-"""Seconds for which a site is known to have users: they come back every morning."""
+"""Seconds for which a site is known to have users; they come back every morning."""
 _MOST: Final = 4096
-"""Entries of each kind that are remembered; of more, the latest."""
+"""Entries of each kind that are remembered; the latest are kept."""
 _MANY: Final = 8
-"""Logins that wait in a flood; a worker with a few threads never has so many."""
+"""Waiting logins that make a flood; a worker with a few threads never has so many."""
 _HELD: Final = (4.0, 8.0)
-"""Seconds from the arrival of a wrong login to its answer in a flood, the least and the most.
+"""The shortest and longest time in seconds before a wrong login is answered in a flood.
 
-Whoever guesses on many connections guesses on each of them once in so long, and the queue stays
-short. At random, so that they do not come back together.
+An attacker with many connections can then guess on each of them only once in that time, and the
+queue stays short. The time is random, so that the connections do not come back together.
 """
 
 
 class Rank(IntEnum):
-    """Who waits for whom; who was right before does not queue behind who never was."""
+    """The classes of waiting logins; a lower one goes first.
+
+    A user who logged in before does not queue behind clients that never did.
+    """
 
     RETURNING = 0
-    """This user was right at this site before."""
+    """This user has logged in from this site before."""
     NEIGHBOUR = 1
-    """Another user was."""
+    """Another user has logged in from this site before."""
     NEW = 2
+    """Nobody has logged in from this site, and its networks sent no wrong password recently."""
     SUSPECT = 3
-    """Wrong passwords came from the same network lately, and none that was right from the site."""
+    """Nobody has logged in from this site, and its networks recently sent wrong passwords."""
 
 
 class Logins:
-    """Checks one password after the other, each on a real thread.
+    """Checks one password at a time; slow hashes run on a real thread, outside the event loop.
 
-    A flood takes one core's time of many at the most, and delays those who were right before by
-    one hash.
+    A flood of logins can therefore occupy one core at most, and delays users who have logged in
+    before by a single hash. `clock` is monotonic.
     """
 
     def __init__(
@@ -159,7 +166,12 @@ class Logins:
         self._known = _Recent(_KNOWN, clock)
 
     def check(self, name: str, password: str, address: str) -> None:
-        """Return if they are a user's; raise LoginWrong, LoginsSlowed or LoginsBusy."""
+        """Return if the password is the user's; otherwise raise.
+
+        Raise LoginWrong if it is not. Raise LoginsSlowed if too many wrong passwords came from one
+        of the networks of `address`, and LoginsBusy if too many logins wait. Wait for a turn if
+        hashing is slow.
+        """
         attempt = self._attempt(name, password, address)
         self._refuse_slowed(attempt)
         if attempt.is_user and attempt.login in self._right:
@@ -168,7 +180,7 @@ class Logins:
         began, in_flood = self._clock(), False
         try:
             with self._turns.turn(attempt) if self.users.is_slow else nullcontext():
-                # Others of the same network may have been wrong meanwhile.
+                # Other logins from the same network may have failed while this one waited.
                 self._refuse_slowed(attempt)
                 in_flood = self._turns.waiting >= _MANY
                 self._judge(attempt)
@@ -180,7 +192,7 @@ class Logins:
 
     def _attempt(self, name: str, password: str, address: str) -> "_Attempt":
         secret = self.users.secret_of(name)
-        # The same work for a user that is not there: how long it takes must not tell.
+        # An unknown user costs the same work, so that the time does not reveal who exists.
         against = self.users.stand_in(name) if secret is None else secret
         given = password.encode(errors="surrogateescape")
         encoded = name.encode(errors="surrogateescape")
@@ -188,7 +200,7 @@ class Logins:
         site = prefixes[0].network.encode()
         login = self._digest(encoded, against.encode(), given)
         return _Attempt(
-            # A form may have a megabyte of a name.
+            # The name in a form may be a megabyte long.
             name=name if is_name(name) else "",
             password=given,
             against=against,
@@ -202,7 +214,7 @@ class Logins:
         )
 
     def _refuse_slowed(self, attempt: "_Attempt") -> None:
-        # What a neighbour in a wider network does is no concern of a user who was right here.
+        # Neighbours in a wider network must not slow a user who has logged in from here before.
         is_returning = attempt.user_here in self._known
         prefixes = attempt.prefixes[:1] if is_returning else attempt.prefixes
         if wait := self._slowing.wait(prefixes, attempt.name):
@@ -225,11 +237,11 @@ class Logins:
         self._known.add(attempt.somebody_here)
 
     def _note_wrong(self, attempt: "_Attempt") -> None:
-        """Count a wrong login, for everybody in its networks if the site has not tried it before.
+        """Count a wrong login; count it for EVERYBODY if the site has not tried it before.
 
-        What has an old password sends it again and again, which is no guessing: others behind the
-        same address shall not wait for it. From each further site it counts once more, since
-        each of them can have it hashed as often as is free.
+        A client with an outdated password sends it again and again. That is not guessing, and
+        others behind the same address should not wait for it. The same login counts once more from
+        each further site, since each site can have it hashed a few times without a wait.
         """
         site = attempt.prefixes[0]
         self._slowing.failed(site, attempt.name)
@@ -239,7 +251,7 @@ class Logins:
         self._wrong.add(attempt.login_here)
 
     def rank(self, attempt: "_Attempt") -> Rank:
-        """Return who goes before whom while many wait."""
+        """Return the class of a login, by what is known of its user and its site now."""
         if attempt.user_here in self._known:
             return Rank.RETURNING
         if attempt.somebody_here in self._known:
@@ -247,14 +259,14 @@ class Logins:
         return Rank.SUSPECT if self._slowing.has_failed(attempt.prefixes) else Rank.NEW
 
     def _digest(self, *parts: bytes) -> bytes:
-        """Return what stands for something; the key is this process's, and in memory only."""
+        """Return a keyed digest of `parts`; the key exists only in the memory of this process."""
         lengths = ":".join(str(len(part)) for part in parts).encode()
         return hmac.digest(self._key, b"\0".join([lengths, *parts]), hashlib.sha256)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Attempt:
-    """A login that is to be checked, and digests of what is remembered of such."""
+    """A login to be checked, with the digests under which its outcome is remembered."""
 
     name: str
     password: bytes = field(repr=False)
@@ -274,7 +286,7 @@ class _Attempt:
 
 
 class _Recent:
-    """Remembers what was added last, for a while."""
+    """Remembers the digests added last, each for `seconds`."""
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
         self._seconds, self._clock = seconds, clock

@@ -1,4 +1,4 @@
-"""Addresses and networks, as settings list them."""
+"""Addresses and networks: those of clients, and those listed in settings."""
 
 import ipaddress
 from collections.abc import Iterable, Iterator
@@ -6,14 +6,12 @@ from functools import lru_cache
 from itertools import pairwise
 from typing import Final, NamedTuple
 
-# Who asks.
-
 
 class Client(NamedTuple):
-    """An address; one that is not known may be anybody's, and counts for nobody's good.
+    """The address of a client, and the user that has logged in at this proxy, or "" for none.
 
-    `user` has logged in at this proxy; "" is nobody. A tuple, since each request makes some, and
-    asks for what was decided of it.
+    If `is_known` is False, the real client could be at any address, so `address` must not count in
+    its favour. A tuple, since every request creates some and uses them as cache keys.
     """
 
     address: str
@@ -22,25 +20,28 @@ class Client(NamedTuple):
 
 
 _LONGEST: Final = 64
-"""Characters: clients can write as many as a header has, and what was read is remembered."""
+"""Characters of an address; clients can fill a header, and parsed addresses are cached."""
 
 _MAPPED: Final = 96
-"""Bits before the IPv4 address in one that is written as IPv6 (RFC 4291, 2.5.5.2)."""
+"""Bits before the IPv4 address in an IPv4-mapped IPv6 address (RFC 4291, 2.5.5.2)."""
 
 _SITE: Final = 64
-"""Bits of an IPv6 address that one subscriber has (RFC 6177)."""
+"""Prefix length of an IPv6 network that belongs to one subscriber (RFC 6177)."""
 
 _WIDER_OF_IPV4: Final = (24,)
-"""Bits of the smallest network that is routed by itself, and so often belongs to one owner."""
+"""Prefix length of the smallest network that is routed separately, so it often has one owner."""
 _WIDER_OF_IPV6: Final = (56, 48)
-"""Bits of what a provider gives to a home or to a company (RFC 6177)."""
+"""Prefix lengths of the networks that a provider gives to a home or to a company (RFC 6177)."""
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Networks:
-    """What a list between commas has in it: addresses, networks, or `*` for all."""
+    """A comma-separated list of addresses and networks; `*` stands for all of them.
+
+    Raise ValueError if an entry is neither.
+    """
 
     def __init__(self, listed: str) -> None:
         entries = [entry.strip() for entry in listed.split(",") if entry.strip()]
@@ -48,7 +49,7 @@ class Networks:
         self.named = [network_of(entry) for entry in entries if entry != "*"]
 
     def __contains__(self, text: str) -> bool:
-        """Tell whether an address, as text, is in one of them."""
+        """Return True if `text` is an address in one of the networks, or the list has a `*`."""
         if self.are_all:
             return True
         address = address_of(text)
@@ -56,9 +57,10 @@ class Networks:
 
 
 def network_of(text: str) -> Network:
-    """Read a network; one of IPv4 addresses that are written as IPv6 is IPv4's. Raise ValueError.
+    """Return the network that `text` names; raise ValueError if it names none.
 
-    An address is a network of one, and what it has beside the network is left out.
+    An address is a network of one address, and host bits are dropped. A network of IPv4-mapped
+    IPv6 addresses becomes an IPv4 network.
     """
     network = ipaddress.ip_network(text, strict=False)
     if isinstance(network, ipaddress.IPv4Network) or network.prefixlen < _MAPPED:
@@ -68,27 +70,34 @@ def network_of(text: str) -> Network:
 
 
 def address_of(text: str) -> Address | None:
-    """Read an address; an IPv4 one that is written as IPv6 is itself."""
+    """Return the address that `text` names, or None if it names none.
+
+    An IPv4-mapped IPv6 address becomes an IPv4 address.
+    """
     return _read(text) if len(text) <= _LONGEST else None
 
 
 def site_of(text: str) -> str:
-    """Return what all addresses of one subscriber have in common; "" for what is no address."""
+    """Return the site of an address as text, or "" if `text` is no address.
+
+    The site is what all addresses of one subscriber have in common: an IPv4 address, or an IPv6
+    network of 64 bits.
+    """
     return _site(text) if len(text) <= _LONGEST else ""
 
 
 class Prefix(NamedTuple):
-    """A network that an address is in; 0 bits where there is no address."""
+    """A network that contains an address, and its prefix length; 0 bits if there is no address."""
 
     network: str
     bits: int
 
 
 def prefixes_of(text: str) -> tuple[Prefix, ...]:
-    """Return the networks that somebody at an address may have, the narrowest first.
+    """Return the networks that a client at an address may own, the narrowest first.
 
-    The first is the site: an IPv4 address, or 64 bits of an IPv6 one. What is no address has one
-    prefix, which is the same for all such.
+    The first is the site: an IPv4 address, or an IPv6 network of 64 bits. Every text that is no
+    address has the same single prefix.
     """
     return _prefixes(text) if len(text) <= _LONGEST else _NOWHERE
 
@@ -128,15 +137,16 @@ def _read(text: str) -> Address | None:
     return mapped or address
 
 
-# The networks whose clients may ask this proxy, and those whose may not.
+# The allow list and the deny list of client networks.
 
 _REMEMBERED: Final = 1024
 
 
 class Lists:
-    """An allow list and a deny list, as settings write them; what is unset is None.
+    """An allow list and a deny list, as settings write them; None means that a list is unset.
 
-    Deny wins; where there is an allow list, only who is in it may.
+    The deny list wins. If there is an allow list, only addresses in it are admitted. Raise
+    ValueError if an entry is neither an address nor a network.
     """
 
     def __init__(self, *, allow: str | None = None, deny: str | None = None) -> None:
@@ -146,12 +156,15 @@ class Lists:
         self._admits = lru_cache(_REMEMBERED)(self._judge)
 
     def admit(self, address: str) -> bool:
-        """Tell whether an address may ask; what is no address may only where no list is set."""
+        """Return True if a client at `address` may use this proxy.
+
+        A text that is no address is admitted only if neither list is set.
+        """
         return self.are_open or self._admits(address)
 
     @property
     def named(self) -> Iterator[Network]:
-        """The networks that either names."""
+        """The networks named in either list."""
         for networks in (self._allow, self._deny):
             yield from networks.named if networks else ()
 
@@ -161,11 +174,11 @@ class Lists:
         return self._allow is None or address in self._allow
 
 
-# Networks in parts of which no list and no rule names a part again.
-
-
 def parts(network: Network, cuts: Iterable[Network]) -> Iterator[tuple[Address, Address]]:
-    """Give the first and last address of each part, in order; a cut has all of a part or none."""
+    """Split a network so that each part is either inside or outside every network of `cuts`.
+
+    Yield the first and the last address of each part, in order.
+    """
     kind = type(network.network_address)
     first, last = int(network.network_address), int(network.broadcast_address)
     edges = {first, last + 1}

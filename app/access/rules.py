@@ -1,4 +1,4 @@
-"""An ordered list of rules: the first one that matches a request decides it."""
+"""The ordered list of rules: the first rule that matches a request decides it."""
 
 import re
 from collections.abc import Sequence
@@ -13,20 +13,24 @@ from app.oci.manifest import Platform
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.registries import Registries, Registry
 
-# What a rule that allows wants of an image itself.
+# Conditions on the image itself, for rules that allow.
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """Platforms, and how long ago an image has to have been made; None is whatever."""
+    """What an image must satisfy: one of `platforms`, and a minimum age.
+
+    `None` means that the property does not matter.
+    """
 
     platforms: tuple[Platform, ...] | None = None
     min_age: timedelta | None = None
 
     def objection(self, facts: Facts, now: datetime) -> str:
-        """Return why an image is refused, or "".
+        """Return why the image is refused, as text for the client, or "" if it is not.
 
-        What cannot be told of it is refused too. An index is not: its images are asked for next.
+        An image is also refused if its platform or creation date is required but unknown. An index
+        is never refused: the client requests one of its images next. `now` is wall-clock time.
         """
         if facts.is_index:
             return ""
@@ -57,41 +61,47 @@ class Condition:
         return " and ".join(wanted)
 
 
-# The manifests that a rule names by their digests.
+# Manifests that a rule names by digest.
 
 NO_DIGESTS: Final[frozenset[Digest]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Digests:
-    """Some digests, or all."""
+    """A set of digests; `are_all` stands for every digest."""
 
     named: frozenset[Digest] = NO_DIGESTS
     are_all: bool = False
 
     def have(self, digests: frozenset[Digest]) -> bool:
-        """Tell whether a manifest that is known by these names is among them."""
+        """Return True if the set contains a manifest known by these `digests`.
+
+        Return False if `digests` is empty.
+        """
         return bool(digests) and (self.are_all or not digests.isdisjoint(self.named))
 
     def are_told_by(self, digests: frozenset[Digest]) -> bool:
-        """Tell whether these names are enough to say that a manifest is not among them.
+        """Return True if `digests` cover every algorithm listed here.
 
-        The same manifest has another name by each algorithm.
+        Each algorithm gives the same manifest a different digest, so only then is a non-match
+        conclusive. Return False if `digests` is empty.
         """
         known = {digest.algorithm for digest in digests}
         return bool(known) and all(digest.algorithm in known for digest in self.named)
 
 
-# Patterns of names: `*` stays within one component, `**` does not, `?` is one character.
+# Name patterns: `*` matches within one path component, `**` across components, and `?` matches
+# one character that is not a slash.
 
 _STARS: Final = re.compile(r"(\*\*+|\*)")
 
 
 def compiled(pattern: str) -> re.Pattern[str]:
-    """Return what matches whole names, in a time that no name can make long.
+    """Return a regular expression that matches whole names and never backtracks into a star.
 
-    Where a star has found the first place at which what follows it fits, no later place would do
-    better, so the groups are atomic: clients choose the names.
+    Once a star has reached the first position where the text after it matches, no later position
+    can do better, so the groups are atomic. Clients choose the names, and without this a name
+    could make matching slow.
     """
     first, *rest = _STARS.split(pattern)
     parts = [(rest[at], _literal(rest[at + 1])) for at in range(0, len(rest), 2)]
@@ -116,12 +126,12 @@ def _literal(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What matches, and what then; None matches all. `number` is its place in the list, from one.
+    """What a rule matches, and whether it allows or denies; a criterion of None matches everything.
 
-    A `tag` matches requests for a manifest by tag only. With `digest_only`, which allows, those are
-    refused, and everything else is let through. `digests` matches manifests only, by digest or by a
-    tag that leads to one of them. What a `condition` wants of an image is looked at once its
-    manifest is there.
+    `number` is the position of the rule in the list, counted from one. `tag` matches only requests
+    for a manifest by tag. `digest_only` belongs to a rule that allows: it refuses manifests by tag
+    and allows everything else. `digests` matches only manifests, either by digest or by a tag that
+    points to one of them. `condition` is checked once the manifest of the image is available.
     """
 
     number: int
@@ -138,9 +148,10 @@ class Rule:
 
 
 class Question(NamedTuple):
-    """What is asked for, in the registry's own naming.
+    """A request as the rules see it, with the registry's own name for the repository.
 
-    `tag` only where a manifest is, by tag; `digests` are the names that this manifest is known by.
+    `tag` is set only if the client requests a manifest by tag. `digests` are the known digests of
+    the requested manifest.
     """
 
     registry: Registry
@@ -152,9 +163,10 @@ class Question(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a request may go on, and which rule says so; None where none matches.
+    """Whether a request is allowed, and the rule that decided it; None if no rule matched.
 
-    With `is_open` it is to be asked again with all names of the manifest that is the answer.
+    If `is_open` is True, the decision is provisional: decide again with all digests of the
+    manifest that the registry returns.
     """
 
     allowed: bool
@@ -163,12 +175,12 @@ class Decision:
 
     @property
     def depends_on_manifest(self) -> bool:
-        """Whether the manifest has to be looked at before it is given out."""
+        """Whether the manifest must be inspected before it is sent to the client."""
         return self.is_open or (self.rule is not None and self.rule.condition is not None)
 
     @property
     def message(self) -> str:
-        """What the client is told, where it may not."""
+        """The message for a client whose request is denied; "" if no rule matched."""
         if self.rule is None:
             return ""
         if self.rule.message:
@@ -177,22 +189,22 @@ class Decision:
 
 
 _REMEMBERED: Final = 4096
-"""Answers; each part of a question has its longest form, so they take 6 MiB at the most."""
+"""Decisions cached; each part of a question has a maximum length, so they take at most 6 MiB."""
 
 _DENIED: Final = "a rule of this proxy denies it"
 _BY_DIGEST: Final = "this proxy serves it by digest only, not by tag"
 
 
 class Rules:
-    """The rules of a proxy; without a match all is allowed."""
+    """The rules of this proxy; a request that no rule matches is allowed."""
 
     def __init__(self, rules: Sequence[Rule], registries: Registries) -> None:
-        """Raise ValueError for a registry that is not in the table, or in the wrong key."""
+        """Raise ValueError if a rule names an unknown registry, or names it in `repository`."""
         self.are_none = not rules
         self.name_digests = any(rule.digests is not None for rule in rules)
         self.tell_clients_apart = any(one.networks or one.users for one in rules)
         self.named = [one for rule in rules if rule.networks for one in rule.networks.named]
-        """The networks that rules name."""
+        """The networks that the rules name."""
         for rule in rules:
             _check_names(rule, registries)
         self._of = {
@@ -203,18 +215,22 @@ class Rules:
             ]
             for row in registries.rows
         }
-        # Nothing else decides, and each layer of an image asks the same.
+        # The decision depends on nothing but the arguments, and every layer of an image repeats
+        # the same question.
         self._decided = lru_cache(_REMEMBERED)(self._decide)
 
     def decide(self, question: Question) -> Decision:
-        """Return what the first rule that matches says."""
+        """Return the decision of the first rule that matches; allow the request if none does."""
         registry, repository, client, tag, digests = question
         if not self.name_digests:
             digests = NO_DIGESTS
         return self._decided(registry.name, repository, client, tag, digests)
 
     def are_alike(self, one: Question, other: Question) -> bool:
-        """Tell whether the same rules match two questions, and so decide of any manifest alike."""
+        """Return True if the same rules match both questions when `digests` are left out.
+
+        Any manifest then gets the same decision for both.
+        """
         return self._matching(one) == self._matching(other)
 
     def _matching(self, question: Question) -> list[Rule]:
@@ -246,17 +262,17 @@ class Rules:
 
 
 def _check_names(rule: Rule, registries: Registries) -> None:
-    """Raise ValueError where a rule would match nothing that is asked for."""
+    """Raise ValueError if the names in a rule are such that it could never match a request."""
     if rule.registry and not any(rule.registry in row.names for row in registries.rows):
         message = (
             f"rule {rule.number}: registry: no registry that is served is called {rule.registry}"
         )
         raise ValueError(message)
     first, slash, rest = (rule.repository or "").partition("/")
-    if not slash or "." not in first:  # a name without a dot is a namespace as well
+    if not slash or "." not in first:  # a name without a dot may be a namespace
         return
     for row in registries.rows:
-        # In another registry it may be a namespace: one that copies others has such.
+        # In another registry it may be a namespace: a registry that copies others has such names.
         if first in row.names and (rule.registry is None or rule.registry in row.names):
             message = (
                 f"rule {rule.number}: repository: {first} is the registry; write "
@@ -266,7 +282,7 @@ def _check_names(rule: Rule, registries: Registries) -> None:
 
 
 class _Applied:
-    """A rule at one registry, which completes patterns as it does names."""
+    """A rule applied to one registry, with its repository pattern completed as names are."""
 
     def __init__(self, rule: Rule, row: Registry) -> None:
         self.rule = rule
@@ -279,7 +295,7 @@ class _Applied:
             self._tag = compiled(rule.tag)
 
     def matches(self, repository: RepositoryName, client: Client, tag: Tag | None) -> bool:
-        """Tell whether a rule is about this."""
+        """Return True if everything but `digests` of the rule matches this request."""
         return (
             _fits(self._repository, repository)
             and _fits(self._tag, tag)
@@ -291,7 +307,8 @@ class _Applied:
         networks = self.rule.networks
         if networks is None:
             return True
-        # One that hides may be anybody: no network allows it, and each may deny it.
+        # A client whose address is unknown could be anywhere: a rule that allows a network never
+        # matches it, and a rule that denies one always does.
         return client.address in networks if client.is_known else not self.rule.allows
 
 

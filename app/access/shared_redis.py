@@ -1,4 +1,4 @@
-"""A Redis that the workers share, or several replicas; it may be away."""
+"""The connection to a Redis that workers and replicas share, and that may be unreachable."""
 
 import logging
 import socket
@@ -14,16 +14,16 @@ from redis.exceptions import RedisError
 
 from app.threads import RealThreads, original
 
-# Connections to a Redis, for which nobody waits long: not for its name either.
+# Connections to Redis. Each step has a deadline, the lookup of the host name included.
 
 _MOST: Final = 20
-"""Connections of one worker; it waits for a free one rather than have one for each request."""
+"""Connections of one worker; requests wait for a free one rather than open one each."""
 
 
 def connections_to(url: str, patience: float) -> BlockingConnectionPool:
-    """Return connections of which each step takes no longer than `patience` in seconds.
+    """Return a pool of connections, each step of which takes at most `patience` seconds.
 
-    Nothing is connected to yet. Raise ValueError for a URL that is none.
+    The pool does not connect yet. Raise ValueError if `url` is not a URL of a Redis.
     """
     pool = BlockingConnectionPool.from_url(
         url,
@@ -40,14 +40,14 @@ def connections_to(url: str, patience: float) -> BlockingConnectionPool:
 
 
 class _Names:
-    """Looks names up on threads of its own: the C library cannot be told to stop."""
+    """Looks up host names on its own threads, since a lookup in the C library cannot be stopped."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
         self._threads = RealThreads(2)
 
     def addresses(self, host: str, port: int) -> Iterator[str]:
-        """Give the addresses of a host; raise OSError."""
+        """Yield the addresses of a host; raise OSError if the lookup fails or takes too long."""
         until = time.monotonic() + self._patience
         pending = self._threads.begin(
             original("socket", "getaddrinfo"), host, port, 0, socket.SOCK_STREAM,
@@ -58,7 +58,7 @@ class _Names:
 
 
 class _Named(Connection):
-    """Goes to the addresses of a name."""
+    """A connection that tries each address of the host in turn."""
 
     def __init__(self, *, names: _Names, **options: Any) -> None:  # noqa: ANN401 - as inherited
         super().__init__(**options)  # type: ignore[no-untyped-call] # of a library
@@ -67,39 +67,40 @@ class _Named(Connection):
     def _connect(self) -> socket.socket:
         name, failure = self.host, OSError("a name without addresses")
         for address in self._names.addresses(name, self.port):
-            self.host = address  # looked up again, it is itself
+            self.host = address  # redis-py looks it up again, which yields the same address
             try:
                 return cast("socket.socket", super()._connect())  # type: ignore[no-untyped-call]
             except OSError as error:
                 failure = error
             finally:
-                self.host = name  # which a certificate has to be for
+                self.host = name  # the certificate must be valid for the name
         raise failure
 
 
 class _NamedTLS(SSLConnection, _Named):
-    """The same below TLS."""
+    """The same over TLS."""
 
 
 logger = logging.getLogger(__name__)
 
 _PATIENCE: Final = 1.0
-"""Seconds for a name, for a connection, and for an answer."""
+"""Seconds to wait for a lookup, for a connection, and for an answer."""
 _PAUSE: Final = 5.0
-"""Seconds for which one that has not answered is left alone."""
+"""Seconds after a failure before Redis is tried again."""
 _PREFIX: Final = "docxy"
 
 _Answer = TypeVar("_Answer")
 
 
 class SharedRedis:
-    """Asks it; while it is away an answer is given for it at once.
+    """Asks Redis; when it is unreachable, returns a fallback answer immediately.
 
-    Whether it is back is looked at now and then while there are requests, and none waits for that.
+    While requests arrive, a background thread tries Redis again every few seconds. No request
+    waits for it. `clock` is monotonic.
     """
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
-        """Connect to nothing yet; raise ValueError for a URL that is none."""
+        """Prepare connections without opening any; raise ValueError if `url` is not a Redis URL."""
         pool = connections_to(url, _PATIENCE)
         self.connection = Redis(connection_pool=pool)
         self.storage = RedisStorage("redis://", connection_pool=pool, key_prefix=_PREFIX)
@@ -108,7 +109,7 @@ class SharedRedis:
         self._again = 0.0
 
     def ask(self, question: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
-        """Return its answer, or `otherwise` where it has none."""
+        """Return the result of `question`, or `otherwise` when Redis is unreachable or fails."""
         if self._is_away:
             self._look_again()
             return otherwise
@@ -123,7 +124,7 @@ class SharedRedis:
         if self._is_away:
             return
         self._is_away = True
-        # The text of an error may have the URL in it, with its password.
+        # The text of the error may contain the URL with its password.
         logger.warning(
             "Redis does not count: requests pass without limits.",
             extra={"fields": {"kind": type(error).__name__}},
@@ -137,7 +138,7 @@ class SharedRedis:
 
     def _look(self) -> None:
         try:
-            # Counts, as a full one or a replica would answer whoever only reads.
+            # Write something: a Redis that is full, or a read-only replica, still answers reads.
             self.storage.incr("probe", 60)
         except (RedisError, OSError):
             return
@@ -146,5 +147,5 @@ class SharedRedis:
             logger.info("Redis is back: the limits count again.")
 
     def key(self, *parts: str) -> str:
-        """Return the name of something there, beside those of the library."""
+        """Return a key in Redis made of `parts`, with the prefix of the limits library's keys."""
         return ":".join((_PREFIX, *parts))

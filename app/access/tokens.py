@@ -1,4 +1,4 @@
-"""The tokens that this proxy gives to its users, and takes: signed JWTs (RFC 7519)."""
+"""The tokens that this proxy issues to its users and verifies: signed JWTs (RFC 7519)."""
 
 import hashlib
 import hmac
@@ -15,15 +15,17 @@ from app.access.users import Users
 from app.oci.errors import TokenWrong
 
 SERVICE: Final = "docxy"
-"""What this proxy is called in a challenge, and in its tokens."""
+"""The name of this proxy in its challenges (`service`) and tokens (`iss` and `aud`)."""
 
 LIFETIME: Final = 300
+"""Seconds for which an access token is valid."""
 _REFRESH_LIFETIME: Final = 180 * 24 * 3600
 _SKEW: Final = 5
 """Seconds by which the clocks of replicas may differ."""
 _MOST: Final = 50
-"""Repositories of one token: it has to fit into a header."""
+"""Repositories in one token, which has to fit into a header."""
 _MOST_GOOD: Final = 1024
+"""Verified tokens that are cached."""
 _ALGORITHM: Final = "HS256"
 _REQUIRED: Final = ("iss", "aud", "sub", "iat", "nbf", "exp")
 _FINGERPRINT: Final = "docxy_user"
@@ -31,7 +33,7 @@ _FINGERPRINT: Final = "docxy_user"
 
 @dataclass(frozen=True, slots=True)
 class Bearer:
-    """Who shows an access token, and the repositories that it is good for, `<registry>/<name>`."""
+    """The user of an access token, and the repositories it is valid for, as `<registry>/<name>`."""
 
     user: str
     repositories: frozenset[str]
@@ -39,7 +41,10 @@ class Bearer:
 
 @dataclass(frozen=True, slots=True)
 class _Good:
-    """A token whose signature was right, while its user had this secret."""
+    """A token whose signature was valid while its user had this secret.
+
+    `until` is wall-clock seconds since the epoch.
+    """
 
     bearer: Bearer
     secret: str = field(repr=False)
@@ -47,13 +52,14 @@ class _Good:
 
 
 class Tokens:
-    """Gives tokens to users, and tells whose a token is, as long as the user is the same.
+    """Issues tokens to users, and verifies them.
 
-    A user who is removed, or gets another password, has no token any more.
+    All tokens of a user become invalid when the user is removed or gets another password. `clock`
+    is wall-clock time.
     """
 
     def __init__(self, key: bytes, users: Users, clock: Callable[[], float] = time.time) -> None:
-        """Take the key that all workers and replicas share."""
+        """Derive the signing keys from `key`, which all workers and replicas share."""
         self._users, self._clock = users, clock
         self._good: OrderedDict[str, _Good] = OrderedDict()
         # Two keys, so that neither kind of token can be taken for the other.
@@ -62,7 +68,10 @@ class Tokens:
         )
 
     def access(self, user: str, repositories: Iterable[str]) -> str:
-        """Return a token to pull from some repositories, as the registry calls them."""
+        """Return a token to pull from `repositories`, valid for LIFETIME seconds.
+
+        Each is `<registry>/<name>`, as the registry itself calls it. Only the first 50 are granted.
+        """
         granted = [
             {"type": "repository", "name": name, "actions": ["pull"]}
             for name in list(dict.fromkeys(repositories))[:_MOST]
@@ -70,14 +79,15 @@ class Tokens:
         return self._signed(self._access, user, LIFETIME, access=granted)
 
     def refresh(self, user: str) -> str:
-        """Return a token that gets others, in place of the password."""
+        """Return a refresh token, which for 180 days buys access tokens without the password."""
         return self._signed(self._refresh, user, _REFRESH_LIFETIME)
 
     def bearer(self, token: str) -> Bearer:
-        """Return whose an access token is; raise TokenWrong.
+        """Return the user and the repositories of an access token.
 
-        The same one comes with each layer: its signature is checked once, its time and its user
-        each time.
+        Raise TokenWrong if it is invalid or expired, or if the user has been removed or has another
+        password. Each layer comes with the same token: its signature is checked once, its expiry
+        and its user every time.
         """
         found = self._good.get(token)
         if found is None:
@@ -95,12 +105,12 @@ class Tokens:
         try:
             granted = frozenset(one["name"] for one in claims.get("access") or [])
             until = claims["exp"] + _SKEW
-        except (KeyError, TypeError) as error:  # whoever has the key may write what we never do
+        except (KeyError, TypeError) as error:  # another holder of the key may sign other claims
             raise TokenWrong from error
         return _Good(Bearer(claims["sub"], granted), secret, until)
 
     def refreshed(self, token: str) -> str:
-        """Return the user of a refresh token; raise TokenWrong."""
+        """Return the user of a refresh token; raise TokenWrong if the token is not valid."""
         claims, _ = self._claims(self._refresh, token)
         return str(claims["sub"])
 
@@ -119,7 +129,7 @@ class Tokens:
         return jwt.encode(claims, key, algorithm=_ALGORITHM)
 
     def _claims(self, key: bytes, token: str) -> tuple[dict[str, Any], str]:
-        """Return what a token says, and the secret of its user; raise TokenWrong."""
+        """Return the claims of a token and the secret of its user; raise TokenWrong if invalid."""
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,
@@ -140,19 +150,19 @@ class Tokens:
         return claims, secret
 
     def _fingerprint(self, user: str, secret: str | None) -> str:
-        """Return what changes with a user's password, and tells nothing of it; "" for nobody."""
+        """Return a digest that changes with a user's password but does not reveal it.
+
+        Return "" if there is no such user.
+        """
         if secret is None:
             return ""
         message = f"{len(user)}:{user}\0{secret}".encode(errors="surrogateescape")
         return hmac.digest(self._prints, message, hashlib.sha256).hex()[:32]
 
 
-# What knows the users of this proxy: their passwords and their tokens.
-
-
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """Checks logins, gives tokens, takes them."""
+    """The checks of a proxy that has users: their logins and their tokens."""
 
     logins: Logins
     tokens: Tokens

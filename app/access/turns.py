@@ -1,4 +1,4 @@
-"""The order in which passwords are hashed: fair to addresses, and kind to those who were right."""
+"""The order in which passwords are hashed: fair to networks, with returning users first."""
 
 import threading
 from collections import Counter
@@ -10,15 +10,15 @@ from typing import Final, Protocol
 from app.oci.errors import LoginsBusy
 
 MOST_WAITING: Final = 128
-"""Logins of one worker that wait; at 60 ms for each hash the last of them waits for 8 s."""
+"""Logins of one worker that may wait; at 60 ms for each hash, the last of them waits 8 s."""
 _PATIENCE: Final = 10.0
 """Seconds that a login waits for its turn; the Docker CLI gives up after 15."""
 _FOR_ALL: Final = 4
-"""One turn of so many is for every class."""
+"""One turn in this many is open to every class."""
 
 
 class Login(Protocol):
-    """Someone who waits for a turn."""
+    """A login that waits for a turn."""
 
     @property
     def prefixes(self) -> Sequence[Hashable]:
@@ -26,17 +26,16 @@ class Login(Protocol):
 
     @property
     def rank(self) -> int:
-        """The class of the login now; a lower one goes first."""
+        """The current class of the login; a lower one goes first."""
 
 
 class Turns:
-    """Gives out one turn after the other.
+    """Gives out one turn at a time.
 
-    Those of the best class go first. In a class the networks take turns, so that many logins from
-    one network delay the others no more than a single one would. Each fourth turn ignores the
-    classes, so that no class starves another.
-    If more logins wait than may, the newest one of the worst class and the fullest network is
-    refused.
+    Logins of the best class go first. Within a class the sites alternate, so that many logins from
+    one site delay the others no more than a single login would. Every fourth turn ignores the
+    classes, so that no class starves another. If too many logins wait, the newest login of the
+    worst class in the fullest network is refused.
     """
 
     def __init__(self, most: int = MOST_WAITING, patience: float = _PATIENCE) -> None:
@@ -45,18 +44,18 @@ class Turns:
         self._numbers = count()
         self._waiting: list[_Waiter] = []
         self._served: dict[Hashable, int] = {}
-        """When each network that still waits had its last turn, as a number of `_numbers`."""
+        """The last turn of each site that still waits, as a number drawn from `_numbers`."""
         self._is_taken = False
         self._given = 0
 
     @property
     def waiting(self) -> int:
-        """How many logins wait."""
+        """The number of logins that wait for a turn."""
         return len(self._waiting)
 
     @contextmanager
     def turn(self, login: Login) -> Iterator[None]:
-        """Wait for a turn and hold it; raise LoginsBusy if none comes in time."""
+        """Wait for a turn and hold it; raise LoginsBusy if none comes in time or too many wait."""
         self._take(login)
         try:
             yield
@@ -75,7 +74,7 @@ class Turns:
                 self._drop(_newest_of_most(self._waiting))
         try:
             waiter.ended.wait(self._patience)
-        except BaseException:  # the greenlet is killed: its turn would be lost with it
+        except BaseException:  # if the greenlet is killed, its turn must not be lost with it
             with self._lock:
                 self._drop(waiter)
                 if waiter.has_turn:
@@ -106,7 +105,7 @@ class Turns:
         chosen.ended.set()
 
     def _order(self, waiter: "_Waiter") -> tuple[int, int]:
-        """Return what to sort by: a network that has had a turn is behind all that waited then."""
+        """Return the sort key: a site that had a turn goes behind all that waited at that time."""
         return max(waiter.number, self._served.get(waiter.site, -1)), waiter.number
 
 
@@ -120,20 +119,23 @@ class _Waiter:
         self.ended = threading.Event()
 
     def network(self, depth: int) -> Hashable:
-        """Return the widest network for 0, a narrower one for each more, at last the narrowest."""
+        """Return the widest network for depth 0 and narrower ones after it, down to the site."""
         widest_first = self.login.prefixes[::-1]
         return widest_first[min(depth, len(widest_first) - 1)]
 
 
 def _of(best: Callable[[list[int]], int], waiting: "list[_Waiter]") -> "list[_Waiter]":
-    """Return the waiters of the lowest or of the highest rank."""
+    """Return the waiters of the lowest rank (`best` is min) or of the highest (max)."""
     ranks = [waiter.login.rank for waiter in waiting]
     wanted = best(ranks)
     return [waiter for waiter, rank in zip(waiting, ranks, strict=True) if rank == wanted]
 
 
 def _newest_of_most(waiting: "list[_Waiter]") -> "_Waiter":
-    """Return whom to refuse: of the worst class, in the fullest network, there in the fullest."""
+    """Return the waiter to refuse: the newest of the worst class in the fullest network.
+
+    Within the fullest wide network, the fullest of its narrower networks is chosen.
+    """
     left = _of(max, waiting)
     for depth in range(max(len(waiter.login.prefixes) for waiter in left)):
         sizes = Counter(waiter.network(depth) for waiter in left)

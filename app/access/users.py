@@ -1,4 +1,4 @@
-"""Users: who may log in at this proxy, wherever they are written down."""
+"""The users who may log in at this proxy, wherever they are stored."""
 
 import hashlib
 import hmac
@@ -8,23 +8,26 @@ from app.access.htpasswd import is_name
 
 
 class Users(Protocol):
-    """Knows the users, and what their passwords are checked with."""
+    """A set of users, and the secrets that their passwords are checked against."""
 
     is_slow: bool
     """Whether `matches` takes so long that the event loop must not wait for it."""
 
     def secret_of(self, name: str) -> str | None:
-        """Return what a user's password is checked with; None for no user."""
+        """Return the secret that the password of `name` is checked against.
+
+        Return None if there is no such user.
+        """
 
     def stand_in(self, name: str) -> str:
-        """Return what to check the password of nobody with, so that it takes as long."""
+        """Return a secret to check against if `name` is no user, so that it takes as long."""
 
     def matches(self, secret: str, password: bytes) -> bool:
-        """Tell whether a password is the one that belongs to such a secret."""
+        """Return True if `password` belongs to `secret`."""
 
 
 class SharedSecret:
-    """Lets in whoever knows one password, by any name."""
+    """One password with which any user name may log in."""
 
     is_slow = False
 
@@ -32,16 +35,16 @@ class SharedSecret:
         self._secret = secret
 
     def secret_of(self, name: str) -> str | None:
-        """Return the secret."""
+        """Return the secret, or None if `name` cannot be the name of a user."""
         return self._secret if is_name(name) else None
 
     def stand_in(self, name: str) -> str:
-        """Return the secret: what it is compared with takes no time that tells anything."""
+        """Return the secret; comparing with it takes constant time, which reveals nothing."""
         del name
         return self._secret
 
     @staticmethod
     def matches(secret: str, password: bytes) -> bool:
-        """Compare in constant time, whatever the lengths."""
+        """Return True if they are equal; compare in constant time, whatever their lengths."""
         told, known = (hashlib.sha256(text).digest() for text in (password, secret.encode()))
         return hmac.compare_digest(told, known)

@@ -1,4 +1,4 @@
-"""How much each has used of what a minute, or a day, may have."""
+"""Counts what each client uses in fixed windows of a minute or a day."""
 
 import math
 import time
@@ -11,21 +11,22 @@ from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.storage import Storage
 from limits.strategies import FixedWindowRateLimiter
 
-# Counts of windows of time in the memory of this process.
+# Counters in the memory of this process.
 
 _SWEEP: Final = 60.0
-"""Seconds between two looks for windows that are over."""
+"""Seconds between two sweeps of expired windows."""
 _MOST: Final = 100_000
-"""Windows that are kept, some 30 MB; of more, those that began last.
+"""Windows that are kept, in some 30 MB; the ones that began last stay.
 
-Whoever has so many addresses has as much as they like anyway, and must not have all memory too.
+A client with more addresses than that evades the limits anyway, and must not exhaust the memory.
 """
 
 
 class OwnCounts(Storage):
-    """A storage of the limits library, which looks through all windows once a minute.
+    """A storage for the limits library that sweeps its windows once a minute.
 
-    Its own one in memory does so a hundred times a second, however many there are.
+    The library's own in-memory storage sweeps all windows a hundred times a second, however many
+    there are. `clock` is wall-clock time.
     """
 
     STORAGE_SCHEME = None
@@ -39,12 +40,15 @@ class OwnCounts(Storage):
 
     @property
     def base_exceptions(self) -> type[Exception]:
-        """What it may raise, which the library asks for: nothing of its own."""
+        """The exceptions of the storage, which the library asks for; this one raises none."""
         return ValueError
 
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Count so many more, in a window that begins with the first of them."""
-        # Nothing between reading and writing is another thread's turn.
+        """Add `amount` to a window and return its new count.
+
+        If there is no window, or it is over, begin one of `expiry` seconds.
+        """
+        # No other greenlet runs between the read and the write.
         now = self._clock()
         count, until = self._windows.get(key, (0, 0.0))
         if until <= now:
@@ -58,26 +62,26 @@ class OwnCounts(Storage):
         return count + amount
 
     def get(self, key: str) -> int:
-        """Return the count of a window; 0 where it is over."""
+        """Return the count of a window, or 0 if there is none or it is over."""
         count, until = self._windows.get(key, (0, 0.0))
         return count if until > self._clock() else 0
 
     def get_expiry(self, key: str) -> float:
-        """Return when a window is over."""
+        """Return the end of a window in wall-clock seconds; the present if there is no window."""
         return self._windows.get(key, (0, self._clock()))[1]
 
     def check(self) -> bool:
-        """Tell that it is there."""
+        """Return True: memory is always available."""
         return True
 
     def reset(self) -> int:
-        """Forget all; return how many windows."""
+        """Forget all windows; return how many there were."""
         count = len(self._windows)
         self._windows.clear()
         return count
 
     def clear(self, key: str) -> None:
-        """Forget a window."""
+        """Forget the window called `key`, if there is one."""
         self._windows.pop(key, None)
 
     def _sweep(self, now: float) -> None:
@@ -89,7 +93,7 @@ class OwnCounts(Storage):
 _Answer = TypeVar("_Answer")
 
 _UNKNOWN: Final = 10.0
-"""Seconds to wait, where nobody can say how many."""
+"""Seconds to tell a client to wait when Redis cannot say how many."""
 
 _MINUTE: Final = 60
 _DAY: Final = 24 * 60 * _MINUTE
@@ -97,14 +101,14 @@ _REMEMBERED: Final = 1024
 
 
 class Asks(Protocol):
-    """Asks what may be away, and then answers `otherwise`."""
+    """Asks a storage that may be unreachable."""
 
     def __call__(self, question: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
-        """Return the answer."""
+        """Return the result of `question`, or `otherwise` when the storage is unreachable."""
 
 
 class _Limit(RateLimitItemPerSecond):
-    """So many in so many seconds; what it is called for somebody is not put together each time."""
+    """A limit of `most` in `seconds`, which caches the storage key of each client."""
 
     __slots__ = ("_key_for",)
 
@@ -117,35 +121,38 @@ class _Limit(RateLimitItemPerSecond):
 
 
 def a_minute(most: int | None, name: str) -> RateLimitItem | None:
-    """Return a limit of so many in a minute."""
+    """Return a limit of `most` per minute, or None for no limit."""
     return _Limit(most, _MINUTE, name) if most else None
 
 
 def a_day(most: int | None, name: str) -> RateLimitItem | None:
-    """Return a limit of so many in a day."""
+    """Return a limit of `most` per day, or None for no limit."""
     return _Limit(most, _DAY, name) if most else None
 
 
 class Windows:
-    """Counts in windows that begin with the first use: one number for each user and limit."""
+    """One counter for each client and limit, in windows that begin with the first use."""
 
     def __init__(self, storage: Storage, asks: Asks | None = None) -> None:
-        """Take what is never away, or with what asks it."""
+        """Count in `storage`; if it may be unreachable, ask it by means of `asks`."""
         self._limiter = FixedWindowRateLimiter(storage)
         self._asks = asks
 
     def count(self, limit: RateLimitItem, who: str) -> bool:
-        """Count one, and tell whether it is within a limit."""
+        """Count one use; return False if it exceeds the limit.
+
+        Return True when the storage is unreachable.
+        """
         return self._hit(limit, who, 1)
 
     def has_room(self, limit: RateLimitItem, who: str) -> bool:
-        """Tell whether something is left of a limit."""
+        """Return True if some of the limit is left, or when the storage is unreachable."""
         if self._asks is None:
             return self._limiter.test(limit, who)
         return self._asks(lambda: self._limiter.test(limit, who), otherwise=True)
 
     def spend(self, limit: RateLimitItem, who: str, amount: int) -> None:
-        """Count what has been had, within a limit or not."""
+        """Count `amount` that has been used already, even above the limit; it may be negative."""
         self._hit(limit, who, amount)
 
     def _hit(self, limit: RateLimitItem, who: str, amount: int) -> bool:
@@ -154,7 +161,10 @@ class Windows:
         return self._asks(lambda: self._limiter.hit(limit, who, cost=amount), otherwise=True)
 
     def wait(self, limit: RateLimitItem, who: str) -> int:
-        """Return the seconds until the window is over, at least one."""
+        """Return the whole seconds until the window is over, at least 1.
+
+        Return 10 when the storage is unreachable.
+        """
         told = (
             self._wait(limit, who)
             if self._asks is None
