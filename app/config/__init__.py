@@ -1,8 +1,8 @@
-"""Every setting, declared once; the environment and the file become settings, or one message.
+"""Turns the environment and the configuration file into settings, or into one error message.
 
-load.py        reads the environment and the file, and words the faults
+load.py        reads the environment and the file, and writes the messages about faults
 registries.py  the table `[[registries]]`
 rules.py       the tables `[[rules]]` and `[groups]`
 settings.py    every setting, declared once
-types.py       sizes, times, URLs and other values of settings
+types.py       sizes, times, URLs and other types of values
 """

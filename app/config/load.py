@@ -1,4 +1,4 @@
-"""Read the settings: the environment and the file that it names become Settings."""
+"""Reads the settings from the environment and from the file that it names."""
 
 import difflib
 import json
@@ -17,7 +17,7 @@ from app.config.settings import FILE_ONLY, PREFIX, Settings
 from app.config.types import Files, MachineFault
 
 _KUBERNETES: Final = ("DOCXY_SERVICE_", "DOCXY_PORT_")
-"""Kubernetes injects these for a Service called docxy, and `DOCXY_PORT` as well."""
+"""Prefixes of the variables that Kubernetes sets for a Service called docxy, with `DOCXY_PORT`."""
 
 CONFIG_VARIABLE: Final = "DOCXY_CONFIG"
 CONFIG_MEANING: Final = (
@@ -29,8 +29,8 @@ CONFIG_MEANING: Final = (
 class SettingsError(Exception):
     """The settings cannot be used.
 
-    The message lists every fault, one a line, and how to put it right; `faults` has the lines.
-    `is_machines` says that all of them are faults of the machine, and not of what was written.
+    The message lists every fault on a line of its own, and how to correct it; `faults` are these
+    lines. If `is_machines` is True, all of them are faults of the machine, not of the settings.
     """
 
     def __init__(self, faults: Sequence[str], *, is_machines: bool = False) -> None:
@@ -39,9 +39,10 @@ class SettingsError(Exception):
 
 
 def load(files: Files | None = None) -> Settings:
-    """Read the settings from the environment and the files that it names; raise SettingsError.
+    """Return the settings from the environment and the files that it names.
 
-    With `files` that another process has read, their contents are taken from there.
+    Raise SettingsError, with all faults, if they cannot be used. The contents of `files` that
+    another process has read are not read again.
     """
     with (files or Files()).in_use():
         return _load()
@@ -115,7 +116,7 @@ def _nearest(name: str, known: set[str]) -> str:
 
 def _fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, str]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     reason = str(fault["msg"]).removeprefix("Value error, ")
-    if not location:  # it is of several settings, which it names
+    if not location:  # the fault concerns several settings, which its message names
         path = variables.get(CONFIG_VARIABLE, "")
         in_file = reason.partition(":")[0] in FILE_ONLY or reason.startswith("rule ")
         return f"{path}: {reason}" if in_file and path else reason
@@ -131,7 +132,7 @@ def _fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, 
 
 
 def _key(location: tuple[int | str, ...]) -> str:
-    """Write a place in a table as people count: `registries 2: url`, `groups.team`."""
+    """Return a place in the file as text, counted from one: `registries 2: url`, `groups.team`."""
     if location[0] == "groups" and len(location) > 1:
         name = str(location[1])
         key = name if _BARE.fullmatch(name) else json.dumps(name)
@@ -143,7 +144,7 @@ def _key(location: tuple[int | str, ...]) -> str:
 
 
 _BARE: Final = re.compile(r"[A-Za-z0-9_-]+")
-"""Keys that TOML takes without quotes."""
+"""Keys that TOML accepts without quotes."""
 
 _SHAPES: Final = {
     "tuple_type": 'write a list, like ["one", "two"]{tables}',
@@ -151,7 +152,7 @@ _SHAPES: Final = {
     "model_type": "write a table [[{table}]]",
     "model_attributes_type": "write a table [[{table}]]",
 }
-"""What to write in place of a value of the wrong shape, by pydantic's name of the fault."""
+"""The advice for a value of the wrong shape, by pydantic's name of the fault."""
 
 _TABLES: Final[Mapping[str, type[BaseModel]]] = {
     "registries": RegistrySettings,
@@ -160,7 +161,7 @@ _TABLES: Final[Mapping[str, type[BaseModel]]] = {
 
 
 def _told(location: tuple[int | str, ...], fault: Any, reason: str) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
-    """Say of an unknown key of a table what it may have been."""
+    """Return the message for a fault in a table: advice on its shape or key, or else `reason`."""
     table = str(location[0])
     if fault["type"] in _SHAPES:
         tables = f"; a table of {table} is [[{table}]]" if len(location) == 1 else ""
@@ -172,7 +173,7 @@ def _told(location: tuple[int | str, ...], fault: Any, reason: str) -> str:  # n
 
 
 def _aliased(name: str) -> str:
-    """Return the field that pydantic calls by one of its variables."""
+    """Return the field for one of its environment variables, by which pydantic calls it."""
     fields = Settings.model_fields
     return next(field for field in fields if name.upper() in Settings.variables(field))
 
@@ -184,5 +185,8 @@ def _message(faults: Sequence[str]) -> str:
 
 
 def told(name: str) -> str:
-    """Return a variable as it stands in the environment, or ""; for what works without settings."""
+    """Return an environment variable as it is, or "" if unset; for code that runs without Settings.
+
+    Nothing is checked, and the file is not read.
+    """
     return os.environ.get(name, "")  # noqa: TID251 - as above

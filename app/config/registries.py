@@ -1,4 +1,4 @@
-"""One `[[registries]]` table of the file: what an operator says of a registry."""
+"""The `[[registries]]` tables of the file: what an operator writes about each registry."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Literal, Self
@@ -27,7 +27,10 @@ LOGIN_WITHOUT_MANAGED: Final = (
 
 
 class RegistrySettings(BaseModel):
-    """A row as it is written; what is unset is the well-known registry's of that name."""
+    """A `[[registries]]` table as the operator writes it.
+
+    If the name is that of a well-known registry, unset keys take that registry's values.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -104,7 +107,11 @@ class RegistrySettings(BaseModel):
     def with_login(
         self, credentials: Credentials | None, username: str | None, password: SecretStr | None
     ) -> Self:
-        """Return the same with what is not None in place of its own; raise ValueError."""
+        """Return a copy in which each argument that is not None replaces the value of the table.
+
+        `credentials` of `passthrough` removes the login of the table. Raise ValueError if the
+        resulting login is incomplete or not allowed.
+        """
         told = {"credentials": credentials, "username": username, "password": password}
         changed: dict[str, Any] = {name: one for name, one in told.items() if one is not None}
         if "password" in changed:
@@ -116,7 +123,10 @@ class RegistrySettings(BaseModel):
         return both
 
     def row(self) -> Registry:
-        """Return the row of the table of registries."""
+        """Return the registry that this table describes, completed by a well-known one.
+
+        The token service of a well-known registry is used only if the URL is that registry's own.
+        """
         name = HUB.name if self.name in HUB.names else self.name
         known = WELL_KNOWN.get(name) or Registry(name=name, url=f"https://{name}")
         url = self.url or known.url
@@ -144,12 +154,15 @@ class RegistrySettings(BaseModel):
 
 
 def account(username: str | None, password: SecretStr | None) -> Account | None:
-    """Return the account that a username and a password make."""
+    """Return the account of a username and a password, or None unless both are set."""
     return Account(username, password.get_secret_value()) if username and password else None
 
 
 def check_addresses(rows: Iterable[Registry]) -> None:
-    """Raise ValueError for URLs that would be refused whenever a client asks for something."""
+    """Raise ValueError if the URL of a registry or token service has a special host.
+
+    Every request to it would be refused unless the registry has `allow_private`.
+    """
     special = [
         f"{row.name} at {url}"
         for row in rows
@@ -166,7 +179,10 @@ def check_addresses(rows: Iterable[Registry]) -> None:
 
 
 def check_redirects(rows: Sequence[Registry]) -> None:
-    """Raise ValueError for a `redirects_from` that names no registry, or that has no effect."""
+    """Raise ValueError if a `redirects_from` names an unknown registry or has no effect.
+
+    It has no effect without `allow_private`.
+    """
     names = {name for row in rows for name in row.names}
     for row in rows:
         if unknown := sorted(row.redirects_from - names):
@@ -184,7 +200,7 @@ def check_redirects(rows: Sequence[Registry]) -> None:
 
 
 def check_login(credentials: Credentials | None, username: str | None, password: Any) -> None:  # noqa: ANN401 - whatever holds it
-    """Raise ValueError where a login is half, or in a place that needs none."""
+    """Raise ValueError if a login lacks one half, or is set without `managed` credentials."""
     if (username is None) != (password is None):
         message = (
             "username, password: a login has both (DOCXY_USERNAME and DOCXY_PASSWORD for the "

@@ -1,4 +1,4 @@
-"""One `[[rules]]` table of the file: what an operator allows or denies."""
+"""The tables `[[rules]]` and `[groups]` of the file: what an operator allows or denies."""
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,7 +15,7 @@ from app.oci.errors import DigestInvalid
 from app.oci.manifest import Platform
 from app.oci.reference import Digest
 
-# The table `[groups]` of the file: users by the name of a group, which rules write with an @.
+# The table `[groups]` of the file. It lists the users of each group; rules name one as `@group`.
 
 _SIGN: Final = "@"
 _GROUP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -63,7 +63,10 @@ Groups = Mapping[
 
 
 def members(written: Iterable[str], groups: Groups) -> frozenset[str]:
-    """Return the users that a rule is for; raise ValueError for a group that is not there."""
+    """Return the users in `written`, with each `@group` replaced by its users.
+
+    Raise ValueError if a group does not exist.
+    """
     return frozenset(_each(written, groups))
 
 
@@ -81,7 +84,7 @@ def _each(written: Iterable[str], groups: Groups) -> Iterator[str]:
 
 
 def named(written: Iterable[str]) -> Iterator[str]:
-    """Return the users that are written by themselves."""
+    """Yield the users in `written` that are named individually, not by a group."""
     return (one for one in written if not one.startswith(_SIGN))
 
 
@@ -155,7 +158,7 @@ def _message(text: str) -> str:
 
 
 class RuleSettings(BaseModel):
-    """A rule as it is written."""
+    """A `[[rules]]` table as the operator writes it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -223,7 +226,10 @@ class RuleSettings(BaseModel):
         return self
 
     def rule(self, number: int, groups: Groups) -> Rule:
-        """Return the rule, which stands at a place of the list; raise ValueError for no group."""
+        """Return the rule; `number` is its position in the list, counted from one.
+
+        Raise ValueError if it names a group that does not exist.
+        """
         return Rule(
             number=number,
             allows=self.action == "allow",

@@ -1,4 +1,7 @@
-"""Every setting, declared once: name, type, default, meaning."""
+"""Every setting, declared once: its name, type, default and meaning.
+
+`Settings` inherits from one class for each topic, such as `CacheSettings`.
+"""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -51,10 +54,12 @@ from app.config.types import (
 )
 from app.registries import HUB, WELL_KNOWN, Registries, Registry
 
-# The settings of who may ask this proxy: part of Settings.
+# Access: networks, rules and users.
 
 _SHORTEST_SECRET: Final = 16
+"""Bytes."""
 _SHORTEST_KEY: Final = 32
+"""Bytes."""
 
 
 def _users_file(path: object) -> UsersFile:
@@ -78,7 +83,7 @@ def _key(key: SecretStr) -> SecretStr:
 
 
 class AccessSettings(BaseModel):
-    """Whose requests are answered."""
+    """Which clients may use this proxy, and what they may pull."""
 
     allow_networks: ClientNetworks | None = Field(
         None,
@@ -114,7 +119,11 @@ class AccessSettings(BaseModel):
     )
 
     def check_users(self, rows: Iterable[Registry], cache_dir: Path | None) -> None:
-        """Raise ValueError where users are set, and something does not go with them."""
+        """Raise ValueError if the settings of users contradict each other or other settings.
+
+        With users, every registry must be managed, and their tokens need a key that survives a
+        restart.
+        """
         if self.htpasswd_file and self.shared_secret:
             message = "DOCXY_HTPASSWD_FILE, DOCXY_SHARED_SECRET: set one, not both"
             raise ValueError(message)
@@ -140,7 +149,11 @@ class AccessSettings(BaseModel):
             raise ValueError(message)
 
     def rules_for(self, registries: Registries) -> Rules:
-        """Return the rules at a table of registries; raise ValueError for one not in it."""
+        """Return the rules for a table of registries.
+
+        Raise ValueError if a rule names a registry that is not in the table, a group that does not
+        exist, or users without `DOCXY_HTPASSWD_FILE`.
+        """
         if not self.htpasswd_file:
             for at, one in enumerate(self.rules, 1):
                 if one.users is not None:
@@ -159,18 +172,21 @@ class AccessSettings(BaseModel):
             raise ValueError(message) from error
 
     def named_users(self) -> Iterator[tuple[str, str]]:
-        """Return the places of the file where users are named, each with a user."""
+        """Yield each user named in the configuration file, after the place that names the user.
+
+        A place is `rule 2` or `groups.team`.
+        """
         for at, rule in enumerate(self.rules, 1):
             yield from ((f"rule {at}", user) for user in named(rule.users or ()))
         for name, users in self.groups.items():
             yield from ((f"groups.{name}", user) for user in users)
 
 
-# The settings of the cache: part of Settings.
+# The cache.
 
 
 class CacheSettings(BaseModel):
-    """Whether something is kept, how much of it, and for how long it counts."""
+    """Whether there is a cache, how large it may grow, and how long its content may be served."""
 
     cache_dir: CacheDirectory | None = Field(
         None,
@@ -215,20 +231,23 @@ class CacheSettings(BaseModel):
     )
 
 
-# The settings of how much each may ask of this proxy: part of Settings.
+# Limits on each client.
 
 _OPTIONS: Final = {
     "redis": {"db"},
     "rediss": {"db", "ssl_ca_certs", "ssl_certfile", "ssl_keyfile"},
     "unix": {"db"},
 }
-"""What may stand behind `?`, by scheme; redis-py would take more, and fail at the first request."""
+"""Query options of a Redis URL, by scheme; redis-py accepts more, and fails at the first request.
+
+A scheme that is not here is not a Redis URL.
+"""
 
 Count = Annotated[int, Field(gt=0, le=10**12)]
 
 
 def _redis_url(secret: SecretStr) -> SecretStr:
-    """Check the URL without telling its password."""
+    """Return the URL if it is one of a Redis; raise ValueError without revealing its password."""
     try:
         is_one = _is_redis(urlsplit(secret.get_secret_value()))
     except ValueError:
@@ -256,11 +275,11 @@ def _is_redis(parts: SplitResult) -> bool:
 
 
 _DIGITS: Final = re.compile("[0-9]{1,5}")
-"""int() raises ValueError from 4,301 digits on, and str.isdecimal takes those of other scripts."""
+"""int() raises ValueError for 4,301 digits or more, and str.isdecimal accepts other scripts."""
 
 
 _MOST_WORKERS: Final = 64
-"""One keeps one core busy, and each takes some 60 MiB; a typing error must not start thousands."""
+"""Each worker keeps one core busy and takes some 60 MiB; a typo must not start thousands."""
 
 
 def _workers(value: object) -> object:
@@ -275,7 +294,7 @@ def _workers(value: object) -> object:
 
 
 class LimitSettings(BaseModel):
-    """What each user, or each address, may have."""
+    """The limits of each user, or of each address, and where they are counted."""
 
     client_connections: Count = Field(
         500,
@@ -315,7 +334,7 @@ class LimitSettings(BaseModel):
 
     @property
     def allowance(self) -> Allowance:
-        """What each may have."""
+        """The limits that apply to each client."""
         return Allowance(
             requests=self.limit_requests,
             downloads=self.limit_downloads,
@@ -324,7 +343,10 @@ class LimitSettings(BaseModel):
         )
 
     def check_limits(self) -> None:
-        """Raise ValueError where limits are set that could not be counted."""
+        """Raise ValueError if the limits and the Redis that counts them do not fit together.
+
+        Several workers need a Redis to count limits, and a Redis without any limit is useless.
+        """
         if self.allowance.is_all:
             if self.redis_url:
                 message = (
@@ -345,18 +367,18 @@ class LimitSettings(BaseModel):
             raise ValueError(message)
 
 
-# The settings of the page and what belongs to it: part of Settings.
+# The page, the metrics and the search.
 
 HUB_INDEX: Final = "https://index.docker.io"
-"""Where Docker Hub searches: the address that Docker itself asks."""
+"""The search service of Docker Hub, at the address that Docker itself uses."""
 
 
 LOCAL_NETWORKS: Final = "127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,fc00::/7,fe80::/10"
-"""Loopback and private (RFC 1918, RFC 4193, RFC 4291)."""
+"""Loopback, private and link-local networks (RFC 1918, RFC 4193, RFC 4291)."""
 
 
 class PageSettings(BaseModel):
-    """Whether there is something to look at, and where a search is asked."""
+    """Whether there are a page and metrics, who sees their figures, and which server searches."""
 
     page: bool = Field(
         default=True,
@@ -380,11 +402,11 @@ class PageSettings(BaseModel):
     )
 
 
-# The settings of how registries are reached: part of Settings.
+# Connections to registries.
 
 
 class UpstreamSettings(BaseModel):
-    """What is believed of registries, by which way they are reached, and how long one waits."""
+    """How registries are reached and verified, and how long to wait for them."""
 
     ca_bundle: AuthoritiesFile | None = Field(
         None,
@@ -438,17 +460,20 @@ class UpstreamSettings(BaseModel):
     )
 
 
-# The environment, without the settings that stand in the file only.
+# The environment as a source of settings, and all settings together.
 
 FILE_ONLY: Final = frozenset({"registries", "default", "rules", "groups"})
-"""Settings that no environment variable could hold well."""
+"""Settings that only the file may hold, since an environment variable suits them badly."""
 
 
 class Variables(EnvSettingsSource):
-    """What pydantic-settings reads of it."""
+    """The environment as pydantic-settings reads it, without the settings in `FILE_ONLY`."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """Return a field's value, its name, and whether it is yet to be decoded."""
+        """Return the value of a field, its name, and whether the value still has to be decoded.
+
+        The value is None if the environment does not set the field, or if only the file may.
+        """
         if field_name in FILE_ONLY:
             return None, field_name, False
         return super().get_field_value(field, field_name)
@@ -459,7 +484,7 @@ PREFIX: Final = "DOCXY_"
 _HIGHEST_PORT: Final = 65535
 
 _DEFAULT_ROW: Final = frozenset({"registry_url", "registry_name", "token_url", "token_service"})
-"""What says which registry the default one is, where no table does."""
+"""Settings that define the default registry if the file has no table of registries."""
 
 
 def _port(value: object) -> object:
@@ -477,7 +502,7 @@ def _listed(names: Iterable[str]) -> str:
 class Settings(
     UpstreamSettings, CacheSettings, PageSettings, AccessSettings, LimitSettings, BaseSettings
 ):
-    """How this proxy is set up; frozen, and held by create_app only."""
+    """All settings of this proxy; frozen. Only `create_app` holds them."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX, env_ignore_empty=True, extra="forbid", frozen=True,
@@ -568,7 +593,7 @@ class Settings(
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Let the environment win over what load() read from the file; nothing else is read."""
+        """Return the sources: the environment takes precedence over what `load()` read."""
         del env_settings, dotenv_settings, file_secret_settings
         return Variables(settings_cls), init_settings
 
@@ -603,7 +628,11 @@ class Settings(
         return self
 
     def table(self) -> Registries:
-        """Return the table of registries; raise ValueError for one that is ambiguous."""
+        """Return the table of registries; raise ValueError if it is ambiguous or inconsistent.
+
+        It holds the registries of the file, or else the default one, and then the well-known ones
+        that are served beside them.
+        """
         written = list(self.registries) or [self._default_row()]
         names = [one.row().name for one in written]
         default = Registries([one.row() for one in written], self.default).default
@@ -615,7 +644,7 @@ class Settings(
         known = () if chosen else tuple(WELL_KNOWN)
         taken = {name for row in rows for name in row.names}
         rows += [
-            # Clients that need no token for the default registry would ask for none elsewhere.
+            # Clients that need no token for the default registry would request none for another.
             replace(WELL_KNOWN[name], managed=default.managed)
             for name in (known if self.well_known is None else self.well_known)
             if name not in taken
@@ -635,12 +664,12 @@ class Settings(
 
     @classmethod
     def variable(cls, field: str) -> str:
-        """Return the environment variable of a field."""
+        """Return the environment variable of a field; the first one if several set it."""
         return cls.variables(field)[0]
 
     @classmethod
     def variables(cls, field: str) -> list[str]:
-        """Return the environment variables of a field, the one that counts first."""
+        """Return the environment variables that set a field, in order of precedence."""
         alias = cls.model_fields[field].validation_alias
         if isinstance(alias, AliasChoices):
             return [str(name) for name in alias.choices]

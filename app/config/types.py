@@ -1,4 +1,4 @@
-"""What the value of a setting may be; a ValueError says how to put it right."""
+"""The types of the values of settings; the ValueError of a wrong value says how to correct it."""
 
 import base64
 import contextlib
@@ -27,27 +27,27 @@ _SIZE: Final = re.compile(
     r"([0-9]{1,15}(?:\.[0-9]{1,6})?) ?(?:([KMGTP]i?)?B|([KMGTP]i?))?", re.IGNORECASE
 )
 _LEAST_WITHOUT_UNIT: Final = 1 << 20
-"""Bytes: whoever writes a smaller number has left out `GB`, and would have a cache of nothing."""
+"""Bytes; a smaller number most likely lacks its `GB`, and would make a cache that holds nothing."""
 _LEAST_IN_MB: Final = 1000
-"""From here on a number is more likely to be of megabytes."""
+"""A number from here on more likely means megabytes than gigabytes."""
 _LOCATION: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
 
 
 class Files:
     """The contents of the files that settings name.
 
-    Each is read once, when a setting is checked. What one process has read can be given to
-    another one, which then checks the same settings without looking at the disk.
+    Each file is read once, when a setting is checked. One process can hand what it has read to
+    another, which then checks the same settings without reading the disk.
     """
 
     def __init__(self) -> None:
         self._contents: dict[str, bytes] = {}
         self.are_given = False
-        """Whether another process has read them, and accepted what they hold."""
+        """Whether another process has read these files and accepted their contents."""
 
     @classmethod
     def from_dump(cls, dump: bytes) -> Self:
-        """Return the files that another process has read."""
+        """Return the files that another process has read; `dump` is the result of its `dump()`."""
         files = cls()
         contents = json.loads(dump)
         files._contents = {path: base64.b64decode(text) for path, text in contents.items()}
@@ -56,26 +56,29 @@ class Files:
 
     @staticmethod
     def current() -> "Files":
-        """Return the files of the settings that are being checked; else new ones, from the disk."""
+        """Return the files of the settings being checked; outside a check, new ones from disk."""
         return _FILES.get() or Files()
 
     def dump(self) -> bytes:
-        """Return all that was read, for `from_dump`. It holds secrets."""
+        """Return all contents read so far, as JSON for `from_dump`. They include secrets."""
         contents = self._contents.items()
         return json.dumps(
             {path: base64.b64encode(content).decode("ascii") for path, content in contents}
         ).encode()
 
     def read(self, path: Path, reader: Callable[[Path], bytes] = Path.read_bytes) -> bytes:
-        """Return the content of a file; raise what the reader raises, by default OSError."""
-        # A newer release of the application may name a file that the older one did not.
+        """Return the content of a file, read by `reader` if it has not been read before.
+
+        Raise what `reader` raises, which is OSError by default.
+        """
+        # Given contents may lack a file: a newer release can name one that the older did not.
         if str(path) not in self._contents:
             self._contents[str(path)] = reader(path)
         return self._contents[str(path)]
 
     @contextlib.contextmanager
     def in_use(self) -> Iterator[None]:
-        """Let settings that are checked meanwhile have their contents from here."""
+        """Make these the current files for settings that are checked inside the context."""
         token = _FILES.set(self)
         try:
             yield
@@ -84,15 +87,15 @@ class Files:
 
 
 _FILES: Final[ContextVar[Files | None]] = ContextVar("files", default=None)
-"""pydantic-settings gives validators no context of their own."""
+"""A context variable, since pydantic-settings passes no validation context to validators."""
 
 
 class MachineFault(ValueError):
-    """The machine does not let a value be used, which another attempt may find right."""
+    """The machine, not the value, is at fault: another attempt may succeed with the same value."""
 
 
 class Bytes(int):
-    """A number of bytes that is written as people write it: `5GiB`."""
+    """A number of bytes whose text has the largest binary unit that divides it, like `5GiB`."""
 
     def __str__(self) -> str:
         number, unit = int(self), ""
@@ -124,7 +127,10 @@ def _base_url(text: str) -> str:
 
 
 def _split(text: str) -> SplitResult:
-    """Split a URL; what the standard library says of a faulty one may quote a password."""
+    """Return the parts of a URL; raise ValueError if it is malformed.
+
+    The error of the standard library is not passed on, since its message may quote a password.
+    """
     try:
         if _UNCLEAR.search(text):
             raise ValueError  # noqa: TRY301 - one message for all
@@ -137,7 +143,7 @@ def _split(text: str) -> SplitResult:
 
 
 def content_of(path: object, reader: Callable[[Path], bytes] = Path.read_bytes) -> bytes:
-    """Return the content of a file that a setting names; raise ValueError."""
+    """Return the content of a file that a setting names; raise ValueError if it cannot be read."""
     if not isinstance(path, str | Path):
         message = "write the path of a file"
         raise ValueError(message)  # noqa: TRY004 - pydantic lets a TypeError through
@@ -178,7 +184,7 @@ def _own_host(text: str) -> str:
 
 
 def _password_of(path: object) -> SecretStr:
-    """Return what a file holds, without the line's end that editors leave."""
+    """Return the password in a file, without the line end that editors add."""
     try:
         text = content_of(path).decode("utf-8")
     except UnicodeDecodeError:
@@ -191,7 +197,10 @@ def _password_of(path: object) -> SecretStr:
 
 
 def _well_known(value: object) -> object:
-    """Read `all`, `none`, or names between commas; a list is as good in the file."""
+    """Return the names of well-known registries in `all`, `none`, or comma-separated names.
+
+    The file may also have a list of names.
+    """
     names = value.split(",") if isinstance(value, str) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         message = "write all, none, or names like ghcr.io,quay.io"
@@ -232,7 +241,7 @@ def _client_networks(text: str) -> str:
 
 
 def _authorities_of(path: object) -> str:
-    """Return the PEM text of a file; comments between the certificates may be in any encoding."""
+    """Return the PEM text of a file; comments between certificates may have any encoding."""
     text = content_of(path).decode("ascii", "ignore")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
@@ -243,7 +252,7 @@ def _authorities_of(path: object) -> str:
 
 
 def _proxy_url(secret: SecretStr) -> SecretStr:
-    """Check an outbound proxy's URL without telling its password."""
+    """Return the URL of an outbound proxy; raise ValueError without revealing its password."""
     text = secret.get_secret_value()
     parts = _split(text if "://" in text else f"http://{text}")
     if parts.scheme not in _PROXY_SCHEMES or not parts.hostname:
@@ -253,7 +262,11 @@ def _proxy_url(secret: SecretStr) -> SecretStr:
 
 
 def _size(value: object) -> object:
-    """Read `50GB`, `10GiB`, or a number of bytes; a small one needs a unit, for nobody means it."""
+    """Return the bytes that `50GB`, `10GiB` or a plain number stands for.
+
+    A number below 1 MiB needs a unit, since hardly anybody means so few bytes. Values of other
+    types are returned as they are.
+    """
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return value
     found = _SIZE.fullmatch(str(value).strip())
@@ -274,9 +287,12 @@ def _size(value: object) -> object:
 
 
 def _cache_directory(path: Path) -> Path:
-    """See that a directory can be written, or made: who is to have it makes it."""
+    """Return the absolute path of a directory; raise MachineFault if it cannot be written or made.
+
+    The directory is not made here: the process that uses it makes it.
+    """
     path = path.absolute()
-    if Files.current().are_given:  # a worker in another's place: a full disk must not stop it
+    if Files.current().are_given:  # a full disk must not stop a worker that replaces another
         return path
     try:
         there = next(one for one in (path, *path.parents) if one.exists())
