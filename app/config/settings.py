@@ -593,7 +593,7 @@ class Settings(
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Return the sources: the environment takes precedence over what `load()` read."""
+        """Return the only sources: the environment, then the values that `load()` read."""
         del env_settings, dotenv_settings, file_secret_settings
         return Variables(settings_cls), init_settings
 
