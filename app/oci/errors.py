@@ -1,44 +1,44 @@
-"""The specification's error codes, and our errors as declarations.
+"""The specification's error codes, and every error of Docxy as a declaration.
 
 RegistryError
-+-- NameInvalid                 400  a repository name or tag that the grammar refuses
-+-- DigestInvalid               400  a digest that the grammar refuses
++-- NameInvalid                 400  a repository name or tag outside the grammar
++-- DigestInvalid               400  a digest outside the grammar
 +-- HostInvalid                 400  a Host header that cannot be part of a URL
-+-- Unauthorized                401  a token that is another registry's; raised with the challenge
-+-- Denied                      403  what the registry shows to nobody without a login
-|   +-- ClientRefused           403  a client that this proxy is not for
-|   +-- RuleRefused             403  what a rule of this proxy denies
-|   +-- ClientHidden            403  one whose address cannot be told, where it decides
-|   +-- FiguresRefused          403  one that may not see what is counted
-+-- NameUnknown                 404  a registry that is not served here
-+-- Unsupported                 404  no such endpoint here
++-- Unauthorized                401  a token for another registry; raised with the challenge
++-- Denied                      403  the registry does not allow this without a login
+|   +-- ClientRefused           403  the client's network is not served
+|   +-- RuleRefused             403  a rule of this proxy denies the request
+|   +-- ClientHidden            403  the decision needs the client's address, which is unknown
+|   +-- FiguresRefused          403  the client may not see the figures
++-- NameUnknown                 404  a registry that this proxy does not serve
++-- Unsupported                 404  no such endpoint
 |   +-- MethodUnsupported       405  pushes and deletions
-+-- TooManyRequests             429  the registry's token service has had enough
++-- TooManyRequests             429  the registry's token service limits this proxy
 |   +-- LoginsSlowed            429  wrong passwords from this address or its network
-|   +-- LimitReached            429  a user, or an address, has had as much as it may
-|       +-- RequestsReached     429  of requests in a minute
-|       +-- DownloadsReached    429  of downloads at once
-|       +-- BytesReached        429  of bytes in a day
-|       +-- PullsReached        429  of pulls in a day
-|       +-- ConnectionsReached  429  of connections of one address at once
-+-- UpstreamMisbehaved          502  an answer that cannot be passed on; asking again will not help
-|   +-- AccountRefused          502  the registry does not know this proxy's own account
+|   +-- LimitReached            429  a user or an address has reached a limit
+|       +-- RequestsReached     429  requests per minute
+|       +-- DownloadsReached    429  concurrent downloads
+|       +-- BytesReached        429  bytes per day
+|       +-- PullsReached        429  pulls per day
+|       +-- ConnectionsReached  429  concurrent connections from one address
++-- UpstreamMisbehaved          502  an answer that cannot be relayed; a retry would not help
+|   +-- AccountRefused          502  the registry rejects this proxy's own account
 |   +-- UpstreamForbidden       502  an address that this proxy must not connect to
 +-- UpstreamUnavailable         503  no connection, or one that broke before the answer
-|   +-- UpstreamUntrusted       503  no TLS that can be trusted
-|   +-- OutboundProxyFails      503  the proxy that this proxy has to use does not lead there
+|   +-- UpstreamUntrusted       503  TLS failed, or the certificate is not trusted
+|   +-- OutboundProxyFails      503  the outbound proxy does not reach the registry
 |   +-- UpstreamUnreachable     503  no connection
-|   +-- UpstreamDown            503  no connection lately, so none is tried for some seconds
+|   +-- UpstreamDown            503  the circuit breaker is open: no attempt for some seconds
 |   +-- UpstreamTimeout         504  no answer in time
-|   +-- UpstreamUnresolved      504  no answer in time to the question for its address
-+-- LoopDetected                508  a question that leads back to this proxy
-+-- ClientGone                  499  nobody waits for the answer any more
+|   +-- UpstreamUnresolved      504  the name lookup did not finish in time
++-- LoopDetected                508  the request has come back to this proxy
++-- ClientGone                  499  the client has closed its connection
 +-- LoginRequired               401  neither a token nor a password; raised with the challenge
-|   +-- LoginMissing            401  the same of who asks for a token
-|   +-- LoginWrong              401  a user or a password that is wrong, and not which
-|   +-- TokenWrong              401  a token that is none of ours, or not any more
+|   +-- LoginMissing            401  a token request without a login
+|   +-- LoginWrong              401  a wrong user name or password, without saying which
+|   +-- TokenWrong              401  a token that is not ours, or no longer valid
 |   +-- ScopeInsufficient       401  a token for another repository
-+-- LoginsBusy                  503  more logins at once than can be checked
++-- LoginsBusy                  503  too many logins are waiting to be checked
 """
 
 from collections.abc import Mapping
@@ -48,7 +48,10 @@ from typing import Any, ClassVar
 
 
 class ErrorCode(StrEnum):
-    """OCI distribution-spec, "Error Codes"; the last two are common practice beyond it."""
+    """The codes of OCI distribution-spec, "Error Codes".
+
+    UNAVAILABLE and UNKNOWN are not in the specification, but are common practice.
+    """
 
     BLOB_UNKNOWN = "BLOB_UNKNOWN"
     DENIED = "DENIED"
@@ -64,14 +67,15 @@ class ErrorCode(StrEnum):
 
 
 def error_document(code: ErrorCode, message: str, detail: object = None) -> dict[str, Any]:
-    """Return what becomes an error body: OCI distribution-spec, "Error Codes"."""
+    """Return the JSON object of an error response (OCI distribution-spec, "Error Codes")."""
     return {"errors": [{"code": code, "message": message, "detail": detail}]}
 
 
 class RegistryError(Exception):
-    """An answer to the client that is not the one it hoped for.
+    """An error that is answered to the client as OCI JSON.
 
-    `detail` becomes the error's `detail` in the OCI JSON, `added` headers come on top of `headers`.
+    `detail` becomes the error's `detail` in the JSON.
+    `headers` go out with every error of the class; `added` go out in addition with this one.
     """
 
     code: ClassVar[ErrorCode] = ErrorCode.UNKNOWN
@@ -79,9 +83,9 @@ class RegistryError(Exception):
     message: ClassVar[str] = "internal error"
     headers: ClassVar[Mapping[str, str]] = {}
     reason: ClassVar[str] = ""
-    """The reason phrase of the status line (RFC 9112, section 4), or "" for the usual one."""
+    """The reason phrase of the status line (RFC 9112, section 4), or "" for the standard one."""
     refused_by: ClassVar[str] = ""
-    """What of this proxy refuses, where it is about who may ask for what: one word, to count by."""
+    """One word for the part of this proxy that refuses access, used in metrics; "" if none does."""
 
     def __init__(
         self,
@@ -120,7 +124,7 @@ class HostInvalid(RegistryError):
 
 
 class Unauthorized(RegistryError):
-    """A token that was not issued for the registry that it was sent to."""
+    """The token was issued for another registry than the one it was sent to."""
 
     code = ErrorCode.UNAUTHORIZED
     status = HTTPStatus.UNAUTHORIZED
@@ -128,7 +132,7 @@ class Unauthorized(RegistryError):
 
 
 class Denied(RegistryError):
-    """What the registry shows to nobody without a login."""
+    """The registry does not allow the request without a login."""
 
     code = ErrorCode.DENIED
     status = HTTPStatus.FORBIDDEN
@@ -136,7 +140,7 @@ class Denied(RegistryError):
 
 
 class NameUnknown(RegistryError):
-    """A registry that this proxy does not serve."""
+    """The request addresses a registry that this proxy does not serve."""
 
     code = ErrorCode.NAME_UNKNOWN
     status = HTTPStatus.NOT_FOUND
@@ -144,7 +148,7 @@ class NameUnknown(RegistryError):
 
 
 class Unsupported(RegistryError):
-    """An endpoint that does not exist here."""
+    """The proxy has no such endpoint."""
 
     code = ErrorCode.UNSUPPORTED
     status = HTTPStatus.NOT_FOUND
@@ -152,10 +156,12 @@ class Unsupported(RegistryError):
 
 
 class MethodUnsupported(Unsupported):
-    """A push or a deletion: this proxy only reads.
+    """A push or a deletion: this proxy only serves pulls.
 
-    podman and buildah try whatever is "unsupported" four times, and what is "denied" once.
-    python-dxf and `docker buildx imagetools` show the status line and not the body.
+    The code is DENIED because podman and buildah try an "unsupported" request four times, but a
+    "denied" one only once.
+    The reason phrase is set because python-dxf and `docker buildx imagetools` show the status line
+    and not the body.
     """
 
     code = ErrorCode.DENIED
@@ -166,7 +172,7 @@ class MethodUnsupported(Unsupported):
 
 
 class TooManyRequests(RegistryError):
-    """The registry's token service has had enough of this proxy."""
+    """The registry's token service answered 429 to this proxy."""
 
     code = ErrorCode.TOOMANYREQUESTS
     status = HTTPStatus.TOO_MANY_REQUESTS
@@ -175,9 +181,9 @@ class TooManyRequests(RegistryError):
 
 
 class UpstreamMisbehaved(RegistryError):
-    """The registry's answer cannot be passed on.
+    """The registry's answer cannot be relayed.
 
-    502, which containerd does not retry: asking again would not help.
+    The status is 502, which containerd does not retry: a retry would not help.
     """
 
     code = ErrorCode.UNAVAILABLE
@@ -186,13 +192,13 @@ class UpstreamMisbehaved(RegistryError):
 
 
 class AccountRefused(UpstreamMisbehaved):
-    """The registry does not know this proxy's own account, or its password is wrong."""
+    """The registry rejects this proxy's own account: the user is unknown or the password wrong."""
 
     message = "the registry refuses this proxy's own credentials"
 
 
 class UpstreamForbidden(UpstreamMisbehaved):
-    """The registry, or where it redirects to, is on an address that is not public."""
+    """The registry, or the host that it redirects to, has an address that is not public."""
 
     message = (
         "its address is not public; DOCXY_ALLOW_PRIVATE_UPSTREAMS allows that "
@@ -203,7 +209,7 @@ class UpstreamForbidden(UpstreamMisbehaved):
 class UpstreamUnavailable(RegistryError):
     """The registry cannot be reached.
 
-    503, because containerd retries 500, 503 and 504 on its last host, but never 502.
+    The status is 503 because containerd retries 500, 503 and 504 on its last host, but never 502.
     """
 
     code = ErrorCode.UNAVAILABLE
@@ -213,23 +219,23 @@ class UpstreamUnavailable(RegistryError):
 
 
 class UpstreamUntrusted(UpstreamUnavailable):
-    """TLS with the registry failed."""
+    """The TLS handshake with the registry failed, or its certificate is not trusted."""
 
     message = "its certificate is not trusted, or TLS fails"
 
 
 class OutboundProxyFails(UpstreamUnavailable):
-    """The outbound proxy cannot be reached, or refuses."""
+    """The outbound proxy cannot be reached, or refuses the connection."""
 
     message = "the outbound proxy does not lead there"
 
 
 class UpstreamUnreachable(UpstreamUnavailable):
-    """No connection could be made."""
+    """No connection to the registry could be made."""
 
 
 class UpstreamDown(UpstreamUnavailable):
-    """The registry could not be reached lately, and is not asked for some seconds."""
+    """The circuit breaker is open: after failures, the registry is not tried for some seconds."""
 
     message = "could not be reached lately, and is asked again in some seconds"
 
@@ -242,14 +248,14 @@ class UpstreamTimeout(UpstreamUnavailable):
 
 
 class UpstreamUnresolved(UpstreamUnavailable):
-    """The registry's name was not answered in time, which says nothing about the registry."""
+    """The registry's name was not resolved in time, which says nothing about the registry."""
 
     status = HTTPStatus.GATEWAY_TIMEOUT
     message = "its name was not answered in time"
 
 
 class LoopDetected(RegistryError):
-    """A question that has come by this proxy, or another Docxy, a few times already."""
+    """The request has passed through this proxy, or another Docxy, several times already."""
 
     code = ErrorCode.UNAVAILABLE
     status = HTTPStatus.LOOP_DETECTED
@@ -257,31 +263,34 @@ class LoopDetected(RegistryError):
 
 
 class ClientGone(RegistryError):
-    """The client closed its connection; 499 is what nginx writes into its log for that."""
+    """The client closed its connection; nginx logs this as 499."""
 
     status = 499
     message = "the client closed the connection"
 
 
-# Access: networks, rules and figures.
+# Access: networks, rules and figures
 
 
 class ClientRefused(Denied):
-    """A client in a network that this proxy is not for."""
+    """The client is in a network that this proxy does not serve."""
 
     message = "this proxy does not serve your network"
     refused_by = "networks"
 
 
 class RuleRefused(Denied):
-    """What a rule of this proxy denies; its `detail` says which one, and stands for the word."""
+    """A rule of this proxy denies the request.
+
+    The `rule` in its `detail` says which one, and replaces `refused_by` in logs and metrics.
+    """
 
     message = "a rule of this proxy denies it"
     refused_by = "rule"
 
 
 class ClientHidden(Denied):
-    """A client behind a server that is not believed, or that does not say for whom it asks."""
+    """The client is behind a server that is not trusted, or that does not say who the client is."""
 
     message = (
         "this proxy serves some networks only, and cannot tell which one you are in: "
@@ -291,17 +300,17 @@ class ClientHidden(Denied):
 
 
 class FiguresRefused(Denied):
-    """A client that may not see what is counted."""
+    """The client is outside the networks that may see the figures."""
 
     message = "figures are for the networks of DOCXY_FIGURES_NETWORKS"
     refused_by = "figures"
 
 
-# Logins at this proxy itself.
+# Logins at this proxy itself
 
 
 class LoginRequired(RegistryError):
-    """A request that shows neither a token nor a password: each client's first one."""
+    """The request has neither a token nor a password, as the first request of every client."""
 
     code = ErrorCode.UNAUTHORIZED
     status = HTTPStatus.UNAUTHORIZED
@@ -309,41 +318,41 @@ class LoginRequired(RegistryError):
 
 
 class LoginMissing(LoginRequired):
-    """A client that knows where to log in, and has no login: its pull ends here."""
+    """The client asks for a token without a login, so its pull ends here."""
 
     refused_by = "login"
 
 
 class LoginWrong(LoginRequired):
-    """A user that is not there, or another password."""
+    """The user does not exist, or the password is wrong."""
 
     message = "wrong user name or password for this proxy"
     refused_by = "password"
 
 
 class TokenWrong(LoginRequired):
-    """A token that this proxy has not given, that is too old, or whose user has changed."""
+    """The token is not one of this proxy, has expired, or its user has changed."""
 
     message = "this token is not, or no longer, good for this proxy"
     refused_by = "token"
 
 
 class ScopeInsufficient(LoginRequired):
-    """A token that was given for other repositories."""
+    """The token was issued for other repositories."""
 
     message = "this token is for another repository"
     refused_by = "scope"
 
 
 class LoginsSlowed(TooManyRequests):
-    """A network that has sent wrong passwords has to wait."""
+    """The client has to wait: its address or network has sent too many wrong passwords."""
 
     message = "too many wrong passwords from your address or network; wait before the next one"
     refused_by = "slowed"
 
 
 class LoginsBusy(RegistryError):
-    """Passwords are checked one after the other, and too many wait already."""
+    """Passwords are checked one at a time, and too many logins are waiting already."""
 
     code = ErrorCode.UNAVAILABLE
     status = HTTPStatus.SERVICE_UNAVAILABLE
@@ -352,46 +361,46 @@ class LoginsBusy(RegistryError):
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}
 
 
-# Limits; each is raised with `Retry-After`.
+# Limits: each of these errors goes out with `Retry-After`
 
 
 class LimitReached(TooManyRequests):
-    """As much as one may have of this proxy."""
+    """A user or an address has reached a limit of this proxy."""
 
     message = "this proxy lets you have no more"
     refused_by = "limit"
 
 
 class RequestsReached(LimitReached):
-    """As many requests as a minute may have."""
+    """The limit of requests per minute has been reached."""
 
     refused_by = "limit-requests"
     message = "this proxy takes no more requests of you this minute"
 
 
 class DownloadsReached(LimitReached):
-    """As many downloads as may run at once."""
+    """The limit of concurrent downloads has been reached."""
 
     refused_by = "limit-downloads"
     message = "this proxy lets you have no more downloads at once"
 
 
 class BytesReached(LimitReached):
-    """As many bytes as a day may have."""
+    """The limit of bytes per day has been reached."""
 
     refused_by = "limit-bytes"
     message = "this proxy sends you no more bytes today"
 
 
 class PullsReached(LimitReached):
-    """As many pulls as a day may have."""
+    """The limit of pulls per day has been reached."""
 
     refused_by = "limit-pulls"
     message = "this proxy lets you have no more pulls today"
 
 
 class ConnectionsReached(LimitReached):
-    """As many connections as one address may have a request on."""
+    """One address has requests on as many connections as it may."""
 
     refused_by = "limit-connections"
     message = "this proxy serves your address no more requests at once"
