@@ -1,19 +1,19 @@
-"""Flask: a client's request becomes values, and a Reply becomes a response.
+"""The Flask side: turns a client's request into values, and a Reply into a response.
 
-access_log.py      the line and the counts of a request, when its body ends
-authentication.py  networks and users, asked before any view
-client_naming.py   challenges and links in the client's naming
-connection.py      the client's connection
-context.py         resolves what a request addresses, and asks the rules
-credentials.py     which credentials belong to which registry
-flask_app.py       the Flask application, and its converters
-forwarded.py       the client's address and our own URL behind fronts
-image_policy.py    rules about what an image says of itself
-lifecycle.py       begins and ends every answer
-limits.py          limits, asked before any view
-logins.py          logins at this proxy, in headers and forms
-relay.py           a Reply becomes a response; what caches may keep
-render.py          errors become OCI JSON
+access_log.py      logs and counts each request when its body ends
+authentication.py  checks networks, connections and users before any view
+client_naming.py   rewrites challenges and links into the client's naming
+connection.py      the client's socket
+context.py         resolves which repository a request addresses, and applies the rules
+credentials.py     decides which credentials go to which registry
+flask_app.py       the Flask application and its URL converters
+forwarded.py       the client's address and our own URL behind reverse proxies
+image_policy.py    applies rules about image metadata
+lifecycle.py       begins and ends every response
+limits.py          enforces limits before any view
+logins.py          reads logins at this proxy from headers and forms
+relay.py           turns a Reply into a response; sets what caches may keep
+render.py          renders errors as OCI JSON
 repository.py      manifests, blobs, tags, referrers and the ping
 search.py          `GET /v1/search`
 status.py          `/health`, `/metrics` and the buffering probe

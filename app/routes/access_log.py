@@ -1,6 +1,6 @@
-"""Afterwards: the lines and the counts of requests that are over, of many at once if many are.
+"""Logs and counts requests that have ended, in batches under load.
 
-The more are told at once, the less of a processor each takes; the figures are in
+The larger the batch, the less processor time each request takes; the figures are in
 docs/decisions/upstream/batched-access-log.md.
 """
 
@@ -19,25 +19,25 @@ from app.log_lines import Line
 logger = logging.getLogger("app.access")
 
 _APART: Final = 0.002
-"""Seconds from one end to the next from which on a request waits for no others."""
+"""Seconds since the end of the previous request after which a request is logged at once."""
 
 _LATER: Final = 0.05
-"""Seconds that it waits at the most: a worker that is killed takes so much with it."""
+"""The most seconds that a request waits for others: a worker that is killed loses as many."""
 
 _MOST: Final = 128
-"""Requests that wait at the most."""
+"""The most requests in a batch; the last of them causes it to be written at once."""
 
 
 @dataclass(slots=True)
 class Ended:
-    """A request that is over."""
+    """A request that has ended; `at` is its end as wall-clock time in seconds."""
 
     exchange: Exchange
     line: dict[str, Any]
     at: float
 
     def as_line(self) -> Line:
-        """Return its line."""
+        """Return the log line of the request; its times are in seconds, to the millisecond."""
         line, exchange = self.line, self.exchange
         for name in ("registry", "repository", "reference"):
             if value := getattr(exchange, name):
@@ -51,7 +51,10 @@ class Ended:
 
 
 class Afterwards:
-    """Counts and logs in order, a moment later if much goes on; the end of the process waits."""
+    """Counts and logs requests in order, a moment later under load.
+
+    The process does not exit before it has written those that wait.
+    """
 
     def __init__(self, watcher: Watcher = UNWATCHED) -> None:
         self.watcher = watcher
@@ -62,7 +65,7 @@ class Afterwards:
         self._last_end = 0.0
 
     def add(self, ended: Ended) -> None:
-        """Tell of a request soon."""
+        """Count and log a request: at once if none ended just before, or else in a batch."""
         if self.watcher is UNWATCHED and not logger.isEnabledFor(logging.INFO):
             return
         end = ended.exchange.began + ended.exchange.took
@@ -74,17 +77,17 @@ class Afterwards:
             self._come_soon()
 
     def tell_all(self) -> None:
-        """Tell now of all that wait."""
+        """Count and log all waiting requests now."""
         with self._one_at_a_time:
             if waiting := [self._waiting.popleft() for _ in range(len(self._waiting))]:
                 self.tell(waiting)
 
     def tell(self, ended: Sequence[Ended]) -> None:
-        """Count and log requests."""
+        """Count and log the given requests now, without regard to those that wait."""
         try:
             self.watcher.ended([one.exchange for one in ended])
         finally:
-            # They wait nowhere else any more, and counts that fail are no reason to lose lines.
+            # These lines exist nowhere else, so they are written even if counting fails.
             if logger.isEnabledFor(logging.INFO):
                 logs.write(logger, [one.as_line() for one in ended])
 

@@ -1,6 +1,8 @@
-"""Who must have logged in at this proxy: decided before any view, and so before any registry.
+"""Decides before any view, and so before any registry is asked, whether a client is served.
 
-Only where users are set. What is not named here needs a login, so a new address does too.
+Three checks are made, each only if it is configured: the client's network, the number of its
+concurrent requests, and its login at this proxy.
+Every endpoint needs a login unless it is named here, so a new endpoint needs one too.
 """
 
 import logging
@@ -29,27 +31,26 @@ from app.registries import Address
 from app.routes import client_naming, logins
 from app.routes.context import client, namespace, present, rooms, selected, undecided_path
 
-# Who may ask at all, and on how many connections at once.
-#
-# Decided before any view, and so before any registry is asked.
-
 logger = logging.getLogger(__name__)
 
 _PLACE: Final = "docxy.place"
-"""Where a request's place is, by its address and its name."""
+"""The key in the environ of a request's place: the client's site and a random name."""
 
 _FIT: Final = "docxy.fit"
-"""Where the server finds what it tells its number of places."""
+"""The key of the extension that the server calls with a worker's number of places."""
 
 _QUARTER: Final = 4
-"""One client has at most one part in so many of a worker's places."""
+"""One client gets at most one in this many of a worker's places."""
 
 _FOR_EVERYBODY: Final = "health.health"
-"""What balancers and orchestrators ask, from wherever they are."""
+"""The endpoint that load balancers and orchestrators ask, from any network."""
 
 
 def register_lists(app: Flask, lists: Lists) -> None:
-    """Let in who the lists admit; without any list requests are not even looked at."""
+    """Make an application refuse clients outside the lists; do nothing if every client is admitted.
+
+    A request then fails with ClientRefused, or ClientHidden if the client's address is unknown.
+    """
     if lists.are_open:
         return
 
@@ -66,9 +67,10 @@ def register_lists(app: Flask, lists: Lists) -> None:
 
 
 def share(app: Flask, most: int) -> None:
-    """Let no address have more than so many requests at once, a download until its last byte.
+    """Allow each address at most `most` concurrent requests; a download counts to its last byte.
 
-    Each takes a connection of this process: one client that reads slowly could have all of them.
+    Each request takes a connection of this process, so one client that reads slowly could otherwise
+    occupy all of them. A request beyond the limit fails with ConnectionsReached.
     """
     shares = _Shares(most)
     app.extensions[_FIT] = shares.fit  # called by server/worker.py
@@ -78,14 +80,17 @@ def share(app: Flask, most: int) -> None:
 
 
 class _Shares:
-    """What is done before and after each request."""
+    """The hooks that take a place before each request and give it back afterwards."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._places = OwnPlaces(most)
 
     def fit(self, places: int) -> None:
-        """Leave three quarters of this worker's places to others, before the first request."""
+        """Limit one client to a quarter of this worker's places; called before the first request.
+
+        `places` is how many requests the worker serves at once.
+        """
         share = max(places // _QUARTER, 1)
         if share < self._most:
             self._places = OwnPlaces(share)
@@ -97,9 +102,12 @@ class _Shares:
             )
 
     def enter(self) -> None:
-        """Take a place for a request, or raise ConnectionsReached."""
+        """Take a place for the request, or raise ConnectionsReached.
+
+        Requests whose client cannot be told apart from others need no place.
+        """
         request = present()
-        # With a query it may wait for a registry, and would keep a place for as long.
+        # With a query, a health check may wait for a registry, and so it needs a place.
         if request.endpoint == _FOR_EVERYBODY and not request.query_string:
             return
         if not rooms().forwarded.tells_clients_apart(request.environ):
@@ -110,13 +118,13 @@ class _Shares:
         request.environ[_PLACE] = place
 
     def leave_with(self, response: Response) -> Response:
-        """Give the place back when the response has ended."""
+        """Return the response, which gives the place back when it has ended."""
         if place := present().environ.pop(_PLACE, None):
             response.call_on_close(partial(self._places.give, *place))
         return response
 
     def leave(self, error: BaseException | None) -> None:
-        """Give back the place of a request that is cut before it has a response."""
+        """Give back the place of a request that ended before it had a response."""
         del error
         if place := present().environ.pop(_PLACE, None):
             self._places.give(*place)
@@ -133,20 +141,23 @@ _FOR_ALL: Final = frozenset(
         "box.rewrite",
     }
 )
-"""Endpoints that ask no registry for anything but what their own settings allow."""
+"""Endpoints that need no login: they ask registries only for what their own settings allow."""
 
 _FOR_ALL_ROOMS: Final = frozenset({"page", "assets", "config"})
-"""Blueprints of such."""
+"""Blueprints whose endpoints need no login."""
 
 _FOR_BROWSERS: Final = frozenset({"search", "box"})
-"""Blueprints where people are asked for a name and a password."""
+"""Blueprints that ask people for a name and a password, by a Basic challenge."""
 
 _FOR_NO_TOKEN: Final = frozenset({"box.tags"})
-"""Endpoints that are about a repository which no scope is compared with."""
+"""Endpoints that accept no token: no scope can be compared with the repository they are about."""
 
 
 def register_users(app: Flask, guard: Guard | None) -> None:
-    """Let in whom the guard knows; without one requests are not even looked at."""
+    """Make an application require a login that the guard accepts; do nothing without a guard.
+
+    A request without one fails with LoginRequired and a challenge.
+    """
     if guard is None:
         return
 
@@ -156,7 +167,9 @@ def register_users(app: Flask, guard: Guard | None) -> None:
         if endpoint is None or endpoint in _FOR_ALL or request.blueprint in _FOR_ALL_ROOMS:
             return
         if namespace():
-            selected()  # one that is not served is no secret, and the doctor looks for that 404
+            # Raises NameUnknown for a registry that is not served: this is no secret, and the
+            # doctor expects the 404.
+            selected()
         try:
             _let_in(guard, request.environ.get("HTTP_AUTHORIZATION", ""))
         except LoginRequired as refused:
@@ -167,7 +180,10 @@ def register_users(app: Flask, guard: Guard | None) -> None:
 
 
 def _let_in(guard: Guard, authorization: str) -> None:
-    """Return for a user who may; raise LoginRequired, or why a login cannot be looked at."""
+    """Return if the Authorization admits the request.
+
+    Raise LoginRequired, or LoginsSlowed or LoginsBusy if the password cannot be checked now.
+    """
     scheme, _, token = authorization.strip().partition(" ")
     if not scheme:
         raise LoginRequired
@@ -180,28 +196,28 @@ def _let_in(guard: Guard, authorization: str) -> None:
 
 
 def _check_scope(bearer: Bearer) -> None:
-    """Raise ScopeInsufficient for a repository that a token is not for."""
+    """Raise ScopeInsufficient if the token does not cover the repository of the request."""
     name = _asked_name()
     if name is None:
         if present().endpoint in _FOR_NO_TOKEN:
             raise ScopeInsufficient
         return
-    # The rules decide later, with all that they look at.
+    # The rules are applied later, when all that they depend on is known.
     if canonical(undecided_path(name)) not in bearer.repositories:
         raise ScopeInsufficient
 
 
 def canonical(address: Address) -> str:
-    """Return what a repository is called in tokens, however clients write it."""
+    """Return a repository's one name in tokens, `<registry>/<repository>`."""
     return f"{address.registry.name}/{address.repository}"
 
 
-def _asked_name() -> Any:  # noqa: ANN401 - what the converter gives, or None
+def _asked_name() -> Any:  # noqa: ANN401 - what the converter returns, or None
     return (present().view_args or {}).get("name")
 
 
 def _challenge(refused: LoginRequired) -> Challenge:
-    """Return how to log in; a repository that is not served here makes no difference."""
+    """Return the challenge that says how to log in, even if the repository is not served here."""
     if present().blueprint in _FOR_BROWSERS:
         return Challenge("Basic", {"realm": SERVICE, "charset": "UTF-8"})
     name = _asked_name()

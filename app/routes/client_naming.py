@@ -1,4 +1,4 @@
-"""A registry's words in the client's naming: realms, scopes, the next page."""
+"""Rewrites what a registry says into the client's naming: realms, scopes, links to next pages."""
 
 from collections.abc import Iterable
 from typing import Final
@@ -15,20 +15,23 @@ _TOKEN_PATH: Final = "/auth/token"  # noqa: S105 - a path
 
 
 def challenges(told: Iterable[Challenge], selection: Selection) -> list[Challenge]:
-    """Return a registry's challenges, without those that no login through here can meet."""
+    """Return a registry's challenges with realms and scopes that lead to this proxy.
+
+    Challenges that no login through this proxy can meet are left out.
+    """
     met = (one for one in told if one.is_bearer or selection.takes_logins)
     return [_challenge(one, selection) for one in met]
 
 
 def _challenge(told: Challenge, selection: Selection) -> Challenge:
-    """Point the realm here, so that tokens come through this proxy too."""
+    """Return a challenge with its realm at this proxy, so that tokens are fetched through it."""
     if not told.is_bearer:
         return told
     changed = {"realm": _realm(selection)}
     scopes = [_scope(text, selection) for text in told.parameters.get("scope", "").split()]
     if selection.by_prefix and isinstance(selection, Address):
-        # Only a scope tells the token endpoint which registry is meant, and not every registry
-        # names the repository there (public.ecr.aws says "aws").
+        # Only the scope tells our token endpoint which registry is meant, but not every registry
+        # names the repository in its scope (public.ecr.aws says "aws").
         scopes = list(dict.fromkeys([_wanted(selection), *scopes]))
     if scopes:
         changed["scope"] = " ".join(scopes)
@@ -36,7 +39,10 @@ def _challenge(told: Challenge, selection: Selection) -> Challenge:
 
 
 def own_challenge(selection: Selection, service: str = "") -> Challenge:
-    """Return the challenge of this proxy itself; the token endpoint knows the real service."""
+    """Return a Bearer challenge of this proxy itself.
+
+    Without `service` it names the registry; the token endpoint knows the registry's real service.
+    """
     parameters = {"realm": _realm(selection), "service": service or selection.registry.name}
     if isinstance(selection, Address):
         parameters["scope"] = _wanted(selection)
@@ -44,7 +50,10 @@ def own_challenge(selection: Selection, service: str = "") -> Challenge:
 
 
 def next_page(query: str, selection: Selection) -> str:
-    """Lead to the next page of what the client asked, as it asked (RFC 8288)."""
+    """Return the value of a Link header to the next page (RFC 8288), in the client's naming.
+
+    `query` is the query of the registry's own link.
+    """
     prefix = urlsplit(rooms().forwarded.base_url(request.environ)).path
     fields = [field for field in query.split("&") if unquote(field.partition("=")[0]) != "ns"]
     if selection.ns:
@@ -53,7 +62,7 @@ def next_page(query: str, selection: Selection) -> str:
 
 
 def _realm(selection: Selection) -> str:
-    """Return the token endpoint; its requests carry no `ns`, so the realm has to."""
+    """Return the URL of our token endpoint; it has the `ns`, which clients do not add to it."""
     realm = rooms().forwarded.base_url(request.environ) + _TOKEN_PATH
     return f"{realm}?{_namespace(selection.registry.name)}" if selection.ns else realm
 

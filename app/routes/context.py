@@ -1,4 +1,7 @@
-"""What the views use, put there by create_app."""
+"""What the views share: the request, the wired components, the addressed repository, the rules.
+
+`create_app` builds a `Rooms` and puts it into the application; the functions here read it.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -19,16 +22,14 @@ from app.routes.access_log import Afterwards
 from app.routes.forwarded import Forwarded
 from app.source import Holder, Index, Permit, Source
 
-# The client's request itself.
-#
-# Flask's `request` looks for it at each access, a dozen times for a small answer.
-
+# Flask's `request` proxy looks up the request at each access, a dozen times for a small response.
+# `present` does so once.
 _REQUEST = cast("LocalProxy[Request]", request)
 
 
 def present() -> Request:
-    """Return the request that this thread, or greenlet, serves."""
-    return _REQUEST._get_current_object()  # noqa: SLF001 - which is how Werkzeug documents it
+    """Return the request that the current thread or greenlet serves."""
+    return _REQUEST._get_current_object()  # noqa: SLF001 - documented by Werkzeug
 
 
 _KEY: Final = "docxy"
@@ -36,18 +37,21 @@ _APP: Final = cast("LocalProxy[Flask]", current_app)
 
 
 class Figures(Protocol):
-    """Tells what all workers together have counted."""
+    """The figures that all workers together have counted."""
 
     def exposition(self) -> bytes:
-        """Return it in the text format of Prometheus."""
+        """Return all series in the text format of Prometheus."""
 
     def shown(self) -> dict[str, Any]:
-        """Return what the page shows."""
+        """Return the figures that the page shows, as a JSON object."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rooms:
-    """The registries, the source of each by its name, and what to believe of a request."""
+    """The components that `create_app` wires together for the views.
+
+    `sources` has the source of each registry by its name. `write_timeout` is in seconds.
+    """
 
     registries: Registries
     sources: Mapping[str, Source]
@@ -55,41 +59,47 @@ class Rooms:
     write_timeout: float
     figures_networks: Networks = field(default_factory=lambda: Networks(""))
     figures: Figures | None = None
-    """None: nothing is counted."""
+    """None if metrics are off."""
     afterwards: Afterwards = field(default_factory=Afterwards)
     index: Index | None = None
     cache: Holder | None = None
-    """None: nothing is kept."""
+    """None if there is no cache."""
     rules: Rules | None = None
-    """None: everybody may pull everything."""
+    """None if there are no rules: everybody may pull everything."""
     known_images: KnownImages = field(default_factory=KnownImages)
     guard: Guard | None = None
-    """None: this proxy has no users of its own."""
+    """None if this proxy has no users of its own."""
 
     def put_into(self, app: Flask) -> None:
-        """Hand this to the views of an application."""
+        """Make this available to the views of an application, through `rooms`."""
         app.extensions[_KEY] = self
 
 
 def rooms() -> Rooms:
-    """Return what create_app has put there."""
+    """Return the components that `create_app` put into the current application."""
     found: Rooms = _APP._get_current_object().extensions[_KEY]  # noqa: SLF001 - as in `present`
     return found
 
 
 def namespace() -> str | None:
-    """Return the `ns` that containerd adds when it asks a mirror."""
+    """Return the `ns` parameter that containerd adds when it asks a mirror, or None without one."""
     request = present()
     return request.args.get("ns") or None if request.query_string else None
 
 
 def selected() -> Selection:
-    """Return the registry that a request without a repository name addresses."""
+    """Return the registry that a request without a repository name addresses.
+
+    Raise NameUnknown if this proxy does not serve the registry, HostInvalid for a malformed Host.
+    """
     return chosen(ns=namespace(), host=host())
 
 
 def chosen(*, ns: str | None, host: str) -> Selection:
-    """Return the registry that is addressed so, and note it for the line."""
+    """Return the registry that `ns` or `host` selects, and note it for the log line.
+
+    Raise NameUnknown if this proxy does not serve it.
+    """
     selection = rooms().registries.select(ns=ns, host=host)
     if (exchange := current.get()) is not None:
         exchange.registry = selection.registry.name
@@ -97,9 +107,9 @@ def chosen(*, ns: str | None, host: str) -> Selection:
 
 
 def located(asked: RepositoryName, reference: Reference | None = None) -> Address:
-    """Return the registry and repository that a request addresses; raise Denied.
+    """Return the registry and repository that a request addresses; raise Denied if a rule says so.
 
-    `reference` is the manifest's, where that is what is asked for.
+    `reference` is the tag or digest if the request is for a manifest.
     """
     address = undecided_path(asked)
     checked(address, reference)
@@ -109,7 +119,10 @@ def located(asked: RepositoryName, reference: Reference | None = None) -> Addres
 def located_manifest(
     asked: RepositoryName, reference: Reference
 ) -> tuple[Address, Decision | None]:
-    """Return the decision as well, where it depends on what the manifest is; raise Denied."""
+    """Return the address of a manifest, and the decision if it depends on the manifest itself.
+
+    The decision is None if the rules need no look at the manifest. Raise Denied if they forbid it.
+    """
     address = undecided_path(asked)
     decision = checked(address, reference)
     if decision is None or not decision.depends_on_manifest:
@@ -118,7 +131,10 @@ def located_manifest(
 
 
 def undecided_path(asked: RepositoryName) -> Address:
-    """Return what the path of a request addresses; no rule has been asked yet."""
+    """Return what the path of the current request addresses, without applying the rules.
+
+    The result is kept for the rest of the request. Raise NameUnknown or NameInvalid.
+    """
     exchange = current.get()
     if exchange is not None and (known := exchange.address) is not None and known.asked == asked:
         return known
@@ -131,7 +147,10 @@ def undecided_path(asked: RepositoryName) -> Address:
 def resolved(
     asked: RepositoryName, reference: Reference | None = None, *, ns: str | None, host: str
 ) -> Address:
-    """Return the registry and repository that are addressed so; raise Denied."""
+    """Return the registry and repository that a name addresses under `ns` and `host`.
+
+    Raise Denied if a rule forbids it.
+    """
     address = undecided(asked, ns=ns, host=host)
     checked(address, reference)
     return address
@@ -140,7 +159,12 @@ def resolved(
 def checked(
     address: Address, reference: Reference | None, digests: frozenset[Digest] = NO_DIGESTS
 ) -> Decision | None:
-    """Return what the rules say, if there are any, where they allow it; raise Denied."""
+    """Return the decision of the rules if they allow the request, or None if there are no rules.
+
+    `digests` are the known digests of the manifest.
+    Raise RuleRefused if a rule denies it, ClientHidden if that rule needs an unknown client's
+    address.
+    """
     decision = decided(address, reference, digests)
     if decision is not None and not decision.allowed:
         _refuse(decision, client())
@@ -150,9 +174,9 @@ def checked(
 def decided(
     address: Address, reference: Reference | None = None, digests: frozenset[Digest] = NO_DIGESTS
 ) -> Decision | None:
-    """Return what the rules say; None without any.
+    """Return the decision of the rules, or None if there are no rules.
 
-    `digests` are what the answer is called, where it is there.
+    `digests` are those of the answer, if it has arrived already.
     """
     rules = rooms().rules
     if rules is None:
@@ -186,9 +210,10 @@ def _refuse(decision: Decision, asking: Client) -> NoReturn:
 
 
 def permit(address: Address, reference: Reference | None = None) -> Permit | None:
-    """Return what asks the rules of where redirects lead; None without any rules.
+    """Return a function that applies the rules to the target of a redirect, or None without rules.
 
-    `reference` is the manifest's, where that is what the client asks for.
+    `reference` is the tag or digest if the client asks for a manifest.
+    The function raises Denied if a rule forbids the target to this client.
     """
     room = rooms()
     rules = room.rules
@@ -204,7 +229,7 @@ def permit(address: Address, reference: Reference | None = None) -> Permit | Non
         if not decision.allowed:
             _refuse(decision, asking)
         if decision.depends_on_manifest and not rules.are_alike(asked, question):
-            # The manifest is looked at by the rules for where it was asked for.
+            # `Inspection` judges the manifest by the rules for the original address only.
             message = f"a rule of this proxy looks at images of {registry}: ask for it there"
             rule = decision.rule
             raise RuleRefused(message, rule=rule and rule.number)
@@ -213,22 +238,28 @@ def permit(address: Address, reference: Reference | None = None) -> Permit | Non
 
 
 def undecided(asked: RepositoryName, *, ns: str | None, host: str) -> Address:
-    """Return what is addressed so, and note it for the line; no rule has been asked yet."""
+    """Return what a name addresses under `ns` and `host`, and note it for the log line.
+
+    No rule is applied. Raise NameUnknown or NameInvalid.
+    """
     address = rooms().registries.resolve(asked, ns=ns, host=host)
     if (exchange := current.get()) is not None:
         exchange.registry = address.registry.name
-        if exchange.route != "token":  # what a form says is nobody else's business
+        if exchange.route != "token":  # the scopes of a token request stay out of the log
             exchange.repository = address.repository
     return address
 
 
 def host() -> str:
-    """Return the host name of this proxy that the client asked."""
+    """Return the host name that the client used for this proxy; raise HostInvalid."""
     return rooms().forwarded.host(present().environ)
 
 
 def client() -> Client:
-    """Return who asks; through a Unix socket nobody has an address but what a server tells."""
+    """Return the client of the current request, with its user if it has logged in.
+
+    The address is "" for a request through a Unix socket, unless a server in front names it.
+    """
     exchange = current.get()
     if exchange is None:
         return Client(*_client())
@@ -244,16 +275,19 @@ def _client() -> tuple[str, bool]:
 
 
 def may_see_figures() -> bool:
-    """Tell whether the client is in a network that may see figures; one that is hidden is not."""
+    """Return whether the client is in a network that may see figures.
+
+    If figures are restricted, a client whose address is unknown may not see them.
+    """
     room, environ = rooms(), present().environ
     if room.figures_networks.are_all:
         return True
     client = room.forwarded.client(environ)
-    # Without an address it came through a Unix socket, from this machine.
+    # A request without an address came through a Unix socket, from this machine.
     allowed = not client or client in room.figures_networks
     return allowed and room.forwarded.is_known(environ)
 
 
 def source(registry: Registry) -> Source:
-    """Return where a registry is read from."""
+    """Return the source that a registry is read from: its upstream, or the cache around it."""
     return rooms().sources[registry.name]

@@ -1,4 +1,8 @@
-"""Which of a client's credentials go up: only those that are the registry's own."""
+"""Decides which of a client's credentials go to a registry: only those issued for it.
+
+Clients keep one login for a host, so the tokens of any registry except the host's default go to the
+client tagged with the registry's name (docs/decisions/addressing-and-credentials/tagged-tokens.md).
+"""
 
 import base64
 import binascii
@@ -22,14 +26,15 @@ from app.routes.context import client, permit, present, rooms
 from app.source import Payer, Reply, Request, Uncharged, replied
 
 _TOKEN: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
-"""No space and no comma."""
+"""Visible ASCII without a space or a comma."""
 
 
 def passed_up(selection: Selection, fields: Headers) -> Headers:
-    """Return a client's headers with an Authorization only where it is the registry's.
+    """Return a client's headers, with Authorization only if it belongs to the selected registry.
 
-    Raise Unauthorized for a token that is another registry's
-    (docs/decisions/addressing-and-credentials/tagged-tokens.md).
+    The tag of a token is removed. A managed registry gets no credentials from clients.
+    Raise Unauthorized for a token of another registry, or for one without a tag if this registry's
+    tokens have one.
     """
     authorization = headers.value(fields, "authorization").strip()
     others = headers.without(fields, "authorization")
@@ -40,7 +45,7 @@ def passed_up(selection: Selection, fields: Headers) -> Headers:
     if is_login and not _is_own_login(selection, authorization):
         return others
     tags = rooms().registries.tags_in(authorization)
-    # Two lines come here as one, with a comma between them: then it is no login alone.
+    # Two Authorization lines arrive joined by a comma, so a value with a comma is not just a login.
     if not tags and (not selection.tagged or (is_login and "," not in authorization)):
         return fields
     owner, untagged = rooms().registries.tag_owner(authorization.removeprefix(f"{scheme} "))
@@ -50,7 +55,10 @@ def passed_up(selection: Selection, fields: Headers) -> Headers:
 
 
 def _is_own_login(selection: Selection, authorization: str) -> bool:
-    """Tell whether a login may be the registry's: some clients send tokens as passwords."""
+    """Return whether a login may go to the registry.
+
+    Some clients send tokens as passwords, so a password tagged for another registry may not.
+    """
     if not selection.takes_logins:
         return False
     try:
@@ -61,20 +69,22 @@ def _is_own_login(selection: Selection, authorization: str) -> bool:
 
 
 def is_foreign(selection: Selection, token: str) -> bool:
-    """Tell whether a refresh token is not the registry's."""
+    """Return whether a refresh token belongs to another registry than the selected one."""
     tags = rooms().registries.tags_in(token)
     return tags != ({selection.registry.name} if selection.tagged or tags else set())
 
 
 def untagged(token: str) -> str:
-    """Return a token as its registry gave it."""
+    """Return a token without this proxy's tag, as its registry issued it."""
     return rooms().registries.tag_owner(token)[1]
 
 
 def tag(reply: Reply, registry: Registry) -> Reply:
-    """Mark the tokens of an answer as the registry's; raise UpstreamMisbehaved if there are none.
+    """Return a token service's reply with its tokens tagged with the registry's name.
 
-    Clients of GET look for `token`, those of POST for `access_token`: both are there.
+    The reply has `token`, which clients of GET read, as well as `access_token`, which clients of
+    POST read. A reply with another status than 200 is returned as it is.
+    Raise UpstreamMisbehaved if a 200 has no token.
     """
     if reply.status != HTTPStatus.OK:
         return reply
@@ -93,7 +103,7 @@ def tag(reply: Reply, registry: Registry) -> Reply:
 
 
 def _issued(document: dict[str, Any]) -> dict[str, str]:
-    """Return the tokens of an answer by their fields; an access token is in both of its."""
+    """Return the tokens of a reply by field name, the access token under both of its names."""
     found = {
         name: token
         for name in ("token", "access_token", "refresh_token")
@@ -103,17 +113,21 @@ def _issued(document: dict[str, Any]) -> dict[str, str]:
     return {"token": access, "access_token": access, **found} if access else {}
 
 
-# What a client asks, as a source takes it.
+# The client's request, as a source takes it
 
 PAYER: Final = "docxy.payer"
-"""Where a request's payer is, if there are limits: its environ is at hand, `g` is looked up."""
+"""The key of the request's payer in its environ, set if there are limits.
+
+The environ is at hand; Flask's `g` would have to be looked up.
+"""
 
 
 def asked(selection: Selection, query: str = "", reference: Reference | None = None) -> Request:
-    """Return the client's request, with no credentials but the registry's own.
+    """Return the client's request for a source, with no credentials except the registry's own.
 
-    `reference` is the manifest's that is asked for.
-    Views ask a source right after. Raise Unauthorized or LoopDetected.
+    `reference` is the tag or digest if the request is for a manifest.
+    Views call the source right afterwards: the time of this call (monotonic) is noted as the
+    beginning of the wait for the upstream. Raise Unauthorized or LoopDetected.
     """
     request = present()
     g.asked_at = time.monotonic()
@@ -128,5 +142,5 @@ def asked(selection: Selection, query: str = "", reference: Reference | None = N
 
 
 def _uncharged() -> Payer:
-    """Return the client as one that pays nothing, all addresses of a site as one."""
+    """Return a payer without limits for the client; all addresses of a site count as one."""
     return Uncharged(f"address {site_of(client().address)}")

@@ -1,4 +1,4 @@
-"""Who asks, and how this proxy is called, as far as the servers in front may be believed."""
+"""The client's address and this proxy's own URL, as told by servers in front that are trusted."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -14,44 +14,50 @@ _HOST: Final = re.compile(
     r"(?:\[(?P<six>[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)\]|[A-Za-z0-9._-]+)(?::(?P<port>[0-9]{1,5}))?"
 )
 _LONGEST_HOST: Final = 300
-"""Characters; 253 are the most that a name has. What is longer is not remembered either."""
+"""The most characters of a Host; a DNS name has at most 253. Longer ones are not cached either."""
 _LAST_PORT: Final = 65535
 _PORT: Final = re.compile(r":[0-9]+$")
 _HOP: Final = re.compile(r"(?:(?P<four>[0-9.]+)|\[(?P<six>[0-9A-Fa-f:.]+)\])(?::[0-9]{1,5})?")
 _OTHER_WAYS: Final = ("HTTP_FORWARDED", "HTTP_X_REAL_IP")
-"""In what else servers in front say who asks."""
+"""Other headers, which are not read, in which servers in front name the client."""
 
 _KNOWN: Final = 1024
-"""Peers of which it is remembered whether they are trusted."""
+"""How many peers, and how many authorities, have their verdict cached."""
 
 
 class Forwarded:
     """Reads X-Forwarded-For, -Proto and -Host, from trusted peers only.
 
-    Where several servers append to one header, the last value is the nearest server's own word,
-    and the only one that no client can have written.
+    If several servers append to one header, the nearest server wrote the last value, which is the
+    only one that no client can have written.
     """
 
     def __init__(
         self, *, trusted: str, public_url: str | None, hosts: Collection[str] = ()
     ) -> None:
-        """Keep the `hosts` that stand for one registry, beside the one of `public_url`."""
+        """Take the `trusted` networks and the `hosts` that stand for one registry.
+
+        `public_url` is this proxy's URL, or None to take it from each request.
+        """
         self._trusted = Networks(trusted)
         self._public_url = public_url
         self._hosts = frozenset(hosts)
-        # Each request asks it of the same few servers, several times.
+        # Each request asks about the same few servers, several times.
         self._trusts = lru_cache(_KNOWN)(self._judge)
 
     def client(self, environ: Environ) -> str:
-        """Return the address of the client: the last one that no trusted server vouches for."""
+        """Return the client's address: the nearest one that is not a trusted server's.
+
+        It is "" for a request through a Unix socket, unless X-Forwarded-For names the client.
+        """
         return self._followed(environ)[0]
 
     def base_url(self, environ: Environ) -> str:
-        """Return the URL that clients reach this proxy by, without a slash at its end.
+        """Return the URL by which clients reach this proxy, without a trailing slash.
 
-        A host that stands for one registry stays what it is, since elsewhere it would be another
-        registry.
-        Raise HostInvalid for a Host that cannot be part of one.
+        A host that stands for one registry is kept, because under another host the same path
+        would address another registry.
+        Raise HostInvalid if the Host cannot be part of a URL.
         """
         if self._public_url:
             if not self._hosts or self.host(environ) not in self._hosts:
@@ -64,35 +70,39 @@ class Forwarded:
         return f"{scheme}://{self._authority(environ)}"
 
     def host(self, environ: Environ) -> str:
-        """Return the host name that the client asked, without a port; raise HostInvalid."""
+        """Return the host name of the request, in lower case, without a port; raise HostInvalid."""
         return _PORT.sub("", self._authority(environ)).lower().rstrip(".")
 
     def is_known(self, environ: Environ) -> bool:
-        """Tell whether `client` is the client, and no server in front.
+        """Return whether `client` returns the real client, and not a server in front of it.
 
-        One that is not trusted is in front, or one that says in another way, or in one that
-        cannot be read, for whom it asks.
+        It is a server's address if an untrusted server sends X-Forwarded-For, if the header cannot
+        be read, or if the client is named only in headers that are not read here.
         """
         if environ.get("HTTP_X_FORWARDED_FOR"):
             return self._trusts_peer(environ) and self._followed(environ)[1]
         return not any(environ.get(name) for name in _OTHER_WAYS)
 
     def tells_clients_apart(self, environ: Environ) -> bool:
-        """Tell whether `client` is one client, and not a trusted server in front of many.
+        """Return whether `client` returns one client, and not a trusted server in front of many.
 
-        One that does not say for whom it asks is taken for all of them; so is one without an
-        address, which came through a Unix socket.
+        A trusted server that does not name the client stands for all of its clients. So does a peer
+        without an address, which is connected through a Unix socket.
         """
         peer = str(environ.get("REMOTE_ADDR", ""))
         return not self._trusts(peer) or self.client(environ) != peer
 
     def _followed(self, environ: Environ) -> tuple[str, bool]:
-        """Return the last address that is vouched for, and whether all could be read."""
+        """Return the client's address as far as trusted servers tell it.
+
+        The second value is false if an address on the way could not be read.
+        """
         address = str(environ.get("REMOTE_ADDR", ""))
         hops = [hop.strip() for hop in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
         told = [hop for hop in hops if hop]
         if self._trusted.are_all:
-            # Who trusts everyone trusts the nearest server, not what a client wrote before it.
+            # If every peer is trusted, only the nearest server is: a client may have written the
+            # values before its own.
             told = told[-1:]
         for hop in reversed(told):
             if not self._trusts(address):
@@ -114,13 +124,14 @@ class Forwarded:
         return self._trusts(str(environ.get("REMOTE_ADDR", "")))
 
     def _judge(self, peer: str) -> bool:
-        # A peer without an address came through a Unix socket: only this machine's servers can.
+        # A peer without an address is connected through a Unix socket, which only servers on this
+        # machine can reach.
         return not peer or peer in self._trusted
 
 
 @lru_cache(_KNOWN)
 def _is_authority(text: str) -> bool:
-    """Tell whether a text is one that urlsplit takes apart."""
+    """Return whether a text is a host with an optional port that urlsplit can parse."""
     found = _HOST.fullmatch(text)
     if found is None or int(found["port"] or 0) > _LAST_PORT:
         return False
@@ -128,7 +139,7 @@ def _is_authority(text: str) -> bool:
 
 
 def _own_authority(environ: Environ) -> str:
-    """Return the Host header, or for HTTP/1.0 clients without one the address they connected to."""
+    """Return the Host header, or the server's own address for HTTP/1.0 clients that send none."""
     host = str(environ.get("HTTP_HOST", ""))
     if host:
         return host
@@ -141,6 +152,6 @@ def _last(environ: Environ, name: str) -> str:
 
 
 def _without_port(hop: str) -> str:
-    """Return the address of `192.0.2.1:5000`, as IIS and Azure write it, or `[2001:db8::1]`."""
+    """Return the address in `192.0.2.1:5000`, as IIS and Azure write it, or in `[2001:db8::1]`."""
     found = _HOP.fullmatch(hop)
     return (found["four"] or found["six"]) if found else hop

@@ -1,4 +1,4 @@
-"""Manifests that a rule lets through only for what their images say of themselves."""
+"""Allows or denies manifests by their digests and by image metadata (platform, creation date)."""
 
 import hashlib
 from collections.abc import Callable, Iterable
@@ -23,27 +23,33 @@ _LARGEST_CONFIG: Final = 1 << 20
 _IN_PART: Final = (
     "if-none-match", "if-match", "if-modified-since", "if-unmodified-since", "range", "if-range",
 )  # fmt: skip
-"""What lets an answer have no body, or a part of it."""
+"""Request headers with which an answer may have no body, or only part of it."""
 
 _HERE: Final = ("X-Accel-Failed", "1")
-"""With this the cache hands nothing over to a server in front (app/cache/blobs/serve.py)."""
+"""Makes the cache return the body itself, not through nginx (app/cache/blobs/serve.py)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Inspection:
-    """Asks for all in the client's own name, so that nobody learns what he may not read."""
+    """Judges a manifest, reading it and its config with the client's own credentials.
+
+    So no client learns anything of content that it may not read.
+    """
 
     source: Source
     repository: RepositoryName
     request: Request
     known: KnownImages
     decide: Callable[[frozenset[Digest]], Decision | None]
-    """Decides again with all names of the manifest; raises RegistryError."""
+    """Applies the rules again with all digests of the manifest.
+
+    Returns None if there are no rules; raises RegistryError.
+    """
 
     def manifest(self, reference: Reference, decision: Decision) -> Reply:
-        """Answer a GET or HEAD; raise RegistryError.
+        """Return the reply to a GET or HEAD; raise RuleRefused or another RegistryError.
 
-        A HEAD of a manifest that is not known yet costs a GET of it where a rule is about images.
+        If a rule is about images, a HEAD of an unknown manifest costs a GET of it.
         """
         reply = self._manifest(reference, self.request.method)
         if reply.is_error:
@@ -55,9 +61,10 @@ class Inspection:
         return reply if rule is None else self._as_image(reply, reference, rule)
 
     def _names(self, reply: Reply) -> tuple[frozenset[Digest], Reply]:
-        """Return what a manifest is called, and an answer that needs no closing.
+        """Return the digests of a manifest, and a reply that does not need to be closed.
 
-        Of a HEAD it is what the registry says: the manifest itself is another request.
+        For a HEAD, the digest is the one that the registry sent: reading the manifest would take
+        another request.
         """
         if self.request.method == "HEAD":
             reply.close()
@@ -81,7 +88,8 @@ class Inspection:
             try:
                 facts, reply = self._judged(reply, reference)
             finally:
-                if exchange:  # its line says what the cache did of it, not of what else was read
+                # The log line says how the cache served this request, not those made to judge it.
+                if exchange:
                     exchange.cache = did
         if objection := condition.objection(facts, datetime.now(UTC)):
             if is_unread:
@@ -90,16 +98,16 @@ class Inspection:
         return reply
 
     def _known(self, reply: Reply) -> Facts | None:
-        """Return what is known of a body that is at hand, as one from the cache is."""
+        """Return the known facts of a manifest if its body is at hand, as from the cache."""
         is_body = self.request.method == "GET" and reply.status == HTTPStatus.OK
         if not is_body or not isinstance(reply.body, tuple):
             return None
         return self.known.of_manifest(b"".join(reply.body))
 
     def _judged(self, reply: Reply, reference: Reference) -> tuple[Facts, Reply]:
-        """Return what is known of an answer, and one that needs no closing."""
+        """Return the facts of a reply's manifest, and a reply that does not need to be closed."""
         if self.request.method == "HEAD":
-            reply.close()  # nothing of it is left to read, and others may have to be waited for
+            reply.close()  # it has no body to read, and other requests may follow
             facts = self._of_head(reply, reference)
             return facts, _unread(reply)
         data = _read(reply, _LARGEST_MANIFEST)
@@ -136,7 +144,7 @@ class Inspection:
         return facts
 
     def _told(self, document: bytes) -> Facts | None:
-        """Return what a manifest's config says; None is one that cannot be had now."""
+        """Return the facts in a manifest's config, or None if the config cannot be read now."""
         try:
             config = config_of(document)
         except ValueError:
@@ -149,7 +157,7 @@ class Inspection:
         return None if data is None else facts_of(data)
 
     def _config(self, config: Descriptor) -> bytes | None:
-        """Return the bytes that a manifest means, or None where they cannot be had."""
+        """Return the bytes of a config, verified by its digest, or None if they cannot be had."""
         fields = [*headers.without(self.request.headers, *_IN_PART, "accept"), _HERE]
         request = replace(self.request, method="GET", headers=fields)
         reply = self.source.blob(self.repository, config.digest, request)
@@ -158,7 +166,10 @@ class Inspection:
 
     @staticmethod
     def _fetched(reply: Reply, most: int) -> bytes | None:
-        """Read an answer; raise UpstreamUnavailable for one that may be another soon."""
+        """Return the body of a reply, or None if it has no usable one.
+
+        Raise UpstreamUnavailable for a 429 or a server error, which may be over soon.
+        """
         passing = reply.status == HTTPStatus.TOO_MANY_REQUESTS
         if passing or reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             reply.close()
@@ -167,7 +178,11 @@ class Inspection:
 
 
 def _read(reply: Reply, most: int) -> bytes | None:
-    """Read a whole answer and close it; None is no such answer, or one that is too large."""
+    """Return the whole body of a reply and close it.
+
+    Return None if the status is not 200 or the body has more than `most` bytes.
+    Raise UpstreamUnavailable if the body breaks off.
+    """
     try:
         return _up_to(reply.body, most) if reply.status == HTTPStatus.OK else None
     except BodyBroken as error:
@@ -191,7 +206,7 @@ def _unread(reply: Reply) -> Reply:
 
 
 def _of_bytes(reply: Reply, data: bytes) -> Reply:
-    if isinstance(reply.body, tuple):  # that can be read again
+    if isinstance(reply.body, tuple):  # a tuple can be read again
         return reply
     return replace(reply, length=len(data), body=(data,), close=_nothing)
 

@@ -1,4 +1,4 @@
-"""What every answer carries, and the one log line that every request leaves."""
+"""Begins and ends every request: its Exchange, common response headers, and one log line."""
 
 import re
 import secrets
@@ -15,10 +15,10 @@ from app.routes.context import client, present, rooms
 from app.routes.relay import RelayedBody
 
 _LOGGED: Final = 512
-"""Characters of what a client sends that a line has at the most."""
+"""The most characters of a value sent by a client that go into a log line."""
 
 _CACHE: Final = "docxy; "
-"""How begins what this proxy's cache says of an answer (RFC 9211)."""
+"""The beginning of our own member in `Cache-Status` (RFC 9211)."""
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
@@ -32,11 +32,11 @@ _ROUTES: Final = {
     "repository.referrers": "referrers",
     "repository.unmatched": "other",
 }
-"""What endpoints are called where they are counted; any other goes by its blueprint."""
+"""The names of endpoints in metrics; any other endpoint is counted under its blueprint."""
 
 
 def register(app: Flask) -> None:
-    """Begin and end every request of an application."""
+    """Install the hooks that begin and end every request of an application."""
     app.before_request(_begin)
     app.after_request(_finish)
 
@@ -56,10 +56,10 @@ def _begin() -> None:
 
 
 def _finish(response: Response) -> Response:
-    # Added, not set: `headers.pass_down` lets none of these through from an upstream.
+    # Adding is enough: `headers.pass_down` lets none of these through from an upstream.
     fields = response.headers
     fields.add("X-Request-ID", request_id.get())
-    # What comes from an upstream is never a page of ours; our own says what it may.
+    # Content from an upstream never gets the rights of our page, which sets its own policy.
     fields.add("X-Content-Type-Options", "nosniff")
     fields.add("Content-Security-Policy", g.get("content_security_policy", "sandbox"))
     if present().path.startswith("/v2"):
@@ -89,20 +89,20 @@ def _line(response: Response) -> dict[str, Any]:
     }
     if user := g.exchange.user:
         line["user"] = user
-    # Other caches on the way say before it what they did.
+    # The members of other caches on the way come before ours.
     told = [one for one in response.headers.getlist("Cache-Status") if one.startswith(_CACHE)]
     return line | {"cache": told[-1].removeprefix(_CACHE)[:_LOGGED]} if told else line
 
 
 def _waited() -> float:
-    """Return the seconds from the question to a source until its answer."""
+    """Return the seconds from the call of a source until now, or 0 if none was called."""
     asked_at: float | None = g.get("asked_at")
     return time.monotonic() - asked_at if asked_at else 0.0
 
 
 @dataclass(slots=True)
 class _Ending:
-    """What is left to do where the body ends."""
+    """What remains to be done when the body ends; `waited` is in seconds."""
 
     exchange: Exchange
     afterwards: Afterwards
@@ -112,7 +112,7 @@ class _Ending:
     is_one_of_many: bool
 
     def end(self) -> None:
-        """Note what only the end shows, to be logged and counted."""
+        """Complete the log line with what only the end shows; log and count the request."""
         line, exchange = self.line, self.exchange
         exchange.took = exchange.seconds()
         if self.body is not None:

@@ -1,4 +1,4 @@
-"""How much each may ask: decided after who it is, before any view, and so before any registry."""
+"""Limits for each user or address, checked after the login and before any registry is asked."""
 
 from http import HTTPStatus
 from typing import Final
@@ -12,7 +12,7 @@ from app.routes.credentials import PAYER
 from app.routes.relay import RelayedBody
 
 _FREE: Final = frozenset({"health", "metrics", "drip", "page", "assets", "config"})
-"""Blueprints that ask no registry, and that look at this proxy or set up its clients."""
+"""Blueprints without limits: they inspect this proxy or set up its clients, and ask no registry."""
 
 _MANIFEST: Final = "repository.manifest"
 _BLOB: Final = "repository.blob"
@@ -22,7 +22,10 @@ _BODIES: Final = frozenset({_MANIFEST, _BLOB})
 def register(
     app: Flask, allowance: Allowance, redis_url: str | None, *, users_are_known: bool
 ) -> None:
-    """Let each have what an allowance says, counted here or in a Redis."""
+    """Install the hooks that enforce an allowance, counted in Redis or, if None, in this process.
+
+    A request beyond a limit fails with LimitReached.
+    """
     redis = SharedRedis(redis_url) if redis_url else None
     limiting = _Limiting(Limits(allowance, redis, users_are_known=users_are_known))
     app.before_request(limiting.allow)
@@ -31,14 +34,14 @@ def register(
 
 
 class _Limiting:
-    """What is done before and after each request."""
+    """The hooks that check limits before each request and count afterwards."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._transfers = Transfers()
 
     def allow(self) -> None:
-        """Let a request go on, or raise LimitReached."""
+        """Charge the client for a request; raise LimitReached if it has reached a limit."""
         request = present()
         endpoint = request.endpoint
         is_body = endpoint in _BODIES
@@ -55,11 +58,11 @@ class _Limiting:
                 transfer.begin_manifest()
             else:
                 transfer.begin_blob((request.view_args or {})["digest"])
-        # A HEAD pays, too: a rule about images has the config fetched for it.
+        # A HEAD has a payer too, because a rule about images may fetch a config for it.
         request.environ[PAYER] = transfer
 
     def count(self, response: Response) -> Response:
-        """Count what is answered, and what of it goes to the client."""
+        """Return the response, whose end settles what the client is charged for it."""
         request = present()
         transfer: Transfer | None = request.environ.pop(PAYER, None)
         if transfer is None or request.method != "GET":
@@ -69,7 +72,7 @@ class _Limiting:
         body: RelayedBody | None = g.get("body")
         if body is not None:
             transfer.sent = lambda: body.sent
-        if request.endpoint == _MANIFEST:  # it is over at once
+        if request.endpoint == _MANIFEST:  # too short to be watched while it runs
             response.call_on_close(transfer.end)
             return response
         self._transfers.add(transfer)
@@ -77,7 +80,7 @@ class _Limiting:
         return response
 
     def forget(self, error: BaseException | None) -> None:
-        """Give back what a request has had that is cut before it has an answer."""
+        """Give back what was charged for a request that ended before it had a response."""
         del error
         transfer: Transfer | None = present().environ.pop(PAYER, None)
         if transfer is not None:

@@ -1,4 +1,4 @@
-"""What of a request says who its user is."""
+"""Reads a user's login from a request, checks it, and notes the user for the log line."""
 
 import base64
 import binascii
@@ -10,9 +10,10 @@ from app.oci.errors import LoginsSlowed
 from app.routes.context import client
 
 _LONGEST: Final = 4096
-"""Bytes of a login as Basic writes it; tokens are longer."""
+"""The most characters of a login in Base64, as Basic sends it; tokens may be longer."""
 _LONGEST_DECODED: Final = _LONGEST // 4 * 3
-"""Characters of a name, a colon and a password that Basic can carry in so many (RFC 4648)."""
+"""The most characters of a name, a colon and a password that this much Base64 encodes (RFC 4648).
+"""
 
 _TOGETHER: Final = (
     "too many wrong passwords from those who come through the same server in front; "
@@ -21,7 +22,10 @@ _TOGETHER: Final = (
 
 
 def basic(authorization: str) -> tuple[str, str] | None:
-    """Return the name and the password of Basic credentials (RFC 7617), or None."""
+    """Return the name and the password of Basic credentials (RFC 7617).
+
+    Return None for another scheme, and two empty strings if they are malformed or too long.
+    """
     scheme, _, text = authorization.strip().partition(" ")
     if scheme.lower() != "basic":
         return None
@@ -36,15 +40,18 @@ def basic(authorization: str) -> tuple[str, str] | None:
 
 
 def of_form(name: str, password: str) -> tuple[str, str]:
-    """Return the name and the password of a form; empty ones if Basic could not carry them.
+    """Return the name and the password of a form, or empty strings if Basic could not carry them.
 
-    A login may wait, and is held in memory meanwhile.
+    The length is bounded because a login is held in memory while it waits to be checked.
     """
     return (name, password) if len(name) + 1 + len(password) <= _LONGEST_DECODED else ("", "")
 
 
 def checked(guard: Guard, name: str, password: str) -> str:
-    """Return the name of a user whose password it is, noted for the line; raise if it is not."""
+    """Return the name of the user if the password is right, and note it for the log line.
+
+    Raise LoginWrong, LoginsSlowed or LoginsBusy.
+    """
     asking = client()
     try:
         guard.logins.check(name, password, asking.address)
@@ -56,14 +63,14 @@ def checked(guard: Guard, name: str, password: str) -> str:
 
 
 def borne(guard: Guard, token: str) -> Bearer:
-    """Return whose a token is, noted for the line; raise TokenWrong."""
+    """Return the bearer of an access token; note its user for the log line; raise TokenWrong."""
     bearer = guard.tokens.bearer(token)
     noted(bearer.user)
     return bearer
 
 
 def noted(user: str) -> str:
-    """Note the user of this request for its line."""
+    """Return the given user, noted as the one of this request for its log line."""
     if (exchange := current.get()) is not None:
         exchange.user = user
     return user

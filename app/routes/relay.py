@@ -1,4 +1,7 @@
-"""Reply -> Flask response; closes what it opened."""
+"""Turns a source's Reply into a Flask response that streams, counts and closes its body.
+
+It also forbids other caches to keep a response if clients may get different ones.
+"""
 
 import time
 from collections.abc import Callable, Iterator
@@ -17,14 +20,19 @@ from app.routes.context import present, rooms
 from app.source import BodyBroken, FileBody, Reply, has_body
 
 KEPT_BY_NGINX: Final = {"cache-control": "X-Accel-Cache-Control"}
-"""Headers under the name that a server in front gives them back from.
+"""Headers that are renamed when nginx sends the body; it restores them (deploy/nginx.conf).
 
-Otherwise nginx keeps them for whatever it answers in the end, an error too (deploy/nginx.conf).
+Under their own names nginx would keep them for whatever it answers in the end, even an error.
 """
 
 
 class RelayedBody:
-    """The body of a reply on its way to the client: counted, timed, and closed however it ends."""
+    """The body of a reply on its way to the client: counted, timed, and always closed.
+
+    `sent` is in bytes. `waited` is the time spent waiting for the upstream, in seconds.
+    `complete` is true once the whole body has been read. `broken` says why reading it failed, or is
+    "". `handed_over` is true if the server in front sends the body.
+    """
 
     def __init__(self, reply: Reply, connection: ClientConnection, exchange: Exchange) -> None:
         self._chunks = iter(reply.body)
@@ -49,7 +57,8 @@ class RelayedBody:
     def __next__(self) -> bytes:
         if not self._begun:
             self._begun = True
-            return b""  # gunicorn sends the head with the first piece: it shall not wait for it
+            # gunicorn sends the head with the first piece, and the head should not wait for data.
+            return b""
         started = time.monotonic()
         try:
             chunk = next(self._chunks)
@@ -67,7 +76,7 @@ class RelayedBody:
         return chunk
 
     def show(self, download: Download) -> None:
-        """Tell others how far it is."""
+        """Report the progress of the body, and its end, to `download`."""
         self._download = download
 
     def _moved(self, count: int) -> None:
@@ -77,7 +86,10 @@ class RelayedBody:
         self._download.moved(count)
 
     def send_from(self, file: FileBody, send: Callable[[int, int, int], None]) -> None:
-        """Send the file instead, while the server believes that it gets empty pieces to write."""
+        """Send the file with `send`, and give the server only empty pieces to write.
+
+        `send` takes a descriptor, an offset and a count in bytes.
+        """
 
         def timed(descriptor: int, offset: int, count: int) -> None:
             began = time.monotonic()
@@ -95,11 +107,11 @@ class RelayedBody:
         yield from file
 
     def hand_over(self, length: int) -> None:
-        """Count what the server in front sends in place of this body."""
+        """Count `length` bytes as sent: the server in front sends them in place of this body."""
         self.sent, self.handed_over = length, True
 
     def close(self) -> None:
-        """Close the upstream's side; the server calls it at the end, whatever the end was."""
+        """Close the upstream's side; the server calls this however the response ended."""
         if self._is_at_hand:
             self._connection.let_go()
         self._connection.forget_stalls()
@@ -108,20 +120,23 @@ class RelayedBody:
 
 
 class RelayedResponse(Response):
-    """A response that has only the headers it was given."""
+    """A response that has only the headers it was given, without Werkzeug's defaults."""
 
     default_mimetype = None
     automatically_set_content_length = False
 
     def get_wsgi_headers(self, environ: dict[str, Any]) -> Headers:
-        """Return them as they are, where werkzeug would find nothing to change in a copy."""
+        """Return the headers of a 200 as they are, which Werkzeug would copy without a change."""
         if self.status_code == HTTPStatus.OK:
             return self.headers
         return super().get_wsgi_headers(environ)
 
 
 def relay(reply: Reply, selection: Selection) -> Response:
-    """Pass a reply to the client, in the client's naming."""
+    """Return the response that relays a reply, with links and challenges in the client's naming.
+
+    The reply is closed when the response is, or at once if this raises.
+    """
     try:
         return _response(reply, selection)
     except BaseException:
@@ -152,7 +167,7 @@ def _response(reply: Reply, selection: Selection) -> Response:
 
 
 def _status(reply: Reply, selection: Selection) -> int:
-    """Return 403 in place of a 401 whose every challenge asks for a login that goes nowhere."""
+    """Return the reply's status, or 403 if no login through this proxy can meet its challenges."""
     if reply.challenges and not client_naming.challenges(reply.challenges, selection):
         return HTTPStatus.FORBIDDEN
     return reply.status
@@ -173,18 +188,18 @@ def _write_headers(
         fields.set("Link", client_naming.next_page(reply.next_query, selection))
 
 
-# What servers on the way may keep: nothing that is for some clients only.
+# What caches on the way may keep: nothing that is for some clients only
 #
-# Caches look at the URL, and at nothing of what is decided here: what one keeps goes to everybody.
+# Caches go by the URL and know nothing of the decisions made here: what one keeps, everybody gets.
 
 _OF_REGISTRIES: Final = frozenset({"challenge", "repository", "search"})
-"""Blueprints of what a registry says, which may be public there."""
+"""Blueprints that relay a registry's answers, which may be public there."""
 
 _NOBODY: Final = "private, no-store"
 
 
 def register_cache_control(app: Flask, *, all_are_equal: bool) -> None:
-    """Let nobody keep what is not answered to every client alike."""
+    """Forbid other caches to keep registries' answers, unless all clients get equal ones."""
     if not all_are_equal:
         app.after_request(_keep_from_others)
 

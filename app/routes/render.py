@@ -1,4 +1,4 @@
-"""Our errors -> OCI JSON, in the only place that does so."""
+"""Renders every error as OCI JSON, and logs why a request is refused."""
 
 import contextlib
 import logging
@@ -24,19 +24,19 @@ from app.oci.errors import (
 )
 from app.routes.context import client, host, namespace, present, undecided
 
-# One line for each request that is refused: why, and where access is what it lacks, who and what.
-#
-# What is refused so is counted by the same word as stands on the line.
-
 logger = logging.getLogger(__name__)
 
 _PLAIN: Final = (ClientGone, DigestInvalid, NameInvalid, Unsupported)
-"""What path and status on the request's own line say as well."""
+"""Errors that the path and status on the request's own log line explain well enough."""
 
 
 def tell(error: RegistryError) -> None:
-    """Say why a request is refused, and note for its count what refuses it."""
-    # A request that shows nothing yet is how clients learn where to log in: each pull begins so.
+    """Log why a request is refused, and note for metrics what refused it.
+
+    If access was refused, the line also has the client and the repository. Its `rule` is the word
+    that the refusal is counted by.
+    """
+    # Each pull begins with a request without a login, by which clients learn where to log in.
     if isinstance(error, _PLAIN) or type(error) is LoginRequired:
         return
     fields: dict[str, Any] = {
@@ -54,7 +54,7 @@ def tell(error: RegistryError) -> None:
 
 
 def _whom_and_what() -> dict[str, str]:
-    """Return who asked for what: an operator looks for refusals alone."""
+    """Return the client and what it asked for: operators read refusals without other lines."""
     asking = client()
     told = {"client": asking.address, "user": asking.user}
     if (exchange := current.get()) is not None:
@@ -68,7 +68,7 @@ def _whom_and_what() -> dict[str, str]:
 
 
 def _address(exchange: Exchange) -> None:
-    """Note the repository of a request that was refused before it was looked for."""
+    """Note the repository of a request that was refused before its address was resolved."""
     name = (present().view_args or {}).get("name")
     if name is not None and not exchange.repository:
         with contextlib.suppress(RegistryError):
@@ -82,11 +82,14 @@ _CODES = {
 
 
 _FOR_PEOPLE = frozenset({"page", "config", "assets"})
-"""Blueprints that browsers ask, and people by curl."""
+"""Blueprints that people use, with browsers or curl."""
 
 
 def register(app: Flask) -> None:
-    """Handle every error of an application; a blueprint could not handle routing errors."""
+    """Install the handlers for every error of an application.
+
+    They are not a blueprint's, because a blueprint cannot handle routing errors.
+    """
     app.register_error_handler(RegistryError, _registry_error)
     app.register_error_handler(HTTPException, _http_error)
     app.register_error_handler(Exception, _unexpected)

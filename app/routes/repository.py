@@ -1,4 +1,4 @@
-"""/v2/<name>/{manifests,blobs,tags,referrers}/...: what a pull reads."""
+"""The endpoints that a pull reads: /v2/<name>/{manifests,blobs,tags,referrers}/... and /v2/."""
 
 import json
 from dataclasses import replace
@@ -17,7 +17,7 @@ from app.routes.image_policy import Inspection
 from app.routes.relay import relay
 from app.source import replied
 
-# GET /v2/: whether these credentials, or none, open the registry.
+# GET /v2/: the ping, which checks whether the client's credentials (or none) open the registry.
 
 challenge_bp = Blueprint("challenge", __name__)
 
@@ -27,11 +27,15 @@ _OPEN: Final = json.dumps({}).encode()
 @challenge_bp.get("/v2")
 @challenge_bp.get("/v2/")
 def challenge() -> Response:
-    """Answer 200, or 401 with the challenge that starts the token dance at this proxy."""
+    """Return the registry's answer to a ping, with its challenges in this proxy's naming.
+
+    A 200 gets a JSON body; a 401 has the challenge that makes the client ask this proxy for a token
+    (OCI distribution-spec, "Determining Support").
+    """
     selection = selected()
     reply = source(selection.registry).ping(asked(selection))
     if reply.status == HTTPStatus.OK:
-        # Some registries say OK as text; clients are promised JSON.
+        # Some registries answer "OK" as text, but clients expect JSON.
         reply.close()
         opened = replied(HTTPStatus.OK, [("Content-Type", "application/json")], _OPEN)
         reply = replace(opened, challenges=reply.challenges)
@@ -43,7 +47,7 @@ bp = Blueprint("repository", __name__, url_prefix="/v2")
 
 @bp.get("/<repository:name>/manifests/<reference:reference>")
 def manifest(name: RepositoryName, reference: Reference) -> Response:
-    """Fetch a manifest by tag or digest."""
+    """Return a manifest by tag or digest; raise Denied if a rule forbids it."""
     address, decision = located_manifest(name, reference)
     there, asking = source(address.registry), asked(address, reference=reference)
     if decision is None:
@@ -62,7 +66,7 @@ def manifest(name: RepositoryName, reference: Reference) -> Response:
 
 @bp.get("/<repository:name>/blobs/<digest:digest>")
 def blob(name: RepositoryName, digest: Digest) -> Response:
-    """Fetch a layer or a config."""
+    """Return a blob, a layer or a config, by digest; raise Denied if a rule forbids it."""
     address = located(name)
     reply = source(address.registry).blob(address.repository, digest, asked(address))
     return relay(reply, address)
@@ -70,7 +74,7 @@ def blob(name: RepositoryName, digest: Digest) -> Response:
 
 @bp.get("/<repository:name>/tags/list")
 def tags(name: RepositoryName) -> Response:
-    """List tags, a page at a time."""
+    """Return one page of the repository's tags; its Link header names the next page."""
     address = located(name)
     reply = source(address.registry).tags(address.repository, asked(address, _query()))
     return relay(reply, address)
@@ -78,7 +82,7 @@ def tags(name: RepositoryName) -> Response:
 
 @bp.get("/<repository:name>/referrers/<digest:digest>")
 def referrers(name: RepositoryName, digest: Digest) -> Response:
-    """List signatures, attestations and the like."""
+    """Return one page of the manifests that refer to a digest, such as signatures."""
     address = located(name)
     reply = source(address.registry).referrers(address.repository, digest, asked(address, _query()))
     return relay(reply, address)
@@ -88,7 +92,11 @@ def referrers(name: RepositoryName, digest: Digest) -> Response:
     "/<rest:rest>", methods=["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "CONNECT"]
 )
 def unmatched(rest: str) -> NoReturn:
-    """Say what is wrong with a path that matched no route; no upstream is asked."""
+    """Raise the error that explains why a path matched no route, without asking any upstream.
+
+    Raise MethodUnsupported for a write, NameInvalid or DigestInvalid for a malformed name, tag or
+    digest, and Unsupported for anything else.
+    """
     if request.method not in {"GET", "HEAD"}:
         raise MethodUnsupported
     if "/blobs/uploads" in rest:
@@ -108,7 +116,7 @@ def unmatched(rest: str) -> NoReturn:
 
 
 def _query() -> str:
-    """Return the query without `ns`, which is between the client and this proxy."""
+    """Return the query without `ns`, which is meant for this proxy only."""
     query = request.query_string.decode(errors="surrogateescape")
     fields = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")
     passed = [(name, value) for name, value in fields if name != "ns"]

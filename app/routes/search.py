@@ -1,4 +1,4 @@
-"""GET /v1/search: what `docker search <this proxy>/<words>` asks, passed to Docker Hub's index."""
+"""GET /v1/search: relays `docker search <this proxy>/<words>` to Docker Hub's index."""
 
 import time
 from typing import Final
@@ -18,15 +18,18 @@ bp = Blueprint("search", __name__, url_prefix="/v1")
 
 _LONGEST: Final = 256
 _COUNT, _MOST = 25, 100
-"""Results in a page: what Docker asks for by itself, and what it may be told to ask for."""
+"""Results in a page: Docker's default, and the most that its user may ask for."""
 _LAST_PAGE: Final = 1000
 
 
 @bp.get("/_ping")
 def ping() -> Response:
-    """Tell Docker, which asks before it searches, whether logins are for this."""
+    """Return the answer to Docker's question before a search: whether it should send its login.
+
+    Raise Unsupported if the host stands for another registry than Docker Hub.
+    """
     _registry()
-    # Docker sends a login along where this is true, and over https only.
+    # Docker sends a login with the search if this is true, and only over https.
     is_asked = rooms().guard is not None
     response = jsonify({"standalone": is_asked})
     response.headers["X-Docker-Registry-Standalone"] = str(is_asked).lower()
@@ -35,7 +38,10 @@ def ping() -> Response:
 
 @bp.get("/search")
 def search() -> Response:
-    """Search Docker Hub as nobody: a login that the client sends goes no further."""
+    """Return the results of an anonymous search of Docker Hub; a client's login is not passed on.
+
+    Raise Unsupported if there is no index, or if the host stands for another registry.
+    """
     selection = _registry()
     index = rooms().index
     if index is None:
@@ -57,7 +63,7 @@ def search() -> Response:
 
 
 def _registry() -> Selection:
-    """Return Docker Hub, for which alone there is an index; raise Unsupported elsewhere."""
+    """Return Docker Hub, the only registry with an index; raise Unsupported for any other."""
     selection = chosen(ns=None, host=host())
     if selection.registry.name != DOCKER_HUB:
         raise Unsupported

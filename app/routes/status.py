@@ -1,7 +1,9 @@
-"""GET /health: this process is up; what its query names is looked at as well.
+"""The state of this proxy: /health, /metrics, /figures, and a probe for buffering servers.
 
-?upstream, or ?upstream=<registry>    does that registry answer
-?cache                                can the cache keep anything
+GET /health says that this process is up. Its query adds checks:
+
+?upstream, or ?upstream=<registry>    whether that registry answers
+?cache                                whether the cache can keep anything
 """
 
 import time
@@ -15,14 +17,17 @@ from app.oci.errors import FiguresRefused, RegistryError, Unsupported
 from app.routes.context import Figures, may_see_figures, rooms, source
 from app.version import VERSION
 
-# GET /metrics and /figures: what is counted, for machines and for the page.
+# GET /metrics and /figures: the same figures for Prometheus and for the page.
 
 metrics_bp = Blueprint("metrics", __name__)
 
 
 @metrics_bp.get("/metrics")
 def metrics() -> Response:
-    """Answer with all series of all workers, in the text format of Prometheus."""
+    """Return all series of all workers, in the text format of Prometheus.
+
+    Raise Unsupported if metrics are off, FiguresRefused if the client may not see them.
+    """
     text = _figures().exposition()
     response = Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
     response.headers["Cache-Control"] = "no-store"
@@ -31,7 +36,7 @@ def metrics() -> Response:
 
 @metrics_bp.get("/figures")
 def figures() -> Response:
-    """Answer with what the page shows."""
+    """Return the figures that the page shows; raise Unsupported or FiguresRefused."""
     response = jsonify(_figures().shown() | {"version": VERSION})
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -47,7 +52,7 @@ def _figures() -> Figures:
     return shown
 
 
-# GET /v2/_drip: bytes that come slowly, to show whether a front keeps them back (app.doctor).
+# GET /v2/_drip: sends bytes slowly, to show whether a server in front buffers them (app.doctor).
 
 drip_bp = Blueprint("drip", __name__)
 
@@ -58,7 +63,10 @@ _PIECES: Final = 2
 
 @drip_bp.get("/v2/_drip")
 def drip() -> Response:
-    """Send a little, pause, and send as much again; no registry is asked, and none is named so."""
+    """Return a body of two pieces with a pause of one second between them.
+
+    No registry is asked, and no repository can have this path.
+    """
     fields = {"Content-Length": str(_PIECES * len(_PIECE)), "Cache-Control": "no-store"}
     body = _pieces()
     return Response(body, headers=fields, mimetype="text/plain", direct_passthrough=True)
@@ -73,14 +81,14 @@ def _pieces() -> Iterator[bytes]:
 health_bp = Blueprint("health", __name__)
 
 _DEFAULT: Final = frozenset({"", "1", "true"})
-"""What `?upstream` may say without naming a registry."""
+"""Values of `?upstream` that name no registry and so mean the default."""
 
 _OK: Final = "ok"
 
 
 @health_bp.get("/health")
 def health() -> Response:
-    """Answer 200, or 503 if something is wrong with what was asked about."""
+    """Return 200, or 503 if a check that the query asks for fails."""
     about = {"status": _OK, "version": VERSION}
     if "upstream" in request.args:
         about |= {"upstream": _upstream(request.args["upstream"])}
@@ -95,7 +103,7 @@ def health() -> Response:
 
 
 def _upstream(named: str) -> str:
-    """Return `ok`, or why a registry does not answer."""
+    """Return `ok`, or the reason why a registry does not answer."""
     name = None if named in _DEFAULT else named
     registry = rooms().registries.select(ns=name, host="").registry
     try:
@@ -106,7 +114,10 @@ def _upstream(named: str) -> str:
 
 
 def _cache() -> dict[str, str]:
-    """Return `ok`, `off`, or why nothing is kept: to people, and in one word to programs."""
+    """Return `ok`, `off`, or why the cache keeps nothing.
+
+    In that case `cache` has one word for programs, and `cache_error` a text for people.
+    """
     cache = rooms().cache
     if cache is None:
         return {"cache": "off"}

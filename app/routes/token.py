@@ -1,4 +1,8 @@
-"""GET and POST /auth/token: tokens come through this proxy, and so does `docker login`."""
+"""GET and POST /auth/token: the token service that clients of this proxy and `docker login` use.
+
+It relays token requests to the registry's own token service. If this proxy has users of its own, it
+issues its own tokens instead.
+"""
 
 import contextlib
 import json
@@ -31,21 +35,20 @@ from app.routes.credentials import asked
 from app.routes.relay import relay
 from app.source import Reply, TokenRequest, replied
 
-# The body of a request, read whole and in time.
-
 
 def received() -> bytes:
-    """Read a form, of `request.max_content_length` bytes at the most.
+    """Return the body of the request, if it is shorter than `request.max_content_length` bytes.
 
-    Who begins one and does not end it in time is cut.
+    Raise RequestTimeout if it does not arrive within `write_timeout` seconds in all,
+    ClientDisconnected if it ends early, RequestEntityTooLarge if it is not shorter.
     """
     form = None
     with (
         ClientConnection(request.environ).read_within(rooms().write_timeout) as late,
-        contextlib.suppress(ClientDisconnected),  # werkzeug's word for a body that does not come
+        contextlib.suppress(ClientDisconnected),  # raised by Werkzeug for a body that ends early
     ):
         form = request.get_data(cache=False)
-    # What came of a body that ends early, or goes on too long, is handed over like a whole one.
+    # A body that ends early or goes on too long may come back cut, but looking complete.
     if form is None or len(form) < (request.content_length or 0):
         raise RequestTimeout if late.is_set() else ClientDisconnected
     if len(form) >= (request.max_content_length or len(form) + 1):
@@ -53,25 +56,26 @@ def received() -> bytes:
     return form
 
 
-# Tokens of this proxy's own, for its users: distribution's `spec/auth/{token,oauth}.md`.
+# Tokens that this proxy issues to its own users (distribution's `spec/auth/{token,oauth}.md`)
 
 _IssuingParameters = Sequence[tuple[str, str]]
 
 
 def issue(guard: Guard, parameters: _IssuingParameters, wanted: Iterable[Address]) -> Response:
-    """Give a user a token to pull from what is wanted; no registry is asked.
+    """Return a token of this proxy to pull from the wanted repositories; no registry is asked.
 
-    What a client asks for beyond that, a push or a repository that is not here, is left out.
+    Whatever else the client asks for, such as a push or an unknown repository, is left out.
+    Raise LoginRequired with a challenge if the login is missing or wrong.
     """
     told = dict(reversed(parameters))  # the first of each
     user, lasting = _shown(guard, told)
     token = guard.tokens.access(user, map(canonical, wanted))
     refresh = lasting or guard.tokens.refresh(user)
-    # The users may have been read again while a password was checked, and these tokens be of the
-    # new one: what was shown has to be good still.
+    # The users may have been reloaded while the password was checked, and the tokens may have been
+    # issued for the changed user. So check the login once more.
     _shown(guard, told)
     document = {
-        # Clients of GET look for the first, those of POST for the second.
+        # Clients of GET read `token`, those of POST `access_token`.
         "token": token,
         "access_token": token,
         "expires_in": LIFETIME,
@@ -85,7 +89,10 @@ def issue(guard: Guard, parameters: _IssuingParameters, wanted: Iterable[Address
 
 
 def _shown(guard: Guard, told: dict[str, str]) -> tuple[str, str]:
-    """Return who has logged in, and the refresh token that was shown; raise with a challenge."""
+    """Return the user who has logged in, and the refresh token used for it, or "".
+
+    Raise LoginRequired with a Basic challenge.
+    """
     try:
         return _user_by_form(guard, told) if request.method == "POST" else _user(guard)
     except LoginRequired as refused:
@@ -118,25 +125,28 @@ bp = Blueprint("token", __name__)
 _Parameters = list[tuple[str, str]]
 
 _FROM_NOBODY: Final = frozenset({"scope", "client_id"})
-"""What a token request says that is not a login."""
+"""The parameters of a token request that remain when its login is removed."""
 
 _MOST: Final = 1000
-"""Parameters of a token request, and scopes in them; clients send some ten."""
+"""The most parameters of a token request, and the most scopes in them; clients send some ten."""
 
 
 _LONGEST_OWN: Final = 64 * 1024
-"""Bytes of a form that no registry gets. It is held while its login waits for its turn.
+"""The most bytes of a form for this proxy's own tokens; it is in memory while its login waits.
 
-The query of a GET has as many; a registry's own refresh tokens may be longer.
+The query of a GET may have as many. A form for a registry may be longer, as its refresh tokens are.
 """
 
 _SHORT: Final = 60
-"""Seconds; containers/image takes no token for a shorter time."""
+"""Seconds; containers/image accepts no shorter lifetime of a token."""
 
 
 @bp.route("/auth/token", methods=["GET", "POST"])
 def token() -> Response:
-    """Pass the request to the token service of the registry that it is about."""
+    """Return a token, issued by this proxy if it has users, or else by the registry.
+
+    The scopes, `ns` or the host of the request say which registry it is for.
+    """
     guard = rooms().guard
     if guard is not None:
         request.max_content_length = _LONGEST_OWN
@@ -155,7 +165,7 @@ def token() -> Response:
 
 
 def _is_all_denied(parameters: _Parameters) -> bool:
-    """Tell whether rules deny every repository that a token is wanted for."""
+    """Return whether the rules deny every repository that the token is for."""
     if rooms().rules is None:
         return False
     scopes = [scope for text in _scopes(parameters) if (scope := _repository_scope(text))]
@@ -169,13 +179,19 @@ def _is_denied(address: Address) -> bool:
 
 
 def _for_nothing() -> Reply:
-    """Return a token that opens nothing: clients show what a rule says of a manifest, not of it."""
+    """Return a placeholder token, although the rules deny every repository.
+
+    Clients show a rule's message if it answers a manifest request, but not a token request.
+    """
     document = {"token": NOTHING, "access_token": NOTHING, "expires_in": _SHORT}
     return replied(200, [("Content-Type", "application/json")], json.dumps(document).encode())
 
 
 def _parameters(written: bytes) -> _Parameters:
-    """Read a query or a form; a megabyte of tiny ones would hold up everybody for a second."""
+    """Return the parameters of a query or a form; raise BadRequest if there are too many.
+
+    Reading a megabyte of tiny parameters would block every client for a second.
+    """
     try:
         parameters = parse_qsl(
             written.decode(errors="surrogateescape"),
@@ -191,7 +207,7 @@ def _parameters(written: bytes) -> _Parameters:
 
 
 def _wanted(parameters: _Parameters) -> Iterator[Address]:
-    """Return the repositories that are asked for, to pull from."""
+    """Yield the repositories that the client asks to pull from."""
     for text in _scopes(parameters):
         scope = _repository_scope(text)
         if scope and {"pull", "*"} & {*scope.actions.split(",")} and (address := _address(scope)):
@@ -199,7 +215,10 @@ def _wanted(parameters: _Parameters) -> Iterator[Address]:
 
 
 def _selection(parameters: _Parameters) -> Selection:
-    """Return the registry that `ns`, the host, or else the first scope of a known one names."""
+    """Return the first repository that a scope addresses here, or else the registry selected.
+
+    `ns` and the host decide which registry is meant before the prefix in a scope does.
+    """
     for text in _scopes(parameters):
         if (scope := _repository_scope(text)) and (address := _address(scope)):
             return address
@@ -207,10 +226,10 @@ def _selection(parameters: _Parameters) -> Selection:
 
 
 def _request(selection: Selection, parameters: _Parameters) -> TokenRequest:
-    """Return the request as the registry's token service gets it; raise Unauthorized.
+    """Return the request for the registry's token service; raise Unauthorized or LoopDetected.
 
-    A login that is not the registry's stays here, and the token is one for nobody in particular:
-    clients send what they have for this host, and most images are public.
+    A login that is not for the registry is dropped, and the request becomes an anonymous one:
+    clients send whatever login they have for this host, and most images are public.
     """
     passed = asked(selection)
     method = "POST" if request.method == "POST" else "GET"
@@ -228,18 +247,23 @@ def _request(selection: Selection, parameters: _Parameters) -> TokenRequest:
 
 
 def _is_login_passed(selection: Selection, parameters: _Parameters) -> bool:
-    """Tell whether a login may be the registry's; the token of another one is not."""
+    """Return whether the client's login may go to the registry.
+
+    A refresh token of another registry may not.
+    """
     if not selection.takes_logins:
         return False
     refresh_tokens = [value for name, value in parameters if name == "refresh_token"]
-    # A refusal would not do: containerd then sends the refresh token as a password.
+    # If such a token were refused, containerd would send it as a password.
     return not any(credentials.is_foreign(selection, value) for value in refresh_tokens)
 
 
 def _for_registry(parameters: _Parameters, registry: Registry) -> Iterator[tuple[str, str]]:
-    """Name scopes as the registry does, each once; leave out what is only between client and us.
+    """Yield the parameters for the registry, with each scope once and in the registry's naming.
 
-    containerd asks for what it wanted and for what the challenge says, in two namings.
+    `service` and `ns` are left out, since they are meant for this proxy only.
+    Scopes may be repeated because containerd sends the one that it wants as well as the one in the
+    challenge, in two namings.
     """
     seen: set[str] = set()
     for name, value in parameters:
@@ -254,7 +278,10 @@ def _for_registry(parameters: _Parameters, registry: Registry) -> Iterator[tuple
 
 
 def _named(text: str, registry: Registry) -> str:
-    """Return a scope in the registry's naming, or "" for one that is not the registry's."""
+    """Return a scope in the registry's naming.
+
+    The result is "" if the scope is for another registry, or if a rule denies its repository.
+    """
     scope = _repository_scope(text)
     if scope is None:
         return "" if text.startswith("repository") else text
@@ -276,7 +303,7 @@ def _repository_scope(text: str) -> Scope | None:
 
 
 def _address(scope: Scope) -> Address | None:
-    """Return what a scope is about, or None for what no request could ask for here."""
+    """Return the repository that a scope addresses, or None if no request here could address it."""
     try:
         return undecided(RepositoryName.parse(scope.name), ns=namespace(), host=host())
     except (NameInvalid, NameUnknown):
