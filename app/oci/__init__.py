@@ -2,13 +2,13 @@
 
 challenge.py           `WWW-Authenticate` (RFC 9110, section 11.6.1)
 conditional.py         ranges, ETags and conditional requests (RFC 9110)
-documents.py           JSON objects of a bounded size
+documents.py           JSON documents that must be objects
 errors.py              error codes, and our errors as declarations
-headers.py             which headers pass up and down; `Via`
-image.py               what an image's config says
+headers.py             which headers pass up and down; `Link` and `Via`
+image.py               the metadata in an image's config
 manifest.py            manifests and indexes
 media_types.py         `Accept` and `Content-Type`
-placeholder_tokens.py  tokens that stand for no credentials
+placeholder_tokens.py  our own tokens that stand for no credentials
 reference.py           repository names, tags and digests
 scope.py               the scopes of a token
 """

@@ -1,4 +1,4 @@
-"""WWW-Authenticate <-> Challenge: RFC 9110, section 11.6.1."""
+"""Parses and writes `WWW-Authenticate` (RFC 9110, section 11.6.1)."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -10,35 +10,35 @@ _PARAMETER: Final = re.compile(rf'({_WORD})[ \t]*=[ \t]*(?:"((?:[^"\\]|\\.)*)"|(
 _SCHEME: Final = re.compile(rf"({_WORD})(?:[ \t]+|(?=,)|$)")
 _OPAQUE: Final = re.compile(r"[A-Za-z0-9._~+/-]+=*[ \t]*(?=,|$)")
 _FOLD: Final = re.compile(r"[\r\n]+[ \t]*")
-"""RFC 9112, section 5.2: http.client leaves folded lines folded."""
+"""A folded line (RFC 9112, section 5.2); http.client does not unfold them."""
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
-"""What no header may hold, and no server would send on."""
+"""Control characters, which no header may contain and no server would pass on."""
 _ESCAPED: Final = re.compile(r"\\(.)")
 _SEPARATOR: Final = re.compile(r"[ \t,]*")
 
 _MOST: Final = 16
-"""Challenges of one answer; registries send one or two."""
+"""The most challenges of one answer; registries send one or two."""
 
 
 @dataclass(frozen=True, slots=True)
 class Challenge:
-    """One challenge: its scheme and its parameters, names in lower case."""
+    """One challenge: its scheme, and its parameters by name in lower case."""
 
     scheme: str
     parameters: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_bearer(self) -> bool:
-        """Whether a token from a realm answers it."""
+        """Whether the scheme is Bearer, which a token from the realm satisfies."""
         return self.scheme.lower() == "bearer"
 
     @property
     def is_basic(self) -> bool:
-        """Whether credentials answer it."""
+        """Whether the scheme is Basic, which a username and a password satisfy."""
         return self.scheme.lower() == "basic"
 
     def with_parameters(self, parameters: Mapping[str, str]) -> "Challenge":
-        """Return the challenge with some parameters replaced."""
+        """Return a copy of the challenge with the given parameters added or replaced."""
         return Challenge(self.scheme, {**self.parameters, **parameters})
 
     def __str__(self) -> str:
@@ -47,12 +47,11 @@ class Challenge:
 
 
 def parse_challenges(values: Iterable[str]) -> list[Challenge]:
-    """Read every challenge of every WWW-Authenticate value.
+    """Return the challenges of all WWW-Authenticate values, at most 16.
 
     One value may hold several challenges, and a comma separates parameters as well as challenges:
-    a token that no "=" follows begins the next challenge.
-    What cannot be read ends the reading of that value; what was read before it counts, if there is
-    not too much of it.
+    a token that is not followed by "=" begins the next challenge.
+    The first malformed part of a value ends its parsing; the challenges before it are returned.
     """
     challenges: list[Challenge] = []
     for value in values:

@@ -1,4 +1,4 @@
-"""What conditional headers ask of content that has an ETag and no date: RFC 9110, section 13."""
+"""Ranges and conditional requests for content with an ETag and no date (RFC 9110, 13 and 14)."""
 
 import re
 from dataclasses import dataclass
@@ -9,22 +9,27 @@ from app.oci import headers
 from app.oci.headers import Headers
 from app.oci.reference import Digest
 
-# Which bytes a Range header asks for: RFC 9110, section 14.
+# The Range header (RFC 9110, section 14)
 
 _RANGE: Final = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
 class Range:
-    """One range as it was asked for: from a byte on, up to one, or the last so many."""
+    """One range as requested.
+
+    `first` and `last` are byte positions, both included. If `first` is None, the range is the last
+    `last` bytes; if `last` is None, it extends to the end.
+    """
 
     first: int | None
     last: int | None
 
     def of(self, size: int) -> tuple[int, int] | None:
-        """Return where it starts and ends in so many bytes, the last one not counted.
+        """Return the start and the end (exclusive) of the range in content of `size` bytes.
 
-        What lies past the end is cut off; None if all of it does.
+        A range that extends past the end of the content is cut off there.
+        Return None if no byte of it is in the content.
         """
         if self.first is None:
             start, end = max(0, size - (self.last or 0)), size
@@ -35,10 +40,10 @@ class Range:
 
 
 def parse_range(header: str) -> Range | None:
-    """Return the one range that a header asks for, or None for the whole.
+    """Return the range that a Range header asks for, or None if the answer is the whole content.
 
-    A header that cannot be read asks for nothing, and several ranges may be answered by the whole
-    (section 14.2): no container client asks for them.
+    A malformed header is ignored. So is one with several ranges, which a server may answer with the
+    whole content (section 14.2): no container client asks for several.
     """
     match = _RANGE.fullmatch(header.strip())
     if match is None:
@@ -53,9 +58,9 @@ _TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 
 def failed(fields: Headers, etag: str) -> HTTPStatus | None:
-    """Return 412 or 304 if that is the answer to a GET or a HEAD, or None to go on.
+    """Return 412 or 304 if a condition of a GET or a HEAD fails, or None if none does.
 
-    Dates are no question here: content without a date has not been modified since any.
+    Conditions about dates are ignored, because the content has no date (RFC 9110, section 13.1).
     """
     wanted = headers.values(fields, "if-match")
     if wanted and not _lists(wanted, etag, weakly=False):
@@ -64,18 +69,18 @@ def failed(fields: Headers, etag: str) -> HTTPStatus | None:
 
 
 def is_known(fields: Headers, etag: str) -> bool:
-    """Tell whether an If-None-Match names what a client has already."""
+    """Return whether If-None-Match names this ETag, so that the client has the content already."""
     known = headers.values(fields, "if-none-match")
     return bool(known) and _lists(known, etag, weakly=True)
 
 
 def etag_of(digest: Digest) -> str:
-    """Return the ETag of content: its digest, which no other content has."""
+    """Return the strong ETag of content, which is its digest in quotes."""
     return f'"{digest}"'
 
 
 def wants_range(fields: Headers, etag: str) -> str:
-    """Return the Range header if it counts, or "": If-Range lets it count for one ETag only."""
+    """Return the Range header, or "" without one or if If-Range does not name `etag`."""
     only = headers.value(fields, "if-range").strip()
     return headers.value(fields, "range") if only in {"", etag} else ""
 

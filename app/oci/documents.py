@@ -1,4 +1,4 @@
-"""What registries give out as JSON: always an object."""
+"""Parses the JSON documents of registries, which are always objects."""
 
 import json
 from collections.abc import Callable
@@ -8,7 +8,11 @@ Fields = Callable[[list[tuple[str, Any]]], dict[str, Any]]
 
 
 def read(document: bytes, fields: Fields | None = None) -> dict[str, Any]:
-    """Return the object; raise ValueError. `fields` makes each object of its names and values."""
+    """Return the JSON object in a document; raise ValueError if there is none.
+
+    `fields` builds each object from its pairs of name and value, as `object_pairs_hook` of
+    `json.loads` does.
+    """
     try:
         found = json.loads(document, object_pairs_hook=fields)
     except RecursionError as error:
@@ -16,5 +20,5 @@ def read(document: bytes, fields: Fields | None = None) -> dict[str, Any]:
         raise ValueError(message) from error
     if not isinstance(found, dict):
         message = "it is no JSON object"
-        raise ValueError(message)  # noqa: TRY004 - what was read is wrong, not the caller
+        raise ValueError(message)  # noqa: TRY004 - the document is wrong, not the caller
     return found

@@ -48,10 +48,7 @@ from typing import Any, ClassVar
 
 
 class ErrorCode(StrEnum):
-    """The codes of OCI distribution-spec, "Error Codes".
-
-    UNAVAILABLE and UNKNOWN are not in the specification, but are common practice.
-    """
+    """The codes of OCI distribution-spec, "Error Codes"; the last two are common additions."""
 
     BLOB_UNKNOWN = "BLOB_UNKNOWN"
     DENIED = "DENIED"
@@ -74,8 +71,7 @@ def error_document(code: ErrorCode, message: str, detail: object = None) -> dict
 class RegistryError(Exception):
     """An error that is answered to the client as OCI JSON.
 
-    `detail` becomes the error's `detail` in the JSON.
-    `headers` go out with every error of the class; `added` go out in addition with this one.
+    `detail` becomes its `detail` there. `added` headers go out besides the `headers` of the class.
     """
 
     code: ClassVar[ErrorCode] = ErrorCode.UNKNOWN
@@ -158,10 +154,8 @@ class Unsupported(RegistryError):
 class MethodUnsupported(Unsupported):
     """A push or a deletion: this proxy only serves pulls.
 
-    The code is DENIED because podman and buildah try an "unsupported" request four times, but a
-    "denied" one only once.
-    The reason phrase is set because python-dxf and `docker buildx imagetools` show the status line
-    and not the body.
+    podman and buildah try an "unsupported" request four times, but a "denied" one only once.
+    python-dxf and `docker buildx imagetools` show the status line, but not the body.
     """
 
     code = ErrorCode.DENIED
@@ -280,10 +274,7 @@ class ClientRefused(Denied):
 
 
 class RuleRefused(Denied):
-    """A rule of this proxy denies the request.
-
-    The `rule` in its `detail` says which one, and replaces `refused_by` in logs and metrics.
-    """
+    """A rule denies the request; `detail["rule"]` replaces `refused_by` in logs and metrics."""
 
     message = "a rule of this proxy denies it"
     refused_by = "rule"

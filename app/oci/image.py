@@ -1,4 +1,4 @@
-"""What an image says of itself: OCI image-spec, "Image Configuration"."""
+"""Reads an image's metadata from its config (OCI image-spec, "Image Configuration")."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,17 +10,18 @@ from app.oci.manifest import Descriptor, Platform
 from app.oci.reference import Digest
 
 _LAST_THAT_IS_NONE: Final = 1970
-"""Builds that want the same bytes every time write this year, and Go's zero time is before it."""
+"""Dates up to this year mean none: reproducible builds write 1970, and Go's zero time is year 1."""
 
 _TWICE: Final = object()
-"""In place of what stands in a document twice: readers differ in which one they take."""
+"""Replaces the value of a key that occurs twice: parsers differ in which value they use."""
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of a manifest's image; None is what cannot be told.
+    """The known metadata of a manifest's image; None if a value is unknown.
 
-    An index has no platform and no date of its own: clients choose one of its images.
+    `created` has a time zone. An index has no platform and no date of its own: clients choose one
+    of its images.
     """
 
     platform: Platform | None = None
@@ -32,10 +33,12 @@ INDEX: Final = Facts(is_index=True)
 
 
 def config_of(document: bytes) -> Descriptor | None:
-    """Return the config that a manifest names, or None for an index; raise ValueError.
+    """Return the config that a manifest names, or None if the document is an index.
 
-    Whatever has a config or layers is an image, be there manifests as well: which of both a client
-    takes it for is not known here. Keys are read in any case, as Go's clients do.
+    A document with a config or layers counts as an image even if it has manifests too, since we do
+    not know which of the two a client takes it for. Keys are matched in any case, as Go does it.
+    Raise ValueError if the document is neither, its config is malformed, or an index embeds one of
+    its manifests.
     """
     read = documents.read(document, _fields)
     if "config" not in read:
@@ -55,9 +58,10 @@ def config_of(document: bytes) -> Descriptor | None:
 
 
 def _see_that_all_is_outside(manifests: list[Any]) -> None:
-    """Raise ValueError for a manifest that stands in its index: nobody would ask for it.
+    """Raise ValueError if an index embeds a manifest.
 
-    Clients may take it from there (OCI image-spec, "Content Descriptors", `data`).
+    A client may use the embedded manifest without a request (OCI image-spec, "Content Descriptors",
+    `data`), and then no rule would see it.
     """
     if any(isinstance(one, dict) and one.get("data") for one in manifests):
         message = "a manifest stands in it"
@@ -65,7 +69,7 @@ def _see_that_all_is_outside(manifests: list[Any]) -> None:
 
 
 def facts_of(config: bytes) -> Facts:
-    """Return what a config says; what is no config says nothing."""
+    """Return the facts in a config; all of them are unknown if it is not a JSON object."""
     try:
         read = documents.read(config, _fields)
     except ValueError:

@@ -1,4 +1,4 @@
-"""What a manifest or index names: OCI image-spec, "Image Manifest" and "Image Index"."""
+"""Reads what a manifest or an index names (OCI image-spec, "Image Manifest" and "Image Index")."""
 
 import re
 from collections.abc import Iterator
@@ -10,7 +10,10 @@ from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest
 
 LARGEST: Final = 16 * 1024 * 1024
-"""Bytes of a manifest; registries take 4 MiB (OCI distribution-spec, "Pushing Manifests")."""
+"""The most bytes of a manifest.
+
+Registries should accept 4 MiB (OCI distribution-spec, "Pushing Manifests").
+"""
 
 INDEXES: Final = (
     "application/vnd.oci.image.index.v1+json",
@@ -30,17 +33,17 @@ _OTHER_NAMES: Final = {
     "x86-64": ("amd64", ""),
     "x86_64": ("amd64", ""),
 }
-"""What clients take for another architecture and variant (containerd, platforms/database.go)."""
+"""Aliases of an architecture and variant in clients (containerd, platforms/database.go)."""
 
 _USUAL: Final = {"amd64": "v1", "arm": "v7", "arm64": "v8"}
-"""The variant that clients take an architecture for that is written without one."""
+"""The variant that clients assume for an architecture without one."""
 
 _PART: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 @dataclass(frozen=True, slots=True)
 class Platform:
-    """`linux/arm64/v8`: an operating system, an architecture, and a variant of that or ""."""
+    """`linux/arm64/v8`: an operating system, an architecture, and its variant or ""."""
 
     os: str
     architecture: str
@@ -48,12 +51,15 @@ class Platform:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return what a person writes; raise ValueError."""
+        """Return the platform written as `os/architecture[/variant]`; raise ValueError."""
         return cls.of(*text.split("/"))
 
     @classmethod
     def of(cls, *parts: str) -> Self:
-        """Return it as clients call it: `x86_64` is amd64, `aarch64` is arm64; raise ValueError."""
+        """Return the platform of two or three parts, in lower case and without aliases.
+
+        `x86_64` becomes amd64, and `aarch64` arm64. Raise ValueError for malformed parts.
+        """
         if len(parts) not in {2, 3} or not all(map(_PART.fullmatch, parts)):
             message = f"{'/'.join(parts)} is no platform like linux/amd64 or linux/arm/v7"
             raise ValueError(message)
@@ -62,7 +68,7 @@ class Platform:
         return cls(system, architecture, *(variant or [usual]))
 
     def suits(self, wanted: Self) -> bool:
-        """Tell whether somebody who wants that can take this; without a variant, any will do."""
+        """Return whether this platform satisfies `wanted`; without a variant, any variant does."""
         if (self.os, self.architecture) != (wanted.os, wanted.architecture):
             return False
         usual = _USUAL.get(self.architecture, "")
@@ -74,9 +80,9 @@ class Platform:
 
 @dataclass(frozen=True, slots=True)
 class Descriptor:
-    """A piece of content that a manifest names.
+    """A piece of content that a manifest names; `size` is in bytes.
 
-    `elsewhere` is true for layers that clients get from other hosts and no registry has.
+    `elsewhere` is true for layers that clients fetch from other hosts and no registry has.
     """
 
     digest: Digest
@@ -88,14 +94,14 @@ class Descriptor:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """All that one document names; an index names manifests, a manifest blobs."""
+    """Everything that one document names: an index names manifests, a manifest names blobs."""
 
     manifests: tuple[Descriptor, ...]
     blobs: tuple[Descriptor, ...]
 
 
 def is_one(document: bytes) -> bool:
-    """Tell whether a document is a manifest or an index, of whatever kind."""
+    """Return whether a document is a manifest or an index: JSON with schemaVersion 1 or 2."""
     try:
         read = documents.read(document)
     except ValueError:
@@ -104,9 +110,9 @@ def is_one(document: bytes) -> bool:
 
 
 def named(document: bytes) -> Named:
-    """Return what a document names, whatever it is; what is no descriptor names nothing.
+    """Return the manifests and blobs that a document names, whatever its type.
 
-    Raise ValueError if it is no JSON object.
+    Malformed descriptors are skipped. Raise ValueError if the document is not a JSON object.
     """
     read = documents.read(document)
     blobs = [read.get("config"), *_list(read.get("layers")), *_list(read.get("blobs"))]

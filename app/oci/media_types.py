@@ -1,4 +1,4 @@
-"""Accept: whether a media type is among what a client takes (RFC 9110, section 12.5.1)."""
+"""Media types: what a client accepts (RFC 9110, section 12.5.1), and what a content can be."""
 
 import hashlib
 import re
@@ -6,14 +6,14 @@ from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Final
 
-# A string without its end reaches to the end: every match starts where the one before it stopped,
+# An unterminated string extends to the end. So every match starts where the one before it stopped,
 # and no character is read twice.
 _RANGE: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 _WEIGHT: Final = re.compile(r"[01](?:\.[0-9]*)?")
 _LONGEST: Final = 4 * 1024
-"""Characters of all lines together that are read; clients send some 500."""
+"""The most characters that are read, of all lines together; clients send some 500."""
 _CLIENTS: Final = 64
-"""Kinds of clients of which it is remembered what they take: each kind says the same."""
+"""How many Accept values are cached; all clients of a kind send the same one."""
 
 
 def essence(media_type: str) -> str:
@@ -22,11 +22,11 @@ def essence(media_type: str) -> str:
 
 
 def acceptable(media_type: str, accepts: Iterable[str]) -> bool:
-    """Return whether a client takes a media type; without Accept, it takes every known one.
+    """Return whether a client accepts a media type; without Accept, it accepts every known one.
 
-    Parameters other than `q` do not count: no registry tells types apart by them.
-    Of more than 4 KiB, only the ranges within the first 4 KiB count: the registry, which gets the
-    whole of it, is asked about any other type.
+    Parameters other than `q` are ignored: no registry distinguishes types by them.
+    Of a longer Accept, only the ranges within the first 4 KiB count. For any other type, the
+    registry is asked, which gets the whole header.
     """
     kind = essence(media_type)
     if not kind:
@@ -42,9 +42,9 @@ def acceptable(media_type: str, accepts: Iterable[str]) -> bool:
 
 
 def fingerprint(accepts: Iterable[str]) -> str:
-    """Return 16 hexadecimal digits that are equal for clients that take the same types.
+    """Return 16 hexadecimal digits that are equal for clients that accept the same types.
 
-    The order of ranges and lines does not count, up to 4 KiB. Beyond that, only equal texts have
+    The order of ranges and lines does not matter up to 4 KiB. Beyond that, only equal texts have
     the same digits, since not all of their ranges are read.
     """
     accept = ",".join(accepts)
@@ -57,13 +57,13 @@ def fingerprint(accepts: Iterable[str]) -> str:
 
 
 def _bounded(accept: str) -> str:
-    """Return the ranges that end within the bound."""
+    """Return the part of an Accept value with the ranges that end within the first 4 KiB."""
     return accept if len(accept) <= _LONGEST else accept[:_LONGEST].rpartition(",")[0]
 
 
 @lru_cache(_CLIENTS)
 def _ranges(accept: str) -> Mapping[str, float]:
-    """Return each media range with its weight, the highest one if it is repeated."""
+    """Return the weight of each media range, the highest one if the range is repeated."""
     found: dict[str, float] = {}
     for text in _RANGE.findall(accept):
         name, _, parameters = text.partition(";")
@@ -82,18 +82,18 @@ def _quality(parameters: str) -> float:
 
 
 def _number(text: str) -> float:
-    """Return a weight; one that cannot be read is none."""
+    """Return a weight from 0 to 1; a malformed one counts as absent, which is 1."""
     return float(text[:5]) if _WEIGHT.fullmatch(text) else 1.0
 
 
-# Whether a Content-Type can be that of a manifest, or of a blob.
+# Content-Type: whether it can be that of a manifest or of a blob
 
 _VENDOR: Final = re.compile(r"application/vnd\.[a-z0-9.+-]*")
 _OF_MANIFESTS: Final = ("manifest", "image.index")
-"""What stands in OCI's types, Docker's of both schemas, and those of artifacts."""
+"""Parts of the types of OCI, of both of Docker's schemas, and of artifacts."""
 
 _CONTENT_TYPES_LONGEST: Final = 255
-"""Characters of a type: RFC 6838, section 4.2, allows 127 on each side of the slash."""
+"""The most characters of a type; RFC 6838, section 4.2, allows 127 on each side of the slash."""
 
 _OF_PEOPLE: Final = frozenset({"text/html", "application/xhtml+xml"})
 
@@ -105,30 +105,31 @@ _OF_PROGRAMS: Final = frozenset({
 
 
 def remembered(content_type: str) -> str:
-    """Return a Content-Type as it is remembered: "" stands for one that is longer than any type.
+    """Return a Content-Type as the cache stores it, or "" if it is longer than any type can be.
 
-    What is remembered grows by one of them with each manifest that a repository holds.
+    The length is bounded because one is stored for each manifest that a repository holds.
     """
     return content_type if len(content_type) <= _CONTENT_TYPES_LONGEST else ""
 
 
 def is_page(content_type: str) -> bool:
-    """Tell whether it is that of a page for people, which nothing of a registry's is."""
+    """Return whether a Content-Type is that of a web page, which no content of a registry is."""
     return essence(content_type) in _OF_PEOPLE
 
 
 def can_be_manifest(content_type: str) -> bool:
-    """Tell whether it is one of manifests and of nothing else."""
-    # One pattern for both would try each place of the word, to the end of a registry's header.
+    """Return whether a Content-Type is used for manifests and nothing else."""
+    # One pattern for both checks would backtrack over each place of the word, in a header whose
+    # length the registry chooses.
     kind = essence(content_type)
     return bool(_VENDOR.fullmatch(kind)) and any(word in kind for word in _OF_MANIFESTS)
 
 
 def can_be_blob(content_type: str) -> bool:
-    """Tell whether it is not one that servers have for their own words.
+    """Return whether a Content-Type can be a blob's, and is not one of servers' own messages.
 
-    Registries and CDNs have many for blobs, above all octet-stream, or none at all. One that calls
-    a blob JSON says which it is (Docker-Content-Digest).
+    Registries and CDNs send many types for blobs, most often octet-stream, or none at all. A
+    registry that sends a blob as JSON names it in Docker-Content-Digest.
     """
     kind = essence(content_type)
     return kind not in _OF_PEOPLE | _OF_PROGRAMS and not kind.startswith("text/")

@@ -1,4 +1,7 @@
-"""Tokens of our own, which stand for something else and never go to a registry."""
+"""Placeholder tokens: tokens of our own that stand for no credentials, and go to no registry.
+
+A client that insists on a token gets one of them if it gets none from the registry.
+"""
 
 from typing import Final
 
@@ -6,15 +9,15 @@ NOTHING: Final = "docxy.none"
 """Stands for no credentials."""
 
 STALE: Final = "docxy.stale"
-"""Stands for no credentials, while no token can be had."""
+"""Stands for no credentials, issued when no token could be had."""
 
 
 def is_nothing(authorization: str) -> bool:
-    """Tell whether an Authorization is a token of ours that stands for no credentials."""
+    """Return whether an Authorization header has a placeholder token of either kind."""
     scheme, _, token = authorization.strip().partition(" ")
     return scheme.lower() == "bearer" and token.strip() in {NOTHING, STALE}
 
 
 def is_stale(authorization: str) -> bool:
-    """Tell whether an Authorization was given because no token could be had."""
+    """Return whether an Authorization header has the token issued when no other could be had."""
     return is_nothing(authorization) and authorization.strip().endswith(STALE)

@@ -1,4 +1,4 @@
-"""Repository names, tags and digests: OCI distribution-spec, "Pulling manifests"."""
+"""Repository names, tags and digests (OCI distribution-spec, "Pulling manifests")."""
 
 import hashlib
 import re
@@ -12,14 +12,17 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 
 NAME_PATTERN: Final = rf"{_COMPONENT}(?:/{_COMPONENT})*"
 TAG_PATTERN: Final = r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}"
-# The two registered algorithms have one length each; any other is taken as the grammar has it.
+# The two registered algorithms have a fixed length; for any other, only the grammar counts.
 DIGEST_PATTERN: Final = (
     r"(?:sha256:[a-f0-9]{64}|sha512:[a-f0-9]{128}"
     r"|(?!sha256:|sha512:)[a-z0-9]+(?:[+._-][a-z0-9]+)*:[a-zA-Z0-9=_-]{1,512})"
 )
 
 NAME_LIMIT: Final = 255
-"""Many clients limit host and name together to this; no registry is known to allow more."""
+"""The most characters of a name.
+
+Many clients limit host and name together to this; no registry is known to allow more.
+"""
 
 _NAME = re.compile(NAME_PATTERN)
 _TAG = re.compile(TAG_PATTERN)
@@ -33,20 +36,20 @@ class RepositoryName(str):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return `text` as a name; raise NameInvalid."""
+        """Return `text` as a name; raise NameInvalid if it is too long or outside the grammar."""
         if len(text) > NAME_LIMIT or not _NAME.fullmatch(text):
             raise NameInvalid
         return cls(text)
 
 
 class Tag(str):
-    """`3.19`: the name that a repository gives to a manifest, until it gives it to another."""
+    """`3.19`: a repository's name for a manifest, which may move to another manifest later."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return `text` as a tag; raise NameInvalid (the specification has no code for tags)."""
+        """Return `text` as a tag; raise NameInvalid, as the specification has no code for tags."""
         if not _TAG.fullmatch(text):
             message = "invalid tag"
             raise NameInvalid(message)
@@ -57,35 +60,35 @@ _REGISTERED: Final = frozenset({"sha256", "sha512"})
 
 
 class Digest(str):
-    """`sha256:...`: the name of content by what it is."""
+    """`sha256:...`: a name of content that is computed from the content."""
 
     __slots__ = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return `text` as a digest; raise DigestInvalid."""
+        """Return `text` as a digest; raise DigestInvalid if it is outside the grammar."""
         if not _DIGEST.fullmatch(text):
             raise DigestInvalid
         return cls(text)
 
     @property
     def algorithm(self) -> str:
-        """What stands before the colon."""
+        """The name of the algorithm: the part before the colon."""
         return self.partition(":")[0]
 
     @property
     def can_be_verified(self) -> bool:
-        """Whether it is by a registered algorithm (OCI image specification, "Digests")."""
+        """Whether the algorithm is a registered one (OCI image specification, "Digests")."""
         return self.algorithm in _REGISTERED
 
     @classmethod
     def every(cls, data: bytes) -> Iterator[Self]:
-        """Give the digests of some bytes, one by each registered algorithm."""
+        """Yield the digests of `data`, one for each registered algorithm."""
         for algorithm in _REGISTERED:
             yield cls(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
 
     def is_of(self, data: bytes) -> bool:
-        """Tell whether it is the digest of these bytes, as far as that can be verified."""
+        """Return whether this is the digest of `data`; false if it cannot be verified."""
         if not self.can_be_verified:
             return False
         return hashlib.new(self.algorithm, data).hexdigest() == self.partition(":")[2]
@@ -99,16 +102,19 @@ def parse_reference(text: str) -> Reference:
     return Digest.parse(text) if ":" in text else Tag.parse(text)
 
 
-# Whether bytes are what their digest says.
+# Digests of bytes by a given algorithm
 
 
 def digest_of(data: bytes, like: Digest) -> str:
-    """Return the digest of bytes, by the algorithm of another one."""
+    """Return the digest of `data` by the algorithm of `like`, which must be a registered one."""
     algorithm = like.algorithm
     return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
 
 
 def digest_of_file(file: FileIO, like: Digest) -> str:
-    """Return the digest of all that is left to read; raise OSError."""
+    """Return the digest of the rest of `file` by the algorithm of `like`; raise OSError.
+
+    The algorithm must be a registered one.
+    """
     algorithm = like.algorithm
     return f"{algorithm}:{hashlib.file_digest(file, algorithm).hexdigest()}"

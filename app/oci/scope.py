@@ -1,4 +1,4 @@
-"""Scopes, `repository:<name>:<actions>`: distribution's `spec/auth/scope.md`."""
+"""The scopes of a token, `repository:<name>:<actions>` (distribution's `spec/auth/scope.md`)."""
 
 from dataclasses import dataclass, replace
 from typing import Self
@@ -6,10 +6,10 @@ from typing import Self
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a token is asked to allow.
+    """What a token should allow.
 
-    The grammar is `type[(class)]:name:action[,action]`; a name may hold `host:port`,
-    so the type ends at the first colon and the actions begin at the last.
+    The grammar is `type[(class)]:name:action[,action]`. A name may contain `host:port`, so the type
+    ends at the first colon and the actions begin after the last.
     """
 
     type: str
@@ -18,7 +18,7 @@ class Scope:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """Return the scope, or None for text that is none: a token service may know other forms."""
+        """Return the scope in `text`, or None if it is not one: a token service may know others."""
         type_, first, rest = text.partition(":")
         name, last, actions = rest.rpartition(":")
         if not (first and last and type_ and name):
@@ -27,11 +27,11 @@ class Scope:
 
     @property
     def is_repository(self) -> bool:
-        """Whether `name` is a repository name; `repository(plugin)` is one too."""
+        """Whether the type is `repository`, with or without a class as in `repository(plugin)`."""
         return self.type.partition("(")[0] == "repository"
 
     def named(self, name: str) -> Self:
-        """Return the same scope for another name."""
+        """Return a copy of the scope with another name."""
         return replace(self, name=name)
 
     def __str__(self) -> str:

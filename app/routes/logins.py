@@ -12,8 +12,7 @@ from app.routes.context import client
 _LONGEST: Final = 4096
 """The most characters of a login in Base64, as Basic sends it; tokens may be longer."""
 _LONGEST_DECODED: Final = _LONGEST // 4 * 3
-"""The most characters of a name, a colon and a password that this much Base64 encodes (RFC 4648).
-"""
+"""The most characters of name, colon and password that this much Base64 encodes (RFC 4648)."""
 
 _TOGETHER: Final = (
     "too many wrong passwords from those who come through the same server in front; "
