@@ -1,17 +1,17 @@
-"""The page and what belongs to it: pure texts, and views that show them.
+"""The web page and the client configuration: functions that build texts, and views for them.
 
-api.py        what the page's scripts ask for
+api.py        the JSON endpoints that the page's scripts call
 assets.py     style sheets, scripts and images
-clients.py    the file that each client needs
-config.py     `/config/<runtime>`
-files.py      the texts of those files
+clients.py    the clients, with the configuration file that each one needs
+config.py     `/config/<client>`
+files.py      the contents of those configuration files
 formats.py    finds image names in YAML, commands and Dockerfiles
-images.py     the address of an image through this proxy
+images.py     parses an image name as Docker does
 languages.py  the languages and their texts
 page.py       the page itself
-proxy.py      this proxy as its users see it
-readout.py    the figures as texts
+proxy.py      this proxy's address and registries, as its clients see them
+readout.py    formats the figures for the page
 rewriting.py  rewrites image names in what a user pastes
-setup.py      how each client is set up and logs in
-shown.py      what the page shows to whom
+setup.py      the steps to set up each client and log in
+shown.py      the examples of the page, and highlighting
 """

@@ -1,4 +1,4 @@
-"""/page/...: what the boxes of the page ask for."""
+"""POST /page/rewrite and GET /page/tags: the endpoints behind the boxes of the page."""
 
 import json
 import re
@@ -30,7 +30,7 @@ from app.web.images import image
 from app.web.proxy import Proxy
 from app.web.rewriting import LONGEST, rewritten
 
-# The tags of an image, asked of its registry as nobody.
+# Listing the tags of an image, without credentials.
 
 _PAGE: Final = "n=1000"
 _LONGEST: Final = 1024 * 1024
@@ -39,14 +39,17 @@ _DIGITS: Final = re.compile(r"(\d{1,18})")
 
 @dataclass(frozen=True, slots=True)
 class Tags:
-    """Tags, the newest first as far as their names tell; whether the registry has more."""
+    """Tags, newest first as far as their names tell, and whether the registry has more."""
 
     names: tuple[str, ...]
     more: bool
 
 
 def list_tags(source: Source, name: RepositoryName, client: Client) -> Tags:
-    """Return the first thousand tags of a repository; raise RegistryError."""
+    """Return up to 1000 tags of a repository, read with an anonymous token if one is needed.
+
+    Raise RegistryError if the registry refuses, or if its answer is unusable.
+    """
     reply = source.tags(name, Request(method="GET", query=_PAGE, client=client))
     if reply.status == HTTPStatus.UNAUTHORIZED and any(one.is_bearer for one in reply.challenges):
         reply.close()
@@ -71,7 +74,11 @@ def _token(source: Source, name: RepositoryName, client: Client) -> str:
 
 
 def _document(reply: Reply, unknown: str) -> dict[str, object]:
-    """Return the JSON object of an answer; raise RegistryError for a refusal."""
+    """Return the JSON object in a reply.
+
+    Raise RegistryError if the reply is an error; `unknown` is the message for a 404. Raise
+    UpstreamMisbehaved if the body is not a JSON object or is longer than 1 MiB.
+    """
     if reply.is_error:
         raise _refusal(reply, unknown)
     try:
@@ -113,9 +120,9 @@ def _when(reply: Reply) -> dict[str, str]:
 
 
 def _age(tag: str) -> tuple[bool, bool, list[tuple[int, str]]]:
-    """Order tags: `latest`, then versions from the highest to the lowest, then words."""
+    """Return a sort key: `latest` first, then versions in descending order, then words."""
     parts = _DIGITS.split(tag)
-    # Numbers stand at every second place; turned round, the higher is the earlier.
+    # Every second part is a number. It is negated so that the higher one sorts first.
     order = [(-int(part), "") if at % 2 else (0, part) for at, part in enumerate(parts)]
     return tag != "latest", bool(parts[0]) and parts[0] != "v", order
 
@@ -125,7 +132,10 @@ bp = Blueprint("box", __name__, url_prefix="/page")
 
 @bp.post("/rewrite")
 def rewrite() -> Response:
-    """Rewrite what the body says for this proxy: names, commands, whole files."""
+    """Rewrite the image names in the body, whether plain names, commands or whole files.
+
+    Return JSON with the new text, the changes, and the names that stay with the reason.
+    """
     request.max_content_length = LONGEST
     done = rewritten(received().decode(errors="replace"), seen())
     return _fresh({"text": done.text, "changes": done.changes, "left": done.left})
@@ -133,7 +143,12 @@ def rewrite() -> Response:
 
 @bp.get("/tags")
 def tags() -> Response:
-    """List the tags of an image that is called as one knows it, as nobody sees them."""
+    """List the tags that `image` has for an anonymous client.
+
+    `image` is a name as users write it, of its registry or of this proxy. Return JSON with the
+    image's full name, its address here (null if it has none), its tags, and whether there are
+    more. Raise RegistryError.
+    """
     proxy = seen()
     address = _address(request.args.get("image", ""), proxy)
     row, repository = address.registry, address.repository
@@ -149,7 +164,10 @@ def tags() -> Response:
 
 
 def _address(text: str, proxy: Proxy) -> Address:
-    """Return which repository is meant; raise NameInvalid or NameUnknown."""
+    """Return the registry and repository that an image name stands for.
+
+    Raise NameInvalid if it is not an image name, NameUnknown if its registry is not served.
+    """
     meant = image(text.strip())
     if meant is None:
         raise NameInvalid

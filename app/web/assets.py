@@ -1,4 +1,4 @@
-"""GET /page/static/<name>: styles, scripts and pictures of the page; there are no others."""
+"""GET /page/static/<name>: the page's style sheets, scripts and icon, and no other file."""
 
 import hashlib
 from collections.abc import Mapping
@@ -26,20 +26,24 @@ ASSETS: Final[Mapping[str, str]] = {
     "figures.js": _SCRIPT,
     "icon.svg": "image/svg+xml",
 }
-"""What each file is."""
+"""The Content-Type of each file."""
 
 _FOREVER: Final = "public, max-age=31536000, immutable"
 
 
 @bp.get("/<name>")
 def asset(name: str) -> Response:
-    """Give one file, to keep for ever by the address that the page has for it."""
+    """Serve one file; raise Unsupported for an unknown name.
+
+    Browsers may keep it for a year if `v` is the version of its content, and otherwise revalidate
+    it.
+    """
     if name not in ASSETS:
         raise Unsupported
     content, version = _read(name)
     response = Response(content, content_type=ASSETS[name])
     response.set_etag(version)
-    # While a new release starts, its page may ask a worker of the old one.
+    # During an upgrade, a page from the new release may request a file from an old worker.
     asked = request.args.get("v")
     response.headers["Cache-Control"] = _FOREVER if asked == version else "no-cache"
     response.make_conditional(request)
@@ -47,7 +51,7 @@ def asset(name: str) -> Response:
 
 
 def address(name: str) -> str:
-    """Return where a file is, from the page's own address: another one when it changes."""
+    """Return a file's URL, relative to the page; it changes when the content does."""
     return f"page/static/{name}?v={_read(name)[1]}"
 
 

@@ -1,4 +1,4 @@
-"""The file that each client needs to pull through this proxy, as docs/registries.md has it."""
+"""The clients that can pull through this proxy, and the file each needs (docs/registries.md)."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -10,7 +10,11 @@ from app.web.proxy import Proxy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Client:
-    """One client: where its file goes, what the file is, and the command that makes it count."""
+    """A client and its configuration file.
+
+    `path` is where the file goes, `language` its syntax, and `made` returns its content. `then` is
+    the command that applies it, or "" if none is needed.
+    """
 
     name: str
     title: str
@@ -21,9 +25,9 @@ class Client:
 
 
 def text(name: str, proxy: Proxy) -> str:
-    """Return a client's whole file; raise KeyError for a name that is not in CLIENTS.
+    """Return a client's whole file; raise KeyError if `name` is not in CLIENTS.
 
-    It begins with its place, but for JSON, which has no comments.
+    The first line is a comment with the file's path, except in JSON, which has no comments.
     """
     client = CLIENTS[name]
     head = "" if client.language == "json" else f"# {client.path}\n"
@@ -112,4 +116,4 @@ CLIENTS: Final[Mapping[str, Client]] = {
         ),
     )
 }
-"""By the name that /config/<name> has."""
+"""The clients by their names in `/config/<name>`, in the order of the page."""

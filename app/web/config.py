@@ -9,11 +9,12 @@ from app.routes.context import rooms
 from app.web import clients
 from app.web.proxy import Proxy
 
-# What whoever asks sees of this proxy.
-
 
 def seen() -> Proxy:
-    """Return this proxy by the address that the client has asked; raise HostInvalid."""
+    """Return this proxy as the current request's client sees it, at the address it used.
+
+    Raise HostInvalid if the request's Host header is not valid.
+    """
     registries = rooms().registries
     url = rooms().forwarded.base_url(request.environ)
     host = urlsplit(url).hostname or ""
@@ -27,7 +28,7 @@ bp = Blueprint("config", __name__, url_prefix="/config")
 
 @bp.get("/<name>")
 def config(name: str) -> Response:
-    """Give one client's file, or say which there are."""
+    """Serve one client's file; answer 404 with the list of files for an unknown name."""
     if name not in clients.CLIENTS:
         return _plain(f"There is no file for that. {_known()}", HTTPStatus.NOT_FOUND)
     return _plain(clients.text(name, seen()), HTTPStatus.OK)
@@ -35,7 +36,7 @@ def config(name: str) -> Response:
 
 @bp.get("/")
 def known() -> Response:
-    """Say which files there are, and where they go."""
+    """List the URL of each client's file, and the path where the file goes."""
     return _plain(_known(), HTTPStatus.OK)
 
 
@@ -51,6 +52,6 @@ def _known() -> str:
 
 def _plain(text: str, status: HTTPStatus) -> Response:
     response = Response(text, status, content_type="text/plain; charset=utf-8")
-    # The address in it is the one that was asked.
+    # The text contains the address that the client used, so it must not be reused for another.
     response.headers["Cache-Control"] = "no-cache"
     return response

@@ -1,6 +1,7 @@
-"""What stands in the file of each client.
+"""The content of each client's configuration file.
 
-A registry with a host of its own is asked there, since that is where its logins count.
+The files send requests for a registry that has its own host here to that host, because logins for
+the registry are valid there. Each function returns the whole text of a file.
 """
 
 import json
@@ -11,14 +12,18 @@ from app.registries import DOCKER_HUB
 from app.web.proxy import Proxy
 
 CERTS: Final = "/etc/containerd/certs.d"
-"""Where containerd looks for a registry's hosts, if it is told so."""
+"""The directory that containerd is configured to read `hosts.toml` files from."""
 
 _quoted: Final = json.dumps
-"""A JSON string is one in TOML and YAML as well."""
+"""JSON's quoting is valid in TOML and YAML too."""
 
 
 def docker(proxy: Proxy) -> str:
-    """Return an empty object where Docker Hub is not what a whole host here stands for."""
+    """Return `daemon.json` with this proxy as Docker's mirror, or `{}` if nothing is to be set.
+
+    Docker needs a host that stands for Docker Hub alone; without one there is no mirror. A proxy
+    on plain http is listed under `insecure-registries`.
+    """
     return f"{json.dumps(_daemon(proxy), indent=2)}\n"
 
 
@@ -31,13 +36,16 @@ def _daemon(proxy: Proxy) -> dict[str, list[str]]:
 
 
 def _authorities(proxy: Proxy) -> list[str]:
-    """Return every host and port that this proxy is asked at."""
+    """Return each `host[:port]` at which clients reach this proxy, once."""
     alone = [place for row in proxy.rows if proxy.is_alone_at(row) and (place := proxy.place(row))]
     return list(dict.fromkeys([proxy.authority, *alone]))
 
 
 def podman(proxy: Proxy) -> str:
-    """Return a mirror for each registry that a prefix or a host names, since no `ns` is sent."""
+    """Return `registries.conf` with a mirror for each registry that has a prefix or host here.
+
+    These clients send no `ns` parameter, so a comment names each registry that has neither.
+    """
     insecure = "insecure = true\n" if proxy.is_plain else ""
     tables = [
         f"[[registry]]\nprefix = {_quoted(name)}\nlocation = {_quoted(name)}\n"
@@ -52,14 +60,17 @@ def podman(proxy: Proxy) -> str:
 
 
 def _places(proxy: Proxy) -> Iterator[tuple[str, str]]:
-    """Give each registry's names with what is asked in its place, by clients that send no `ns`."""
+    """Yield each registry name and its address here, for clients that send no `ns`."""
     for name, row in proxy.mirrored():
         if place := proxy.place(row):
             yield name, place
 
 
 def containerd(proxy: Proxy) -> str:
-    """Return the file for every registry, with no fall-back: `server` leads here as well."""
+    """Return `_default/hosts.toml`, which applies to all registries.
+
+    `server` is this proxy too, so containerd does not fall back to the registry itself.
+    """
     alone = [
         f"# For logins at {name}: the same with {url}, in {CERTS}/{name}/hosts.toml\n"
         for name, url in _alone(proxy)
@@ -69,14 +80,14 @@ def containerd(proxy: Proxy) -> str:
 
 
 def _alone(proxy: Proxy) -> Iterator[tuple[str, str]]:
-    """Give the names of the registries that have hosts of their own here, with their URLs."""
+    """Yield the names and URLs of the registries that have their own hosts here."""
     for name, row in proxy.mirrored():
         if proxy.is_alone_at(row):
             yield name, proxy.url_of(row)
 
 
 def k3s(proxy: Proxy) -> str:
-    """Return one mirror for every registry, and one for each that has a host of its own here."""
+    """Return `registries.yaml` with a mirror for `*` and for each registry with its own host."""
     mirrors = [
         f"  {_quoted(name)}:\n    endpoint:\n      - {_quoted(url)}\n"
         for name, url in [("*", proxy.url), *_alone(proxy)]
@@ -85,10 +96,10 @@ def k3s(proxy: Proxy) -> str:
 
 
 def buildkit(proxy: Proxy) -> str:
-    """Return a mirror for each registry: BuildKit knows no other way."""
+    """Return `buildkitd.toml` with a mirror for each registry: BuildKit has no wildcard."""
     tables = []
     for name, row in proxy.mirrored():
-        # BuildKit sends `ns` too, for a registry that no prefix can name.
+        # BuildKit also sends `ns`, so a registry without a usable prefix is still reachable.
         place = proxy.place(row) or ("" if proxy.is_below_a_path else proxy.authority)
         mirrors = [place] if place else []
         tables.append(f"[registry.{_quoted(name)}]\n  mirrors = {json.dumps(mirrors)}\n")
@@ -98,7 +109,10 @@ def buildkit(proxy: Proxy) -> str:
 
 
 def talos(proxy: Proxy) -> str:
-    """Return documents as Talos 1.12 and later have them, like those of k3s."""
+    """Return RegistryMirrorConfig documents (Talos 1.12 and later), one per k3s mirror.
+
+    Talos does not fall back to the registry itself.
+    """
     documents = [
         f"apiVersion: v1alpha1\nkind: RegistryMirrorConfig\nname: {_quoted(name)}\n"
         f"endpoints:\n  - url: {_quoted(url)}\nskipFallback: true\n"
@@ -108,7 +122,7 @@ def talos(proxy: Proxy) -> str:
 
 
 def kind(proxy: Proxy) -> str:
-    """Return a cluster whose nodes have containerd's files from a folder of the machine."""
+    """Return a cluster configuration whose node mounts containerd's files from the machine."""
     folder = f"{CERTS}/_default"
     return f"""\
 # First: mkdir -p {folder} && curl -fsS {proxy.url}/config/containerd -o {folder}/hosts.toml
@@ -127,7 +141,10 @@ nodes:
 
 
 def github_actions(proxy: Proxy) -> str:
-    """Return steps: the daemon's file of a hosted runner has settings already, which stay."""
+    """Return workflow steps that set up Docker and Buildx.
+
+    A hosted runner's `daemon.json` already has settings; the step merges ours into it.
+    """
     steps = []
     if settings := _daemon(proxy):
         steps.append(f"""\
@@ -153,7 +170,7 @@ def _indented(block: str, count: int) -> list[str]:
 
 
 def gitlab_ci(proxy: Proxy) -> str:
-    """Return a job that builds with Docker in Docker."""
+    """Return a job that builds with Docker in Docker, its image and daemon using this proxy."""
     rows = {row.name: row for row in proxy.rows}
     hub = rows.get(DOCKER_HUB)
     image = (hub and proxy.name(hub, "docker")) or "docker"

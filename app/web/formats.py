@@ -1,14 +1,18 @@
-"""Where images stand in YAML and JSON: compose files, Kubernetes' manifests, CI's jobs."""
+"""Find image names in commands, in Dockerfiles, and in YAML or JSON.
+
+YAML means compose files, Kubernetes manifests and CI jobs. Each `..._spans` function yields the
+(start, end) offsets of the image names in a text.
+"""
 
 import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final
 
-# Where images stand in commands: `docker pull`, `docker run`, and what other clients have.
+# Commands: `docker pull`, `docker run`, and their equivalents in other clients.
 
 Span = tuple[int, int]
 Word = tuple[int, int, str]
-"""Where a word stands, without its quotes, and what it says."""
+"""The start, end and text of a word, without its quotes."""
 
 _WORD: Final = re.compile(
     r"(?P<end>\n|&&?|\|\|?|;)|'(?P<single>[^'\n]*)'|\"(?P<double>[^\"\n]*)\""
@@ -30,10 +34,10 @@ _RUNS: Final = frozenset({
     "service create",
 })  # fmt: skip
 _FIRST: Final = frozenset({"from", "image inspect", "imagetools inspect", "manifest inspect"})
-"""What reads, by the last group and the command; others of these names read no image."""
+"""Commands that read one image, with their group; `inspect` in other groups reads none."""
 
 _ONLY: Final = {"buildah": frozenset({"pull", "from"}), "crictl": frozenset({"pull"})}
-"""Where the same words mean something else with other programs."""
+"""Programs in which only these commands pull; their other commands mean something else."""
 
 _WITH_VALUE: Final = frozenset({
     "-H", "--host", "--context", "--config", "-l", "--log-level", "-n", "--namespace",
@@ -42,7 +46,7 @@ _WITH_VALUE: Final = frozenset({
     "--snapshotter", "--hosts-dir", "--tlscacert", "--retry", "--retry-delay", "--label",
     "--auth", "--format", "-f", "-r", "--runtime-endpoint", "--image-endpoint", "-i",
 })  # fmt: skip
-"""What takes a value before a command, and in one that has few options."""
+"""Options that take a value, before any command and in the commands that have few options."""
 
 _WITHOUT_VALUE: Final = frozenset({
     "--detach", "--disable-content-trust", "--help", "--init", "--interactive",
@@ -54,14 +58,14 @@ _WITHOUT_VALUE: Final = frozenset({
 })  # fmt: skip
 _TAGS: Final = frozenset({"-a"})
 _HAVE_TAGS: Final = frozenset({"docker", "podman", "nerdctl"})
-"""Where that asks for all tags, behind `pull`; elsewhere it takes a value."""
+"""Programs in which `pull -a` means all tags; in the others `-a` takes a value."""
 
 _LETTERS_WITHOUT_VALUE: Final = frozenset("diPqt")
-"""What takes none in `run` and `create`, where nearly all does."""
+"""Short options of `run` and `create` that take no value; nearly all others take one."""
 
 
 def command_spans(text: str) -> Iterator[Span]:
-    """Give the place of each image that a command would pull."""
+    """Yield the span of each image that a command in the text would pull."""
     for words in _commands(text):
         names = [word.rpartition("/")[2].removesuffix(".exe") for _, _, word in words]
         at = next((place for place, name in enumerate(names) if name in _PROGRAMS), None)
@@ -77,7 +81,7 @@ def command_spans(text: str) -> Iterator[Span]:
 
 
 def _commands(text: str) -> Iterator[list[Word]]:
-    """Split a text into words, and those where one command ends and another begins."""
+    """Yield the words of each command of a text: lines, and parts separated by `;`, `&` or `|`."""
     words: list[Word] = []
     for found in _WORD.finditer(text):
         group = found.lastgroup
@@ -101,7 +105,7 @@ def _pulled(program: str, words: Sequence[Word]) -> Iterator[Span]:
 
 
 def _verb(words: Sequence[Word]) -> tuple[str, Sequence[Word]]:
-    """Return the command that a program is given, with its group, and what comes after it."""
+    """Return a program's subcommand with its group, and the words after it."""
     skipped = False
     group = ""
     for place, (_, _, word) in enumerate(words):
@@ -117,9 +121,9 @@ def _verb(words: Sequence[Word]) -> tuple[str, Sequence[Word]]:
 
 
 def _positional(words: Sequence[Word], known: Collection[str] | None) -> Iterator[Span]:
-    """Give what is no option and no option's value, up to where the shell takes over.
+    """Yield the spans of positional arguments, up to a comment or redirection of the shell.
 
-    `known` are the options with a value, or None where nearly all have one.
+    `known` are the options that take a value, or None if nearly all do.
     """
     skipped = False
     for start, end, word in words:
@@ -134,17 +138,17 @@ def _positional(words: Sequence[Word], known: Collection[str] | None) -> Iterato
 
 
 def _takes_value(option: str) -> bool:
-    """Tell whether the next word belongs to an option of `run`."""
+    """Return whether the next word is the value of this option of `run`."""
     if option.startswith("--"):
         return "=" not in option and option not in _WITHOUT_VALUE
     letters = option[1:]
     first = next((at for at, one in enumerate(letters) if one not in _LETTERS_WITHOUT_VALUE), None)
-    # In `-p80:80` the value follows at once.
+    # In `-p80:80` the value is part of the same word.
     return first is not None and first == len(letters) - 1
 
 
 def _skopeo(words: Sequence[Word]) -> Iterator[Span]:
-    """Give what is read; what comes second is where `copy` writes."""
+    """Yield the first `docker://` image; the second one is where `copy` writes."""
     for start, end, word in words:
         if _TRANSPORT.match(word):
             if word.startswith("docker://"):
@@ -153,7 +157,7 @@ def _skopeo(words: Sequence[Word]) -> Iterator[Span]:
 
 
 def _kubectl(words: Sequence[Word]) -> Iterator[Span]:
-    """Give what `run` and `create` have in `--image`, and `set image` after a container's name."""
+    """Yield the images in `--image` of `run` and `create`, and in `set image container=image`."""
     sets = [word for _, _, word in words if not word.startswith("-")][:2] == ["set", "image"]
     after = False
     for start, end, word in words:
@@ -164,7 +168,7 @@ def _kubectl(words: Sequence[Word]) -> Iterator[Span]:
         after = word == "--image"
 
 
-# Where images stand in a Dockerfile.
+# Dockerfiles.
 
 _SYNTAX: Final = re.compile(r"(?im)^[ \t]*#[ \t]*syntax[ \t]*=[ \t]*(?P<image>\S+)[ \t]*$")
 _FROM: Final = re.compile(
@@ -189,14 +193,18 @@ _HEREDOC: Final = re.compile(
 
 
 def dockerfile_spans(text: str) -> Iterator[Span]:
-    """Give the place of each image; what an earlier stage is called is none."""
+    """Yield the span of each image in a Dockerfile, except the names of earlier stages.
+
+    If an image is a variable whose ARG before the first FROM has a default, the span is the
+    default's.
+    """
     flat = _flattened(text)
     bases = list(_FROM.finditer(flat))
     if not bases:
         return
     defaults = {
         found["name"]: found.span("image")
-        for line in _ARG.finditer(flat, 0, bases[0].start())  # what comes later is of one stage
+        for line in _ARG.finditer(flat, 0, bases[0].start())  # later ones belong to a stage
         for found in _DEFAULT.finditer(flat, *line.span("all"))
     }
     stages = {"scratch"}
@@ -222,9 +230,10 @@ def _mounted(text: str) -> Iterator[re.Match[str]]:
 
 
 def _flattened(text: str) -> str:
-    """Return a text as long, each instruction in one line: with blanks for what goes on lines.
+    """Return a text of the same length with each instruction on one line.
 
-    Blanks are also what stands in here-documents, and in comments between the lines of one.
+    Blanks replace the escapes and ends of continued lines, the lines of here-documents, and the
+    comments between continued lines.
     """
     escape = "`" if _ESCAPE.match(text) else "\\"
     flat: list[str] = []
@@ -254,6 +263,8 @@ def _ends(heredoc: re.Match[str], line: str) -> bool:
     return (line.lstrip("\t") if heredoc["dash"] else line) == heredoc["word"]
 
 
+# YAML and JSON.
+
 _VALUE: Final = r"(?P<image>(?:\$\{[^{}\n]*\}|[^\s\"',{}#])+)"
 _KEY: Final = re.compile(
     r"(?:^|(?<=[\s{,]))(?P<key>[\"']?)image(?P=key)[ \t]*:(?:[ \t]+|(?=[\"']))"
@@ -262,31 +273,34 @@ _KEY: Final = re.compile(
 )
 _ACTION: Final = re.compile(rf"^[ \t]*(?:-[ \t]+)?uses:[ \t]+docker://{_VALUE}[ \t]*$")
 _JOB: Final = re.compile(rf"^[ \t]*container:[ \t]+(?=\S*[:/]){_VALUE}[ \t]*$")
-"""Of GitHub's; elsewhere a container is named by a word alone."""
+"""A job's container in GitHub Actions; in other files, `container:` has a plain word."""
 
 _SERVICES: Final = re.compile(r"(?P<indent>[ ]*)services:[ \t]*(?:#.*)?\n?")
 _SERVICE: Final = re.compile(
     rf"^[ \t]*-[ \t]+(?:name:[ \t]+)?(?P<quote>[\"']?){_VALUE}(?P=quote)[ \t]*(?:#.*)?$"
 )
-"""One of GitLab's services: a name, or a mapping that begins with one."""
+"""An item of GitLab's `services:`: a name, or a mapping that begins with `name:`."""
 
 _MAPPING: Final = re.compile(r"(?P<indent>[ ]*)(?:-[ ]+)?image:[ \t]*(?:#.*)?\n?")
 _NAME: Final = re.compile(
     rf"^[ \t]*(?:name|reference):[ \t]+(?P<quote>[\"']?){_VALUE}(?P=quote)[ \t]*(?:#.*)?$"
 )
-"""In an `image:` that is a mapping: GitLab's, and volumes of Kubernetes."""
+"""The name in an `image:` that is a mapping, as in GitLab and in Kubernetes image volumes."""
 
 _FLOW: Final = re.compile(
     r"\$\{[^{}\n]*\}|(?P<open>\{)|(?P<close>\})"
     r"|(?:(?<=\{)|(?<=[,\s]))(?:[\"']?build[\"']?[ \t]*:|(?P<image>[\"']?image[\"']?[ \t]*:))"
 )
-"""What matters of a mapping in one line."""
+"""The tokens that matter in a flow mapping, `{...}` on one line."""
 
 _OPENING: Final = re.compile(r"(?P<indent>[ ]*)(?P<dashes>(?:-[ ]+)*)(?P<key>[\w\"'./-]*)")
 
 
 def document_spans(text: str) -> Iterator[Span]:
-    """Give the place of each image; one that is built there is only named, and none."""
+    """Yield the span of each image in YAML or JSON, except an `image:` beside a `build:`.
+
+    Compose builds such an image and gives it that name, so nothing is pulled.
+    """
     lines = text.splitlines(keepends=True)
     built, services, named = _built(lines), _services(lines), _named(lines)
     at = 0
@@ -302,10 +316,11 @@ def document_spans(text: str) -> Iterator[Span]:
 
 
 def _services(lines: list[str]) -> set[int]:
-    """Return the numbers of the items of each list `services:` (GitLab; compose has none)."""
+    """Return the line numbers of the items of `services:` lists (GitLab; compose has mappings)."""
     items: set[int] = set()
     least, column = -1, -1
-    """Where the key stands, and where the dashes of its list do, once one was seen."""
+    # The column of the key (-1 outside a list), and the column of the list's dashes (-1 until one
+    # is found).
     for number, line in enumerate(lines):
         bare = line.strip()
         if not bare or bare.startswith("#"):
@@ -323,7 +338,7 @@ def _services(lines: list[str]) -> set[int]:
 
 
 def _named(lines: list[str]) -> set[int]:
-    """Return the numbers of the lines that stand in the first column of an `image:` mapping."""
+    """Return the numbers of the lines that hold the keys of an `image:` mapping."""
     items: set[int] = set()
     outer, column = -1, -1
     for number, line in enumerate(lines):
@@ -342,7 +357,7 @@ def _named(lines: list[str]) -> set[int]:
 
 
 def _built_in_flow(line: str) -> set[int]:
-    """Return where `image:` stands beside `build:` in a mapping within one line (compose)."""
+    """Return the offsets of each `image:` beside a `build:` in a flow mapping (compose)."""
     if "{" not in line or "build" not in line:
         return set()
     frames, count = [0], 0
@@ -363,9 +378,9 @@ def _built_in_flow(line: str) -> set[int]:
 
 
 def _built(lines: list[str]) -> set[int]:
-    """Return the numbers of the lines with `image:` that stand beside a `build:` (compose)."""
+    """Return the numbers of the lines whose `image:` is beside a `build:` (compose)."""
     mappings: list[tuple[int, int]] = []
-    """The mappings that are open: the column of their keys, and a number for each."""
+    # The open mappings: the column of their keys, and a number that identifies each.
     images: list[tuple[int, int]] = []
     building: set[int] = set()
     count = 0
@@ -381,7 +396,7 @@ def _built(lines: list[str]) -> set[int]:
         if not mappings or mappings[-1][0] < column:
             count += 1
             mappings.append((column, count))
-        if found["key"] == "build" and column:  # at the top it is a job of that name
+        if found["key"] == "build" and column:  # at the top level, `build` is the name of a job
             building.add(mappings[-1][1])
         if found["key"] == "image":
             images.append((number, mappings[-1][1]))

@@ -1,4 +1,4 @@
-"""An image as one writes it, split as Docker splits it."""
+"""Parse an image name as Docker does."""
 
 import re
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ from typing import Final
 from app.oci.reference import DIGEST_PATTERN, NAME_PATTERN
 from app.registries import DOCKER_HUB
 
-# Possessive: the letters of a variable are also those of a tag, and each way to divide them would
-# be tried, so that a hundred characters could stop a worker for ever.
+# Possessive, because a variable's letters can also be part of a tag: the matcher would try every
+# way to divide them, and a hundred characters could stop a worker for ever.
 _VARIABLE: Final = r"\$(?:\{[^{}]*+\}|[A-Za-z_]\w*+)"
 _HOST: Final = (
     r"(?:localhost|(?=[^/]*[.:])(?:[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*|\[[0-9A-Fa-f:.]+\]))"
@@ -20,12 +20,15 @@ _IMAGE: Final = re.compile(
 )
 _ID: Final = re.compile(r"[0-9a-f]{64}")
 _LONGEST: Final = 1024
-"""Characters: a host, a name, a tag and a digest are fewer."""
+"""In characters; a host, a name, a tag and a digest together are shorter."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """`ghcr.io`, `owner/app` and `:1@sha256:...`; the last may hold variables, or nothing."""
+    """An image name in parts, such as `ghcr.io`, `owner/app` and `:1@sha256:...`.
+
+    `version` includes its separators. It may contain shell variables, and may be empty.
+    """
 
     registry: str
     repository: str
@@ -33,7 +36,10 @@ class Image:
 
 
 def image(text: str) -> Image | None:
-    """Return what a text means as an image; None for what is none, such as the id of one."""
+    """Return the image that a text names, or None if it is not a name, such as an image ID.
+
+    The registry is Docker Hub if the text has none.
+    """
     if len(text) > _LONGEST or _ID.fullmatch(text) or not text.isascii():
         return None
     found = _IMAGE.fullmatch(text)
@@ -43,5 +49,5 @@ def image(text: str) -> Image | None:
 
 
 def has_variable(text: str) -> bool:
-    """Tell whether a text is known only to whoever sets its variables."""
+    """Return whether a text contains a variable, so that its value is not known here."""
     return "$" in text

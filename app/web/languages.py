@@ -1,4 +1,4 @@
-"""The languages of the page: which one a visitor reads, and its texts."""
+"""The languages of the page: choose one for a visitor, and look up its texts."""
 
 import re
 import tomllib
@@ -15,24 +15,27 @@ _TEXTS: Final = Path(__file__).parent / "texts"
 _CODE: Final = re.compile(r"`([^`]*)`")
 
 CHOICE: Final = "lang"
-"""What a visitor's own choice is called: in a query, and in the cookie that remembers it."""
+"""The name of the query parameter that selects a language, and of the cookie that stores it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Language:
-    """One language of the page, by the tag that HTML has for it."""
+    """A language of the page: the name of its texts' file, its tag for HTML, its own name."""
 
     code: str
     tag: str
     name: str
 
     def text(self, key: str, /, **values: object) -> Markup:
-        """Return a text with its values filled in; what stands between backticks is code."""
+        """Return a text as HTML with `values` filled in; raise KeyError for an unknown key.
+
+        Text between backticks becomes `<code>`.
+        """
         marked = _CODE.sub(r"<code>\1</code>", str(escape(self.texts[key])))
         return Markup(marked).format(**values) if values else Markup(marked)  # noqa: S704
 
     def group(self, prefix: str) -> dict[str, str]:
-        """Return the texts below a key as they are written, for a script to fill in."""
+        """Return the texts below a key without that prefix, unformatted for a script to fill in."""
         start = f"{prefix}."
         return {
             key.removeprefix(start): text
@@ -42,7 +45,7 @@ class Language:
 
     @property
     def texts(self) -> Mapping[str, str]:
-        """All texts, by keys like `box.title`."""
+        """All texts of this language, by dotted keys like `box.title`."""
         return _read(self.code)
 
 
@@ -54,13 +57,15 @@ LANGUAGES: Final[Mapping[str, Language]] = {
         Language("zh", "zh-Hans", "简体中文"),
     )
 }
-"""By the first subtag of what browsers ask for; the first one is for everybody else."""
+"""The languages by the first subtag of `Accept-Language`; the first entry is the default."""
 
 
 def language() -> Language:
-    """Return what the visitor has chosen, now or before, or else what the browser asks for.
+    """Return the language of the current request.
 
-    werkzeug's own matching takes `en` for `ko-KR, en;q=0.5`, since that one is there by name.
+    That is the one in the query, else the one in the cookie, else the best in `Accept-Language`,
+    else the default. Werkzeug's own matching would pick `en` for `ko-KR, en;q=0.5`, because it
+    prefers an exact match.
     """
     for chosen in (request.args.get(CHOICE, ""), request.cookies.get(CHOICE, "")):
         if chosen in LANGUAGES:

@@ -1,4 +1,4 @@
-"""GET /: what this proxy is, how to pull through it, and what it does just now."""
+"""GET and POST /: what this proxy is, how to pull through it, and what it is doing now."""
 
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
@@ -26,7 +26,7 @@ POLICY: Final = (
 )
 
 _LONGEST_FORM: Final = 4 * LONGEST
-"""A text of the longest, when each byte of it is escaped."""
+"""In bytes; more than LONGEST because a form may escape each byte as three."""
 _YEAR: Final = 365 * 24 * 60 * 60
 
 
@@ -39,13 +39,13 @@ def _strict(state: BlueprintSetupState) -> None:
 
 @bp.get("/")
 def page() -> Response:
-    """Show the page, with what `text` says rewritten: a link may have an image in it."""
+    """Show the page with the query's `text` rewritten, so that a link can contain an image."""
     return _shown(request.args.get("text", ""))
 
 
 @bp.post("/")
 def form() -> Response:
-    """Show the page with the text of the box rewritten, to browsers that run no scripts."""
+    """Show the page with the box's text rewritten, for browsers that run no scripts."""
     request.max_content_length = _LONGEST_FORM
     fields = parse_qs(received().decode(errors="replace"))
     return _shown(fields.get("text", [""])[0])
@@ -82,7 +82,7 @@ def _shown(typed: str) -> Response:
     )
     _secure(response)
     if not proxy.is_plain:
-        # Over http, browsers ignore it and complain.
+        # Over plain http, browsers ignore this header and log a warning.
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     _remember(response, read, proxy)
     return response
@@ -99,7 +99,7 @@ def _secure(response: Response) -> None:
 
 
 def _remember(response: Response, read: Language, proxy: Proxy) -> None:
-    """Keep a choice that was made just now; nobody else gets a cookie."""
+    """Set the language cookie, only if the query of this request chose the language."""
     if request.args.get(CHOICE) == read.code:
         response.set_cookie(
             CHOICE,

@@ -1,4 +1,4 @@
-"""What clients know of this proxy: its own address, and what of its table they write."""
+"""The proxy as its clients see it: its address, and the names they can use for registries."""
 
 import re
 from collections.abc import Iterator
@@ -12,38 +12,43 @@ from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
 
 _PORTS: Final = {"http": 80, "https": 443}
 _CLIENTS_REGISTRY: Final = re.compile(r"localhost|[^.:\n]*[.:].*")
-"""What a client takes for a registry in front of a name; anything else is part of the name."""
+"""Matches a first component that clients take for a registry, not for a part of the name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """What a client is to be told: `url` leads here, and `registries` are served.
+    """The proxy at one of its addresses: its `url`, and the `registries` that it serves.
 
-    Where the host of the URL stands for one registry, that is `only`: the others have no address
-    there.
+    If the host of the URL stands for one registry, `only` is that registry, and the others cannot
+    be reached there.
     """
 
     url: str
     registries: Registries
     only: Registry | None = None
     has_users: bool = False
-    """Whether everybody has to log in at this proxy itself."""
+    """Whether clients have to log in to this proxy itself."""
 
     @property
     def is_plain(self) -> bool:
-        """Whether it speaks http, which clients have to be told."""
+        """Whether the URL is plain http, which clients accept only if they are configured to."""
         return self.url.startswith("http://")
 
     @property
     def is_below_a_path(self) -> bool:
-        """Whether only clients that take a URL can ask it: a name has no place for a path."""
+        """Whether the URL has a path.
+
+        Only clients that are configured with a URL can then use it: an image name cannot begin
+        with a host and a path.
+        """
         return bool(urlsplit(self.url).path)
 
     @property
     def authority(self) -> str:
-        """The host as it stands in front of a name, with a port where it would not look like one.
+        """The host to write in front of an image name.
 
-        Docker takes `proxy/nginx` for a repository of Docker Hub.
+        If it does not look like a registry, it includes the default port: Docker takes
+        `proxy/nginx` for a repository of Docker Hub.
         """
         parts = urlsplit(self.url)
         if _CLIENTS_REGISTRY.fullmatch(parts.netloc):
@@ -52,16 +57,16 @@ class Proxy:
 
     @property
     def default(self) -> Registry:
-        """The registry of names without one in front."""
+        """The registry of image names that have no registry in front."""
         return self.only or self.registries.default
 
     @property
     def rows(self) -> tuple[Registry, ...]:
-        """The registries that have an address here."""
+        """The registries that can be reached at this address."""
         return (self.only,) if self.only else self.registries.rows
 
     def url_of(self, row: Registry) -> str:
-        """Return the URL for what is of one registry alone; this proxy's where it has none."""
+        """Return the URL of a registry's own host here, or `url` if it has none."""
         if self.only or not row.hosts:
             return self.url
         parts = urlsplit(self.url)
@@ -69,19 +74,22 @@ class Proxy:
         return f"{parts.scheme}://{min(row.hosts)}{port}"
 
     def is_alone_at(self, row: Registry) -> bool:
-        """Whether a registry has a host of its own beside this one, and so logins of its own."""
+        """Return whether a registry has its own host here, and therefore its own logins."""
         return self.url_of(row) != self.url
 
     @property
     def mirror_of_hub(self) -> str | None:
-        """The URL that stands for Docker Hub and nothing else, if there is one."""
+        """The URL where names without a registry are Docker Hub's, or None if there is none."""
         for row in self.rows:
             if row.name == DOCKER_HUB and (row is self.default or row.hosts):
                 return self.url_of(row)
         return None
 
     def mirrored(self) -> Iterator[tuple[str, Registry]]:
-        """Give the names that a client may write before an image's, each with what it means."""
+        """Yield each name that clients may write for a registry, with the registry.
+
+        Of Docker Hub's names, only the usual one is included.
+        """
         for row in self.rows:
             for name in sorted(row.names, key=lambda name: (name != row.name, name)):
                 doubled = name in DOCKER_HUB_ALIASES and name != DOCKER_HUB
@@ -89,7 +97,10 @@ class Proxy:
                     yield name, row
 
     def place(self, row: Registry) -> str | None:
-        """Return what a client that sends no `ns` writes in a registry's place, or None."""
+        """Return what replaces a registry's name in clients that send no `ns` parameter.
+
+        That is a host with an optional prefix, or None if these clients cannot reach the registry.
+        """
         if self.is_alone_at(row):
             return urlsplit(self.url_of(row)).netloc
         if self.is_below_a_path:
@@ -100,20 +111,23 @@ class Proxy:
         return f"{self.authority}/{prefix}" if prefix else None
 
     def is_own(self, authority: str) -> bool:
-        """Whether a name that begins with this leads here already."""
+        """Return whether an image name that begins with `authority` already points here."""
         host = urlsplit(f"//{authority.lower()}").hostname or ""
         ours = {self.authority.lower(), urlsplit(self.url).netloc.lower()}
         return authority.lower() in ours or host in self.registries.hosts
 
     def row(self, registry: str) -> Registry:
-        """Return the registry that images are said to be from; raise NameUnknown."""
+        """Return the registry by its name; raise NameUnknown if it is not served here."""
         row = self.registries.select(ns=registry, host="").registry
         if row not in self.rows:
             raise NameUnknown
         return row
 
     def name(self, row: Registry, repository: str) -> str | None:
-        """Return how a repository of a registry is called here, or None where it cannot be."""
+        """Return a repository's full name through this proxy, without a tag.
+
+        Return None if no name here resolves to it.
+        """
         prefix = self._prefix(row)
         alone = self.is_alone_at(row)
         if self.is_below_a_path and not alone:
@@ -133,14 +147,17 @@ class Proxy:
         return found.registry is row and found.repository == row.complete(repository)
 
     def _prefix(self, row: Registry) -> str:
-        """Return what stands for a registry before a name; no component of one has a port."""
+        """Return the registry's prefix, or "" if all its names have a port.
+
+        A component of a repository name cannot contain a colon.
+        """
         names = sorted(row.names, key=lambda name: (name != row.name, name))
         return next((name for name in names if ":" not in name), "")
 
     def _may_be_taken_for_another(self, row: Registry) -> bool:
-        """Whether a name at the default registry may begin like another registry's prefix.
+        """Return whether a name at default registry `row` may begin with another's prefix.
 
-        No namespace of Docker Hub has a dot.
+        Docker Hub's namespaces contain no dot, so only a prefix without one can clash there.
         """
         others = [name for one in self.rows if one is not row for name in one.names]
         return any(row.name != DOCKER_HUB or "." not in name for name in others)

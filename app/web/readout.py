@@ -1,4 +1,4 @@
-"""Figures as a visitor reads them: what the page says before its script says it anew."""
+"""The figures as text, as the page first shows them; its script then updates them."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -6,17 +6,17 @@ from typing import Any, Final
 
 from app.web.languages import Language
 
-# Bytes and seconds as people read them; assets/figures.js writes them alike.
+# Formatting of bytes and seconds; assets/figures.js must format them in the same way.
 
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB", "PB")
 _THOUSAND: Final = 1000
 _TEN: Final = 9.95
-"""Below this a number has one decimal place, as there is no room for more."""
+"""Sizes of a kilobyte or more have one decimal place if the number is below this."""
 _MINUTE, _HOUR = 60, 3600
 
 
 def format_size(count: float) -> str:
-    """Return bytes in the unit that leaves few digits: `9.5 MB`, `120 MB`."""
+    """Return a number of bytes in a decimal unit with few digits: `9.5 MB`, `120 MB`."""
     unit = 0
     while count >= _THOUSAND - 0.5 and unit < len(_UNITS) - 1:
         count /= _THOUSAND
@@ -26,12 +26,15 @@ def format_size(count: float) -> str:
 
 
 def format_number(count: float) -> str:
-    """Return a whole number, grouped as English, Korean and Chinese group it."""
+    """Return a rounded number with commas between thousands, as all languages here use."""
     return f"{count:,.0f}"
 
 
 def time(seconds: float) -> tuple[str, int]:
-    """Return the unit that a time has, and how many of it, rounded to the nearest."""
+    """Return a duration as the key of its unit (`seconds`, `minutes`, `hours`) and a rounded count.
+
+    A unit is used from two of it on: 119 seconds are not yet minutes.
+    """
     if seconds < 2 * _MINUTE:
         return "seconds", round(seconds)
     if seconds < 2 * _HOUR:
@@ -40,7 +43,7 @@ def time(seconds: float) -> tuple[str, int]:
 
 
 MOST_DOWNLOADS: Final = 8
-"""More are told by their number, or the list would push all else away."""
+"""The downloads that the page lists; it counts the rest, to leave room for the other figures."""
 
 _TOTALS: Final = {
     "requests": ("total_requests", format_number),
@@ -53,14 +56,14 @@ _TOTALS: Final = {
 }
 _FROM_CACHE: Final = ("hits", "revalidated", "joined", "stale")
 _TOLD: Final = frozenset({"no_space", "min_free", "max_size", "read_only", "permission"})
-"""Faults of the cache that have a text of their own; any other is the disk's, and in the log."""
+"""Cache faults with their own text; the others are disk errors, which the log describes."""
 _DIGITS: Final = 12
-"""Characters of a digest that tell it from others, as Docker shows them."""
+"""The characters of a digest that the page shows, as many as Docker does."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fact:
-    """A sum: by which key the script finds it, what it is called, and how much it is."""
+    """A figure: the key by which the script finds it, its label, and its formatted amount."""
 
     key: str
     label: str
@@ -69,14 +72,14 @@ class Fact:
 
 @dataclass(frozen=True, slots=True)
 class Readout:
-    """The figures of one moment in one language."""
+    """A snapshot of the figures, formatted in one language."""
 
     shown: Mapping[str, Any]
     language: Language
 
     @property
     def totals(self) -> list[Fact]:
-        """What was counted since the start."""
+        """The totals since this proxy started."""
         totals = self.shown["totals"]
         return [
             Fact(name, self._say(key), write(totals[name]))
@@ -85,7 +88,7 @@ class Readout:
 
     @property
     def cache(self) -> list[Fact]:
-        """What the cache has and has done; nothing without one."""
+        """The cache's size, entries and hit ratio; empty if there is no cache."""
         kept = self.shown["cache"]
         if kept is None:
             return []
@@ -105,7 +108,7 @@ class Readout:
 
     @property
     def fault(self) -> str:
-        """Why the cache keeps nothing; "" if it does, or there is none."""
+        """Why the cache stores nothing, or "" if it works or there is no cache."""
         kept = self.shown["cache"]
         if kept is None or not kept["fault"]:
             return ""
@@ -117,17 +120,17 @@ class Readout:
 
     @property
     def registries(self) -> list[dict[str, Any]]:
-        """Each registry with how it is and what may still be pulled."""
+        """Each registry with its state and the pulls that remain (its rate limits)."""
         return [self._registry(one) for one in self.shown["registries"]]
 
     @property
     def downloads(self) -> list[dict[str, Any]]:
-        """The first of the downloads that are under way."""
+        """The first MOST_DOWNLOADS of the downloads in progress."""
         return [self._download(one) for one in self.shown["downloads"][:MOST_DOWNLOADS]]
 
     @property
     def more(self) -> str:
-        """How many downloads there are besides."""
+        """The number of downloads that are not listed, as a sentence; "" if all are."""
         count = len(self.shown["downloads"]) - MOST_DOWNLOADS
         return self._say("more", count=format_number(count)) if count > 0 else ""
 
@@ -188,11 +191,11 @@ class Readout:
 
 
 def scarce(budgets: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return the few identities that have the smallest part of their pulls left."""
+    """Return the four budgets with the smallest share of pulls left, the smallest first."""
     return sorted(budgets, key=lambda one: one["remaining"] / max(one["limit"], 1))[:4]
 
 
 def short(reference: str) -> str:
-    """Return a reference as people recognise it: a tag, or the beginning of a digest."""
+    """Return a tag unchanged, or a digest shortened to its first 12 hex digits."""
     algorithm, colon, digits = reference.partition(":")
     return f"{algorithm}:{digits[:_DIGITS]}" if colon else reference

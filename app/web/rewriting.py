@@ -1,4 +1,4 @@
-"""Images, commands and files as one knows them, rewritten to pull through this proxy."""
+"""Rewrite image names, commands and files so that they pull through this proxy."""
 
 import re
 from collections.abc import Iterator
@@ -15,13 +15,13 @@ from app.web.proxy import Proxy
 Span = tuple[int, int]
 
 LONGEST: Final = 64 * 1024
-"""Bytes of a text that whoever asks may have rewritten."""
+"""In bytes: the longest text that a client may have rewritten."""
 
 _WITH_DEFAULT: Final = re.compile(r"\$\{\w+:?-(?P<default>[^${}]+)\}")
 
 
 class Why(StrEnum):
-    """Why an image was left as it is."""
+    """Why an image name was not changed."""
 
     NOT_SERVED = "not served"
     VARIABLE = "variable"
@@ -30,7 +30,7 @@ class Why(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rewriting:
-    """A text for this proxy; what was changed in it and what was not, each once."""
+    """A rewritten text, the changes as (old, new), and the names left as they are; each once."""
 
     text: str
     changes: tuple[tuple[str, str], ...]
@@ -38,7 +38,10 @@ class Rewriting:
 
 
 def rewritten(text: str, proxy: Proxy) -> Rewriting:
-    """Rewrite every image of a text: a name, a command, a Dockerfile, a compose file, ..."""
+    """Return a text with every image name replaced by its address through `proxy`.
+
+    The text may be a name, a command, a Dockerfile, a compose file and so on.
+    """
     changes: dict[str, str] = {}
     left: dict[str, Why] = {}
     pieces = []
@@ -57,7 +60,7 @@ def rewritten(text: str, proxy: Proxy) -> Rewriting:
 
 
 def _found(text: str) -> Iterator[Span]:
-    """Give the places of images in their order."""
+    """Yield the spans of image names in order, without overlaps."""
     found = {
         *formats.dockerfile_spans(text),
         *formats.document_spans(text),
@@ -71,13 +74,13 @@ def _found(text: str) -> Iterator[Span]:
 
 
 def _default(text: str, start: int, end: int) -> Span:
-    """Return where the default of a variable stands that is all of a name; or else the name."""
+    """Return the span of the default if a name is `${VARIABLE:-default}`, else the given span."""
     found = _WITH_DEFAULT.fullmatch(text, start, end)
     return found.span("default") if found else (start, end)
 
 
 def _names(text: str) -> list[Span]:
-    """Return the places of names that stand alone in their lines, where all lines are such."""
+    """Return the span of each line's image name; nothing if any line is more than a name."""
     places = []
     at = 0
     for line in text.splitlines(keepends=True):
@@ -89,7 +92,7 @@ def _names(text: str) -> list[Span]:
 
 
 def _address(proxy: Proxy, written: str) -> str | Why | None:
-    """Return an image's address here, why it has none, or None for what is no image."""
+    """Return an image's address here or why it has none; None if it is not an image."""
     meant = image(written)
     if meant is None:
         return Why.VARIABLE if has_variable(written) else None

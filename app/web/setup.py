@@ -1,4 +1,4 @@
-"""How the page leads through the set-up of a client: what to read, and what to copy."""
+"""The steps with which the page explains how to set up a client: texts, and code to copy."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,14 +9,17 @@ from app.web.clients import Client
 from app.web.files import CERTS
 from app.web.proxy import Proxy
 
-# How each client logs in at a proxy that has users of its own.
+# How each client logs in to a proxy that has its own users.
 
 TERMINAL: Final = ""
-"""The place of what is typed, and goes into no file."""
+"""The place of a command for the terminal, as opposed to the path of a file."""
 
 
 def written(client: Client, proxy: Proxy) -> tuple[str, str]:
-    """Return where it goes and what it is; both are empty where a client has no way of its own."""
+    """Return the place and the text of a client's login: a file's path or TERMINAL.
+
+    The text is empty if the client has no login of its own, or if the proxy is below a path.
+    """
     place, text = _WAYS.get(client.name, (TERMINAL, _nothing))
     if proxy.is_below_a_path:  # clients log in at hosts
         return TERMINAL, ""
@@ -88,7 +91,7 @@ _WAYS: Final[Mapping[str, tuple[str, Callable[[str], str]]]] = {
     "github-actions": (_FILE, _github),
     "gitlab-ci": (_FILE, _gitlab),
 }
-"""kind's nodes have no login of their own; an image's is a Kubernetes secret."""
+"""Each client's place and text. Nodes of kind have no login: images use a Kubernetes secret."""
 
 
 _CONTAINERD_FILES: Final = {
@@ -99,9 +102,9 @@ _CONTAINERD_FILES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A text of the page, by its key, and what it is about: where that goes, and what it is.
+    """A step: the key of its text, and the content to copy with the place where it goes.
 
-    Where there is a `titled`, there is a title too, by the key with `-title`.
+    If `titled`, the step has a title too, whose key is `key` with `-title`.
     """
 
     key: str
@@ -111,9 +114,9 @@ class Step:
 
 
 def steps(client: Client, proxy: Proxy) -> Iterator[Step]:
-    """Give the steps of one client in their order."""
+    """Yield the steps that set up one client, in order."""
     if proxy.has_users:
-        # A mirror gets Docker's login for Docker Hub, which is another one than this proxy's.
+        # Docker sends its Docker Hub login to a mirror, and that login is not this proxy's.
         key = "setup.docker-users" if client.name == "docker" else "setup.users"
         yield Step(key, *written(client, proxy))
     if client.name == "docker":
@@ -130,7 +133,7 @@ def steps(client: Client, proxy: Proxy) -> Iterator[Step]:
 
 
 def _fetched(client: Client, proxy: Proxy) -> tuple[str, str, str]:
-    """Return the step that does the same from a shell."""
+    """Return the arguments of a Step that installs the client's file from a shell."""
     url = f"{proxy.url}/config/{client.name}"
     if client.path.startswith("."):
         return "setup.printed", TERMINAL, f"curl -fsS {url}\n"
@@ -143,7 +146,7 @@ def _fetched(client: Client, proxy: Proxy) -> tuple[str, str, str]:
 
 
 def _docker(client: Client, proxy: Proxy) -> Iterator[Step]:
-    """Give what only Docker has: logins that its versions treat differently, and names."""
+    """Yield Docker's steps: the mirror, logins (Docker 28 and 29 differ), and names to pull."""
     hub = next((row for row in proxy.rows if row.name == DOCKER_HUB), None)
     mirror = None if proxy.has_users else proxy.mirror_of_hub
     if mirror is None and not proxy.has_users:
@@ -164,7 +167,7 @@ def _docker(client: Client, proxy: Proxy) -> Iterator[Step]:
 
 
 def _takes_logins_of_hub(proxy: Proxy) -> bool:
-    """Whether a login at this proxy's own address is one at Docker Hub."""
+    """Return whether a login to this proxy's own address is a login to Docker Hub."""
     row = proxy.default
     is_hubs = row.name == DOCKER_HUB and not row.managed
     return is_hubs and not (proxy.has_users or proxy.is_below_a_path)

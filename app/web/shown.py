@@ -1,4 +1,4 @@
-"""Pieces of text as the page shows them."""
+"""The page's examples, and texts with parts highlighted."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -11,12 +11,12 @@ from app.web.proxy import Proxy
 from app.web.rewriting import Rewriting, rewritten
 
 _PATH: Final = re.compile(r"(?<![:/])/.*")
-"""What follows a host, also one with `https://` in front."""
+"""Matches what follows a host, with or without `https://` in front of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A text for the box, and what kind of text it is."""
+    """An example text for the box, and its title."""
 
     title: str
     text: str
@@ -36,26 +36,27 @@ EXAMPLES: Final = (
         "  cache:\n    image: ${CACHE_IMAGE}\n",
     ),
 )
-"""What a visitor may try."""
+"""The texts that a visitor can try in the box."""
 
 
 def with_own_marked(text: str, proxy: Proxy) -> Markup:
-    """Return a text with the addresses of this proxy set off."""
+    """Return a text as HTML with the addresses of this proxy in `<mark>`."""
     places = (proxy.url_of(row) for row in proxy.rows)
     urls = {proxy.url, *places}
     return _marked(text, {proxy.authority, *urls, *(url.partition("://")[2] for url in urls)})
 
 
 def with_changes_marked(done: Rewriting) -> Markup:
-    """Return a rewritten text with what is new in it set off."""
+    """Return a rewritten text as HTML with the changed names in `<mark>`."""
     return _marked(done.text, {new for _, new in done.changes})
 
 
 def _marked(text: str, names: Collection[str]) -> Markup:
-    """Set off each of these names where it stands, the longest that fits.
+    """Return a text as HTML with each of these names in `<mark>`; the longest match wins.
 
-    A visitor's text may have thousands of them, so no pattern tries them all at each place: it
-    looks for their hosts, and a name is known by its length.
+    A visitor's text may contain thousands of names, too many for a pattern to try at each
+    position. So the pattern finds only their hosts, and a set lookup for each length of a name
+    finds the rest.
     """
     lengths = sorted({len(name) for name in names}, reverse=True)
     pieces = []
@@ -70,7 +71,7 @@ def _marked(text: str, names: Collection[str]) -> Markup:
 
 
 def _starts(text: str, names: Iterable[str]) -> Iterator[int]:
-    """Give the places where a name may begin."""
+    """Yield the offsets at which a name's host begins."""
     hosts = {re.escape(_PATH.sub("", name)) for name in names}
     if hosts:
         longest = "|".join(sorted(hosts, key=len, reverse=True))
@@ -78,12 +79,12 @@ def _starts(text: str, names: Iterable[str]) -> Iterator[int]:
 
 
 def examples(proxy: Proxy) -> list[Example]:
-    """Return those in which something is to be rewritten here: not every registry is served."""
+    """Return the examples that this proxy would change; it may not serve all their registries."""
     return [one for one in EXAMPLES if rewritten(one.text, proxy).changes]
 
 
 def another(proxy: Proxy) -> str:
-    """Return an image as one writes it, of another registry than the default where there is one."""
+    """Return an example image of a registry other than the default, if one is served."""
     return "/".join([*_others(proxy)[:1], "owner/app"])
 
 
@@ -92,7 +93,7 @@ def _others(proxy: Proxy) -> list[str]:
 
 
 def example(proxy: Proxy) -> str:
-    """Return what stands in the box at first: what one has, from two registries if there are."""
+    """Return the initial text of the box: `docker pull` from up to two of the registries."""
     default = proxy.default
     first = "nginx" if default.library_prefix else f"{default.name}/owner/app:1"
     second = [f"docker pull {another(proxy)}:1\n"] if _others(proxy) else []
