@@ -1,13 +1,13 @@
-"""Flask's commands for an operator: `flask cache ...` and `flask access ...`.
+"""Flask commands for operators: `flask cache ...` and `flask access ...`.
 
 check.py       `flask access check`
 commands.py    registers the commands
-context.py     what the commands work with
-images.py      image names as an operator writes them
+context.py     the cache, registries and rules that the commands work with
+images.py      parses image names as an operator writes them
 reading.py     reads manifests and blobs as a client does
 remove.py      `flask cache remove`
 statistics.py  `flask cache statistics` and `flask cache verify`
-units.py       amounts and times as people write them
+units.py       formats sizes and counts, and parses ages
 warm.py        `flask cache warm`
-warming.py     which manifests and blobs an image needs, and fetches them
+warming.py     finds out which manifests and blobs an image needs, and fetches them
 """

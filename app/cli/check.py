@@ -1,4 +1,4 @@
-"""`flask access check`: what would be decided, and by which rule."""
+"""`flask access check`: show whether a client may pull an image, and which rule decides."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,12 +16,12 @@ from app.cli.images import Image, images
 from app.oci.reference import Tag
 
 _LATEST: Final = Tag("latest")
-"""What clients pull where neither a tag nor a digest is written."""
+"""The tag that clients pull if an image name has neither a tag nor a digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Verdict:
-    """What is decided for all of a part of a network."""
+    """The decision for one part of a network, the same for all its addresses."""
 
     allowed: bool
     lines: tuple[str, ...]
@@ -55,7 +55,7 @@ def check(*, network: str | None, user: str, image: str) -> None:
 
 
 def _parts(image: Image, network: str, user: str) -> Iterator[tuple[str, _Verdict]]:
-    """Give what is decided of each part of a network; two that touch differ."""
+    """Yield the address ranges of a network with their verdicts; neighbouring ranges differ."""
     for verdict, alike in groupby(_spans(image, network, user), key=itemgetter(0)):
         spans = list(alike)
         first, last = spans[0][1], spans[-1][2]
@@ -87,7 +87,7 @@ def _verdict(image: Image, client: Client) -> _Verdict:
 
 
 def _wrong_login(user: str) -> str:
-    """Return why nobody gets as far as the rules, or ""."""
+    """Return why `user` is denied before any rule applies, or ""."""
     users = context.means().users
     if users is None:
         return ""
@@ -97,7 +97,7 @@ def _wrong_login(user: str) -> str:
 
 
 def _decisions(image: Image, client: Client) -> Iterator[tuple[str, Decision]]:
-    """Give what is decided of each kind of request that a pull makes."""
+    """Yield the decision for each kind of request that a pull makes, with its description."""
     there = context.means()
     (registry,) = (row for row in there.registries.rows if row.name == image.registry)
     asked = Question(registry=registry, repository=image.repository, client=client)

@@ -1,4 +1,4 @@
-"""The groups `flask cache` and `flask access`."""
+"""The command group `flask cache`, and the registration of it and `flask access`."""
 
 from typing import Final
 
@@ -17,11 +17,11 @@ for command in (statistics, verify, remove, warm):
 
 
 def register(app: Flask) -> None:
-    """Add the commands to an application's."""
+    """Add both command groups to an application."""
     app.cli.add_command(cache)
     app.cli.add_command(access)
 
 
 def are_running() -> bool:
-    """Tell whether the application is built for a command, and serves nobody."""
+    """Return whether the application was built for a command and will serve no requests."""
     return click.get_current_context(silent=True) is not None

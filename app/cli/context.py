@@ -1,4 +1,4 @@
-"""What the commands use, put there by create_app."""
+"""The objects that the commands work with; create_app provides them."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -23,7 +23,10 @@ _KEY: Final = "docxy.cli"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Means:
-    """The registries, the source of each by its name, the cache, if there is one, and who may."""
+    """The registries, the source of each by its name, the cache (None without one), and access.
+
+    `users` is None if this proxy has no users of its own.
+    """
 
     registries: Registries
     sources: Mapping[str, Source]
@@ -33,18 +36,22 @@ class Means:
     rules: Rules
 
     def put_into(self, app: Flask) -> None:
-        """Hand this to the commands of an application."""
+        """Make this available to the commands of an application."""
         app.extensions[_KEY] = self
 
 
 def means() -> Means:
-    """Return what create_app has put there."""
+    """Return the current application's Means, which create_app put into it."""
     return cast("Means", current_app.extensions[_KEY])
 
 
 @contextmanager
 def opened() -> Iterator[Cache]:
-    """Lend the cache to a command; whatever is wrong with it is one line on standard error."""
+    """Provide the cache to a command, and close its store afterwards.
+
+    Raise ClickException if there is no cache or its store fails, so that the operator sees one
+    line on standard error. Print the store's other troubles there as warnings.
+    """
     cache = means().cache
     if cache is None:
         message = "there is no cache: DOCXY_CACHE_DIR is not set (see docs/cache.md)"
@@ -60,9 +67,9 @@ def opened() -> Iterator[Cache]:
 
 
 def check_owner(directory: Path) -> None:
-    """Refuse another user than whose cache it is; raise ClickException.
+    """Raise ClickException unless the current user owns the cache in `directory`.
 
-    Root above all: the workers could not read what that one leaves, nor take it away.
+    Above all this refuses root: the workers could neither read nor delete the files it creates.
     """
     us, owner = os.geteuid(), _owner(directory / "content")
     if owner is None and us == 0:

@@ -1,4 +1,4 @@
-"""Images as an operator writes them: `nginx:1.27`, `ghcr.io/owner/app@sha256:...`."""
+"""Parse images as an operator writes them: `nginx:1.27`, `ghcr.io/owner/app@sha256:...`."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -12,7 +12,10 @@ from app.registries import Address, Registries
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A repository of one registry, and what is meant in it; None is all of it."""
+    """A repository of a registry and a reference in it; None stands for the whole repository.
+
+    `text` is what the operator wrote.
+    """
 
     registry: str
     repository: RepositoryName
@@ -21,7 +24,7 @@ class Image:
 
 
 def images(texts: Iterable[str], registries: Registries) -> list[Image]:
-    """Return what is meant, each once; raise UsageError."""
+    """Return the images that the texts name, without duplicates; raise UsageError if one fails."""
     found: dict[tuple[str, str, Reference | None], Image] = {}
     for text in texts:
         try:
@@ -34,9 +37,10 @@ def images(texts: Iterable[str], registries: Registries) -> list[Image]:
 
 
 def parse_image(text: str, registries: Registries) -> Image:
-    """Return what a text means, by the rules of a pull through this proxy; raise RegistryError.
+    """Return the image that a text names, resolved like a pull through this proxy.
 
-    With a tag and a digest the digest counts, as it does for a client.
+    If the text has both a tag and a digest, the digest is used, as clients do. Raise
+    RegistryError if the text is not a valid name or its registry is not served.
     """
     named, at, digest = text.partition("@")
     path, slash, last = named.rpartition("/")
@@ -50,6 +54,6 @@ def parse_image(text: str, registries: Registries) -> Image:
 
 def _resolved(name: str, registries: Registries) -> Address:
     first, slash, rest = name.partition("/")
-    if slash and ":" in first:  # no repository name has one, so this is a registry's
+    if slash and ":" in first:  # repository names have no colon, so this is a registry's name
         return registries.resolve(RepositoryName.parse(rest), ns=first, host="")
     return registries.resolve(RepositoryName.parse(name), ns=None, host="")

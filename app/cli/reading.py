@@ -1,4 +1,4 @@
-"""A repository as `warm` reads it: as nobody, or as this proxy's own account."""
+"""Read a repository for `warm`, anonymously or with this proxy's own account."""
 
 import json
 import threading
@@ -20,35 +20,35 @@ _LONGEST_ANSWER: Final = 1024 * 1024
 
 
 class NotRead(Exception):
-    """Why something could not be read, in words."""
+    """Raised if content could not be read; the message says why."""
 
 
 class Exhausted(NotRead):
-    """The registry has had enough for now: whatever else is asked of it makes it worse."""
+    """Raised if the registry answers 429; further requests would only prolong that."""
 
     def __init__(self) -> None:
         super().__init__("the registry answers 429: it has had enough for now")
 
 
 class Operator:
-    """Whoever waits for the command, as the client of its requests; gone after Ctrl-C."""
+    """The operator who waits for the command, as the client of its requests; gone after Ctrl-C."""
 
     def __init__(self) -> None:
-        self._has_left = False  # no Event: a signal's handler must wait for no lock
+        self._has_left = False  # not an Event: a signal handler must not wait for a lock
 
     def leave(self) -> None:
-        """Wait no more: what is going on ends soon, also where a registry is silent."""
+        """Stop waiting: requests in progress end soon, even if a registry is silent."""
         self._has_left = True
 
     def gone(self) -> bool:
-        """Tell whether nobody waits any more."""
+        """Return whether the operator has stopped waiting."""
         return self._has_left
 
 
 class Repository:
-    """Asks the source of a registry for one repository; several threads may.
+    """A reader of one repository of a registry's source; safe for use by several threads.
 
-    What it raises is NotRead, or the source's RegistryError.
+    Its methods raise NotRead if the registry refuses, and pass on the source's RegistryError.
     """
 
     def __init__(self, source: Source, name: RepositoryName, operator: Operator) -> None:
@@ -60,13 +60,13 @@ class Repository:
         self._begun = False
 
     def manifest(self, reference: Reference, method: str = "GET") -> Reply:
-        """Return a manifest, unread; whoever gets it closes it."""
+        """Return a manifest's reply with its body unread; the caller must close it."""
         return self._answer(
             lambda request: self._source.manifest(self._name, reference, request), method
         )
 
     def blob(self, digest: Digest, method: str = "GET") -> Reply:
-        """Return a blob, unread; whoever gets it closes it."""
+        """Return a blob's reply with its body unread; the caller must close it."""
         return self._answer(lambda request: self._source.blob(self._name, digest, request), method)
 
     def _answer(self, ask: Callable[[Request], Reply], method: str) -> Reply:
@@ -91,7 +91,10 @@ class Repository:
         )
 
     def _begin(self) -> None:
-        """Get a token before the first question, as clients do."""
+        """Ping the registry before the first request, and get a token if it wants one.
+
+        Clients do the same.
+        """
         with self._renewing:
             if self._begun:
                 return
@@ -102,7 +105,7 @@ class Repository:
 
     def _renewed(self, refused: str) -> str:
         with self._renewing:
-            if self._authorization == refused:  # else another thread was faster
+            if self._authorization == refused:  # otherwise another thread has renewed it
                 self._authorization = self._token()
             return self._authorization
 
@@ -116,7 +119,7 @@ class Repository:
 
 
 def whole(reply: Reply, most: int) -> bytes:
-    """Return the body of a reply; raise NotRead if it has more bytes than that."""
+    """Return the body of a reply; raise NotRead if it is longer than `most` bytes."""
     return b"".join(_bounded(reply.body, most))
 
 
@@ -152,26 +155,29 @@ def _refusal(reply: Reply) -> NotRead:
     return NotRead(f"the registry answers {reply.status}")
 
 
-# Whether what was read through the cache is kept.
+# Checking that content read through the cache was stored.
 
 _PATIENCE: Final = 5.0
 _SLOWEST: Final = 20 * 1024 * 1024
-"""Seconds until what was read has to be kept, and one more for each so many bytes.
+"""Content must be stored within _PATIENCE seconds, plus a second for each _SLOWEST bytes.
 
-It is on the disk and has its name only after its last byte was read.
+It reaches the disk and gets its name only after its last byte was read.
 """
 
 _PAUSE: Final = 0.02
 
 
 def is_kept(store: Store, image: Image, digest: Digest) -> bool:
-    """Tell whether content is there, and known to be held by the image's repository."""
+    """Return whether content is stored and is a known member of the image's repository."""
     member = store.members.find(image.registry, image.repository, digest)
     return member is not None and store.has(image.registry, digest)
 
 
 def check_kept(store: Store, image: Image, digest: Digest, size: int) -> None:
-    """Raise NotRead if what was read to its end is not kept soon."""
+    """Wait until content of `size` bytes that was read to its end is stored.
+
+    Raise NotRead if it is not after 5 seconds, plus one for each 20 MiB.
+    """
     given_up = time.monotonic() + _PATIENCE + size / _SLOWEST
     while not is_kept(store, image, digest):
         if time.monotonic() > given_up:

@@ -1,4 +1,4 @@
-"""`flask cache remove`: let go of what is kept."""
+"""`flask cache remove`: remove images and other content from the cache."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -17,16 +17,20 @@ from app.oci.reference import Digest, Reference
 from app.store.admin import Held
 from app.store.store import Store
 
-# What belongs to an image and to no other one of its repository.
+# Finding the content that only one image of its repository needs.
 
 _DOCUMENTS: Final = frozenset((*manifest.INDEXES, *manifest.MANIFESTS))
 
 Named = Mapping[Digest, frozenset[Digest]]
-"""What each manifest of a repository names."""
+"""The digests that each manifest of a repository names."""
 
 
 def remove_image(store: Store, image: Image) -> int:
-    """Take an image away, and return how many entries went; raise StoreError."""
+    """Remove an image and return the number of entries removed; raise StoreError.
+
+    Content that other images of the repository need stays. An image without a reference stands
+    for its whole repository, including the stored tags and lists.
+    """
     if image.reference is None:
         tags.forget_all(store, image.registry, image.repository)
         lists.forget_all(store, image.registry, image.repository)
@@ -38,7 +42,7 @@ def remove_image(store: Store, image: Image) -> int:
 
 
 def only_of(roots: Iterable[Digest], named: Named) -> set[Digest]:
-    """Return the roots and all that only they lead to."""
+    """Return the roots, and the digests that can be reached from no other manifest."""
     roots = set(roots)
     reached = _reached(roots, named)
     others = {one: names for one, names in named.items() if one not in roots}
@@ -67,13 +71,16 @@ def _named(store: Store, registry: str, held: Iterable[Held]) -> Named:
 def _names(document: bytes) -> frozenset[Digest]:
     try:
         found = manifest.named(document)
-    except ValueError:  # evicted meanwhile, or broken
+    except ValueError:  # evicted in the meantime, or broken
         return frozenset()
     return frozenset(one.digest for one in (*found.manifests, *found.blobs))
 
 
 def _digests(store: Store, image: Image, reference: Reference) -> set[Digest]:
-    """Return what is meant; a tag means nothing afterwards, until the registry is asked."""
+    """Return the digests that a reference stands for.
+
+    A tag is also forgotten, so that the next request for it asks the registry.
+    """
     if isinstance(reference, Digest):
         return {reference}
     found = tags.digests(store, image.registry, image.repository, reference)

@@ -1,4 +1,4 @@
-"""`flask cache statistics`: how much is kept."""
+"""`flask cache statistics` and `flask cache verify`: what the cache stores, and if it is intact."""
 
 import json
 import shutil
@@ -14,8 +14,6 @@ from app.cache.source import Cache
 from app.cli import context
 from app.cli.units import counted, size
 from app.store.admin import Checked, Share, Statistics
-
-# `flask cache verify`: whether what is kept is what it is called.
 
 
 @click.command()

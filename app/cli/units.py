@@ -1,4 +1,4 @@
-"""Sizes and ages as people write and read them."""
+"""Format sizes and counts for people, and parse the ages that they write."""
 
 import re
 from typing import Final
@@ -12,7 +12,7 @@ _AGE: Final = re.compile(r"([0-9]{1,9})([smhdw])")
 
 
 def size(number: int) -> str:
-    """Return `1.2 GiB` for bytes."""
+    """Return a number of bytes in binary units, such as `1.2 GiB`."""
     if number < _STEP:
         return f"{number} B"
     amount, units = number / _STEP, list(_UNITS)
@@ -22,12 +22,16 @@ def size(number: int) -> str:
 
 
 def counted(number: int, one: str, many: str) -> str:
-    """Return `1 entry`, `2 entries`."""
+    """Return a number with the noun that fits it: `1 entry`, `2 entries`."""
     return f"{number} {one if number == 1 else many}"
 
 
 def seconds(_ctx: click.Context, _option: click.Parameter, value: str | None) -> int | None:
-    """Return the seconds of `90m`, `36h` or `30d`, for an option; raise BadParameter."""
+    """Return an option's age, such as `90m`, `36h` or `30d`, in seconds.
+
+    This is a callback for click. Return None if the option is not given; raise BadParameter if
+    the value is not an age.
+    """
     if value is None:
         return None
     found = _AGE.fullmatch(value)

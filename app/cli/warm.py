@@ -1,4 +1,4 @@
-"""`flask cache warm`: have images before they are asked for."""
+"""`flask cache warm`: fetch images into the cache before clients ask for them."""
 
 import sys
 from collections.abc import Iterable
@@ -15,7 +15,7 @@ from app.cli.warming import Fetching, Plan, Pulls, Warming
 from app.oci.manifest import Platform
 
 _AT_ONCE: Final = 4
-"""Layers that are read at once; more make no line faster, and registries dislike it."""
+"""Layers read at the same time; more make no line faster, and registries dislike it."""
 
 _EVERY: Final = "all"
 
@@ -76,7 +76,7 @@ def _listed(lists: Iterable[TextIO]) -> list[str]:
 
 
 def _platforms(texts: Iterable[str]) -> list[Platform]:
-    """Return the platforms; none for all."""
+    """Return the platforms, or an empty list for all of them; raise BadParameter."""
     if _EVERY in texts:
         return []
     try:

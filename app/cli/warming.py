@@ -1,4 +1,4 @@
-"""Which manifests an image needs, and what it costs to have them."""
+"""Fetch the manifests and blobs of images through the cache, and count the pulls it costs."""
 
 import hashlib
 import signal
@@ -21,16 +21,16 @@ from app.oci.reference import Digest, Reference, Tag
 from app.source import BodyBroken, Reply, Source
 from app.store.store import Store
 
-# Ctrl-C while threads are at work.
+# Handling Ctrl-C while threads are working.
 
 
 @contextmanager
 def told(leave: Callable[[], None]) -> Iterator[None]:
-    """Let the first Ctrl-C call this, in the main thread, and a second one raise as usual.
+    """Call `leave` in the main thread on the first Ctrl-C; a second one raises as usual.
 
-    KeyboardInterrupt can be raised just after a lock of the interpreter's own was taken
-    (`Condition.__enter__`), which is never given back then: the thread that wants it next, and with
-    it the end of the process, would wait for ever.
+    KeyboardInterrupt can be raised just after the interpreter has taken one of its own locks
+    (`Condition.__enter__`), and then the lock is never released. The next thread that wants it
+    would wait for ever, and so would the end of the process.
     """
 
     def interrupted(number: int, frame: FrameType | None) -> None:
@@ -46,25 +46,25 @@ def told(leave: Callable[[], None]) -> Iterator[None]:
 
 
 _DEEPEST: Final = 4
-"""Indexes in indexes are rare, and a chain of them is somebody's joke."""
+"""The deepest nesting of indexes; an index in an index is rare, and a long chain a bad joke."""
 
 _LATEST: Final = Tag("latest")
 
 
 class BudgetSpent(NotRead):
-    """One more pull would be one too many."""
+    """Raised if one more pull would exceed the budget."""
 
 
 @dataclass
 class Pulls:
-    """Counts the pulls that are spent, up to a budget: None for any number."""
+    """A count of the pulls spent, and their budget; None means no limit."""
 
     budget: int | None = None
     spent: int = 0
 
     @property
     def are_left(self) -> bool:
-        """Whether one more may be spent."""
+        """Whether the budget allows one more pull."""
         return self.budget is None or self.spent < self.budget
 
 
@@ -79,7 +79,11 @@ class Wanted:
 
 @dataclass
 class Plan:
-    """What was found out: the blobs to have, and for each image that lacks something why."""
+    """The blobs to fetch, and the reason for each image that cannot be complete.
+
+    `failed` holds the images with an error, `undone` those that were not tried any further
+    because of the budget or a 429.
+    """
 
     blobs: dict[tuple[str, str, Digest], Wanted] = field(default_factory=dict)
     needs: dict[Image, list[Wanted]] = field(default_factory=dict)
@@ -87,13 +91,13 @@ class Plan:
     undone: dict[Image, str] = field(default_factory=dict)
 
     def need(self, image: Image, repository: Repository, blob: Descriptor) -> None:
-        """Note what an image needs; what another one needs too is wanted once."""
+        """Record that an image needs a blob; a blob that several images need is wanted once."""
         key = (image.registry, image.repository, blob.digest)
         wanted = self.blobs.setdefault(key, Wanted(image, repository, blob))
         self.needs.setdefault(image, []).append(wanted)
 
     def miss(self, missed: Mapping[Wanted, str]) -> None:
-        """Note which blobs could not be had, and so which images."""
+        """Record as failed the images that need any of these blobs, with the reason for each."""
         for image, needed in self.needs.items():
             for one in needed:
                 if one in missed:
@@ -101,7 +105,7 @@ class Plan:
 
 
 class Warming:
-    """Reads manifests through the cache, so that they are kept."""
+    """Reads manifests through the cache, which stores them, and collects the blobs they name."""
 
     def __init__(
         self,
@@ -111,7 +115,7 @@ class Warming:
         pulls: Pulls,
         operator: Operator,
     ) -> None:
-        """No platforms means every one."""
+        """Read for these platforms, or for all if there are none."""
         self.pulls = pulls
         self.plan = Plan()
         self._sources = sources
@@ -122,7 +126,10 @@ class Warming:
         self._exhausted: dict[str, str] = {}
 
     def add(self, image: Image) -> None:
-        """Read the manifests of an image, and add what they name to the plan."""
+        """Read the manifests of an image, and add the blobs that they name to the plan.
+
+        Errors do not propagate: they are recorded in the plan.
+        """
         if image.registry in self._exhausted:
             self.plan.undone[image] = self._exhausted[image.registry]
             return
@@ -186,7 +193,10 @@ class Warming:
         return data
 
     def _kept(self, image: Image, repository: Repository, reference: Reference) -> Digest:
-        """Return what costs no pull to read, which costs none to find out; raise BudgetSpent."""
+        """Return the digest of a reference whose manifest is stored; raise BudgetSpent if not.
+
+        This costs no pull: a tag is resolved with a HEAD.
+        """
         if isinstance(reference, Digest):
             found = reference
         else:
@@ -206,9 +216,9 @@ class Warming:
 
 
 def _was_pulled(reply: Reply) -> bool:
-    """Tell whether the registry was sent a GET for this answer, by what the cache says (RFC 9211).
+    """Return whether this reply cost a GET at the registry, judged by Cache-Status (RFC 9211).
 
-    `fwd=stale` was a HEAD, and what is `collapsed` somebody else has asked for.
+    `fwd=stale` means a HEAD, and `collapsed` means that another client's request was shared.
     """
     for status in headers.values(reply.headers, "cache-status"):
         cache, *parts = (part.strip() for part in status.split(";"))
@@ -217,14 +227,20 @@ def _was_pulled(reply: Reply) -> bool:
     return True
 
 
-# Blobs are read to their ends, several at a time, so that they are kept.
+# Reading blobs to their ends, several at a time, so that the cache stores them.
 
 
 class Fetching:
-    """Reads what is wanted and throws it away: the cache keeps it meanwhile."""
+    """Reads blobs and discards them, while the cache stores them.
+
+    `fetched` counts the bytes read from replies; `failed` has the reason for each failed blob.
+    """
 
     def __init__(self, store: Store, tell: Callable[[int], None], operator: Operator) -> None:
-        """`tell` hears, from one thread at a time, of so many bytes more that are there."""
+        """Call `tell`, from one thread at a time, with each number of bytes that became available.
+
+        That includes the blobs that were stored before.
+        """
         self.fetched = 0
         self.failed: dict[Wanted, str] = {}
         self._store = store
@@ -234,9 +250,9 @@ class Fetching:
         self._operator = operator
 
     def fetch(self, wanted: Iterable[Wanted], at_once: int) -> None:
-        """Read all of it; what fails stops nothing else.
+        """Read all these blobs with `at_once` threads; a failed blob does not stop the others.
 
-        Raise click.Abort after Ctrl-C, within seconds and not with the last layer.
+        Raise click.Abort within seconds of Ctrl-C, without waiting for the layers to end.
         """
         with told(self._operator.leave), ThreadPoolExecutor(at_once) as threads:
             try:
@@ -264,13 +280,13 @@ class Fetching:
     def _have(self, wanted: Wanted) -> None:
         digest = wanted.descriptor.digest
         if self._is_kept(wanted):
-            content = self._store.open(wanted.image.registry, digest)  # it is used now
+            content = self._store.open(wanted.image.registry, digest)  # counts as a use
             if content is not None:
                 content.file.close()
             self._add(wanted.descriptor.size)
             return
         if self._store.has(wanted.image.registry, digest):
-            # Kept for another repository: the registry has to say that this one holds it too.
+            # It is stored for another repository: the registry must confirm that this one has it.
             wanted.repository.blob(digest, "HEAD").close()
         if self._is_kept(wanted):
             self._add(wanted.descriptor.size)
