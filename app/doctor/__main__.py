@@ -1,4 +1,8 @@
-"""Arguments, and the exit status: 0, 1 where an error was found, 2 for a wrong argument."""
+"""The command line of the doctor.
+
+The exit status is 0 if all is well, 1 if an error was found (or a warning, with `--strict`), 2 for
+a wrong argument, and 130 after Ctrl-C.
+"""
 
 import argparse
 import sys
@@ -16,7 +20,7 @@ from app.doctor.target import DEFAULT, Image, Place
 
 
 def main() -> int:
-    """Examine what the arguments say, and tell it while it is seen."""
+    """Run the examination, print each step as it ends, and return the exit status."""
     parser = _parser()
     asked = parser.parse_args()
     try:
@@ -109,9 +113,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _read(parse: Callable[[str], Any]) -> Callable[[str], Any]:
-    """Let argparse say what a ValueError says."""
+    """Return `parse` for argparse, which then shows the message of a ValueError."""
 
-    def read(text: str) -> Any:  # noqa: ANN401 - whatever is read
+    def read(text: str) -> Any:  # noqa: ANN401 - whatever `parse` returns
         try:
             return parse(text)
         except ValueError as error:
@@ -121,7 +125,7 @@ def _read(parse: Callable[[str], Any]) -> Callable[[str], Any]:
 
 
 def _authorities(text: str) -> Path:
-    """Return a file of certificates; raise ValueError."""
+    """Return the path of a PEM file; raise ValueError if no certificate can be read from it."""
     path = Path(text)
     try:
         network.context([path])

@@ -1,4 +1,8 @@
-"""The challenge of GET /v2/, which sends clients to the token service: where it leads."""
+"""Check the challenge of GET /v2/, which sends clients to the token service.
+
+Also check that a client cannot forge the proxy's name or its own address. A `judge_...` function
+returns or yields the steps to report.
+"""
 
 from collections.abc import Iterator
 from http import HTTPStatus
@@ -15,29 +19,33 @@ from app.oci.headers import values
 PATH: Final = "/auth/token"
 FIGURES: Final = "/figures"
 FRIEND: Final = (("X-Forwarded-For", "10.0.0.1"),)
-"""One of those whom Docxy shows its figures by default."""
+"""A header that claims an address to which Docxy shows its figures by default."""
 STRANGER: Final = (("X-Forwarded-For", "192.0.2.1"),)
-"""One of those whom it does not."""
+"""A header that claims an address to which Docxy does not show them."""
 FORGED: Final = (("X-Forwarded-Host", "doctor.invalid"), ("X-Forwarded-Proto", "http"))
 Seen = Answer | NoAnswer
 
 HOPELESS: Final = frozenset({"upstream", "refused"})
-"""What makes all further questions take long and show the same."""
+"""Findings after which all further requests would take long and fail in the same way."""
 _BARE: Final = "without a front, this machine's own word is believed"
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 
 
 def bearer(answer: Answer) -> Challenge | None:
-    """Return the challenge that a token meets, or None."""
+    """Return the first Bearer challenge of an answer, or None."""
     told = parse_challenges(values(answer.headers, "www-authenticate"))
     return next((one for one in told if one.is_bearer), None)
 
 
 def is_of_another(one: Answer, other: Answer) -> bool:
-    """Whether two registries answered: each wants a token of its own service, or none."""
+    """Return whether two answers are of different registries.
+
+    They are if their challenges name different services, or if only one has a Bearer challenge. If
+    `one` is neither 200 nor 401, it does not tell, and the result is False.
+    """
     if one.status not in {_OK, _UNAUTHORIZED}:
-        return False  # by whomever: it is no registry's invitation
+        return False
     first, second = (bearer(answer) for answer in (one, other))
     if first is None or second is None:
         return first is not second
@@ -45,7 +53,7 @@ def is_of_another(one: Answer, other: Answer) -> bool:
 
 
 def judge_ping(place: Place, answer: Answer) -> Step:
-    """Say of GET /v2/ whether clients can go on from there."""
+    """Judge whether clients can continue from the answer to GET /v2/."""
     tried = "GET /v2/"
     challenge = bearer(answer)
     if answer.status == _OK:
@@ -71,19 +79,20 @@ def _wrong_realm(place: Place, realm: str) -> str:
         return "realm-below" if path == PATH and led.host == place.host else "realm-path"
     if led.host != place.host or (led.port != place.port and led.scheme == place.scheme):
         return "realm-host"
-    # With another scheme the port is another one, too, where it is not written.
+    # If the schemes differ, their default ports differ too, so the ports were not compared.
     return "realm-scheme" if led.scheme != place.scheme else ""
 
 
 def _is_bare(place: Place) -> bool:
-    """Whether Docxy itself is asked, by a machine that it believes."""
+    """Return whether Docxy itself is tested, without a front, from a machine that it trusts."""
     return place.is_loopback and not place.is_tls
 
 
 def judge_client(place: Place, told: Seen, forged: Seen) -> Step:
-    """Say whether a client's own word changes what it sees of `FIGURES`.
+    """Judge whether a client can change what it sees of `FIGURES` with its own X-Forwarded-For.
 
-    It says to be a `FRIEND` where it is told nothing, and a `STRANGER` otherwise.
+    `told` is the answer without that header. `forged` is the answer to a client that claims to be
+    a `FRIEND` if `told` was 403, and a `STRANGER` otherwise.
     """
     tried = "X-Forwarded-For of a client's own"
     if _is_bare(place):
@@ -97,7 +106,7 @@ def judge_client(place: Place, told: Seen, forged: Seen) -> Step:
 
 
 def judge_forged(place: Place, answer: Answer, forged: Seen) -> Iterator[Step]:
-    """Say whether a client's own word changes the realm that it is told."""
+    """Judge whether a client can change the realm it gets with its own X-Forwarded-Host."""
     tried = "X-Forwarded-Host of a client's own"
     if _is_bare(place):
         yield Step(tried, "", skipped=_BARE)

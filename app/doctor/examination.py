@@ -1,4 +1,4 @@
-"""All that the doctor tries, in its order."""
+"""The whole examination: everything that the doctor tries, in order."""
 
 import time
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
@@ -15,14 +15,17 @@ from app.doctor.findings import Step
 from app.doctor.http import Answer, Line, NoAnswer
 from app.doctor.target import Image, Login, Place
 
-# Whether the proxy reaches its registries, as it says itself at /health.
+# Whether the proxy reaches its registries, according to its own /health.
 
 Seen = Answer | NoAnswer
 _UNAVAILABLE = 503
 
 
 def look(line: Line, names: Iterable[str]) -> dict[str, Seen]:
-    """Ask for the default registry, which is "", and for these; all at once."""
+    """Return the answers of /health for these registries and the default one, which is "".
+
+    The requests run at the same time.
+    """
     asked = ["", *names]
     with ThreadPoolExecutor(len(asked)) as pool:
         return dict(zip(asked, pool.map(lambda name: _seen(line, name), asked), strict=True))
@@ -36,7 +39,7 @@ def _seen(line: Line, name: str) -> Seen:
 
 
 def judge(seen: Mapping[str, Seen]) -> Iterator[Step]:
-    """Say which of them are reached; one that is not served is nobody's business."""
+    """Yield a step for each registry that is reached or not; skip those that are not served."""
     for name, answer in seen.items():
         tried = f"the proxy reaches {name or 'its registry'}"
         if isinstance(answer, NoAnswer):
@@ -56,20 +59,23 @@ _HTTP: Final = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What the doctor is asked to look at."""
+    """What the doctor is asked to examine; `place` is None if the address is not known."""
 
     place: Place | None
     plain: Place | None = None
-    """Where plain http is; None: where it is for everybody."""
+    """Where plain http is served; None means port 80 of the same host."""
     image: Image
     authorities: Sequence[Path] = field(default_factory=tuple)
     here: machine.Machine = field(default_factory=machine.Machine)
-    """This machine, if it is the proxy's."""
+    """This machine, if the proxy runs on it; otherwise empty."""
     login: Login | None = None
 
 
 def examine(request: Request) -> Iterator[Step]:
-    """Try everything; what makes no sense after what was found is left out."""
+    """Run the examination and yield each step as it ends.
+
+    A serious finding ends it, or the part of it that can no longer succeed.
+    """
     yield from machine.judge(request.here)
     place = request.place
     if place is None:
@@ -105,7 +111,10 @@ def examine(request: Request) -> Iterator[Step]:
 def _trusted(
     place: Place, authorities: Sequence[Path]
 ) -> Generator[Step, None, tuple[Line, bool] | None]:
-    """Return who is asked, if there is anybody, and whether that is who it says."""
+    """Return a line to the proxy, and whether its certificate is trusted.
+
+    Return None if there is no TLS at the port. Without `https`, the line is not trusted.
+    """
     if not place.is_tls:
         return Line(place, None), False
     trusting = network.context(authorities)
@@ -113,7 +122,7 @@ def _trusted(
     yield network.judge_shown(shown, time.time())
     if shown.trusted:
         return Line(place, trusting), True
-    # What else is wrong can be seen all the same, as long as there is TLS at all.
+    # With an untrusted certificate, the rest can still be examined, as long as there is TLS.
     return (Line(place, network.trusting_context()), False) if shown.code else None
 
 
@@ -128,7 +137,7 @@ def _plain(place: Place, plain: Place | None) -> Iterator[Step]:
 
 
 def _hosts(place: Place, names: Iterable[str], authorities: Sequence[Path]) -> Iterator[Step]:
-    """Look at the names that stand for one registry each, as far as they differ."""
+    """Check DNS, connection and certificate of each host that stands for a single registry."""
     for name in sorted(names):
         other = replace(place, host=name)
         reached = network.reach(other)
@@ -151,7 +160,7 @@ def _asked(line: Line, image: Image, others: list[str], user: Login | None) -> I
     yield pinged
     if pinged.wrong in challenges.HOPELESS:
         return
-    # Asked by `seen`: some walls answer forged headers with nothing at all.
+    # `seen` returns NoAnswer instead of raising it: some firewalls drop forged requests silently.
     forged = front.seen(line, "GET", "/v2/", challenges.FORGED)
     yield from challenges.judge_forged(line.place, ping, forged)
     figures = front.seen(line, "GET", challenges.FIGURES)
@@ -187,7 +196,7 @@ def _let_in(
 
 
 def judge_way(tried: str, way: token_flow.Knock, head: Answer) -> Step:
-    """Say whether another way leads to what `head` is of."""
+    """Judge whether another way to name the image leads to the manifest that `head` is of."""
     if way.head is None or not way.opened:
         if way.first.status == HTTPStatus.NOT_FOUND:
             return Step(tried, "", skipped="that registry is not served by this name")

@@ -1,6 +1,6 @@
-"""What the doctor can find: how bad it is, what it is called, and what to change.
+"""All findings of the doctor, each with its level, its title and what to change.
 
-Each has its section in docs/troubleshooting.md, whose heading is the title.
+Each has a section in docs/troubleshooting.md whose heading is the title.
 """
 
 import re
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-# What may be wrong at the front: by name, the title and what to change.
+# Findings about the server in front.
 
 FRONT_ERRORS: Final = {
     "header-size": (
@@ -80,7 +80,7 @@ FRONT_WARNINGS: Final = {
 }
 
 
-# What may be wrong on the machine: by name, the title and what to change.
+# Findings about the machine.
 
 HERE_ERRORS: Final = {
     "settings": (
@@ -146,7 +146,7 @@ HERE_WARNINGS: Final = {
 }
 
 
-# What may be wrong with a pull: by name, the title and what to change.
+# Findings about a pull.
 
 PULL_ERRORS: Final = {
     "scope": (
@@ -254,7 +254,7 @@ PULL_WARNINGS: Final = {
 }
 
 
-# What may be wrong on the way to the proxy: by name, the title and what to change.
+# Findings about the way to the proxy.
 
 WAY_ERRORS: Final = {
     "dns": (
@@ -344,7 +344,7 @@ _NOT_IN_ANCHORS: Final = re.compile(r"[^\w\- ]")
 
 
 class Level(StrEnum):
-    """How bad it is: an error keeps some client from pulling."""
+    """How bad a finding is: an error keeps at least some clients from pulling."""
 
     ERROR = "error"
     WARNING = "warning"
@@ -352,7 +352,7 @@ class Level(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is wrong."""
+    """A thing that is wrong: its name, level and title, and the lines that say what to change."""
 
     name: str
     level: Level
@@ -361,7 +361,7 @@ class Finding:
 
     @property
     def anchor(self) -> str:
-        """Return where the document says more."""
+        """The link to the finding's section in docs/troubleshooting.md."""
         slug = _NOT_IN_ANCHORS.sub("", self.title.lower()).replace(" ", "-")
         return f"{DOCUMENT}#{slug}"
 
@@ -386,15 +386,15 @@ FINDINGS: Final[Mapping[str, Finding]] = {
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One thing that was tried, and what came of it; `wrong` names the finding, if there is one."""
+    """A thing that was tried, and the result; `wrong` is the name of the finding, or ""."""
 
     tried: str
     came: str
     wrong: str = ""
     skipped: str = ""
-    """Why it was not tried, in place of what came."""
+    """Why the step was not tried; it then has no result."""
 
     @property
     def finding(self) -> Finding | None:
-        """Return what is wrong, or None."""
+        """The finding that `wrong` names, or None if nothing is wrong."""
         return FINDINGS[self.wrong] if self.wrong else None

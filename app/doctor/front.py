@@ -1,4 +1,4 @@
-"""What the server in front does to any question and any answer; no registry is asked."""
+"""Test what the server in front does to requests and responses, without any registry."""
 
 import http.client
 import io
@@ -15,32 +15,32 @@ from app.doctor.target import Place
 from app.oci.challenge import parse_challenges
 from app.oci.headers import values
 
-# A push, whose body goes on until somebody answers: whether the front waits for all of it.
+# A push whose body is sent until an answer comes, to see whether the front waits for all of it.
 
 SIZE: Final = 2 << 20
 _PIECE: Final = 64 * 1024
 _PAUSE: Final = 0.1
-"""Seconds for which an answer is waited for, after each piece."""
+"""Seconds to wait for an answer after each piece."""
 _PATIENCE: Final = 10.0
 _REST: Final = 1.0
-"""Seconds for the rest of an answer that has begun."""
+"""Seconds to wait for each further part of an answer that has begun."""
 _FAILED: Final = frozenset({HTTPStatus.BAD_GATEWAY, HTTPStatus.GATEWAY_TIMEOUT})
 _TARGET: Final = "/v2/library/doctor/blobs/uploads/"
 
 
 @dataclass(frozen=True, slots=True)
 class Pushed:
-    """What came, and whether it did before the body was whole."""
+    """The answer to a push, and whether it came before the whole body was sent."""
 
     answer: Answer | NoAnswer
     early: bool = True
 
 
 def push(line: Line) -> Pushed:
-    """Send zeros that nobody wants.
+    """Push SIZE bytes of zeros, and return the answer.
 
-    Docxy answers before it has read them, which some fronts take for a failure now and then: who
-    fails is asked once more.
+    Docxy answers before it has read the body, which some fronts occasionally take for a failure.
+    So a push without an answer, or with a 502 or 504, is repeated once.
     """
     pushed = _pushed(line)
     failed = isinstance(pushed.answer, NoAnswer) or pushed.answer.status in _FAILED
@@ -73,12 +73,12 @@ def _head(line: Line) -> bytes:
 
 
 def _sent(connection: socket.socket) -> tuple[bytes, bool]:
-    """Send until something comes; return that, and whether there was more to send."""
+    """Send the body until bytes arrive; return these, and whether some of the body was left."""
     for left in range(SIZE, 0, -_PIECE):
         connection.settimeout(_PATIENCE)
         try:
             connection.sendall(bytes(min(left, _PIECE)))
-        except ConnectionError:  # an answer may have come before the other side hung up
+        except ConnectionError:  # the other side may have answered before it hung up
             return b"", True
         connection.settimeout(_PAUSE)
         try:
@@ -95,7 +95,7 @@ def _read(connection: socket.socket, begun: bytes) -> Answer:
     try:
         while piece := connection.recv(_PIECE):
             whole += piece
-    except OSError:  # it was kept open, or cut: what came counts
+    except OSError:  # the connection was kept open, or cut: use what has arrived
         pass
     response = http.client.HTTPResponse(_Read(whole))  # type: ignore[arg-type]
     response.begin()
@@ -107,26 +107,26 @@ def _read(connection: socket.socket, begun: bytes) -> Answer:
 
 
 class _Read:
-    """What http.client takes for a socket."""
+    """Bytes that were read, as much of a socket as HTTPResponse needs."""
 
     def __init__(self, whole: bytes) -> None:
         self._whole = whole
 
     def makefile(self, mode: str) -> io.BytesIO:
-        """Return what was read."""
+        """Return a file with the bytes; `mode` is ignored."""
         del mode
         return io.BytesIO(self._whole)
 
 
 PATIENCE: Final = 10.0
 NOWHERE: Final = "/v2/?ns=registry.invalid"
-"""Docxy answers this by itself, whatever else is said: it serves no such registry."""
+"""Docxy always answers this itself, with NAME_UNKNOWN, because it serves no such registry."""
 POSTED: Final = "/auth/token?ns=registry.invalid"
 _UNKNOWN: Final = "NAME_UNKNOWN"
 _TOKEN: Final = 20_000
-"""Characters; tokens of some registries are as long."""
+"""In characters; the tokens of some registries are that long."""
 _SLOW: Final = 0.5
-"""Seconds: half of the pause that Docxy makes between two pieces."""
+"""In seconds: half of the pause that Docxy makes between the two pieces of /v2/_drip."""
 _LEADS: Final = frozenset({301, 302, 303, 307, 308})
 _LOSES_METHOD: Final = frozenset({301, 302, 303})
 _AWAY: Final = frozenset({502, 503, 504})
@@ -135,7 +135,7 @@ _FORBIDDEN: Final = frozenset({403, 405, 501})
 HOPELESS: Final = frozenset({
     "no-answer", "away", "not-docxy", "front-login", "query", "error-pages",
 })  # fmt: skip
-"""What makes a pull, and all that it would show, pointless."""
+"""Findings after which a pull would show nothing more."""
 
 Seen = Answer | NoAnswer
 
@@ -146,7 +146,7 @@ def seen(
     target: str,
     headers: tuple[tuple[str, str], ...] = (),
 ) -> Seen:
-    """Ask, and return what came, or how nothing did."""
+    """Send a request; return the answer, or the NoAnswer that was raised."""
     try:
         return line.ask(method, target, headers, patience=PATIENCE)
     except NoAnswer as trouble:
@@ -154,15 +154,15 @@ def seen(
 
 
 def is_page(answer: Answer) -> bool:
-    """Whether this is for people to look at, and so not Docxy's."""
+    """Return whether an answer is an HTML page, and so not one of Docxy's."""
     return answer.value("content-type").lower().startswith("text/html")
 
 
-# Plain http
+# Plain http.
 
 
 def judge_plain(place: Place, answer: Seen) -> Step:
-    """Say whether plain http leads to https."""
+    """Judge whether plain http redirects to https at the same host, and keeps the method."""
     tried = "http leads to https"
     if isinstance(answer, NoAnswer):
         return Step(tried, f"nothing is served there: {answer}")
@@ -176,11 +176,11 @@ def judge_plain(place: Place, answer: Seen) -> Step:
     return Step(tried, f"{answer.status} to {location}", wrong)
 
 
-# Who answers
+# Whether Docxy answers.
 
 
 def judge_answering(answer: Seen) -> Step:
-    """Say whether it is Docxy that answers, of `NOWHERE`."""
+    """Judge from the answer to `NOWHERE` whether Docxy is what answers."""
     tried = "Docxy answers"
     if isinstance(answer, NoAnswer):
         return Step(tried, str(answer), "no-answer")
@@ -189,7 +189,7 @@ def judge_answering(answer: Seen) -> Step:
     if answer.status in _AWAY:
         return Step(tried, f"{answer}, of the front's own", "away")
     if answer.status == 404 and is_page(answer):  # noqa: PLR2004 - the status that Docxy gives
-        # Docxy says 404 here: the page is in its answer's place, or nobody asked it.
+        # Docxy answers 404 here, so the front has replaced its answer or never asked it.
         return Step(tried, f"{answer}", "error-pages")
     if wants_login(answer):
         return Step(tried, f"{answer}, which asks for a login", "front-login")
@@ -198,30 +198,30 @@ def judge_answering(answer: Seen) -> Step:
 
 
 def wants_login(answer: Answer) -> bool:
-    """Whether credentials meet a challenge, and a token none."""
+    """Return whether an answer has a Basic challenge and no Bearer challenge."""
     told = parse_challenges(values(answer.headers, "www-authenticate"))
     return any(one.is_basic for one in told) and not any(one.is_bearer for one in told)
 
 
 def judge_query(answer: Answer) -> Step:
-    """Say whether the query of `NOWHERE` arrived, and Docxy's error came back."""
+    """Judge whether the query of `NOWHERE` reached Docxy, and its JSON error came back."""
     tried = "query, and errors as JSON"
     if answer.code == _UNKNOWN:
         return Step(tried, str(answer))
     return Step(tried, str(answer), "error-pages" if is_page(answer) else "query")
 
 
-# Limits of the front's
+# Limits of the front.
 
 
 def judge_header(answer: Seen) -> Step:
-    """Say whether a long token arrived, of `NOWHERE`."""
+    """Judge from the answer to `NOWHERE` whether a long token reached Docxy."""
     tried = f"a token of {_TOKEN:,} bytes"
     return _judge_size(tried, answer, "header-size")
 
 
 def judge_line(answer: Seen) -> Step:
-    """Say whether a long query arrived, of `NOWHERE`."""
+    """Judge from the answer to `NOWHERE` whether a long query reached Docxy."""
     tried = f"an address of {_TOKEN:,} bytes"
     return _judge_size(tried, answer, "line-size")
 
@@ -233,15 +233,15 @@ def _judge_size(tried: str, answer: Seen, name: str) -> Step:
 
 
 def judge_post(answer: Seen) -> Step:
-    """Say whether a POST of `POSTED` arrived, as some clients log in."""
+    """Judge whether a POST to `POSTED` reached Docxy; some clients log in that way."""
     tried = "POST /auth/token"
-    # What else keeps a token request away is seen by GET.
+    # Other faults of token requests show up with GET.
     forbidden = not isinstance(answer, NoAnswer) and answer.status in _FORBIDDEN
     return Step(tried, str(answer), "post" if forbidden else "")
 
 
 def judge_push(pushed: Pushed) -> Step:
-    """Say whether Docxy could refuse a push, and before it was over."""
+    """Judge whether Docxy's refusal of a push arrived before the whole body was sent."""
     tried = f"a push of {SIZE:,} bytes"
     answer = pushed.answer
     if isinstance(answer, NoAnswer):
@@ -249,14 +249,15 @@ def judge_push(pushed: Pushed) -> Step:
     if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return Step(tried, str(answer), "body-size")
     refused = answer.status == HTTPStatus.METHOD_NOT_ALLOWED and bool(answer.code)
-    # Docxy hangs up on the rest of a body, and a front that still sends it may miss the answer.
+    # Docxy hangs up without reading the rest of a body. A front that is still sending it may miss
+    # the answer.
     if not pushed.early and (refused or answer.status in _AWAY):
         return Step(tried, f"{answer}, after all of it", "request-buffering")
     return Step(tried, f"{answer}, as it has to be" if refused else str(answer))
 
 
 def judge_drip(answer: Seen) -> Step:
-    """Say whether bytes come as they are sent: two pieces with a second between them."""
+    """Judge whether bytes arrive as they are sent: /v2/_drip sends two pieces, a second apart."""
     tried = "bytes come as they are sent"
     if isinstance(answer, NoAnswer):
         return Step(tried, str(answer), "no-answer")
@@ -266,12 +267,12 @@ def judge_drip(answer: Seen) -> Step:
     return Step(tried, came, "buffering" if answer.seconds - answer.first < _SLOW else "")
 
 
-# Everything
+# The whole examination of the front.
 
 
 @dataclass(frozen=True, slots=True)
 class Front:
-    """What was asked of the front, and what came."""
+    """The answers to the requests that show how the front is set up."""
 
     nowhere: Seen
     header: Seen
@@ -282,7 +283,7 @@ class Front:
 
 
 def look(line: Line) -> Front:
-    """Ask what tells how the front is set up."""
+    """Send the requests that show how the front is set up, and return the answers."""
     token = "t" * _TOKEN
     return Front(
         nowhere=seen(line, "GET", NOWHERE),
@@ -295,7 +296,7 @@ def look(line: Line) -> Front:
 
 
 def judge(front: Front) -> Iterator[Step]:
-    """Say all of it; the rest means nothing where it is not Docxy that answers."""
+    """Yield the steps for these answers; stop if it is not Docxy that answers."""
     answering = judge_answering(front.nowhere)
     yield answering
     if answering.wrong or isinstance(front.nowhere, NoAnswer):

@@ -1,4 +1,4 @@
-"""Questions to the proxy, each on a connection of its own, and the answers as they came."""
+"""An HTTP client that opens a connection for each request and records the answer as it came."""
 
 import hashlib
 import http.client
@@ -17,46 +17,49 @@ from app.version import VERSION
 
 AGENT: Final = f"docxy-doctor/{VERSION}"
 PATIENCE: Final = 60.0
-"""Seconds for an answer: Docxy tries a registry again for up to 45 s."""
+"""Seconds to wait for an answer: Docxy retries a registry for up to 45 s."""
 _PIECE: Final = 256 * 1024
 
 
 class NoAnswer(Exception):
-    """What was asked has no answer that could be judged; the text says how it ended."""
+    """Raised if a request has no answer that can be judged; the message says how it ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """One answer, its body read to the end."""
+    """An answer whose body was read to its end."""
 
     status: int
     headers: Headers
     body: bytes = b""
-    """No more than the largest manifest; `length` and `digest` are of all that came."""
+    """The beginning of a large body, about as long as the largest manifest.
+
+    `length` and `digest` are those of all bytes that came.
+    """
     length: int = 0
     digest: str = ""
     broken: str = ""
-    """How the body broke off, or "" for one that came to its end."""
+    """How the body broke off, or "" if it is complete."""
     first: float = 0.0
-    """Seconds until the first byte of the body."""
+    """Seconds from the start of the request to the first byte of the body."""
     seconds: float = 0.0
-    """Seconds until its last one."""
+    """Seconds from the start of the request to the end of the body."""
     at: float = 0.0
-    """When the head came, by this machine's clock."""
+    """When the headers came, as wall-clock seconds since 1970 by this machine's clock."""
 
     def value(self, name: str) -> str:
-        """Return the first value of a field, or ""."""
+        """Return the first value of a header, or "" if it is missing."""
         return value(self.headers, name)
 
     @property
     def declared(self) -> int | None:
-        """Return Content-Length, or None."""
+        """The Content-Length in bytes, or None if it is missing or not a number."""
         text = self.value("content-length")
         return int(text) if text.isascii() and text.isdigit() else None
 
     @property
     def document(self) -> dict[str, Any]:
-        """Return the JSON object that the body is, or an empty one."""
+        """The body as a JSON object; an empty one if the body is something else."""
         try:
             read = json.loads(self.body)
         except (ValueError, RecursionError):
@@ -65,7 +68,7 @@ class Answer:
 
     @property
     def code(self) -> str:
-        """Return the code of the error that a registry writes, or ""."""
+        """The code of the first error in a registry's error document, or ""."""
         match self.document:
             case {"errors": [{"code": str(code)}, *_]}:
                 return code
@@ -73,7 +76,7 @@ class Answer:
 
     @property
     def message(self) -> str:
-        """Return what that error says, or ""."""
+        """The message of the first error in a registry's error document, or ""."""
         match self.document:
             case {"errors": [{"message": str(message)}, *_]}:
                 return message
@@ -86,14 +89,14 @@ class Answer:
 
 
 class Line:
-    """Asks one place."""
+    """A client for one place; `context` is used only if the place has TLS."""
 
     def __init__(self, place: Place, context: ssl.SSLContext | None) -> None:
         self.place = place
         self._context = context if place.is_tls else None
 
     def get(self, target: str, headers: Iterable[tuple[str, str]] = ()) -> Answer:
-        """Ask for something; raise NoAnswer."""
+        """Send a GET and return the answer; raise NoAnswer."""
         return self.ask("GET", target, headers)
 
     def ask(
@@ -104,7 +107,10 @@ class Line:
         *,
         patience: float = PATIENCE,
     ) -> Answer:
-        """Send a request without a body; raise NoAnswer."""
+        """Send a request without a body and return the answer; raise NoAnswer.
+
+        `patience` is the time-out in seconds for connecting and for each read.
+        """
         started = time.monotonic()
         try:
             with self.connected(patience) as carrier:
@@ -125,12 +131,15 @@ class Line:
             raise NoAnswer(message) from error
         except (OSError, http.client.HTTPException) as error:
             raise NoAnswer(told(error)) from error
-        except ValueError as error:  # a header of what a server told, which http.client refuses
+        except ValueError as error:  # http.client refuses to send what a server gave us
             message = "what was told before cannot be sent"
             raise NoAnswer(message) from error
 
     def connected(self, patience: float) -> socket.socket:
-        """Return a new connection; raise OSError."""
+        """Return a new connection, with TLS if the place has it; raise OSError.
+
+        `patience` is the socket's time-out in seconds.
+        """
         plain = socket.create_connection((self.place.host, self.place.port), timeout=patience)
         if self._context is None:
             return plain
@@ -142,7 +151,7 @@ class Line:
 
 
 def told(error: Exception) -> str:
-    """Say what an exception of the network means."""
+    """Return a sentence for people about a network exception."""
     if isinstance(error, http.client.RemoteDisconnected):
         return "the connection was closed without an answer"
     if isinstance(error, ConnectionResetError):

@@ -1,4 +1,4 @@
-"""The machine: its settings, and the directory of the cache."""
+"""Check the settings of this machine, and the disk of its cache."""
 
 import shutil
 from collections.abc import Iterator
@@ -13,24 +13,27 @@ from app.doctor.findings import Step
 from app.doctor.target import Place
 
 _FRONT: Final = 1800
-"""Seconds that deploy/nginx.conf waits."""
+"""The time-out in deploy/nginx.conf, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Disk:
-    """The directory of the cache, as this user finds it."""
+    """The cache's directory, with its disk's size and free space in bytes and its owner's UID.
+
+    If the directory does not exist yet, these are those of its nearest parent.
+    """
 
     path: Path
     total: int
     free: int
     owner: int
     keeper: int
-    """Who owns what is kept in it, or else the directory."""
+    """The UID of the owner of `content` in the directory, or else of the directory."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Machine:
-    """What is set, or each fault of it."""
+    """The settings and the cache's disk, or the faults of the settings."""
 
     settings: Settings | None = None
     faults: tuple[str, ...] = ()
@@ -38,7 +41,7 @@ class Machine:
 
 
 def look() -> Machine:
-    """Read the settings, and look at the disk of the cache."""
+    """Read the settings and inspect the cache's disk; invalid settings become faults."""
     try:
         settings = load()
     except SettingsError as error:
@@ -50,7 +53,7 @@ def _disk(path: Path | None) -> Disk | None:
     if path is None:
         return None
     content = path / "content"
-    there = next(one for one in (path, *path.parents) if one.exists())  # Docxy makes it
+    there = next(one for one in (path, *path.parents) if one.exists())  # Docxy creates the rest
     owner = there.stat()
     keeper = content.stat() if content.is_dir() else owner
     usage = shutil.disk_usage(there)
@@ -64,7 +67,7 @@ def _disk(path: Path | None) -> Disk | None:
 
 
 def public_place(machine: Machine) -> Place | None:
-    """Return DOCXY_PUBLIC_URL, also where something else is wrong with the settings."""
+    """Return DOCXY_PUBLIC_URL, even if other settings are wrong; None if it is unset or invalid."""
     settings = machine.settings
     text = (settings.public_url or "") if settings else told(Settings.variable("public_url"))
     try:
@@ -74,7 +77,7 @@ def public_place(machine: Machine) -> Place | None:
 
 
 def judge(machine: Machine) -> Iterator[Step]:
-    """Say of the settings what is wrong, each by itself and together."""
+    """Yield the steps for the settings, each alone and in combination, and for the cache's disk."""
     for fault in machine.faults:
         directory = fault.startswith(("DOCXY_CACHE_DIR:", "cache_dir:"))
         yield Step("settings", fault, "cache-directory" if directory else "settings")
@@ -90,7 +93,7 @@ def judge(machine: Machine) -> Iterator[Step]:
 
 
 def judge_address(settings: Settings | None, place: Place) -> Step | None:
-    """Say whether the address that was given is the one that is set."""
+    """Judge whether the examined address is DOCXY_PUBLIC_URL; return None if that is not set."""
     if settings is None or not settings.public_url:
         return None
     tried = "DOCXY_PUBLIC_URL"
@@ -133,7 +136,7 @@ def _of_registries(settings: Settings, public: str) -> Iterator[Step]:
 def _judge_disk(disk: Disk, settings: Settings) -> Step:
     tried = f"cache: {disk.path}"
     if disk.owner != disk.keeper:
-        # Left by a command that ran as root.
+        # For example because a command ran as root.
         came = f"it is the user {disk.owner}'s, and what is in it the user {disk.keeper}'s"
         return Step(tried, came, "cache-directory")
     came = f"{_gib(disk.free)} of {_gib(disk.total)} are free"

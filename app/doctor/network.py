@@ -1,4 +1,4 @@
-"""The way to the proxy: its name, its addresses, its certificate."""
+"""Check the way to the proxy: its name, its addresses and its certificate."""
 
 import socket
 import ssl
@@ -17,44 +17,44 @@ _Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...
 _SOON: Final = 14 * 24 * 3600.0
 _DAY: Final = 24 * 3600
 
-# OpenSSL's X509_V_ERR_...: what the verification says.
+# OpenSSL's X509_V_ERR_... codes.
 _CODES: Final = {9: "tls-early", 10: "tls-expired", 62: "tls-name", 64: "tls-name"}
 
 
 @dataclass(frozen=True, slots=True)
 class Reached:
-    """Each address of the name, and why it could not be connected to, or ""."""
+    """The addresses of a name, each with why it could not be connected to, or ""."""
 
     addresses: tuple[tuple[str, str], ...]
     trouble: str = ""
-    """Why there is none."""
+    """Why the name has no addresses, or ""."""
 
     @property
     def some(self) -> bool:
-        """Whether any of them answers."""
+        """Whether any of the addresses accepts connections."""
         return any(not trouble for _, trouble in self.addresses)
 
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What the server shows in its TLS handshake."""
+    """The result of a TLS handshake; `since` is the start of the certificate's validity."""
 
     version: str = ""
     since: float = 0.0
     until: float | None = None
-    """When the certificate expires, in seconds since 1970."""
+    """When the certificate expires, in seconds since 1970 (as is `since`)."""
     code: int = 0
-    """Why it is not trusted, as OpenSSL counts; 0 is nothing of that kind."""
+    """OpenSSL's code for why the certificate is not trusted; 0 if that is not the trouble."""
     trouble: str = ""
 
     @property
     def trusted(self) -> bool:
-        """Whether clients would go on."""
+        """Whether clients would accept the certificate."""
         return not self.code and not self.trouble
 
 
 def reach(place: Place) -> Reached:
-    """Look the name up and connect to each of its addresses."""
+    """Resolve the name of a place, connect to each address, and return the results."""
     try:
         found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -77,7 +77,7 @@ def _tried(entry: _Found) -> str:
 
 
 def judge_reached(place: Place, reached: Reached) -> Iterator[Step]:
-    """Say of name and addresses what is wrong."""
+    """Yield the steps for DNS and TCP, and for TLS if the place has none."""
     tried = f"DNS: {place.host}"
     if not reached.addresses:
         yield Step(tried, reached.trouble, "dns")
@@ -85,7 +85,7 @@ def judge_reached(place: Place, reached: Reached) -> Iterator[Step]:
     yield Step(tried, ", ".join(address for address, _ in reached.addresses))
     deaf = [f"{address}: {trouble}" for address, trouble in reached.addresses if trouble]
     wrong = "" if not deaf else "tcp-some" if reached.some else "tcp"
-    # A name of this machine alone has both loopback addresses everywhere, and one is enough.
+    # A loopback name usually resolves to both loopback addresses, and one is enough.
     if wrong == "tcp-some" and place.is_loopback:
         wrong = ""
     answer = f"{len(reached.addresses) - len(deaf)} of {len(reached.addresses)} addresses answer"
@@ -99,9 +99,12 @@ def judge_reached(place: Place, reached: Reached) -> Iterator[Step]:
 
 
 def context(authorities: Sequence[Path]) -> ssl.SSLContext:
-    """Return what trusts the system's authorities and more; raise OSError."""
+    """Return a context that trusts the system's authorities and those in these PEM files.
+
+    Raise OSError if a file cannot be read or has no certificate.
+    """
     made = ssl.create_default_context()
-    # Python is stricter here than any client, from 3.13 on.
+    # Since Python 3.13, the default is stricter than any client.
     made.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
     for path in authorities:
         made.load_verify_locations(path)
@@ -109,7 +112,7 @@ def context(authorities: Sequence[Path]) -> ssl.SSLContext:
 
 
 def trusting_context() -> ssl.SSLContext:
-    """Return what trusts everybody: for the rest of the questions, none of which has a secret."""
+    """Return a context that accepts any certificate, for requests that carry no secret."""
     made = ssl.create_default_context()
     made.check_hostname = False
     made.verify_mode = ssl.CERT_NONE
@@ -117,7 +120,7 @@ def trusting_context() -> ssl.SSLContext:
 
 
 def show(place: Place, trusting: ssl.SSLContext) -> Shown:
-    """Shake hands as a client does."""
+    """Make a TLS handshake as a client does, and return its result, even if it fails."""
     try:
         with (
             socket.create_connection((place.host, place.port), timeout=PATIENCE) as plain,
@@ -138,7 +141,10 @@ def show(place: Place, trusting: ssl.SSLContext) -> Shown:
 
 
 def judge_shown(shown: Shown, now: float) -> Step:
-    """Say of the certificate what is wrong."""
+    """Judge the certificate at time `now`, in wall-clock seconds since 1970.
+
+    It expires soon if fewer than 14 days are left, or less than a quarter of its validity.
+    """
     if shown.code:
         return Step("TLS", shown.trouble, _CODES.get(shown.code, "tls-chain"))
     if shown.trouble or shown.until is None:
@@ -146,6 +152,6 @@ def judge_shown(shown: Shown, now: float) -> Step:
     left = shown.until - now
     day = time.strftime("%Y-%m-%d", time.gmtime(shown.until))
     came = f"{shown.version}, a trusted certificate until {day} ({left / _DAY:.0f} days)"
-    # Authorities that renew by themselves make some that last for days, or hours.
+    # Authorities with automatic renewal issue certificates that last for days, or hours.
     soon = min(_SOON, (shown.until - shown.since) / 4)
     return Step("TLS", came, "tls-soon" if left < soon else "")

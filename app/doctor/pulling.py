@@ -1,4 +1,4 @@
-"""The pull itself, from the manifest to the last byte of its last layer."""
+"""Pull an image, from its manifest to the last byte of its last layer, and judge the answers."""
 
 import platform
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from app.doctor.token_flow import ACCEPT, OK, Knock
 from app.oci.headers import Headers
 from app.oci.manifest import Descriptor, Named, Platform, named
 
-# What Go adds by itself, and what containerd asks for layers.
+# The headers that Go adds by itself, and those that containerd sends for layers.
 _GO: Final = [("Accept-Encoding", "gzip")]
 _CONTAINERD: Final = [("Accept-Encoding", "zstd;q=1.0, gzip;q=0.8, deflate;q=0.5")]
 _PARTIAL: Final = 206
@@ -22,7 +22,7 @@ _MACHINES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What came of one manifest or blob, and what it is said to be."""
+    """The answer for a manifest or blob, with the digest and size that it should have."""
 
     what: str
     digest: str
@@ -32,7 +32,7 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """What came of the end of a blob."""
+    """The answer for the bytes of a blob from `start` to its end; `size` is the whole blob's."""
 
     start: int
     size: int
@@ -41,7 +41,7 @@ class Piece:
 
 @dataclass(slots=True)
 class Pull:
-    """What came of a pull, as far as it went."""
+    """The answers of a pull, as far as it went."""
 
     head: Answer
     parts: list[Part] = field(default_factory=list)
@@ -50,7 +50,7 @@ class Pull:
 
 
 def pull(line: Line, image: Image, knocked: Knock, head: Answer) -> Pull:
-    """Pull as docker and containerd do; raise NoAnswer."""
+    """Pull an image as Docker and containerd do, and return the answers; raise NoAnswer."""
     seen = Pull(head)
     let_in = knocked.authorization
     asked = [*ACCEPT, *_GO, *let_in]
@@ -83,7 +83,7 @@ def _manifest(  # noqa: PLR0913, PLR0917 - one question, and what is known befor
 
 
 def _chosen(manifests: tuple[Descriptor, ...]) -> Descriptor:
-    """Return what this machine would run, or else the first one that is for any."""
+    """Return the manifest for this machine's platform, or the first one if there is none."""
     machine = platform.machine().lower()
     wanted = Platform("linux", _MACHINES.get(machine, machine))
     suited = [one for one in manifests if one.platform and one.platform.suits(wanted)]
@@ -97,7 +97,7 @@ def _piece(line: Line, target: str, blob: Descriptor, let_in: Headers) -> Piece:
 
 
 def judge_pull(seen: Pull) -> Iterator[Step]:
-    """Say of each thing that came whether it is what it has to be."""
+    """Yield a step for each answer of a pull, with what is wrong with it."""
     yield _judge_length(seen.head, "HEAD of the manifest has a length", _whole(seen.parts))
     for part in seen.parts:
         yield _judge_part(part)
@@ -109,7 +109,7 @@ def judge_pull(seen: Pull) -> Iterator[Step]:
 
 
 def _whole(parts: list[Part]) -> int | None:
-    """Return the size of the first manifest, if all of it came as it is."""
+    """Return the size in bytes of the first manifest, or None if it did not arrive intact."""
     for part in parts:
         whole = part.got.status == OK and not part.got.broken
         return part.got.length if whole and part.got.digest == part.digest else None

@@ -1,4 +1,4 @@
-"""What the doctor says: coloured lines for people, JSON for programs."""
+"""Format the doctor's report: coloured lines for people, JSON for programs."""
 
 import json
 from collections.abc import Sequence
@@ -13,25 +13,28 @@ _INDENT: Final = " " * 6
 
 
 def state(step: Step) -> str:
-    """Return ok, skipped, warning or error."""
+    """Return the state of a step: `ok`, `skipped`, `warning` or `error`."""
     if step.finding:
         return str(step.finding.level)
     return "skipped" if step.skipped else "ok"
 
 
 def printable(text: str) -> str:
-    """Return what a terminal shows and does not obey; part of it is a stranger's."""
+    """Return a text with `?` for unprintable characters, so that it cannot control a terminal.
+
+    Parts of the text come from servers.
+    """
     return "".join(one if one.isprintable() else "?" for one in text)
 
 
 class Lines:
-    """Writes for people."""
+    """Formats steps for people, with colours if `coloured`."""
 
     def __init__(self, *, coloured: bool) -> None:
         self._coloured = coloured
 
     def step(self, step: Step) -> str:
-        """Return a step, and what to change if something is wrong."""
+        """Return the lines for a step, with what to change if something is wrong."""
         how = state(step)
         mark = self._painted(_MARKS[how], _COLOURS[how])
         came = f"not tried: {step.skipped}" if step.skipped else step.came
@@ -49,7 +52,7 @@ class Lines:
         ]
 
     def end(self, steps: Sequence[Step]) -> str:
-        """Return the sum of it."""
+        """Return the last line: the numbers of errors and warnings."""
         errors, warnings = count(steps)
         if not errors and not warnings:
             return self._painted("Nothing is wrong.", _COLOURS["ok"])
@@ -61,13 +64,13 @@ class Lines:
 
 
 def count(steps: Sequence[Step]) -> tuple[int, int]:
-    """Return how many errors there are, and how many warnings."""
+    """Return the number of errors and the number of warnings."""
     levels = [step.finding.level for step in steps if step.finding]
     return levels.count(Level.ERROR), levels.count(Level.WARNING)
 
 
 def document(steps: Sequence[Step], address: str, image: str) -> str:
-    """Return all of it as JSON."""
+    """Return the whole report as a JSON document."""
     errors, warnings = count(steps)
     read = {
         "doctor": VERSION,

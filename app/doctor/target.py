@@ -1,4 +1,4 @@
-"""Where the proxy is said to be: its URL, taken apart."""
+"""The target of an examination: the image to pull, the proxy's URL, and the login."""
 
 import base64
 import contextlib
@@ -15,22 +15,25 @@ from app.oci.errors import RegistryError
 from app.oci.reference import Reference, RepositoryName, Tag, parse_reference
 from app.registries import DOCKER_HUB
 
-# The image to pull, as one writes it behind the proxy's address.
+# The image to pull, as users write it behind the proxy's address.
 
 DEFAULT: Final = "hello-world"
-"""Docker Hub's smallest: some 13 KB."""
+"""Docker Hub's smallest image: about 13 KB."""
 
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """A repository, by prefix or of the default registry, and a tag or digest."""
+    """A tag or digest of a repository; a prefix names its registry, unless that is the default."""
 
     name: RepositoryName
     reference: Reference
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return what is meant; raise ValueError."""
+        """Return the image that a text names, by default its tag `latest`; raise ValueError.
+
+        A digest takes precedence over a tag.
+        """
         rest, at, digest = text.partition("@")
         path, slash, last = rest.rpartition("/")
         last, _, tag = last.partition(":")
@@ -43,20 +46,20 @@ class Image:
 
     @property
     def registry(self) -> str:
-        """Return the registry that a prefix names, or Docker Hub."""
+        """The registry that the prefix names, or Docker Hub if there is no prefix."""
         first, slash, _ = self.name.partition("/")
         return first if slash and "." in first else DOCKER_HUB
 
     @property
     def repository(self) -> str:
-        """Return the name that the registry itself has for it."""
+        """The name of the repository at its registry, with `library/` if Docker Hub needs it."""
         name = self.name.removeprefix(f"{self.registry}/")
         if self.registry == DOCKER_HUB and "/" not in name:
             return f"library/{name}"
         return name
 
     def by(self, name: str) -> str:
-        """Return the path of its manifest, with the repository called so."""
+        """Return the path of the image's manifest with `name` as the repository."""
         return f"/v2/{name}/manifests/{self.reference}"
 
     def __str__(self) -> str:
@@ -69,7 +72,10 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A scheme, a host, a port, and the path below which a front may have put Docxy."""
+    """The address of a proxy: scheme, host, port, and the path below which a front serves it.
+
+    `path` is "" if the front serves Docxy at the root.
+    """
 
     scheme: str
     host: str
@@ -78,7 +84,7 @@ class Place:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return what a person writes, https:// left out or not; raise ValueError."""
+        """Return the place that a URL names; `https://` may be left out. Raise ValueError."""
         parts = urlsplit(text if "://" in text else f"https://{text}")
         if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
             message = f"{text} is no address like https://proxy.example.com"
@@ -91,18 +97,18 @@ class Place:
 
     @property
     def authority(self) -> str:
-        """Return host and port as clients write them, without the scheme's own port."""
+        """The host and port as clients write them, without the scheme's default port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return host if self.port == _PORTS[self.scheme] else f"{host}:{self.port}"
 
     @property
     def is_tls(self) -> bool:
-        """Whether clients are to speak TLS."""
+        """Whether clients use TLS for this place."""
         return self.scheme == "https"
 
     @property
     def is_loopback(self) -> bool:
-        """Whether Docker would speak plain http there without being told to."""
+        """Whether Docker would use plain http there without being configured to."""
         try:
             return ip_address(self.host).is_loopback
         except ValueError:
@@ -112,29 +118,32 @@ class Place:
         return f"{self.scheme}://{self.authority}{self.path}"
 
 
-# Whom the doctor logs in as, and where its password comes from.
+# The user that the doctor logs in as, and the source of the password.
 
 VARIABLE: Final = "DOCTOR_PASSWORD"
-"""Not DOCXY_...: that would be a setting of the proxy that there is not."""
+"""The environment variable for the password.
+
+It has no DOCXY_ prefix, which would make it an unknown setting of the proxy.
+"""
 
 
 @dataclass(frozen=True, slots=True)
 class Login:
-    """A user of the proxy; the password is for its token endpoint, and is shown nowhere."""
+    """A user of the proxy; the password goes only to its token endpoint, and is never shown."""
 
     user: str
     password: str = field(repr=False)
 
     @property
     def header(self) -> tuple[str, str]:
-        """Return the field that says so (RFC 7617)."""
-        # What is not UTF-8 in the environment, or in the input, goes on as it came.
+        """The Authorization header for Basic authentication (RFC 7617)."""
+        # Bytes that are not UTF-8 in the environment, or in the input, are sent unchanged.
         text = f"{self.user}:{self.password}".encode(errors="surrogateescape")
         return ("Authorization", f"Basic {base64.b64encode(text).decode()}")
 
 
 def name(text: str) -> str:
-    """Return the name of a user; raise ValueError."""
+    """Return a user name unchanged; raise ValueError if it cannot be one (RFC 7617)."""
     if not text or ":" in text or not text.isprintable():
         message = "a user name is not empty, and has no colon (RFC 7617)"
         raise ValueError(message)
@@ -142,9 +151,10 @@ def name(text: str) -> str:
 
 
 def read(user: str) -> Login:
-    """Return a login, its password from the environment or the standard input; raise ValueError.
+    """Return a login with the password from the environment or the standard input.
 
-    Never from an argument, which everybody on the machine can see.
+    Raise ValueError if there is none. The password is never an argument, because everybody on the
+    machine can see those.
     """
     password = told(VARIABLE) or _asked(user)
     if not password:
@@ -162,7 +172,7 @@ def _asked(user: str) -> str:
 
 
 def why_not(place: Place, *, is_trusted: bool) -> str:
-    """Return why a password must not be sent there, or ""."""
+    """Return why a password must not be sent to a place, or "" if it may be."""
     if place.is_tls:
         return "" if is_trusted else "nobody trusts the certificate, so it gets no password"
     return "" if place.is_loopback else "a password is not sent over plain http"

@@ -1,4 +1,4 @@
-"""One image asked for as clients do: without a token, for a token, and again."""
+"""Request a manifest as clients do: without a token, then for a token, then with it."""
 
 import email.utils
 from collections.abc import Iterator
@@ -16,18 +16,18 @@ from app.oci.challenge import Challenge
 from app.oci.headers import Headers
 from app.oci.manifest import INDEXES, MANIFESTS
 
-# What the registry says of pulls, and what the clocks say.
+# The pulls that are left, and the clocks.
 
 _LOW: Final = 10
-"""Per cent."""
+"""Per cent of the limit below which few pulls are left."""
 _SKEW: Final = 60.0
-"""Seconds: as long as the shortest token lives."""
+"""In seconds: as long as the shortest lifetime of a token."""
 _OLDEST: Final = 300.0
-"""Seconds for which Docxy may have kept a token, where it does not say how long it lives."""
+"""Seconds for which Docxy may have kept a token that does not state its lifetime."""
 
 
 def judge_pulls(head: Answer) -> Step:
-    """Say what is left, of an answer for a manifest."""
+    """Judge the pulls that are left, by the RateLimit headers of an answer for a manifest."""
     tried = "pulls that are left"
     limit, remaining = (_count(head, name) for name in ("ratelimit-limit", "ratelimit-remaining"))
     if limit is None or remaining is None:
@@ -39,13 +39,16 @@ def judge_pulls(head: Answer) -> Step:
 
 
 def _count(answer: Answer, name: str) -> int | None:
-    """Read `76;w=21600`."""
+    """Return the count in a header like `76;w=21600`, or None."""
     text = answer.value(name).partition(";")[0].strip()
     return int(text) if text.isascii() and text.isdigit() else None
 
 
 def judge_clocks(answer: Answer, token: Answer | None) -> Iterator[Step]:
-    """Compare this machine's clock with the proxy's, and that with the token service's."""
+    """Compare this machine's clock with the proxy's, and the proxy's with the token service's.
+
+    The proxy's time is the Date of `answer`; the token service's is `issued_at` in `token`.
+    """
     date = email.utils.parsedate_tz(answer.value("date"))
     if date is None:
         yield Step("clock", "", skipped="the answer has no Date")
@@ -54,7 +57,7 @@ def judge_clocks(answer: Answer, token: Answer | None) -> Iterator[Step]:
     ahead = answer.at - there
     issued = _issued(token.document) if token and token.at else None
     if token is not None and issued is not None:
-        # By the proxy's own clock, at the moment when the token came.
+        # The token's age on the proxy's clock, at the moment when the token came.
         age = token.at - ahead - issued
         lived = _number(token.document.get("expires_in")) or _OLDEST
         wrong = not -_SKEW <= age <= lived + _SKEW
@@ -80,7 +83,7 @@ def _number(value: object) -> float | None:
 OK: Final = 200
 _UNAUTHORIZED: Final = 401
 _OWN_SERVICE: Final = "docxy"
-"""What a proxy with users of its own calls itself in a challenge."""
+"""The `service` in the challenge of a proxy that has its own users."""
 _NOT_FOUND: Final = 404
 _AWAY: Final = frozenset({502, 503, 504})
 ACCEPT: Final = [("Accept", ", ".join([*INDEXES, *MANIFESTS]))]
@@ -88,30 +91,37 @@ ACCEPT: Final = [("Accept", ", ".join([*INDEXES, *MANIFESTS]))]
 
 @dataclass(frozen=True, slots=True)
 class Knock:
-    """What came of HEAD for a manifest; where no token is needed, `first` is `head`."""
+    """The answers to a HEAD of a manifest, to the token request, and to the HEAD with the token.
+
+    If no token is needed, `head` is `first` and `token` is None. If there is no token, `head` is
+    None.
+    """
 
     name: str
-    """The repository as it was asked for."""
+    """The repository name that was requested."""
     first: Answer
     token: Answer | None
     head: Answer | None
     user: str = ""
-    """Who asked for the token, where that was somebody."""
+    """The user who requested the token, or "" if the request was anonymous."""
 
     @property
     def opened(self) -> bool:
-        """Whether the registry let us in."""
+        """Whether the last HEAD succeeded."""
         return self.head is not None and self.head.status == OK
 
     @property
     def authorization(self) -> Headers:
-        """Return what opens the rest."""
+        """The Authorization header for further requests; empty if there is no token."""
         text = _token(self.token) if self.token else ""
         return [("Authorization", f"Bearer {text}")] if text else []
 
 
 def knock(line: Line, name: str, target: str, login: Login | None = None) -> Knock:
-    """Ask for a manifest; raise NoAnswer. Only a proxy with users of its own is told a login."""
+    """Send a HEAD for a manifest, with a token if one is needed; raise NoAnswer.
+
+    The login is sent only to a proxy that has its own users.
+    """
     first = line.ask("HEAD", target, ACCEPT)
     challenge = bearer(first)
     if first.status != _UNAUTHORIZED or challenge is None:
@@ -131,7 +141,7 @@ def _has_users(challenge: Challenge) -> bool:
 
 
 def _question(challenge: Challenge) -> str:
-    """Return the request for a token: at this proxy, wherever the realm says."""
+    """Return the target of the token request: this proxy's endpoint, wherever the realm points."""
     realm = urlsplit(challenge.parameters.get("realm", ""))
     told = {key: challenge.parameters.get(key, "") for key in ("service", "scope")}
     query = [f"{key}={quote(value, safe='')}" for key, value in told.items() if value]
@@ -144,7 +154,7 @@ def _token(answer: Answer) -> str:
 
 
 def judge_knock(knock: Knock, tried: str) -> Iterator[Step]:
-    """Say how far it went."""
+    """Yield the steps for a knock: the challenge's scope, the token, and the manifest's HEAD."""
     if wrong := _refusal(knock.first):
         yield Step(tried, str(knock.first), wrong)
         return
@@ -160,17 +170,17 @@ def judge_knock(knock: Knock, tried: str) -> Iterator[Step]:
 
 
 def _refusal(answer: Answer) -> str:
-    """Return what is wrong where not even a challenge came."""
+    """Return the finding for an answer that is neither 200 nor 401; "" for one that is."""
     known = {429: "pulls-spent", 404: "image", 502: "refused", 503: "upstream", 504: "upstream"}
     if answer.status in {OK, _UNAUTHORIZED}:
         return ""
-    if is_page(answer):  # a limit or a wall of the front's, and not the registry's
+    if is_page(answer):  # a limit or firewall of the front, not the registry
         return "error-pages" if answer.status == _NOT_FOUND else "refused"
     return known.get(answer.status, "refused")
 
 
 def _own_refusal(token: Answer, user: str) -> Step | None:
-    """Return what a proxy with users of its own says to a login, if that is no."""
+    """Return the step for a login that a proxy with its own users refuses; None if it does not."""
     tried = f"login as {user}"
     if token.code == "TOOMANYREQUESTS":
         return Step(tried if user else "login", str(token), "wait")
@@ -194,11 +204,11 @@ def _judge_token(tried: str, token: Answer, user: str) -> Step:
 
 
 def _unauthorized(knock: Knock, head: Answer) -> str:
-    """Return what a 401 means that is not the first one, or has no challenge."""
+    """Return the finding for a 401 with a token, or for a first one without a Bearer challenge."""
     if knock.token is None:
         return "image" if wants_login(head) else "realm-path"
     challenge = bearer(head)
-    # RFC 6750, section 3.1: a registry that has seen a token says what is wrong with it.
+    # By RFC 6750, section 3.1, a registry that has received a token says what is wrong with it.
     error = challenge.parameters.get("error", "") if challenge else ""
     return {"": "authorization", "insufficient_scope": "image"}.get(error, "refused")
 
