@@ -11,7 +11,10 @@ from app.web.proxy import Proxy
 
 
 def seen() -> Proxy:
-    """Return this proxy as the current request's client sees it, at the address it used.
+    """Return this proxy as the current request's client sees it.
+
+    Its URL is DOCXY_PUBLIC_URL if that is set, and otherwise the one that the client used. A host
+    that stands for one registry is kept in either case.
 
     Raise HostInvalid if the request's Host header is not valid.
     """
@@ -52,6 +55,6 @@ def _known() -> str:
 
 def _plain(text: str, status: HTTPStatus) -> Response:
     response = Response(text, status, content_type="text/plain; charset=utf-8")
-    # The text contains the address that the client used, so it must not be reused for another.
+    # The text contains this proxy's address, which may depend on the request.
     response.headers["Cache-Control"] = "no-cache"
     return response

@@ -1,7 +1,6 @@
-"""Find image names in commands, in Dockerfiles, and in YAML or JSON.
+"""Find image names in commands, Dockerfiles, and YAML or JSON (compose, Kubernetes, CI jobs).
 
-YAML means compose files, Kubernetes manifests and CI jobs. Each `..._spans` function yields the
-(start, end) offsets of the image names in a text.
+Each `..._spans` function yields the (start, end) offsets of the image names in a text.
 """
 
 import re
@@ -195,8 +194,7 @@ _HEREDOC: Final = re.compile(
 def dockerfile_spans(text: str) -> Iterator[Span]:
     """Yield the span of each image in a Dockerfile, except the names of earlier stages.
 
-    If an image is a variable whose ARG before the first FROM has a default, the span is the
-    default's.
+    The span is the default's if an image is a variable with one in an ARG before the first FROM.
     """
     flat = _flattened(text)
     bases = list(_FROM.finditer(flat))
@@ -319,8 +317,7 @@ def _services(lines: list[str]) -> set[int]:
     """Return the line numbers of the items of `services:` lists (GitLab; compose has mappings)."""
     items: set[int] = set()
     least, column = -1, -1
-    # The column of the key (-1 outside a list), and the column of the list's dashes (-1 until one
-    # is found).
+    # The columns of the key (-1 outside a list), and of the list's dashes (-1 until the first).
     for number, line in enumerate(lines):
         bare = line.strip()
         if not bare or bare.startswith("#"):
