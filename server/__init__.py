@@ -1,12 +1,12 @@
-"""What gunicorn needs from Docxy.
+"""Docxy's extensions of gunicorn.
 
 gunicorn loads these modules in its master, before it forks the workers and gevent patches them. So
-they import nothing of `app` but what imports the standard library alone: `app.shared_memory` and
-`app.log_lines`.
+they import only two modules of `app`, which in turn import the standard library alone:
+`app.shared_memory` and `app.log_lines`.
 
-    arbiter.py        the master: it keeps the accepted settings; its reload waits for no download
-    worker.py         the worker class: connections, and what is answered before there is a request
-    connections.py    which connections make room for others
+    arbiter.py        the master: it keeps the accepted settings, and reloads without waiting
+    worker.py         the worker class: it accepts, serves and ends connections
+    connections.py    decides which waiting connections make room for others
     request.py        a request with bounds that gunicorn's settings cannot express
-    client_socket.py  the socket of a client, which notices one that stops reading
+    client_socket.py  a client's socket, which detects a client that stops reading
 """

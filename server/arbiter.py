@@ -1,9 +1,11 @@
-"""gunicorn's master: it keeps the settings that were accepted, and the workers that serve.
+"""What Docxy adds to gunicorn's master: accepted settings, and reloads that wait for no download.
 
-A reload holds up nothing, no signal to a new worker is lost, and a worker that cannot start is
-not started again and again.
+The master checks the settings before it uses them and hands the accepted ones to its workers. A
+reload does not block the master, a new worker loses no signal, and the master retries a worker
+that cannot start after growing pauses instead of at once.
 
-Not part of `app`: gunicorn.conf.py loads it, where nothing that gevent patches may be imported yet.
+This module is not part of `app`: gunicorn.conf.py loads it in the master, which must not import
+anything that gevent patches in the workers.
 """
 
 import contextlib
@@ -39,33 +41,39 @@ _HIGHEST_PORT: Final = 65535
 _ENDS: Final = frozenset({signal.SIGTERM, signal.SIGQUIT, signal.SIGINT})
 _LONGEST_PAUSE: Final = 60
 _LONGEST_OUTAGE: Final = 10
-"""The longest pause, in seconds, when no worker serves: new clients wait for the next attempt."""
+"""The longest pause, in seconds, when no worker serves: new clients wait for the next attempt.
+
+`_LONGEST_PAUSE` is the limit, in seconds, when at least one worker serves.
+"""
 _MOST_FAILURES: Final = 3
-"""So many attempts in a row that start no worker end the process, if none serves."""
+"""Failed attempts in a row after which the master exits, if no worker is left."""
 _CANNOT_START: Final = 3
-"""The status in that case, which is gunicorn's own for workers that do not boot."""
+"""The exit status in that case, the same as gunicorn's own for workers that fail to boot."""
 _DIGITS: Final = re.compile("[0-9]{1,5}")
-"""No port has more, and int() raises ValueError from 4,301 on; it also takes other scripts'."""
+"""One to five ASCII digits. No port has more; int() also accepts the digits of other scripts, and
+raises ValueError from 4,301 digits on."""
 
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What a check has found: a message that lists every fault, or else what was accepted."""
+    """The result of a check: either a message that lists every fault, or the accepted settings."""
 
     status: int
-    """What a start has to end with: 0 if nothing is wrong, 3 for a fault of the machine."""
+    """The exit status for a start: 0 if nothing is wrong, 3 if the machine is at fault."""
     faults: str
     settings: bytes
-    """What the files of the settings hold, with their secrets, as startup.check writes it."""
+    """The contents of the settings files, secrets included, as `startup.check` writes them."""
 
 
 def check(
     workers: int | None = None, addresses: Sequence[object] = (), *, reuse_port: bool = False
 ) -> Checked:
-    """Check the settings as they are now, and that gunicorn can listen at addresses.
+    """Check the current settings, and that gunicorn can listen at `addresses`.
 
-    In a process of its own: what the application imports must not be imported here, before
-    gevent has patched the workers. An argument may have said how many of them there will be.
+    Return a `Checked`; faults are reported in it, not raised. The check runs in a process of its
+    own, because the master must not import what the application imports: gevent has yet to patch
+    the workers. `workers` overrides WEB_CONCURRENCY, since gunicorn's arguments may have set the
+    number of workers; `None` leaves the variable as it is.
     """
     environment = {name: value for name, value in os.environ.items() if name != _COUNTS}
     if workers is not None:
@@ -79,7 +87,7 @@ def check(
             capture_output=True,
             check=False,
         )
-    except OSError as error:  # there is no process or no memory for it
+    except OSError as error:  # the machine has no process or no memory to spare
         return _unchecked(str(error))
     if done.returncode < 0:
         return _unchecked(f"signal {-done.returncode} ended the process that does it")
@@ -94,7 +102,7 @@ def _unchecked(reason: str) -> Checked:
 
 
 def refuse(checked: Checked) -> NoReturn:
-    """End this process with what a check has found wrong."""
+    """Write the faults of a check to standard error and raise SystemExit with its status."""
     sys.stderr.write(f"{checked.faults}\n")
     sys.exit(checked.status)
 
@@ -111,18 +119,22 @@ _accepted = b""
 
 
 def accept(settings: bytes) -> None:
-    """Let workers that are started from now on have these settings."""
+    """Store the settings for all workers that are started from now on."""
     global _accepted  # noqa: PLW0603 - a master has one set of settings
     _accepted = settings
 
 
 def accepted() -> bytes:
-    """Return the settings for a worker, or nothing if it has to read them itself."""
+    """Return the accepted settings, or `b""` if a worker has to read the settings itself."""
     return _accepted
 
 
 def log_form() -> str:
-    """Return the form of log lines as it is set now, "text" or "json"; check() tells faults."""
+    """Return the log format as the environment or the configuration file sets it now.
+
+    The value is not validated: `check` reports one that is neither "text" nor "json". Return "text"
+    if none is set or the file cannot be read.
+    """
     if form := os.environ.get("DOCXY_LOG_FORMAT"):
         return form
     try:
@@ -133,20 +145,21 @@ def log_form() -> str:
 
 
 def is_port(text: str) -> bool:
-    """Tell whether a PORT is one that gunicorn can take."""
+    """Return whether gunicorn accepts `text` as PORT: a decimal number up to 65,535."""
     return bool(_DIGITS.fullmatch(text.strip())) and int(text) <= _HIGHEST_PORT
 
 
 def is_count(text: str) -> bool:
-    """Tell whether gunicorn can read a WEB_CONCURRENCY; the settings say which it may be."""
+    """Return whether gunicorn can parse `text` as WEB_CONCURRENCY; the settings check its range."""
     return bool(_DIGITS.fullmatch(text.strip()))
 
 
 class Generations:
-    """Tells the workers that serve from old ones, which finish their downloads and no more.
+    """Separates the workers that serve from old ones, which only finish their downloads.
 
-    gunicorn's own reload waits until the old ones have ended, for hours if they have downloads:
-    it would obey no signal meanwhile, and replace no worker that died.
+    gunicorn's own reload waits until the old workers have ended, which takes hours if they have
+    downloads. Meanwhile it would obey no signal and replace no worker that died. This class
+    replaces four methods of gunicorn's arbiter. `clock` returns monotonic seconds.
     """
 
     def __init__(
@@ -158,12 +171,12 @@ class Generations:
         self._reload, self._manage = arbiter.reload, arbiter.manage_workers
         self._wait = arbiter.wait_for_signals
         self._last_old = 0
-        """Up to this age they are old: the arbiter numbers its workers."""
+        """The age of the youngest old worker; an age is the number that the arbiter gives it."""
         self._hidden: dict[int, Any] = {}
         self._reap = arbiter.reap_workers
         self._last_started = 0
         self._starting: set[int] = set()
-        """Workers that have been started, and have not begun to serve."""
+        """The ages of workers that have been started but do not serve yet."""
         self._have_served = False
         self._failures, self._pause_ends = 0, 0.0
         self._outage_is_told = False
@@ -171,9 +184,10 @@ class Generations:
         arbiter.wait_for_signals, arbiter.reap_workers = self.wait_for_signals, self.reap_workers
 
     def wait_for_signals(self, timeout: float = 1.0) -> list[int]:
-        """Return what has come meanwhile: nothing but the stops, or one reload for all of them.
+        """Return the stop signals that arrived; if none did, the others, with one SIGHUP at most.
 
-        Each takes seconds, and gunicorn would obey a stop after all that came before it.
+        `timeout` is in seconds. Each reload takes seconds, and gunicorn would obey a stop only
+        after every reload that arrived before it.
         """
         came: list[int] = self._wait(timeout=timeout)
         if ends := [number for number in came if number in _ENDS]:
@@ -182,7 +196,7 @@ class Generations:
         return [*others, signal.SIGHUP] if signal.SIGHUP in came else others
 
     def reload(self) -> None:
-        """Start new workers, tell the old ones to finish, and wait for neither."""
+        """Start new workers and send SIGTERM to the old ones, without waiting for either."""
         self._last_old = self._arbiter.worker_age
         self._failures, self._pause_ends = 0, 0.0
         with self._old_aside() as old:
@@ -191,11 +205,11 @@ class Generations:
             self._arbiter.kill_worker(pid, signal.SIGTERM)
 
     def manage_workers(self) -> None:
-        """Start what is missing of those that serve, and end what is too many of them.
+        """Start missing workers and end surplus ones; old workers do not count.
 
-        What cannot start is tried again after growing pauses. Raise HaltServer if several attempts
-        have failed and no worker is left: clients are refused then, where they would wait for
-        nothing, and whoever supervises this process knows.
+        A worker that cannot start is retried after growing pauses. Raise HaltServer if three
+        attempts in a row have failed and no worker is left, not even an old one: clients are then
+        refused instead of waiting in vain, and the supervisor of this process notices.
         """
         self._count_failures()
         with self._old_aside() as old:
@@ -207,15 +221,16 @@ class Generations:
             try:
                 self._manage()
             except (OSError, RuntimeError) as error:
-                # There is no process for it, no memory or no heartbeat file; gunicorn would cut
-                # all downloads and end. It has numbered the worker, which counts as a failure.
+                # The fork or the heartbeat file failed. gunicorn would cut all downloads and exit.
+                # It has already numbered the worker, so `_count_failures` counts the failure.
                 fields = {"error": str(error)}
                 self._arbiter.log.error("A worker cannot be made.", extra={"fields": fields})  # noqa: TRY400 - no traceback helps
 
     def _tell_outage_or_halt(self, *, is_draining: bool) -> None:
-        """Go on while old workers have downloads: a halt would wait hours for them, and not listen.
+        """Log that no worker serves; raise HaltServer unless old workers still have downloads.
 
-        The log has to say so first, since a halt logs nothing until all workers have ended.
+        A halt would wait hours for those downloads while nothing listens. The error is logged
+        before the halt, because a halt logs nothing until all workers have ended.
         """
         if not is_draining:
             self._arbiter.log.error("No worker can start, and none is left.")
@@ -229,10 +244,10 @@ class Generations:
             )
 
     def reap_workers(self) -> None:
-        """Take note of workers that have ended.
+        """Reap the workers that have ended; never raise HaltServer.
 
-        gunicorn would end everything, also the workers that serve, because of one that does not
-        start: new code that is being copied may be why, or a machine without memory.
+        gunicorn would stop everything, serving workers included, because of one worker that does
+        not start. The cause may pass: new code is still being copied, or memory is short.
         """
         while True:
             with contextlib.suppress(HaltServer):
@@ -240,7 +255,10 @@ class Generations:
                 return
 
     def _count_failures(self) -> None:
-        """See which workers have begun to serve since the last time, and which never will."""
+        """Find the workers that have begun to serve since the last call, and those that failed.
+
+        Set the pause before the next attempt: 1, 2, 4 seconds and so on, up to the limit.
+        """
         last, self._last_started = self._last_started, self._arbiter.worker_age
         self._starting |= set(range(last + 1, self._last_started + 1))
         alive = {worker.age for worker in self._arbiter.WORKERS.values()}
@@ -250,7 +268,7 @@ class Generations:
         if begun and self._failures:
             self._arbiter.log.info("Workers can start again.")
         serve = any(age > self._last_old and shared_memory.has_booted(age) for age in alive)
-        # When the last one that served is gone, the pauses are too long.
+        # When the last serving worker is gone, the longer pauses no longer fit: start over.
         if begun or (self._have_served and not serve):
             self._failures, self._pause_ends = 0, 0.0
             self._outage_is_told = False
@@ -267,10 +285,11 @@ class Generations:
             self._pause_ends = self._clock() + pause
 
     def in_new_worker(self, worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
-        """Heed what ends a worker while it has no handlers yet, and close what it inherited.
+        """Make a new worker obey stop signals at once, and close the files of hidden siblings.
 
-        Until then it has the master's, which put signals into a queue that nobody reads here.
-        gunicorn sends them once, and would wait for such a worker until the time to stop is over.
+        Until the worker installs its own handlers it has the master's, which put signals into a
+        queue that no code reads in the worker. gunicorn sends a stop only once, and would wait for
+        such a worker until `graceful_timeout` is over.
         """
 
         def end(*_: object) -> None:
@@ -287,7 +306,10 @@ class Generations:
 
     @contextlib.contextmanager
     def _old_aside(self) -> Iterator[dict[int, Any]]:
-        """Hide the old workers from the arbiter: it neither counts them nor waits for them."""
+        """Hide the old workers from the arbiter, which then neither counts nor awaits them.
+
+        Yield the hidden workers by process id.
+        """
         everyone: dict[int, Any] = self._arbiter.WORKERS
         old = {pid: worker for pid, worker in everyone.items() if worker.age <= self._last_old}
         self._arbiter.WORKERS = {pid: everyone[pid] for pid in everyone.keys() - old.keys()}

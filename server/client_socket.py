@@ -1,4 +1,4 @@
-"""What goes out to a client, as worker.py sends it: slow clients are served, stalled ones left."""
+"""The socket through which a worker writes to a client: it drops stalled clients, not slow ones."""
 
 import errno
 import fcntl
@@ -22,28 +22,33 @@ _RESET: Final = struct.pack("ii", 1, 0)
 
 
 class ClientSocket(GeventSocket):
-    """A client's connection whose timeout counts from the last progress of a write.
+    """A client's socket whose write timeout counts from the last progress, not from the start.
 
-    gevent's own counts the whole write, and so cuts a client that is merely slow; TCP_USER_TIMEOUT
-    does too, where the client's window is small (tried on Linux 6.18).
+    gevent's own timeout covers the whole write, and so cuts a client that is merely slow.
+    TCP_USER_TIMEOUT does the same if the client's window is small (tried on Linux 6.18).
     """
 
     connection: Connection | None = None
-    """What worker.py knows of it."""
+    """The account that worker.py keeps of this connection."""
     patience: float = 60.0
-    """Seconds that a client may take nothing if no timeout is set: all but what is relayed."""
+    """Seconds without progress before a reset if no timeout is set; relayed bodies set one."""
 
     def sendall(self, data: "Buffer", flags: int = 0) -> None:
-        """Send all; reset the connection if the client takes nothing for as long as the timeout."""
+        """Send all of `data`.
+
+        Reset the connection and raise ConnectionResetError if the client takes nothing for the
+        socket's timeout, or for `patience` seconds if it has none.
+        """
         view = memoryview(data)
         begun = self._send_at_once(view, flags)
         if begun < len(view):
             self._send_by(lambda sent: self.send(view[begun + sent :], flags), len(view) - begun)
 
     def send_file(self, descriptor: int, offset: int, count: int) -> None:
-        """Send so many bytes of a file, as `sendall` does, without a copy of them here.
+        """Send `count` bytes of a file from `offset` on, as `sendall` does but with sendfile(2).
 
-        The kernel waits for the disk where they are not in memory, and everybody with it.
+        Raise OSError (EIO) if the file is too short. If the bytes are not in memory, the kernel
+        reads them from disk, and blocks the whole worker meanwhile.
         """
 
         def send(sent: int) -> int:
@@ -52,17 +57,21 @@ class ClientSocket(GeventSocket):
         self._send_by(send, count)
 
     def _send_at_once(self, data: memoryview, flags: int) -> int:
-        """Send what there is room for: all, but for large bodies and slow clients."""
+        """Send what fits the socket's buffer and return its size in bytes.
+
+        Everything fits, except for large bodies and slow clients.
+        """
         try:
             return self.send(data, flags, timeout=0.0)  # type: ignore[call-arg] # not in the stubs
         except BlockingIOError:
             return 0
 
     def _send_by(self, send: Callable[[int], int], count: int) -> None:
-        """Send `count` bytes by what is told how many have been sent, and tells how many more.
+        """Call `send` with the number of bytes sent so far, until it has sent `count` bytes.
 
-        A socket counts as writable again only when a good part of its buffer is free, which takes
-        a slow client long: what tells progress is how much of the buffer is left.
+        `send` returns how many bytes it sent. The kernel reports a socket as writable only when a
+        good part of its buffer is free, which takes long with a slow client. So progress is
+        measured by the amount of unacknowledged data in the buffer.
         """
         usual = self.gettimeout()
         patience = usual or self.patience
@@ -87,7 +96,7 @@ class ClientSocket(GeventSocket):
         try:
             sent = os.sendfile(self.fileno(), descriptor, offset, count)
         except BlockingIOError:
-            # As gevent's own `send` does; `wait_write` would make a watcher each time.
+            # gevent's own `send` waits this way; `wait_write` would create a watcher each time.
             self._wait(self._write_event)  # type: ignore[attr-defined] # not in the stubs
             return 0
         if not sent:
@@ -95,11 +104,11 @@ class ClientSocket(GeventSocket):
         return sent
 
     def _queued(self) -> int:
-        """Return the bytes that the client has not acknowledged (tcp(7), SIOCOUTQ)."""
+        """Return how many bytes the client has not acknowledged yet (tcp(7), SIOCOUTQ)."""
         answer = fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, b"\0" * 4)
         return int.from_bytes(answer, sys.byteorder)
 
     def _give_up(self) -> NoReturn:
-        # What is still buffered would keep the kernel busy for minutes.
+        # Without a reset, the kernel would keep trying to send its buffer for minutes.
         self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         raise ConnectionResetError(errno.ECONNRESET, "the client takes nothing")

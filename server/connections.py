@@ -1,8 +1,8 @@
-"""The connections of one worker: which of them wait for a request, and which make room for others.
+"""The connections of one worker: which wait for a request, and which make room for others.
 
-A worker has a number of places. Connections without a whole request must never fill all of them,
-whoever opened them, and must not take more than a share from one client address.
-Not part of `app`: worker.py keeps one `Connections` for each process.
+A worker has a fixed number of places. Connections without a whole request must never fill all of
+them, whoever opened them, and those from one client address must not take more than a share.
+This module is not part of `app`: worker.py keeps one `Connections` for each process.
 """
 
 import socket
@@ -13,23 +13,29 @@ from functools import lru_cache
 from typing import Final
 
 FRONT: Final = b""
-"""The site of a server in front, whose connections are those of all its clients."""
+"""The site of a server in front, whose connections carry the requests of all its clients."""
 
 _SHARE: Final = 8
-"""One part in so many of the places may wait for requests of one site."""
+"""Connections of one site that wait for a request may take 1/8 of the places."""
 _RESERVE: Final = 20
-"""One part in so many is kept beyond the places, for connections that have not asked yet."""
+"""A reserve of 1/20 of the places, in addition to them, is for connections without a request.
+
+It has `_LEAST_RESERVE` connections at least.
+"""
 _LEAST_RESERVE: Final = 16
 
 _MAPPED: Final = bytes(10) + b"\xff\xff"
-"""How an IPv4 address begins that is written as IPv6 (RFC 4291, section 2.5.5.2)."""
+"""The first bytes of an IPv4-mapped IPv6 address (RFC 4291, section 2.5.5.2)."""
 _SUBSCRIBER: Final = 8
-"""Bytes of an IPv6 address that one subscriber has (RFC 6177)."""
+"""The length in bytes of the IPv6 prefix that identifies one subscriber (RFC 6177)."""
 _REMEMBERED: Final = 1024
 
 
 class Connection:
-    """A client's connection, which waits for a request or is served one."""
+    """A client's connection: either it waits for a request, or one is being served on it.
+
+    `opened` is in monotonic seconds.
+    """
 
     __slots__ = ("_connections", "is_new", "opened", "reads_body", "site", "sock")
 
@@ -38,9 +44,9 @@ class Connection:
         self.site = site
         self.opened = time.monotonic()
         self.is_new = True
-        """Whether it is so young that its first request may still be on its way."""
+        """Whether the connection is so young that its first request may still be on its way."""
         self.reads_body = False
-        """Whether it has a head, and the body that the application asked for is still to come."""
+        """Whether the application is reading a request body that has not all arrived."""
         self._connections = connections
 
     def await_body(self) -> None:
@@ -50,17 +56,17 @@ class Connection:
             self._connections.wait(self)
 
     def end_body(self) -> None:
-        """Count as being served again: the body is there."""
+        """Count as being served again, once the whole body has arrived."""
         if self.reads_body:
             self._connections.serve(self)
 
 
 class Connections:
-    """Keeps account of a worker's connections, and ends those that wait where room is needed.
+    """Keeps account of a worker's connections, and ends waiting ones if it needs room.
 
-    Of those that wait, the one that has waited longest makes room: a client that asks at once is
-    never among them for long. `stop_reading` lets whoever reads from a socket find its end, so that
-    a request that has arrived is still served.
+    The connection that has waited longest makes room, since a client that sends its request at once
+    never waits for long. `stop_reading` makes the reader of a socket see the end of the stream, so
+    that a request that has already arrived is still served.
     """
 
     def __init__(self, places: int, stop_reading: Callable[[socket.socket], None]) -> None:
@@ -69,14 +75,18 @@ class Connections:
         self.share = max(1, places // _SHARE)
         self._stop_reading = stop_reading
         self._waiting: dict[bytes, dict[Connection, None]] = {}
-        """By site, the longest waiting first."""
+        """The waiting connections by site, the one that has waited longest first."""
         self._count = 0
-        """How many wait."""
+        """The number of waiting connections."""
         self._serving: set[Connection] = set()
         self._ended: Counter[bytes] = Counter()
 
     def open(self, sock: socket.socket, site: bytes) -> Connection:
-        """Take in a connection; end another one that waits, if there are too many of them."""
+        """Return a new connection, which waits; end another waiting one if there are too many.
+
+        If the site has used up its share, its own oldest connection ends. Otherwise, if too many
+        wait in all, the site with the most of them loses its oldest.
+        """
         own = self._waiting.get(site, {})
         if site != FRONT and len(own) >= self.share:
             self._end_longest(own)
@@ -87,7 +97,7 @@ class Connections:
         return connection
 
     def wait(self, connection: Connection) -> None:
-        """Count a connection as waiting; if it already waits, it keeps its turn."""
+        """Count a connection as waiting; one that already waits keeps its turn."""
         self._serving.discard(connection)
         waiting = self._waiting.setdefault(connection.site, {})
         if connection not in waiting:
@@ -95,27 +105,30 @@ class Connections:
             self._count += 1
 
     def serve(self, connection: Connection) -> bool:
-        """Count a connection as being served; return whether there is a place for it."""
+        """Count a connection as being served, and return whether there is a place for it."""
         connection.is_new = connection.reads_body = False
         self._forget(connection)
         self._serving.add(connection)
         return len(self._serving) <= self.places
 
     def is_serving(self, connection: Connection) -> bool:
-        """Tell whether a connection is being served."""
+        """Return whether a request is being served on a connection."""
         return connection in self._serving
 
     def is_full(self) -> bool:
-        """Tell whether all places have requests."""
+        """Return whether all places are taken by requests."""
         return len(self._serving) >= self.places
 
     def close(self, connection: Connection) -> None:
-        """Forget a connection."""
+        """Remove a connection from the account, whether it waits or is being served."""
         self._forget(connection)
         self._serving.discard(connection)
 
     def idle(self) -> Iterator[socket.socket]:
-        """Return those on which nothing is going on, and from the next call on the new ones too."""
+        """Yield the sockets of connections that have no request and no body under way.
+
+        New connections are spared on the first call and included from the next call on.
+        """
         for waiting in self._waiting.values():
             for connection in waiting:
                 if not (connection.is_new or connection.reads_body):
@@ -123,12 +136,12 @@ class Connections:
                 connection.is_new = False
 
     def take_ended(self) -> Counter[bytes]:
-        """Return how many had to make room since the last call, by site."""
+        """Return how many connections of each site had to make room since the last call."""
         ended, self._ended = self._ended, Counter()
         return ended
 
     def _end_longest(self, waiting: dict[Connection, None]) -> None:
-        """End the longest waiting one of a site."""
+        """End the connection of a site that has waited longest."""
         connection = next(iter(waiting))
         self._forget(connection)
         self._ended[connection.site] += 1
@@ -145,9 +158,9 @@ class Connections:
 
 @lru_cache(_REMEMBERED)
 def site_of(address: str) -> bytes:
-    """Return what all addresses of one subscriber have in common: an IPv4 address, or 64 bits.
+    """Return the bytes that identify a subscriber: a whole IPv4 address, or an IPv6 /64 prefix.
 
-    `address` is what the kernel says of a peer (socket.accept).
+    `address` is a peer's address as socket.accept() returns it.
     """
     if ":" not in address:
         return socket.inet_pton(socket.AF_INET, address)
@@ -157,7 +170,7 @@ def site_of(address: str) -> bytes:
 
 @lru_cache(_REMEMBERED)
 def written(site: bytes) -> str:
-    """Return a site as people write it; "" for a server in front."""
+    """Return a site in text form: an IPv4 address, an IPv6 /64 network, or "" for FRONT."""
     if len(site) == _SUBSCRIBER:
         return f"{socket.inet_ntop(socket.AF_INET6, site + bytes(_SUBSCRIBER))}/64"
     return socket.inet_ntop(socket.AF_INET, site) if site else ""

@@ -1,4 +1,4 @@
-"""Requests as worker.py takes them in: with bounds that gunicorn's settings cannot give them."""
+"""gunicorn's request with bounds of time and size that gunicorn's settings cannot express."""
 
 import time
 from functools import lru_cache
@@ -16,25 +16,25 @@ from gunicorn.http.message import (  # type: ignore[attr-defined] # not all is i
 from server.connections import Connection
 
 _HEAD_TIME: Final = 15.0
-"""Seconds that a head may take in all: clients send it in one packet, or some."""
+"""Seconds in which a whole head must arrive: clients send it in one packet or a few."""
 _END: Final = b"\r\n\r\n"
 _LINE_LIMIT: Final = 64 * 1024
 """Bytes of a request line: tokens travel in the queries of token requests."""
 _PATH_LIMIT: Final = 8 * 1024
-"""Bytes of a path as it is sent: a name, a tag and a digest need some hundred."""
+"""Bytes of a path as it is sent: a name, a tag and a digest need a few hundred."""
 _HEAD_LIMIT: Final = 256 * 1024
-"""Bytes of all header fields together, and of a trailer: nginx's `4 64k`."""
+"""Bytes of all header fields together, and of a trailer: nginx's limit of `4 64k`."""
 _UNREAD_LIMIT: Final = 64 * 1024
-"""Bytes of a body that nobody asked for, and that are read for the sake of its connection."""
+"""Bytes of an unread body that are still read and discarded, to keep the connection open."""
 
 _PEERS: Final = 1024
-"""Peers of which it is remembered whether they are trusted."""
+"""The number of peers for which `trusts` caches its answer."""
 
 
 class ReadableBody(Body):
-    """A body of wrong chunks, or of millions of tiny ones, troubles nobody but its sender.
+    """A request body whose malformed or countless tiny chunks affect only its sender.
 
-    Its connection waits, as one without a head does, until all of it is there.
+    Until the whole body has arrived its connection counts as waiting, like one without a head.
     """
 
     def __init__(self, reader: Any, connection: Connection | None) -> None:  # noqa: ANN401 - as inherited
@@ -42,8 +42,11 @@ class ReadableBody(Body):
         self._connection = connection
 
     def read(self, size: int | None = None) -> bytes:
-        """Read; raise ValueError, which werkzeug takes for a bad request, for wrong chunks."""
-        gevent.sleep(0)  # while there is always more to read, gevent lets nobody else run
+        """Return up to `size` bytes of the body, or all of it for `None`; `b""` is its end.
+
+        Raise ValueError for malformed chunks, which Werkzeug answers with 400.
+        """
+        gevent.sleep(0)  # a reader that always finds data would never yield to other greenlets
         connection = self._connection
         if connection is not None and not _is_whole(self.reader):
             connection.await_body()
@@ -57,14 +60,17 @@ class ReadableBody(Body):
 
 
 class BoundedRequest(Request):
-    """A request with the bounds that gunicorn's settings cannot give it.
+    """A request with bounds that gunicorn's settings cannot express.
 
-    `limit_request_line` ends at 8,190; without it a line has no end, and since the parser copies
-    all that it has with each read, 20 MB of it stopped every download of a worker for 40 seconds.
+    `limit_request_line` allows 8,190 bytes at most, and 0 means no limit at all. The parser copies
+    all it has on each read, so a line of 20 MB stopped every download of a worker for 40 seconds.
     """
 
     def parse(self, unreader: Any) -> Any:  # noqa: ANN401 - as inherited
-        """Read the head; raise ParseException for one beyond measure, NoMoreData for a late one."""
+        """Read the head and return the unused bytes after it, as the base class does.
+
+        Raise ParseException if the head is malformed or too large, and NoMoreData if it is late.
+        """
         self.limit_request_line = _LINE_LIMIT
         self.max_buffer_headers = _HEAD_LIMIT
         self._connection: Connection | None = getattr(unreader.sock, "connection", None)
@@ -73,15 +79,18 @@ class BoundedRequest(Request):
         path = self.path or ""
         if len(path) > _PATH_LIMIT:
             raise LimitRequestLine(len(path), _PATH_LIMIT)
-        # gunicorn would answer as what it does not know (RFC 9110, section 2.5).
+        # gunicorn would answer with the client's version, even one that it does not implement
+        # (RFC 9110, section 2.5).
         self.version = min(self.version or (1, 1), (1, 1))
         return unused
 
     def _begin(self, unreader: Any) -> float | None:  # noqa: ANN401 - as inherited
-        """Wait for the first bytes of a head; return the seconds left for the rest, None for none.
+        """Wait for the first bytes of a head, and return the seconds left for the rest of it.
 
-        Between two requests a connection may be idle for longer than a head may take, since fronts
-        keep theirs. On a new one the time counts from accept.
+        Return `None` if the head is already complete. Raise NoMoreData if nothing arrives in time.
+        Between two requests a connection may be idle for `keepalive` seconds, which is longer than
+        a head may take, because servers in front keep theirs open. On a new connection the time of
+        a head counts from accept.
         """
         left = head_time(self.cfg)
         patience: float = self.cfg.keepalive
@@ -97,24 +106,28 @@ class BoundedRequest(Request):
         return None if _END in begun else max(left, 0)
 
     def _peer_is_trusted_proxy(self) -> bool:
-        """Tell whether the peer may say that a request came by TLS, without reading its address.
+        """Return whether to believe the peer that a request came by TLS.
 
-        Each request asks it of the same few servers in front.
+        The answer is cached by address, since each request asks about the same few servers in
+        front. A peer on a Unix socket is trusted.
         """
         return not isinstance(self.peer_addr, tuple) or trusts(self.cfg, self.peer_addr[0])
 
     def set_body_reader(self) -> None:
-        """Make what the application reads the body from."""
+        """Set `body` to a `ReadableBody`, from which the application reads."""
         super().set_body_reader()
         if self.body:
             self.body = ReadableBody(self.body.reader, self._connection)
 
     def should_close(self) -> bool:
-        """End the connection rather than read a long body, such as a push's, for nothing."""
+        """Return whether to close the connection after this request.
+
+        A long unread body, such as a push's, is not worth reading to keep the connection.
+        """
         return super().should_close() or self.leaves_body()
 
     def leaves_body(self) -> bool:
-        """Tell whether much of the body is unread, or nobody knows how much."""
+        """Return whether more than 64 KiB of the body is unread, or an unknown amount."""
         reader: Any = self.body.reader if self.body else None
         if isinstance(reader, LengthReader):
             return reader.length > _UNREAD_LIMIT
@@ -122,17 +135,20 @@ class BoundedRequest(Request):
 
 
 def _is_whole(reader: Any) -> bool:  # noqa: ANN401 - one of gunicorn's readers
-    """Tell whether all of a body has been read."""
+    """Return whether a body has been read to its end."""
     return reader.length <= 0 if isinstance(reader, LengthReader) else reader.parser is None
 
 
 def head_time(cfg: Config) -> float:
-    """Return the seconds that a head may take in all; a shorter `keepalive` bounds it too."""
+    """Return the seconds in which a whole head must arrive: 15, or `keepalive` if it is shorter."""
     return min(_HEAD_TIME, cfg.keepalive or _HEAD_TIME)
 
 
 @lru_cache(_PEERS)
 def trusts(cfg: Config, address: str) -> bool:
-    """Tell whether a peer is a server in front, by FORWARDED_ALLOW_IPS."""
+    """Return whether a peer's IP address is that of a trusted server in front.
+
+    FORWARDED_ALLOW_IPS lists those servers.
+    """
     networks = cfg.forwarded_allow_networks()
     return bool(_ip_in_allow_list(address, cfg.forwarded_allow_ips, networks))

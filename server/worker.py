@@ -1,6 +1,6 @@
-"""gunicorn's gevent worker, and what container clients and slow lines need of it.
+"""gunicorn's gevent worker, adapted to container clients and slow connections.
 
-gunicorn imports this in the master, where nothing that gevent patches may be imported yet.
+gunicorn imports this module in the master, which must not import anything that gevent patches.
 """
 
 import _socket
@@ -40,7 +40,7 @@ from gunicorn.http.parser import RequestParser
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
-from app import shared_memory  # noqa: F401 - to be made before the fork
+from app import shared_memory  # noqa: F401 - allocates the shared memory before the fork
 from server.client_socket import ClientSocket
 from server.connections import FRONT, Connection, Connections, site_of, written
 from server.request import BoundedRequest, head_time, trusts
@@ -48,7 +48,7 @@ from server.request import BoundedRequest, head_time, trusts
 logger = logging.getLogger("python")
 
 _TLS_HANDSHAKE: Final = b"\x16"
-"""The first byte of every TLS connection (RFC 8446, section 5.1); no HTTP method begins so."""
+"""The first byte of every TLS connection (RFC 8446, section 5.1); no HTTP method begins with it."""
 
 _NOT_HTTPS: Final = (
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n"
@@ -62,48 +62,48 @@ _STATUSES: Final[dict[type[Exception], HTTPStatus]] = {
     UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
     ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
 }
-"""What is told of a request that is none; anything else is 400."""
+"""The status for each parse error; all other parse errors get 400."""
 
 _HEALTH: Final = "/health"
-"""What keeps a place when all are taken: an orchestrator would end a worker that is only busy."""
+"""Served even if all places are taken: an orchestrator would kill a worker that is merely busy."""
 _FULL: Final = HTTPStatus.SERVICE_UNAVAILABLE
 _RETRY_AFTER: Final = "Retry-After: 5\r\n"
 
 _FILES: Final = 3
-"""Descriptors of one place: a client, a registry, a file of the cache."""
+"""File descriptors that one place needs: a client, a registry and a file of the cache."""
 _OWN_FILES: Final = 128
-"""Descriptors that a worker has besides: listeners, logs, databases, pools of idle connections."""
+"""Other descriptors of a worker: listeners, logs, databases, pools of idle connections."""
 
 _LOGGED_EVERY: Final = 10.0
-"""Seconds between two lines about connections that had to make room."""
+"""The least number of seconds between two log lines about connections that had to make room."""
 
 _POLITE: Final = 0.2
-"""Seconds for which a full worker leaves new connections to the others."""
+"""Seconds for which a full worker leaves new connections to the other workers."""
 _LOOKS: Final = 20
-"""How often it looks meanwhile whether one of them takes them."""
+"""How many times it checks in that time whether the others have accepted them."""
 
 _SPARE: Final = 4
-"""Seconds of graceful_timeout that are left for ending what it was too short for."""
+"""Seconds of graceful_timeout that are reserved for cutting the requests that are still running."""
 
 
-RequestParser.mesg_class = BoundedRequest  # no setting names it
+RequestParser.mesg_class = BoundedRequest  # gunicorn has no setting for the request class
 
 
 _date_of = lru_cache(1)(util.http_date)
 
 
 def _http_date(timestamp: float | None = None) -> str:
-    """Write the Date of an answer, once a second: it took a tenth of all that gunicorn does."""
+    """Return the Date header, formatted once a second: it took a tenth of gunicorn's time."""
     return _date_of(int(time.time() if timestamp is None else timestamp))
 
 
 util.http_date = _http_date
-# Where errors are written is the same for each request; to find it took two locks.
+# Each request would make one, which takes two locks to find an error stream that never changes.
 wsgi.WSGIErrorsWrapper = lru_cache(1)(wsgi.WSGIErrorsWrapper)  # type: ignore[misc,assignment]
 
 
 def _tell_failure(hub: Any, context: Any, kind: Any, failure: Any, trace: Any) -> None:  # noqa: ANN401 - gevent's
-    """Log what nobody catches in a greenlet; gevent would write it to standard error in pieces."""
+    """Log an uncaught exception of a greenlet; gevent would write it to stderr in pieces."""
     del hub
     fields = {"context": str(context)}
     logger.error("A greenlet failed.", exc_info=(kind, failure, trace), extra={"fields": fields})
@@ -113,10 +113,10 @@ Hub.print_exception = _tell_failure  # type: ignore[method-assign,assignment]
 
 
 class Server(StreamServer):
-    """Leaves new connections to the other workers for a moment if its own could only refuse them.
+    """Leaves new connections to the other workers for 0.2 s while its own worker is full.
 
-    Those that are still there afterwards it takes, since then the others are full as well: one may
-    be a health check.
+    It then accepts the connections that are still waiting: the other workers are full as well, and
+    one of the connections may be a health check.
     """
 
     worker: "ClassVar[Worker]"
@@ -126,10 +126,10 @@ class Server(StreamServer):
         super().__init__(listener, partial(self.worker.handle, listener), spawn=spawn)
         self._has_others = self.worker.cfg.workers > 1
         if self._has_others:
-            self.max_accept = 1  # as gunicorn has it where no class is set
+            self.max_accept = 1  # gunicorn does the same if a worker sets no server_class
 
     def do_read(self) -> Any:  # noqa: ANN401 - as inherited
-        """Accept a connection, or return None."""
+        """Accept a connection and return it, or return `None` to leave it to the other workers."""
         if self._has_others and self.worker.is_full():
             self.stop_accepting()
             gevent.spawn(self._take_the_rest)
@@ -137,7 +137,7 @@ class Server(StreamServer):
         return super().do_read()
 
     def _take_the_rest(self) -> None:
-        """Accept what waits if there has always been something that no other worker has taken."""
+        """Accept the waiting connections, unless the backlog is empty at one of the checks."""
         for _ in range(_LOOKS):
             gevent.sleep(_POLITE / _LOOKS)
             if not self.started:
@@ -153,41 +153,40 @@ class Server(StreamServer):
 
 
 class Worker(GeventWorker):
-    """Serves connections, of which those that ask for nothing make room for the others.
+    """A gevent worker in which connections without a request make room for the others.
 
-    It tells TLS clients at once that this is HTTP, and lets no idle connection delay a stop.
+    It tells TLS clients at once that this is an HTTP server, and no idle connection delays a stop.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
         super().__init__(*args, **kwargs)
         places = min(self.cfg.worker_connections, _places_for_files())
         self._connections = Connections(places, _stop_reading)
-        # gunicorn accepts nothing beyond this bound. Room is made only for what has been accepted,
-        # so the bound leaves a second reserve free when the first one is full of waiting ones.
+        # gunicorn accepts none beyond this bound, and only an accepted connection makes another one
+        # give way. So a second reserve stays free when the first is full of waiting connections.
         self.worker_connections = places + 2 * self._connections.reserve
         self._open: dict[Any, Connection] = {}
-        """By socket, as gunicorn hands it on."""
+        """Keyed by the socket, which is all that gunicorn passes on to `handle_request`."""
         self._greenlets: set[Any] = set()
-        """Those that have a connection."""
+        """The greenlets that are handling a connection."""
         self._logged = 0.0
         self._patient_until = float("inf")
 
     server_class = Server
 
     def run(self) -> None:
-        """Serve until the end."""
+        """Serve until the worker is told to stop."""
         Server.worker = self
         super().run()
 
     def is_full(self) -> bool:
-        """Tell whether all places have requests."""
+        """Return whether all places are taken by requests."""
         return self._connections.is_full()
 
     def load_wsgi(self) -> None:
-        """Load the application, which is never garbage.
+        """Load the application with the garbage collector off, then exempt it from collection.
 
-        Looking for garbage took an eighth of the time, and would take 35 ms in the midst of
-        downloads, again and again.
+        Collections took an eighth of the time, and would stop all downloads for 35 ms each.
         """
         gc.disable()
         super().load_wsgi()
@@ -203,17 +202,17 @@ class Worker(GeventWorker):
             )
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:  # noqa: ANN401 - as inherited
-        """Serve a connection.
+        """Serve a connection until it ends; answer a TLS handshake with a plain 400.
 
-        Docker's containerd image store tries TLS on loopback first, and goes on to plain HTTP only
-        if the answer begins with HTTP/. gunicorn waits for the end of the line, which a TLS hello
-        may never contain.
+        Docker's containerd image store tries TLS first on loopback, and falls back to plain HTTP
+        only if the response begins with `HTTP/`. gunicorn would wait for the end of the line, which
+        a TLS hello may not contain.
         """
         client = ClientSocket(client.family, client.type, client.proto, fileno=client.detach())
         with self._having(client, addr), contextlib.closing(client), contextlib.suppress(OSError):
             first = self._first_byte(client)
             if first == _TLS_HANDSHAKE:
-                client.recv(64 * 1024)  # left unread, it would turn the close into a reset
+                client.recv(64 * 1024)  # unread data would turn the close into a reset
                 client.sendall(_NOT_HTTPS)
                 util.close_graceful(client)
             elif first:
@@ -226,10 +225,11 @@ class Worker(GeventWorker):
         sock: socket.socket,
         addr: Any,  # noqa: ANN401 - as inherited
     ) -> bool:
-        """Serve a request; its connection waits before and after.
+        """Serve a request; return whether the connection stays open for another one.
 
-        One that is cut ends its connection. gevent's worker would go on with it, and answer what
-        the client has sent meanwhile into the midst of the body.
+        The connection counts as waiting before and after. Raise StopIteration to close it, also if
+        the request is cut: gevent's worker would keep the connection, and answer the client's next
+        request in the middle of the body.
         """
         connection = self._open[sock]
         has_place = self._connections.serve(connection)
@@ -242,22 +242,26 @@ class Worker(GeventWorker):
         except StopIteration:
             if req.leaves_body():
                 self._connections.wait(connection)
-                util.close_graceful(sock)  # closed at once, it would reset what is on its way
+                util.close_graceful(sock)  # an immediate close would reset the response in flight
             raise
         finally:
             self._connections.wait(connection)
 
     def timeout_ctx(self) -> Any:  # noqa: ANN401 - as inherited
-        """Bound the time until the next request is there; request.py bounds each part of it.
+        """Return a timeout for the wait until the next request has arrived.
 
-        What is left of the body before it is skipped first, in the time of a head.
+        The rest of the previous body is skipped first, in the time of a head. request.py bounds
+        each part of the wait.
         """
         return gevent.Timeout(self.cfg.keepalive + 2 * head_time(self.cfg), NoMoreData())
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:  # noqa: ANN401 - as inherited
-        """Refuse in JSON what is no request, and log its kind; its text may hold a secret."""
+        """Answer an unreadable request with a JSON error, and log only the name of the exception.
+
+        Its text quotes the request, which may contain a secret. gunicorn handles other exceptions.
+        """
         if not isinstance(exc, Exception):
-            return  # the end of the process
+            return  # the process is exiting
         if not isinstance(exc, ParseException) or isinstance(exc, _OUR_FAULT):
             super().handle_error(req, client, addr, exc)
             return
@@ -273,10 +277,10 @@ class Worker(GeventWorker):
         message = "this is no HTTP request that can be read"
         with contextlib.suppress(OSError):
             client.sendall(_refusal(status, "UNKNOWN", message, request_id))
-            util.close_graceful(client)  # what is unread would turn a close into a reset
+            util.close_graceful(client)  # unread data would turn a plain close into a reset
 
     def _refuse_as_full(self, sock: socket.socket, addr: Any) -> NoReturn:  # noqa: ANN401 - as inherited
-        """Refuse in JSON what all places are taken for, mostly by downloads."""
+        """Send a 503 in JSON because all places are taken, and raise StopIteration to close."""
         request_id = uuid.uuid4().hex
         self.log.warning(
             "All connections of a worker are in use.",
@@ -293,11 +297,11 @@ class Worker(GeventWorker):
         raise StopIteration
 
     def notify(self) -> None:
-        """Beat; in a worker that stops, end the connections on which nothing is going on.
+        """Send the heartbeat; in a worker that is stopping, also end the idle connections.
 
-        gunicorn waits for them as for downloads. Only reading ends: a request that has arrived
-        is still served, until the time to stop is nearly over. When it is over the master kills,
-        and what was cut would leave no line in the log.
+        gunicorn waits for those as it does for downloads. Only their reading side is shut down, so
+        a request that has arrived is still served. Shortly before `graceful_timeout` is over, cut
+        the remaining requests: the master then kills, and they would leave no line in the log.
         """
         super().notify()
         self._log_ended()
@@ -313,7 +317,7 @@ class Worker(GeventWorker):
             self._cut()
 
     def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - as inherited
-        """End at once, but not before what is cut has left its lines in the log."""
+        """Cut all requests, wait a second at most until they are logged, and exit."""
 
         def end() -> None:
             self._cut()
@@ -327,7 +331,7 @@ class Worker(GeventWorker):
         gevent.joinall(serving, timeout=1)
 
     def _log_ended(self) -> None:
-        """Tell now and then of connections that had to make room: there may be thousands."""
+        """Log every 10 s at most how many connections had to make room: they may be thousands."""
         if (now := time.monotonic()) - self._logged < _LOGGED_EVERY:
             return
         if ended := self._connections.take_ended():
@@ -354,7 +358,7 @@ class Worker(GeventWorker):
             self._greenlets.discard(here)
 
     def _site(self, addr: Any) -> bytes:  # noqa: ANN401 - as inherited
-        """Return whose share a connection is part of; a front speaks for clients without number."""
+        """Return the site whose share a connection counts against; FRONT is exempt from shares."""
         is_front = not isinstance(addr, tuple) or trusts(self.cfg, addr[0])
         return FRONT if is_front else site_of(addr[0])
 
@@ -365,7 +369,7 @@ class Worker(GeventWorker):
 
 
 def _places_for_files() -> int:
-    """Return how many places the limit of open files has room for: accept(2) fails beyond it."""
+    """Return how many places fit the limit of open files; beyond that limit accept(2) fails."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
         return sys.maxsize
@@ -375,7 +379,7 @@ def _places_for_files() -> int:
 def _refusal(
     status: HTTPStatus, code: str, message: str, request_id: str, fields: str = ""
 ) -> bytes:
-    """Return an answer in the registries' JSON that ends its connection."""
+    """Return a response with a registry's JSON error; `fields` are further header lines."""
     document = {"errors": [{"code": code, "message": message, "detail": None}]}
     body = json.dumps(document).encode()
     head = (
@@ -387,8 +391,8 @@ def _refusal(
 
 
 def _stop_reading(sock: socket.socket) -> None:
-    """Let whoever reads find the end; gevent's own shutdown would raise in the reader instead."""
-    with contextlib.suppress(OSError):  # closed meanwhile
+    """Make the reader see the end of the stream; gevent's shutdown() would raise in it instead."""
+    with contextlib.suppress(OSError):  # the socket may be closed by now
         twin = _socket.socket(fileno=os.dup(sock.fileno()))
         try:
             twin.shutdown(socket.SHUT_RD)
