@@ -1,4 +1,8 @@
-"""How gunicorn runs Docxy; GUNICORN_CMD_ARGS and arguments override it. Imports nothing of app."""
+"""gunicorn's configuration for Docxy, which GUNICORN_CMD_ARGS and command-line arguments override.
+
+gunicorn loads this file in its master, before gevent patches the workers. So it imports only two
+modules of `app`, which in turn import the standard library alone.
+"""
 
 import contextlib
 import fcntl
@@ -18,53 +22,54 @@ from app import log_lines, shared_memory
 from server import arbiter
 
 wsgi_app = "wsgi:app"
-# gevent carries thousands of slow downloads in one process; server/worker.py says what is added.
-# PORT and WEB_CONCURRENCY are read by gunicorn itself, and a `bind` here would override PORT.
+# gevent carries thousands of slow downloads in one process; server/worker.py extends its worker.
+# gunicorn itself reads PORT and WEB_CONCURRENCY, and a `bind` here would override PORT.
 worker_class = "server.worker.Worker"
-# One worker keeps one core busy; the second keeps answering while the first is.
+# One worker can use one core; the second still answers while the first is busy.
 if "WEB_CONCURRENCY" not in os.environ:
     workers = 2
-# gunicorn would end with words of its own, or a traceback, for a PORT that is none. The check at
-# the start refuses it with all else that is wrong, except an empty one, which counts as unset.
+# gunicorn would exit with a message of its own, or a traceback, if PORT is not a port number. The
+# check at the start reports it together with all other faults. An empty PORT counts as unset.
 if not arbiter.is_port(_port := os.environ.get("PORT", "0")):
     bind = "127.0.0.1:0" if _port else "127.0.0.1:8000"
-# Places of one worker (server/connections.py); a slow download costs some 200 KiB while it runs.
+# The places of one worker (server/connections.py); a slow download takes some 200 KiB of memory.
 worker_connections = 2000
-# Each takes up to three descriptors, and many shells allow 1,024.
+# Each place takes up to three descriptors, and many shells allow 1,024.
 _, _most = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (_most, _most))
-# A heartbeat, not a limit on requests: gevent's workers beat while they stream.
+# The limit for the heartbeat, not for requests: gevent's workers send it while they stream.
 timeout = 60
-# After SIGTERM a running download may take as long as an hours-long layer takes.
+# After SIGTERM running downloads may finish: a large layer on a slow line takes hours.
 graceful_timeout = 4 * 60 * 60
-# Longer than the idle time of common load balancers (60 s), so that it is they who hang up.
+# Longer than the idle timeout of common load balancers (60 s), so that they close first.
 keepalive = 75
-# Tokens of 16 KB and more travel in the Authorization header and in token queries. This setting
-# takes no limit beyond 8,190 bytes, so server/request.py bounds the line and the whole head.
+# Tokens of 16 KB and more travel in the Authorization header and in the queries of token requests.
+# limit_request_line cannot exceed 8,190 bytes, so it is off (0), and server/request.py bounds the
+# request line and the whole head.
 limit_request_line = 0
 limit_request_field_size = 64 * 1024
-# "auto" would take a parser in C where one happens to be installed (gunicorn_h1c). The bounds of
-# server/request.py and the tests of hostile requests are for this one.
+# "auto" would use a parser in C if one happens to be installed (gunicorn_h1c). The bounds in
+# server/request.py and the tests of hostile requests are for the Python parser.
 http_parser = "python"
-# From the servers in front only this header is believed (FORWARDED_ALLOW_IPS); the others that
-# gunicorn knows could move the path.
+# This is the only header that gunicorn trusts from the servers in front (FORWARDED_ALLOW_IPS). The
+# others that it knows could change the path.
 secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}
 forwarder_headers = ""
-# The control socket would be written into the home directory: images are read-only, and several
-# instances may share a home.
+# gunicorn would create its control socket in the home directory, but images are read-only and
+# several instances may share a home.
 control_socket_disable = True
-# Heartbeat files in memory: a slow disk must not stop a worker.
+# Heartbeat files are in memory, since a slow disk must not make a worker look dead.
 if Path("/dev/shm").is_dir():  # noqa: S108 - the files are unlinked as soon as they are made
     worker_tmp_dir = "/dev/shm"  # noqa: S108
 
 
 class Logger(glogging.Logger):
-    """gunicorn's own log in the form of all other lines, up to where app/logs.py sets it up."""
+    """gunicorn's log in Docxy's format, until app/logs.py takes it over in a worker."""
 
     def setup(self, cfg: Any) -> None:  # noqa: ANN401 - gunicorn's Config
-        """Set it up as gunicorn does, also at a reload, and format what goes to a stream."""
+        """Set the log up as gunicorn does, at a start or reload, and format its stream handlers."""
         super().setup(cfg)
-        # Asked for anew: at a reload, this is still the class that the start has made.
+        # Read the format again: a reload keeps the class that the start defined.
         formatter = log_lines.formatter_of(arbiter.log_form())
         for handler in self.error_log.handlers:
             if isinstance(handler, logging.StreamHandler):
@@ -80,11 +85,14 @@ log_lines.take_failures()
 _COUNTS = "PROMETHEUS_MULTIPROC_DIR"
 _OWN_COUNTS = "docxy-metrics-"
 _JUST_MADE = 60
-"""Seconds in which whoever has made a directory will hold it."""
+"""Seconds within which the maker of a directory locks it; `_tidy` spares younger directories."""
 
 
 def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not to be imported here
-    """Stop a start with wrong settings, once and with one message."""
+    """Check the settings, and raise SystemExit with one message that lists every fault.
+
+    Then hand the accepted settings to the workers and prepare the directory of their counts.
+    """
     cfg = server.cfg
     if cfg.preload_app:
         sys.exit(
@@ -97,19 +105,20 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not 
             "for a handshake, so clients could fill all places; let nginx or Caddy in front of "
             "Docxy speak TLS"
         )
-    # Sockets of systemd, or of the gunicorn that this one replaces (SIGUSR2), are open already.
+    # The sockets are open already if systemd passes them, or the gunicorn that this one replaces
+    # (SIGUSR2).
     is_open = os.environ.get("LISTEN_PID") == str(os.getpid()) or "GUNICORN_FD" in os.environ
     addresses = [] if is_open else cfg.address
     checked = arbiter.check(cfg.workers, addresses, reuse_port=cfg.reuse_port)
     if checked.status:
         arbiter.refuse(checked)
-    if not cfg.reload:  # which starts workers when a file has changed, to take it in
+    if not cfg.reload:  # with --reload, workers restart when a file changes and must read it anew
         arbiter.accept(checked.settings)
     _prepare_counts(cfg.worker_tmp_dir)
 
 
 def on_exit(server: object) -> None:
-    """Leave nothing behind."""
+    """Remove the directory of the workers' counts, if this process made it."""
     del server
     directory = Path(os.environ.get(_COUNTS, os.devnull))
     if directory.name.startswith(_OWN_COUNTS):
@@ -117,9 +126,9 @@ def on_exit(server: object) -> None:
 
 
 def when_ready(server: Any) -> None:  # noqa: ANN401 - as above
-    """Let SIGHUP wait for no download, and keep the running workers where new settings are wrong.
+    """Make SIGHUP wait for no download, and ignore it if the new settings are wrong.
 
-    gunicorn would end them, and start new ones for ever.
+    gunicorn would end the running workers, and start new ones over and over.
     """
     server.generations = arbiter.Generations(server)
     reload = server.reload
@@ -138,27 +147,32 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - as above
 
 
 def pre_fork(server: object, worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
-    """Know of a worker that is about to be started that it does not serve yet."""
+    """Record that a worker that is about to start does not serve yet."""
     del server
     shared_memory.forget_booted(worker.age)
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - as above
-    """Leave what a new worker has of the master's, and tell it how many there are."""
+    """Detach a new worker from the master's state, and give it its seat on the board.
+
+    Also set WEB_CONCURRENCY in its environment to the number of workers.
+    """
     os.environ[arbiter.WORKERS] = str(server.cfg.workers)
     server.generations.in_new_worker(worker)
     shared_memory.take_seat(worker.age)
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
-    """Say that a worker has built the application, and serves."""
+    """Record that a worker has built the application and serves."""
     shared_memory.tell_booted(worker.age)
 
 
 def _prepare_counts(where: str | None) -> None:
-    """Make a directory for what the workers count, or empty the one that the operator has named.
+    """Make a directory for the workers' counts, or empty the one that the operator named.
 
-    prometheus_client looks for it when it is imported. Workers that come later add to it.
+    PROMETHEUS_MULTIPROC_DIR names it; prometheus_client reads that variable when it is imported.
+    Workers that start later add to the directory. Raise SystemExit if the operator's directory is
+    missing or not writable.
     """
     if named := os.environ.get(_COUNTS):
         if not (Path(named).is_dir() and os.access(named, os.W_OK | os.X_OK)):
@@ -166,16 +180,19 @@ def _prepare_counts(where: str | None) -> None:
         for left in Path(named).glob("*.db"):
             left.unlink()
         return
-    with contextlib.suppress(OSError):  # nothing can be written: then each worker tells its own
+    with contextlib.suppress(OSError):  # without a directory each worker reports its own counts
         _tidy(Path(where or tempfile.gettempdir()))
         made = tempfile.mkdtemp(prefix=_OWN_COUNTS, dir=where)
         os.environ[_COUNTS] = made
-        # Held, by the workers too, until the last of them has ended.
+        # The workers inherit the lock, so it is held until the last of them has ended.
         fcntl.flock(os.open(made, os.O_RDONLY), fcntl.LOCK_SH)
 
 
 def _tidy(where: Path) -> None:
-    """Remove what others have left here that were killed: in memory, nothing else would."""
+    """Remove the directories that killed processes left in `where`.
+
+    `where` is usually in memory, where nothing else would remove them.
+    """
     for left in where.glob(f"{_OWN_COUNTS}*"):
         with contextlib.suppress(OSError):
             held = os.open(left, os.O_RDONLY)

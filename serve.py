@@ -1,7 +1,7 @@
-"""Run gunicorn, as `gunicorn` does: python serve.py, with any of gunicorn's arguments.
+"""Run gunicorn as the `gunicorn` command does: `python serve.py`, with any gunicorn arguments.
 
-gunicorn itself ends with a traceback for a WEB_CONCURRENCY that is no number: it reads that one
-while it is imported, before any file of ours.
+The command itself exits with a traceback if WEB_CONCURRENCY is not a number, because gunicorn reads
+that variable while it is imported, before it loads any file of ours.
 """
 
 import os
@@ -16,7 +16,11 @@ _ARGUMENTS = "GUNICORN_CMD_ARGS"
 
 
 def main() -> None:
-    """Refuse what gunicorn would stumble over, with all other faults; else become gunicorn."""
+    """Check the variables that would crash gunicorn, then run gunicorn.
+
+    Raise SystemExit if WEB_CONCURRENCY or GUNICORN_CMD_ARGS cannot be parsed. For the former the
+    message lists all other faults of the settings too.
+    """
     log_lines.take_stderr(arbiter.log_form())
     for name in (_WORKERS, _ARGUMENTS):
         if not os.environ.get(name, "").strip():
@@ -27,7 +31,7 @@ def main() -> None:
         shlex.split(os.environ.get(_ARGUMENTS, ""))
     except ValueError as error:
         sys.exit(f"Docxy cannot start: {_ARGUMENTS}: {str(error).lower()}")
-    from gunicorn.app.wsgiapp import run  # noqa: PLC0415 - not before that
+    from gunicorn.app.wsgiapp import run  # noqa: PLC0415 - it reads the variables checked above
 
     run(prog="gunicorn")
 

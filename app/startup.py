@@ -1,6 +1,7 @@
-"""Build the application; and check beforehand, in a process of its own, that this can be done.
+"""Build the application, or check in a separate process that it can be built.
 
-Not part of `app`: it reads /proc and opens sockets that gunicorn will open.
+The check also tries to listen at gunicorn's addresses, and reads /proc to name the program that
+uses a port.
 """
 
 import contextlib
@@ -27,24 +28,25 @@ from app.store.errors import StoreError
 
 _HIGHEST_PORT: Final = 65535
 _LISTEN: Final = "0A"
-"""The state of a listening socket in /proc/net/tcp (proc_net_tcp)."""
+"""The state of a listening socket in /proc/net/tcp (the kernel's proc_net_tcp document)."""
 _SOCKET: Final = re.compile(r"socket:\[([0-9]+)\]")
 
 IPAddress = IPv4Address | IPv6Address
 
 Address = list[str | int] | str | int
-"""What gunicorn makes of a `bind`: host and port, the path of a Unix socket, or a descriptor."""
+"""gunicorn's form of a `bind`: host and port, the path of a Unix socket, or a file descriptor."""
 
 
 _WRITTEN: Final = 1
 _MACHINES: Final = 3
-"""Statuses of a start: somebody has to write something otherwise, or the fault may pass."""
+"""Exit statuses of a failed start: 1 if somebody has to correct the settings, 3 if the fault is the
+machine's and may pass."""
 
 
 class CannotStart(SystemExit):
-    """Ends the process with one message; `status` says whether another attempt may help.
+    """Ends the process with one message; `status` 3 says that another attempt may succeed.
 
-    Where nobody catches it, the interpreter writes the message, and ends with status 1.
+    If it is not caught, the interpreter writes the message and exits with status 1.
     """
 
     def __init__(self, message: str, status: int = _WRITTEN) -> None:
@@ -53,9 +55,10 @@ class CannotStart(SystemExit):
 
 
 def build(files: Files, faults: Sequence[str] = ()) -> Flask:
-    """Return the application; raise CannotStart with one message that lists every fault.
+    """Return the application, or raise CannotStart with one message that lists every fault.
 
-    `faults` are those of other things than the settings, one a line.
+    `faults` are lines about faults found elsewhere, which belong in the same message. Logging of
+    this process is configured before the application is created.
     """
     try:
         settings = load(files)
@@ -80,10 +83,11 @@ def _line(fault: str) -> str:
 
 
 def check(descriptor: int) -> None:
-    """Build the application, and end; server/arbiter.py starts a process with this.
+    """Build the application and exit; server/arbiter.py runs this in a process of its own.
 
-    The first argument has the addresses to listen at, as JSON. What the files of the settings hold
-    goes to a descriptor, as data for the master's memory.
+    The first command-line argument is JSON with the addresses to listen at. On success, write the
+    contents of the settings files to `descriptor`, for the master to keep in memory, and exit with
+    status 0. On a fault, write it to standard error and exit with the status of CannotStart.
     """
     given = json.loads(sys.argv[1])
     files = Files()
@@ -94,17 +98,17 @@ def check(descriptor: int) -> None:
         sys.exit(end.status)
     with open(descriptor, "wb") as settings:
         settings.write(files.dump())
-    # A process that ends at once need not take itself apart: 0.15 s of 0.7.
+    # Skip the interpreter's cleanup, which takes 0.15 s of 0.7.
     os._exit(0)
 
 
 def cannot_listen(addresses: Sequence[Address], *, reuse_port: bool = False) -> list[str]:
-    """Return why gunicorn could not listen at addresses, a line for each that is wrong.
+    """Return why gunicorn could not listen at `addresses`: a line for each faulty one.
 
-    gunicorn would try each five times, a second apart, and end with a traceback for some.
+    gunicorn would try each five times, a second apart, and exit with a traceback for some.
     """
     descriptors = [address for address in addresses if isinstance(address, int)]
-    # With a descriptor among them gunicorn leaves out the rest.
+    # If one of the addresses is a descriptor, gunicorn ignores those that are not.
     with _Probes(reuse_port=reuse_port) as probes:
         faults = [_fault_of_descriptor(one) for one in descriptors] or [
             _fault_of_path(address) if isinstance(address, str) else probes.fault_of(address)
@@ -123,7 +127,10 @@ def _fault_of_descriptor(descriptor: int) -> str:
 
 
 class _Probes(contextlib.ExitStack):
-    """Listens at ports as gunicorn will: at all of them at once, since one may be there twice."""
+    """Listens at ports as gunicorn will: at all of them at once, since two addresses may collide.
+
+    Leaving the context closes the sockets.
+    """
 
     def __init__(self, *, reuse_port: bool) -> None:
         super().__init__()
@@ -131,21 +138,21 @@ class _Probes(contextlib.ExitStack):
         self._taken: list[tuple[IPAddress, int]] = []
 
     def fault_of(self, address: list[str | int]) -> str:
-        """Return why nobody can listen at an address, or "" and hold it."""
+        """Return why gunicorn cannot listen at an address, or "" and keep listening there."""
         host, port = str(address[0]), int(address[1])
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if not 0 <= port <= _HIGHEST_PORT:
             return f"{shown}: there is no port {port}; the highest is {_HIGHEST_PORT}"
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
         try:
-            # As gunicorn does, which lets bind() resolve a name.
+            # Resolve a name to its first address, since gunicorn lets bind() resolve it.
             host = str(socket.getaddrinfo(host, port, family, socket.SOCK_STREAM)[0][4][0])
             probe = self.enter_context(socket.socket(family, socket.SOCK_STREAM))
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             if self._reuse_port:
                 probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             probe.bind((host, port))
-            # With SO_REUSEPORT it would be given clients of a Docxy that runs already.
+            # With SO_REUSEPORT a listening probe would receive clients of a running Docxy.
             if not self._reuse_port:
                 probe.listen()
         except OSError as error:
@@ -198,19 +205,22 @@ def _first_free_port() -> str:
 
 
 def _owners(host: IPAddress, port: int) -> Iterator[str]:
-    """Name the programs that listen where it would be in the way, as far as this user may look."""
+    """Yield the programs whose listening sockets conflict, as "name (process 123)".
+
+    Processes that this user may not inspect are left out.
+    """
     inodes = set(_listening_at(host, port))
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if inodes & set(_sockets_of(process)):
                 name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
                 yield f"{name} (process {process.name})"
-        except OSError:  # it is another user's, or has ended
+        except OSError:  # the process is another user's, or has ended
             continue
 
 
 def _listening_at(host: IPAddress, port: int) -> Iterator[str]:
-    """Return the inodes of the sockets that listen at a port, on this address or on all."""
+    """Yield the inodes of the sockets that listen at a port, on this address or on all of them."""
     for name in ("tcp", "tcp6"):
         try:
             lines = Path("/proc/net", name).read_text(encoding="utf-8").splitlines()[1:]
@@ -226,7 +236,10 @@ def _listening_at(host: IPAddress, port: int) -> Iterator[str]:
 
 
 def _address(written: str) -> IPAddress:
-    """Read an address of /proc/net/tcp: words of 32 bits, each in the order of the machine."""
+    """Parse an address of /proc/net/tcp: words of 32 bits, each in the machine's byte order.
+
+    Return an IPv4-mapped IPv6 address as its IPv4 address.
+    """
     words = (int(written[at : at + 8], 16) for at in range(0, len(written), 8))
     address = ip_address(b"".join(word.to_bytes(4, sys.byteorder) for word in words))
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
@@ -237,14 +250,14 @@ def _sockets_of(process: Path) -> Iterator[str]:
     for descriptor in (process / "fd").iterdir():
         try:
             found = _SOCKET.fullmatch(str(descriptor.readlink()))
-        except OSError:  # it is closed by now
+        except OSError:  # the descriptor is closed by now
             continue
         if found:
             yield found[1]
 
 
 def _fault_of_path(text: str) -> str:
-    if text.startswith("\0"):  # an abstract one, which has no place in the file system
+    if text.startswith("\0"):  # an abstract socket, which has no path in the file system
         return ""
     path = Path(text)
     if not path.parent.is_dir():
