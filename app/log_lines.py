@@ -1,8 +1,10 @@
-"""Log lines, as text for people or as JSON for machines: the master's, the workers', a command's.
+"""The format of log lines: text for people or JSON for machines.
 
-gunicorn.conf.py imports this in the master, so it imports nothing that gevent patches.
+gunicorn's master, its workers and the commands use it. gunicorn.conf.py imports this module in the
+master, so it imports the standard library alone.
 
-A record may carry `fields`: they follow the sentence as key=value, or stand beside it in the JSON.
+A record may carry `fields`. In text they follow the sentence as key=value; in JSON they are members
+of the same object.
 """
 
 import io
@@ -19,15 +21,15 @@ from typing import Any, Final, TextIO
 
 FIELDS: Final = "fields"
 DETAILS: Final = "details"
-"""A field of several lines, which an operator has to read: in text it stands below its line.
+"""The name of a field of several lines for the operator, which text shows below the log line.
 
-Nothing in it comes from a client, who could forge lines by it.
+It must not contain anything from a client, who could use it to forge log lines.
 """
 
 _NUMBERS: Final = frozenset({int, float, bool})
 _ODD: Final = re.compile(r'[ "=]')
 _BARE: Final = re.compile(r"[!#-<>-~]+")
-"""Visible ASCII that is not odd: most of what lines tell."""
+"""Visible ASCII without the characters of `_ODD`: most values, which need no quotes."""
 
 _NOWHERE: Final = logging.LogRecord("", logging.INFO, "", 0, "", (), None).__dict__
 
@@ -35,13 +37,13 @@ logger = logging.getLogger("python")
 
 
 class Line(logging.LogRecord):
-    """A record that says nothing of where it was made, and so costs a tenth of another one.
+    """A log record without its source location, which costs a tenth of an ordinary one.
 
-    For what comes with every request.
+    It is for lines that every request writes. `created` is in wall-clock seconds.
     """
 
     def __init__(self, name: str, sentence: str, fields: dict[str, Any], created: float) -> None:
-        # Not what is inherited: it asks for the process, the thread and the file.
+        # The inherited __init__ is not called: it looks up the process, the thread and the file.
         self.__dict__.update(_NOWHERE)
         self.name, self.msg, self.fields = name, sentence, fields
         self.created = created
@@ -49,16 +51,16 @@ class Line(logging.LogRecord):
 
 
 class _Formatter(logging.Formatter):
-    """Tells the time as RFC 3339 does, in UTC."""
+    """A formatter whose times are in UTC, as RFC 3339 writes them."""
 
     def formatTime(self, record: logging.LogRecord, datefmt: str | None = None) -> str:  # noqa: N802 - as inherited
-        """Return the time, to the millisecond and never one of the next second."""
+        """Return the time of a record, with milliseconds that are cut off rather than rounded."""
         del datefmt
         seconds = int(record.created)
         return f"{_second(seconds)}.{int((record.created - seconds) * 1000):03}Z"
 
     def below(self, record: logging.LogRecord) -> str:
-        """Return the traceback of a record, or ""."""
+        """Return the traceback and the stack of a record, or "" if it has neither."""
         parts = [self.formatException(record.exc_info) if record.exc_info else ""]
         parts.append(self.formatStack(record.stack_info) if record.stack_info else "")
         return "\n".join(filter(None, parts))
@@ -70,10 +72,13 @@ def _second(seconds: int) -> str:
 
 
 class TextFormatter(_Formatter):
-    """Time, level, sentence, key=value; what could break the line or be a field is quoted."""
+    """Formats a record as time, level, sentence and key=value.
+
+    A value is quoted, as JSON, if it could break the line or look like a field.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a line, and what went wrong below it."""
+        """Return the line of a record, with its details and traceback below it."""
         fields: dict[str, Any] = record.__dict__.get(FIELDS, {})
         begin = f"{self.formatTime(record)} {record.levelname} "
         if record.__class__ is Line:
@@ -84,10 +89,10 @@ class TextFormatter(_Formatter):
 
 
 class JsonFormatter(_Formatter):
-    """One JSON object a line, the fields at its top level."""
+    """Formats a record as one JSON object on a line, with the fields at its top level."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return a line."""
+        """Return the JSON of a record; a traceback is its member `traceback`."""
         fields: dict[str, Any] = record.__dict__.get(FIELDS, {})
         is_line = record.__class__ is Line
         document = {
@@ -103,7 +108,7 @@ class JsonFormatter(_Formatter):
 
 
 def formatter_of(form: str) -> logging.Formatter:
-    """Return what writes lines in a form, `text` or `json`."""
+    """Return a formatter for `form`: JSON for "json", text for anything else."""
     return JsonFormatter() if form == "json" else TextFormatter()
 
 
@@ -120,39 +125,45 @@ def _plain(text: str) -> str:
 
 @lru_cache(maxsize=1024)
 def _quoted(text: str) -> str:
-    """Return what is not all bare; agents, and what caches say, come again and again."""
+    """Return a value, in quotes if it needs them.
+
+    The result is cached because user agents and Cache-Status values recur.
+    """
     return text if text and text.isprintable() and not _ODD.search(text) else json.dumps(text)
 
 
 class _JsonStream(io.TextIOBase):
-    """Standard error, where what is no log line becomes one: what print() and sys.exit() write."""
+    """A standard error that turns the output of print() and sys.exit() into JSON log lines."""
 
     def __init__(self, inner: TextIO) -> None:
         self.inner = inner
         self._begun = ""
 
     def write(self, text: str) -> int:
-        """Take text; all that came until one ends with a line's end is one line."""
+        """Collect text until a piece ends with a newline, then write all of it as one log line.
+
+        Return the length of `text` in characters.
+        """
         self._begun += text
         if self._begun.endswith("\n"):
             self._send()
         return len(text)
 
     def flush(self) -> None:
-        """Write what came without the end of a line."""
+        """Write the collected text as a log line even if no newline ends it."""
         self._send()
         self.inner.flush()
 
     def fileno(self) -> int:
-        """Return the descriptor."""
+        """Return the file descriptor of the stream underneath."""
         return self.inner.fileno()
 
     def isatty(self) -> bool:
-        """Tell whether somebody looks at it."""
+        """Return whether the stream underneath is a terminal."""
         return self.inner.isatty()
 
     def writable(self) -> bool:
-        """Tell that it can be written to."""
+        """Return True, as every writable stream does."""
         return True
 
     def _send(self) -> None:
@@ -165,18 +176,24 @@ class _JsonStream(io.TextIOBase):
 
 
 def take_stderr(form: str) -> None:
-    """Let nothing but JSON reach standard error where that is the form, and anything where not."""
+    """Replace sys.stderr so that only JSON reaches it if `form` is "json".
+
+    For any other form, restore the original stream.
+    """
     inner = raw(sys.stderr)
     sys.stderr = _JsonStream(inner) if form == "json" else inner
 
 
 def raw(stream: TextIO) -> TextIO:
-    """Return where lines go as they are, for standard error and for any other stream."""
+    """Return the stream beneath `stream` that takes finished lines.
+
+    That is `stream` itself, unless `take_stderr` has wrapped it.
+    """
     return stream.inner if isinstance(stream, _JsonStream) else stream
 
 
 def take_failures() -> None:
-    """Let warnings, and what nobody catches, have a line like anything else that goes wrong."""
+    """Log Python's warnings and the uncaught exceptions of threads and finalizers."""
     warnings.showwarning = _warn
     threading.excepthook = _tell_thread
     sys.unraisablehook = _tell_unraisable

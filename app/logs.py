@@ -1,4 +1,4 @@
-"""Where log lines go: all of a process to standard error, each with the id of its request."""
+"""Logging of a process: every line goes to standard error, with the id of its request."""
 
 import contextlib
 import logging
@@ -12,18 +12,21 @@ from app import log_lines
 from app.log_lines import FIELDS, Line
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""The id of the request that this thread, or greenlet, serves."""
+"""The id of the request that this thread or greenlet serves; "" outside a request."""
 
 
 _WHOLE: Final = 4096
-"""Bytes that reach a pipe in one piece, whoever else writes to it: Linux's PIPE_BUF (pipe(7))."""
+"""The most bytes that a pipe takes atomically among several writers: Linux's PIPE_BUF (pipe(7))."""
 
 _INVALID: Final = "Invalid request from ip="
-"""How gunicorn begins a line that quotes what it could not read."""
+"""The beginning of gunicorn's log message about a malformed request, which quotes the request."""
 
 
 def write(logger: logging.Logger, lines: Sequence[Line]) -> None:
-    """Write lines of one logger, where its `isEnabledFor` says so."""
+    """Write lines to the handlers of `logger` and of the root logger, whatever their level.
+
+    The caller checks `logger.isEnabledFor` first. Lines for standard error are written together.
+    """
     for handler in (*logger.handlers, *logging.root.handlers):
         if isinstance(handler, _Stderr):
             handler.write(lines)
@@ -33,7 +36,7 @@ def write(logger: logging.Logger, lines: Sequence[Line]) -> None:
 
 
 class _WithRequestId(logging.Filter):
-    """Tells on every line which request it belongs to."""
+    """Adds the id of the current request to every record that has none; rejects no record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         fields: dict[str, Any] = getattr(record, FIELDS, {})
@@ -43,7 +46,10 @@ class _WithRequestId(logging.Filter):
 
 
 class _WithoutRequest(logging.Filter):
-    """Takes what a client sent out of gunicorn's own lines, which quote headers and queries."""
+    """Removes client data from gunicorn's own lines, which quote headers and queries.
+
+    It rejects no record.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
         message = str(record.msg)
@@ -57,7 +63,7 @@ class _WithoutRequest(logging.Filter):
 
 
 class _Stderr(logging.StreamHandler[TextIO]):
-    """Writes to standard error, which sends at once what ends a line: it needs no flush."""
+    """Writes to standard error without a flush, since that stream is line-buffered."""
 
     def __init__(self) -> None:
         super().__init__(log_lines.raw(sys.stderr))
@@ -66,12 +72,12 @@ class _Stderr(logging.StreamHandler[TextIO]):
         self._send([f"{self.format(record)}\n"])
 
     def write(self, lines: Sequence[Line]) -> None:
-        """Write lines, as many together as reach a pipe whole."""
+        """Write lines, as many at once as a pipe takes atomically."""
         with self.lock or contextlib.nullcontext():
             together, size = list[str](), 0
             for line in lines:
                 text = f"{self.format(line)}\n"
-                # How many bytes the others are only the stream knows.
+                # Only the stream knows how many bytes a text has that is not ASCII.
                 length = len(text) if text.isascii() else _WHOLE
                 if size + length > _WHOLE:
                     self._send(together)
@@ -81,19 +87,22 @@ class _Stderr(logging.StreamHandler[TextIO]):
             self._send(together)
 
     def _send(self, texts: list[str]) -> None:
-        with contextlib.suppress(OSError, ValueError):  # nobody reads it any more; requests go on
+        with contextlib.suppress(OSError, ValueError):  # a closed log must not fail requests
             self.stream.write("".join(texts))
 
 
 def _harmless(argument: object) -> object:
-    """Return what of an argument may be logged: no query, and of an error only its name."""
+    """Return what may be logged of an argument: text up to its query, only the type of an error."""
     if isinstance(argument, Exception):
-        return type(argument).__name__  # NoMoreData quotes the half of a request that came
+        return type(argument).__name__  # NoMoreData quotes the part of a request that arrived
     return argument.partition("?")[0] if isinstance(argument, str) else argument
 
 
 def configure(form: Literal["text", "json"], level: str) -> None:
-    """Send every log line of this process to standard error, gunicorn's included."""
+    """Send every log line of this process to standard error, gunicorn's included.
+
+    `form` is the format of the lines, and `level` the lowest level that is logged.
+    """
     logging.config.dictConfig({
         "version": 1,
         "disable_existing_loggers": False,
@@ -112,7 +121,7 @@ def configure(form: Literal["text", "json"], level: str) -> None:
                 "propagate": True,
                 "filters": ["without_request"],
             },
-            # one warning for each connection beyond the pool, and URLs with their queries
+            # urllib3 warns of each connection beyond the pool, and logs URLs with their queries.
             "urllib3": {"level": "ERROR"},
         },
     })  # fmt: skip

@@ -1,7 +1,7 @@
-"""Memory that the workers share, since gunicorn loads this in the master, before it forks them.
+"""Memory that the workers share because gunicorn's master allocates it before it forks them.
 
-The master imports this, so it imports the standard library alone. A process without a master has
-the memory for itself.
+The master imports this module, so the module imports the standard library alone. A process without
+a master has the memory for itself.
 """
 
 import hashlib
@@ -13,25 +13,25 @@ _KEY: Final = 32
 _SIZE: Final = 1024 * 1024
 
 KEY: Final = os.urandom(_KEY)
-"""A secret of this run's."""
+"""A random secret, the same in all workers of a run."""
 
 MEMORY: Final = mmap.mmap(-1, _SIZE)
-"""Zeros at first; nothing guards it, so whoever reads has to cope with what is half written."""
+"""Shared bytes, zero at first; no lock guards them, so a reader must cope with partial writes."""
 
 SEATS: Final = 64
 SEAT_SIZE: Final = 256 * 1024
 BOARD: Final = mmap.mmap(-1, SEATS * SEAT_SIZE)
-"""What each worker shows to the others, in a part of its own; pages that none writes cost nothing.
+"""The board: each worker publishes its state to the others in its own seat.
 
-A part is a later worker's when there have been so many, and so the one before may have to share it.
+Seats are reused after `SEATS` workers, so a worker may have to share its seat with one that started
+`SEATS` workers later. Pages that no worker writes take no memory.
 """
 
 
 class Slot:
-    """Bytes that any worker leaves for all others, under a name.
+    """Shared memory in which any worker leaves bytes for all others, under a name.
 
-    Nothing guards it: what another process has half written has a wrong checksum, and counts as
-    nothing.
+    No lock guards it: a partial write has a wrong checksum, and a reader treats it as empty.
     """
 
     _NUMBER: Final = 4
@@ -41,7 +41,7 @@ class Slot:
         self._memory = memory
 
     def put(self, name: bytes, content: bytes) -> None:
-        """Leave a content in place of what is there; one that is too large leaves nothing."""
+        """Replace the content of the slot; if the new one is too large, leave the slot empty."""
         text = b"%d\n%s%s" % (len(name), name, content)
         whole = len(text).to_bytes(self._NUMBER) + hashlib.sha256(text).digest() + text
         self._memory[: self._NUMBER] = bytes(self._NUMBER)
@@ -50,7 +50,7 @@ class Slot:
             self._memory[: self._NUMBER] = whole[: self._NUMBER]
 
     def get(self, name: bytes) -> bytes | None:
-        """Return what was left last, or None if it has another name or is not whole."""
+        """Return the last content, or `None` if it has another name or is missing or incomplete."""
         begin = self._NUMBER + self._CHECKSUM
         size = int.from_bytes(self._memory[: self._NUMBER])
         checksum, text = self._memory[self._NUMBER : begin], self._memory[begin : begin + size]
@@ -61,24 +61,24 @@ class Slot:
 
 
 USERS: Final = Slot(mmap.mmap(-1, 2 * 1024 * 1024))
-"""The last good content of the file of users, which has at most 1 MiB."""
+"""The last valid content of the users file, which has 1 MiB at most."""
 
 _BOOTED: Final = mmap.mmap(-1, 4096)
-"""A byte for each worker that has begun to serve; they are numbered."""
+"""A flag for each worker, by its number: 1 once it has begun to serve."""
 
 
 def tell_booted(number: int) -> None:
-    """Say in a worker that it serves from now on."""
+    """Record that the worker of this number has begun to serve; the worker itself calls this."""
     _BOOTED[number % len(_BOOTED)] = 1
 
 
 def forget_booted(number: int) -> None:
-    """Say in the master that a worker of this number is yet to be started."""
+    """Record that the worker of this number does not serve yet; the master calls this."""
     _BOOTED[number % len(_BOOTED)] = 0
 
 
 def has_booted(number: int) -> bool:
-    """Tell whether a worker has ever begun to serve."""
+    """Return whether the worker of this number has begun to serve, even if it has ended since."""
     return bool(_BOOTED[number % len(_BOOTED)])
 
 
@@ -86,11 +86,11 @@ _seat = 0
 
 
 def take_seat(number: int) -> None:
-    """Give this process its part; gunicorn numbers its workers."""
+    """Assign a seat on the board to this process, by the number that gunicorn gives the worker."""
     global _seat  # noqa: PLW0603 - each process has one
     _seat = number % SEATS
 
 
 def seat() -> int:
-    """Return which part of the board is this process's."""
+    """Return the index of this process's seat on the board; 0 without a master."""
     return _seat
