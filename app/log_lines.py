@@ -1,7 +1,7 @@
 """The format of log lines: text for people or JSON for machines.
 
-gunicorn's master, its workers and the commands use it. gunicorn.conf.py imports this module in the
-master, so it imports the standard library alone.
+gunicorn's master, its workers and serve.py use it. gunicorn.conf.py imports this module in the
+master, so the module imports the standard library alone.
 
 A record may carry `fields`. In text they follow the sentence as key=value; in JSON they are members
 of the same object.

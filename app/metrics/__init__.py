@@ -1,9 +1,9 @@
-"""What is counted and shown; prometheus_client is used here only.
+"""Metrics of all workers, for Prometheus and the page; only this package uses prometheus_client.
 
-board.py         memory in which each worker shows what it does
-counting.py      the Observer of one registry, which counts
+board.py         the shared memory in which each worker publishes its state
+counting.py      the Observer that counts the events of one registry
 figures.py       `/metrics` and `/figures`, from the counts of all workers
-meters.py        every metric, declared once
-multiprocess.py  fast counters, and the counts of workers that have ended
-watching.py      counts requests, downloads and their bytes
+meters.py        declares every metric once
+multiprocess.py  fast counters, and the merged counts of workers that have ended
+watching.py      the Watcher that counts requests, downloads and their bytes
 """

@@ -1,7 +1,8 @@
-"""What each worker shows of itself to the others: seconds, downloads, registries, pulls left.
+"""The board, on which each worker publishes its state to the others, in shared memory.
 
-Nothing guards it. A worker writes its own seat only, eight bytes at a time, and who reads takes
-a row that is half written for none.
+A worker's seat holds the sums of recent seconds, and rows about downloads, registries and the pulls
+that are left. No lock guards the board: a worker writes to its own seat only, eight bytes at a
+time, and a reader ignores a partly written row.
 """
 
 import json
@@ -15,14 +16,14 @@ from typing import Any, Final
 from app import shared_memory
 
 SECONDS: Final = 128
-"""Seconds that are remembered; the present one is not whole yet."""
+"""The number of seconds that a seat remembers, including the current, incomplete one."""
 SERIES: Final = ("bytes_down", "bytes_up", "requests", "hits", "misses", "errors")
 
 _NUMBER: Final = struct.Struct("=d")
 _SECOND: Final = struct.Struct(f"={1 + len(SERIES)}d")
 _TEXT_SIZE: Final = 480
 _ROW: Final = struct.Struct(f"=4d{_TEXT_SIZE}s")
-"""Whether it is used, three numbers, and a JSON text."""
+"""A row: 1 if it is in use, three numbers, and a JSON text."""
 
 _HEADER: Final = 64
 _SECONDS_AT: Final = _HEADER
@@ -32,7 +33,10 @@ _ROWS: Final = (shared_memory.SEAT_SIZE - _ROWS_AT) // _ROW.size
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row as it was read: what kind of thing it tells of, what, and how it stands."""
+    """A row as it was read: the kind of its subject, the labels of the subject, and three numbers.
+
+    counting.py and watching.py define the kinds and the meaning of the numbers.
+    """
 
     kind: str
     about: dict[str, Any]
@@ -40,7 +44,7 @@ class Row:
 
 
 class Seat:
-    """The part of this worker of the board."""
+    """The seat of this process on the board, which is cleared when the object is created."""
 
     def __init__(self) -> None:
         self._memory = memoryview(shared_memory.BOARD)
@@ -53,7 +57,10 @@ class Seat:
         self._sums = [0.0] * len(SERIES)
 
     def add(self, series: int, amount: float) -> None:
-        """Add to one series of the present second."""
+        """Add `amount` to a series in the current wall-clock second.
+
+        `series` is an index into `SERIES`.
+        """
         now = int(time.time())
         if now != self._second:
             self._second = now
@@ -65,7 +72,10 @@ class Seat:
         _NUMBER.pack_into(self._memory, place, self._sums[series])
 
     def take_row(self, kind: str, about: dict[str, Any]) -> int | None:
-        """Begin a row and return its number; None where there is none left, or no room in it."""
+        """Begin a row and return its number.
+
+        Return `None` if no row is free, or if `kind` and `about` need more than 480 bytes of JSON.
+        """
         text = json.dumps([kind, about]).encode()
         if not self._free or len(text) > _TEXT_SIZE:
             return None
@@ -75,16 +85,16 @@ class Seat:
         return row
 
     def write(self, row: int, place: int, value: float) -> None:
-        """Write one of the three numbers of a row."""
+        """Write one of the three numbers of a row; `place` is 0, 1 or 2."""
         _NUMBER.pack_into(self._memory, self._row_at(row) + (1 + place) * _NUMBER.size, value)
 
     def read(self, row: int, place: int) -> float:
-        """Return one of the three numbers of a row."""
+        """Return one of the three numbers of a row; `place` is 0, 1 or 2."""
         at = self._row_at(row) + (1 + place) * _NUMBER.size
         return float(_NUMBER.unpack_from(self._memory, at)[0])
 
     def give_row(self, row: int) -> None:
-        """End a row."""
+        """Mark a row as free."""
         _NUMBER.pack_into(self._memory, self._row_at(row), 0.0)
         self._free.append(row)
 
@@ -93,7 +103,10 @@ class Seat:
 
 
 def seconds(until: int, count: int) -> dict[str, list[float]]:
-    """Return so many seconds of each series, the last one `until`, of all workers together."""
+    """Return the sums of all workers for each series, one per second.
+
+    Each list has `count` seconds and ends with the wall-clock second `until`.
+    """
     sums = {name: [0.0] * count for name in SERIES}
     for at in _seats():
         for place in range(SECONDS):
@@ -108,7 +121,7 @@ def seconds(until: int, count: int) -> dict[str, list[float]]:
 
 
 def rows() -> Iterator[Row]:
-    """Return the rows of all workers that live."""
+    """Yield the rows of all workers whose processes are alive."""
     for at in _seats():
         if not _lives(int(_NUMBER.unpack_from(shared_memory.BOARD, at)[0])):
             continue

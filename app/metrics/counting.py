@@ -1,4 +1,4 @@
-"""Counting(Observer): what happens in the source of one registry becomes figures."""
+"""`Counting`, the `Observer` that turns the events of one registry's source into metrics."""
 
 import time
 from collections.abc import Callable
@@ -14,12 +14,14 @@ REGISTRY: Final = "registry"
 BUDGET: Final = "budget"
 
 OPEN, ANSWERED, FAILED = range(3)
-"""What stands in the row of a registry: hosts that are left alone, and when it was heard of."""
+"""The numbers in the row of a registry: hosts whose circuit breaker is open, and the wall-clock
+times, in seconds, of its last answer and its last failure."""
 REMAINING, LIMIT, TOLD = range(3)
-"""What stands in the row of an identity's pulls."""
+"""The numbers in the row of an identity: pulls that remain, the limit, and the wall-clock time, in
+seconds, at which the registry reported them."""
 
 _MOST_IDENTITIES: Final = 16
-"""Identities of a registry that one worker tells apart: after that the first has to go."""
+"""The most identities of a registry that one worker shows; a further one replaces the oldest."""
 
 _UP: Final = SERIES.index("bytes_up")
 _HITS: Final = SERIES.index("hits")
@@ -28,7 +30,7 @@ _ERRORS: Final = SERIES.index("errors")
 
 
 class Counting:
-    """Counts what one registry's source tells, in this process."""
+    """Counts the events of one registry's source in this process and keeps its board rows."""
 
     def __init__(self, registry: str, meters: Meters, seat: Seat) -> None:
         self._registry = registry
@@ -38,7 +40,7 @@ class Counting:
         self._identities: dict[str, int] = {}
         self._received = adding(meters.up, registry)
         self._answer_seconds = observing(meters.answer_seconds, registry)
-        # To find a series by its labels takes longer than to add to it.
+        # Finding a series by its labels takes longer than adding to it.
         self._answers, self._results = (
             cache(partial(adding, meter, registry)) for meter in (meters.answers, meters.cache)
         )
@@ -59,14 +61,17 @@ class Counting:
         }
 
     def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
-        """Count an event."""
+        """Count an event; `Event` defines what `about` and `amount` mean for each.
+
+        Events that belong to no registry go to `Metrics.happened` instead.
+        """
         if (plain := self._plain.get(event)) is not None:
             plain(amount)
         else:
             self._noted[event](about, amount)
 
     def told(self, budget: Budget) -> None:
-        """Remember what an identity has left."""
+        """Publish on the board how many pulls an identity has left, with the current time."""
         row = self._identities.get(budget.identity)
         if row is None:
             row = self._new_identity(budget)

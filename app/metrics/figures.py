@@ -1,4 +1,7 @@
-"""What all workers together have to show: as text for machines, and as figures for the page."""
+"""The metrics of all workers together, as text for Prometheus and as figures for the page.
+
+`Metrics` at the end is what each process creates: one seat on the board and one set of meters.
+"""
 
 import threading
 import time
@@ -21,10 +24,13 @@ from app.source import Budget, Event, Holder, Observer, Source
 _SECONDS: Final = 120
 _MOST_DOWNLOADS: Final = 100
 _FRESH: Final = 60.0
-"""Seconds for which it counts that a registry has answered; then who looks has it asked."""
+"""Seconds for which a registry's last answer or failure is current; then `shown` probes it."""
 
 _TRIED: Final = 600.0
-"""Seconds for which a failure counts: somebody tries every 15 s as long as anybody asks."""
+"""Seconds for which an open circuit breaker counts after the last failure.
+
+As long as clients ask for the host, a request tries it every 15 s.
+"""
 
 _TOTALS: Final = {
     "requests": "docxy_requests_total",
@@ -42,7 +48,7 @@ _RESULTS: Final = {
 
 
 class Figures:
-    """Reads what the workers have counted, and what they show on the board."""
+    """Reads the counts of all workers, and their rows on the board."""
 
     def __init__(
         self,
@@ -58,11 +64,14 @@ class Figures:
         self._asking: set[str] = set()
 
     def exposition(self) -> bytes:
-        """Return all series in the text format of Prometheus."""
+        """Return all series of all workers in the text format of Prometheus."""
         return self._meters.exposition(self._gauges())
 
     def shown(self) -> dict[str, Any]:
-        """Return what the page shows."""
+        """Return the figures of the page, as values for JSON; times are wall-clock seconds.
+
+        If a registry has neither answered nor failed for 60 s, also probe it in the background.
+        """
         now = time.time()
         rows = _by_kind(board.rows())
         summed = _sums(self._meters.collected())
@@ -94,14 +103,14 @@ class Figures:
         }
 
     def _ask(self, name: str) -> None:
-        """Have a registry asked whether it is there, with nobody waiting for it."""
+        """Probe a registry in a background thread, unless a probe of it is running already."""
         if name in self._asking:
             return
         self._asking.add(name)
 
         def ask() -> None:
             try:
-                with suppress(RegistryError):  # it is told where it fails
+                with suppress(RegistryError):  # the source reports its failures to its observer
                     self._sources[name].reach()
             finally:
                 self._asking.discard(name)
@@ -157,31 +166,38 @@ def _by_kind(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
 
 
 def _sums(metrics: Iterable[Metric]) -> Mapping[str, Mapping[str, float]]:
-    """Add up what each series has of registries, by its `result` where it has one."""
+    """Return the sum of each series over all labels except `result`, by series and `result`.
+
+    A series without that label has the result "". Samples with an empty `registry` do not count.
+    """
     sums = defaultdict[str, dict[str, float]](dict)
     for metric in metrics:
         for sample in metric.samples:
             result = sample.labels.get("result", "")
             if sample.labels.get("registry") == "":
-                continue  # who looks at the page shall not see just that
+                continue  # the page leaves out its own requests
             known = sums[sample.name].get(result, 0.0)
             sums[sample.name][result] = known + sample.value
     return sums
 
 
 def _left_alone(rows: Iterable[Row]) -> float:
-    """Return how many hosts are left alone; of one that nobody asks for, nothing is known."""
+    """Return how many hosts have an open circuit breaker, summed over the workers.
+
+    Rows without a failure in the last 600 s do not count: the state of a host that no client asks
+    for is unknown.
+    """
     since = time.time() - _TRIED
     return sum(row.numbers[counting.OPEN] for row in rows if row.numbers[counting.FAILED] > since)
 
 
 def _latest(rows: Iterable[Row]) -> list[Row]:
-    """Return of each identity what was told last, to whichever worker, while that counts."""
+    """Return the latest row of each identity from any worker, if it is within its window."""
     now = time.time()
     found = dict[tuple[str, str], Row]()
     for row in rows:
         if now - row.numbers[counting.TOLD] > float(row.about.get("window") or 0):
-            continue  # what was spent then has come back since
+            continue  # the window is over, so the registry allows those pulls again
         key = (str(row.about.get("registry")), str(row.about.get("identity")))
         known = found.get(key)
         if known is None or known.numbers[counting.TOLD] < row.numbers[counting.TOLD]:
@@ -222,7 +238,7 @@ def _budget_gauges(rows: Iterable[Row]) -> Iterator[Metric]:
 
 
 def _cache_gauges(holder: Holder) -> Iterator[Metric]:
-    """Yield how the machine's cache stands: whichever worker is asked, it says the same."""
+    """Yield the gauges of the cache, which are the same in every worker of the machine."""
     (entries, size), state = holder.held(), holder.state()
     told = [
         ("entries", "Entries of the cache.", entries),
@@ -249,11 +265,14 @@ def _download(row: Row, now: float) -> dict[str, Any]:
     }
 
 
-# Metrics: one seat on the board and one set of meters, for all that happens in this process.
+# What a process creates to count its own events.
 
 
 class Metrics:
-    """What counts, and what gives the counts away; itself the observer of what is no registry's."""
+    """The metrics of this process: one seat on the board and one set of meters.
+
+    It makes the observers of registries, and is itself the observer of events that belong to none.
+    """
 
     def __init__(self) -> None:
         self._meters = Meters()
@@ -262,19 +281,19 @@ class Metrics:
         self.watcher: Watcher = self._watching
 
     def of(self, registry: str) -> Observer:
-        """Return who counts what happens in the source of one registry."""
+        """Return an observer that counts the events of one registry's source."""
         self._watching.expect(registry)
         return Counting(registry, self._meters, self._seat)
 
     def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
-        """Count what goes to make room, and what cannot be kept."""
+        """Count evictions and errors of the cache; ignore all other events."""
         if event is Event.EVICTED:
             self._meters.evictions.inc(amount)
         elif event is Event.CACHE_FAILED:
             self._meters.cache_errors.labels(about).inc(amount)
 
     def told(self, budget: Budget) -> None:
-        """Count nothing: pulls are a registry's."""
+        """Ignore a budget: only the observer of a registry shows pulls."""
 
     def figures(
         self,
@@ -282,5 +301,5 @@ class Metrics:
         default: str,
         cache: Holder | None,
     ) -> Figures:
-        """Return what tells them."""
+        """Return the reader of all workers' metrics; `cache` is `None` if there is no cache."""
         return Figures(self._meters, sources, default, cache)

@@ -1,4 +1,4 @@
-"""What is counted: every series with its labels, which are few words each."""
+"""The declarations of all metrics. Each label has few values, so that there are few series."""
 
 import contextlib
 from collections.abc import Iterable
@@ -22,12 +22,12 @@ _SECONDS: Final = (
     0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0,
     14400.0,
 )  # fmt: skip
-"""From what comes out of the cache to a large layer on a slow line."""
+"""Buckets in seconds, from a cache hit to a large layer on a slow line."""
 _FIRST: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 
 
 class Meters:
-    """The series of this process, and with `exposition` those of all workers together."""
+    """The metrics of this process; `collected` and `exposition` give those of all workers."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -36,7 +36,7 @@ class Meters:
             self._make(own)
 
     def _make(self, own: CollectorRegistry) -> None:
-        """Make them, and with the first of each kind its file."""
+        """Create the metrics, and so the files that prometheus_client keeps for each kind."""
         self.requests = Counter(
             "docxy_requests_total", "Requests of clients that are over.",
             ["route", "method", "status", "registry"], registry=own,
@@ -120,21 +120,24 @@ class Meters:
         self.seconds.labels("other", "")
 
     def collected(self) -> Iterable[Metric]:
-        """Return the series of all workers, dead ones included."""
+        """Return the metrics of all workers, including those that have ended.
+
+        If the workers share no files, return those of this process alone.
+        """
         if not SHARED:
             return self._own.collect()
         with multiprocess.undisturbed():
             return list(MultiProcessCollector(None).collect())  # type: ignore[no-untyped-call]
 
     def exposition(self, more: Iterable[Metric]) -> bytes:
-        """Return the text that is scraped, with what is no counter."""
+        """Return the collected metrics and the gauges in `more` in Prometheus's text format."""
         registry = CollectorRegistry()
         registry.register(_Given([*self.collected(), *more]))
         return generate_latest(registry)
 
 
 class _Given(Collector):
-    """What has been collected."""
+    """A collector of metrics that have been collected already."""
 
     def __init__(self, metrics: list[Metric]) -> None:
         self._metrics = metrics

@@ -1,7 +1,8 @@
-"""Counts that go up often, written straight into the file that others read.
+"""Fast counters for several processes, and the merging of counts of workers that have ended.
 
-prometheus_client takes a lock for each, and asks each time which process it is: a dozen times for
-each request. A worker's files are its own, and its counts are made after the fork.
+For each increment prometheus_client takes a lock and checks the process id, a dozen times in each
+request. Neither is necessary here: a worker's files are its own, and its metrics are created after
+the fork. So the functions below write straight into the memory-mapped file that others read.
 """
 
 import contextlib
@@ -16,12 +17,13 @@ from prometheus_client import Counter, Histogram, values
 from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector
 
-# The counts of workers that are dead become one file: else there is one more after each reload.
+# Merging. The counts of dead workers go into one file for each kind of metric. Otherwise the files
+# of every reload would stay.
 
 _MERGED: Final = "0"
-"""The number of a process that there is never."""
+"""The process id in the names of the merged files; no process has it."""
 
-# Neither is typed.
+# prometheus_client has no types for these two.
 _File: Final[Any] = MmapedDict
 _Collector: Final[Any] = MultiProcessCollector
 
@@ -30,9 +32,10 @@ _KINDS: Final = ("counter", "histogram")
 
 @contextlib.contextmanager
 def merged() -> Iterator[None]:
-    """Add up what dead workers have left, and let others that merge or read wait for this block.
+    """Merge the files of dead workers, then hold the exclusive lock during the `with` block.
 
-    A file that is just being made is none that can be read.
+    Other processes wait to merge or read until the block ends. The block creates files, which
+    cannot be read until they are complete.
     """
     with _locked(fcntl.LOCK_EX) as directory:
         for kind in _KINDS:
@@ -55,14 +58,14 @@ def _add(merged: Path, left: list[Path]) -> None:
 
 @contextlib.contextmanager
 def undisturbed() -> Iterator[None]:
-    """Let nobody merge meanwhile."""
+    """Hold a shared lock during the `with` block, so that no process merges files or makes any."""
     with _locked(fcntl.LOCK_SH):
         yield
 
 
 @contextlib.contextmanager
 def _locked(how: int) -> Iterator[Path]:
-    # It is held for some milliseconds: waiting for it does not hold up a worker.
+    # A process holds the lock for some milliseconds, so waiting for it does not stall a worker.
     directory = _directory()
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, how)
@@ -70,7 +73,7 @@ def _locked(how: int) -> Iterator[Path]:
 
 
 def _directory() -> Path:
-    """Return where the files are; only the library knows."""
+    """Return the directory of the files, as prometheus_client has determined it."""
     return Path(_Collector(None)._path)  # noqa: SLF001
 
 
@@ -87,24 +90,29 @@ def _is_dead(path: Path) -> bool:
     return False
 
 
-SHARED: Final = bool(values.ValueClass._multiprocess)  # noqa: SLF001 - told nowhere else
-"""Whether there are files, which gunicorn.conf.py says before this is imported."""
+SHARED: Final = bool(values.ValueClass._multiprocess)  # noqa: SLF001 - no public API says it
+"""Whether workers share their counts in files; gunicorn.conf.py decides before this is imported."""
 
 Add = Callable[[float], None]
 Write = Callable[[], None]
 
 
 def adding(counter: Counter, *labels: str, later: list[Write] | None = None) -> Add:
-    """Return what adds to one series of a counter; nothing else may.
+    """Return a function that adds to one series of a counter.
 
-    With `later`, what is to be written goes into that list, each series once.
+    Only one such function may exist for a series, and nothing else may add to it. If `later` is
+    given, the function appends its write to that list, once until the write has been done, instead
+    of writing at once.
     """
     child = counter.labels(*labels) if labels else counter
     return _adding(child._value, later)  # noqa: SLF001
 
 
 def observing(histogram: Histogram, *labels: str, later: list[Write] | None = None) -> Add:
-    """Return what adds to one series of a histogram; nothing else may."""
+    """Return a function that adds an observation to one series of a histogram.
+
+    Nothing else may add to that series; `later` is as in `adding`.
+    """
     child: Any = histogram.labels(*labels)
     if not SHARED:
         observe: Add = child.observe
@@ -127,7 +135,7 @@ def _adding(value: Any, later: list[Write] | None) -> Add:  # noqa: ANN401 - the
     is_waiting = False
 
     def add_now(amount: float) -> None:
-        # Nothing between reading and writing this is another thread's turn.
+        # No other thread can run between reading and writing `total`.
         nonlocal total
         total += amount
         write_value(key, total, 0.0)

@@ -1,4 +1,4 @@
-"""Watching(Watcher): every exchange is counted, and what is on its way is shown."""
+"""`Watching`, the `Watcher` that counts every exchange and shows the downloads under way."""
 
 import time
 from collections.abc import Sequence
@@ -12,9 +12,10 @@ from app.metrics.multiprocess import Add, Write, adding, observing
 
 DOWNLOAD: Final = "download"
 DOWNLOADS: Final = "downloads"
-"""The row of a registry with how many there are: each of many has no row of its own."""
+"""The kind of row with the number of a registry's downloads, since rows for each may run out."""
 SENT, TOTAL, BEGAN = range(3)
-"""What stands in the row of a download; a total of -1 is not known."""
+"""The numbers in the row of a download: bytes sent, bytes in all or -1 if that is unknown, and the
+wall-clock time at which it began, in seconds."""
 
 _DOWN: Final = SERIES.index("bytes_down")
 _REQUESTS: Final = SERIES.index("requests")
@@ -23,19 +24,19 @@ _MOST_TEXT: Final = 160
 
 _MUCH: Final = 1024 * 1024
 _LONG: Final = 0.5
-"""Bytes, and seconds, that others need not know of."""
+"""Bytes, and seconds, after which a download adds its progress to the counters."""
 
 
 class Watching:
-    """Counts the exchanges of this process."""
+    """Counts the exchanges of this process, and shows its downloads on the board."""
 
     def __init__(self, meters: Meters, seat: Seat) -> None:
         self._meters = meters
         self._seat = seat
         self._later: list[Write] = []
-        """What is to be written when many exchanges have been counted, or a piece of a body."""
+        """Pending writes of counters, done once for a batch of exchanges or a piece of a body."""
         self._known: dict[tuple[str, str, str, str], tuple[Add, Add, Add]] = {}
-        # To find a series by its labels takes longer than to add to it.
+        # Finding a series by its labels takes longer than adding to it.
         self._timed = cache(self._times)
         self._cached = cache(partial(adding, meters.cache_bytes, later=self._later))
         self._down = cache(partial(adding, meters.down, later=self._later))
@@ -43,11 +44,14 @@ class Watching:
         self._crowd = cache(partial(_Crowd, seat))
 
     def expect(self, registry: str) -> None:
-        """Be ready for downloads from a registry, however many there will be of others."""
+        """Reserve the row for the number of a registry's downloads before other rows take it."""
         self._crowd(registry)
 
     def begins(self, exchange: Exchange, length: int | None) -> Download:
-        """Show a body on its way."""
+        """Show a body under way on the board, and return the `Download` that reports its progress.
+
+        `length` is in bytes, or `None` if it is unknown.
+        """
         exchange.watched = True
         about = {
             "registry": exchange.registry,
@@ -64,7 +68,7 @@ class Watching:
         return _Moving(self, self._seat, row, exchange.registry)
 
     def ended(self, exchanges: Sequence[Exchange]) -> None:
-        """Count exchanges that are over."""
+        """Count exchanges that have ended."""
         asked = down = 0
         for exchange in exchanges:
             method = exchange.method if exchange.method in _METHODS else "other"
@@ -82,20 +86,20 @@ class Watching:
                 self._down(registry)(exchange.sent)
                 if registry:
                     down += exchange.sent
-            if registry:  # who looks at the page shall not see just that
+            if registry:  # the page leaves out its own requests
                 asked += 1
         self._seat.add(_REQUESTS, asked)
         self._seat.add(_DOWN, down)
         self._write()
 
     def moved(self, registry: str, count: int) -> None:
-        """Count bytes of a body on its way."""
+        """Count `count` more bytes of a body under way."""
         self._down(registry)(count)
         self._seat.add(_DOWN, count)
         self._write()
 
     def over(self, registry: str) -> None:
-        """Count a body less that is on its way."""
+        """Count one download of a registry less, because it has ended."""
         self._crowd(registry).grow(-1)
 
     def _write(self) -> None:
@@ -103,7 +107,10 @@ class Watching:
             self._later.pop()()
 
     def _series(self, key: tuple[str, str, str, str]) -> tuple[Add, Add, Add]:
-        """Return what an exchange adds to."""
+        """Return the functions that count an exchange: requests, first byte and total time.
+
+        `key` is the route, the method, the class of the status and the registry.
+        """
         route, _, _, registry = key
         requests = adding(self._meters.requests, *key, later=self._later)
         found = (requests, *self._timed(route, registry))
@@ -117,7 +124,7 @@ class Watching:
 
 
 class _Crowd:
-    """How many bodies from a registry are on their way."""
+    """The number of bodies from a registry that are under way, in a row of the board."""
 
     def __init__(self, seat: Seat, registry: str) -> None:
         self._seat = seat
@@ -125,16 +132,16 @@ class _Crowd:
         self._count = 0
 
     def grow(self, more: int) -> None:
-        """Let it be so many more."""
+        """Add `more` to the number; it may be negative."""
         self._count += more
         if self._row is not None:
             self._seat.write(self._row, 0, self._count)
 
 
 class _Moving:
-    """A body on its way: counted by the megabyte, or twice a second.
+    """A body under way, which is added to the counters every MiB or twice a second.
 
-    How far it is, is shown at once: one that stands still would be shown with too little.
+    The board gets its progress at once: otherwise a stalled download would show too few bytes.
     """
 
     def __init__(self, watching: Watching, seat: Seat, row: int | None, registry: str) -> None:
@@ -148,7 +155,7 @@ class _Moving:
         self._is_over = False
 
     def moved(self, count: int) -> None:
-        """So many bytes more went."""
+        """Report that `count` more bytes were sent."""
         self._sent += count
         if self._row is not None:
             self._seat.write(self._row, SENT, self._sent)
@@ -156,7 +163,7 @@ class _Moving:
             self._tell()
 
     def ended(self) -> None:
-        """No more will go."""
+        """Report that the body has ended; a second call does nothing."""
         if self._is_over:
             return
         self._is_over = True
