@@ -1,4 +1,4 @@
-"""What Docxy adds to gunicorn's master: accepted settings, and reloads that wait for no download.
+"""Additions to gunicorn's master: accepted settings, and reloads that wait for no download.
 
 The master checks the settings before it uses them and hands the accepted ones to its workers. A
 reload does not block the master, a new worker loses no signal, and the master retries a worker
