@@ -519,18 +519,22 @@ def test_long_token_reaches_the_registry(docxy_front: Front) -> None:
     assert challenged_realm(answer) == f"{docxy_front.url}/auth/token"
 
 
+LOST_STREAM = 92
+"""curl's exit status for an error in a stream of HTTP/2."""
+
+
 def test_push_is_refused_before_its_body(docxy_front: Front, tmp_path: Path) -> None:
     """A push gets Docxy's own answer, at once, and not a page of the front.
 
-    Clients begin one without a body; of an answer that comes while it still sends, curl 7.88
-    (Debian 12) may lose the text.
+    Clients begin one without a body. If the answer comes while the body is still being sent, Caddy
+    and nginx 1.22 (Debian 12) give their own 502 when a write fails before they have read it, and
+    curl 7.88 (Debian 12) may lose it (exit status 92).
     """
     path = f"/v2/{REPOSITORY}/blobs/uploads/"
     upload = tmp_path / "upload"
     upload.write_bytes(LARGE)
     answer = curl(docxy_front, path, "-X", "POST", "--upload-file", str(upload))
-    # Caddy gives its own 502 where its write fails before it has read the answer.
-    assert answer.status == 405 or (docxy_front.name, answer.status) == ("caddy", 502)
+    assert answer.status in {405, 502} or answer.exit_status == LOST_STREAM
     answer = curl(docxy_front, path, "-X", "POST", "--data", "")
     assert answer.status == 405
     assert json.loads(answer.body)["errors"][0]["code"] == "DENIED"
