@@ -29,7 +29,7 @@ _FRESH: Final = 60.0
 _TRIED: Final = 600.0
 """Seconds for which an open circuit breaker counts after the last failure.
 
-As long as clients ask for the host, a request tries it every 15 s.
+As long as clients ask for the host, a request probes it every 3 s at the latest.
 """
 
 _TOTALS: Final = {
