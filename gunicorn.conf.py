@@ -70,16 +70,16 @@ class Logger(glogging.Logger):
         """Set the log up as gunicorn does, at a start or reload, and format its stream handlers."""
         super().setup(cfg)
         # Read the format again: a reload keeps the class that the start defined.
-        formatter = log_lines.formatter_of(arbiter.log_form())
+        formatter = log_lines.build_formatter(arbiter.read_log_format())
         for handler in self.error_log.handlers:
             if isinstance(handler, logging.StreamHandler):
                 handler.setFormatter(formatter)
-                handler.setStream(log_lines.raw(handler.stream))
+                handler.setStream(log_lines.unwrap_stream(handler.stream))
 
 
 logger_class = Logger
-log_lines.take_stderr(arbiter.log_form())
-log_lines.take_failures()
+log_lines.wrap_stderr(arbiter.read_log_format())
+log_lines.install_failure_hooks()
 
 
 _COUNTS = "PROMETHEUS_MULTIPROC_DIR"
@@ -149,7 +149,7 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - as above
 def pre_fork(server: object, worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
     """Record that a worker that is about to start does not serve yet."""
     del server
-    shared_memory.forget_booted(worker.age)
+    shared_memory.clear_booted(worker.age)
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - as above
@@ -158,13 +158,13 @@ def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - as above
     Also set WEB_CONCURRENCY in its environment to the number of workers.
     """
     os.environ[arbiter.WORKERS] = str(server.cfg.workers)
-    server.generations.in_new_worker(worker)
-    shared_memory.take_seat(worker.age)
+    server.generations.prepare_new_worker(worker)
+    shared_memory.assign_worker_slot(worker.age)
 
 
 def post_worker_init(worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
     """Record that a worker has built the application and serves."""
-    shared_memory.tell_booted(worker.age)
+    shared_memory.mark_booted(worker.age)
 
 
 def _prepare_counts(where: str | None) -> None:

@@ -21,11 +21,11 @@ def main() -> None:
     Raise SystemExit if WEB_CONCURRENCY or GUNICORN_CMD_ARGS cannot be parsed. For the former the
     message lists all other faults of the settings too.
     """
-    log_lines.take_stderr(arbiter.log_form())
+    log_lines.wrap_stderr(arbiter.read_log_format())
     for name in (_WORKERS, _ARGUMENTS):
         if not os.environ.get(name, "").strip():
             os.environ.pop(name, None)  # an empty variable counts as unset
-    if not arbiter.is_count(os.environ.get(_WORKERS, "1")):
+    if not arbiter.is_worker_count(os.environ.get(_WORKERS, "1")):
         arbiter.refuse(arbiter.check())
     try:
         shlex.split(os.environ.get(_ARGUMENTS, ""))

@@ -12,7 +12,7 @@ from encodings.idna import nameprep
 from typing import Final
 from urllib.parse import unquote
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _SPECIAL_IPV4: Final = tuple(map(ipaddress.IPv4Network, (
     "0.0.0.0/8",  # this network (RFC 791, section 3.2)
@@ -63,25 +63,25 @@ without escapes (RFC 1035, section 2.3.4)."""
 _NAME: Final = re.compile(r"[\w-]+(?:\.[\w-]+)*")
 
 
-def is_public(address: Address) -> bool:
+def is_public(address: IPAddress) -> bool:
     """Return whether an address belongs to a single machine on the public internet.
 
     An IPv6 address that embeds an IPv4 address (mapped, NAT64, 6to4) is public if that one is.
     """
     if isinstance(address, ipaddress.IPv6Address):
-        carried = _carried(address)
+        carried = _extract_ipv4(address)
         if carried is None:
             return address in _UNICAST_IPV6 and not any(address in one for one in _SPECIAL_IPV6)
         address = carried
     return not any(address in one for one in _SPECIAL_IPV4)
 
 
-def literal(host: str) -> Address | None:
+def parse_literal(host: str) -> IPAddress | None:
     """Return the address that a host spells, in any spelling that some resolver accepts.
 
     None means that the host is a name, not an address, or longer than 1024 characters.
     """
-    return _address(_as_resolved(host)) if len(host) <= _LONGEST else None
+    return _parse_address(_normalize_host(host)) if len(host) <= _LONGEST else None
 
 
 def is_special_host(host: str) -> bool:
@@ -92,8 +92,8 @@ def is_special_host(host: str) -> bool:
     """
     if len(host) > _LONGEST:
         return True
-    text = _as_resolved(host)
-    address = _address(text)
+    text = _normalize_host(host)
+    address = _parse_address(text)
     if address is not None:
         # Some resolvers read 010.0.0.1 as 8.0.0.1, others as 10.0.0.1 (RFC 6943, section 3.1.1).
         return not is_public(address) or bool(_LEADING_ZERO.search(text))
@@ -105,7 +105,7 @@ def is_special_host(host: str) -> bool:
     )
 
 
-def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
+def _extract_ipv4(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     if address in _MAPPED or address in _NAT64:
         return ipaddress.IPv4Address(int(address) & 0xFFFF_FFFF)
     if address in _6TO4:
@@ -113,17 +113,17 @@ def _carried(address: ipaddress.IPv6Address) -> ipaddress.IPv4Address | None:
     return None
 
 
-def _as_resolved(host: str) -> str:
+def _normalize_host(host: str) -> str:
     """Return a host as a resolver gets it: decoded, prepared, without brackets or final dot.
 
     A name may be percent-encoded (RFC 3986, section 3.2.2). In an IPv6 address the percent sign
     starts the zone.
     """
     text = host if ":" in host else unquote(host)
-    return ".".join(map(_prepared, _DOTS.split(text))).strip("[]").rstrip(".")
+    return ".".join(map(_prepare_label, _DOTS.split(text))).strip("[]").rstrip(".")
 
 
-def _prepared(label: str) -> str:
+def _prepare_label(label: str) -> str:
     """Convert capitals to lower case, and full-width digits to ASCII (RFC 3491)."""
     try:
         return nameprep(label)
@@ -131,16 +131,16 @@ def _prepared(label: str) -> str:
         return label  # prohibited in a name, so this is neither a number nor "localhost"
 
 
-def _address(text: str) -> Address | None:
+def _parse_address(text: str) -> IPAddress | None:
     try:
         if ":" in text:
             return ipaddress.IPv6Address(text.partition("%")[0])
-        return _loose_ipv4(text)
+        return _parse_loose_ipv4(text)
     except (ValueError, OverflowError):
         return None
 
 
-def _loose_ipv4(text: str) -> ipaddress.IPv4Address | None:
+def _parse_loose_ipv4(text: str) -> ipaddress.IPv4Address | None:
     """Read an IPv4 address as inet_aton() does; raise if a number is out of range.
 
     It has up to four numbers, decimal, octal or hexadecimal. The last number fills the remaining
@@ -149,14 +149,14 @@ def _loose_ipv4(text: str) -> ipaddress.IPv4Address | None:
     parts = text.split(".")
     if not all(_NUMBER.fullmatch(part) for part in parts):
         return None
-    *firsts, last = map(_number, parts)
+    *firsts, last = map(_parse_number, parts)
     room = _IPV4_BYTES - len(firsts)
     if room < 1:
         return None
     return ipaddress.IPv4Address(bytes(firsts) + last.to_bytes(room))
 
 
-def _number(text: str) -> int:
+def _parse_number(text: str) -> int:
     if text.startswith("0x"):
         return int(text[2:] or "0", 16)
     return int(text, 8 if text.startswith("0") else 10)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final, Protocol
 
-from app.registries import Address
+from app.registries import RepositoryAddress
 from app.source import Budget, Event, Observer
 
 LOW: Final = 0.1
@@ -26,55 +26,55 @@ class Exchange:
     registry: str = ""
     repository: str = ""
     reference: str = ""
-    began: float = field(default_factory=monotonic)
+    started_at: float = field(default_factory=monotonic)
     status: int = 0
-    sent: int = 0
+    bytes_sent: int = 0
     """Bytes of the body sent to the client."""
-    watched: bool = False
+    is_progress_counted: bool = False
     """Whether the bytes of the body were counted as they were sent."""
-    first_byte: float = 0.0
+    time_to_first_byte: float = 0.0
     """Seconds from `began` until there was something to send."""
-    took: float = 0.0
+    duration: float = 0.0
     """Seconds in all, set when the exchange is over."""
     attempts: int = 0
     """Requests sent to upstreams for this exchange."""
-    cache: str = ""
+    cache_outcome: str = ""
     """What the cache did, in one word; "" if there is no cache."""
     user: str = ""
     """The user who is logged in at this proxy."""
     client: tuple[str, bool] | None = None
     """The address of the client, and whether it is the client's own. None until first needed."""
-    address: Address | None = None
+    address: RepositoryAddress | None = None
     """The repository that the path addresses. None until first needed."""
     refused_by: str = ""
     """The number of the rule that refused the request, or one word for whatever else did."""
     budget: Budget | None = None
     """The pulls left, as the registry reported them during this exchange."""
 
-    def seconds(self) -> float:
+    def seconds_elapsed(self) -> float:
         """Return the seconds since the exchange began."""
-        return monotonic() - self.began
+        return monotonic() - self.started_at
 
 
 current: Final[ContextVar[Exchange | None]] = ContextVar("exchange", default=None)
 """The exchange that the current thread or greenlet serves."""
 
 
-class Noting:
+class ExchangeObserver:
     """An observer that records on the current exchange what its log line needs."""
 
-    def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
+    def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
         """Count requests to upstreams, and record what the cache did."""
         del amount
         exchange = current.get()
         if exchange is None:
             return
-        if event is Event.ASKED:
+        if event is Event.REQUEST_SENT:
             exchange.attempts += 1
-        elif event is Event.CACHE:
-            exchange.cache = about
+        elif event is Event.CACHE_OUTCOME:
+            exchange.cache_outcome = about
 
-    def told(self, budget: Budget) -> None:
+    def record_budget(self, budget: Budget) -> None:
         """Record the pulls left."""
         if (exchange := current.get()) is not None:
             exchange.budget = budget
@@ -86,15 +86,15 @@ class Observers:
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
 
-    def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
+    def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
         """Pass an event on to each observer."""
         for observer in self._observers:
-            observer.happened(event, about, amount)
+            observer.observe(event, about, amount)
 
-    def told(self, budget: Budget) -> None:
+    def record_budget(self, budget: Budget) -> None:
         """Pass a budget on to each observer."""
         for observer in self._observers:
-            observer.told(budget)
+            observer.record_budget(budget)
 
 
 def is_low(budget: Budget) -> bool:
@@ -105,39 +105,39 @@ def is_low(budget: Budget) -> bool:
 class Download(Protocol):
     """A body on its way to a client, whose progress others can see."""
 
-    def moved(self, count: int) -> None:
+    def record_sent(self, count: int) -> None:
         """Record that `count` more bytes were sent."""
 
-    def ended(self) -> None:
+    def record_end(self) -> None:
         """Record that nothing more will be sent."""
 
 
 class Watcher(Protocol):
     """Receives every exchange. Neither method raises or blocks."""
 
-    def begins(self, exchange: Exchange, length: int | None) -> Download:
+    def begin_download(self, exchange: Exchange, length: int | None) -> Download:
         """Return a Download for a body that is sent piece by piece.
 
         `length` is its total in bytes, or None if that is not known.
         """
 
-    def ended(self, exchanges: Sequence[Exchange]) -> None:
+    def record_end(self, exchanges: Sequence[Exchange]) -> None:
         """Count exchanges that have ended."""
 
 
-class _Unwatched:
+class _NullWatcher:
     """A watcher and a download that ignore everything."""
 
-    def begins(self, exchange: Exchange, length: int | None) -> Download:
+    def begin_download(self, exchange: Exchange, length: int | None) -> Download:
         """Return this object, which counts nothing."""
         del exchange, length
         return self
 
-    def ended(self, exchanges: Sequence[Exchange] = ()) -> None:
+    def record_end(self, exchanges: Sequence[Exchange] = ()) -> None:
         """Ignore the end of exchanges, or of a download."""
 
-    def moved(self, count: int) -> None:
+    def record_sent(self, count: int) -> None:
         """Ignore the bytes."""
 
 
-UNWATCHED: Final = _Unwatched()
+UNWATCHED: Final = _NullWatcher()

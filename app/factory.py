@@ -8,18 +8,18 @@ from flask import Flask
 from pydantic import SecretStr
 
 from app.access.htpasswd import Htpasswd
-from app.access.logins import Logins
-from app.access.networks import Lists, Networks
-from app.access.tokens import Guard, Tokens
+from app.access.logins import LoginChecker
+from app.access.networks import NetworkPolicy, Networks
+from app.access.tokens import Guard, TokenIssuer
 from app.access.users import SharedSecret, Users
-from app.cache.authz.callers import token_key_of
-from app.cache.confirming import Background
-from app.cache.policy import Policy
+from app.cache.authz.callers import load_token_key
+from app.cache.confirming import BackgroundQueue
+from app.cache.policy import CachePolicy
 from app.cache.source import Cache
 from app.cli import commands
-from app.cli.context import Means, check_owner
+from app.cli.context import CliContext, check_owner
 from app.config.settings import Settings
-from app.events import UNWATCHED, Noting, Observers
+from app.events import UNWATCHED, ExchangeObserver, Observers
 from app.metrics.figures import Figures, Metrics
 from app.registries import DOCKER_HUB, Registries
 from app.routes import (
@@ -33,21 +33,21 @@ from app.routes import (
     status,
     token,
 )
-from app.routes.access_log import Afterwards
-from app.routes.context import Rooms
+from app.routes.access_log import AccessLog
+from app.routes.context import Services
 from app.routes.flask_app import Application
-from app.routes.forwarded import Forwarded
+from app.routes.forwarded import ForwardedHeaders
 from app.source import NOBODY, Observer, Source
 from app.spools.lead import UnreadLimits
-from app.store.eviction import Limits as Room
+from app.store.eviction import SizeLimits
 from app.upstream.client import Upstream
 from app.upstream.http.connect import Connector
-from app.upstream.http.known_registries import Neighbours
+from app.upstream.http.known_registries import KnownRegistries
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.retries import Reliability
 from app.upstream.http.session import Session
-from app.upstream.managed import Managed
-from app.upstream.search import Index
+from app.upstream.managed import ManagedSource
+from app.upstream.search import HubSearchIndex
 from app.version import VERSION
 from app.web import api, assets, config, page
 
@@ -65,10 +65,10 @@ def create_app(settings: Settings) -> Flask:
 
     Raise StoreError if the cache directory cannot be used.
     """
-    registries = settings.table()
+    registries = settings.build_registries()
     proxies = OutboundProxies(
-        https=_revealed(settings.https_proxy),
-        http=_revealed(settings.http_proxy),
+        https=_reveal(settings.https_proxy),
+        http=_reveal(settings.http_proxy),
         no_proxy=settings.no_proxy,
     )
     reliability = Reliability(
@@ -76,15 +76,17 @@ def create_app(settings: Settings) -> Flask:
         resume_budget=settings.resume_budget,
         verify_blobs=settings.verify_blobs,
     )
-    neighbours = Neighbours()
-    counted = Metrics() if settings.metrics and not commands.are_running() else None
-    cache = _cache(settings, counted or NOBODY)
+    neighbours = KnownRegistries()
+    counted = Metrics() if settings.metrics and not commands.is_command_running() else None
+    cache = _build_cache(settings, counted or NOBODY)
     # A command makes only the requests that the operator asked for.
-    background = None if commands.are_running() else Background()
+    background = None if commands.is_command_running() else BackgroundQueue()
     sources: dict[str, Source] = {}
-    index: Index | None = None
+    index: HubSearchIndex | None = None
     for row in registries.rows:
-        observer = Observers(Noting(), *([counted.of(row.name)] if counted else []))
+        observer = Observers(
+            ExchangeObserver(), *([counted.build_observer(row.name)] if counted else [])
+        )
         session = Session(
             ca_bundles=[bundle for bundle in (settings.ca_bundle, row.ca_bundle) if bundle],
             proxies=proxies,
@@ -96,24 +98,24 @@ def create_app(settings: Settings) -> Flask:
         upstream = Upstream(row, session, neighbours, reliability)
         neighbours.add(row, upstream)
         if row is registries.default and row.name == DOCKER_HUB:
-            index = Index(settings.index_url, session, reliability)
-        inner: Source = Managed(upstream, row) if row.managed else upstream
-        sources[row.name] = cache.over(inner, row, observer, background) if cache else inner
+            index = HubSearchIndex(settings.index_url, session, reliability)
+        inner: Source = ManagedSource(upstream, row) if row.managed else upstream
+        sources[row.name] = cache.wrap(inner, row, observer, background) if cache else inner
     app = Application(__name__, static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_TOKEN_REQUEST
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     flask_app.register(app.url_map)
     lifecycle.register(app)
-    users = _users(settings)
-    guard = _guard(settings, users)
-    lists = Lists(allow=settings.allow_networks, deny=settings.deny_networks)
-    rules = settings.rules_for(registries)
-    authentication.register_lists(app, lists)
-    authentication.share(app, settings.client_connections)
+    users = _build_users(settings)
+    guard = _build_guard(settings, users)
+    lists = NetworkPolicy(allow=settings.allow_networks, deny=settings.deny_networks)
+    rules = settings.build_rules(registries)
+    authentication.register_network_policy(app, lists)
+    authentication.register_connection_limit(app, settings.client_connections)
     authentication.register_users(app, guard)
-    is_for_all = guard is None and lists.are_open and not rules.tell_clients_apart
+    is_for_all = guard is None and lists.admits_all and not rules.depends_on_client
     relay.register_cache_control(app, all_are_equal=is_for_all)
-    _limit(app, settings)
+    _register_limits(app, settings)
     render.register(app)
     shown = (page.bp, assets.bp, config.bp, api.bp, search.bp) if settings.page else ()
     always = (
@@ -126,35 +128,35 @@ def create_app(settings: Settings) -> Flask:
     )
     for blueprint in (*always, *shown):
         app.register_blueprint(blueprint)
-    Rooms(
+    Services(
         registries=registries,
         sources=sources,
-        forwarded=Forwarded(
+        forwarded=ForwardedHeaders(
             trusted=settings.forwarded_allow_ips,
             public_url=settings.public_url,
             hosts=registries.hosts,
         ),
         write_timeout=settings.write_timeout,
         figures_networks=Networks(settings.figures_networks),
-        figures=_figures(counted, sources, registries, cache),
-        afterwards=Afterwards(counted.watcher if counted else UNWATCHED),
+        figures=_build_figures(counted, sources, registries, cache),
+        access_log=AccessLog(counted.watcher if counted else UNWATCHED),
         index=index,
         cache=cache,
-        rules=None if rules.are_none else rules,
+        rules=None if rules.is_empty else rules,
         guard=guard,
-    ).put_into(app)
-    Means(
+    ).install(app)
+    CliContext(
         registries=registries, sources=sources, cache=cache, lists=lists, users=users, rules=rules
-    ).put_into(app)
+    ).install(app)
     commands.register(app)
-    if not commands.are_running():
-        _tell(registries, has_users=guard is not None)
+    if not commands.is_command_running():
+        _log_start(registries, has_users=guard is not None)
         if guard is not None:
-            _tell_of_strangers(settings, guard.logins.users)
+            _warn_of_unknown_users(settings, guard.logins.users)
     return app
 
 
-def _users(settings: Settings) -> Users | None:
+def _build_users(settings: Settings) -> Users | None:
     if settings.htpasswd_file is not None:
         return Htpasswd(settings.htpasswd_file.path, settings.htpasswd_file.accepted)
     if settings.shared_secret is not None:
@@ -162,59 +164,59 @@ def _users(settings: Settings) -> Users | None:
     return None
 
 
-def _guard(settings: Settings, users: Users | None) -> Guard | None:
+def _build_guard(settings: Settings, users: Users | None) -> Guard | None:
     """Return the guard that checks logins and tokens, or None if it is not needed.
 
     Its key is the one in the settings, or else the one in the cache directory.
     """
-    if users is None or commands.are_running():
+    if users is None or commands.is_command_running():
         return None
     if settings.token_key is not None:
         key = settings.token_key.get_secret_value().encode()
     elif settings.cache_dir is not None:
-        key = token_key_of(settings.cache_dir)
+        key = load_token_key(settings.cache_dir)
     else:
         raise AssertionError  # the settings require one of the two
-    return Guard(Logins(users), Tokens(key, users))
+    return Guard(LoginChecker(users), TokenIssuer(key, users))
 
 
-def _limit(app: Flask, settings: Settings) -> None:
-    if settings.allowance.is_all or commands.are_running():
+def _register_limits(app: Flask, settings: Settings) -> None:
+    if settings.allowance.is_unlimited or commands.is_command_running():
         return
     # The libraries for limits take 7 MB in each worker and 80 ms of each start.
     from app.routes import limits as routes_limits  # noqa: PLC0415
 
-    url = _revealed(settings.redis_url)
+    url = _reveal(settings.redis_url)
     # With a shared password, a client may log in under any name.
     known = settings.htpasswd_file is not None
     routes_limits.register(app, settings.allowance, url, users_are_known=known)
 
 
-def _cache(settings: Settings, observer: Observer) -> Cache | None:
+def _build_cache(settings: Settings, observer: Observer) -> Cache | None:
     if settings.cache_dir is None:
         return None
-    if commands.are_running():
+    if commands.is_command_running():
         check_owner(settings.cache_dir)
-    limits = Room(max_size=settings.cache_max_size, min_free=settings.cache_min_free)
-    policy = Policy(
+    limits = SizeLimits(max_size=settings.cache_max_size, min_free=settings.cache_min_free)
+    policy = CachePolicy(
         grant_ttl=settings.grant_ttl,
         tag_ttl=settings.tag_ttl,
         stale_ttl=settings.stale_ttl,
-        unread=unread_limits(settings),
+        unread_limits=build_unread_limits(settings),
         accel_location=settings.accel_location,
         verify_blobs=settings.verify_blobs,
     )
     return Cache(settings.cache_dir, limits, policy, observer=observer)
 
 
-def unread_limits(settings: Settings) -> UnreadLimits:
+def build_unread_limits(settings: Settings) -> UnreadLimits:
     """Return how many bytes of a blob are fetched after its last reader has left."""
     if settings.cache_unread_limit is not None:
         return UnreadLimits.fixed(settings.cache_unread_limit)
-    return UnreadLimits() if settings.allowance.is_all else UnreadLimits.for_limited_clients()
+    return UnreadLimits() if settings.allowance.is_unlimited else UnreadLimits.for_limited_clients()
 
 
-def _figures(
+def _build_figures(
     counted: Metrics | None,
     sources: Mapping[str, Source],
     registries: Registries,
@@ -222,10 +224,10 @@ def _figures(
 ) -> Figures | None:
     if counted is None:
         return None
-    return counted.figures(sources, registries.default.name, cache)
+    return counted.build_figures(sources, registries.default.name, cache)
 
 
-def _tell(registries: Registries, *, has_users: bool) -> None:
+def _log_start(registries: Registries, *, has_users: bool) -> None:
     """Log what is served, and warn about settings that the operator may not have intended."""
     default = registries.default
     served = ",".join(row.name for row in registries.rows)
@@ -247,18 +249,18 @@ def _tell(registries: Registries, *, has_users: bool) -> None:
             )
 
 
-def _tell_of_strangers(settings: Settings, users: Users) -> None:
+def _warn_of_unknown_users(settings: Settings, users: Users) -> None:
     """Warn about users that the settings name but the file of users lacks.
 
     A rule for a user that does not exist is a trap.
     """
-    for place, user in settings.named_users():
-        if users.secret_of(user) is None:
+    for place, user in settings.iter_named_users():
+        if users.lookup_secret(user) is None:
             logger.warning(
                 "A user is named who is not in the file of users.",
                 extra={"fields": {"place": place, "user": user}},
             )
 
 
-def _revealed(secret: SecretStr | None) -> str | None:
+def _reveal(secret: SecretStr | None) -> str | None:
     return secret.get_secret_value() if secret else None

@@ -36,7 +36,7 @@ _NOWHERE: Final = logging.LogRecord("", logging.INFO, "", 0, "", (), None).__dic
 logger = logging.getLogger("python")
 
 
-class Line(logging.LogRecord):
+class MinimalLogRecord(logging.LogRecord):
     """A log record without its source location, which costs a tenth of an ordinary one.
 
     It is for lines that every request writes. `created` is in wall-clock seconds.
@@ -57,9 +57,9 @@ class _Formatter(logging.Formatter):
         """Return the time of a record, with milliseconds that are cut off rather than rounded."""
         del datefmt
         seconds = int(record.created)
-        return f"{_second(seconds)}.{int((record.created - seconds) * 1000):03}Z"
+        return f"{_format_second(seconds)}.{int((record.created - seconds) * 1000):03}Z"
 
-    def below(self, record: logging.LogRecord) -> str:
+    def format_trace(self, record: logging.LogRecord) -> str:
         """Return the traceback and the stack of a record, or "" if it has neither."""
         parts = [self.formatException(record.exc_info) if record.exc_info else ""]
         parts.append(self.formatStack(record.stack_info) if record.stack_info else "")
@@ -67,7 +67,7 @@ class _Formatter(logging.Formatter):
 
 
 @lru_cache(maxsize=4)
-def _second(seconds: int) -> str:
+def _format_second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
@@ -81,11 +81,11 @@ class TextFormatter(_Formatter):
         """Return the line of a record, with its details and traceback below it."""
         fields: dict[str, Any] = record.__dict__.get(FIELDS, {})
         begin = f"{self.formatTime(record)} {record.levelname} "
-        if record.__class__ is Line:
-            return f"{begin}{record.msg}{_pairs(fields)}"
+        if record.__class__ is MinimalLogRecord:
+            return f"{begin}{record.msg}{_format_pairs(fields)}"
         shown = {name: value for name, value in fields.items() if name != DETAILS}
-        line = f"{begin}{record.getMessage()}{_pairs(shown)}"
-        return "\n".join(filter(None, [line, fields.get(DETAILS, ""), self.below(record)]))
+        line = f"{begin}{record.getMessage()}{_format_pairs(shown)}"
+        return "\n".join(filter(None, [line, fields.get(DETAILS, ""), self.format_trace(record)]))
 
 
 class JsonFormatter(_Formatter):
@@ -94,7 +94,7 @@ class JsonFormatter(_Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Return the JSON of a record; a traceback is its member `traceback`."""
         fields: dict[str, Any] = record.__dict__.get(FIELDS, {})
-        is_line = record.__class__ is Line
+        is_line = record.__class__ is MinimalLogRecord
         document = {
             "time": self.formatTime(record),
             "level": record.levelname,
@@ -102,29 +102,29 @@ class JsonFormatter(_Formatter):
             "message": record.msg if is_line else record.getMessage(),
             **fields,
         }
-        if not is_line and (below := self.below(record)):
+        if not is_line and (below := self.format_trace(record)):
             document["traceback"] = below
         return json.dumps(document, default=str)
 
 
-def formatter_of(form: str) -> logging.Formatter:
+def build_formatter(form: str) -> logging.Formatter:
     """Return a formatter for `form`: JSON for "json", text for anything else."""
     return JsonFormatter() if form == "json" else TextFormatter()
 
 
-def _pairs(fields: dict[str, Any]) -> str:
+def _format_pairs(fields: dict[str, Any]) -> str:
     return "".join([
-        f" {name}={value if value.__class__ in _NUMBERS else _plain(str(value))}"
+        f" {name}={value if value.__class__ in _NUMBERS else _format_value(str(value))}"
         for name, value in fields.items()
     ])  # fmt: skip
 
 
-def _plain(text: str) -> str:
-    return text if _BARE.fullmatch(text) else _quoted(text)
+def _format_value(text: str) -> str:
+    return text if _BARE.fullmatch(text) else _quote(text)
 
 
 @lru_cache(maxsize=1024)
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """Return a value, in quotes if it needs them.
 
     The result is cached because user agents and Cache-Status values recur.
@@ -137,21 +137,21 @@ class _JsonStream(io.TextIOBase):
 
     def __init__(self, inner: TextIO) -> None:
         self.inner = inner
-        self._begun = ""
+        self._pending = ""
 
     def write(self, text: str) -> int:
         """Collect text until a piece ends with a newline, then write all of it as one log line.
 
         Return the length of `text` in characters.
         """
-        self._begun += text
-        if self._begun.endswith("\n"):
-            self._send()
+        self._pending += text
+        if self._pending.endswith("\n"):
+            self._write_line()
         return len(text)
 
     def flush(self) -> None:
         """Write the collected text as a log line even if no newline ends it."""
-        self._send()
+        self._write_line()
         self.inner.flush()
 
     def fileno(self) -> int:
@@ -166,25 +166,25 @@ class _JsonStream(io.TextIOBase):
         """Return True, as every writable stream does."""
         return True
 
-    def _send(self) -> None:
-        said, self._begun = self._begun.strip(), ""
+    def _write_line(self) -> None:
+        said, self._pending = self._pending.strip(), ""
         if said:
-            line = Line("stderr", said, {}, time.time())
+            line = MinimalLogRecord("stderr", said, {}, time.time())
             line.levelname, line.levelno = "ERROR", logging.ERROR
             self.inner.write(f"{JsonFormatter().format(line)}\n")
             self.inner.flush()
 
 
-def take_stderr(form: str) -> None:
+def wrap_stderr(form: str) -> None:
     """Replace sys.stderr so that only JSON reaches it if `form` is "json".
 
     For any other form, restore the original stream.
     """
-    inner = raw(sys.stderr)
+    inner = unwrap_stream(sys.stderr)
     sys.stderr = _JsonStream(inner) if form == "json" else inner
 
 
-def raw(stream: TextIO) -> TextIO:
+def unwrap_stream(stream: TextIO) -> TextIO:
     """Return the stream beneath `stream` that takes finished lines.
 
     That is `stream` itself, unless `take_stderr` has wrapped it.
@@ -192,14 +192,14 @@ def raw(stream: TextIO) -> TextIO:
     return stream.inner if isinstance(stream, _JsonStream) else stream
 
 
-def take_failures() -> None:
+def install_failure_hooks() -> None:
     """Log Python's warnings and the uncaught exceptions of threads and finalizers."""
-    warnings.showwarning = _warn
-    threading.excepthook = _tell_thread
-    sys.unraisablehook = _tell_unraisable
+    warnings.showwarning = _log_warning
+    threading.excepthook = _log_thread_failure
+    sys.unraisablehook = _log_unraisable
 
 
-def _warn(
+def _log_warning(
     message: Warning | str,
     category: type[Warning],
     filename: str,
@@ -211,13 +211,13 @@ def _warn(
     logger.warning("Python warns.", extra={"fields": fields})
 
 
-def _tell_thread(failure: threading.ExceptHookArgs) -> None:
+def _log_thread_failure(failure: threading.ExceptHookArgs) -> None:
     if failure.exc_value is not None and failure.exc_type is not SystemExit:
         cause = (failure.exc_type, failure.exc_value, failure.exc_traceback)
         logger.error("A thread failed.", exc_info=cause)
 
 
-def _tell_unraisable(failure: "sys.UnraisableHookArgs") -> None:
+def _log_unraisable(failure: "sys.UnraisableHookArgs") -> None:
     if failure.exc_value is not None:
         cause = (failure.exc_type, failure.exc_value, failure.exc_traceback)
         logger.error("An error could not be raised.", exc_info=cause)

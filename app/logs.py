@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import Any, Final, Literal, TextIO
 
 from app import log_lines
-from app.log_lines import FIELDS, Line
+from app.log_lines import FIELDS, MinimalLogRecord
 
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 """The id of the request that this thread or greenlet serves; "" outside a request."""
@@ -22,20 +22,20 @@ _INVALID: Final = "Invalid request from ip="
 """The beginning of gunicorn's log message about a malformed request, which quotes the request."""
 
 
-def write(logger: logging.Logger, lines: Sequence[Line]) -> None:
+def write_lines(logger: logging.Logger, lines: Sequence[MinimalLogRecord]) -> None:
     """Write lines to the handlers of `logger` and of the root logger, whatever their level.
 
     The caller checks `logger.isEnabledFor` first. Lines for standard error are written together.
     """
     for handler in (*logger.handlers, *logging.root.handlers):
-        if isinstance(handler, _Stderr):
-            handler.write(lines)
+        if isinstance(handler, _StderrHandler):
+            handler.write_lines(lines)
         else:
             for line in lines:
                 handler.handle(line)
 
 
-class _WithRequestId(logging.Filter):
+class _RequestIdFilter(logging.Filter):
     """Adds the id of the current request to every record that has none; rejects no record."""
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -45,7 +45,7 @@ class _WithRequestId(logging.Filter):
         return True
 
 
-class _WithoutRequest(logging.Filter):
+class _RedactingFilter(logging.Filter):
     """Removes client data from gunicorn's own lines, which quote headers and queries.
 
     It rejects no record.
@@ -58,20 +58,20 @@ class _WithoutRequest(logging.Filter):
             record.msg = "Invalid request."
             setattr(record, FIELDS, {"client": address} if address else {})
         elif isinstance(record.args, tuple):
-            record.args = tuple(_harmless(one) for one in record.args)
+            record.args = tuple(_redact(one) for one in record.args)
         return True
 
 
-class _Stderr(logging.StreamHandler[TextIO]):
+class _StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to standard error without a flush, since that stream is line-buffered."""
 
     def __init__(self) -> None:
-        super().__init__(log_lines.raw(sys.stderr))
+        super().__init__(log_lines.unwrap_stream(sys.stderr))
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._send([f"{self.format(record)}\n"])
+        self._write_text([f"{self.format(record)}\n"])
 
-    def write(self, lines: Sequence[Line]) -> None:
+    def write_lines(self, lines: Sequence[MinimalLogRecord]) -> None:
         """Write lines, as many at once as a pipe takes atomically."""
         with self.lock or contextlib.nullcontext():
             together, size = list[str](), 0
@@ -80,18 +80,18 @@ class _Stderr(logging.StreamHandler[TextIO]):
                 # Only the stream knows how many bytes a text has that is not ASCII.
                 length = len(text) if text.isascii() else _WHOLE
                 if size + length > _WHOLE:
-                    self._send(together)
+                    self._write_text(together)
                     together, size = [], 0
                 together.append(text)
                 size += length
-            self._send(together)
+            self._write_text(together)
 
-    def _send(self, texts: list[str]) -> None:
+    def _write_text(self, texts: list[str]) -> None:
         with contextlib.suppress(OSError, ValueError):  # a closed log must not fail requests
             self.stream.write("".join(texts))
 
 
-def _harmless(argument: object) -> object:
+def _redact(argument: object) -> object:
     """Return what may be logged of an argument: text up to its query, only the type of an error."""
     if isinstance(argument, Exception):
         return type(argument).__name__  # NoMoreData quotes the part of a request that arrived
@@ -106,13 +106,13 @@ def configure(form: Literal["text", "json"], level: str) -> None:
     logging.config.dictConfig({
         "version": 1,
         "disable_existing_loggers": False,
-        "formatters": {"docxy": {"()": log_lines.formatter_of, "form": form}},
+        "formatters": {"docxy": {"()": log_lines.build_formatter, "form": form}},
         "filters": {
-            "without_request": {"()": _WithoutRequest},
-            "with_request_id": {"()": _WithRequestId},
+            "without_request": {"()": _RedactingFilter},
+            "with_request_id": {"()": _RequestIdFilter},
         },
         "handlers": {"stderr": {
-            "()": _Stderr, "formatter": "docxy", "filters": ["with_request_id"],
+            "()": _StderrHandler, "formatter": "docxy", "filters": ["with_request_id"],
         }},
         "root": {"handlers": ["stderr"], "level": level.upper()},
         "loggers": {

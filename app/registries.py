@@ -55,14 +55,14 @@ class Registry:
         return self.aliases | {self.name}
 
     @property
-    def tag(self) -> str:
+    def token_tag(self) -> str:
         """The text before `~` in this registry's tokens: its name, with "+" for a colon.
 
         A token cannot contain a colon.
         """
         return self.name.replace(":", "+")
 
-    def complete(self, name: str) -> str:
+    def complete_name(self, name: str) -> str:
         """Return the registry's own name for a repository.
 
         Docker Hub's official images, such as `alpine`, are in `library/`.
@@ -84,12 +84,12 @@ class Selection:
     by_prefix: bool = False
 
     @property
-    def tagged(self) -> bool:
+    def has_tagged_tokens(self) -> bool:
         """Whether tokens carry the registry's name, because clients keep one login per host."""
         return self.registry is not self.host_default
 
     @property
-    def takes_logins(self) -> bool:
+    def accepts_logins(self) -> bool:
         """Whether a password that the client sends may have been typed for this registry."""
         return not self.by_prefix or self.registry.prefix_login
 
@@ -99,15 +99,15 @@ class Selection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Address(Selection):
+class RepositoryAddress(Selection):
     """A repository of a registry: the registry's name for it, and `asked`, the client's."""
 
     repository: RepositoryName
-    asked: RepositoryName
+    requested_name: RepositoryName
 
     def scope_for_client(self, scope: Scope) -> Scope:
         """Return a scope with the client's name for the repository, if it is this one's."""
-        return scope.named(self.asked) if scope.name == self.repository else scope
+        return scope.with_name(self.requested_name) if scope.name == self.repository else scope
 
 
 class Registries:
@@ -120,9 +120,9 @@ class Registries:
         host or a tag.
         """
         self.rows = tuple(rows)
-        self._by_name = _index(self.rows, lambda row: row.names)
-        self._by_host = _index(self.rows, lambda row: row.hosts)
-        self._by_tag = _index(self.rows, lambda row: [row.tag])
+        self._by_name = _build_index(self.rows, lambda row: row.names)
+        self._by_host = _build_index(self.rows, lambda row: row.hosts)
+        self._by_tag = _build_index(self.rows, lambda row: [row.token_tag])
         tags = sorted(self._by_tag, key=len, reverse=True)  # a tag may end with another
         self._tags = re.compile(rf"(?:{'|'.join(map(re.escape, tags))})(?=~)")
         if default is not None and default not in self._by_name:
@@ -141,9 +141,9 @@ class Registries:
         Raise NameUnknown if `ns` names no registry of the table.
         """
         host_default = self._by_host.get(host.lower(), self.default)
-        return Selection(self._named(ns) if ns else host_default, host_default, ns)
+        return Selection(self._find_by_ns(ns) if ns else host_default, host_default, ns)
 
-    def resolve(self, asked: RepositoryName, *, ns: str | None, host: str) -> Address:
+    def resolve(self, asked: RepositoryName, *, ns: str | None, host: str) -> RepositoryAddress:
         """Return the repository that a request addresses; raise NameUnknown or NameInvalid.
 
         `ns` takes precedence over the host, the host over a prefix, and a prefix over the default
@@ -154,19 +154,19 @@ class Registries:
         chosen = selection.registry
         first, slash, rest = asked.partition("/")
         if not slash:
-            return _address(selection, chosen, asked, asked)
+            return _build_address(selection, chosen, asked, asked)
         named = self._by_name.get(first)
         if named is chosen:
-            return _address(selection, chosen, rest, asked)
+            return _build_address(selection, chosen, rest, asked)
         if named and not ns and host.lower() not in self._by_host:
-            return _address(selection, named, rest, asked)
-        return _address(selection, chosen, asked, asked)
+            return _build_address(selection, named, rest, asked)
+        return _build_address(selection, chosen, asked, asked)
 
-    def named(self, name: str) -> Registry:
+    def get_registry(self, name: str) -> Registry:
         """Return the row with this name or alias; raise KeyError if no row has it."""
         return self._by_name[name]
 
-    def tags_in(self, text: str) -> set[str]:
+    def find_token_tags(self, text: str) -> set[str]:
         """Return the names of the registries whose tagged tokens appear anywhere in `text`.
 
         A client may still hold tokens of a registry that has left the table. Its tag is recognized
@@ -177,7 +177,7 @@ class Registries:
         tags = [*_HOST_NAME_TAG.findall(text), *self._tags.findall(text)]
         return {self._by_tag[tag].name if tag in self._by_tag else tag for tag in tags}
 
-    def tag_owner(self, token: str) -> tuple[Registry | None, str]:
+    def split_token_tag(self, token: str) -> tuple[Registry | None, str]:
         """Return the registry whose tag a token carries, and the token without the tag.
 
         The registry is None, and the token unchanged, if it has no tag of this table.
@@ -186,7 +186,7 @@ class Registries:
         owner = self._by_tag.get(tag) if separator else None
         return (owner, untagged) if owner else (None, token)
 
-    def _named(self, name: str) -> Registry:
+    def _find_by_ns(self, name: str) -> Registry:
         lower = name.lower()
         # containerd sends the port if the reference has one, and sends our own host if the
         # reference names it.
@@ -198,7 +198,7 @@ class Registries:
         return row
 
 
-def _index(
+def _build_index(
     rows: Sequence[Registry], names: Callable[[Registry], Iterable[str]]
 ) -> Mapping[str, Registry]:
     found: dict[str, Registry] = {}
@@ -215,18 +215,20 @@ def _index(
     return found
 
 
-def _address(selection: Selection, row: Registry, name: str, asked: RepositoryName) -> Address:
+def _build_address(
+    selection: Selection, row: Registry, name: str, asked: RepositoryName
+) -> RepositoryAddress:
     namespace, slash, _ = name.partition("/")
     if row.name == DOCKER_HUB and slash and "." in namespace:
         # No namespace of Docker Hub has a dot, so this means a registry that is not served.
         raise NameUnknown
-    return Address(
+    return RepositoryAddress(
         registry=row,
         host_default=selection.host_default,
         ns=selection.ns,
         by_prefix=row is not selection.registry,
-        repository=RepositoryName.parse(row.complete(name)),
-        asked=asked,
+        repository=RepositoryName.parse(row.complete_name(name)),
+        requested_name=asked,
     )
 
 

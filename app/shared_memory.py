@@ -28,7 +28,7 @@ Seats are reused after `SEATS` workers, so a worker may have to share its seat w
 """
 
 
-class Slot:
+class SharedValue:
     """Shared memory in which any worker leaves bytes for all others, under a name.
 
     No lock guards it: a partial write has a wrong checksum, and a reader treats it as empty.
@@ -60,19 +60,19 @@ class Slot:
         return text.removeprefix(head) if text.startswith(head) else None
 
 
-USERS: Final = Slot(mmap.mmap(-1, 2 * 1024 * 1024))
+USERS: Final = SharedValue(mmap.mmap(-1, 2 * 1024 * 1024))
 """The last valid content of the users file, which has 1 MiB at most."""
 
 _BOOTED: Final = mmap.mmap(-1, 4096)
 """A flag for each worker, by its number: 1 once it has begun to serve."""
 
 
-def tell_booted(number: int) -> None:
+def mark_booted(number: int) -> None:
     """Record that the worker of this number has begun to serve; the worker itself calls this."""
     _BOOTED[number % len(_BOOTED)] = 1
 
 
-def forget_booted(number: int) -> None:
+def clear_booted(number: int) -> None:
     """Record that the worker of this number does not serve yet; the master calls this."""
     _BOOTED[number % len(_BOOTED)] = 0
 
@@ -85,12 +85,12 @@ def has_booted(number: int) -> bool:
 _seat = 0
 
 
-def take_seat(number: int) -> None:
+def assign_worker_slot(number: int) -> None:
     """Assign a seat on the board to this process, by the number that gunicorn gives the worker."""
     global _seat  # noqa: PLW0603 - each process has one
     _seat = number % SEATS
 
 
-def seat() -> int:
+def get_worker_slot() -> int:
     """Return the index of this process's seat on the board; 0 without a master."""
     return _seat

@@ -31,7 +31,7 @@ class BodyBroken(ConnectionResetError):
 class Client(Protocol):
     """The connection of the client that waits for the response."""
 
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Return whether the client has closed its connection. Does not block."""
 
 
@@ -53,16 +53,16 @@ class FetchAccount(Protocol):
     `go_on_unread` and `end` may block briefly, because they may query Redis.
     """
 
-    def received(self, count: int) -> None:
+    def charge(self, count: int) -> None:
         """Charge `count` bytes that arrived while no other client was reading the fetch."""
 
-    def go_on_unread(self) -> bool:
+    def try_acquire(self) -> bool:
         """Take a place for a fetch without readers; return False if the fetch must stop."""
 
     def release(self) -> None:
         """Give that place back, because the fetch has a reader again."""
 
-    def end(self) -> None:
+    def settle(self) -> None:
         """Settle the account. Called when the fetch is over."""
 
 
@@ -73,32 +73,32 @@ class Payer(Protocol):
     def identity(self) -> str:
         """The name of this client, the same in all of its requests."""
 
-    def begin_fetch(self, digest: str) -> FetchAccount:
+    def open_account(self, digest: str) -> FetchAccount:
         """Return a new account for the fetch of one digest."""
 
 
-class Uncharged:
+class Unmetered:
     """A payer and its account when no limits are set: its fetches only have to be counted."""
 
     def __init__(self, identity: str) -> None:
         self.identity = identity
 
-    def begin_fetch(self, digest: str) -> FetchAccount:
+    def open_account(self, digest: str) -> FetchAccount:
         """Return this object, which charges nothing."""
         del digest
         return self
 
-    def received(self, count: int) -> None:
+    def charge(self, count: int) -> None:
         """Charge nothing."""
 
-    def go_on_unread(self) -> bool:
+    def try_acquire(self) -> bool:
         """Return True, because nothing is limited."""
         return True
 
     def release(self) -> None:
         """Do nothing: `go_on_unread` has taken no place."""
 
-    def end(self) -> None:
+    def settle(self) -> None:
         """Do nothing: there is nothing to settle."""
 
 
@@ -124,14 +124,14 @@ class Request:
     query: str = ""
     client: Client | None = None
     payer: Payer | None = None
-    renewed: Callable[[str], str] | None = None
+    renew_authorization: Callable[[str], str] | None = None
     permit: Permit | None = None
     has_fallback: Callable[[], bool] | None = None
 
     @property
     def authorization(self) -> str:
         """The client's Authorization header, unchanged; "" if it sent none."""
-        return headers.value(self.headers, "authorization")
+        return headers.get_first(self.headers, "authorization")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +159,7 @@ class FileBody(ABC):
         """Yield the bytes that have not been sent yet."""
 
     @abstractmethod
-    def sent_by(self, send: Callable[[int, int, int], None]) -> int:
+    def send_next(self, send: Callable[[int, int, int], None]) -> int:
         """Call `send(descriptor, offset, count)` for the next part; return the bytes it covers.
 
         0 means that nothing more can be sent from a file. Iterating may still yield more bytes.
@@ -171,7 +171,7 @@ def has_body(method: str, status: int) -> bool:
     return method != "HEAD" and status not in _EMPTY
 
 
-def _nothing() -> None:
+def _do_nothing() -> None:
     pass
 
 
@@ -196,12 +196,12 @@ class Reply:
     next_query: str | None = None
     length: int | None = None
     body: Iterable[bytes] = ()
-    close: Callable[[], None] = _nothing
-    led_to: Sequence[tuple[str, RepositoryName]] = ()
+    close: Callable[[], None] = _do_nothing
+    redirect_targets: Sequence[tuple[str, RepositoryName]] = ()
 
     def header(self, name: str) -> str:
         """Return the first value of a header, or "" if the reply has none."""
-        return headers.value(self.headers, name)
+        return headers.get_first(self.headers, name)
 
     @property
     def digest(self) -> Digest | None:
@@ -212,7 +212,7 @@ class Reply:
             return None
 
     @property
-    def handed_over(self) -> bool:
+    def sent_by_nginx(self) -> bool:
         """Whether the server in front sends the body.
 
         The header is always our own, because one from an upstream is not passed on.
@@ -225,7 +225,7 @@ class Reply:
         return self.status >= HTTPStatus.BAD_REQUEST
 
 
-def replied(status: int, fields: Headers, body: bytes) -> Reply:
+def build_reply(status: int, fields: Headers, body: bytes) -> Reply:
     """Return a reply whose body is already in memory."""
     return Reply(status=status, headers=fields, length=len(body), body=(body,))
 
@@ -264,29 +264,29 @@ class Event(StrEnum):
     The text below each member says what `about` and `amount` of `Observer.happened` then are.
     """
 
-    ASKED = "asked"
+    REQUEST_SENT = "asked"
     """A request was sent to an upstream: a registry, its token service or its CDN."""
-    ANSWERED = "answered"
+    RESPONSE_RECEIVED = "answered"
     """The head of the response arrived. `about`: its status; `amount`: the seconds it took."""
-    FAILED = "failed"
+    REQUEST_FAILED = "failed"
     """No response arrived. `about`: the kind of error."""
-    RECEIVED = "received"
+    BODY_RECEIVED = "received"
     """Part of a body arrived. `amount`: its bytes."""
     RETRIED = "retried"
     """A request is retried."""
     RESUMED = "resumed"
     """A body broke off and was resumed."""
-    OPENED = "opened"
+    CIRCUIT_OPENED = "opened"
     """The circuit breaker of a host opened."""
-    CLOSED = "closed"
+    CIRCUIT_CLOSED = "closed"
     """The circuit breaker of a host closed."""
-    TOKEN = "token"  # noqa: S105 - no password
+    TOKEN_RESPONSE = "token"  # noqa: S105 - no password
     """A token service answered. `about`: its status."""
     PULL_SPENT = "pull spent"
     """A registry answered a GET with a manifest, which Docker Hub counts as a pull."""
     PULL_SAVED = "pull saved"
     """A client's GET of a manifest was answered without spending a pull."""
-    CACHE = "cache"
+    CACHE_OUTCOME = "cache"
     """The cache answered. `about`: how, in the words of `Cache-Status`."""
     EVICTED = "evicted"
     """Entries were evicted to make room. `amount`: how many."""
@@ -313,27 +313,27 @@ class Observer(Protocol):
     Neither method raises or blocks.
     """
 
-    def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
+    def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
         """Record an event.
 
         `about` takes only a small set of values, whatever clients and registries send.
         """
 
-    def told(self, budget: Budget) -> None:
+    def record_budget(self, budget: Budget) -> None:
         """Record how many pulls an identity has left, as a registry has just reported."""
 
 
-class _Nobody:
+class _NullObserver:
     """An observer that ignores everything."""
 
-    def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
+    def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
         """Ignore the event."""
 
-    def told(self, budget: Budget) -> None:
+    def record_budget(self, budget: Budget) -> None:
         """Ignore the budget."""
 
 
-NOBODY: Final[Observer] = _Nobody()
+NOBODY: Final[Observer] = _NullObserver()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -353,17 +353,17 @@ class CacheState:
     unfinished: int = 0
 
 
-class Holder(Protocol):
+class MonitoredCache(Protocol):
     """The cache as monitoring sees it. Neither method raises; both access the disk."""
 
-    def held(self) -> tuple[int, int]:
+    def measure_usage(self) -> tuple[int, int]:
         """Return the number of cached entries of all registries, and their size in bytes."""
 
-    def state(self) -> CacheState:
+    def read_state(self) -> CacheState:
         """Return whether the cache can store anything; the result may be a few seconds old."""
 
 
-class Index(Protocol):
+class SearchIndex(Protocol):
     """The search index for the images of the default registry."""
 
     def search(self, request: Request) -> Reply:

@@ -21,9 +21,9 @@ from flask import Flask
 
 from app import logs
 from app.config.load import SettingsError, load
-from app.config.types import Files
+from app.config.types import SettingFiles
 from app.factory import create_app
-from app.log_lines import take_failures
+from app.log_lines import install_failure_hooks
 from app.store.errors import StoreError
 
 _HIGHEST_PORT: Final = 65535
@@ -54,7 +54,7 @@ class CannotStart(SystemExit):
         self.status = status
 
 
-def build(files: Files, faults: Sequence[str] = ()) -> Flask:
+def build_app(files: SettingFiles, faults: Sequence[str] = ()) -> Flask:
     """Return the application, or raise CannotStart with one message that lists every fault.
 
     `faults` are lines about faults found elsewhere, which belong in the same message. Logging of
@@ -65,11 +65,11 @@ def build(files: Files, faults: Sequence[str] = ()) -> Flask:
     except SettingsError as error:
         if faults:
             raise CannotStart(str(SettingsError([*error.faults, *faults]))) from None
-        raise CannotStart(str(error), _MACHINES if error.is_machines else _WRITTEN) from None
+        raise CannotStart(str(error), _MACHINES if error.is_machine_fault else _WRITTEN) from None
     if faults:
         message = "\n  ".join(["Docxy cannot start:", *faults])
-        raise CannotStart(message if faults[1:] else _line(faults[0]))
-    take_failures()
+        raise CannotStart(message if faults[1:] else _format_fault(faults[0]))
+    install_failure_hooks()
     logs.configure(settings.log_format, settings.log_level)
     try:
         return create_app(settings)
@@ -78,7 +78,7 @@ def build(files: Files, faults: Sequence[str] = ()) -> Flask:
         raise CannotStart(message, _MACHINES) from None
 
 
-def _line(fault: str) -> str:
+def _format_fault(fault: str) -> str:
     return f"Docxy cannot start: {fault}"
 
 
@@ -90,9 +90,9 @@ def check(descriptor: int) -> None:
     status 0. On a fault, write it to standard error and exit with the status of CannotStart.
     """
     given = json.loads(sys.argv[1])
-    files = Files()
+    files = SettingFiles()
     try:
-        build(files, cannot_listen(given["addresses"], reuse_port=given["reuse_port"]))
+        build_app(files, find_listen_faults(given["addresses"], reuse_port=given["reuse_port"]))
     except CannotStart as end:
         sys.stderr.write(f"{end}\n")
         sys.exit(end.status)
@@ -102,23 +102,23 @@ def check(descriptor: int) -> None:
     os._exit(0)
 
 
-def cannot_listen(addresses: Sequence[Address], *, reuse_port: bool = False) -> list[str]:
+def find_listen_faults(addresses: Sequence[Address], *, reuse_port: bool = False) -> list[str]:
     """Return why gunicorn could not listen at `addresses`: a line for each faulty one.
 
     gunicorn would try each five times, a second apart, and exit with a traceback for some.
     """
     descriptors = [address for address in addresses if isinstance(address, int)]
     # If one of the addresses is a descriptor, gunicorn ignores those that are not.
-    with _Probes(reuse_port=reuse_port) as probes:
-        faults = [_fault_of_descriptor(one) for one in descriptors] or [
-            _fault_of_path(address) if isinstance(address, str) else probes.fault_of(address)
+    with _PortProbes(reuse_port=reuse_port) as probes:
+        faults = [_check_descriptor(one) for one in descriptors] or [
+            _check_socket_path(address) if isinstance(address, str) else probes.try_listen(address)
             for address in addresses
             if not isinstance(address, int)
         ]
     return [fault for fault in faults if fault]
 
 
-def _fault_of_descriptor(descriptor: int) -> str:
+def _check_descriptor(descriptor: int) -> str:
     try:
         is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
     except OSError:
@@ -126,7 +126,7 @@ def _fault_of_descriptor(descriptor: int) -> str:
     return "" if is_socket else f"fd://{descriptor}: this is no open socket"
 
 
-class _Probes(contextlib.ExitStack):
+class _PortProbes(contextlib.ExitStack):
     """Listens at ports as gunicorn will: at all of them at once, since two addresses may collide.
 
     Leaving the context closes the sockets.
@@ -137,7 +137,7 @@ class _Probes(contextlib.ExitStack):
         self._reuse_port = reuse_port
         self._taken: list[tuple[IPAddress, int]] = []
 
-    def fault_of(self, address: list[str | int]) -> str:
+    def try_listen(self, address: list[str | int]) -> str:
         """Return why gunicorn cannot listen at an address, or "" and keep listening there."""
         host, port = str(address[0]), int(address[1])
         shown = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
@@ -156,30 +156,30 @@ class _Probes(contextlib.ExitStack):
             if not self._reuse_port:
                 probe.listen()
         except OSError as error:
-            if error.errno == errno.EADDRINUSE and self._has(_ip(host), port):
+            if error.errno == errno.EADDRINUSE and self._is_taken(_parse_ip(host), port):
                 return f"{shown}: another address to listen at has this port already; leave one out"
-            return f"{shown}: {_reason(error, host, port)}"
-        self._taken.append((_ip(host), port))
+            return f"{shown}: {_explain_error(error, host, port)}"
+        self._taken.append((_parse_ip(host), port))
         return ""
 
-    def _has(self, host: IPAddress, port: int) -> bool:
-        return any(port == held and _overlap(host, other) for other, held in self._taken)
+    def _is_taken(self, host: IPAddress, port: int) -> bool:
+        return any(port == held and _do_overlap(host, other) for other, held in self._taken)
 
 
-def _ip(host: str) -> IPAddress:
+def _parse_ip(host: str) -> IPAddress:
     return ip_address(host.partition("%")[0])
 
 
-def _overlap(one: IPAddress, other: IPAddress) -> bool:
+def _do_overlap(one: IPAddress, other: IPAddress) -> bool:
     return one == other or one.is_unspecified or other.is_unspecified
 
 
-def _reason(error: OSError, host: str, port: int) -> str:
+def _explain_error(error: OSError, host: str, port: int) -> str:
     if isinstance(error, socket.gaierror):
         return "this name has no address"
     match error.errno:
         case errno.EADDRINUSE:
-            owner = next(_owners(_ip(host), port), "")
+            owner = next(_find_owners(_parse_ip(host), port), "")
             return (
                 f"this port is in use{f' by {owner}' if owner else ''}; stop that program, or "
                 "choose another port with PORT or --bind"
@@ -188,15 +188,15 @@ def _reason(error: OSError, host: str, port: int) -> str:
             return "this machine has no such address"
         case errno.EACCES:
             return (
-                f"to listen at a port below {_first_free_port()} takes root, or the capability "
-                "CAP_NET_BIND_SERVICE; choose a higher port with PORT or --bind"
+                f"to listen at a port below {_read_first_unprivileged_port()} takes root, "
+                "or the capability CAP_NET_BIND_SERVICE; choose a higher port with PORT or --bind"
             )
         case errno.EAFNOSUPPORT if ":" in host:
             return "this machine has no IPv6"
     return error.strerror or str(error)
 
 
-def _first_free_port() -> str:
+def _read_first_unprivileged_port() -> str:
     path = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
     try:
         return path.read_text(encoding="utf-8").strip()
@@ -204,22 +204,22 @@ def _first_free_port() -> str:
         return "1024"
 
 
-def _owners(host: IPAddress, port: int) -> Iterator[str]:
+def _find_owners(host: IPAddress, port: int) -> Iterator[str]:
     """Yield the programs whose listening sockets conflict, as "name (process 123)".
 
     Processes that this user may not inspect are left out.
     """
-    inodes = set(_listening_at(host, port))
+    inodes = set(_find_listening_inodes(host, port))
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if inodes & set(_sockets_of(process)):
+            if inodes & set(_find_socket_inodes(process)):
                 name = (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
                 yield f"{name} (process {process.name})"
         except OSError:  # the process is another user's, or has ended
             continue
 
 
-def _listening_at(host: IPAddress, port: int) -> Iterator[str]:
+def _find_listening_inodes(host: IPAddress, port: int) -> Iterator[str]:
     """Yield the inodes of the sockets that listen at a port, on this address or on all of them."""
     for name in ("tcp", "tcp6"):
         try:
@@ -230,12 +230,12 @@ def _listening_at(host: IPAddress, port: int) -> Iterator[str]:
             _, local, _, state, *rest = line.split()
             address, _, number = local.partition(":")
             if state == _LISTEN and int(number, 16) == port:
-                other = _address(address)
-                if _overlap(host, other):
+                other = _parse_proc_address(address)
+                if _do_overlap(host, other):
                     yield rest[5]
 
 
-def _address(written: str) -> IPAddress:
+def _parse_proc_address(written: str) -> IPAddress:
     """Parse an address of /proc/net/tcp: words of 32 bits, each in the machine's byte order.
 
     Return an IPv4-mapped IPv6 address as its IPv4 address.
@@ -246,7 +246,7 @@ def _address(written: str) -> IPAddress:
     return mapped or address
 
 
-def _sockets_of(process: Path) -> Iterator[str]:
+def _find_socket_inodes(process: Path) -> Iterator[str]:
     for descriptor in (process / "fd").iterdir():
         try:
             found = _SOCKET.fullmatch(str(descriptor.readlink()))
@@ -256,7 +256,7 @@ def _sockets_of(process: Path) -> Iterator[str]:
             yield found[1]
 
 
-def _fault_of_path(text: str) -> str:
+def _check_socket_path(text: str) -> str:
     if text.startswith("\0"):  # an abstract socket, which has no path in the file system
         return ""
     path = Path(text)

@@ -14,7 +14,7 @@ from gevent.monkey import get_original, is_module_patched
 from gevent.threadpool import ThreadPool
 
 
-class Pending(Protocol):
+class PendingResult(Protocol):
     """The result of work that may still be running."""
 
     def result(self, timeout: float | None = None) -> Any:  # noqa: ANN401 - whatever it gives
@@ -24,7 +24,7 @@ class Pending(Protocol):
         """
 
 
-class _Pending:
+class _GeventResult:
     def __init__(self, outcome: Any) -> None:  # noqa: ANN401 - gevent's AsyncResult
         self._outcome = outcome
 
@@ -38,7 +38,9 @@ class _Pending:
         return given
 
 
-def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exception | None]:
+def _capture_outcome(
+    work: Callable[..., Any], args: tuple[Any, ...]
+) -> tuple[Any, Exception | None]:
     """Return the result of `work` and None, or None and the exception that it raised.
 
     It is not raised here, because gevent would print its traceback.
@@ -49,7 +51,7 @@ def _outcome(work: Callable[..., Any], args: tuple[Any, ...]) -> tuple[Any, Exce
         return None, failure
 
 
-class RealThreads:
+class NativeThreadPool:
     """A pool of `count` real threads, which do not block the event loop."""
 
     def __init__(self, count: int) -> None:
@@ -57,19 +59,19 @@ class RealThreads:
         self._pool: Any = None
         self._free: Any = None
 
-    def begin(
+    def submit(
         self,
         work: Callable[..., Any],
         *args: Any,  # noqa: ANN401 - whatever it takes
         patience: float | None = None,
-    ) -> Pending:
+    ) -> PendingResult:
         """Start `work(*args)` on one of the threads, and return its pending result.
 
         Under gevent, wait at most `patience` seconds for a free thread, and raise TimeoutError if
         there is none; None waits for ever. Without gevent the work is queued at once.
         """
         if is_module_patched("threading"):
-            return self._begin_beside_loop(work, args, patience)
+            return self._submit_to_gevent(work, args, patience)
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._count)
         try:
@@ -80,19 +82,19 @@ class RealThreads:
             raise
         return future
 
-    def _begin_beside_loop(
+    def _submit_to_gevent(
         self, work: Callable[..., Any], args: tuple[Any, ...], patience: float | None
-    ) -> Pending:
+    ) -> PendingResult:
         if self._pool is None:
             # Created on first use, which is after the fork and on the worker's own event loop.
             self._pool, self._free = ThreadPool(self._count), BoundedSemaphore(self._count)
         if not self._free.acquire(timeout=patience):
             raise TimeoutError
-        outcome = self._pool.spawn(_outcome, work, args)
+        outcome = self._pool.spawn(_capture_outcome, work, args)
         outcome.rawlink(lambda _: self._free.release())
-        return _Pending(outcome)
+        return _GeventResult(outcome)
 
 
-def original(module: str, name: str) -> Any:  # noqa: ANN401 - any function
+def get_unpatched(module: str, name: str) -> Any:  # noqa: ANN401 - any function
     """Return a function of a standard library module as it was before gevent patched it."""
     return get_original(module, name)

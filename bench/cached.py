@@ -124,7 +124,7 @@ def _contenders(
 
 
 def _drop(store: Store, digest: str) -> None:
-    store.drop(_REGISTRY, Digest(digest))
+    store.delete(_REGISTRY, Digest(digest))
 
 
 def _await_kept(store: Store, digest: str) -> None:

@@ -55,7 +55,7 @@ raises ValueError from 4,301 digits on."""
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class CheckResult:
     """The result of a check: either a message that lists every fault, or the accepted settings."""
 
     status: int
@@ -67,7 +67,7 @@ class Checked:
 
 def check(
     workers: int | None = None, addresses: Sequence[object] = (), *, reuse_port: bool = False
-) -> Checked:
+) -> CheckResult:
     """Check the current settings, and that gunicorn can listen at `addresses`.
 
     Return a `Checked`; faults are reported in it, not raised. The check runs in a process of its
@@ -88,20 +88,20 @@ def check(
             check=False,
         )
     except OSError as error:  # the machine has no process or no memory to spare
-        return _unchecked(str(error))
+        return _build_failed_check(str(error))
     if done.returncode < 0:
-        return _unchecked(f"signal {-done.returncode} ended the process that does it")
+        return _build_failed_check(f"signal {-done.returncode} ended the process that does it")
     if done.returncode:
-        return Checked(done.returncode, done.stderr.decode(errors="replace").rstrip(), b"")
-    return Checked(0, "", done.stdout)
+        return CheckResult(done.returncode, done.stderr.decode(errors="replace").rstrip(), b"")
+    return CheckResult(0, "", done.stdout)
 
 
-def _unchecked(reason: str) -> Checked:
+def _build_failed_check(reason: str) -> CheckResult:
     message = f"Docxy cannot start: the settings cannot be checked ({reason})"
-    return Checked(_CANNOT_START, message, b"")
+    return CheckResult(_CANNOT_START, message, b"")
 
 
-def refuse(checked: Checked) -> NoReturn:
+def refuse(checked: CheckResult) -> NoReturn:
     """Write the faults of a check to standard error and raise SystemExit with its status."""
     sys.stderr.write(f"{checked.faults}\n")
     sys.exit(checked.status)
@@ -124,12 +124,12 @@ def accept(settings: bytes) -> None:
     _accepted = settings
 
 
-def accepted() -> bytes:
+def get_accepted() -> bytes:
     """Return the accepted settings, or `b""` if a worker has to read the settings itself."""
     return _accepted
 
 
-def log_form() -> str:
+def read_log_format() -> str:
     """Return the log format as the environment or the configuration file sets it now.
 
     The value is not validated: `check` reports one that is neither "text" nor "json". Return "text"
@@ -149,7 +149,7 @@ def is_port(text: str) -> bool:
     return bool(_DIGITS.fullmatch(text.strip())) and int(text) <= _HIGHEST_PORT
 
 
-def is_count(text: str) -> bool:
+def is_worker_count(text: str) -> bool:
     """Return whether gunicorn can parse `text` as WEB_CONCURRENCY; the settings check its range."""
     return bool(_DIGITS.fullmatch(text.strip()))
 
@@ -177,9 +177,9 @@ class Generations:
         self._last_started = 0
         self._starting: set[int] = set()
         """The ages of workers that have been started but do not serve yet."""
-        self._have_served = False
+        self._was_serving = False
         self._failures, self._pause_ends = 0, 0.0
-        self._outage_is_told = False
+        self._is_outage_logged = False
         arbiter.reload, arbiter.manage_workers = self.reload, self.manage_workers
         arbiter.wait_for_signals, arbiter.reap_workers = self.wait_for_signals, self.reap_workers
 
@@ -199,7 +199,7 @@ class Generations:
         """Start new workers and send SIGTERM to the old ones, without waiting for either."""
         self._last_old = self._arbiter.worker_age
         self._failures, self._pause_ends = 0, 0.0
-        with self._old_aside() as old:
+        with self._hide_old_workers() as old:
             self._reload()
         for pid in old:
             self._arbiter.kill_worker(pid, signal.SIGTERM)
@@ -212,10 +212,10 @@ class Generations:
         refused instead of waiting in vain, and the supervisor of this process notices.
         """
         self._count_failures()
-        with self._old_aside() as old:
+        with self._hide_old_workers() as old:
             is_missing = len(self._arbiter.WORKERS) < self._arbiter.num_workers
             if self._failures >= _MOST_FAILURES and not self._arbiter.WORKERS:
-                self._tell_outage_or_halt(is_draining=bool(old))
+                self._log_outage_or_halt(is_draining=bool(old))
             if is_missing and self._clock() < self._pause_ends:
                 return
             try:
@@ -226,7 +226,7 @@ class Generations:
                 fields = {"error": str(error)}
                 self._arbiter.log.error("A worker cannot be made.", extra={"fields": fields})  # noqa: TRY400 - no traceback helps
 
-    def _tell_outage_or_halt(self, *, is_draining: bool) -> None:
+    def _log_outage_or_halt(self, *, is_draining: bool) -> None:
         """Log that no worker serves; raise HaltServer unless old workers still have downloads.
 
         A halt would wait hours for those downloads while nothing listens. The error is logged
@@ -236,8 +236,8 @@ class Generations:
             self._arbiter.log.error("No worker can start, and none is left.")
             reason = "no worker can start"
             raise HaltServer(reason, _CANNOT_START)
-        if not self._outage_is_told:
-            self._outage_is_told = True
+        if not self._is_outage_logged:
+            self._is_outage_logged = True
             self._arbiter.log.error(
                 "No worker serves. Old ones finish their downloads, and new clients wait.",
                 extra={"fields": {"longest_pause": _LONGEST_OUTAGE}},
@@ -269,10 +269,10 @@ class Generations:
             self._arbiter.log.info("Workers can start again.")
         serve = any(age > self._last_old and shared_memory.has_booted(age) for age in alive)
         # When the last serving worker is gone, the longer pauses no longer fit: start over.
-        if begun or (self._have_served and not serve):
+        if begun or (self._was_serving and not serve):
             self._failures, self._pause_ends = 0, 0.0
-            self._outage_is_told = False
-        self._have_served = serve
+            self._is_outage_logged = False
+        self._was_serving = serve
         if failed:
             longest = _LONGEST_PAUSE if serve else _LONGEST_OUTAGE
             if not self._failures:
@@ -284,7 +284,7 @@ class Generations:
             self._failures += 1
             self._pause_ends = self._clock() + pause
 
-    def in_new_worker(self, worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
+    def prepare_new_worker(self, worker: Any) -> None:  # noqa: ANN401 - gunicorn's Worker
         """Make a new worker obey stop signals at once, and close the files of hidden siblings.
 
         Until the worker installs its own handlers it has the master's, which put signals into a
@@ -305,7 +305,7 @@ class Generations:
             sibling.tmp.close()
 
     @contextlib.contextmanager
-    def _old_aside(self) -> Iterator[dict[int, Any]]:
+    def _hide_old_workers(self) -> Iterator[dict[int, Any]]:
         """Hide the old workers from the arbiter, which then neither counts nor awaits them.
 
         Yield the hidden workers by process id.

@@ -42,7 +42,9 @@ class ClientSocket(GeventSocket):
         view = memoryview(data)
         begun = self._send_at_once(view, flags)
         if begun < len(view):
-            self._send_by(lambda sent: self.send(view[begun + sent :], flags), len(view) - begun)
+            self._send_all_with(
+                lambda sent: self.send(view[begun + sent :], flags), len(view) - begun
+            )
 
     def send_file(self, descriptor: int, offset: int, count: int) -> None:
         """Send `count` bytes of a file from `offset` on, as `sendall` does but with sendfile(2).
@@ -52,9 +54,9 @@ class ClientSocket(GeventSocket):
         """
 
         def send(sent: int) -> int:
-            return self._send_part(descriptor, offset + sent, count - sent)
+            return self._send_file_part(descriptor, offset + sent, count - sent)
 
-        self._send_by(send, count)
+        self._send_all_with(send, count)
 
     def _send_at_once(self, data: memoryview, flags: int) -> int:
         """Send what fits the socket's buffer and return its size in bytes.
@@ -66,7 +68,7 @@ class ClientSocket(GeventSocket):
         except BlockingIOError:
             return 0
 
-    def _send_by(self, send: Callable[[int], int], count: int) -> None:
+    def _send_all_with(self, send: Callable[[int], int], count: int) -> None:
         """Call `send` with the number of bytes sent so far, until it has sent `count` bytes.
 
         `send` returns how many bytes it sent. The kernel reports a socket as writable only when a
@@ -84,15 +86,15 @@ class ClientSocket(GeventSocket):
                     sent += send(sent)
                     queued = float("inf")
                 except TimeoutError:
-                    left = self._queued()
+                    left = self._count_unacknowledged()
                     if left < queued:
                         queued, given_up = left, time.monotonic() + patience
                     elif time.monotonic() >= given_up:
-                        self._give_up()
+                        self._reset_stalled()
         finally:
             self.settimeout(usual)
 
-    def _send_part(self, descriptor: int, offset: int, count: int) -> int:
+    def _send_file_part(self, descriptor: int, offset: int, count: int) -> int:
         try:
             sent = os.sendfile(self.fileno(), descriptor, offset, count)
         except BlockingIOError:
@@ -103,12 +105,12 @@ class ClientSocket(GeventSocket):
             raise OSError(errno.EIO, "the file is shorter than what is sent of it")
         return sent
 
-    def _queued(self) -> int:
+    def _count_unacknowledged(self) -> int:
         """Return how many bytes the client has not acknowledged yet (tcp(7), SIOCOUTQ)."""
         answer = fcntl.ioctl(self.fileno(), termios.TIOCOUTQ, b"\0" * 4)
         return int.from_bytes(answer, sys.byteorder)
 
-    def _give_up(self) -> NoReturn:
+    def _reset_stalled(self) -> NoReturn:
         # Without a reset, the kernel would keep trying to send its buffer for minutes.
         self.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         raise ConnectionResetError(errno.ECONNRESET, "the client takes nothing")

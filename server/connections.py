@@ -53,12 +53,12 @@ class Connection:
         """Count as waiting while the application reads the request's body."""
         if self._connections.is_serving(self):
             self.reads_body = True
-            self._connections.wait(self)
+            self._connections.mark_waiting(self)
 
     def end_body(self) -> None:
         """Count as being served again, once the whole body has arrived."""
         if self.reads_body:
-            self._connections.serve(self)
+            self._connections.mark_serving(self)
 
 
 class Connections:
@@ -76,10 +76,10 @@ class Connections:
         self._stop_reading = stop_reading
         self._waiting: dict[bytes, dict[Connection, None]] = {}
         """The waiting connections by site, the one that has waited longest first."""
-        self._count = 0
+        self._waiting_count = 0
         """The number of waiting connections."""
         self._serving: set[Connection] = set()
-        self._ended: Counter[bytes] = Counter()
+        self._evicted: Counter[bytes] = Counter()
 
     def open(self, sock: socket.socket, site: bytes) -> Connection:
         """Return a new connection, which waits; end another waiting one if there are too many.
@@ -89,25 +89,25 @@ class Connections:
         """
         own = self._waiting.get(site, {})
         if site != FRONT and len(own) >= self.share:
-            self._end_longest(own)
-        elif self._count >= max(self.places - len(self._serving), self.reserve):
-            self._end_longest(max(self._waiting.values(), key=len))
+            self._evict_oldest(own)
+        elif self._waiting_count >= max(self.places - len(self._serving), self.reserve):
+            self._evict_oldest(max(self._waiting.values(), key=len))
         connection = Connection(sock, site, self)
-        self.wait(connection)
+        self.mark_waiting(connection)
         return connection
 
-    def wait(self, connection: Connection) -> None:
+    def mark_waiting(self, connection: Connection) -> None:
         """Count a connection as waiting; one that already waits keeps its turn."""
         self._serving.discard(connection)
         waiting = self._waiting.setdefault(connection.site, {})
         if connection not in waiting:
             waiting[connection] = None
-            self._count += 1
+            self._waiting_count += 1
 
-    def serve(self, connection: Connection) -> bool:
+    def mark_serving(self, connection: Connection) -> bool:
         """Count a connection as being served, and return whether there is a place for it."""
         connection.is_new = connection.reads_body = False
-        self._forget(connection)
+        self._remove_waiting(connection)
         self._serving.add(connection)
         return len(self._serving) <= self.places
 
@@ -121,10 +121,10 @@ class Connections:
 
     def close(self, connection: Connection) -> None:
         """Remove a connection from the account, whether it waits or is being served."""
-        self._forget(connection)
+        self._remove_waiting(connection)
         self._serving.discard(connection)
 
-    def idle(self) -> Iterator[socket.socket]:
+    def iter_idle_sockets(self) -> Iterator[socket.socket]:
         """Yield the sockets of connections that have no request and no body under way.
 
         New connections are spared on the first call and included from the next call on.
@@ -135,29 +135,29 @@ class Connections:
                     yield connection.sock
                 connection.is_new = False
 
-    def take_ended(self) -> Counter[bytes]:
+    def take_evicted(self) -> Counter[bytes]:
         """Return how many connections of each site had to make room since the last call."""
-        ended, self._ended = self._ended, Counter()
+        ended, self._evicted = self._evicted, Counter()
         return ended
 
-    def _end_longest(self, waiting: dict[Connection, None]) -> None:
+    def _evict_oldest(self, waiting: dict[Connection, None]) -> None:
         """End the connection of a site that has waited longest."""
         connection = next(iter(waiting))
-        self._forget(connection)
-        self._ended[connection.site] += 1
+        self._remove_waiting(connection)
+        self._evicted[connection.site] += 1
         self._stop_reading(connection.sock)
 
-    def _forget(self, connection: Connection) -> None:
+    def _remove_waiting(self, connection: Connection) -> None:
         waiting = self._waiting.get(connection.site, {})
         if connection in waiting:
             del waiting[connection]
-            self._count -= 1
+            self._waiting_count -= 1
             if not waiting:
                 del self._waiting[connection.site]
 
 
 @lru_cache(_REMEMBERED)
-def site_of(address: str) -> bytes:
+def pack_site(address: str) -> bytes:
     """Return the bytes that identify a subscriber: a whole IPv4 address, or an IPv6 /64 prefix.
 
     `address` is a peer's address as socket.accept() returns it.
@@ -169,7 +169,7 @@ def site_of(address: str) -> bytes:
 
 
 @lru_cache(_REMEMBERED)
-def written(site: bytes) -> str:
+def format_site(site: bytes) -> str:
     """Return a site in text form: an IPv4 address, an IPv6 /64 network, or "" for FRONT."""
     if len(site) == _SUBSCRIBER:
         return f"{socket.inet_ntop(socket.AF_INET6, site + bytes(_SUBSCRIBER))}/64"

@@ -48,14 +48,14 @@ class ReadableBody(Body):
         """
         gevent.sleep(0)  # a reader that always finds data would never yield to other greenlets
         connection = self._connection
-        if connection is not None and not _is_whole(self.reader):
+        if connection is not None and not _is_fully_read(self.reader):
             connection.await_body()
         try:
             return super().read(size)
         except ParseException as error:
             raise ValueError(type(error).__name__) from error
         finally:
-            if connection is not None and _is_whole(self.reader):
+            if connection is not None and _is_fully_read(self.reader):
                 connection.end_body()
 
 
@@ -74,7 +74,7 @@ class BoundedRequest(Request):
         self.limit_request_line = _LINE_LIMIT
         self.max_buffer_headers = _HEAD_LIMIT
         self._connection: Connection | None = getattr(unreader.sock, "connection", None)
-        with gevent.Timeout(self._begin(unreader), NoMoreData()):
+        with gevent.Timeout(self._await_head(unreader), NoMoreData()):
             unused = super().parse(unreader)
         path = self.path or ""
         if len(path) > _PATH_LIMIT:
@@ -84,7 +84,7 @@ class BoundedRequest(Request):
         self.version = min(self.version or (1, 1), (1, 1))
         return unused
 
-    def _begin(self, unreader: Any) -> float | None:  # noqa: ANN401 - as inherited
+    def _await_head(self, unreader: Any) -> float | None:  # noqa: ANN401 - as inherited
         """Wait for the first bytes of a head, and return the seconds left for the rest of it.
 
         Return `None` if the head is already complete. Raise NoMoreData if nothing arrives in time.
@@ -92,7 +92,7 @@ class BoundedRequest(Request):
         a head may take, because servers in front keep theirs open. On a new connection the time of
         a head counts from accept.
         """
-        left = head_time(self.cfg)
+        left = get_head_timeout(self.cfg)
         patience: float = self.cfg.keepalive
         if self.req_number == 1:
             if self._connection is not None:
@@ -111,7 +111,7 @@ class BoundedRequest(Request):
         The answer is cached by address, since each request asks about the same few servers in
         front. A peer on a Unix socket is trusted.
         """
-        return not isinstance(self.peer_addr, tuple) or trusts(self.cfg, self.peer_addr[0])
+        return not isinstance(self.peer_addr, tuple) or is_trusted_peer(self.cfg, self.peer_addr[0])
 
     def set_body_reader(self) -> None:
         """Set `body` to a `ReadableBody`, from which the application reads."""
@@ -124,28 +124,28 @@ class BoundedRequest(Request):
 
         A long unread body, such as a push's, is not worth reading to keep the connection.
         """
-        return super().should_close() or self.leaves_body()
+        return super().should_close() or self.has_unread_body()
 
-    def leaves_body(self) -> bool:
+    def has_unread_body(self) -> bool:
         """Return whether more than 64 KiB of the body is unread, or an unknown amount."""
         reader: Any = self.body.reader if self.body else None
         if isinstance(reader, LengthReader):
             return reader.length > _UNREAD_LIMIT
-        return not _is_whole(reader)
+        return not _is_fully_read(reader)
 
 
-def _is_whole(reader: Any) -> bool:  # noqa: ANN401 - one of gunicorn's readers
+def _is_fully_read(reader: Any) -> bool:  # noqa: ANN401 - one of gunicorn's readers
     """Return whether a body has been read to its end."""
     return reader.length <= 0 if isinstance(reader, LengthReader) else reader.parser is None
 
 
-def head_time(cfg: Config) -> float:
+def get_head_timeout(cfg: Config) -> float:
     """Return the seconds in which a whole head must arrive: 15, or `keepalive` if it is shorter."""
     return min(_HEAD_TIME, cfg.keepalive or _HEAD_TIME)
 
 
 @lru_cache(_PEERS)
-def trusts(cfg: Config, address: str) -> bool:
+def is_trusted_peer(cfg: Config, address: str) -> bool:
     """Return whether a peer's IP address is that of a trusted server in front.
 
     FORWARDED_ALLOW_IPS lists those servers.

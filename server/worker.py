@@ -42,8 +42,8 @@ from gunicorn.workers.ggevent import GeventWorker
 
 from app import shared_memory  # noqa: F401 - allocates the shared memory before the fork
 from server.client_socket import ClientSocket
-from server.connections import FRONT, Connection, Connections, site_of, written
-from server.request import BoundedRequest, head_time, trusts
+from server.connections import FRONT, Connection, Connections, format_site, pack_site
+from server.request import BoundedRequest, get_head_timeout, is_trusted_peer
 
 logger = logging.getLogger("python")
 
@@ -92,24 +92,24 @@ RequestParser.mesg_class = BoundedRequest  # gunicorn has no setting for the req
 _date_of = lru_cache(1)(util.http_date)
 
 
-def _http_date(timestamp: float | None = None) -> str:
+def _format_http_date(timestamp: float | None = None) -> str:
     """Return the Date header, formatted once a second: it took a tenth of gunicorn's time."""
     return _date_of(int(time.time() if timestamp is None else timestamp))
 
 
-util.http_date = _http_date
+util.http_date = _format_http_date
 # Each request would make one, which takes two locks to find an error stream that never changes.
 wsgi.WSGIErrorsWrapper = lru_cache(1)(wsgi.WSGIErrorsWrapper)  # type: ignore[misc,assignment]
 
 
-def _tell_failure(hub: Any, context: Any, kind: Any, failure: Any, trace: Any) -> None:  # noqa: ANN401 - gevent's
+def _log_greenlet_failure(hub: Any, context: Any, kind: Any, failure: Any, trace: Any) -> None:  # noqa: ANN401 - gevent's
     """Log an uncaught exception of a greenlet; gevent would write it to stderr in pieces."""
     del hub
     fields = {"context": str(context)}
     logger.error("A greenlet failed.", exc_info=(kind, failure, trace), extra={"fields": fields})
 
 
-Hub.print_exception = _tell_failure  # type: ignore[method-assign,assignment]
+Hub.print_exception = _log_greenlet_failure  # type: ignore[method-assign,assignment]
 
 
 class Server(StreamServer):
@@ -132,11 +132,11 @@ class Server(StreamServer):
         """Accept a connection and return it, or return `None` to leave it to the other workers."""
         if self._has_others and self.worker.is_full():
             self.stop_accepting()
-            gevent.spawn(self._take_the_rest)
+            gevent.spawn(self._accept_remaining)
             return None
         return super().do_read()
 
-    def _take_the_rest(self) -> None:
+    def _accept_remaining(self) -> None:
         """Accept the waiting connections, unless the backlog is empty at one of the checks."""
         for _ in range(_LOOKS):
             gevent.sleep(_POLITE / _LOOKS)
@@ -160,7 +160,7 @@ class Worker(GeventWorker):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
         super().__init__(*args, **kwargs)
-        places = min(self.cfg.worker_connections, _places_for_files())
+        places = min(self.cfg.worker_connections, _compute_places())
         self._connections = Connections(places, _stop_reading)
         # gunicorn accepts none beyond this bound, and only an accepted connection makes another one
         # give way. So a second reserve stays free when the first is full of waiting connections.
@@ -170,7 +170,7 @@ class Worker(GeventWorker):
         self._greenlets: set[Any] = set()
         """The greenlets that are handling a connection."""
         self._logged = 0.0
-        self._patient_until = float("inf")
+        self._cut_deadline = float("inf")
 
     server_class = Server
 
@@ -209,8 +209,12 @@ class Worker(GeventWorker):
         a TLS hello may not contain.
         """
         client = ClientSocket(client.family, client.type, client.proto, fileno=client.detach())
-        with self._having(client, addr), contextlib.closing(client), contextlib.suppress(OSError):
-            first = self._first_byte(client)
+        with (
+            self._track_connection(client, addr),
+            contextlib.closing(client),
+            contextlib.suppress(OSError),
+        ):
+            first = self._peek_first_byte(client)
             if first == _TLS_HANDSHAKE:
                 client.recv(64 * 1024)  # unread data would turn the close into a reset
                 client.sendall(_NOT_HTTPS)
@@ -232,7 +236,7 @@ class Worker(GeventWorker):
         request in the middle of the body.
         """
         connection = self._open[sock]
-        has_place = self._connections.serve(connection)
+        has_place = self._connections.mark_serving(connection)
         try:
             if not has_place and (req.path != _HEALTH or req.query):
                 self._refuse_as_full(sock, addr)
@@ -241,11 +245,11 @@ class Worker(GeventWorker):
             raise StopIteration from None
         except StopIteration:
             if req.leaves_body():
-                self._connections.wait(connection)
+                self._connections.mark_waiting(connection)
                 util.close_graceful(sock)  # an immediate close would reset the response in flight
             raise
         finally:
-            self._connections.wait(connection)
+            self._connections.mark_waiting(connection)
 
     def timeout_ctx(self) -> Any:  # noqa: ANN401 - as inherited
         """Return a timeout for the wait until the next request has arrived.
@@ -253,7 +257,7 @@ class Worker(GeventWorker):
         The rest of the previous body is skipped first, in the time of a head. request.py bounds
         each part of the wait.
         """
-        return gevent.Timeout(self.cfg.keepalive + 2 * head_time(self.cfg), NoMoreData())
+        return gevent.Timeout(self.cfg.keepalive + 2 * get_head_timeout(self.cfg), NoMoreData())
 
     def handle_error(self, req: Any, client: Any, addr: Any, exc: Any) -> None:  # noqa: ANN401 - as inherited
         """Answer an unreadable request with a JSON error, and log only the name of the exception.
@@ -276,7 +280,7 @@ class Worker(GeventWorker):
         self.log.warning("Not a request.", extra={"fields": fields})
         message = "this is no HTTP request that can be read"
         with contextlib.suppress(OSError):
-            client.sendall(_refusal(status, "UNKNOWN", message, request_id))
+            client.sendall(_build_refusal(status, "UNKNOWN", message, request_id))
             util.close_graceful(client)  # unread data would turn a plain close into a reset
 
     def _refuse_as_full(self, sock: socket.socket, addr: Any) -> NoReturn:  # noqa: ANN401 - as inherited
@@ -293,7 +297,7 @@ class Worker(GeventWorker):
             },
         )
         message = "this proxy serves as many requests at once as it can"
-        sock.sendall(_refusal(_FULL, "UNAVAILABLE", message, request_id, _RETRY_AFTER))
+        sock.sendall(_build_refusal(_FULL, "UNAVAILABLE", message, request_id, _RETRY_AFTER))
         raise StopIteration
 
     def notify(self) -> None:
@@ -304,50 +308,54 @@ class Worker(GeventWorker):
         the remaining requests: the master then kills, and they would leave no line in the log.
         """
         super().notify()
-        self._log_ended()
+        self._log_evicted()
         if self.alive:
             patience = self.cfg.graceful_timeout
-            self._patient_until = time.monotonic() + patience - min(_SPARE, patience / 2)
+            self._cut_deadline = time.monotonic() + patience - min(_SPARE, patience / 2)
             return
-        for sock in list(self._connections.idle()):
+        for sock in list(self._connections.iter_idle_sockets()):
             _stop_reading(sock)
-        if self._greenlets and time.monotonic() > self._patient_until:
+        if self._greenlets and time.monotonic() > self._cut_deadline:
             fields = {"cut": len(self._greenlets)}
             self.log.warning("The time to stop is over.", extra={"fields": fields})
-            self._cut()
+            self._cut_requests()
 
     def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - as inherited
         """Cut all requests, wait a second at most until they are logged, and exit."""
 
         def end() -> None:
-            self._cut()
+            self._cut_requests()
             super(Worker, self).handle_quit(sig, frame)
 
         gevent.spawn(end)
 
-    def _cut(self) -> None:
+    def _cut_requests(self) -> None:
         serving = list(self._greenlets)
         gevent.killall(serving, block=False)
         gevent.joinall(serving, timeout=1)
 
-    def _log_ended(self) -> None:
+    def _log_evicted(self) -> None:
         """Log every 10 s at most how many connections had to make room: they may be thousands."""
         if (now := time.monotonic()) - self._logged < _LOGGED_EVERY:
             return
-        if ended := self._connections.take_ended():
+        if ended := self._connections.take_evicted():
             self._logged = now
             ((site, most),) = ended.most_common(1)
             self.log.warning(
                 "Connections that asked for nothing made room for others.",
                 extra={
-                    "fields": {"ended": ended.total(), "client": written(site), "of_client": most}
+                    "fields": {
+                        "ended": ended.total(),
+                        "client": format_site(site),
+                        "of_client": most,
+                    }
                 },
             )
 
     @contextlib.contextmanager
-    def _having(self, client: ClientSocket, addr: Any) -> Iterator[None]:  # noqa: ANN401 - as inherited
+    def _track_connection(self, client: ClientSocket, addr: Any) -> Iterator[None]:  # noqa: ANN401 - as inherited
         here = gevent.getcurrent()
-        connection = self._open[client] = self._connections.open(client, self._site(addr))
+        connection = self._open[client] = self._connections.open(client, self._derive_site(addr))
         client.connection = connection
         self._greenlets.add(here)
         try:
@@ -357,18 +365,18 @@ class Worker(GeventWorker):
             del self._open[client]
             self._greenlets.discard(here)
 
-    def _site(self, addr: Any) -> bytes:  # noqa: ANN401 - as inherited
+    def _derive_site(self, addr: Any) -> bytes:  # noqa: ANN401 - as inherited
         """Return the site whose share a connection counts against; FRONT is exempt from shares."""
-        is_front = not isinstance(addr, tuple) or trusts(self.cfg, addr[0])
-        return FRONT if is_front else site_of(addr[0])
+        is_front = not isinstance(addr, tuple) or is_trusted_peer(self.cfg, addr[0])
+        return FRONT if is_front else pack_site(addr[0])
 
-    def _first_byte(self, client: socket.socket) -> bytes:
+    def _peek_first_byte(self, client: socket.socket) -> bytes:
         client.settimeout(None)
         peek = partial(client.recv, 1, socket.MSG_PEEK)
-        return bytes(gevent.with_timeout(head_time(self.cfg), peek, timeout_value=b""))
+        return bytes(gevent.with_timeout(get_head_timeout(self.cfg), peek, timeout_value=b""))
 
 
-def _places_for_files() -> int:
+def _compute_places() -> int:
     """Return how many places fit the limit of open files; beyond that limit accept(2) fails."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY:
@@ -376,7 +384,7 @@ def _places_for_files() -> int:
     return max((limit - _OWN_FILES) // _FILES, 1)
 
 
-def _refusal(
+def _build_refusal(
     status: HTTPStatus, code: str, message: str, request_id: str, fields: str = ""
 ) -> bytes:
     """Return a response with a registry's JSON error; `fields` are further header lines."""

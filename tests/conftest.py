@@ -21,8 +21,8 @@ from app.factory import create_app
 from app.log_lines import TextFormatter
 from app.logs import request_id
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
-from app.routes.context import Rooms
-from app.routes.forwarded import Forwarded
+from app.routes.context import Services
+from app.routes.forwarded import ForwardedHeaders
 from tests.unit.fake_source import FakeSource
 
 # How fast a machine is must not decide; and nothing is written beside the sources.
@@ -71,12 +71,12 @@ def app(settings: Settings, source: FakeSource) -> Flask:
         aliases=DOCKER_HUB_ALIASES,
         library_prefix=True,
     )
-    Rooms(
+    Services(
         registries=Registries([row]),
         sources={row.name: source},
-        forwarded=Forwarded(trusted="10.0.0.0/8", public_url=None),
+        forwarded=ForwardedHeaders(trusted="10.0.0.0/8", public_url=None),
         write_timeout=60,
-    ).put_into(application)
+    ).install(application)
     return application
 
 

@@ -20,7 +20,7 @@ from gunicorn.config import Config
 from app.config.load import load
 from app.config.settings import Settings
 from app.factory import MAX_TOKEN_REQUEST, create_app
-from server.request import head_time
+from server.request import get_head_timeout
 from tests import programs, proxies
 from tests.servers import ROOT, clean_environment, free_port
 
@@ -258,8 +258,8 @@ def test_fronts_wait_for_a_head_as_long_as_docxy(
     cfg = Config()
     cfg.set("keepalive", gunicorn["keepalive"])
     (server,) = adapted["apps"]["http"]["servers"].values()
-    assert server["read_header_timeout"] == head_time(cfg) * 1e9
-    assert seconds(directive("client_header_timeout")) == head_time(cfg)
+    assert server["read_header_timeout"] == get_head_timeout(cfg) * 1e9
+    assert seconds(directive("client_header_timeout")) == get_head_timeout(cfg)
 
 
 def test_caddy_removes_what_gunicorn_would_believe(adapted: dict[str, Any]) -> None:

@@ -27,20 +27,22 @@ PARTS = ("_bucket", "_count", "_sum")
 def there() -> dict[str, str]:
     """Return the series that a Docxy with a cache has, each with its kind."""
     metrics, sources = Metrics(), dict[str, Source]({"docker.io": FakeSource()})
-    metrics.of("docker.io").told(Budget(identity="account-1", limit=2, remaining=1, window=3))
-    metrics.happened(Event.CACHE_FAILED, "io")
-    text = metrics.figures(sources, "docker.io", Kept()).exposition().decode()
+    metrics.build_observer("docker.io").record_budget(
+        Budget(identity="account-1", limit=2, remaining=1, window=3)
+    )
+    metrics.observe(Event.CACHE_FAILED, "io")
+    text = metrics.build_figures(sources, "docker.io", Kept()).format_exposition().decode()
     return dict(re.findall(r"# TYPE (\S+) (\S+)", text))
 
 
 class Kept:
     """A cache with a maximum."""
 
-    def held(self) -> tuple[int, int]:
+    def measure_usage(self) -> tuple[int, int]:
         """Return what it has."""
         return 1, 2
 
-    def state(self) -> CacheState:
+    def read_state(self) -> CacheState:
         """Return how it is."""
         return CacheState(max_size=3)
 

@@ -24,30 +24,30 @@ redis.call('EXPIRE', KEYS[1], ARGV[2])
 """Both scripts use the clock of Redis, since the clocks of replicas may differ."""
 
 
-class Places(Protocol):
+class ConcurrencyLimiter(Protocol):
     """The running downloads of each client; each download has a name of its own."""
 
-    def take(self, who: str, name: str, instead_of: str = "") -> bool:
+    def try_acquire(self, who: str, name: str, instead_of: str = "") -> bool:
         """Begin a download; return False if the client has no room for it.
 
         The download called `instead_of` ends first, if it is running.
         """
 
-    def keep(self, who: str, name: str) -> None:
+    def renew(self, who: str, name: str) -> None:
         """Renew a download, whether the client has room for it or not."""
 
-    def give(self, who: str, name: str) -> None:
+    def release(self, who: str, name: str) -> None:
         """End a download, if it is running."""
 
 
-class OwnPlaces:
+class LocalConcurrencyLimiter:
     """The downloads of this process, counted in memory."""
 
     def __init__(self, most: int) -> None:
         self._most = most
         self._running: dict[str, set[str]] = {}
 
-    def take(self, who: str, name: str, instead_of: str = "") -> bool:
+    def try_acquire(self, who: str, name: str, instead_of: str = "") -> bool:
         """Begin a download; return False if the client has no room for it."""
         running = self._running.setdefault(who, set())
         running.discard(instead_of)
@@ -56,11 +56,11 @@ class OwnPlaces:
         running.add(name)
         return True
 
-    def keep(self, who: str, name: str) -> None:
+    def renew(self, who: str, name: str) -> None:
         """Count the download even above the limit; downloads in memory never expire."""
         self._running.setdefault(who, set()).add(name)
 
-    def give(self, who: str, name: str) -> None:
+    def release(self, who: str, name: str) -> None:
         """End a download, if it is running."""
         running = self._running.get(who, set())
         running.discard(name)
@@ -68,31 +68,35 @@ class OwnPlaces:
             self._running.pop(who, None)
 
 
-class SharedPlaces:
+class RedisConcurrencyLimiter:
     """The downloads of all processes that share a Redis; each has a lease of `LEASE` seconds."""
 
     def __init__(self, redis: SharedRedis, most: int) -> None:
         self._redis = redis
         self._most = most
-        self._take: Callable[..., int] = redis.connection.register_script(_TAKE)
-        self._keep: Callable[..., object] = redis.connection.register_script(_KEEP)
+        self._acquire_script: Callable[..., int] = redis.connection.register_script(_TAKE)
+        self._renew_script: Callable[..., object] = redis.connection.register_script(_KEEP)
 
-    def take(self, who: str, name: str, instead_of: str = "") -> bool:
+    def try_acquire(self, who: str, name: str, instead_of: str = "") -> bool:
         """Begin a download; return False if the client has no room for it.
 
         Return True when Redis is unreachable.
         """
-        keys, arguments = [self._key(who)], [name, LEASE, self._most, instead_of]
-        return bool(self._redis.ask(lambda: self._take(keys=keys, args=arguments), otherwise=1))
+        keys, arguments = [self._build_key(who)], [name, LEASE, self._most, instead_of]
+        return bool(
+            self._redis.call(lambda: self._acquire_script(keys=keys, args=arguments), otherwise=1)
+        )
 
-    def keep(self, who: str, name: str) -> None:
+    def renew(self, who: str, name: str) -> None:
         """Renew the lease of a download; take a new one if Redis has dropped it."""
-        keys, arguments = [self._key(who)], [name, LEASE]
-        self._redis.ask(lambda: self._keep(keys=keys, args=arguments), otherwise=None)
+        keys, arguments = [self._build_key(who)], [name, LEASE]
+        self._redis.call(lambda: self._renew_script(keys=keys, args=arguments), otherwise=None)
 
-    def give(self, who: str, name: str) -> None:
+    def release(self, who: str, name: str) -> None:
         """End a download, if it is running; do nothing when Redis is unreachable."""
-        self._redis.ask(lambda: self._redis.connection.zrem(self._key(who), name), otherwise=None)
+        self._redis.call(
+            lambda: self._redis.connection.zrem(self._build_key(who), name), otherwise=None
+        )
 
-    def _key(self, who: str) -> str:
-        return self._redis.key("downloads", who)
+    def _build_key(self, who: str) -> str:
+        return self._redis.build_key("downloads", who)

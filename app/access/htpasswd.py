@@ -57,20 +57,20 @@ class Htpasswd:
         self._path, self._clock = path, clock
         # A reload accepts new content; what workers have read before it no longer counts.
         self._name = f"{path}\n{hashlib.sha256(accepted).hexdigest()}".encode()
-        self._hashes = parse(shared_memory.USERS.get(self._name) or accepted)
+        self._hashes = parse_users_file(shared_memory.USERS.get(self._name) or accepted)
         self._state: _State = ()
-        self._looked = clock()
-        self._read()
+        self._checked_at = clock()
+        self._reload()
 
-    def secret_of(self, name: str) -> str | None:
+    def lookup_secret(self, name: str) -> str | None:
         """Return the bcrypt hash of a user's password, or None if there is no such user.
 
         Read the file again first if it has changed; it is checked at most once a second.
         """
-        self._look()
+        self._reload_if_changed()
         return self._hashes.get(name)
 
-    def stand_in(self, name: str) -> str:
+    def get_decoy_secret(self, name: str) -> str:
         """Return the hash of some user, always the same one for a name.
 
         Checking a password against it takes as long as for an existing user, whatever the costs of
@@ -84,23 +84,23 @@ class Htpasswd:
         """Return True if `password` matches the hash `secret`; this occupies a core for a while."""
         return bcrypt.checkpw(password[:_COUNTED], secret.encode())
 
-    def _look(self) -> None:
-        if (now := self._clock()) - self._looked < _LOOK:
+    def _reload_if_changed(self) -> None:
+        if (now := self._clock()) - self._checked_at < _LOOK:
             return
-        self._looked = now
-        if _state(self._path) == self._state:
+        self._checked_at = now
+        if _compute_state(self._path) == self._state:
             return
-        if self._read():
+        if self._reload():
             fields = {"users": len(self._hashes)}
             logger.info("The file of users was read again.", extra={"fields": fields})
 
-    def _read(self) -> bool:
+    def _reload(self) -> bool:
         """Read the file; return False, and change nothing, if it is faulty."""
         # Taken before the read, so that a change during the read is noticed at the next look.
-        self._state = _state(self._path)
+        self._state = _compute_state(self._path)
         try:
-            read = content(self._path)
-            self._hashes = parse(read)
+            read = read_users_file(self._path)
+            self._hashes = parse_users_file(read)
         except ValueError as fault:
             fields = {"file": str(self._path), "error": str(fault)}
             logger.error("The users are as before.", extra={"fields": fields})  # noqa: TRY400 - no traceback helps
@@ -109,7 +109,7 @@ class Htpasswd:
         return True
 
 
-def _state(path: Path) -> _State:
+def _compute_state(path: Path) -> _State:
     """Return a value that differs if the file or its content is a different one."""
     try:
         found = os.stat(path)  # noqa: PTH116 - on the hot path
@@ -118,19 +118,19 @@ def _state(path: Path) -> _State:
     return (found.st_ino, found.st_dev, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
 
 
-def content(path: Path) -> bytes:
+def read_users_file(path: Path) -> bytes:
     """Return the content of a file; raise ValueError if it cannot be read or is not regular.
 
     Read at most one byte more than `parse` accepts, which is enough to show that it is too large.
     """
     try:
-        return _bytes(path)
+        return _read_regular_file(path)
     except OSError as error:
         message = f"the file cannot be read ({error.strerror})"
         raise ValueError(message) from error
 
 
-def parse(written: bytes) -> Mapping[str, str]:
+def parse_users_file(written: bytes) -> Mapping[str, str]:
     """Return the bcrypt hash of each user, by name; raise ValueError for the first fault."""
     try:
         text = written.decode("utf-8-sig")  # editors on Windows write a byte order mark
@@ -143,7 +143,7 @@ def parse(written: bytes) -> Mapping[str, str]:
     hashes: dict[str, str] = {}
     for number, line in enumerate(text.split("\n"), 1):
         if (line := line.strip()) and not line.startswith("#"):
-            name, hashed = _user(line, number)
+            name, hashed = _parse_line(line, number)
             if name in hashes:
                 message = f"line {number}: this user stands above already"
                 raise ValueError(message)
@@ -154,26 +154,26 @@ def parse(written: bytes) -> Mapping[str, str]:
     return hashes
 
 
-def _bytes(path: Path) -> bytes:
+def _read_regular_file(path: Path) -> bytes:
     """Return the content of a regular file; a pipe is refused, since reading it could block."""
-    with open(path, "rb", opener=_without_waiting) as file:
+    with open(path, "rb", opener=_open_nonblocking) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             message = "this is no regular file, which could be read again"
             raise ValueError(message)
         return file.read(_LARGEST + 1)
 
 
-def _without_waiting(path: str, flags: int) -> int:
+def _open_nonblocking(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def _user(line: str, number: int) -> tuple[str, str]:
+def _parse_line(line: str, number: int) -> tuple[str, str]:
     """Return the name and the hash on a line; raise ValueError for a fault.
 
     The message quotes nothing of the line except the cost, since it may hold a password.
     """
     name, _, hashed = line.partition(":")
-    if not (hashed and is_name(name) and name == name.strip()):
+    if not (hashed and is_user_name(name) and name == name.strip()):
         message = f"line {number}: write name:hash, as htpasswd -B does"
         raise ValueError(message)
     found = _HASH.fullmatch(hashed)
@@ -192,7 +192,7 @@ def _user(line: str, number: int) -> tuple[str, str]:
 _LONGEST_NAME: Final = 255
 
 
-def is_name(text: str) -> bool:
+def is_user_name(text: str) -> bool:
     """Return True if a text can be the name of a user: 1 to 255 printable characters.
 
     Such a name fits on one line of the log.

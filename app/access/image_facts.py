@@ -5,7 +5,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
-from app.oci.image import Facts
+from app.oci.image import ImageMetadata
 from app.oci.reference import Digest
 
 _MOST: Final = 4096
@@ -18,7 +18,7 @@ _PATIENCE: Final = 30.0
 """Seconds that a request waits for another one reading the same manifest before it reads itself."""
 
 
-class KnownImages:
+class ImageFactsCache:
     """A cache of the metadata of the images used last.
 
     Callers ask only for images whose manifest the registry has given to the client.
@@ -27,11 +27,11 @@ class KnownImages:
     def __init__(self, most: int = _MOST) -> None:
         self._most = most
         self._lock = threading.Lock()
-        self._facts: OrderedDict[Digest, Facts] = OrderedDict()
-        self._at_hand: OrderedDict[bytes, Facts] = OrderedDict()
-        self._read_now: dict[Digest, threading.Event] = {}
+        self._facts: OrderedDict[Digest, ImageMetadata] = OrderedDict()
+        self._by_bytes: OrderedDict[bytes, ImageMetadata] = OrderedDict()
+        self._in_flight: dict[Digest, threading.Event] = {}
 
-    def get(self, digest: Digest) -> Facts | None:
+    def lookup(self, digest: Digest) -> ImageMetadata | None:
         """Return the metadata of a manifest, or None if it is not cached."""
         with self._lock:
             facts = self._facts.get(digest)
@@ -39,45 +39,47 @@ class KnownImages:
                 self._facts.move_to_end(digest)
             return facts
 
-    def of_manifest(self, document: bytes) -> Facts | None:
+    def lookup_by_bytes(self, document: bytes) -> ImageMetadata | None:
         """Return the metadata of a manifest with exactly these bytes, or None if not at hand.
 
         The lookup costs less than computing the digest.
         """
-        return self._at_hand.get(document)
+        return self._by_bytes.get(document)
 
-    def keep(self, document: bytes, facts: Facts) -> None:
+    def store_by_bytes(self, document: bytes, facts: ImageMetadata) -> None:
         """Keep a manifest and its metadata at hand, unless it is larger than 16 KiB."""
         if len(document) > _LARGEST_AT_HAND:
             return
         with self._lock:
-            self._at_hand[document] = facts
-            while len(self._at_hand) > _MOST_AT_HAND:
-                self._at_hand.popitem(last=False)
+            self._by_bytes[document] = facts
+            while len(self._by_bytes) > _MOST_AT_HAND:
+                self._by_bytes.popitem(last=False)
 
-    def of(self, digest: Digest, read: Callable[[], Facts | None]) -> Facts | None:
+    def get_or_read(
+        self, digest: Digest, read: Callable[[], ImageMetadata | None]
+    ) -> ImageMetadata | None:
         """Return the cached metadata of a manifest, or else the result of `read`.
 
         One caller reads for all that ask at the same time (single-flight). If `read` returns None
         or raises, only that caller is affected, since its credentials may be at fault: each of the
         others then calls its own `read`.
         """
-        if (facts := self.get(digest)) is not None:
+        if (facts := self.lookup(digest)) is not None:
             return facts
         done = threading.Event()
         with self._lock:
-            other = self._read_now.setdefault(digest, done)
+            other = self._in_flight.setdefault(digest, done)
         if other is not done:
             other.wait(_PATIENCE)
-            return self.get(digest) or self._noted(digest, read())
+            return self.lookup(digest) or self._store(digest, read())
         try:
-            return self.get(digest) or self._noted(digest, read())
+            return self.lookup(digest) or self._store(digest, read())
         finally:
             with self._lock:
-                del self._read_now[digest]
+                del self._in_flight[digest]
             done.set()
 
-    def _noted(self, digest: Digest, facts: Facts | None) -> Facts | None:
+    def _store(self, digest: Digest, facts: ImageMetadata | None) -> ImageMetadata | None:
         if facts is not None:
             with self._lock:
                 self._facts[digest] = facts

@@ -8,16 +8,20 @@ from typing import Final
 
 from limits import RateLimitItem
 
-from app.access.downloads import OwnPlaces, Places, SharedPlaces
-from app.access.networks import Client, site_of
+from app.access.downloads import (
+    ConcurrencyLimiter,
+    LocalConcurrencyLimiter,
+    RedisConcurrencyLimiter,
+)
+from app.access.networks import ClientIdentity, derive_site
 from app.access.shared_redis import SharedRedis
-from app.access.windows import OwnCounts, Windows, a_day, a_minute
+from app.access.windows import LocalStorage, WindowCounters, build_day_limit, build_minute_limit
 from app.oci.errors import (
-    BytesReached,
-    DownloadsReached,
+    ByteLimitReached,
+    DownloadLimitReached,
     LimitReached,
-    PullsReached,
-    RequestsReached,
+    PullLimitReached,
+    RequestLimitReached,
 )
 from app.source import FetchAccount
 
@@ -36,7 +40,7 @@ class Allowance:
     """Pulls per day."""
 
     @property
-    def is_all(self) -> bool:
+    def is_unlimited(self) -> bool:
         """Whether nothing is limited."""
         limits = (self.requests, self.downloads, self.size, self.pulls)
         return all(limit is None for limit in limits)
@@ -48,7 +52,7 @@ _LONGEST: Final = 60
 """The largest `Retry-After` in seconds; clients show nothing while they wait, some for hours."""
 
 
-class Limits:
+class ClientLimits:
     """Counts what each client uses, in memory or in Redis; raises LimitReached above a limit.
 
     If `users_are_known`, clients that have logged in with their own password count by user. All
@@ -59,15 +63,19 @@ class Limits:
         self, allowance: Allowance, redis: SharedRedis | None = None, *, users_are_known: bool
     ) -> None:
         self._users_are_known = users_are_known
-        self._windows = Windows(redis.storage, redis.ask) if redis else Windows(OwnCounts())
-        self._requests = a_minute(allowance.requests, "requests")
-        self._size = a_day(allowance.size, "bytes")
-        self._pulls = a_day(allowance.pulls, "pulls")
-        self._places: Places | None = None
+        self._windows = (
+            WindowCounters(redis.storage, redis.call) if redis else WindowCounters(LocalStorage())
+        )
+        self._requests = build_minute_limit(allowance.requests, "requests")
+        self._size = build_day_limit(allowance.size, "bytes")
+        self._pulls = build_day_limit(allowance.pulls, "pulls")
+        self._downloads: ConcurrencyLimiter | None = None
         if most := allowance.downloads:
-            self._places = SharedPlaces(redis, most) if redis else OwnPlaces(most)
+            self._downloads = (
+                RedisConcurrencyLimiter(redis, most) if redis else LocalConcurrencyLimiter(most)
+            )
 
-    def whose(self, client: Client) -> str:
+    def identify(self, client: ClientIdentity) -> str:
         """Return the name under which the limits count a client: a user or a site.
 
         A site is an IPv4 address or an IPv6 network of 64 bits. A client whose address is unknown
@@ -75,66 +83,68 @@ class Limits:
         """
         if client.user and self._users_are_known:
             return f"user {client.user}"
-        return f"address {site_of(client.address)}"
+        return f"address {derive_site(client.address)}"
 
-    def request(self, who: str) -> None:
+    def charge_request(self, who: str) -> None:
         """Count a request; raise RequestsReached if it exceeds the limit."""
-        if self._requests and not self._windows.count(self._requests, who):
-            raise self._reached(RequestsReached, self._requests, who)
+        if self._requests and not self._windows.try_charge(self._requests, who):
+            raise self._build_limit_error(RequestLimitReached, self._requests, who)
 
-    def manifest(self, who: str) -> None:
+    def charge_pull(self, who: str) -> None:
         """Count a pull; raise PullsReached or BytesReached if it exceeds a limit.
 
         The pull counts from its request on, not from its answer. Otherwise many concurrent pulls
         would all find room for the last one.
         """
-        self._bytes_left(who)
-        if self._pulls and not self._windows.count(self._pulls, who):
-            self.not_pulled(who)
-            raise self._reached(PullsReached, self._pulls, who)
+        self._require_bytes_left(who)
+        if self._pulls and not self._windows.try_charge(self._pulls, who):
+            self.refund_pull(who)
+            raise self._build_limit_error(PullLimitReached, self._pulls, who)
 
-    def blob(self, who: str, name: str, instead_of: str = "") -> None:
+    def begin_download(self, who: str, name: str, instead_of: str = "") -> None:
         """Begin a download called `name`, in place of the one called `instead_of` if it runs.
 
         Raise DownloadsReached or BytesReached if it exceeds a limit.
         """
-        self._bytes_left(who)
-        if self._places is not None and not self._places.take(who, name, instead_of):
-            kind = DownloadsReached
+        self._require_bytes_left(who)
+        if self._downloads is not None and not self._downloads.try_acquire(who, name, instead_of):
+            kind = DownloadLimitReached
             raise kind(headers={"Retry-After": str(_SOON)}, rule=kind.refused_by)
 
     def has_bytes_left(self, who: str) -> bool:
         """Return True unless the client has used all bytes of its day."""
         return not self._size or self._windows.has_room(self._size, who)
 
-    def _bytes_left(self, who: str) -> None:
+    def _require_bytes_left(self, who: str) -> None:
         if self._size and not self.has_bytes_left(who):
-            raise self._reached(BytesReached, self._size, who)
+            raise self._build_limit_error(ByteLimitReached, self._size, who)
 
-    def _reached(self, kind: type[LimitReached], limit: RateLimitItem, who: str) -> LimitReached:
-        wait = self._windows.wait(limit, who)
+    def _build_limit_error(
+        self, kind: type[LimitReached], limit: RateLimitItem, who: str
+    ) -> LimitReached:
+        wait = self._windows.seconds_left(limit, who)
         told = {"Retry-After": str(min(wait, _LONGEST))}
         return kind(headers=told, rule=kind.refused_by, seconds=wait)
 
-    def not_pulled(self, who: str) -> None:
+    def refund_pull(self, who: str) -> None:
         """Give back a pull that was counted but yielded no manifest."""
         if self._pulls:
-            self._windows.spend(self._pulls, who, -1)
+            self._windows.charge(self._pulls, who, -1)
 
-    def sent(self, who: str, size: int) -> None:
+    def charge_bytes(self, who: str, size: int) -> None:
         """Count bytes that were sent to a client, or fetched for it alone; never refuse them."""
         if self._size and size:
-            self._windows.spend(self._size, who, size)
+            self._windows.charge(self._size, who, size)
 
-    def goes_on(self, who: str, name: str) -> None:
+    def renew_download(self, who: str, name: str) -> None:
         """Renew the place of a download, or of a fetch without readers, that is still running."""
-        if self._places is not None:
-            self._places.keep(who, name)
+        if self._downloads is not None:
+            self._downloads.renew(who, name)
 
-    def ended(self, who: str, name: str) -> None:
+    def end_download(self, who: str, name: str) -> None:
         """End a download, and free its place."""
-        if self._places is not None:
-            self._places.give(who, name)
+        if self._downloads is not None:
+            self._downloads.release(who, name)
 
 
 # Bodies on their way to clients. Each is counted while it is being sent.
@@ -143,7 +153,7 @@ _OFTEN: Final = 20.0
 """Seconds between two looks at the running transfers: a third of the lease of a download."""
 
 
-def _place_of(digest: str) -> str:
+def _name_unread_download(digest: str) -> str:
     """Return the name of the place of a fetch without readers; a client has one for each blob."""
     return f"unread {digest}"
 
@@ -156,16 +166,16 @@ class Transfer:
     received while nobody else read them, whichever is more.
     """
 
-    def __init__(self, limits: Limits, who: str) -> None:
+    def __init__(self, limits: ClientLimits, who: str) -> None:
         self.who = who
         self.name = ""
         self._limits = limits
-        self._fetches: set[_Fetch] = set()
+        self._fetches: set[_TransferFetch] = set()
         self._fetched = 0
-        self._counted = 0
-        self._has_place = False
+        self._charged = 0
+        self._is_download = False
         self._is_pull = False
-        self.sent: Callable[[], int] = int
+        self.count_sent: Callable[[], int] = int
         """Returns how many bytes have been sent so far."""
         self.is_over = False
 
@@ -174,15 +184,15 @@ class Transfer:
         """The name under which the limits count this client."""
         return self.who
 
-    def begin_fetch(self, digest: str) -> FetchAccount:
+    def open_account(self, digest: str) -> FetchAccount:
         """Return a new account for a fetch that this request has begun."""
-        fetch = _Fetch(self, self._limits, _place_of(digest))
+        fetch = _TransferFetch(self, self._limits, _name_unread_download(digest))
         self._fetches.add(fetch)
         return fetch
 
     def begin_manifest(self) -> None:
         """Count the transfer as a pull; raise PullsReached or BytesReached above a limit."""
-        self._limits.manifest(self.who)
+        self._limits.charge_pull(self.who)
         self._is_pull = True
 
     def begin_blob(self, digest: str) -> None:
@@ -191,36 +201,36 @@ class Transfer:
         A client that returns to a blob which it has left takes over the place that its fetch holds.
         """
         self.name = secrets.token_hex(8)
-        self._limits.blob(self.who, self.name, _place_of(digest))
-        self._has_place = True
+        self._limits.begin_download(self.who, self.name, _name_unread_download(digest))
+        self._is_download = True
 
-    def fails(self) -> None:
+    def refund_pull(self) -> None:
         """Give the pull back, if one was counted, because the client gets no manifest."""
         if self._is_pull:
             self._is_pull = False
-            self._limits.not_pulled(self.who)
+            self._limits.refund_pull(self.who)
 
-    def look(self) -> None:
+    def update(self) -> None:
         """Count the bytes sent since the last look, and renew the place."""
-        if self._has_place:
-            self._limits.goes_on(self.who, self.name)
-        self.count()
+        if self._is_download:
+            self._limits.renew_download(self.who, self.name)
+        self.charge()
         if self.is_over:  # it ended while Redis was asked, and the place was taken again
-            self._leave()
+            self._release_download()
 
-    def fetched(self, count: int) -> None:
+    def record_fetched(self, count: int) -> None:
         """Add `count` bytes that a fetch received for this client alone; `count()` charges them."""
         self._fetched += count
 
-    def forget(self, fetch: "_Fetch") -> None:
+    def discard_fetch(self, fetch: "_TransferFetch") -> None:
         """Drop a fetch that is over."""
         self._fetches.discard(fetch)
 
-    def count(self) -> None:
+    def charge(self) -> None:
         """Charge the bytes sent, or those fetched for this client alone, whichever is more."""
-        had = max(self.sent(), self._fetched)
-        more, self._counted = had - self._counted, had
-        self._limits.sent(self.who, more)
+        had = max(self.count_sent(), self._fetched)
+        more, self._charged = had - self._charged, had
+        self._limits.charge_bytes(self.who, more)
 
     def end(self) -> None:
         """Charge the remaining bytes and free the place.
@@ -230,58 +240,58 @@ class Transfer:
         self.is_over = True
         for fetch in list(self._fetches):
             fetch.hold()
-        self.count()
-        self._leave()
+        self.charge()
+        self._release_download()
 
-    def _leave(self) -> None:
-        if self._has_place:
-            self._limits.ended(self.who, self.name)
+    def _release_download(self) -> None:
+        if self._is_download:
+            self._limits.end_download(self.who, self.name)
 
 
-class _Fetch:
+class _TransferFetch:
     """The account of one fetch: its bytes, and its place among the downloads while unread.
 
     The fetch renews that place itself, because its client has left.
     """
 
-    def __init__(self, transfer: Transfer, limits: Limits, place: str) -> None:
+    def __init__(self, transfer: Transfer, limits: ClientLimits, place: str) -> None:
         self._transfer = transfer
         self._limits = limits
-        self._place = place
+        self._download_name = place
         self._is_held = False
         self._is_over = False
         # Redis may answer late: a place must not be taken after it was given back.
-        self._one_at_a_time = threading.Lock()
+        self._lock = threading.Lock()
 
-    def received(self, count: int) -> None:
+    def charge(self, count: int) -> None:
         """Charge `count` bytes that the fetch received while nobody else read along."""
-        self._transfer.fetched(count)
+        self._transfer.record_fetched(count)
 
-    def go_on_unread(self) -> bool:
+    def try_acquire(self) -> bool:
         """Hold a place; return False if the client has no bytes left and the fetch has to stop."""
         self.hold()
-        self._transfer.count()
+        self._transfer.charge()
         return self._limits.has_bytes_left(self._transfer.who)
 
     def hold(self) -> None:
         """Hold a place, even if none is free, because the fetch is running already."""
-        with self._one_at_a_time:
+        with self._lock:
             if not self._is_over:
                 self._is_held = True
-                self._limits.goes_on(self._transfer.who, self._place)
+                self._limits.renew_download(self._transfer.who, self._download_name)
 
     def release(self) -> None:
         """Give the place back, if the fetch holds one."""
-        with self._one_at_a_time:
+        with self._lock:
             if self._is_held:
                 self._is_held = False
-                self._limits.ended(self._transfer.who, self._place)
+                self._limits.end_download(self._transfer.who, self._download_name)
 
-    def end(self) -> None:
+    def settle(self) -> None:
         """Charge the remaining bytes, and give the place back."""
         self._is_over = True
-        self._transfer.forget(self)
-        self._transfer.count()
+        self._transfer.discard_fetch(self)
+        self._transfer.charge()
         self.release()
 
 
@@ -289,32 +299,32 @@ class Transfers:
     """The transfers of this process; a timer looks at them regularly while any is running."""
 
     def __init__(self, every: float = _OFTEN) -> None:
-        self._every = every
+        self._interval = every
         self._running: set[Transfer] = set()
-        self._is_coming = False
+        self._is_scheduled = False
 
     def add(self, transfer: Transfer) -> None:
         """Look at a transfer regularly until it ends."""
         self._running.add(transfer)
-        self._come_again()
+        self._schedule_update()
 
     def end(self, transfer: Transfer) -> None:
         """End a transfer, and stop looking at it."""
         self._running.discard(transfer)
         transfer.end()
 
-    def _come_again(self) -> None:
-        if self._running and not self._is_coming:
-            self._is_coming = True
-            timer = threading.Timer(self._every, self._come)
+    def _schedule_update(self) -> None:
+        if self._running and not self._is_scheduled:
+            self._is_scheduled = True
+            timer = threading.Timer(self._interval, self._update_all)
             timer.daemon = True
             timer.start()
 
-    def _come(self) -> None:
+    def _update_all(self) -> None:
         try:
             for transfer in list(self._running):
                 if not transfer.is_over:
-                    transfer.look()
+                    transfer.update()
         finally:
-            self._is_coming = False
-            self._come_again()
+            self._is_scheduled = False
+            self._schedule_update()

@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, NamedTuple
 
-from app.access.htpasswd import is_name
-from app.access.networks import Prefix, prefixes_of
-from app.access.turns import Turns
+from app.access.htpasswd import is_user_name
+from app.access.networks import Prefix, derive_prefixes
+from app.access.turns import LoginQueue
 from app.access.users import Users
-from app.oci.errors import LoginsSlowed, LoginWrong
-from app.threads import RealThreads
+from app.oci.errors import LoginInvalid, LoginsThrottled
+from app.threads import NativeThreadPool
 
 # How long an address, and the networks that contain it, must wait after wrong passwords.
 
@@ -37,18 +37,18 @@ EVERYBODY: Final = None
 """Stands in place of a name for every client in a network."""
 
 
-class _Bound(NamedTuple):
+class _Backoff(NamedTuple):
     """The number of wrong passwords that cause no wait, and the longest wait in seconds."""
 
     free: int
     longest: float
 
 
-_SITE: Final = _Bound(FREE, LONGEST)
+_SITE: Final = _Backoff(FREE, LONGEST)
 _WIDER: Final = {
-    56: _Bound(10, 5 * 60.0),
-    48: _Bound(20, 60.0),
-    24: _Bound(40, 60.0),
+    56: _Backoff(10, 5 * 60.0),
+    48: _Backoff(20, 60.0),
+    24: _Backoff(40, 60.0),
 }
 """The bounds of prefixes wider than a site, by their length in bits. A single attacker at one site
 never slows its neighbours; the more neighbours a prefix may have, the shorter their wait."""
@@ -56,7 +56,7 @@ never slows its neighbours; the more neighbours a prefix may have, the shorter t
 _Key = tuple[Prefix, str | None]
 
 
-class Slowing:
+class LoginThrottle:
     """Counts wrong passwords by network, and by name at a site; after a few, each doubles the wait.
 
     A right password does not reset the count, so the owner of one account cannot guess at others.
@@ -67,41 +67,41 @@ class Slowing:
         self._clock = clock
         self._failures: OrderedDict[_Key, tuple[int, float]] = OrderedDict()
 
-    def wait(self, prefixes: Sequence[Prefix], name: str) -> float:
+    def seconds_left(self, prefixes: Sequence[Prefix], name: str) -> float:
         """Return the seconds for which passwords of `name` from there are refused unread, or 0.
 
         `prefixes` are those of an address, the site first. Pass only the site for a client that
         wrong passwords from its wider networks must not slow down.
         """
         keys: list[_Key] = [(prefixes[0], name), *((prefix, EVERYBODY) for prefix in prefixes)]
-        return max(map(self._left, keys))
+        return max(map(self._seconds_left, keys))
 
     def has_failed(self, prefixes: Sequence[Prefix]) -> bool:
         """Return True if a wrong password came from one of these networks and is not forgotten."""
-        return any(self._count((prefix, EVERYBODY))[0] for prefix in prefixes)
+        return any(self._lookup_failures((prefix, EVERYBODY))[0] for prefix in prefixes)
 
-    def failed(self, prefix: Prefix, name: str | None) -> None:
+    def record_failure(self, prefix: Prefix, name: str | None) -> None:
         """Count a wrong password, for one name at a site or for EVERYBODY in a network."""
         key = (prefix, name)
-        count = self._count(key)[0]
+        count = self._lookup_failures(key)[0]
         self._failures.pop(key, None)
         self._failures[key] = (count + 1, self._clock())
         while len(self._failures) > MOST:
             self._failures.popitem(last=False)
 
-    def _left(self, key: _Key) -> float:
-        count, last = self._count(key)
-        return max(last + _wait_after(count, key[0]) - self._clock(), 0.0)
+    def _seconds_left(self, key: _Key) -> float:
+        count, last = self._lookup_failures(key)
+        return max(last + _compute_wait(count, key[0]) - self._clock(), 0.0)
 
-    def _count(self, key: _Key) -> tuple[int, float]:
+    def _lookup_failures(self, key: _Key) -> tuple[int, float]:
         """Return how many wrong passwords are not forgotten, and the time of the last one."""
         count, last = self._failures.get(key, (0, 0.0))
-        if self._clock() - last > _FORGOTTEN + 2 * _wait_after(count, key[0]):
+        if self._clock() - last > _FORGOTTEN + 2 * _compute_wait(count, key[0]):
             return 0, last
         return count, last
 
 
-def _wait_after(count: int, prefix: Prefix) -> float:
+def _compute_wait(count: int, prefix: Prefix) -> float:
     bound = _WIDER.get(prefix.bits, _SITE)
     if count < bound.free:
         return 0.0
@@ -140,7 +140,7 @@ class Rank(IntEnum):
     """Nobody has logged in from this site, and its networks recently sent wrong passwords."""
 
 
-class Logins:
+class LoginChecker:
     """Checks one password at a time; slow hashes run on a real thread, outside the event loop.
 
     A flood of logins can therefore occupy one core at most, and delays users who have logged in
@@ -150,20 +150,20 @@ class Logins:
     def __init__(
         self,
         users: Users,
-        slowing: Slowing | None = None,
+        slowing: LoginThrottle | None = None,
         clock: Callable[[], float] = time.monotonic,
-        turns: Turns | None = None,
+        turns: LoginQueue | None = None,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self.users = users
-        self._slowing = slowing or Slowing(clock)
-        self._threads = RealThreads(1)
+        self._throttle = slowing or LoginThrottle(clock)
+        self._threads = NativeThreadPool(1)
         self._clock, self._sleep = clock, sleep
-        self._turns = turns or Turns()
+        self._queue = turns or LoginQueue()
         self._key = secrets.token_bytes(32)
-        self._right = _Recent(_REMEMBERED, clock)
-        self._wrong = _Recent(math.inf, clock)
-        self._known = _Recent(_KNOWN, clock)
+        self._verified_logins = _ExpiringSet(_REMEMBERED, clock)
+        self._failed_logins = _ExpiringSet(math.inf, clock)
+        self._known_sites = _ExpiringSet(_KNOWN, clock)
 
     def check(self, name: str, password: str, address: str) -> None:
         """Return if the password is the user's; otherwise raise.
@@ -172,38 +172,38 @@ class Logins:
         of the networks of `address`, and LoginsBusy if too many logins wait. Wait for a turn if
         hashing is slow.
         """
-        attempt = self._attempt(name, password, address)
-        self._refuse_slowed(attempt)
-        if attempt.is_user and attempt.login in self._right:
-            self._note_user(attempt)
+        attempt = self._build_attempt(name, password, address)
+        self._refuse_throttled(attempt)
+        if attempt.is_user and attempt.login in self._verified_logins:
+            self._record_success(attempt)
             return
         began, in_flood = self._clock(), False
         try:
-            with self._turns.turn(attempt) if self.users.is_slow else nullcontext():
+            with self._queue.hold_turn(attempt) if self.users.is_slow else nullcontext():
                 # Other logins from the same network may have failed while this one waited.
-                self._refuse_slowed(attempt)
-                in_flood = self._turns.waiting >= _MANY
-                self._judge(attempt)
-        except LoginWrong:
-            if in_flood and self.rank(attempt) > Rank.NEIGHBOUR:
+                self._refuse_throttled(attempt)
+                in_flood = self._queue.waiting_count >= _MANY
+                self._verify_password(attempt)
+        except LoginInvalid:
+            if in_flood and self.compute_rank(attempt) > Rank.NEIGHBOUR:
                 until = began + random.uniform(*_HELD)  # noqa: S311 - no secret
                 self._sleep(max(until - self._clock(), 0.0))
             raise
 
-    def _attempt(self, name: str, password: str, address: str) -> "_Attempt":
-        secret = self.users.secret_of(name)
+    def _build_attempt(self, name: str, password: str, address: str) -> "_Attempt":
+        secret = self.users.lookup_secret(name)
         # An unknown user costs the same work, so that the time does not reveal who exists.
-        against = self.users.stand_in(name) if secret is None else secret
+        against = self.users.get_decoy_secret(name) if secret is None else secret
         given = password.encode(errors="surrogateescape")
         encoded = name.encode(errors="surrogateescape")
-        prefixes = prefixes_of(address)
+        prefixes = derive_prefixes(address)
         site = prefixes[0].network.encode()
         login = self._digest(encoded, against.encode(), given)
         return _Attempt(
             # The name in a form may be a megabyte long.
-            name=name if is_name(name) else "",
+            name=name if is_user_name(name) else "",
             password=given,
-            against=against,
+            secret=against,
             is_user=secret is not None,
             prefixes=prefixes,
             login=login,
@@ -213,30 +213,30 @@ class Logins:
             logins=self,
         )
 
-    def _refuse_slowed(self, attempt: "_Attempt") -> None:
+    def _refuse_throttled(self, attempt: "_Attempt") -> None:
         # Neighbours in a wider network must not slow a user who has logged in from here before.
-        is_returning = attempt.user_here in self._known
+        is_returning = attempt.user_here in self._known_sites
         prefixes = attempt.prefixes[:1] if is_returning else attempt.prefixes
-        if wait := self._slowing.wait(prefixes, attempt.name):
-            raise LoginsSlowed(headers={"Retry-After": str(math.ceil(wait))})
+        if wait := self._throttle.seconds_left(prefixes, attempt.name):
+            raise LoginsThrottled(headers={"Retry-After": str(math.ceil(wait))})
 
-    def _judge(self, attempt: "_Attempt") -> None:
+    def _verify_password(self, attempt: "_Attempt") -> None:
         if self.users.is_slow:
-            begun = self._threads.begin(self.users.matches, attempt.against, attempt.password)
+            begun = self._threads.submit(self.users.matches, attempt.secret, attempt.password)
             matches = begun.result()
         else:
-            matches = self.users.matches(attempt.against, attempt.password)
+            matches = self.users.matches(attempt.secret, attempt.password)
         if not (attempt.is_user and matches):
-            self._note_wrong(attempt)
-            raise LoginWrong
-        self._right.add(attempt.login)
-        self._note_user(attempt)
+            self._record_failure(attempt)
+            raise LoginInvalid
+        self._verified_logins.add(attempt.login)
+        self._record_success(attempt)
 
-    def _note_user(self, attempt: "_Attempt") -> None:
-        self._known.add(attempt.user_here)
-        self._known.add(attempt.somebody_here)
+    def _record_success(self, attempt: "_Attempt") -> None:
+        self._known_sites.add(attempt.user_here)
+        self._known_sites.add(attempt.somebody_here)
 
-    def _note_wrong(self, attempt: "_Attempt") -> None:
+    def _record_failure(self, attempt: "_Attempt") -> None:
         """Count a wrong login; count it for EVERYBODY if the site has not tried it before.
 
         A client with an outdated password sends it again and again. That is not guessing, and
@@ -244,19 +244,19 @@ class Logins:
         each further site, since each site can have it hashed a few times without a wait.
         """
         site = attempt.prefixes[0]
-        self._slowing.failed(site, attempt.name)
-        if attempt.login_here not in self._wrong:
+        self._throttle.record_failure(site, attempt.name)
+        if attempt.login_here not in self._failed_logins:
             for prefix in attempt.prefixes:
-                self._slowing.failed(prefix, EVERYBODY)
-        self._wrong.add(attempt.login_here)
+                self._throttle.record_failure(prefix, EVERYBODY)
+        self._failed_logins.add(attempt.login_here)
 
-    def rank(self, attempt: "_Attempt") -> Rank:
+    def compute_rank(self, attempt: "_Attempt") -> Rank:
         """Return the class of a login, by what is known of its user and its site now."""
-        if attempt.user_here in self._known:
+        if attempt.user_here in self._known_sites:
             return Rank.RETURNING
-        if attempt.somebody_here in self._known:
+        if attempt.somebody_here in self._known_sites:
             return Rank.NEIGHBOUR
-        return Rank.SUSPECT if self._slowing.has_failed(attempt.prefixes) else Rank.NEW
+        return Rank.SUSPECT if self._throttle.has_failed(attempt.prefixes) else Rank.NEW
 
     def _digest(self, *parts: bytes) -> bytes:
         """Return a keyed digest of `parts`; the key exists only in the memory of this process."""
@@ -270,22 +270,22 @@ class _Attempt:
 
     name: str
     password: bytes = field(repr=False)
-    against: str = field(repr=False)
+    secret: str = field(repr=False)
     is_user: bool
     prefixes: Sequence[Prefix]
     login: bytes
     login_here: bytes
     user_here: bytes
     somebody_here: bytes
-    logins: Logins
+    logins: LoginChecker
 
     @property
     def rank(self) -> Rank:
         """The class of the login now."""
-        return self.logins.rank(self)
+        return self.logins.compute_rank(self)
 
 
-class _Recent:
+class _ExpiringSet:
     """Remembers the digests added last, each for `seconds`."""
 
     def __init__(self, seconds: float, clock: Callable[[], float]) -> None:

@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Final, NamedTuple
 
 
-class Client(NamedTuple):
+class ClientIdentity(NamedTuple):
     """The address of a client, and the user that has logged in at this proxy, or "" for none.
 
     If `is_known` is False, the real client could be at any address, so `address` must not count in
@@ -45,18 +45,18 @@ class Networks:
 
     def __init__(self, listed: str) -> None:
         entries = [entry.strip() for entry in listed.split(",") if entry.strip()]
-        self.are_all = "*" in entries
-        self.named = [network_of(entry) for entry in entries if entry != "*"]
+        self.includes_all = "*" in entries
+        self.networks = [parse_network(entry) for entry in entries if entry != "*"]
 
     def __contains__(self, text: str) -> bool:
         """Return True if `text` is an address in one of the networks, or the list has a `*`."""
-        if self.are_all:
+        if self.includes_all:
             return True
-        address = address_of(text)
-        return address is not None and any(address in network for network in self.named)
+        address = parse_address(text)
+        return address is not None and any(address in network for network in self.networks)
 
 
-def network_of(text: str) -> Network:
+def parse_network(text: str) -> Network:
     """Return the network that `text` names; raise ValueError if it names none.
 
     An address is a network of one address, and host bits are dropped. A network of IPv4-mapped
@@ -69,21 +69,21 @@ def network_of(text: str) -> Network:
     return ipaddress.ip_network((mapped, network.prefixlen - _MAPPED)) if mapped else network
 
 
-def address_of(text: str) -> Address | None:
+def parse_address(text: str) -> Address | None:
     """Return the address that `text` names, or None if it names none.
 
     An IPv4-mapped IPv6 address becomes an IPv4 address.
     """
-    return _read(text) if len(text) <= _LONGEST else None
+    return _parse_address(text) if len(text) <= _LONGEST else None
 
 
-def site_of(text: str) -> str:
+def derive_site(text: str) -> str:
     """Return the site of an address as text, or "" if `text` is no address.
 
     The site is what all addresses of one subscriber have in common: an IPv4 address, or an IPv6
     network of 64 bits.
     """
-    return _site(text) if len(text) <= _LONGEST else ""
+    return _derive_site(text) if len(text) <= _LONGEST else ""
 
 
 class Prefix(NamedTuple):
@@ -93,25 +93,25 @@ class Prefix(NamedTuple):
     bits: int
 
 
-def prefixes_of(text: str) -> tuple[Prefix, ...]:
+def derive_prefixes(text: str) -> tuple[Prefix, ...]:
     """Return the networks that a client at an address may own, the narrowest first.
 
     The first is the site: an IPv4 address, or an IPv6 network of 64 bits. Every text that is no
     address has the same single prefix.
     """
-    return _prefixes(text) if len(text) <= _LONGEST else _NOWHERE
+    return _derive_prefixes(text) if len(text) <= _LONGEST else _NOWHERE
 
 
 _NOWHERE: Final = (Prefix("", 0),)
 
 
 @lru_cache(1024)
-def _prefixes(text: str) -> tuple[Prefix, ...]:
-    found = _read(text)
+def _derive_prefixes(text: str) -> tuple[Prefix, ...]:
+    found = _parse_address(text)
     if found is None:
         return _NOWHERE
     is_ipv4 = isinstance(found, ipaddress.IPv4Address)
-    site = Prefix(_site(text), found.max_prefixlen if is_ipv4 else _SITE)
+    site = Prefix(_derive_site(text), found.max_prefixlen if is_ipv4 else _SITE)
     wider = (
         Prefix(str(ipaddress.ip_network((int(found), bits), strict=False)), bits)
         for bits in (_WIDER_OF_IPV4 if is_ipv4 else _WIDER_OF_IPV6)
@@ -120,15 +120,15 @@ def _prefixes(text: str) -> tuple[Prefix, ...]:
 
 
 @lru_cache(1024)
-def _site(text: str) -> str:
-    found = _read(text)
+def _derive_site(text: str) -> str:
+    found = _parse_address(text)
     if isinstance(found, ipaddress.IPv6Address):
         return str(ipaddress.IPv6Network((found, _SITE), strict=False))
     return str(found or "")
 
 
 @lru_cache(1024)
-def _read(text: str) -> Address | None:
+def _parse_address(text: str) -> Address | None:
     try:
         address = ipaddress.ip_address(text)
     except ValueError:
@@ -142,7 +142,7 @@ def _read(text: str) -> Address | None:
 _REMEMBERED: Final = 1024
 
 
-class Lists:
+class NetworkPolicy:
     """An allow list and a deny list, as settings write them; None means that a list is unset.
 
     The deny list wins. If there is an allow list, only addresses in it are admitted. Raise
@@ -152,29 +152,29 @@ class Lists:
     def __init__(self, *, allow: str | None = None, deny: str | None = None) -> None:
         self._allow = None if allow is None else Networks(allow)
         self._deny = Networks(deny or "")
-        self.are_open = allow is None and deny is None
-        self._admits = lru_cache(_REMEMBERED)(self._judge)
+        self.admits_all = allow is None and deny is None
+        self._is_admitted_cached = lru_cache(_REMEMBERED)(self._is_admitted)
 
-    def admit(self, address: str) -> bool:
+    def is_admitted(self, address: str) -> bool:
         """Return True if a client at `address` may use this proxy.
 
         A text that is no address is admitted only if neither list is set.
         """
-        return self.are_open or self._admits(address)
+        return self.admits_all or self._is_admitted_cached(address)
 
     @property
-    def named(self) -> Iterator[Network]:
+    def networks(self) -> Iterator[Network]:
         """The networks named in either list."""
         for networks in (self._allow, self._deny):
-            yield from networks.named if networks else ()
+            yield from networks.networks if networks else ()
 
-    def _judge(self, address: str) -> bool:
-        if address_of(address) is None or address in self._deny:
+    def _is_admitted(self, address: str) -> bool:
+        if parse_address(address) is None or address in self._deny:
             return False
         return self._allow is None or address in self._allow
 
 
-def parts(network: Network, cuts: Iterable[Network]) -> Iterator[tuple[Address, Address]]:
+def partition(network: Network, cuts: Iterable[Network]) -> Iterator[tuple[Address, Address]]:
     """Split a network so that each part is either inside or outside every network of `cuts`.
 
     Yield the first and the last address of each part, in order.

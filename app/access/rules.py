@@ -7,8 +7,8 @@ from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final, NamedTuple
 
-from app.access.networks import Client, Networks
-from app.oci.image import Facts
+from app.access.networks import ClientIdentity, Networks
+from app.oci.image import ImageMetadata
 from app.oci.manifest import Platform
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.registries import Registries, Registry
@@ -26,7 +26,7 @@ class Condition:
     platforms: tuple[Platform, ...] | None = None
     min_age: timedelta | None = None
 
-    def objection(self, facts: Facts, now: datetime) -> str:
+    def find_violation(self, facts: ImageMetadata, now: datetime) -> str:
         """Return why the image is refused, as text for the client, or "" if it is not.
 
         An image is also refused if its platform or creation date is required but unknown. An index
@@ -34,10 +34,12 @@ class Condition:
         """
         if facts.is_index:
             return ""
-        if self.platforms is not None and not self._has(facts.platform):
+        if self.platforms is not None and not self._allows_platform(facts.platform):
             said = f"is for {facts.platform}" if facts.platform else "does not say what it is for"
-            return f"this proxy serves images for {self._written()} only, and this one {said}"
-        if self.min_age is not None and not self._is_old(facts.created, now):
+            return (
+                f"this proxy serves images for {self._format_platforms()} only, and this one {said}"
+            )
+        if self.min_age is not None and not self._is_old_enough(facts.created, now):
             said = f"says {facts.created:%Y-%m-%d}" if facts.created else "has no date"
             return (
                 f"this proxy serves images that are {self.min_age.days} days old or more, "
@@ -45,17 +47,17 @@ class Condition:
             )
         return ""
 
-    def _has(self, platform: Platform | None) -> bool:
-        return platform is not None and any(map(platform.suits, self.platforms or ()))
+    def _allows_platform(self, platform: Platform | None) -> bool:
+        return platform is not None and any(map(platform.satisfies, self.platforms or ()))
 
-    def _is_old(self, created: datetime | None, now: datetime) -> bool:
+    def _is_old_enough(self, created: datetime | None, now: datetime) -> bool:
         return created is not None and self.min_age is not None and now - created >= self.min_age
 
-    def _written(self) -> str:
+    def _format_platforms(self) -> str:
         return ", ".join(map(str, self.platforms or ()))
 
     def __str__(self) -> str:
-        wanted = [f"for {self._written()}"] if self.platforms is not None else []
+        wanted = [f"for {self._format_platforms()}"] if self.platforms is not None else []
         if self.min_age is not None:
             wanted.append(f"{self.min_age.days} days old or more")
         return " and ".join(wanted)
@@ -67,27 +69,27 @@ NO_DIGESTS: Final[frozenset[Digest]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
-class Digests:
+class DigestSet:
     """A set of digests; `are_all` stands for every digest."""
 
-    named: frozenset[Digest] = NO_DIGESTS
-    are_all: bool = False
+    digests: frozenset[Digest] = NO_DIGESTS
+    includes_all: bool = False
 
-    def have(self, digests: frozenset[Digest]) -> bool:
+    def matches(self, digests: frozenset[Digest]) -> bool:
         """Return True if the set contains a manifest known by these `digests`.
 
         Return False if `digests` is empty.
         """
-        return bool(digests) and (self.are_all or not digests.isdisjoint(self.named))
+        return bool(digests) and (self.includes_all or not digests.isdisjoint(self.digests))
 
-    def are_told_by(self, digests: frozenset[Digest]) -> bool:
+    def is_decidable_by(self, digests: frozenset[Digest]) -> bool:
         """Return True if `digests` cover every algorithm listed here.
 
         Each algorithm gives the same manifest a different digest, so only then is a non-match
         conclusive. Return False if `digests` is empty.
         """
         known = {digest.algorithm for digest in digests}
-        return bool(known) and all(digest.algorithm in known for digest in self.named)
+        return bool(known) and all(digest.algorithm in known for digest in self.digests)
 
 
 # Name patterns: `*` matches within one path component, `**` across components, and `?` matches
@@ -96,7 +98,7 @@ class Digests:
 _STARS: Final = re.compile(r"(\*\*+|\*)")
 
 
-def compiled(pattern: str) -> re.Pattern[str]:
+def compile_pattern(pattern: str) -> re.Pattern[str]:
     """Return a regular expression that matches whole names and never backtracks into a star.
 
     Once a star has reached the first position where the text after it matches, no later position
@@ -104,13 +106,13 @@ def compiled(pattern: str) -> re.Pattern[str]:
     could make matching slow.
     """
     first, *rest = _STARS.split(pattern)
-    parts = [(rest[at], _literal(rest[at + 1])) for at in range(0, len(rest), 2)]
+    parts = [(rest[at], _escape_literal(rest[at + 1])) for at in range(0, len(rest), 2)]
     if parts:
         star, literal = parts[-1]
         parts[-1] = star, rf"{literal}\Z"
     else:
-        return re.compile(rf"{_literal(first)}\Z")
-    text, opened = _literal(first), 0
+        return re.compile(rf"{_escape_literal(first)}\Z")
+    text, opened = _escape_literal(first), 0
     for star, literal in parts:
         if star == "*":
             text += f"(?>[^/]*?{literal})"
@@ -120,7 +122,7 @@ def compiled(pattern: str) -> re.Pattern[str]:
     return re.compile(text + ")" * opened)
 
 
-def _literal(text: str) -> str:
+def _escape_literal(text: str) -> str:
     return "".join("[^/]" if character == "?" else re.escape(character) for character in text)
 
 
@@ -139,7 +141,7 @@ class Rule:
     registry: str | None = None
     repository: str | None = None
     tag: str | None = None
-    digests: Digests | None = None
+    digests: DigestSet | None = None
     digest_only: bool = False
     networks: Networks | None = None
     users: frozenset[str] | None = None
@@ -147,7 +149,7 @@ class Rule:
     message: str = ""
 
 
-class Question(NamedTuple):
+class AccessRequest(NamedTuple):
     """A request as the rules see it, with the registry's own name for the repository.
 
     `tag` is set only if the client requests a manifest by tag. `digests` are the known digests of
@@ -156,7 +158,7 @@ class Question(NamedTuple):
 
     registry: Registry
     repository: RepositoryName
-    client: Client
+    client: ClientIdentity
     tag: Tag | None = None
     digests: frozenset[Digest] = NO_DIGESTS
 
@@ -171,12 +173,12 @@ class Decision:
 
     allowed: bool
     rule: Rule | None = None
-    is_open: bool = False
+    is_provisional: bool = False
 
     @property
     def depends_on_manifest(self) -> bool:
         """Whether the manifest must be inspected before it is sent to the client."""
-        return self.is_open or (self.rule is not None and self.rule.condition is not None)
+        return self.is_provisional or (self.rule is not None and self.rule.condition is not None)
 
     @property
     def message(self) -> str:
@@ -200,16 +202,16 @@ class Rules:
 
     def __init__(self, rules: Sequence[Rule], registries: Registries) -> None:
         """Raise ValueError if a rule names an unknown registry, or names it in `repository`."""
-        self.are_none = not rules
-        self.name_digests = any(rule.digests is not None for rule in rules)
-        self.tell_clients_apart = any(one.networks or one.users for one in rules)
-        self.named = [one for rule in rules if rule.networks for one in rule.networks.named]
+        self.is_empty = not rules
+        self.has_digests = any(rule.digests is not None for rule in rules)
+        self.depends_on_client = any(one.networks or one.users for one in rules)
+        self.networks = [one for rule in rules if rule.networks for one in rule.networks.networks]
         """The networks that the rules name."""
         for rule in rules:
             _check_names(rule, registries)
-        self._of = {
+        self._by_registry = {
             row.name: [
-                _Applied(rule, row)
+                _CompiledRule(rule, row)
                 for rule in rules
                 if rule.registry is None or rule.registry in row.names
             ]
@@ -217,26 +219,26 @@ class Rules:
         }
         # The decision depends on nothing but the arguments, and every layer of an image repeats
         # the same question.
-        self._decided = lru_cache(_REMEMBERED)(self._decide)
+        self._decide_cached = lru_cache(_REMEMBERED)(self._decide)
 
-    def decide(self, question: Question) -> Decision:
+    def decide(self, question: AccessRequest) -> Decision:
         """Return the decision of the first rule that matches; allow the request if none does."""
         registry, repository, client, tag, digests = question
-        if not self.name_digests:
+        if not self.has_digests:
             digests = NO_DIGESTS
-        return self._decided(registry.name, repository, client, tag, digests)
+        return self._decide_cached(registry.name, repository, client, tag, digests)
 
-    def are_alike(self, one: Question, other: Question) -> bool:
+    def has_same_matches(self, one: AccessRequest, other: AccessRequest) -> bool:
         """Return True if the same rules match both questions when `digests` are left out.
 
         Any manifest then gets the same decision for both.
         """
-        return self._matching(one) == self._matching(other)
+        return self._find_matches(one) == self._find_matches(other)
 
-    def _matching(self, question: Question) -> list[Rule]:
+    def _find_matches(self, question: AccessRequest) -> list[Rule]:
         return [
             applied.rule
-            for applied in self._of[question.registry.name]
+            for applied in self._by_registry[question.registry.name]
             if applied.matches(question.repository, question.client, question.tag)
         ]
 
@@ -244,21 +246,21 @@ class Rules:
         self,
         registry: str,
         repository: RepositoryName,
-        client: Client,
+        client: ClientIdentity,
         tag: Tag | None,
         digests: frozenset[Digest],
     ) -> Decision:
         is_open = False
-        for applied in self._of[registry]:
+        for applied in self._by_registry[registry]:
             rule = applied.rule
             if not applied.matches(repository, client, tag):
                 continue
-            if rule.digests is None or rule.digests.have(digests):
+            if rule.digests is None or rule.digests.matches(digests):
                 allowed = rule.allows and not (rule.digest_only and tag is not None)
                 return Decision(allowed, rule, is_open and allowed)
             if tag is not None or digests:
-                is_open = is_open or not rule.digests.are_told_by(digests)
-        return Decision(allowed=True, is_open=is_open)
+                is_open = is_open or not rule.digests.is_decidable_by(digests)
+        return Decision(allowed=True, is_provisional=is_open)
 
 
 def _check_names(rule: Rule, registries: Registries) -> None:
@@ -281,7 +283,7 @@ def _check_names(rule: Rule, registries: Registries) -> None:
             raise ValueError(message)
 
 
-class _Applied:
+class _CompiledRule:
     """A rule applied to one registry, with its repository pattern completed as names are."""
 
     def __init__(self, rule: Rule, row: Registry) -> None:
@@ -289,21 +291,21 @@ class _Applied:
         self._repository = self._tag = None
         if rule.repository is not None:
             is_name = "**" not in rule.repository
-            pattern = row.complete(rule.repository) if is_name else rule.repository
-            self._repository = compiled(pattern)
+            pattern = row.complete_name(rule.repository) if is_name else rule.repository
+            self._repository = compile_pattern(pattern)
         if rule.tag is not None:
-            self._tag = compiled(rule.tag)
+            self._tag = compile_pattern(rule.tag)
 
-    def matches(self, repository: RepositoryName, client: Client, tag: Tag | None) -> bool:
+    def matches(self, repository: RepositoryName, client: ClientIdentity, tag: Tag | None) -> bool:
         """Return True if everything but `digests` of the rule matches this request."""
         return (
-            _fits(self._repository, repository)
-            and _fits(self._tag, tag)
+            _matches_pattern(self._repository, repository)
+            and _matches_pattern(self._tag, tag)
             and (self.rule.users is None or client.user in self.rule.users)
-            and self._is_from_there(client)
+            and self._matches_client(client)
         )
 
-    def _is_from_there(self, client: Client) -> bool:
+    def _matches_client(self, client: ClientIdentity) -> bool:
         networks = self.rule.networks
         if networks is None:
             return True
@@ -312,5 +314,5 @@ class _Applied:
         return client.address in networks if client.is_known else not self.rule.allows
 
 
-def _fits(pattern: re.Pattern[str] | None, text: str | None) -> bool:
+def _matches_pattern(pattern: re.Pattern[str] | None, text: str | None) -> bool:
     return pattern is None or (text is not None and pattern.match(text) is not None)

@@ -12,7 +12,7 @@ from redis import Redis
 from redis.connection import BlockingConnectionPool, Connection, SSLConnection
 from redis.exceptions import RedisError
 
-from app.threads import RealThreads, original
+from app.threads import NativeThreadPool, get_unpatched
 
 # Connections to Redis. Each step has a deadline, the lookup of the host name included.
 
@@ -20,7 +20,7 @@ _MOST: Final = 20
 """Connections of one worker; requests wait for a free one rather than open one each."""
 
 
-def connections_to(url: str, patience: float) -> BlockingConnectionPool:
+def build_pool(url: str, patience: float) -> BlockingConnectionPool:
     """Return a pool of connections, each step of which takes at most `patience` seconds.
 
     The pool does not connect yet. Raise ValueError if `url` is not a URL of a Redis.
@@ -32,41 +32,43 @@ def connections_to(url: str, patience: float) -> BlockingConnectionPool:
         socket_connect_timeout=patience,
         socket_timeout=patience,
     )
-    kind = {Connection: _Named, SSLConnection: _NamedTLS}.get(pool.connection_class)
+    kind = {Connection: _ResolvingConnection, SSLConnection: _ResolvingTLSConnection}.get(
+        pool.connection_class
+    )
     if kind is not None:
         pool.connection_class = kind
-        pool.connection_kwargs["names"] = _Names(patience)
+        pool.connection_kwargs["names"] = _Resolver(patience)
     return pool
 
 
-class _Names:
+class _Resolver:
     """Looks up host names on its own threads, since a lookup in the C library cannot be stopped."""
 
     def __init__(self, patience: float) -> None:
         self._patience = patience
-        self._threads = RealThreads(2)
+        self._threads = NativeThreadPool(2)
 
-    def addresses(self, host: str, port: int) -> Iterator[str]:
+    def resolve(self, host: str, port: int) -> Iterator[str]:
         """Yield the addresses of a host; raise OSError if the lookup fails or takes too long."""
         until = time.monotonic() + self._patience
-        pending = self._threads.begin(
-            original("socket", "getaddrinfo"), host, port, 0, socket.SOCK_STREAM,
+        pending = self._threads.submit(
+            get_unpatched("socket", "getaddrinfo"), host, port, 0, socket.SOCK_STREAM,
             patience=self._patience,
         )  # fmt: skip
         for found in pending.result(max(until - time.monotonic(), 0)):
             yield str(found[4][0])
 
 
-class _Named(Connection):
+class _ResolvingConnection(Connection):
     """A connection that tries each address of the host in turn."""
 
-    def __init__(self, *, names: _Names, **options: Any) -> None:  # noqa: ANN401 - as inherited
+    def __init__(self, *, names: _Resolver, **options: Any) -> None:  # noqa: ANN401 - as inherited
         super().__init__(**options)  # type: ignore[no-untyped-call] # of a library
-        self._names = names
+        self._resolver = names
 
     def _connect(self) -> socket.socket:
         name, failure = self.host, OSError("a name without addresses")
-        for address in self._names.addresses(name, self.port):
+        for address in self._resolver.resolve(name, self.port):
             self.host = address  # redis-py looks it up again, which yields the same address
             try:
                 return cast("socket.socket", super()._connect())  # type: ignore[no-untyped-call]
@@ -77,7 +79,7 @@ class _Named(Connection):
         raise failure
 
 
-class _NamedTLS(SSLConnection, _Named):
+class _ResolvingTLSConnection(SSLConnection, _ResolvingConnection):
     """The same over TLS."""
 
 
@@ -101,51 +103,51 @@ class SharedRedis:
 
     def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         """Prepare connections without opening any; raise ValueError if `url` is not a Redis URL."""
-        pool = connections_to(url, _PATIENCE)
+        pool = build_pool(url, _PATIENCE)
         self.connection = Redis(connection_pool=pool)
         self.storage = RedisStorage("redis://", connection_pool=pool, key_prefix=_PREFIX)
         self._clock = clock
-        self._is_away = False
-        self._again = 0.0
+        self._is_down = False
+        self._next_probe = 0.0
 
-    def ask(self, question: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
+    def call(self, question: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
         """Return the result of `question`, or `otherwise` when Redis is unreachable or fails."""
-        if self._is_away:
-            self._look_again()
+        if self._is_down:
+            self._probe_if_due()
             return otherwise
         try:
             return question()
         except (RedisError, OSError) as error:
-            self._fails(error)
+            self._record_failure(error)
             return otherwise
 
-    def _fails(self, error: Exception) -> None:
-        self._again = self._clock() + _PAUSE
-        if self._is_away:
+    def _record_failure(self, error: Exception) -> None:
+        self._next_probe = self._clock() + _PAUSE
+        if self._is_down:
             return
-        self._is_away = True
+        self._is_down = True
         # The text of the error may contain the URL with its password.
         logger.warning(
             "Redis does not count: requests pass without limits.",
             extra={"fields": {"kind": type(error).__name__}},
         )
 
-    def _look_again(self) -> None:
+    def _probe_if_due(self) -> None:
         now = self._clock()
-        if now >= self._again:
-            self._again = now + _PAUSE
-            threading.Thread(target=self._look, daemon=True).start()
+        if now >= self._next_probe:
+            self._next_probe = now + _PAUSE
+            threading.Thread(target=self._probe, daemon=True).start()
 
-    def _look(self) -> None:
+    def _probe(self) -> None:
         try:
             # Write something: a Redis that is full, or a read-only replica, still answers reads.
             self.storage.incr("probe", 60)
         except (RedisError, OSError):
             return
-        if self._is_away:
-            self._is_away = False
+        if self._is_down:
+            self._is_down = False
             logger.info("Redis is back: the limits count again.")
 
-    def key(self, *parts: str) -> str:
+    def build_key(self, *parts: str) -> str:
         """Return a key in Redis made of `parts`, with the prefix of the limits library's keys."""
         return ":".join((_PREFIX, *parts))

@@ -10,9 +10,9 @@ from typing import Any, Final
 
 import jwt
 
-from app.access.logins import Logins
+from app.access.logins import LoginChecker
 from app.access.users import Users
-from app.oci.errors import TokenWrong
+from app.oci.errors import TokenInvalid
 
 SERVICE: Final = "docxy"
 """The name of this proxy in its challenges (`service`) and tokens (`iss` and `aud`)."""
@@ -40,7 +40,7 @@ class Bearer:
 
 
 @dataclass(frozen=True, slots=True)
-class _Good:
+class _VerifiedToken:
     """A token whose signature was valid while its user had this secret.
 
     `until` is wall-clock seconds since the epoch.
@@ -48,10 +48,10 @@ class _Good:
 
     bearer: Bearer
     secret: str = field(repr=False)
-    until: float
+    expires_at: float
 
 
-class Tokens:
+class TokenIssuer:
     """Issues tokens to users, and verifies them.
 
     All tokens of a user become invalid when the user is removed or gets another password. `clock`
@@ -61,13 +61,13 @@ class Tokens:
     def __init__(self, key: bytes, users: Users, clock: Callable[[], float] = time.time) -> None:
         """Derive the signing keys from `key`, which all workers and replicas share."""
         self._users, self._clock = users, clock
-        self._good: OrderedDict[str, _Good] = OrderedDict()
+        self._verified_tokens: OrderedDict[str, _VerifiedToken] = OrderedDict()
         # Two keys, so that neither kind of token can be taken for the other.
-        self._access, self._refresh, self._prints = (
+        self._access_key, self._refresh_key, self._fingerprint_key = (
             hmac.digest(key, use, hashlib.sha256) for use in (b"access", b"refresh", b"user")
         )
 
-    def access(self, user: str, repositories: Iterable[str]) -> str:
+    def issue_access_token(self, user: str, repositories: Iterable[str]) -> str:
         """Return a token to pull from `repositories`, valid for LIFETIME seconds.
 
         Each is `<registry>/<name>`, as the registry itself calls it. Only the first 50 are granted.
@@ -76,45 +76,45 @@ class Tokens:
             {"type": "repository", "name": name, "actions": ["pull"]}
             for name in list(dict.fromkeys(repositories))[:_MOST]
         ]
-        return self._signed(self._access, user, LIFETIME, access=granted)
+        return self._sign(self._access_key, user, LIFETIME, access=granted)
 
-    def refresh(self, user: str) -> str:
+    def issue_refresh_token(self, user: str) -> str:
         """Return a refresh token, which for 180 days buys access tokens without the password."""
-        return self._signed(self._refresh, user, _REFRESH_LIFETIME)
+        return self._sign(self._refresh_key, user, _REFRESH_LIFETIME)
 
-    def bearer(self, token: str) -> Bearer:
+    def verify_access_token(self, token: str) -> Bearer:
         """Return the user and the repositories of an access token.
 
         Raise TokenWrong if it is invalid or expired, or if the user has been removed or has another
         password. Each layer comes with the same token: its signature is checked once, its expiry
         and its user every time.
         """
-        found = self._good.get(token)
+        found = self._verified_tokens.get(token)
         if found is None:
-            found = self._verified(token)
-            self._good[token] = found
-            while len(self._good) > _MOST_GOOD:
-                self._good.popitem(last=False)
-        is_over = found.until <= self._clock()
-        if is_over or self._users.secret_of(found.bearer.user) != found.secret:
-            raise TokenWrong
+            found = self._verify(token)
+            self._verified_tokens[token] = found
+            while len(self._verified_tokens) > _MOST_GOOD:
+                self._verified_tokens.popitem(last=False)
+        is_over = found.expires_at <= self._clock()
+        if is_over or self._users.lookup_secret(found.bearer.user) != found.secret:
+            raise TokenInvalid
         return found.bearer
 
-    def _verified(self, token: str) -> _Good:
-        claims, secret = self._claims(self._access, token)
+    def _verify(self, token: str) -> _VerifiedToken:
+        claims, secret = self._decode_claims(self._access_key, token)
         try:
             granted = frozenset(one["name"] for one in claims.get("access") or [])
             until = claims["exp"] + _SKEW
         except (KeyError, TypeError) as error:  # another holder of the key may sign other claims
-            raise TokenWrong from error
-        return _Good(Bearer(claims["sub"], granted), secret, until)
+            raise TokenInvalid from error
+        return _VerifiedToken(Bearer(claims["sub"], granted), secret, until)
 
-    def refreshed(self, token: str) -> str:
+    def verify_refresh_token(self, token: str) -> str:
         """Return the user of a refresh token; raise TokenWrong if the token is not valid."""
-        claims, _ = self._claims(self._refresh, token)
+        claims, _ = self._decode_claims(self._refresh_key, token)
         return str(claims["sub"])
 
-    def _signed(self, key: bytes, user: str, lifetime: int, **more: object) -> str:
+    def _sign(self, key: bytes, user: str, lifetime: int, **more: object) -> str:
         now = int(self._clock())
         claims = {
             "iss": SERVICE,
@@ -123,12 +123,12 @@ class Tokens:
             "iat": now,
             "nbf": now,
             "exp": now + lifetime,
-            _FINGERPRINT: self._fingerprint(user, self._users.secret_of(user)),
+            _FINGERPRINT: self._compute_fingerprint(user, self._users.lookup_secret(user)),
             **more,
         }
         return jwt.encode(claims, key, algorithm=_ALGORITHM)
 
-    def _claims(self, key: bytes, token: str) -> tuple[dict[str, Any], str]:
+    def _decode_claims(self, key: bytes, token: str) -> tuple[dict[str, Any], str]:
         """Return the claims of a token and the secret of its user; raise TokenWrong if invalid."""
         try:
             claims: dict[str, Any] = jwt.decode(
@@ -141,15 +141,15 @@ class Tokens:
                 options={"require": list(_REQUIRED)},
             )
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
-            raise TokenWrong from error
+            raise TokenInvalid from error
         user, shown = str(claims["sub"]), str(claims.get(_FINGERPRINT, ""))
-        secret = self._users.secret_of(user)
-        known = self._fingerprint(user, secret)
+        secret = self._users.lookup_secret(user)
+        known = self._compute_fingerprint(user, secret)
         if secret is None or not (shown.isascii() and hmac.compare_digest(known, shown)):
-            raise TokenWrong
+            raise TokenInvalid
         return claims, secret
 
-    def _fingerprint(self, user: str, secret: str | None) -> str:
+    def _compute_fingerprint(self, user: str, secret: str | None) -> str:
         """Return a digest that changes with a user's password but does not reveal it.
 
         Return "" if there is no such user.
@@ -157,12 +157,12 @@ class Tokens:
         if secret is None:
             return ""
         message = f"{len(user)}:{user}\0{secret}".encode(errors="surrogateescape")
-        return hmac.digest(self._prints, message, hashlib.sha256).hex()[:32]
+        return hmac.digest(self._fingerprint_key, message, hashlib.sha256).hex()[:32]
 
 
 @dataclass(frozen=True, slots=True)
 class Guard:
     """The checks of a proxy that has users: their logins and their tokens."""
 
-    logins: Logins
-    tokens: Tokens
+    logins: LoginChecker
+    tokens: TokenIssuer

@@ -17,7 +17,7 @@ _FOR_ALL: Final = 4
 """One turn in this many is open to every class."""
 
 
-class Login(Protocol):
+class QueuedLogin(Protocol):
     """A login that waits for a turn."""
 
     @property
@@ -29,7 +29,7 @@ class Login(Protocol):
         """The current class of the login; a lower one goes first."""
 
 
-class Turns:
+class LoginQueue:
     """Gives out one turn at a time.
 
     Logins of the best class go first. Within a class the sites alternate, so that many logins from
@@ -46,24 +46,24 @@ class Turns:
         self._served: dict[Hashable, int] = {}
         """The last turn of each site that still waits, as a number drawn from `_numbers`."""
         self._is_taken = False
-        self._given = 0
+        self._granted_count = 0
 
     @property
-    def waiting(self) -> int:
+    def waiting_count(self) -> int:
         """The number of logins that wait for a turn."""
         return len(self._waiting)
 
     @contextmanager
-    def turn(self, login: Login) -> Iterator[None]:
+    def hold_turn(self, login: QueuedLogin) -> Iterator[None]:
         """Wait for a turn and hold it; raise LoginsBusy if none comes in time or too many wait."""
-        self._take(login)
+        self._acquire_turn(login)
         try:
             yield
         finally:
             with self._lock:
-                self._pass_on()
+                self._grant_next()
 
-    def _take(self, login: Login) -> None:
+    def _acquire_turn(self, login: QueuedLogin) -> None:
         with self._lock:
             if not self._is_taken:
                 self._is_taken = True
@@ -71,40 +71,42 @@ class Turns:
             waiter = _Waiter(login, next(self._numbers))
             self._waiting.append(waiter)
             if len(self._waiting) > self._most:
-                self._drop(_newest_of_most(self._waiting))
+                self._remove(_choose_refused(self._waiting))
         try:
-            waiter.ended.wait(self._patience)
+            waiter.done.wait(self._patience)
         except BaseException:  # if the greenlet is killed, its turn must not be lost with it
             with self._lock:
-                self._drop(waiter)
+                self._remove(waiter)
                 if waiter.has_turn:
-                    self._pass_on()
+                    self._grant_next()
             raise
         with self._lock:
             if not waiter.has_turn:
-                self._drop(waiter)
+                self._remove(waiter)
                 raise LoginsBusy
 
-    def _drop(self, waiter: "_Waiter") -> None:
+    def _remove(self, waiter: "_Waiter") -> None:
         if waiter in self._waiting:
             self._waiting.remove(waiter)
-        waiter.ended.set()
+        waiter.done.set()
 
-    def _pass_on(self) -> None:
+    def _grant_next(self) -> None:
         if not self._waiting:
             self._is_taken = False
             return
-        self._given += 1
-        is_for_all = self._given % _FOR_ALL == 0
-        chosen = min(self._waiting if is_for_all else _of(min, self._waiting), key=self._order)
+        self._granted_count += 1
+        is_for_all = self._granted_count % _FOR_ALL == 0
+        chosen = min(
+            self._waiting if is_for_all else _filter_by_rank(min, self._waiting), key=self._sort_key
+        )
         self._waiting.remove(chosen)
         served = {**self._served, chosen.site: next(self._numbers)}
         still = {waiter.site for waiter in self._waiting}
         self._served = {site: number for site, number in served.items() if site in still}
         chosen.has_turn = True
-        chosen.ended.set()
+        chosen.done.set()
 
-    def _order(self, waiter: "_Waiter") -> tuple[int, int]:
+    def _sort_key(self, waiter: "_Waiter") -> tuple[int, int]:
         """Return the sort key: a site that had a turn goes behind all that waited at that time."""
         return max(waiter.number, self._served.get(waiter.site, -1)), waiter.number
 
@@ -112,34 +114,36 @@ class Turns:
 class _Waiter:
     """A login in the queue."""
 
-    def __init__(self, login: Login, number: int) -> None:
+    def __init__(self, login: QueuedLogin, number: int) -> None:
         self.login, self.number = login, number
         self.site = login.prefixes[0]
         self.has_turn = False
-        self.ended = threading.Event()
+        self.done = threading.Event()
 
-    def network(self, depth: int) -> Hashable:
+    def network_at(self, depth: int) -> Hashable:
         """Return the widest network for depth 0 and narrower ones after it, down to the site."""
         widest_first = self.login.prefixes[::-1]
         return widest_first[min(depth, len(widest_first) - 1)]
 
 
-def _of(best: Callable[[list[int]], int], waiting: "list[_Waiter]") -> "list[_Waiter]":
+def _filter_by_rank(best: Callable[[list[int]], int], waiting: "list[_Waiter]") -> "list[_Waiter]":
     """Return the waiters of the lowest rank (`best` is min) or of the highest (max)."""
     ranks = [waiter.login.rank for waiter in waiting]
     wanted = best(ranks)
     return [waiter for waiter, rank in zip(waiting, ranks, strict=True) if rank == wanted]
 
 
-def _newest_of_most(waiting: "list[_Waiter]") -> "_Waiter":
+def _choose_refused(waiting: "list[_Waiter]") -> "_Waiter":
     """Return the waiter to refuse: the newest of the worst class in the fullest network.
 
     Within the fullest wide network, the fullest of its narrower networks is chosen.
     """
-    left = _of(max, waiting)
+    left = _filter_by_rank(max, waiting)
     for depth in range(max(len(waiter.login.prefixes) for waiter in left)):
-        sizes = Counter(waiter.network(depth) for waiter in left)
+        sizes = Counter(waiter.network_at(depth) for waiter in left)
         most = max(sizes.values())
-        fullest = next(w.network(depth) for w in reversed(left) if sizes[w.network(depth)] == most)
-        left = [waiter for waiter in left if waiter.network(depth) == fullest]
+        fullest = next(
+            w.network_at(depth) for w in reversed(left) if sizes[w.network_at(depth)] == most
+        )
+        left = [waiter for waiter in left if waiter.network_at(depth) == fullest]
     return left[-1]

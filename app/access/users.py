@@ -4,7 +4,7 @@ import hashlib
 import hmac
 from typing import Protocol
 
-from app.access.htpasswd import is_name
+from app.access.htpasswd import is_user_name
 
 
 class Users(Protocol):
@@ -13,13 +13,13 @@ class Users(Protocol):
     is_slow: bool
     """Whether `matches` takes so long that the event loop must not wait for it."""
 
-    def secret_of(self, name: str) -> str | None:
+    def lookup_secret(self, name: str) -> str | None:
         """Return the secret that the password of `name` is checked against.
 
         Return None if there is no such user.
         """
 
-    def stand_in(self, name: str) -> str:
+    def get_decoy_secret(self, name: str) -> str:
         """Return a secret to check against if `name` is no user, so that it takes as long."""
 
     def matches(self, secret: str, password: bytes) -> bool:
@@ -34,11 +34,11 @@ class SharedSecret:
     def __init__(self, secret: str) -> None:
         self._secret = secret
 
-    def secret_of(self, name: str) -> str | None:
+    def lookup_secret(self, name: str) -> str | None:
         """Return the secret, or None if `name` cannot be the name of a user."""
-        return self._secret if is_name(name) else None
+        return self._secret if is_user_name(name) else None
 
-    def stand_in(self, name: str) -> str:
+    def get_decoy_secret(self, name: str) -> str:
         """Return the secret; comparing with it takes constant time, which reveals nothing."""
         del name
         return self._secret

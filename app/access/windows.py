@@ -22,7 +22,7 @@ A client with more addresses than that evades the limits anyway, and must not ex
 """
 
 
-class OwnCounts(Storage):
+class LocalStorage(Storage):
     """A storage for the limits library that sweeps its windows once a minute.
 
     The library's own in-memory storage sweeps all windows a hundred times a second, however many
@@ -36,7 +36,7 @@ class OwnCounts(Storage):
         self._clock = clock
         self._most = most
         self._windows: OrderedDict[str, tuple[int, float]] = OrderedDict()
-        self._swept = clock()
+        self._last_sweep = clock()
 
     @property
     def base_exceptions(self) -> type[Exception]:
@@ -57,7 +57,7 @@ class OwnCounts(Storage):
         self._windows[key] = count + amount, until
         if len(self._windows) > self._most:
             self._windows.popitem(last=False)
-        if now - self._swept > _SWEEP:
+        if now - self._last_sweep > _SWEEP:
             self._sweep(now)
         return count + amount
 
@@ -85,7 +85,7 @@ class OwnCounts(Storage):
         self._windows.pop(key, None)
 
     def _sweep(self, now: float) -> None:
-        self._swept = now
+        self._last_sweep = now
         kept = ((key, one) for key, one in self._windows.items() if one[1] > now)
         self._windows = OrderedDict(kept)
 
@@ -100,7 +100,7 @@ _DAY: Final = 24 * 60 * _MINUTE
 _REMEMBERED: Final = 1024
 
 
-class Asks(Protocol):
+class StorageCaller(Protocol):
     """Asks a storage that may be unreachable."""
 
     def __call__(self, question: Callable[[], _Answer], otherwise: _Answer) -> _Answer:
@@ -120,25 +120,25 @@ class _Limit(RateLimitItemPerSecond):
         return self._key_for(*identifiers)
 
 
-def a_minute(most: int | None, name: str) -> RateLimitItem | None:
+def build_minute_limit(most: int | None, name: str) -> RateLimitItem | None:
     """Return a limit of `most` per minute, or None for no limit."""
     return _Limit(most, _MINUTE, name) if most else None
 
 
-def a_day(most: int | None, name: str) -> RateLimitItem | None:
+def build_day_limit(most: int | None, name: str) -> RateLimitItem | None:
     """Return a limit of `most` per day, or None for no limit."""
     return _Limit(most, _DAY, name) if most else None
 
 
-class Windows:
+class WindowCounters:
     """One counter for each client and limit, in windows that begin with the first use."""
 
-    def __init__(self, storage: Storage, asks: Asks | None = None) -> None:
+    def __init__(self, storage: Storage, asks: StorageCaller | None = None) -> None:
         """Count in `storage`; if it may be unreachable, ask it by means of `asks`."""
         self._limiter = FixedWindowRateLimiter(storage)
-        self._asks = asks
+        self._call = asks
 
-    def count(self, limit: RateLimitItem, who: str) -> bool:
+    def try_charge(self, limit: RateLimitItem, who: str) -> bool:
         """Count one use; return False if it exceeds the limit.
 
         Return True when the storage is unreachable.
@@ -147,30 +147,30 @@ class Windows:
 
     def has_room(self, limit: RateLimitItem, who: str) -> bool:
         """Return True if some of the limit is left, or when the storage is unreachable."""
-        if self._asks is None:
+        if self._call is None:
             return self._limiter.test(limit, who)
-        return self._asks(lambda: self._limiter.test(limit, who), otherwise=True)
+        return self._call(lambda: self._limiter.test(limit, who), otherwise=True)
 
-    def spend(self, limit: RateLimitItem, who: str, amount: int) -> None:
+    def charge(self, limit: RateLimitItem, who: str, amount: int) -> None:
         """Count `amount` that has been used already, even above the limit; it may be negative."""
         self._hit(limit, who, amount)
 
     def _hit(self, limit: RateLimitItem, who: str, amount: int) -> bool:
-        if self._asks is None:
+        if self._call is None:
             return self._limiter.hit(limit, who, cost=amount)
-        return self._asks(lambda: self._limiter.hit(limit, who, cost=amount), otherwise=True)
+        return self._call(lambda: self._limiter.hit(limit, who, cost=amount), otherwise=True)
 
-    def wait(self, limit: RateLimitItem, who: str) -> int:
+    def seconds_left(self, limit: RateLimitItem, who: str) -> int:
         """Return the whole seconds until the window is over, at least 1.
 
         Return 10 when the storage is unreachable.
         """
         told = (
-            self._wait(limit, who)
-            if self._asks is None
-            else self._asks(lambda: self._wait(limit, who), otherwise=_UNKNOWN)
+            self._seconds_left(limit, who)
+            if self._call is None
+            else self._call(lambda: self._seconds_left(limit, who), otherwise=_UNKNOWN)
         )
         return max(1, math.ceil(told))
 
-    def _wait(self, limit: RateLimitItem, who: str) -> float:
+    def _seconds_left(self, limit: RateLimitItem, who: str) -> float:
         return self._limiter.get_window_stats(limit, who).reset_time - time.time()

@@ -36,17 +36,17 @@ _REPLACED: Final = ("age", "cache-control", "expires", "pragma", "warning", "var
 """The upstream's headers about how long its answer is valid, and for whom; ours replace them."""
 
 
-def hit(age: float) -> Headers:
+def build_hit(age: float) -> Headers:
     """Return the headers of a hit, for which the registry was not asked; `age` is in seconds."""
-    return [(_STATUS, "docxy; hit"), _age(age)]
+    return [(_STATUS, "docxy; hit"), _format_age(age)]
 
 
-def revalidated(status: int = HTTPStatus.OK) -> Headers:
+def build_revalidated(status: int = HTTPStatus.OK) -> Headers:
     """Return the headers of cached content that the registry has just confirmed."""
     return [(_STATUS, f"docxy; fwd=stale; fwd-status={int(status)}"), ("Age", "0")]
 
 
-def forwarded(status: int | None, *, stored: bool = False, why: str = "uri-miss") -> Headers:
+def build_forwarded(status: int | None, *, stored: bool = False, why: str = "uri-miss") -> Headers:
     """Return the headers of an answer from the registry; `status` is None if it did not answer.
 
     `stored`: the answer was cached. `why` is the reason for forwarding, as in RFC 9211.
@@ -59,12 +59,12 @@ def forwarded(status: int | None, *, stored: bool = False, why: str = "uri-miss"
     return [(_STATUS, "; ".join(parts))]
 
 
-def joined() -> Headers:
+def build_joined() -> Headers:
     """Return the headers of an answer that shares another client's fetch."""
     return [(_STATUS, "docxy; fwd=uri-miss; collapsed")]
 
 
-def stale(status: int | None, age: float) -> Headers:
+def build_stale(status: int | None, age: float) -> Headers:
     """Return the headers of a stale answer, served because the registry failed.
 
     `status` is what the registry answered, None if it did not; `age` is in seconds.
@@ -73,27 +73,27 @@ def stale(status: int | None, age: float) -> Headers:
     asked = "" if status is None else f"; fwd-status={int(status)}"
     return [
         (_STATUS, f"docxy; fwd=stale{asked}; detail=served-stale"),
-        _age(age),
+        _format_age(age),
         ("Warning", f'299 - "This is from the cache: the registry {told}"'),
     ]
 
 
-def age_of(taken: float) -> float:
+def compute_age(taken: float) -> float:
     """Return how many seconds ago `taken` was (wall-clock); 0 if it lies in the future."""
     return max(time.time() - taken, 0.0)
 
 
-def of_content(digest: Digest, public_left: float) -> Headers:
+def build_content_headers(digest: Digest, public_left: float) -> Headers:
     """Return the ETag and Cache-Control of content that never changes.
 
     Shared caches may keep it for `public_left` seconds; not at all if that is less than 1.
     """
     lasting = int(public_left)
     control = f"public, max-age={lasting}, immutable" if lasting > 0 else PRIVATE[1]
-    return [("ETag", conditional.etag_of(digest)), ("Cache-Control", control)]
+    return [("ETag", conditional.build_etag(digest)), ("Cache-Control", control)]
 
 
-def marked(reply: Reply, fields: Headers) -> Reply:
+def mark_reply(reply: Reply, fields: Headers) -> Reply:
     """Return an answer with Docxy's caching headers in place of the upstream's.
 
     Without a Cache-Control in `fields`, the answer is private. The upstream's Cache-Status stays,
@@ -105,12 +105,12 @@ def marked(reply: Reply, fields: Headers) -> Reply:
     return replace(reply, headers=[*kept, *fields, *closing])
 
 
-def outcome(reply: Reply) -> str:
+def parse_outcome(reply: Reply) -> str:
     """Return what the cache did, as our own Cache-Status says.
 
     This is "hit", "stale", "joined", "revalidated" or "miss".
     """
-    said = headers.values(reply.headers, _STATUS)
+    said = headers.get_all(reply.headers, _STATUS)
     own = said[-1] if said and said[-1].startswith("docxy;") else ""
     for sign, word in _OUTCOMES:
         if sign in own:
@@ -118,12 +118,12 @@ def outcome(reply: Reply) -> str:
     return "miss"
 
 
-def failed(error: RegistryError) -> RegistryError:
+def mark_error(error: RegistryError) -> RegistryError:
     """Return the error, with headers that say that it was a miss and no answer came."""
-    fields = [*forwarded(None, why="miss"), PRIVATE]
-    error.added = {**error.added, **dict(fields)}
+    fields = [*build_forwarded(None, why="miss"), PRIVATE]
+    error.extra_headers = {**error.extra_headers, **dict(fields)}
     return error
 
 
-def _age(seconds: float) -> tuple[str, str]:
+def _format_age(seconds: float) -> tuple[str, str]:
     return ("Age", str(int(seconds)))

@@ -21,11 +21,11 @@ from typing import Final
 from app.cache import cache_status
 from app.cache.authz.callers import Caller, Callers
 from app.cache.authz.gate import Gate
-from app.cache.authz.grants import Lately
-from app.cache.blobs.blobs import Blobs
-from app.cache.disk import Disk
-from app.cache.manifests.fetch import Fetching
-from app.cache.stale import Away, is_trouble
+from app.cache.authz.grants import BoundedMap
+from app.cache.blobs.blobs import BlobCache
+from app.cache.disk import DiskExecutor
+from app.cache.manifests.fetch import ManifestFetcher
+from app.cache.stale import StaleIfError, is_outage_status
 from app.oci import headers, manifest
 from app.oci.errors import RegistryError
 from app.oci.reference import Digest, RepositoryName
@@ -59,7 +59,7 @@ _SILENCE: Final = 60.0
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class _Work:
+class _Job:
     """Waiting work, ordered by when it is due (monotonic seconds), then by arrival."""
 
     due: float
@@ -68,7 +68,7 @@ class _Work:
     is_delayed: bool = field(compare=False)
 
 
-class Background:
+class BackgroundQueue:
     """Work of this process that no client waits for: a few threads and a bounded queue.
 
     The threads are daemons, and end when there is nothing to do.
@@ -76,26 +76,26 @@ class Background:
 
     def __init__(self, threads: int = _THREADS, most: int = _MOST_WAITING) -> None:
         self._threads = threads
-        self._most = most
-        self._changed = threading.Condition()
-        self._waiting: list[_Work] = []
+        self._capacity = most
+        self._condition = threading.Condition()
+        self._waiting: list[_Job] = []
         self._numbers = itertools.count()
         self._running = 0
 
-    def begin(self, work: Callable[[], None], delay: float = 0.0) -> bool:
+    def submit(self, work: Callable[[], None], delay: float = 0.0) -> bool:
         """Queue work to run after `delay` seconds or later; return False if the queue is full.
 
         Delayed work may take at most half of the queue, since it waits much longer than the rest.
         """
-        with self._changed:
+        with self._condition:
             delayed = sum(one.is_delayed for one in self._waiting)
-            is_full = delay > 0 and delayed >= self._most // 2
-            if is_full or len(self._waiting) >= self._most:
+            is_full = delay > 0 and delayed >= self._capacity // 2
+            if is_full or len(self._waiting) >= self._capacity:
                 return False
             due = time.monotonic() + delay
-            entry = _Work(due, next(self._numbers), work, is_delayed=delay > 0)
+            entry = _Job(due, next(self._numbers), work, is_delayed=delay > 0)
             heapq.heappush(self._waiting, entry)
-            self._changed.notify()
+            self._condition.notify()
             if self._running >= self._threads:
                 return True
             self._running += 1
@@ -106,24 +106,24 @@ class Background:
 
     def _run(self) -> None:
         try:
-            while (work := self._next()) is not None:
+            while (work := self._take_due()) is not None:
                 work()
         finally:
-            with self._changed:
+            with self._condition:
                 self._running -= 1
 
-    def _next(self) -> Callable[[], None] | None:
-        with self._changed:
+    def _take_due(self) -> Callable[[], None] | None:
+        with self._condition:
             while self._waiting:
                 left = self._waiting[0].due - time.monotonic()
                 if left <= 0:
                     return heapq.heappop(self._waiting).work
-                self._changed.wait(left)
+                self._condition.wait(left)
         return None
 
 
 @dataclass(frozen=True, slots=True)
-class _Passed:
+class _ServedManifest:
     """A manifest that was served: the blobs it names, and the number of earlier attempts.
 
     `key` identifies it. `request` is a HEAD of the manifest in the name of the caller who got it.
@@ -131,13 +131,13 @@ class _Passed:
 
     key: tuple[str, ...]
     name: RepositoryName
-    manifest: Digest
+    digest: Digest
     request: Request
     digests: Sequence[Digest] = ()
     attempt: int = 0
 
 
-class Confirming:
+class MembershipConfirmer:
     """Asks a registry, in a caller's name, whether a repository holds cached blobs.
 
     The manifest alone proves nothing: a blob becomes a member by the registry's answer to a HEAD.
@@ -150,35 +150,41 @@ class Confirming:
         *,
         callers: Callers,
         gate: Gate,
-        disk: Disk,
-        away: Away,
-        fetching: Fetching,
-        blobs: Blobs,
-        background: Background,
+        disk: DiskExecutor,
+        away: StaleIfError,
+        fetching: ManifestFetcher,
+        blobs: BlobCache,
+        background: BackgroundQueue,
     ) -> None:
         self._callers = callers
         self._gate = gate
         self._disk = disk
-        self._away = away
-        self._fetching = fetching
+        self._stale_if_error = away
+        self._fetcher = fetching
         self._blobs = blobs
         self._background = background
-        self._done = Lately[float]()
-        self._told = float("-inf")
+        self._retry_at = BoundedMap[float]()
+        self._warned_at = float("-inf")
 
-    def notice(self, caller: Caller, name: RepositoryName, request: Request, reply: Reply) -> None:
+    def schedule(
+        self, caller: Caller, name: RepositoryName, request: Request, reply: Reply
+    ) -> None:
         """Queue the blobs of a manifest that is being served; return at once.
 
         Other answers, stale ones and manifests that were handled recently are ignored.
         """
         is_given = request.method == "GET" and reply.status == HTTPStatus.OK
-        if not is_given or caller.is_stale or cache_status.outcome(reply) == cache_status.STALE:
+        if (
+            not is_given
+            or caller.has_stale_placeholder
+            or cache_status.parse_outcome(reply) == cache_status.STALE
+        ):
             return
         if not isinstance(reply.body, tuple) or (reply.length or 0) > _LARGEST:
             return
         etag = reply.header("etag")  # the manifest's digest, if it was verified
         key = (caller.name, name, etag)
-        if not etag or not self._is_due(key):
+        if not etag or not self._try_claim(key):
             return
         accepted = ("Accept", reply.header("content-type"))
         own = replace(
@@ -187,53 +193,53 @@ class Confirming:
             headers=[*headers.without(request.headers, "accept", "range"), accepted],
             client=None,
             payer=None,
-            renewed=None,
-            has_fallback=_nobody_waits,
+            renew_authorization=None,
+            has_fallback=_has_fallback,
         )
-        passed = _Passed(key, name, Digest.parse(etag.strip('"')), own)
-        self._begin(passed, partial(self._read, passed, b"".join(reply.body)))
+        passed = _ServedManifest(key, name, Digest.parse(etag.strip('"')), own)
+        self._submit(passed, partial(self._parse_and_confirm, passed, b"".join(reply.body)))
 
-    def _read(self, passed: _Passed, document: bytes) -> None:
-        digests = self._disk.read(_named, document)
+    def _parse_and_confirm(self, passed: _ServedManifest, document: bytes) -> None:
+        digests = self._disk.read(_parse_blobs, document)
         if digests:
             self._confirm(replace(passed, digests=digests))
 
-    def _confirm(self, passed: _Passed) -> None:
+    def _confirm(self, passed: _ServedManifest) -> None:
         # Identify the caller anew: their token has grown older in the meantime.
-        caller, request = self._callers.told_apart(passed.request)
+        caller, request = self._callers.identify(passed.request)
         passed = replace(passed, request=request)
         if caller.lifetime <= 0:
             return
         name = passed.name
-        unconfirmed, absent = self._gate.unconfirmed(caller, name, passed.digests)
-        kind = "nobody" if self._gate.is_nobody(caller, name) else caller.kind.name
+        unconfirmed, absent = self._gate.find_unconfirmed(caller, name, passed.digests)
+        kind = "nobody" if self._gate.is_anonymous(caller, name) else caller.kind.name
         for digest in unconfirmed:
             key = (kind, name, digest)
-            if self._away.is_known(name):
-                self._put_off(passed.key)
+            if self._stale_if_error.has_outage(name):
+                self._postpone(passed.key)
                 return
-            if not self._is_due(key):
+            if not self._try_claim(key):
                 continue
             try:
-                goes_on = self._ask(caller, passed, digest)
-            except _Trouble:
-                self._put_off(passed.key)
-                self._put_off(key)
+                goes_on = self._confirm_blob(caller, passed, digest)
+            except _RegistryFailed:
+                self._postpone(passed.key)
+                self._postpone(key)
                 return
             if not goes_on:
                 return
         if absent and passed.attempt < len(_LATER):
             later = replace(passed, digests=absent, attempt=passed.attempt + 1)
-            self._begin(passed, partial(self._confirm, later), _LATER[passed.attempt])
+            self._submit(passed, partial(self._confirm, later), _LATER[passed.attempt])
 
-    def _ask(self, caller: Caller, passed: _Passed, digest: Digest) -> bool:
+    def _confirm_blob(self, caller: Caller, passed: _ServedManifest, digest: Digest) -> bool:
         """Ask about one blob; return False if this manifest's other blobs should not be asked for.
 
         Raise _Trouble if the registry has no answer.
         """
         name, asked = passed.name, passed.request
         own = replace(asked, headers=headers.without(asked.headers, "accept"))
-        with self._learning(name) as heard:
+        with self._record_failures(name) as heard:
             status = self._blobs.confirm(caller, name, digest, own)
             heard(status)
             if status != HTTPStatus.NOT_FOUND:
@@ -242,67 +248,69 @@ class Confirming:
             # caller's grant. If only this blob is missing, a HEAD of the manifest gives the grant
             # back. Other registries answer 404 to every HEAD of a blob. This image's other blobs
             # are not asked for, since each would cost two requests.
-            told = self._fetching.head(caller, name, passed.manifest, asked)
+            told = self._fetcher.fetch_head(caller, name, passed.digest, asked)
             told.reply.close()
             heard(told.reply.status)
         return False
 
     @contextmanager
-    def _learning(self, name: RepositoryName) -> Iterator[Callable[[int | None], None]]:
+    def _record_failures(self, name: RepositoryName) -> Iterator[Callable[[int | None], None]]:
         """Yield a function to report each answer's status to.
 
         If a status or a RegistryError means trouble, record it with `away` and raise _Trouble.
         """
 
         def hear(status: int | None) -> None:
-            if status is not None and is_trouble(status):
-                self._away.learn(name, status)
-                raise _Trouble
+            if status is not None and is_outage_status(status):
+                self._stale_if_error.record_failure(name, status)
+                raise _RegistryFailed
 
         try:
             yield hear
         except RegistryError as error:
-            self._away.learn(name, error)
-            raise _Trouble from error
+            self._stale_if_error.record_failure(name, error)
+            raise _RegistryFailed from error
 
-    def _is_due(self, key: tuple[str, ...]) -> bool:
+    def _try_claim(self, key: tuple[str, ...]) -> bool:
         """Return whether the work was not done recently, and mark it as done now."""
         now = time.monotonic()
-        until = self._done.get(key)
+        until = self._retry_at.get(key)
         if until is not None and now < until:
             return False
-        self._done.put(key, now + _AGAIN)
+        self._retry_at.put(key, now + _AGAIN)
         return True
 
-    def _put_off(self, key: tuple[str, ...]) -> None:
+    def _postpone(self, key: tuple[str, ...]) -> None:
         """Let the work be done again after 15 s, since it could not be done now."""
-        self._done.put(key, time.monotonic() + _AFTER_TROUBLE)
+        self._retry_at.put(key, time.monotonic() + _AFTER_TROUBLE)
 
-    def _begin(self, passed: _Passed, work: Callable[[], None], delay: float = 0.0) -> None:
-        if self._background.begin(work, delay):
+    def _submit(
+        self, passed: _ServedManifest, work: Callable[[], None], delay: float = 0.0
+    ) -> None:
+        if self._background.submit(work, delay):
             return
-        self._done.forget(passed.key)
+        self._retry_at.forget(passed.key)
         now = time.monotonic()
-        if now - self._told >= _SILENCE:
-            self._told = now
+        if now - self._warned_at >= _SILENCE:
+            self._warned_at = now
             logger.warning("Too many manifests wait for their blobs to be confirmed.")
 
 
-class _Trouble(Exception):
+class _RegistryFailed(Exception):
     """The registry cannot answer now."""
 
 
-def _nobody_waits() -> bool:
+def _has_fallback() -> bool:
     return True
 
 
-def _named(document: bytes) -> list[Digest]:
+def _parse_blobs(document: bytes) -> list[Digest]:
     """Return the blobs that a manifest names, at most `_MOST`; none if it cannot be read.
 
     Layers that clients get from other hosts, and that no registry has, are left out.
     """
     try:
-        blobs = manifest.named(document).blobs
+        blobs = manifest.parse_descriptors(document).blobs
     except ValueError:
         return []
-    return list(dict.fromkeys(blob.digest for blob in blobs if not blob.elsewhere))[:_MOST]
+    return list(dict.fromkeys(blob.digest for blob in blobs if not blob.is_foreign))[:_MOST]

@@ -8,7 +8,7 @@ from typing import Final, ParamSpec, TypeVar, cast
 from app.source import NOBODY, Event, Observer
 from app.store.errors import StoreError
 from app.store.store import Store
-from app.threads import RealThreads
+from app.threads import NativeThreadPool
 
 logger = logging.getLogger(__name__)
 
@@ -25,17 +25,17 @@ Asked = ParamSpec("Asked")
 Given = TypeVar("Given")
 
 
-class Disk:
+class DiskExecutor:
     """Runs work that waits for the disk on native threads, and logs what went wrong there."""
 
     def __init__(self, store: Store, observer: Observer = NOBODY) -> None:
         self.store = store
         self._observer = observer
-        self._evicted = 0
-        self._reading = RealThreads(_READERS)
-        self._writing = RealThreads(_WRITERS)
-        self._moving = RealThreads(_MOVERS)
-        self._told: dict[int | None, float] = {}
+        self._evicted_seen = 0
+        self._reading = NativeThreadPool(_READERS)
+        self._writing = NativeThreadPool(_WRITERS)
+        self._moving = NativeThreadPool(_MOVERS)
+        self._logged_at: dict[int | None, float] = {}
 
     def read(
         self, work: Callable[Asked, Given], *args: Asked.args, **kwargs: Asked.kwargs
@@ -44,61 +44,61 @@ class Disk:
 
         The store's lookups raise nothing: trouble with the disk is logged instead.
         """
-        return self._done(self._reading, lambda: work(*args, **kwargs))
+        return self._run(self._reading, lambda: work(*args, **kwargs))
 
     def write(
         self, work: Callable[Asked, object], *args: Asked.args, **kwargs: Asked.kwargs
     ) -> bool:
         """Run `work`, which writes to the store; return False, and log why, on a StoreError."""
-        return self._tried(self._writing, lambda: work(*args, **kwargs))
+        return self._try_run(self._writing, lambda: work(*args, **kwargs))
 
     def move(
         self, work: Callable[Asked, object], *args: Asked.args, **kwargs: Asked.kwargs
     ) -> bool:
         """Do as `write` does, for work that takes longer the larger a file is."""
-        return self._tried(self._moving, lambda: work(*args, **kwargs))
+        return self._try_run(self._moving, lambda: work(*args, **kwargs))
 
-    def examine(self, work: Callable[[], Given]) -> Given:
+    def write_or_raise(self, work: Callable[[], Given]) -> Given:
         """Return what `work` returns, on the writers' threads; it may wait for other writers.
 
         Raise what `work` raises.
         """
-        return self._done(self._writing, work)
+        return self._run(self._writing, work)
 
-    def demand(
+    def move_or_raise(
         self, work: Callable[Asked, object], *args: Asked.args, **kwargs: Asked.kwargs
     ) -> None:
         """Do as `move` does, but raise StoreError; the caller logs and counts it."""
-        self._done(self._moving, lambda: work(*args, **kwargs))
+        self._run(self._moving, lambda: work(*args, **kwargs))
 
-    def count(self, error: OSError) -> None:
+    def count_failure(self, error: OSError) -> None:
         """Count a failed write or lookup in the metrics, by its fault."""
-        self._observer.happened(Event.CACHE_FAILED, self.store.fault_of(error))
+        self._observer.observe(Event.CACHE_FAILED, self.store.fault_of(error))
 
-    def _tried(self, threads: RealThreads, work: Callable[[], object]) -> bool:
+    def _try_run(self, threads: NativeThreadPool, work: Callable[[], object]) -> bool:
         try:
-            self._done(threads, work)
+            self._run(threads, work)
         except StoreError as error:
-            self._tell(error)
+            self._log(error)
             return False
         return True
 
-    def _done(self, threads: RealThreads, work: Callable[[], Given]) -> Given:
+    def _run(self, threads: NativeThreadPool, work: Callable[[], Given]) -> Given:
         try:
-            return cast("Given", threads.begin(work).result())
+            return cast("Given", threads.submit(work).result())
         finally:
             # Native threads must not log: under gevent a logger's lock belongs to the event loop.
-            for trouble in self.store.troubles.heard():
-                self._tell(trouble)
-            if more := self.store.evicted - self._evicted:
-                self._evicted += more
-                self._observer.happened(Event.EVICTED, amount=more)
+            for trouble in self.store.survived_errors.drain():
+                self._log(trouble)
+            if more := self.store.evicted_count - self._evicted_seen:
+                self._evicted_seen += more
+                self._observer.observe(Event.EVICTED, amount=more)
 
-    def _tell(self, error: StoreError) -> None:
-        self.count(error)
+    def _log(self, error: StoreError) -> None:
+        self.count_failure(error)
         now = time.monotonic()
-        if now - self._told.get(error.errno, -_SILENCE) >= _SILENCE:
-            self._told[error.errno] = now
+        if now - self._logged_at.get(error.errno, -_SILENCE) >= _SILENCE:
+            self._logged_at[error.errno] = now
             logger.warning(
                 "The cache has trouble; what it cannot do is done without it.",
                 extra={"fields": {"error": str(error)}},

@@ -6,10 +6,10 @@ from dataclasses import replace
 from http import HTTPStatus
 from typing import Final
 
-from app.cache.stale import is_trouble
+from app.cache.stale import is_outage_status
 from app.oci import headers
 from app.oci.errors import ErrorCode, error_document
-from app.source import Reply, Request, replied
+from app.source import Reply, Request, build_reply
 
 _CODES: Final[Mapping[int, ErrorCode]] = {
     HTTPStatus.UNAUTHORIZED: ErrorCode.UNAUTHORIZED,
@@ -17,7 +17,7 @@ _CODES: Final[Mapping[int, ErrorCode]] = {
 }
 
 
-def conclude(reply: Reply, request: Request) -> Reply | None:
+def find_refusal(reply: Reply, request: Request) -> Reply | None:
     """Return the answer to the client if a HEAD's refusal decides it; None if a GET has to ask.
 
     A 401 with a challenge decides: the challenge is the same for every method, and clients read
@@ -28,7 +28,7 @@ def conclude(reply: Reply, request: Request) -> Reply | None:
     HEAD although a GET succeeds (goharbor/harbor#22609). Nor does 501, which is about the method.
     """
     is_challenge = reply.status == HTTPStatus.UNAUTHORIZED and bool(reply.challenges)
-    if not is_challenge and not is_trouble(reply.status):
+    if not is_challenge and not is_outage_status(reply.status):
         return None
     if request.method == "HEAD":
         return reply
@@ -37,5 +37,5 @@ def conclude(reply: Reply, request: Request) -> Reply | None:
     document = error_document(code, f"the registry answered {reply.status}")
     fields = headers.without(reply.headers, "content-type", "content-encoding", "etag")
     fields.append(("Content-Type", "application/json"))
-    told = replied(reply.status, fields, json.dumps(document).encode())
+    told = build_reply(reply.status, fields, json.dumps(document).encode())
     return replace(told, challenges=reply.challenges)

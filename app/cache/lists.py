@@ -17,15 +17,15 @@ from typing import Final
 from app.cache import cache_status
 from app.cache.authz.callers import Caller
 from app.cache.authz.gate import Gate
-from app.cache.disk import Disk
-from app.cache.policy import Policy
-from app.cache.stale import Away
+from app.cache.disk import DiskExecutor
+from app.cache.policy import CachePolicy
+from app.cache.stale import StaleIfError
 from app.oci import headers
 from app.oci.errors import ErrorCode, UpstreamUnavailable, error_document
 from app.oci.reference import RepositoryName
-from app.source import BodyBroken, Reply, Request, replied
+from app.source import BodyBroken, Reply, Request, build_reply
 from app.store import refusals
-from app.store.notes import LONGEST, Answer, Note
+from app.store.notes import LONGEST, Evidence, Note
 from app.store.store import Store
 
 REFERRERS: Final = "referrers"
@@ -52,19 +52,19 @@ _KEPT: Final = ("content-type", "oci-filters-applied")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lists:
+class ListCache:
     """Requests lists in the caller's name; anonymous answers are kept for outages.
 
     A kept answer is served to any client, as long as the repository counts as public.
     """
 
     registry: str
-    policy: Policy
+    policy: CachePolicy
     gate: Gate
-    disk: Disk
-    away: Away
+    disk: DiskExecutor
+    stale_if_error: StaleIfError
 
-    def answer(
+    def serve_list(
         self,
         caller: Caller,
         name: RepositoryName,
@@ -77,42 +77,44 @@ class Lists:
         The answer gives no grant. Raise RegistryError if the registry cannot be asked and no public
         list is kept.
         """
-        key = self._key(name, about, request.query)
+        key = self._build_key(name, about, request.query)
 
         def question(asked: Request) -> Reply:
             # Timed before the request: a list that was on its way when the registry refused
             # anonymous callers must not be kept for all.
-            answer = Answer((self.registry, name, refusals.NOBODY), self.gate.now())
+            answer = Evidence((self.registry, name, refusals.NOBODY), self.gate.now())
             reply = ask(asked)
             kept = False
-            wanted = request.method == "GET" and self.gate.is_nobody(caller, name)
+            wanted = request.method == "GET" and self.gate.is_anonymous(caller, name)
             if wanted and reply.status == HTTPStatus.OK:
-                reply, kept = self._noted(name, key, reply, answer)
-            elif about.startswith(REFERRERS) and _says_absent(asked, reply):
-                kept = self._note_absence(caller, name, about, answer)
-            return cache_status.marked(reply, cache_status.forwarded(reply.status, stored=kept))
+                reply, kept = self._record_list(name, key, reply, answer)
+            elif about.startswith(REFERRERS) and _is_absent(asked, reply):
+                kept = self._record_absence(caller, name, about, answer)
+            return cache_status.mark_reply(
+                reply, cache_status.build_forwarded(reply.status, stored=kept)
+            )
 
-        return self.away.ask(
+        return self.stale_if_error.fetch_or_serve_stale(
             caller,
             name,
             request,
             question,
-            lambda status: self._stale(name, about, request, status),
+            lambda status: self._serve_stale(name, about, request, status),
             lasting=False,
         )
 
-    def _note_absence(
-        self, caller: Caller, name: RepositoryName, about: str, answer: Answer
+    def _record_absence(
+        self, caller: Caller, name: RepositoryName, about: str, answer: Evidence
     ) -> bool:
         """Record that there is no list, for any query; return whether that was written."""
-        if not self.gate.is_nobody(caller, name):
+        if not self.gate.is_anonymous(caller, name):
             return False
-        return self.disk.write(self._written, name, self._key(name, about), _ABSENT, answer)
+        return self.disk.write(self._write, name, self._build_key(name, about), _ABSENT, answer)
 
-    def _noted(
-        self, name: RepositoryName, key: str, reply: Reply, answer: Answer
+    def _record_list(
+        self, name: RepositoryName, key: str, reply: Reply, answer: Evidence
     ) -> tuple[Reply, bool]:
-        reply, content = _begun(reply)
+        reply, content = _buffer(reply)
         if content is None:
             return reply, False
         document = {
@@ -123,56 +125,56 @@ class Lists:
         value = json.dumps(document)
         if len(key) + len(value) > LONGEST:
             return reply, False
-        return reply, self.disk.write(self._written, name, key, value, answer)
+        return reply, self.disk.write(self._write, name, key, value, answer)
 
-    def _key(self, name: RepositoryName, about: str, query: str = "") -> str:
-        return f"{_beginning(self.registry, name)}{about}?{query}"
+    def _build_key(self, name: RepositoryName, about: str, query: str = "") -> str:
+        return f"{_build_prefix(self.registry, name)}{about}?{query}"
 
-    def _written(self, name: RepositoryName, key: str, value: str, answer: Answer) -> None:
+    def _write(self, name: RepositoryName, key: str, value: str, answer: Evidence) -> None:
         lists = self.disk.store.lists
-        lists.note(_KIND, key, value, self.policy.stale_ttl, answer)
-        lists.keep_latest(_KIND, _beginning(self.registry, name), _PAGES)
+        lists.record(_KIND, key, value, self.policy.stale_ttl, answer)
+        lists.keep_latest(_KIND, _build_prefix(self.registry, name), _PAGES)
 
-    def _stale(
+    def _serve_stale(
         self, name: RepositoryName, about: str, request: Request, status: int | None
     ) -> Reply | None:
         if not self.gate.was_public(name):
             return None
-        note = self._find(name, about, request.query)
+        note = self._lookup(name, about, request.query)
         if note is None or note.age is None or note.age >= self.policy.stale_ttl:
             return None
-        reply = _no_such_api() if note.value == _ABSENT else _read(note.value)
+        reply = _build_unsupported() if note.value == _ABSENT else _parse_reply(note.value)
         if reply is None:
             return None
         if request.method == "HEAD":
             reply = replace(reply, body=())
-        return cache_status.marked(reply, cache_status.stale(status, note.age))
+        return cache_status.mark_reply(reply, cache_status.build_stale(status, note.age))
 
-    def _find(self, name: RepositoryName, about: str, query: str) -> Note | None:
+    def _lookup(self, name: RepositoryName, about: str, query: str) -> Note | None:
         """Return the younger of two notes, the list or that there is none; None if neither."""
-        noted = self.disk.store.lists.noted
-        keys = {self._key(name, about, query), self._key(name, about)}
+        noted = self.disk.store.lists.lookup
+        keys = {self._build_key(name, about, query), self._build_key(name, about)}
         found = self.disk.read(lambda: [(key, noted(_KIND, key)) for key in keys])
         known = [
             note
             for key, note in found
             if note is not None
             and note.age is not None
-            and (note.value == _ABSENT or key == self._key(name, about, query))
+            and (note.value == _ABSENT or key == self._build_key(name, about, query))
         ]
-        return min(known, key=_age, default=None)
+        return min(known, key=_age_or_infinity, default=None)
 
 
-def forget_all(store: Store, registry: str, repository: str) -> None:
+def forget_lists(store: Store, registry: str, repository: str) -> None:
     """Forget all kept lists of a repository; raise StoreError."""
     store.lists.keep_latest(_KIND, f"{registry}/{repository} ", 0)
 
 
-def _beginning(registry: str, name: RepositoryName) -> str:
+def _build_prefix(registry: str, name: RepositoryName) -> str:
     return f"{registry}/{name} "
 
 
-def _begun(reply: Reply) -> tuple[Reply, bytes | None]:
+def _buffer(reply: Reply) -> tuple[Reply, bytes | None]:
     """Return the reply, still to be read, and its content; None if the list is too large to keep.
 
     Raise UpstreamUnavailable if the body breaks off.
@@ -185,38 +187,38 @@ def _begun(reply: Reply) -> tuple[Reply, bytes | None]:
             pieces.append(piece)
             size += len(piece)
             if size > _LARGEST:
-                return replace(reply, body=_chained(pieces, rest)), None
+                return replace(reply, body=_chain(pieces, rest)), None
     except BodyBroken as error:
         reply.close()
         message = "the registry broke off in a list"
         raise UpstreamUnavailable(message) from error
     reply.close()
-    return replace(reply, body=pieces, close=_nothing), b"".join(pieces)
+    return replace(reply, body=pieces, close=_close_nothing), b"".join(pieces)
 
 
-def _chained(pieces: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
+def _chain(pieces: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
     yield from pieces
     yield from rest
 
 
-def _says_absent(request: Request, reply: Reply) -> bool:
+def _is_absent(request: Request, reply: Reply) -> bool:
     """Return whether the registry has no such list at all, rather than none for this query."""
     if reply.status == HTTPStatus.NOT_FOUND:
         return True
     return not request.query and reply.status in _ALSO_ABSENT
 
 
-def _age(note: Note) -> float:
+def _age_or_infinity(note: Note) -> float:
     return inf if note.age is None else note.age
 
 
-def _no_such_api() -> Reply:
+def _build_unsupported() -> Reply:
     document = error_document(ErrorCode.UNSUPPORTED, "the registry lists no referrers")
     fields = [("Content-Type", "application/json")]
-    return replied(HTTPStatus.NOT_FOUND, fields, json.dumps(document).encode())
+    return build_reply(HTTPStatus.NOT_FOUND, fields, json.dumps(document).encode())
 
 
-def _read(value: str) -> Reply | None:
+def _parse_reply(value: str) -> Reply | None:
     try:
         document = json.loads(value)
         fields = [(str(name), str(text)) for name, text in document["headers"]]
@@ -225,9 +227,9 @@ def _read(value: str) -> Reply | None:
     except (ValueError, KeyError, TypeError, binascii.Error, zlib.error):
         return None
     next_query = told if isinstance(told, str) else None
-    passed = headers.pass_down(fields)
-    return replace(replied(HTTPStatus.OK, passed, content), next_query=next_query)
+    passed = headers.filter_response_headers(fields)
+    return replace(build_reply(HTTPStatus.OK, passed, content), next_query=next_query)
 
 
-def _nothing() -> None:
+def _close_nothing() -> None:
     pass

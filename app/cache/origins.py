@@ -11,7 +11,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Final
 
-from app.cache.disk import Disk
+from app.cache.disk import DiskExecutor
 from app.oci.errors import RegistryError
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.source import Reply, Request, Source, TokenRequest
@@ -31,7 +31,7 @@ _Origins = frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Origins:
+class OriginTracker:
     """A source that records where the answers of `inner` came from.
 
     Its methods return the answers of `inner` unchanged, and raise RegistryError as it does.
@@ -39,7 +39,7 @@ class Origins:
 
     registry: str
     inner: Source
-    disk: Disk
+    disk: DiskExecutor
     _unwritten: dict[RepositoryName, _Origins] = field(default_factory=dict, repr=False)
     """Origins that the store could not write yet."""
 
@@ -57,11 +57,11 @@ class Origins:
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
         """Return a manifest, and record its origin."""
-        return self._noted(name, request, self.inner.manifest(name, reference, request))
+        return self._record_origin(name, request, self.inner.manifest(name, reference, request))
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Return a blob, and record its origin."""
-        return self._noted(name, request, self.inner.blob(name, digest, request))
+        return self._record_origin(name, request, self.inner.blob(name, digest, request))
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
         """Return a page of tags, which never redirects to another registry."""
@@ -69,9 +69,11 @@ class Origins:
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Return the referrers of a manifest, and record their origin."""
-        return self._noted(name, request, self.inner.referrers(name, digest, request))
+        return self._record_origin(name, request, self.inner.referrers(name, digest, request))
 
-    def permit(self, request: Request, name: RepositoryName, reference: Reference | None) -> bool:
+    def is_allowed(
+        self, request: Request, name: RepositoryName, reference: Reference | None
+    ) -> bool:
         """Return whether the access rules allow a client the cached content, whatever its origin.
 
         False if an origin is denied, unknown or could not be written. Call this once the answer has
@@ -81,9 +83,9 @@ class Origins:
             return True
         if self._is_unwritten(name):
             return False
-        if not self._leads():
+        if not self._has_origins():
             return True
-        origins = self._origins(name)
+        origins = self._lookup_origins(name)
         if origins is None or len(origins) > _MOST:
             return False
         try:
@@ -94,71 +96,75 @@ class Origins:
             return False
         return True
 
-    def _noted(self, name: RepositoryName, request: Request, reply: Reply) -> Reply:
+    def _record_origin(self, name: RepositoryName, request: Request, reply: Reply) -> Reply:
         """Record the origin of an answer, and return the answer.
 
         If no redirect led elsewhere, record that only if it matters: other answers were redirected.
         """
         if reply.is_error:
             return reply
-        led_to = frozenset(f"{registry}/{repository}" for registry, repository in reply.led_to)
+        led_to = frozenset(
+            f"{registry}/{repository}" for registry, repository in reply.redirect_targets
+        )
         try:
-            if led_to or name in self._unwritten or (request.permit and self._leads()):
-                self._note(name, led_to)
+            if led_to or name in self._unwritten or (request.permit and self._has_origins()):
+                self._record(name, led_to)
         except BaseException:
             reply.close()
             raise
         return reply
 
-    def _note(self, name: RepositoryName, led_to: _Origins) -> None:
+    def _record(self, name: RepositoryName, led_to: _Origins) -> None:
         """Record origins.
 
         Until they can be written, no worker serves this repository from the cache to clients to
         whom rules apply.
         """
         led_to |= self._unwritten.get(name, frozenset())
-        known = self._origins(name)
+        known = self._lookup_origins(name)
         is_known = known is not None and (led_to <= known or len(known) > _MOST)
-        if is_known and self._leads():
-            return self._settle(name, led_to)
+        if is_known and self._has_origins():
+            return self._clear_unwritten(name, led_to)
         if self.disk.write(self._write, name, led_to):
-            return self._settle(name, led_to)
+            return self._clear_unwritten(name, led_to)
         if led_to:
             self._unwritten[name] = led_to | self._unwritten.get(name, frozenset())
-            self.disk.store.signs.put_up(self._sign(name))
+            self.disk.store.flags.set_flag(self._build_flag(name))
         return None
 
     def _write(self, name: RepositoryName, led_to: _Origins) -> None:
         store = self.disk.store
-        if led_to and store.notes.noted(_KIND, self.registry) is None:
-            store.notes.note(_KIND, self.registry, "", _AGES)
-        store.tags.add(_KIND, self._key(name), led_to, _MOST, _AGES)
+        if led_to and store.notes.lookup(_KIND, self.registry) is None:
+            store.notes.record(_KIND, self.registry, "", _AGES)
+        store.tags.add_to_set(_KIND, self._build_key(name), led_to, _MOST, _AGES)
 
-    def _settle(self, name: RepositoryName, written: _Origins) -> None:
+    def _clear_unwritten(self, name: RepositoryName, written: _Origins) -> None:
         """Remove from the unwritten origins those that are written now."""
         left = self._unwritten.get(name, frozenset()) - written
         if left:
             self._unwritten[name] = left
         elif self._unwritten.pop(name, None) is not None:
-            self.disk.store.signs.take_down(self._sign(name))
+            self.disk.store.flags.clear_flag(self._build_flag(name))
 
     def _is_unwritten(self, name: RepositoryName) -> bool:
-        return name in self._unwritten or self.disk.store.signs.is_up_elsewhere(self._sign(name))
+        return name in self._unwritten or self.disk.store.flags.is_set_elsewhere(
+            self._build_flag(name)
+        )
 
-    def _leads(self) -> bool:
+    def _has_origins(self) -> bool:
         """Return whether redirects of this registry have ever led to another repository.
 
         No client can push this note out of its table, which holds few notes.
         """
-        return self.disk.read(self.disk.store.notes.noted, _KIND, self.registry) is not None
+        return self.disk.read(self.disk.store.notes.lookup, _KIND, self.registry) is not None
 
-    def _origins(self, name: RepositoryName) -> _Origins | None:
+    def _lookup_origins(self, name: RepositoryName) -> _Origins | None:
         """Return the origins of a repository's content; None if they are not known."""
-        note = self.disk.read(self.disk.store.tags.noted, _KIND, self._key(name))
+        note = self.disk.read(self.disk.store.tags.lookup, _KIND, self._build_key(name))
         return frozenset(json.loads(note.value)) if note else None
 
-    def _key(self, name: RepositoryName) -> str:
+    def _build_key(self, name: RepositoryName) -> str:
         return f"{self.registry}/{name}"
 
-    def _sign(self, name: RepositoryName) -> str:
-        return f"{_KIND}\n{self._key(name)}"
+    def _build_flag(self, name: RepositoryName) -> str:
+        return f"{_KIND}\n{self._build_key(name)}"

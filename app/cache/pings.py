@@ -9,12 +9,12 @@ from typing import Any, Final
 
 from app.cache import cache_status
 from app.cache.authz import callers
-from app.cache.authz.callers import Caller, Kind
-from app.cache.authz.grants import Lately
-from app.cache.disk import Disk
-from app.cache.stale import Away
+from app.cache.authz.callers import Caller, CallerKind
+from app.cache.authz.grants import BoundedMap
+from app.cache.disk import DiskExecutor
+from app.cache.stale import StaleIfError
 from app.oci.challenge import Challenge
-from app.source import Reply, Request, Source, replied
+from app.source import Reply, Request, Source, build_reply
 
 _KIND: Final = "ping"
 
@@ -25,7 +25,7 @@ _LASTING: Final = frozenset({HTTPStatus.OK, HTTPStatus.UNAUTHORIZED})
 
 
 @dataclass(frozen=True, slots=True)
-class Pings:
+class PingCache:
     """Answers `GET /v2/`, when the registry is unreachable as it would answer an anonymous client.
 
     A client without a token gets the registry's last answer. A client with an anonymous token gets
@@ -35,77 +35,79 @@ class Pings:
 
     registry: str
     inner: Source
-    disk: Disk
-    away: Away
-    written: Lately[tuple[str, float]]
+    disk: DiskExecutor
+    stale_if_error: StaleIfError
+    last_written: BoundedMap[tuple[str, float]]
 
-    def ping(self, caller: Caller, request: Request) -> Reply:
+    def serve_ping(self, caller: Caller, request: Request) -> Reply:
         """Return the answer to a ping.
 
         Raise RegistryError if the registry cannot be asked and nothing can replace its answer.
         """
-        if caller.is_stale or self._is_everybodys(caller):
-            reply = self.away.ask(
-                caller, "", request, self.inner.ping, lambda _: _welcome(), lasting=False
+        if caller.has_stale_placeholder or self._is_anonymous_token(caller):
+            reply = self.stale_if_error.fetch_or_serve_stale(
+                caller, "", request, self.inner.ping, lambda _: _build_ok(), lasting=False
             )
-        elif caller.kind is Kind.NOBODY:
-            reply = self.away.ask(
-                caller, "", request, self._asked, lambda _: self._kept(), lasting=False
+        elif caller.kind is CallerKind.ANONYMOUS:
+            reply = self.stale_if_error.fetch_or_serve_stale(
+                caller, "", request, self._fetch, lambda _: self._lookup(), lasting=False
             )
         else:
             reply = self.inner.ping(request)
-        return cache_status.marked(reply, [])
+        return cache_status.mark_reply(reply, [])
 
-    def _is_everybodys(self, caller: Caller) -> bool:
+    def _is_anonymous_token(self, caller: Caller) -> bool:
         """Return whether the caller presents a valid anonymous token that Docxy gave out.
 
         Docxy recognizes it by the note made when it was given out, never by the token's own claims.
         """
-        if caller.kind is not Kind.TOKEN or caller.lifetime <= 0:
+        if caller.kind is not CallerKind.TOKEN or caller.lifetime <= 0:
             return False
-        return self.disk.read(callers.find, self.disk.store, caller.name) is not None
+        return (
+            self.disk.read(callers.lookup_anonymous_token, self.disk.store, caller.name) is not None
+        )
 
-    def _asked(self, request: Request) -> Reply:
+    def _fetch(self, request: Request) -> Reply:
         reply = self.inner.ping(request)
         if reply.status in _LASTING:
-            self._note(reply)
+            self._record(reply)
         return reply
 
-    def _note(self, reply: Reply) -> None:
-        told = [{"scheme": one.scheme, **_parameters(one)} for one in reply.challenges]
+    def _record(self, reply: Reply) -> None:
+        told = [{"scheme": one.scheme, **_format_parameters(one)} for one in reply.challenges]
         value = json.dumps({"status": int(reply.status), "challenges": told})
-        last = self.written.get(("",))
+        last = self.last_written.get(("",))
         now = time.monotonic()
         if last is not None and last[0] == value and now - last[1] < _YOUNG:
             return
-        if self.disk.write(self.disk.store.notes.note, _KIND, self.registry, value, _YOUNG):
-            self.written.put(("",), (value, now))
+        if self.disk.write(self.disk.store.notes.record, _KIND, self.registry, value, _YOUNG):
+            self.last_written.put(("",), (value, now))
 
-    def _kept(self) -> Reply | None:
-        note = self.disk.read(self.disk.store.notes.noted, _KIND, self.registry)
-        return None if note is None else _read(note.value)
-
-
-def _welcome() -> Reply:
-    return replied(HTTPStatus.OK, [("Content-Type", "application/json")], b"{}")
+    def _lookup(self) -> Reply | None:
+        note = self.disk.read(self.disk.store.notes.lookup, _KIND, self.registry)
+        return None if note is None else _parse_reply(note.value)
 
 
-def _parameters(challenge: Challenge) -> dict[str, Any]:
+def _build_ok() -> Reply:
+    return build_reply(HTTPStatus.OK, [("Content-Type", "application/json")], b"{}")
+
+
+def _format_parameters(challenge: Challenge) -> dict[str, Any]:
     return {"parameters": dict(challenge.parameters)}
 
 
-def _read(value: str) -> Reply | None:
+def _parse_reply(value: str) -> Reply | None:
     """Return the answer that was noted; None if the note cannot be read."""
     try:
         document = json.loads(value)
         status = int(document["status"])
-        challenges = [_challenge(one) for one in document["challenges"]]
+        challenges = [_parse_challenge(one) for one in document["challenges"]]
     except (ValueError, KeyError, TypeError):
         return None
-    reply = replied(status, [("Content-Type", "application/json")], b"{}")
+    reply = build_reply(status, [("Content-Type", "application/json")], b"{}")
     return replace(reply, challenges=challenges)
 
 
-def _challenge(written: Mapping[str, Any]) -> Challenge:
+def _parse_challenge(written: Mapping[str, Any]) -> Challenge:
     parameters = {str(name): str(text) for name, text in written["parameters"].items()}
     return Challenge(str(written["scheme"]), parameters)

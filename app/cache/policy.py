@@ -17,7 +17,7 @@ MANIFEST_LIMIT: Final = 16 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class CachePolicy:
     """What an operator can configure.
 
     `grant_ttl`: seconds for which a grant counts. `tag_ttl`: seconds in which the registry is not
@@ -30,6 +30,6 @@ class Policy:
     grant_ttl: float = 300.0
     tag_ttl: float = 0.0
     stale_ttl: float = 7 * 24 * 3600.0
-    unread: UnreadLimits = field(default_factory=UnreadLimits)
+    unread_limits: UnreadLimits = field(default_factory=UnreadLimits)
     accel_location: str | None = None
     verify_blobs: bool = False

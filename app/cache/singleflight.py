@@ -25,7 +25,7 @@ _POLL: Final = (0.002, 0.05)
 _NEVER: Final = threading.Event()
 
 
-class Flights:
+class CrossProcessSingleFlight:
     """Running fetches by key, across all workers that share a directory.
 
     File locks are polled, because waiting for one would stop the whole worker under gevent. Within
@@ -42,10 +42,10 @@ class Flights:
         self._directory = directory / "flights"
         self._patience = patience
         self._lock = threading.Lock()
-        self._here: dict[str, threading.Event] = {}
+        self._events: dict[str, threading.Event] = {}
 
     @contextmanager
-    def lead(self, key: str) -> Iterator[bool]:
+    def try_lead(self, key: str) -> Iterator[bool]:
         """Yield True if the caller should fetch, False if another request's fetch has just ended.
 
         The other fetch may have failed, or still run after `patience` seconds. A caller that then
@@ -53,30 +53,30 @@ class Flights:
         """
         landed = threading.Event()
         with self._lock:
-            other = self._here.setdefault(key, landed)
+            other = self._events.setdefault(key, landed)
         if other is not landed:
             other.wait(self._patience)
             yield False
             return
         descriptor, leads = -1, True
         try:
-            descriptor, leads = self._acquired(key)
+            descriptor, leads = self._acquire_lock(key)
             yield leads
         finally:
             if descriptor >= 0:
                 close(descriptor)  # and so unlock
             with self._lock:
-                self._here.pop(key, None)
+                self._events.pop(key, None)
             landed.set()
 
-    def _acquired(self, key: str) -> tuple[int, bool]:
+    def _acquire_lock(self, key: str) -> tuple[int, bool]:
         """Return the lock's descriptor (-1 for none), and whether no other worker held the lock."""
         try:
-            descriptor = self._opened(key)
+            descriptor = self._open_lock(key)
         except OSError:
             return -1, True  # without a lock, do not coordinate: the pull goes on
         pause, until, leads = _POLL[0], time.monotonic() + self._patience, True
-        while not _locked(descriptor):
+        while not _try_lock(descriptor):
             leads = False
             if time.monotonic() > until:
                 break
@@ -84,7 +84,7 @@ class Flights:
             pause = min(pause * 2, _POLL[1])
         return descriptor, leads
 
-    def _opened(self, key: str) -> int:
+    def _open_lock(self, key: str) -> int:
         digest = hmac.digest(self._secret, f"flight {key}".encode(), hashlib.sha256)
         number = int.from_bytes(digest[:4]) % _LOCKS
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -97,7 +97,7 @@ class Flights:
             return os.open(path, flags, 0o600)
 
 
-def _locked(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

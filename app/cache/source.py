@@ -13,32 +13,32 @@ from pathlib import Path
 from typing import Final
 
 from app.cache import cache_status
-from app.cache.authz.callers import Callers, secret_of
+from app.cache.authz.callers import Callers, load_secret
 from app.cache.authz.gate import Gate
-from app.cache.authz.grants import Lately
+from app.cache.authz.grants import BoundedMap
 from app.cache.blobs import blobs as blobs_blobs
-from app.cache.blobs.blobs import Blobs
-from app.cache.confirming import Background, Confirming
-from app.cache.disk import Disk
-from app.cache.lists import REFERRERS, Lists
-from app.cache.manifests.by_digest import Manifests
-from app.cache.manifests.by_tag import Tagged
-from app.cache.manifests.copies import Copies
-from app.cache.manifests.fetch import Fetching
-from app.cache.manifests.tags import Tags
-from app.cache.origins import Origins
-from app.cache.pings import Pings
-from app.cache.policy import Policy
-from app.cache.singleflight import Flights
-from app.cache.stale import Away
-from app.cache.tokens import Tokens
+from app.cache.blobs.blobs import BlobCache
+from app.cache.confirming import BackgroundQueue, MembershipConfirmer
+from app.cache.disk import DiskExecutor
+from app.cache.lists import REFERRERS, ListCache
+from app.cache.manifests.by_digest import ManifestsByDigest
+from app.cache.manifests.by_tag import ManifestsByTag
+from app.cache.manifests.copies import CachedManifests
+from app.cache.manifests.fetch import ManifestFetcher
+from app.cache.manifests.tags import TagTargets
+from app.cache.origins import OriginTracker
+from app.cache.pings import PingCache
+from app.cache.policy import CachePolicy
+from app.cache.singleflight import CrossProcessSingleFlight
+from app.cache.stale import StaleIfError
+from app.cache.tokens import TokenCache
 from app.oci.errors import RegistryError
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.registries import Registry
 from app.source import NOBODY, CacheState, Event, Observer, Reply, Request, Source, TokenRequest
 from app.store.clock import Clock
 from app.store.errors import Fault, StoreError
-from app.store.eviction import Limits
+from app.store.eviction import SizeLimits
 from app.store.store import Store
 
 _ASKED: Final = frozenset({"miss"})
@@ -55,20 +55,20 @@ class CachedSource:
     The methods raise RegistryError if there is no answer to give.
     """
 
-    inner: Origins
+    inner: OriginTracker
     callers: Callers
-    pings: Pings
-    tokens: Tokens
-    manifests: Manifests
-    tagged: Tagged
-    blobs: Blobs
-    lists: Lists
-    confirming: Confirming | None = None
+    pings: PingCache
+    tokens: TokenCache
+    manifests_by_digest: ManifestsByDigest
+    manifests_by_tag: ManifestsByTag
+    blobs: BlobCache
+    lists: ListCache
+    confirmer: MembershipConfirmer | None = None
     observer: Observer = NOBODY
 
     def ping(self, request: Request) -> Reply:
         """Return the answer to `GET /v2/`."""
-        return self.pings.ping(*self.callers.told_apart(request))
+        return self.pings.serve_ping(*self.callers.identify(request))
 
     def reach(self) -> None:
         """Return if the registry answers; raise RegistryError if not."""
@@ -76,47 +76,55 @@ class CachedSource:
 
     def token(self, request: TokenRequest) -> Reply:
         """Return a token; anonymous clients share one."""
-        return self.tokens.token(request)
+        return self.tokens.serve_token(request)
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
         """Return a manifest, or the registry's refusal."""
-        caller, own = self.callers.told_apart(request)
+        caller, own = self.callers.identify(request)
 
         def answer() -> Reply:
             if isinstance(reference, Tag):
-                return self.tagged.manifest(caller, name, reference, own)
-            return self.manifests.manifest(caller, name, reference, own)
+                return self.manifests_by_tag.serve_manifest(caller, name, reference, own)
+            return self.manifests_by_digest.serve_manifest(caller, name, reference, own)
 
         ask = partial(self.inner.manifest, name, reference, own)
-        reply = self._marked(lambda: self._permitted(answer, ask, name, own, reference))
-        if request.method == "GET" and not reply.is_error and cache_status.outcome(reply) != "miss":
-            self.observer.happened(Event.PULL_SAVED)
-        if self.confirming is not None:
-            self.confirming.notice(caller, name, own, reply)
+        reply = self._report_outcome(
+            lambda: self._enforce_origin_rules(answer, ask, name, own, reference)
+        )
+        if (
+            request.method == "GET"
+            and not reply.is_error
+            and cache_status.parse_outcome(reply) != "miss"
+        ):
+            self.observer.observe(Event.PULL_SAVED)
+        if self.confirmer is not None:
+            self.confirmer.schedule(caller, name, own, reply)
         return reply
 
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Return a blob or the requested part of it, or the registry's refusal."""
-        caller, own = self.callers.told_apart(request)
-        answer = partial(self.blobs.blob, caller, name, digest, own)
+        caller, own = self.callers.identify(request)
+        answer = partial(self.blobs.serve_blob, caller, name, digest, own)
         ask = partial(self.inner.blob, name, digest, own)
-        return self._marked(lambda: self._permitted(answer, ask, name, own))
+        return self._report_outcome(lambda: self._enforce_origin_rules(answer, ask, name, own))
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
         """Return a page of a repository's tags, from the registry while it can be asked."""
-        caller, own = self.callers.told_apart(request)
+        caller, own = self.callers.identify(request)
         ask = partial(self.inner.tags, name)
-        return self._marked(lambda: self.lists.answer(caller, name, "tags", own, ask))
+        return self._report_outcome(lambda: self.lists.serve_list(caller, name, "tags", own, ask))
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Return the referrers of a manifest, from the registry while it can be asked."""
-        caller, own = self.callers.told_apart(request)
+        caller, own = self.callers.identify(request)
         ask = partial(self.inner.referrers, name, digest)
         about = f"{REFERRERS} {digest}"
-        answer = partial(self.lists.answer, caller, name, about, own, ask)
-        return self._marked(lambda: self._permitted(answer, partial(ask, own), name, own))
+        answer = partial(self.lists.serve_list, caller, name, about, own, ask)
+        return self._report_outcome(
+            lambda: self._enforce_origin_rules(answer, partial(ask, own), name, own)
+        )
 
-    def _permitted(
+    def _enforce_origin_rules(
         self,
         answer: Callable[[], Reply],
         ask: Callable[[], Reply],
@@ -129,14 +137,14 @@ class CachedSource:
         The registry is asked again in that case because its redirects may lead elsewhere by now.
         """
         reply = answer()
-        was_asked = reply.is_error or cache_status.outcome(reply) in _ASKED
-        if was_asked or self.inner.permit(request, name, reference):
+        was_asked = reply.is_error or cache_status.parse_outcome(reply) in _ASKED
+        if was_asked or self.inner.is_allowed(request, name, reference):
             return reply
         reply.close()
         reply = ask()
-        return cache_status.marked(reply, cache_status.forwarded(reply.status))
+        return cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status))
 
-    def _marked(self, answer: Callable[[], Reply]) -> Reply:
+    def _report_outcome(self, answer: Callable[[], Reply]) -> Reply:
         """Return the answer, and report to the observer what the cache did.
 
         A RegistryError gets the same `Cache-Status` header that every answer has.
@@ -144,9 +152,9 @@ class CachedSource:
         try:
             reply = answer()
         except RegistryError as error:
-            self.observer.happened(Event.CACHE, "miss")
-            raise cache_status.failed(error) from error.__cause__
-        self.observer.happened(Event.CACHE, cache_status.outcome(reply))
+            self.observer.observe(Event.CACHE_OUTCOME, "miss")
+            raise cache_status.mark_error(error) from error.__cause__
+        self.observer.observe(Event.CACHE_OUTCOME, cache_status.parse_outcome(reply))
         return reply
 
 
@@ -169,8 +177,8 @@ class Cache:
     def __init__(
         self,
         directory: Path,
-        limits: Limits,
-        policy: Policy,
+        limits: SizeLimits,
+        policy: CachePolicy,
         clock: Clock | None = None,
         observer: Observer = NOBODY,
     ) -> None:
@@ -179,31 +187,33 @@ class Cache:
         No file stays open that a fork would share with its parent.
         """
         self.directory, self.limits = directory, limits
-        self.store = Store(directory, limits, clock, beside=lambda: blobs_blobs.held(directory)[1])
-        self._disk = Disk(self.store, observer)
+        self.store = Store(
+            directory, limits, clock, beside=lambda: blobs_blobs.measure_unfinished(directory)[1]
+        )
+        self._disk = DiskExecutor(self.store, observer)
         self._policy = policy
-        self._key = secret_of(directory)
-        self._flights = Flights(directory, self._key)
-        self._held = (0, 0)
+        self._key = load_secret(directory)
+        self._single_flight = CrossProcessSingleFlight(directory, self._key)
+        self._last_usage = (0, 0)
         self._state = CacheState()
-        self._looked = float("-inf")
+        self._checked_at = float("-inf")
 
-    def state(self) -> CacheState:
+    def read_state(self) -> CacheState:
         """Return whether the cache can keep anything, as of at most 5 s ago.
 
         The check writes to the store as keeping does, since only a write shows that a disk takes
         nothing more.
         """
-        if time.monotonic() - self._looked > _FRESH:
-            self._looked = time.monotonic()  # so that concurrent callers do not write too
-            self._state = self._disk.examine(self._found)
+        if time.monotonic() - self._checked_at > _FRESH:
+            self._checked_at = time.monotonic()  # so that concurrent callers do not write too
+            self._state = self._disk.write_or_raise(self._check_state)
         return self._state
 
-    def _found(self) -> CacheState:
+    def _check_state(self) -> CacheState:
         fault, free, unfinished = "", 0, 0
         try:
-            free = self.store.free()
-            unfinished = blobs_blobs.held(self.directory)[1]
+            free = self.store.count_free_bytes()
+            unfinished = blobs_blobs.measure_unfinished(self.directory)[1]
             self.store.probe()
         except OSError as error:  # a StoreError, or an error of the spools
             fault = self.store.fault_of(error)
@@ -218,26 +228,26 @@ class Cache:
             unfinished=unfinished,
         )
 
-    def held(self) -> tuple[int, int]:
+    def measure_usage(self) -> tuple[int, int]:
         """Return the number of cached entries of all registries, and their size in bytes.
 
         When the index cannot be read, return the last known numbers and count the error: an
         operator who looks at the metrics then must see why.
         """
         try:
-            shares = self._disk.read(self.store.upkeep.statistics).registries.values()
+            shares = self._disk.read(self.store.maintenance.statistics).registries.values()
         except StoreError as error:
-            self._disk.count(error)
+            self._disk.count_failure(error)
         else:
-            self._held = sum(one.entries for one in shares), sum(one.bytes for one in shares)
-        return self._held
+            self._last_usage = sum(one.entries for one in shares), sum(one.bytes for one in shares)
+        return self._last_usage
 
-    def over(
+    def wrap(
         self,
         inner: Source,
         registry: Registry,
         observer: Observer = NOBODY,
-        background: Background | None = None,
+        background: BackgroundQueue | None = None,
     ) -> CachedSource:
         """Return a caching source over `inner`, the source of a registry.
 
@@ -245,41 +255,41 @@ class Cache:
         the requests that clients cause.
         """
         name, disk, policy = registry.name, self._disk, self._policy
-        inner = Origins(name, inner, disk)
+        inner = OriginTracker(name, inner, disk)
         callers = Callers(registry, self._key)
-        gate, away = Gate(name, disk, policy), Away(name, disk, inner.reach)
-        copies = Copies(name, gate, disk)
-        fetching = Fetching(inner, gate, copies)
-        manifests = Manifests(
+        gate, away = Gate(name, disk, policy), StaleIfError(name, disk, inner.reach)
+        copies = CachedManifests(name, gate, disk)
+        fetching = ManifestFetcher(inner, gate, copies)
+        manifests = ManifestsByDigest(
             registry=name,
             gate=gate,
-            away=away,
-            copies=copies,
-            fetching=fetching,
-            flights=self._flights,
+            stale_if_error=away,
+            cached_manifests=copies,
+            fetcher=fetching,
+            single_flight=self._single_flight,
         )
-        tagged = Tagged(
+        tagged = ManifestsByTag(
             registry=name,
             policy=policy,
-            away=away,
-            copies=copies,
-            fetching=fetching,
-            flights=self._flights,
-            tags=Tags(name, disk),
+            stale_if_error=away,
+            cached_manifests=copies,
+            fetcher=fetching,
+            single_flight=self._single_flight,
+            tags=TagTargets(name, disk),
         )
-        tokens = Tokens(
+        tokens = TokenCache(
             registry=name,
             inner=inner,
             callers=callers,
             gate=gate,
             disk=disk,
-            flights=self._flights,
+            single_flight=self._single_flight,
         )
-        fetches = blobs_blobs.fetches_of(disk, self.directory, name, policy.unread)
-        blobs = Blobs(inner, gate, away, fetches, policy)
+        fetches = blobs_blobs.build_fetches(disk, self.directory, name, policy.unread_limits)
+        blobs = BlobCache(inner, gate, away, fetches, policy)
         confirming = None
         if background is not None:
-            confirming = Confirming(
+            confirming = MembershipConfirmer(
                 callers=callers,
                 gate=gate,
                 disk=disk,
@@ -293,12 +303,14 @@ class Cache:
             callers=callers,
             # With outages of its own: the upstream answers most pings from memory, so a ping that
             # succeeds does not show that the registry is back.
-            pings=Pings(name, inner, disk, Away(name, disk, inner.reach), Lately()),
+            pings=PingCache(name, inner, disk, StaleIfError(name, disk, inner.reach), BoundedMap()),
             tokens=tokens,
-            manifests=manifests,
-            tagged=tagged,
+            manifests_by_digest=manifests,
+            manifests_by_tag=tagged,
             blobs=blobs,
-            confirming=confirming,
-            lists=Lists(registry=name, policy=policy, gate=gate, disk=disk, away=away),
+            confirmer=confirming,
+            lists=ListCache(
+                registry=name, policy=policy, gate=gate, disk=disk, stale_if_error=away
+            ),
             observer=observer,
         )

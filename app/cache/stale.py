@@ -18,8 +18,8 @@ from http import HTTPStatus
 from typing import Final
 
 from app.cache.authz.callers import Caller
-from app.cache.authz.grants import Lately
-from app.cache.disk import Disk
+from app.cache.authz.grants import BoundedMap
+from app.cache.disk import DiskExecutor
 from app.oci.errors import (
     AccountRefused,
     RegistryError,
@@ -66,25 +66,25 @@ class _Outage:
     """
 
     next_probe: float
-    silent: bool = False
+    is_silent: bool = False
 
 
-class Away:
+class StaleIfError:
     """Asks a registry, and serves cached public content when it cannot be asked.
 
     It remembers outages in this process: of the registry under the name "", and of single
     repositories under theirs.
     """
 
-    def __init__(self, registry: str, disk: Disk, reach: Callable[[], None]) -> None:
+    def __init__(self, registry: str, disk: DiskExecutor, reach: Callable[[], None]) -> None:
         """Take `reach`, which returns if the registry answers and raises RegistryError if not."""
         self._registry = registry
         self._disk = disk
         self._reach = reach
         self._lock = threading.Lock()
-        self._outages = Lately[_Outage]()
+        self._outages = BoundedMap[_Outage]()
 
-    def ask(  # noqa: PLR0913 - each by its name
+    def fetch_or_serve_stale(  # noqa: PLR0913 - each by its name
         self,
         caller: Caller,
         name: str,
@@ -103,47 +103,47 @@ class Away:
         Raise the RegistryError of `question` if there is no stale answer, or if it does not mean
         that the registry is unreachable.
         """
-        with self._turn(name if lasting else "") as may_ask:
-            if not may_ask and (kept := self._kept(stale, None)):
+        with self._acquire_turn(name if lasting else "") as may_ask:
+            if not may_ask and (kept := self._serve_stale(stale, None)):
                 return kept
-            asked = replace(request, has_fallback=lambda: _is_there(stale))
-            return self._asked(caller, name, lambda: question(asked), stale)
+            asked = replace(request, has_fallback=lambda: _has_stale(stale))
+            return self._try_fetch(caller, name, lambda: question(asked), stale)
 
-    def _asked(
+    def _try_fetch(
         self, caller: Caller, name: str, question: Callable[[], Reply], stale: Stale
     ) -> Reply:
         try:
             reply = question()
         except RegistryError as error:
-            self.learn(name, error)
-            if is_away(error) and (kept := self._kept(stale, None)):
+            self.record_failure(name, error)
+            if is_outage(error) and (kept := self._serve_stale(stale, None)):
                 return kept
             raise
-        if is_trouble(reply.status):
-            return self._instead(name, reply, stale)
-        if caller.is_stale and reply.status == HTTPStatus.UNAUTHORIZED:
-            return self._without_token(reply, stale)
-        self._forget(name)
+        if is_outage_status(reply.status):
+            return self._replace_failure(name, reply, stale)
+        if caller.has_stale_placeholder and reply.status == HTTPStatus.UNAUTHORIZED:
+            return self._replace_unauthorized(reply, stale)
+        self._clear_outages(name)
         return reply
 
-    def is_known(self, name: str) -> bool:
+    def has_outage(self, name: str) -> bool:
         """Return whether the registry has recently failed, as a whole or for this repository."""
         outages = (self._outages.get((key,)) for key in ("", name))
         now = time.monotonic()
         return any(one is not None and now < one.next_probe + _LONG for one in outages)
 
-    def learn(self, name: str, failure: RegistryError | int) -> None:
+    def record_failure(self, name: str, failure: RegistryError | int) -> None:
         """Record a failure: a RegistryError, or the status of an answer.
 
         It is ignored if it says nothing about the registry's state.
         """
         if isinstance(failure, RegistryError):
-            if is_away(failure):
-                self._note_error(name, failure)
-        elif is_trouble(failure) and failure != HTTPStatus.TOO_MANY_REQUESTS:
-            self._note(name)
+            if is_outage(failure):
+                self._record_error(name, failure)
+        elif is_outage_status(failure) and failure != HTTPStatus.TOO_MANY_REQUESTS:
+            self._record_outage(name)
 
-    def _kept(self, stale: Stale, status: int | None) -> Reply | None:
+    def _serve_stale(self, stale: Stale, status: int | None) -> Reply | None:
         """Return the stale answer, and log that it replaces the registry's; None if none."""
         reply = stale(status)
         if reply is not None:
@@ -151,97 +151,97 @@ class Away:
             logger.warning("What is kept is served.", extra={"fields": fields})
         return reply
 
-    def _note_error(self, name: str, error: RegistryError) -> None:
+    def _record_error(self, name: str, error: RegistryError) -> None:
         if isinstance(error, UpstreamMisbehaved):
-            self._note(name)  # this says nothing about other repositories
+            self._record_outage(name)  # this says nothing about other repositories
         elif not isinstance(error, TooManyRequests):
-            self._note_absence(error)
+            self._record_unreachable(error)
 
-    def _note_absence(self, error: RegistryError) -> None:
+    def _record_unreachable(self, error: RegistryError) -> None:
         """Record that the registry is unreachable, for all its repositories."""
         if isinstance(error, UpstreamDown):
             # The circuit breaker refused without asking, and lets a probe pass in time.
             known = self._outages.get(("",))
-            silent = known is not None and known.silent
-            self._note("", pause=_PING_PAUSE if silent else 0.0, silent=silent)
+            silent = known is not None and known.is_silent
+            self._record_outage("", pause=_PING_PAUSE if silent else 0.0, silent=silent)
         else:
-            self._note("", silent=isinstance(error, UpstreamTimeout | UpstreamUnresolved))
+            self._record_outage("", silent=isinstance(error, UpstreamTimeout | UpstreamUnresolved))
 
-    def _instead(self, name: str, reply: Reply, stale: Stale) -> Reply:
-        self.learn(name, reply.status)
-        if kept := self._kept(stale, reply.status):
+    def _replace_failure(self, name: str, reply: Reply, stale: Stale) -> Reply:
+        self.record_failure(name, reply.status)
+        if kept := self._serve_stale(stale, reply.status):
             reply.close()
             return kept
-        return _refusal(reply)
+        return _replace_status(reply)
 
-    def _without_token(self, reply: Reply, stale: Stale) -> Reply:
+    def _replace_unauthorized(self, reply: Reply, stale: Stale) -> Reply:
         """Return the answer that replaces a 401 to a client with a placeholder token.
 
         The placeholder is no secret, so the token alone proves nothing. The 401 stands, unless the
         cache has noted that the token service issues no tokens now. Raise TooManyRequests or
         UpstreamUnavailable if there is no stale answer.
         """
-        status = self._tokens_away()
+        status = self._lookup_token_failure()
         if status is None:
             return reply
         reply.close()
-        if kept := self._kept(stale, int(status) if status.isdecimal() else None):
+        if kept := self._serve_stale(stale, int(status) if status.isdecimal() else None):
             return kept
         if status == str(int(HTTPStatus.TOO_MANY_REQUESTS)):
             raise TooManyRequests
         message = "the registry's token service does not answer"
         raise UpstreamUnavailable(message)
 
-    def _tokens_away(self) -> str | None:
+    def _lookup_token_failure(self) -> str | None:
         """Return what the token service last answered in place of a token.
 
         None means that it is not known to be failing.
         """
-        note = self._disk.read(self._disk.store.notes.noted, TOKENS_AWAY, self._registry)
-        return note.value if note is not None and note.left > 0 else None
+        note = self._disk.read(self._disk.store.notes.lookup, TOKENS_AWAY, self._registry)
+        return note.value if note is not None and note.seconds_left > 0 else None
 
     @contextmanager
-    def _turn(self, name: str) -> Iterator[bool]:
+    def _acquire_turn(self, name: str) -> Iterator[bool]:
         """Yield whether to ask the registry; end the probe on leaving, if this request is one.
 
         Do not ask just after a failure, or while another request probes.
         """
-        may_ask, probed = self._take_turn(name)
+        may_ask, probed = self._try_acquire_turn(name)
         try:
             yield may_ask
         finally:
             _end_probe(probed)
 
-    def _take_turn(self, name: str) -> tuple[bool, Sequence[_Outage]]:
+    def _try_acquire_turn(self, name: str) -> tuple[bool, Sequence[_Outage]]:
         """Return whether to ask, and the outages that this request then probes."""
         now = time.monotonic()
         with self._lock:
             outages = [one for key in {"", name} if (one := self._outages.get((key,)))]
             if any(now < one.next_probe for one in outages):
                 return False, ()
-            silent = any(one.silent and now < one.next_probe + _LONG for one in outages)
+            silent = any(one.is_silent and now < one.next_probe + _LONG for one in outages)
             for one in outages:
                 one.next_probe = now + _PROBE
         if silent:
-            work = partial(self._find_out, outages)
+            work = partial(self._probe, outages)
             threading.Thread(target=work, name="probe", daemon=True).start()
             return False, ()
         return True, outages
 
-    def _find_out(self, probed: Sequence[_Outage]) -> None:
+    def _probe(self, probed: Sequence[_Outage]) -> None:
         """Probe the registry with a ping, in a thread for which no client waits."""
         try:
             self._reach()
             self._outages.forget(("",))
         except RegistryError as error:
-            self._note_absence(error)
+            self._record_unreachable(error)
         finally:
             _end_probe(probed)
 
-    def _note(self, key: str, *, pause: float = _PAUSE, silent: bool = False) -> None:
+    def _record_outage(self, key: str, *, pause: float = _PAUSE, silent: bool = False) -> None:
         self._outages.put((key,), _Outage(time.monotonic() + pause, silent))
 
-    def _forget(self, name: str) -> None:
+    def _clear_outages(self, name: str) -> None:
         for key in ("", name):
             self._outages.forget((key,))
 
@@ -255,7 +255,7 @@ def _end_probe(probed: Sequence[_Outage]) -> None:
         outage.next_probe = time.monotonic()
 
 
-def _is_there(stale: Stale) -> bool:
+def _has_stale(stale: Stale) -> bool:
     """Return whether a stale answer exists."""
     reply = stale(None)
     if reply is not None:
@@ -263,7 +263,7 @@ def _is_there(stale: Stale) -> bool:
     return reply is not None
 
 
-def _refusal(reply: Reply) -> Reply:
+def _replace_status(reply: Reply) -> Reply:
     """Return the reply with status 503 in place of another 5xx; 429 stays.
 
     Clients retry some of the 5xx statuses, and not others.
@@ -273,7 +273,7 @@ def _refusal(reply: Reply) -> Reply:
     return replace(reply, status=HTTPStatus.SERVICE_UNAVAILABLE)
 
 
-def is_away(error: RegistryError) -> bool:
+def is_outage(error: RegistryError) -> bool:
     """Return whether an error means that the registry cannot be asked now, by any caller.
 
     These are the errors with a 5xx status, except AccountRefused, and TooManyRequests.
@@ -284,7 +284,7 @@ def is_away(error: RegistryError) -> bool:
     return failed or isinstance(error, TooManyRequests)
 
 
-def is_trouble(status: int) -> bool:
+def is_outage_status(status: int) -> bool:
     """Return whether a status means that the registry is in trouble: 429, or 5xx except 501.
 
     501 is an answer: the registry does not support the method (RFC 9110, section 15.6.2). Some do

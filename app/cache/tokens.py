@@ -11,12 +11,12 @@ from typing import Any, Final
 
 from app.cache import cache_status
 from app.cache.authz import callers
-from app.cache.authz.callers import UNKNOWN_TOKEN, Callers, told_lifetime
+from app.cache.authz.callers import UNKNOWN_TOKEN, Callers, parse_lifetime
 from app.cache.authz.gate import Gate
-from app.cache.disk import Disk
+from app.cache.disk import DiskExecutor
 from app.cache.policy import MARGIN
-from app.cache.singleflight import Flights
-from app.cache.stale import TOKENS_AWAY, is_away, is_trouble
+from app.cache.singleflight import CrossProcessSingleFlight
+from app.cache.stale import TOKENS_AWAY, is_outage, is_outage_status
 from app.oci import headers, placeholder_tokens
 from app.oci.errors import (
     NameInvalid,
@@ -27,7 +27,7 @@ from app.oci.errors import (
 )
 from app.oci.reference import RepositoryName
 from app.oci.scope import Scope
-from app.source import Reply, Source, TokenRequest, replied
+from app.source import Reply, Source, TokenRequest, build_reply
 from app.store.notes import Note
 
 _SAID_BY_NOBODY: Final = frozenset({"scope", "client_id"})
@@ -62,7 +62,7 @@ _REFUSED: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tokens:
+class TokenCache:
     """Requests tokens, and shares anonymous ones until shortly before they expire.
 
     If the token service fails, anonymous clients get a placeholder token. It never goes to the
@@ -73,114 +73,123 @@ class Tokens:
     inner: Source
     callers: Callers
     gate: Gate
-    disk: Disk
-    flights: Flights
+    disk: DiskExecutor
+    single_flight: CrossProcessSingleFlight
 
-    def token(self, request: TokenRequest) -> Reply:
+    def serve_token(self, request: TokenRequest) -> Reply:
         """Return a token, or the token service's refusal.
 
         Raise RegistryError if the service cannot be asked and nothing that is wanted is public.
         """
         if not is_anonymous(request):
-            return cache_status.marked(self.inner.token(request), [])
-        scopes = _scopes(request)
-        key = self.callers.print_of(f"token for {' '.join(scopes)}")
-        if reply := self._shared(key):
+            return cache_status.mark_reply(self.inner.token(request), [])
+        scopes = _parse_scopes(request)
+        key = self.callers.hash_secret(f"token for {' '.join(scopes)}")
+        if reply := self._serve_shared(key):
             return reply
-        with self.flights.lead(f"{self.registry} {key}") as leads:
-            if not leads and (reply := self._shared(key)):
+        with self.single_flight.try_lead(f"{self.registry} {key}") as leads:
+            if not leads and (reply := self._serve_shared(key)):
                 return reply
-            return self._asked(request, key, scopes)
+            return self._fetch(request, key, scopes)
 
-    def _shared(self, key: str) -> Reply | None:
-        note = self.disk.read(self.disk.store.tokens.noted, callers.SHARED, key)
-        if note is None or note.left <= 0:
+    def _serve_shared(self, key: str) -> Reply | None:
+        note = self.disk.read(self.disk.store.tokens.lookup, callers.SHARED, key)
+        if note is None or note.seconds_left <= 0:
             return None
-        return _answer(note.value, note.left + MARGIN)
+        return _build_token_reply(note.value, note.seconds_left + MARGIN)
 
-    def _asked(self, request: TokenRequest, key: str, scopes: Sequence[str]) -> Reply:
-        status = self._away_lately()
-        if status is not None and (reply := self._stand_in(scopes, status)):
+    def _fetch(self, request: TokenRequest, key: str, scopes: Sequence[str]) -> Reply:
+        status = self._lookup_recent_failure()
+        if status is not None and (reply := self._serve_placeholder(scopes, status)):
             return reply
         began = time.monotonic()
         plain = replace(
             request,
-            headers=headers.pass_elsewhere(request.headers),
+            headers=headers.filter_redirect_headers(request.headers),
             has_fallback=lambda: self._is_public(scopes),
         )
         try:
             reply = self.inner.token(plain)
         except RegistryError as error:
-            if is_away(error) and (stand_in := self._stand_in(scopes, _status_of(error))):
+            if is_outage(error) and (
+                stand_in := self._serve_placeholder(scopes, _classify_failure(error))
+            ):
                 return stand_in
             raise
-        if is_trouble(reply.status) and (stand_in := self._stand_in(scopes, str(reply.status))):
+        if is_outage_status(reply.status) and (
+            stand_in := self._serve_placeholder(scopes, str(reply.status))
+        ):
             reply.close()
             return stand_in
-        return cache_status.marked(self._told(reply, key, scopes, began), [])
+        return cache_status.mark_reply(self._record_answer(reply, key, scopes, began), [])
 
-    def _told(self, reply: Reply, key: str, scopes: Sequence[str], began: float) -> Reply:
+    def _record_answer(self, reply: Reply, key: str, scopes: Sequence[str], began: float) -> Reply:
         if reply.status == HTTPStatus.OK:
             if len(scopes) > _MOST_SCOPES or len("".join(scopes)) > _LONGEST_SCOPES:
                 return reply
-            return self._noted(reply, key, scopes, began)
+            return self._record_token(reply, key, scopes, began)
         if reply.status in _REFUSED:
             # A token service refuses a request as a whole, without saying which scope was wrong.
-            for name in _names(scopes) if _is_one_pull(scopes) else []:
-                self.gate.refused_to_nobody(name)
+            for name in _parse_repositories(scopes) if _is_single_pull(scopes) else []:
+                self.gate.record_anonymous_refusal(name)
         return reply
 
-    def _noted(self, reply: Reply, key: str, scopes: Sequence[str], began: float) -> Reply:
+    def _record_token(self, reply: Reply, key: str, scopes: Sequence[str], began: float) -> Reply:
         """Remember the token of an answer, and that it is an anonymous one."""
         try:
             content = b"".join(reply.body)
         finally:
             reply.close()
-        reply = replace(reply, body=[content], close=_nothing)
-        document = _document(content)
-        lifetime = _lifetime(document) - (time.monotonic() - began)
-        for token in _tokens(document):
-            caller = self.callers.bearer_of(token)
+        reply = replace(reply, body=[content], close=_close_nothing)
+        document = _parse_document(content)
+        lifetime = _parse_lifetime(document) - (time.monotonic() - began)
+        for token in _parse_tokens(document):
+            caller = self.callers.hash_bearer(token)
             self.disk.write(
-                callers.note, self.disk.store, caller, _names(scopes), key, max(lifetime, 0.0)
+                callers.record_anonymous_token,
+                self.disk.store,
+                caller,
+                _parse_repositories(scopes),
+                key,
+                max(lifetime, 0.0),
             )
             if lifetime > MARGIN:
                 self.disk.write(
-                    self.disk.store.tokens.note, callers.SHARED, key, token, lifetime - MARGIN
+                    self.disk.store.tokens.record, callers.SHARED, key, token, lifetime - MARGIN
                 )
-        if self._known_away() is not None:
-            self.disk.write(self.disk.store.notes.forget, TOKENS_AWAY, self.registry)
+        if self._lookup_failure() is not None:
+            self.disk.write(self.disk.store.notes.delete, TOKENS_AWAY, self.registry)
         return reply
 
-    def _away_lately(self) -> str | None:
+    def _lookup_recent_failure(self) -> str | None:
         """Return what the token service has just answered in place of a token.
 
         None means that it may be asked again.
         """
-        note = self._known_away()
+        note = self._lookup_failure()
         if note is None or note.age is None:
             return None
         pause = _LONG_PAUSE if note.value in {_SILENT, _TOO_MANY} else _PAUSE
         return note.value if note.age < pause else None
 
-    def _known_away(self) -> Note | None:
-        note = self.disk.read(self.disk.store.notes.noted, TOKENS_AWAY, self.registry)
-        return None if note is None or note.left <= 0 else note
+    def _lookup_failure(self) -> Note | None:
+        note = self.disk.read(self.disk.store.notes.lookup, TOKENS_AWAY, self.registry)
+        return None if note is None or note.seconds_left <= 0 else note
 
-    def _stand_in(self, scopes: Sequence[str], status: str) -> Reply | None:
+    def _serve_placeholder(self, scopes: Sequence[str], status: str) -> Reply | None:
         """Return a placeholder token, or None if nothing that is wanted is public."""
         if not self._is_public(scopes):
             return None
-        if self._away_lately() is None:
+        if self._lookup_recent_failure() is None:
             notes = self.disk.store.notes
-            self.disk.write(notes.note, TOKENS_AWAY, self.registry, status, _AWAY)
-        return _answer(placeholder_tokens.STALE, UNKNOWN_TOKEN)
+            self.disk.write(notes.record, TOKENS_AWAY, self.registry, status, _AWAY)
+        return _build_token_reply(placeholder_tokens.STALE, UNKNOWN_TOKEN)
 
     def _is_public(self, scopes: Sequence[str]) -> bool:
-        return any(self.gate.was_public(name) for name in _names(scopes))
+        return any(self.gate.was_public(name) for name in _parse_repositories(scopes))
 
 
-def _status_of(error: RegistryError) -> str:
+def _classify_failure(error: RegistryError) -> str:
     """Return the status to note for an answer that did not come: 429, `_SILENT` or ""."""
     if isinstance(error, TooManyRequests):
         return _TOO_MANY
@@ -190,17 +199,17 @@ def _status_of(error: RegistryError) -> str:
 def is_anonymous(request: TokenRequest) -> bool:
     """Return whether a token request has nothing that could be credentials."""
     said = {name for name, _ in request.parameters}
-    shown = headers.value(request.headers, "authorization")
+    shown = headers.get_first(request.headers, "authorization")
     return request.method == "GET" and not shown and said <= _SAID_BY_NOBODY
 
 
-def _scopes(request: TokenRequest) -> list[str]:
+def _parse_scopes(request: TokenRequest) -> list[str]:
     return sorted({
         scope for name, value in request.parameters if name == "scope" for scope in value.split()
     })  # fmt: skip
 
 
-def _names(scopes: Sequence[str]) -> list[RepositoryName]:
+def _parse_repositories(scopes: Sequence[str]) -> list[RepositoryName]:
     """Return the repositories that the scopes name; scopes that cannot be read are left out."""
     found = []
     for text in scopes:
@@ -211,13 +220,13 @@ def _names(scopes: Sequence[str]) -> list[RepositoryName]:
     return found
 
 
-def _is_one_pull(scopes: Sequence[str]) -> bool:
+def _is_single_pull(scopes: Sequence[str]) -> bool:
     """Return whether the scopes only ask to pull from one repository."""
     parsed = [Scope.parse(text) for text in scopes]
     return [scope and scope.actions for scope in parsed] == ["pull"]
 
 
-def _answer(token: str, left: float) -> Reply:
+def _build_token_reply(token: str, left: float) -> Reply:
     """Return a token response: distribution's `spec/auth/token.md`, "Token Response Fields".
 
     Some clients count `expires_in` from now, others from `issued_at`. Both work, since `issued_at`
@@ -230,17 +239,17 @@ def _answer(token: str, left: float) -> Reply:
         "issued_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
     fields = [("Content-Type", "application/json"), cache_status.PRIVATE]
-    return replied(HTTPStatus.OK, fields, json.dumps(document).encode())
+    return build_reply(HTTPStatus.OK, fields, json.dumps(document).encode())
 
 
-def _tokens(document: dict[str, Any]) -> list[str]:
+def _parse_tokens(document: dict[str, Any]) -> list[str]:
     found = [document.get(name) for name in ("token", "access_token")]
     told = [token for token in found if isinstance(token, str) and 0 < len(token) <= _LONGEST_TOKEN]
-    is_nothing = placeholder_tokens.is_nothing
+    is_nothing = placeholder_tokens.is_placeholder
     return [token for token in dict.fromkeys(told) if not is_nothing(f"Bearer {token}")]
 
 
-def _lifetime(document: dict[str, Any]) -> float:
+def _parse_lifetime(document: dict[str, Any]) -> float:
     """Return for how many seconds a response's token is valid: the shortest time it states."""
     told = document.get("expires_in")
     lives = [UNKNOWN_TOKEN]
@@ -249,11 +258,11 @@ def _lifetime(document: dict[str, Any]) -> float:
     with suppress(ValueError, TypeError, KeyError):
         age = datetime.now(UTC) - datetime.fromisoformat(document["issued_at"])
         lives.append(lives[0] - max(age.total_seconds(), 0.0))
-    claimed = [told_lifetime(token) for token in _tokens(document)]
+    claimed = [parse_lifetime(token) for token in _parse_tokens(document)]
     return min(lives + [one for one in claimed if one is not None])
 
 
-def _document(content: bytes) -> dict[str, Any]:
+def _parse_document(content: bytes) -> dict[str, Any]:
     try:
         document = json.loads(content)
     except (ValueError, RecursionError):
@@ -261,5 +270,5 @@ def _document(content: bytes) -> dict[str, Any]:
     return document if isinstance(document, dict) else {}
 
 
-def _nothing() -> None:
+def _close_nothing() -> None:
     pass

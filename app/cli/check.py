@@ -9,10 +9,10 @@ from typing import Final
 import click
 from flask.cli import AppGroup, with_appcontext
 
-from app.access.networks import Address, Client, network_of, parts
-from app.access.rules import Decision, Question
+from app.access.networks import Address, ClientIdentity, parse_network, partition
+from app.access.rules import AccessRequest, Decision
 from app.cli import context
-from app.cli.images import Image, images
+from app.cli.images import Image, parse_images
 from app.oci.reference import Tag
 
 _LATEST: Final = Tag("latest")
@@ -38,11 +38,11 @@ class _Verdict:
 @with_appcontext
 def check(*, network: str | None, user: str, image: str) -> None:
     """Say whether a client may pull IMAGE; end with 1 where it may not, or only in part."""
-    (meant,) = images([image], context.means().registries)
+    (meant,) = parse_images([image], context.get_cli_context().registries)
     if network is None:
-        found = [("", _verdict(meant, Client("", is_known=False, user=user)))]
+        found = [("", _build_verdict(meant, ClientIdentity("", is_known=False, user=user)))]
     else:
-        found = list(_parts(meant, network, user))
+        found = list(_merge_ranges(meant, network, user))
     whom = f"{meant.repository} of {meant.registry}, for {network or 'who hides'}"
     if len(found) == 1:
         click.echo("\n".join([whom, *found[0][1].lines]))
@@ -54,64 +54,66 @@ def check(*, network: str | None, user: str, image: str) -> None:
         raise SystemExit(1)
 
 
-def _parts(image: Image, network: str, user: str) -> Iterator[tuple[str, _Verdict]]:
+def _merge_ranges(image: Image, network: str, user: str) -> Iterator[tuple[str, _Verdict]]:
     """Yield the address ranges of a network with their verdicts; neighbouring ranges differ."""
-    for verdict, alike in groupby(_spans(image, network, user), key=itemgetter(0)):
+    for verdict, alike in groupby(_decide_ranges(image, network, user), key=itemgetter(0)):
         spans = list(alike)
         first, last = spans[0][1], spans[-1][2]
         yield str(first) if first == last else f"{first} to {last}", verdict
 
 
-def _spans(image: Image, network: str, user: str) -> Iterator[tuple[_Verdict, Address, Address]]:
-    there = context.means()
+def _decide_ranges(
+    image: Image, network: str, user: str
+) -> Iterator[tuple[_Verdict, Address, Address]]:
+    there = context.get_cli_context()
     try:
-        whole = network_of(network)
+        whole = parse_network(network)
     except ValueError as error:
         message = f"--network: {network} is no address and no network, like 10.0.0.7 or 10.0.0.0/8"
         raise click.UsageError(message) from error
-    for first, last in parts(whole, (*there.lists.named, *there.rules.named)):
-        yield _verdict(image, Client(str(first), user=user)), first, last
+    for first, last in partition(whole, (*there.lists.networks, *there.rules.networks)):
+        yield _build_verdict(image, ClientIdentity(str(first), user=user)), first, last
 
 
-def _verdict(image: Image, client: Client) -> _Verdict:
-    if not context.means().lists.admit(client.address):
+def _build_verdict(image: Image, client: ClientIdentity) -> _Verdict:
+    if not context.get_cli_context().lists.is_admitted(client.address):
         told = "denied by the lists of networks: nothing is answered but /health"
         return _Verdict(allowed=False, lines=(told,))
-    if told := _wrong_login(client.user):
+    if told := _find_login_fault(client.user):
         return _Verdict(allowed=False, lines=(told,))
-    decisions = list(_decisions(image, client))
+    decisions = list(_decide_requests(image, client))
     return _Verdict(
         allowed=all(decision.allowed for _, decision in decisions),
-        lines=tuple(f"{about}: {_told(decision)}" for about, decision in decisions),
+        lines=tuple(f"{about}: {_format_decision(decision)}" for about, decision in decisions),
     )
 
 
-def _wrong_login(user: str) -> str:
+def _find_login_fault(user: str) -> str:
     """Return why `user` is denied before any rule applies, or ""."""
-    users = context.means().users
+    users = context.get_cli_context().users
     if users is None:
         return ""
     if not user:
         return "denied without a login: --user NAME says who has logged in"
-    return "" if users.secret_of(user) else f"denied: there is no user {user}"
+    return "" if users.lookup_secret(user) else f"denied: there is no user {user}"
 
 
-def _decisions(image: Image, client: Client) -> Iterator[tuple[str, Decision]]:
+def _decide_requests(image: Image, client: ClientIdentity) -> Iterator[tuple[str, Decision]]:
     """Yield the decision for each kind of request that a pull makes, with its description."""
-    there = context.means()
+    there = context.get_cli_context()
     (registry,) = (row for row in there.registries.rows if row.name == image.registry)
-    asked = Question(registry=registry, repository=image.repository, client=client)
+    asked = AccessRequest(registry=registry, repository=image.repository, client=client)
     reference = image.reference or _LATEST
     if isinstance(reference, Tag):
         by_tag = asked._replace(tag=reference)
         yield f"the manifest by the tag {reference}", there.rules.decide(by_tag)
-    elif there.rules.name_digests:
+    elif there.rules.has_digests:
         by_digest = asked._replace(digests=frozenset({reference}))
         yield "the manifest by this digest", there.rules.decide(by_digest)
     yield "what is asked by digest, and lists", there.rules.decide(asked)
 
 
-def _told(decision: Decision) -> str:
+def _format_decision(decision: Decision) -> str:
     word = "allowed" if decision.allowed else "denied"
     if decision.rule is None:
         told = f"{word}, since no rule matches"
@@ -120,7 +122,7 @@ def _told(decision: Decision) -> str:
     else:
         reason = "" if decision.allowed else f": {decision.message}"
         told = f"{word} by rule {decision.rule.number}{reason}"
-    return f"{told}, unless a rule before names its digest" if decision.is_open else told
+    return f"{told}, unless a rule before names its digest" if decision.is_provisional else told
 
 
 # The group `flask access`.

@@ -22,6 +22,6 @@ def register(app: Flask) -> None:
     app.cli.add_command(access)
 
 
-def are_running() -> bool:
+def is_command_running() -> bool:
     """Return whether the application was built for a command and will serve no requests."""
     return click.get_current_context(silent=True) is not None

@@ -10,7 +10,7 @@ from typing import Final, cast
 import click
 from flask import Flask, current_app
 
-from app.access.networks import Lists
+from app.access.networks import NetworkPolicy
 from app.access.rules import Rules
 from app.access.users import Users
 from app.cache.source import Cache
@@ -22,7 +22,7 @@ _KEY: Final = "docxy.cli"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Means:
+class CliContext:
     """The registries, the source of each by its name, the cache (None without one), and access.
 
     `users` is None if this proxy has no users of its own.
@@ -31,28 +31,28 @@ class Means:
     registries: Registries
     sources: Mapping[str, Source]
     cache: Cache | None
-    lists: Lists
+    lists: NetworkPolicy
     users: Users | None
     rules: Rules
 
-    def put_into(self, app: Flask) -> None:
+    def install(self, app: Flask) -> None:
         """Make this available to the commands of an application."""
         app.extensions[_KEY] = self
 
 
-def means() -> Means:
+def get_cli_context() -> CliContext:
     """Return the current application's Means, which create_app put into it."""
-    return cast("Means", current_app.extensions[_KEY])
+    return cast("CliContext", current_app.extensions[_KEY])
 
 
 @contextmanager
-def opened() -> Iterator[Cache]:
+def open_cache() -> Iterator[Cache]:
     """Provide the cache to a command, and close its store afterwards.
 
     Raise ClickException if there is no cache or its store fails, so that the operator sees one
     line on standard error. Print the store's other troubles there as warnings.
     """
-    cache = means().cache
+    cache = get_cli_context().cache
     if cache is None:
         message = "there is no cache: DOCXY_CACHE_DIR is not set (see docs/cache.md)"
         raise click.ClickException(message)
@@ -62,7 +62,7 @@ def opened() -> Iterator[Cache]:
         raise click.ClickException(str(error)) from error
     finally:
         cache.store.close()
-        for trouble in cache.store.troubles.heard():
+        for trouble in cache.store.survived_errors.drain():
             click.echo(f"Warning: {trouble}", err=True)
 
 
@@ -71,9 +71,9 @@ def check_owner(directory: Path) -> None:
 
     Above all this refuses root: the workers could neither read nor delete the files it creates.
     """
-    us, owner = os.geteuid(), _owner(directory / "content")
+    us, owner = os.geteuid(), _get_owner(directory / "content")
     if owner is None and us == 0:
-        owner = _owner(directory)
+        owner = _get_owner(directory)
         if owner is None:
             message = f"{directory} is not there yet: start Docxy, or run this as its user"
             raise click.ClickException(message)
@@ -85,7 +85,7 @@ def check_owner(directory: Path) -> None:
         raise click.ClickException(message)
 
 
-def _owner(path: Path) -> int | None:
+def _get_owner(path: Path) -> int | None:
     try:
         return path.stat().st_uid
     except OSError:

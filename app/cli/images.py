@@ -7,7 +7,7 @@ import click
 
 from app.oci.errors import RegistryError
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
-from app.registries import Address, Registries
+from app.registries import Registries, RepositoryAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +23,7 @@ class Image:
     text: str
 
 
-def images(texts: Iterable[str], registries: Registries) -> list[Image]:
+def parse_images(texts: Iterable[str], registries: Registries) -> list[Image]:
     """Return the images that the texts name, without duplicates; raise UsageError if one fails."""
     found: dict[tuple[str, str, Reference | None], Image] = {}
     for text in texts:
@@ -48,11 +48,11 @@ def parse_image(text: str, registries: Registries) -> Image:
     reference: Reference | None = Tag.parse(tag) if colon else None
     if at:
         reference = Digest.parse(digest)
-    address = _resolved(f"{path}{slash}{last}", registries)
+    address = _resolve(f"{path}{slash}{last}", registries)
     return Image(address.registry.name, address.repository, reference, text)
 
 
-def _resolved(name: str, registries: Registries) -> Address:
+def _resolve(name: str, registries: Registries) -> RepositoryAddress:
     first, slash, rest = name.partition("/")
     if slash and ":" in first:  # repository names have no colon, so this is a registry's name
         return registries.resolve(RepositoryName.parse(rest), ns=first, host="")

@@ -10,18 +10,18 @@ from app.cache import lists
 from app.cache.blobs import blobs
 from app.cache.manifests import tags
 from app.cli import context
-from app.cli.images import Image, images
-from app.cli.units import counted, seconds
+from app.cli.images import Image, parse_images
+from app.cli.units import format_count, parse_age
 from app.oci import manifest
 from app.oci.reference import Digest, Reference
-from app.store.admin import Held
+from app.store.admin import MemberContent
 from app.store.store import Store
 
 # Finding the content that only one image of its repository needs.
 
 _DOCUMENTS: Final = frozenset((*manifest.INDEXES, *manifest.MANIFESTS))
 
-Named = Mapping[Digest, frozenset[Digest]]
+ManifestReferences = Mapping[Digest, frozenset[Digest]]
 """The digests that each manifest of a repository names."""
 
 
@@ -32,25 +32,25 @@ def remove_image(store: Store, image: Image) -> int:
     for its whole repository, including the stored tags and lists.
     """
     if image.reference is None:
-        tags.forget_all(store, image.registry, image.repository)
-        lists.forget_all(store, image.registry, image.repository)
-        return store.upkeep.remove_repository(image.registry, image.repository)
-    roots = _digests(store, image, image.reference)
-    held = store.holdings.of(image.registry, image.repository)
-    unwanted = only_of(roots, _named(store, image.registry, held))
-    return len(store.holdings.release(image.registry, image.repository, sorted(unwanted)))
+        tags.forget_tags(store, image.registry, image.repository)
+        lists.forget_lists(store, image.registry, image.repository)
+        return store.maintenance.remove_repository(image.registry, image.repository)
+    roots = _forget_and_resolve(store, image, image.reference)
+    held = store.catalog.list_content(image.registry, image.repository)
+    unwanted = find_unshared(roots, _read_references(store, image.registry, held))
+    return len(store.catalog.remove_members(image.registry, image.repository, sorted(unwanted)))
 
 
-def only_of(roots: Iterable[Digest], named: Named) -> set[Digest]:
+def find_unshared(roots: Iterable[Digest], named: ManifestReferences) -> set[Digest]:
     """Return the roots, and the digests that can be reached from no other manifest."""
     roots = set(roots)
-    reached = _reached(roots, named)
+    reached = _find_reachable(roots, named)
     others = {one: names for one, names in named.items() if one not in roots}
-    kept = _reached(others.keys() - reached, others)
+    kept = _find_reachable(others.keys() - reached, others)
     return roots | (reached - kept)
 
 
-def _reached(roots: Iterable[Digest], named: Named) -> set[Digest]:
+def _find_reachable(roots: Iterable[Digest], named: ManifestReferences) -> set[Digest]:
     found, left = set[Digest](), list(roots)
     while left:
         one = left.pop()
@@ -60,31 +60,33 @@ def _reached(roots: Iterable[Digest], named: Named) -> set[Digest]:
     return found
 
 
-def _named(store: Store, registry: str, held: Iterable[Held]) -> Named:
+def _read_references(
+    store: Store, registry: str, held: Iterable[MemberContent]
+) -> ManifestReferences:
     return {
-        one.digest: _names(store.holdings.read(registry, one.digest, manifest.LARGEST))
+        one.digest: _parse_references(store.catalog.read(registry, one.digest, manifest.LARGEST))
         for one in held
         if one.media_type in _DOCUMENTS
     }
 
 
-def _names(document: bytes) -> frozenset[Digest]:
+def _parse_references(document: bytes) -> frozenset[Digest]:
     try:
-        found = manifest.named(document)
+        found = manifest.parse_descriptors(document)
     except ValueError:  # evicted in the meantime, or broken
         return frozenset()
     return frozenset(one.digest for one in (*found.manifests, *found.blobs))
 
 
-def _digests(store: Store, image: Image, reference: Reference) -> set[Digest]:
+def _forget_and_resolve(store: Store, image: Image, reference: Reference) -> set[Digest]:
     """Return the digests that a reference stands for.
 
     A tag is also forgotten, so that the next request for it asks the registry.
     """
     if isinstance(reference, Digest):
         return {reference}
-    found = tags.digests(store, image.registry, image.repository, reference)
-    tags.forget(store, image.registry, image.repository, reference)
+    found = tags.lookup_digests(store, image.registry, image.repository, reference)
+    tags.forget_tag(store, image.registry, image.repository, reference)
     return found
 
 
@@ -93,13 +95,13 @@ def _digests(store: Store, image: Image, reference: Reference) -> set[Digest]:
 @click.option(
     "--older-than",
     metavar="AGE",
-    callback=seconds,
+    callback=parse_age,
     help="What was fetched so long ago: 36h, 30d, 8w.",
 )
 @click.option(
     "--unused-for",
     metavar="AGE",
-    callback=seconds,
+    callback=parse_age,
     help="What nobody has asked for so long: 36h, 30d, 8w.",
 )
 @click.option("--all", "everything", is_flag=True, help="All that is kept and known.")
@@ -117,28 +119,30 @@ def remove(
     if said.count(True) != 1:
         message = "say what to remove: images, --older-than, --unused-for, or --all"
         raise click.UsageError(message)
-    chosen = images(names, context.means().registries)
-    with context.opened() as cache:
+    chosen = parse_images(names, context.get_cli_context().registries)
+    with context.open_cache() as cache:
         if chosen:
             _remove_images(cache.store, chosen)
         elif older_than is not None:
-            _tell(cache.store.upkeep.remove_older(older_than))
+            _print_removed(cache.store.maintenance.remove_older(older_than))
         elif unused_for is not None:
-            _tell(cache.store.upkeep.remove_unused(unused_for))
+            _print_removed(cache.store.maintenance.remove_unused(unused_for))
         else:
             blobs.drop_unfinished(cache.directory)
-            _tell(cache.store.upkeep.remove_all())
+            _print_removed(cache.store.maintenance.remove_all())
 
 
 def _remove_images(store: Store, chosen: list[Image]) -> None:
     for image in chosen:
         number = remove_image(store, image)
-        click.echo(f"{image.text}: {_removed(number) if number else 'nothing of it is kept'}")
+        click.echo(
+            f"{image.text}: {_format_removed(number) if number else 'nothing of it is kept'}"
+        )
 
 
-def _tell(number: int) -> None:
-    click.echo(f"{_removed(number)}.")
+def _print_removed(number: int) -> None:
+    click.echo(f"{_format_removed(number)}.")
 
 
-def _removed(number: int) -> str:
-    return f"{counted(number, 'entry', 'entries')} removed"
+def _format_removed(number: int) -> str:
+    return f"{format_count(number, 'entry', 'entries')} removed"

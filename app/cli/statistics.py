@@ -12,8 +12,8 @@ from flask.cli import with_appcontext
 from app.cache.blobs import blobs
 from app.cache.source import Cache
 from app.cli import context
-from app.cli.units import counted, size
-from app.store.admin import Checked, Share, Statistics
+from app.cli.units import format_binary_size, format_count
+from app.store.admin import RegistryUsage, Statistics, VerifyResult
 
 
 @click.command()
@@ -25,19 +25,22 @@ def verify() -> None:
     Ends with 1 if anything was wrong.
     """
     number, read = 0, 0
-    faulty: list[Checked] = []
-    with context.opened() as cache:
-        shares = cache.store.upkeep.statistics().registries.values()
+    faulty: list[VerifyResult] = []
+    with context.open_cache() as cache:
+        shares = cache.store.maintenance.statistics().registries.values()
         whole = sum(share.bytes for share in shares)
         with click.progressbar(length=whole, label="Verifying", file=sys.stderr) as bar:
-            for checked in cache.store.upkeep.verify():
+            for checked in cache.store.maintenance.verify():
                 number, read = number + 1, read + checked.size
                 if checked.fault:
                     faulty.append(checked)
                 bar.update(checked.size)
     for one in faulty:
         click.echo(f"{one.registry} {one.digest}: {one.fault}")
-    click.echo(f"{counted(number, 'file', 'files')}, {size(read)}: {len(faulty)} faulty.")
+    click.echo(
+        f"{format_count(number, 'file', 'files')}, {format_binary_size(read)}: "
+        f"{len(faulty)} faulty."
+    )
     if faulty:
         raise SystemExit(1)
 
@@ -47,17 +50,17 @@ def verify() -> None:
 @with_appcontext
 def statistics(*, as_json: bool) -> None:
     """Count what is kept, by registry."""
-    with context.opened() as cache:
-        found = cache.store.upkeep.statistics()
-        spools = blobs.held(cache.directory)
+    with context.open_cache() as cache:
+        found = cache.store.maintenance.statistics()
+        spools = blobs.measure_unfinished(cache.directory)
         free = shutil.disk_usage(cache.directory).free
     if as_json:
-        click.echo(json.dumps(_document(found, cache, free, spools)))
+        click.echo(json.dumps(_build_document(found, cache, free, spools)))
     else:
-        click.echo("\n".join([*_table(found), "", *_limits(cache, free, spools)]))
+        click.echo("\n".join([*_format_table(found), "", *_format_limits(cache, free, spools)]))
 
 
-def _document(
+def _build_document(
     found: Statistics, cache: Cache, free: int, spools: tuple[int, int]
 ) -> dict[str, Any]:
     shares = {
@@ -66,7 +69,7 @@ def _document(
     }
     return {
         "registries": shares,
-        "rows": found.rows,
+        "rows": found.table_rows,
         "max_size": cache.limits.max_size,
         "min_free": cache.limits.min_free,
         "free": free,
@@ -74,8 +77,8 @@ def _document(
     }
 
 
-def _table(found: Statistics) -> Iterator[str]:
-    whole = Share(
+def _format_table(found: Statistics) -> Iterator[str]:
+    whole = RegistryUsage(
         sum(share.entries for share in found.registries.values()),
         sum(share.bytes for share in found.registries.values()),
     )
@@ -83,12 +86,14 @@ def _table(found: Statistics) -> Iterator[str]:
     width = max(len("registry"), *(len(registry) for registry, _ in rows))
     yield f"{'registry':{width}}  {'entries':>9}  {'size':>10}"
     for registry, share in rows:
-        yield f"{registry:{width}}  {share.entries:>9}  {size(share.bytes):>10}"
+        yield f"{registry:{width}}  {share.entries:>9}  {format_binary_size(share.bytes):>10}"
 
 
-def _limits(cache: Cache, free: int, spools: tuple[int, int]) -> Iterator[str]:
+def _format_limits(cache: Cache, free: int, spools: tuple[int, int]) -> Iterator[str]:
     most, (number, held) = cache.limits.max_size, spools
     if number:
-        yield f"being fetched, or broken off: {counted(number, 'blob', 'blobs')}, {size(held)}"
-    yield f"limit: {'none' if most is None else size(most)}"
-    yield f"free on the disk: {size(free)}, of which {size(cache.limits.min_free)} stay free"
+        blobs = format_count(number, "blob", "blobs")
+        yield f"being fetched, or broken off: {blobs}, {format_binary_size(held)}"
+    yield f"limit: {'none' if most is None else format_binary_size(most)}"
+    min_free = format_binary_size(cache.limits.min_free)
+    yield f"free on the disk: {format_binary_size(free)}, of which {min_free} stay free"

@@ -11,7 +11,7 @@ _SECONDS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 _AGE: Final = re.compile(r"([0-9]{1,9})([smhdw])")
 
 
-def size(number: int) -> str:
+def format_binary_size(number: int) -> str:
     """Return a number of bytes in binary units, such as `1.2 GiB`."""
     if number < _STEP:
         return f"{number} B"
@@ -21,12 +21,12 @@ def size(number: int) -> str:
     return f"{amount:.1f} {units[0]}"
 
 
-def counted(number: int, one: str, many: str) -> str:
+def format_count(number: int, one: str, many: str) -> str:
     """Return a number with the noun that fits it: `1 entry`, `2 entries`."""
     return f"{number} {one if number == 1 else many}"
 
 
-def seconds(_ctx: click.Context, _option: click.Parameter, value: str | None) -> int | None:
+def parse_age(_ctx: click.Context, _option: click.Parameter, value: str | None) -> int | None:
     """Return an option's age, such as `90m`, `36h` or `30d`, in seconds.
 
     This is a callback for click. Return None if the option is not given; raise BadParameter if

@@ -8,10 +8,10 @@ import click
 from flask.cli import with_appcontext
 
 from app.cli import context
-from app.cli.images import Image, images
+from app.cli.images import Image, parse_images
 from app.cli.reading import Operator
-from app.cli.units import counted, size
-from app.cli.warming import Fetching, Plan, Pulls, Warming
+from app.cli.units import format_binary_size, format_count
+from app.cli.warming import BlobFetcher, Plan, Planner, PullBudget
 from app.oci.manifest import Platform
 
 _AT_ONCE: Final = 4
@@ -46,14 +46,18 @@ def warm(
     IMAGE is a name as in a pull through Docxy, without its host: nginx:1.27, ghcr.io/owner/app:v1.
     What is there already costs no pull. Ends with 1 if something is lacking in the end.
     """
-    chosen = images([*names, *_listed(lists)], context.means().registries)
+    chosen = parse_images([*names, *_read_lists(lists)], context.get_cli_context().registries)
     if not chosen:
         message = "say which images: as arguments, or with --file"
         raise click.UsageError(message)
-    with context.opened() as cache:
-        pulls, operator = Pulls(budget), Operator()
-        warming = Warming(
-            context.means().sources, cache.store, _platforms(platforms), pulls, operator
+    with context.open_cache() as cache:
+        pulls, operator = PullBudget(budget), Operator()
+        warming = Planner(
+            context.get_cli_context().sources,
+            cache.store,
+            _parse_platforms(platforms),
+            pulls,
+            operator,
         )
         with click.progressbar(chosen, label="Manifests", file=sys.stderr) as bar:
             for image in bar:
@@ -61,21 +65,21 @@ def warm(
         plan = warming.plan
         whole = sum(blob.descriptor.size for blob in plan.blobs.values())
         with click.progressbar(length=whole, label="Blobs", file=sys.stderr) as bar:
-            fetching = Fetching(cache.store, bar.update, operator)
+            fetching = BlobFetcher(cache.store, bar.update, operator)
             fetching.fetch(plan.blobs.values(), _AT_ONCE)
-    plan.miss(fetching.failed)
-    _report(chosen, plan)
-    click.echo(f"{_spent(pulls)}, {size(fetching.fetched)} of blobs fetched.")
-    if plan.failed or plan.undone:
+    plan.record_failures(fetching.failed)
+    _print_report(chosen, plan)
+    click.echo(f"{_format_spent(pulls)}, {format_binary_size(fetching.fetched)} of blobs fetched.")
+    if plan.failed or plan.skipped:
         raise SystemExit(1)
 
 
-def _listed(lists: Iterable[TextIO]) -> list[str]:
+def _read_lists(lists: Iterable[TextIO]) -> list[str]:
     lines = [line.partition("#")[0].strip() for one in lists for line in one]
     return [line for line in lines if line]
 
 
-def _platforms(texts: Iterable[str]) -> list[Platform]:
+def _parse_platforms(texts: Iterable[str]) -> list[Platform]:
     """Return the platforms, or an empty list for all of them; raise BadParameter."""
     if _EVERY in texts:
         return []
@@ -85,15 +89,17 @@ def _platforms(texts: Iterable[str]) -> list[Platform]:
         raise click.BadParameter(str(error), param_hint="--platform") from error
 
 
-def _report(chosen: list[Image], plan: Plan) -> None:
+def _print_report(chosen: list[Image], plan: Plan) -> None:
     for image, reason in plan.failed.items():
         click.echo(f"failed: {image.text}: {reason}")
-    for image, reason in plan.undone.items():
+    for image, reason in plan.skipped.items():
         click.echo(f"left undone: {image.text}: {reason}")
-    lacking = plan.failed.keys() | plan.undone.keys()
-    click.echo(f"{len(chosen) - len(lacking)} of {counted(len(chosen), 'image', 'images')} warm.")
+    lacking = plan.failed.keys() | plan.skipped.keys()
+    click.echo(
+        f"{len(chosen) - len(lacking)} of {format_count(len(chosen), 'image', 'images')} warm."
+    )
 
 
-def _spent(pulls: Pulls) -> str:
+def _format_spent(pulls: PullBudget) -> str:
     of = "" if pulls.budget is None else f" of {pulls.budget}"
     return f"{pulls.spent}{of} {'pull' if pulls.spent == 1 and not of else 'pulls'} spent"

@@ -13,7 +13,15 @@ from typing import Final
 import click
 
 from app.cli.images import Image
-from app.cli.reading import Exhausted, NotRead, Operator, Repository, check_kept, is_kept, whole
+from app.cli.reading import (
+    Operator,
+    RateLimited,
+    ReadError,
+    RepositoryReader,
+    is_kept,
+    read_body,
+    wait_until_kept,
+)
 from app.oci import headers, manifest
 from app.oci.errors import RegistryError, TooManyRequests
 from app.oci.manifest import Descriptor, Platform
@@ -25,7 +33,7 @@ from app.store.store import Store
 
 
 @contextmanager
-def told(leave: Callable[[], None]) -> Iterator[None]:
+def handle_interrupt(leave: Callable[[], None]) -> Iterator[None]:
     """Call `leave` in the main thread on the first Ctrl-C; a second one raises as usual.
 
     KeyboardInterrupt can be raised just after the interpreter has taken one of its own locks
@@ -51,29 +59,29 @@ _DEEPEST: Final = 4
 _LATEST: Final = Tag("latest")
 
 
-class BudgetSpent(NotRead):
+class BudgetSpent(ReadError):
     """Raised if one more pull would exceed the budget."""
 
 
 @dataclass
-class Pulls:
+class PullBudget:
     """A count of the pulls spent, and their budget; None means no limit."""
 
     budget: int | None = None
     spent: int = 0
 
     @property
-    def are_left(self) -> bool:
+    def has_pulls_left(self) -> bool:
         """Whether the budget allows one more pull."""
         return self.budget is None or self.spent < self.budget
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class WantedBlob:
     """A blob, and the first image that was found to need it."""
 
     image: Image
-    repository: Repository
+    repository: RepositoryReader
     descriptor: Descriptor
 
 
@@ -85,26 +93,26 @@ class Plan:
     because of the budget or a 429.
     """
 
-    blobs: dict[tuple[str, str, Digest], Wanted] = field(default_factory=dict)
-    needs: dict[Image, list[Wanted]] = field(default_factory=dict)
+    blobs: dict[tuple[str, str, Digest], WantedBlob] = field(default_factory=dict)
+    blobs_by_image: dict[Image, list[WantedBlob]] = field(default_factory=dict)
     failed: dict[Image, str] = field(default_factory=dict)
-    undone: dict[Image, str] = field(default_factory=dict)
+    skipped: dict[Image, str] = field(default_factory=dict)
 
-    def need(self, image: Image, repository: Repository, blob: Descriptor) -> None:
+    def add_blob(self, image: Image, repository: RepositoryReader, blob: Descriptor) -> None:
         """Record that an image needs a blob; a blob that several images need is wanted once."""
         key = (image.registry, image.repository, blob.digest)
-        wanted = self.blobs.setdefault(key, Wanted(image, repository, blob))
-        self.needs.setdefault(image, []).append(wanted)
+        wanted = self.blobs.setdefault(key, WantedBlob(image, repository, blob))
+        self.blobs_by_image.setdefault(image, []).append(wanted)
 
-    def miss(self, missed: Mapping[Wanted, str]) -> None:
+    def record_failures(self, missed: Mapping[WantedBlob, str]) -> None:
         """Record as failed the images that need any of these blobs, with the reason for each."""
-        for image, needed in self.needs.items():
+        for image, needed in self.blobs_by_image.items():
             for one in needed:
                 if one in missed:
                     self.failed.setdefault(image, f"{one.descriptor.digest}: {missed[one]}")
 
 
-class Warming:
+class Planner:
     """Reads manifests through the cache, which stores them, and collects the blobs they name."""
 
     def __init__(
@@ -112,7 +120,7 @@ class Warming:
         sources: Mapping[str, Source],
         store: Store,
         platforms: Iterable[Platform],
-        pulls: Pulls,
+        pulls: PullBudget,
         operator: Operator,
     ) -> None:
         """Read for these platforms, or for all if there are none."""
@@ -122,7 +130,7 @@ class Warming:
         self._store = store
         self._platforms = tuple(platforms)
         self._operator = operator
-        self._repositories: dict[tuple[str, str], Repository] = {}
+        self._repositories: dict[tuple[str, str], RepositoryReader] = {}
         self._exhausted: dict[str, str] = {}
 
     def add(self, image: Image) -> None:
@@ -131,15 +139,15 @@ class Warming:
         Errors do not propagate: they are recorded in the plan.
         """
         if image.registry in self._exhausted:
-            self.plan.undone[image] = self._exhausted[image.registry]
+            self.plan.skipped[image] = self._exhausted[image.registry]
             return
         try:
             self._walk(image, image.reference or _LATEST, set())
         except BudgetSpent as error:
-            self.plan.undone[image] = str(error)
-        except (Exhausted, TooManyRequests) as error:
-            self._exhausted[image.registry] = self.plan.undone[image] = str(error)
-        except (NotRead, RegistryError, BodyBroken) as error:
+            self.plan.skipped[image] = str(error)
+        except (RateLimited, TooManyRequests) as error:
+            self._exhausted[image.registry] = self.plan.skipped[image] = str(error)
+        except (ReadError, RegistryError, BodyBroken) as error:
             self.plan.failed[image] = str(error)
 
     def _walk(
@@ -147,52 +155,54 @@ class Warming:
     ) -> None:
         if depth == _DEEPEST:
             message = "its indexes are nested too deeply"
-            raise NotRead(message)
+            raise ReadError(message)
         if reference in seen:
             return
         seen.add(reference)
         try:
-            named = manifest.named(self._document(image, reference))
+            named = manifest.parse_descriptors(self._read_manifest(image, reference))
         except ValueError as error:
             message = f"{reference} is no manifest: {error}"
-            raise NotRead(message) from error
+            raise ReadError(message) from error
         for blob in named.blobs:
-            if not blob.elsewhere:
-                self.plan.need(image, self._repository(image), blob)
+            if not blob.is_foreign:
+                self.plan.add_blob(image, self._get_repository(image), blob)
         if named.manifests:
-            for child in self._chosen(named.manifests):
+            for child in self._choose_manifests(named.manifests):
                 self._walk(image, child.digest, seen, depth + 1)
 
-    def _chosen(self, children: Iterable[Descriptor]) -> list[Descriptor]:
-        chosen = [child for child in children if self._suits(child)]
+    def _choose_manifests(self, children: Iterable[Descriptor]) -> list[Descriptor]:
+        chosen = [child for child in children if self._is_wanted(child)]
         if not chosen:
             wanted = ", ".join(map(str, self._platforms))
             message = f"it is not there for {wanted}"
-            raise NotRead(message)
+            raise ReadError(message)
         return chosen
 
-    def _suits(self, child: Descriptor) -> bool:
+    def _is_wanted(self, child: Descriptor) -> bool:
         if not self._platforms or child.platform is None:
             return True
-        return any(child.platform.suits(wanted) for wanted in self._platforms)
+        return any(child.platform.satisfies(wanted) for wanted in self._platforms)
 
-    def _document(self, image: Image, reference: Reference) -> bytes:
-        repository = self._repository(image)
-        if not self.pulls.are_left:
-            reference = self._kept(image, repository, reference)
-        with closing(repository.manifest(reference)) as reply:
-            data = whole(reply, manifest.LARGEST)
+    def _read_manifest(self, image: Image, reference: Reference) -> bytes:
+        repository = self._get_repository(image)
+        if not self.pulls.has_pulls_left:
+            reference = self._resolve_kept(image, repository, reference)
+        with closing(repository.fetch_manifest(reference)) as reply:
+            data = read_body(reply, manifest.LARGEST)
             if _was_pulled(reply):
                 self.pulls.spent += 1
             if reply.header("Warning"):
                 message = "the registry does not answer; what is kept of it may be old"
-                raise NotRead(message)
+                raise ReadError(message)
         if not isinstance(reference, Digest):
             reference = Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
-        check_kept(self._store, image, reference, len(data))
+        wait_until_kept(self._store, image, reference, len(data))
         return data
 
-    def _kept(self, image: Image, repository: Repository, reference: Reference) -> Digest:
+    def _resolve_kept(
+        self, image: Image, repository: RepositoryReader, reference: Reference
+    ) -> Digest:
         """Return the digest of a reference whose manifest is stored; raise BudgetSpent if not.
 
         This costs no pull: a tag is resolved with a HEAD.
@@ -200,18 +210,18 @@ class Warming:
         if isinstance(reference, Digest):
             found = reference
         else:
-            with closing(repository.manifest(reference, "HEAD")) as reply:
+            with closing(repository.fetch_manifest(reference, "HEAD")) as reply:
                 found = Digest(reply.header("Docker-Content-Digest"))
         if not is_kept(self._store, image, found):
             message = "the budget is spent"
             raise BudgetSpent(message)
         return found
 
-    def _repository(self, image: Image) -> Repository:
+    def _get_repository(self, image: Image) -> RepositoryReader:
         key = (image.registry, image.repository)
         if key not in self._repositories:
             source = self._sources[image.registry]
-            self._repositories[key] = Repository(source, image.repository, self._operator)
+            self._repositories[key] = RepositoryReader(source, image.repository, self._operator)
         return self._repositories[key]
 
 
@@ -220,7 +230,7 @@ def _was_pulled(reply: Reply) -> bool:
 
     `fwd=stale` means a HEAD, and `collapsed` means that another client's request was shared.
     """
-    for status in headers.values(reply.headers, "cache-status"):
+    for status in headers.get_all(reply.headers, "cache-status"):
         cache, *parts = (part.strip() for part in status.split(";"))
         if cache == "docxy":
             return not {"hit", "fwd=stale", "collapsed"} & {*parts}
@@ -230,7 +240,7 @@ def _was_pulled(reply: Reply) -> bool:
 # Reading blobs to their ends, several at a time, so that the cache stores them.
 
 
-class Fetching:
+class BlobFetcher:
     """Reads blobs and discards them, while the cache stores them.
 
     `fetched` counts the bytes read from replies; `failed` has the reason for each failed blob.
@@ -242,73 +252,73 @@ class Fetching:
         That includes the blobs that were stored before.
         """
         self.fetched = 0
-        self.failed: dict[Wanted, str] = {}
+        self.failed: dict[WantedBlob, str] = {}
         self._store = store
-        self._tell = tell
+        self._report_progress = tell
         self._exhausted: set[str] = set()
-        self._telling = threading.Lock()
+        self._lock = threading.Lock()
         self._operator = operator
 
-    def fetch(self, wanted: Iterable[Wanted], at_once: int) -> None:
+    def fetch(self, wanted: Iterable[WantedBlob], at_once: int) -> None:
         """Read all these blobs with `at_once` threads; a failed blob does not stop the others.
 
         Raise click.Abort within seconds of Ctrl-C, without waiting for the layers to end.
         """
-        with told(self._operator.leave), ThreadPoolExecutor(at_once) as threads:
+        with handle_interrupt(self._operator.cancel), ThreadPoolExecutor(at_once) as threads:
             try:
-                for done in [threads.submit(self._one, one) for one in wanted]:
+                for done in [threads.submit(self._try_fetch, one) for one in wanted]:
                     done.result()
             except BaseException:
-                self._operator.leave()
+                self._operator.cancel()
                 raise
-        if self._operator.gone():
+        if self._operator.is_gone():
             raise click.Abort
 
-    def _one(self, wanted: Wanted) -> None:
-        if self._operator.gone():
+    def _try_fetch(self, wanted: WantedBlob) -> None:
+        if self._operator.is_gone():
             return
         try:
-            self._have(wanted)
-        except (Exhausted, TooManyRequests) as error:
-            with self._telling:
+            self._ensure_kept(wanted)
+        except (RateLimited, TooManyRequests) as error:
+            with self._lock:
                 self._exhausted.add(wanted.image.registry)
                 self.failed[wanted] = str(error)
-        except (NotRead, RegistryError, BodyBroken) as error:
-            with self._telling:
+        except (ReadError, RegistryError, BodyBroken) as error:
+            with self._lock:
                 self.failed[wanted] = str(error)
 
-    def _have(self, wanted: Wanted) -> None:
+    def _ensure_kept(self, wanted: WantedBlob) -> None:
         digest = wanted.descriptor.digest
         if self._is_kept(wanted):
             content = self._store.open(wanted.image.registry, digest)  # counts as a use
             if content is not None:
                 content.file.close()
-            self._add(wanted.descriptor.size)
+            self._record_progress(wanted.descriptor.size)
             return
         if self._store.has(wanted.image.registry, digest):
             # It is stored for another repository: the registry must confirm that this one has it.
-            wanted.repository.blob(digest, "HEAD").close()
+            wanted.repository.fetch_blob(digest, "HEAD").close()
         if self._is_kept(wanted):
-            self._add(wanted.descriptor.size)
+            self._record_progress(wanted.descriptor.size)
             return
         if wanted.image.registry in self._exhausted:
-            raise Exhausted
-        self._read(wanted)
+            raise RateLimited
+        self._read_body(wanted)
 
-    def _read(self, wanted: Wanted) -> None:
+    def _read_body(self, wanted: WantedBlob) -> None:
         size = 0
-        with closing(wanted.repository.blob(wanted.descriptor.digest)) as reply:
+        with closing(wanted.repository.fetch_blob(wanted.descriptor.digest)) as reply:
             for piece in reply.body:
-                if self._operator.gone():
+                if self._operator.is_gone():
                     return
-                self._add(len(piece), len(piece))
+                self._record_progress(len(piece), len(piece))
                 size += len(piece)
-        check_kept(self._store, wanted.image, wanted.descriptor.digest, size)
+        wait_until_kept(self._store, wanted.image, wanted.descriptor.digest, size)
 
-    def _is_kept(self, wanted: Wanted) -> bool:
+    def _is_kept(self, wanted: WantedBlob) -> bool:
         return is_kept(self._store, wanted.image, wanted.descriptor.digest)
 
-    def _add(self, size: int, fetched: int = 0) -> None:
-        with self._telling:
+    def _record_progress(self, size: int, fetched: int = 0) -> None:
+        with self._lock:
             self.fetched += fetched
-            self._tell(size)
+            self._report_progress(size)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from app.config.registries import RegistrySettings
 from app.config.rules import RuleSettings
 from app.config.settings import FILE_ONLY, PREFIX, Settings
-from app.config.types import Files, MachineFault
+from app.config.types import MachineFault, SettingFiles
 
 _KUBERNETES: Final = ("DOCXY_SERVICE_", "DOCXY_PORT_")
 """Prefixes of the variables that Kubernetes sets for a Service called docxy, with `DOCXY_PORT`."""
@@ -30,49 +30,50 @@ class SettingsError(Exception):
     """The settings cannot be used.
 
     The message lists every fault on a line of its own, and how to correct it; `faults` are these
-    lines. If `is_machines` is True, all of them are faults of the machine, not of the settings.
+    lines. If `is_machine_fault` is True, all of them are faults of the machine and not of the
+    settings.
     """
 
-    def __init__(self, faults: Sequence[str], *, is_machines: bool = False) -> None:
-        super().__init__(_message(faults))
-        self.faults, self.is_machines = faults, is_machines
+    def __init__(self, faults: Sequence[str], *, is_machine_fault: bool = False) -> None:
+        super().__init__(_format_message(faults))
+        self.faults, self.is_machine_fault = faults, is_machine_fault
 
 
-def load(files: Files | None = None) -> Settings:
+def load(files: SettingFiles | None = None) -> Settings:
     """Return the settings from the environment and the files that it names.
 
     Raise SettingsError, with all faults, if they cannot be used. The contents of `files` that
     another process has read are not read again.
     """
-    with (files or Files()).in_use():
+    with (files or SettingFiles()).activate():
         return _load()
 
 
 def _load() -> Settings:
     variables = os.environ  # noqa: TID251 - the one place that reads it
-    faults = _unknown_variables(variables)
-    values, file_faults = _file_values(variables.get(CONFIG_VARIABLE, ""))
+    faults = _find_unknown_variables(variables)
+    values, file_faults = _read_file(variables.get(CONFIG_VARIABLE, ""))
     are_written = bool(faults or file_faults)
     try:
         settings = Settings(**values)
     except ValidationError as error:
-        faults += [_fault(fault["loc"], fault, variables) for fault in error.errors()]
-        are_written |= not all(map(_is_machines, error.errors()))
+        faults += [_format_fault(fault["loc"], fault, variables) for fault in error.errors()]
+        are_written |= not all(map(_is_machine_fault, error.errors()))
     else:
         if not faults and not file_faults:
             return settings
-    raise SettingsError(faults + file_faults, is_machines=not are_written)
+    raise SettingsError(faults + file_faults, is_machine_fault=not are_written)
 
 
-def _is_machines(fault: Any) -> bool:  # noqa: ANN401 - pydantic's ErrorDetails
+def _is_machine_fault(fault: Any) -> bool:  # noqa: ANN401 - pydantic's ErrorDetails
     return isinstance(fault.get("ctx", {}).get("error"), MachineFault)
 
 
-def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
+def _find_unknown_variables(variables: Mapping[str, str]) -> list[str]:
     fields = Settings.model_fields.keys() - FILE_ONLY
     known = {Settings.variable(field) for field in fields} | {CONFIG_VARIABLE}
     return [
-        f"{name}: {_unknown(name, known)}"
+        f"{name}: {_explain_unknown(name, known)}"
         for name in sorted(variables)
         if name.upper().startswith(PREFIX)
         and name.upper() not in known
@@ -81,32 +82,32 @@ def _unknown_variables(variables: Mapping[str, str]) -> list[str]:
     ]
 
 
-def _unknown(name: str, known: set[str]) -> str:
+def _explain_unknown(name: str, known: set[str]) -> str:
     key = name.upper().removeprefix(PREFIX).lower()
     if key in FILE_ONLY:
         return f"it stands in the file of {CONFIG_VARIABLE} only, as {key}"
-    return f"there is no such setting{_nearest(name, known)}"
+    return f"there is no such setting{_suggest(name, known)}"
 
 
-def _file_values(path: str) -> tuple[dict[str, Any], list[str]]:
+def _read_file(path: str) -> tuple[dict[str, Any], list[str]]:
     if not path:
         return {}, []
     try:
-        values = tomllib.loads(Files.current().read(Path(path)).decode("utf-8"))
+        values = tomllib.loads(SettingFiles.current().read(Path(path)).decode("utf-8"))
     except OSError as error:
         return {}, [f"{CONFIG_VARIABLE}={path}: the file cannot be read ({error.strerror})"]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         return {}, [f"{path}: this is not TOML: {error}"]
     keys = {name for name in Settings.model_fields if Settings.variable(name).startswith(PREFIX)}
     faults = [
-        f"{path}: {key}: there is no such setting{_nearest(key, keys)}"
+        f"{path}: {key}: there is no such setting{_suggest(key, keys)}"
         for key in values
         if key not in keys
     ]
     return {key: value for key, value in values.items() if key in keys}, faults
 
 
-def _nearest(name: str, known: set[str]) -> str:
+def _suggest(name: str, known: set[str]) -> str:
     if name == "registry" and "registries" in known:
         return "; did you mean [[registries]]?"
     matches = difflib.get_close_matches(name.upper(), [entry.upper() for entry in known], n=1)
@@ -114,7 +115,7 @@ def _nearest(name: str, known: set[str]) -> str:
     return f"; did you mean {found[0]}?" if found else ""
 
 
-def _fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, str]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+def _format_fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, str]) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     reason = str(fault["msg"]).removeprefix("Value error, ")
     if not location:  # the fault concerns several settings, which its message names
         path = variables.get(CONFIG_VARIABLE, "")
@@ -124,14 +125,16 @@ def _fault(location: tuple[int | str, ...], fault: Any, variables: Mapping[str, 
     field = str(location[0]).lower()
     if field in FILE_ONLY:
         path = variables.get(CONFIG_VARIABLE, "")
-        return f"{path}: {_key(location)}: {_told(location, fault, reason)}"
-    names = Settings.variables(field if field in Settings.model_fields else _aliased(field))
+        return (
+            f"{path}: {_format_location(location)}: {_explain_table_fault(location, fault, reason)}"
+        )
+    names = Settings.variables(field if field in Settings.model_fields else _find_field(field))
     found = [one for name in names for one in variables if one.upper() == name and variables[one]]
     where = found[0] if found else f"{variables.get(CONFIG_VARIABLE, '')}: {field}"
     return f"{where}: {reason}"
 
 
-def _key(location: tuple[int | str, ...]) -> str:
+def _format_location(location: tuple[int | str, ...]) -> str:
     """Return a place in the file as text, counted from one: `registries 2: url`, `groups.team`."""
     if location[0] == "groups" and len(location) > 1:
         name = str(location[1])
@@ -160,7 +163,7 @@ _TABLES: Final[Mapping[str, type[BaseModel]]] = {
 }
 
 
-def _told(location: tuple[int | str, ...], fault: Any, reason: str) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+def _explain_table_fault(location: tuple[int | str, ...], fault: Any, reason: str) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
     """Return the message for a fault in a table: advice on its shape or key, or else `reason`."""
     table = str(location[0])
     if fault["type"] in _SHAPES:
@@ -169,22 +172,22 @@ def _told(location: tuple[int | str, ...], fault: Any, reason: str) -> str:  # n
     if fault["type"] != "extra_forbidden":
         return reason
     keys = set(_TABLES[table].model_fields)
-    return f"there is no such key{_nearest(str(location[-1]), keys)}"
+    return f"there is no such key{_suggest(str(location[-1]), keys)}"
 
 
-def _aliased(name: str) -> str:
+def _find_field(name: str) -> str:
     """Return the field for one of its environment variables, by which pydantic calls it."""
     fields = Settings.model_fields
     return next(field for field in fields if name.upper() in Settings.variables(field))
 
 
-def _message(faults: Sequence[str]) -> str:
+def _format_message(faults: Sequence[str]) -> str:
     count = "one setting is wrong" if len(faults) == 1 else f"{len(faults)} settings are wrong"
     listed = "".join(f"\n  {fault}" for fault in faults)
     return f"Docxy cannot start: {count}.{listed}\nEvery setting stands in docs/configuration.md."
 
 
-def told(name: str) -> str:
+def read_variable(name: str) -> str:
     """Return an environment variable as it is, or "" if unset; for code that runs without Settings.
 
     Nothing is checked, and the file is not read.

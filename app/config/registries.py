@@ -97,7 +97,7 @@ class RegistrySettings(BaseModel):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistency(self) -> Self:
         check_login(self.credentials, self.username, self.password or self.password_file)
         if self.password and self.password_file:
             message = "set password or password_file, not both"
@@ -122,7 +122,7 @@ class RegistrySettings(BaseModel):
         check_login(both.credentials, both.username, both.password or both.password_file)
         return both
 
-    def row(self) -> Registry:
+    def build_registry(self) -> Registry:
         """Return the registry that this table describes, completed by a well-known one.
 
         The token service of a well-known registry is used only if the URL is that registry's own.
@@ -142,18 +142,18 @@ class RegistrySettings(BaseModel):
                 known.library_prefix if self.library_prefix is None else self.library_prefix
             ),
             managed=self.credentials == "managed",
-            account=account(self.username, self._secret()),
+            account=build_account(self.username, self._get_password()),
             prefix_login=self.prefix_login,
             ca_bundle=self.ca_bundle,
             allow_private=self.allow_private,
             redirects_from=frozenset(self.redirects_from),
         )
 
-    def _secret(self) -> SecretStr | None:
+    def _get_password(self) -> SecretStr | None:
         return self.password or self.password_file
 
 
-def account(username: str | None, password: SecretStr | None) -> Account | None:
+def build_account(username: str | None, password: SecretStr | None) -> Account | None:
     """Return the account of a username and a password, or None unless both are set."""
     return Account(username, password.get_secret_value()) if username and password else None
 

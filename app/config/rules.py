@@ -7,9 +7,9 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from app.access.htpasswd import is_name
+from app.access.htpasswd import is_user_name
 from app.access.networks import Networks
-from app.access.rules import Condition, Digests, Rule
+from app.access.rules import Condition, DigestSet, Rule
 from app.config.types import ClientNetworks, RegistryHost, Username
 from app.oci.errors import DigestInvalid
 from app.oci.manifest import Platform
@@ -21,56 +21,59 @@ _SIGN: Final = "@"
 _GROUP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
-def _group(name: str) -> str:
+def _check_group(name: str) -> str:
     if not _GROUP.fullmatch(name):
         message = "write the name of a group with letters, digits, . _ and -, 64 at the most"
         raise ValueError(message)
     return name
 
 
-def _name(text: str) -> str:
-    if not is_name(text):
+def _check_name(text: str) -> str:
+    if not is_user_name(text):
         message = "no user can be called so"
         raise ValueError(message)
     return text
 
 
-def _user_or_group(text: str) -> str:
+def _check_user_or_group(text: str) -> str:
     if text.startswith(_SIGN):
-        _group(text.removeprefix(_SIGN))
-    return _name(text)
+        _check_group(text.removeprefix(_SIGN))
+    return _check_name(text)
 
 
-def _member(text: str) -> str:
+def _check_member(text: str) -> str:
     if text.startswith(_SIGN):
         message = "a group has users, and no groups in it: write who they are"
         raise ValueError(message)
-    return _name(text)
+    return _check_name(text)
 
 
-def _members(members: tuple[str, ...]) -> tuple[str, ...]:
+def _check_members(members: tuple[str, ...]) -> tuple[str, ...]:
     if not members:
         message = "it is empty; write at least one user, or leave it out"
         raise ValueError(message)
     return members
 
 
-UserOrGroup = Annotated[Username, AfterValidator(_user_or_group)]
+UserOrGroup = Annotated[Username, AfterValidator(_check_user_or_group)]
 Groups = Mapping[
-    Annotated[str, AfterValidator(_group)],
-    Annotated[tuple[Annotated[Username, AfterValidator(_member)], ...], AfterValidator(_members)],
+    Annotated[str, AfterValidator(_check_group)],
+    Annotated[
+        tuple[Annotated[Username, AfterValidator(_check_member)], ...],
+        AfterValidator(_check_members),
+    ],
 ]
 
 
-def members(written: Iterable[str], groups: Groups) -> frozenset[str]:
+def expand_groups(written: Iterable[str], groups: Groups) -> frozenset[str]:
     """Return the users in `written`, with each `@group` replaced by its users.
 
     Raise ValueError if a group does not exist.
     """
-    return frozenset(_each(written, groups))
+    return frozenset(_expand(written, groups))
 
 
-def _each(written: Iterable[str], groups: Groups) -> Iterator[str]:
+def _expand(written: Iterable[str], groups: Groups) -> Iterator[str]:
     for one in written:
         if not one.startswith(_SIGN):
             yield one
@@ -83,7 +86,7 @@ def _each(written: Iterable[str], groups: Groups) -> Iterator[str]:
         yield from groups[name]
 
 
-def named(written: Iterable[str]) -> Iterator[str]:
+def iter_users(written: Iterable[str]) -> Iterator[str]:
     """Yield the users in `written` that are named individually, not by a group."""
     return (one for one in written if not one.startswith(_SIGN))
 
@@ -106,11 +109,11 @@ _WITHOUT_TAG: Final = {
 _ODD: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
-def _repository_pattern(text: str) -> str:
+def _check_repository_pattern(text: str) -> str:
     if text == "*":
         message = "* stops at a slash: write ** for every repository, or leave it out"
         raise ValueError(message)
-    if not _REPOSITORY.fullmatch(text) or len(text) > _LONGEST or _is_no_path(text):
+    if not _REPOSITORY.fullmatch(text) or len(text) > _LONGEST or _is_invalid_path(text):
         message = (
             "write a repository as its registry calls it, like library/nginx or team/**, "
             "without the registry, a tag or a digest"
@@ -119,22 +122,22 @@ def _repository_pattern(text: str) -> str:
     return text
 
 
-def _is_no_path(text: str) -> bool:
+def _is_invalid_path(text: str) -> bool:
     return text.startswith("/") or text.endswith("/") or "//" in text
 
 
-def _tag_pattern(text: str) -> str:
+def _check_tag_pattern(text: str) -> str:
     if not _TAG.fullmatch(text) or len(text) > _LONGEST:
         message = "write a tag, like latest or v*"
         raise ValueError(message)
     return text
 
 
-def _platform(text: str) -> str:
+def _normalize_platform(text: str) -> str:
     return str(Platform.parse(text))
 
 
-def _digest(text: str) -> str:
+def _check_digest(text: str) -> str:
     message = "write a digest by sha256 or sha512, like sha256:... with 64 digits, or *"
     try:
         is_one = text == _ALL or Digest.parse(text).can_be_verified
@@ -145,12 +148,12 @@ def _digest(text: str) -> str:
     return text
 
 
-def _named(digests: tuple[str, ...]) -> Digests:
+def _build_digests(digests: tuple[str, ...]) -> DigestSet:
     named = frozenset(Digest(text) for text in digests if text != _ALL)
-    return Digests(named, are_all=_ALL in digests)
+    return DigestSet(named, includes_all=_ALL in digests)
 
 
-def _message(text: str) -> str:
+def _check_message(text: str) -> str:
     if not text.strip() or len(text) > _LONGEST or _ODD.search(text):
         message = f"write one line of at most {_LONGEST} characters"
         raise ValueError(message)
@@ -166,18 +169,18 @@ class RuleSettings(BaseModel):
     registry: RegistryHost | None = Field(
         None, description="The registry, by one of its names. Unset: each."
     )
-    repository: Annotated[str, AfterValidator(_repository_pattern)] | None = Field(
+    repository: Annotated[str, AfterValidator(_check_repository_pattern)] | None = Field(
         None,
         description="The repository, as the registry itself calls it: `library/nginx`, `team/*`, "
         "`team/**`. `*` stands for any characters but a slash, `**` for any, `?` for one that is "
         "no slash. Unset: each.",
     )
-    tag: Annotated[str, AfterValidator(_tag_pattern)] | None = Field(
+    tag: Annotated[str, AfterValidator(_check_tag_pattern)] | None = Field(
         None,
         description="The tag, with `*` and `?` as above; such a rule decides requests for a "
         "manifest by tag, and nothing else.",
     )
-    digests: tuple[Annotated[str, AfterValidator(_digest)], ...] | None = Field(
+    digests: tuple[Annotated[str, AfterValidator(_check_digest)], ...] | None = Field(
         None,
         description='Manifests, like `["sha256:..."]`, or all of them with `["*"]`; such a rule '
         "decides requests for one of them, by digest or by a tag that leads to it, and nothing "
@@ -195,7 +198,7 @@ class RuleSettings(BaseModel):
         description="Users of `DOCXY_HTPASSWD_FILE`, and groups of the table `[groups]`, like "
         '`["alice", "@platform"]`. Unset: all, and where there are no users everybody.',
     )
-    platforms: tuple[Annotated[str, AfterValidator(_platform)], ...] | None = Field(
+    platforms: tuple[Annotated[str, AfterValidator(_normalize_platform)], ...] | None = Field(
         None,
         description="With `allow`: the platforms of the images that are served, like "
         '`["linux/amd64"]`; the manifest of any other image is refused. Unset: all.',
@@ -205,12 +208,12 @@ class RuleSettings(BaseModel):
         description="With `allow`: the days that have to be over since an image was made, by its "
         "own date; the manifest of a younger one is refused. Unset: any age.",
     )
-    message: Annotated[str, AfterValidator(_message)] | None = Field(
+    message: Annotated[str, AfterValidator(_check_message)] | None = Field(
         None, description="What a client is told that is refused by this rule."
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistency(self) -> Self:
         for name, why in _WITH_ALLOW.items():
             if self.action == "deny" and getattr(self, name):
                 message = f'{name}: it belongs to action = "allow": {why}'
@@ -225,7 +228,7 @@ class RuleSettings(BaseModel):
                 raise ValueError(message)
         return self
 
-    def rule(self, number: int, groups: Groups) -> Rule:
+    def build_rule(self, number: int, groups: Groups) -> Rule:
         """Return the rule; `number` is its position in the list, counted from one.
 
         Raise ValueError if it names a group that does not exist.
@@ -236,15 +239,15 @@ class RuleSettings(BaseModel):
             registry=self.registry,
             repository=self.repository,
             tag=self.tag,
-            digests=None if self.digests is None else _named(self.digests),
+            digests=None if self.digests is None else _build_digests(self.digests),
             digest_only=self.digest_only,
             networks=None if self.networks is None else Networks(",".join(self.networks)),
-            users=None if self.users is None else members(self.users, groups),
-            condition=self._condition(),
+            users=None if self.users is None else expand_groups(self.users, groups),
+            condition=self._build_condition(),
             message=self.message or "",
         )
 
-    def _condition(self) -> Condition | None:
+    def _build_condition(self) -> Condition | None:
         if self.platforms is None and self.min_age_days is None:
             return None
         return Condition(

@@ -33,12 +33,12 @@ from app.access.htpasswd import UsersFile
 from app.access.limits import Allowance
 from app.access.rules import Rule, Rules
 from app.config.registries import Credentials, RegistrySettings, check_addresses, check_redirects
-from app.config.rules import Groups, RuleSettings, named
+from app.config.rules import Groups, RuleSettings, iter_users
 from app.config.types import (
     AccelLocation,
     AuthoritiesFile,
     BaseUrl,
-    Bytes,
+    ByteSize,
     CacheDirectory,
     ClientNetworks,
     Duration,
@@ -50,7 +50,7 @@ from app.config.types import (
     TrustedPeers,
     Username,
     WellKnown,
-    content_of,
+    read_setting_file,
 )
 from app.registries import HUB, WELL_KNOWN, Registries, Registry
 
@@ -62,20 +62,20 @@ _SHORTEST_KEY: Final = 32
 """Bytes."""
 
 
-def _users_file(path: object) -> UsersFile:
-    content = content_of(path, htpasswd.content)
-    htpasswd.parse(content)
+def _read_users_file(path: object) -> UsersFile:
+    content = read_setting_file(path, htpasswd.read_users_file)
+    htpasswd.parse_users_file(content)
     return UsersFile(Path(str(path)), content)
 
 
-def _secret(secret: SecretStr) -> SecretStr:
+def _check_secret(secret: SecretStr) -> SecretStr:
     if len(secret.get_secret_value().encode()) < _SHORTEST_SECRET:
         message = f"write at least {_SHORTEST_SECRET} bytes: whoever guesses it may pull"
         raise ValueError(message)
     return secret
 
 
-def _key(key: SecretStr) -> SecretStr:
+def _check_key(key: SecretStr) -> SecretStr:
     if len(key.get_secret_value().encode()) < _SHORTEST_KEY:
         message = f"write at least {_SHORTEST_KEY} bytes, like those of openssl rand -hex 32"
         raise ValueError(message)
@@ -101,18 +101,18 @@ class AccessSettings(BaseModel):
     groups: Groups = Field(
         default_factory=dict, description="The users of each group that rules name."
     )
-    htpasswd_file: Annotated[UsersFile, BeforeValidator(_users_file)] | None = Field(
+    htpasswd_file: Annotated[UsersFile, BeforeValidator(_read_users_file)] | None = Field(
         None,
         description="A file of the users who may pull, with bcrypt hashes (`htpasswd -B`); it is "
         "read again when it changes. Every registry must be `managed`. Unset: nobody has to log "
         "in.",
     )
-    shared_secret: Annotated[SecretStr, AfterValidator(_secret)] | None = Field(
+    shared_secret: Annotated[SecretStr, AfterValidator(_check_secret)] | None = Field(
         None,
         description="In place of that file, one password of at least 16 bytes, with which "
         "everybody logs in, by any user name.",
     )
-    token_key: Annotated[SecretStr, AfterValidator(_key)] | None = Field(
+    token_key: Annotated[SecretStr, AfterValidator(_check_key)] | None = Field(
         None,
         description="At least 32 bytes that sign the tokens of users; replicas share it. Unset: "
         "the key that the directory of `DOCXY_CACHE_DIR` has.",
@@ -148,7 +148,7 @@ class AccessSettings(BaseModel):
             )
             raise ValueError(message)
 
-    def rules_for(self, registries: Registries) -> Rules:
+    def build_rules(self, registries: Registries) -> Rules:
         """Return the rules for a table of registries.
 
         Raise ValueError if a rule names a registry that is not in the table, a group that does not
@@ -162,22 +162,24 @@ class AccessSettings(BaseModel):
                         "DOCXY_SHARED_SECRET, or without a login, nobody is anybody in particular"
                     )
                     raise ValueError(message)
-        return Rules([self._rule(at, one) for at, one in enumerate(self.rules, 1)], registries)
+        return Rules(
+            [self._build_rule(at, one) for at, one in enumerate(self.rules, 1)], registries
+        )
 
-    def _rule(self, at: int, written: RuleSettings) -> Rule:
+    def _build_rule(self, at: int, written: RuleSettings) -> Rule:
         try:
-            return written.rule(at, self.groups)
+            return written.build_rule(at, self.groups)
         except ValueError as error:
             message = f"rule {at}: {error}"
             raise ValueError(message) from error
 
-    def named_users(self) -> Iterator[tuple[str, str]]:
+    def iter_named_users(self) -> Iterator[tuple[str, str]]:
         """Yield each user named in the configuration file, after the place that names the user.
 
         A place is `rule 2` or `groups.team`.
         """
         for at, rule in enumerate(self.rules, 1):
-            yield from ((f"rule {at}", user) for user in named(rule.users or ()))
+            yield from ((f"rule {at}", user) for user in iter_users(rule.users or ()))
         for name, users in self.groups.items():
             yield from ((f"groups.{name}", user) for user in users)
 
@@ -200,7 +202,8 @@ class CacheSettings(BaseModel):
         "`DOCXY_CACHE_MIN_FREE` leaves.",
     )
     cache_min_free: Size = Field(
-        Bytes(5 << 30), description="How many bytes of the disk the cache leaves free in any case."
+        ByteSize(5 << 30),
+        description="How many bytes of the disk the cache leaves free in any case.",
     )
     cache_unread_limit: Size | None = Field(
         None,
@@ -246,10 +249,10 @@ A scheme that is not here is not a Redis URL.
 Count = Annotated[int, Field(gt=0, le=10**12)]
 
 
-def _redis_url(secret: SecretStr) -> SecretStr:
+def _check_redis_url(secret: SecretStr) -> SecretStr:
     """Return the URL if it is one of a Redis; raise ValueError without revealing its password."""
     try:
-        is_one = _is_redis(urlsplit(secret.get_secret_value()))
+        is_one = _is_redis_url(urlsplit(secret.get_secret_value()))
     except ValueError:
         is_one = False
     if not is_one:
@@ -261,7 +264,7 @@ def _redis_url(secret: SecretStr) -> SecretStr:
     return secret
 
 
-def _is_redis(parts: SplitResult) -> bool:
+def _is_redis_url(parts: SplitResult) -> bool:
     options = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
     if parts.fragment or not options.keys() <= _OPTIONS.get(parts.scheme, set()):
         return False
@@ -282,7 +285,7 @@ _MOST_WORKERS: Final = 64
 """Each worker keeps one core busy and takes some 60 MiB; a typo must not start thousands."""
 
 
-def _workers(value: object) -> object:
+def _parse_workers(value: object) -> object:
     text = str(value).strip()
     if not _DIGITS.fullmatch(text) or not 0 < int(text) <= _MOST_WORKERS:
         message = (
@@ -321,12 +324,12 @@ class LimitSettings(BaseModel):
         description="How many pulls each may make in a day: GETs of manifests that were answered, "
         "as Docker Hub counts. Unset: any number.",
     )
-    redis_url: Annotated[SecretStr, AfterValidator(_redis_url)] | None = Field(
+    redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] | None = Field(
         None,
         description="The Redis where they are counted, like `redis://:password@redis.example/0`; "
         "several workers need one, and replicas share it. Unset: they are counted in memory.",
     )
-    web_concurrency: Annotated[int, BeforeValidator(_workers)] = Field(
+    web_concurrency: Annotated[int, BeforeValidator(_parse_workers)] = Field(
         1,
         validation_alias="WEB_CONCURRENCY",
         description="Worker processes: gunicorn's own setting, which says its default.",
@@ -347,7 +350,7 @@ class LimitSettings(BaseModel):
 
         Several workers need a Redis to count limits, and a Redis without any limit is useless.
         """
-        if self.allowance.is_all:
+        if self.allowance.is_unlimited:
             if self.redis_url:
                 message = (
                     "DOCXY_REDIS_URL: limits are counted there, and none is set; set one of "
@@ -466,7 +469,7 @@ FILE_ONLY: Final = frozenset({"registries", "default", "rules", "groups"})
 """Settings that only the file may hold, since an environment variable suits them badly."""
 
 
-class Variables(EnvSettingsSource):
+class EnvironmentSource(EnvSettingsSource):
     """The environment as pydantic-settings reads it, without the settings in `FILE_ONLY`."""
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
@@ -487,7 +490,7 @@ _DEFAULT_ROW: Final = frozenset({"registry_url", "registry_name", "token_url", "
 """Settings that define the default registry if the file has no table of registries."""
 
 
-def _port(value: object) -> object:
+def _parse_port(value: object) -> object:
     text = str(value).strip()
     if not _DIGITS.fullmatch(text) or int(text) > _HIGHEST_PORT:
         message = f"write the number of a port, like 8000; the highest is {_HIGHEST_PORT}"
@@ -495,7 +498,7 @@ def _port(value: object) -> object:
     return int(text)
 
 
-def _listed(names: Iterable[str]) -> str:
+def _format_names(names: Iterable[str]) -> str:
     return ", ".join(f"`{name}`" for name in names)
 
 
@@ -555,7 +558,8 @@ class Settings(
     well_known: Annotated[WellKnown | None, NoDecode] = Field(
         None,
         description="Which public registries are served beside the default one, by prefix and "
-        f"`ns`: `all`, `none`, or some of {_listed(WELL_KNOWN)}, between commas. Unset: `all`, but "
+        f"`ns`: `all`, `none`, or some of {_format_names(WELL_KNOWN)}, between commas. "
+        "Unset: `all`, but "
         "`none` where the default registry is set or the file has `[[registries]]`.",
     )
     registries: tuple[RegistrySettings, ...] = Field(
@@ -578,7 +582,7 @@ class Settings(
         "whose `X-Forwarded-*` headers are believed; `*` for all. Gunicorn reads it too.",
     )
 
-    port: Annotated[int | None, BeforeValidator(_port)] = Field(
+    port: Annotated[int | None, BeforeValidator(_parse_port)] = Field(
         None,
         validation_alias="PORT",
         description="The port of every IPv4 address to listen at: gunicorn's own setting.",
@@ -595,10 +599,10 @@ class Settings(
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Return the only sources: the environment, then the values that `load()` read."""
         del env_settings, dotenv_settings, file_secret_settings
-        return Variables(settings_cls), init_settings
+        return EnvironmentSource(settings_cls), init_settings
 
     @model_validator(mode="after")
-    def _consistent(self) -> Self:
+    def _check_consistency(self) -> Self:
         if self.registries:
             if told := sorted(_DEFAULT_ROW & self.model_fields_set):
                 message = (
@@ -612,10 +616,10 @@ class Settings(
         elif "registries" in self.model_fields_set:
             message = "registries: it is empty; write a table [[registries]], or leave it out"
             raise ValueError(message)
-        table = self.table()
+        table = self.build_registries()
         check_addresses(table.rows)
         check_redirects(table.rows)
-        self.rules_for(table)
+        self.build_rules(table)
         self.check_users(table.rows, self.cache_dir)
         self.check_limits()
         host = urlsplit(self.public_url or "").hostname or ""
@@ -627,18 +631,18 @@ class Settings(
             raise ValueError(message)
         return self
 
-    def table(self) -> Registries:
+    def build_registries(self) -> Registries:
         """Return the table of registries; raise ValueError if it is ambiguous or inconsistent.
 
         It holds the registries of the file, or else the default one, and then the well-known ones
         that are served beside them.
         """
-        written = list(self.registries) or [self._default_row()]
-        names = [one.row().name for one in written]
-        default = Registries([one.row() for one in written], self.default).default
+        written = list(self.registries) or [self._build_default()]
+        names = [one.build_registry().name for one in written]
+        default = Registries([one.build_registry() for one in written], self.default).default
         place = names.index(default.name)
         written[place] = written[place].with_login(self.credentials, self.username, self.password)
-        rows = [one.row() for one in written]
+        rows = [one.build_registry() for one in written]
         default = rows[place]
         chosen = self.registries or self.model_fields_set & _DEFAULT_ROW
         known = () if chosen else tuple(WELL_KNOWN)
@@ -653,7 +657,7 @@ class Settings(
             rows = [replace(row, allow_private=True) for row in rows]
         return Registries(rows, default.name)
 
-    def _default_row(self) -> RegistrySettings:
+    def _build_default(self) -> RegistrySettings:
         written = {
             "name": self.registry_name,
             "url": self.registry_url if "registry_url" in self.model_fields_set else None,

@@ -33,7 +33,7 @@ _LEAST_IN_MB: Final = 1000
 _LOCATION: Final = re.compile(r"/(?:[A-Za-z0-9._-]+/)+")
 
 
-class Files:
+class SettingFiles:
     """The contents of the files that settings name.
 
     Each file is read once, when a setting is checked. One process can hand what it has read to
@@ -42,7 +42,7 @@ class Files:
 
     def __init__(self) -> None:
         self._contents: dict[str, bytes] = {}
-        self.are_given = False
+        self.is_inherited = False
         """Whether another process has read these files and accepted their contents."""
 
     @classmethod
@@ -51,13 +51,13 @@ class Files:
         files = cls()
         contents = json.loads(dump)
         files._contents = {path: base64.b64decode(text) for path, text in contents.items()}
-        files.are_given = True
+        files.is_inherited = True
         return files
 
     @staticmethod
-    def current() -> "Files":
+    def current() -> "SettingFiles":
         """Return the files of the settings being checked; outside a check, new ones from disk."""
-        return _FILES.get() or Files()
+        return _FILES.get() or SettingFiles()
 
     def dump(self) -> bytes:
         """Return all contents read so far, as JSON for `from_dump`. They include secrets."""
@@ -77,7 +77,7 @@ class Files:
         return self._contents[str(path)]
 
     @contextlib.contextmanager
-    def in_use(self) -> Iterator[None]:
+    def activate(self) -> Iterator[None]:
         """Make these the current files for settings that are checked inside the context."""
         token = _FILES.set(self)
         try:
@@ -86,7 +86,7 @@ class Files:
             _FILES.reset(token)
 
 
-_FILES: Final[ContextVar[Files | None]] = ContextVar("files", default=None)
+_FILES: Final[ContextVar[SettingFiles | None]] = ContextVar("files", default=None)
 """A context variable, since pydantic-settings passes no validation context to validators."""
 
 
@@ -94,7 +94,7 @@ class MachineFault(ValueError):
     """The machine, not the value, is at fault: another attempt may succeed with the same value."""
 
 
-class Bytes(int):
+class ByteSize(int):
     """A number of bytes whose text has the largest binary unit that divides it, like `5GiB`."""
 
     def __str__(self) -> str:
@@ -106,8 +106,8 @@ class Bytes(int):
         return f"{number}{unit}"
 
 
-def _base_url(text: str) -> str:
-    parts = _split(text)
+def _parse_base_url(text: str) -> str:
+    parts = _split_url(text)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
         message = "write a whole URL, like https://registry.example"
         raise ValueError(message)
@@ -126,7 +126,7 @@ def _base_url(text: str) -> str:
     return f"{parts.scheme}://{authority}{parts.path.rstrip('/')}"
 
 
-def _split(text: str) -> SplitResult:
+def _split_url(text: str) -> SplitResult:
     """Return the parts of a URL; raise ValueError if it is malformed.
 
     The error of the standard library is not passed on, since its message may quote a password.
@@ -142,51 +142,51 @@ def _split(text: str) -> SplitResult:
     return parts
 
 
-def content_of(path: object, reader: Callable[[Path], bytes] = Path.read_bytes) -> bytes:
+def read_setting_file(path: object, reader: Callable[[Path], bytes] = Path.read_bytes) -> bytes:
     """Return the content of a file that a setting names; raise ValueError if it cannot be read."""
     if not isinstance(path, str | Path):
         message = "write the path of a file"
         raise ValueError(message)  # noqa: TRY004 - pydantic lets a TypeError through
     try:
-        return Files.current().read(Path(path), reader)
+        return SettingFiles.current().read(Path(path), reader)
     except OSError as error:
         message = f"the file cannot be read ({error.strerror})"
         raise ValueError(message) from error
 
 
-def _registry_name(text: str) -> str:
+def _parse_registry_name(text: str) -> str:
     if not _NAME.fullmatch(text) or ".." in text or not text[0].isalnum():
         message = "write the registry's host name, like docker.io"
         raise ValueError(message)
     return text.lower().removesuffix(":443")
 
 
-def _registry_alias(text: str) -> str:
-    name = _registry_name(text)
+def _parse_registry_alias(text: str) -> str:
+    name = _parse_registry_name(text)
     if name == "library":
         message = "library is where Docker Hub's official images are"
         raise ValueError(message)
     return name
 
 
-def _username(text: str) -> str:
+def _check_username(text: str) -> str:
     if ":" in text:
         message = "a user name has no colon (RFC 7617)"
         raise ValueError(message)
     return text
 
 
-def _own_host(text: str) -> str:
+def _parse_own_host(text: str) -> str:
     if not _NAME.fullmatch(text) or ":" in text:
         message = "write a host name of this proxy without a port, like ghcr.proxy.example"
         raise ValueError(message)
     return text.lower()
 
 
-def _password_of(path: object) -> SecretStr:
+def _read_password(path: object) -> SecretStr:
     """Return the password in a file, without the line end that editors add."""
     try:
-        text = content_of(path).decode("utf-8")
+        text = read_setting_file(path).decode("utf-8")
     except UnicodeDecodeError:
         message = "the file is not UTF-8"
         raise ValueError(message) from None
@@ -196,7 +196,7 @@ def _password_of(path: object) -> SecretStr:
     return SecretStr(secret)
 
 
-def _well_known(value: object) -> object:
+def _parse_well_known(value: object) -> object:
     """Return the names of well-known registries in `all`, `none`, or comma-separated names.
 
     The file may also have a list of names.
@@ -220,7 +220,7 @@ def _well_known(value: object) -> object:
     return tuple(dict.fromkeys(names))
 
 
-def _trusted_peers(text: str) -> str:
+def _check_trusted_peers(text: str) -> str:
     for entry in text.split(","):
         address = entry.strip()
         if address in {"", "*"}:
@@ -233,16 +233,16 @@ def _trusted_peers(text: str) -> str:
     return text
 
 
-def _client_networks(text: str) -> str:
+def _check_client_networks(text: str) -> str:
     if not text.replace(",", "").strip():
         message = "write at least one address or network, like 10.0.0.0/8"
         raise ValueError(message)
-    return _trusted_peers(text)
+    return _check_trusted_peers(text)
 
 
-def _authorities_of(path: object) -> str:
+def _read_authorities(path: object) -> str:
     """Return the PEM text of a file; comments between certificates may have any encoding."""
-    text = content_of(path).decode("ascii", "ignore")
+    text = read_setting_file(path).decode("ascii", "ignore")
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError) as error:  # ValueError: the text is empty
@@ -251,17 +251,17 @@ def _authorities_of(path: object) -> str:
     return text
 
 
-def _proxy_url(secret: SecretStr) -> SecretStr:
+def _check_proxy_url(secret: SecretStr) -> SecretStr:
     """Return the URL of an outbound proxy; raise ValueError without revealing its password."""
     text = secret.get_secret_value()
-    parts = _split(text if "://" in text else f"http://{text}")
+    parts = _split_url(text if "://" in text else f"http://{text}")
     if parts.scheme not in _PROXY_SCHEMES or not parts.hostname:
         message = "write a URL like http://proxy.example:3128 or socks5h://127.0.0.1:1080"
         raise ValueError(message)
     return secret
 
 
-def _size(value: object) -> object:
+def _parse_size(value: object) -> object:
     """Return the bytes that `50GB`, `10GiB` or a plain number stands for.
 
     A number below 1 MiB needs a unit, since hardly anybody means so few bytes. Values of other
@@ -286,13 +286,15 @@ def _size(value: object) -> object:
     return int(number * base ** " KMGTP".index(unit[:1] or " "))
 
 
-def _cache_directory(path: Path) -> Path:
+def _check_cache_directory(path: Path) -> Path:
     """Return the absolute path of a directory; raise MachineFault if it cannot be written or made.
 
     The directory is not made here: the process that uses it makes it.
     """
     path = path.absolute()
-    if Files.current().are_given:  # a full disk must not stop a worker that replaces another
+    if (
+        SettingFiles.current().is_inherited
+    ):  # a full disk must not stop a worker that replaces another
         return path
     try:
         there = next(one for one in (path, *path.parents) if one.exists())
@@ -303,26 +305,26 @@ def _cache_directory(path: Path) -> Path:
     return path
 
 
-def _accel_location(text: str) -> str:
+def _check_accel_location(text: str) -> str:
     if not _LOCATION.fullmatch(text) or "/." in text:
         message = "write a path that begins and ends with a slash, like /docxy-cache/"
         raise ValueError(message)
     return text
 
 
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-AuthoritiesFile = Annotated[str, BeforeValidator(_authorities_of)]
-ProxyUrl = Annotated[SecretStr, AfterValidator(_proxy_url)]
-RegistryHost = Annotated[str, AfterValidator(_registry_name)]
-RegistryAlias = Annotated[str, AfterValidator(_registry_alias)]
-Username = Annotated[str, AfterValidator(_username)]
-OwnHost = Annotated[str, AfterValidator(_own_host)]
-PasswordFile = Annotated[SecretStr, BeforeValidator(_password_of)]
-WellKnown = Annotated[tuple[str, ...], BeforeValidator(_well_known)]
-TrustedPeers = Annotated[str, AfterValidator(_trusted_peers)]
-ClientNetworks = Annotated[str, AfterValidator(_client_networks)]
+BaseUrl = Annotated[str, AfterValidator(_parse_base_url)]
+AuthoritiesFile = Annotated[str, BeforeValidator(_read_authorities)]
+ProxyUrl = Annotated[SecretStr, AfterValidator(_check_proxy_url)]
+RegistryHost = Annotated[str, AfterValidator(_parse_registry_name)]
+RegistryAlias = Annotated[str, AfterValidator(_parse_registry_alias)]
+Username = Annotated[str, AfterValidator(_check_username)]
+OwnHost = Annotated[str, AfterValidator(_parse_own_host)]
+PasswordFile = Annotated[SecretStr, BeforeValidator(_read_password)]
+WellKnown = Annotated[tuple[str, ...], BeforeValidator(_parse_well_known)]
+TrustedPeers = Annotated[str, AfterValidator(_check_trusted_peers)]
+ClientNetworks = Annotated[str, AfterValidator(_check_client_networks)]
 Seconds = Annotated[float, Field(gt=0, le=86400, allow_inf_nan=False)]
 Duration = Annotated[float, Field(ge=0, le=366 * 86400, allow_inf_nan=False)]
-Size = Annotated[int, BeforeValidator(_size), Field(ge=0)]
-CacheDirectory = Annotated[Path, AfterValidator(_cache_directory)]
-AccelLocation = Annotated[str, AfterValidator(_accel_location)]
+Size = Annotated[int, BeforeValidator(_parse_size), Field(ge=0)]
+CacheDirectory = Annotated[Path, AfterValidator(_check_cache_directory)]
+AccelLocation = Annotated[str, AfterValidator(_check_accel_location)]

@@ -10,56 +10,56 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.config.load import told
+from app.config.load import read_variable
 from app.doctor import network, target
-from app.doctor.examination import Request, examine
-from app.doctor.findings import Step
-from app.doctor.machine import Machine, look, public_place
-from app.doctor.report import Lines, count, document
-from app.doctor.target import DEFAULT, Image, Place
+from app.doctor.examination import ExaminationOptions, examine
+from app.doctor.findings import StepResult
+from app.doctor.machine import Machine, inspect_machine, read_public_endpoint
+from app.doctor.report import TextReport, count_findings, format_json
+from app.doctor.target import DEFAULT, Endpoint, ImageReference
 
 
 def main() -> int:
     """Run the examination, print each step as it ends, and return the exit status."""
-    parser = _parser()
+    parser = _build_parser()
     asked = parser.parse_args()
     try:
-        user = target.read(asked.user) if asked.user else None
+        user = target.read_credentials(asked.user) if asked.user else None
     except ValueError as error:
         parser.error(f"--user: {error}")
     except KeyboardInterrupt:
         return 130
-    machine = Machine() if asked.from_outside else look()
-    place = asked.address or public_place(machine)
-    request = Request(
-        place=place,
-        plain=asked.http,
+    machine = Machine() if asked.from_outside else inspect_machine()
+    place = asked.address or read_public_endpoint(machine)
+    request = ExaminationOptions(
+        endpoint=place,
+        plain_http=asked.http,
         image=asked.image,
         authorities=asked.ca,
-        here=machine,
-        login=user,
+        local_machine=machine,
+        credentials=user,
     )
-    lines = Lines(coloured=sys.stdout.isatty() and not told("NO_COLOR"))
-    steps: list[Step] = []
+    lines = TextReport(coloured=sys.stdout.isatty() and not read_variable("NO_COLOR"))
+    steps: list[StepResult] = []
     try:
         for step in examine(request):
             steps.append(step)
             if not asked.json:
-                _say(lines.step(step))
+                _print_line(lines.format_step(step))
     except KeyboardInterrupt:
         return 130
-    ended = document(steps, str(place or ""), str(asked.image))
-    _say(ended if asked.json else lines.end(steps))
-    errors, warnings = count(steps)
+    ended = format_json(steps, str(place or ""), str(asked.image))
+    _print_line(ended if asked.json else lines.format_summary(steps))
+    errors, warnings = count_findings(steps)
     return 1 if errors or (asked.strict and warnings) else 0
 
 
-def _say(text: str) -> None:
+def _print_line(text: str) -> None:
     sys.stdout.write(f"{text}\n")
     sys.stdout.flush()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m app.doctor",
         description="Look at a set-up of Docxy as container clients do, and say what is wrong and "
@@ -70,20 +70,20 @@ def _parser() -> argparse.ArgumentParser:
         "address",
         nargs="?",
         metavar="URL",
-        type=_read(Place.parse),
+        type=_wrap_parser(Endpoint.parse),
         help="how clients reach the proxy, like https://proxy.example.com; DOCXY_PUBLIC_URL if it "
         "is not given",
     )
     add(
         "--image",
         default=DEFAULT,
-        type=_read(Image.parse),
+        type=_wrap_parser(ImageReference.parse),
         help="a small image to pull, as it is written behind the proxy's address "
         "(default: %(default)s)",
     )
     add(
         "--user",
-        type=_read(target.name),
+        type=_wrap_parser(target.parse_username),
         metavar="NAME",
         help="log in at the proxy as this user; the password is read from the variable "
         f"{target.VARIABLE}, or from the standard input",
@@ -92,13 +92,13 @@ def _parser() -> argparse.ArgumentParser:
         "--ca",
         action="append",
         default=[],
-        type=_read(_authorities),
+        type=_wrap_parser(_parse_ca_file),
         metavar="FILE",
         help="a PEM file with an authority to trust, besides the system's; may be repeated",
     )
     add(
         "--http",
-        type=_read(Place.parse),
+        type=_wrap_parser(Endpoint.parse),
         metavar="URL",
         help="where plain http is, if not on port 80 of the same host",
     )
@@ -112,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _read(parse: Callable[[str], Any]) -> Callable[[str], Any]:
+def _wrap_parser(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     """Return `parse` for argparse, which then shows the message of a ValueError."""
 
     def read(text: str) -> Any:  # noqa: ANN401 - whatever `parse` returns
@@ -124,11 +124,11 @@ def _read(parse: Callable[[str], Any]) -> Callable[[str], Any]:
     return read
 
 
-def _authorities(text: str) -> Path:
+def _parse_ca_file(text: str) -> Path:
     """Return the path of a PEM file; raise ValueError if no certificate can be read from it."""
     path = Path(text)
     try:
-        network.context([path])
+        network.build_tls_context([path])
     except OSError as error:
         message = f"{text}: no certificate can be read there"
         raise ValueError(message) from error

@@ -9,12 +9,12 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from app.doctor.findings import Step
+from app.doctor.findings import StepResult
 from app.doctor.front import wants_login
-from app.doctor.http import Answer, NoAnswer
-from app.doctor.target import Place
+from app.doctor.http import NoResponse, ProbeResponse
+from app.doctor.target import Endpoint
 from app.oci.challenge import Challenge, parse_challenges
-from app.oci.headers import values
+from app.oci.headers import get_all
 
 PATH: Final = "/auth/token"
 FIGURES: Final = "/figures"
@@ -23,7 +23,7 @@ FRIEND: Final = (("X-Forwarded-For", "10.0.0.1"),)
 STRANGER: Final = (("X-Forwarded-For", "192.0.2.1"),)
 """A header that claims an address to which Docxy does not show them."""
 FORGED: Final = (("X-Forwarded-Host", "doctor.invalid"), ("X-Forwarded-Proto", "http"))
-Seen = Answer | NoAnswer
+ProbeOutcome = ProbeResponse | NoResponse
 
 HOPELESS: Final = frozenset({"upstream", "refused"})
 """Findings after which all further requests would take long and fail in the same way."""
@@ -32,13 +32,13 @@ _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 
 
-def bearer(answer: Answer) -> Challenge | None:
+def find_bearer(answer: ProbeResponse) -> Challenge | None:
     """Return the first Bearer challenge of an answer, or None."""
-    told = parse_challenges(values(answer.headers, "www-authenticate"))
+    told = parse_challenges(get_all(answer.headers, "www-authenticate"))
     return next((one for one in told if one.is_bearer), None)
 
 
-def is_of_another(one: Answer, other: Answer) -> bool:
+def is_other_registry(one: ProbeResponse, other: ProbeResponse) -> bool:
     """Return whether two answers are of different registries.
 
     They are if their challenges name different services, or if only one has a Bearer challenge. If
@@ -46,32 +46,32 @@ def is_of_another(one: Answer, other: Answer) -> bool:
     """
     if one.status not in {_OK, _UNAUTHORIZED}:
         return False
-    first, second = (bearer(answer) for answer in (one, other))
+    first, second = (find_bearer(answer) for answer in (one, other))
     if first is None or second is None:
         return first is not second
     return first.parameters.get("service") != second.parameters.get("service")
 
 
-def judge_ping(place: Place, answer: Answer) -> Step:
+def judge_ping(place: Endpoint, answer: ProbeResponse) -> StepResult:
     """Judge whether clients can continue from the answer to GET /v2/."""
     tried = "GET /v2/"
-    challenge = bearer(answer)
+    challenge = find_bearer(answer)
     if answer.status == _OK:
-        return Step(tried, "200: no token is needed")
+        return StepResult(tried, "200: no token is needed")
     if answer.status != _UNAUTHORIZED:
         known = {"TOOMANYREQUESTS": "pulls-spent", "UNAVAILABLE": "upstream"}
-        return Step(tried, str(answer), known.get(answer.code, "refused"))
+        return StepResult(tried, str(answer), known.get(answer.error_code, "refused"))
     if challenge is None and wants_login(answer):
-        return Step(tried, "401: a login is needed, and there are no tokens")
+        return StepResult(tried, "401: a login is needed, and there are no tokens")
     if challenge is None:
-        return Step(tried, f"{answer} without a challenge that a token meets", "realm-path")
+        return StepResult(tried, f"{answer} without a challenge that a token meets", "realm-path")
     realm = challenge.parameters.get("realm", "")
-    return Step(tried, f"401, tokens are at {realm}", _wrong_realm(place, realm))
+    return StepResult(tried, f"401, tokens are at {realm}", _find_realm_fault(place, realm))
 
 
-def _wrong_realm(place: Place, realm: str) -> str:
+def _find_realm_fault(place: Endpoint, realm: str) -> str:
     try:
-        led = Place.parse(realm.partition("?")[0].removesuffix(PATH))
+        led = Endpoint.parse(realm.partition("?")[0].removesuffix(PATH))
     except ValueError:
         return "realm-path"
     path = urlsplit(realm).path
@@ -83,40 +83,42 @@ def _wrong_realm(place: Place, realm: str) -> str:
     return "realm-scheme" if led.scheme != place.scheme else ""
 
 
-def _is_bare(place: Place) -> bool:
+def _is_without_front(place: Endpoint) -> bool:
     """Return whether Docxy itself is tested, without a front, from a machine that it trusts."""
     return place.is_loopback and not place.is_tls
 
 
-def judge_client(place: Place, told: Seen, forged: Seen) -> Step:
+def judge_forged_client(place: Endpoint, told: ProbeOutcome, forged: ProbeOutcome) -> StepResult:
     """Judge whether a client can change what it sees of `FIGURES` with its own X-Forwarded-For.
 
     `told` is the answer without that header. `forged` is the answer to a client that claims to be
     a `FRIEND` if `told` was 403, and a `STRANGER` otherwise.
     """
     tried = "X-Forwarded-For of a client's own"
-    if _is_bare(place):
-        return Step(tried, "", skipped=_BARE)
+    if _is_without_front(place):
+        return StepResult(tried, "", skip_reason=_BARE)
     other = {HTTPStatus.FORBIDDEN: HTTPStatus.OK, HTTPStatus.OK: HTTPStatus.FORBIDDEN}
-    if isinstance(told, NoAnswer) or told.status not in other:
-        return Step(tried, "", skipped="there are no figures to see it by")
-    if not isinstance(forged, NoAnswer) and forged.status == other[HTTPStatus(told.status)]:
-        return Step(tried, "is believed", "forged-client")
-    return Step(tried, "changes nothing")
+    if isinstance(told, NoResponse) or told.status not in other:
+        return StepResult(tried, "", skip_reason="there are no figures to see it by")
+    if not isinstance(forged, NoResponse) and forged.status == other[HTTPStatus(told.status)]:
+        return StepResult(tried, "is believed", "forged-client")
+    return StepResult(tried, "changes nothing")
 
 
-def judge_forged(place: Place, answer: Answer, forged: Seen) -> Iterator[Step]:
+def judge_forged_host(
+    place: Endpoint, answer: ProbeResponse, forged: ProbeOutcome
+) -> Iterator[StepResult]:
     """Judge whether a client can change the realm it gets with its own X-Forwarded-Host."""
     tried = "X-Forwarded-Host of a client's own"
-    if _is_bare(place):
-        yield Step(tried, "", skipped=_BARE)
+    if _is_without_front(place):
+        yield StepResult(tried, "", skip_reason=_BARE)
         return
-    told = bearer(answer)
-    changed = None if isinstance(forged, NoAnswer) else bearer(forged)
+    told = find_bearer(answer)
+    changed = None if isinstance(forged, NoResponse) else find_bearer(forged)
     if told is None or changed is None:
-        yield Step(tried, "", skipped="there is no challenge to see it by")
+        yield StepResult(tried, "", skip_reason="there is no challenge to see it by")
         return
     realm = changed.parameters.get("realm", "")
     believed = realm != told.parameters.get("realm", "")
     came = f"tokens are at {realm}" if believed else "is not believed"
-    yield Step(tried, came, "spoofing" if believed else "")
+    yield StepResult(tried, came, "spoofing" if believed else "")

@@ -11,46 +11,50 @@ from urllib.parse import quote
 
 from app.doctor import challenges, front, machine, network, pulling, token_flow
 from app.doctor import target as doctor_target
-from app.doctor.findings import Step
-from app.doctor.http import Answer, Line, NoAnswer
-from app.doctor.target import Image, Login, Place
+from app.doctor.findings import StepResult
+from app.doctor.http import NoResponse, ProbeClient, ProbeResponse
+from app.doctor.target import Endpoint, ImageReference, UserCredentials
 
 # Whether the proxy reaches its registries, according to its own /health.
 
-Seen = Answer | NoAnswer
+ProbeOutcome = ProbeResponse | NoResponse
 _UNAVAILABLE = 503
 
 
-def look(line: Line, names: Iterable[str]) -> dict[str, Seen]:
+def fetch_health(line: ProbeClient, names: Iterable[str]) -> dict[str, ProbeOutcome]:
     """Return the answers of /health for these registries and the default one, which is "".
 
     The requests run at the same time.
     """
     asked = ["", *names]
     with ThreadPoolExecutor(len(asked)) as pool:
-        return dict(zip(asked, pool.map(lambda name: _seen(line, name), asked), strict=True))
+        return dict(
+            zip(
+                asked, pool.map(lambda name: _fetch_registry_health(line, name), asked), strict=True
+            )
+        )
 
 
-def _seen(line: Line, name: str) -> Seen:
+def _fetch_registry_health(line: ProbeClient, name: str) -> ProbeOutcome:
     try:
         return line.get(f"/health?upstream={quote(name, safe='')}")
-    except NoAnswer as trouble:
+    except NoResponse as trouble:
         return trouble
 
 
-def judge(seen: Mapping[str, Seen]) -> Iterator[Step]:
+def judge_upstreams(seen: Mapping[str, ProbeOutcome]) -> Iterator[StepResult]:
     """Yield a step for each registry that is reached or not; skip those that are not served."""
     for name, answer in seen.items():
         tried = f"the proxy reaches {name or 'its registry'}"
-        if isinstance(answer, NoAnswer):
-            yield Step(tried, str(answer), "no-answer")
+        if isinstance(answer, NoResponse):
+            yield StepResult(tried, str(answer), "no-answer")
         elif answer.status == _UNAVAILABLE and answer.document.get("upstream"):
             wrong = "upstream-other" if name else "upstream"
-            yield Step(tried, str(answer.document["upstream"]), wrong)
+            yield StepResult(tried, str(answer.document["upstream"]), wrong)
         elif answer.document.get("upstream") == "ok":
-            yield Step(tried, "yes")
+            yield StepResult(tried, "yes")
         elif not name:
-            yield Step(tried, "", skipped="the front does not pass /health on")
+            yield StepResult(tried, "", skip_reason="the front does not pass /health on")
 
 
 _HTTPS: Final = 443
@@ -58,149 +62,165 @@ _HTTP: Final = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Request:
+class ExaminationOptions:
     """What the doctor is asked to examine; `place` is None if the address is not known."""
 
-    place: Place | None
-    plain: Place | None = None
+    endpoint: Endpoint | None
+    plain_http: Endpoint | None = None
     """Where plain http is served; None means port 80 of the same host."""
-    image: Image
+    image: ImageReference
     authorities: Sequence[Path] = field(default_factory=tuple)
-    here: machine.Machine = field(default_factory=machine.Machine)
+    local_machine: machine.Machine = field(default_factory=machine.Machine)
     """This machine, if the proxy runs on it; otherwise empty."""
-    login: Login | None = None
+    credentials: UserCredentials | None = None
 
 
-def examine(request: Request) -> Iterator[Step]:
+def examine(request: ExaminationOptions) -> Iterator[StepResult]:
     """Run the examination and yield each step as it ends.
 
     A serious finding ends it, or the part of it that can no longer succeed.
     """
-    yield from machine.judge(request.here)
-    place = request.place
+    yield from machine.judge_machine(request.local_machine)
+    place = request.endpoint
     if place is None:
-        yield Step("public address", "nothing was tried from outside", "no-address")
+        yield StepResult("public address", "nothing was tried from outside", "no-address")
         return
-    settings = request.here.settings
+    settings = request.local_machine.settings
     if step := machine.judge_address(settings, place):
         yield step
-    reached = network.reach(place)
-    yield from network.judge_reached(place, reached)
-    if not reached.some:
+    reached = network.connect_to_all(place)
+    yield from network.judge_connections(place, reached)
+    if not reached.is_reachable:
         return
-    found = yield from _trusted(place, request.authorities)
+    found = yield from _open_client(place, request.authorities)
     if found is None:
         return
     line, is_trusted = found
-    yield from _plain(place, request.plain)
+    yield from _check_plain_http(place, request.plain_http)
     others: list[str] = []
     if settings:
-        table = settings.table()
+        table = settings.build_registries()
         others = [row.name for row in table.rows if row is not table.default]
-        yield from _hosts(place, table.hosts, request.authorities)
+        yield from _check_hosts(place, table.hosts, request.authorities)
     try:
-        user = request.login
-        if user and (why := doctor_target.why_not(place, is_trusted=is_trusted)):
-            yield Step(f"login as {user.user}", "", skipped=why)
+        user = request.credentials
+        if user and (why := doctor_target.find_login_obstacle(place, is_trusted=is_trusted)):
+            yield StepResult(f"login as {user.user}", "", skip_reason=why)
             user = None
-        yield from _asked(line, request.image, others, user)
-    except NoAnswer as trouble:
-        yield Step("a question", str(trouble), "no-answer")
+        yield from _examine_proxy(line, request.image, others, user)
+    except NoResponse as trouble:
+        yield StepResult("a question", str(trouble), "no-answer")
 
 
-def _trusted(
-    place: Place, authorities: Sequence[Path]
-) -> Generator[Step, None, tuple[Line, bool] | None]:
+def _open_client(
+    place: Endpoint, authorities: Sequence[Path]
+) -> Generator[StepResult, None, tuple[ProbeClient, bool] | None]:
     """Return a line to the proxy, and whether its certificate is trusted.
 
     Return None if there is no TLS at the port. Without `https`, the line is not trusted.
     """
     if not place.is_tls:
-        return Line(place, None), False
-    trusting = network.context(authorities)
-    shown = network.show(place, trusting)
-    yield network.judge_shown(shown, time.time())
-    if shown.trusted:
-        return Line(place, trusting), True
+        return ProbeClient(place, None), False
+    trusting = network.build_tls_context(authorities)
+    shown = network.try_handshake(place, trusting)
+    yield network.judge_handshake(shown, time.time())
+    if shown.is_trusted:
+        return ProbeClient(place, trusting), True
     # With an untrusted certificate, the rest can still be examined, as long as there is TLS.
-    return (Line(place, network.trusting_context()), False) if shown.code else None
+    return (
+        (ProbeClient(place, network.build_insecure_context()), False) if shown.verify_code else None
+    )
 
 
-def _plain(place: Place, plain: Place | None) -> Iterator[Step]:
+def _check_plain_http(place: Endpoint, plain: Endpoint | None) -> Iterator[StepResult]:
     if not place.is_tls:
         return
     if plain is None and place.port != _HTTPS:
-        yield Step("http leads to https", "", skipped="the port of http is not known: --http URL")
+        yield StepResult(
+            "http leads to https", "", skip_reason="the port of http is not known: --http URL"
+        )
         return
-    asked = Line(plain or Place("http", place.host, _HTTP), None)
-    yield front.judge_plain(place, front.seen(asked, "GET", "/v2/"))
+    asked = ProbeClient(plain or Endpoint("http", place.host, _HTTP), None)
+    yield front.judge_plain(place, front.try_request(asked, "GET", "/v2/"))
 
 
-def _hosts(place: Place, names: Iterable[str], authorities: Sequence[Path]) -> Iterator[Step]:
+def _check_hosts(
+    place: Endpoint, names: Iterable[str], authorities: Sequence[Path]
+) -> Iterator[StepResult]:
     """Check DNS, connection and certificate of each host that stands for a single registry."""
     for name in sorted(names):
         other = replace(place, host=name)
-        reached = network.reach(other)
-        yield from network.judge_reached(other, reached)
-        if reached.some and other.is_tls:
-            shown = network.show(other, network.context(authorities))
-            yield network.judge_shown(shown, time.time())
+        reached = network.connect_to_all(other)
+        yield from network.judge_connections(other, reached)
+        if reached.is_reachable and other.is_tls:
+            shown = network.try_handshake(other, network.build_tls_context(authorities))
+            yield network.judge_handshake(shown, time.time())
 
 
-def _asked(line: Line, image: Image, others: list[str], user: Login | None) -> Iterator[Step]:
-    looked = front.look(line)
-    steps = list(front.judge(looked))
+def _examine_proxy(
+    line: ProbeClient, image: ImageReference, others: list[str], user: UserCredentials | None
+) -> Iterator[StepResult]:
+    looked = front.probe_front(line)
+    steps = list(front.judge_front(looked))
     yield from steps
-    if {step.wrong for step in steps} & front.HOPELESS:
+    if {step.finding_name for step in steps} & front.HOPELESS:
         return
-    reached = list(judge(look(line, others)))
+    reached = list(judge_upstreams(fetch_health(line, others)))
     yield from reached
     ping = line.get("/v2/")
-    pinged = challenges.judge_ping(line.place, ping)
+    pinged = challenges.judge_ping(line.endpoint, ping)
     yield pinged
-    if pinged.wrong in challenges.HOPELESS:
+    if pinged.finding_name in challenges.HOPELESS:
         return
     # `seen` returns NoAnswer instead of raising it: some firewalls drop forged requests silently.
-    forged = front.seen(line, "GET", "/v2/", challenges.FORGED)
-    yield from challenges.judge_forged(line.place, ping, forged)
-    figures = front.seen(line, "GET", challenges.FIGURES)
-    hidden = not isinstance(figures, NoAnswer) and figures.status == HTTPStatus.FORBIDDEN
+    forged = front.try_request(line, "GET", "/v2/", challenges.FORGED)
+    yield from challenges.judge_forged_host(line.endpoint, ping, forged)
+    figures = front.try_request(line, "GET", challenges.FIGURES)
+    hidden = not isinstance(figures, NoResponse) and figures.status == HTTPStatus.FORBIDDEN
     pretended = challenges.FRIEND if hidden else challenges.STRANGER
-    claimed = front.seen(line, "GET", challenges.FIGURES, pretended)
-    yield challenges.judge_client(line.place, figures, claimed)
-    knocked = token_flow.knock(line, image.name, image.by(image.name), user)
+    claimed = front.try_request(line, "GET", challenges.FIGURES, pretended)
+    yield challenges.judge_forged_client(line.endpoint, figures, claimed)
+    knocked = token_flow.run_token_flow(
+        line, image.name, image.build_manifest_path(image.name), user
+    )
     if user and not knocked.user:
-        yield Step(f"login as {user.user}", "", skipped="this proxy has no users of its own")
-    yield from token_flow.judge_knock(knocked, f"docker pull {image}")
-    if knocked.head and knocked.opened:
-        yield from _let_in(line, image, knocked, knocked.head, user)
+        yield StepResult(
+            f"login as {user.user}", "", skip_reason="this proxy has no users of its own"
+        )
+    yield from token_flow.judge_token_flow(knocked, f"docker pull {image}")
+    if knocked.head and knocked.has_succeeded:
+        yield from _examine_pull(line, image, knocked, knocked.head, user)
     else:
         yield from token_flow.judge_clocks(ping, knocked.token)
 
 
-def _let_in(
-    line: Line, image: Image, knocked: token_flow.Knock, head: Answer, user: Login | None
-) -> Iterator[Step]:
+def _examine_pull(
+    line: ProbeClient,
+    image: ImageReference,
+    knocked: token_flow.TokenFlow,
+    head: ProbeResponse,
+    user: UserCredentials | None,
+) -> Iterator[StepResult]:
     yield token_flow.judge_pulls(head)
     yield from token_flow.judge_clocks(head, knocked.token)
     yield from pulling.judge_pull(pulling.pull(line, image, knocked, head))
     registry, name = image.registry, image.repository
     ways = {
-        "containerd": (name, f"{image.by(name)}?ns={registry}"),
-        "podman": (f"{registry}/{name}", image.by(f"{registry}/{name}")),
+        "containerd": (name, f"{image.build_manifest_path(name)}?ns={registry}"),
+        "podman": (f"{registry}/{name}", image.build_manifest_path(f"{registry}/{name}")),
     }
     for client, (asked, target) in ways.items():
-        way = token_flow.knock(line, asked, target, user)
-        if not challenges.is_of_another(way.first, knocked.first):
-            yield judge_way(f"{client}: {target}", way, head)
+        way = token_flow.run_token_flow(line, asked, target, user)
+        if not challenges.is_other_registry(way.first, knocked.first):
+            yield judge_other_name(f"{client}: {target}", way, head)
 
 
-def judge_way(tried: str, way: token_flow.Knock, head: Answer) -> Step:
+def judge_other_name(tried: str, way: token_flow.TokenFlow, head: ProbeResponse) -> StepResult:
     """Judge whether another way to name the image leads to the manifest that `head` is of."""
-    if way.head is None or not way.opened:
+    if way.head is None or not way.has_succeeded:
         if way.first.status == HTTPStatus.NOT_FOUND:
-            return Step(tried, "", skipped="that registry is not served by this name")
-        return Step(tried, str(way.head or way.token or way.first), "address-ways")
-    digest = way.head.value("docker-content-digest")
-    same = digest == head.value("docker-content-digest")
-    return Step(tried, digest, "" if same else "address-ways")
+            return StepResult(tried, "", skip_reason="that registry is not served by this name")
+        return StepResult(tried, str(way.head or way.token or way.first), "address-ways")
+    digest = way.head.header("docker-content-digest")
+    same = digest == head.header("docker-content-digest")
+    return StepResult(tried, digest, "" if same else "address-ways")

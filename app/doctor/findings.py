@@ -357,7 +357,7 @@ class Finding:
     name: str
     level: Level
     title: str
-    change: tuple[str, ...]
+    remedies: tuple[str, ...]
 
     @property
     def anchor(self) -> str:
@@ -385,16 +385,16 @@ FINDINGS: Final[Mapping[str, Finding]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class StepResult:
     """A thing that was tried, and the result; `wrong` is the name of the finding, or ""."""
 
-    tried: str
-    came: str
-    wrong: str = ""
-    skipped: str = ""
+    action: str
+    outcome: str
+    finding_name: str = ""
+    skip_reason: str = ""
     """Why the step was not tried; it then has no result."""
 
     @property
     def finding(self) -> Finding | None:
         """The finding that `wrong` names, or None if nothing is wrong."""
-        return FINDINGS[self.wrong] if self.wrong else None
+        return FINDINGS[self.finding_name] if self.finding_name else None

@@ -9,11 +9,11 @@ from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
-from app.doctor.findings import Step
-from app.doctor.http import AGENT, Answer, Line, NoAnswer, told
-from app.doctor.target import Place
+from app.doctor.findings import StepResult
+from app.doctor.http import AGENT, NoResponse, ProbeClient, ProbeResponse, describe_error
+from app.doctor.target import Endpoint
 from app.oci.challenge import parse_challenges
-from app.oci.headers import values
+from app.oci.headers import get_all
 
 # A push whose body is sent until an answer comes, to see whether the front waits for all of it.
 
@@ -29,50 +29,50 @@ _TARGET: Final = "/v2/library/doctor/blobs/uploads/"
 
 
 @dataclass(frozen=True, slots=True)
-class Pushed:
+class PushResult:
     """The answer to a push, and whether it came before the whole body was sent."""
 
-    answer: Answer | NoAnswer
-    early: bool = True
+    answer: ProbeResponse | NoResponse
+    is_early: bool = True
 
 
-def push(line: Line) -> Pushed:
+def push(line: ProbeClient) -> PushResult:
     """Push SIZE bytes of zeros, and return the answer.
 
     Docxy answers before it has read the body, which some fronts occasionally take for a failure.
     So a push without an answer, or with a 502 or 504, is repeated once.
     """
-    pushed = _pushed(line)
-    failed = isinstance(pushed.answer, NoAnswer) or pushed.answer.status in _FAILED
-    return _pushed(line) if failed else pushed
+    pushed = _push_once(line)
+    failed = isinstance(pushed.answer, NoResponse) or pushed.answer.status in _FAILED
+    return _push_once(line) if failed else pushed
 
 
-def _pushed(line: Line) -> Pushed:
+def _push_once(line: ProbeClient) -> PushResult:
     try:
-        with line.connected(_PATIENCE) as connection:
-            connection.sendall(_head(line))
-            begun, early = _sent(connection)
-            return Pushed(_read(connection, begun), early)
+        with line.connect(_PATIENCE) as connection:
+            connection.sendall(_build_head(line))
+            begun, early = _send_body(connection)
+            return PushResult(_read_response(connection, begun), early)
     except (OSError, http.client.HTTPException) as error:
-        return Pushed(NoAnswer(told(error)))
+        return PushResult(NoResponse(describe_error(error)))
 
 
-def _head(line: Line) -> bytes:
+def _build_head(line: ProbeClient) -> bytes:
     fields = {
-        "Host": line.place.authority,
+        "Host": line.endpoint.authority,
         "User-Agent": AGENT,
         "Content-Type": "application/octet-stream",
         "Content-Length": str(SIZE),
         "Connection": "close",
     }
     lines = [
-        f"POST {line.place.path}{_TARGET} HTTP/1.1",
+        f"POST {line.endpoint.path}{_TARGET} HTTP/1.1",
         *(f"{name}: {text}" for name, text in fields.items()),
     ]
     return "\r\n".join([*lines, "", ""]).encode()
 
 
-def _sent(connection: socket.socket) -> tuple[bytes, bool]:
+def _send_body(connection: socket.socket) -> tuple[bytes, bool]:
     """Send the body until bytes arrive; return these, and whether some of the body was left."""
     for left in range(SIZE, 0, -_PIECE):
         connection.settimeout(_PATIENCE)
@@ -88,7 +88,7 @@ def _sent(connection: socket.socket) -> tuple[bytes, bool]:
     return b"", False
 
 
-def _read(connection: socket.socket, begun: bytes) -> Answer:
+def _read_response(connection: socket.socket, begun: bytes) -> ProbeResponse:
     connection.settimeout(_PATIENCE)
     whole = begun or connection.recv(_PIECE)
     connection.settimeout(_REST)
@@ -97,16 +97,16 @@ def _read(connection: socket.socket, begun: bytes) -> Answer:
             whole += piece
     except OSError:  # the connection was kept open, or cut: use what has arrived
         pass
-    response = http.client.HTTPResponse(_Read(whole))  # type: ignore[arg-type]
+    response = http.client.HTTPResponse(_BytesSocket(whole))  # type: ignore[arg-type]
     response.begin()
     with response:
         body = response.read(_PIECE)
-    return Answer(
+    return ProbeResponse(
         status=response.status, headers=response.getheaders(), body=body, length=len(body)
     )
 
 
-class _Read:
+class _BytesSocket:
     """Bytes that were read, as much of a socket as HTTPResponse needs."""
 
     def __init__(self, whole: bytes) -> None:
@@ -137,176 +137,177 @@ HOPELESS: Final = frozenset({
 })  # fmt: skip
 """Findings after which a pull would show nothing more."""
 
-Seen = Answer | NoAnswer
+ProbeOutcome = ProbeResponse | NoResponse
 
 
-def seen(
-    line: Line,
+def try_request(
+    line: ProbeClient,
     method: str,
     target: str,
     headers: tuple[tuple[str, str], ...] = (),
-) -> Seen:
+) -> ProbeOutcome:
     """Send a request; return the answer, or the NoAnswer that was raised."""
     try:
-        return line.ask(method, target, headers, patience=PATIENCE)
-    except NoAnswer as trouble:
+        return line.request(method, target, headers, patience=PATIENCE)
+    except NoResponse as trouble:
         return trouble
 
 
-def is_page(answer: Answer) -> bool:
+def is_html(answer: ProbeResponse) -> bool:
     """Return whether an answer is an HTML page, and so not one of Docxy's."""
-    return answer.value("content-type").lower().startswith("text/html")
+    return answer.header("content-type").lower().startswith("text/html")
 
 
 # Plain http.
 
 
-def judge_plain(place: Place, answer: Seen) -> Step:
+def judge_plain(place: Endpoint, answer: ProbeOutcome) -> StepResult:
     """Judge whether plain http redirects to https at the same host, and keeps the method."""
     tried = "http leads to https"
-    if isinstance(answer, NoAnswer):
-        return Step(tried, f"nothing is served there: {answer}")
-    location = answer.value("location")
+    if isinstance(answer, NoResponse):
+        return StepResult(tried, f"nothing is served there: {answer}")
+    location = answer.header("location")
     if answer.status not in _LEADS:
-        return Step(tried, f"{answer} without TLS", "http-open")
+        return StepResult(tried, f"{answer} without TLS", "http-open")
     led = urlsplit(location)
     if led.scheme != "https" or led.hostname != place.host:
-        return Step(tried, f"{answer.status} to {location}", "http-elsewhere")
+        return StepResult(tried, f"{answer.status} to {location}", "http-elsewhere")
     wrong = "http-method" if answer.status in _LOSES_METHOD else ""
-    return Step(tried, f"{answer.status} to {location}", wrong)
+    return StepResult(tried, f"{answer.status} to {location}", wrong)
 
 
 # Whether Docxy answers.
 
 
-def judge_answering(answer: Seen) -> Step:
+def judge_is_docxy(answer: ProbeOutcome) -> StepResult:
     """Judge from the answer to `NOWHERE` whether Docxy is what answers."""
     tried = "Docxy answers"
-    if isinstance(answer, NoAnswer):
-        return Step(tried, str(answer), "no-answer")
-    if answer.value("x-request-id") and answer.value("docker-distribution-api-version"):
-        return Step(tried, str(answer))
+    if isinstance(answer, NoResponse):
+        return StepResult(tried, str(answer), "no-answer")
+    if answer.header("x-request-id") and answer.header("docker-distribution-api-version"):
+        return StepResult(tried, str(answer))
     if answer.status in _AWAY:
-        return Step(tried, f"{answer}, of the front's own", "away")
-    if answer.status == 404 and is_page(answer):  # noqa: PLR2004 - the status that Docxy gives
+        return StepResult(tried, f"{answer}, of the front's own", "away")
+    if answer.status == 404 and is_html(answer):  # noqa: PLR2004 - the status that Docxy gives
         # Docxy answers 404 here, so the front has replaced its answer or never asked it.
-        return Step(tried, f"{answer}", "error-pages")
+        return StepResult(tried, f"{answer}", "error-pages")
     if wants_login(answer):
-        return Step(tried, f"{answer}, which asks for a login", "front-login")
-    led = f" to {answer.value('location')}" if answer.status in _LEADS else ""
-    return Step(tried, f"{answer}{led}, without Docxy's headers", "not-docxy")
+        return StepResult(tried, f"{answer}, which asks for a login", "front-login")
+    led = f" to {answer.header('location')}" if answer.status in _LEADS else ""
+    return StepResult(tried, f"{answer}{led}, without Docxy's headers", "not-docxy")
 
 
-def wants_login(answer: Answer) -> bool:
+def wants_login(answer: ProbeResponse) -> bool:
     """Return whether an answer has a Basic challenge and no Bearer challenge."""
-    told = parse_challenges(values(answer.headers, "www-authenticate"))
+    told = parse_challenges(get_all(answer.headers, "www-authenticate"))
     return any(one.is_basic for one in told) and not any(one.is_bearer for one in told)
 
 
-def judge_query(answer: Answer) -> Step:
+def judge_query(answer: ProbeResponse) -> StepResult:
     """Judge whether the query of `NOWHERE` reached Docxy, and its JSON error came back."""
     tried = "query, and errors as JSON"
-    if answer.code == _UNKNOWN:
-        return Step(tried, str(answer))
-    return Step(tried, str(answer), "error-pages" if is_page(answer) else "query")
+    if answer.error_code == _UNKNOWN:
+        return StepResult(tried, str(answer))
+    return StepResult(tried, str(answer), "error-pages" if is_html(answer) else "query")
 
 
 # Limits of the front.
 
 
-def judge_header(answer: Seen) -> Step:
+def judge_header(answer: ProbeOutcome) -> StepResult:
     """Judge from the answer to `NOWHERE` whether a long token reached Docxy."""
     tried = f"a token of {_TOKEN:,} bytes"
     return _judge_size(tried, answer, "header-size")
 
 
-def judge_line(answer: Seen) -> Step:
+def judge_line(answer: ProbeOutcome) -> StepResult:
     """Judge from the answer to `NOWHERE` whether a long query reached Docxy."""
     tried = f"an address of {_TOKEN:,} bytes"
     return _judge_size(tried, answer, "line-size")
 
 
-def _judge_size(tried: str, answer: Seen, name: str) -> Step:
-    if isinstance(answer, NoAnswer):
-        return Step(tried, str(answer), name)
-    return Step(tried, str(answer), "" if answer.code == _UNKNOWN else name)
+def _judge_size(tried: str, answer: ProbeOutcome, name: str) -> StepResult:
+    if isinstance(answer, NoResponse):
+        return StepResult(tried, str(answer), name)
+    return StepResult(tried, str(answer), "" if answer.error_code == _UNKNOWN else name)
 
 
-def judge_post(answer: Seen) -> Step:
+def judge_post(answer: ProbeOutcome) -> StepResult:
     """Judge whether a POST to `POSTED` reached Docxy; some clients log in that way."""
     tried = "POST /auth/token"
     # Other faults of token requests show up with GET.
-    forbidden = not isinstance(answer, NoAnswer) and answer.status in _FORBIDDEN
-    return Step(tried, str(answer), "post" if forbidden else "")
+    forbidden = not isinstance(answer, NoResponse) and answer.status in _FORBIDDEN
+    return StepResult(tried, str(answer), "post" if forbidden else "")
 
 
-def judge_push(pushed: Pushed) -> Step:
+def judge_push(pushed: PushResult) -> StepResult:
     """Judge whether Docxy's refusal of a push arrived before the whole body was sent."""
     tried = f"a push of {SIZE:,} bytes"
     answer = pushed.answer
-    if isinstance(answer, NoAnswer):
-        return Step(tried, str(answer), "body-size")
+    if isinstance(answer, NoResponse):
+        return StepResult(tried, str(answer), "body-size")
     if answer.status == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return Step(tried, str(answer), "body-size")
-    refused = answer.status == HTTPStatus.METHOD_NOT_ALLOWED and bool(answer.code)
+        return StepResult(tried, str(answer), "body-size")
+    refused = answer.status == HTTPStatus.METHOD_NOT_ALLOWED and bool(answer.error_code)
     # Docxy hangs up without reading the rest of a body. A front that is still sending it may miss
     # the answer.
-    if not pushed.early and (refused or answer.status in _AWAY):
-        return Step(tried, f"{answer}, after all of it", "request-buffering")
-    return Step(tried, f"{answer}, as it has to be" if refused else str(answer))
+    if not pushed.is_early and (refused or answer.status in _AWAY):
+        return StepResult(tried, f"{answer}, after all of it", "request-buffering")
+    return StepResult(tried, f"{answer}, as it has to be" if refused else str(answer))
 
 
-def judge_drip(answer: Seen) -> Step:
+def judge_drip(answer: ProbeOutcome) -> StepResult:
     """Judge whether bytes arrive as they are sent: /v2/_drip sends two pieces, a second apart."""
     tried = "bytes come as they are sent"
-    if isinstance(answer, NoAnswer):
-        return Step(tried, str(answer), "no-answer")
+    if isinstance(answer, NoResponse):
+        return StepResult(tried, str(answer), "no-answer")
     if answer.status != 200:  # noqa: PLR2004 - HTTP's
-        return Step(tried, "", skipped="this Docxy has no /v2/_drip")
-    came = f"first byte after {answer.first:.2f} s, the last one after {answer.seconds:.2f} s"
-    return Step(tried, came, "buffering" if answer.seconds - answer.first < _SLOW else "")
+        return StepResult(tried, "", skip_reason="this Docxy has no /v2/_drip")
+    first, last = answer.first_byte_seconds, answer.total_seconds
+    came = f"first byte after {first:.2f} s, the last one after {last:.2f} s"
+    return StepResult(tried, came, "buffering" if last - first < _SLOW else "")
 
 
 # The whole examination of the front.
 
 
 @dataclass(frozen=True, slots=True)
-class Front:
+class FrontResponses:
     """The answers to the requests that show how the front is set up."""
 
-    nowhere: Seen
-    header: Seen
-    line: Seen
-    post: Seen
-    push: Pushed
-    drip: Seen
+    unknown_registry: ProbeOutcome
+    long_header: ProbeOutcome
+    long_query: ProbeOutcome
+    token_post: ProbeOutcome
+    push: PushResult
+    drip: ProbeOutcome
 
 
-def look(line: Line) -> Front:
+def probe_front(line: ProbeClient) -> FrontResponses:
     """Send the requests that show how the front is set up, and return the answers."""
     token = "t" * _TOKEN
-    return Front(
-        nowhere=seen(line, "GET", NOWHERE),
-        header=seen(line, "GET", NOWHERE, (("Authorization", f"Bearer {token}"),)),
-        line=seen(line, "GET", f"{NOWHERE}&pad={token}"),
-        post=seen(line, "POST", POSTED),
+    return FrontResponses(
+        unknown_registry=try_request(line, "GET", NOWHERE),
+        long_header=try_request(line, "GET", NOWHERE, (("Authorization", f"Bearer {token}"),)),
+        long_query=try_request(line, "GET", f"{NOWHERE}&pad={token}"),
+        token_post=try_request(line, "POST", POSTED),
         push=push(line),
-        drip=seen(line, "GET", "/v2/_drip"),
+        drip=try_request(line, "GET", "/v2/_drip"),
     )
 
 
-def judge(front: Front) -> Iterator[Step]:
+def judge_front(front: FrontResponses) -> Iterator[StepResult]:
     """Yield the steps for these answers; stop if it is not Docxy that answers."""
-    answering = judge_answering(front.nowhere)
+    answering = judge_is_docxy(front.unknown_registry)
     yield answering
-    if answering.wrong or isinstance(front.nowhere, NoAnswer):
+    if answering.finding_name or isinstance(front.unknown_registry, NoResponse):
         return
-    query = judge_query(front.nowhere)
+    query = judge_query(front.unknown_registry)
     yield query
-    if query.wrong:
+    if query.finding_name:
         return
-    yield judge_header(front.header)
-    yield judge_line(front.line)
-    yield judge_post(front.post)
+    yield judge_header(front.long_header)
+    yield judge_line(front.long_query)
+    yield judge_post(front.token_post)
     yield judge_push(front.push)
     yield judge_drip(front.drip)

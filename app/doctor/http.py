@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from app.doctor.target import Place
-from app.oci.headers import Headers, value
+from app.doctor.target import Endpoint
+from app.oci.headers import Headers, get_first
 from app.oci.manifest import LARGEST
 from app.version import VERSION
 
@@ -21,12 +21,12 @@ PATIENCE: Final = 60.0
 _PIECE: Final = 256 * 1024
 
 
-class NoAnswer(Exception):
+class NoResponse(Exception):
     """Raised if a request has no answer that can be judged; the message says how it ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class ProbeResponse:
     """An answer whose body was read to its end."""
 
     status: int
@@ -38,23 +38,23 @@ class Answer:
     """
     length: int = 0
     digest: str = ""
-    broken: str = ""
+    failure: str = ""
     """How the body broke off, or "" if it is complete."""
-    first: float = 0.0
+    first_byte_seconds: float = 0.0
     """Seconds from the start of the request to the first byte of the body."""
-    seconds: float = 0.0
+    total_seconds: float = 0.0
     """Seconds from the start of the request to the end of the body."""
-    at: float = 0.0
+    received_at: float = 0.0
     """When the headers came, as wall-clock seconds since 1970 by this machine's clock."""
 
-    def value(self, name: str) -> str:
+    def header(self, name: str) -> str:
         """Return the first value of a header, or "" if it is missing."""
-        return value(self.headers, name)
+        return get_first(self.headers, name)
 
     @property
-    def declared(self) -> int | None:
+    def content_length(self) -> int | None:
         """The Content-Length in bytes, or None if it is missing or not a number."""
-        text = self.value("content-length")
+        text = self.header("content-length")
         return int(text) if text.isascii() and text.isdigit() else None
 
     @property
@@ -67,7 +67,7 @@ class Answer:
         return read if isinstance(read, dict) else {}
 
     @property
-    def code(self) -> str:
+    def error_code(self) -> str:
         """The code of the first error in a registry's error document, or ""."""
         match self.document:
             case {"errors": [{"code": str(code)}, *_]}:
@@ -75,7 +75,7 @@ class Answer:
         return ""
 
     @property
-    def message(self) -> str:
+    def error_message(self) -> str:
         """The message of the first error in a registry's error document, or ""."""
         match self.document:
             case {"errors": [{"message": str(message)}, *_]}:
@@ -83,74 +83,74 @@ class Answer:
         return ""
 
     def __str__(self) -> str:
-        kind = self.value("content-type").partition(";")[0]
-        told = f"{self.code}: {self.message}" if self.code else kind
+        kind = self.header("content-type").partition(";")[0]
+        told = f"{self.error_code}: {self.error_message}" if self.error_code else kind
         return f"{self.status}" + (f" ({told})" if told else "")
 
 
-class Line:
+class ProbeClient:
     """A client for one place; `context` is used only if the place has TLS."""
 
-    def __init__(self, place: Place, context: ssl.SSLContext | None) -> None:
-        self.place = place
+    def __init__(self, place: Endpoint, context: ssl.SSLContext | None) -> None:
+        self.endpoint = place
         self._context = context if place.is_tls else None
 
-    def get(self, target: str, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+    def get(self, target: str, headers: Iterable[tuple[str, str]] = ()) -> ProbeResponse:
         """Send a GET and return the answer; raise NoAnswer."""
-        return self.ask("GET", target, headers)
+        return self.request("GET", target, headers)
 
-    def ask(
+    def request(
         self,
         method: str,
         target: str,
         headers: Iterable[tuple[str, str]] = (),
         *,
         patience: float = PATIENCE,
-    ) -> Answer:
+    ) -> ProbeResponse:
         """Send a request without a body and return the answer; raise NoAnswer.
 
         `patience` is the time-out in seconds for connecting and for each read.
         """
         started = time.monotonic()
         try:
-            with self.connected(patience) as carrier:
-                asked = http.client.HTTPConnection(self.place.host, timeout=patience)
+            with self.connect(patience) as carrier:
+                asked = http.client.HTTPConnection(self.endpoint.host, timeout=patience)
                 asked.sock = carrier
                 asked.putrequest(
-                    method, self.place.path + target, skip_host=True, skip_accept_encoding=True
+                    method, self.endpoint.path + target, skip_host=True, skip_accept_encoding=True
                 )
-                asked.putheader("Host", self.place.authority)
+                asked.putheader("Host", self.endpoint.authority)
                 asked.putheader("User-Agent", AGENT)
                 for name, text in headers:
                     asked.putheader(name, text)
                 asked.endheaders()
                 with asked.getresponse() as response:
-                    return _read(response, method, started)
+                    return _read_response(response, method, started)
         except TimeoutError as error:
             message = f"nothing came within {patience:.0f} s"
-            raise NoAnswer(message) from error
+            raise NoResponse(message) from error
         except (OSError, http.client.HTTPException) as error:
-            raise NoAnswer(told(error)) from error
+            raise NoResponse(describe_error(error)) from error
         except ValueError as error:  # http.client refuses to send what a server gave us
             message = "what was told before cannot be sent"
-            raise NoAnswer(message) from error
+            raise NoResponse(message) from error
 
-    def connected(self, patience: float) -> socket.socket:
+    def connect(self, patience: float) -> socket.socket:
         """Return a new connection, with TLS if the place has it; raise OSError.
 
         `patience` is the socket's time-out in seconds.
         """
-        plain = socket.create_connection((self.place.host, self.place.port), timeout=patience)
+        plain = socket.create_connection((self.endpoint.host, self.endpoint.port), timeout=patience)
         if self._context is None:
             return plain
         try:
-            return self._context.wrap_socket(plain, server_hostname=self.place.host)
+            return self._context.wrap_socket(plain, server_hostname=self.endpoint.host)
         except OSError:
             plain.close()
             raise
 
 
-def told(error: Exception) -> str:
+def describe_error(error: Exception) -> str:
     """Return a sentence for people about a network exception."""
     if isinstance(error, http.client.RemoteDisconnected):
         return "the connection was closed without an answer"
@@ -162,7 +162,9 @@ def told(error: Exception) -> str:
     return str(strerror or str(error) or type(error).__name__)
 
 
-def _read(response: http.client.HTTPResponse, method: str, started: float) -> Answer:
+def _read_response(
+    response: http.client.HTTPResponse, method: str, started: float
+) -> ProbeResponse:
     at = time.time()
     kept, length, hashed, first, broken = b"", 0, hashlib.sha256(), 0.0, ""
     try:
@@ -175,18 +177,18 @@ def _read(response: http.client.HTTPResponse, method: str, started: float) -> An
     except TimeoutError:
         broken = "it fell silent"
     except (OSError, http.client.HTTPException) as error:
-        broken = told(error)
-    answer = Answer(
+        broken = describe_error(error)
+    answer = ProbeResponse(
         status=response.status,
         headers=response.getheaders(),
         body=kept,
         length=length,
         digest=f"sha256:{hashed.hexdigest()}",
-        broken=broken,
-        first=first,
-        seconds=time.monotonic() - started,
-        at=at,
+        failure=broken,
+        first_byte_seconds=first,
+        total_seconds=time.monotonic() - started,
+        received_at=at,
     )
-    if method != "HEAD" and not broken and length < (answer.declared or 0):
-        return replace(answer, broken=f"{length} of {answer.declared} bytes came")
+    if method != "HEAD" and not broken and length < (answer.content_length or 0):
+        return replace(answer, failure=f"{length} of {answer.content_length} bytes came")
     return answer

@@ -7,17 +7,17 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-from app.config.load import SettingsError, load, told
+from app.config.load import SettingsError, load, read_variable
 from app.config.settings import CacheSettings, Settings
-from app.doctor.findings import Step
-from app.doctor.target import Place
+from app.doctor.findings import StepResult
+from app.doctor.target import Endpoint
 
 _FRONT: Final = 1800
 """The time-out in deploy/nginx.conf, in seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Disk:
+class CacheDisk:
     """The cache's directory, with its disk's size and free space in bytes and its owner's UID.
 
     If the directory does not exist yet, these are those of its nearest parent.
@@ -27,7 +27,7 @@ class Disk:
     total: int
     free: int
     owner: int
-    keeper: int
+    content_owner: int
     """The UID of the owner of `content` in the directory, or else of the directory."""
 
 
@@ -37,19 +37,19 @@ class Machine:
 
     settings: Settings | None = None
     faults: tuple[str, ...] = ()
-    disk: Disk | None = None
+    disk: CacheDisk | None = None
 
 
-def look() -> Machine:
+def inspect_machine() -> Machine:
     """Read the settings and inspect the cache's disk; invalid settings become faults."""
     try:
         settings = load()
     except SettingsError as error:
         return Machine(faults=tuple(error.faults))
-    return Machine(settings=settings, disk=_disk(settings.cache_dir))
+    return Machine(settings=settings, disk=_inspect_disk(settings.cache_dir))
 
 
-def _disk(path: Path | None) -> Disk | None:
+def _inspect_disk(path: Path | None) -> CacheDisk | None:
     if path is None:
         return None
     content = path / "content"
@@ -57,60 +57,62 @@ def _disk(path: Path | None) -> Disk | None:
     owner = there.stat()
     keeper = content.stat() if content.is_dir() else owner
     usage = shutil.disk_usage(there)
-    return Disk(
+    return CacheDisk(
         path=path,
         total=usage.total,
         free=usage.free,
         owner=owner.st_uid,
-        keeper=keeper.st_uid,
+        content_owner=keeper.st_uid,
     )
 
 
-def public_place(machine: Machine) -> Place | None:
+def read_public_endpoint(machine: Machine) -> Endpoint | None:
     """Return DOCXY_PUBLIC_URL, even if other settings are wrong; None if it is unset or invalid."""
     settings = machine.settings
-    text = (settings.public_url or "") if settings else told(Settings.variable("public_url"))
+    text = (
+        (settings.public_url or "") if settings else read_variable(Settings.variable("public_url"))
+    )
     try:
-        return Place.parse(text) if text else None
+        return Endpoint.parse(text) if text else None
     except ValueError:
         return None
 
 
-def judge(machine: Machine) -> Iterator[Step]:
+def judge_machine(machine: Machine) -> Iterator[StepResult]:
     """Yield the steps for the settings, each alone and in combination, and for the cache's disk."""
     for fault in machine.faults:
         directory = fault.startswith(("DOCXY_CACHE_DIR:", "cache_dir:"))
-        yield Step("settings", fault, "cache-directory" if directory else "settings")
+        yield StepResult("settings", fault, "cache-directory" if directory else "settings")
     settings = machine.settings
     if settings is None:
         return
-    wrong = list(_contradictions(settings))
+    wrong = list(_find_contradictions(settings))
     yield from wrong
     if not wrong:
-        yield Step("settings", "nothing is wrong with them")
+        yield StepResult("settings", "nothing is wrong with them")
     if machine.disk:
         yield _judge_disk(machine.disk, settings)
 
 
-def judge_address(settings: Settings | None, place: Place) -> Step | None:
+def judge_address(settings: Settings | None, place: Endpoint) -> StepResult | None:
     """Judge whether the examined address is DOCXY_PUBLIC_URL; return None if that is not set."""
     if settings is None or not settings.public_url:
         return None
     tried = "DOCXY_PUBLIC_URL"
     if settings.public_url == str(place):
-        return Step(tried, f"{place}, as it was asked")
-    return Step(tried, f"{settings.public_url}, and {place} was asked", "other-address")
+        return StepResult(tried, f"{place}, as it was asked")
+    return StepResult(tried, f"{settings.public_url}, and {place} was asked", "other-address")
 
 
-def _contradictions(settings: Settings) -> Iterator[Step]:
+def _find_contradictions(settings: Settings) -> Iterator[StepResult]:
     written = settings.model_fields_set
     public = urlsplit(settings.public_url or "")
-    if public.scheme == "http" and not Place("http", public.hostname or "", 0).is_loopback:
-        yield Step("settings", f"DOCXY_PUBLIC_URL={settings.public_url}", "public-http")
+    if public.scheme == "http" and not Endpoint("http", public.hostname or "", 0).is_loopback:
+        yield StepResult("settings", f"DOCXY_PUBLIC_URL={settings.public_url}", "public-http")
     without = sorted(written & CacheSettings.model_fields.keys() - {"cache_dir"})
     if without and settings.cache_dir is None:
         names = ", ".join(map(Settings.variable, without))
-        yield Step("settings", f"{names}, and no DOCXY_CACHE_DIR", "cache-off")
+        yield StepResult("settings", f"{names}, and no DOCXY_CACHE_DIR", "cache-off")
     slow = [
         f"{Settings.variable(name)}={getattr(settings, name):g}"
         for name in ("read_timeout", "write_timeout")
@@ -118,36 +120,38 @@ def _contradictions(settings: Settings) -> Iterator[Step]:
     ]
     if slow:
         came = f"{', '.join(slow)}, and the shipped nginx.conf waits {_FRONT} s"
-        yield Step("settings", came, "timeouts")
-    yield from _of_registries(settings, public.netloc)
+        yield StepResult("settings", came, "timeouts")
+    yield from _check_registries(settings, public.netloc)
 
 
-def _of_registries(settings: Settings, public: str) -> Iterator[Step]:
-    table = settings.table()
+def _check_registries(settings: Settings, public: str) -> Iterator[StepResult]:
+    table = settings.build_registries()
     for row in table.rows:
         if public and urlsplit(row.url).netloc == public:
-            yield Step("settings", f"{row.name} is at {row.url}, which is this proxy", "loop")
+            yield StepResult("settings", f"{row.name} is at {row.url}, which is this proxy", "loop")
     mixed = [row.name for row in table.rows if not row.managed and not row.hosts]
     if table.default.managed and mixed:
         came = f"{table.default.name} is managed, and {', '.join(mixed)} not"
-        yield Step("settings", came, "managed-mixed")
+        yield StepResult("settings", came, "managed-mixed")
 
 
-def _judge_disk(disk: Disk, settings: Settings) -> Step:
+def _judge_disk(disk: CacheDisk, settings: Settings) -> StepResult:
     tried = f"cache: {disk.path}"
-    if disk.owner != disk.keeper:
+    if disk.owner != disk.content_owner:
         # For example because a command ran as root.
-        came = f"it is the user {disk.owner}'s, and what is in it the user {disk.keeper}'s"
-        return Step(tried, came, "cache-directory")
-    came = f"{_gib(disk.free)} of {_gib(disk.total)} are free"
+        came = f"it is the user {disk.owner}'s, and what is in it the user {disk.content_owner}'s"
+        return StepResult(tried, came, "cache-directory")
+    came = f"{_format_gib(disk.free)} of {_format_gib(disk.total)} are free"
     if disk.free < settings.cache_min_free:
-        least = _gib(settings.cache_min_free)
-        return Step(tried, f"{came}, and DOCXY_CACHE_MIN_FREE leaves {least}", "cache-space")
+        least = _format_gib(settings.cache_min_free)
+        return StepResult(tried, f"{came}, and DOCXY_CACHE_MIN_FREE leaves {least}", "cache-space")
     most = settings.cache_max_size
     if most is not None and most > disk.total - settings.cache_min_free:
-        return Step(tried, f"{came}, and DOCXY_CACHE_MAX_SIZE is {_gib(most)}", "cache-size")
-    return Step(tried, came)
+        return StepResult(
+            tried, f"{came}, and DOCXY_CACHE_MAX_SIZE is {_format_gib(most)}", "cache-size"
+        )
+    return StepResult(tried, came)
 
 
-def _gib(size: int) -> str:
+def _format_gib(size: int) -> str:
     return f"{size / (1 << 30):.1f} GiB"

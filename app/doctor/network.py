@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from app.doctor.findings import Step
-from app.doctor.http import told
-from app.doctor.target import Place
+from app.doctor.findings import StepResult
+from app.doctor.http import describe_error
+from app.doctor.target import Endpoint
 
 PATIENCE: Final = 10.0
-_Found = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
+_AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
 _SOON: Final = 14 * 24 * 3600.0
 _DAY: Final = 24 * 3600
 
@@ -22,48 +22,48 @@ _CODES: Final = {9: "tls-early", 10: "tls-expired", 62: "tls-name", 64: "tls-nam
 
 
 @dataclass(frozen=True, slots=True)
-class Reached:
+class ConnectResults:
     """The addresses of a name, each with why it could not be connected to, or ""."""
 
     addresses: tuple[tuple[str, str], ...]
-    trouble: str = ""
+    dns_error: str = ""
     """Why the name has no addresses, or ""."""
 
     @property
-    def some(self) -> bool:
+    def is_reachable(self) -> bool:
         """Whether any of the addresses accepts connections."""
         return any(not trouble for _, trouble in self.addresses)
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class TlsHandshake:
     """The result of a TLS handshake; `since` is the start of the certificate's validity."""
 
     version: str = ""
-    since: float = 0.0
-    until: float | None = None
+    valid_from: float = 0.0
+    valid_until: float | None = None
     """When the certificate expires, in seconds since 1970 (as is `since`)."""
-    code: int = 0
+    verify_code: int = 0
     """OpenSSL's code for why the certificate is not trusted; 0 if that is not the trouble."""
-    trouble: str = ""
+    error: str = ""
 
     @property
-    def trusted(self) -> bool:
+    def is_trusted(self) -> bool:
         """Whether clients would accept the certificate."""
-        return not self.code and not self.trouble
+        return not self.verify_code and not self.error
 
 
-def reach(place: Place) -> Reached:
+def connect_to_all(place: Endpoint) -> ConnectResults:
     """Resolve the name of a place, connect to each address, and return the results."""
     try:
         found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
-        return Reached((), told(error))
+        return ConnectResults((), describe_error(error))
     addresses = {str(entry[4][0]): entry for entry in found}
-    return Reached(tuple((name, _tried(entry)) for name, entry in addresses.items()))
+    return ConnectResults(tuple((name, _try_connect(entry)) for name, entry in addresses.items()))
 
 
-def _tried(entry: _Found) -> str:
+def _try_connect(entry: _AddressInfo) -> str:
     family, kind, protocol, _, address = entry
     try:
         with socket.socket(family, kind, protocol) as connection:
@@ -72,33 +72,33 @@ def _tried(entry: _Found) -> str:
     except TimeoutError:
         return f"no answer within {PATIENCE:.0f} s"
     except OSError as error:
-        return told(error)
+        return describe_error(error)
     return ""
 
 
-def judge_reached(place: Place, reached: Reached) -> Iterator[Step]:
+def judge_connections(place: Endpoint, reached: ConnectResults) -> Iterator[StepResult]:
     """Yield the steps for DNS and TCP, and for TLS if the place has none."""
     tried = f"DNS: {place.host}"
     if not reached.addresses:
-        yield Step(tried, reached.trouble, "dns")
+        yield StepResult(tried, reached.dns_error, "dns")
         return
-    yield Step(tried, ", ".join(address for address, _ in reached.addresses))
+    yield StepResult(tried, ", ".join(address for address, _ in reached.addresses))
     deaf = [f"{address}: {trouble}" for address, trouble in reached.addresses if trouble]
-    wrong = "" if not deaf else "tcp-some" if reached.some else "tcp"
+    wrong = "" if not deaf else "tcp-some" if reached.is_reachable else "tcp"
     # A loopback name usually resolves to both loopback addresses, and one is enough.
     if wrong == "tcp-some" and place.is_loopback:
         wrong = ""
     answer = f"{len(reached.addresses) - len(deaf)} of {len(reached.addresses)} addresses answer"
-    yield Step(f"TCP: port {place.port}", "; ".join([answer, *deaf]), wrong)
+    yield StepResult(f"TCP: port {place.port}", "; ".join([answer, *deaf]), wrong)
     if not place.is_tls:
         came = "passwords and tokens cross the network in the clear"
         if place.is_loopback:
-            yield Step("TLS", "plain http, which clients take on loopback only")
+            yield StepResult("TLS", "plain http, which clients take on loopback only")
         else:
-            yield Step("TLS", came, "plain-http")
+            yield StepResult("TLS", came, "plain-http")
 
 
-def context(authorities: Sequence[Path]) -> ssl.SSLContext:
+def build_tls_context(authorities: Sequence[Path]) -> ssl.SSLContext:
     """Return a context that trusts the system's authorities and those in these PEM files.
 
     Raise OSError if a file cannot be read or has no certificate.
@@ -111,7 +111,7 @@ def context(authorities: Sequence[Path]) -> ssl.SSLContext:
     return made
 
 
-def trusting_context() -> ssl.SSLContext:
+def build_insecure_context() -> ssl.SSLContext:
     """Return a context that accepts any certificate, for requests that carry no secret."""
     made = ssl.create_default_context()
     made.check_hostname = False
@@ -119,7 +119,7 @@ def trusting_context() -> ssl.SSLContext:
     return made
 
 
-def show(place: Place, trusting: ssl.SSLContext) -> Shown:
+def try_handshake(place: Endpoint, trusting: ssl.SSLContext) -> TlsHandshake:
     """Make a TLS handshake as a client does, and return its result, even if it fails."""
     try:
         with (
@@ -131,27 +131,27 @@ def show(place: Place, trusting: ssl.SSLContext) -> Shown:
                 float(ssl.cert_time_to_seconds(str(certificate[name])))
                 for name in ("notBefore", "notAfter")
             )
-            return Shown(shaken.version() or "", since, until)
+            return TlsHandshake(shaken.version() or "", since, until)
     except ssl.SSLCertVerificationError as error:
-        return Shown(code=error.verify_code, trouble=error.verify_message)
+        return TlsHandshake(verify_code=error.verify_code, error=error.verify_message)
     except ssl.SSLError as error:
-        return Shown(trouble=(error.reason or "the handshake fails").replace("_", " ").lower())
+        return TlsHandshake(error=(error.reason or "the handshake fails").replace("_", " ").lower())
     except OSError as error:
-        return Shown(trouble=told(error))
+        return TlsHandshake(error=describe_error(error))
 
 
-def judge_shown(shown: Shown, now: float) -> Step:
+def judge_handshake(shown: TlsHandshake, now: float) -> StepResult:
     """Judge the certificate at time `now`, in wall-clock seconds since 1970.
 
     It expires soon if fewer than 14 days are left, or less than a quarter of its validity.
     """
-    if shown.code:
-        return Step("TLS", shown.trouble, _CODES.get(shown.code, "tls-chain"))
-    if shown.trouble or shown.until is None:
-        return Step("TLS", shown.trouble, "tls")
-    left = shown.until - now
-    day = time.strftime("%Y-%m-%d", time.gmtime(shown.until))
+    if shown.verify_code:
+        return StepResult("TLS", shown.error, _CODES.get(shown.verify_code, "tls-chain"))
+    if shown.error or shown.valid_until is None:
+        return StepResult("TLS", shown.error, "tls")
+    left = shown.valid_until - now
+    day = time.strftime("%Y-%m-%d", time.gmtime(shown.valid_until))
     came = f"{shown.version}, a trusted certificate until {day} ({left / _DAY:.0f} days)"
     # Authorities with automatic renewal issue certificates that last for days, or hours.
-    soon = min(_SOON, (shown.until - shown.since) / 4)
-    return Step("TLS", came, "tls-soon" if left < soon else "")
+    soon = min(_SOON, (shown.valid_until - shown.valid_from) / 4)
+    return StepResult("TLS", came, "tls-soon" if left < soon else "")

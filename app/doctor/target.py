@@ -10,7 +10,7 @@ from ipaddress import ip_address
 from typing import Final, Self
 from urllib.parse import urlsplit
 
-from app.config.load import told
+from app.config.load import read_variable
 from app.oci.errors import RegistryError
 from app.oci.reference import Reference, RepositoryName, Tag, parse_reference
 from app.registries import DOCKER_HUB
@@ -22,7 +22,7 @@ DEFAULT: Final = "hello-world"
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class ImageReference:
     """A tag or digest of a repository; a prefix names its registry, unless that is the default."""
 
     name: RepositoryName
@@ -58,7 +58,7 @@ class Image:
             return f"library/{name}"
         return name
 
-    def by(self, name: str) -> str:
+    def build_manifest_path(self, name: str) -> str:
         """Return the path of the image's manifest with `name` as the repository."""
         return f"/v2/{name}/manifests/{self.reference}"
 
@@ -71,7 +71,7 @@ _PORTS: Final = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Endpoint:
     """The address of a proxy: scheme, host, port, and the path below which a front serves it.
 
     `path` is "" if the front serves Docxy at the root.
@@ -128,21 +128,21 @@ It has no DOCXY_ prefix, which would make it an unknown setting of the proxy.
 
 
 @dataclass(frozen=True, slots=True)
-class Login:
+class UserCredentials:
     """A user of the proxy; the password goes only to its token endpoint, and is never shown."""
 
     user: str
     password: str = field(repr=False)
 
     @property
-    def header(self) -> tuple[str, str]:
+    def authorization_header(self) -> tuple[str, str]:
         """The Authorization header for Basic authentication (RFC 7617)."""
         # Bytes that are not UTF-8 in the environment, or in the input, are sent unchanged.
         text = f"{self.user}:{self.password}".encode(errors="surrogateescape")
         return ("Authorization", f"Basic {base64.b64encode(text).decode()}")
 
 
-def name(text: str) -> str:
+def parse_username(text: str) -> str:
     """Return a user name unchanged; raise ValueError if it cannot be one (RFC 7617)."""
     if not text or ":" in text or not text.isprintable():
         message = "a user name is not empty, and has no colon (RFC 7617)"
@@ -150,20 +150,20 @@ def name(text: str) -> str:
     return text
 
 
-def read(user: str) -> Login:
+def read_credentials(user: str) -> UserCredentials:
     """Return a login with the password from the environment or the standard input.
 
     Raise ValueError if there is none. The password is never an argument, because everybody on the
     machine can see those.
     """
-    password = told(VARIABLE) or _asked(user)
+    password = read_variable(VARIABLE) or _prompt_password(user)
     if not password:
         message = f"there is no password: set {VARIABLE}, or write it to the standard input"
         raise ValueError(message)
-    return Login(user, password)
+    return UserCredentials(user, password)
 
 
-def _asked(user: str) -> str:
+def _prompt_password(user: str) -> str:
     if sys.stdin.isatty():
         with contextlib.suppress(EOFError):
             return getpass.getpass(f"Password of {user}: ")
@@ -171,7 +171,7 @@ def _asked(user: str) -> str:
     return sys.stdin.readline().rstrip("\r\n")
 
 
-def why_not(place: Place, *, is_trusted: bool) -> str:
+def find_login_obstacle(place: Endpoint, *, is_trusted: bool) -> str:
     """Return why a password must not be sent to a place, or "" if it may be."""
     if place.is_tls:
         return "" if is_trusted else "nobody trusts the certificate, so it gets no password"

@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urlsplit
 
-from app.doctor.challenges import PATH, bearer
-from app.doctor.findings import Step
-from app.doctor.front import is_page, wants_login
-from app.doctor.http import Answer, Line
-from app.doctor.target import Login
+from app.doctor.challenges import PATH, find_bearer
+from app.doctor.findings import StepResult
+from app.doctor.front import is_html, wants_login
+from app.doctor.http import ProbeClient, ProbeResponse
+from app.doctor.target import UserCredentials
 from app.oci.challenge import Challenge
 from app.oci.headers import Headers
 from app.oci.manifest import INDEXES, MANIFESTS
@@ -26,57 +26,59 @@ _OLDEST: Final = 300.0
 """Seconds for which Docxy may have kept a token that does not state its lifetime."""
 
 
-def judge_pulls(head: Answer) -> Step:
+def judge_pulls(head: ProbeResponse) -> StepResult:
     """Judge the pulls that are left, by the RateLimit headers of an answer for a manifest."""
     tried = "pulls that are left"
-    limit, remaining = (_count(head, name) for name in ("ratelimit-limit", "ratelimit-remaining"))
+    limit, remaining = (
+        _parse_count(head, name) for name in ("ratelimit-limit", "ratelimit-remaining")
+    )
     if limit is None or remaining is None:
-        return Step(tried, "", skipped="the registry does not say")
+        return StepResult(tried, "", skip_reason="the registry does not say")
     came = f"{remaining} of {limit}"
     if not remaining:
-        return Step(tried, came, "pulls-spent")
-    return Step(tried, came, "pulls-low" if remaining * 100 < limit * _LOW else "")
+        return StepResult(tried, came, "pulls-spent")
+    return StepResult(tried, came, "pulls-low" if remaining * 100 < limit * _LOW else "")
 
 
-def _count(answer: Answer, name: str) -> int | None:
+def _parse_count(answer: ProbeResponse, name: str) -> int | None:
     """Return the count in a header like `76;w=21600`, or None."""
-    text = answer.value(name).partition(";")[0].strip()
+    text = answer.header(name).partition(";")[0].strip()
     return int(text) if text.isascii() and text.isdigit() else None
 
 
-def judge_clocks(answer: Answer, token: Answer | None) -> Iterator[Step]:
+def judge_clocks(answer: ProbeResponse, token: ProbeResponse | None) -> Iterator[StepResult]:
     """Compare this machine's clock with the proxy's, and the proxy's with the token service's.
 
     The proxy's time is the Date of `answer`; the token service's is `issued_at` in `token`.
     """
-    date = email.utils.parsedate_tz(answer.value("date"))
+    date = email.utils.parsedate_tz(answer.header("date"))
     if date is None:
-        yield Step("clock", "", skipped="the answer has no Date")
+        yield StepResult("clock", "", skip_reason="the answer has no Date")
         return
     there = email.utils.mktime_tz(date)
-    ahead = answer.at - there
-    issued = _issued(token.document) if token and token.at else None
+    ahead = answer.received_at - there
+    issued = _parse_issued_at(token.document) if token and token.received_at else None
     if token is not None and issued is not None:
         # The token's age on the proxy's clock, at the moment when the token came.
-        age = token.at - ahead - issued
-        lived = _number(token.document.get("expires_in")) or _OLDEST
+        age = token.received_at - ahead - issued
+        lived = _parse_lifetime(token.document.get("expires_in")) or _OLDEST
         wrong = not -_SKEW <= age <= lived + _SKEW
         came = f"a token was made {age:.0f} s before it came, by the proxy's clock"
-        yield Step("clock of the proxy", came, "clock-proxy" if wrong else "")
+        yield StepResult("clock of the proxy", came, "clock-proxy" if wrong else "")
         if wrong:
             return
     came = f"{abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the proxy's"
-    yield Step("clock here", came, "clock-here" if abs(ahead) > _SKEW else "")
+    yield StepResult("clock here", came, "clock-here" if abs(ahead) > _SKEW else "")
 
 
-def _issued(document: dict[str, object]) -> float | None:
+def _parse_issued_at(document: dict[str, object]) -> float | None:
     try:
         return datetime.fromisoformat(str(document.get("issued_at", ""))).timestamp()
     except ValueError:
         return None
 
 
-def _number(value: object) -> float | None:
+def _parse_lifetime(value: object) -> float | None:
     return float(value) if isinstance(value, int | float) and value > 0 else None
 
 
@@ -90,7 +92,7 @@ ACCEPT: Final = [("Accept", ", ".join([*INDEXES, *MANIFESTS]))]
 
 
 @dataclass(frozen=True, slots=True)
-class Knock:
+class TokenFlow:
     """The answers to a HEAD of a manifest, to the token request, and to the HEAD with the token.
 
     If no token is needed, `head` is `first` and `token` is None. If there is no token, `head` is
@@ -99,48 +101,50 @@ class Knock:
 
     name: str
     """The repository name that was requested."""
-    first: Answer
-    token: Answer | None
-    head: Answer | None
+    first: ProbeResponse
+    token: ProbeResponse | None
+    head: ProbeResponse | None
     user: str = ""
     """The user who requested the token, or "" if the request was anonymous."""
 
     @property
-    def opened(self) -> bool:
+    def has_succeeded(self) -> bool:
         """Whether the last HEAD succeeded."""
         return self.head is not None and self.head.status == OK
 
     @property
     def authorization(self) -> Headers:
         """The Authorization header for further requests; empty if there is no token."""
-        text = _token(self.token) if self.token else ""
+        text = _parse_token(self.token) if self.token else ""
         return [("Authorization", f"Bearer {text}")] if text else []
 
 
-def knock(line: Line, name: str, target: str, login: Login | None = None) -> Knock:
+def run_token_flow(
+    line: ProbeClient, name: str, target: str, login: UserCredentials | None = None
+) -> TokenFlow:
     """Send a HEAD for a manifest, with a token if one is needed; raise NoAnswer.
 
     The login is sent only to a proxy that has its own users.
     """
-    first = line.ask("HEAD", target, ACCEPT)
-    challenge = bearer(first)
+    first = line.request("HEAD", target, ACCEPT)
+    challenge = find_bearer(first)
     if first.status != _UNAUTHORIZED or challenge is None:
-        return Knock(name, first, None, first)
+        return TokenFlow(name, first, None, first)
     shown = login if login and _has_users(challenge) else None
     user = shown.user if shown else ""
-    token = line.get(_question(challenge), [shown.header] if shown else [])
-    text = _token(token)
+    token = line.get(_build_token_target(challenge), [shown.authorization_header] if shown else [])
+    text = _parse_token(token)
     if token.status != OK or not text:
-        return Knock(name, first, token, None, user)
-    head = line.ask("HEAD", target, [*ACCEPT, ("Authorization", f"Bearer {text}")])
-    return Knock(name, first, token, head, user)
+        return TokenFlow(name, first, token, None, user)
+    head = line.request("HEAD", target, [*ACCEPT, ("Authorization", f"Bearer {text}")])
+    return TokenFlow(name, first, token, head, user)
 
 
 def _has_users(challenge: Challenge) -> bool:
     return challenge.parameters.get("service") == _OWN_SERVICE
 
 
-def _question(challenge: Challenge) -> str:
+def _build_token_target(challenge: Challenge) -> str:
     """Return the target of the token request: this proxy's endpoint, wherever the realm points."""
     realm = urlsplit(challenge.parameters.get("realm", ""))
     told = {key: challenge.parameters.get(key, "") for key in ("service", "scope")}
@@ -148,76 +152,78 @@ def _question(challenge: Challenge) -> str:
     return f"{PATH}?{'&'.join(filter(None, [realm.query, *query]))}"
 
 
-def _token(answer: Answer) -> str:
+def _parse_token(answer: ProbeResponse) -> str:
     read = answer.document
     return str(read.get("token") or read.get("access_token") or "")
 
 
-def judge_knock(knock: Knock, tried: str) -> Iterator[Step]:
+def judge_token_flow(knock: TokenFlow, tried: str) -> Iterator[StepResult]:
     """Yield the steps for a knock: the challenge's scope, the token, and the manifest's HEAD."""
-    if wrong := _refusal(knock.first):
-        yield Step(tried, str(knock.first), wrong)
+    if wrong := _find_refusal(knock.first):
+        yield StepResult(tried, str(knock.first), wrong)
         return
-    challenge = bearer(knock.first)
+    challenge = find_bearer(knock.first)
     if knock.token and challenge:
         scope = challenge.parameters.get("scope", "")
         right = f"repository:{knock.name}:pull" in scope.split()
-        yield Step(f"{tried}: scope", scope or "there is none", "" if right else "scope")
-        refused = _own_refusal(knock.token, knock.user) if _has_users(challenge) else None
+        yield StepResult(f"{tried}: scope", scope or "there is none", "" if right else "scope")
+        refused = _judge_login_refusal(knock.token, knock.user) if _has_users(challenge) else None
         yield refused or _judge_token(tried, knock.token, knock.user)
     if knock.head:
-        yield _judge_head(tried, knock.head, _unauthorized(knock, knock.head))
+        yield _judge_head(tried, knock.head, _explain_unauthorized(knock, knock.head))
 
 
-def _refusal(answer: Answer) -> str:
+def _find_refusal(answer: ProbeResponse) -> str:
     """Return the finding for an answer that is neither 200 nor 401; "" for one that is."""
     known = {429: "pulls-spent", 404: "image", 502: "refused", 503: "upstream", 504: "upstream"}
     if answer.status in {OK, _UNAUTHORIZED}:
         return ""
-    if is_page(answer):  # a limit or firewall of the front, not the registry
+    if is_html(answer):  # a limit or firewall of the front, not the registry
         return "error-pages" if answer.status == _NOT_FOUND else "refused"
     return known.get(answer.status, "refused")
 
 
-def _own_refusal(token: Answer, user: str) -> Step | None:
+def _judge_login_refusal(token: ProbeResponse, user: str) -> StepResult | None:
     """Return the step for a login that a proxy with its own users refuses; None if it does not."""
     tried = f"login as {user}"
-    if token.code == "TOOMANYREQUESTS":
-        return Step(tried if user else "login", str(token), "wait")
+    if token.error_code == "TOOMANYREQUESTS":
+        return StepResult(tried if user else "login", str(token), "wait")
     if token.status != _UNAUTHORIZED:
         return None
     if user:
-        return Step(tried, str(token), "login")
-    return Step("login", "", skipped="this proxy has users, and the doctor is none: --user NAME")
+        return StepResult(tried, str(token), "login")
+    return StepResult(
+        "login", "", skip_reason="this proxy has users, and the doctor is none: --user NAME"
+    )
 
 
-def _judge_token(tried: str, token: Answer, user: str) -> Step:
+def _judge_token(tried: str, token: ProbeResponse, user: str) -> StepResult:
     tried = f"{tried}: token"
-    if token.status == OK and _token(token):
+    if token.status == OK and _parse_token(token):
         owner = f" for {user}" if user else ""
-        return Step(tried, f"a token of {len(_token(token)):,} characters{owner}")
-    if token.code == "TOOMANYREQUESTS":
-        return Step(tried, str(token), "pulls-spent")
-    if token.status in _AWAY and not is_page(token):
-        return Step(tried, str(token), "upstream")
-    return Step(tried, str(token), "token")
+        return StepResult(tried, f"a token of {len(_parse_token(token)):,} characters{owner}")
+    if token.error_code == "TOOMANYREQUESTS":
+        return StepResult(tried, str(token), "pulls-spent")
+    if token.status in _AWAY and not is_html(token):
+        return StepResult(tried, str(token), "upstream")
+    return StepResult(tried, str(token), "token")
 
 
-def _unauthorized(knock: Knock, head: Answer) -> str:
+def _explain_unauthorized(knock: TokenFlow, head: ProbeResponse) -> str:
     """Return the finding for a 401 with a token, or for a first one without a Bearer challenge."""
     if knock.token is None:
         return "image" if wants_login(head) else "realm-path"
-    challenge = bearer(head)
+    challenge = find_bearer(head)
     # By RFC 6750, section 3.1, a registry that has received a token says what is wrong with it.
     error = challenge.parameters.get("error", "") if challenge else ""
     return {"": "authorization", "insufficient_scope": "image"}.get(error, "refused")
 
 
-def _judge_head(tried: str, head: Answer, unauthorized: str) -> Step:
+def _judge_head(tried: str, head: ProbeResponse, unauthorized: str) -> StepResult:
     tried = f"{tried}: HEAD of the manifest"
     if head.status == OK:
-        digest = head.value("docker-content-digest")
-        return Step(tried, f"200, {digest or 'no digest'}", "" if digest else "digest-header")
+        digest = head.header("docker-content-digest")
+        return StepResult(tried, f"200, {digest or 'no digest'}", "" if digest else "digest-header")
     if head.status == _UNAUTHORIZED:
-        return Step(tried, str(head), unauthorized)
-    return Step(tried, str(head), _refusal(head))
+        return StepResult(tried, str(head), unauthorized)
+    return StepResult(tried, str(head), _find_refusal(head))

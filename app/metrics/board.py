@@ -39,21 +39,23 @@ class Row:
     """
 
     kind: str
-    about: dict[str, Any]
+    labels: dict[str, Any]
     numbers: tuple[float, float, float]
 
 
-class Seat:
+class WorkerSlot:
     """The seat of this process on the board, which is cleared when the object is created."""
 
     def __init__(self) -> None:
         self._memory = memoryview(shared_memory.BOARD)
-        self._at = shared_memory.seat() * shared_memory.SEAT_SIZE
-        self._memory[self._at : self._at + shared_memory.SEAT_SIZE] = bytes(shared_memory.SEAT_SIZE)
-        _NUMBER.pack_into(self._memory, self._at, os.getpid())
+        self._offset = shared_memory.get_worker_slot() * shared_memory.SEAT_SIZE
+        self._memory[self._offset : self._offset + shared_memory.SEAT_SIZE] = bytes(
+            shared_memory.SEAT_SIZE
+        )
+        _NUMBER.pack_into(self._memory, self._offset, os.getpid())
         self._free = list(range(_ROWS - 1, -1, -1))
         self._second = 0
-        self._second_at = 0
+        self._second_offset = 0
         self._sums = [0.0] * len(SERIES)
 
     def add(self, series: int, amount: float) -> None:
@@ -64,14 +66,14 @@ class Seat:
         now = int(time.time())
         if now != self._second:
             self._second = now
-            self._second_at = self._at + _SECONDS_AT + now % SECONDS * _SECOND.size
+            self._second_offset = self._offset + _SECONDS_AT + now % SECONDS * _SECOND.size
             self._sums = [0.0] * len(SERIES)
-            _SECOND.pack_into(self._memory, self._second_at, now, *self._sums)
+            _SECOND.pack_into(self._memory, self._second_offset, now, *self._sums)
         self._sums[series] += amount
-        place = self._second_at + (1 + series) * _NUMBER.size
+        place = self._second_offset + (1 + series) * _NUMBER.size
         _NUMBER.pack_into(self._memory, place, self._sums[series])
 
-    def take_row(self, kind: str, about: dict[str, Any]) -> int | None:
+    def acquire_row(self, kind: str, about: dict[str, Any]) -> int | None:
         """Begin a row and return its number.
 
         Return `None` if no row is free, or if `kind` and `about` need more than 480 bytes of JSON.
@@ -80,35 +82,35 @@ class Seat:
         if not self._free or len(text) > _TEXT_SIZE:
             return None
         row = self._free.pop()
-        _ROW.pack_into(self._memory, self._row_at(row), 0.0, 0.0, 0.0, 0.0, text)
-        _NUMBER.pack_into(self._memory, self._row_at(row), 1.0)
+        _ROW.pack_into(self._memory, self._row_offset(row), 0.0, 0.0, 0.0, 0.0, text)
+        _NUMBER.pack_into(self._memory, self._row_offset(row), 1.0)
         return row
 
     def write(self, row: int, place: int, value: float) -> None:
         """Write one of the three numbers of a row; `place` is 0, 1 or 2."""
-        _NUMBER.pack_into(self._memory, self._row_at(row) + (1 + place) * _NUMBER.size, value)
+        _NUMBER.pack_into(self._memory, self._row_offset(row) + (1 + place) * _NUMBER.size, value)
 
     def read(self, row: int, place: int) -> float:
         """Return one of the three numbers of a row; `place` is 0, 1 or 2."""
-        at = self._row_at(row) + (1 + place) * _NUMBER.size
+        at = self._row_offset(row) + (1 + place) * _NUMBER.size
         return float(_NUMBER.unpack_from(self._memory, at)[0])
 
-    def give_row(self, row: int) -> None:
+    def release_row(self, row: int) -> None:
         """Mark a row as free."""
-        _NUMBER.pack_into(self._memory, self._row_at(row), 0.0)
+        _NUMBER.pack_into(self._memory, self._row_offset(row), 0.0)
         self._free.append(row)
 
-    def _row_at(self, row: int) -> int:
-        return self._at + _ROWS_AT + row * _ROW.size
+    def _row_offset(self, row: int) -> int:
+        return self._offset + _ROWS_AT + row * _ROW.size
 
 
-def seconds(until: int, count: int) -> dict[str, list[float]]:
+def sum_seconds(until: int, count: int) -> dict[str, list[float]]:
     """Return the sums of all workers for each series, one per second.
 
     Each list has `count` seconds and ends with the wall-clock second `until`.
     """
     sums = {name: [0.0] * count for name in SERIES}
-    for at in _seats():
+    for at in _iter_slots():
         for place in range(SECONDS):
             second, *values = _SECOND.unpack_from(
                 shared_memory.BOARD, at + _SECONDS_AT + place * _SECOND.size
@@ -120,28 +122,28 @@ def seconds(until: int, count: int) -> dict[str, list[float]]:
     return sums
 
 
-def rows() -> Iterator[Row]:
+def iter_rows() -> Iterator[Row]:
     """Yield the rows of all workers whose processes are alive."""
-    for at in _seats():
-        if not _lives(int(_NUMBER.unpack_from(shared_memory.BOARD, at)[0])):
+    for at in _iter_slots():
+        if not _is_alive(int(_NUMBER.unpack_from(shared_memory.BOARD, at)[0])):
             continue
         for place in range(_ROWS):
             used, *numbers, text = _ROW.unpack_from(
                 shared_memory.BOARD, at + _ROWS_AT + place * _ROW.size
             )
-            if used and (read := _read(text)):
+            if used and (read := _parse_row(text)):
                 first, second, third = numbers
                 yield Row(read[0], read[1], (first, second, third))
 
 
-def _seats() -> Iterator[int]:
+def _iter_slots() -> Iterator[int]:
     for seat in range(shared_memory.SEATS):
         at = seat * shared_memory.SEAT_SIZE
         if _NUMBER.unpack_from(shared_memory.BOARD, at)[0]:
             yield at
 
 
-def _read(text: bytes) -> tuple[str, dict[str, Any]] | None:
+def _parse_row(text: bytes) -> tuple[str, dict[str, Any]] | None:
     try:
         kind, about = json.loads(text.rstrip(b"\0"))
     except ValueError:
@@ -149,7 +151,7 @@ def _read(text: bytes) -> tuple[str, dict[str, Any]] | None:
     return (kind, about) if isinstance(about, dict) else None
 
 
-def _lives(process: int) -> bool:
+def _is_alive(process: int) -> bool:
     try:
         os.kill(process, 0)
     except ProcessLookupError:

@@ -14,12 +14,12 @@ from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from app.events import LOW, Watcher
 from app.metrics import board, counting, watching
-from app.metrics.board import Row, Seat
-from app.metrics.counting import Counting
+from app.metrics.board import Row, WorkerSlot
+from app.metrics.counting import EventCounter
 from app.metrics.meters import Meters
-from app.metrics.watching import Watching
+from app.metrics.watching import RequestCounter
 from app.oci.errors import RegistryError
-from app.source import Budget, Event, Holder, Observer, Source
+from app.source import Budget, Event, MonitoredCache, Observer, Source
 
 _SECONDS: Final = 120
 _MOST_DOWNLOADS: Final = 100
@@ -55,72 +55,76 @@ class Figures:
         meters: Meters,
         sources: Mapping[str, Source],
         default: str,
-        cache: Holder | None,
+        cache: MonitoredCache | None,
     ) -> None:
         self._meters = meters
         self._sources = sources
         self._default = default
-        self._holder = cache
-        self._asking: set[str] = set()
+        self._cache_holder = cache
+        self._probing: set[str] = set()
 
-    def exposition(self) -> bytes:
+    def format_exposition(self) -> bytes:
         """Return all series of all workers in the text format of Prometheus."""
-        return self._meters.exposition(self._gauges())
+        return self._meters.format_exposition(self._iter_gauges())
 
-    def shown(self) -> dict[str, Any]:
+    def build_summary(self) -> dict[str, Any]:
         """Return the figures of the page, as values for JSON; times are wall-clock seconds.
 
         If a registry has neither answered nor failed for 60 s, also probe it in the background.
         """
         now = time.time()
-        rows = _by_kind(board.rows())
-        summed = _sums(self._meters.collected())
+        rows = _group_by_kind(board.iter_rows())
+        summed = _sum_series(self._meters.collect())
         until = int(now) - 1
         return {
             "time": now,
-            "registries": [self._registry(name, rows, now) for name in self._sources],
-            "series": {"until": until, **board.seconds(until, _SECONDS)},
+            "registries": [self._build_registry(name, rows, now) for name in self._sources],
+            "series": {"until": until, **board.sum_seconds(until, _SECONDS)},
             "totals": {name: sum(summed[series].values()) for name, series in _TOTALS.items()},
-            "cache": self._cache(summed),
-            "downloads": [_download(row, now) for row in rows[watching.DOWNLOAD]][:_MOST_DOWNLOADS],
+            "cache": self._build_cache(summed),
+            "downloads": [_build_download(row, now) for row in rows[watching.DOWNLOAD]][
+                :_MOST_DOWNLOADS
+            ],
         }
 
-    def _registry(self, name: str, rows: Mapping[str, list[Row]], now: float) -> dict[str, Any]:
-        of_it = [row for row in rows[counting.REGISTRY] if row.about.get("registry") == name]
+    def _build_registry(
+        self, name: str, rows: Mapping[str, list[Row]], now: float
+    ) -> dict[str, Any]:
+        of_it = [row for row in rows[counting.REGISTRY] if row.labels.get("registry") == name]
         answered = max((row.numbers[counting.ANSWERED] for row in of_it), default=0.0)
         failed = max((row.numbers[counting.FAILED] for row in of_it), default=0.0)
         heard = max(answered, failed)
         if now - heard > _FRESH:
-            self._ask(name)
-        budgets = (row for row in rows[counting.BUDGET] if row.about.get("registry") == name)
+            self._probe(name)
+        budgets = (row for row in rows[counting.BUDGET] if row.labels.get("registry") == name)
         return {
             "name": name,
             "default": name == self._default,
             "reachable": answered >= failed if heard else None,
             "seconds_ago": round(now - heard, 1) if heard else None,
-            "left_alone": _left_alone(of_it) > 0,
-            "budgets": [_budget(row, now) for row in _latest(budgets)],
+            "left_alone": _count_open_breakers(of_it) > 0,
+            "budgets": [_build_budget(row, now) for row in _select_latest(budgets)],
         }
 
-    def _ask(self, name: str) -> None:
+    def _probe(self, name: str) -> None:
         """Probe a registry in a background thread, unless a probe of it is running already."""
-        if name in self._asking:
+        if name in self._probing:
             return
-        self._asking.add(name)
+        self._probing.add(name)
 
         def ask() -> None:
             try:
                 with suppress(RegistryError):  # the source reports its failures to its observer
                     self._sources[name].reach()
             finally:
-                self._asking.discard(name)
+                self._probing.discard(name)
 
         threading.Thread(target=ask, daemon=True).start()
 
-    def _cache(self, summed: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
-        if self._holder is None:
+    def _build_cache(self, summed: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
+        if self._cache_holder is None:
             return None
-        (entries, size), state = self._holder.held(), self._holder.state()
+        (entries, size), state = self._cache_holder.measure_usage(), self._cache_holder.read_state()
         served = summed["docxy_cache_served_bytes_total"]
         answers = summed["docxy_cache_answers_total"]
         return {
@@ -136,8 +140,8 @@ class Figures:
             "evictions": sum(summed["docxy_cache_evictions_total"].values()),
         }
 
-    def _gauges(self) -> Iterator[Metric]:
-        rows = _by_kind(board.rows())
+    def _iter_gauges(self) -> Iterator[Metric]:
+        rows = _group_by_kind(board.iter_rows())
         labels = ["registry"]
         active = GaugeMetricFamily(
             "docxy_active_downloads", "Bodies on their way to clients.", labels=labels
@@ -147,25 +151,25 @@ class Figures:
             labels=labels,
         )  # fmt: skip
         for name in self._sources:
-            here = [row for row in rows[watching.DOWNLOADS] if row.about.get("registry") == name]
+            here = [row for row in rows[watching.DOWNLOADS] if row.labels.get("registry") == name]
             active.add_metric([name], sum(row.numbers[0] for row in here))
-            of_it = [row for row in rows[counting.REGISTRY] if row.about.get("registry") == name]
-            alone.add_metric([name], _left_alone(of_it))
+            of_it = [row for row in rows[counting.REGISTRY] if row.labels.get("registry") == name]
+            alone.add_metric([name], _count_open_breakers(of_it))
         yield active
         yield alone
-        yield from _budget_gauges(rows[counting.BUDGET])
-        if self._holder is not None:
-            yield from _cache_gauges(self._holder)
+        yield from _iter_budget_gauges(rows[counting.BUDGET])
+        if self._cache_holder is not None:
+            yield from _iter_cache_gauges(self._cache_holder)
 
 
-def _by_kind(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
+def _group_by_kind(rows: Iterable[Row]) -> Mapping[str, list[Row]]:
     found = defaultdict[str, list[Row]](list)
     for row in rows:
         found[row.kind].append(row)
     return found
 
 
-def _sums(metrics: Iterable[Metric]) -> Mapping[str, Mapping[str, float]]:
+def _sum_series(metrics: Iterable[Metric]) -> Mapping[str, Mapping[str, float]]:
     """Return the sum of each series over all labels except `result`, by series and `result`.
 
     A series without that label has the result "". Samples with an empty `registry` do not count.
@@ -181,7 +185,7 @@ def _sums(metrics: Iterable[Metric]) -> Mapping[str, Mapping[str, float]]:
     return sums
 
 
-def _left_alone(rows: Iterable[Row]) -> float:
+def _count_open_breakers(rows: Iterable[Row]) -> float:
     """Return how many hosts have an open circuit breaker, summed over the workers.
 
     Rows without a failure in the last 600 s do not count: the state of a host that no client asks
@@ -191,35 +195,35 @@ def _left_alone(rows: Iterable[Row]) -> float:
     return sum(row.numbers[counting.OPEN] for row in rows if row.numbers[counting.FAILED] > since)
 
 
-def _latest(rows: Iterable[Row]) -> list[Row]:
+def _select_latest(rows: Iterable[Row]) -> list[Row]:
     """Return the latest row of each identity from any worker, if it is within its window."""
     now = time.time()
     found = dict[tuple[str, str], Row]()
     for row in rows:
-        if now - row.numbers[counting.TOLD] > float(row.about.get("window") or 0):
+        if now - row.numbers[counting.TOLD] > float(row.labels.get("window") or 0):
             continue  # the window is over, so the registry allows those pulls again
-        key = (str(row.about.get("registry")), str(row.about.get("identity")))
+        key = (str(row.labels.get("registry")), str(row.labels.get("identity")))
         known = found.get(key)
         if known is None or known.numbers[counting.TOLD] < row.numbers[counting.TOLD]:
             found[key] = row
     return list(found.values())
 
 
-def _budget(row: Row, now: float) -> dict[str, Any]:
+def _build_budget(row: Row, now: float) -> dict[str, Any]:
     remaining, limit, told = row.numbers
-    identity = str(row.about.get("identity"))
+    identity = str(row.labels.get("identity"))
     return {
         "identity": identity,
         "kind": identity.partition("-")[0],
         "limit": int(limit),
         "remaining": int(remaining),
-        "window": row.about.get("window"),
+        "window": row.labels.get("window"),
         "seconds_ago": round(now - told, 1),
         "low": remaining < limit * LOW,
     }
 
 
-def _budget_gauges(rows: Iterable[Row]) -> Iterator[Metric]:
+def _iter_budget_gauges(rows: Iterable[Row]) -> Iterator[Metric]:
     families = [
         GaugeMetricFamily(f"docxy_pulls_{name}", text, labels=["registry", "identity"])
         for name, text in (
@@ -228,18 +232,18 @@ def _budget_gauges(rows: Iterable[Row]) -> Iterator[Metric]:
             ("window_seconds", "Seconds of that window."),
         )
     ]
-    for row in _latest(rows):
-        labels = [str(row.about.get("registry")), str(row.about.get("identity"))]
+    for row in _select_latest(rows):
+        labels = [str(row.labels.get("registry")), str(row.labels.get("identity"))]
         remaining, limit, _ = row.numbers
-        window = float(row.about.get("window") or 0)
+        window = float(row.labels.get("window") or 0)
         for family, value in zip(families, (remaining, limit, window), strict=True):
             family.add_metric(labels, value)
     yield from families
 
 
-def _cache_gauges(holder: Holder) -> Iterator[Metric]:
+def _iter_cache_gauges(holder: MonitoredCache) -> Iterator[Metric]:
     """Yield the gauges of the cache, which are the same in every worker of the machine."""
-    (entries, size), state = holder.held(), holder.state()
+    (entries, size), state = holder.measure_usage(), holder.read_state()
     told = [
         ("entries", "Entries of the cache.", entries),
         ("size_bytes", "Bytes that the cache has.", size),
@@ -254,10 +258,10 @@ def _cache_gauges(holder: Holder) -> Iterator[Metric]:
         yield GaugeMetricFamily(f"docxy_cache_{name}", text, value)
 
 
-def _download(row: Row, now: float) -> dict[str, Any]:
+def _build_download(row: Row, now: float) -> dict[str, Any]:
     sent, total, began = row.numbers
     return {
-        **row.about,
+        **row.labels,
         "bytes": int(sent),
         "total": None if total < 0 else int(total),
         "began": began,
@@ -276,30 +280,30 @@ class Metrics:
 
     def __init__(self) -> None:
         self._meters = Meters()
-        self._seat = Seat()
-        self._watching = Watching(self._meters, self._seat)
-        self.watcher: Watcher = self._watching
+        self._slot = WorkerSlot()
+        self._request_counter = RequestCounter(self._meters, self._slot)
+        self.watcher: Watcher = self._request_counter
 
-    def of(self, registry: str) -> Observer:
+    def build_observer(self, registry: str) -> Observer:
         """Return an observer that counts the events of one registry's source."""
-        self._watching.expect(registry)
-        return Counting(registry, self._meters, self._seat)
+        self._request_counter.reserve_row(registry)
+        return EventCounter(registry, self._meters, self._slot)
 
-    def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
+    def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
         """Count evictions and errors of the cache; ignore all other events."""
         if event is Event.EVICTED:
             self._meters.evictions.inc(amount)
         elif event is Event.CACHE_FAILED:
             self._meters.cache_errors.labels(about).inc(amount)
 
-    def told(self, budget: Budget) -> None:
+    def record_budget(self, budget: Budget) -> None:
         """Ignore a budget: only the observer of a registry shows pulls."""
 
-    def figures(
+    def build_figures(
         self,
         sources: Mapping[str, Source],
         default: str,
-        cache: Holder | None,
+        cache: MonitoredCache | None,
     ) -> Figures:
         """Return the reader of all workers' metrics; `cache` is `None` if there is no cache."""
         return Figures(self._meters, sources, default, cache)

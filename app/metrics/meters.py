@@ -32,10 +32,10 @@ class Meters:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self._own = own = CollectorRegistry()
-        with multiprocess.merged() if SHARED else contextlib.nullcontext():
-            self._make(own)
+        with multiprocess.merge_dead_workers() if SHARED else contextlib.nullcontext():
+            self._create_metrics(own)
 
-    def _make(self, own: CollectorRegistry) -> None:
+    def _create_metrics(self, own: CollectorRegistry) -> None:
         """Create the metrics, and so the files that prometheus_client keeps for each kind."""
         self.requests = Counter(
             "docxy_requests_total", "Requests of clients that are over.",
@@ -45,36 +45,36 @@ class Meters:
             "docxy_refusals_total", "Requests that were refused here, by rule or by what else did.",
             ["rule"], registry=own,
         )  # fmt: skip
-        self.first_byte = Histogram(
+        self.first_byte_seconds = Histogram(
             "docxy_request_first_byte_seconds", "Seconds until there was a first byte to send.",
             ["route", "registry"], buckets=_FIRST, registry=own,
         )  # fmt: skip
-        self.seconds = Histogram(
+        self.request_seconds = Histogram(
             "docxy_request_seconds", "Seconds until a request was over.",
             ["route", "registry"], buckets=_SECONDS, registry=own,
         )  # fmt: skip
-        self.down = Counter(
+        self.sent_bytes = Counter(
             "docxy_sent_bytes_total", "Bytes of bodies that went to clients.",
             ["registry"], registry=own,
         )  # fmt: skip
-        self.up = Counter(
+        self.received_bytes = Counter(
             "docxy_received_bytes_total", "Bytes of bodies that came from upstreams.",
             ["registry"], registry=own,
         )  # fmt: skip
-        self.asked = Counter(
+        self.upstream_requests = Counter(
             "docxy_upstream_requests_total",
             "Requests to a registry, its token service or its CDN.",
             ["registry"], registry=own,
         )  # fmt: skip
-        self.answers = Counter(
+        self.upstream_answers = Counter(
             "docxy_upstream_answers_total", "Their answers, by the class of their status.",
             ["registry", "status"], registry=own,
         )  # fmt: skip
-        self.answer_seconds = Histogram(
+        self.upstream_answer_seconds = Histogram(
             "docxy_upstream_answer_seconds", "Seconds until the head of an upstream's answer.",
             ["registry"], buckets=_FIRST, registry=own,
         )  # fmt: skip
-        self.errors = Counter(
+        self.upstream_errors = Counter(
             "docxy_upstream_errors_total", "Requests to upstreams that had no answer, by kind.",
             ["registry", "kind"], registry=own,
         )  # fmt: skip
@@ -86,12 +86,12 @@ class Meters:
             "docxy_upstream_resumes_total", "Bodies that broke and went on.",
             ["registry"], registry=own,
         )  # fmt: skip
-        self.tokens = Counter(
+        self.token_answers = Counter(
             "docxy_token_requests_total",
             "Answers of token services, by the class of their status.",
             ["registry", "status"], registry=own,
         )  # fmt: skip
-        self.cache = Counter(
+        self.cache_answers = Counter(
             "docxy_cache_answers_total",
             "Answers by what the cache did: hit, revalidated, joined, stale or miss.",
             ["registry", "result"], registry=own,
@@ -117,26 +117,26 @@ class Meters:
             "docxy_pulls_saved_total", "GETs of manifests that the cache answered instead.",
             ["registry"], registry=own,
         )  # fmt: skip
-        self.seconds.labels("other", "")
+        self.request_seconds.labels("other", "")
 
-    def collected(self) -> Iterable[Metric]:
+    def collect(self) -> Iterable[Metric]:
         """Return the metrics of all workers, including those that have ended.
 
         If the workers share no files, return those of this process alone.
         """
         if not SHARED:
             return self._own.collect()
-        with multiprocess.undisturbed():
+        with multiprocess.hold_shared_lock():
             return list(MultiProcessCollector(None).collect())  # type: ignore[no-untyped-call]
 
-    def exposition(self, more: Iterable[Metric]) -> bytes:
+    def format_exposition(self, more: Iterable[Metric]) -> bytes:
         """Return the collected metrics and the gauges in `more` in Prometheus's text format."""
         registry = CollectorRegistry()
-        registry.register(_Given([*self.collected(), *more]))
+        registry.register(_CollectedMetrics([*self.collect(), *more]))
         return generate_latest(registry)
 
 
-class _Given(Collector):
+class _CollectedMetrics(Collector):
     """A collector of metrics that have been collected already."""
 
     def __init__(self, metrics: list[Metric]) -> None:

@@ -31,21 +31,21 @@ _KINDS: Final = ("counter", "histogram")
 
 
 @contextlib.contextmanager
-def merged() -> Iterator[None]:
+def merge_dead_workers() -> Iterator[None]:
     """Merge the files of dead workers, then hold the exclusive lock during the `with` block.
 
     Other processes wait to merge or read until the block ends. The block creates files, which
     cannot be read until they are complete.
     """
-    with _locked(fcntl.LOCK_EX) as directory:
+    with _hold_lock(fcntl.LOCK_EX) as directory:
         for kind in _KINDS:
-            left = [path for path in directory.glob(f"{kind}_*.db") if _is_dead(path)]
+            left = [path for path in directory.glob(f"{kind}_*.db") if _is_of_dead_process(path)]
             if left:
-                _add(directory / f"{kind}_{_MERGED}.db", left)
+                _merge_files(directory / f"{kind}_{_MERGED}.db", left)
         yield
 
 
-def _add(merged: Path, left: list[Path]) -> None:
+def _merge_files(merged: Path, left: list[Path]) -> None:
     into = _File(str(merged))
     try:
         for path in left:
@@ -57,27 +57,27 @@ def _add(merged: Path, left: list[Path]) -> None:
 
 
 @contextlib.contextmanager
-def undisturbed() -> Iterator[None]:
+def hold_shared_lock() -> Iterator[None]:
     """Hold a shared lock during the `with` block, so that no process merges files or makes any."""
-    with _locked(fcntl.LOCK_SH):
+    with _hold_lock(fcntl.LOCK_SH):
         yield
 
 
 @contextlib.contextmanager
-def _locked(how: int) -> Iterator[Path]:
+def _hold_lock(how: int) -> Iterator[Path]:
     # A process holds the lock for some milliseconds, so waiting for it does not stall a worker.
-    directory = _directory()
+    directory = _find_directory()
     with (directory / "lock").open("w") as lock:
         fcntl.flock(lock, how)
         yield directory
 
 
-def _directory() -> Path:
+def _find_directory() -> Path:
     """Return the directory of the files, as prometheus_client has determined it."""
     return Path(_Collector(None)._path)  # noqa: SLF001
 
 
-def _is_dead(path: Path) -> bool:
+def _is_of_dead_process(path: Path) -> bool:
     number = path.stem.rpartition("_")[2]
     if number == _MERGED:
         return False
@@ -97,7 +97,7 @@ Add = Callable[[float], None]
 Write = Callable[[], None]
 
 
-def adding(counter: Counter, *labels: str, later: list[Write] | None = None) -> Add:
+def build_counter_adder(counter: Counter, *labels: str, later: list[Write] | None = None) -> Add:
     """Return a function that adds to one series of a counter.
 
     Only one such function may exist for a series, and nothing else may add to it. If `later` is
@@ -105,10 +105,12 @@ def adding(counter: Counter, *labels: str, later: list[Write] | None = None) -> 
     of writing at once.
     """
     child = counter.labels(*labels) if labels else counter
-    return _adding(child._value, later)  # noqa: SLF001
+    return _build_adder(child._value, later)  # noqa: SLF001
 
 
-def observing(histogram: Histogram, *labels: str, later: list[Write] | None = None) -> Add:
+def build_histogram_adder(
+    histogram: Histogram, *labels: str, later: list[Write] | None = None
+) -> Add:
     """Return a function that adds an observation to one series of a histogram.
 
     Nothing else may add to that series; `later` is as in `adding`.
@@ -117,8 +119,8 @@ def observing(histogram: Histogram, *labels: str, later: list[Write] | None = No
     if not SHARED:
         observe: Add = child.observe
         return observe
-    bounds, total = child._upper_bounds, _adding(child._sum, later)  # noqa: SLF001
-    buckets = [_adding(one, later) for one in child._buckets]  # noqa: SLF001
+    bounds, total = child._upper_bounds, _build_adder(child._sum, later)  # noqa: SLF001
+    buckets = [_build_adder(one, later) for one in child._buckets]  # noqa: SLF001
 
     def add(amount: float) -> None:
         total(amount)
@@ -127,7 +129,7 @@ def observing(histogram: Histogram, *labels: str, later: list[Write] | None = No
     return add
 
 
-def _adding(value: Any, later: list[Write] | None) -> Add:  # noqa: ANN401 - the library has no type for it
+def _build_adder(value: Any, later: list[Write] | None) -> Add:  # noqa: ANN401 - the library has no type for it
     if not SHARED:
         increase: Add = value.inc
         return increase

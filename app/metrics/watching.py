@@ -6,9 +6,9 @@ from functools import cache, partial
 from typing import Final
 
 from app.events import Download, Exchange
-from app.metrics.board import SERIES, Seat
+from app.metrics.board import SERIES, WorkerSlot
 from app.metrics.meters import Meters
-from app.metrics.multiprocess import Add, Write, adding, observing
+from app.metrics.multiprocess import Add, Write, build_counter_adder, build_histogram_adder
 
 DOWNLOAD: Final = "download"
 DOWNLOADS: Final = "downloads"
@@ -27,153 +27,161 @@ _LONG: Final = 0.5
 """Bytes, and seconds, after which a download adds its progress to the counters."""
 
 
-class Watching:
+class RequestCounter:
     """Counts the exchanges of this process, and shows its downloads on the board."""
 
-    def __init__(self, meters: Meters, seat: Seat) -> None:
+    def __init__(self, meters: Meters, seat: WorkerSlot) -> None:
         self._meters = meters
-        self._seat = seat
-        self._later: list[Write] = []
+        self._slot = seat
+        self._pending_writes: list[Write] = []
         """Pending writes of counters, done once for a batch of exchanges or a piece of a body."""
-        self._known: dict[tuple[str, str, str, str], tuple[Add, Add, Add]] = {}
+        self._counters: dict[tuple[str, str, str, str], tuple[Add, Add, Add]] = {}
         # Finding a series by its labels takes longer than adding to it.
-        self._timed = cache(self._times)
-        self._cached = cache(partial(adding, meters.cache_bytes, later=self._later))
-        self._down = cache(partial(adding, meters.down, later=self._later))
-        self._refused = cache(partial(adding, meters.refusals, later=self._later))
-        self._crowd = cache(partial(_Crowd, seat))
+        self._timers = cache(self._create_timers)
+        self._cache_bytes = cache(
+            partial(build_counter_adder, meters.cache_bytes, later=self._pending_writes)
+        )
+        self._sent_bytes = cache(
+            partial(build_counter_adder, meters.sent_bytes, later=self._pending_writes)
+        )
+        self._refusals = cache(
+            partial(build_counter_adder, meters.refusals, later=self._pending_writes)
+        )
+        self._active_downloads = cache(partial(_ActiveDownloads, seat))
 
-    def expect(self, registry: str) -> None:
+    def reserve_row(self, registry: str) -> None:
         """Reserve the row for the number of a registry's downloads before other rows take it."""
-        self._crowd(registry)
+        self._active_downloads(registry)
 
-    def begins(self, exchange: Exchange, length: int | None) -> Download:
+    def begin_download(self, exchange: Exchange, length: int | None) -> Download:
         """Show a body under way on the board, and return the `Download` that reports its progress.
 
         `length` is in bytes, or `None` if it is unknown.
         """
-        exchange.watched = True
+        exchange.is_progress_counted = True
         about = {
             "registry": exchange.registry,
             "repository": exchange.repository[:_MOST_TEXT],
             "reference": exchange.reference[:_MOST_TEXT],
             "route": exchange.route,
-            "cache": exchange.cache,
+            "cache": exchange.cache_outcome,
         }
-        row = self._seat.take_row(DOWNLOAD, about)
+        row = self._slot.acquire_row(DOWNLOAD, about)
         if row is not None:
-            self._seat.write(row, TOTAL, -1.0 if length is None else length)
-            self._seat.write(row, BEGAN, time.time() - exchange.seconds())
-        self._crowd(exchange.registry).grow(1)
-        return _Moving(self, self._seat, row, exchange.registry)
+            self._slot.write(row, TOTAL, -1.0 if length is None else length)
+            self._slot.write(row, BEGAN, time.time() - exchange.seconds_elapsed())
+        self._active_downloads(exchange.registry).add(1)
+        return _TrackedDownload(self, self._slot, row, exchange.registry)
 
-    def ended(self, exchanges: Sequence[Exchange]) -> None:
+    def record_end(self, exchanges: Sequence[Exchange]) -> None:
         """Count exchanges that have ended."""
         asked = down = 0
         for exchange in exchanges:
             method = exchange.method if exchange.method in _METHODS else "other"
             route, registry = exchange.route, exchange.registry
             key = (route, method, f"{exchange.status // 100}xx", registry)
-            requests, first, whole = self._known.get(key) or self._series(key)
+            requests, first, whole = self._counters.get(key) or self._create_counters(key)
             requests(1)
-            first(exchange.first_byte)
-            whole(exchange.took)
+            first(exchange.time_to_first_byte)
+            whole(exchange.duration)
             if exchange.refused_by:
-                self._refused(exchange.refused_by)(1)
-            if exchange.cache:
-                self._cached(registry, exchange.cache)(exchange.sent)
-            if exchange.sent and not exchange.watched:
-                self._down(registry)(exchange.sent)
+                self._refusals(exchange.refused_by)(1)
+            if exchange.cache_outcome:
+                self._cache_bytes(registry, exchange.cache_outcome)(exchange.bytes_sent)
+            if exchange.bytes_sent and not exchange.is_progress_counted:
+                self._sent_bytes(registry)(exchange.bytes_sent)
                 if registry:
-                    down += exchange.sent
+                    down += exchange.bytes_sent
             if registry:  # the page leaves out its own requests
                 asked += 1
-        self._seat.add(_REQUESTS, asked)
-        self._seat.add(_DOWN, down)
-        self._write()
+        self._slot.add(_REQUESTS, asked)
+        self._slot.add(_DOWN, down)
+        self._flush()
 
-    def moved(self, registry: str, count: int) -> None:
+    def record_sent(self, registry: str, count: int) -> None:
         """Count `count` more bytes of a body under way."""
-        self._down(registry)(count)
-        self._seat.add(_DOWN, count)
-        self._write()
+        self._sent_bytes(registry)(count)
+        self._slot.add(_DOWN, count)
+        self._flush()
 
-    def over(self, registry: str) -> None:
+    def record_download_end(self, registry: str) -> None:
         """Count one download of a registry less, because it has ended."""
-        self._crowd(registry).grow(-1)
+        self._active_downloads(registry).add(-1)
 
-    def _write(self) -> None:
-        while self._later:
-            self._later.pop()()
+    def _flush(self) -> None:
+        while self._pending_writes:
+            self._pending_writes.pop()()
 
-    def _series(self, key: tuple[str, str, str, str]) -> tuple[Add, Add, Add]:
+    def _create_counters(self, key: tuple[str, str, str, str]) -> tuple[Add, Add, Add]:
         """Return the functions that count an exchange: requests, first byte and total time.
 
         `key` is the route, the method, the class of the status and the registry.
         """
         route, _, _, registry = key
-        requests = adding(self._meters.requests, *key, later=self._later)
-        found = (requests, *self._timed(route, registry))
-        self._known[key] = found
+        requests = build_counter_adder(self._meters.requests, *key, later=self._pending_writes)
+        found = (requests, *self._timers(route, registry))
+        self._counters[key] = found
         return found
 
-    def _times(self, route: str, registry: str) -> tuple[Add, Add]:
-        meters, later = self._meters, self._later
-        first = observing(meters.first_byte, route, registry, later=later)
-        return first, observing(meters.seconds, route, registry, later=later)
+    def _create_timers(self, route: str, registry: str) -> tuple[Add, Add]:
+        meters, later = self._meters, self._pending_writes
+        first = build_histogram_adder(meters.first_byte_seconds, route, registry, later=later)
+        return first, build_histogram_adder(meters.request_seconds, route, registry, later=later)
 
 
-class _Crowd:
+class _ActiveDownloads:
     """The number of bodies from a registry that are under way, in a row of the board."""
 
-    def __init__(self, seat: Seat, registry: str) -> None:
-        self._seat = seat
-        self._row = seat.take_row(DOWNLOADS, {"registry": registry})
+    def __init__(self, seat: WorkerSlot, registry: str) -> None:
+        self._slot = seat
+        self._row = seat.acquire_row(DOWNLOADS, {"registry": registry})
         self._count = 0
 
-    def grow(self, more: int) -> None:
+    def add(self, more: int) -> None:
         """Add `more` to the number; it may be negative."""
         self._count += more
         if self._row is not None:
-            self._seat.write(self._row, 0, self._count)
+            self._slot.write(self._row, 0, self._count)
 
 
-class _Moving:
+class _TrackedDownload:
     """A body under way, which is added to the counters every MiB or twice a second.
 
     The board gets its progress at once: otherwise a stalled download would show too few bytes.
     """
 
-    def __init__(self, watching: Watching, seat: Seat, row: int | None, registry: str) -> None:
-        self._watching = watching
-        self._seat = seat
+    def __init__(
+        self, watching: RequestCounter, seat: WorkerSlot, row: int | None, registry: str
+    ) -> None:
+        self._request_counter = watching
+        self._slot = seat
         self._row = row
         self._registry = registry
         self._sent = 0
-        self._told = 0
-        self._told_at = 0.0
+        self._reported = 0
+        self._reported_at = 0.0
         self._is_over = False
 
-    def moved(self, count: int) -> None:
+    def record_sent(self, count: int) -> None:
         """Report that `count` more bytes were sent."""
         self._sent += count
         if self._row is not None:
-            self._seat.write(self._row, SENT, self._sent)
-        if self._sent - self._told >= _MUCH or time.monotonic() - self._told_at >= _LONG:
-            self._tell()
+            self._slot.write(self._row, SENT, self._sent)
+        if self._sent - self._reported >= _MUCH or time.monotonic() - self._reported_at >= _LONG:
+            self._report()
 
-    def ended(self) -> None:
+    def record_end(self) -> None:
         """Report that the body has ended; a second call does nothing."""
         if self._is_over:
             return
         self._is_over = True
-        self._tell()
-        self._watching.over(self._registry)
+        self._report()
+        self._request_counter.record_download_end(self._registry)
         if self._row is not None:
-            self._seat.give_row(self._row)
+            self._slot.release_row(self._row)
 
-    def _tell(self) -> None:
-        if self._sent == self._told:
+    def _report(self) -> None:
+        if self._sent == self._reported:
             return
-        self._watching.moved(self._registry, self._sent - self._told)
-        self._told, self._told_at = self._sent, time.monotonic()
+        self._request_counter.record_sent(self._registry, self._sent - self._reported)
+        self._reported, self._reported_at = self._sent, time.monotonic()

@@ -42,7 +42,7 @@ class Challenge:
         return Challenge(self.scheme, {**self.parameters, **parameters})
 
     def __str__(self) -> str:
-        parts = ",".join(f'{name}="{_quoted(value)}"' for name, value in self.parameters.items())
+        parts = ",".join(f'{name}="{_quote(value)}"' for name, value in self.parameters.items())
         return f"{self.scheme} {parts}".rstrip()
 
 
@@ -55,37 +55,37 @@ def parse_challenges(values: Iterable[str]) -> list[Challenge]:
     """
     challenges: list[Challenge] = []
     for value in values:
-        challenges.extend(_read(_CONTROL.sub(" ", _FOLD.sub(" ", value))))
+        challenges.extend(_parse_value(_CONTROL.sub(" ", _FOLD.sub(" ", value))))
     return challenges[:_MOST]
 
 
-def _read(value: str) -> list[Challenge]:
+def _parse_value(value: str) -> list[Challenge]:
     found: list[tuple[str, dict[str, str]]] = []
-    at = _skip(value, 0)
+    at = _skip_separators(value, 0)
     while at < len(value) and len(found) <= _MOST:
         if (parameter := _PARAMETER.match(value, at)) and found:
             name, quoted, bare = parameter.groups()
-            found[-1][1][name.lower()] = _unquoted(quoted) if quoted is not None else bare
-            at = _skip(value, parameter.end())
+            found[-1][1][name.lower()] = _unquote(quoted) if quoted is not None else bare
+            at = _skip_separators(value, parameter.end())
         elif scheme := _SCHEME.match(value, at):
             found.append((scheme[1], {}))
             at = scheme.end()
             if opaque := _OPAQUE.match(value, at):
                 at = opaque.end()
-            at = _skip(value, at)
+            at = _skip_separators(value, at)
         else:
             break
     return [Challenge(scheme, parameters) for scheme, parameters in found]
 
 
-def _skip(value: str, at: int) -> int:
+def _skip_separators(value: str, at: int) -> int:
     separator = _SEPARATOR.match(value, at)
     return separator.end() if separator else at
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"')
 
 
-def _unquoted(text: str) -> str:
+def _unquote(text: str) -> str:
     return _ESCAPED.sub(r"\1", text)

@@ -15,7 +15,7 @@ _RANGE: Final = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORE
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class ByteRange:
     """One range as requested.
 
     `first` and `last` are byte positions, both included. If `first` is None, the range is the last
@@ -25,7 +25,7 @@ class Range:
     first: int | None
     last: int | None
 
-    def of(self, size: int) -> tuple[int, int] | None:
+    def resolve(self, size: int) -> tuple[int, int] | None:
         """Return the start and the end (exclusive) of the range in content of `size` bytes.
 
         A range that extends past the end of the content is cut off there.
@@ -39,7 +39,7 @@ class Range:
         return (start, end) if start < end else None
 
 
-def parse_range(header: str) -> Range | None:
+def parse_range(header: str) -> ByteRange | None:
     """Return the range that a Range header asks for, or None if the answer is the whole content.
 
     A malformed header is ignored. So is one with several ranges, which a server may answer with the
@@ -51,41 +51,41 @@ def parse_range(header: str) -> Range | None:
     first, last = (int(text) if text else None for text in match.groups())
     if (first is None and last is None) or (first or 0) > (last if last is not None else 10**18):
         return None
-    return Range(first, last)
+    return ByteRange(first, last)
 
 
 _TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
 
 
-def failed(fields: Headers, etag: str) -> HTTPStatus | None:
+def evaluate_conditions(fields: Headers, etag: str) -> HTTPStatus | None:
     """Return 412 or 304 if a condition of a GET or a HEAD fails, or None if none does.
 
     Conditions about dates are ignored, because the content has no date (RFC 9110, section 13.1).
     """
-    wanted = headers.values(fields, "if-match")
-    if wanted and not _lists(wanted, etag, weakly=False):
+    wanted = headers.get_all(fields, "if-match")
+    if wanted and not _matches_etag(wanted, etag, weakly=False):
         return HTTPStatus.PRECONDITION_FAILED
-    return HTTPStatus.NOT_MODIFIED if is_known(fields, etag) else None
+    return HTTPStatus.NOT_MODIFIED if is_not_modified(fields, etag) else None
 
 
-def is_known(fields: Headers, etag: str) -> bool:
+def is_not_modified(fields: Headers, etag: str) -> bool:
     """Return whether If-None-Match names this ETag, so that the client has the content already."""
-    known = headers.values(fields, "if-none-match")
-    return bool(known) and _lists(known, etag, weakly=True)
+    known = headers.get_all(fields, "if-none-match")
+    return bool(known) and _matches_etag(known, etag, weakly=True)
 
 
-def etag_of(digest: Digest) -> str:
+def build_etag(digest: Digest) -> str:
     """Return the strong ETag of content, which is its digest in quotes."""
     return f'"{digest}"'
 
 
-def wants_range(fields: Headers, etag: str) -> str:
+def get_range_header(fields: Headers, etag: str) -> str:
     """Return the Range header, or "" without one or if If-Range does not name `etag`."""
-    only = headers.value(fields, "if-range").strip()
-    return headers.value(fields, "range") if only in {"", etag} else ""
+    only = headers.get_first(fields, "if-range").strip()
+    return headers.get_first(fields, "range") if only in {"", etag} else ""
 
 
-def _lists(values: list[str], etag: str, *, weakly: bool) -> bool:
+def _matches_etag(values: list[str], etag: str, *, weakly: bool) -> bool:
     text = ",".join(values)
     if text.strip() == "*":
         return True

@@ -4,10 +4,10 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-Fields = Callable[[list[tuple[str, Any]]], dict[str, Any]]
+ObjectHook = Callable[[list[tuple[str, Any]]], dict[str, Any]]
 
 
-def read(document: bytes, fields: Fields | None = None) -> dict[str, Any]:
+def parse_object(document: bytes, fields: ObjectHook | None = None) -> dict[str, Any]:
     """Return the JSON object in a document; raise ValueError if there is none.
 
     `fields` builds each object from its pairs of name and value, as `object_pairs_hook` of

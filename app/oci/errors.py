@@ -91,7 +91,7 @@ class RegistryError(Exception):
         **detail: Any,  # noqa: ANN401 - any JSON value
     ) -> None:
         super().__init__(message or self.message)
-        self.added = headers or {}
+        self.extra_headers = headers or {}
         self.detail = detail
 
 
@@ -266,21 +266,21 @@ class ClientGone(RegistryError):
 # Access: networks, rules and figures
 
 
-class ClientRefused(Denied):
+class NetworkDenied(Denied):
     """The client is in a network that this proxy does not serve."""
 
     message = "this proxy does not serve your network"
     refused_by = "networks"
 
 
-class RuleRefused(Denied):
+class RuleDenied(Denied):
     """A rule denies the request; `detail["rule"]` replaces `refused_by` in logs and metrics."""
 
     message = "a rule of this proxy denies it"
     refused_by = "rule"
 
 
-class ClientHidden(Denied):
+class ClientAddressUnknown(Denied):
     """The client is behind a server that is not trusted, or that does not say who the client is."""
 
     message = (
@@ -314,14 +314,14 @@ class LoginMissing(LoginRequired):
     refused_by = "login"
 
 
-class LoginWrong(LoginRequired):
+class LoginInvalid(LoginRequired):
     """The user does not exist, or the password is wrong."""
 
     message = "wrong user name or password for this proxy"
     refused_by = "password"
 
 
-class TokenWrong(LoginRequired):
+class TokenInvalid(LoginRequired):
     """The token is not one of this proxy, has expired, or its user has changed."""
 
     message = "this token is not, or no longer, good for this proxy"
@@ -335,7 +335,7 @@ class ScopeInsufficient(LoginRequired):
     refused_by = "scope"
 
 
-class LoginsSlowed(TooManyRequests):
+class LoginsThrottled(TooManyRequests):
     """The client has to wait: its address or network has sent too many wrong passwords."""
 
     message = "too many wrong passwords from your address or network; wait before the next one"
@@ -362,35 +362,35 @@ class LimitReached(TooManyRequests):
     refused_by = "limit"
 
 
-class RequestsReached(LimitReached):
+class RequestLimitReached(LimitReached):
     """The limit of requests per minute has been reached."""
 
     refused_by = "limit-requests"
     message = "this proxy takes no more requests of you this minute"
 
 
-class DownloadsReached(LimitReached):
+class DownloadLimitReached(LimitReached):
     """The limit of concurrent downloads has been reached."""
 
     refused_by = "limit-downloads"
     message = "this proxy lets you have no more downloads at once"
 
 
-class BytesReached(LimitReached):
+class ByteLimitReached(LimitReached):
     """The limit of bytes per day has been reached."""
 
     refused_by = "limit-bytes"
     message = "this proxy sends you no more bytes today"
 
 
-class PullsReached(LimitReached):
+class PullLimitReached(LimitReached):
     """The limit of pulls per day has been reached."""
 
     refused_by = "limit-pulls"
     message = "this proxy lets you have no more pulls today"
 
 
-class ConnectionsReached(LimitReached):
+class ConnectionLimitReached(LimitReached):
     """One address has requests on as many connections as it may."""
 
     refused_by = "limit-connections"

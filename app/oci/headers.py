@@ -69,33 +69,33 @@ _PARAMETER: Final = re.compile(
 )
 
 
-def pass_up(headers: Iterable[tuple[str, str]]) -> Headers:
+def filter_request_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     """Return the headers of a client's request that go to its registry.
 
     Accept-Encoding becomes `identity`, because sizes and digests are those of the stored content,
     and containerd asks for gzip.
     """
-    passed = without(_only(headers, UP), "accept-encoding")
+    passed = without(_select_fields(headers, UP), "accept-encoding")
     return [*passed, ("Accept-Encoding", "identity")]
 
 
-def pass_elsewhere(headers: Iterable[tuple[str, str]]) -> Headers:
+def filter_redirect_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     """Return the headers of a request that may go to any host: none identifies the client."""
-    return _only(headers, ELSEWHERE)
+    return _select_fields(headers, ELSEWHERE)
 
 
-def pass_down(headers: Iterable[tuple[str, str]]) -> Headers:
+def filter_response_headers(headers: Iterable[tuple[str, str]]) -> Headers:
     """Return the headers of a registry's answer that go to the client and have a valid value."""
-    return [one for one in _only(headers, DOWN) if _VALUE.fullmatch(one[1])]
+    return [one for one in _select_fields(headers, DOWN) if _VALUE.fullmatch(one[1])]
 
 
-def values(headers: Iterable[tuple[str, str]], name: str) -> list[str]:
+def get_all(headers: Iterable[tuple[str, str]], name: str) -> list[str]:
     """Return all values of a field in order; its name is matched without regard to case."""
     wanted = name.lower()
     return [value for field, value in headers if field.lower() == wanted]
 
 
-def value(headers: Iterable[tuple[str, str]], name: str) -> str:
+def get_first(headers: Iterable[tuple[str, str]], name: str) -> str:
     """Return the first value of a field, or "" if it is absent."""
     wanted = name.lower()
     for field, first in headers:  # called often for each request; a generator takes twice as long
@@ -109,25 +109,25 @@ def without(headers: Iterable[tuple[str, str]], *names: str) -> Headers:
     return [(field, value) for field, value in headers if field.lower() not in names]
 
 
-def next_link(links: Iterable[str]) -> str:
+def parse_next_link(links: Iterable[str]) -> str:
     """Return the target of the first Link with rel="next" (RFC 8288), or "" if there is none."""
     for text in links:
         for target, parameters in _LINK.findall(text):
-            if "next" in _relations(parameters) and _TARGET.fullmatch(target.strip()):
+            if "next" in _parse_relations(parameters) and _TARGET.fullmatch(target.strip()):
                 return str(target).strip()
     return ""
 
 
-def next_query(links: Iterable[str]) -> str | None:
+def parse_next_query(links: Iterable[str]) -> str | None:
     """Return the query of the Link with rel="next", or None without one that can be parsed."""
-    link = next_link(links)
+    link = parse_next_link(links)
     try:
         return urlsplit(link).query if link else None
     except ValueError:
         return None
 
 
-def _relations(parameters: str) -> list[str]:
+def _parse_relations(parameters: str) -> list[str]:
     """Return the relation types of a link; only its first `rel` counts (RFC 8288, section 3.3)."""
     for name, quoted, bare in _PARAMETER.findall(parameters):
         if name.lower() == "rel":
@@ -135,7 +135,7 @@ def _relations(parameters: str) -> list[str]:
     return []
 
 
-def _only(headers: Iterable[tuple[str, str]], names: frozenset[str]) -> Headers:
+def _select_fields(headers: Iterable[tuple[str, str]], names: frozenset[str]) -> Headers:
     """Return the fields with these names, except those that Connection names.
 
     Such fields are hop-by-hop (RFC 9110, section 7.6.1).
@@ -143,7 +143,7 @@ def _only(headers: Iterable[tuple[str, str]], names: frozenset[str]) -> Headers:
     fields = list(headers)
     dropped = {
         option.strip().lower()
-        for value in values(fields, "connection")
+        for value in get_all(fields, "connection")
         for option in value.split(",")
     }
     passed = names - dropped if dropped else names
@@ -161,12 +161,12 @@ _MOST: Final = 4
 """The most marks of a request: a few proxies may be chained, and a registry may redirect to one."""
 
 
-def marked(fields: Headers) -> Headers:
+def mark_via(fields: Headers) -> Headers:
     """Return a request's headers with one mark more in Via; raise LoopDetected if it has 4 already.
 
     Any other Via is removed, because it could identify the client.
     """
-    ways = ",".join(values(fields, "via")).split(",")
+    ways = ",".join(get_all(fields, "via")).split(",")
     marks = [_MARK for way in ways if way.strip() == _MARK]
     if len(marks) >= _MOST:
         raise LoopDetected

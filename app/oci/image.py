@@ -17,7 +17,7 @@ _TWICE: Final = object()
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ImageMetadata:
     """The known metadata of a manifest's image; None if a value is unknown.
 
     `created` has a time zone. An index has no platform and no date of its own: clients choose one
@@ -29,10 +29,10 @@ class Facts:
     is_index: bool = False
 
 
-INDEX: Final = Facts(is_index=True)
+INDEX: Final = ImageMetadata(is_index=True)
 
 
-def config_of(document: bytes) -> Descriptor | None:
+def parse_config_descriptor(document: bytes) -> Descriptor | None:
     """Return the config that a manifest names, or None if the document is an index.
 
     A document with a config or layers counts as an image even if it has manifests too, since we do
@@ -40,10 +40,10 @@ def config_of(document: bytes) -> Descriptor | None:
     Raise ValueError if the document is neither, its config is malformed, or an index embeds one of
     its manifests.
     """
-    read = documents.read(document, _fields)
+    read = documents.parse_object(document, _fold_keys)
     if "config" not in read:
         if isinstance(read.get("manifests"), list) and not {"layers", "fslayers"} & {*read}:
-            _see_that_all_is_outside(read["manifests"])
+            _refuse_embedded_manifests(read["manifests"])
             return None
         message = "it is no index, and has no config"
         raise ValueError(message)
@@ -57,7 +57,7 @@ def config_of(document: bytes) -> Descriptor | None:
     raise ValueError(message)
 
 
-def _see_that_all_is_outside(manifests: list[Any]) -> None:
+def _refuse_embedded_manifests(manifests: list[Any]) -> None:
     """Raise ValueError if an index embeds a manifest.
 
     A client may use the embedded manifest without a request (OCI image-spec, "Content Descriptors",
@@ -68,16 +68,16 @@ def _see_that_all_is_outside(manifests: list[Any]) -> None:
         raise ValueError(message)
 
 
-def facts_of(config: bytes) -> Facts:
+def parse_image_metadata(config: bytes) -> ImageMetadata:
     """Return the facts in a config; all of them are unknown if it is not a JSON object."""
     try:
-        read = documents.read(config, _fields)
+        read = documents.parse_object(config, _fold_keys)
     except ValueError:
-        return Facts()
-    return Facts(_platform(read), _date(read.get("created")))
+        return ImageMetadata()
+    return ImageMetadata(_parse_platform(read), _parse_date(read.get("created")))
 
 
-def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _fold_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     read: dict[str, Any] = {}
     for name, value in pairs:
         key = name.casefold()
@@ -85,17 +85,17 @@ def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return read
 
 
-def _platform(read: dict[str, Any]) -> Platform | None:
+def _parse_platform(read: dict[str, Any]) -> Platform | None:
     match read.get("os"), read.get("architecture"), read.get("variant") or "":
         case str(system), str(architecture), str(variant):
             try:
-                return Platform.of(system, architecture, *filter(None, [variant]))
+                return Platform.from_parts(system, architecture, *filter(None, [variant]))
             except ValueError:
                 return None
     return None
 
 
-def _date(written: Any) -> datetime | None:  # noqa: ANN401 - any JSON value
+def _parse_date(written: Any) -> datetime | None:  # noqa: ANN401 - any JSON value
     try:
         date = datetime.fromisoformat(written)
     except (TypeError, ValueError):

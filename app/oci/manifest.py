@@ -52,10 +52,10 @@ class Platform:
     @classmethod
     def parse(cls, text: str) -> Self:
         """Return the platform written as `os/architecture[/variant]`; raise ValueError."""
-        return cls.of(*text.split("/"))
+        return cls.from_parts(*text.split("/"))
 
     @classmethod
-    def of(cls, *parts: str) -> Self:
+    def from_parts(cls, *parts: str) -> Self:
         """Return the platform of two or three parts, in lower case and without aliases.
 
         `x86_64` becomes amd64, and `aarch64` arm64. Raise ValueError for malformed parts.
@@ -67,7 +67,7 @@ class Platform:
         architecture, usual = _OTHER_NAMES.get(architecture, (architecture, ""))
         return cls(system, architecture, *(variant or [usual]))
 
-    def suits(self, wanted: Self) -> bool:
+    def satisfies(self, wanted: Self) -> bool:
         """Return whether this platform satisfies `wanted`; without a variant, any variant does."""
         if (self.os, self.architecture) != (wanted.os, wanted.architecture):
             return False
@@ -89,41 +89,43 @@ class Descriptor:
     size: int
     media_type: str = ""
     platform: Platform | None = None
-    elsewhere: bool = False
+    is_foreign: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
+class Descriptors:
     """Everything that one document names: an index names manifests, a manifest names blobs."""
 
     manifests: tuple[Descriptor, ...]
     blobs: tuple[Descriptor, ...]
 
 
-def is_one(document: bytes) -> bool:
+def is_manifest(document: bytes) -> bool:
     """Return whether a document is a manifest or an index: JSON with schemaVersion 1 or 2."""
     try:
-        read = documents.read(document)
+        read = documents.parse_object(document)
     except ValueError:
         return False
     return read.get("schemaVersion") in (1, 2)
 
 
-def named(document: bytes) -> Named:
+def parse_descriptors(document: bytes) -> Descriptors:
     """Return the manifests and blobs that a document names, whatever its type.
 
     Malformed descriptors are skipped. Raise ValueError if the document is not a JSON object.
     """
-    read = documents.read(document)
-    blobs = [read.get("config"), *_list(read.get("layers")), *_list(read.get("blobs"))]
-    return Named(tuple(_descriptors(_list(read.get("manifests")))), tuple(_descriptors(blobs)))
+    read = documents.parse_object(document)
+    blobs = [read.get("config"), *_as_list(read.get("layers")), *_as_list(read.get("blobs"))]
+    return Descriptors(
+        tuple(_iter_descriptors(_as_list(read.get("manifests")))), tuple(_iter_descriptors(blobs))
+    )
 
 
-def _list(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON value
+def _as_list(value: Any) -> list[Any]:  # noqa: ANN401 - any JSON value
     return value if isinstance(value, list) else []
 
 
-def _descriptors(values: list[Any]) -> Iterator[Descriptor]:
+def _iter_descriptors(values: list[Any]) -> Iterator[Descriptor]:
     for value in values:
         match value:
             case {"digest": str(digest), "size": int(size)} if size >= 0:
@@ -134,18 +136,18 @@ def _descriptors(values: list[Any]) -> Iterator[Descriptor]:
                 yield Descriptor(
                     parsed,
                     size,
-                    _text(value.get("mediaType")),
-                    _platform(value.get("platform")),
-                    bool(_list(value.get("urls"))),
+                    _as_text(value.get("mediaType")),
+                    _parse_platform(value.get("platform")),
+                    bool(_as_list(value.get("urls"))),
                 )
 
 
-def _platform(value: Any) -> Platform | None:  # noqa: ANN401 - any JSON value
+def _parse_platform(value: Any) -> Platform | None:  # noqa: ANN401 - any JSON value
     match value:
         case {"os": str(system), "architecture": str(architecture)}:
-            return Platform(system, architecture, _text(value.get("variant")))
+            return Platform(system, architecture, _as_text(value.get("variant")))
     return None
 
 
-def _text(value: Any) -> str:  # noqa: ANN401 - any JSON value
+def _as_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
     return value if isinstance(value, str) else ""

@@ -21,7 +21,7 @@ def essence(media_type: str) -> str:
     return media_type.partition(";")[0].strip().lower()
 
 
-def acceptable(media_type: str, accepts: Iterable[str]) -> bool:
+def is_acceptable(media_type: str, accepts: Iterable[str]) -> bool:
     """Return whether a client accepts a media type; without Accept, it accepts every known one.
 
     Parameters other than `q` are ignored: no registry distinguishes types by them.
@@ -32,7 +32,7 @@ def acceptable(media_type: str, accepts: Iterable[str]) -> bool:
     if not kind:
         return False
     accept = ",".join(accepts)
-    ranges = _ranges(_bounded(accept))
+    ranges = _parse_ranges(_truncate_accept(accept))
     if not ranges:
         return len(accept) <= _LONGEST
     for one in (kind, f"{kind.partition('/')[0]}/*", "*/*"):
@@ -51,37 +51,37 @@ def fingerprint(accepts: Iterable[str]) -> str:
     if len(accept) > _LONGEST:
         written = accept
     else:
-        ranges = _ranges(accept)
+        ranges = _parse_ranges(accept)
         written = ",".join(f"{name};q={quality:g}" for name, quality in sorted(ranges.items()))
     return hashlib.sha256(written.encode(errors="surrogateescape")).hexdigest()[:16]
 
 
-def _bounded(accept: str) -> str:
+def _truncate_accept(accept: str) -> str:
     """Return the part of an Accept value with the ranges that end within the first 4 KiB."""
     return accept if len(accept) <= _LONGEST else accept[:_LONGEST].rpartition(",")[0]
 
 
 @lru_cache(_CLIENTS)
-def _ranges(accept: str) -> Mapping[str, float]:
+def _parse_ranges(accept: str) -> Mapping[str, float]:
     """Return the weight of each media range, the highest one if the range is repeated."""
     found: dict[str, float] = {}
     for text in _RANGE.findall(accept):
         name, _, parameters = text.partition(";")
         name = name.strip().lower()
         if name:
-            found[name] = max(found.get(name, 0.0), _quality(parameters))
+            found[name] = max(found.get(name, 0.0), _parse_quality(parameters))
     return found
 
 
-def _quality(parameters: str) -> float:
+def _parse_quality(parameters: str) -> float:
     for parameter in parameters.split(";"):
         name, _, value = parameter.partition("=")
         if name.strip().lower() == "q":
-            return _number(value.strip())
+            return _parse_weight(value.strip())
     return 1.0
 
 
-def _number(text: str) -> float:
+def _parse_weight(text: str) -> float:
     """Return a weight from 0 to 1; a malformed one counts as absent, which is 1."""
     return float(text[:5]) if _WEIGHT.fullmatch(text) else 1.0
 
@@ -104,7 +104,7 @@ _OF_PROGRAMS: Final = frozenset({
 })  # fmt: skip
 
 
-def remembered(content_type: str) -> str:
+def drop_overlong(content_type: str) -> str:
     """Return a Content-Type as the cache stores it, or "" if it is longer than any type can be.
 
     The length is bounded because one is stored for each manifest that a repository holds.
@@ -112,7 +112,7 @@ def remembered(content_type: str) -> str:
     return content_type if len(content_type) <= _CONTENT_TYPES_LONGEST else ""
 
 
-def is_page(content_type: str) -> bool:
+def is_html(content_type: str) -> bool:
     """Return whether a Content-Type is that of a web page, which no content of a registry is."""
     return essence(content_type) in _OF_PEOPLE
 

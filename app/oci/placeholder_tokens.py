@@ -12,7 +12,7 @@ STALE: Final = "docxy.stale"
 """Stands for no credentials, issued when no token could be had."""
 
 
-def is_nothing(authorization: str) -> bool:
+def is_placeholder(authorization: str) -> bool:
     """Return whether an Authorization header has a placeholder token of either kind."""
     scheme, _, token = authorization.strip().partition(" ")
     return scheme.lower() == "bearer" and token.strip() in {NOTHING, STALE}
@@ -20,4 +20,4 @@ def is_nothing(authorization: str) -> bool:
 
 def is_stale(authorization: str) -> bool:
     """Return whether an Authorization header has the token issued when no other could be had."""
-    return is_nothing(authorization) and authorization.strip().endswith(STALE)
+    return is_placeholder(authorization) and authorization.strip().endswith(STALE)

@@ -82,12 +82,12 @@ class Digest(str):
         return self.algorithm in _REGISTERED
 
     @classmethod
-    def every(cls, data: bytes) -> Iterator[Self]:
+    def compute_all(cls, data: bytes) -> Iterator[Self]:
         """Yield the digests of `data`, one for each registered algorithm."""
         for algorithm in _REGISTERED:
             yield cls(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
 
-    def is_of(self, data: bytes) -> bool:
+    def matches(self, data: bytes) -> bool:
         """Return whether this is the digest of `data`; false if it cannot be verified."""
         if not self.can_be_verified:
             return False
@@ -105,13 +105,13 @@ def parse_reference(text: str) -> Reference:
 # Digests of bytes by a given algorithm
 
 
-def digest_of(data: bytes, like: Digest) -> str:
+def compute_digest(data: bytes, like: Digest) -> str:
     """Return the digest of `data` by the algorithm of `like`, which must be a registered one."""
     algorithm = like.algorithm
     return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
 
 
-def digest_of_file(file: FileIO, like: Digest) -> str:
+def compute_file_digest(file: FileIO, like: Digest) -> str:
     """Return the digest of the rest of `file` by the algorithm of `like`; raise OSError.
 
     The algorithm must be a registered one.

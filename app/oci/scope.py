@@ -30,7 +30,7 @@ class Scope:
         """Whether the type is `repository`, with or without a class as in `repository(plugin)`."""
         return self.type.partition("(")[0] == "repository"
 
-    def named(self, name: str) -> Self:
+    def with_name(self, name: str) -> Self:
         """Return a copy of the scope with another name."""
         return replace(self, name=name)
 

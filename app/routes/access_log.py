@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from app import logs
 from app.events import UNWATCHED, Exchange, Watcher
-from app.log_lines import Line
+from app.log_lines import MinimalLogRecord
 
 logger = logging.getLogger("app.access")
 
@@ -29,14 +29,14 @@ _MOST: Final = 128
 
 
 @dataclass(slots=True)
-class Ended:
+class EndedRequest:
     """A request that has ended; `at` is its end as wall-clock time in seconds."""
 
     exchange: Exchange
     line: dict[str, Any]
-    at: float
+    ended_at: float
 
-    def as_line(self) -> Line:
+    def build_record(self) -> MinimalLogRecord:
         """Return the log line of the request; its times are in seconds, to the millisecond."""
         line, exchange = self.line, self.exchange
         for name in ("registry", "repository", "reference"):
@@ -44,13 +44,13 @@ class Ended:
                 line[name] = value
         if exchange.registry:
             line["attempts"] = exchange.attempts
-        line["first_byte_seconds"] = round(exchange.first_byte, 3)
-        line["seconds"] = round(exchange.took, 3)
+        line["first_byte_seconds"] = round(exchange.time_to_first_byte, 3)
+        line["seconds"] = round(exchange.duration, 3)
         line["upstream_seconds"] = round(line.pop("upstream_seconds"), 3)
-        return Line(logger.name, "Request.", line, self.at)
+        return MinimalLogRecord(logger.name, "Request.", line, self.ended_at)
 
 
-class Afterwards:
+class AccessLog:
     """Counts and logs requests in order, a moment later under load.
 
     The process does not exit before it has written those that wait.
@@ -58,48 +58,48 @@ class Afterwards:
 
     def __init__(self, watcher: Watcher = UNWATCHED) -> None:
         self.watcher = watcher
-        self._waiting: deque[Ended] = deque()
-        self._is_coming = False
-        self._one_at_a_time = threading.Lock()
-        self._is_awaited = False
+        self._pending: deque[EndedRequest] = deque()
+        self._is_scheduled = False
+        self._lock = threading.Lock()
+        self._is_registered_at_exit = False
         self._last_end = 0.0
 
-    def add(self, ended: Ended) -> None:
+    def add(self, ended: EndedRequest) -> None:
         """Count and log a request: at once if none ended just before, or else in a batch."""
         if self.watcher is UNWATCHED and not logger.isEnabledFor(logging.INFO):
             return
-        end = ended.exchange.began + ended.exchange.took
+        end = ended.exchange.started_at + ended.exchange.duration
         is_alone, self._last_end = end - self._last_end > _APART, end
-        self._waiting.append(ended)
-        if is_alone or len(self._waiting) >= _MOST:
-            self.tell_all()
-        elif not self._is_coming:
-            self._come_soon()
+        self._pending.append(ended)
+        if is_alone or len(self._pending) >= _MOST:
+            self.flush()
+        elif not self._is_scheduled:
+            self._schedule_flush()
 
-    def tell_all(self) -> None:
+    def flush(self) -> None:
         """Count and log all waiting requests now."""
-        with self._one_at_a_time:
-            if waiting := [self._waiting.popleft() for _ in range(len(self._waiting))]:
-                self.tell(waiting)
+        with self._lock:
+            if waiting := [self._pending.popleft() for _ in range(len(self._pending))]:
+                self.write(waiting)
 
-    def tell(self, ended: Sequence[Ended]) -> None:
+    def write(self, ended: Sequence[EndedRequest]) -> None:
         """Count and log the given requests now, without regard to those that wait."""
         try:
-            self.watcher.ended([one.exchange for one in ended])
+            self.watcher.record_end([one.exchange for one in ended])
         finally:
             # These lines exist nowhere else, so they are written even if counting fails.
             if logger.isEnabledFor(logging.INFO):
-                logs.write(logger, [one.as_line() for one in ended])
+                logs.write_lines(logger, [one.build_record() for one in ended])
 
-    def _come_soon(self) -> None:
-        if not self._is_awaited:
-            self._is_awaited = True
-            atexit.register(self.tell_all)
-        self._is_coming = True
-        timer = threading.Timer(_LATER, self._come)
+    def _schedule_flush(self) -> None:
+        if not self._is_registered_at_exit:
+            self._is_registered_at_exit = True
+            atexit.register(self.flush)
+        self._is_scheduled = True
+        timer = threading.Timer(_LATER, self._run_scheduled_flush)
         timer.daemon = True
         timer.start()
 
-    def _come(self) -> None:
-        self._is_coming = False
-        self.tell_all()
+    def _run_scheduled_flush(self) -> None:
+        self._is_scheduled = False
+        self.flush()

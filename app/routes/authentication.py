@@ -12,24 +12,31 @@ from typing import Any, Final
 
 from flask import Flask, Response
 
-from app.access.downloads import OwnPlaces
-from app.access.networks import Lists, site_of
+from app.access.downloads import LocalConcurrencyLimiter
+from app.access.networks import NetworkPolicy, derive_site
 from app.access.tokens import SERVICE, Bearer, Guard
 from app.oci.challenge import Challenge
 from app.oci.errors import (
-    ClientHidden,
-    ClientRefused,
-    ConnectionsReached,
+    ClientAddressUnknown,
+    ConnectionLimitReached,
+    LoginInvalid,
     LoginRequired,
-    LoginWrong,
     NameInvalid,
     NameUnknown,
+    NetworkDenied,
     ScopeInsufficient,
-    TokenWrong,
+    TokenInvalid,
 )
-from app.registries import Address
+from app.registries import RepositoryAddress
 from app.routes import client_naming, logins
-from app.routes.context import client, namespace, present, rooms, selected, undecided_path
+from app.routes.context import (
+    get_client,
+    get_ns,
+    get_request,
+    get_services,
+    resolve_path_unchecked,
+    resolve_registry,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -46,54 +53,54 @@ _FOR_EVERYBODY: Final = "health.health"
 """The endpoint that load balancers and orchestrators ask, from any network."""
 
 
-def register_lists(app: Flask, lists: Lists) -> None:
+def register_network_policy(app: Flask, lists: NetworkPolicy) -> None:
     """Make an application refuse clients outside the lists; do nothing if every client is admitted.
 
     A request then fails with ClientRefused, or ClientHidden if the client's address is unknown.
     """
-    if lists.are_open:
+    if lists.admits_all:
         return
 
     def admit() -> None:
-        if present().endpoint == _FOR_EVERYBODY:
+        if get_request().endpoint == _FOR_EVERYBODY:
             return
-        asking = client()
+        asking = get_client()
         if not asking.is_known:
-            raise ClientHidden
-        if not lists.admit(asking.address):
-            raise ClientRefused
+            raise ClientAddressUnknown
+        if not lists.is_admitted(asking.address):
+            raise NetworkDenied
 
     app.before_request(admit)
 
 
-def share(app: Flask, most: int) -> None:
+def register_connection_limit(app: Flask, most: int) -> None:
     """Allow each address at most `most` concurrent requests; a download counts to its last byte.
 
     Each request takes a connection of this process, so one client that reads slowly could otherwise
     occupy all of them. A request beyond the limit fails with ConnectionsReached.
     """
-    shares = _Shares(most)
-    app.extensions[_FIT] = shares.fit  # called by server/worker.py
-    app.before_request(shares.enter)
-    app.after_request(shares.leave_with)
-    app.teardown_request(shares.leave)
+    shares = _ConnectionLimiter(most)
+    app.extensions[_FIT] = shares.limit_to_share  # called by server/worker.py
+    app.before_request(shares.acquire)
+    app.after_request(shares.release_on_close)
+    app.teardown_request(shares.release)
 
 
-class _Shares:
+class _ConnectionLimiter:
     """The hooks that take a place before each request and give it back afterwards."""
 
     def __init__(self, most: int) -> None:
         self._most = most
-        self._places = OwnPlaces(most)
+        self._limiter = LocalConcurrencyLimiter(most)
 
-    def fit(self, places: int) -> None:
+    def limit_to_share(self, places: int) -> None:
         """Limit one client to a quarter of this worker's places; called before the first request.
 
         `places` is how many requests the worker serves at once.
         """
         share = max(places // _QUARTER, 1)
         if share < self._most:
-            self._places = OwnPlaces(share)
+            self._limiter = LocalConcurrencyLimiter(share)
             fields = {"share": share, "configured": self._most}
             logger.warning(
                 "A client may have fewer requests at once than set: they would be more than its "
@@ -101,33 +108,33 @@ class _Shares:
                 extra={"fields": fields},
             )
 
-    def enter(self) -> None:
+    def acquire(self) -> None:
         """Take a place for the request, or raise ConnectionsReached.
 
         Requests whose client cannot be told apart from others need no place.
         """
-        request = present()
+        request = get_request()
         # With a query, a health check may wait for a registry, and so it needs a place.
         if request.endpoint == _FOR_EVERYBODY and not request.query_string:
             return
-        if not rooms().forwarded.tells_clients_apart(request.environ):
+        if not get_services().forwarded.can_distinguish_clients(request.environ):
             return
-        place = site_of(client().address), secrets.token_hex(8)
-        if not self._places.take(*place):
-            raise ConnectionsReached(rule=ConnectionsReached.refused_by)
+        place = derive_site(get_client().address), secrets.token_hex(8)
+        if not self._limiter.try_acquire(*place):
+            raise ConnectionLimitReached(rule=ConnectionLimitReached.refused_by)
         request.environ[_PLACE] = place
 
-    def leave_with(self, response: Response) -> Response:
+    def release_on_close(self, response: Response) -> Response:
         """Return the response, which gives the place back when it has ended."""
-        if place := present().environ.pop(_PLACE, None):
-            response.call_on_close(partial(self._places.give, *place))
+        if place := get_request().environ.pop(_PLACE, None):
+            response.call_on_close(partial(self._limiter.release, *place))
         return response
 
-    def leave(self, error: BaseException | None) -> None:
+    def release(self, error: BaseException | None) -> None:
         """Give back the place of a request that ended before it had a response."""
         del error
-        if place := present().environ.pop(_PLACE, None):
-            self._places.give(*place)
+        if place := get_request().environ.pop(_PLACE, None):
+            self._limiter.release(*place)
 
 
 _FOR_ALL: Final = frozenset(
@@ -162,24 +169,24 @@ def register_users(app: Flask, guard: Guard | None) -> None:
         return
 
     def ask_who() -> None:
-        request = present()
+        request = get_request()
         endpoint = request.endpoint
         if endpoint is None or endpoint in _FOR_ALL or request.blueprint in _FOR_ALL_ROOMS:
             return
-        if namespace():
+        if get_ns():
             # Raises NameUnknown for a registry that is not served: this is no secret, and the
             # doctor expects the 404.
-            selected()
+            resolve_registry()
         try:
-            _let_in(guard, request.environ.get("HTTP_AUTHORIZATION", ""))
+            _authenticate(guard, request.environ.get("HTTP_AUTHORIZATION", ""))
         except LoginRequired as refused:
-            refused.added = {"WWW-Authenticate": str(_challenge(refused))}
+            refused.extra_headers = {"WWW-Authenticate": str(_build_challenge(refused))}
             raise
 
     app.before_request(ask_who)
 
 
-def _let_in(guard: Guard, authorization: str) -> None:
+def _authenticate(guard: Guard, authorization: str) -> None:
     """Return if the Authorization admits the request.
 
     Raise LoginRequired, or LoginsSlowed or LoginsBusy if the password cannot be checked now.
@@ -188,45 +195,45 @@ def _let_in(guard: Guard, authorization: str) -> None:
     if not scheme:
         raise LoginRequired
     if scheme.lower() == "bearer":
-        _check_scope(logins.borne(guard, token.strip()))
-    elif (login := logins.basic(authorization)) is not None:
-        logins.checked(guard, *login)
+        _check_scope(logins.verify_bearer(guard, token.strip()))
+    elif (login := logins.parse_basic(authorization)) is not None:
+        logins.check_login(guard, *login)
     else:
-        raise LoginWrong
+        raise LoginInvalid
 
 
 def _check_scope(bearer: Bearer) -> None:
     """Raise ScopeInsufficient if the token does not cover the repository of the request."""
-    name = _asked_name()
+    name = _get_requested_name()
     if name is None:
-        if present().endpoint in _FOR_NO_TOKEN:
+        if get_request().endpoint in _FOR_NO_TOKEN:
             raise ScopeInsufficient
         return
     # The rules are applied later, when all that they depend on is known.
-    if canonical(undecided_path(name)) not in bearer.repositories:
+    if format_canonical_name(resolve_path_unchecked(name)) not in bearer.repositories:
         raise ScopeInsufficient
 
 
-def canonical(address: Address) -> str:
+def format_canonical_name(address: RepositoryAddress) -> str:
     """Return a repository's one name in tokens, `<registry>/<repository>`."""
     return f"{address.registry.name}/{address.repository}"
 
 
-def _asked_name() -> Any:  # noqa: ANN401 - what the converter returns, or None
-    return (present().view_args or {}).get("name")
+def _get_requested_name() -> Any:  # noqa: ANN401 - what the converter returns, or None
+    return (get_request().view_args or {}).get("name")
 
 
-def _challenge(refused: LoginRequired) -> Challenge:
+def _build_challenge(refused: LoginRequired) -> Challenge:
     """Return the challenge that says how to log in, even if the repository is not served here."""
-    if present().blueprint in _FOR_BROWSERS:
+    if get_request().blueprint in _FOR_BROWSERS:
         return Challenge("Basic", {"realm": SERVICE, "charset": "UTF-8"})
-    name = _asked_name()
+    name = _get_requested_name()
     try:
-        selection = selected() if name is None else undecided_path(name)
+        selection = resolve_registry() if name is None else resolve_path_unchecked(name)
     except (NameInvalid, NameUnknown):
-        selection = rooms().registries.select(ns=None, host="")
-    challenge = client_naming.own_challenge(selection, SERVICE)
-    if isinstance(refused, TokenWrong):
+        selection = get_services().registries.select(ns=None, host="")
+    challenge = client_naming.build_challenge(selection, SERVICE)
+    if isinstance(refused, TokenInvalid):
         return challenge.with_parameters({"error": "invalid_token"})
     if isinstance(refused, ScopeInsufficient):
         return challenge.with_parameters({"error": "insufficient_scope"})

@@ -22,7 +22,7 @@ class ClientConnection:
         self._usual_timeout: float | None = None
         self._http_1_0 = environ.get("SERVER_PROTOCOL") == "HTTP/1.0"
 
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Return, without waiting, whether the client has closed its connection."""
         if self._sock is None:
             return False
@@ -46,20 +46,20 @@ class ClientConnection:
         """
         return getattr(self._sock, "send_file", None)
 
-    def gather(self) -> None:
+    def cork(self) -> None:
         """Hold back the head of a response until `let_go`, so that one packet has head and body."""
-        self._cork(1)
+        self._set_cork(1)
 
-    def let_go(self) -> None:
+    def uncork(self) -> None:
         """Send what `gather` has held back."""
-        self._cork(0)
+        self._set_cork(0)
 
-    def _cork(self, value: int) -> None:
+    def _set_cork(self, value: int) -> None:
         if self._sock is not None:
             with contextlib.suppress(OSError):  # the client has gone, or this is not TCP
                 self._sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, value)
 
-    def limit_stalls(self, seconds: float) -> None:
+    def set_stall_timeout(self, seconds: float) -> None:
         """Make a write fail if the client accepts nothing for this many seconds.
 
         ClientSocket, our server's, counts them from the last progress. For a plain socket, they are
@@ -69,20 +69,20 @@ class ClientConnection:
             self._usual_timeout = self._sock.gettimeout()
             self._sock.settimeout(seconds)
 
-    def forget_stalls(self) -> None:
+    def restore_timeout(self) -> None:
         """Undo `limit_stalls`, for the next request on the connection."""
         if self._sock is not None:
             self._sock.settimeout(self._usual_timeout)
 
     @contextlib.contextmanager
-    def read_within(self, seconds: float) -> Iterator[threading.Event]:
+    def limit_read_time(self, seconds: float) -> Iterator[threading.Event]:
         """End all reading in this block after this many seconds in total.
 
         The event is set if that happens. A socket's own timeout starts again with each byte, so it
         does not stop a client that sends one byte at a time.
         """
         late = threading.Event()
-        timer = threading.Timer(seconds, self._stop_reading, [late])
+        timer = threading.Timer(seconds, self._shut_down_reading, [late])
         timer.daemon = True
         timer.start()
         try:
@@ -90,7 +90,7 @@ class ClientConnection:
         finally:
             timer.cancel()
 
-    def _stop_reading(self, late: threading.Event) -> None:
+    def _shut_down_reading(self, late: threading.Event) -> None:
         """Make the reader see an end of file; gevent's and TLS's own shutdown would do more."""
         late.set()
         if self._sock is not None:
@@ -100,20 +100,20 @@ class ClientConnection:
             ):
                 twin.shutdown(socket.SHUT_RD)
 
-    def end_only_by_reset(self, *, length_known: bool) -> None:
+    def reset_unless_completed(self, *, length_known: bool) -> None:
         """Make an unfinished body end in a reset if nothing else would show that it is unfinished.
 
         HTTP/1.0 has no chunks: a body without a length ends when the connection does.
         """
         if self._http_1_0 and not length_known:
-            self._linger(_RESET)
+            self._set_linger(_RESET)
 
-    def end_normally(self) -> None:
+    def cancel_reset(self) -> None:
         """Undo `end_only_by_reset`, since the body is complete."""
         if self._http_1_0:
-            self._linger(_NO_RESET)
+            self._set_linger(_NO_RESET)
 
-    def _linger(self, value: bytes) -> None:
+    def _set_linger(self, value: bytes) -> None:
         if self._sock is not None:
             with contextlib.suppress(OSError):  # the client has gone
                 self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, value)

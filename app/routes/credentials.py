@@ -14,29 +14,29 @@ from typing import Any, Final
 
 from flask import g
 
-from app.access.networks import site_of
+from app.access.networks import derive_site
 from app.oci import headers
 from app.oci.errors import Unauthorized, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.oci.reference import Reference
-from app.registries import Address, Registry, Selection
+from app.registries import Registry, RepositoryAddress, Selection
 from app.routes import client_naming
 from app.routes.connection import ClientConnection
-from app.routes.context import client, permit, present, rooms
-from app.source import Payer, Reply, Request, Uncharged, replied
+from app.routes.context import build_permit, get_client, get_request, get_services
+from app.source import Payer, Reply, Request, Unmetered, build_reply
 
 _TOKEN: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
 """Visible ASCII without a space or a comma."""
 
 
-def passed_up(selection: Selection, fields: Headers) -> Headers:
+def build_upstream_headers(selection: Selection, fields: Headers) -> Headers:
     """Return a client's headers, with Authorization only if it belongs to the selected registry.
 
     The tag of a token is removed. A managed registry gets no credentials from clients.
     Raise Unauthorized for a token of another registry, or for one without a tag if this registry's
     tokens have one.
     """
-    authorization = headers.value(fields, "authorization").strip()
+    authorization = headers.get_first(fields, "authorization").strip()
     others = headers.without(fields, "authorization")
     if not authorization or selection.registry.managed:
         return others
@@ -44,14 +44,16 @@ def passed_up(selection: Selection, fields: Headers) -> Headers:
     is_login = scheme.lower() != "bearer"
     if is_login and not _is_own_login(selection, authorization):
         return others
-    tags = rooms().registries.tags_in(authorization)
+    tags = get_services().registries.find_token_tags(authorization)
     # Two Authorization lines arrive joined by a comma, so a value with a comma is not just a login.
-    if not tags and (not selection.tagged or (is_login and "," not in authorization)):
+    if not tags and (not selection.has_tagged_tokens or (is_login and "," not in authorization)):
         return fields
-    owner, untagged = rooms().registries.tag_owner(authorization.removeprefix(f"{scheme} "))
+    owner, untagged = get_services().registries.split_token_tag(
+        authorization.removeprefix(f"{scheme} ")
+    )
     if tags == {selection.registry.name} and owner and _TOKEN.fullmatch(untagged) and not is_login:
         return [*others, ("Authorization", f"{scheme} {untagged}")]
-    raise Unauthorized(headers={"WWW-Authenticate": str(client_naming.own_challenge(selection))})
+    raise Unauthorized(headers={"WWW-Authenticate": str(client_naming.build_challenge(selection))})
 
 
 def _is_own_login(selection: Selection, authorization: str) -> bool:
@@ -59,27 +61,29 @@ def _is_own_login(selection: Selection, authorization: str) -> bool:
 
     Some clients send tokens as passwords, so a password tagged for another registry may not.
     """
-    if not selection.takes_logins:
+    if not selection.accepts_logins:
         return False
     try:
         password = base64.b64decode(authorization.partition(" ")[2]).decode("latin-1")
     except (binascii.Error, ValueError):
         password = ""
-    return rooms().registries.tags_in(password.partition(":")[2]) <= {selection.registry.name}
+    return get_services().registries.find_token_tags(password.partition(":")[2]) <= {
+        selection.registry.name
+    }
 
 
 def is_foreign(selection: Selection, token: str) -> bool:
     """Return whether a refresh token belongs to another registry than the selected one."""
-    tags = rooms().registries.tags_in(token)
-    return tags != ({selection.registry.name} if selection.tagged or tags else set())
+    tags = get_services().registries.find_token_tags(token)
+    return tags != ({selection.registry.name} if selection.has_tagged_tokens or tags else set())
 
 
-def untagged(token: str) -> str:
+def strip_tag(token: str) -> str:
     """Return a token without this proxy's tag, as its registry issued it."""
-    return rooms().registries.tag_owner(token)[1]
+    return get_services().registries.split_token_tag(token)[1]
 
 
-def tag(reply: Reply, registry: Registry) -> Reply:
+def tag_tokens(reply: Reply, registry: Registry) -> Reply:
     """Return a token service's reply with its tokens tagged with the registry's name.
 
     The reply has `token`, which clients of GET read, as well as `access_token`, which clients of
@@ -94,15 +98,15 @@ def tag(reply: Reply, registry: Registry) -> Reply:
         document = None
     finally:
         reply.close()
-    tokens = _issued(document) if isinstance(document, dict) else {}
+    tokens = _extract_tokens(document) if isinstance(document, dict) else {}
     if not tokens:
         message = f"the token service of {registry.name} gave no token"
         raise UpstreamMisbehaved(message)
-    tagged = {name: f"{registry.tag}~{token}" for name, token in tokens.items()}
-    return replied(HTTPStatus.OK, reply.headers, json.dumps({**document, **tagged}).encode())
+    tagged = {name: f"{registry.token_tag}~{token}" for name, token in tokens.items()}
+    return build_reply(HTTPStatus.OK, reply.headers, json.dumps({**document, **tagged}).encode())
 
 
-def _issued(document: dict[str, Any]) -> dict[str, str]:
+def _extract_tokens(document: dict[str, Any]) -> dict[str, str]:
     """Return the tokens of a reply by field name, the access token under both of its names."""
     found = {
         name: token
@@ -122,25 +126,29 @@ The environ is at hand; Flask's `g` would have to be looked up.
 """
 
 
-def asked(selection: Selection, query: str = "", reference: Reference | None = None) -> Request:
+def build_source_request(
+    selection: Selection, query: str = "", reference: Reference | None = None
+) -> Request:
     """Return the client's request for a source, with no credentials except the registry's own.
 
     `reference` is the tag or digest if the request is for a manifest.
     Views call the source right afterwards: the time of this call (monotonic) is noted as the
     beginning of the wait for the upstream. Raise Unauthorized or LoopDetected.
     """
-    request = present()
+    request = get_request()
     g.asked_at = time.monotonic()
     return Request(
         method=request.method,
-        headers=headers.marked(passed_up(selection, list(request.headers.items()))),
+        headers=headers.mark_via(build_upstream_headers(selection, list(request.headers.items()))),
         query=query,
         client=ClientConnection(request.environ),
-        permit=permit(selection, reference) if isinstance(selection, Address) else None,
-        payer=request.environ.get(PAYER) or _uncharged(),
+        permit=build_permit(selection, reference)
+        if isinstance(selection, RepositoryAddress)
+        else None,
+        payer=request.environ.get(PAYER) or _build_uncharged_payer(),
     )
 
 
-def _uncharged() -> Payer:
+def _build_uncharged_payer() -> Payer:
     """Return a payer without limits for the client; all addresses of a site count as one."""
-    return Uncharged(f"address {site_of(client().address)}")
+    return Unmetered(f"address {derive_site(get_client().address)}")

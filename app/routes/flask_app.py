@@ -97,7 +97,7 @@ class Application(Flask):
 
         Flask's own method does so if a blueprint has hooks, which is not the case here.
         """
-        if not _are_for_all(self.before_request_funcs) or self.url_value_preprocessors:
+        if not _are_application_wide(self.before_request_funcs) or self.url_value_preprocessors:
             return super().preprocess_request()
         for before in self.before_request_funcs.get(None, ()):
             if (answer := before()) is not None:
@@ -106,7 +106,7 @@ class Application(Flask):
 
     def process_response(self, response: Response) -> Response:
         """Return the response after the hooks have changed it, the last hook first as in Flask."""
-        if not _are_for_all(self.after_request_funcs):
+        if not _are_application_wide(self.after_request_funcs):
             return super().process_response(response)
         for after in reversed(self.after_request_funcs.get(None, ())):
             response = cast("Response", after(response))
@@ -124,6 +124,6 @@ class Application(Flask):
         return MapAdapter(self.url_map, "", "", "", scheme, request.path, method)
 
 
-def _are_for_all(registered: Mapping[str | None, Any]) -> bool:
+def _are_application_wide(registered: Mapping[str | None, Any]) -> bool:
     """Return whether all functions are the application's, and none is a blueprint's."""
     return len(registered) == (None in registered)

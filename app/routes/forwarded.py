@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
-from app.access.networks import Networks, address_of
+from app.access.networks import Networks, parse_address
 from app.oci.errors import HostInvalid
 
 Environ = Mapping[str, Any]
@@ -25,7 +25,7 @@ _KNOWN: Final = 1024
 """How many peers, and how many authorities, have their verdict cached."""
 
 
-class Forwarded:
+class ForwardedHeaders:
     """Reads X-Forwarded-For, -Proto and -Host, from trusted peers only.
 
     If several servers append to one header, the nearest server wrote the last value, which is the
@@ -43,16 +43,16 @@ class Forwarded:
         self._public_url = public_url
         self._hosts = frozenset(hosts)
         # Each request asks about the same few servers, several times.
-        self._trusts = lru_cache(_KNOWN)(self._judge)
+        self._is_trusted_cached = lru_cache(_KNOWN)(self._is_trusted)
 
-    def client(self, environ: Environ) -> str:
+    def get_client_address(self, environ: Environ) -> str:
         """Return the client's address: the nearest one that is not a trusted server's.
 
         It is "" for a request through a Unix socket, unless X-Forwarded-For names the client.
         """
-        return self._followed(environ)[0]
+        return self._resolve_client(environ)[0]
 
-    def base_url(self, environ: Environ) -> str:
+    def build_base_url(self, environ: Environ) -> str:
         """Return the URL by which clients reach this proxy, without a trailing slash.
 
         A host that stands for one registry is kept, because under another host the same path
@@ -60,39 +60,39 @@ class Forwarded:
         Raise HostInvalid if the Host cannot be part of a URL.
         """
         if self._public_url:
-            if not self._hosts or self.host(environ) not in self._hosts:
+            if not self._hosts or self.get_host(environ) not in self._hosts:
                 return self._public_url
-            return f"{self._public_url.partition('://')[0]}://{self._authority(environ)}"
+            return f"{self._public_url.partition('://')[0]}://{self._get_authority(environ)}"
         scheme = str(environ["wsgi.url_scheme"])
-        if self._trusts_peer(environ):
-            told = _last(environ, "HTTP_X_FORWARDED_PROTO").lower()
+        if self._is_peer_trusted(environ):
+            told = _get_last_value(environ, "HTTP_X_FORWARDED_PROTO").lower()
             scheme = told if told in {"http", "https"} else scheme
-        return f"{scheme}://{self._authority(environ)}"
+        return f"{scheme}://{self._get_authority(environ)}"
 
-    def host(self, environ: Environ) -> str:
+    def get_host(self, environ: Environ) -> str:
         """Return the host name of the request, in lower case, without a port; raise HostInvalid."""
-        return _PORT.sub("", self._authority(environ)).lower().rstrip(".")
+        return _PORT.sub("", self._get_authority(environ)).lower().rstrip(".")
 
-    def is_known(self, environ: Environ) -> bool:
+    def is_client_known(self, environ: Environ) -> bool:
         """Return whether `client` returns the real client, and not a server in front of it.
 
         It is a server's address if an untrusted server sends X-Forwarded-For, if the header cannot
         be read, or if the client is named only in headers that are not read here.
         """
         if environ.get("HTTP_X_FORWARDED_FOR"):
-            return self._trusts_peer(environ) and self._followed(environ)[1]
+            return self._is_peer_trusted(environ) and self._resolve_client(environ)[1]
         return not any(environ.get(name) for name in _OTHER_WAYS)
 
-    def tells_clients_apart(self, environ: Environ) -> bool:
+    def can_distinguish_clients(self, environ: Environ) -> bool:
         """Return whether `client` returns one client, and not a trusted server in front of many.
 
         A trusted server that does not name the client stands for all of its clients. So does a peer
         without an address, which is connected through a Unix socket.
         """
         peer = str(environ.get("REMOTE_ADDR", ""))
-        return not self._trusts(peer) or self.client(environ) != peer
+        return not self._is_trusted_cached(peer) or self.get_client_address(environ) != peer
 
-    def _followed(self, environ: Environ) -> tuple[str, bool]:
+    def _resolve_client(self, environ: Environ) -> tuple[str, bool]:
         """Return the client's address as far as trusted servers tell it.
 
         The second value is false if an address on the way could not be read.
@@ -100,30 +100,34 @@ class Forwarded:
         address = str(environ.get("REMOTE_ADDR", ""))
         hops = [hop.strip() for hop in str(environ.get("HTTP_X_FORWARDED_FOR", "")).split(",")]
         told = [hop for hop in hops if hop]
-        if self._trusted.are_all:
+        if self._trusted.includes_all:
             # If every peer is trusted, only the nearest server is: a client may have written the
             # values before its own.
             told = told[-1:]
         for hop in reversed(told):
-            if not self._trusts(address):
+            if not self._is_trusted_cached(address):
                 break
-            hop_address = _without_port(hop)
-            if address_of(hop_address) is None:
+            hop_address = _strip_port(hop)
+            if parse_address(hop_address) is None:
                 return address, False
             address = hop_address
         return address, True
 
-    def _authority(self, environ: Environ) -> str:
-        told = _last(environ, "HTTP_X_FORWARDED_HOST") if self._trusts_peer(environ) else ""
-        authority = told or _own_authority(environ)
+    def _get_authority(self, environ: Environ) -> str:
+        told = (
+            _get_last_value(environ, "HTTP_X_FORWARDED_HOST")
+            if self._is_peer_trusted(environ)
+            else ""
+        )
+        authority = told or _get_own_authority(environ)
         if len(authority) > _LONGEST_HOST or not _is_authority(authority):
             raise HostInvalid
         return authority
 
-    def _trusts_peer(self, environ: Environ) -> bool:
-        return self._trusts(str(environ.get("REMOTE_ADDR", "")))
+    def _is_peer_trusted(self, environ: Environ) -> bool:
+        return self._is_trusted_cached(str(environ.get("REMOTE_ADDR", "")))
 
-    def _judge(self, peer: str) -> bool:
+    def _is_trusted(self, peer: str) -> bool:
         # A peer without an address is connected through a Unix socket, which only servers on this
         # machine can reach.
         return not peer or peer in self._trusted
@@ -135,10 +139,10 @@ def _is_authority(text: str) -> bool:
     found = _HOST.fullmatch(text)
     if found is None or int(found["port"] or 0) > _LAST_PORT:
         return False
-    return found["six"] is None or address_of(found["six"]) is not None
+    return found["six"] is None or parse_address(found["six"]) is not None
 
 
-def _own_authority(environ: Environ) -> str:
+def _get_own_authority(environ: Environ) -> str:
     """Return the Host header, or the server's own address for HTTP/1.0 clients that send none."""
     host = str(environ.get("HTTP_HOST", ""))
     if host:
@@ -147,11 +151,11 @@ def _own_authority(environ: Environ) -> str:
     return f"{f'[{name}]' if ':' in name else name}:{environ['SERVER_PORT']}"
 
 
-def _last(environ: Environ, name: str) -> str:
+def _get_last_value(environ: Environ, name: str) -> str:
     return str(environ.get(name, "")).rpartition(",")[2].strip()
 
 
-def _without_port(hop: str) -> str:
+def _strip_port(hop: str) -> str:
     """Return the address in `192.0.2.1:5000`, as IIS and Azure write it, or in `[2001:db8::1]`."""
     found = _HOP.fullmatch(hop)
     return (found["four"] or found["six"]) if found else hop

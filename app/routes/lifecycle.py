@@ -10,8 +10,8 @@ from flask import Flask, Response, g
 
 from app.events import Exchange, current, is_low
 from app.logs import request_id
-from app.routes.access_log import Afterwards, Ended
-from app.routes.context import client, present, rooms
+from app.routes.access_log import AccessLog, EndedRequest
+from app.routes.context import get_client, get_request, get_services
 from app.routes.relay import RelayedBody
 
 _LOGGED: Final = 512
@@ -42,7 +42,7 @@ def register(app: Flask) -> None:
 
 
 def _begin() -> None:
-    request = present()
+    request = get_request()
     told = request.headers.get("X-Request-ID", "")
     request_id.set(told if _REQUEST_ID.fullmatch(told) else secrets.token_hex(16))
     asked = request.view_args or {}
@@ -62,28 +62,35 @@ def _finish(response: Response) -> Response:
     # Content from an upstream never gets the rights of our page, which sets its own policy.
     fields.add("X-Content-Type-Options", "nosniff")
     fields.add("Content-Security-Policy", g.get("content_security_policy", "sandbox"))
-    if present().path.startswith("/v2"):
+    if get_request().path.startswith("/v2"):
         fields.add("Docker-Distribution-Api-Version", "registry/2.0")
     exchange: Exchange = g.exchange
     if (budget := exchange.budget) is not None and is_low(budget):
         left = f"{budget.remaining} of {budget.limit} pulls"
         fields.add("Warning", f'299 - "{exchange.registry} has {left} left for this client"')
-    exchange.status, exchange.first_byte = response.status_code, exchange.seconds()
+    exchange.status, exchange.time_to_first_byte = response.status_code, exchange.seconds_elapsed()
     body: RelayedBody | None = g.get("body")
-    is_one_of_many = "gunicorn.socket" in present().environ
-    ending = _Ending(exchange, rooms().afterwards, _line(response), _waited(), body, is_one_of_many)
+    is_one_of_many = "gunicorn.socket" in get_request().environ
+    ending = _Ending(
+        exchange,
+        get_services().access_log,
+        _build_line(response),
+        _measure_wait(),
+        body,
+        is_one_of_many,
+    )
     response.call_on_close(ending.end)
     return response
 
 
-def _line(response: Response) -> dict[str, Any]:
-    request = present()
+def _build_line(response: Response) -> dict[str, Any]:
+    request = get_request()
     line = {
         "method": request.method,
         "path": request.path[:_LOGGED],
         "status": response.status_code,
         "bytes": 0 if request.method == "HEAD" else response.content_length or 0,
-        "client": client().address,
+        "client": get_client().address,
         "request_id": request_id.get(),
         "agent": request.headers.get("User-Agent", "")[:_LOGGED],
     }
@@ -94,7 +101,7 @@ def _line(response: Response) -> dict[str, Any]:
     return line | {"cache": told[-1].removeprefix(_CACHE)[:_LOGGED]} if told else line
 
 
-def _waited() -> float:
+def _measure_wait() -> float:
     """Return the seconds from the call of a source until now, or 0 if none was called."""
     asked_at: float | None = g.get("asked_at")
     return time.monotonic() - asked_at if asked_at else 0.0
@@ -105,35 +112,35 @@ class _Ending:
     """What remains to be done when the body ends; `waited` is in seconds."""
 
     exchange: Exchange
-    afterwards: Afterwards
+    access_log: AccessLog
     line: dict[str, Any]
-    waited: float
+    wait_seconds: float
     body: RelayedBody | None
-    is_one_of_many: bool
+    is_batched: bool
 
     def end(self) -> None:
         """Complete the log line with what only the end shows; log and count the request."""
         line, exchange = self.line, self.exchange
-        exchange.took = exchange.seconds()
+        exchange.duration = exchange.seconds_elapsed()
         if self.body is not None:
             self._add_body(self.body)
-        exchange.sent = line["bytes"]
-        line["upstream_seconds"] = self.waited
+        exchange.bytes_sent = line["bytes"]
+        line["upstream_seconds"] = self.wait_seconds
         request_id.set("")
         current.set(None)
-        ended = Ended(exchange, line, time.time())
-        if self.is_one_of_many:
-            self.afterwards.add(ended)
+        ended = EndedRequest(exchange, line, time.time())
+        if self.is_batched:
+            self.access_log.add(ended)
         else:
-            self.afterwards.tell([ended])
+            self.access_log.write([ended])
 
     def _add_body(self, body: RelayedBody) -> None:
         line = self.line
         line["bytes"] = body.sent
-        self.waited += body.waited
-        if body.handed_over:
+        self.wait_seconds += body.wait_seconds
+        if body.sent_by_nginx:
             line["handed_over"] = True
-        if not body.complete:
+        if not body.is_complete:
             line["incomplete"] = True
-        if body.broken:
-            line["broken"] = body.broken
+        if body.failure:
+            line["broken"] = body.failure

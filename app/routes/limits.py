@@ -5,9 +5,9 @@ from typing import Final
 
 from flask import Flask, Response, g
 
-from app.access.limits import Allowance, Limits, Transfer, Transfers
+from app.access.limits import Allowance, ClientLimits, Transfer, Transfers
 from app.access.shared_redis import SharedRedis
-from app.routes.context import client, present
+from app.routes.context import get_client, get_request
 from app.routes.credentials import PAYER
 from app.routes.relay import RelayedBody
 
@@ -27,29 +27,29 @@ def register(
     A request beyond a limit fails with LimitReached.
     """
     redis = SharedRedis(redis_url) if redis_url else None
-    limiting = _Limiting(Limits(allowance, redis, users_are_known=users_are_known))
-    app.before_request(limiting.allow)
-    app.after_request(limiting.count)
-    app.teardown_request(limiting.forget)
+    limiting = _LimitHooks(ClientLimits(allowance, redis, users_are_known=users_are_known))
+    app.before_request(limiting.charge_request)
+    app.after_request(limiting.settle_on_close)
+    app.teardown_request(limiting.refund)
 
 
-class _Limiting:
+class _LimitHooks:
     """The hooks that check limits before each request and count afterwards."""
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: ClientLimits) -> None:
         self._limits = limits
         self._transfers = Transfers()
 
-    def allow(self) -> None:
+    def charge_request(self) -> None:
         """Charge the client for a request; raise LimitReached if it has reached a limit."""
-        request = present()
+        request = get_request()
         endpoint = request.endpoint
         is_body = endpoint in _BODIES
         if not is_body and request.blueprint in _FREE:
             return
         limits = self._limits
-        who = limits.whose(client())
-        limits.request(who)
+        who = limits.identify(get_client())
+        limits.charge_request(who)
         if not is_body:
             return
         transfer = Transfer(limits, who)
@@ -61,17 +61,17 @@ class _Limiting:
         # A HEAD has a payer too, because a rule about images may fetch a config for it.
         request.environ[PAYER] = transfer
 
-    def count(self, response: Response) -> Response:
+    def settle_on_close(self, response: Response) -> Response:
         """Return the response, whose end settles what the client is charged for it."""
-        request = present()
+        request = get_request()
         transfer: Transfer | None = request.environ.pop(PAYER, None)
         if transfer is None or request.method != "GET":
             return response
         if response.status_code != HTTPStatus.OK:
-            transfer.fails()
+            transfer.refund_pull()
         body: RelayedBody | None = g.get("body")
         if body is not None:
-            transfer.sent = lambda: body.sent
+            transfer.count_sent = lambda: body.sent
         if request.endpoint == _MANIFEST:  # too short to be watched while it runs
             response.call_on_close(transfer.end)
             return response
@@ -79,10 +79,10 @@ class _Limiting:
         response.call_on_close(lambda: self._transfers.end(transfer))
         return response
 
-    def forget(self, error: BaseException | None) -> None:
+    def refund(self, error: BaseException | None) -> None:
         """Give back what was charged for a request that ended before it had a response."""
         del error
-        transfer: Transfer | None = present().environ.pop(PAYER, None)
+        transfer: Transfer | None = get_request().environ.pop(PAYER, None)
         if transfer is not None:
-            transfer.fails()
+            transfer.refund_pull()
             transfer.end()

@@ -6,8 +6,8 @@ from typing import Final
 
 from app.access.tokens import Bearer, Guard
 from app.events import current
-from app.oci.errors import LoginsSlowed
-from app.routes.context import client
+from app.oci.errors import LoginsThrottled
+from app.routes.context import get_client
 
 _LONGEST: Final = 4096
 """The most characters of a login in Base64, as Basic sends it; tokens may be longer."""
@@ -20,7 +20,7 @@ _TOGETHER: Final = (
 )
 
 
-def basic(authorization: str) -> tuple[str, str] | None:
+def parse_basic(authorization: str) -> tuple[str, str] | None:
     """Return the name and the password of Basic credentials (RFC 7617).
 
     Return None for another scheme, and two empty strings if they are malformed or too long.
@@ -38,7 +38,7 @@ def basic(authorization: str) -> tuple[str, str] | None:
     return name, password
 
 
-def of_form(name: str, password: str) -> tuple[str, str]:
+def bound_form_login(name: str, password: str) -> tuple[str, str]:
     """Return the name and the password of a form, or empty strings if Basic could not carry them.
 
     The length is bounded because a login is held in memory while it waits to be checked.
@@ -46,29 +46,29 @@ def of_form(name: str, password: str) -> tuple[str, str]:
     return (name, password) if len(name) + 1 + len(password) <= _LONGEST_DECODED else ("", "")
 
 
-def checked(guard: Guard, name: str, password: str) -> str:
+def check_login(guard: Guard, name: str, password: str) -> str:
     """Return the name of the user if the password is right, and note it for the log line.
 
     Raise LoginWrong, LoginsSlowed or LoginsBusy.
     """
-    asking = client()
+    asking = get_client()
     try:
         guard.logins.check(name, password, asking.address)
-    except LoginsSlowed as slowed:
+    except LoginsThrottled as slowed:
         if asking.is_known:
             raise
-        raise LoginsSlowed(_TOGETHER, headers=slowed.added) from slowed
-    return noted(name)
+        raise LoginsThrottled(_TOGETHER, headers=slowed.extra_headers) from slowed
+    return record_user(name)
 
 
-def borne(guard: Guard, token: str) -> Bearer:
+def verify_bearer(guard: Guard, token: str) -> Bearer:
     """Return the bearer of an access token; note its user for the log line; raise TokenWrong."""
-    bearer = guard.tokens.bearer(token)
-    noted(bearer.user)
+    bearer = guard.tokens.verify_access_token(token)
+    record_user(bearer.user)
     return bearer
 
 
-def noted(user: str) -> str:
+def record_user(user: str) -> str:
     """Return the given user, noted as the one of this request for its log line."""
     if (exchange := current.get()) is not None:
         exchange.user = user

@@ -16,7 +16,7 @@ from app.oci.headers import FOR_CACHES
 from app.registries import Selection
 from app.routes import client_naming
 from app.routes.connection import ClientConnection
-from app.routes.context import present, rooms
+from app.routes.context import get_request, get_services
 from app.source import BodyBroken, FileBody, Reply, has_body
 
 KEPT_BY_NGINX: Final = {"cache-control": "X-Accel-Cache-Control"}
@@ -39,53 +39,53 @@ class RelayedBody:
         self._sending = 0.0
         self._close = reply.close
         self._connection = connection
-        self._is_at_hand = isinstance(reply.body, tuple)
-        if self._is_at_hand:
-            connection.gather()
+        self._is_in_memory = isinstance(reply.body, tuple)
+        if self._is_in_memory:
+            connection.cork()
         self._exchange = exchange
         self._download: Download = UNWATCHED
         self.sent = 0
-        self.waited = 0.0
-        self.complete = False
-        self.handed_over = False
-        self.broken = ""
-        self._begun = self._is_at_hand
+        self.wait_seconds = 0.0
+        self.is_complete = False
+        self.sent_by_nginx = False
+        self.failure = ""
+        self._has_started = self._is_in_memory
 
     def __iter__(self) -> Iterator[bytes]:
         return self
 
     def __next__(self) -> bytes:
-        if not self._begun:
-            self._begun = True
+        if not self._has_started:
+            self._has_started = True
             # gunicorn sends the head with the first piece, and the head should not wait for data.
             return b""
         started = time.monotonic()
         try:
             chunk = next(self._chunks)
         except BodyBroken as error:
-            self.broken = error.strerror or ""
+            self.failure = error.strerror or ""
             raise
         except StopIteration:
-            self._connection.end_normally()
-            self.complete = True
+            self._connection.cancel_reset()
+            self.is_complete = True
             raise
         finally:
             sending, self._sending = self._sending, 0.0
-            self.waited += time.monotonic() - started - sending
-        self._moved(len(chunk))
+            self.wait_seconds += time.monotonic() - started - sending
+        self._record_sent(len(chunk))
         return chunk
 
-    def show(self, download: Download) -> None:
+    def report_to(self, download: Download) -> None:
         """Report the progress of the body, and its end, to `download`."""
         self._download = download
 
-    def _moved(self, count: int) -> None:
+    def _record_sent(self, count: int) -> None:
         if not self.sent:
-            self._exchange.first_byte = self._exchange.seconds()
+            self._exchange.time_to_first_byte = self._exchange.seconds_elapsed()
         self.sent += count
-        self._download.moved(count)
+        self._download.record_sent(count)
 
-    def send_from(self, file: FileBody, send: Callable[[int, int, int], None]) -> None:
+    def send_file(self, file: FileBody, send: Callable[[int, int, int], None]) -> None:
         """Send the file with `send`, and give the server only empty pieces to write.
 
         `send` takes a descriptor, an offset and a count in bytes.
@@ -98,24 +98,24 @@ class RelayedBody:
             finally:
                 self._sending += time.monotonic() - began
 
-        self._chunks = self._sent_from(file, timed)
+        self._chunks = self._send_parts(file, timed)
 
-    def _sent_from(self, file: FileBody, send: Callable[[int, int, int], None]) -> Iterator[bytes]:
-        while count := file.sent_by(send):
-            self._moved(count)
+    def _send_parts(self, file: FileBody, send: Callable[[int, int, int], None]) -> Iterator[bytes]:
+        while count := file.send_next(send):
+            self._record_sent(count)
             yield b""
         yield from file
 
-    def hand_over(self, length: int) -> None:
+    def leave_to_nginx(self, length: int) -> None:
         """Count `length` bytes as sent: the server in front sends them in place of this body."""
-        self.sent, self.handed_over = length, True
+        self.sent, self.sent_by_nginx = length, True
 
     def close(self) -> None:
         """Close the upstream's side; the server calls this however the response ended."""
-        if self._is_at_hand:
-            self._connection.let_go()
-        self._connection.forget_stalls()
-        self._download.ended()
+        if self._is_in_memory:
+            self._connection.uncork()
+        self._connection.restore_timeout()
+        self._download.record_end()
         self._close()
 
 
@@ -138,37 +138,37 @@ def relay(reply: Reply, selection: Selection) -> Response:
     The reply is closed when the response is, or at once if this raises.
     """
     try:
-        return _response(reply, selection)
+        return _build_response(reply, selection)
     except BaseException:
         reply.close()
         raise
 
 
-def _response(reply: Reply, selection: Selection) -> Response:
-    room, environ = rooms(), present().environ
-    response = RelayedResponse(status=_status(reply, selection))
-    handed_over = reply.handed_over
+def _build_response(reply: Reply, selection: Selection) -> Response:
+    room, environ = get_services(), get_request().environ
+    response = RelayedResponse(status=_choose_status(reply, selection))
+    handed_over = reply.sent_by_nginx
     _write_headers(response.headers, reply, selection, handed_over=handed_over)
     connection = ClientConnection(environ)
-    connection.limit_stalls(room.write_timeout)
+    connection.set_stall_timeout(room.write_timeout)
     exchange = current.get() or Exchange()
     body = g.body = response.response = RelayedBody(reply, connection, exchange)
     if handed_over:
-        body.hand_over(reply.length or 0)
+        body.leave_to_nginx(reply.length or 0)
     if has_body(environ["REQUEST_METHOD"], reply.status):
-        connection.end_only_by_reset(length_known=reply.length is not None)
+        connection.reset_unless_completed(length_known=reply.length is not None)
         if isinstance(reply.body, FileBody) and connection.send_file and reply.length:
-            body.send_from(reply.body, connection.send_file)
+            body.send_file(reply.body, connection.send_file)
         if not (handed_over or isinstance(reply.body, tuple)):
-            body.show(room.afterwards.watcher.begins(exchange, reply.length))
+            body.report_to(room.access_log.watcher.begin_download(exchange, reply.length))
     else:
-        body.complete = True
+        body.is_complete = True
     return response
 
 
-def _status(reply: Reply, selection: Selection) -> int:
+def _choose_status(reply: Reply, selection: Selection) -> int:
     """Return the reply's status, or 403 if no login through this proxy can meet its challenges."""
-    if reply.challenges and not client_naming.challenges(reply.challenges, selection):
+    if reply.challenges and not client_naming.rewrite_challenges(reply.challenges, selection):
         return HTTPStatus.FORBIDDEN
     return reply.status
 
@@ -178,14 +178,14 @@ def _write_headers(
 ) -> None:
     for name, value in reply.headers:
         fields.add(KEPT_BY_NGINX.get(name.lower(), name) if handed_over else name, value)
-    for challenge in client_naming.challenges(reply.challenges, selection):
+    for challenge in client_naming.rewrite_challenges(reply.challenges, selection):
         fields.add("WWW-Authenticate", str(challenge))
     if selection.ns:
         fields.set("OCI-Namespace", selection.ns)
     if reply.length is not None:
         fields.set("Content-Length", "0" if handed_over else str(reply.length))
     if reply.next_query is not None:
-        fields.set("Link", client_naming.next_page(reply.next_query, selection))
+        fields.set("Link", client_naming.build_next_link(reply.next_query, selection))
 
 
 # What caches on the way may keep: nothing that is for some clients only
@@ -201,11 +201,11 @@ _NOBODY: Final = "private, no-store"
 def register_cache_control(app: Flask, *, all_are_equal: bool) -> None:
     """Forbid other caches to keep registries' answers, unless all clients get equal ones."""
     if not all_are_equal:
-        app.after_request(_keep_from_others)
+        app.after_request(_forbid_shared_caching)
 
 
-def _keep_from_others(response: Response) -> Response:
-    if (present().endpoint or "").partition(".")[0] in _OF_REGISTRIES:
+def _forbid_shared_caching(response: Response) -> Response:
+    if (get_request().endpoint or "").partition(".")[0] in _OF_REGISTRIES:
         fields = response.headers
         by_nginx = KEPT_BY_NGINX["cache-control"]
         there = {name.lower() for name in fields.keys()}  # noqa: SIM118 - it iterates over pairs

@@ -10,19 +10,19 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from app.events import Exchange, current
 from app.oci.errors import (
+    ClientAddressUnknown,
     ClientGone,
-    ClientHidden,
-    ClientRefused,
     DigestInvalid,
     ErrorCode,
     LoginRequired,
     MethodUnsupported,
     NameInvalid,
+    NetworkDenied,
     RegistryError,
     Unsupported,
     error_document,
 )
-from app.routes.context import client, host, namespace, present, undecided
+from app.routes.context import get_client, get_host, get_ns, get_request, resolve_name_unchecked
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _PLAIN: Final = (ClientGone, DigestInvalid, NameInvalid, Unsupported)
 """Errors that the path and status on the request's own log line explain well enough."""
 
 
-def tell(error: RegistryError) -> None:
+def log_refusal(error: RegistryError) -> None:
     """Log why a request is refused, and note for metrics what refused it.
 
     If access was refused, the line also has the client and the repository. Its `rule` is the word
@@ -45,7 +45,7 @@ def tell(error: RegistryError) -> None:
         "reason": str(error),
     }
     if error.refused_by:
-        fields |= _whom_and_what() | {"rule": error.refused_by} | error.detail
+        fields |= _build_refusal_fields() | {"rule": error.refused_by} | error.detail
         if (exchange := current.get()) is not None:
             exchange.refused_by = str(fields["rule"])
     is_theirs = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
@@ -53,12 +53,12 @@ def tell(error: RegistryError) -> None:
     logger.log(level, "A request is refused.", extra={"fields": fields})
 
 
-def _whom_and_what() -> dict[str, str]:
+def _build_refusal_fields() -> dict[str, str]:
     """Return the client and what it asked for: operators read refusals without other lines."""
-    asking = client()
+    asking = get_client()
     told = {"client": asking.address, "user": asking.user}
     if (exchange := current.get()) is not None:
-        _address(exchange)
+        _record_repository(exchange)
         told |= {
             "registry": exchange.registry,
             "repository": exchange.repository,
@@ -67,12 +67,12 @@ def _whom_and_what() -> dict[str, str]:
     return {name: value for name, value in told.items() if value}
 
 
-def _address(exchange: Exchange) -> None:
+def _record_repository(exchange: Exchange) -> None:
     """Note the repository of a request that was refused before its address was resolved."""
-    name = (present().view_args or {}).get("name")
+    name = (get_request().view_args or {}).get("name")
     if name is not None and not exchange.repository:
         with contextlib.suppress(RegistryError):
-            undecided(name, ns=namespace(), host=host())
+            resolve_name_unchecked(name, ns=get_ns(), host=get_host())
 
 
 _CODES = {
@@ -90,41 +90,41 @@ def register(app: Flask) -> None:
 
     They are not a blueprint's, because a blueprint cannot handle routing errors.
     """
-    app.register_error_handler(RegistryError, _registry_error)
-    app.register_error_handler(HTTPException, _http_error)
-    app.register_error_handler(Exception, _unexpected)
+    app.register_error_handler(RegistryError, _handle_registry_error)
+    app.register_error_handler(HTTPException, _handle_http_error)
+    app.register_error_handler(Exception, _handle_unexpected_error)
 
 
-def _registry_error(error: RegistryError) -> Response:
-    tell(error)
-    if isinstance(error, ClientRefused | ClientHidden) and request.blueprint in _FOR_PEOPLE:
+def _handle_registry_error(error: RegistryError) -> Response:
+    log_refusal(error)
+    if isinstance(error, NetworkDenied | ClientAddressUnknown) and request.blueprint in _FOR_PEOPLE:
         response = Response(f"{error}\n", error.status, content_type="text/plain; charset=utf-8")
     else:
-        response = _document(error.status, error.code, str(error), error.detail or None)
+        response = _build_error_response(error.status, error.code, str(error), error.detail or None)
     if error.reason:
         response.status = f"{int(error.status)} {error.reason}"
-    response.headers.update({**error.headers, **error.added})
+    response.headers.update({**error.headers, **error.extra_headers})
     return response
 
 
-def _http_error(error: HTTPException) -> Response:
+def _handle_http_error(error: HTTPException) -> Response:
     if isinstance(error, MethodNotAllowed) and request.path.startswith("/v2"):
-        return _registry_error(MethodUnsupported())
+        return _handle_registry_error(MethodUnsupported())
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     code = _CODES.get(HTTPStatus(status), ErrorCode.UNKNOWN)
     message = Unsupported.message if status == HTTPStatus.NOT_FOUND else error.name
-    response = _document(status, code, message, None)
+    response = _build_error_response(status, code, message, None)
     response.headers.extend((name, value) for name, value in error.get_headers() if name == "Allow")
     return response
 
 
-def _unexpected(error: Exception) -> Response:
+def _handle_unexpected_error(error: Exception) -> Response:
     logger.error("A request failed unexpectedly.", exc_info=error)
     status = HTTPStatus.INTERNAL_SERVER_ERROR
-    return _document(status, ErrorCode.UNKNOWN, RegistryError.message, None)
+    return _build_error_response(status, ErrorCode.UNKNOWN, RegistryError.message, None)
 
 
-def _document(status: int, code: ErrorCode, message: str, detail: object) -> Response:
+def _build_error_response(status: int, code: ErrorCode, message: str, detail: object) -> Response:
     response = jsonify(error_document(code, message, detail))
     response.status_code = status
     return response

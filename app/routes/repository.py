@@ -11,11 +11,18 @@ from flask import Blueprint, Response, request
 
 from app.oci.errors import MethodUnsupported, Unsupported
 from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
-from app.routes.context import checked, located, located_manifest, rooms, selected, source
-from app.routes.credentials import asked
-from app.routes.image_policy import Inspection
+from app.routes.context import (
+    authorize,
+    get_services,
+    get_source,
+    resolve,
+    resolve_manifest,
+    resolve_registry,
+)
+from app.routes.credentials import build_source_request
+from app.routes.image_policy import ImageInspection
 from app.routes.relay import relay
-from app.source import replied
+from app.source import build_reply
 
 # GET /v2/: the ping, which checks whether the client's credentials (or none) open the registry.
 
@@ -32,12 +39,12 @@ def challenge() -> Response:
     A 200 gets a JSON body; a 401 has the challenge that makes the client ask this proxy for a token
     (OCI distribution-spec, "Determining Support").
     """
-    selection = selected()
-    reply = source(selection.registry).ping(asked(selection))
+    selection = resolve_registry()
+    reply = get_source(selection.registry).ping(build_source_request(selection))
     if reply.status == HTTPStatus.OK:
         # Some registries answer "OK" as text, but clients expect JSON.
         reply.close()
-        opened = replied(HTTPStatus.OK, [("Content-Type", "application/json")], _OPEN)
+        opened = build_reply(HTTPStatus.OK, [("Content-Type", "application/json")], _OPEN)
         reply = replace(opened, challenges=reply.challenges)
     return relay(reply, selection)
 
@@ -48,43 +55,49 @@ bp = Blueprint("repository", __name__, url_prefix="/v2")
 @bp.get("/<repository:name>/manifests/<reference:reference>")
 def manifest(name: RepositoryName, reference: Reference) -> Response:
     """Return a manifest by tag or digest; raise Denied if a rule forbids it."""
-    address, decision = located_manifest(name, reference)
-    there, asking = source(address.registry), asked(address, reference=reference)
+    address, decision = resolve_manifest(name, reference)
+    there, asking = get_source(address.registry), build_source_request(address, reference=reference)
     if decision is None:
         reply = there.manifest(address.repository, reference, asking)
     else:
-        inspection = Inspection(
+        inspection = ImageInspection(
             source=there,
             repository=address.repository,
             request=asking,
-            known=rooms().known_images,
-            decide=partial(checked, address, reference),
+            facts_cache=get_services().image_facts,
+            decide=partial(authorize, address, reference),
         )
-        reply = inspection.manifest(reference, decision)
+        reply = inspection.inspect_manifest(reference, decision)
     return relay(reply, address)
 
 
 @bp.get("/<repository:name>/blobs/<digest:digest>")
 def blob(name: RepositoryName, digest: Digest) -> Response:
     """Return a blob, a layer or a config, by digest; raise Denied if a rule forbids it."""
-    address = located(name)
-    reply = source(address.registry).blob(address.repository, digest, asked(address))
+    address = resolve(name)
+    reply = get_source(address.registry).blob(
+        address.repository, digest, build_source_request(address)
+    )
     return relay(reply, address)
 
 
 @bp.get("/<repository:name>/tags/list")
 def tags(name: RepositoryName) -> Response:
     """Return one page of the repository's tags; its Link header names the next page."""
-    address = located(name)
-    reply = source(address.registry).tags(address.repository, asked(address, _query()))
+    address = resolve(name)
+    reply = get_source(address.registry).tags(
+        address.repository, build_source_request(address, _get_upstream_query())
+    )
     return relay(reply, address)
 
 
 @bp.get("/<repository:name>/referrers/<digest:digest>")
 def referrers(name: RepositoryName, digest: Digest) -> Response:
     """Return one page of the manifests that refer to a digest, such as signatures."""
-    address = located(name)
-    reply = source(address.registry).referrers(address.repository, digest, asked(address, _query()))
+    address = resolve(name)
+    reply = get_source(address.registry).referrers(
+        address.repository, digest, build_source_request(address, _get_upstream_query())
+    )
     return relay(reply, address)
 
 
@@ -115,7 +128,7 @@ def unmatched(rest: str) -> NoReturn:
     raise Unsupported
 
 
-def _query() -> str:
+def _get_upstream_query() -> str:
     """Return the query without `ns`, which is meant for this proxy only."""
     query = request.query_string.decode(errors="surrogateescape")
     fields = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")

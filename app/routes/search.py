@@ -10,7 +10,7 @@ from app.oci import headers
 from app.oci.errors import Unsupported
 from app.registries import DOCKER_HUB, Selection
 from app.routes.connection import ClientConnection
-from app.routes.context import chosen, host, rooms
+from app.routes.context import get_host, get_services, select_registry
 from app.routes.relay import relay
 from app.source import Request
 
@@ -28,9 +28,9 @@ def ping() -> Response:
 
     Raise Unsupported if the host stands for another registry than Docker Hub.
     """
-    _registry()
+    _require_docker_hub()
     # Docker sends a login with the search if this is true, and only over https.
-    is_asked = rooms().guard is not None
+    is_asked = get_services().guard is not None
     response = jsonify({"standalone": is_asked})
     response.headers["X-Docker-Registry-Standalone"] = str(is_asked).lower()
     return response
@@ -42,35 +42,35 @@ def search() -> Response:
 
     Raise Unsupported if there is no index, or if the host stands for another registry.
     """
-    selection = _registry()
-    index = rooms().index
+    selection = _require_docker_hub()
+    index = get_services().index
     if index is None:
         raise Unsupported
     query = {
         "q": request.args.get("q", "")[:_LONGEST],
-        "n": _number("n", _COUNT, _MOST),
-        "page": _number("page", 1, _LAST_PAGE),
+        "n": _parse_number("n", _COUNT, _MOST),
+        "page": _parse_number("page", 1, _LAST_PAGE),
     }
     ways = [("Via", way) for way in request.headers.getlist("Via")]
     g.asked_at = time.monotonic()
     asked = Request(
         method="GET",
-        headers=headers.marked(ways),
+        headers=headers.mark_via(ways),
         query=urlencode(query, errors="replace"),
         client=ClientConnection(request.environ),
     )
     return relay(index.search(asked), selection)
 
 
-def _registry() -> Selection:
+def _require_docker_hub() -> Selection:
     """Return Docker Hub, the only registry with an index; raise Unsupported for any other."""
-    selection = chosen(ns=None, host=host())
+    selection = select_registry(ns=None, host=get_host())
     if selection.registry.name != DOCKER_HUB:
         raise Unsupported
     return selection
 
 
-def _number(name: str, usual: int, most: int) -> int:
+def _parse_number(name: str, usual: int, most: int) -> int:
     text = request.args.get(name, "")
     is_number = text.isascii() and text.isdecimal()
     return min(max(int(text[:9]), 1), most) if is_number else usual

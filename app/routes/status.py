@@ -14,7 +14,7 @@ from typing import Final
 from flask import Blueprint, Response, jsonify, request
 
 from app.oci.errors import FiguresRefused, RegistryError, Unsupported
-from app.routes.context import Figures, may_see_figures, rooms, source
+from app.routes.context import FiguresReader, get_services, get_source, may_see_figures
 from app.version import VERSION
 
 # GET /metrics and /figures: the same figures for Prometheus and for the page.
@@ -28,7 +28,7 @@ def metrics() -> Response:
 
     Raise Unsupported if metrics are off, FiguresRefused if the client may not see them.
     """
-    text = _figures().exposition()
+    text = _require_figures().format_exposition()
     response = Response(text, content_type="text/plain; version=0.0.4; charset=utf-8")
     response.headers["Cache-Control"] = "no-store"
     return response
@@ -37,18 +37,18 @@ def metrics() -> Response:
 @metrics_bp.get("/figures")
 def figures() -> Response:
     """Return the figures that the page shows; raise Unsupported or FiguresRefused."""
-    response = jsonify(_figures().shown() | {"version": VERSION})
+    response = jsonify(_require_figures().build_summary() | {"version": VERSION})
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _figures() -> Figures:
-    shown = rooms().figures
+def _require_figures() -> FiguresReader:
+    shown = get_services().figures
     if shown is None:
         raise Unsupported
     if not may_see_figures():
         raise FiguresRefused
-    rooms().afterwards.tell_all()
+    get_services().access_log.flush()
     return shown
 
 
@@ -68,11 +68,11 @@ def drip() -> Response:
     No registry is asked, and no repository can have this path.
     """
     fields = {"Content-Length": str(_PIECES * len(_PIECE)), "Cache-Control": "no-store"}
-    body = _pieces()
+    body = _generate_pieces()
     return Response(body, headers=fields, mimetype="text/plain", direct_passthrough=True)
 
 
-def _pieces() -> Iterator[bytes]:
+def _generate_pieces() -> Iterator[bytes]:
     yield _PIECE
     time.sleep(PAUSE)
     yield _PIECE
@@ -91,9 +91,9 @@ def health() -> Response:
     """Return 200, or 503 if a check that the query asks for fails."""
     about = {"status": _OK, "version": VERSION}
     if "upstream" in request.args:
-        about |= {"upstream": _upstream(request.args["upstream"])}
+        about |= {"upstream": _check_upstream(request.args["upstream"])}
     if "cache" in request.args:
-        about |= _cache()
+        about |= _check_cache()
     is_well = about.get("upstream", _OK) == _OK and "cache_error" not in about
     if is_well:
         return jsonify(about)
@@ -102,26 +102,26 @@ def health() -> Response:
     return response
 
 
-def _upstream(named: str) -> str:
+def _check_upstream(named: str) -> str:
     """Return `ok`, or the reason why a registry does not answer."""
     name = None if named in _DEFAULT else named
-    registry = rooms().registries.select(ns=name, host="").registry
+    registry = get_services().registries.select(ns=name, host="").registry
     try:
-        source(registry).reach()
+        get_source(registry).reach()
     except RegistryError as error:
         return str(error)
     return _OK
 
 
-def _cache() -> dict[str, str]:
+def _check_cache() -> dict[str, str]:
     """Return `ok`, `off`, or why the cache keeps nothing.
 
     In that case `cache` has one word for programs, and `cache_error` a text for people.
     """
-    cache = rooms().cache
+    cache = get_services().cache
     if cache is None:
         return {"cache": "off"}
-    state = cache.state()
+    state = cache.read_state()
     if not state.fault:
         return {"cache": _OK}
     return {"cache": state.reason, "cache_error": state.fault}

@@ -26,17 +26,25 @@ from app.oci.errors import LoginMissing, LoginRequired, NameInvalid, NameUnknown
 from app.oci.placeholder_tokens import NOTHING
 from app.oci.reference import RepositoryName
 from app.oci.scope import Scope
-from app.registries import Address, Registry, Selection
+from app.registries import Registry, RepositoryAddress, Selection
 from app.routes import credentials, logins
-from app.routes.authentication import canonical
+from app.routes.authentication import format_canonical_name
 from app.routes.connection import ClientConnection
-from app.routes.context import decided, host, namespace, rooms, selected, source, undecided
-from app.routes.credentials import asked
+from app.routes.context import (
+    evaluate_rules,
+    get_host,
+    get_ns,
+    get_services,
+    get_source,
+    resolve_name_unchecked,
+    resolve_registry,
+)
+from app.routes.credentials import build_source_request
 from app.routes.relay import relay
-from app.source import Reply, TokenRequest, replied
+from app.source import Reply, TokenRequest, build_reply
 
 
-def received() -> bytes:
+def read_form() -> bytes:
     """Return the body of the request, if it is shorter than `request.max_content_length` bytes.
 
     Raise RequestTimeout if it does not arrive within `write_timeout` seconds in all,
@@ -44,7 +52,7 @@ def received() -> bytes:
     """
     form = None
     with (
-        ClientConnection(request.environ).read_within(rooms().write_timeout) as late,
+        ClientConnection(request.environ).limit_read_time(get_services().write_timeout) as late,
         contextlib.suppress(ClientDisconnected),  # raised by Werkzeug for a body that ends early
     ):
         form = request.get_data(cache=False)
@@ -61,19 +69,21 @@ def received() -> bytes:
 _IssuingParameters = Sequence[tuple[str, str]]
 
 
-def issue(guard: Guard, parameters: _IssuingParameters, wanted: Iterable[Address]) -> Response:
+def issue_token(
+    guard: Guard, parameters: _IssuingParameters, wanted: Iterable[RepositoryAddress]
+) -> Response:
     """Return a token of this proxy to pull from the wanted repositories; no registry is asked.
 
     Whatever else the client asks for, such as a push or an unknown repository, is left out.
     Raise LoginRequired with a challenge if the login is missing or wrong.
     """
     told = dict(reversed(parameters))  # the first of each
-    user, lasting = _shown(guard, told)
-    token = guard.tokens.access(user, map(canonical, wanted))
-    refresh = lasting or guard.tokens.refresh(user)
+    user, lasting = _authenticate(guard, told)
+    token = guard.tokens.issue_access_token(user, map(format_canonical_name, wanted))
+    refresh = lasting or guard.tokens.issue_refresh_token(user)
     # The users may have been reloaded while the password was checked, and the tokens may have been
     # issued for the changed user. So check the login once more.
-    _shown(guard, told)
+    _authenticate(guard, told)
     document = {
         # Clients of GET read `token`, those of POST `access_token`.
         "token": token,
@@ -88,34 +98,38 @@ def issue(guard: Guard, parameters: _IssuingParameters, wanted: Iterable[Address
     return response
 
 
-def _shown(guard: Guard, told: dict[str, str]) -> tuple[str, str]:
+def _authenticate(guard: Guard, told: dict[str, str]) -> tuple[str, str]:
     """Return the user who has logged in, and the refresh token used for it, or "".
 
     Raise LoginRequired with a Basic challenge.
     """
     try:
-        return _user_by_form(guard, told) if request.method == "POST" else _user(guard)
+        return (
+            _authenticate_form(guard, told)
+            if request.method == "POST"
+            else _authenticate_basic(guard)
+        )
     except LoginRequired as refused:
         challenge = Challenge("Basic", {"realm": SERVICE, "charset": "UTF-8"})
-        refused.added = {"WWW-Authenticate": str(challenge)}
+        refused.extra_headers = {"WWW-Authenticate": str(challenge)}
         raise
 
 
-def _user(guard: Guard) -> tuple[str, str]:
-    login = logins.basic(request.headers.get("Authorization", ""))
+def _authenticate_basic(guard: Guard) -> tuple[str, str]:
+    login = logins.parse_basic(request.headers.get("Authorization", ""))
     if login is None:
         raise LoginMissing
-    return logins.checked(guard, *login), ""
+    return logins.check_login(guard, *login), ""
 
 
-def _user_by_form(guard: Guard, told: dict[str, str]) -> tuple[str, str]:
+def _authenticate_form(guard: Guard, told: dict[str, str]) -> tuple[str, str]:
     match told.get("grant_type"):
         case "password":
-            shown = logins.of_form(told.get("username", ""), told.get("password", ""))
-            return logins.checked(guard, *shown), ""
+            shown = logins.bound_form_login(told.get("username", ""), told.get("password", ""))
+            return logins.check_login(guard, *shown), ""
         case "refresh_token":
             refresh = told.get("refresh_token", "")
-            return logins.noted(guard.tokens.refreshed(refresh)), refresh
+            return logins.record_user(guard.tokens.verify_refresh_token(refresh)), refresh
         case _:
             raise BadRequest
 
@@ -147,47 +161,49 @@ def token() -> Response:
 
     The scopes, `ns` or the host of the request say which registry it is for.
     """
-    guard = rooms().guard
+    guard = get_services().guard
     if guard is not None:
         request.max_content_length = _LONGEST_OWN
-    written = received() if request.method == "POST" else request.query_string
-    parameters = _parameters(written)
+    written = read_form() if request.method == "POST" else request.query_string
+    parameters = _parse_parameters(written)
     if guard is not None:
-        return issue(guard, parameters, _wanted(parameters))
-    selection = _selection(parameters)
+        return issue_token(guard, parameters, _iter_pull_addresses(parameters))
+    selection = _resolve_selection(parameters)
     if _is_all_denied(parameters):
-        reply = _for_nothing()
+        reply = _build_placeholder_reply()
     else:
-        reply = source(selection.registry).token(_request(selection, parameters))
-    if selection.tagged:
-        reply = credentials.tag(reply, selection.registry)
+        reply = get_source(selection.registry).token(_build_token_request(selection, parameters))
+    if selection.has_tagged_tokens:
+        reply = credentials.tag_tokens(reply, selection.registry)
     return relay(reply, selection)
 
 
 def _is_all_denied(parameters: _Parameters) -> bool:
     """Return whether the rules deny every repository that the token is for."""
-    if rooms().rules is None:
+    if get_services().rules is None:
         return False
-    scopes = [scope for text in _scopes(parameters) if (scope := _repository_scope(text))]
-    addresses = [address for scope in scopes if (address := _address(scope))]
+    scopes = [
+        scope for text in _iter_scopes(parameters) if (scope := _parse_repository_scope(text))
+    ]
+    addresses = [address for scope in scopes if (address := _resolve_scope(scope))]
     return bool(addresses) and all(map(_is_denied, addresses))
 
 
-def _is_denied(address: Address) -> bool:
-    decision = decided(address)
+def _is_denied(address: RepositoryAddress) -> bool:
+    decision = evaluate_rules(address)
     return decision is not None and not decision.allowed
 
 
-def _for_nothing() -> Reply:
+def _build_placeholder_reply() -> Reply:
     """Return a placeholder token, although the rules deny every repository.
 
     Clients show a rule's message if it answers a manifest request, but not a token request.
     """
     document = {"token": NOTHING, "access_token": NOTHING, "expires_in": _SHORT}
-    return replied(200, [("Content-Type", "application/json")], json.dumps(document).encode())
+    return build_reply(200, [("Content-Type", "application/json")], json.dumps(document).encode())
 
 
-def _parameters(written: bytes) -> _Parameters:
+def _parse_parameters(written: bytes) -> _Parameters:
     """Return the parameters of a query or a form; raise BadRequest if there are too many.
 
     Reading a megabyte of tiny parameters would block every client for a second.
@@ -201,64 +217,70 @@ def _parameters(written: bytes) -> _Parameters:
         )
     except ValueError as error:
         raise BadRequest from error
-    if sum(1 for _ in _scopes(parameters)) > _MOST:
+    if sum(1 for _ in _iter_scopes(parameters)) > _MOST:
         raise BadRequest
     return parameters
 
 
-def _wanted(parameters: _Parameters) -> Iterator[Address]:
+def _iter_pull_addresses(parameters: _Parameters) -> Iterator[RepositoryAddress]:
     """Yield the repositories that the client asks to pull from."""
-    for text in _scopes(parameters):
-        scope = _repository_scope(text)
-        if scope and {"pull", "*"} & {*scope.actions.split(",")} and (address := _address(scope)):
+    for text in _iter_scopes(parameters):
+        scope = _parse_repository_scope(text)
+        if (
+            scope
+            and {"pull", "*"} & {*scope.actions.split(",")}
+            and (address := _resolve_scope(scope))
+        ):
             yield address
 
 
-def _selection(parameters: _Parameters) -> Selection:
+def _resolve_selection(parameters: _Parameters) -> Selection:
     """Return the first repository that a scope addresses here, or else the registry selected.
 
     `ns` and the host decide which registry is meant before the prefix in a scope does.
     """
-    for text in _scopes(parameters):
-        if (scope := _repository_scope(text)) and (address := _address(scope)):
+    for text in _iter_scopes(parameters):
+        if (scope := _parse_repository_scope(text)) and (address := _resolve_scope(scope)):
             return address
-    return selected()
+    return resolve_registry()
 
 
-def _request(selection: Selection, parameters: _Parameters) -> TokenRequest:
+def _build_token_request(selection: Selection, parameters: _Parameters) -> TokenRequest:
     """Return the request for the registry's token service; raise Unauthorized or LoopDetected.
 
     A login that is not for the registry is dropped, and the request becomes an anonymous one:
     clients send whatever login they have for this host, and most images are public.
     """
-    passed = asked(selection)
+    passed = build_source_request(selection)
     method = "POST" if request.method == "POST" else "GET"
     fields = passed.headers
-    named = list(_for_registry(parameters, selection.registry))
-    if not _is_login_passed(selection, named):
+    named = list(_iter_registry_parameters(parameters, selection.registry))
+    if not _may_pass_login(selection, named):
         method = "GET"
         fields = headers.without(fields, "authorization")
         named = [(name, value) for name, value in named if name in _FROM_NOBODY]
     named = [
-        (name, credentials.untagged(value) if name == "refresh_token" else value)
+        (name, credentials.strip_tag(value) if name == "refresh_token" else value)
         for name, value in named
     ]
     return TokenRequest(method=method, parameters=named, headers=fields, client=passed.client)
 
 
-def _is_login_passed(selection: Selection, parameters: _Parameters) -> bool:
+def _may_pass_login(selection: Selection, parameters: _Parameters) -> bool:
     """Return whether the client's login may go to the registry.
 
     A refresh token of another registry may not.
     """
-    if not selection.takes_logins:
+    if not selection.accepts_logins:
         return False
     refresh_tokens = [value for name, value in parameters if name == "refresh_token"]
     # If such a token were refused, containerd would send it as a password.
     return not any(credentials.is_foreign(selection, value) for value in refresh_tokens)
 
 
-def _for_registry(parameters: _Parameters, registry: Registry) -> Iterator[tuple[str, str]]:
+def _iter_registry_parameters(
+    parameters: _Parameters, registry: Registry
+) -> Iterator[tuple[str, str]]:
     """Yield the parameters for the registry, with each scope once and in the registry's naming.
 
     `service` and `ns` are left out, since they are meant for this proxy only.
@@ -268,7 +290,7 @@ def _for_registry(parameters: _Parameters, registry: Registry) -> Iterator[tuple
     seen: set[str] = set()
     for name, value in parameters:
         if name == "scope":
-            scopes = [scope for text in value.split() if (scope := _named(text, registry))]
+            scopes = [scope for text in value.split() if (scope := _rewrite_scope(text, registry))]
             fresh = [scope for scope in dict.fromkeys(scopes) if scope not in seen]
             seen.update(fresh)
             if fresh:
@@ -277,34 +299,36 @@ def _for_registry(parameters: _Parameters, registry: Registry) -> Iterator[tuple
             yield name, value
 
 
-def _named(text: str, registry: Registry) -> str:
+def _rewrite_scope(text: str, registry: Registry) -> str:
     """Return a scope in the registry's naming.
 
     The result is "" if the scope is for another registry, or if a rule denies its repository.
     """
-    scope = _repository_scope(text)
+    scope = _parse_repository_scope(text)
     if scope is None:
         return "" if text.startswith("repository") else text
-    address = _address(scope)
+    address = _resolve_scope(scope)
     if address is None or address.registry is not registry or _is_denied(address):
         return ""
-    return str(scope.named(address.repository))
+    return str(scope.with_name(address.repository))
 
 
-def _scopes(parameters: _Parameters) -> Iterator[str]:
+def _iter_scopes(parameters: _Parameters) -> Iterator[str]:
     for name, value in parameters:
         if name == "scope":
             yield from value.split()
 
 
-def _repository_scope(text: str) -> Scope | None:
+def _parse_repository_scope(text: str) -> Scope | None:
     scope = Scope.parse(text)
     return scope if scope is not None and scope.is_repository else None
 
 
-def _address(scope: Scope) -> Address | None:
+def _resolve_scope(scope: Scope) -> RepositoryAddress | None:
     """Return the repository that a scope addresses, or None if no request here could address it."""
     try:
-        return undecided(RepositoryName.parse(scope.name), ns=namespace(), host=host())
+        return resolve_name_unchecked(
+            RepositoryName.parse(scope.name), ns=get_ns(), host=get_host()
+        )
     except (NameInvalid, NameUnknown):
         return None

@@ -19,23 +19,23 @@ WINDOW: Final = 2 * 1024 * 1024
 """Bytes of a file that are sent at once, before checking that the next ones are in memory."""
 
 
-class Pace:
+class AdaptiveChunkSize:
     """Measures how fast one client takes its pieces, by the monotonic clock."""
 
     def __init__(self) -> None:
-        self._swiftly = 0
-        self._handed = time.monotonic()
+        self._fast_bytes = 0
+        self._handed_at = time.monotonic()
 
     @property
-    def piece(self) -> int:
+    def size(self) -> int:
         """The number of bytes to read for the client next."""
-        return _LARGE if self._swiftly >= _PROVEN else _SMALL
+        return _LARGE if self._fast_bytes >= _PROVEN else _SMALL
 
-    def hand(self) -> None:
+    def record_handed(self) -> None:
         """Record that the client is given a piece now."""
-        self._handed = time.monotonic()
+        self._handed_at = time.monotonic()
 
-    def taken(self, count: int) -> None:
+    def record_taken(self, count: int) -> None:
         """Record that the client has taken a piece of `count` bytes and wants the next one."""
-        swift = time.monotonic() - self._handed < _LONG
-        self._swiftly = self._swiftly + count if swift else 0
+        swift = time.monotonic() - self._handed_at < _LONG
+        self._fast_bytes = self._fast_bytes + count if swift else 0

@@ -10,13 +10,13 @@ from app.oci.errors import ClientGone
 from app.oci.reference import Digest
 from app.source import Client, Payer
 from app.spools import files
-from app.spools.files import Files, Place
-from app.spools.lead import Lead, Terms
-from app.spools.shared import Growing, Spool
-from app.spools.unread import Slots
-from app.threads import RealThreads
+from app.spools.files import FetchFiles, SpoolPaths
+from app.spools.lead import FetchLease, FetchOptions
+from app.spools.shared import SharedSpool, Spool
+from app.spools.unread import UnreadSlots
+from app.threads import NativeThreadPool
 
-_THREADS: Final = RealThreads(4)
+_THREADS: Final = NativeThreadPool(4)
 _BETWEEN_TIDYING: Final = 3600.0
 """Seconds between two searches for unfinished fetches to remove."""
 
@@ -37,50 +37,50 @@ class Fetches:
     Never call a method on a real thread. A method raises OSError only if its docstring says so.
     """
 
-    def __init__(self, directory: Path, terms: Terms) -> None:
+    def __init__(self, directory: Path, terms: FetchOptions) -> None:
         self._directory = directory
-        self._terms = terms
+        self._options = terms
         self._lock = threading.Lock()
-        self._growing: dict[int, Growing] = {}
-        self._leads: dict[int, Lead] = {}
-        self._tidied = float("-inf")
-        self.failed = terms.failed
+        self._spools: dict[int, SharedSpool] = {}
+        self._leases: dict[int, FetchLease] = {}
+        self._tidied_at = float("-inf")
+        self.report_failure = terms.report_failure
         # The bound is for the whole machine. The file is not beside the registries' directories,
         # because whoever names a registry chooses the names there.
-        self.unread_slots = Slots(directory.parent.parent / "unread")
+        self.unread_slots = UnreadSlots(directory.parent.parent / "unread")
 
     @staticmethod
-    def takes(digest: Digest) -> bool:
+    def can_fetch(digest: Digest) -> bool:
         """Return whether a blob can be fetched for many readers: its digest must be verifiable."""
         return digest.can_be_verified
 
-    def running(self, digest: Digest) -> bool:
+    def is_running(self, digest: Digest) -> bool:
         """Return whether any process is fetching a blob or waiting for the registry's answer.
 
         Raise OSError.
         """
-        place = self._place(digest)
-        here = any(lead.digest == digest for lead in list(self._leads.values()))
-        return here or bool(_THREADS.begin(files.is_asked_for, place).result())
+        place = self._build_paths(digest)
+        here = any(lead.digest == digest for lead in list(self._leases.values()))
+        return here or bool(_THREADS.submit(files.is_being_fetched, place).result())
 
-    def lead(self, digest: Digest) -> Lead | None:
+    def try_acquire(self, digest: Digest) -> FetchLease | None:
         """Return the right to fetch a blob, or None if somebody else has it; raise OSError."""
-        if self._asking(digest) is not None:
+        if self._find_unanswered(digest) is not None:
             return None
-        self._tidy_at_times()
-        place = self._place(digest)
-        opened, is_kept = _THREADS.begin(self._to_fill, digest, place).result()
+        self._remove_idle_periodically()
+        place = self._build_paths(digest)
+        opened, is_kept = _THREADS.submit(self._open_writer, digest, place).result()
         if opened is None:
             return None
-        lead = Lead(
+        lead = FetchLease(
             digest=digest,
-            place=place,
+            paths=place,
             opened=opened,
-            terms=self._terms,
+            options=self._options,
             owner=self,
-            is_kept=is_kept,
+            is_cached=is_kept,
         )
-        self._leads[lead.inode] = lead
+        self._leases[lead.inode] = lead
         return lead
 
     def join(self, digest: Digest, payer: Payer | None = None) -> Spool | None:
@@ -89,27 +89,32 @@ class Fetches:
         `payer` is the client that reads. The caller closes the spool.
         """
         reader = payer.identity if payer else ""
-        opened: Files | None = _THREADS.begin(files.to_read, self._place(digest)).result()
+        opened: FetchFiles | None = _THREADS.submit(
+            files.open_reader, self._build_paths(digest)
+        ).result()
         if opened is None:
             return None
         with self._lock:
-            known = self._growing.get(opened.said.inode)
-            growing = known or Growing(digest, opened)
+            known = self._spools.get(opened.initial_record.inode)
+            growing = known or SharedSpool(digest, opened)
             try:
                 growing.add_reader(reader)
             except OSError:
                 opened.close()
                 raise
-            self._growing[opened.said.inode] = growing
-        if payer is not None and (lead := self._leads.get(opened.said.inode)) is not None:
-            lead.is_read_by(payer)
+            self._spools[opened.initial_record.inode] = growing
+        if (
+            payer is not None
+            and (lead := self._leases.get(opened.initial_record.inode)) is not None
+        ):
+            lead.update_payer(payer)
         if known:
             opened.close()
         return Spool(growing, self, reader)
 
-    def enter(
+    def acquire_or_join(
         self, digest: Digest, client: Client | None, payer: Payer | None = None
-    ) -> Lead | Spool:
+    ) -> FetchLease | Spool:
         """Wait until a blob can be fetched or read, and return the lead or the spool.
 
         Raise ClientGone if the client leaves meanwhile. Raise OSError if a file fails, or with
@@ -117,97 +122,97 @@ class Fetches:
         """
         pause, waited = _FIRST_PAUSE, 0.0
         while waited < _PATIENCE:
-            if (lead := self.lead(digest)) is not None:
+            if (lead := self.try_acquire(digest)) is not None:
                 return lead
             if (spool := self.join(digest, payer)) is not None:
                 return spool
             waited += self._wait(digest, pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
-            if waited > _TAKES_LONG and client is not None and client.gone():
+            if waited > _TAKES_LONG and client is not None and client.is_gone():
                 raise ClientGone
         raise OSError(ETIMEDOUT, "the one who fetches has no answer")
 
-    def tidy(self, idle: float | None = None) -> int:
+    def remove_idle(self, idle: float | None = None) -> int:
         """Remove unfinished fetches that have been idle for so long; return the bytes freed.
 
         `idle` is in seconds; None means the `idle` of the terms.
         """
-        idle = self._terms.idle if idle is None else idle
-        removed: int = _THREADS.begin(self._remove, idle).result()
+        idle = self._options.idle_seconds if idle is None else idle
+        removed: int = _THREADS.submit(self._remove_idle, idle).result()
         return removed
 
-    def leave(self, growing: Growing, reader: str) -> None:
+    def release_reader(self, growing: SharedSpool, reader: str) -> None:
         """End a reader that `join` has admitted; close the files after the last one."""
         with self._lock:
             last = growing.remove_reader(reader)
             if last:
-                del self._growing[growing.inode]
+                del self._spools[growing.inode]
         if last:
             growing.close()
 
-    def take_over(self, growing: Growing) -> Lead | None:
+    def try_take_over(self, growing: SharedSpool) -> FetchLease | None:
         """Return the right to continue a fetch whose fetcher has died.
 
         Return None if somebody still fetches it. Raise OSError, with ESTALE if the fetch has been
         removed.
         """
-        if growing.inode in self._leads or not growing.seems_left():
+        if growing.inode in self._leases or not growing.is_abandoned():
             return None
-        lead = self.lead(growing.digest)
+        lead = self.try_acquire(growing.digest)
         if lead is not None and lead.inode != growing.inode:
             lead.release()
             raise OSError(ESTALE, "what was fetched was removed")
         return lead
 
-    def are_there(self, inode: int) -> bool:
+    def has_readers(self, inode: int) -> bool:
         """Return whether any client of this process reads a fetch."""
-        return inode in self._growing
+        return inode in self._spools
 
-    def wake(self, inode: int) -> None:
+    def wake_readers(self, inode: int) -> None:
         """Wake this process's readers of a fetch, so that they look at it again."""
-        growing = self._growing.get(inode)
+        growing = self._spools.get(inode)
         if growing is not None:
-            growing.changed()
+            growing.notify_readers()
 
     def make_room(self, size: int) -> None:
         """Make room for `size` bytes, if need be by removing unfinished fetches; raise OSError."""
         try:
-            self._terms.room(size)
+            self._options.make_room(size)
         except OSError:
-            if not self.tidy(0):
+            if not self.remove_idle(0):
                 raise
-            self._terms.room(size)
+            self._options.make_room(size)
 
-    def has_ended(self, lead: Lead) -> None:
+    def forget_lease(self, lead: FetchLease) -> None:
         """Forget a lead that has been released."""
-        if self._leads.get(lead.inode) is lead:
-            del self._leads[lead.inode]
+        if self._leases.get(lead.inode) is lead:
+            del self._leases[lead.inode]
 
-    def _to_fill(self, digest: Digest, place: Place) -> tuple[Files | None, bool]:
-        opened = files.to_fill(place)
-        return opened, opened is not None and self._terms.is_kept(digest)
+    def _open_writer(self, digest: Digest, place: SpoolPaths) -> tuple[FetchFiles | None, bool]:
+        opened = files.open_writer(place)
+        return opened, opened is not None and self._options.is_cached(digest)
 
-    def _tidy_at_times(self) -> None:
+    def _remove_idle_periodically(self) -> None:
         now = time.monotonic()
-        if now - self._tidied >= _BETWEEN_TIDYING:
-            self._tidied = now
-            _THREADS.begin(self._remove, self._terms.idle)
+        if now - self._tidied_at >= _BETWEEN_TIDYING:
+            self._tidied_at = now
+            _THREADS.submit(self._remove_idle, self._options.idle_seconds)
 
-    def _remove(self, idle: float) -> int:
-        return files.tidy(self._directory, idle) + self._terms.tidy_others(idle)
+    def _remove_idle(self, idle: float) -> int:
+        return files.remove_idle(self._directory, idle) + self._options.remove_other_idle(idle)
 
     def _wait(self, digest: Digest, seconds: float) -> float:
-        lead = self._asking(digest)
-        begun = threading.Event() if lead is None else lead.begun
+        lead = self._find_unanswered(digest)
+        begun = threading.Event() if lead is None else lead.started
         begun.wait(seconds)
         return seconds
 
-    def _asking(self, digest: Digest) -> Lead | None:
+    def _find_unanswered(self, digest: Digest) -> FetchLease | None:
         """Return this process's lead that still waits for the registry's answer, or None."""
-        for lead in list(self._leads.values()):
-            if lead.digest == digest and not lead.begun.is_set():
+        for lead in list(self._leases.values()):
+            if lead.digest == digest and not lead.started.is_set():
                 return lead
         return None
 
-    def _place(self, digest: Digest) -> Place:
-        return Place.of(self._directory, digest)
+    def _build_paths(self, digest: Digest) -> SpoolPaths:
+        return SpoolPaths.for_digest(self._directory, digest)

@@ -17,9 +17,9 @@ from typing import Final
 
 from app.oci.reference import Digest
 from app.spools import record
-from app.spools.record import Record, State
+from app.spools.record import FetchRecord, FetchState
 from app.spools.shared_file import SharedFile
-from app.threads import original
+from app.threads import get_unpatched
 
 _MODES: Final = (0o700, 0o700, 0o750)
 """Modes of a registry's directory and the two above it: only we may read unfinished blobs."""
@@ -28,18 +28,18 @@ _ATTEMPTS: Final = 20
 _PAUSE: Final = 0.002
 """Seconds between attempts at a lock that another process holds only for a moment, as a test."""
 
-_sleep: Final[Callable[[float], None]] = original("time", "sleep")
+_sleep: Final[Callable[[float], None]] = get_unpatched("time", "sleep")
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class SpoolPaths:
     """The paths of the two files."""
 
     data: Path
     record: Path
 
     @classmethod
-    def of(cls, directory: Path, digest: Digest) -> "Place":
+    def for_digest(cls, directory: Path, digest: Digest) -> "SpoolPaths":
         """Return the place of a blob in a directory."""
         name = digest.replace(":", "-")
         return cls(directory / f"{name}.data", directory / f"{name}.record")
@@ -51,12 +51,12 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
-class Files:
+class FetchFiles:
     """The two files, open, and the record as it was when they were opened."""
 
     data: SharedFile
     record: SharedFile
-    said: Record
+    initial_record: FetchRecord
 
     def close(self) -> None:
         """Close both files, which releases their locks."""
@@ -64,7 +64,7 @@ class Files:
         self.record.close()
 
 
-def to_fill(place: Place) -> Files | None:
+def open_writer(place: SpoolPaths) -> FetchFiles | None:
     """Open both files for the only fetcher; return None if somebody else is the fetcher.
 
     Bytes of an earlier, unfinished fetch stay. Raise OSError.
@@ -73,10 +73,10 @@ def to_fill(place: Place) -> Files | None:
         _make_directory(place.record.parent)
         says = SharedFile.open(place.record, os.O_RDWR | os.O_CREAT)
         try:
-            if not says.lock(fcntl.LOCK_EX):
+            if not says.try_lock(fcntl.LOCK_EX):
                 says.close()
                 return None
-            if is_at(says, place.record) and (files := _with_data(place, says)):
+            if is_same_file(says, place.record) and (files := _open_data(place, says)):
                 return files
         except OSError:
             says.close()
@@ -91,25 +91,25 @@ def _make_directory(path: Path) -> None:
             directory.mkdir(mode, exist_ok=True)
 
 
-def _with_data(place: Place, says: SharedFile) -> Files | None:
+def _open_data(place: SpoolPaths, says: SharedFile) -> FetchFiles | None:
     said = record.read(says)
-    if said is not None and said.state is State.ASKING:
+    if said is not None and said.state is FetchState.REQUESTED:
         place.data.unlink(missing_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
-        return Files(SharedFile.open(place.data, flags), says, said)
-    if said is not None and said.state in {State.RUNNING, State.VERIFIED}:
+        return FetchFiles(SharedFile.open(place.data, flags), says, said)
+    if said is not None and said.state in {FetchState.RUNNING, FetchState.VERIFIED}:
         with suppress(FileNotFoundError):
             data = SharedFile.open(place.data, os.O_RDWR)
-            state = data.status()
+            state = data.stat()
             if state.st_ino == said.inode and state.st_size <= said.size:
-                return Files(data, says, said)
+                return FetchFiles(data, says, said)
             data.close()
     # Current readers keep reading the old files, since the new ones are different files.
     place.remove()
     return None
 
 
-def to_read(place: Place) -> Files | None:
+def open_reader(place: SpoolPaths) -> FetchFiles | None:
     """Open both files for reading; return None if there is nothing to read yet, or any more.
 
     Raise OSError.
@@ -119,7 +119,7 @@ def to_read(place: Place) -> Files | None:
     except FileNotFoundError:
         return None
     try:
-        if files := _readable(place, says):
+        if files := _open_readable(place, says):
             return files
     except OSError:
         says.close()
@@ -128,54 +128,54 @@ def to_read(place: Place) -> Files | None:
     return None
 
 
-def _readable(place: Place, says: SharedFile) -> Files | None:
+def _open_readable(place: SpoolPaths, says: SharedFile) -> FetchFiles | None:
     said = record.read(says)
-    if said is None or said.state not in {State.RUNNING, State.VERIFIED}:
+    if said is None or said.state not in {FetchState.RUNNING, FetchState.VERIFIED}:
         return None
     try:
         data = SharedFile.open(place.data, os.O_RDONLY)
     except FileNotFoundError:
         return None
-    if data.status().st_ino == said.inode and _locked_to_read(data):
-        return Files(data, says, said)
+    if data.stat().st_ino == said.inode and _lock_for_reading(data):
+        return FetchFiles(data, says, said)
     data.close()
     return None
 
 
-def _locked_to_read(data: SharedFile) -> bool:
+def _lock_for_reading(data: SharedFile) -> bool:
     for _ in range(_ATTEMPTS):
-        if data.lock(fcntl.LOCK_SH):
+        if data.try_lock(fcntl.LOCK_SH):
             return True
         _sleep(_PAUSE)  # the fetcher is just testing whether anybody reads
     return False
 
 
-def is_asked_for(place: Place) -> bool:
+def is_being_fetched(place: SpoolPaths) -> bool:
     """Return whether somebody fetches the blob, or is about to; raise OSError."""
     try:
         says = SharedFile.open(place.record, os.O_RDONLY)
     except FileNotFoundError:
         return False
     try:
-        return not says.is_free()
+        return not says.is_unlocked()
     finally:
         says.close()
 
 
-def remove(mine: Files, place: Place) -> None:
+def remove(mine: FetchFiles, place: SpoolPaths) -> None:
     """Unlink the fetcher's files, unless others have taken their place; raise OSError."""
-    if is_at(mine.record, place.record):
+    if is_same_file(mine.record, place.record):
         place.remove()
 
 
-def are_at(mine: Files, place: Place) -> bool:
+def are_same_files(mine: FetchFiles, place: SpoolPaths) -> bool:
     """Return whether both of the fetcher's files are still at their paths; raise OSError."""
-    return is_at(mine.record, place.record) and is_at(mine.data, place.data)
+    return is_same_file(mine.record, place.record) and is_same_file(mine.data, place.data)
 
 
-def is_at(file: SharedFile, path: Path) -> bool:
+def is_same_file(file: SharedFile, path: Path) -> bool:
     """Return whether a path still leads to an open file; raise OSError."""
-    mine = file.status()
+    mine = file.stat()
     try:
         other = path.stat()
     except FileNotFoundError:
@@ -186,35 +186,37 @@ def is_at(file: SharedFile, path: Path) -> bool:
 # Unfinished fetches are counted, and removed if nobody continues them.
 
 
-def tidy(directory: Path, idle: float) -> int:
+def remove_idle(directory: Path, idle: float) -> int:
     """Remove fetches that nobody fills and nobody has written for `idle` seconds.
 
     Return the bytes removed. Errors of single files are ignored.
     """
     removed = 0
-    for path in _paths(directory):
+    for path in _list_fetches(directory):
         with suppress(OSError):
-            removed += _removed(Place(path.with_suffix(".data"), path.with_suffix(".record")), idle)
+            removed += _remove_if_idle(
+                SpoolPaths(path.with_suffix(".data"), path.with_suffix(".record")), idle
+            )
     return removed
 
 
-def held(directory: Path) -> tuple[int, int]:
+def measure(directory: Path) -> tuple[int, int]:
     """Return the number of fetches, running or unfinished, and the bytes of their data."""
     number = size = 0
-    for path in _paths(directory):
+    for path in _list_fetches(directory):
         with suppress(OSError):
             size += path.with_suffix(".data").stat().st_size
             number += 1
     return number, size
 
 
-def _paths(directory: Path) -> Iterator[Path]:
+def _list_fetches(directory: Path) -> Iterator[Path]:
     """Yield one path without suffix for each fetch; its data may exist without a record."""
     with suppress(FileNotFoundError):
         yield from sorted({path.with_suffix("") for path in directory.iterdir()})
 
 
-def _removed(place: Place, idle: float) -> int:
+def _remove_if_idle(place: SpoolPaths, idle: float) -> int:
     # Check the age before taking the lock: a process that wants to fetch takes any holder of the
     # lock for the fetcher.
     if _is_young(place, idle):
@@ -222,19 +224,23 @@ def _removed(place: Place, idle: float) -> int:
     # The lock on the record belongs to the fetcher. Taking it ensures that there is none.
     says = SharedFile.open(place.record, os.O_RDWR | os.O_CREAT)
     try:
-        if not says.lock(fcntl.LOCK_EX) or not is_at(says, place.record) or _is_young(place, idle):
+        if (
+            not says.try_lock(fcntl.LOCK_EX)
+            or not is_same_file(says, place.record)
+            or _is_young(place, idle)
+        ):
             return 0
-        size = _status(place).st_size
+        size = _stat(place).st_size
         place.remove()
         return size
     finally:
         says.close()
 
 
-def _is_young(place: Place, idle: float) -> bool:
+def _is_young(place: SpoolPaths, idle: float) -> bool:
     # If the clock was set back, the age is negative; do not keep such a file forever.
-    return 0 <= time.time() - _status(place).st_mtime < idle
+    return 0 <= time.time() - _stat(place).st_mtime < idle
 
 
-def _status(place: Place) -> os.stat_result:
+def _stat(place: SpoolPaths) -> os.stat_result:
     return place.data.stat() if place.data.exists() else place.record.stat()

@@ -10,23 +10,23 @@ from typing import Any, Final, Protocol, Self
 from app.oci.reference import Digest
 from app.source import Payer
 from app.spools import files, record
-from app.spools.files import Files, Place
-from app.spools.record import Record, State
-from app.spools.unread import Slots, is_read_by_others
-from app.threads import RealThreads
+from app.spools.files import FetchFiles, SpoolPaths
+from app.spools.record import FetchRecord, FetchState
+from app.spools.unread import UnreadSlots, has_other_readers
+from app.threads import NativeThreadPool
 
 # The terms, which the owner of the spools sets.
 
 
-def _nothing_is(_: Digest) -> bool:
+def _is_never_cached(_: Digest) -> bool:
     return False
 
 
-def _none_left(_: float) -> int:
+def _remove_nothing(_: float) -> int:
     return 0
 
 
-def _tell_nobody(_: OSError) -> None:
+def _ignore_failure(_: OSError) -> None:
     pass
 
 
@@ -57,7 +57,7 @@ class UnreadLimits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Whole:
+class CompleteBlob:
     """A complete, verified file of a blob; `size` is in bytes."""
 
     path: Path
@@ -66,7 +66,7 @@ class Whole:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Terms:
+class FetchOptions:
     """The terms on which blobs are fetched.
 
     `room` makes room for a number of bytes before they are written. `keep` receives each complete
@@ -79,39 +79,39 @@ class Terms:
     `failed` is called with each error that prevents a blob from being fetched for all readers.
     """
 
-    keep: Callable[[Whole], None]
-    room: Callable[[int], None]
-    is_kept: Callable[[Digest], bool] = _nothing_is
-    tidy_others: Callable[[float], int] = _none_left
-    failed: Callable[[OSError], None] = _tell_nobody
-    unread: UnreadLimits = UnreadLimits()
-    idle: float = 24 * 3600.0
+    adopt: Callable[[CompleteBlob], None]
+    make_room: Callable[[int], None]
+    is_cached: Callable[[Digest], bool] = _is_never_cached
+    remove_other_idle: Callable[[float], int] = _remove_nothing
+    report_failure: Callable[[OSError], None] = _ignore_failure
+    unread_limits: UnreadLimits = UnreadLimits()
+    idle_seconds: float = 24 * 3600.0
 
 
-_THREADS: Final = RealThreads(4)
+_THREADS: Final = NativeThreadPool(4)
 
 
-class Owner(Protocol):
+class LeaseOwner(Protocol):
     """Manages all fetches of this process and their readers."""
 
     @property
-    def unread_slots(self) -> Slots:
+    def unread_slots(self) -> UnreadSlots:
         """The slots that bound the number of fetches that nobody reads."""
 
     def make_room(self, size: int) -> None:
         """Make room for `size` bytes; raise OSError if there is none."""
 
-    def are_there(self, inode: int) -> bool:
+    def has_readers(self, inode: int) -> bool:
         """Return whether any client of this process reads a fetch."""
 
-    def wake(self, inode: int) -> None:
+    def wake_readers(self, inode: int) -> None:
         """Wake this process's readers of a fetch."""
 
-    def has_ended(self, lead: "Lead") -> None:
+    def forget_lease(self, lead: "FetchLease") -> None:
         """Forget a lead that has been released."""
 
 
-class Lead:
+class FetchLease:
     """The right to fetch a blob, which only one fetcher has at a time.
 
     It ends with `release`, or with the fetch that `filling.fill` starts.
@@ -123,39 +123,39 @@ class Lead:
         self,
         *,
         digest: Digest,
-        place: Place,
-        opened: Files,
-        terms: Terms,
-        owner: Owner,
-        is_kept: bool,
+        paths: SpoolPaths,
+        opened: FetchFiles,
+        options: FetchOptions,
+        owner: LeaseOwner,
+        is_cached: bool,
     ) -> None:
         self.digest = digest
-        self.place = place
+        self.paths = paths
         self.files = opened
-        self.terms = terms
+        self.options = options
         self.owner = owner
-        self.said = opened.said
+        self.record = opened.initial_record
         self.payer: Payer | None = None
         """The client that is charged for the bytes that arrive while nobody else reads."""
-        self.is_kept = is_kept
+        self.is_cached = is_cached
         """Whether another fetcher has kept the blob since the caller looked for it."""
-        self.offset = opened.data.status().st_size
-        self.inode = opened.data.status().st_ino
+        self.offset = opened.data.stat().st_size
+        self.inode = opened.data.stat().st_ino
         self._released = False
-        self.begun = threading.Event()
+        self.started = threading.Event()
         """Set when there is something to read, or when this lead ends without it."""
 
     @property
     def size(self) -> int | None:
         """The size of the whole blob in bytes, or None if no earlier fetch has recorded it."""
-        return None if self.said.state is State.ASKING else self.said.size
+        return None if self.record.state is FetchState.REQUESTED else self.record.size
 
     @property
-    def is_wanted(self) -> bool:
+    def has_readers(self) -> bool:
         """Whether any client of any process reads the fetch; raises OSError."""
-        return self.owner.are_there(self.inode) or not self.files.data.is_free()
+        return self.owner.has_readers(self.inode) or not self.files.data.is_unlocked()
 
-    def is_read_by(self, payer: Payer) -> None:
+    def update_payer(self, payer: Payer) -> None:
         """Charge a returning payer through its new request, so that nothing is charged twice.
 
         If `payer` is another client, do nothing.
@@ -163,11 +163,11 @@ class Lead:
         if self.payer is not None and self.payer.identity == payer.identity:
             self.payer = payer
 
-    def is_wanted_by_others(self, identity: str) -> bool:
+    def has_other_readers(self, identity: str) -> bool:
         """Return whether any client except this one reads; raise OSError."""
-        return is_read_by_others(self.files.data, identity)
+        return has_other_readers(self.files.data, identity)
 
-    def begin(self, size: int) -> None:
+    def start(self, size: int) -> None:
         """Record that the registry has answered, so that others can join.
 
         `size` is the size of the whole blob in bytes. Raise OSError if there is no room, or if an
@@ -176,40 +176,40 @@ class Lead:
         if self.size not in {None, size}:
             raise OSError(ESTALE, "the registry tells another size than before")
         self.owner.make_room(size - self.offset)
-        self.say(
-            Record(
-                state=State.RUNNING,
+        self.write_record(
+            FetchRecord(
+                state=FetchState.RUNNING,
                 size=size,
                 inode=self.inode,
-                failures=self.said.failures,
+                failures=self.record.failures,
             )
         )
-        self.begun.set()
+        self.started.set()
 
-    def break_off(self, length: int) -> None:
+    def fail(self, length: int) -> None:
         """Release the lead after a failure, with `length` bytes fetched; raise OSError.
 
         A fetch that has brought no bytes counts as a failure, so that readers do not all take over
         in turn in vain.
         """
-        failures = 0 if length > self.offset else self.said.failures + 1
-        if self.said.state is State.RUNNING:
-            self.say(replace(self.said, failures=failures))
+        failures = 0 if length > self.offset else self.record.failures + 1
+        if self.record.state is FetchState.RUNNING:
+            self.write_record(replace(self.record, failures=failures))
         self.release()
 
-    def verified(self) -> None:
+    def record_verified(self) -> None:
         """Record that all bytes are there and match the digest; raise OSError."""
-        self.say(replace(self.said, state=State.VERIFIED))
+        self.write_record(replace(self.record, state=FetchState.VERIFIED))
 
-    def discard(self, why: State) -> None:
+    def discard(self, why: FetchState) -> None:
         """Record why the fetch ends for good, and remove its files; raise OSError.
 
         The caller must still release the lead.
         """
         try:
-            self.say(replace(self.said, state=why))
+            self.write_record(replace(self.record, state=why))
         finally:
-            self.off_loop(files.remove, self.files, self.place)
+            self.run_on_thread(files.remove, self.files, self.paths)
 
     def release(self) -> None:
         """Release the lead; the bytes fetched so far stay for the next fetcher. Raise OSError.
@@ -219,23 +219,23 @@ class Lead:
         released, self._released = self._released, True
         if released:
             return
-        self.owner.has_ended(self)
+        self.owner.forget_lease(self)
         try:
-            if self.said.state is State.ASKING:
-                self.off_loop(files.remove, self.files, self.place)
+            if self.record.state is FetchState.REQUESTED:
+                self.run_on_thread(files.remove, self.files, self.paths)
         finally:
             self.files.close()
-            self.begun.set()
-            self.owner.wake(self.inode)
+            self.started.set()
+            self.owner.wake_readers(self.inode)
 
-    def say(self, said: Record) -> None:
+    def write_record(self, said: FetchRecord) -> None:
         """Write the record, which all processes read, and wake our readers; raise OSError."""
-        self.said = said
+        self.record = said
         try:
-            self.off_loop(record.write, self.files.record, said)
+            self.run_on_thread(record.write, self.files.record, said)
         finally:
-            self.owner.wake(self.inode)
+            self.owner.wake_readers(self.inode)
 
-    def off_loop(self, work: Callable[..., object], *args: object) -> Any:  # noqa: ANN401 - whatever it gives
+    def run_on_thread(self, work: Callable[..., object], *args: object) -> Any:  # noqa: ANN401 - whatever it gives
         """Run work that waits for the disk on a real thread; return or raise what it does."""
-        return _THREADS.begin(work, *args).result()
+        return _THREADS.submit(work, *args).result()

@@ -7,11 +7,11 @@ from typing import Final
 
 from app.oci.errors import RegistryError
 from app.source import BodyBroken, Client, FileBody
-from app.spools.chunk_size import WINDOW, Pace
-from app.spools.filling import fill
-from app.spools.lead import Lead
-from app.spools.record import State
-from app.spools.resuming import Ask, Rest, rest_of
+from app.spools.chunk_size import WINDOW, AdaptiveChunkSize
+from app.spools.filling import start_fetch_thread
+from app.spools.lead import FetchLease
+from app.spools.record import FetchState
+from app.spools.resuming import RemainingBody, RestFetcher, parse_rest
 from app.spools.shared import Spool
 
 _SHORTEST: Final = 0.005
@@ -24,11 +24,11 @@ _MOST_FAILURES: Final = 3
 """Fetchers in a row that bring no bytes, after which readers stop taking over."""
 
 
-class _Alone(Exception):
+class _SpoolUnusable(Exception):
     """The file is of no more use; ask the registry for the rest, for this reader alone."""
 
 
-class Reading(FileBody):
+class SpoolBody(FileBody):
     """The bytes of a blob from `start` up to but not including `end`; reading raises BodyBroken.
 
     The last byte of the blob is held back until the whole blob is verified. The creator must close
@@ -36,27 +36,27 @@ class Reading(FileBody):
     """
 
     def __init__(
-        self, spool: Spool, start: int, end: int, ask: Ask, client: Client | None = None
+        self, spool: Spool, start: int, end: int, ask: RestFetcher, client: Client | None = None
     ) -> None:
         self._spool = spool
         self._position = start
         self._from_first = start == 0
         self._end = end
-        self._ask = ask
+        self._fetcher = ask
         self._client = client
-        self._length = 0
-        self._state = State.RUNNING
-        self._checked = time.monotonic()
+        self._available = 0
+        self._state = FetchState.RUNNING
+        self._checked_at = time.monotonic()
         self._close_rest: Callable[[], None] | None = None
         self._closed = False
 
     def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from self._from_file()
-        except _Alone:
-            yield from self._from_registry()
+            yield from self._iterate_file()
+        except _SpoolUnusable:
+            yield from self._iterate_registry()
 
-    def sent_by(self, send: Callable[[int, int, int], None]) -> int:
+    def send_next(self, send: Callable[[int, int, int], None]) -> int:
         """Wait for the next part, pass it to `send`, and return its size in bytes.
 
         `send` gets a descriptor, an offset and a count. Return 0 at the end, or if the file is of
@@ -65,15 +65,18 @@ class Reading(FileBody):
         """
         try:
             while not self._is_complete():
-                count = min(self._readable(), self._end, self._position + WINDOW) - self._position
+                count = (
+                    min(self._compute_readable_end(), self._end, self._position + WINDOW)
+                    - self._position
+                )
                 if count > 0:
-                    with _on_file():
-                        self._spool.fetch(count, self._position)
+                    with _translate_errors():
+                        self._spool.prefetch(count, self._position)
                     self._spool.send(send, self._position, count)
                     self._position += count
                     return count
                 self._wait()
-        except _Alone:
+        except _SpoolUnusable:
             pass  # iterating raises it again, and asks the registry
         return 0
 
@@ -84,99 +87,99 @@ class Reading(FileBody):
         if self._close_rest is not None:
             self._close_rest()
 
-    def _from_file(self) -> Iterator[bytes]:
-        pace = Pace()
+    def _iterate_file(self) -> Iterator[bytes]:
+        pace = AdaptiveChunkSize()
         while not self._is_complete():
-            wanted = min(self._readable(), self._end) - self._position
+            wanted = min(self._compute_readable_end(), self._end) - self._position
             if wanted <= 0:
                 self._wait()
                 continue
-            data = self._read(min(wanted, pace.piece))
+            data = self._read(min(wanted, pace.size))
             self._position += len(data)
-            pace.hand()
+            pace.record_handed()
             yield data
-            pace.taken(len(data))
+            pace.record_taken(len(data))
 
     def _is_complete(self) -> bool:
         if self._position < self._end:
             return False
         # Even the end of an empty blob waits until the blob is verified to be empty.
-        return self._end < self._spool.size or self._state is State.VERIFIED
+        return self._end < self._spool.size or self._state is FetchState.VERIFIED
 
-    def _readable(self) -> int:
-        held_back = 0 if self._state is State.VERIFIED else 1
-        return min(self._length, self._spool.size - held_back)
+    def _compute_readable_end(self) -> int:
+        held_back = 0 if self._state is FetchState.VERIFIED else 1
+        return min(self._available, self._spool.size - held_back)
 
     def _read(self, count: int) -> bytes:
-        with _on_file():
+        with _translate_errors():
             data = self._spool.read(count, self._position)
         if not data:
-            raise _Alone
+            raise _SpoolUnusable
         return data
 
     def _wait(self) -> None:
         """Wait until there may be more; raise BodyBroken or _Alone if there never will be."""
         pause, waited = _SHORTEST, 0.0
-        known = self._length
-        while not self._looked() and self._length <= known:
-            if waited and self._goes_on():
+        known = self._available
+        while not self._update_state() and self._available <= known:
+            if waited and self._try_take_over():
                 continue
-            with _on_file():
-                self._length = self._spool.wait(known, pause)
+            with _translate_errors():
+                self._available = self._spool.wait(known, pause)
             waited += pause
             pause = min(2 * pause, _LONGEST)
             self._check_client()
 
-    def _looked(self) -> bool:
+    def _update_state(self) -> bool:
         """Read the state, and return whether the blob is verified; raise BodyBroken or _Alone."""
         if self._closed:
             message = "it was closed"
             raise BodyBroken(message)
-        with _on_file():
+        with _translate_errors():
             self._state = self._spool.state
-        if self._state is State.WRONG:
+        if self._state is FetchState.MISMATCHED:
             message = "the digest is wrong"
             raise BodyBroken(message)
-        if self._state is State.GIVEN_UP:
-            raise _Alone
-        if self._state is not State.VERIFIED:
+        if self._state is FetchState.GIVEN_UP:
+            raise _SpoolUnusable
+        if self._state is not FetchState.VERIFIED:
             return False
-        self._length = self._spool.size
+        self._available = self._spool.size
         return True
 
     def _check_client(self) -> None:
         now = time.monotonic()
-        if self._client is not None and now - self._checked > _CLIENT_CHECK:
-            self._checked = now
-            if self._client.gone():
+        if self._client is not None and now - self._checked_at > _CLIENT_CHECK:
+            self._checked_at = now
+            if self._client.is_gone():
                 message = "the client left"
                 raise BodyBroken(message)
 
-    def _goes_on(self) -> bool:
+    def _try_take_over(self) -> bool:
         """Take the fetch over if its fetcher has died, and return whether we did.
 
         Raise BodyBroken if the registry does not continue the blob, and _Alone if the file fails.
         """
-        with _on_file():
-            lead = self._spool.take_over()
+        with _translate_errors():
+            lead = self._spool.try_take_over()
         if lead is None:
             return False
-        if lead.said.failures >= _MOST_FAILURES:
+        if lead.record.failures >= _MOST_FAILURES:
             lead.release()
             message = "the registry broke off"
             raise BodyBroken(message)
-        rest = self._rest(lead)
+        rest = self._fetch_rest(lead)
         whole = self._from_first and self._end == self._spool.size
-        fill(lead, rest, self._ask, whole=whole)
+        start_fetch_thread(lead, rest, self._fetcher, whole=whole)
         return True
 
-    def _rest(self, lead: Lead) -> Rest:
+    def _fetch_rest(self, lead: FetchLease) -> RemainingBody:
         try:
             if lead.offset == self._spool.size:
-                return Rest((), _nothing)
-            rest = rest_of(self._ask.rest(lead.offset), lead.offset, self._spool.size)
+                return RemainingBody((), _close_nothing)
+            rest = parse_rest(self._fetcher.fetch_rest(lead.offset), lead.offset, self._spool.size)
         except RegistryError as error:
-            lead.break_off(lead.offset)
+            lead.fail(lead.offset)
             raise BodyBroken(str(error)) from error
         except BaseException:
             lead.release()
@@ -187,23 +190,23 @@ class Reading(FileBody):
             raise BodyBroken(message)
         return rest
 
-    def _from_registry(self) -> Iterator[bytes]:
+    def _iterate_registry(self) -> Iterator[bytes]:
         self._spool.close()
         is_whole = self._from_first and self._end == self._spool.size
-        unwanted = is_whole and self._ask.only_verified
+        unwanted = is_whole and self._fetcher.only_verified
         if self._closed or self._position >= self._end or unwanted:
             message = "it cannot be verified any more"
             raise BodyBroken(message)
         try:
-            reply = self._ask.part(self._position, self._end)
+            reply = self._fetcher.fetch_range(self._position, self._end)
         except RegistryError as error:
             raise BodyBroken(str(error)) from error
-        rest = rest_of(reply, self._position, self._spool.size)
+        rest = parse_rest(reply, self._position, self._spool.size)
         if rest is None:
             message = "the registry does not go on"
             raise BodyBroken(message)
         self._close_rest = rest.close
-        for data in rest.wanted():
+        for data in rest.iterate_wanted():
             piece = data[: self._end - self._position]
             self._position += len(piece)
             if piece:
@@ -215,13 +218,13 @@ class Reading(FileBody):
 
 
 @contextmanager
-def _on_file() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     """Translate OSError to _Alone."""
     try:
         yield
     except OSError as error:
-        raise _Alone from error
+        raise _SpoolUnusable from error
 
 
-def _nothing() -> None:
+def _close_nothing() -> None:
     pass

@@ -6,59 +6,59 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Final
 
-from app.spools.shared_file import SharedFile, put
+from app.spools.shared_file import SharedFile, write_at
 
 _LENGTH: Final = 1024
 """The constant size of the file in bytes, so that overwriting it needs no room on a full disk."""
 
 
-class State(StrEnum):
+class FetchState(StrEnum):
     """The state of a fetch."""
 
-    ASKING = "asking"
+    REQUESTED = "asking"
     """The registry has not answered yet."""
     RUNNING = "running"
     VERIFIED = "verified"
     """All bytes are there, and they match the digest."""
-    WRONG = "wrong"
+    MISMATCHED = "wrong"
     """All bytes were there, but they do not match the digest."""
     GIVEN_UP = "given up"
     """The disk could not take the bytes. Readers continue without the file."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Record:
+class FetchRecord:
     """The contents of a record.
 
     `size` is the size of the whole blob in bytes. `inode` distinguishes the data file from another
     one of the same name. `failures` is the number of fetchers in a row that brought no bytes.
     """
 
-    state: State = State.ASKING
+    state: FetchState = FetchState.REQUESTED
     size: int = 0
     inode: int = 0
     failures: int = 0
 
 
-def write(file: SharedFile, record: Record) -> None:
+def write(file: SharedFile, record: FetchRecord) -> None:
     """Overwrite the record in a file; raise OSError."""
-    put(file, json.dumps(asdict(record)).encode().ljust(_LENGTH), 0)
+    write_at(file, json.dumps(asdict(record)).encode().ljust(_LENGTH), 0)
 
 
-def read(file: SharedFile) -> Record | None:
+def read(file: SharedFile) -> FetchRecord | None:
     """Return the record in a file; an empty file gives a new record. Raise OSError.
 
     Return None if the record cannot be parsed, perhaps because it is being written.
     """
     data = file.pread(_LENGTH, 0)
-    return _parsed(data) if data else Record()
+    return _parse(data) if data else FetchRecord()
 
 
 @lru_cache(maxsize=64)
-def _parsed(data: bytes) -> Record | None:
+def _parse(data: bytes) -> FetchRecord | None:
     # Cached, since a reader looks a thousand times for each GiB and hardly ever finds a new record.
     try:
         fields = json.loads(data)
-        return Record(**fields | {"state": State(fields["state"])})
+        return FetchRecord(**fields | {"state": FetchState(fields["state"])})
     except (ValueError, KeyError, TypeError):
         return None

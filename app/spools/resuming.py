@@ -11,7 +11,7 @@ from app.source import Payer, Reply
 _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
-class Ask(Protocol):
+class RestFetcher(Protocol):
     """Asks the registry on behalf of one reader; `rest` and `part` may raise RegistryError."""
 
     @property
@@ -22,18 +22,18 @@ class Ask(Protocol):
     def payer(self) -> Payer | None:
         """The client that is charged for bytes that nobody else reads; None charges nobody."""
 
-    def rest(self, offset: int) -> Reply:
+    def fetch_rest(self, offset: int) -> Reply:
         """Fetch from `offset` to the end for all readers; no client's disconnect cancels it."""
 
-    def part(self, start: int, end: int) -> Reply:
+    def fetch_range(self, start: int, end: int) -> Reply:
         """Fetch the bytes from `start` up to but not including `end`, for this client alone."""
 
-    def verified(self) -> None:
+    def record_verified(self) -> None:
         """Take note that the blob that `rest` completed has been verified."""
 
 
 @dataclass(frozen=True, slots=True)
-class Rest:
+class RemainingBody:
     """The bytes of a blob from an offset on; the first `skip` bytes of `body` come before it.
 
     The skipped bytes cross the network too, so they are charged and bounded like the others.
@@ -43,7 +43,7 @@ class Rest:
     close: Callable[[], None]
     skip: int = 0
 
-    def wanted(self) -> Iterator[bytes]:
+    def iterate_wanted(self) -> Iterator[bytes]:
         """Yield the bytes after the skipped ones, piece by piece as they arrive.
 
         If all of a piece is skipped, yield an empty one, so that the caller sees every arrival.
@@ -54,7 +54,7 @@ class Rest:
             skip = max(0, skip - len(data))
 
 
-def rest_of(reply: Reply, offset: int, size: int) -> Rest | None:
+def parse_rest(reply: Reply, offset: int, size: int) -> RemainingBody | None:
     """Return the rest of a blob of `size` bytes from `offset` on, as the reply delivers it.
 
     If the reply does not continue the blob at `offset`, close it and return None. A registry that
@@ -62,7 +62,7 @@ def rest_of(reply: Reply, offset: int, size: int) -> Rest | None:
     `offset` are then skipped.
     """
     if reply.status == HTTPStatus.OK and reply.length == size:
-        return Rest(reply.body, reply.close, skip=offset)
+        return RemainingBody(reply.body, reply.close, skip=offset)
     match = _CONTENT_RANGE.fullmatch(reply.header("content-range").strip())
     if (
         reply.status == HTTPStatus.PARTIAL_CONTENT
@@ -70,12 +70,12 @@ def rest_of(reply: Reply, offset: int, size: int) -> Rest | None:
         and int(match[1]) == offset
         and match[3] in {str(size), "*"}
     ):
-        return Rest(reply.body, reply.close)
+        return RemainingBody(reply.body, reply.close)
     reply.close()
     return None
 
 
-def size_of(reply: Reply) -> int | None:
+def parse_size(reply: Reply) -> int | None:
     """Return the size of the whole blob in bytes, from Content-Length or Content-Range.
 
     Return None if the reply does not give the size, or has a Content-Encoding.

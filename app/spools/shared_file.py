@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.source import BodyBroken
-from app.threads import RealThreads, original
+from app.threads import NativeThreadPool, get_unpatched
 
-_close: Final[Callable[[int], None]] = original("os", "close")
+_close: Final[Callable[[int], None]] = get_unpatched("os", "close")
 """The original os.close. gevent's waits for the event loop, which real threads do not have."""
 
 _PROBE: Final = 128 * 1024
@@ -30,7 +30,7 @@ _PIECE: Final = 256 * 1024
 _FLOCK: Final = struct.Struct("hhqqi4x")
 """struct flock of 64-bit Linux: type, whence, start, length and process of a lock (fcntl(2))."""
 
-_THREADS: Final = RealThreads(8)
+_THREADS: Final = NativeThreadPool(8)
 
 
 class SharedFile:
@@ -40,9 +40,9 @@ class SharedFile:
         self._descriptor = descriptor
         self._close = close
         # A real lock, since real threads take it too. It is held only while changing a counter.
-        self._lock: Any = original("_thread", "allocate_lock")()
-        self._lent = 0
-        self._given_up = False
+        self._lock: Any = get_unpatched("_thread", "allocate_lock")()
+        self._borrowers = 0
+        self._is_closing = False
         self._may_block = not hasattr(os, "RWF_NOWAIT")
 
     @classmethod
@@ -54,29 +54,29 @@ class SharedFile:
         return cls(os.open(path, flags | os.O_CLOEXEC | os.O_NOFOLLOW, mode))
 
     @classmethod
-    def of(cls, file: FileIO) -> "SharedFile":
+    def from_file(cls, file: FileIO) -> "SharedFile":
         """Take over an open file; closing the SharedFile closes it."""
         return cls(file.fileno(), file.close)
 
     @contextmanager
-    def lent(self) -> Iterator[int]:
+    def borrow(self) -> Iterator[int]:
         """Lend the descriptor for one call, on any thread; raise OSError (EBADF) after `close`."""
         with self._lock:
-            if self._given_up:
+            if self._is_closing:
                 raise OSError(EBADF, "the file was closed")
-            self._lent += 1
+            self._borrowers += 1
         try:
             yield self._descriptor
         finally:
-            self._take_back()
+            self._return_loan()
 
     def close(self) -> None:
         """Close the file once no call uses it any more; may be called again."""
         with self._lock:
-            first, self._given_up = not self._given_up, True
-            last = first and not self._lent
+            first, self._is_closing = not self._is_closing, True
+            last = first and not self._borrowers
         if last:
-            self._end()
+            self._close_descriptor()
 
     def read(self, count: int, offset: int) -> bytes:
         """Return up to `count` bytes from `offset`, without stopping the event loop.
@@ -85,18 +85,18 @@ class SharedFile:
         """
         if self._is_in_memory(count, offset):
             return self.pread(count, offset)
-        data: bytes = _THREADS.begin(self.pread, count, offset).result()
+        data: bytes = _THREADS.submit(self.pread, count, offset).result()
         return data
 
-    def fetch(self, count: int, offset: int) -> None:
+    def prefetch(self, count: int, offset: int) -> None:
         """Bring bytes into memory, without stopping the event loop.
 
         Reading them afterwards does not wait for the disk.
         """
         if not self._is_in_memory(count, offset):
-            _THREADS.begin(self._fetch, count, offset).result()
+            _THREADS.submit(self._prefetch, count, offset).result()
 
-    def _fetch(self, count: int, offset: int) -> None:
+    def _prefetch(self, count: int, offset: int) -> None:
         for at in range(offset, offset + count, _PIECE):
             self.pread(min(_PIECE, offset + count - at), at)
 
@@ -106,7 +106,7 @@ class SharedFile:
         Raise BodyBroken if the file fails; how many bytes were sent is then unknown. Errors of the
         connection are raised as they are.
         """
-        with self.lent() as descriptor:
+        with self.borrow() as descriptor:
             try:
                 send(descriptor, offset, count)
             except OSError as error:
@@ -118,17 +118,17 @@ class SharedFile:
 
     def pread(self, count: int, offset: int) -> bytes:
         """Return up to `count` bytes from `offset`, even if reading has to wait for the disk."""
-        with self.lent() as descriptor:
+        with self.borrow() as descriptor:
             return os.pread(descriptor, count, offset)
 
-    def status(self) -> os.stat_result:
+    def stat(self) -> os.stat_result:
         """Return the result of fstat(2)."""
-        with self.lent() as descriptor:
+        with self.borrow() as descriptor:
             return os.fstat(descriptor)
 
-    def lock(self, operation: int) -> bool:
+    def try_lock(self, operation: int) -> bool:
         """Lock the file (LOCK_SH or LOCK_EX) without waiting; return whether that succeeded."""
-        with self.lent() as descriptor:
+        with self.borrow() as descriptor:
             try:
                 fcntl.flock(descriptor, operation | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -137,20 +137,20 @@ class SharedFile:
 
     def unlock(self) -> None:
         """Release the lock that `lock` took."""
-        with self.lent() as descriptor:
+        with self.borrow() as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
-    def is_free(self) -> bool:
+    def is_unlocked(self) -> bool:
         """Return whether nobody else has locked the file with `lock`.
 
         The test takes the exclusive lock for a moment if it is free.
         """
-        free = self.lock(fcntl.LOCK_EX)
+        free = self.try_lock(fcntl.LOCK_EX)
         if free:
             self.unlock()
         return free
 
-    def lock_range(self, operation: int, start: int, length: int = 1) -> bool:
+    def try_lock_range(self, operation: int, start: int, length: int = 1) -> bool:
         """Lock bytes (F_RDLCK, F_WRLCK or F_UNLCK) without waiting; return whether that succeeded.
 
         The lock belongs to the open file description (F_OFD_SETLK) and ends with `close` or the
@@ -158,7 +158,7 @@ class SharedFile:
         locks (gVisor), every call succeeds and nobody sees the lock.
         """
         wanted = _FLOCK.pack(operation, os.SEEK_SET, start, length, 0)
-        with self.lent() as descriptor:
+        with self.borrow() as descriptor:
             try:
                 fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, wanted)
             except OSError as error:
@@ -173,7 +173,7 @@ class SharedFile:
         On a system without such locks, return False.
         """
         wanted = _FLOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, start, length, 0)
-        with self.lent() as descriptor:
+        with self.borrow() as descriptor:
             try:
                 found = fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, wanted)
             except OSError as error:
@@ -182,19 +182,19 @@ class SharedFile:
                 return False
         return bool(_FLOCK.unpack(found)[0] != fcntl.F_UNLCK)
 
-    def _take_back(self) -> None:
+    def _return_loan(self) -> None:
         with self._lock:
-            self._lent -= 1
-            last = self._given_up and not self._lent
+            self._borrowers -= 1
+            last = self._is_closing and not self._borrowers
         if last:
-            self._end()
+            self._close_descriptor()
 
     def _is_in_memory(self, count: int, offset: int) -> bool:
         """Return whether the bytes are in memory, by probing one byte per read-ahead window."""
         if self._may_block:
             return False
         probe = bytearray(1)
-        with self.lent() as descriptor:
+        with self.borrow() as descriptor:
             try:
                 for at in (*range(offset, offset + count, _PROBE), offset + count - 1):
                     os.preadv(descriptor, [probe], at, os.RWF_NOWAIT)
@@ -205,17 +205,17 @@ class SharedFile:
                 return False
         return True
 
-    def _end(self) -> None:
+    def _close_descriptor(self) -> None:
         if self._close is None:
             _close(self._descriptor)
         else:
             self._close()
 
 
-def put(file: SharedFile, data: bytes | bytearray, offset: int) -> None:
+def write_at(file: SharedFile, data: bytes | bytearray, offset: int) -> None:
     """Write all the data at `offset`; raise OSError."""
     view = memoryview(data)
-    with file.lent() as descriptor:
+    with file.borrow() as descriptor:
         while view:
             written = os.pwrite(descriptor, view, offset)
             view, offset = view[written:], offset + written

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from app.spools.shared_file import SharedFile
-from app.threads import RealThreads
+from app.threads import NativeThreadPool
 
 _MARKS: Final = 1 << 60
 """The offset of the first byte that stands for an identity. No blob is that large."""
@@ -26,50 +26,54 @@ OF_ALL: Final = 32
 podman fetches six layers at once, Docker and containerd three, so one interrupted pull fits.
 """
 
-_THREADS: Final = RealThreads(1)
+_THREADS: Final = NativeThreadPool(1)
 
 
-def _number(identity: str) -> int:
+def _hash_identity(identity: str) -> int:
     digest = hashlib.blake2b(identity.encode(errors="surrogateescape"), digest_size=8).digest()
     return int.from_bytes(digest) % _IDENTITIES
 
 
 def mark_reader(file: SharedFile, identity: str) -> None:
     """Show all processes that a client reads a blob; raise OSError."""
-    file.lock_range(fcntl.F_RDLCK, _MARKS + _number(identity))
+    file.try_lock_range(fcntl.F_RDLCK, _MARKS + _hash_identity(identity))
 
 
 def unmark_reader(file: SharedFile, identity: str) -> None:
     """Stop showing that a client reads a blob; raise OSError."""
-    file.lock_range(fcntl.F_UNLCK, _MARKS + _number(identity))
+    file.try_lock_range(fcntl.F_UNLCK, _MARKS + _hash_identity(identity))
 
 
-def is_read_by_others(file: SharedFile, identity: str) -> bool:
+def has_other_readers(file: SharedFile, identity: str) -> bool:
     """Return whether another client reads a blob, in any process; raise OSError."""
-    own = _number(identity)
+    own = _hash_identity(identity)
     return file.is_range_locked(_MARKS + own + 1, _IDENTITIES - own) or (
         own > 0 and file.is_range_locked(_MARKS, own)
     )
 
 
-class Slots:
+class UnreadSlots:
     """Bounds the number of unread fetches across all processes that share a lock file."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def take(self, identity: str) -> SharedFile | None:
+    def try_acquire(self, identity: str) -> SharedFile | None:
         """Return a slot for an unread fetch of a client, or None if none is left.
 
         Closing the slot gives it back. Raise OSError.
         """
-        slot: SharedFile | None = _THREADS.begin(self._take, _number(identity)).result()
+        slot: SharedFile | None = _THREADS.submit(
+            self._try_acquire, _hash_identity(identity)
+        ).result()
         return slot
 
-    def _take(self, number: int) -> SharedFile | None:
+    def _try_acquire(self, number: int) -> SharedFile | None:
         file = SharedFile.open(self._path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            if _lock_one(file, _MARKS + number * OF_ONE, OF_ONE) and _lock_one(file, 0, OF_ALL):
+            if _try_lock_one(file, _MARKS + number * OF_ONE, OF_ONE) and _try_lock_one(
+                file, 0, OF_ALL
+            ):
                 return file
         except OSError:
             file.close()
@@ -78,5 +82,5 @@ class Slots:
         return None
 
 
-def _lock_one(file: SharedFile, start: int, count: int) -> bool:
-    return any(file.lock_range(fcntl.F_WRLCK, at) for at in range(start, start + count))
+def _try_lock_one(file: SharedFile, start: int, count: int) -> bool:
+    return any(file.try_lock_range(fcntl.F_WRLCK, at) for at in range(start, start + count))

@@ -5,8 +5,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from app.spools.shared_file import SharedFile, put
-from app.threads import RealThreads
+from app.spools.shared_file import SharedFile, write_at
+from app.threads import NativeThreadPool
 
 _AGAIN: Final = 1024 * 1024
 """Bytes of an earlier fetch that are read again at once."""
@@ -21,10 +21,10 @@ _ENOUGH: Final = 512 * 1024
 _PAUSE: Final = 0.002
 """The next write begins when so many bytes have gathered, or so many seconds after the last one."""
 
-_THREADS: Final = RealThreads(4)
+_THREADS: Final = NativeThreadPool(4)
 
 
-class Writer:
+class HashingWriter:
     """Writes and hashes the bytes it gets, in order.
 
     Handing work to a thread and back takes longer than writing a small piece. So all bytes that
@@ -36,25 +36,25 @@ class Writer:
     def __init__(self, file: SharedFile, algorithm: str, written: Callable[[], None]) -> None:
         self._file = file
         self._hash = hashlib.new(algorithm)
-        self._written = written
+        self._on_written = written
         # A plain lock takes half the time of Condition's default one, an RLock. A GiB has 65,536
         # pieces, each of which takes it.
-        self._changed = threading.Condition(threading.Lock())
-        self._gathered: list[bytes | bytearray] = []
+        self._condition = threading.Condition(threading.Lock())
+        self._pending: list[bytes | bytearray] = []
         self._size = 0
         self._is_writing = False
-        self._is_awaited = False
+        self._is_flushing = False
         self._failure: Exception | None = None
-        self._at = 0
+        self._offset = 0
         self.length = 0
         """The number of bytes that the writer has read again or been given."""
 
-    def read_again(self, length: int) -> None:
+    def hash_existing(self, length: int) -> None:
         """Hash the first `length` bytes of the file, which are already there; raise OSError."""
         while self.length < length:
             count = min(_AGAIN, length - self.length)
-            self.length += _THREADS.begin(self._hash_again, count, self.length).result()
-        self._at = self.length
+            self.length += _THREADS.submit(self._hash_piece, count, self.length).result()
+        self._offset = self.length
 
     def write(self, data: bytes) -> None:
         """Accept the next bytes, and wait if too many have gathered.
@@ -62,47 +62,47 @@ class Writer:
         Raise OSError if earlier bytes could not be written.
         """
         for begin in range(0, len(data), _MOST):
-            self._gather(data if len(data) <= _MOST else data[begin : begin + _MOST])
+            self._enqueue(data if len(data) <= _MOST else data[begin : begin + _MOST])
 
-    def wait(self) -> None:
+    def flush(self) -> None:
         """Wait until all bytes are written; raise OSError if some could not be."""
-        with self._changed:
-            self._is_awaited = True
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: not self._is_writing)
-            self._is_awaited = False
-            self._raise()
+        with self._condition:
+            self._is_flushing = True
+            self._condition.notify_all()
+            self._condition.wait_for(lambda: not self._is_writing)
+            self._is_flushing = False
+            self._raise_failure()
 
     def hexdigest(self) -> str:
         """Return the digest of all bytes written so far, as hex digits."""
         return self._hash.hexdigest()
 
-    def _gather(self, data: bytes) -> None:
-        with self._changed:
+    def _enqueue(self, data: bytes) -> None:
+        with self._condition:
             while self._size and self._size + len(data) > _MOST and not self._failure:
-                self._changed.wait()
-            self._raise()
+                self._condition.wait()
+            self._raise_failure()
             self._append(data)
             begin, self._size = self._size, self._size + len(data)
             self.length += len(data)
             if begin < _ENOUGH <= self._size:
-                self._changed.notify_all()
+                self._condition.notify_all()
             begins = not self._is_writing
             self._is_writing = True
         if begins:
             threading.Thread(target=self._run, name="spool writer", daemon=True).start()
 
     def _append(self, data: bytes) -> None:
-        last = self._gathered[-1] if self._gathered else b""
+        last = self._pending[-1] if self._pending else b""
         if isinstance(last, bytearray) and len(last) < _SMALL:
             last += data
         else:
-            self._gathered.append(data if len(data) >= _SMALL else bytearray(data))
+            self._pending.append(data if len(data) >= _SMALL else bytearray(data))
 
     def _run(self) -> None:
-        while pieces := self._next():
+        while pieces := self._take_pending():
             try:
-                self._at = _THREADS.begin(self._write, pieces, self._at).result()
+                self._offset = _THREADS.submit(self._write, pieces, self._offset).result()
             except OSError as error:
                 self._fail(error)
                 return
@@ -111,44 +111,44 @@ class Writer:
                 self._fail(OSError(f"it cannot be written: {error!r}"))
                 raise
             pieces.clear()
-            self._written()
+            self._on_written()
             self._pause()
 
     def _pause(self) -> None:
         """Wait briefly for more bytes to gather, unless somebody waits for the write."""
-        with self._changed:
-            if self._size < _ENOUGH and not self._is_awaited:
-                self._changed.wait(_PAUSE)
+        with self._condition:
+            if self._size < _ENOUGH and not self._is_flushing:
+                self._condition.wait(_PAUSE)
 
-    def _next(self) -> list[bytes | bytearray]:
+    def _take_pending(self) -> list[bytes | bytearray]:
         """Return the gathered pieces; if there are none, the writing thread is to end."""
-        with self._changed:
-            pieces, self._gathered, self._size = self._gathered, [], 0
+        with self._condition:
+            pieces, self._pending, self._size = self._pending, [], 0
             self._is_writing = bool(pieces)
-            self._changed.notify_all()
+            self._condition.notify_all()
         return pieces
 
     def _fail(self, error: Exception) -> None:
-        with self._changed:
+        with self._condition:
             self._failure, self._is_writing = error, False
-            self._changed.notify_all()
+            self._condition.notify_all()
 
-    def _raise(self) -> None:
+    def _raise_failure(self) -> None:
         if self._failure is not None:
             raise self._failure
 
     def _write(self, pieces: list[bytes | bytearray], offset: int) -> int:
         # If somebody has truncated the file, writing past its end would leave zeros in between.
-        if self._file.status().st_size != offset:
+        if self._file.stat().st_size != offset:
             message = "the file was changed by somebody else"
             raise OSError(message)
         for data in pieces:
-            put(self._file, data, offset)
+            write_at(self._file, data, offset)
             self._hash.update(data)
             offset += len(data)
         return offset
 
-    def _hash_again(self, count: int, offset: int) -> int:
+    def _hash_piece(self, count: int, offset: int) -> int:
         data = self._file.pread(count, offset)
         if not data:
             message = "the file has become shorter"

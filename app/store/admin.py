@@ -8,15 +8,15 @@ from errno import ENOENT
 from io import FileIO
 from typing import Final
 
-from app.oci.reference import Digest, digest_of_file
+from app.oci.reference import Digest, compute_file_digest
 from app.store import entries
-from app.store.entries import Described, Entry
-from app.store.errors import StoreError, translated
-from app.store.eviction import Room
+from app.store.entries import ContentInfo, Entry
+from app.store.errors import StoreError, translate_errors
+from app.store.eviction import Evictor
 from app.store.index import Index
-from app.store.layout import Found, Places
+from app.store.layout import ContentFile, Layout
 from app.store.schema import MOST
-from app.store.staging import Aside
+from app.store.staging import Staging
 
 # Listing and releasing the kept content of a repository.
 
@@ -24,7 +24,7 @@ _OF_ONE: Final = "registry = ?1 AND repository = ?2"
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class MemberContent:
     """Kept content that a repository is known to hold.
 
     `media_type` is the type that the registry reports there, or "". `size` is in bytes.
@@ -35,37 +35,39 @@ class Held:
     size: int
 
 
-class Holdings:
+class Catalog:
     """The kept content of repositories, for operators and not for clients.
 
     No method checks who may read. Every method except `read` may raise StoreError.
     """
 
-    def __init__(self, places: Places, index: Index, room: Room) -> None:
-        self._places = places
+    def __init__(self, places: Layout, index: Index, room: Evictor) -> None:
+        self._layout = places
         self._index = index
-        self._room = room
+        self._evictor = room
 
-    def of(self, registry: str, repository: str) -> list[Held]:
+    def list_content(self, registry: str, repository: str) -> list[MemberContent]:
         """Return the kept content of a repository, in no particular order."""
-        with self._index.reading() as connection:
+        with self._index.connection() as connection:
             rows = connection.execute(
                 "SELECT digest, members.media_type, size FROM members "  # noqa: S608 - a constant
                 f"JOIN entries USING (registry, digest) WHERE {_OF_ONE}",
                 (registry, repository),
             ).fetchall()
-        return [Held(Digest(digest), media_type, size) for digest, media_type, size in rows]
+        return [
+            MemberContent(Digest(digest), media_type, size) for digest, media_type, size in rows
+        ]
 
-    def manifest_of(self, registry: str, repository: str) -> Held | None:
+    def find_manifest(self, registry: str, repository: str) -> MemberContent | None:
         """Return any one kept manifest of a repository, or None if there is none."""
-        with self._index.reading() as connection:
+        with self._index.connection() as connection:
             row = connection.execute(
                 "SELECT digest, members.media_type, size FROM members "  # noqa: S608 - a constant
                 "JOIN entries USING (registry, digest) "
                 f"WHERE {_OF_ONE} AND members.media_type != '' LIMIT 1",
                 (registry, repository),
             ).fetchone()
-        return None if row is None else Held(Digest(row[0]), row[1], row[2])
+        return None if row is None else MemberContent(Digest(row[0]), row[1], row[2])
 
     def read(self, registry: str, digest: Digest, most: int) -> bytes:
         """Return content without marking it as used.
@@ -73,18 +75,18 @@ class Holdings:
         Return b"" if it is missing, cannot be read, or has more than `most` bytes.
         """
         try:
-            with translated("read"), FileIO(self._places.path(registry, digest)) as file:
+            with translate_errors("read"), FileIO(self._layout.path(registry, digest)) as file:
                 data = file.read(most + 1) or b""
         except StoreError:
             return b""
         return data if len(data) <= most else b""
 
-    def release(self, registry: str, repository: str, digests: list[Digest]) -> list[Digest]:
+    def remove_members(self, registry: str, repository: str, digests: list[Digest]) -> list[Digest]:
         """Forget that a repository holds some content; remove what no other repository holds.
 
         Return the digests of the content that was removed.
         """
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             released = [
                 digest
                 for digest in digests
@@ -97,14 +99,14 @@ class Holdings:
                 ).fetchone()
                 is None
             ]
-        return [digest for digest in released if self._room.drop(registry, digest)]
+        return [digest for digest in released if self._evictor.delete(registry, digest)]
 
 
 _BATCH: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class RegistryUsage:
     """The number of one registry's entries in the store, and their size in bytes."""
 
     entries: int
@@ -115,12 +117,12 @@ class Share:
 class Statistics:
     """The contents of the store: a share for each registry, and the rows of each table."""
 
-    registries: dict[str, Share]
-    rows: dict[str, int]
+    registries: dict[str, RegistryUsage]
+    table_rows: dict[str, int]
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class VerifyResult:
     """The result for one file, or for an entry without a file.
 
     `size` is in bytes. `fault` says what was wrong; "" means nothing.
@@ -132,40 +134,43 @@ class Checked:
     fault: str
 
 
-class Upkeep:
+class Maintenance:
     """Counts, verifies, removes and tidies content; every method may raise StoreError."""
 
-    def __init__(self, places: Places, index: Index, aside: Aside, room: Room) -> None:
-        self._places = places
+    def __init__(self, places: Layout, index: Index, aside: Staging, room: Evictor) -> None:
+        self._layout = places
         self._index = index
-        self._aside = aside
-        self._room = room
+        self._staging = aside
+        self._evictor = room
 
     def statistics(self) -> Statistics:
         """Return the statistics, at a cost that does not depend on how much is kept."""
-        with self._index.reading() as connection:
+        with self._index.connection() as connection:
             totals = connection.execute(
                 "SELECT registry, entries, bytes FROM totals WHERE entries > 0 ORDER BY registry"
             ).fetchall()
             counts = connection.execute("SELECT name, present FROM counts").fetchall()
         return Statistics(
-            {registry: Share(number, held) for registry, number, held in totals}, dict(counts)
+            {registry: RegistryUsage(number, held) for registry, number, held in totals},
+            dict(counts),
         )
 
-    def verify(self) -> Iterator[Checked]:
+    def verify(self) -> Iterator[VerifyResult]:
         """Read every file, and yield a result for each; remove content that is wrong.
 
         A file with the right bytes but without an entry gets one. An entry without a file is
         removed.
         """
-        with translated("verify"):
-            for found in self._places.walk():
-                if (checked := self._checked(found)) is not None:
+        with translate_errors("verify"):
+            for found in self._layout.walk():
+                if (checked := self._verify_file(found)) is not None:
                     yield checked
             for entry in self._entries():
                 if self._lacks_file(entry):
-                    self._room.forget(entry)
-                    yield Checked(entry.registry, entry.digest, entry.size, "the file is missing")
+                    self._evictor.delete_entry(entry)
+                    yield VerifyResult(
+                        entry.registry, entry.digest, entry.size, "the file is missing"
+                    )
 
     def remove(self, digest: Digest) -> int:
         """Remove content from all registries; return how many entries were removed."""
@@ -176,7 +181,7 @@ class Upkeep:
 
         Return how many entries were removed.
         """
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             held = connection.execute(
                 "SELECT digest FROM members AS ours WHERE registry = ?1 AND repository = ?2 "
                 "AND NOT EXISTS (SELECT 1 FROM members WHERE registry = ?1 "
@@ -188,7 +193,7 @@ class Upkeep:
                     f"DELETE FROM {table} WHERE registry = ? AND repository = ?",  # noqa: S608 - three names
                     (registry, repository),
                 )
-        return sum(self._room.drop(registry, Digest(digest)) for (digest,) in held)
+        return sum(self._evictor.delete(registry, Digest(digest)) for (digest,) in held)
 
     def remove_older(self, seconds: float) -> int:
         """Remove content stored at least `seconds` ago by the wall clock.
@@ -196,7 +201,7 @@ class Upkeep:
         Return how many entries were removed.
         """
         since = time.time() - seconds
-        return self._remove(lambda entry: entry.taken <= since)
+        return self._remove(lambda entry: entry.stored_at <= since)
 
     def remove_unused(self, seconds: float) -> int:
         """Remove content last used at least `seconds` ago by the wall clock.
@@ -211,74 +216,74 @@ class Upkeep:
 
         Refusals stay, since an answer that is still on its way may be older than one of them.
         """
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             for table in MOST.keys() - {"refusals"}:
                 connection.execute(f"DELETE FROM {table}")  # noqa: S608 - constants
         return self._remove(lambda _: True)
 
-    def tidy(self) -> None:
+    def recover(self) -> None:
         """Complete the moves that dead processes began, and delete the files they left."""
-        with translated("tidy"):
-            for folder in self._aside.dead():
+        with translate_errors("tidy"):
+            for folder in self._staging.iterate_dead():
                 with suppress(FileNotFoundError):
                     for file in folder.iterdir():
                         file.unlink()
                     folder.rmdir()
-            with self._index.reading() as connection:
-                owners = entries.owners(connection)
+            with self._index.connection() as connection:
+                owners = entries.list_owners(connection)
             for owner in owners:
-                if not (self._places.aside / owner).exists():
-                    with self._index.writing() as connection:
-                        entries.settle(connection, self._places, owner)
+                if not (self._layout.staging / owner).exists():
+                    with self._index.transaction() as connection:
+                        entries.complete_moves(connection, self._layout, owner)
 
-    def _checked(self, found: Found) -> Checked | None:
+    def _verify_file(self, found: ContentFile) -> VerifyResult | None:
         """Verify one file and return the result, or None if the file has vanished meanwhile."""
         try:
             with FileIO(found.path) as file:
-                right = digest_of_file(file, found.digest) == found.digest
+                right = compute_file_digest(file, found.digest) == found.digest
         except OSError as error:
             if error.errno == ENOENT:
                 return None
             right = False  # an unreadable file counts as a wrong one
-        with self._index.reading() as connection:
+        with self._index.connection() as connection:
             entry = entries.find(connection, found.registry, found.digest)
         if right and entry is None and not found.path.exists():
             return None  # evicted while we read it
-        fault = self._mend(found, entry, right=right)
-        return Checked(found.registry, found.digest, found.size, fault)
+        fault = self._repair(found, entry, right=right)
+        return VerifyResult(found.registry, found.digest, found.size, fault)
 
     def _lacks_file(self, entry: Entry) -> bool:
-        if self._places.path(entry.registry, entry.digest).exists():
+        if self._layout.path(entry.registry, entry.digest).exists():
             return False
         # If it was evicted meanwhile, its entry went before its file.
-        with self._index.reading() as connection:
+        with self._index.connection() as connection:
             return entries.find(connection, entry.registry, entry.digest) is not None
 
-    def _mend(self, found: Found, entry: Entry | None, *, right: bool) -> str:
-        described = Described(
+    def _repair(self, found: ContentFile, entry: Entry | None, *, right: bool) -> str:
+        described = ContentInfo(
             registry=found.registry, digest=found.digest, size=found.size, media_type=""
         )
         if not right:
             if entry is None:
-                self._room.clear(described)
+                self._evictor.delete_file(described)
             else:
-                self._room.forget(entry)
+                self._evictor.delete_entry(entry)
             return "the bytes are wrong"
         if entry is not None and entry.size == found.size:
             return ""
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             entries.put(connection, described)
         return "it had no entry" if entry is None else "its entry had another size"
 
     def _remove(self, unwanted: Callable[[Entry], bool]) -> int:
         found = (entry for entry in self._entries() if unwanted(entry))
-        return sum(self._room.drop(entry.registry, entry.digest) for entry in found)
+        return sum(self._evictor.delete(entry.registry, entry.digest) for entry in found)
 
     def _entries(self) -> Iterator[Entry]:
         last = 0
         while True:
-            with self._index.reading() as connection:
-                some = entries.after(connection, last, _BATCH)
+            with self._index.connection() as connection:
+                some = entries.list_after(connection, last, _BATCH)
             if not some:
                 return
             yield from some

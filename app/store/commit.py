@@ -6,17 +6,17 @@ from contextlib import suppress
 from errno import EBADMSG, EINVAL
 from pathlib import Path
 
-from app.oci.reference import Digest, digest_of
+from app.oci.reference import Digest, compute_digest
 from app.store import entries, layout
-from app.store.entries import Described
-from app.store.errors import StoreError, Troubles, refused, translated
-from app.store.eviction import Room
+from app.store.entries import ContentInfo
+from app.store.errors import StoreError, SurvivedErrors, build_error, translate_errors
+from app.store.eviction import Evictor
 from app.store.index import Index
-from app.store.layout import Places, opened
-from app.store.staging import Aside
+from app.store.layout import Layout, open_descriptor
+from app.store.staging import Staging
 
 
-class Taking:
+class Committer:
     """Adopts files so that no entry ever has an incomplete file.
 
     The order is: sync the bytes to the disk, record the move in the journal, rename the file, sync
@@ -25,26 +25,26 @@ class Taking:
     """
 
     def __init__(
-        self, where: Places, index: Index, aside: Aside, room: Room, troubles: Troubles
+        self, where: Layout, index: Index, aside: Staging, room: Evictor, troubles: SurvivedErrors
     ) -> None:
-        self._places = where
+        self._layout = where
         self._index = index
-        self._aside = aside
-        self._room = room
-        self._troubles = troubles
+        self._staging = aside
+        self._evictor = room
+        self._survived_errors = troubles
 
-    def take(self, path: Path, content: Described) -> None:
+    def adopt(self, path: Path, content: ContentInfo) -> None:
         """Make an entry of a complete, verified file; raise StoreError.
 
         The file must be on the store's file system. It is gone from `path` afterwards, even if this
         raises.
         """
-        with translated("take"):
+        with translate_errors("take"):
             try:
-                self._room.check(content.size)
-                destination = self._places.path(content.registry, content.digest)
-                _make_last(path, content.size)
-                self._adopt(path, destination, content)
+                self._evictor.check_size(content.size)
+                destination = self._layout.path(content.registry, content.digest)
+                _make_durable(path, content.size)
+                self._move_in(path, destination, content)
             finally:
                 path.unlink(missing_ok=True)
         self._trim()
@@ -54,46 +54,48 @@ class Taking:
 
         Raise StoreError if they do not match the digest or cannot be written.
         """
-        content = Described(registry=registry, digest=digest, size=len(data), media_type=media_type)
-        self._places.path(registry, digest)
-        if digest_of(data, digest) != digest:
-            raise refused(EBADMSG, f"these bytes are not {digest}")
-        self._room.make(len(data))
-        with translated("keep"):
-            path = self._aside.new()
+        content = ContentInfo(
+            registry=registry, digest=digest, size=len(data), media_type=media_type
+        )
+        self._layout.path(registry, digest)
+        if compute_digest(data, digest) != digest:
+            raise build_error(EBADMSG, f"these bytes are not {digest}")
+        self._evictor.make_room(len(data))
+        with translate_errors("keep"):
+            path = self._staging.build_path()
             try:
                 path.write_bytes(data)
-                self.take(path, content)
+                self.adopt(path, content)
             finally:
                 path.unlink(missing_ok=True)
 
-    def _adopt(self, path: Path, destination: Path, content: Described) -> None:
-        owner = self._aside.owner()
-        with self._index.writing() as connection:
-            move = entries.come(connection, owner, content)
+    def _move_in(self, path: Path, destination: Path, content: ContentInfo) -> None:
+        owner = self._staging.get_owner()
+        with self._index.transaction() as connection:
+            move = entries.record_arrival(connection, owner, content)
         try:
             layout.make_directory(destination.parent)
             path.rename(destination)
             layout.sync_directory(destination.parent)
-            with self._index.writing() as connection:
-                entries.arrived(connection, move)
+            with self._index.transaction() as connection:
+                entries.complete_arrival(connection, move)
         except OSError:
             # If this write fails too, the next start completes the move.
-            with suppress(StoreError), self._index.writing() as connection:
-                entries.gone(connection, self._places, move)
+            with suppress(StoreError), self._index.transaction() as connection:
+                entries.complete_removal(connection, self._layout, move)
             raise
 
     def _trim(self) -> None:
         try:
-            self._room.make(0)
+            self._evictor.make_room(0)
         except StoreError as error:
-            self._troubles.tell(error)
+            self._survived_errors.report(error)
 
 
-def _make_last(path: Path, size: int) -> None:
-    with opened(path, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
+def _make_durable(path: Path, size: int) -> None:
+    with open_descriptor(path, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode) or state.st_size != size:
-            raise refused(EINVAL, f"{path} is no file of {size} bytes")
+            raise build_error(EINVAL, f"{path} is no file of {size} bytes")
         os.fchmod(descriptor, layout.FILE_MODE)
         os.fsync(descriptor)

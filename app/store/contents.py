@@ -9,10 +9,10 @@ from typing import Final
 from app.oci.reference import Digest
 from app.store import entries
 from app.store.entries import Entry
-from app.store.errors import StoreError, translated
-from app.store.eviction import Room
+from app.store.errors import StoreError, translate_errors
+from app.store.eviction import Evictor
 from app.store.index import Index
-from app.store.layout import Places, location
+from app.store.layout import Layout, format_location
 
 _TOUCHES: Final = 256
 _TOUCH_AFTER: Final = 1.0
@@ -36,92 +36,95 @@ class Content:
     file: FileIO
     size: int
     media_type: str
-    taken: float
+    stored_at: float
     location: str
 
 
-class Contents:
+class ContentReader:
     """Opens kept content, and treats an entry with any fault as absent."""
 
-    def __init__(self, places: Places, index: Index, room: Room) -> None:
-        self._places = places
+    def __init__(self, places: Layout, index: Index, room: Evictor) -> None:
+        self._layout = places
         self._index = index
-        self._room = room
-        self._used: dict[int, float] = {}
-        self._told = 0.0
-        self._is_late = False
+        self._evictor = room
+        self._pending_uses: dict[int, float] = {}
+        self._written_at = 0.0
+        self._is_behind = False
 
     def open(self, registry: str, digest: Digest) -> Content | None:
         """Return content and mark it as most recently used; return None if it is not kept."""
-        found: Content | None = self._index.unless_trouble(
-            lambda: self._opened(registry, digest), None
+        found: Content | None = self._index.call_or_default(
+            lambda: self._open(registry, digest), None
         )
         return found
 
-    def size(self, registry: str, digest: Digest) -> int | None:
+    def lookup_size(self, registry: str, digest: Digest) -> int | None:
         """Return the size of content in bytes, or None if it is not kept.
 
         This does not mark the content as used.
         """
-        entry = self._index.unless_trouble(lambda: self._entry(registry, digest), None)
+        entry = self._index.call_or_default(lambda: self._lookup_entry(registry, digest), None)
         if entry is None:
             return None
         size = int(entry.size)
         try:
-            return size if self._places.path(registry, digest).lstat().st_size == size else None
+            return size if self._layout.path(registry, digest).lstat().st_size == size else None
         except OSError:
             return None
 
     def write_uses(self) -> None:
         """Write the collected uses to the index; if that fails, keep them for the next write."""
-        used, self._used = self._used, {}
+        used, self._pending_uses = self._pending_uses, {}
         if used:
             try:
                 # A reader must not wait for writers.
-                with self._index.writing(patience=0) as connection:
+                with self._index.transaction(patience=0) as connection:
                     entries.touch(connection, used)
-                self._is_late = False
+                self._is_behind = False
             except StoreError:
-                self._used = used | self._used
-                self._is_late = True
-        self._told = time.monotonic()
+                self._pending_uses = used | self._pending_uses
+                self._is_behind = True
+        self._written_at = time.monotonic()
 
-    def _entry(self, registry: str, digest: Digest) -> Entry | None:
-        with self._index.reading() as connection:
+    def _lookup_entry(self, registry: str, digest: Digest) -> Entry | None:
+        with self._index.connection() as connection:
             return entries.find(connection, registry, digest)
 
-    def _opened(self, registry: str, digest: Digest) -> Content | None:
-        entry = self._entry(registry, digest)
+    def _open(self, registry: str, digest: Digest) -> Content | None:
+        entry = self._lookup_entry(registry, digest)
         if entry is None:
             return None
-        with translated("open"):
-            where = location(registry, digest)
+        with translate_errors("open"):
+            where = format_location(registry, digest)
             try:
                 descriptor = os.open(
-                    f"{self._places.content}/{where}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
+                    f"{self._layout.content}/{where}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
                 )
             except FileNotFoundError:
-                self._room.forget(entry)
+                self._evictor.delete_entry(entry)
                 return None
             file = FileIO(descriptor, "rb")
             if os.fstat(descriptor).st_size != entry.size:
                 file.close()
-                self._room.forget(entry)
+                self._evictor.delete_entry(entry)
                 return None
-        self._use(entry)
+        self._record_use(entry)
         return Content(
             file=file,
             size=entry.size,
             media_type=entry.media_type,
-            taken=entry.taken,
+            stored_at=entry.stored_at,
             location=where,
         )
 
-    def _use(self, entry: Entry) -> None:
+    def _record_use(self, entry: Entry) -> None:
         now = time.time()
-        self._used.pop(entry.id, None)
-        self._used[entry.id] = now
-        is_news = now - entry.used_at >= _LONG_UNUSED and not self._is_late
-        is_due = len(self._used) >= _TOUCHES or time.monotonic() - self._told >= _TOUCH_AFTER
+        self._pending_uses.pop(entry.id, None)
+        self._pending_uses[entry.id] = now
+        is_news = now - entry.used_at >= _LONG_UNUSED and not self._is_behind
+        is_due = (
+            len(self._pending_uses) >= _TOUCHES
+            or time.monotonic() - self._written_at >= _TOUCH_AFTER
+        )
         if is_news or is_due:
             self.write_uses()

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.oci.reference import Digest
-from app.store.layout import Places
+from app.store.layout import Layout
 
 _COLUMNS: Final = "id, registry, digest, size, media_type, taken, used, used_at"
 _NEXT_USE: Final = "(SELECT coalesce(max(used), 0) + 1 FROM entries)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Described:
+class ContentInfo:
     """A description of content that is to become an entry; `size` is in bytes."""
 
     registry: str
@@ -40,14 +40,14 @@ class Entry:
     digest: Digest
     size: int
     media_type: str
-    taken: float
-    used: int
+    stored_at: float
+    use_order: int
     used_at: float
 
     @property
-    def described(self) -> Described:
+    def info(self) -> ContentInfo:
         """The content's description, without its id and times."""
-        return Described(
+        return ContentInfo(
             registry=self.registry,
             digest=self.digest,
             size=self.size,
@@ -59,19 +59,19 @@ def find(connection: sqlite3.Connection, registry: str, digest: str) -> Entry | 
     """Return the entry of a registry's digest, or None if there is none."""
     query = f"SELECT {_COLUMNS} FROM entries WHERE registry = ? AND digest = ?"  # noqa: S608 - constants
     row = connection.execute(query, (registry, digest)).fetchone()
-    return None if row is None else _entry(row)
+    return None if row is None else _parse_row(row)
 
 
-def after(connection: sqlite3.Connection, last: int, most: int) -> list[Entry]:
+def list_after(connection: sqlite3.Connection, last: int, most: int) -> list[Entry]:
     """Return up to `most` entries whose id is greater than `last`, in order of id.
 
     Ids are never reused.
     """
     query = f"SELECT {_COLUMNS} FROM entries WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - constants
-    return [_entry(row) for row in connection.execute(query, (last, most))]
+    return [_parse_row(row) for row in connection.execute(query, (last, most))]
 
 
-def least_used(connection: sqlite3.Connection, size: int, most: int) -> list[Entry]:
+def list_least_used(connection: sqlite3.Connection, size: int, most: int) -> list[Entry]:
     """Return the least recently used entries that together have at least `size` bytes.
 
     Return at most `most` entries, even if they have fewer bytes.
@@ -81,12 +81,12 @@ def least_used(connection: sqlite3.Connection, size: int, most: int) -> list[Ent
     for row in connection.execute(query, (most,)):
         if held >= size:
             break
-        found.append(_entry(row))
+        found.append(_parse_row(row))
         held += found[-1].size
     return found
 
 
-def put(connection: sqlite3.Connection, content: Described) -> None:
+def put(connection: sqlite3.Connection, content: ContentInfo) -> None:
     """Insert or replace the entry of some content, as the most recently used one.
 
     An empty media type does not replace a known one.
@@ -112,13 +112,13 @@ def touch(connection: sqlite3.Connection, uses: Mapping[int, float]) -> None:
     )
 
 
-def total(connection: sqlite3.Connection) -> int:
+def sum_sizes(connection: sqlite3.Connection) -> int:
     """Return the size of all entries together, in bytes."""
     (held,) = connection.execute("SELECT coalesce(sum(bytes), 0) FROM totals").fetchone()
     return int(held)
 
 
-def _entry(row: tuple[int, str, str, int, str, float, int, float]) -> Entry:
+def _parse_row(row: tuple[int, str, str, int, str, float, int, float]) -> Entry:
     identity, registry, digest, size, media_type, taken, used, used_at = row
     return Entry(identity, registry, Digest(digest), size, media_type, taken, used, used_at)
 
@@ -134,40 +134,42 @@ class Move:
     """A record in the journal, and the content that it is about."""
 
     id: int
-    content: Described
+    content: ContentInfo
 
 
-def come(connection: sqlite3.Connection, owner: str, content: Described) -> Move:
+def record_arrival(connection: sqlite3.Connection, owner: str, content: ContentInfo) -> Move:
     """Record in the journal that a file is about to arrive; return the record."""
-    return _noted(connection, owner, "in", content)
+    return _record_move(connection, owner, "in", content)
 
 
-def go(connection: sqlite3.Connection, owner: str, content: Described) -> Move:
+def record_removal(connection: sqlite3.Connection, owner: str, content: ContentInfo) -> Move:
     """Record in the journal that a file is to be unlinked; return the record."""
-    return _noted(connection, owner, "out", content)
+    return _record_move(connection, owner, "out", content)
 
 
-def arrived(connection: sqlite3.Connection, move: Move) -> None:
+def complete_arrival(connection: sqlite3.Connection, move: Move) -> None:
     """Make an entry of a file that has arrived, and remove its record from the journal."""
     put(connection, move.content)
     connection.execute("DELETE FROM moving WHERE id = ?", (move.id,))
 
 
-def leave(connection: sqlite3.Connection, owner: str, leaving: Iterable[Entry]) -> list[Move]:
+def remove_entries(
+    connection: sqlite3.Connection, owner: str, leaving: Iterable[Entry]
+) -> list[Move]:
     """Delete entries and record in the journal that their files are to go; return the records.
 
     An entry that has been replaced or used since the caller read it stays.
     """
     return [
-        _noted(connection, owner, "out", entry.described)
+        _record_move(connection, owner, "out", entry.info)
         for entry in leaving
         if connection.execute(
-            "DELETE FROM entries WHERE id = ? AND used = ?", (entry.id, entry.used)
+            "DELETE FROM entries WHERE id = ? AND used = ?", (entry.id, entry.use_order)
         ).rowcount
     ]
 
 
-def gone(connection: sqlite3.Connection, places: Places, move: Move) -> int:
+def complete_removal(connection: sqlite3.Connection, places: Layout, move: Move) -> int:
     """Unlink a file that has no entry, and remove its record; return the bytes freed.
 
     The file stays, and 0 is returned, if it has an entry again or another process is about to add
@@ -184,19 +186,19 @@ def gone(connection: sqlite3.Connection, places: Places, move: Move) -> int:
     return freed
 
 
-def leaving(connection: sqlite3.Connection) -> int:
+def sum_leaving(connection: sqlite3.Connection) -> int:
     """Return the size in bytes of all files that are about to be unlinked."""
     query = "SELECT coalesce(sum(size), 0) FROM moving WHERE direction = 'out'"
     (held,) = connection.execute(query).fetchone()
     return int(held)
 
 
-def owners(connection: sqlite3.Connection) -> list[str]:
+def list_owners(connection: sqlite3.Connection) -> list[str]:
     """Return the names of the processes that have records in the journal."""
     return [owner for (owner,) in connection.execute("SELECT DISTINCT owner FROM moving")]
 
 
-def settle(connection: sqlite3.Connection, places: Places, owner: str) -> None:
+def complete_moves(connection: sqlite3.Connection, places: Layout, owner: str) -> None:
     """Complete the moves of a dead process.
 
     A file that has arrived in full becomes an entry; every other file is unlinked. Raise OSError
@@ -208,22 +210,22 @@ def settle(connection: sqlite3.Connection, places: Places, owner: str) -> None:
     ).fetchall():
         move = Move(
             identity,
-            Described(registry=registry, digest=Digest(digest), size=size, media_type=media_type),
+            ContentInfo(registry=registry, digest=Digest(digest), size=size, media_type=media_type),
         )
         if direction == "in":
-            _settle(connection, places, move)
+            _complete_or_remove(connection, places, move)
         else:
-            gone(connection, places, move)
+            complete_removal(connection, places, move)
 
 
-def _settle(connection: sqlite3.Connection, places: Places, move: Move) -> None:
+def _complete_or_remove(connection: sqlite3.Connection, places: Layout, move: Move) -> None:
     content = move.content
     path = places.path(content.registry, content.digest)
     with suppress(FileNotFoundError, NotADirectoryError):
         if path.lstat().st_size == content.size:
-            arrived(connection, move)
+            complete_arrival(connection, move)
             return
-    gone(connection, places, move)
+    complete_removal(connection, places, move)
 
 
 def _is_wanted(connection: sqlite3.Connection, move: Move) -> bool:
@@ -236,7 +238,9 @@ def _is_wanted(connection: sqlite3.Connection, move: Move) -> bool:
     return bool(wanted)
 
 
-def _noted(connection: sqlite3.Connection, owner: str, direction: str, content: Described) -> Move:
+def _record_move(
+    connection: sqlite3.Connection, owner: str, direction: str, content: ContentInfo
+) -> Move:
     noted = connection.execute(
         "INSERT INTO moving(owner, direction, registry, digest, size, media_type) "
         "VALUES (?, ?, ?, ?, ?, ?)",

@@ -99,11 +99,11 @@ def fault_of(error: OSError) -> Fault:
 
 def is_broken(error: sqlite3.Error) -> bool:
     """Return whether an error means that the index is damaged or not a database."""
-    return _code(error) in _BROKEN
+    return _primary_code(error) in _BROKEN
 
 
 @contextmanager
-def translated(doing: str) -> Iterator[None]:
+def translate_errors(doing: str) -> Iterator[None]:
     """Translate OSError and sqlite3.Error from the block to StoreError.
 
     `doing` names the operation at the start of the message.
@@ -116,20 +116,20 @@ def translated(doing: str) -> Iterator[None]:
         raise StoreError(error.errno, f"{doing}: {error.strerror}", error.filename) from error
     except sqlite3.Error as error:
         kind = BrokenIndex if is_broken(error) else StoreError
-        raise kind(_ERRNO.get(_code(error), errno.EIO), f"{doing}: {error}") from error
+        raise kind(_ERRNO.get(_primary_code(error), errno.EIO), f"{doing}: {error}") from error
 
 
-def refused(code: int, reason: str) -> StoreError:
+def build_error(code: int, reason: str) -> StoreError:
     """Return an error of the store's own, with a system error number and a reason."""
     return StoreError(code, f"{reason} ({os.strerror(code)})")
 
 
-def _code(error: sqlite3.Error) -> int:
+def _primary_code(error: sqlite3.Error) -> int:
     code: int = getattr(error, "sqlite_errorcode", 0) or 0
     return code & _PRIMARY
 
 
-class Troubles:
+class SurvivedErrors:
     """Errors that the store survived, each errno at most once a minute, for the caller's log.
 
     The store itself logs nothing. Under gevent a logger's lock belongs to the event loop, and a
@@ -137,23 +137,23 @@ class Troubles:
     """
 
     def __init__(self) -> None:
-        self._told: dict[int | None, float] = {}
-        self._unheard: deque[StoreError] = deque(maxlen=_UNHEARD)
+        self._reported_at: dict[int | None, float] = {}
+        self._pending: deque[StoreError] = deque(maxlen=_UNHEARD)
 
-    def tell(self, error: StoreError) -> None:
+    def report(self, error: StoreError) -> None:
         """Report an error, unless one with the same errno was reported within the last minute."""
         now = time.monotonic()
-        if now - self._told.get(error.errno, -_SILENCE) >= _SILENCE:
-            self._told[error.errno] = now
-            self._unheard.append(error)
+        if now - self._reported_at.get(error.errno, -_SILENCE) >= _SILENCE:
+            self._reported_at[error.errno] = now
+            self._pending.append(error)
 
-    def heard(self) -> list[StoreError]:
+    def drain(self) -> list[StoreError]:
         """Return and clear the errors reported since the last call, oldest first.
 
         This costs next to nothing if there are none.
         """
         heard = list[StoreError]()
-        while self._unheard:
+        while self._pending:
             with suppress(IndexError):  # another thread was faster
-                heard.append(self._unheard.popleft())
+                heard.append(self._pending.popleft())
         return heard

@@ -16,9 +16,9 @@ class Grants:
         self._index = index
         self._clock = clock
 
-    def forget_old(self) -> None:
+    def delete_expired(self) -> None:
         """Delete grants that have expired, and all records of earlier boots; raise StoreError."""
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             connection.execute(
                 "DELETE FROM grants WHERE boot != ? OR until <= ?",
                 (self._clock.boot, self._clock.now()),
@@ -39,8 +39,8 @@ class Grants:
         Raise StoreError.
         """
         boot, now = self._clock.boot, self._clock.now()
-        subject = (registry, repository, refusals.caller(caller))
-        with self._index.writing() as connection:
+        subject = (registry, repository, refusals.build_caller_subject(caller))
+        with self._index.transaction() as connection:
             if refusals.is_late(connection, self._clock, subject, asked):
                 return False
             connection.execute(
@@ -56,16 +56,16 @@ class Grants:
             )
         return True
 
-    def granted(self, caller: str, registry: str, repository: str) -> bool:
+    def has_grant(self, caller: str, registry: str, repository: str) -> bool:
         """Return whether a caller may read now; False if the index cannot be read."""
-        return self.left(caller, registry, repository) > 0
+        return self.seconds_left(caller, registry, repository) > 0
 
-    def left(self, caller: str, registry: str, repository: str) -> float:
+    def seconds_left(self, caller: str, registry: str, repository: str) -> float:
         """Return for how many more seconds a caller may read; 0 if it may not.
 
         The result is 0 also if the index cannot be read.
         """
-        row = self._index.first(
+        row = self._index.query_first(
             "SELECT boot, since, until FROM grants "
             "WHERE registry = ? AND repository = ? AND caller = ?",
             registry, repository, caller,
@@ -81,13 +81,15 @@ class Grants:
 
         Raise StoreError; in that case the grant may count until it expires.
         """
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             connection.execute(
                 "DELETE FROM grants WHERE registry = ? AND repository = ? AND caller = ?",
                 (registry, repository, caller),
             )
             refusals.record(
-                connection, self._clock, (registry, repository, refusals.caller(caller))
+                connection,
+                self._clock,
+                (registry, repository, refusals.build_caller_subject(caller)),
             )
 
     def make_public(self, registry: str, repository: str, *, asked: float) -> bool:
@@ -97,7 +99,7 @@ class Grants:
         write nothing, if the registry has refused an anonymous request since. Raise StoreError.
         """
         boot = self._clock.boot
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             if refusals.is_late(
                 connection, self._clock, (registry, repository, refusals.NOBODY), asked
             ):
@@ -122,7 +124,7 @@ class Grants:
         Return None if there was none since the machine booted, if one was refused since, or if the
         index cannot be read.
         """
-        row = self._index.first(
+        row = self._index.query_first(
             "SELECT boot, since FROM publics WHERE registry = ? AND repository = ?",
             registry, repository,
         )  # fmt: skip
@@ -134,7 +136,7 @@ class Grants:
 
     def make_private(self, registry: str, repository: str) -> None:
         """Record that the registry has refused an anonymous request now; raise StoreError."""
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             connection.execute(
                 "DELETE FROM publics WHERE registry = ? AND repository = ?", (registry, repository)
             )

@@ -13,8 +13,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from app.store import layout, schema
-from app.store.errors import BrokenIndex, StoreError, Troubles, is_broken, refused, translated
-from app.store.layout import Places
+from app.store.errors import (
+    BrokenIndex,
+    StoreError,
+    SurvivedErrors,
+    build_error,
+    is_broken,
+    translate_errors,
+)
+from app.store.layout import Layout
 
 # Building a new index from the content files.
 
@@ -36,7 +43,7 @@ def connect(path: Path, patience: float) -> sqlite3.Connection:
     )
 
 
-def build(where: Places) -> None:
+def build_index(where: Layout) -> None:
     """Build the index from the content files; raise OSError or sqlite3.Error.
 
     The caller holds the directory's exclusive lock.
@@ -51,14 +58,14 @@ def build(where: Places) -> None:
     new.open("xb").close()
     new.chmod(layout.PRIVATE_FILE_MODE)  # SQLite gives its companion files the same mode
     with closing(connect(new, 0)) as connection:
-        _fill(connection, where)
+        _insert_files(connection, where)
     # Those of a removed index would be taken for ours.
     _remove_companions(where.index)
     new.rename(where.index)
     layout.sync_directory(where.directory)
 
 
-def _fill(connection: sqlite3.Connection, where: Places) -> None:
+def _insert_files(connection: sqlite3.Connection, where: Layout) -> None:
     connection.executescript(schema.SCHEMA)
     now = time.time()
     connection.execute("BEGIN")
@@ -67,7 +74,7 @@ def _fill(connection: sqlite3.Connection, where: Places) -> None:
         "VALUES (?1, ?2, ?3, '', ?4, ?6, ?5)",
         # The order in which files were written is the best guess at the order of their use.
         (
-            (file.registry, file.digest, file.size, file.changed / 1e9, max(file.changed, 0), now)
+            (file.registry, file.digest, file.size, file.mtime_ns / 1e9, max(file.mtime_ns, 0), now)
             for file in where.walk()
         ),
     )
@@ -80,24 +87,24 @@ def _fill(connection: sqlite3.Connection, where: Places) -> None:
         raise sqlite3.NotSupportedError(message)
 
 
-def set_aside(where: Places, file: tuple[int, int]) -> None:
+def quarantine(where: Layout, file: tuple[int, int]) -> None:
     """Move a broken index out of the way; raise OSError.
 
     `file` is the identity of the broken index; if another index has replaced it, do nothing. The
     most recent broken index is kept for investigation.
     """
-    with where.locked(fcntl.LOCK_EX):
-        if identity(where.index) != file:
+    with where.lock(fcntl.LOCK_EX):
+        if get_identity(where.index) != file:
             return
         broken = where.index.with_name(f"{where.index.name}.broken")
         _remove(broken)
         where.index.rename(broken)
         for end in _COMPANIONS:
             with suppress(FileNotFoundError):
-                _beside(where.index, end).rename(_beside(broken, end))
+                _build_companion_path(where.index, end).rename(_build_companion_path(broken, end))
 
 
-def identity(path: Path) -> tuple[int, int] | None:
+def get_identity(path: Path) -> tuple[int, int] | None:
     """Return the device and inode number of a file, or None if it does not exist.
 
     They distinguish the file from a later one of the same name.
@@ -116,10 +123,10 @@ def _remove(path: Path) -> None:
 
 def _remove_companions(path: Path) -> None:
     for end in _COMPANIONS:
-        _beside(path, end).unlink(missing_ok=True)
+        _build_companion_path(path, end).unlink(missing_ok=True)
 
 
-def _beside(path: Path, end: str) -> Path:
+def _build_companion_path(path: Path, end: str) -> Path:
     return path.with_name(path.name + end)
 
 
@@ -135,11 +142,11 @@ _SETTINGS: Final = (
 
 
 @dataclass(frozen=True, slots=True)
-class _Link:
+class _PooledConnection:
     """A connection, the identity of its file, and the id of the process that may use it."""
 
     connection: sqlite3.Connection
-    file: tuple[int, int]
+    identity: tuple[int, int]
     process: int
 
 
@@ -150,43 +157,43 @@ class Index:
     no Python locks: under gevent they belong to the event loop.
     """
 
-    def __init__(self, places: Places, patience: float, troubles: Troubles) -> None:
+    def __init__(self, places: Layout, patience: float, troubles: SurvivedErrors) -> None:
         """`patience` is how many seconds to wait for another process's write."""
-        self._places = places
+        self._layout = places
         self._patience = patience
-        self._troubles = troubles
-        self._idle: deque[_Link] = deque()
+        self._survived_errors = troubles
+        self._idle: deque[_PooledConnection] = deque()
         # The parent's connections. They are never closed, since that could drop the parent's locks.
-        self._inherited: list[_Link] = []
+        self._inherited: list[_PooledConnection] = []
 
     def check(self) -> None:
         """Check the whole index for damage, and rebuild it if it is broken; raise StoreError."""
         try:
-            with self.reading() as connection:
+            with self.connection() as connection:
                 (found,) = connection.execute("PRAGMA quick_check(1)").fetchone()
                 if found != "ok":
                     raise _Inconsistent(found)
         except BrokenIndex:
-            with self.reading():
+            with self.connection():
                 pass  # opening it rebuilds it
 
     @contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
+    def connection(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection for reading, outside any transaction; raise StoreError.
 
         Each statement sees the latest committed state.
         """
-        with self._lent() as connection:
+        with self._lend() as connection:
             yield connection
 
     @contextmanager
-    def writing(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:
+    def transaction(self, patience: float | None = None) -> Iterator[sqlite3.Connection]:
         """Lend a connection within a write transaction; raise StoreError.
 
         The transaction is committed at the end of the block, or rolled back if the block raises.
         `patience` is how many seconds to wait for other writers; None means the index's own.
         """
-        with self._lent() as connection:
+        with self._lend() as connection:
             if patience is not None:
                 connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
             connection.execute("BEGIN IMMEDIATE")
@@ -200,16 +207,16 @@ class Index:
                 if patience is not None:
                     connection.execute(f"PRAGMA busy_timeout = {int(self._patience * 1000)}")
 
-    def first(self, query: str, *values: Any) -> Any:  # noqa: ANN401 - a row, as SQLite has it
+    def query_first(self, query: str, *values: Any) -> Any:  # noqa: ANN401 - a row, as SQLite has it
         """Return the first row of a query; None if there is none or the index cannot be read."""
-        return self.unless_trouble(lambda: self._first(query, values), None)
+        return self.call_or_default(lambda: self._query_first(query, values), None)
 
-    def unless_trouble(self, work: Callable[[], Any], otherwise: Any) -> Any:  # noqa: ANN401 - whatever it gives
+    def call_or_default(self, work: Callable[[], Any], otherwise: Any) -> Any:  # noqa: ANN401 - whatever it gives
         """Return what `work` returns; if it raises StoreError, report that, return `otherwise`."""
         try:
             return work()
         except StoreError as error:
-            self._troubles.tell(error)
+            self._survived_errors.report(error)
             return otherwise
 
     def close(self) -> None:
@@ -217,27 +224,27 @@ class Index:
         while self._idle:
             self._idle.pop().connection.close()
 
-    def _first(self, query: str, values: Sequence[Any]) -> Any:  # noqa: ANN401
-        with self.reading() as connection:
+    def _query_first(self, query: str, values: Sequence[Any]) -> Any:  # noqa: ANN401
+        with self.connection() as connection:
             return connection.execute(query, values).fetchone()
 
     @contextmanager
-    def _lent(self) -> Iterator[sqlite3.Connection]:
-        with translated("index"):
+    def _lend(self) -> Iterator[sqlite3.Connection]:
+        with translate_errors("index"):
             link = self._borrow()
             try:
                 yield link.connection
             except sqlite3.Error as error:
                 link.connection.close()
                 if is_broken(error):
-                    self._set_aside(link.file, error)
+                    self._quarantine(link.identity, error)
                 raise
             except BaseException:
                 self._idle.append(link)
                 raise
             self._idle.append(link)
 
-    def _borrow(self) -> _Link:
+    def _borrow(self) -> _PooledConnection:
         while True:
             try:
                 link = self._idle.pop()
@@ -245,43 +252,43 @@ class Index:
                 return self._open()
             if link.process != os.getpid():
                 self._inherited.append(link)
-            elif link.file == identity(self._places.index):
+            elif link.identity == get_identity(self._layout.index):
                 return link
             else:
                 link.connection.close()
 
-    def _open(self) -> _Link:
-        self._places.prepare()
+    def _open(self) -> _PooledConnection:
+        self._layout.prepare()
         for _ in range(_TRIES):
-            if (link := self._opened()) is not None:
+            if (link := self._try_open()) is not None:
                 return link
-            with self._places.locked(fcntl.LOCK_EX):
-                if identity(self._places.index) is None:
-                    build(self._places)
-        raise refused(ESTALE, "the index does not stay")
+            with self._layout.lock(fcntl.LOCK_EX):
+                if get_identity(self._layout.index) is None:
+                    build_index(self._layout)
+        raise build_error(ESTALE, "the index does not stay")
 
-    def _opened(self) -> _Link | None:
-        with self._places.locked(fcntl.LOCK_SH):
-            file = identity(self._places.index)
+    def _try_open(self) -> _PooledConnection | None:
+        with self._layout.lock(fcntl.LOCK_SH):
+            file = get_identity(self._layout.index)
             if file is None:
                 return None
             try:
-                return _Link(self._connected(), file, os.getpid())
+                return _PooledConnection(self._connect(), file, os.getpid())
             except sqlite3.DatabaseError as error:
                 if not is_broken(error):
                     raise
                 broken = error
-        self._set_aside(file, broken)
+        self._quarantine(file, broken)
         return None
 
-    def _connected(self) -> sqlite3.Connection:
-        connection = connect(self._places.index, self._patience)
+    def _connect(self) -> sqlite3.Connection:
+        connection = connect(self._layout.index, self._patience)
         try:
             for setting in _SETTINGS:
                 connection.execute(setting)
             (application,) = connection.execute("PRAGMA application_id").fetchone()
             (version,) = connection.execute("PRAGMA user_version").fetchone()
-            self._judge(application, version)
+            self._check_version(application, version)
             # SQLite opens the files beside the index by name. Make it do so now, while the lock
             # guarantees that they belong to this index.
             connection.execute("SELECT 1 FROM entries LIMIT 1").fetchone()
@@ -290,22 +297,24 @@ class Index:
             raise
         return connection
 
-    def _judge(self, application: int, version: int) -> None:
-        if application != schema.APPLICATION and self._places.index.stat().st_size:
-            raise refused(ENOTSUP, f"{self._places.index} is not Docxy's")
+    def _check_version(self, application: int, version: int) -> None:
+        if application != schema.APPLICATION and self._layout.index.stat().st_size:
+            raise build_error(ENOTSUP, f"{self._layout.index} is not Docxy's")
         if version > schema.VERSION:
             reason = (
-                f"{self._places.index} was made by a newer Docxy (schema {version}, this one knows "
+                f"{self._layout.index} was made by a newer Docxy (schema {version}, this one knows "
                 f"{schema.VERSION}); use that one, or another directory"
             )
-            raise refused(ENOTSUP, reason)
+            raise build_error(ENOTSUP, reason)
         if version < schema.VERSION:
             older = f"its schema is {version}"
             raise _Inconsistent(older)
 
-    def _set_aside(self, file: tuple[int, int], error: sqlite3.Error) -> None:
-        self._troubles.tell(BrokenIndex(EILSEQ, f"the index is broken, and made anew: {error}"))
-        set_aside(self._places, file)
+    def _quarantine(self, file: tuple[int, int], error: sqlite3.Error) -> None:
+        self._survived_errors.report(
+            BrokenIndex(EILSEQ, f"the index is broken, and made anew: {error}")
+        )
+        quarantine(self._layout, file)
 
 
 class _Inconsistent(sqlite3.DatabaseError):

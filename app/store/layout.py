@@ -18,17 +18,17 @@ from typing import Final
 
 from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest
-from app.store.errors import refused
-from app.threads import original
+from app.store.errors import build_error
+from app.threads import get_unpatched
 
 # Use the original os.close. gevent's waits for the event loop, and the store's threads have none:
 # the descriptor would leak, and its lock would be held forever.
 
-close: Final[Callable[[int], None]] = original("os", "close")
+close: Final[Callable[[int], None]] = get_unpatched("os", "close")
 
 
 @contextmanager
-def opened(path: Path, flags: int) -> Iterator[int]:
+def open_descriptor(path: Path, flags: int) -> Iterator[int]:
     """Yield a descriptor of a file, and close it after the block; raise OSError.
 
     Child programs do not inherit the descriptor (O_CLOEXEC).
@@ -52,7 +52,7 @@ _REGISTRY: Final = re.compile(r"[a-z0-9][a-z0-9.:-]{0,254}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class ContentFile:
     """A content file found on the disk.
 
     `size` is in bytes, `changed` in wall-clock nanoseconds.
@@ -62,78 +62,78 @@ class Found:
     digest: Digest
     path: Path
     size: int
-    changed: int
+    mtime_ns: int
 
 
-class Places:
+class Layout:
     """The paths in the store's directory."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory.absolute()
         self.content = self.directory / "content"
-        self.aside = self.directory / "aside"
+        self.staging = self.directory / "aside"
         self.index = self.directory / "index.sqlite"
-        self.signs = self.directory / "signs"
+        self.flags = self.directory / "signs"
 
     def prepare(self) -> None:
         """Create the directories that do not exist yet; raise OSError."""
         for directory in (self.directory, self.content):
             make_directory(directory)
-        make_directory(self.aside, PRIVATE_DIRECTORY_MODE)
+        make_directory(self.staging, PRIVATE_DIRECTORY_MODE)
 
     def path(self, registry: str, digest: Digest) -> Path:
         """Return the path that content has, or would have.
 
         Raise StoreError if the digest cannot be verified or the registry's name is not allowed.
         """
-        return self.content / location(registry, digest)
+        return self.content / format_location(registry, digest)
 
     @contextmanager
-    def locked(self, operation: int) -> Iterator[None]:
+    def lock(self, operation: int) -> Iterator[None]:
         """Wait for the directory's lock (LOCK_SH or LOCK_EX) and hold it; raise OSError.
 
         The lock is on the directory itself, so that it needs no lock file.
         """
-        with opened(self.directory, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+        with open_descriptor(self.directory, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
             fcntl.flock(descriptor, operation)
             yield
 
-    def walk(self) -> Iterator[Found]:
+    def walk(self) -> Iterator[ContentFile]:
         """Yield every content file, and ignore files whose names do not follow the layout.
 
         Raise OSError if a directory cannot be read.
         """
-        for registry in directories(self.content):
-            for algorithm in directories(self.content / registry):
-                for beginning in directories(self.content / registry / algorithm):
-                    yield from self._files(registry, algorithm, beginning)
+        for registry in list_directories(self.content):
+            for algorithm in list_directories(self.content / registry):
+                for beginning in list_directories(self.content / registry / algorithm):
+                    yield from self._walk_files(registry, algorithm, beginning)
 
-    def _files(self, registry: str, algorithm: str, beginning: str) -> Iterator[Found]:
-        for entry in _entries(self.content / registry / algorithm / beginning):
+    def _walk_files(self, registry: str, algorithm: str, beginning: str) -> Iterator[ContentFile]:
+        for entry in _scan(self.content / registry / algorithm / beginning):
             try:
                 digest = Digest.parse(f"{algorithm}:{entry.name}")
-                expected = location(registry, digest)
+                expected = format_location(registry, digest)
                 state = entry.stat(follow_symlinks=False)
             except (DigestInvalid, OSError):  # StoreError is one; `location` raises it
                 continue
             if entry.is_file(follow_symlinks=False) and entry.path.endswith(f"/{expected}"):
-                yield Found(
+                yield ContentFile(
                     registry=registry,
                     digest=digest,
                     path=Path(entry.path),
                     size=state.st_size,
-                    changed=state.st_mtime_ns,
+                    mtime_ns=state.st_mtime_ns,
                 )
 
 
-def location(registry: str, digest: Digest) -> str:
+def format_location(registry: str, digest: Digest) -> str:
     """Return the path of content, relative to `content/`.
 
     Raise StoreError if the digest cannot be verified or the registry's name is not allowed.
     """
     algorithm, _, encoded = digest.partition(":")
     if not digest.can_be_verified or not _REGISTRY.fullmatch(registry):
-        raise refused(EINVAL, f"{registry}: {digest} cannot be kept")
+        raise build_error(EINVAL, f"{registry}: {digest} cannot be kept")
     return f"{registry}/{algorithm}/{encoded[:2]}/{encoded}"
 
 
@@ -156,19 +156,19 @@ def make_directory(path: Path, mode: int = DIRECTORY_MODE) -> None:
 
 def sync_directory(path: Path) -> None:
     """Wait until the entries of a directory are on the disk; raise OSError."""
-    with opened(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+    with open_descriptor(path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
         os.fsync(descriptor)
 
 
-def directories(path: Path) -> list[str]:
+def list_directories(path: Path) -> list[str]:
     """Return the names of the subdirectories of a directory; [] if it does not exist.
 
     Raise OSError if it cannot be read.
     """
-    return [entry.name for entry in _entries(path) if entry.is_dir(follow_symlinks=False)]
+    return [entry.name for entry in _scan(path) if entry.is_dir(follow_symlinks=False)]
 
 
-def _entries(path: Path) -> list["os.DirEntry[str]"]:
+def _scan(path: Path) -> list["os.DirEntry[str]"]:
     try:
         with os.scandir(path) as entries:
             return list(entries)

@@ -18,10 +18,10 @@ class Member:
     """
 
     media_type: str
-    is_shown: bool
+    is_public: bool
 
 
-PLAIN: Final = Member("", is_shown=False)
+PLAIN: Final = Member("", is_public=False)
 """A blob, if no anonymous request has been allowed to read it."""
 
 
@@ -37,19 +37,19 @@ class Members:
         self._index = index
         self._clock = clock
 
-    def find(self, registry: str, repository: str, digest: Digest) -> Member | None:
+    def lookup(self, registry: str, repository: str, digest: Digest) -> Member | None:
         """Return the member, or None if it is unknown or the index cannot be read.
 
         None does not mean that the repository lacks the content.
         """
-        row = self._index.first(
+        row = self._index.query_first(
             "SELECT media_type, shown FROM members "
             "WHERE registry = ? AND digest = ? AND repository = ?",
             registry, digest, repository,
         )  # fmt: skip
         return None if row is None else Member(row[0], bool(row[1]))
 
-    def add(
+    def record(
         self,
         registry: str,
         repository: str,
@@ -64,8 +64,8 @@ class Members:
         then that the content is not there, write nothing. A media type replaces the known one; an
         empty one does not. Content that was once shown to an anonymous request stays shown.
         """
-        subject = (registry, repository, refusals.digest(digest))
-        with self._index.writing() as connection:
+        subject = (registry, repository, refusals.build_digest_subject(digest))
+        with self._index.transaction() as connection:
             if refusals.is_late(connection, self._clock, subject, asked):
                 return
             connection.execute(
@@ -73,15 +73,15 @@ class Members:
                 "VALUES (?, ?, ?, ?, ?) ON CONFLICT(registry, digest, repository) DO UPDATE "
                 "SET media_type = coalesce(nullif(excluded.media_type, ''), media_type), "
                 "shown = max(shown, excluded.shown)",
-                (registry, repository, digest, member.media_type, member.is_shown),
+                (registry, repository, digest, member.media_type, member.is_public),
             )
 
-    def show(self, registry: str, repository: str, digest: Digest) -> None:
+    def mark_public(self, registry: str, repository: str, digest: Digest) -> None:
         """Record that an anonymous request was allowed to read a member; raise StoreError.
 
         If the member is unknown, do nothing.
         """
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             connection.execute(
                 "UPDATE members SET shown = 1 WHERE registry = ? AND digest = ? AND repository = ?",
                 (registry, digest, repository),
@@ -92,11 +92,13 @@ class Members:
 
         Record that refusal too; raise StoreError.
         """
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             connection.execute(
                 "DELETE FROM members WHERE registry = ? AND digest = ? AND repository = ?",
                 (registry, digest, repository),
             )
             refusals.record(
-                connection, self._clock, (registry, repository, refusals.digest(digest))
+                connection,
+                self._clock,
+                (registry, repository, refusals.build_digest_subject(digest)),
             )

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from app.store import refusals
 from app.store.clock import Clock
-from app.store.errors import refused
+from app.store.errors import build_error
 from app.store.index import Index
 from app.store.refusals import Subject
 
@@ -35,19 +35,19 @@ class Note:
     """
 
     value: str
-    left: float
+    seconds_left: float
     age: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Evidence:
     """Identifies a registry's answer: its subject, and when the registry was asked.
 
     `asked` is a moment of the store's clock.
     """
 
     subject: Subject
-    asked: float
+    requested_at: float
 
 
 class Notes:
@@ -63,8 +63,8 @@ class Notes:
         self._clock = clock
         self._table = table
 
-    def note(
-        self, kind: str, key: str, value: str, seconds: float, answer: Answer | None = None
+    def record(
+        self, kind: str, key: str, value: str, seconds: float, answer: Evidence | None = None
     ) -> None:
         """Remember a value for `seconds`, in place of the key's earlier value; raise StoreError.
 
@@ -73,21 +73,23 @@ class Notes:
         the subject is not there.
         """
         if len(value) > LONGEST:
-            raise refused(EFBIG, f"a {kind} of {len(value)} characters is no note")
+            raise build_error(EFBIG, f"a {kind} of {len(value)} characters is no note")
         boot, now = self._clock.boot, self._clock.now()
-        asked = now if answer is None else answer.asked
-        with self._index.writing() as connection:
+        asked = now if answer is None else answer.requested_at
+        with self._index.transaction() as connection:
             if answer is not None and self._is_late(connection, (kind, key), answer):
                 return
             self._put(connection, (kind, key, value, boot, asked, now, now + seconds))
 
-    def add(self, kind: str, key: str, members: Iterable[str], most: int, seconds: float) -> None:
+    def add_to_set(
+        self, kind: str, key: str, members: Iterable[str], most: int, seconds: float
+    ) -> None:
         """Add members to a set, which is stored as a sorted JSON list; raise StoreError.
 
         The set holds at most `most` + 1 members; with more than `most` it does not change any
         more. Concurrent additions by other processes are not lost.
         """
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             row = connection.execute(
                 f"SELECT value FROM {self._table} WHERE kind = ? AND key = ?",  # noqa: S608 - a name
                 (kind, key),
@@ -99,21 +101,21 @@ class Notes:
             boot, now = self._clock.boot, self._clock.now()
             self._put(connection, (kind, key, value, boot, now, now, now + seconds))
 
-    def forget_old(self) -> None:
+    def delete_expired(self) -> None:
         """Delete notes that have expired or are of an earlier boot; raise StoreError.
 
         In a table whose stale notes are of use, do nothing.
         """
         if self._table in _EXPIRE:
-            with self._index.writing() as connection:
+            with self._index.transaction() as connection:
                 connection.execute(
                     f"DELETE FROM {self._table} WHERE boot != ? OR until <= ?",  # noqa: S608 - a name
                     (self._clock.boot, self._clock.now()),
                 )
 
-    def noted(self, kind: str, key: str) -> Note | None:
+    def lookup(self, kind: str, key: str) -> Note | None:
         """Return a note, fresh or stale; None if there is none or the index cannot be read."""
-        row = self._index.first(
+        row = self._index.query_first(
             f"SELECT value, boot, since, until FROM {self._table} "  # noqa: S608 - two names
             "WHERE kind = ? AND key = ?",
             kind, key,
@@ -126,17 +128,17 @@ class Notes:
             return Note(value, 0.0, None)
         return Note(value, max(float(until) - self._clock.now(), 0.0), age)
 
-    def forget(self, kind: str, key: str) -> None:
+    def delete(self, kind: str, key: str) -> None:
         """Delete a note, if there is one; raise StoreError."""
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             self._delete(connection, kind, key)
 
-    def beginning(self, kind: str, beginning: str) -> dict[str, str]:
+    def lookup_prefix(self, kind: str, beginning: str) -> dict[str, str]:
         """Return the values, fresh or stale, of all keys with a prefix, by key; raise StoreError.
 
         The cost depends only on how many notes match, not on the size of the table.
         """
-        with self._index.reading() as connection:
+        with self._index.connection() as connection:
             rows = connection.execute(
                 f"SELECT key, value FROM {self._table} "  # noqa: S608 - two names
                 "WHERE kind = ? AND key >= ? AND key < ?",
@@ -146,19 +148,19 @@ class Notes:
 
     def keep_latest(self, kind: str, beginning: str, most: int) -> None:
         """Delete all but the `most` latest notes whose keys have a prefix; raise StoreError."""
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             connection.execute(
                 f"DELETE FROM {self._table} WHERE rowid IN (SELECT rowid FROM {self._table} "  # noqa: S608 - two names
                 "WHERE kind = ? AND key >= ? AND key < ? ORDER BY rowid DESC LIMIT -1 OFFSET ?)",
                 (kind, beginning, beginning + _LAST, most),
             )
 
-    def forget_all(self, kind: str, beginning: str, subject: Subject) -> None:
+    def delete_refused(self, kind: str, beginning: str, subject: Subject) -> None:
         """Delete the notes whose keys have a prefix, and record a refusal of their subject now.
 
         Call this when the registry has just said that the subject is not there. Raise StoreError.
         """
-        with self._index.writing() as connection:
+        with self._index.transaction() as connection:
             connection.execute(
                 f"DELETE FROM {self._table} WHERE kind = ? AND key >= ? AND key < ?",  # noqa: S608 - two names
                 (kind, beginning, beginning + _LAST),
@@ -166,15 +168,15 @@ class Notes:
             refusals.record(connection, self._clock, subject)
 
     def _is_late(
-        self, connection: sqlite3.Connection, key: tuple[str, str], answer: Answer
+        self, connection: sqlite3.Connection, key: tuple[str, str], answer: Evidence
     ) -> bool:
         (last,) = connection.execute(
             f"SELECT max(asked) FROM {self._table} WHERE kind = ? AND key = ? AND boot = ?",  # noqa: S608 - two names
             (*key, self._clock.boot),
         ).fetchone()
-        if last is not None and last > answer.asked:
+        if last is not None and last > answer.requested_at:
             return True
-        return refusals.is_late(connection, self._clock, answer.subject, answer.asked)
+        return refusals.is_late(connection, self._clock, answer.subject, answer.requested_at)
 
     def _put(
         self,

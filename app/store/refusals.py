@@ -24,17 +24,17 @@ Subject = tuple[str, str, str]
 """A registry, a repository, and what was refused there: `NOBODY`, a caller, a digest or a tag."""
 
 
-def caller(name: str) -> str:
+def build_caller_subject(name: str) -> str:
     """Return the subject of a refusal to a caller."""
     return f"caller {name}"
 
 
-def digest(name: str) -> str:
+def build_digest_subject(name: str) -> str:
     """Return the subject of an answer that content is not there."""
     return f"digest {name}"
 
 
-def tag(name: str) -> str:
+def build_tag_subject(name: str) -> str:
     """Return the subject of an answer that a tag is not there."""
     return f"tag {name}"
 

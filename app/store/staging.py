@@ -12,45 +12,45 @@ from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from app.store.index import identity
-from app.store.layout import PRIVATE_DIRECTORY_MODE, Places, close, directories, make_directory
+from app.store.index import get_identity
+from app.store.layout import PRIVATE_DIRECTORY_MODE, Layout, close, list_directories, make_directory
 
 
 @dataclass(frozen=True, slots=True)
 class _Folder:
     path: Path
-    file: tuple[int, int]
+    identity: tuple[int, int]
     descriptor: int
     process: int
 
 
-class Aside:
+class Staging:
     """The staging folder of this process, and those that dead processes have left."""
 
-    def __init__(self, places: Places) -> None:
-        self._places = places
+    def __init__(self, places: Layout) -> None:
+        self._layout = places
         self._folders: list[_Folder] = []
 
-    def owner(self) -> str:
+    def get_owner(self) -> str:
         """Return this process's name, which is the name of its folder; raise OSError.
 
         A forked process gets a folder of its own, and a process whose folder was deleted gets a new
         one.
         """
-        return self._folder().name
+        return self._get_folder().name
 
-    def new(self) -> Path:
+    def build_path(self) -> Path:
         """Return the path for a new file in this process's folder; raise OSError.
 
         The file itself is not created.
         """
-        return self._folder() / uuid4().hex
+        return self._get_folder() / uuid4().hex
 
-    def dead(self) -> Iterator[Path]:
+    def iterate_dead(self) -> Iterator[Path]:
         """Yield the folder of each dead process, and hold its lock meanwhile; raise OSError."""
-        for name in directories(self._places.aside):
-            path = self._places.aside / name
-            descriptor = _lock(path)
+        for name in list_directories(self._layout.staging):
+            path = self._layout.staging / name
+            descriptor = _try_lock(path)
             if descriptor is not None:
                 try:
                     yield path
@@ -63,28 +63,28 @@ class Aside:
             close(folder.descriptor)
         self._folders.clear()
 
-    def _folder(self) -> Path:
+    def _get_folder(self) -> Path:
         for folder in reversed(self._folders):
             if folder.process != os.getpid():
                 self.close()  # closes our copies; the parent keeps its lock
                 break
-            if identity(folder.path) == folder.file:
+            if get_identity(folder.path) == folder.identity:
                 return folder.path
-        return self._made()
+        return self._create_folder()
 
-    def _made(self) -> Path:
+    def _create_folder(self) -> Path:
         while True:
-            path = self._places.aside / uuid4().hex
+            path = self._layout.staging / uuid4().hex
             make_directory(path, PRIVATE_DIRECTORY_MODE)
-            descriptor = _lock(path)
-            file = identity(path)
+            descriptor = _try_lock(path)
+            file = get_identity(path)
             if descriptor is not None and file is not None:
                 # Two threads may both get here at once; then both folders are in use.
                 self._folders.append(_Folder(path, file, descriptor, os.getpid()))
                 return path
 
 
-def _lock(path: Path) -> int | None:
+def _try_lock(path: Path) -> int | None:
     """Lock a folder and return the descriptor; None if it is locked or does not exist any more."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
@@ -93,7 +93,7 @@ def _lock(path: Path) -> int | None:
     with suppress(BlockingIOError):
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         state = os.fstat(descriptor)
-        if identity(path) == (state.st_dev, state.st_ino):
+        if get_identity(path) == (state.st_dev, state.st_ino):
             return descriptor
     close(descriptor)
     return None

@@ -8,20 +8,27 @@ from pathlib import Path
 from typing import Final
 
 from app.oci.reference import Digest
-from app.store.admin import Holdings, Upkeep
+from app.store.admin import Catalog, Maintenance
 from app.store.clock import BootClock, Clock
-from app.store.commit import Taking
-from app.store.contents import Content, Contents
-from app.store.entries import Described
-from app.store.errors import Fault, StoreError, Troubles, fault_of, refused, translated
-from app.store.eviction import Limits, Room
-from app.store.flags import Signs
+from app.store.commit import Committer
+from app.store.contents import Content, ContentReader
+from app.store.entries import ContentInfo
+from app.store.errors import (
+    Fault,
+    StoreError,
+    SurvivedErrors,
+    build_error,
+    fault_of,
+    translate_errors,
+)
+from app.store.eviction import Evictor, SizeLimits
+from app.store.flags import Flags
 from app.store.grants import Grants
 from app.store.index import Index
-from app.store.layout import Places, opened
+from app.store.layout import Layout, open_descriptor
 from app.store.members import Members
 from app.store.notes import Notes
-from app.store.staging import Aside
+from app.store.staging import Staging
 
 _PATIENCE: Final = 10.0
 """Seconds to wait for other processes' writes."""
@@ -53,7 +60,7 @@ class Store:
     def __init__(
         self,
         directory: Path,
-        limits: Limits | None = None,
+        limits: SizeLimits | None = None,
         clock: Clock | None = None,
         patience: float = _PATIENCE,
         beside: Callable[[], int] = int,
@@ -65,73 +72,75 @@ class Store:
         """
         self.directory, self.clock = directory, clock or BootClock()
         clock = self.clock
-        places, self.troubles = Places(directory), Troubles()
-        self._index = Index(places, patience, self.troubles)
-        self._aside = Aside(places)
-        self._room = Room(places, self._index, self._aside, limits or Limits(), beside)
-        self._contents = Contents(places, self._index, self._room)
-        self._taking = Taking(places, self._index, self._aside, self._room, self.troubles)
+        places, self.survived_errors = Layout(directory), SurvivedErrors()
+        self._index = Index(places, patience, self.survived_errors)
+        self._staging = Staging(places)
+        self._evictor = Evictor(places, self._index, self._staging, limits or SizeLimits(), beside)
+        self._reader = ContentReader(places, self._index, self._evictor)
+        self._committer = Committer(
+            places, self._index, self._staging, self._evictor, self.survived_errors
+        )
         self.members = Members(self._index, clock)
         self.grants = Grants(self._index, clock)
         self.notes = Notes(self._index, clock, "notes")
-        self.signs = Signs(places.signs)
+        self.flags = Flags(places.flags)
         self.tags = Notes(self._index, clock, "tags")
         self.tokens = Notes(self._index, clock, "tokens")
         self.lists = Notes(self._index, clock, "lists")
-        self.upkeep = Upkeep(places, self._index, self._aside, self._room)
-        self.holdings = Holdings(places, self._index, self._room)
-        with translated(f"open {directory}"):
+        self.maintenance = Maintenance(places, self._index, self._staging, self._evictor)
+        self.catalog = Catalog(places, self._index, self._evictor)
+        with translate_errors(f"open {directory}"):
             places.prepare()
             self._index.check()
-            self._aside.owner()
-        self._tidy()
+            self._staging.get_owner()
+        self._clean_up()
         # A process forked from here must not inherit a connection: SQLite's locks do not survive
         # a fork.
         self._index.close()
 
     @property
-    def evicted(self) -> int:
+    def evicted_count(self) -> int:
         """The number of entries that this process has evicted so far."""
-        return self._room.evicted
+        return self._evictor.evicted_count
 
     def open(self, registry: str, digest: Digest) -> Content | None:
         """Return kept content and mark it as most recently used; return None if it is not kept.
 
         The caller closes the content's `file`.
         """
-        return self._contents.open(registry, digest)
+        return self._reader.open(registry, digest)
 
     def has(self, registry: str, digest: Digest) -> bool:
         """Return whether content is kept, without marking it as used."""
-        return self.size(registry, digest) is not None
+        return self.lookup_size(registry, digest) is not None
 
-    def size(self, registry: str, digest: Digest) -> int | None:
+    def lookup_size(self, registry: str, digest: Digest) -> int | None:
         """Return the size of kept content in bytes, or None if it is not kept.
 
         This does not mark the content as used.
         """
-        return self._contents.size(registry, digest)
+        return self._reader.lookup_size(registry, digest)
 
-    def take(self, path: Path, content: Described) -> None:
+    def adopt(self, path: Path, content: ContentInfo) -> None:
         """Keep a complete, verified file by moving it into the store; raise StoreError.
 
         The file must be on the store's file system, and nobody may be writing it any more. It is
         gone from `path` afterwards, even if this raises.
         """
-        self._contents.write_uses()
-        self._taking.take(path, content)
+        self._reader.write_uses()
+        self._committer.adopt(path, content)
 
     def keep(self, data: bytes, registry: str, digest: Digest, media_type: str) -> None:
         """Verify and keep bytes from memory.
 
         Raise StoreError if they do not match the digest or cannot be written.
         """
-        self._contents.write_uses()
-        self._taking.keep(data, registry, digest, media_type)
+        self._reader.write_uses()
+        self._committer.keep(data, registry, digest, media_type)
 
-    def drop(self, registry: str, digest: Digest) -> bool:
+    def delete(self, registry: str, digest: Digest) -> bool:
         """Remove content and return whether it was there; raise StoreError."""
-        return self._room.drop(registry, digest)
+        return self._evictor.delete(registry, digest)
 
     def make_room(self, size: int) -> None:
         """Evict the least recently used content until `size` more bytes fit.
@@ -139,28 +148,28 @@ class Store:
         If they can never fit, raise StoreError and evict nothing. Room that others have made but
         not filled yet is not reserved for them.
         """
-        self._contents.write_uses()
-        self._room.make(size)
+        self._reader.write_uses()
+        self._evictor.make_room(size)
 
     def probe(self) -> None:
         """Write a little, as `keep` does; raise StoreError if nothing can be kept now."""
-        with translated("write"):
+        with translate_errors("write"):
             # Check this first: on a read-only disk SQLite fails to open the index without saying
             # why.
             if os.statvfs(self.directory).f_flag & os.ST_RDONLY:
-                raise refused(EROFS, "the directory cannot be written")
-            self._room.look(_SMALL)
+                raise build_error(EROFS, "the directory cannot be written")
+            self._evictor.check_room(_SMALL)
             # If the cache itself has filled the disk, eviction makes room.
-            if self.free() >= _SMALL:
-                self._write_a_little()
-            with self._index.writing(patience=_BRIEF):
+            if self.count_free_bytes() >= _SMALL:
+                self._write_probe()
+            with self._index.transaction(patience=_BRIEF):
                 pass
 
-    def _write_a_little(self) -> None:
-        path = self._aside.new()
+    def _write_probe(self) -> None:
+        path = self._staging.build_path()
         try:
             path.write_bytes(bytes(_PROBE))
-            with opened(path, os.O_RDONLY) as descriptor:
+            with open_descriptor(path, os.O_RDONLY) as descriptor:
                 os.fsync(descriptor)  # some broken disks fail only here
         finally:
             path.unlink(missing_ok=True)
@@ -173,27 +182,27 @@ class Store:
         """
         fault = fault_of(error)
         with suppress(StoreError):
-            if fault is Fault.IO and self.free() < _PROBE:
+            if fault is Fault.IO and self.count_free_bytes() < _PROBE:
                 return Fault.NO_SPACE
         return fault
 
-    def free(self) -> int:
+    def count_free_bytes(self) -> int:
         """Return the bytes of the disk that this user may still fill; raise StoreError."""
-        with translated("look"):
+        with translate_errors("look"):
             state = os.statvfs(self.directory)
         return state.f_bavail * state.f_frsize
 
     def close(self) -> None:
         """Close everything except connections that a thread is using at that moment."""
-        self._contents.write_uses()
+        self._reader.write_uses()
         self._index.close()
-        self._aside.close()
-        self.signs.close()
+        self._staging.close()
+        self.flags.close()
 
-    def _tidy(self) -> None:
+    def _clean_up(self) -> None:
         try:
-            self.upkeep.tidy()
-            self.grants.forget_old()
-            self.tokens.forget_old()
+            self.maintenance.recover()
+            self.grants.delete_expired()
+            self.tokens.delete_expired()
         except StoreError as error:  # such as a full disk: kept content can still be read
-            self.troubles.tell(error)
+            self.survived_errors.report(error)

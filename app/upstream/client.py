@@ -14,22 +14,22 @@ from app.oci.errors import ErrorCode, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
-from app.source import Event, Reply, Request, TokenRequest, replied
+from app.source import Event, Reply, Request, TokenRequest, build_reply
 from app.upstream import replies
 from app.upstream.auth import placeholders
 from app.upstream.auth import service as auth_service
-from app.upstream.auth.issued import AnonymousTokens, IssuedTokens, issue
-from app.upstream.auth.ping import Pings
+from app.upstream.auth.issued import AnonymousTokens, IssuedTokens, issue_token
+from app.upstream.auth.ping import PingClient
 from app.upstream.auth.service import TokenService
 from app.upstream.http.body import read_document
-from app.upstream.http.deadlines import within
-from app.upstream.http.known_registries import LeadsToRegistry, Neighbours
-from app.upstream.http.origin import origin
-from app.upstream.http.rate_limits import HeldBack
+from app.upstream.http.deadlines import limit_time
+from app.upstream.http.known_registries import KnownRegistries, RedirectsToRegistry
+from app.upstream.http.origin import parse_origin
+from app.upstream.http.rate_limits import RecentTooManyRequests
 from app.upstream.http.redirects import Redirects
-from app.upstream.http.retries import Attempts, Reliability, falling_back
+from app.upstream.http.retries import Reliability, Retrier, with_fallback
 from app.upstream.http.session import Session
-from app.upstream.resume import BlobAgain
+from app.upstream.resume import BlobRangeRequester
 
 MANIFEST_LIMIT: Final = 16 * 1024 * 1024
 """Bytes. Registries must accept manifests of at least 4 MiB (OCI distribution-spec, "Pushing
@@ -46,9 +46,9 @@ class Question:
 
     path: str
     name: RepositoryName | None = None
-    unknown: ErrorCode = ErrorCode.NAME_UNKNOWN
-    small: bool = False
-    lasting: bool = False
+    not_found_code: ErrorCode = ErrorCode.NAME_UNKNOWN
+    is_small: bool = False
+    is_immutable: bool = False
 
 
 _PING: Final = Question("/v2/")
@@ -61,20 +61,20 @@ class Upstream:
         self,
         registry: Registry,
         session: Session,
-        neighbours: Neighbours,
+        neighbours: KnownRegistries,
         reliability: Reliability,
     ) -> None:
         self.session = session
         self._registry = registry
         self._redirects = Redirects(session, registry, neighbours)
-        self._attempts = Attempts(reliability.retry_budget, observer=session.observer)
-        self._hurried = Attempts.hurried(reliability.retry_budget, session.observer)
+        self._retrier = Retrier(reliability.retry_budget, observer=session.observer)
+        self._quick_retrier = Retrier.for_quick_requests(reliability.retry_budget, session.observer)
         self._reliability = reliability
-        self._held_back = HeldBack()
-        self._tokens_held_back = HeldBack()
-        self._tokens_for_nobody = IssuedTokens(partial(issue, self, None))
-        self._issued_to_nobody = AnonymousTokens(registry.name)
-        self._pings = Pings(registry, self._redirects, self._hurried)
+        self._recent_429s = RecentTooManyRequests()
+        self._recent_token_429s = RecentTooManyRequests()
+        self._anonymous_tokens = IssuedTokens(partial(issue_token, self, None))
+        self._seen_anonymous_tokens = AnonymousTokens(registry.name)
+        self._pings = PingClient(registry, self._redirects, self._quick_retrier)
 
     def ping(self, request: Request) -> Reply:
         """Answer `GET /v2/`, from memory unless only the registry can check the credentials.
@@ -82,19 +82,19 @@ class Upstream:
         Docker Hub counts pings against an abuse limit. Basic credentials mean nothing to a registry
         that asks for tokens. Raise RegistryError if the registry cannot be asked.
         """
-        with falling_back(request.has_fallback):
+        with with_fallback(request.has_fallback):
             return self._answer_ping(request)
 
     def _answer_ping(self, request: Request) -> Reply:
-        request = replace(request, headers=self._redeemed(request))
+        request = replace(request, headers=self._redeem_placeholder(request))
         scheme = request.authorization.partition(" ")[0].lower()
         if scheme == "bearer":
-            with suppress(LeadsToRegistry):
-                return self._ask(_PING, request)
+            with suppress(RedirectsToRegistry):
+                return self._request(_PING, request)
         known = self._pings.get()
         if scheme == "basic" and (known.asks_for_basic or known.bearer is None):
-            return self._ask(_PING, request)
-        reply = replied(known.status, known.headers, known.content)
+            return self._request(_PING, request)
+        reply = build_reply(known.status, known.headers, known.content)
         return replace(reply, challenges=known.challenges)
 
     def reach(self) -> None:
@@ -102,7 +102,7 @@ class Upstream:
 
         The registry is asked at most once every few seconds, however often this is called.
         """
-        self._pings.reach()
+        self._pings.check_reachable()
 
     def token(self, request: TokenRequest) -> Reply:
         """Pass a request to the token service, pinned or discovered, and return its answer.
@@ -110,44 +110,48 @@ class Upstream:
         If the registry has no token service, return a placeholder token, or the registry's refusal
         of Basic credentials.
         """
-        with falling_back(request.has_fallback):
+        with with_fallback(request.has_fallback):
             return self._answer_token(request)
 
     def _answer_token(self, request: TokenRequest) -> Reply:
-        if service := self._token_service():
-            reply = self._exchanged(service, request)
-            if not placeholders.is_login(request) and reply.status == HTTPStatus.OK:
+        if service := self._find_token_service():
+            reply = self._exchange_token(service, request)
+            if not placeholders.has_credentials(request) and reply.status == HTTPStatus.OK:
                 content = b"".join(reply.body)
-                self._issued_to_nobody.note(content)
+                self._seen_anonymous_tokens.record(content)
                 reply = replace(reply, body=[content])
             return reply
-        basic = placeholders.basic(request) if self._pings.get().asks_for_basic else ""
+        basic = (
+            placeholders.get_basic_authorization(request)
+            if self._pings.get().asks_for_basic
+            else ""
+        )
         if not basic:
-            return placeholders.answer(placeholders.NOTHING)
+            return placeholders.build_token_reply(placeholders.NOTHING)
         login = Request(method="GET", headers=[("Authorization", basic)], client=request.client)
-        checked = self._ask(_PING, login)
+        checked = self._request(_PING, login)
         if checked.is_error:
             return replace(checked, challenges=())
         checked.close()
-        return placeholders.answer(placeholders.for_basic(basic))
+        return placeholders.build_token_reply(placeholders.build_basic_token(basic))
 
-    def _exchanged(self, service: TokenService, request: TokenRequest) -> Reply:
+    def _exchange_token(self, service: TokenService, request: TokenRequest) -> Reply:
         """Ask the token service, unless it has just answered the same request with 429."""
-        who = placeholders.identity(request)
+        who = placeholders.build_identity(request)
         about = urlencode(request.parameters, errors="surrogateescape")
-        if held := self._tokens_held_back.answer(who, about):
+        if held := self._recent_token_429s.lookup(who, about):
             return held
-        reply = auth_service.exchange(self.session, self._hurried, service, request)
-        return self._tokens_held_back.noted(who, about, reply, reply.header("content-type"))
+        reply = auth_service.exchange_token(self.session, self._quick_retrier, service, request)
+        return self._recent_token_429s.record(who, about, reply, reply.header("content-type"))
 
-    def anonymous_token(self, scope: str, refused: str = "") -> str:
+    def get_anonymous_token(self, scope: str, refused: str = "") -> str:
         """Return an anonymous token for a scope, different from `refused` if that is given.
 
         Raise RegistryError if the token service gives none.
         """
         if refused:
-            return self._tokens_for_nobody.after(refused, scope)
-        return self._tokens_for_nobody.get(scope)
+            return self._anonymous_tokens.replace_refused(refused, scope)
+        return self._anonymous_tokens.get(scope)
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
         """Return a manifest, or the registry's refusal.
@@ -156,11 +160,11 @@ class Upstream:
         Raise RegistryError if the registry cannot be read.
         """
         question = Question(
-            f"/v2/{name}/manifests/{reference}", name, ErrorCode.MANIFEST_UNKNOWN, small=True
+            f"/v2/{name}/manifests/{reference}", name, ErrorCode.MANIFEST_UNKNOWN, is_small=True
         )
-        reply = self._ask(question, request)
+        reply = self._request(question, request)
         if request.method == "GET" and reply.status == HTTPStatus.OK:
-            self.session.observer.happened(Event.PULL_SPENT)
+            self.session.observer.observe(Event.PULL_SPENT)
         if not isinstance(reference, Digest):
             return reply
         return replies.with_digest(reply, reference, media_types.can_be_manifest)
@@ -172,19 +176,19 @@ class Upstream:
         UpstreamMisbehaved if the answer cannot be the bytes that were requested.
         """
         question = Question(
-            f"/v2/{name}/blobs/{digest}", name, ErrorCode.BLOB_UNKNOWN, lasting=True
+            f"/v2/{name}/blobs/{digest}", name, ErrorCode.BLOB_UNKNOWN, is_immutable=True
         )
-        reply = self._ask(question, request)
-        if problem := replies.problem(request, reply):
+        reply = self._request(question, request)
+        if problem := replies.find_mismatch(request, reply):
             reply.close()
             raise UpstreamMisbehaved(problem)
         if self._reliability.verify_blobs:
-            reply = replies.verified(reply, digest)
+            reply = replies.with_verification(reply, digest)
         return replies.with_digest(reply, digest, media_types.can_be_blob)
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
         """Return one page of the repository's tags, or the registry's refusal."""
-        return self._ask(Question(f"/v2/{name}/tags/list", name), request)
+        return self._request(Question(f"/v2/{name}/tags/list", name), request)
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Return the manifests that refer to a digest, or the registry's refusal.
@@ -194,9 +198,9 @@ class Upstream:
         that the repository has nothing at all.
         """
         path = f"/v2/{name}/referrers/{digest}"
-        return self._ask(Question(path, name, ErrorCode.UNSUPPORTED), request)
+        return self._request(Question(path, name, ErrorCode.UNSUPPORTED), request)
 
-    def _ask(self, question: Question, request: Request) -> Reply:
+    def _request(self, question: Question, request: Request) -> Reply:
         """Ask the registry, and list in the reply the repositories that its redirects led to."""
         led_to: list[tuple[str, RepositoryName]] = []
 
@@ -206,13 +210,13 @@ class Upstream:
             if (registry, name) != (self._registry.name, question.name):
                 led_to.append((registry, name))
 
-        reply = self._answer(question, replace(request, permit=permit))
-        return replace(reply, led_to=tuple(dict.fromkeys(led_to))) if led_to else reply
+        reply = self._fetch_reply(question, replace(request, permit=permit))
+        return replace(reply, redirect_targets=tuple(dict.fromkeys(led_to))) if led_to else reply
 
-    def _answer(self, question: Question, request: Request) -> Reply:
-        fields = headers.pass_up(self._redeemed(request))
-        authorization = headers.value(fields, "authorization")
-        if held := self._held_back.answer(authorization, question.name or ""):
+    def _fetch_reply(self, question: Question, request: Request) -> Reply:
+        fields = headers.filter_request_headers(self._redeem_placeholder(request))
+        authorization = headers.get_first(fields, "authorization")
+        if held := self._recent_429s.lookup(authorization, question.name or ""):
             return held
         url = f"{self._registry.url}{question.path}"
         url = f"{url}?{request.query}" if request.query else url
@@ -224,60 +228,67 @@ class Upstream:
                 request.method, url, fields, request.client, request.permit
             )
             is_whole = request.method == "GET" and response.status_code == HTTPStatus.OK
-            if question.small and is_whole:
-                with within(self.session.patience):
+            if question.is_small and is_whole:
+                with limit_time(self.session.total_timeout):
                     content = read_document(response, MANIFEST_LIMIT)
             return response
 
-        attempts = self._hurried if question is _PING else self._attempts
-        with falling_back(request.has_fallback):
+        attempts = self._quick_retrier if question is _PING else self._retrier
+        with with_fallback(request.has_fallback):
             response = attempts(fetch, request.client)
-        self._tell_budget(response)
+        self._record_budget(response)
         probed = request.method == "HEAD" and response.request.method == "GET"
-        if probed and (reply := replies.probed(response)):
+        if probed and (reply := replies.build_head_reply(response)):
             return reply
         if response.status_code >= HTTPStatus.BAD_REQUEST:
-            challenges = auth_service.challenges(self._registry, response)
-            with within(self.session.patience):
-                reply = replies.refused(request.method, response, question.unknown, challenges)
-            if origin(response.url) != origin(self._registry.url):
+            challenges = auth_service.parse_trusted_challenges(self._registry, response)
+            with limit_time(self.session.total_timeout):
+                reply = replies.build_refusal(
+                    request.method, response, question.not_found_code, challenges
+                )
+            if parse_origin(response.url) != parse_origin(self._registry.url):
                 return reply
             kind = response.headers.get("Content-Type", "")
-            return self._held_back.noted(authorization, question.name or "", reply, kind)
+            return self._recent_429s.record(authorization, question.name or "", reply, kind)
         if content is not None:
-            return replies.whole(response, content)
-        again = self._again(url, fields, request) if question.lasting else None
-        return replies.answered(request.method, response, again)
+            return replies.build_buffered_reply(response, content)
+        again = self._build_range_requester(url, fields, request) if question.is_immutable else None
+        return replies.build_streamed_reply(request.method, response, again)
 
-    def _tell_budget(self, response: requests.Response) -> None:
-        own = origin(response.url) == origin(self._registry.url)
-        if own and (told := replies.told(response)):
-            self.session.observer.told(told)
+    def _record_budget(self, response: requests.Response) -> None:
+        own = parse_origin(response.url) == parse_origin(self._registry.url)
+        if own and (told := replies.parse_budget(response)):
+            self.session.observer.record_budget(told)
 
-    def _redeemed(self, request: Request) -> Headers:
-        return placeholders.redeemed(request.headers, lambda: self._pings.get().asks_for_basic)
+    def _redeem_placeholder(self, request: Request) -> Headers:
+        return placeholders.redeem_placeholder(
+            request.headers, lambda: self._pings.get().asks_for_basic
+        )
 
-    def _again(self, url: str, fields: Headers, request: Request) -> BlobAgain:
+    def _build_range_requester(
+        self, url: str, fields: Headers, request: Request
+    ) -> BlobRangeRequester:
         """Return the object that requests the rest of a blob."""
-        return BlobAgain(
+        return BlobRangeRequester(
             redirects=self._redirects,
             url=url,
             fields=fields,
             client=request.client,
             budget=self._reliability.resume_budget,
-            renewed=request.renewed or partial(self._renewed, request.authorization, url),
+            renew_authorization=request.renew_authorization
+            or partial(self._renew_authorization, request.authorization, url),
             permit=request.permit,
         )
 
-    def _renewed(self, authorization: str, url: str, refused: str) -> str:
+    def _renew_authorization(self, authorization: str, url: str, refused: str) -> str:
         """Return a new Authorization if the refused one is anonymous, or "" if it is not."""
-        if not self._issued_to_nobody.has(authorization):
+        if not self._seen_anonymous_tokens.is_anonymous(authorization):
             return ""
         name = url.removeprefix(f"{self._registry.url}/v2/").rpartition("/blobs/")[0]
         own = "" if refused == authorization else refused.removeprefix("Bearer ")
-        return f"Bearer {self.anonymous_token(f'repository:{name}:pull', own)}"
+        return f"Bearer {self.get_anonymous_token(f'repository:{name}:pull', own)}"
 
-    def _token_service(self) -> TokenService | None:
+    def _find_token_service(self) -> TokenService | None:
         row = self._registry
         if row.token_url and row.token_service:
             return TokenService(row.token_url, row.token_service)

@@ -18,22 +18,28 @@ import requests
 from app import shared_memory
 from app.oci import headers
 from app.oci.challenge import Challenge
-from app.oci.conditional import Range, parse_range
+from app.oci.conditional import ByteRange, parse_range
 from app.oci.errors import ErrorCode, UpstreamMisbehaved, UpstreamUnavailable, error_document
 from app.oci.headers import Headers
 from app.oci.reference import Digest
-from app.source import Budget, Reply, Request, has_body, replied
+from app.source import Budget, Reply, Request, build_reply, has_body
 from app.upstream.http import redirects
 from app.upstream.http.body import (
     Body,
-    Part,
-    content_length,
+    ContentRange,
     discard,
-    part_of,
-    part_told,
+    get_content_length,
+    get_content_range,
+    parse_content_range,
     read_start,
 )
-from app.upstream.resume import Again, ResumingBody, VerifiedBody, digest_of_nothing, verifies
+from app.upstream.resume import (
+    RangeRequester,
+    ResumingBody,
+    VerifiedBody,
+    can_verify,
+    compute_empty_digest,
+)
 
 # Refusals, in the form that clients can read: OCI JSON, and Retry-After with a 429.
 
@@ -54,7 +60,7 @@ _CODES: Final = {
 _WINDOW: Final = re.compile(r"\bw=(\d+)")
 
 
-def refused(
+def build_refusal(
     method: str, response: requests.Response, unknown: ErrorCode, challenges: Sequence[Challenge]
 ) -> Reply:
     """Return the reply for a refusal; its body, if it has one, is OCI JSON.
@@ -66,37 +72,37 @@ def refused(
     status = response.status_code
     if status == HTTPStatus.UNAUTHORIZED and not challenges:
         status = HTTPStatus.FORBIDDEN.value
-    passed = _passed(response)
+    passed = _filter_headers(response)
     if method == "HEAD":
-        length = content_length(response)
+        length = get_content_length(response)
         discard(response)
         return Reply(status=status, headers=passed, challenges=challenges, length=length)
     try:
         content = read_start(response, BODY_LIMIT)
     except (UpstreamUnavailable, UpstreamMisbehaved):
         content = b""  # clients act on the status and the challenge, not on the body
-    if not is_oci_json(content):
+    if not is_oci_error(content):
         host = urlsplit(response.url).hostname or ""
-        content = error_body(status, unknown, host, response.status_code)
+        content = build_error_body(status, unknown, host, response.status_code)
         passed = headers.without(passed, "content-encoding", "etag")
-    if "json" not in headers.value(passed, "content-type"):
+    if "json" not in headers.get_first(passed, "content-type"):
         passed = headers.without(passed, "content-type")
         passed.append(("Content-Type", "application/json"))
-    return replace(replied(status, passed, content), challenges=challenges)
+    return replace(build_reply(status, passed, content), challenges=challenges)
 
 
-def _passed(response: requests.Response) -> Headers:
-    fields = headers.pass_down(response.raw.headers.items())
-    told = headers.value(fields, "retry-after")
+def _filter_headers(response: requests.Response) -> Headers:
+    fields = headers.filter_response_headers(response.raw.headers.items())
+    told = headers.get_first(fields, "retry-after")
     fields = headers.without(fields, "retry-after")
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-        fields.append(("Retry-After", retry_after(list(response.raw.headers.items()))))
+        fields.append(("Retry-After", choose_retry_after(list(response.raw.headers.items()))))
     elif told:
         fields.append(("Retry-After", told))
     return fields
 
 
-def is_oci_json(body: bytes) -> bool:
+def is_oci_error(body: bytes) -> bool:
     """Return whether a body has the form of an error of the OCI distribution specification."""
     try:
         document = json.loads(body)
@@ -106,7 +112,7 @@ def is_oci_json(body: bytes) -> bool:
     return isinstance(errors, list) and all(isinstance(error, dict) for error in errors)
 
 
-def error_body(status: int, unknown: ErrorCode, host: str, told: int | None = None) -> bytes:
+def build_error_body(status: int, unknown: ErrorCode, host: str, told: int | None = None) -> bytes:
     """Return OCI JSON for a refusal that came without it. `unknown` is the code of a 404.
 
     `told` is the upstream's status, if it differs from the `status` for the client.
@@ -128,23 +134,23 @@ def error_body(status: int, unknown: ErrorCode, host: str, told: int | None = No
 _STATUSES: Final = frozenset(status.value for status in HTTPStatus)
 
 
-def retry_after(fields: Headers) -> str:
+def choose_retry_after(fields: Headers) -> str:
     """Return the Retry-After for a 429 in seconds, as text.
 
     It is the upstream's Retry-After, or else the length of its window, or else 30. It is at least 1
     and at most RETRY_AFTER_LIMIT: a window rolls, so part of it is free again earlier.
     """
-    told = headers.value(fields, "retry-after").strip()
+    told = headers.get_first(fields, "retry-after").strip()
     if told.isascii() and told.isdecimal():
         return str(max(1, min(int(told[:9]), RETRY_AFTER_LIMIT)))
-    if told and (until := _seconds_until(told)) is not None:
+    if told and (until := _parse_seconds_until(told)) is not None:
         return str(max(1, min(until, RETRY_AFTER_LIMIT)))
-    if window := _WINDOW.search(headers.value(fields, "ratelimit-limit")):
+    if window := _WINDOW.search(headers.get_first(fields, "ratelimit-limit")):
         return str(max(1, min(int(window[1][:9]), RETRY_AFTER_LIMIT)))
     return str(_RETRY_AFTER_GUESS)
 
 
-def _seconds_until(date: str) -> int | None:
+def _parse_seconds_until(date: str) -> int | None:
     try:
         return int(parsedate_to_datetime(date).timestamp() - time.time())
     except (ValueError, OverflowError):
@@ -156,9 +162,9 @@ def _seconds_until(date: str) -> int | None:
 _OTHER_SUCCESSES: Final = frozenset(range(200, 300)) - {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
 
 
-def problem(request: Request, reply: Reply) -> str:
+def find_mismatch(request: Request, reply: Reply) -> str:
     """Return why a reply must not pass for the blob that was requested, or "" if it may."""
-    asked = headers.value(request.headers, "range")
+    asked = headers.get_first(request.headers, "range")
     if reply.status == HTTPStatus.PARTIAL_CONTENT and not asked:
         return "the registry sent a part of a blob that was asked for whole"
     if request.method != "GET":
@@ -168,14 +174,14 @@ def problem(request: Request, reply: Reply) -> str:
         return f"the registry answered {reply.status} instead of a blob"
     wanted = parse_range(asked)
     if reply.status == HTTPStatus.PARTIAL_CONTENT and wanted is not None:
-        part = part_told(reply.header("content-range"), reply.length)
+        part = parse_content_range(reply.header("content-range"), reply.length)
         # Not every client checks which part it got before joining it to the bytes it has.
-        if part is None or not _fits(part, wanted):
+        if part is None or not _is_within_range(part, wanted):
             return "the registry sent another part of a blob than was asked for"
     return ""
 
 
-def _fits(part: Part, wanted: Range) -> bool:
+def _is_within_range(part: ContentRange, wanted: ByteRange) -> bool:
     """Return whether a part begins where the range does and does not extend beyond it."""
     if wanted.first is None:
         total = part.end if part.total is None else part.total
@@ -193,7 +199,7 @@ _SHORT: Final = 8
 _USUAL_WINDOW: Final = 21600
 
 
-def told(response: requests.Response) -> Budget | None:
+def parse_budget(response: requests.Response) -> Budget | None:
     """Return the pulls left that a response reports, or None if it reports none.
 
     The identity is an HMAC under the key of this run, prefixed by whether the registry counts
@@ -206,21 +212,21 @@ def told(response: requests.Response) -> Budget | None:
         return None
     window = remaining[2] or limit[2] or _USUAL_WINDOW
     return Budget(
-        identity=_identity(fields.get("docker-ratelimit-source", "")),
+        identity=_hash_identity(fields.get("docker-ratelimit-source", "")),
         limit=int(limit[1]),
         remaining=int(remaining[1]),
         window=int(window),
     )
 
 
-def _identity(source: str) -> str:
+def _hash_identity(source: str) -> str:
     if not source:
         return "unknown"
     digest = hmac.digest(shared_memory.KEY, source.encode(errors="surrogateescape"), hashlib.sha256)
-    return f"{_kind(source)}-{digest.hex()[:_SHORT]}"
+    return f"{_classify_identity(source)}-{digest.hex()[:_SHORT]}"
 
 
-def _kind(source: str) -> str:
+def _classify_identity(source: str) -> str:
     try:
         ipaddress.ip_address(source.strip())
     except ValueError:
@@ -234,23 +240,25 @@ _TOTAL: Final = re.compile(r"bytes (?:0-0|\*)/(\d{1,18})")
 _WHOLE: Final = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
 
 
-def answered(method: str, response: requests.Response, again: Again | None) -> Reply:
+def build_streamed_reply(
+    method: str, response: requests.Response, again: RangeRequester | None
+) -> Reply:
     """Return a reply whose body is unread. If `again` is given, a body that breaks is resumed.
 
     Raise UpstreamMisbehaved for a redirect that leads nowhere.
     """
-    redirects.refuse_dead_end(response)
-    length = content_length(response)
+    redirects.refuse_unfollowed_redirect(response)
+    length = get_content_length(response)
     reply = Reply(
         status=response.status_code,
-        headers=headers.pass_down(response.raw.headers.items()),
+        headers=headers.filter_response_headers(response.raw.headers.items()),
         length=length,
-        next_query=headers.next_query(response.raw.headers.getlist("Link")),
+        next_query=headers.parse_next_query(response.raw.headers.getlist("Link")),
     )
     if not has_body(method, reply.status):
         discard(response)
         return reply
-    part = part_of(response) if again else None
+    part = get_content_range(response) if again else None
     if again and part:
         resuming = ResumingBody(response, part, again)
         return replace(reply, body=resuming, close=resuming.close)
@@ -258,20 +266,20 @@ def answered(method: str, response: requests.Response, again: Again | None) -> R
     return replace(reply, body=body, close=body.close)
 
 
-def whole(response: requests.Response, content: bytes) -> Reply:
+def build_buffered_reply(response: requests.Response, content: bytes) -> Reply:
     """Return a reply with `content`, the body that has already been read."""
-    fields = headers.pass_down(response.raw.headers.items())
-    return replied(response.status_code, fields, content)
+    fields = headers.filter_response_headers(response.raw.headers.items())
+    return build_reply(response.status_code, fields, content)
 
 
-def probed(response: requests.Response) -> Reply | None:
+def build_head_reply(response: requests.Response) -> Reply | None:
     """Return the reply to a HEAD, from the GET of the first byte that was sent in its place.
 
     None means that the upstream refused the GET. Raise UpstreamMisbehaved if the response does not
     tell the length.
     """
     if response.status_code == HTTPStatus.OK:
-        length = content_length(response)
+        length = get_content_length(response)
     elif total := _TOTAL.fullmatch(response.headers.get("Content-Range", "")):
         length = int(total[1])
     elif response.status_code >= HTTPStatus.BAD_REQUEST:
@@ -281,22 +289,24 @@ def probed(response: requests.Response) -> Reply | None:
         message = f"{urlsplit(response.url).hostname} tells no length"
         raise UpstreamMisbehaved(message)
     discard(response)
-    passed = headers.without(headers.pass_down(response.raw.headers.items()), "content-range")
+    passed = headers.without(
+        headers.filter_response_headers(response.raw.headers.items()), "content-range"
+    )
     return Reply(status=HTTPStatus.OK, headers=passed, length=length)
 
 
-def verified(reply: Reply, digest: Digest) -> Reply:
+def with_verification(reply: Reply, digest: Digest) -> Reply:
     """Return a reply that holds back the end of a whole blob until its digest has been checked.
 
     A part of a blob is returned as it is, and so is a blob whose digest cannot be computed here.
     Raise UpstreamMisbehaved if the blob is encoded, or empty although its digest says otherwise.
     """
-    if not verifies(digest) or not (reply.body and _is_whole(reply)):
+    if not can_verify(digest) or not (reply.body and _is_whole(reply)):
         return reply
     problem = ""
     if reply.header("content-encoding").lower() not in {"", "identity"}:
         problem = "the registry sent a blob in an encoding that was not asked for"
-    elif reply.length == 0 and digest != digest_of_nothing(digest):
+    elif reply.length == 0 and digest != compute_empty_digest(digest):
         problem = "the registry sent an empty blob that is not empty"
     if problem:
         reply.close()

@@ -16,20 +16,20 @@ from app.oci.errors import ClientGone, Denied, RegistryError, UpstreamDown
 from app.oci.headers import Headers
 from app.oci.reference import Digest
 from app.source import BodyBroken, Client, Event, Permit
-from app.threads import RealThreads
+from app.threads import NativeThreadPool
 from app.upstream.http.body import (
     Body,
-    Part,
-    client_left,
+    ContentRange,
     discard,
-    observer_of,
-    part_at_end,
-    part_of,
+    get_content_range,
+    get_observer,
+    is_client_disconnect,
+    parse_unsatisfied_total,
 )
-from app.upstream.http.errors import redacted
-from app.upstream.http.origin import origin
+from app.upstream.http.errors import redact_url
+from app.upstream.http.origin import parse_origin
 from app.upstream.http.redirects import Redirects
-from app.upstream.http.retries import seconds_in, sleep, told_to_wait
+from app.upstream.http.retries import get_retry_after, parse_retry_after, sleep
 
 # Requests for the rest of a blob, to the place where it broke off or to the registry.
 
@@ -38,7 +38,7 @@ _RENEWALS = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BlobAgain:
+class BlobRangeRequester:
     """A client's request for a blob, which can be repeated for the rest of it.
 
     `renewed` takes a refused Authorization and returns a new one, or "" if only the client can get
@@ -50,36 +50,40 @@ class BlobAgain:
     fields: Headers
     client: Client | None
     budget: float
-    renewed: Callable[[str], str]
+    renew_authorization: Callable[[str], str]
     permit: Permit | None = None
 
-    def at_same_place(self, part: Part, broken: requests.Response) -> requests.Response | None:
+    def request_same_url(
+        self, part: ContentRange, broken: requests.Response
+    ) -> requests.Response | None:
         """Ask the URL that the broken response came from, such as a signed URL of a CDN.
 
         Return None if that was the registry itself. A signed URL is valid for some minutes, and
         no credentials are sent to it. Raise RegistryError if it cannot be read.
         """
-        if origin(broken.url) == origin(self.url):
+        if parse_origin(broken.url) == parse_origin(self.url):
             return None
-        fields = headers.pass_elsewhere(self._for(part))
+        fields = headers.filter_redirect_headers(self._build_headers(part))
         etag = broken.headers.get("ETag", "")
         if etag.startswith('"'):
             fields.append(("If-Range", etag))  # only a strong one: RFC 9110, section 13.1.5
-        return self.redirects.send_again(broken.url, fields, self.client, self.permit)
+        return self.redirects.fetch_without_redirects(broken.url, fields, self.client, self.permit)
 
-    def from_registry(self, part: Part) -> requests.Response:
+    def request_from_registry(self, part: ContentRange) -> requests.Response:
         """Ask the registry, and replace the token if it is refused and this proxy can get another.
 
         Raise Denied if only the client can get one, or another RegistryError if the registry
         cannot be read.
         """
-        fields = self._for(part)
+        fields = self._build_headers(part)
         response = self._fetch(fields)
         for _ in range(_RENEWALS):
             if not self._is_refused(response):
                 break
             discard(response)
-            if not (renewed := self.renewed(headers.value(fields, "authorization"))):
+            if not (
+                renewed := self.renew_authorization(headers.get_first(fields, "authorization"))
+            ):
                 raise Denied
             fields = [*headers.without(fields, "authorization"), ("Authorization", renewed)]
             response = self._fetch(fields)
@@ -89,10 +93,10 @@ class BlobAgain:
         return self.redirects.fetch("GET", self.url, fields, self.client, self.permit)
 
     def _is_refused(self, response: requests.Response) -> bool:
-        own = origin(response.url) == origin(self.url)
+        own = parse_origin(response.url) == parse_origin(self.url)
         return own and response.status_code == HTTPStatus.UNAUTHORIZED
 
-    def _for(self, part: Part) -> Headers:
+    def _build_headers(self, part: ContentRange) -> Headers:
         last = "" if part.end is None else str(part.end - 1)
         wanted = ("Range", f"bytes={part.start}-{last}")
         return [*headers.without(self.fields, *headers.PARTIAL), wanted]
@@ -102,10 +106,10 @@ class BlobAgain:
 
 logger = logging.getLogger(__name__)
 
-_THREADS: Final = RealThreads(2)
+_THREADS: Final = NativeThreadPool(2)
 
 
-def verifies(digest: Digest) -> bool:
+def can_verify(digest: Digest) -> bool:
     """Return whether the algorithm of a digest can be computed here.
 
     A blob with any other digest passes unverified. Refusing it would withhold it from a client that
@@ -114,7 +118,7 @@ def verifies(digest: Digest) -> bool:
     return digest.can_be_verified
 
 
-def digest_of_nothing(digest: Digest) -> str:
+def compute_empty_digest(digest: Digest) -> str:
     """Return the digest of zero bytes, computed with the algorithm of `digest`."""
     algorithm = digest.algorithm
     return f"{algorithm}:{hashlib.new(algorithm).hexdigest()}"
@@ -145,7 +149,7 @@ class VerifiedBody:
         held = b""
         for data in self._inner:
             received += len(data)
-            hashing = _THREADS.begin(running.update, data)
+            hashing = _THREADS.submit(running.update, data)
             # If the length is known, only the last piece waits. If not, one byte of each piece.
             if self._length is None:
                 held, data = data[-1:], held + data[:-1]  # noqa: PLW2901 - what may go out
@@ -176,7 +180,7 @@ _SLOWEST_SKIP: Final = 1024 * 1024
 client's position is not worth it."""
 
 
-class Again(Protocol):
+class RangeRequester(Protocol):
     """Requests the rest of a blob.
 
     Both methods may raise RegistryError; Denied means that no further attempt can succeed.
@@ -190,10 +194,12 @@ class Again(Protocol):
     def client(self) -> Client | None:
         """The client that waits for the blob; None if there is none."""
 
-    def at_same_place(self, part: Part, broken: requests.Response) -> requests.Response | None:
+    def request_same_url(
+        self, part: ContentRange, broken: requests.Response
+    ) -> requests.Response | None:
         """Ask the place that the broken response came from; return None if that needs a new URL."""
 
-    def from_registry(self, part: Part) -> requests.Response:
+    def request_from_registry(self, part: ContentRange) -> requests.Response:
         """Ask the registry, which may redirect to a fresh URL."""
 
 
@@ -205,18 +211,20 @@ class ResumingBody:
     Iterating raises BodyBroken if the body cannot be resumed in time.
     """
 
-    def __init__(self, response: requests.Response, part: Part, again: Again) -> None:
+    def __init__(
+        self, response: requests.Response, part: ContentRange, again: RangeRequester
+    ) -> None:
         self._response = response
         self._body = Body(response)
-        self._left = part
-        self._again = again
-        self._same_place = True
-        self._ends_there = True
+        self._remaining = part
+        self._requester = again
+        self._try_same_url = True
+        self._is_last_response = True
         """Whether the current response ends where the body ends."""
         self._failures = 0
-        self._came = 0
+        self._received = 0
         """Bytes received since the last failure."""
-        self._ended_at = -1
+        self._last_end = -1
         self._deadline: float | None = None
         """When to give up on a stalled body (monotonic); None while bytes arrive."""
 
@@ -224,24 +232,24 @@ class ResumingBody:
         while True:
             broken: BodyBroken | None = None
             try:
-                for data in self._wanted():
+                for data in self._iter_remaining():
                     self._deadline = None
-                    self._came += len(data)
+                    self._received += len(data)
                     yield data
             except BodyBroken as error:
-                if client_left(error):
+                if is_client_disconnect(error):
                     raise
                 broken = error
             if self._is_complete() or (broken is None and self._has_ended()):
                 return
             self._body.close()
-            self._go_on(broken or BodyBroken("the registry sent too little"))
+            self._resume(broken or BodyBroken("the registry sent too little"))
             if self._is_complete():
                 return
 
     def _is_complete(self) -> bool:
         """Return whether all bytes have arrived, even if the end of the chunks has not."""
-        return self._left.start == self._left.end
+        return self._remaining.start == self._remaining.end
 
     def _has_ended(self) -> bool:
         """Return whether a body of unknown length is at its end.
@@ -250,35 +258,39 @@ class ResumingBody:
         section 6.3), the connection may have been cut, so the end counts once two responses stop at
         the same byte.
         """
-        if self._left.end is not None:
+        if self._remaining.end is not None:
             return False
-        if self._response.raw.chunked or self._ended_at == self._left.start:
+        if self._response.raw.chunked or self._last_end == self._remaining.start:
             return True
-        self._ended_at = self._left.start
+        self._last_end = self._remaining.start
         return False
 
     def close(self) -> None:
         """Close the connection, unless the body was read to its end and has returned it."""
         self._body.close()
 
-    def _wanted(self) -> Iterator[bytes]:
+    def _iter_remaining(self) -> Iterator[bytes]:
         """Yield those of the remaining bytes that the current response has."""
         for data in self._body:
-            left = len(data) if self._left.end is None else self._left.end - self._left.start
+            left = (
+                len(data)
+                if self._remaining.end is None
+                else self._remaining.end - self._remaining.start
+            )
             piece = data if len(data) <= left else data[:left]
-            self._left = replace(self._left, start=self._left.start + len(piece))
+            self._remaining = replace(self._remaining, start=self._remaining.start + len(piece))
             if piece:
                 yield piece
-            if len(data) > left or (self._is_complete() and not self._ends_there):
+            if len(data) > left or (self._is_complete() and not self._is_last_response):
                 return  # do not wait for bytes that nobody needs
 
-    def _go_on(self, broken: BodyBroken) -> None:
+    def _resume(self, broken: BodyBroken) -> None:
         """Find a response that continues the body; raise BodyBroken if there is none in time."""
-        if self._came >= _PROGRESS:
+        if self._received >= _PROGRESS:
             self._failures = 0
-        self._came = 0
+        self._received = 0
         if self._deadline is None:
-            self._deadline = time.monotonic() + self._again.budget
+            self._deadline = time.monotonic() + self._requester.budget
         told: float | None = 0.0
         while told is not None:
             self._pause(told, broken)
@@ -294,7 +306,7 @@ class ResumingBody:
         if self._deadline is None or time.monotonic() + pause > self._deadline:
             raise broken
         try:
-            sleep(pause, self._again.client)
+            sleep(pause, self._requester.client)
         except ClientGone:
             raise broken from None
 
@@ -304,51 +316,51 @@ class ResumingBody:
         Raise BodyBroken if the client leaves or the registry's refusal is final.
         """
         try:
-            response = self._ask()
+            response = self._request_rest()
         except (ClientGone, Denied):
             raise broken from None
         except RegistryError as error:
-            self._same_place = False
+            self._try_same_url = False
             if isinstance(error, UpstreamDown):  # no request was sent
-                return seconds_in(error.added.get("Retry-After", ""))
+                return parse_retry_after(error.extra_headers.get("Retry-After", ""))
             self._failures += 1
-            self._tell_failure(error)
+            self._log_failure(error)
             return 0.0
         self._failures += 1
         try:
-            if self._continue_with(response, broken):
+            if self._adopt(response, broken):
                 return None
         except ClientGone:
             response.close()
             raise broken from None
-        self._tell_failure(response.status_code)
-        return told_to_wait(response)
+        self._log_failure(response.status_code)
+        return get_retry_after(response)
 
-    def _tell_failure(self, reason: object) -> None:
+    def _log_failure(self, reason: object) -> None:
         fields = {
-            "offset": self._left.start,
+            "offset": self._remaining.start,
             "attempt": self._failures,
             "reason": str(reason),
         }
         logger.warning("A body does not go on yet.", extra={"fields": fields})
 
-    def _ask(self) -> requests.Response:
-        if self._same_place:
-            response = self._again.at_same_place(self._left, self._response)
-            if response is not None and self._may_go_on(response):
+    def _request_rest(self) -> requests.Response:
+        if self._try_same_url:
+            response = self._requester.request_same_url(self._remaining, self._response)
+            if response is not None and self._can_continue_with(response):
                 return response
             if response is not None:
                 discard(response)
-            self._same_place = False  # the signed URL has expired, or the server is failing
-        return self._again.from_registry(self._left)
+            self._try_same_url = False  # the signed URL has expired, or the server is failing
+        return self._requester.request_from_registry(self._remaining)
 
-    def _may_go_on(self, response: requests.Response) -> bool:
+    def _can_continue_with(self, response: requests.Response) -> bool:
         """Return whether the same place still has the same bytes.
 
         If the ETag had changed, If-Range would have made it answer with the whole (RFC 9110,
         section 13.1.5).
         """
-        if part_at_end(response) == self._left.start:
+        if parse_unsatisfied_total(response) == self._remaining.start:
             return True
         etag = self._response.headers.get("ETag")
         ignored = response.status_code == HTTPStatus.OK
@@ -356,37 +368,44 @@ class ResumingBody:
             ignored and etag and response.headers.get("ETag") != etag
         )
 
-    def _continue_with(self, response: requests.Response, broken: BodyBroken) -> bool:
-        if self._left.end is None and part_at_end(response) == self._left.start:
-            self._left = replace(self._left, end=self._left.start)  # all bytes have arrived
+    def _adopt(self, response: requests.Response, broken: BodyBroken) -> bool:
+        if (
+            self._remaining.end is None
+            and parse_unsatisfied_total(response) == self._remaining.start
+        ):
+            self._remaining = replace(
+                self._remaining, end=self._remaining.start
+            )  # all bytes have arrived
             discard(response)
             return True
-        part, body = part_of(response), Body(response)
-        if part is None or not self._positioned(part, body):
+        part, body = get_content_range(response), Body(response)
+        if part is None or not self._seek(part, body):
             body.close()
-            self._same_place = False
+            self._try_same_url = False
             return False
         fields = {
-            "offset": self._left.start,
+            "offset": self._remaining.start,
             "attempt": self._failures,
             "reason": broken.strerror,
-            "url": redacted(response.url),
+            "url": redact_url(response.url),
         }
         logger.warning("A body broke and goes on.", extra={"fields": fields})
-        observer_of(response).happened(Event.RESUMED)
-        self._response, self._body, self._same_place = response, body, True
-        end = part.total if self._left.end is None else self._left.end
-        self._left = replace(self._left, end=end, total=self._left.total or part.total)
-        self._ends_there = part.end == self._left.end
+        get_observer(response).observe(Event.RESUMED)
+        self._response, self._body, self._try_same_url = response, body, True
+        end = part.total if self._remaining.end is None else self._remaining.end
+        self._remaining = replace(
+            self._remaining, end=end, total=self._remaining.total or part.total
+        )
+        self._is_last_response = part.end == self._remaining.end
         return True
 
-    def _positioned(self, part: Part, body: Body) -> bool:
+    def _seek(self, part: ContentRange, body: Body) -> bool:
         """Return whether a response continues the body, skipping ahead in a whole one if needed."""
-        if part.continues(self._left):
+        if part.continues(self._remaining):
             # If the end is not known yet, a part without a total may stop short of it.
-            return self._left.end is not None or part.total is not None or part.end is None
-        if part.start or part.end != part.total or not part.belongs(self._left):
+            return self._remaining.end is not None or part.total is not None or part.end is None
+        if part.start or part.end != part.total or not part.is_compatible_with(self._remaining):
             return False
         # The rate is not known in advance. Below this one, another attempt is the better choice.
-        seconds = self._again.budget + self._left.start / _SLOWEST_SKIP
-        return body.skip(self._left.start, seconds, self._again.client)
+        seconds = self._requester.budget + self._remaining.start / _SLOWEST_SKIP
+        return body.skip(self._remaining.start, seconds, self._requester.client)

@@ -9,14 +9,14 @@ import requests
 
 from app.oci import headers
 from app.oci.errors import ErrorCode, UpstreamMisbehaved
-from app.source import Reply, Request, replied
+from app.source import Reply, Request, build_reply
 from app.upstream import replies
 from app.upstream.http import redirects
 from app.upstream.http.body import read_whole
-from app.upstream.http.deadlines import within
-from app.upstream.http.rate_limits import HeldBack
+from app.upstream.http.deadlines import limit_time
+from app.upstream.http.rate_limits import RecentTooManyRequests
 from app.upstream.http.redirects import Redirects
-from app.upstream.http.retries import Attempts, Reliability
+from app.upstream.http.retries import Reliability, Retrier
 from app.upstream.http.session import Session
 from app.version import VERSION
 
@@ -31,7 +31,7 @@ _OWN: Final = [
 _JSON: Final = [("Content-Type", "application/json")]
 
 
-class Index:
+class HubSearchIndex:
     """Queries the index at the operator's URL.
 
     Only the query and the Via headers of the client's request are passed on.
@@ -40,8 +40,8 @@ class Index:
     def __init__(self, url: str, session: Session, reliability: Reliability) -> None:
         self._url = f"{url}/v1/search"
         self._redirects = Redirects(session)
-        self._attempts = Attempts.hurried(reliability.retry_budget)
-        self._held_back = HeldBack()
+        self._retrier = Retrier.for_quick_requests(reliability.retry_budget)
+        self._recent_429s = RecentTooManyRequests()
 
     def search(self, request: Request) -> Reply:
         """Return one page of results, or the index's refusal.
@@ -49,31 +49,31 @@ class Index:
         Raise UpstreamMisbehaved if the answer has no list of results, or another RegistryError if
         the index cannot be read.
         """
-        if held := self._held_back.answer("", request.query):
+        if held := self._recent_429s.lookup("", request.query):
             return held
         url = f"{self._url}?{request.query}"
-        ways = [("Via", way) for way in headers.values(request.headers, "via")]
+        ways = [("Via", way) for way in headers.get_all(request.headers, "via")]
         content = b""
 
         def fetch() -> requests.Response:
             nonlocal content
             response = self._redirects.fetch("GET", url, [*_OWN, *ways], request.client)
             if response.status_code == HTTPStatus.OK:
-                with within(self._redirects.session.patience):
+                with limit_time(self._redirects.session.total_timeout):
                     content = read_whole(response, _LIMIT)
             return response
 
-        response = self._attempts(fetch, request.client)
-        redirects.refuse_dead_end(response)
+        response = self._retrier(fetch, request.client)
+        redirects.refuse_unfollowed_redirect(response)
         if response.status_code != HTTPStatus.OK:
-            with within(self._redirects.session.patience):
-                reply = replies.refused("GET", response, ErrorCode.UNKNOWN, ())
+            with limit_time(self._redirects.session.total_timeout):
+                reply = replies.build_refusal("GET", response, ErrorCode.UNKNOWN, ())
             kind = response.headers.get("Content-Type", "")
-            return self._held_back.noted("", request.query, reply, kind)
+            return self._recent_429s.record("", request.query, reply, kind)
         if not _has_results(content):
             message = f"{urlsplit(self._url).hostname} answered with no list of results"
             raise UpstreamMisbehaved(message)
-        return replied(HTTPStatus.OK, list(_JSON), content)
+        return build_reply(HTTPStatus.OK, list(_JSON), content)
 
 
 def _has_results(content: bytes) -> bool:

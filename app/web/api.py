@@ -20,15 +20,15 @@ from app.oci.errors import (
     UpstreamUnavailable,
 )
 from app.oci.reference import RepositoryName
-from app.registries import Address
+from app.registries import RepositoryAddress
 from app.routes.connection import ClientConnection
-from app.routes.context import resolved, source
-from app.routes.token import received
+from app.routes.context import get_source, resolve_name
+from app.routes.token import read_form
 from app.source import Client, Reply, Request, Source, TokenRequest
-from app.web.config import seen
-from app.web.images import image
+from app.web.config import build_proxy
+from app.web.images import parse_image_name
 from app.web.proxy import Proxy
-from app.web.rewriting import LONGEST, rewritten
+from app.web.rewriting import LONGEST, rewrite_text
 
 # Listing the tags of an image, without credentials.
 
@@ -38,14 +38,14 @@ _DIGITS: Final = re.compile(r"(\d{1,18})")
 
 
 @dataclass(frozen=True, slots=True)
-class Tags:
+class TagList:
     """Tags, newest first as far as their names tell, and whether the registry has more."""
 
     names: tuple[str, ...]
-    more: bool
+    has_more: bool
 
 
-def list_tags(source: Source, name: RepositoryName, client: Client) -> Tags:
+def list_tags(source: Source, name: RepositoryName, client: Client) -> TagList:
     """Return up to 1000 tags of a repository, read with an anonymous token if one is needed.
 
     Raise RegistryError if the registry refuses, or if its answer is unusable.
@@ -53,36 +53,36 @@ def list_tags(source: Source, name: RepositoryName, client: Client) -> Tags:
     reply = source.tags(name, Request(method="GET", query=_PAGE, client=client))
     if reply.status == HTTPStatus.UNAUTHORIZED and any(one.is_bearer for one in reply.challenges):
         reply.close()
-        login = [("Authorization", f"Bearer {_token(source, name, client)}")]
+        login = [("Authorization", f"Bearer {_fetch_token(source, name, client)}")]
         reply = source.tags(name, Request(method="GET", headers=login, query=_PAGE, client=client))
     with closing(reply):
-        names = _document(reply, "the registry does not know this image").get("tags") or ()
+        names = _read_document(reply, "the registry does not know this image").get("tags") or ()
         told = [one for one in names if isinstance(one, str)] if isinstance(names, list) else []
-        return Tags(tuple(sorted(told, key=_age)), reply.next_query is not None)
+        return TagList(tuple(sorted(told, key=_build_sort_key)), reply.next_query is not None)
 
 
-def _token(source: Source, name: RepositoryName, client: Client) -> str:
+def _fetch_token(source: Source, name: RepositoryName, client: Client) -> str:
     scope = [("scope", f"repository:{name}:pull")]
     with closing(
         source.token(TokenRequest(method="GET", parameters=scope, client=client))
     ) as reply:
-        match _document(reply, Denied.message):
+        match _read_document(reply, Denied.message):
             case {"token": str(token)} | {"access_token": str(token)} if token:
                 return token
     message = "the registry's token service gave no token"
     raise UpstreamMisbehaved(message)
 
 
-def _document(reply: Reply, unknown: str) -> dict[str, object]:
+def _read_document(reply: Reply, unknown: str) -> dict[str, object]:
     """Return the JSON object in a reply.
 
     Raise RegistryError if the reply is an error; `unknown` is the message for a 404. Raise
     UpstreamMisbehaved if the body is not a JSON object or is longer than 1 MiB.
     """
     if reply.is_error:
-        raise _refusal(reply, unknown)
+        raise _build_error(reply, unknown)
     try:
-        document = json.loads(b"".join(_bounded(reply.body)))
+        document = json.loads(b"".join(_limit_size(reply.body)))
     except (ValueError, RecursionError) as error:
         raise UpstreamMisbehaved from error
     if not isinstance(document, dict):
@@ -90,7 +90,7 @@ def _document(reply: Reply, unknown: str) -> dict[str, object]:
     return document
 
 
-def _bounded(body: Iterable[bytes]) -> Iterator[bytes]:
+def _limit_size(body: Iterable[bytes]) -> Iterator[bytes]:
     left = _LONGEST
     for piece in body:
         left -= len(piece)
@@ -100,7 +100,7 @@ def _bounded(body: Iterable[bytes]) -> Iterator[bytes]:
         yield piece
 
 
-def _refusal(reply: Reply, unknown: str) -> RegistryError:
+def _build_error(reply: Reply, unknown: str) -> RegistryError:
     match reply.status:
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
             message = "there is no such image, or the registry wants a login for it"
@@ -109,17 +109,17 @@ def _refusal(reply: Reply, unknown: str) -> RegistryError:
             return NameUnknown(unknown)
         case HTTPStatus.TOO_MANY_REQUESTS:
             message = "the registry answers 429: it has had enough for now"
-            return TooManyRequests(message, headers=_when(reply))
+            return TooManyRequests(message, headers=_copy_retry_after(reply))
     message = f"the registry answers {reply.status}"
-    return UpstreamUnavailable(message, headers=_when(reply))
+    return UpstreamUnavailable(message, headers=_copy_retry_after(reply))
 
 
-def _when(reply: Reply) -> dict[str, str]:
+def _copy_retry_after(reply: Reply) -> dict[str, str]:
     told = reply.header("retry-after")
     return {"Retry-After": told} if told else {}
 
 
-def _age(tag: str) -> tuple[bool, bool, list[tuple[int, str]]]:
+def _build_sort_key(tag: str) -> tuple[bool, bool, list[tuple[int, str]]]:
     """Return a sort key: `latest` first, then versions in descending order, then words."""
     parts = _DIGITS.split(tag)
     # Every second part is a number. It is negated so that the higher one sorts first.
@@ -137,8 +137,8 @@ def rewrite() -> Response:
     Return JSON with the new text, the changes, and the names that stay with the reason.
     """
     request.max_content_length = LONGEST
-    done = rewritten(received().decode(errors="replace"), seen())
-    return _fresh({"text": done.text, "changes": done.changes, "left": done.left})
+    done = rewrite_text(read_form().decode(errors="replace"), build_proxy())
+    return _build_json({"text": done.text, "changes": done.changes, "left": done.left})
 
 
 @bp.get("/tags")
@@ -149,36 +149,36 @@ def tags() -> Response:
     image's full name, its address here (null if it has none), its tags, and whether there are
     more. Raise RegistryError.
     """
-    proxy = seen()
-    address = _address(request.args.get("image", ""), proxy)
+    proxy = build_proxy()
+    address = _resolve_address(request.args.get("image", ""), proxy)
     row, repository = address.registry, address.repository
-    found = list_tags(source(row), repository, ClientConnection(request.environ))
-    return _fresh(
+    found = list_tags(get_source(row), repository, ClientConnection(request.environ))
+    return _build_json(
         {
             "image": f"{row.name}/{repository}",
-            "address": proxy.name(row, repository),
+            "address": proxy.build_name(row, repository),
             "tags": found.names,
-            "more": found.more,
+            "more": found.has_more,
         }
     )
 
 
-def _address(text: str, proxy: Proxy) -> Address:
+def _resolve_address(text: str, proxy: Proxy) -> RepositoryAddress:
     """Return the registry and repository that an image name stands for.
 
     Raise NameInvalid if it is not an image name, NameUnknown if its registry is not served.
     """
-    meant = image(text.strip())
+    meant = parse_image_name(text.strip())
     if meant is None:
         raise NameInvalid
     asked = RepositoryName.parse(meant.repository)
     if proxy.is_own(meant.registry):
         host = meant.registry.rpartition(":")[0] or meant.registry
-        return resolved(asked, ns=None, host=host)
-    return resolved(asked, ns=proxy.row(meant.registry).name, host="")
+        return resolve_name(asked, ns=None, host=host)
+    return resolve_name(asked, ns=proxy.get_registry(meant.registry).name, host="")
 
 
-def _fresh(document: dict[str, object]) -> Response:
+def _build_json(document: dict[str, object]) -> Response:
     response = jsonify(document)
     response.headers["Cache-Control"] = "no-store"
     return response

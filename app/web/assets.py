@@ -40,7 +40,7 @@ def asset(name: str) -> Response:
     """
     if name not in ASSETS:
         raise Unsupported
-    content, version = _read(name)
+    content, version = _read_asset(name)
     response = Response(content, content_type=ASSETS[name])
     response.set_etag(version)
     # During an upgrade, a page from the new release may request a file from an old worker.
@@ -50,12 +50,12 @@ def asset(name: str) -> Response:
     return response
 
 
-def address(name: str) -> str:
+def build_url(name: str) -> str:
     """Return a file's URL, relative to the page; it changes when the content does."""
-    return f"page/static/{name}?v={_read(name)[1]}"
+    return f"page/static/{name}?v={_read_asset(name)[1]}"
 
 
 @cache
-def _read(name: str) -> tuple[bytes, str]:
+def _read_asset(name: str) -> tuple[bytes, str]:
     content = (_FOLDER / name).read_bytes()
     return content, hashlib.sha256(content).hexdigest()[:16]

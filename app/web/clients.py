@@ -9,7 +9,7 @@ from app.web.proxy import Proxy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Client:
+class ClientRecipe:
     """A client and its configuration file.
 
     `path` is where the file goes, `language` its syntax, and `made` returns its content. `then` is
@@ -20,99 +20,99 @@ class Client:
     title: str
     path: str
     language: str
-    made: Callable[[Proxy], str]
-    then: str = ""
+    build_config: Callable[[Proxy], str]
+    apply_command: str = ""
 
 
-def text(name: str, proxy: Proxy) -> str:
+def build_file(name: str, proxy: Proxy) -> str:
     """Return a client's whole file; raise KeyError if `name` is not in CLIENTS.
 
     The first line is a comment with the file's path, except in JSON, which has no comments.
     """
     client = CLIENTS[name]
     head = "" if client.language == "json" else f"# {client.path}\n"
-    return f"{head}{client.made(proxy)}"
+    return f"{head}{client.build_config(proxy)}"
 
 
-CLIENTS: Final[Mapping[str, Client]] = {
+CLIENTS: Final[Mapping[str, ClientRecipe]] = {
     client.name: client
     for client in (
-        Client(
+        ClientRecipe(
             name="docker",
             title="Docker",
             path="/etc/docker/daemon.json",
             language="json",
-            made=files.docker,
-            then="sudo systemctl restart docker",
+            build_config=files.docker,
+            apply_command="sudo systemctl restart docker",
         ),
-        Client(
+        ClientRecipe(
             name="podman",
             title="podman, buildah, skopeo, CRI-O",
             path="/etc/containers/registries.conf.d/proxy.conf",
             language="toml",
-            made=files.podman,
+            build_config=files.podman,
         ),
-        Client(
+        ClientRecipe(
             name="containerd",
             title="containerd, nerdctl",
             path=f"{files.CERTS}/_default/hosts.toml",
             language="toml",
-            made=files.containerd,
+            build_config=files.containerd,
         ),
-        Client(
+        ClientRecipe(
             name="k3s",
             title="k3s",
             path="/etc/rancher/k3s/registries.yaml",
             language="yaml",
-            made=files.k3s,
-            then="sudo systemctl restart k3s",
+            build_config=files.k3s,
+            apply_command="sudo systemctl restart k3s",
         ),
-        Client(
+        ClientRecipe(
             name="rke2",
             title="RKE2",
             path="/etc/rancher/rke2/registries.yaml",
             language="yaml",
-            made=files.k3s,
-            then="sudo systemctl restart rke2-server",
+            build_config=files.k3s,
+            apply_command="sudo systemctl restart rke2-server",
         ),
-        Client(
+        ClientRecipe(
             name="buildkit",
             title="BuildKit",
             path="/etc/buildkit/buildkitd.toml",
             language="toml",
-            made=files.buildkit,
-            then="docker buildx create --use --driver docker-container "
+            build_config=files.buildkit,
+            apply_command="docker buildx create --use --driver docker-container "
             "--buildkitd-config /etc/buildkit/buildkitd.toml",
         ),
-        Client(
+        ClientRecipe(
             name="kind",
             title="kind",
             path="kind.yaml",
             language="yaml",
-            made=files.kind,
-            then="kind create cluster --config kind.yaml",
+            build_config=files.kind,
+            apply_command="kind create cluster --config kind.yaml",
         ),
-        Client(
+        ClientRecipe(
             name="talos",
             title="Talos",
             path="proxy.yaml",
             language="yaml",
-            made=files.talos,
-            then="talosctl patch machineconfig --patch @proxy.yaml",
+            build_config=files.talos,
+            apply_command="talosctl patch machineconfig --patch @proxy.yaml",
         ),
-        Client(
+        ClientRecipe(
             name="github-actions",
             title="GitHub Actions",
             path=".github/workflows/build.yml",
             language="yaml",
-            made=files.github_actions,
+            build_config=files.github_actions,
         ),
-        Client(
+        ClientRecipe(
             name="gitlab-ci",
             title="GitLab CI",
             path=".gitlab-ci.yml",
             language="yaml",
-            made=files.gitlab_ci,
+            build_config=files.gitlab_ci,
         ),
     )
 }

@@ -5,12 +5,12 @@ from urllib.parse import urlsplit
 
 from flask import Blueprint, Response, request
 
-from app.routes.context import rooms
+from app.routes.context import get_services
 from app.web import clients
 from app.web.proxy import Proxy
 
 
-def seen() -> Proxy:
+def build_proxy() -> Proxy:
     """Return this proxy as the current request's client sees it.
 
     Its URL is DOCXY_PUBLIC_URL if that is set, and otherwise the one that the client used. A host
@@ -18,11 +18,11 @@ def seen() -> Proxy:
 
     Raise HostInvalid if the request's Host header is not valid.
     """
-    registries = rooms().registries
-    url = rooms().forwarded.base_url(request.environ)
+    registries = get_services().registries
+    url = get_services().forwarded.build_base_url(request.environ)
     host = urlsplit(url).hostname or ""
     alone = registries.select(ns=None, host=host).registry if host in registries.hosts else None
-    has_users = rooms().guard is not None
+    has_users = get_services().guard is not None
     return Proxy(url=url, registries=registries, only=alone, has_users=has_users)
 
 
@@ -33,18 +33,18 @@ bp = Blueprint("config", __name__, url_prefix="/config")
 def config(name: str) -> Response:
     """Serve one client's file; answer 404 with the list of files for an unknown name."""
     if name not in clients.CLIENTS:
-        return _plain(f"There is no file for that. {_known()}", HTTPStatus.NOT_FOUND)
-    return _plain(clients.text(name, seen()), HTTPStatus.OK)
+        return _build_text(f"There is no file for that. {_list_files()}", HTTPStatus.NOT_FOUND)
+    return _build_text(clients.build_file(name, build_proxy()), HTTPStatus.OK)
 
 
 @bp.get("/")
 def known() -> Response:
     """List the URL of each client's file, and the path where the file goes."""
-    return _plain(_known(), HTTPStatus.OK)
+    return _build_text(_list_files(), HTTPStatus.OK)
 
 
-def _known() -> str:
-    url = seen().url
+def _list_files() -> str:
+    url = build_proxy().url
     width = max(map(len, clients.CLIENTS)) + len(f"{url}/config/")
     lines = (
         f"{f'{url}/config/{name}'.ljust(width)}  {client.title}: {client.path}\n"
@@ -53,7 +53,7 @@ def _known() -> str:
     return f"The files to pull through this proxy:\n\n{''.join(lines)}"
 
 
-def _plain(text: str, status: HTTPStatus) -> Response:
+def _build_text(text: str, status: HTTPStatus) -> Response:
     response = Response(text, status, content_type="text/plain; charset=utf-8")
     # The text contains this proxy's address, which may depend on the request.
     response.headers["Cache-Control"] = "no-cache"

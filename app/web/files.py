@@ -14,7 +14,7 @@ from app.web.proxy import Proxy
 CERTS: Final = "/etc/containerd/certs.d"
 """The directory that containerd is configured to read `hosts.toml` files from."""
 
-_quoted: Final = json.dumps
+_quote: Final = json.dumps
 """JSON's quoting is valid in TOML and YAML too."""
 
 
@@ -24,20 +24,24 @@ def docker(proxy: Proxy) -> str:
     Docker needs a host that stands for Docker Hub alone; without one there is no mirror. A proxy
     on plain http is listed under `insecure-registries`.
     """
-    return f"{json.dumps(_daemon(proxy), indent=2)}\n"
+    return f"{json.dumps(_build_daemon_settings(proxy), indent=2)}\n"
 
 
-def _daemon(proxy: Proxy) -> dict[str, list[str]]:
-    mirror = proxy.mirror_of_hub
+def _build_daemon_settings(proxy: Proxy) -> dict[str, list[str]]:
+    mirror = proxy.hub_mirror_url
     settings = {"registry-mirrors": [mirror]} if mirror else {}
     if proxy.is_plain:
-        settings["insecure-registries"] = _authorities(proxy)
+        settings["insecure-registries"] = _list_authorities(proxy)
     return settings
 
 
-def _authorities(proxy: Proxy) -> list[str]:
+def _list_authorities(proxy: Proxy) -> list[str]:
     """Return each `host[:port]` at which clients reach this proxy, once."""
-    alone = [place for row in proxy.rows if proxy.is_alone_at(row) and (place := proxy.place(row))]
+    alone = [
+        place
+        for row in proxy.rows
+        if proxy.has_own_host(row) and (place := proxy.find_mirror_location(row))
+    ]
     return list(dict.fromkeys([proxy.authority, *alone]))
 
 
@@ -48,21 +52,21 @@ def podman(proxy: Proxy) -> str:
     """
     insecure = "insecure = true\n" if proxy.is_plain else ""
     tables = [
-        f"[[registry]]\nprefix = {_quoted(name)}\nlocation = {_quoted(name)}\n"
-        f"[[registry.mirror]]\nlocation = {_quoted(place)}\n{insecure}"
-        for name, place in _places(proxy)
+        f"[[registry]]\nprefix = {_quote(name)}\nlocation = {_quote(name)}\n"
+        f"[[registry.mirror]]\nlocation = {_quote(place)}\n{insecure}"
+        for name, place in _list_mirrors(proxy)
     ]
-    found = {name for name, _ in _places(proxy)}
-    left = [name for name, _ in proxy.mirrored() if name not in found]
+    found = {name for name, _ in _list_mirrors(proxy)}
+    left = [name for name, _ in proxy.list_mirrored() if name not in found]
     return "\n".join(
         [*tables, *(f"# {name} has no address here without a host.\n" for name in left)]
     )
 
 
-def _places(proxy: Proxy) -> Iterator[tuple[str, str]]:
+def _list_mirrors(proxy: Proxy) -> Iterator[tuple[str, str]]:
     """Yield each registry name and its address here, for clients that send no `ns`."""
-    for name, row in proxy.mirrored():
-        if place := proxy.place(row):
+    for name, row in proxy.list_mirrored():
+        if place := proxy.find_mirror_location(row):
             yield name, place
 
 
@@ -73,24 +77,24 @@ def containerd(proxy: Proxy) -> str:
     """
     alone = [
         f"# For logins at {name}: the same with {url}, in {CERTS}/{name}/hosts.toml\n"
-        for name, url in _alone(proxy)
+        for name, url in _list_own_hosts(proxy)
     ]
-    url = _quoted(proxy.url)
+    url = _quote(proxy.url)
     return f'{"".join(alone)}server = {url}\n\n[host.{url}]\n  capabilities = ["pull", "resolve"]\n'
 
 
-def _alone(proxy: Proxy) -> Iterator[tuple[str, str]]:
+def _list_own_hosts(proxy: Proxy) -> Iterator[tuple[str, str]]:
     """Yield the names and URLs of the registries that have their own hosts here."""
-    for name, row in proxy.mirrored():
-        if proxy.is_alone_at(row):
+    for name, row in proxy.list_mirrored():
+        if proxy.has_own_host(row):
             yield name, proxy.url_of(row)
 
 
 def k3s(proxy: Proxy) -> str:
     """Return `registries.yaml` with a mirror for `*` and for each registry with its own host."""
     mirrors = [
-        f"  {_quoted(name)}:\n    endpoint:\n      - {_quoted(url)}\n"
-        for name, url in [("*", proxy.url), *_alone(proxy)]
+        f"  {_quote(name)}:\n    endpoint:\n      - {_quote(url)}\n"
+        for name, url in [("*", proxy.url), *_list_own_hosts(proxy)]
     ]
     return f"mirrors:\n{''.join(mirrors)}"
 
@@ -98,13 +102,13 @@ def k3s(proxy: Proxy) -> str:
 def buildkit(proxy: Proxy) -> str:
     """Return `buildkitd.toml` with a mirror for each registry: BuildKit has no wildcard."""
     tables = []
-    for name, row in proxy.mirrored():
+    for name, row in proxy.list_mirrored():
         # BuildKit also sends `ns`, so a registry without a usable prefix is still reachable.
-        place = proxy.place(row) or ("" if proxy.is_below_a_path else proxy.authority)
+        place = proxy.find_mirror_location(row) or ("" if proxy.has_path else proxy.authority)
         mirrors = [place] if place else []
-        tables.append(f"[registry.{_quoted(name)}]\n  mirrors = {json.dumps(mirrors)}\n")
+        tables.append(f"[registry.{_quote(name)}]\n  mirrors = {json.dumps(mirrors)}\n")
     if proxy.is_plain:
-        tables += [f"[registry.{_quoted(one)}]\n  http = true\n" for one in _authorities(proxy)]
+        tables += [f"[registry.{_quote(one)}]\n  http = true\n" for one in _list_authorities(proxy)]
     return "\n".join(tables)
 
 
@@ -114,9 +118,9 @@ def talos(proxy: Proxy) -> str:
     Talos does not fall back to the registry itself.
     """
     documents = [
-        f"apiVersion: v1alpha1\nkind: RegistryMirrorConfig\nname: {_quoted(name)}\n"
-        f"endpoints:\n  - url: {_quoted(url)}\nskipFallback: true\n"
-        for name, url in [("*", proxy.url), *_alone(proxy)]
+        f"apiVersion: v1alpha1\nkind: RegistryMirrorConfig\nname: {_quote(name)}\n"
+        f"endpoints:\n  - url: {_quote(url)}\nskipFallback: true\n"
+        for name, url in [("*", proxy.url), *_list_own_hosts(proxy)]
     ]
     return "---\n".join(documents)
 
@@ -146,7 +150,7 @@ def github_actions(proxy: Proxy) -> str:
     A hosted runner's `daemon.json` already has settings; the step merges ours into it.
     """
     steps = []
-    if settings := _daemon(proxy):
+    if settings := _build_daemon_settings(proxy):
         steps.append(f"""\
 - name: Let Docker pull through the proxy
   run: |
@@ -155,7 +159,7 @@ def github_actions(proxy: Proxy) -> str:
     sudo cp "$RUNNER_TEMP/daemon.json" /etc/docker/daemon.json
     sudo systemctl restart docker
 """)
-    lines = "".join(f"{line}\n" for line in _indented(buildkit(proxy), 6))
+    lines = "".join(f"{line}\n" for line in _indent(buildkit(proxy), 6))
     steps.append(f"""\
 - name: Let Buildx pull through the proxy
   uses: docker/setup-buildx-action@v3
@@ -165,7 +169,7 @@ def github_actions(proxy: Proxy) -> str:
     return "".join(steps)
 
 
-def _indented(block: str, count: int) -> list[str]:
+def _indent(block: str, count: int) -> list[str]:
     return [f"{' ' * count}{line}".rstrip() for line in block.splitlines()]
 
 
@@ -173,18 +177,20 @@ def gitlab_ci(proxy: Proxy) -> str:
     """Return a job that builds with Docker in Docker, its image and daemon using this proxy."""
     rows = {row.name: row for row in proxy.rows}
     hub = rows.get(DOCKER_HUB)
-    image = (hub and proxy.name(hub, "docker")) or "docker"
+    image = (hub and proxy.build_name(hub, "docker")) or "docker"
     options = []
-    if mirror := proxy.mirror_of_hub:
+    if mirror := proxy.hub_mirror_url:
         options += ["--registry-mirror", mirror]
     if proxy.is_plain:
-        options += [word for one in _authorities(proxy) for word in ("--insecure-registry", one)]
+        options += [
+            word for one in _list_authorities(proxy) for word in ("--insecure-registry", one)
+        ]
     command = f"      command: {json.dumps(options)}\n" if options else ""
     return f"""\
 build:
-  image: {_quoted(f"{image}:cli")}
+  image: {_quote(f"{image}:cli")}
   services:
-    - name: {_quoted(f"{image}:dind")}
+    - name: {_quote(f"{image}:dind")}
       alias: docker
 {command}  script:
     - docker build .

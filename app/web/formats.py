@@ -63,23 +63,23 @@ _LETTERS_WITHOUT_VALUE: Final = frozenset("diPqt")
 """Short options of `run` and `create` that take no value; nearly all others take one."""
 
 
-def command_spans(text: str) -> Iterator[Span]:
+def find_command_spans(text: str) -> Iterator[Span]:
     """Yield the span of each image that a command in the text would pull."""
-    for words in _commands(text):
+    for words in _split_commands(text):
         names = [word.rpartition("/")[2].removesuffix(".exe") for _, _, word in words]
         at = next((place for place, name in enumerate(names) if name in _PROGRAMS), None)
         if at is None:
             continue
         rest = words[at + 1 :]
         if names[at] == "kubectl":
-            yield from _kubectl(rest)
+            yield from _find_kubectl(rest)
         elif names[at] == "skopeo":
-            yield from _skopeo(rest)
+            yield from _find_skopeo(rest)
         else:
-            yield from _pulled(names[at], rest)
+            yield from _find_pulled(names[at], rest)
 
 
-def _commands(text: str) -> Iterator[list[Word]]:
+def _split_commands(text: str) -> Iterator[list[Word]]:
     """Yield the words of each command of a text: lines, and parts separated by `;`, `&` or `|`."""
     words: list[Word] = []
     for found in _WORD.finditer(text):
@@ -92,18 +92,18 @@ def _commands(text: str) -> Iterator[list[Word]]:
     yield words
 
 
-def _pulled(program: str, words: Sequence[Word]) -> Iterator[Span]:
-    verb, rest = _verb(words)
+def _find_pulled(program: str, words: Sequence[Word]) -> Iterator[Span]:
+    verb, rest = _split_verb(words)
     if verb not in _ONLY.get(program, {verb}):
         return
     if verb in _ALL:
-        yield from _positional(rest, _WITH_VALUE - (_TAGS if program in _HAVE_TAGS else set()))
+        yield from _find_positional(rest, _WITH_VALUE - (_TAGS if program in _HAVE_TAGS else set()))
     elif verb in _FIRST | _RUNS:
         has_many = verb in _RUNS or verb == "from"
-        yield from [*_positional(rest, None if has_many else _WITH_VALUE)][:1]
+        yield from [*_find_positional(rest, None if has_many else _WITH_VALUE)][:1]
 
 
-def _verb(words: Sequence[Word]) -> tuple[str, Sequence[Word]]:
+def _split_verb(words: Sequence[Word]) -> tuple[str, Sequence[Word]]:
     """Return a program's subcommand with its group, and the words after it."""
     skipped = False
     group = ""
@@ -119,7 +119,7 @@ def _verb(words: Sequence[Word]) -> tuple[str, Sequence[Word]]:
     return "", ()
 
 
-def _positional(words: Sequence[Word], known: Collection[str] | None) -> Iterator[Span]:
+def _find_positional(words: Sequence[Word], known: Collection[str] | None) -> Iterator[Span]:
     """Yield the spans of positional arguments, up to a comment or redirection of the shell.
 
     `known` are the options that take a value, or None if nearly all do.
@@ -146,7 +146,7 @@ def _takes_value(option: str) -> bool:
     return first is not None and first == len(letters) - 1
 
 
-def _skopeo(words: Sequence[Word]) -> Iterator[Span]:
+def _find_skopeo(words: Sequence[Word]) -> Iterator[Span]:
     """Yield the first `docker://` image; the second one is where `copy` writes."""
     for start, end, word in words:
         if _TRANSPORT.match(word):
@@ -155,7 +155,7 @@ def _skopeo(words: Sequence[Word]) -> Iterator[Span]:
             return
 
 
-def _kubectl(words: Sequence[Word]) -> Iterator[Span]:
+def _find_kubectl(words: Sequence[Word]) -> Iterator[Span]:
     """Yield the images in `--image` of `run` and `create`, and in `set image container=image`."""
     sets = [word for _, _, word in words if not word.startswith("-")][:2] == ["set", "image"]
     after = False
@@ -191,12 +191,12 @@ _HEREDOC: Final = re.compile(
 )
 
 
-def dockerfile_spans(text: str) -> Iterator[Span]:
+def find_dockerfile_spans(text: str) -> Iterator[Span]:
     """Yield the span of each image in a Dockerfile, except the names of earlier stages.
 
     The span is the default's if an image is a variable with one in an ARG before the first FROM.
     """
-    flat = _flattened(text)
+    flat = _flatten(text)
     bases = list(_FROM.finditer(flat))
     if not bases:
         return
@@ -214,7 +214,7 @@ def dockerfile_spans(text: str) -> Iterator[Span]:
             yield start, end
         if base["stage"]:
             stages.add(base["stage"].lower())
-    for found in [*_COPY.finditer(flat), *_mounted(flat)]:
+    for found in [*_COPY.finditer(flat), *_find_mounted(flat)]:
         name = found["image"]
         if name.lower() not in stages and not name.isdecimal():
             yield found.span("image")
@@ -222,12 +222,12 @@ def dockerfile_spans(text: str) -> Iterator[Span]:
         yield syntax.span("image")
 
 
-def _mounted(text: str) -> Iterator[re.Match[str]]:
+def _find_mounted(text: str) -> Iterator[re.Match[str]]:
     for mount in _MOUNT.finditer(text):
         yield from _MOUNTED.finditer(text, *mount.span())
 
 
-def _flattened(text: str) -> str:
+def _flatten(text: str) -> str:
     """Return a text of the same length with each instruction on one line.
 
     Blanks replace the escapes and ends of continued lines, the lines of here-documents, and the
@@ -240,7 +240,7 @@ def _flattened(text: str) -> str:
     for line in text.splitlines(keepends=True):
         bare = line.rstrip("\r\n")
         if heredocs:
-            if _ends(heredocs[0], bare):
+            if _ends_heredoc(heredocs[0], bare):
                 del heredocs[0]
             flat.append(" " * len(bare) + line[len(bare) :])
         elif begun and (not bare.strip() or bare.lstrip().startswith("#")):
@@ -257,7 +257,7 @@ def _flattened(text: str) -> str:
     return "".join(flat)
 
 
-def _ends(heredoc: re.Match[str], line: str) -> bool:
+def _ends_heredoc(heredoc: re.Match[str], line: str) -> bool:
     return (line.lstrip("\t") if heredoc["dash"] else line) == heredoc["word"]
 
 
@@ -294,18 +294,18 @@ _FLOW: Final = re.compile(
 _OPENING: Final = re.compile(r"(?P<indent>[ ]*)(?P<dashes>(?:-[ ]+)*)(?P<key>[\w\"'./-]*)")
 
 
-def document_spans(text: str) -> Iterator[Span]:
+def find_document_spans(text: str) -> Iterator[Span]:
     """Yield the span of each image in YAML or JSON, except an `image:` beside a `build:`.
 
     Compose builds such an image and gives it that name, so nothing is pulled.
     """
     lines = text.splitlines(keepends=True)
-    built, services, named = _built(lines), _services(lines), _named(lines)
+    built, services, named = _find_built(lines), _find_services(lines), _find_image_mappings(lines)
     at = 0
     for number, line in enumerate(lines):
         if number not in built and not line.lstrip().startswith("#"):
             also = [_SERVICE] if number in services else [_NAME] if number in named else []
-            only_named = _built_in_flow(line)
+            only_named = _find_built_in_flow(line)
             for pattern in (_KEY, _ACTION, _JOB, *also):
                 for found in pattern.finditer(line):
                     if found.start() not in only_named:
@@ -313,7 +313,7 @@ def document_spans(text: str) -> Iterator[Span]:
         at += len(line)
 
 
-def _services(lines: list[str]) -> set[int]:
+def _find_services(lines: list[str]) -> set[int]:
     """Return the line numbers of the items of `services:` lists (GitLab; compose has mappings)."""
     items: set[int] = set()
     least, column = -1, -1
@@ -334,7 +334,7 @@ def _services(lines: list[str]) -> set[int]:
     return items
 
 
-def _named(lines: list[str]) -> set[int]:
+def _find_image_mappings(lines: list[str]) -> set[int]:
     """Return the numbers of the lines that hold the keys of an `image:` mapping."""
     items: set[int] = set()
     outer, column = -1, -1
@@ -353,7 +353,7 @@ def _named(lines: list[str]) -> set[int]:
     return items
 
 
-def _built_in_flow(line: str) -> set[int]:
+def _find_built_in_flow(line: str) -> set[int]:
     """Return the offsets of each `image:` beside a `build:` in a flow mapping (compose)."""
     if "{" not in line or "build" not in line:
         return set()
@@ -374,7 +374,7 @@ def _built_in_flow(line: str) -> set[int]:
     return {place for place, frame in images if frame in building}
 
 
-def _built(lines: list[str]) -> set[int]:
+def _find_built(lines: list[str]) -> set[int]:
     """Return the numbers of the lines whose `image:` is beside a `build:` (compose)."""
     mappings: list[tuple[int, int]] = []
     # The open mappings: the column of their keys, and a number that identifies each.

@@ -24,7 +24,7 @@ _LONGEST: Final = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Image:
+class ImageName:
     """An image name in parts, such as `ghcr.io`, `owner/app` and `:1@sha256:...`.
 
     `version` includes its separators. It may contain shell variables, and may be empty.
@@ -35,7 +35,7 @@ class Image:
     version: str
 
 
-def image(text: str) -> Image | None:
+def parse_image_name(text: str) -> ImageName | None:
     """Return the image that a text names, or None if it is not a name, such as an image ID.
 
     The registry is Docker Hub if the text has none.
@@ -45,7 +45,7 @@ def image(text: str) -> Image | None:
     found = _IMAGE.fullmatch(text)
     if found is None:
         return None
-    return Image(found["registry"] or DOCKER_HUB, found["repository"], found["version"])
+    return ImageName(found["registry"] or DOCKER_HUB, found["repository"], found["version"])
 
 
 def has_variable(text: str) -> bool:

@@ -46,7 +46,7 @@ class Language:
     @property
     def texts(self) -> Mapping[str, str]:
         """All texts of this language, by dotted keys like `box.title`."""
-        return _read(self.code)
+        return _read_texts(self.code)
 
 
 LANGUAGES: Final[Mapping[str, Language]] = {
@@ -60,7 +60,7 @@ LANGUAGES: Final[Mapping[str, Language]] = {
 """The languages by the first subtag of `Accept-Language`; the first entry is the default."""
 
 
-def language() -> Language:
+def choose_language() -> Language:
     """Return the language of the current request.
 
     That is the one in the query, else the one in the cookie, else the best in `Accept-Language`,
@@ -78,14 +78,14 @@ def language() -> Language:
 
 
 @cache
-def _read(code: str) -> Mapping[str, str]:
+def _read_texts(code: str) -> Mapping[str, str]:
     with (_TEXTS / f"{code}.toml").open("rb") as file:
-        return dict(_flat(tomllib.load(file)))
+        return dict(_flatten(tomllib.load(file)))
 
 
-def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+def _flatten(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for key, value in table.items():
         if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
+            yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value

@@ -8,15 +8,15 @@ from flask.blueprints import BlueprintSetupState
 from jinja2 import StrictUndefined
 
 from app.registries import DOCKER_HUB
-from app.routes.context import may_see_figures, rooms
-from app.routes.token import received
+from app.routes.context import get_services, may_see_figures
+from app.routes.token import read_form
 from app.version import VERSION
 from app.web import assets, clients, setup, shown
-from app.web.config import seen
-from app.web.languages import CHOICE, LANGUAGES, Language, language
+from app.web.config import build_proxy
+from app.web.languages import CHOICE, LANGUAGES, Language, choose_language
 from app.web.proxy import Proxy
 from app.web.readout import Readout
-from app.web.rewriting import LONGEST, rewritten
+from app.web.rewriting import LONGEST, rewrite_text
 
 bp = Blueprint("page", __name__, template_folder="templates")
 
@@ -31,7 +31,7 @@ _YEAR: Final = 365 * 24 * 60 * 60
 
 
 @bp.record_once
-def _strict(state: BlueprintSetupState) -> None:
+def _configure_jinja(state: BlueprintSetupState) -> None:
     environment = state.app.jinja_env
     environment.undefined = StrictUndefined
     environment.trim_blocks = environment.lstrip_blocks = True
@@ -40,23 +40,23 @@ def _strict(state: BlueprintSetupState) -> None:
 @bp.get("/")
 def page() -> Response:
     """Show the page with the query's `text` rewritten, so that a link can contain an image."""
-    return _shown(request.args.get("text", ""))
+    return _render_page(request.args.get("text", ""))
 
 
 @bp.post("/")
 def form() -> Response:
     """Show the page with the box's text rewritten, for browsers that run no scripts."""
     request.max_content_length = _LONGEST_FORM
-    fields = parse_qs(received().decode(errors="replace"))
-    return _shown(fields.get("text", [""])[0])
+    fields = parse_qs(read_form().decode(errors="replace"))
+    return _render_page(fields.get("text", [""])[0])
 
 
-def _shown(typed: str) -> Response:
-    proxy, read = seen(), language()
-    counted = rooms().figures
+def _render_page(typed: str) -> Response:
+    proxy, read = build_proxy(), choose_language()
+    counted = get_services().figures
     typed = typed[:LONGEST].replace("\r\n", "\n")
-    first = "" if typed.strip() else shown.example(proxy)
-    done = rewritten(first or typed, proxy)
+    first = "" if typed.strip() else shown.build_initial_text(proxy)
+    done = rewrite_text(first or typed, proxy)
     response = Response(
         render_template(
             "page.html",
@@ -66,29 +66,31 @@ def _shown(typed: str) -> Response:
             language=read,
             languages=LANGUAGES.values(),
             text=read.text,
-            asset=assets.address,
-            with_own_marked=shown.with_own_marked,
+            asset=assets.build_url,
+            with_own_marked=shown.mark_own_addresses,
             typed=first or typed,
             done=None if first else done,
-            rewritten=shown.with_changes_marked(done),
-            examples=shown.examples(proxy),
-            another=shown.another(proxy),
+            rewritten=shown.mark_changes(done),
+            examples=shown.list_examples(proxy),
+            another=shown.build_other_image(proxy),
             clients=clients.CLIENTS.values(),
-            steps=setup.steps,
-            figures=Readout(counted.shown(), read) if counted and may_see_figures() else None,
-            searched=rooms().index is not None and proxy.default.name == DOCKER_HUB,
+            steps=setup.build_steps,
+            figures=Readout(counted.build_summary(), read)
+            if counted and may_see_figures()
+            else None,
+            searched=get_services().index is not None and proxy.default.name == DOCKER_HUB,
         ),
         content_type="text/html; charset=utf-8",
     )
-    _secure(response)
+    _set_security_headers(response)
     if not proxy.is_plain:
         # Over plain http, browsers ignore this header and log a warning.
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    _remember(response, read, proxy)
+    _set_language_cookie(response, read, proxy)
     return response
 
 
-def _secure(response: Response) -> None:
+def _set_security_headers(response: Response) -> None:
     g.content_security_policy = POLICY
     response.headers.update({
         "Cache-Control": "private, no-cache",
@@ -98,7 +100,7 @@ def _secure(response: Response) -> None:
     })  # fmt: skip
 
 
-def _remember(response: Response, read: Language, proxy: Proxy) -> None:
+def _set_language_cookie(response: Response, read: Language, proxy: Proxy) -> None:
     """Set the language cookie, only if the query of this request chose the language."""
     if request.args.get(CHOICE) == read.code:
         response.set_cookie(

@@ -35,7 +35,7 @@ class Proxy:
         return self.url.startswith("http://")
 
     @property
-    def is_below_a_path(self) -> bool:
+    def has_path(self) -> bool:
         """Whether the URL has a path.
 
         Only clients that are configured with a URL can then use it: an image name cannot begin
@@ -73,19 +73,19 @@ class Proxy:
         port = f":{parts.port}" if parts.port else ""
         return f"{parts.scheme}://{min(row.hosts)}{port}"
 
-    def is_alone_at(self, row: Registry) -> bool:
+    def has_own_host(self, row: Registry) -> bool:
         """Return whether a registry has its own host here, and therefore its own logins."""
         return self.url_of(row) != self.url
 
     @property
-    def mirror_of_hub(self) -> str | None:
+    def hub_mirror_url(self) -> str | None:
         """The URL where names without a registry are Docker Hub's, or None if there is none."""
         for row in self.rows:
             if row.name == DOCKER_HUB and (row is self.default or row.hosts):
                 return self.url_of(row)
         return None
 
-    def mirrored(self) -> Iterator[tuple[str, Registry]]:
+    def list_mirrored(self) -> Iterator[tuple[str, Registry]]:
         """Yield each name that clients may write for a registry, with the registry.
 
         Of Docker Hub's names, only the usual one is included.
@@ -96,18 +96,18 @@ class Proxy:
                 if _CLIENTS_REGISTRY.fullmatch(name) and not doubled:
                     yield name, row
 
-    def place(self, row: Registry) -> str | None:
+    def find_mirror_location(self, row: Registry) -> str | None:
         """Return what replaces a registry's name in clients that send no `ns` parameter.
 
         That is a host with an optional prefix, or None if these clients cannot reach the registry.
         """
-        if self.is_alone_at(row):
+        if self.has_own_host(row):
             return urlsplit(self.url_of(row)).netloc
-        if self.is_below_a_path:
+        if self.has_path:
             return None
         if row is self.default and not self._may_be_taken_for_another(row):
             return self.authority
-        prefix = self._prefix(row)
+        prefix = self._find_prefix(row)
         return f"{self.authority}/{prefix}" if prefix else None
 
     def is_own(self, authority: str) -> bool:
@@ -116,37 +116,37 @@ class Proxy:
         ours = {self.authority.lower(), urlsplit(self.url).netloc.lower()}
         return authority.lower() in ours or host in self.registries.hosts
 
-    def row(self, registry: str) -> Registry:
+    def get_registry(self, registry: str) -> Registry:
         """Return the registry by its name; raise NameUnknown if it is not served here."""
         row = self.registries.select(ns=registry, host="").registry
         if row not in self.rows:
             raise NameUnknown
         return row
 
-    def name(self, row: Registry, repository: str) -> str | None:
+    def build_name(self, row: Registry, repository: str) -> str | None:
         """Return a repository's full name through this proxy, without a tag.
 
         Return None if no name here resolves to it.
         """
-        prefix = self._prefix(row)
-        alone = self.is_alone_at(row)
-        if self.is_below_a_path and not alone:
+        prefix = self._find_prefix(row)
+        alone = self.has_own_host(row)
+        if self.has_path and not alone:
             return None
         own = urlsplit(self.url_of(row)).netloc if alone else self.authority
         for written in (repository, f"{prefix}/{repository}"):
-            if self._means(own, written, row, repository):
+            if self._resolves_to(own, written, row, repository):
                 return f"{own}/{written}"
         return None
 
-    def _means(self, authority: str, written: str, row: Registry, repository: str) -> bool:
+    def _resolves_to(self, authority: str, written: str, row: Registry, repository: str) -> bool:
         host = urlsplit(f"//{authority}").hostname or ""
         try:
             found = self.registries.resolve(RepositoryName.parse(written), ns=None, host=host)
         except RegistryError:
             return False
-        return found.registry is row and found.repository == row.complete(repository)
+        return found.registry is row and found.repository == row.complete_name(repository)
 
-    def _prefix(self, row: Registry) -> str:
+    def _find_prefix(self, row: Registry) -> str:
         """Return the registry's prefix, or "" if all its names have a port.
 
         A component of a repository name cannot contain a colon.

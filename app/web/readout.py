@@ -30,7 +30,7 @@ def format_number(count: float) -> str:
     return f"{count:,.0f}"
 
 
-def time(seconds: float) -> tuple[str, int]:
+def round_duration(seconds: float) -> tuple[str, int]:
     """Return a duration as the key of its unit (`seconds`, `minutes`, `hours`) and a rounded count.
 
     A unit is used from two of it on: 119 seconds are not yet minutes.
@@ -74,29 +74,29 @@ class Fact:
 class Readout:
     """A snapshot of the figures, formatted in one language."""
 
-    shown: Mapping[str, Any]
+    snapshot: Mapping[str, Any]
     language: Language
 
     @property
     def totals(self) -> list[Fact]:
         """The totals since this proxy started."""
-        totals = self.shown["totals"]
+        totals = self.snapshot["totals"]
         return [
-            Fact(name, self._say(key), write(totals[name]))
+            Fact(name, self._translate(key), write(totals[name]))
             for name, (key, write) in _TOTALS.items()
         ]
 
     @property
     def cache(self) -> list[Fact]:
         """The cache's size, entries and hit ratio; empty if there is no cache."""
-        kept = self.shown["cache"]
+        kept = self.snapshot["cache"]
         if kept is None:
             return []
         from_cache = sum(kept[result] for result in _FROM_CACHE)
         asked = from_cache + kept["misses"]
         size = format_size(kept["size"])
         if kept["max_size"] is not None:
-            size = self._say("of", sent=size, total=format_size(kept["max_size"]))
+            size = self._translate("of", sent=size, total=format_size(kept["max_size"]))
         told = {
             "kept": size,
             "entries": format_number(kept["entries"]),
@@ -104,15 +104,15 @@ class Readout:
             "saved": format_size(kept["bytes_saved"]),
             "evictions": format_number(kept["evictions"]),
         }
-        return [Fact(key, self._say(key), amount) for key, amount in told.items()]
+        return [Fact(key, self._translate(key), amount) for key, amount in told.items()]
 
     @property
     def fault(self) -> str:
         """Why the cache stores nothing, or "" if it works or there is no cache."""
-        kept = self.shown["cache"]
+        kept = self.snapshot["cache"]
         if kept is None or not kept["fault"]:
             return ""
-        return self._say(
+        return self._translate(
             f"fault_{kept['fault']}" if kept["fault"] in _TOLD else "fault_io",
             free=format_size(kept["free"]),
             least=format_size(kept["min_free"]),
@@ -121,81 +121,85 @@ class Readout:
     @property
     def registries(self) -> list[dict[str, Any]]:
         """Each registry with its state and the pulls that remain (its rate limits)."""
-        return [self._registry(one) for one in self.shown["registries"]]
+        return [self._build_registry(one) for one in self.snapshot["registries"]]
 
     @property
     def downloads(self) -> list[dict[str, Any]]:
         """The first MOST_DOWNLOADS of the downloads in progress."""
-        return [self._download(one) for one in self.shown["downloads"][:MOST_DOWNLOADS]]
+        return [self._build_download(one) for one in self.snapshot["downloads"][:MOST_DOWNLOADS]]
 
     @property
     def more(self) -> str:
         """The number of downloads that are not listed, as a sentence; "" if all are."""
-        count = len(self.shown["downloads"]) - MOST_DOWNLOADS
-        return self._say("more", count=format_number(count)) if count > 0 else ""
+        count = len(self.snapshot["downloads"]) - MOST_DOWNLOADS
+        return self._translate("more", count=format_number(count)) if count > 0 else ""
 
-    def _registry(self, one: Mapping[str, Any]) -> dict[str, Any]:
+    def _build_registry(self, one: Mapping[str, Any]) -> dict[str, Any]:
         state = {True: "answers", False: "silent", None: "unknown"}[one["reachable"]]
         if one["left_alone"]:
             state = "alone"
         ago = one["seconds_ago"]
-        budgets = scarce(one["budgets"])
+        budgets = select_scarcest(one["budgets"])
         return {
             "name": one["name"],
             "default": one["default"],
             "state": state,
-            "says": self._say(state),
-            "heard": "" if ago is None else self._say("heard", time=self._time(ago)),
-            "pulls": self._left("chip_pulls", budgets[0]) if budgets else "",
-            "budgets": [self._budget(budget) for budget in budgets],
+            "says": self._translate(state),
+            "heard": ""
+            if ago is None
+            else self._translate("heard", time=self._format_duration(ago)),
+            "pulls": self._format_pulls_left("chip_pulls", budgets[0]) if budgets else "",
+            "budgets": [self._build_budget(budget) for budget in budgets],
         }
 
-    def _budget(self, budget: Mapping[str, Any]) -> dict[str, Any]:
+    def _build_budget(self, budget: Mapping[str, Any]) -> dict[str, Any]:
         whose = "account" if budget["kind"] == "account" else "anonymous"
         name = budget["identity"].partition("-")[2]
-        told = self._say("heard", time=self._time(budget["seconds_ago"]))
+        told = self._translate("heard", time=self._format_duration(budget["seconds_ago"]))
         return {
-            "says": self._left("window", budget),
-            "whose": f"{self._say(whose, name=name)} · {told}",
+            "says": self._format_pulls_left("window", budget),
+            "whose": f"{self._translate(whose, name=name)} · {told}",
             "remaining": budget["remaining"],
             "limit": budget["limit"],
             "low": budget["low"],
         }
 
-    def _left(self, key: str, budget: Mapping[str, Any]) -> str:
-        return self._say(
+    def _format_pulls_left(self, key: str, budget: Mapping[str, Any]) -> str:
+        return self._translate(
             key,
             remaining=format_number(budget["remaining"]),
             limit=format_number(budget["limit"]),
-            time=self._time(budget["window"]),
+            time=self._format_duration(budget["window"]),
         )
 
-    def _download(self, one: Mapping[str, Any]) -> dict[str, Any]:
+    def _build_download(self, one: Mapping[str, Any]) -> dict[str, Any]:
         sent, total = format_size(one["bytes"]), one["total"]
-        progress = sent if total is None else self._say("of", sent=sent, total=format_size(total))
-        parts = [progress, self._say(one["cache"]) if one["cache"] else ""]
+        progress = (
+            sent if total is None else self._translate("of", sent=sent, total=format_size(total))
+        )
+        parts = [progress, self._translate(one["cache"]) if one["cache"] else ""]
         return {
             "name": f"{one['registry']}/{one['repository']}",
-            "reference": short(one["reference"]),
+            "reference": shorten_reference(one["reference"]),
             "bytes": one["bytes"],
             "total": total,
             "says": " · ".join(part for part in parts if part),
         }
 
-    def _time(self, seconds: float) -> str:
-        unit, count = time(seconds)
-        return self._say(unit, count=count)
+    def _format_duration(self, seconds: float) -> str:
+        unit, count = round_duration(seconds)
+        return self._translate(unit, count=count)
 
-    def _say(self, key: str, **values: object) -> str:
+    def _translate(self, key: str, **values: object) -> str:
         return self.language.texts[f"figures.{key}"].format(**values)
 
 
-def scarce(budgets: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def select_scarcest(budgets: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return the four budgets with the smallest share of pulls left, the smallest first."""
     return sorted(budgets, key=lambda one: one["remaining"] / max(one["limit"], 1))[:4]
 
 
-def short(reference: str) -> str:
+def shorten_reference(reference: str) -> str:
     """Return a tag unchanged, or a digest shortened to its first 12 hex digits."""
     algorithm, colon, digits = reference.partition(":")
     return f"{algorithm}:{digits[:_DIGITS]}" if colon else reference

@@ -9,7 +9,7 @@ from typing import Final
 
 from app.oci.errors import NameUnknown
 from app.web import formats
-from app.web.images import has_variable, image
+from app.web.images import has_variable, parse_image_name
 from app.web.proxy import Proxy
 
 Span = tuple[int, int]
@@ -20,12 +20,12 @@ LONGEST: Final = 64 * 1024
 _WITH_DEFAULT: Final = re.compile(r"\$\{\w+:?-(?P<default>[^${}]+)\}")
 
 
-class Why(StrEnum):
+class SkipReason(StrEnum):
     """Why an image name was not changed."""
 
     NOT_SERVED = "not served"
     VARIABLE = "variable"
-    ALREADY = "already"
+    ALREADY_PROXIED = "already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,23 +34,23 @@ class Rewriting:
 
     text: str
     changes: tuple[tuple[str, str], ...]
-    left: tuple[tuple[str, Why], ...]
+    left: tuple[tuple[str, SkipReason], ...]
 
 
-def rewritten(text: str, proxy: Proxy) -> Rewriting:
+def rewrite_text(text: str, proxy: Proxy) -> Rewriting:
     """Return a text with every image name replaced by its address through `proxy`.
 
     The text may be a name, a command, a Dockerfile, a compose file and so on.
     """
     changes: dict[str, str] = {}
-    left: dict[str, Why] = {}
+    left: dict[str, SkipReason] = {}
     pieces = []
     done = 0
-    address = cache(partial(_address, proxy))
-    for start, end in _found(text):
+    address = cache(partial(_resolve_address, proxy))
+    for start, end in _find_names(text):
         written = text[start:end]
         new = address(written)
-        if isinstance(new, Why):
+        if isinstance(new, SkipReason):
             left[written] = new
         elif new:
             changes[written] = new
@@ -59,27 +59,27 @@ def rewritten(text: str, proxy: Proxy) -> Rewriting:
     return Rewriting("".join([*pieces, text[done:]]), tuple(changes.items()), tuple(left.items()))
 
 
-def _found(text: str) -> Iterator[Span]:
+def _find_names(text: str) -> Iterator[Span]:
     """Yield the spans of image names in order, without overlaps."""
     found = {
-        *formats.dockerfile_spans(text),
-        *formats.document_spans(text),
-        *formats.command_spans(text),
+        *formats.find_dockerfile_spans(text),
+        *formats.find_document_spans(text),
+        *formats.find_command_spans(text),
     }
     done = 0
-    for start, end in sorted(found or _names(text)):
+    for start, end in sorted(found or _find_plain_names(text)):
         if start >= done:
-            yield _default(text, start, end)
+            yield _find_default(text, start, end)
             done = end
 
 
-def _default(text: str, start: int, end: int) -> Span:
+def _find_default(text: str, start: int, end: int) -> Span:
     """Return the span of the default if a name is `${VARIABLE:-default}`, else the given span."""
     found = _WITH_DEFAULT.fullmatch(text, start, end)
     return found.span("default") if found else (start, end)
 
 
-def _names(text: str) -> list[Span]:
+def _find_plain_names(text: str) -> list[Span]:
     """Return the span of each line's image name; nothing if any line is more than a name."""
     places = []
     at = 0
@@ -88,19 +88,19 @@ def _names(text: str) -> list[Span]:
             start = at + line.index(name)
             places.append((start, start + len(name)))
         at += len(line)
-    return places if all(image(text[start:end]) for start, end in places) else []
+    return places if all(parse_image_name(text[start:end]) for start, end in places) else []
 
 
-def _address(proxy: Proxy, written: str) -> str | Why | None:
+def _resolve_address(proxy: Proxy, written: str) -> str | SkipReason | None:
     """Return an image's address here or why it has none; None if it is not an image."""
-    meant = image(written)
+    meant = parse_image_name(written)
     if meant is None:
-        return Why.VARIABLE if has_variable(written) else None
+        return SkipReason.VARIABLE if has_variable(written) else None
     if proxy.is_own(meant.registry):
-        return Why.ALREADY
+        return SkipReason.ALREADY_PROXIED
     try:
-        row = proxy.row(meant.registry)
+        row = proxy.get_registry(meant.registry)
     except NameUnknown:
-        return Why.NOT_SERVED
-    name = proxy.name(row, meant.repository)
-    return f"{name}{meant.version}" if name else Why.NOT_SERVED
+        return SkipReason.NOT_SERVED
+    name = proxy.build_name(row, meant.repository)
+    return f"{name}{meant.version}" if name else SkipReason.NOT_SERVED

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from app.registries import DOCKER_HUB
-from app.web.clients import Client
+from app.web.clients import ClientRecipe
 from app.web.files import CERTS
 from app.web.proxy import Proxy
 
@@ -15,34 +15,34 @@ TERMINAL: Final = ""
 """The place of a command for the terminal, as opposed to the path of a file."""
 
 
-def written(client: Client, proxy: Proxy) -> tuple[str, str]:
+def build_login(client: ClientRecipe, proxy: Proxy) -> tuple[str, str]:
     """Return the place and the text of a client's login: a file's path or TERMINAL.
 
     The text is empty if the client has no login of its own, or if the proxy is below a path.
     """
-    place, text = _WAYS.get(client.name, (TERMINAL, _nothing))
-    if proxy.is_below_a_path:  # clients log in at hosts
+    place, text = _WAYS.get(client.name, (TERMINAL, _format_no_login))
+    if proxy.has_path:  # clients log in at hosts
         return TERMINAL, ""
     return (client.path if place else TERMINAL), text(proxy.authority)
 
 
-def _nothing(_: str) -> str:
+def _format_no_login(_: str) -> str:
     return ""
 
 
-def _signing_in_docker(authority: str) -> str:
+def _format_docker_login(authority: str) -> str:
     return f"docker login {authority}\n"
 
 
-def _podman(authority: str) -> str:
+def _format_podman_login(authority: str) -> str:
     return f"podman login {authority}\n"
 
 
-def _ctr(_: str) -> str:
+def _format_containerd_login(_: str) -> str:
     return f"ctr images pull --hosts-dir {CERTS} --user NAME docker.io/library/nginx:latest\n"
 
 
-def _k3s(authority: str) -> str:
+def _format_k3s_login(authority: str) -> str:
     return f"""\
 configs:
   "{authority}":
@@ -52,7 +52,7 @@ configs:
 """
 
 
-def _talos(authority: str) -> str:
+def _format_talos_login(authority: str) -> str:
     return f"""\
 apiVersion: v1alpha1
 kind: RegistryAuthConfig
@@ -62,7 +62,7 @@ password: PASSWORD
 """
 
 
-def _github(authority: str) -> str:
+def _format_github_login(authority: str) -> str:
     return f"""\
 - uses: docker/login-action@v3
   with:
@@ -72,7 +72,7 @@ def _github(authority: str) -> str:
 """
 
 
-def _gitlab(authority: str) -> str:
+def _format_gitlab_login(authority: str) -> str:
     return (
         "before_script:\n"
         f'  - echo "$PROXY_PASSWORD" | docker login -u "$PROXY_USER" --password-stdin {authority}\n'
@@ -81,15 +81,15 @@ def _gitlab(authority: str) -> str:
 
 _FILE: Final = "file"
 _WAYS: Final[Mapping[str, tuple[str, Callable[[str], str]]]] = {
-    "docker": (TERMINAL, _signing_in_docker),
-    "podman": (TERMINAL, _podman),
-    "containerd": (TERMINAL, _ctr),
-    "k3s": (_FILE, _k3s),
-    "rke2": (_FILE, _k3s),
-    "buildkit": (TERMINAL, _signing_in_docker),
-    "talos": (_FILE, _talos),
-    "github-actions": (_FILE, _github),
-    "gitlab-ci": (_FILE, _gitlab),
+    "docker": (TERMINAL, _format_docker_login),
+    "podman": (TERMINAL, _format_podman_login),
+    "containerd": (TERMINAL, _format_containerd_login),
+    "k3s": (_FILE, _format_k3s_login),
+    "rke2": (_FILE, _format_k3s_login),
+    "buildkit": (TERMINAL, _format_docker_login),
+    "talos": (_FILE, _format_talos_login),
+    "github-actions": (_FILE, _format_github_login),
+    "gitlab-ci": (_FILE, _format_gitlab_login),
 }
 """Each client's place and text. Nodes of kind have no login: images use a Kubernetes secret."""
 
@@ -113,17 +113,17 @@ class Step:
     titled: bool = False
 
 
-def steps(client: Client, proxy: Proxy) -> Iterator[Step]:
+def build_steps(client: ClientRecipe, proxy: Proxy) -> Iterator[Step]:
     """Yield the steps that set up one client, in order."""
     if proxy.has_users:
         # Docker sends its Docker Hub login to a mirror, and that login is not this proxy's.
         key = "setup.docker-users" if client.name == "docker" else "setup.users"
-        yield Step(key, *written(client, proxy))
+        yield Step(key, *build_login(client, proxy))
     if client.name == "docker":
-        yield from _docker(client, proxy)
+        yield from _build_docker_steps(client, proxy)
         return
-    yield Step(f"setup.{client.name}", client.path, client.made(proxy))
-    yield Step(*_fetched(client, proxy))
+    yield Step(f"setup.{client.name}", client.path, client.build_config(proxy))
+    yield Step(*_build_install(client, proxy))
     if client.name == "podman" and _takes_logins_of_hub(proxy):
         yield Step("setup.podman-private", TERMINAL, f"podman login {proxy.authority}\n")
     if client.name == "containerd":
@@ -132,7 +132,7 @@ def steps(client: Client, proxy: Proxy) -> Iterator[Step]:
             yield Step("setup.containerd-folder", place, content)
 
 
-def _fetched(client: Client, proxy: Proxy) -> tuple[str, str, str]:
+def _build_install(client: ClientRecipe, proxy: Proxy) -> tuple[str, str, str]:
     """Return the arguments of a Step that installs the client's file from a shell."""
     url = f"{proxy.url}/config/{client.name}"
     if client.path.startswith("."):
@@ -141,26 +141,26 @@ def _fetched(client: Client, proxy: Proxy) -> tuple[str, str, str]:
         curl = f"sudo curl -fsS --create-dirs -o {client.path} {url}\n"
     else:
         curl = f"curl -fsS -o {client.path} {url}\n"
-    then = f"{client.then}\n" if client.then else ""
+    then = f"{client.apply_command}\n" if client.apply_command else ""
     return "setup.fetched", TERMINAL, f"{curl}{then}"
 
 
-def _docker(client: Client, proxy: Proxy) -> Iterator[Step]:
+def _build_docker_steps(client: ClientRecipe, proxy: Proxy) -> Iterator[Step]:
     """Yield Docker's steps: the mirror, logins (Docker 28 and 29 differ), and names to pull."""
     hub = next((row for row in proxy.rows if row.name == DOCKER_HUB), None)
-    mirror = None if proxy.has_users else proxy.mirror_of_hub
+    mirror = None if proxy.has_users else proxy.hub_mirror_url
     if mirror is None and not proxy.has_users:
         yield Step("setup.docker-no-mirror")
     if mirror or proxy.is_plain:
-        yield Step("setup.docker", client.path, client.made(proxy))
-        yield Step(*_fetched(client, proxy))
-    private = hub and not hub.managed and proxy.name(hub, "me/private")
+        yield Step("setup.docker", client.path, client.build_config(proxy))
+        yield Step(*_build_install(client, proxy))
+    private = hub and not hub.managed and proxy.build_name(hub, "me/private")
     if private and mirror:
         login = f"docker login {private.partition('/')[0]}\ndocker pull {private}\n"
         yield Step("setup.docker-28", TERMINAL, "docker login\n", titled=True)
         yield Step("setup.docker-29", TERMINAL, login, titled=True)
     rows = [row for row in proxy.rows if row is not hub or proxy.has_users]
-    names = [proxy.name(row, "owner/app") for row in rows]
+    names = [proxy.build_name(row, "owner/app") for row in rows]
     pulls = [f"docker pull {name}\n" for name in names if name]
     if pulls:
         yield Step("setup.docker-names", TERMINAL, "".join(pulls), titled=not proxy.has_users)
@@ -170,4 +170,4 @@ def _takes_logins_of_hub(proxy: Proxy) -> bool:
     """Return whether a login to this proxy's own address is a login to Docker Hub."""
     row = proxy.default
     is_hubs = row.name == DOCKER_HUB and not row.managed
-    return is_hubs and not (proxy.has_users or proxy.is_below_a_path)
+    return is_hubs and not (proxy.has_users or proxy.has_path)

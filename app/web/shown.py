@@ -8,7 +8,7 @@ from typing import Final
 from markupsafe import Markup, escape
 
 from app.web.proxy import Proxy
-from app.web.rewriting import Rewriting, rewritten
+from app.web.rewriting import Rewriting, rewrite_text
 
 _PATH: Final = re.compile(r"(?<![:/])/.*")
 """Matches what follows a host, with or without `https://` in front of it."""
@@ -39,19 +39,19 @@ EXAMPLES: Final = (
 """The texts that a visitor can try in the box."""
 
 
-def with_own_marked(text: str, proxy: Proxy) -> Markup:
+def mark_own_addresses(text: str, proxy: Proxy) -> Markup:
     """Return a text as HTML with the addresses of this proxy in `<mark>`."""
     places = (proxy.url_of(row) for row in proxy.rows)
     urls = {proxy.url, *places}
-    return _marked(text, {proxy.authority, *urls, *(url.partition("://")[2] for url in urls)})
+    return _mark(text, {proxy.authority, *urls, *(url.partition("://")[2] for url in urls)})
 
 
-def with_changes_marked(done: Rewriting) -> Markup:
+def mark_changes(done: Rewriting) -> Markup:
     """Return a rewritten text as HTML with the changed names in `<mark>`."""
-    return _marked(done.text, {new for _, new in done.changes})
+    return _mark(done.text, {new for _, new in done.changes})
 
 
-def _marked(text: str, names: Collection[str]) -> Markup:
+def _mark(text: str, names: Collection[str]) -> Markup:
     """Return a text as HTML with each of these names in `<mark>`; the longest match wins.
 
     A visitor's text may contain thousands of names, too many for a pattern to try at each
@@ -61,7 +61,7 @@ def _marked(text: str, names: Collection[str]) -> Markup:
     lengths = sorted({len(name) for name in names}, reverse=True)
     pieces = []
     done = 0
-    for start in _starts(text, names):
+    for start in _find_hosts(text, names):
         fits = (text[start : start + length] for length in lengths)
         name = next((one for one in fits if one in names), "") if start >= done else ""
         if name:
@@ -70,7 +70,7 @@ def _marked(text: str, names: Collection[str]) -> Markup:
     return Markup().join([*pieces, text[done:]])
 
 
-def _starts(text: str, names: Iterable[str]) -> Iterator[int]:
+def _find_hosts(text: str, names: Iterable[str]) -> Iterator[int]:
     """Yield the offsets at which a name's host begins."""
     hosts = {re.escape(_PATH.sub("", name)) for name in names}
     if hosts:
@@ -78,23 +78,23 @@ def _starts(text: str, names: Iterable[str]) -> Iterator[int]:
         yield from (found.start() for found in re.finditer(longest, text))
 
 
-def examples(proxy: Proxy) -> list[Example]:
+def list_examples(proxy: Proxy) -> list[Example]:
     """Return the examples that this proxy would change; it may not serve all their registries."""
-    return [one for one in EXAMPLES if rewritten(one.text, proxy).changes]
+    return [one for one in EXAMPLES if rewrite_text(one.text, proxy).changes]
 
 
-def another(proxy: Proxy) -> str:
+def build_other_image(proxy: Proxy) -> str:
     """Return an example image of a registry other than the default, if one is served."""
-    return "/".join([*_others(proxy)[:1], "owner/app"])
+    return "/".join([*_list_others(proxy)[:1], "owner/app"])
 
 
-def _others(proxy: Proxy) -> list[str]:
+def _list_others(proxy: Proxy) -> list[str]:
     return [row.name for row in proxy.rows if row is not proxy.default]
 
 
-def example(proxy: Proxy) -> str:
+def build_initial_text(proxy: Proxy) -> str:
     """Return the initial text of the box: `docker pull` from up to two of the registries."""
     default = proxy.default
     first = "nginx" if default.library_prefix else f"{default.name}/owner/app:1"
-    second = [f"docker pull {another(proxy)}:1\n"] if _others(proxy) else []
+    second = [f"docker pull {build_other_image(proxy)}:1\n"] if _list_others(proxy) else []
     return "".join([f"docker pull {first}\n", *second])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import jwt
 
 from app.access.htpasswd import Htpasswd
-from app.access.tokens import Tokens
+from app.access.tokens import TokenIssuer
 from tests.integration.access_callers import Wanted
 from tests.integration.access_site import KEY, PASSWORDS, REGISTRIES, REPOSITORIES, Site
 from tests.integration.logins import basic
@@ -20,23 +20,27 @@ def forgeries(site: Site, wanted: Wanted) -> Mapping[str, tuple[str, str]]:
     others = [other for other in all_names if other != name]
     path = site.folder / "users"
     users = Htpasswd(path, path.read_bytes())
-    ours = Tokens(KEY.encode(), users)
-    good = ours.access("carol", [name])
+    ours = TokenIssuer(KEY.encode(), users)
+    good = ours.issue_access_token("carol", [name])
     head, claims, signature = good.split(".")
     unsigned = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').decode().rstrip("=")
 
     def at(clock: float) -> str:
-        return Tokens(KEY.encode(), users, lambda: time.time() + clock).access("carol", [name])
+        return TokenIssuer(KEY.encode(), users, lambda: time.time() + clock).issue_access_token(
+            "carol", [name]
+        )
 
     invalid = {
         "expired": at(-310),
         "of tomorrow": at(86400),
-        "of another key": Tokens(b"another key, of 32 bytes and more", users).access(
+        "of another key": TokenIssuer(
+            b"another key, of 32 bytes and more", users
+        ).issue_access_token("carol", [name]),
+        "of a user who is not there": ours.issue_access_token("mallory", [name]),
+        "of another password": TokenIssuer(KEY.encode(), _OtherUsers()).issue_access_token(
             "carol", [name]
         ),
-        "of a user who is not there": ours.access("mallory", [name]),
-        "of another password": Tokens(KEY.encode(), _OtherUsers()).access("carol", [name]),
-        "a refresh token": ours.refresh("carol"),
+        "a refresh token": ours.issue_refresh_token("carol"),
         "by the key itself": jwt.encode(
             jwt.decode(good, options={"verify_signature": False}), KEY, algorithm="HS256"
         ),
@@ -49,8 +53,8 @@ def forgeries(site: Site, wanted: Wanted) -> Mapping[str, tuple[str, str]]:
         "a password": basic("carol", PASSWORDS["carol"]).partition(" ")[2],
     }
     insufficient = {
-        "of other repositories": ours.access("carol", others),
-        "of none": ours.access("carol", []),
+        "of other repositories": ours.issue_access_token("carol", others),
+        "of none": ours.issue_access_token("carol", []),
     }
     return {
         "nobody": ("", ""),
@@ -72,11 +76,11 @@ class _OtherUsers:
 
     is_slow = False
 
-    def secret_of(self, name: str) -> str:
+    def lookup_secret(self, name: str) -> str:
         """Return what is in no file."""
         return f"of {name}"
 
-    stand_in = secret_of
+    get_decoy_secret = lookup_secret
 
     def matches(self, secret: str, password: bytes) -> bool:
         """Be nobody's."""

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from app.doctor import machine
-from app.doctor.examination import Request, examine
-from app.doctor.target import Image, Place
+from app.doctor.examination import ExaminationOptions, examine
+from app.doctor.target import Endpoint, ImageReference
 from tests import proxies
 from tests.hub.content import multi_arch
 from tests.hub.hub import Hub
@@ -55,16 +55,16 @@ def found(
     """Return the names of what the doctor finds from outside."""
     steps = list(
         examine(
-            Request(
-                place=Place.parse(address),
-                plain=Place.parse(http) if http else None,
-                image=Image.parse(image),
+            ExaminationOptions(
+                endpoint=Endpoint.parse(address),
+                plain_http=Endpoint.parse(http) if http else None,
+                image=ImageReference.parse(image),
                 authorities=[ca] if ca else [],
             )
         )
     )
     sys.stdout.write("\n".join(map(str, steps)))  # shown when the test has failed
-    return {step.wrong for step in steps if step.wrong}
+    return {step.finding_name for step in steps if step.finding_name}
 
 
 def found_at(front: Front) -> set[str]:
@@ -265,9 +265,11 @@ def test_a_host_of_one_registry(
     path = tmp_path / "registries.toml"
     path.write_text(f'[[registries]]\nname = "docker.io"\nhosts = ["{"x" * 64}.example"]\n')
     environment.setenv("DOCXY_CONFIG", str(path))
-    place, image = Place.parse(behind.url), Image.parse(IMAGE)
-    steps = examine(Request(place=place, image=image, here=machine.look()))
-    assert [step.wrong for step in steps if step.wrong] == ["dns"]
+    place, image = Endpoint.parse(behind.url), ImageReference.parse(IMAGE)
+    steps = examine(
+        ExaminationOptions(endpoint=place, image=image, local_machine=machine.inspect_machine())
+    )
+    assert [step.finding_name for step in steps if step.finding_name] == ["dns"]
 
 
 # As a program

@@ -370,7 +370,7 @@ def test_a_table_with_redirects_from(environment: pytest.MonkeyPatch, tmp_path: 
     config = tmp_path / "docxy.toml"
     config.write_text(text)
     environment.setenv("DOCXY_CONFIG", str(config))
-    public, private = load().table().rows
+    public, private = load().build_registries().rows
     assert private.redirects_from == {public.name}
 
 
@@ -384,7 +384,7 @@ def test_tables(text: str, environment: pytest.MonkeyPatch, tmp_path: Path) -> N
     config = tmp_path / "docxy.toml"
     config.write_text(text)
     environment.setenv("DOCXY_CONFIG", str(config))
-    (row,) = load().table().rows
+    (row,) = load().build_registries().rows
     (written,) = tomllib.loads(text)["registries"]
     assert row.name == written["name"]
     assert row.url == written.get("url", row.url)

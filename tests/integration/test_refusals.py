@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from app.access.htpasswd import Htpasswd
 from app.access.logins import FREE
-from app.access.tokens import Tokens
+from app.access.tokens import TokenIssuer
 from app.access.users import SharedSecret
 from tests.servers import Docxy, docxy, wait_until
 
@@ -64,7 +64,7 @@ class Club:
     """A Docxy that refuses in every way there is."""
 
     proxy: Docxy
-    tokens: Tokens
+    tokens: TokenIssuer
 
     def ask(
         self, asked: Asked, request_id: str, session: requests.Session | None = None
@@ -131,13 +131,17 @@ def club(users: Path) -> Iterator[Club]:
         DOCXY_DENY_NETWORKS=f"{EXCLUDED}/32",
         DOCXY_LOG_LEVEL="debug",
     ) as proxy:
-        yield Club(proxy, Tokens(KEY.encode(), Htpasswd(users, users.read_bytes())))
+        yield Club(proxy, TokenIssuer(KEY.encode(), Htpasswd(users, users.read_bytes())))
 
 
 def tokens(kind: str) -> str:
     """Return a token; those of this secret have another fingerprint than those of the file."""
-    made = Tokens(KEY.encode(), SharedSecret("s" * 16), clock=lambda: time.time() - 4000)
-    return made.refresh("carol") if kind == "refresh" else made.access("carol", [])
+    made = TokenIssuer(KEY.encode(), SharedSecret("s" * 16), clock=lambda: time.time() - 4000)
+    return (
+        made.issue_refresh_token("carol")
+        if kind == "refresh"
+        else made.issue_access_token("carol", [])
+    )
 
 
 ASKED_FOR = {"registry": "docker.io", "repository": NAME, "reference": "1"}
@@ -215,7 +219,7 @@ def test_each_way(club: Club, way: str) -> None:
 
 def test_another_repository(club: Club) -> None:
     """Who it is is known by then."""
-    token = club.tokens.access("carol", ["docker.io/library/other"])
+    token = club.tokens.issue_access_token("carol", ["docker.io/library/other"])
     look(club, Asked("scope", MANIFEST, f"Bearer {token}", told={**ASKED_FOR, "user": "carol"}))
 
 
@@ -223,7 +227,7 @@ def test_another_repository(club: Club) -> None:
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_rules(club: Club, user: str, rule: str, method: str) -> None:
     """By their numbers, with who has logged in."""
-    token = club.tokens.access(user, [f"docker.io/{NAME}"])
+    token = club.tokens.issue_access_token(user, [f"docker.io/{NAME}"])
     told = {**ASKED_FOR, "user": user}
     look(club, Asked(rule, MANIFEST, f"Bearer {token}", method, told=told))
 

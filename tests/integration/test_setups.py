@@ -158,4 +158,4 @@ def test_everybody_reaches_docker_hub_only(
     written = settings(hub, "public", tmp_path, "redis://127.0.0.1:6379/0")
     for name in written.keys() - hub.settings.keys():
         environment.setenv(name, written[name])
-    assert [row.name for row in load().table().rows] == ["docker.io"]
+    assert [row.name for row in load().build_registries().rows] == ["docker.io"]

@@ -17,8 +17,8 @@ import pytest
 import requests
 
 from app.access.htpasswd import Htpasswd
-from app.access.tokens import Tokens
-from app.cache.authz.callers import secret_of
+from app.access.tokens import TokenIssuer
+from app.cache.authz.callers import load_secret
 from bench.proc import cpu_seconds
 from tests import programs
 from tests.clients.docker import docker
@@ -88,7 +88,7 @@ class Club:
     def write(self, text: str) -> None:
         """Put other users in place of those of now, and wait until both workers have read them."""
         self.replace(text)
-        held = f"Bearer {self.ours().access('carol', [])}"
+        held = f"Bearer {self.ours().issue_access_token('carol', [])}"
         self.let_each_look(held, "The file of users was read again")
 
     def let_each_look(self, held: str, told: str) -> None:
@@ -110,9 +110,9 @@ class Club:
         beside.write_text(text)
         beside.replace(self.path)
 
-    def ours(self, clock: float = 0.0, key: bytes | None = None) -> Tokens:
+    def ours(self, clock: float = 0.0, key: bytes | None = None) -> TokenIssuer:
         """Return what makes tokens as this Docxy does, at another time or with another key."""
-        return Tokens(
+        return TokenIssuer(
             key or self.key,
             Htpasswd(self.path, self.path.read_bytes()),
             lambda: time.time() + clock,
@@ -224,15 +224,15 @@ def test_what_needs_no_login(club: Club, path: str) -> None:
 
 def test_bad_tokens(club: Club, image: Image) -> None:
     """Checked on every request, before the cache and before the registry."""
-    good = club.ours().access("carol", [CANONICAL])
+    good = club.ours().issue_access_token("carol", [CANONICAL])
     claims = jwt.decode(good, options={"verify_signature": False})
     head, body, signature = good.split(".")
     none = base64.urlsafe_b64encode(b'{"alg":"none","typ":"JWT"}').decode().rstrip("=")
     for bad in (
-        club.ours(clock=-310).access("carol", [CANONICAL]),
-        club.ours(key=b"o" * 40).access("carol", [CANONICAL]),
-        club.ours().access("mallory", [CANONICAL]),
-        club.ours().refresh("carol"),
+        club.ours(clock=-310).issue_access_token("carol", [CANONICAL]),
+        club.ours(key=b"o" * 40).issue_access_token("carol", [CANONICAL]),
+        club.ours().issue_access_token("mallory", [CANONICAL]),
+        club.ours().issue_refresh_token("carol"),
         jwt.encode(claims, KEY, algorithm="HS256"),
         f"{none}.{body}.",
         f"{none}.{body}.{signature}",
@@ -276,7 +276,7 @@ def test_forms(club: Club, image: Image) -> None:
         form | {"password": "x"},
         form | {"username": "mallory"},
         again | {"refresh_token": first["access_token"]},
-        again | {"refresh_token": club.ours(key=b"o" * 40).refresh("carol")},
+        again | {"refresh_token": club.ours(key=b"o" * 40).issue_refresh_token("carol")},
     ):
         assert club.ask("/auth/token", method="POST", data=wrong | told).status_code == 401
     assert club.cached.hub.requests == []
@@ -434,7 +434,7 @@ def test_guessing_is_slowed(club: Club) -> None:
 def test_users_change(club: Club, image: Image) -> None:
     """Who is removed, or has another password, is out within a second or two; the others stay."""
     held = {name: f"Bearer {club.token(login=(name, word))}" for name, word in (CAROL, DAVE)}
-    refresh = club.ours().refresh("dave")
+    refresh = club.ours().issue_refresh_token("dave")
     club.write(CAROLS_LINE + line("dave", "another password"))
     path = targets(image)[0]
     assert {club.ask(path, held["dave"]).status_code for _ in range(8)} == {401}
@@ -458,12 +458,14 @@ def test_a_key_of_the_cache(hub: Hub, image: Image, tmp_path: Path) -> None:
     with caching(hub, tmp_path / "cache", **settings) as cached:
         token = Club(cached, path, b"").token()
     assert (tmp_path / "cache" / "secret").stat().st_mode & 0o777 == 0o600
-    secret = secret_of(tmp_path / "cache")
+    secret = load_secret(tmp_path / "cache")
     with caching(hub, tmp_path / "cache", **settings) as cached:
         club = Club(cached, path, b"")
         assert {club.ask("/v2/", f"Bearer {token}").status_code for _ in range(8)} == {200}
         # Whoever has only the cache's own key has none for tokens.
-        forged = Tokens(secret, Htpasswd(path, path.read_bytes())).access("carol", [CANONICAL])
+        forged = TokenIssuer(secret, Htpasswd(path, path.read_bytes())).issue_access_token(
+            "carol", [CANONICAL]
+        )
         assert club.ask(targets(image)[0], f"Bearer {forged}").status_code == 401
 
 

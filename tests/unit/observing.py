@@ -13,11 +13,11 @@ class Remembering:
         self.amounts: Counter[Event] = Counter()
         self.budgets: list[Budget] = []
 
-    def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
+    def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
         """Remember an event."""
         self.counts[event, about] += 1
         self.amounts[event] += int(amount)
 
-    def told(self, budget: Budget) -> None:
+    def record_budget(self, budget: Budget) -> None:
         """Remember a budget."""
         self.budgets.append(budget)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.addresses import Address, is_public, is_special_host, literal
+from app.addresses import IPAddress, is_public, is_special_host, parse_literal
 
 SPECIAL_IPV4 = [
     "0.0.0.0/8",
@@ -116,7 +116,7 @@ def test_metadata_services_of_clouds(address: str) -> None:
 def test_a_host_that_is_no_name() -> None:
     """It is refused for its length: to prepare it would take long."""
     assert is_special_host("%CC%80%CC%96" * 5000)
-    assert literal("%CC%80%CC%96" * 5000) is None
+    assert parse_literal("%CC%80%CC%96" * 5000) is None
 
 
 @pytest.mark.parametrize("network", SPECIAL_IPV4)
@@ -210,7 +210,7 @@ def test_public_addresses(address: str) -> None:
 )
 def test_literals(host: str, meant: str) -> None:
     """Every spelling that some resolver takes for an address is one."""
-    assert literal(host) == ip_address(meant)
+    assert parse_literal(host) == ip_address(meant)
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_literals(host: str, meant: str) -> None:
 )
 def test_no_literals(host: str) -> None:
     """What is no address is none."""
-    assert literal(host) is None
+    assert parse_literal(host) is None
 
 
 @pytest.mark.parametrize(
@@ -383,7 +383,7 @@ def test_no_special_ipv4_address_passes(
 ) -> None:
     """However it is written."""
     host = disguise(data.draw(ipv4_spellings(address)))
-    assert literal(host) == address
+    assert parse_literal(host) == address
     assert is_special_host(host)
 
 
@@ -396,7 +396,7 @@ def test_no_special_ipv4_address_passes_in_ipv6(
     text = disguise(str(inside))
     assert not is_public(inside)
     for host in (text, f"[{text}]", f"{text}%eth0", f"[{text}%25eth0]"):
-        assert literal(host) == inside
+        assert parse_literal(host) == inside
         assert is_special_host(host)
 
 
@@ -430,7 +430,7 @@ def test_what_the_system_reads_is_read_alike(host: str) -> None:
         meant = IPv4Address(socket.inet_aton(host))
     except OSError:
         return
-    assert literal(host) == meant
+    assert parse_literal(host) == meant
 
 
 @given(
@@ -442,15 +442,15 @@ def test_what_the_system_reads_is_read_alike(host: str) -> None:
 def test_what_the_system_reads_as_ipv6_is_read_alike(host: str) -> None:
     """Whatever inet_pton() takes for an address is that address here, and with its zone."""
     try:
-        meant: Address = IPv6Address(socket.inet_pton(socket.AF_INET6, host))
+        meant: IPAddress = IPv6Address(socket.inet_pton(socket.AF_INET6, host))
     except OSError:
         return
-    assert literal(host) == literal(f"{host}%lo") == literal(f"[{host}]") == meant
+    assert parse_literal(host) == parse_literal(f"{host}%lo") == parse_literal(f"[{host}]") == meant
 
 
 @given(st.text() | st.text(alphabet="0127x.:%[]\\local"))
 def test_any_text_is_read(host: str) -> None:
     """Nothing that a registry may send breaks it; an address decides for its host."""
-    address = literal(host)
+    address = parse_literal(host)
     special = is_special_host(host)
     assert address is None or is_public(address) or special

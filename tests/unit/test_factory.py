@@ -10,9 +10,9 @@ from flask import Flask
 from app.config.load import load
 from app.factory import create_app
 from app.registries import HUB, WELL_KNOWN, Registries, Registry
-from app.routes.context import Rooms
+from app.routes.context import Services
 from app.upstream.client import Upstream
-from app.upstream.managed import Managed
+from app.upstream.managed import ManagedSource
 from app.version import VERSION
 from tests.lines import line_of
 from tests.tables import write_config
@@ -24,7 +24,7 @@ def default(environment: pytest.MonkeyPatch, **variables: str) -> Registry:
     for name, value in variables.items():
         environment.setenv(name, value)
     rooms = create_app(load()).extensions["docxy"]
-    assert isinstance(rooms, Rooms)
+    assert isinstance(rooms, Services)
     known = set() if variables else {*WELL_KNOWN}
     assert rooms.sources.keys() == {rooms.registries.default.name} | known
     return rooms.registries.default
@@ -201,7 +201,7 @@ def test_a_source_for_each_registry(environment: pytest.MonkeyPatch, tmp_path: P
     """Each has its own client; a managed one gets its tokens from this proxy."""
     rooms = several(environment, tmp_path, OPEN, MANAGED, LOGIN).extensions["docxy"]
     kinds = {name: type(source) for name, source in rooms.sources.items()}
-    assert kinds == {"a.example": Upstream, "b.example": Managed, "c.example": Managed}
+    assert kinds == {"a.example": Upstream, "b.example": ManagedSource, "c.example": ManagedSource}
     upstreams = [getattr(source, "inner", source) for source in rooms.sources.values()]
     assert len({id(one.session) for one in upstreams}) == 3
 

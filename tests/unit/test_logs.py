@@ -14,8 +14,15 @@ from pathlib import Path
 import pytest
 from gunicorn.http.errors import NoMoreData
 
-from app.log_lines import JsonFormatter, Line, TextFormatter, raw, take_failures, take_stderr
-from app.logs import configure, write
+from app.log_lines import (
+    JsonFormatter,
+    MinimalLogRecord,
+    TextFormatter,
+    install_failure_hooks,
+    unwrap_stream,
+    wrap_stderr,
+)
+from app.logs import configure, write_lines
 from tests.servers import ROOT
 
 
@@ -59,7 +66,9 @@ def test_the_line_of_a_request_is_like_any_other(form: str) -> None:
     """It is made in a shorter way, and reads the same."""
     formatter: logging.Formatter = JsonFormatter() if form == "json" else TextFormatter()
     usual = record("Request.", path="/a b", status=200)
-    short = Line("app.access", "Request.", {"path": "/a b", "status": 200}, usual.created)
+    short = MinimalLogRecord(
+        "app.access", "Request.", {"path": "/a b", "status": 200}, usual.created
+    )
     assert formatter.format(short) == formatter.format(usual)
 
 
@@ -253,15 +262,15 @@ def stream(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pieces]:
     logging.root.handlers[:], logging.root.level = kept, level
 
 
-def lines_of(*paths: str) -> list[Line]:
+def lines_of(*paths: str) -> list[MinimalLogRecord]:
     """Return a line for each path."""
-    return [Line("app.access", "Request.", {"path": path}, 0.0) for path in paths]
+    return [MinimalLogRecord("app.access", "Request.", {"path": path}, 0.0) for path in paths]
 
 
 def test_many_lines_are_written_together(stream: Pieces) -> None:
     """In pieces that reach a pipe whole, each of whole lines, all in order."""
     paths = [f"/{number}/{'x' * (number % 700)}" for number in range(200)]
-    write(logging.getLogger("app.access"), lines_of(*paths))
+    write_lines(logging.getLogger("app.access"), lines_of(*paths))
     assert "".join(stream.pieces).splitlines() == [
         f"1970-01-01T00:00:00.000Z INFO Request. path={path}" for path in paths
     ]
@@ -272,23 +281,25 @@ def test_many_lines_are_written_together(stream: Pieces) -> None:
 
 def test_a_line_that_fits_no_piece_goes_alone(stream: Pieces) -> None:
     """It is too long, or has letters of which nobody knows how many bytes they are."""
-    write(logging.getLogger("app.access"), lines_of("/a", "/b", "/" + "c" * 5000, "/ü", "/d", "/e"))
+    write_lines(
+        logging.getLogger("app.access"), lines_of("/a", "/b", "/" + "c" * 5000, "/ü", "/d", "/e")
+    )
     assert [piece.count("\n") for piece in stream.pieces] == [2, 1, 1, 2]
 
 
 def test_other_handlers_get_each_line(caplog: pytest.LogCaptureFixture) -> None:
     """Those of the logger, and those of all."""
     caplog.set_level(logging.INFO)
-    write(logging.getLogger("app.access"), lines_of("/a", "/b"))
+    write_lines(logging.getLogger("app.access"), lines_of("/a", "/b"))
     assert [record.__dict__["fields"]["path"] for record in caplog.records] == ["/a", "/b"]
 
 
 def test_a_log_that_nobody_reads_stops_nothing(stream: Pieces) -> None:
     """What comes after it is written again."""
     stream.failures += [BrokenPipeError(), OSError(28, "No space left on device")]
-    write(logging.getLogger("app.access"), lines_of("/lost"))
+    write_lines(logging.getLogger("app.access"), lines_of("/lost"))
     logging.getLogger("app").warning("Lost.")
-    write(logging.getLogger("app.access"), lines_of("/written"))
+    write_lines(logging.getLogger("app.access"), lines_of("/written"))
     assert len(stream.pieces) == 1
     assert "/written" in stream.pieces[0]
 
@@ -301,7 +312,7 @@ def test_the_shorter_way_writes_the_same(form: str, value: object) -> None:
     """Whatever a field has."""
     formatter: logging.Formatter = JsonFormatter() if form == "json" else TextFormatter()
     usual = record("Request.", first=value)
-    short = Line("app.access", "Request.", {"first": value}, usual.created)
+    short = MinimalLogRecord("app.access", "Request.", {"first": value}, usual.created)
     assert formatter.format(short) == formatter.format(usual)
 
 
@@ -340,9 +351,9 @@ def json_stderr() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stderr", stream)
-        take_stderr("json")
-        take_stderr("json")
-        assert raw(sys.stderr) is stream
+        wrap_stderr("json")
+        wrap_stderr("json")
+        assert unwrap_stream(sys.stderr) is stream
         yield stream
 
 
@@ -379,10 +390,10 @@ def test_text_stays_as_it_is_printed(monkeypatch: pytest.MonkeyPatch) -> None:
     """People read it."""
     stream = io.StringIO()
     monkeypatch.setattr(sys, "stderr", stream)
-    take_stderr("text")
+    wrap_stderr("text")
     assert sys.stderr is stream
-    take_stderr("json")
-    take_stderr("text")  # a reload has changed it
+    wrap_stderr("json")
+    wrap_stderr("text")  # a reload has changed it
     assert sys.stderr is stream
 
 
@@ -432,7 +443,7 @@ def test_a_warning_of_python_has_a_line(caplog: pytest.LogCaptureFixture) -> Non
     with warnings.catch_warnings():
         # pytest has hooks of its own, which are needed further on.
         hooks = threading.excepthook, sys.unraisablehook
-        take_failures()
+        install_failure_hooks()
         threading.excepthook, sys.unraisablehook = hooks
         warnings.simplefilter("always")
         warnings.warn("old\nways", DeprecationWarning, stacklevel=1)

@@ -23,12 +23,12 @@ from app.oci import challenge, conditional, documents, headers, image, media_typ
 from app.oci.errors import RegistryError
 from app.registries import Registries, Registry
 from app.routes import flask_app
-from app.routes.forwarded import Forwarded
+from app.routes.forwarded import ForwardedHeaders
 from app.upstream import replies
 from app.upstream.auth.issued import AnonymousTokens
 from app.web import images, shown
 from app.web.proxy import Proxy
-from app.web.rewriting import rewritten
+from app.web.rewriting import rewrite_text
 from tests.unit.attacks import LONGEST, Read, fault, texts_for, texts_of
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -174,18 +174,18 @@ def test_pattern(use: Use) -> None:
 
 
 def _link(text: str) -> object:
-    return headers.next_query([f'<{text}>; rel="next", {text}'])
+    return headers.parse_next_query([f'<{text}>; rel="next", {text}'])
 
 
 def _acceptable(text: str) -> object:
-    return media_types.acceptable("a/b", [text]), media_types.fingerprint([text])
+    return media_types.is_acceptable("a/b", [text]), media_types.fingerprint([text])
 
 
 _REGISTRIES: Final = Registries(
     [Registry(name="docker.io", url="https://a"), Registry(name="ghcr.io", url="https://b")]
 )
 _PROXY: Final = Proxy(url="https://proxy.example", registries=_REGISTRIES)
-_FORWARDED: Final = Forwarded(trusted="127.0.0.1", public_url=None)
+_FORWARDED: Final = ForwardedHeaders(trusted="127.0.0.1", public_url=None)
 _ROUTES: Final = Map()
 flask_app.register(_ROUTES)
 for _path in (
@@ -205,7 +205,11 @@ def _came(text: str) -> object:
         "HTTP_X_FORWARDED_HOST": text,
         "wsgi.url_scheme": "http",
     }
-    return _FORWARDED.client(environ), _FORWARDED.is_known(environ), _FORWARDED.host(environ)
+    return (
+        _FORWARDED.get_client_address(environ),
+        _FORWARDED.is_client_known(environ),
+        _FORWARDED.get_host(environ),
+    )
 
 
 _SIGNS: Final = (",", ";", '"', "\\", "=", " ", "a", "\x80")
@@ -220,7 +224,7 @@ class Reader(NamedTuple):
 
 
 _GLOBS: Final = [
-    rules.compiled(pattern)
+    rules.compile_pattern(pattern)
     for pattern in ("**", "**a*b*c**a/*", "*a*a*a*a*b", "**/a**/b**/*c", "a/**a?**b**?c")
 ]
 
@@ -235,26 +239,31 @@ READERS: Final = {
         ("Bearer ", "realm=", "\r\n", "~", *_SIGNS),
     ),
     "Link": Reader(_link, ("<", ">", "rel=next", "<>", *_SIGNS)),
-    "Connection": Reader(lambda text: headers.pass_up([("Connection", text), ("a", text)])),
+    "Connection": Reader(
+        lambda text: headers.filter_request_headers([("Connection", text), ("a", text)])
+    ),
     "a field of a registry": Reader(
-        lambda text: headers.pass_down([("Connection", text), ("a", text)])
+        lambda text: headers.filter_response_headers([("Connection", text), ("a", text)])
     ),
     "If-None-Match": Reader(
-        lambda text: conditional.failed([("If-None-Match", text)], '"x"'), ("W/", "*", *_SIGNS)
+        lambda text: conditional.evaluate_conditions([("If-None-Match", text)], '"x"'),
+        ("W/", "*", *_SIGNS),
     ),
     "Range": Reader(lambda text: conditional.parse_range(f"bytes={text}"), ("0", "-", *_SIGNS)),
-    "Via": Reader(lambda text: headers.marked([("Via", text)]), ("1.1 docxy", "1.1 a", *_SIGNS)),
+    "Via": Reader(lambda text: headers.mark_via([("Via", text)]), ("1.1 docxy", "1.1 a", *_SIGNS)),
     "Retry-After": Reader(
-        lambda text: replies.retry_after([("retry-after", text), ("ratelimit-limit", text)]),
+        lambda text: replies.choose_retry_after([("retry-after", text), ("ratelimit-limit", text)]),
         ("w=", "0", "-", ":", "Mon", *_SIGNS),
     ),
     "X-Forwarded": Reader(_came, ("127.0.0.1", "[", "]", "::", ":", ".", "0", *_SIGNS)),
-    "Authorization": Reader(_REGISTRIES.tag_owner, ("ghcr.io", "~", ".", "+", *_SIGNS)),
-    "tags of tokens": Reader(_REGISTRIES.tags_in, ("ghcr.io", "a.b", "~", ".", "+", "-", *_SIGNS)),
+    "Authorization": Reader(_REGISTRIES.split_token_tag, ("ghcr.io", "~", ".", "+", *_SIGNS)),
+    "tags of tokens": Reader(
+        _REGISTRIES.find_token_tags, ("ghcr.io", "a.b", "~", ".", "+", "-", *_SIGNS)
+    ),
     "a token's claims": Reader(
         lambda text: (
-            callers.told_lifetime(f"a.{text}.b"),
-            AnonymousTokens("a").has(f"Bearer {text}"),
+            callers.parse_lifetime(f"a.{text}.b"),
+            AnonymousTokens("a").is_anonymous(f"Bearer {text}"),
         ),
         (".", "e30", "-", *_SIGNS),
     ),
@@ -263,11 +272,12 @@ READERS: Final = {
         lambda text: _REGISTRIES.select(ns=text, host=text), (":443", ":0", ".", "ghcr.io", *_SIGNS)
     ),
     "a document": Reader(
-        lambda text: documents.read(f'{{"a": [{text}'.encode()),
+        lambda text: documents.parse_object(f'{{"a": [{text}'.encode()),
         ("[", "{", '"a":', "1", "]", *_SIGNS),
     ),
     "a config": Reader(
-        lambda text: image.facts_of(f'{{{text} "b": 1}}'.encode()), ('"a":1,', '"A":', "{", *_SIGNS)
+        lambda text: image.parse_image_metadata(f'{{{text} "b": 1}}'.encode()),
+        ('"a":1,', '"A":', "{", *_SIGNS),
     ),
     "a path": Reader(
         lambda text: _ROUTES.bind("a").match(f"/v2/{text}"),
@@ -275,16 +285,16 @@ READERS: Final = {
         8 * 1024,
     ),
     "a host": Reader(
-        lambda text: (addresses.is_special_host(text), addresses.literal(text)),
+        lambda text: (addresses.is_special_host(text), addresses.parse_literal(text)),
         ("%CC%80", "%CC%96", "%", ".", "0x", "0", ":", "[", *_SIGNS),
     ),
     "an image": Reader(
-        lambda text: (images.image(text), images.image(f"a:{text}")),
+        lambda text: (images.parse_image_name(text), images.parse_image_name(f"a:{text}")),
         ("$A", "${a}", "$", "{", "}", ".", ":", "@", "sha256:", "/", "-", "_", "a"),
         1024,
     ),
     "a Dockerfile": Reader(
-        lambda text: rewritten(text, _PROXY),
+        lambda text: rewrite_text(text, _PROXY),
         (
             "FROM ",
             "ARG ",
@@ -301,15 +311,15 @@ READERS: Final = {
         ),
     ),
     "a compose file": Reader(
-        lambda text: rewritten(f"services:\n{text}", _PROXY),
+        lambda text: rewrite_text(f"services:\n{text}", _PROXY),
         ("image: ", "build:", "services:", "{", "}", "- ", "  ", '"', "'", "#", "\n", "a"),
     ),
     "commands": Reader(
-        lambda text: rewritten(text, _PROXY),
+        lambda text: rewrite_text(text, _PROXY),
         ("docker ", "pull ", "run ", "-e ", "--image=", "kubectl ", "'", '"', "$", "&", "\n", "a"),
     ),
     "addresses on the page": Reader(
-        lambda text: shown.with_own_marked(text, _PROXY), ("proxy.example", "https://", "/", "a")
+        lambda text: shown.mark_own_addresses(text, _PROXY), ("proxy.example", "https://", "/", "a")
     ),
     "globs of rules": Reader(
         lambda text: [glob.match(text) for glob in _GLOBS], ("a", "b", "c", "/", "/a", "a/b"), 255

@@ -53,12 +53,12 @@ def meant(*asked: str | None, registries: Registries = TABLE) -> str:
         address = registries.resolve(RepositoryName(name), ns=ns, host=host)
     except RegistryError as error:
         return error.code
-    assert address.asked == name
+    assert address.requested_name == name
     assert address.ns == ns
     ways = {
         "by prefix": address.by_prefix,
-        "tagged": address.tagged,
-        "no logins": not address.takes_logins,
+        "tagged": address.has_tagged_tokens,
+        "no logins": not address.accepts_logins,
     }
     holds = [way for way, does in ways.items() if does]
     return ", ".join([f"{address.registry.name} {address.repository}", *holds])
@@ -226,8 +226,8 @@ def test_select(ns: str | None, host: str, row: Registry, tagged: list[str]) -> 
     """Requests without a repository follow `ns`, then the host, then the default."""
     selection = TABLE.select(ns=ns, host=host)
     assert selection.registry is row
-    assert selection.tagged == bool(tagged)
-    assert selection.takes_logins
+    assert selection.has_tagged_tokens == bool(tagged)
+    assert selection.accepts_logins
     assert not selection.by_prefix
 
 
@@ -346,7 +346,7 @@ def test_only_rows_of_the_table_come_out(asked: str, ns: str | None, host: str) 
 )
 def test_tag_owner(token: str, owner: Registry | None, untagged: str) -> None:
     """What stands before the first `~` says whose a token is, if it is a registry's tag."""
-    assert TABLE.tag_owner(token) == (owner, untagged)
+    assert TABLE.split_token_tag(token) == (owner, untagged)
 
 
 @pytest.mark.parametrize(
@@ -382,40 +382,40 @@ def test_tag_owner(token: str, owner: Registry | None, untagged: str) -> None:
 )
 def test_tags_in(text: str, owners: set[str]) -> None:
     """Whose tokens a text holds, wherever, in the table or not any more."""
-    assert TABLE.tags_in(text) == owners
+    assert TABLE.find_token_tags(text) == owners
 
 
 def test_tags_that_are_no_names_of_hosts() -> None:
     """A row may be called as its operator likes; one that is gone is then not known by it."""
     registries = Registries([HUB, Registry(name="mine", url="u")])
-    assert registries.tags_in("Bearer x,Bearer mine~t") == {"mine"}
-    assert registries.tags_in("mines~t min~t") == set()
-    assert TABLE.tags_in("mine~t") == set()
+    assert registries.find_token_tags("Bearer x,Bearer mine~t") == {"mine"}
+    assert registries.find_token_tags("mines~t min~t") == set()
+    assert TABLE.find_token_tags("mine~t") == set()
 
 
 @given(st.text(), st.sampled_from(" \t,;=~\"'/"), st.sampled_from(TABLE.rows), st.text())
 def test_no_tag_is_overlooked(before: str, mark: str, row: Registry, after: str) -> None:
     """Whatever stands around it."""
-    assert row.name in TABLE.tags_in(f"{before}{mark}{row.tag}~{after}")
+    assert row.name in TABLE.find_token_tags(f"{before}{mark}{row.token_tag}~{after}")
 
 
 @pytest.mark.parametrize("text", ["a.", "a-", "a", "a+1", "ghcr.io", "a.a/", "a.a~"])
 def test_no_token_takes_long(text: str) -> None:
     """A header of 64 KB is looked through in a moment."""
     began = time.process_time()
-    TABLE.tags_in(text * (64 * 1024 // len(text)))
+    TABLE.find_token_tags(text * (64 * 1024 // len(text)))
     assert time.process_time() - began < 1
 
 
 @given(st.text(), st.sampled_from(TABLE.rows))
 def test_whoever_tags_is_the_owner(token: str, row: Registry) -> None:
     """Whatever is in a token, it comes back whole, as the registry's that gave it."""
-    assert TABLE.tag_owner(f"{row.tag}~{token}") == (row, token)
+    assert TABLE.split_token_tag(f"{row.token_tag}~{token}") == (row, token)
 
 
 def test_no_tag_ends_a_token_or_a_header() -> None:
     """RFC 6750's b64token allows `+`, and no colon."""
-    assert [row.tag for row in TABLE.rows] == [
+    assert [row.token_tag for row in TABLE.rows] == [
         "docker.io",
         "ghcr.io",
         "own.example+5000",
@@ -490,5 +490,5 @@ def test_a_name_that_is_the_end_of_another() -> None:
     """Each has its own tokens, and the longer one's are not the shorter one's as well."""
     rows = [Registry(name=name, url=f"https://{name}") for name in ("ghcr.io", "my-ghcr.io")]
     table = Registries(rows)
-    assert table.tags_in("Bearer my-ghcr.io~t") == {"my-ghcr.io"}
-    assert table.tags_in("Bearer ghcr.io~t") == {"ghcr.io"}
+    assert table.find_token_tags("Bearer my-ghcr.io~t") == {"my-ghcr.io"}
+    assert table.find_token_tags("Bearer ghcr.io~t") == {"ghcr.io"}

@@ -4,7 +4,7 @@ from errno import ECONNRESET
 
 import pytest
 
-from app.source import BodyBroken, Reply, Request, replied
+from app.source import BodyBroken, Reply, Request, build_reply
 from tests.unit.fake_source import FakeSource, satisfies_the_protocol
 
 
@@ -36,7 +36,7 @@ def test_is_error(status: int, expected: list[bool]) -> None:
 
 def test_replied() -> None:
     """A body at hand has its length, is sent once, and needs no closing."""
-    reply = replied(200, [("Content-Type", "text/plain")], b"body")
+    reply = build_reply(200, [("Content-Type", "text/plain")], b"body")
     assert reply.length == 4
     assert reply.header("content-type") == "text/plain"
     assert reply.header("missing") == ""
@@ -51,7 +51,7 @@ def test_replied() -> None:
 def test_the_digest_that_an_answer_says(said: str, digest: str | None) -> None:
     """What is no digest says as much as nothing."""
     fields = [("Docker-Content-Digest", said)] if said else []
-    assert replied(200, fields, b"").digest == digest
+    assert build_reply(200, fields, b"").digest == digest
 
 
 def test_a_broken_body_is_a_reset() -> None:

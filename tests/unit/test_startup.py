@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.startup import cannot_listen
+from app.startup import find_listen_faults
 from tests.servers import free_port
 
 HERE = f"(process {os.getpid()})"
@@ -37,19 +37,19 @@ def port() -> Iterator[int]:
 @pytest.mark.parametrize("host", ["127.0.0.2", "0.0.0.0"])  # noqa: S104 - what a PORT means
 def test_who_is_in_the_way(host: str, port: int) -> None:
     """The program that listens there, or where all addresses would include it."""
-    (fault,) = cannot_listen([[host, port]])
+    (fault,) = find_listen_faults([[host, port]])
     assert fault.startswith(f"{host}:{port}: this port is in use by ")
     assert HERE in fault
 
 
 def test_who_listens_elsewhere_is_not_in_the_way(port: int) -> None:
     """Another program has the port of this address; the one on 127.0.0.2 is not named."""
-    assert cannot_listen([["127.0.0.1", port]]) == []
+    assert find_listen_faults([["127.0.0.1", port]]) == []
     command = [sys.executable, "-c", LISTENING, "127.0.0.1", str(port)]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout
         assert other.stdout.readline() == b"ready\n"
-        (fault,) = cannot_listen([["localhost", port]])
+        (fault,) = find_listen_faults([["localhost", port]])
         assert f"(process {other.pid})" in fault
         other.communicate()
 
@@ -60,18 +60,18 @@ def test_a_port_that_is_shared(port: int) -> None:
         other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.3", port))
         other.listen()
-        assert cannot_listen([["127.0.0.3", port]], reuse_port=True) == []
-        assert len(cannot_listen([["127.0.0.3", port]])) == 1
+        assert find_listen_faults([["127.0.0.3", port]], reuse_port=True) == []
+        assert len(find_listen_faults([["127.0.0.3", port]])) == 1
 
 
 @pytest.mark.parametrize("second", ["127.0.0.3", "0.0.0.0"])  # noqa: S104 - as above
 def test_an_address_that_is_given_twice(second: str) -> None:
     """Gunicorn binds both, and can listen at one."""
     port = free_port()
-    (fault,) = cannot_listen([["127.0.0.3", port], [second, port]])
+    (fault,) = find_listen_faults([["127.0.0.3", port], [second, port]])
     assert fault.startswith(f"{second}:{port}: another address to listen at has this port already")
-    assert cannot_listen([["127.0.0.3", port], ["127.0.0.4", port]]) == []
-    assert cannot_listen([["127.0.0.3", port], [second, port]], reuse_port=True) == []
+    assert find_listen_faults([["127.0.0.3", port], ["127.0.0.4", port]]) == []
+    assert find_listen_faults([["127.0.0.3", port], [second, port]], reuse_port=True) == []
 
 
 def test_ipv6() -> None:
@@ -84,7 +84,7 @@ def test_ipv6() -> None:
         listener.listen()
         port = listener.getsockname()[1]
         for host in ("::1", "::"):
-            (fault,) = cannot_listen([[host, port]])
+            (fault,) = find_listen_faults([[host, port]])
             assert fault.startswith(f"[{host}]:{port}: this port is in use by ")
             assert HERE in fault
 
@@ -92,10 +92,10 @@ def test_ipv6() -> None:
 def test_a_descriptor_makes_the_rest_nothing(port: int) -> None:
     """Gunicorn leaves out all addresses beside one."""
     with socket.socket() as listener:
-        assert cannot_listen([listener.fileno(), ["127.0.0.2", port]]) == []
+        assert find_listen_faults([listener.fileno(), ["127.0.0.2", port]]) == []
     with open(os.devnull, "rb") as file:  # noqa: PTH123 - its descriptor is wanted
         descriptor = file.fileno()
-        assert cannot_listen([descriptor]) == [f"fd://{descriptor}: this is no open socket"]
+        assert find_listen_faults([descriptor]) == [f"fd://{descriptor}: this is no open socket"]
 
 
 def test_where_nothing_is_wrong(tmp_path: Path) -> None:
@@ -104,4 +104,4 @@ def test_where_nothing_is_wrong(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(str(left))
     paths = [str(left), str(tmp_path / "new"), "\0abstract"]
-    assert cannot_listen([["127.0.0.1", 0], ["localhost", 0], *paths]) == []
+    assert find_listen_faults([["127.0.0.1", 0], ["localhost", 0], *paths]) == []

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.threads import RealThreads, original
+from app.threads import NativeThreadPool, get_unpatched
 from tests.servers import ROOT
 
 PATIENCE = 10.0
@@ -21,27 +21,27 @@ def boom() -> None:
 
 def test_results() -> None:
     """What work gives, and what it raises, comes back."""
-    threads = RealThreads(2)
-    assert threads.begin(divmod, 7, 2).result(PATIENCE) == (3, 1)
-    assert threads.begin(int, "11", 2).result() == 3
+    threads = NativeThreadPool(2)
+    assert threads.submit(divmod, 7, 2).result(PATIENCE) == (3, 1)
+    assert threads.submit(int, "11", 2).result() == 3
     with pytest.raises(LookupError, match="boom"):
-        threads.begin(boom).result(PATIENCE)
+        threads.submit(boom).result(PATIENCE)
 
 
 def test_patience_ends() -> None:
     """The work goes on, and nobody waits for it any more."""
-    threads, go_on = RealThreads(1), threading.Event()
+    threads, go_on = NativeThreadPool(1), threading.Event()
     try:
         with pytest.raises(TimeoutError):
-            threads.begin(go_on.wait, PATIENCE).result(0.01)
+            threads.submit(go_on.wait, PATIENCE).result(0.01)
     finally:
         go_on.set()
-    assert threads.begin(int, "7").result(PATIENCE) == 7
+    assert threads.submit(int, "7").result(PATIENCE) == 7
 
 
 def test_original() -> None:
     """Without patching, a function is what it is."""
-    assert original("os", "getcwd") is __import__("os").getcwd
+    assert get_unpatched("os", "getcwd") is __import__("os").getcwd
 
 
 _PATCHED = """

@@ -98,7 +98,7 @@ def test_nobody_waits_who_can_be_served(cached: Caching) -> None:
     """Whatever is asked for, a registry that refuses connections is asked once for it."""
     token = str(cached.token()["token"])
     before = len(cached.attempts)
-    with cached.registry.upstream.gone():
+    with cached.registry.upstream.is_gone():
         for _ in BOTH:
             assert ping(cached, token).status == 200
             for read in KEPT:
@@ -117,7 +117,7 @@ def test_nobody_waits_who_can_be_served(cached: Caching) -> None:
 def test_a_login_is_not_confirmed(cached: Caching) -> None:
     """While the registry is away, only a token that everybody gets is good."""
     hers = cached.hers()
-    with cached.registry.upstream.gone():
+    with cached.registry.upstream.is_gone():
         assert ping(cached, hers).status == 503
         assert cached.manifest("latest", hers, cached.registry.private).status == 503
 
@@ -136,7 +136,7 @@ def test_it_is_found_when_it_is_back(cached: Caching) -> None:
         assert cached.ask(new, bearer(token)).status == 503
         return cached.proxy.log[began:].count("left alone for a while") >= 2
 
-    with registry.upstream.gone():
+    with registry.upstream.is_gone():
         wait_until(is_left_alone, what="the breakers of both workers")
         wait_until(lambda: cached.token()["token"] == STALE, what="a stand-in")
     back = time.monotonic()

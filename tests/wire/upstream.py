@@ -229,7 +229,7 @@ class Upstream:
         self._stop()
 
     @contextlib.contextmanager
-    def gone(self) -> Iterator[None]:
+    def is_gone(self) -> Iterator[None]:
         """End all connections and refuse new ones until the end of the block."""
         self._stop()
         with socket.socket() as holder:  # bound, so that nobody else gets the port meanwhile

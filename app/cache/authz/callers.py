@@ -23,8 +23,8 @@ from typing import Any, Final
 from app.oci import headers, placeholder_tokens
 from app.registries import Registry
 from app.source import Request
-from app.store.errors import refused, translated
-from app.store.layout import close, opened
+from app.store.errors import build_error, translate_errors
+from app.store.layout import close, open_descriptor
 from app.store.store import Store
 
 _NAME: Final = "secret"
@@ -33,48 +33,48 @@ _MODE: Final = 0o600
 _OTHERS: Final = 0o007
 
 
-def secret_of(directory: Path) -> bytes:
+def load_secret(directory: Path) -> bytes:
     """Return the key of a directory, and create it if there is none; raise StoreError.
 
     All workers use the same key, because they share grants.
     """
     path = directory / _NAME
-    with translated(f"read {path}"):
+    with translate_errors(f"read {path}"):
         try:
-            key = _read(path)
+            key = _read_key(path)
         except FileNotFoundError:
-            _make(path)
-            key = _read(path)
+            _create_key(path)
+            key = _read_key(path)
     if len(key) != _BYTES:
-        raise refused(22, f"{path} holds no key; remove it")
+        raise build_error(22, f"{path} holds no key; remove it")
     return key
 
 
-def token_key_of(directory: Path) -> bytes:
+def load_token_key(directory: Path) -> bytes:
     """Return the key that signs the tokens of users; raise StoreError if others may know it.
 
     Whoever knows the key can make tokens, so the file must not be accessible to others. Access by
     a group is the operator's choice; Kubernetes' fsGroup is an example.
     """
-    key, path = secret_of(directory), directory / _NAME
-    with translated(f"read {path}"):
+    key, path = load_secret(directory), directory / _NAME
+    with translate_errors(f"read {path}"):
         mode = stat.S_IMODE(path.lstat().st_mode)
     if mode & _OTHERS:
         message = (
             f"{path} has the mode {mode:04o}, so others may know the key that signs tokens: "
             "remove it, and a new one is made"
         )
-        raise refused(errno.EACCES, message)
+        raise build_error(errno.EACCES, message)
     return hmac.digest(key, b"tokens of users", "sha256")
 
 
-def _read(path: Path) -> bytes:
+def _read_key(path: Path) -> bytes:
     # O_NONBLOCK, because opening a named pipe in its place would block.
-    with opened(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
+    with open_descriptor(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
         return os.read(descriptor, _BYTES + 1)
 
 
-def _make(path: Path) -> None:
+def _create_key(path: Path) -> None:
     """Create the key file atomically; if another process is first, its key stays."""
     beside = path.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
     descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
@@ -98,38 +98,40 @@ SHARED: Final = "token for nobody"
 
 
 @dataclass(frozen=True, slots=True)
-class Issued:
+class AnonymousToken:
     """An anonymous token: its repositories, and the key of its `SHARED` note."""
 
-    names: frozenset[str]
-    shared: str
+    repositories: frozenset[str]
+    shared_key: str
 
 
-def note(store: Store, caller: str, names: Iterable[str], shared: str, seconds: float) -> None:
+def record_anonymous_token(
+    store: Store, caller: str, names: Iterable[str], shared: str, seconds: float
+) -> None:
     """Record for `seconds` that a caller's name is that of an anonymous token.
 
     `shared` is the key of the token's `SHARED` note. Raise StoreError.
     """
     value = json.dumps({"names": sorted(names), "shared": shared})
-    store.tokens.note(ISSUED, caller, value, seconds)
+    store.tokens.record(ISSUED, caller, value, seconds)
 
 
-def find(store: Store, caller: str) -> Issued | None:
+def lookup_anonymous_token(store: Store, caller: str) -> AnonymousToken | None:
     """Return the anonymous token that a caller presents; None if it is not one, or has expired."""
-    found = store.tokens.noted(ISSUED, caller)
-    if found is None or found.left <= 0:
+    found = store.tokens.lookup(ISSUED, caller)
+    if found is None or found.seconds_left <= 0:
         return None
     try:
         document = json.loads(found.value)
-        return Issued(frozenset(map(str, document["names"])), str(document["shared"]))
+        return AnonymousToken(frozenset(map(str, document["names"])), str(document["shared"]))
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def forget_issued(store: Store, issued: Issued) -> None:
+def forget_anonymous_token(store: Store, issued: AnonymousToken) -> None:
     """Stop giving out a token, since the registry does not accept it; raise StoreError."""
-    if store.tokens.noted(SHARED, issued.shared) is not None:
-        store.tokens.forget(SHARED, issued.shared)
+    if store.tokens.lookup(SHARED, issued.shared_key) is not None:
+        store.tokens.delete(SHARED, issued.shared_key)
 
 
 UNKNOWN_TOKEN: Final = 60.0
@@ -143,13 +145,13 @@ the registry."""
 _PARTS: Final = 3
 
 
-class Kind(Enum):
+class CallerKind(Enum):
     """The kind of credentials that a caller presents."""
 
-    NOBODY = auto()
+    ANONYMOUS = auto()
     """No Authorization, or a placeholder token for none."""
     TOKEN = auto()
-    LOGIN = auto()
+    CREDENTIALS = auto()
     """Basic, and every scheme other than Bearer."""
     ACCOUNT = auto()
     """Credentials that do not matter: the registry is asked with Docxy's own account."""
@@ -160,9 +162,9 @@ class Caller:
     """An authenticated or anonymous identity. `lifetime`: seconds until its credentials expire."""
 
     name: str
-    kind: Kind
+    kind: CallerKind
     lifetime: float = math.inf
-    is_stale: bool = False
+    has_stale_placeholder: bool = False
     """Whether the caller presents the placeholder for a token that could not be had.
 
     The registry's 401 says nothing about such a caller.
@@ -176,12 +178,12 @@ class Callers:
         self._registry = registry
         self._key = key
         account = registry.account.username if registry.account else ""
-        kind = Kind.ACCOUNT if account else Kind.NOBODY
-        self._nobody = Caller(self.print_of(""), Kind.NOBODY)
+        kind = CallerKind.ACCOUNT if account else CallerKind.ANONYMOUS
+        self._anonymous = Caller(self.hash_secret(""), CallerKind.ANONYMOUS)
         # An Authorization header has no line break, so no client can pass for the account.
-        self._own = Caller(self.print_of(f"account\n{account}"), kind)
+        self._managed_account = Caller(self.hash_secret(f"account\n{account}"), kind)
 
-    def print_of(self, text: str) -> str:
+    def hash_secret(self, text: str) -> str:
         """Return a fingerprint of a secret for this registry, as hex (HMAC-SHA256).
 
         The secret cannot be recovered from it.
@@ -190,7 +192,7 @@ class Callers:
         message = f"{row.name}\0{row.url}\0{text}".encode(errors="surrogateescape")
         return hmac.digest(self._key, message, hashlib.sha256).hex()
 
-    def told_apart(self, request: Request) -> tuple[Caller, Request]:
+    def identify(self, request: Request) -> tuple[Caller, Request]:
         """Return who asks, and the request to send to the registry in their name.
 
         That request has only the headers that identify the caller and those that say what is
@@ -198,42 +200,44 @@ class Callers:
         cached under the wrong caller.
         """
         authorization = request.authorization.strip()
-        fields = headers.pass_elsewhere(request.headers)
-        if failed := headers.value(request.headers, ACCEL_FAILED):
+        fields = headers.filter_redirect_headers(request.headers)
+        if failed := headers.get_first(request.headers, ACCEL_FAILED):
             fields.append((ACCEL_FAILED, failed))
         if self._registry.managed:
-            return self._own, replace(request, headers=fields)
-        if not authorization or placeholder_tokens.is_nothing(authorization):
+            return self._managed_account, replace(request, headers=fields)
+        if not authorization or placeholder_tokens.is_placeholder(authorization):
             stale = placeholder_tokens.is_stale(authorization)
-            return replace(self._nobody, is_stale=stale), replace(request, headers=fields)
+            return replace(self._anonymous, has_stale_placeholder=stale), replace(
+                request, headers=fields
+            )
         fields.append(("Authorization", authorization))
-        return self._known_by(authorization), replace(request, headers=fields)
+        return self._identify_by_authorization(authorization), replace(request, headers=fields)
 
-    def _known_by(self, authorization: str) -> Caller:
+    def _identify_by_authorization(self, authorization: str) -> Caller:
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
-            return Caller(self.print_of(authorization), Kind.LOGIN, UNKNOWN_TOKEN)
+            return Caller(self.hash_secret(authorization), CallerKind.CREDENTIALS, UNKNOWN_TOKEN)
         token = token.strip()
-        return Caller(self.bearer_of(token), Kind.TOKEN, lifetime_of(token))
+        return Caller(self.hash_bearer(token), CallerKind.TOKEN, estimate_lifetime(token))
 
-    def bearer_of(self, token: str) -> str:
+    def hash_bearer(self, token: str) -> str:
         """Return the name of a caller who presents this Bearer token."""
-        return self.print_of(f"Bearer {token}")
+        return self.hash_secret(f"Bearer {token}")
 
 
-def lifetime_of(token: str) -> float:
+def estimate_lifetime(token: str) -> float:
     """Return for how many more seconds a token is valid, or `UNKNOWN_TOKEN` if it does not say."""
-    told = told_lifetime(token)
+    told = parse_lifetime(token)
     return UNKNOWN_TOKEN if told is None else told
 
 
-def told_lifetime(token: str) -> float | None:
+def parse_lifetime(token: str) -> float | None:
     """Return for how many more seconds a token says it is valid (wall-clock); None if it does not.
 
     This is the `exp` claim of a JWT, whose signature is not verified. It need not be: the claim can
     only shorten what the registry has let the bearer do.
     """
-    expiry = _claims(token).get("exp")
+    expiry = _parse_claims(token).get("exp")
     if isinstance(expiry, bool) or not isinstance(expiry, int | float):
         return None
     try:
@@ -243,7 +247,7 @@ def told_lifetime(token: str) -> float | None:
     return max(left, 0.0) if math.isfinite(left) else None
 
 
-def _claims(token: str) -> dict[str, Any]:
+def _parse_claims(token: str) -> dict[str, Any]:
     """Return the claims of a JWT (RFC 7519), unverified; an empty dict for any other token."""
     parts = token.split(".")
     if len(parts) != _PARTS:

@@ -14,12 +14,12 @@ from http import HTTPStatus
 from typing import Final
 
 from app.cache.authz.callers import Caller
-from app.cache.authz.grants import Lately, Rights
-from app.cache.authz.members import Membership, Said
+from app.cache.authz.grants import BoundedMap, RegistryGrants
+from app.cache.authz.members import RegistryMembers, ReportedContent
 from app.oci import manifest, media_types
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
-from app.spools.resuming import size_of
+from app.spools.resuming import parse_size
 
 WORDS: Final = 1 << 20
 """Bytes: a page or an error document in place of a blob is smaller, even with all its pictures."""
@@ -35,8 +35,8 @@ def is_manifest(reply: Reply, asked: Digest | None) -> bool:
     """
     return reply.status in _WITH_CONTENT and (
         media_types.can_be_manifest(reply.header("content-type"))
-        or _says_digest(reply, asked)
-        or manifest.is_one(_at_hand(reply))
+        or _names_digest(reply, asked)
+        or manifest.is_manifest(_read_buffered(reply))
     )
 
 
@@ -46,23 +46,23 @@ def is_blob(reply: Reply, asked: Digest) -> bool:
     `application/octet-stream` can be anything, so the size or the bytes must confirm it.
     """
     return reply.status in _WITH_CONTENT and (
-        media_types.can_be_blob(reply.header("content-type")) or _says_digest(reply, asked)
+        media_types.can_be_blob(reply.header("content-type")) or _names_digest(reply, asked)
     )
 
 
 def is_page(reply: Reply) -> bool:
     """Return whether an answer is a web page with a status below 300, which is a refusal."""
     is_yes = reply.status < HTTPStatus.MULTIPLE_CHOICES
-    return is_yes and media_types.is_page(reply.header("content-type"))
+    return is_yes and media_types.is_html(reply.header("content-type"))
 
 
-def is_something_else(reply: Reply) -> bool:
+def is_not_manifest(reply: Reply) -> bool:
     """Return whether a 200 has its bytes in memory, and they are not a manifest."""
-    data = _at_hand(reply)
-    return reply.status == HTTPStatus.OK and bool(data) and not manifest.is_one(data)
+    data = _read_buffered(reply)
+    return reply.status == HTTPStatus.OK and bool(data) and not manifest.is_manifest(data)
 
 
-def _says_digest(reply: Reply, asked: Digest | None) -> bool:
+def _names_digest(reply: Reply, asked: Digest | None) -> bool:
     """Return whether Docker-Content-Digest names the requested content, and it is not a page."""
     if is_page(reply):
         return False
@@ -70,7 +70,7 @@ def _says_digest(reply: Reply, asked: Digest | None) -> bool:
     return told is not None and (asked is None or told == asked)
 
 
-def _at_hand(reply: Reply) -> bytes:
+def _read_buffered(reply: Reply) -> bytes:
     """Return the bytes of an answer that was read whole before it was handed out; else b""."""
     return b"".join(reply.body) if isinstance(reply.body, tuple) else b""
 
@@ -79,26 +79,26 @@ _NO: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatu
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
+class RequestedContent:
     """A request to a registry: the digest (None for a tag), and the values of its Accept."""
 
     digest: Digest | None
     accepts: Sequence[str] = ()
 
 
-class Judging:
+class EvidenceRecorder:
     """Records what a registry's answers prove.
 
     A success counts only if it is about the requested content; ambiguous answers change nothing.
     """
 
-    def __init__(self, rights: Rights, members: Membership) -> None:
-        self._rights = rights
+    def __init__(self, rights: RegistryGrants, members: RegistryMembers) -> None:
+        self._grants = rights
         self._members = members
-        self._unproved = Lately[float]()
+        self._unverified = BoundedMap[float]()
         """When requests began whose answers have only the media type of a blob to say for them."""
 
-    def blob(
+    def record_blob(
         self, caller: Caller, name: RepositoryName, began: float, reply: Reply, asked: Digest
     ) -> None:
         """Record the answer to a request for a blob, or a part of it, that began at `began`.
@@ -107,30 +107,37 @@ class Judging:
         is that of the cached blob or is at least `WORDS`; otherwise only once `verified` is called.
         """
         if is_blob(reply, asked):
-            size = size_of(reply)
+            size = parse_size(reply)
             if self._members.has_size(asked, size) or (size or 0) >= WORDS:
-                self._yes(caller, name, began, reply, (_told(reply, asked), ""))
+                self._record_success(
+                    caller, name, began, reply, (_resolve_digest(reply, asked), "")
+                )
                 return
             key = (caller.name, name, asked)
-            if self._unproved.get(key) is None:  # the first answer is the one being fetched
-                self._unproved.put(key, began)
+            if self._unverified.get(key) is None:  # the first answer is the one being fetched
+                self._unverified.put(key, began)
         elif reply.status in _NO or is_page(reply):
-            self._no(caller, name, reply, Wanted(asked))
+            self._record_refusal(caller, name, reply, RequestedContent(asked))
 
-    def manifest(
-        self, caller: Caller, name: RepositoryName, began: float, reply: Reply, wanted: Wanted
+    def record_manifest(
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        began: float,
+        reply: Reply,
+        wanted: RequestedContent,
     ) -> None:
         """Record the answer to a request for a manifest that began at `began`."""
         if is_manifest(reply, wanted.digest):
             about = (
-                _told(reply, wanted.digest),
-                media_types.remembered(reply.header("content-type")),
+                _resolve_digest(reply, wanted.digest),
+                media_types.drop_overlong(reply.header("content-type")),
             )
-            self._yes(caller, name, began, reply, about)
-        elif reply.status in _NO or is_page(reply) or is_something_else(reply):
-            self._no(caller, name, reply, wanted)
+            self._record_success(caller, name, began, reply, about)
+        elif reply.status in _NO or is_page(reply) or is_not_manifest(reply):
+            self._record_refusal(caller, name, reply, wanted)
 
-    def verified(
+    def record_verified(
         self, caller: Caller, name: RepositoryName, digest: Digest, sent: tuple[str, float]
     ) -> None:
         """Record that the registry sent a caller content whose hash is the digest.
@@ -138,14 +145,14 @@ class Judging:
         `sent` is its media type, and the moment of the request by the store's clock.
         """
         media_type, asked = sent
-        self._members.add(caller, name, digest, (media_type, asked))
+        self._members.record(caller, name, digest, (media_type, asked))
         key = (caller.name, name, digest)
-        began = self._unproved.get(key)
+        began = self._unverified.get(key)
         if began is not None:
-            self._unproved.forget(key)
-            self._rights.yes(caller, name, began)
+            self._unverified.forget(key)
+            self._grants.record_success(caller, name, began)
 
-    def _yes(
+    def _record_success(
         self,
         caller: Caller,
         name: RepositoryName,
@@ -153,19 +160,23 @@ class Judging:
         reply: Reply,
         about: tuple[Digest | None, str],
     ) -> None:
-        self._rights.yes(caller, name, began)
+        self._grants.record_success(caller, name, began)
         digest, media_type = about
         if digest is not None and reply.status == HTTPStatus.OK:
-            self._members.confirm(caller, name, digest, Said(reply.length, media_type, began))
+            self._members.confirm(
+                caller, name, digest, ReportedContent(reply.length, media_type, began)
+            )
 
-    def _no(self, caller: Caller, name: RepositoryName, reply: Reply, wanted: Wanted) -> None:
-        self._rights.no(caller, name, reply)
-        digest = _told(reply, wanted.digest)
+    def _record_refusal(
+        self, caller: Caller, name: RepositoryName, reply: Reply, wanted: RequestedContent
+    ) -> None:
+        self._grants.record_refusal(caller, name, reply)
+        digest = _resolve_digest(reply, wanted.digest)
         if reply.status == HTTPStatus.NOT_FOUND and digest is not None:
-            self._members.lost(name, digest, wanted.accepts)
+            self._members.record_absence(name, digest, wanted.accepts)
 
 
-def _told(reply: Reply, asked: Digest | None) -> Digest | None:
+def _resolve_digest(reply: Reply, asked: Digest | None) -> Digest | None:
     """Return the digest that an answer is about; None if that is not the requested one.
 
     None also if a digest is named that cannot be read.

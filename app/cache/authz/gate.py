@@ -8,15 +8,15 @@ from typing import TypeVar
 
 from app.cache.authz import evidence
 from app.cache.authz.callers import Caller
-from app.cache.authz.evidence import Judging, Wanted
-from app.cache.authz.grants import Rights
-from app.cache.authz.members import Membership, Opened, Standing
-from app.cache.disk import Disk
-from app.cache.policy import Policy
+from app.cache.authz.evidence import EvidenceRecorder, RequestedContent
+from app.cache.authz.grants import RegistryGrants
+from app.cache.authz.members import AccessState, AuthorizedContent, RegistryMembers
+from app.cache.disk import DiskExecutor
+from app.cache.policy import CachePolicy
 from app.oci.errors import RegistryError
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
-from app.store.admin import Held
+from app.store.admin import MemberContent
 from app.store.errors import StoreError
 
 Used = TypeVar("Used")
@@ -34,90 +34,94 @@ class Gate:
     methods that ask the registry raise RegistryError.
     """
 
-    def __init__(self, registry: str, disk: Disk, policy: Policy) -> None:
+    def __init__(self, registry: str, disk: DiskExecutor, policy: CachePolicy) -> None:
         self._registry = registry
         self._disk = disk
         self._store = disk.store
-        self._rights = Rights(registry, disk.store, policy)
-        self._members = Membership(registry, disk.store, self._rights)
-        self._judging = Judging(self._rights, self._members)
+        self._grants = RegistryGrants(registry, disk.store, policy)
+        self._members = RegistryMembers(registry, disk.store, self._grants)
+        self._recorder = EvidenceRecorder(self._grants, self._members)
 
-    def open(self, caller: Caller, name: RepositoryName, digest: Digest) -> Opened | None:
+    def open(
+        self, caller: Caller, name: RepositoryName, digest: Digest
+    ) -> AuthorizedContent | None:
         """Return the cached content, opened; whoever receives it closes its file.
 
         Return None if the content is not cached, or `caller` may not read it now.
         """
-        return self.use(caller, name, digest, _itself)
+        return self.open_and_apply(caller, name, digest, _return_unchanged)
 
-    def use(
+    def open_and_apply(
         self,
         caller: Caller,
         name: RepositoryName,
         digest: Digest,
-        then: Callable[[Opened], Used | None],
+        then: Callable[[AuthorizedContent], Used | None],
     ) -> Used | None:
         """Return `then(opened)`, called on the thread that opens the content.
 
         Return None, without calling `then`, if the content is not cached or `caller` may not read
         it. `then` closes the file, unless it hands it on.
         """
-        return self._use(caller, name, digest, then, _nothing)
+        return self._open_and_record(caller, name, digest, then, _return_none)
 
-    def look(self, caller: Caller, name: RepositoryName, digest: Digest) -> Opened | Standing:
+    def open_or_explain(
+        self, caller: Caller, name: RepositoryName, digest: Digest
+    ) -> AuthorizedContent | AccessState:
         """Return what `open` does or, if that is None, what is known, in one trip to the disk."""
-        otherwise = partial(self._members.standing, caller, name, digest)
-        return self._use(caller, name, digest, _itself, otherwise)
+        otherwise = partial(self._members.lookup_access, caller, name, digest)
+        return self._open_and_record(caller, name, digest, _return_unchanged, otherwise)
 
-    def open_stale(self, name: RepositoryName, digest: Digest) -> Opened | None:
+    def open_stale(self, name: RepositoryName, digest: Digest) -> AuthorizedContent | None:
         """Return public content, opened, for use while the registry cannot be asked.
 
         Return None if the content is not cached, if no anonymous caller has ever been let read it
         in this repository, or if the repository is not known to have been public recently.
         """
-        return self.use_stale(name, digest, _itself)
+        return self.open_stale_and_apply(name, digest, _return_unchanged)
 
-    def use_stale(
-        self, name: RepositoryName, digest: Digest, then: Callable[[Opened], Used | None]
+    def open_stale_and_apply(
+        self, name: RepositoryName, digest: Digest, then: Callable[[AuthorizedContent], Used | None]
     ) -> Used | None:
         """Return `then(opened)` as `use` does, for content that `open_stale` would return."""
-        return self._disk.read(lambda: self._used_stale(name, digest, then))
+        return self._disk.read(lambda: self._open_public(name, digest, then))
 
     @property
-    def changes(self) -> int:
+    def revocation_count(self) -> int:
         """How often this worker has withdrawn a right or a member; any caller may be affected."""
-        return self._rights.changes
+        return self._grants.revocation_count
 
-    def permits(self, caller: Caller, name: RepositoryName) -> bool:
+    def has_grant(self, caller: Caller, name: RepositoryName) -> bool:
         """Return whether the caller has a grant for the repository now."""
-        return self._disk.read(self._rights.permits, caller, name)
+        return self._disk.read(self._grants.has_grant, caller, name)
 
     def was_public(self, name: RepositoryName) -> bool:
         """Return whether anyone may read the repository while the registry cannot be asked.
 
         This is so if an anonymous caller could read it less than `stale_ttl` seconds ago.
         """
-        return self._disk.read(self._rights.was_public, name)
+        return self._disk.read(self._grants.was_public, name)
 
-    def is_nobody(self, caller: Caller, name: RepositoryName) -> bool:
+    def is_anonymous(self, caller: Caller, name: RepositoryName) -> bool:
         """Return whether the caller is anonymous: no credentials, or an anonymous token.
 
         The token must have been issued for this repository.
         """
-        return self._disk.read(self._rights.is_nobody, caller, name)
+        return self._disk.read(self._grants.is_anonymous, caller, name)
 
-    def public_left(self, caller: Caller, name: RepositoryName) -> float:
+    def public_seconds_left(self, caller: Caller, name: RepositoryName) -> float:
         """Return for how many seconds shared caches may keep the answer; 0 for not at all.
 
         It is 0 unless the caller is anonymous. An anonymous caller might be refused what one with
         credentials is given.
         """
-        return self._disk.read(self._public_left, caller, name)
+        return self._disk.read(self._public_seconds_left, caller, name)
 
-    def standing(self, caller: Caller, name: RepositoryName, digest: Digest) -> Standing:
+    def lookup_access(self, caller: Caller, name: RepositoryName, digest: Digest) -> AccessState:
         """Return what is known about content that could not be opened; this grants nothing."""
-        return self._disk.read(self._members.standing, caller, name, digest)
+        return self._disk.read(self._members.lookup_access, caller, name, digest)
 
-    def unconfirmed(
+    def find_unconfirmed(
         self, caller: Caller, name: RepositoryName, digests: Sequence[Digest]
     ) -> tuple[list[Digest], list[Digest]]:
         """Return the digests that are cached but unconfirmed here, and those that are not cached.
@@ -125,17 +129,17 @@ class Gate:
         A digest is unconfirmed if the registry has not yet said that this repository holds it or,
         if the caller is anonymous, has not yet let an anonymous caller read it here.
         """
-        return self._disk.read(self._members.unconfirmed, caller, name, digests)
+        return self._disk.read(self._members.find_unconfirmed, caller, name, digests)
 
-    def kept_size(self, digest: Digest) -> int | None:
+    def lookup_size(self, digest: Digest) -> int | None:
         """Return the size of the cached content in bytes, whoever may read it; None if uncached."""
-        return self._disk.read(self._store.size, self._registry, digest)
+        return self._disk.read(self._store.lookup_size, self._registry, digest)
 
     def now(self) -> float:
         """Return the seconds since boot (monotonic), a clock that all workers share."""
         return self._store.clock.now()
 
-    def verified(
+    def record_verified(
         self, caller: Caller, name: RepositoryName, digest: Digest, sent: tuple[str, float]
     ) -> bool:
         """Record that a repository sent content to a caller, and that its hash is the digest.
@@ -144,9 +148,9 @@ class Gate:
         anyone who could choose one for it could turn it into a manifest that the registry does not
         know. Return False if the store could not write it; the log says why.
         """
-        return self._disk.write(self._judging.verified, caller, name, digest, sent)
+        return self._disk.write(self._recorder.record_verified, caller, name, digest, sent)
 
-    def ask(
+    def fetch_blob(
         self,
         caller: Caller,
         name: RepositoryName,
@@ -157,12 +161,12 @@ class Gate:
 
         The answer decides what the caller may read from now on. Raise what `question` raises.
         """
-        return self._asked(
+        return self._fetch_and_record(
             question,
-            lambda began, reply: self._judging.blob(caller, name, began, reply, digest),
+            lambda began, reply: self._recorder.record_blob(caller, name, began, reply, digest),
         )
 
-    def ask_manifest(
+    def fetch_manifest(
         self,
         caller: Caller,
         name: RepositoryName,
@@ -176,19 +180,19 @@ class Gate:
         tag: then the answer supplies the digest. `accepts` are the values of the request's Accept.
         Raise what `question` raises.
         """
-        return self._asked(
+        return self._fetch_and_record(
             question,
-            lambda began, reply: self._judging.manifest(
-                caller, name, began, reply, Wanted(digest, accepts)
+            lambda began, reply: self._recorder.record_manifest(
+                caller, name, began, reply, RequestedContent(digest, accepts)
             ),
         )
 
-    def refused_to_nobody(self, name: RepositoryName) -> None:
+    def record_anonymous_refusal(self, name: RepositoryName) -> None:
         """Record that the registry's token service refuses anonymous callers for a repository."""
-        self._disk.write(self._rights.make_private, name)
+        self._disk.write(self._grants.make_private, name)
 
-    def prove(
-        self, caller: Caller, name: RepositoryName, question: Callable[[Held], Reply]
+    def recheck_public(
+        self, caller: Caller, name: RepositoryName, question: Callable[[MemberContent], Reply]
     ) -> None:
         """Ask the registry whether a repository is still public, after it answered 404.
 
@@ -198,9 +202,9 @@ class Gate:
         exist. `question` therefore requests a manifest that is cached and known to be a member. The
         answer grants no caller anything. Registry errors are ignored.
         """
-        if not self.is_nobody(caller, name):
+        if not self.is_anonymous(caller, name):
             return
-        held = self._disk.read(self._witness, name)
+        held = self._disk.read(self._find_member_manifest, name)
         if held is None:
             return
         began = self.now()
@@ -208,14 +212,16 @@ class Gate:
             reply = question(held)
             reply.close()
             if reply.status == HTTPStatus.OK and evidence.is_manifest(reply, held.digest):
-                self._disk.write(self._rights.make_public, name, began)
+                self._disk.write(self._grants.make_public, name, began)
 
-    def _witness(self, name: RepositoryName) -> Held | None:
+    def _find_member_manifest(self, name: RepositoryName) -> MemberContent | None:
         with suppress(StoreError):
-            return self._store.holdings.manifest_of(self._registry, name)
+            return self._store.catalog.find_manifest(self._registry, name)
         return None
 
-    def _asked(self, question: Callable[[], Reply], judge: Callable[[float, Reply], None]) -> Reply:
+    def _fetch_and_record(
+        self, question: Callable[[], Reply], judge: Callable[[float, Reply], None]
+    ) -> Reply:
         began = self.now()
         reply = question()
         try:
@@ -225,67 +231,71 @@ class Gate:
             raise
         return reply
 
-    def _use(
+    def _open_and_record(
         self,
         caller: Caller,
         name: RepositoryName,
         digest: Digest,
-        then: Callable[[Opened], Used | None],
+        then: Callable[[AuthorizedContent], Used | None],
         otherwise: Callable[[], Other],
     ) -> Used | Other:
         unshown = list[Digest]()
         used = self._disk.read(
-            lambda: self._used(caller, name, digest, then, unshown) or otherwise()
+            lambda: self._open_granted(caller, name, digest, then, unshown) or otherwise()
         )
         if unshown:
-            self._disk.write(self._members.show, name, digest)
+            self._disk.write(self._members.mark_public, name, digest)
         return used
 
-    def _used(
+    def _open_granted(
         self,
         caller: Caller,
         name: RepositoryName,
         digest: Digest,
-        then: Callable[[Opened], Used | None],
+        then: Callable[[AuthorizedContent], Used | None],
         unshown: list[Digest],
     ) -> Used | None:
-        left = self._rights.left(caller, name)
+        left = self._grants.seconds_left(caller, name)
         if left <= 0:
             return None
         found = self._members.open(name, digest)
         if found is None:
             return None
         content, member = found
-        is_shown = member.is_shown
-        if self._members.is_news(caller, name, member):
+        is_shown = member.is_public
+        if self._members.is_newly_public(caller, name, member):
             unshown.append(digest)
             is_shown = True
-        public_left = self._rights.public_left(name) if is_shown else 0.0
-        return then(Opened.of(content, member.media_type, left, public_left))
+        public_left = self._grants.public_seconds_left(name) if is_shown else 0.0
+        return then(AuthorizedContent.from_content(content, member.media_type, left, public_left))
 
-    def _used_stale(
-        self, name: RepositoryName, digest: Digest, then: Callable[[Opened], Used | None]
+    def _open_public(
+        self, name: RepositoryName, digest: Digest, then: Callable[[AuthorizedContent], Used | None]
     ) -> Used | None:
         """Use content that an anonymous caller was let read, whether or not it is still public.
 
         A repository that was public says nothing about content added since, so the member itself
         must have been shown to an anonymous caller.
         """
-        if not self._rights.was_public(name):
+        if not self._grants.was_public(name):
             return None
         found = self._members.open(name, digest, shown=True)
         if found is None:
             return None
         content, member = found
-        return then(Opened.of(content, member.media_type, 0.0, 0.0))
+        return then(AuthorizedContent.from_content(content, member.media_type, 0.0, 0.0))
 
-    def _public_left(self, caller: Caller, name: RepositoryName) -> float:
-        return self._rights.public_left(name) if self._rights.is_nobody(caller, name) else 0.0
+    def _public_seconds_left(self, caller: Caller, name: RepositoryName) -> float:
+        return (
+            self._grants.public_seconds_left(name)
+            if self._grants.is_anonymous(caller, name)
+            else 0.0
+        )
 
 
-def _nothing() -> None:
+def _return_none() -> None:
     return None
 
 
-def _itself(opened: Opened) -> Opened | None:
+def _return_unchanged(opened: AuthorizedContent) -> AuthorizedContent | None:
     return opened

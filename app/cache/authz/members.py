@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from app.cache.authz.callers import Caller
-from app.cache.authz.grants import Rights
+from app.cache.authz.grants import RegistryGrants
 from app.oci import media_types
 from app.oci.reference import Digest, RepositoryName
 from app.store.contents import Content
@@ -19,45 +19,47 @@ from app.store.store import Store
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Opened(Content):
+class AuthorizedContent(Content):
     """Cached content, opened for a caller who may read it; `media_type` is the repository's.
 
     `left`: seconds for which the caller may read it. `public_left`: seconds for which shared caches
     may keep it; 0 unless it is public.
     """
 
-    left: float
-    public_left: float
+    seconds_left: float
+    public_seconds_left: float
 
     @classmethod
-    def of(cls, content: Content, media_type: str, left: float, public_left: float) -> Self:
+    def from_content(
+        cls, content: Content, media_type: str, left: float, public_left: float
+    ) -> Self:
         """Return the content with the media type and the rights it has in one repository."""
         return cls(
             file=content.file,
             size=content.size,
             media_type=media_type,
-            taken=content.taken,
+            stored_at=content.stored_at,
             location=content.location,
-            left=left,
-            public_left=public_left,
+            seconds_left=left,
+            public_seconds_left=public_left,
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class AccessState:
     """What is known about content that could not be opened for a caller.
 
     `permitted`: the caller may read the repository. `holds`: the repository holds the digest.
     `is_kept`: the bytes are cached, whoever may read them.
     """
 
-    permitted: bool
-    holds: bool
-    is_kept: bool
+    has_grant: bool
+    is_member: bool
+    is_cached: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class ReportedContent:
     """What a registry has said about content: its size in bytes (None: unknown) and media type.
 
     `asked` is when the request began, by the store's clock.
@@ -65,18 +67,18 @@ class Said:
 
     size: int | None
     media_type: str
-    asked: float
+    requested_at: float
 
 
-class Membership:
+class RegistryMembers:
     """The members of one registry; methods that write raise StoreError."""
 
-    def __init__(self, registry: str, store: Store, rights: Rights) -> None:
+    def __init__(self, registry: str, store: Store, rights: RegistryGrants) -> None:
         self._registry = registry
         self._store = store
-        self._rights = rights
+        self._grants = rights
 
-    def add(
+    def record(
         self, caller: Caller, name: RepositoryName, digest: Digest, sent: tuple[str, float]
     ) -> None:
         """Record that a repository holds a digest, which the caller may read there.
@@ -84,48 +86,50 @@ class Membership:
         `sent` is its media type, and the moment of the request by the store's clock.
         """
         media_type, asked = sent
-        member = Member(media_type, is_shown=self._rights.is_nobody(caller, name))
-        self._store.members.add(self._registry, name, digest, member, asked=asked)
+        member = Member(media_type, is_public=self._grants.is_anonymous(caller, name))
+        self._store.members.record(self._registry, name, digest, member, asked=asked)
 
-    def confirm(self, caller: Caller, name: RepositoryName, digest: Digest, said: Said) -> None:
+    def confirm(
+        self, caller: Caller, name: RepositoryName, digest: Digest, said: ReportedContent
+    ) -> None:
         """Record that a repository holds a cached digest, if the registry reports the same size."""
         if not self.has_size(digest, said.size):
             return
-        known = self._store.members.find(self._registry, name, digest)
+        known = self._store.members.lookup(self._registry, name, digest)
         # A media type from a GET is that of the bytes sent; some registries' HEADs report another.
         if known is None or (said.media_type and not known.media_type):
-            self.add(caller, name, digest, (said.media_type, said.asked))
-        elif self.is_news(caller, name, known):
-            self.add(caller, name, digest, ("", said.asked))
+            self.record(caller, name, digest, (said.media_type, said.requested_at))
+        elif self.is_newly_public(caller, name, known):
+            self.record(caller, name, digest, ("", said.requested_at))
 
-    def show(self, name: RepositoryName, digest: Digest) -> None:
+    def mark_public(self, name: RepositoryName, digest: Digest) -> None:
         """Record that an anonymous caller was let read a member."""
-        self._store.members.show(self._registry, name, digest)
+        self._store.members.mark_public(self._registry, name, digest)
 
     def has_size(self, digest: Digest, size: int | None) -> bool:
         """Return whether the digest is cached with this size in bytes; False if `size` is None."""
-        return size is not None and size == self._store.size(self._registry, digest)
+        return size is not None and size == self._store.lookup_size(self._registry, digest)
 
-    def lost(self, name: RepositoryName, digest: Digest, accepts: Sequence[str]) -> None:
+    def record_absence(self, name: RepositoryName, digest: Digest, accepts: Sequence[str]) -> None:
         """Record that the registry says that a repository does not hold a digest.
 
         Some registries answer 404 for a manifest whose media type the client does not accept. The
         member stays in that case.
         """
-        self._rights.changes += 1
-        known = self._store.members.find(self._registry, name, digest)
+        self._grants.revocation_count += 1
+        known = self._store.members.lookup(self._registry, name, digest)
         if (
             known is None
             or not known.media_type
-            or media_types.acceptable(known.media_type, accepts)
+            or media_types.is_acceptable(known.media_type, accepts)
         ):
             self._store.members.remove(self._registry, name, digest)
 
-    def is_news(self, caller: Caller, name: RepositoryName, member: Member) -> bool:
+    def is_newly_public(self, caller: Caller, name: RepositoryName, member: Member) -> bool:
         """Return whether the caller is the first anonymous one who may read the member."""
-        return not member.is_shown and self._rights.is_nobody(caller, name)
+        return not member.is_public and self._grants.is_anonymous(caller, name)
 
-    def unconfirmed(
+    def find_unconfirmed(
         self, caller: Caller, name: RepositoryName, digests: Sequence[Digest]
     ) -> tuple[list[Digest], list[Digest]]:
         """Return the digests that are cached but not known members, and those that are not cached.
@@ -134,10 +138,10 @@ class Membership:
         """
         found, absent = list[Digest](), list[Digest]()
         for digest in digests:
-            member = self._store.members.find(self._registry, name, digest)
+            member = self._store.members.lookup(self._registry, name, digest)
             if not self._store.has(self._registry, digest):
                 absent.append(digest)
-            elif member is None or self.is_news(caller, name, member):
+            elif member is None or self.is_newly_public(caller, name, member):
                 found.append(digest)
         return found, absent
 
@@ -149,16 +153,16 @@ class Membership:
         Return None if the digest is not a known member or not cached. With `shown`, only members
         that an anonymous caller was let read count.
         """
-        member = self._store.members.find(self._registry, name, digest)
-        if member is None or (shown and not member.is_shown):
+        member = self._store.members.lookup(self._registry, name, digest)
+        if member is None or (shown and not member.is_public):
             return None
         content = self._store.open(self._registry, digest)
         return None if content is None else (content, member)
 
-    def standing(self, caller: Caller, name: RepositoryName, digest: Digest) -> Standing:
+    def lookup_access(self, caller: Caller, name: RepositoryName, digest: Digest) -> AccessState:
         """Return what is known about content that could not be opened; this grants nothing."""
-        return Standing(
-            permitted=self._rights.permits(caller, name),
-            holds=self._store.members.find(self._registry, name, digest) is not None,
-            is_kept=self._store.has(self._registry, digest),
+        return AccessState(
+            has_grant=self._grants.has_grant(caller, name),
+            is_member=self._store.members.lookup(self._registry, name, digest) is not None,
+            is_cached=self._store.has(self._registry, digest),
         )

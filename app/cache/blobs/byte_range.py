@@ -11,7 +11,7 @@ from app.source import Request
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class SelectedRange:
     """Bytes `start` to `end` (exclusive) of `size`, and the status to send them with."""
 
     status: HTTPStatus
@@ -37,7 +37,7 @@ class Part:
         return self.end - self.start
 
     @property
-    def fields(self) -> Headers:
+    def headers(self) -> Headers:
         """The Content-Range header of a 206 or 416; no header for other statuses."""
         match self.status:
             case HTTPStatus.PARTIAL_CONTENT:
@@ -48,21 +48,21 @@ class Part:
                 return []
 
 
-def part_for(request: Request, digest: Digest, size: int) -> Part:
+def select_range(request: Request, digest: Digest, size: int) -> SelectedRange:
     """Return the part of a blob of `size` bytes that answers the request.
 
     Its status is 200, 206, 304, 412 or 416.
     """
-    if status := conditional.failed(request.headers, conditional.etag_of(digest)):
-        return Part(status=status, start=0, end=0, size=size)
-    asked = conditional.wants_range(request.headers, conditional.etag_of(digest))
+    if status := conditional.evaluate_conditions(request.headers, conditional.build_etag(digest)):
+        return SelectedRange(status=status, start=0, end=0, size=size)
+    asked = conditional.get_range_header(request.headers, conditional.build_etag(digest))
     # Ranges are defined for GET alone (RFC 9110, section 14.2).
     wanted = parse_range(asked) if request.method == "GET" else None
     if wanted is None:
-        return Part(status=HTTPStatus.OK, start=0, end=size, size=size)
-    found = wanted.of(size)
+        return SelectedRange(status=HTTPStatus.OK, start=0, end=size, size=size)
+    found = wanted.resolve(size)
     if found is None:
         status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
-        return Part(status=status, start=0, end=0, size=size)
+        return SelectedRange(status=status, start=0, end=0, size=size)
     start, end = found
-    return Part(status=HTTPStatus.PARTIAL_CONTENT, start=start, end=end, size=size)
+    return SelectedRange(status=HTTPStatus.PARTIAL_CONTENT, start=start, end=end, size=size)

@@ -9,17 +9,17 @@ from typing import Final
 from app.cache.authz import evidence
 from app.cache.authz.callers import Caller
 from app.cache.authz.gate import Gate
-from app.cache.blobs.byte_range import part_for
-from app.cache.head_first import conclude
+from app.cache.blobs.byte_range import select_range
+from app.cache.head_first import find_refusal
 from app.oci import headers
 from app.oci.errors import UpstreamUnavailable
-from app.oci.reference import Digest, RepositoryName, digest_of
+from app.oci.reference import Digest, RepositoryName, compute_digest
 from app.source import BodyBroken, Payer, Reply, Request, Source
 from app.spools.fetches import Fetches
-from app.spools.filling import fill
-from app.spools.lead import Lead
-from app.spools.record import State
-from app.spools.resuming import Rest, rest_of, size_of
+from app.spools.filling import start_fetch_thread
+from app.spools.lead import FetchLease
+from app.spools.record import FetchState
+from app.spools.resuming import RemainingBody, parse_rest, parse_size
 from app.spools.shared import Spool
 
 _OF_THE_ANSWER: Final = (
@@ -29,7 +29,7 @@ _OF_THE_ANSWER: Final = (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Asking:
+class BlobRequest:
     """A client's request for a blob; the gate learns from each of the registry's answers to it.
 
     `began` is the moment before the first question to the registry, by the gate's clock (monotonic,
@@ -42,7 +42,7 @@ class Asking:
     name: RepositoryName
     digest: Digest
     request: Request
-    began: float
+    requested_at: float
     only_verified: bool = False
 
     @property
@@ -55,45 +55,45 @@ class Asking:
         """The client charged for bytes that no other client reads; None if nobody is charged."""
         return self.request.payer
 
-    def as_it_is(self) -> Reply:
+    def fetch_unchanged(self) -> Reply:
         """Return the registry's answer to the client's request, with all its conditions."""
-        return self._ask(self.request)
+        return self._fetch(self.request)
 
-    def head(self) -> Reply:
+    def fetch_head(self) -> Reply:
         """Return the answer to a HEAD: whether the caller may read the blob, and its length."""
-        return self._ask(self._plain("HEAD"))
+        return self._fetch(self._build_plain("HEAD"))
 
-    def rest(self, offset: int) -> Reply:
+    def fetch_rest(self, offset: int) -> Reply:
         """Fetch from `offset` to the end on behalf of all readers.
 
         A client that disconnects does not cancel it.
         """
-        request = replace(self._plain("GET"), client=None, has_fallback=None)
-        return self._ask(_with_range(request, f"bytes={offset}-") if offset else request)
+        request = replace(self._build_plain("GET"), client=None, has_fallback=None)
+        return self._fetch(_with_range(request, f"bytes={offset}-") if offset else request)
 
-    def part(self, start: int, end: int) -> Reply:
+    def fetch_range(self, start: int, end: int) -> Reply:
         """Fetch bytes `start` to `end` (exclusive), for this client alone."""
-        request = replace(self._plain("GET"), has_fallback=None)  # the body has begun
-        return self._ask(_with_range(request, f"bytes={start}-{end - 1}"))
+        request = replace(self._build_plain("GET"), has_fallback=None)  # the body has begun
+        return self._fetch(_with_range(request, f"bytes={start}-{end - 1}"))
 
-    def verified(self) -> None:
+    def record_verified(self) -> None:
         """Record that this repository holds the blob: all bytes came, and their hash is right."""
-        self.gate.verified(self.caller, self.name, self.digest, ("", self.began))
+        self.gate.record_verified(self.caller, self.name, self.digest, ("", self.requested_at))
 
-    def _plain(self, method: str) -> Request:
+    def _build_plain(self, method: str) -> Request:
         fields = headers.without(self.request.headers, *_OF_THE_ANSWER)
         return replace(self.request, method=method, headers=fields)
 
-    def _ask(self, request: Request) -> Reply:
+    def _fetch(self, request: Request) -> Reply:
         question = partial(self.inner.blob, self.name, self.digest, request)
-        return self.gate.ask(self.caller, self.name, question, self.digest)
+        return self.gate.fetch_blob(self.caller, self.name, question, self.digest)
 
 
 def _with_range(request: Request, wanted: str) -> Request:
     return replace(request, headers=[*request.headers, ("Range", wanted)])
 
 
-class Refused(Exception):
+class BlobRefused(Exception):
     """The registry answered with something other than the blob; relay `reply` to the client."""
 
     def __init__(self, reply: Reply) -> None:
@@ -101,7 +101,7 @@ class Refused(Exception):
         self.reply = reply
 
 
-def led(asking: Asking, lead: Lead, fetches: Fetches) -> Spool | None:
+def lead_fetch(asking: BlobRequest, lead: FetchLease, fetches: Fetches) -> Spool | None:
     """Start the fetch and return its spool; None if it cannot be fetched for all readers.
 
     Raise Refused if the registry answers with something else, RegistryError if it does not answer,
@@ -109,45 +109,45 @@ def led(asking: Asking, lead: Lead, fetches: Fetches) -> Spool | None:
     """
     with ExitStack() as stack:
         stack.callback(_release, lead)
-        found = _rest(asking, lead)
+        found = _fetch_rest(asking, lead)
         if found is None:
             return None
         rest, size = found
         stack.callback(rest.close)
         try:
-            lead.begin(size)
+            lead.start(size)
             spool = fetches.join(asking.digest, asking.payer)
         except OSError:
             with suppress(OSError):
-                lead.discard(State.GIVEN_UP)
+                lead.discard(FetchState.GIVEN_UP)
             raise
         if spool is None:
             return None
         stack.pop_all()
-    part = part_for(asking.request, asking.digest, size)
-    fill(lead, rest, asking, whole=part.is_whole)
+    part = select_range(asking.request, asking.digest, size)
+    start_fetch_thread(lead, rest, asking, whole=part.is_whole)
     return spool
 
 
-def _release(lead: Lead) -> None:
+def _release(lead: FetchLease) -> None:
     with suppress(OSError):
         lead.release()
 
 
-def _rest(asking: Asking, lead: Lead) -> tuple[Rest, int] | None:
+def _fetch_rest(asking: BlobRequest, lead: FetchLease) -> tuple[RemainingBody, int] | None:
     """Return the missing bytes, and the size of the whole blob; None if that does not fit."""
     if lead.size is not None and lead.offset == lead.size:
-        return _nothing_more(asking, lead.size)
-    reply = asking.rest(lead.offset)
+        return _confirm_complete(asking, lead.size)
+    reply = asking.fetch_rest(lead.offset)
     if not reply.is_error and not evidence.is_blob(reply, asking.digest):
-        reply = _proved(reply, asking.digest)
+        reply = _verify_buffered(reply, asking.digest)
     if reply.status != HTTPStatus.OK and (not lead.offset or _is_refusal(reply)):
-        raise Refused(reply)
-    size = size_of(reply)
+        raise BlobRefused(reply)
+    size = parse_size(reply)
     if size is None or lead.size not in {None, size}:
         reply.close()
         return None
-    rest = rest_of(reply, lead.offset, size)
+    rest = parse_rest(reply, lead.offset, size)
     return None if rest is None else (rest, size)
 
 
@@ -156,14 +156,14 @@ def _is_refusal(reply: Reply) -> bool:
     return reply.is_error and reply.status != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
 
 
-def _proved(reply: Reply, digest: Digest) -> Reply:
+def _verify_buffered(reply: Reply, digest: Digest) -> Reply:
     """Read an answer with the media type of an error document, and return it if it is the blob.
 
     Some registries and CDNs send configs as JSON or text. Raise Refused if it is anything else, and
     UpstreamUnavailable if the body breaks off.
     """
     if reply.status != HTTPStatus.OK or reply.length is None or reply.length >= evidence.WORDS:
-        raise Refused(reply)
+        raise BlobRefused(reply)
     try:
         data = b"".join(reply.body)
     except BodyBroken as error:
@@ -172,25 +172,25 @@ def _proved(reply: Reply, digest: Digest) -> Reply:
     finally:
         reply.close()
     reply = replace(reply, body=[data], close=_close_nothing)
-    if evidence.is_page(reply) or digest_of(data, digest) != digest:
-        raise Refused(reply)
+    if evidence.is_page(reply) or compute_digest(data, digest) != digest:
+        raise BlobRefused(reply)
     return reply
 
 
-def _nothing_more(asking: Asking, size: int) -> tuple[Rest, int] | None:
+def _confirm_complete(asking: BlobRequest, size: int) -> tuple[RemainingBody, int] | None:
     """Ask with a HEAD whether the caller may read a blob whose bytes are all here already.
 
     An earlier leader fetched them and did not finish. Return None if the registry does not confirm
     the blob and its size. Raise Refused if its answer is already the client's.
     """
-    reply = asking.head()
-    if refusal := conclude(reply, asking.request):
-        raise Refused(refusal)
+    reply = asking.fetch_head()
+    if refusal := find_refusal(reply, asking.request):
+        raise BlobRefused(refusal)
     reply.close()
     fits = reply.length == size and evidence.is_blob(reply, asking.digest)
     if reply.status != HTTPStatus.OK or not fits:
         return None
-    return Rest((), _close_nothing), size
+    return RemainingBody((), _close_nothing), size
 
 
 def _close_nothing() -> None:

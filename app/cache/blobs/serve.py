@@ -7,47 +7,47 @@ from io import FileIO
 from typing import Final
 
 from app.cache import cache_status
-from app.cache.authz.members import Opened
-from app.cache.blobs.byte_range import Part, part_for
-from app.cache.blobs.lead import Asking
+from app.cache.authz.members import AuthorizedContent
+from app.cache.blobs.byte_range import SelectedRange, select_range
+from app.cache.blobs.lead import BlobRequest
 from app.oci import headers
 from app.oci.headers import Headers
 from app.source import BodyBroken, FileBody, Reply, Request
-from app.spools.chunk_size import WINDOW, Pace
-from app.spools.reading import Reading
+from app.spools.chunk_size import WINDOW, AdaptiveChunkSize
+from app.spools.reading import SpoolBody
 from app.spools.shared import Spool
 from app.spools.shared_file import SharedFile
 
 
-class KeptBody(FileBody):
+class CachedBody(FileBody):
     """A body of bytes `start` to `end` (exclusive) of a cached file.
 
     Whoever makes one closes it. Reading raises BodyBroken if the file cannot be read or is shorter.
     """
 
     def __init__(self, file: FileIO, start: int, end: int) -> None:
-        self._file = SharedFile.of(file)
+        self._file = SharedFile.from_file(file)
         self._position = start
         self._end = end
 
     def __iter__(self) -> Iterator[bytes]:
-        pace = Pace()
+        pace = AdaptiveChunkSize()
         while self._position < self._end:
-            data = self._read(min(pace.piece, self._end - self._position))
+            data = self._read(min(pace.size, self._end - self._position))
             self._position += len(data)
-            pace.hand()
+            pace.record_handed()
             yield data
-            pace.taken(len(data))
+            pace.record_taken(len(data))
 
-    def sent_by(self, send: Callable[[int, int, int], None]) -> int:
+    def send_next(self, send: Callable[[int, int, int], None]) -> int:
         """Send the next part with `send`, and return its length in bytes; 0 at the end.
 
         The part is read into the page cache first, so that `send` need not wait for the disk.
         """
         count = min(WINDOW, self._end - self._position)
         if count:
-            with self._reading():
-                self._file.fetch(count, self._position)
+            with self._translate_errors():
+                self._file.prefetch(count, self._position)
             self._file.send(send, self._position, count)
             self._position += count
         return count
@@ -57,7 +57,7 @@ class KeptBody(FileBody):
         self._file.close()
 
     def _read(self, count: int) -> bytes:
-        with self._reading():
+        with self._translate_errors():
             data = self._file.read(count, self._position)
         if not data:
             message = "what is kept has become shorter"
@@ -65,7 +65,7 @@ class KeptBody(FileBody):
         return data
 
     @contextmanager
-    def _reading(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -85,26 +85,26 @@ _CUT: Final = ("content-range", "accept-ranges")
 """Headers that nginx sets itself, since it cuts the range."""
 
 
-def can_be(request: Request, part: Part) -> bool:
+def can_accelerate(request: Request, part: SelectedRange) -> bool:
     """Return whether nginx may send the part in Docxy's place."""
     return (
         request.method == "GET"
         and part.has_bytes
-        and not any(headers.value(request.headers, name) for name in (FAILED, *_JUDGED_AGAIN))
+        and not any(headers.get_first(request.headers, name) for name in (FAILED, *_JUDGED_AGAIN))
     )
 
 
-def handed_over(reply: Reply, location: str) -> Reply:
+def build_accel_reply(reply: Reply, location: str) -> Reply:
     """Return `reply` as an answer that tells nginx to send the file at `location`.
 
     Its `length` stays the number of bytes that nginx will send, for the log.
     """
     fields = headers.without(reply.headers, *_CUT)
     fields.append(("X-Accel-Redirect", location))
-    return replace(reply, status=200, headers=fields, body=(), close=_nothing)
+    return replace(reply, status=200, headers=fields, body=(), close=_close_nothing)
 
 
-def _nothing() -> None:
+def _close_nothing() -> None:
     pass
 
 
@@ -112,46 +112,55 @@ _TYPE: Final = "application/octet-stream"
 """The Content-Type of every blob, whatever the registry's. The manifest gives the real type."""
 
 
-def kept(asking: Asking, opened: Opened, said: Headers, accel_location: str | None) -> Reply:
+def build_cached_reply(
+    asking: BlobRequest, opened: AuthorizedContent, said: Headers, accel_location: str | None
+) -> Reply:
     """Return the answer from a cached blob, or one for nginx if `accel_location` is set.
 
     The answer's body owns the file of `opened`; if there is no body, the file is closed.
     """
-    part = part_for(asking.request, asking.digest, opened.size)
-    fields = _fields(asking, part, opened.public_left) + said
-    if accel_location and can_be(asking.request, part):
+    part = select_range(asking.request, asking.digest, opened.size)
+    fields = _build_headers(asking, part, opened.public_seconds_left) + said
+    if accel_location and can_accelerate(asking.request, part):
         opened.file.close()
-        return handed_over(_about(part, fields), f"{accel_location}{opened.location}")
+        return build_accel_reply(
+            _build_bodiless(part, fields), f"{accel_location}{opened.location}"
+        )
     if asking.request.method == "HEAD" or not part.length:
         opened.file.close()
-        return _about(part, fields)
-    body = KeptBody(opened.file, part.start, part.end)
+        return _build_bodiless(part, fields)
+    body = CachedBody(opened.file, part.start, part.end)
     return Reply(
         status=part.status, headers=fields, length=part.length, body=body, close=body.close
     )
 
 
-def spooled(asking: Asking, spool: Spool, part: Part, said: Headers) -> Reply:
+def build_spooled_reply(
+    asking: BlobRequest, spool: Spool, part: SelectedRange, said: Headers
+) -> Reply:
     """Return the answer to a GET from a running fetch; it closes `spool`."""
-    fields = _fields(asking, part, asking.gate.public_left(asking.caller, asking.name)) + said
+    fields = (
+        _build_headers(asking, part, asking.gate.public_seconds_left(asking.caller, asking.name))
+        + said
+    )
     if not part.has_bytes:
         spool.close()
-        return _about(part, fields)
-    body = Reading(spool, part.start, part.end, asking, asking.request.client)
+        return _build_bodiless(part, fields)
+    body = SpoolBody(spool, part.start, part.end, asking, asking.request.client)
     return Reply(
         status=part.status, headers=fields, length=part.length, body=body, close=body.close
     )
 
 
-def _about(part: Part, fields: Headers) -> Reply:
+def _build_bodiless(part: SelectedRange, fields: Headers) -> Reply:
     return Reply(status=part.status, headers=fields, length=part.length)
 
 
-def _fields(asking: Asking, part: Part, public_left: float) -> Headers:
+def _build_headers(asking: BlobRequest, part: SelectedRange, public_left: float) -> Headers:
     described = [("Content-Type", _TYPE), ("Accept-Ranges", "bytes")] if part.has_bytes else []
     return [
         *described,
         ("Docker-Content-Digest", asking.digest),
-        *part.fields,
-        *cache_status.of_content(asking.digest, public_left),
+        *part.headers,
+        *cache_status.build_content_headers(asking.digest, public_left),
     ]

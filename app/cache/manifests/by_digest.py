@@ -8,11 +8,11 @@ from app.cache import cache_status
 from app.cache.authz import evidence
 from app.cache.authz.callers import Caller
 from app.cache.authz.gate import Gate
-from app.cache.head_first import conclude
-from app.cache.manifests.copies import Copies, Copy
-from app.cache.manifests.fetch import Fetching, conditional
-from app.cache.singleflight import Flights
-from app.cache.stale import Away
+from app.cache.head_first import find_refusal
+from app.cache.manifests.copies import CachedManifest, CachedManifests
+from app.cache.manifests.fetch import ManifestFetcher, apply_conditions
+from app.cache.singleflight import CrossProcessSingleFlight
+from app.cache.stale import StaleIfError
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply, Request
 
@@ -22,74 +22,80 @@ its lock, or may have failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Manifests:
+class ManifestsByDigest:
     """Answers from the cache or from the registry; concurrent requests share one fetch."""
 
     registry: str
     gate: Gate
-    away: Away
-    copies: Copies
-    fetching: Fetching
-    flights: Flights
+    stale_if_error: StaleIfError
+    cached_manifests: CachedManifests
+    fetcher: ManifestFetcher
+    single_flight: CrossProcessSingleFlight
 
-    def manifest(
+    def serve_manifest(
         self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
     ) -> Reply:
         """Return the answer to a GET or HEAD, or the registry's refusal.
 
         Raise RegistryError if the registry cannot be asked and no public copy is cached.
         """
-        copy = self.copies.find(caller, name, digest)
-        if copy is not None and copy.fits(request):
-            return _hit(copy, request)
+        copy = self.cached_manifests.lookup(caller, name, digest)
+        if copy is not None and copy.is_accepted_by(request):
+            return _build_hit(copy, request)
 
         def stale(status: int | None) -> Reply | None:
-            kept = self.copies.find_stale(name, digest)
-            if kept is None or not kept.fits(request):
+            kept = self.cached_manifests.lookup_stale(name, digest)
+            if kept is None or not kept.is_accepted_by(request):
                 return None
-            fields = cache_status.stale(status, cache_status.age_of(kept.taken))
-            return kept.answer(request, fields, lasting=True)
+            fields = cache_status.build_stale(status, cache_status.compute_age(kept.stored_at))
+            return kept.build_reply(request, fields, lasting=True)
 
-        ask = self._head if request.method == "HEAD" else self._get
-        return self.away.ask(
+        ask = self._serve_head if request.method == "HEAD" else self._serve_get
+        return self.stale_if_error.fetch_or_serve_stale(
             caller, name, request, lambda asked: ask(caller, name, digest, asked), stale
         )
 
-    def _head(
+    def _serve_head(
         self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
     ) -> Reply:
-        reply = self.fetching.head(caller, name, digest, request).reply
-        fields = cache_status.forwarded(reply.status)
+        reply = self.fetcher.fetch_head(caller, name, digest, request).reply
+        fields = cache_status.build_forwarded(reply.status)
         if reply.status != HTTPStatus.OK or not evidence.is_manifest(reply, digest):
-            return cache_status.marked(reply, fields)
-        fields += cache_status.of_content(digest, self.gate.public_left(caller, name))
-        return conditional(cache_status.marked(reply, fields), request, digest)
+            return cache_status.mark_reply(reply, fields)
+        fields += cache_status.build_content_headers(
+            digest, self.gate.public_seconds_left(caller, name)
+        )
+        return apply_conditions(cache_status.mark_reply(reply, fields), request, digest)
 
-    def _get(self, caller: Caller, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        if reply := self._confirmed(caller, name, digest, request):
+    def _serve_get(
+        self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
+    ) -> Reply:
+        if reply := self._serve_confirmed(caller, name, digest, request):
             return reply
         for _ in range(_TRIES):
-            with self.flights.lead(f"{self.registry}/{name}@{digest}") as leads:
+            with self.single_flight.try_lead(f"{self.registry}/{name}@{digest}") as leads:
                 if leads:
                     # Another fetch may have ended between the lookup and the lead.
-                    joined = self._joined(caller, name, digest, request)
-                    return joined or self.fetching.get(caller, name, digest, request).reply
-            if reply := self._joined(caller, name, digest, request):
+                    joined = self._serve_joined(caller, name, digest, request)
+                    return (
+                        joined or self.fetcher.fetch_manifest(caller, name, digest, request).reply
+                    )
+            if reply := self._serve_joined(caller, name, digest, request):
                 return reply
-            if reply := self._confirmed(caller, name, digest, request):
+            if reply := self._serve_confirmed(caller, name, digest, request):
                 return reply
-        return self.fetching.get(caller, name, digest, request).reply
+        return self.fetcher.fetch_manifest(caller, name, digest, request).reply
 
-    def _joined(
+    def _serve_joined(
         self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
     ) -> Reply | None:
         """Return the answer from another request's fetch; None if the client cannot have that."""
-        copy = self.copies.find(caller, name, digest)
-        if copy is None or not copy.fits(request):
+        copy = self.cached_manifests.lookup(caller, name, digest)
+        if copy is None or not copy.is_accepted_by(request):
             return None
-        return copy.answer(request, cache_status.joined(), lasting=True)
+        return copy.build_reply(request, cache_status.build_joined(), lasting=True)
 
-    def _confirmed(
+    def _serve_confirmed(
         self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
     ) -> Reply | None:
         """Ask the registry with a HEAD whether this caller may read a cached manifest.
@@ -97,16 +103,21 @@ class Manifests:
         Docker Hub counts a GET as a pull, and does not count a HEAD. Return None if the manifest is
         not cached, or if the HEAD does not settle the matter.
         """
-        if self.gate.kept_size(digest) is None:
+        if self.gate.lookup_size(digest) is None:
             return None
-        told = self.fetching.head(caller, name, digest, request)
-        if refusal := conclude(told.reply, request):
-            return cache_status.marked(refusal, cache_status.forwarded(refusal.status))
+        told = self.fetcher.fetch_head(caller, name, digest, request)
+        if refusal := find_refusal(told.reply, request):
+            return cache_status.mark_reply(refusal, cache_status.build_forwarded(refusal.status))
         told.reply.close()
-        if told.digest is None or (copy := self.copies.find(caller, name, digest)) is None:
+        if (
+            told.digest is None
+            or (copy := self.cached_manifests.lookup(caller, name, digest)) is None
+        ):
             return None
-        return copy.answer(request, cache_status.revalidated(), lasting=True)
+        return copy.build_reply(request, cache_status.build_revalidated(), lasting=True)
 
 
-def _hit(copy: Copy, request: Request) -> Reply:
-    return copy.answer(request, cache_status.hit(cache_status.age_of(copy.taken)), lasting=True)
+def _build_hit(copy: CachedManifest, request: Request) -> Reply:
+    return copy.build_reply(
+        request, cache_status.build_hit(cache_status.compute_age(copy.stored_at)), lasting=True
+    )

@@ -17,13 +17,13 @@ from typing import Final, Generic, TypeVar
 from app.cache import cache_status
 from app.cache.authz.callers import Caller
 from app.cache.authz.gate import Gate
-from app.cache.authz.members import Opened
-from app.cache.disk import Disk
+from app.cache.authz.members import AuthorizedContent
+from app.cache.disk import DiskExecutor
 from app.cache.policy import MANIFEST_LIMIT
 from app.oci import conditional, headers, media_types
 from app.oci.headers import Headers
-from app.oci.reference import Digest, RepositoryName, digest_of
-from app.source import Reply, Request, replied
+from app.oci.reference import Digest, RepositoryName, compute_digest
+from app.source import Reply, Request, build_reply
 from app.store.store import Store
 
 _LIFETIME: Final = 5.0
@@ -47,14 +47,14 @@ State = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Found(Generic[Thing]):
-    thing: Thing
+class _HotEntry(Generic[Thing]):
+    value: Thing
     size: int
-    state: State
-    until: float
+    index_state: State
+    expires_at: float
 
 
-class Recent(Generic[Thing]):
+class HotManifests(Generic[Thing]):
     """Remembers what was found until any worker writes to the index, which may withdraw it.
 
     SQLite writes each change to its write-ahead log first (https://sqlite.org/wal.html), so the
@@ -64,35 +64,35 @@ class Recent(Generic[Thing]):
 
     def __init__(self, store: Store) -> None:
         self._clock = store.clock
-        self._signs = store.signs
-        self._log = str(store.directory / "index.sqlite-wal")
-        self._found: dict[Key, _Found[Thing]] = {}
+        self._flags = store.flags
+        self._wal_path = str(store.directory / "index.sqlite-wal")
+        self._entries: dict[Key, _HotEntry[Thing]] = {}
 
-    def state(self) -> State | None:
+    def read_index_state(self) -> State | None:
         """Return the state of the index, which any later write changes.
 
         None if it cannot be trusted: there is no log, the last write is less than 100 ms old, or
         another worker has a refusal that it could not write.
         """
         try:
-            log = os.stat(self._log)  # noqa: PTH116 - for each request, and twice as fast
+            log = os.stat(self._wal_path)  # noqa: PTH116 - for each request, and twice as fast
         except OSError:
             return None
         if time.time_ns() - log.st_mtime_ns < _SETTLED:
             return None
-        if self._signs.are_up_elsewhere():  # a worker could not write a refusal
+        if self._flags.is_any_set_elsewhere():  # a worker could not write a refusal
             return None
         return (log.st_ino, log.st_mtime_ns, log.st_size)
 
     def get(self, key: Key) -> Thing | None:
         """Return what was remembered; None if it is too old or the index was written since."""
-        found = self._found.get(key)
+        found = self._entries.get(key)
         if found is None:
             return None
-        if self._clock.now() >= found.until or found.state != self.state():
-            self._found.pop(key, None)
+        if self._clock.now() >= found.expires_at or found.index_state != self.read_index_state():
+            self._entries.pop(key, None)
             return None
-        return found.thing
+        return found.value
 
     def put(self, key: Key, thing: Thing, *, size: int, left: float, state: State | None) -> None:
         """Remember what was found; `state` is the state of the index before the lookup.
@@ -103,16 +103,16 @@ class Recent(Generic[Thing]):
         if state is None or size > _LARGEST:
             return
         now = self._clock.now()
-        kept = {one: found for one, found in list(self._found.items()) if found.until > now}
+        kept = {one: found for one, found in list(self._entries.items()) if found.expires_at > now}
         kept.pop(key, None)
-        kept[key] = _Found(thing, size, state, now + min(left, _LIFETIME))
+        kept[key] = _HotEntry(thing, size, state, now + min(left, _LIFETIME))
         # If two threads do this at the same time, an entry may be lost.
-        self._found = dict(reversed(list(_fitting(reversed(kept.items())))))
+        self._entries = dict(reversed(list(_take_fitting(reversed(kept.items())))))
 
 
-def _fitting(
-    latest_first: Iterable[tuple[Key, _Found[Thing]]],
-) -> Iterator[tuple[Key, _Found[Thing]]]:
+def _take_fitting(
+    latest_first: Iterable[tuple[Key, _HotEntry[Thing]]],
+) -> Iterator[tuple[Key, _HotEntry[Thing]]]:
     """Yield the latest entries, as many as the limits allow."""
     held = 0
     for number, (key, found) in enumerate(latest_first):
@@ -126,7 +126,7 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Copy:
+class CachedManifest:
     """A cached manifest, with the media type that the registry gives it in this repository.
 
     `taken` is when it came (wall-clock seconds); `left` and `public_left` are those of `Opened`.
@@ -135,63 +135,69 @@ class Copy:
     digest: Digest
     data: bytes
     media_type: str
-    taken: float
-    left: float
-    public_left: float
+    stored_at: float
+    seconds_left: float
+    public_seconds_left: float
 
-    def fits(self, request: Request) -> bool:
+    def is_accepted_by(self, request: Request) -> bool:
         """Return whether the request's Accept allows the manifest's media type."""
-        return media_types.acceptable(self.media_type, headers.values(request.headers, "accept"))
+        return media_types.is_acceptable(
+            self.media_type, headers.get_all(request.headers, "accept")
+        )
 
-    def answer(self, request: Request, fields: Headers, *, lasting: bool) -> Reply:
+    def build_reply(self, request: Request, fields: Headers, *, lasting: bool) -> Reply:
         """Return the answer to a GET or HEAD: 200, or 304 if the client has the manifest already.
 
         Without `lasting`, for a request by tag, no shared cache may keep the answer.
         """
-        public_left = self.public_left if lasting else 0.0
+        public_left = self.public_seconds_left if lasting else 0.0
         written = [
             ("Content-Type", self.media_type),
             ("Docker-Content-Digest", str(self.digest)),
-            *cache_status.of_content(self.digest, public_left),
+            *cache_status.build_content_headers(self.digest, public_left),
             *fields,
         ]
-        if conditional.is_known(request.headers, conditional.etag_of(self.digest)):
+        if conditional.is_not_modified(request.headers, conditional.build_etag(self.digest)):
             return Reply(status=HTTPStatus.NOT_MODIFIED, headers=written)
         if request.method == "HEAD":
             return Reply(status=HTTPStatus.OK, headers=written, length=len(self.data))
-        return replied(HTTPStatus.OK, written, self.data)
+        return build_reply(HTTPStatus.OK, written, self.data)
 
 
-class Copies:
+class CachedManifests:
     """Reads and keeps the manifests of one registry, through its gate.
 
     A cached file whose hash is wrong is logged, dropped and treated as absent.
     """
 
-    def __init__(self, registry: str, gate: Gate, disk: Disk) -> None:
+    def __init__(self, registry: str, gate: Gate, disk: DiskExecutor) -> None:
         self._registry = registry
         self._gate = gate
         self._disk = disk
-        self._recent = Recent[Copy](disk.store)
+        self._hot = HotManifests[CachedManifest](disk.store)
 
-    def find(self, caller: Caller, name: RepositoryName, digest: Digest) -> Copy | None:
+    def lookup(self, caller: Caller, name: RepositoryName, digest: Digest) -> CachedManifest | None:
         """Return a manifest; None if it is not cached or this caller may not read it now."""
-        key = (caller.name, name, digest, str(self._gate.changes))
-        if caller.lifetime > 0 and (recent := self._recent.get(key)):
+        key = (caller.name, name, digest, str(self._gate.revocation_count))
+        if caller.lifetime > 0 and (recent := self._hot.get(key)):
             return recent
-        state = self._recent.state()
+        state = self._hot.read_index_state()
         damaged = list[Digest]()
-        copy = self._gate.use(caller, name, digest, lambda one: _read(one, digest, damaged))
-        self._drop(damaged)
+        copy = self._gate.open_and_apply(
+            caller, name, digest, lambda one: _read_manifest(one, digest, damaged)
+        )
+        self._drop_damaged(damaged)
         if copy is not None:
-            self._recent.put(key, copy, size=len(copy.data), left=copy.left, state=state)
+            self._hot.put(key, copy, size=len(copy.data), left=copy.seconds_left, state=state)
         return copy
 
-    def find_stale(self, name: RepositoryName, digest: Digest) -> Copy | None:
+    def lookup_stale(self, name: RepositoryName, digest: Digest) -> CachedManifest | None:
         """Return a public manifest, for use while the registry is unreachable; None if none."""
         damaged = list[Digest]()
-        copy = self._gate.use_stale(name, digest, lambda one: _read(one, digest, damaged))
-        self._drop(damaged)
+        copy = self._gate.open_stale_and_apply(
+            name, digest, lambda one: _read_manifest(one, digest, damaged)
+        )
+        self._drop_damaged(damaged)
         return copy
 
     def keep(
@@ -210,16 +216,18 @@ class Copies:
         """
         data, media_type = content
         kept = self._disk.write(self._disk.store.keep, data, self._registry, digest, media_type)
-        return kept and self._gate.verified(caller, name, digest, (media_type, asked))
+        return kept and self._gate.record_verified(caller, name, digest, (media_type, asked))
 
-    def _drop(self, damaged: list[Digest]) -> None:
+    def _drop_damaged(self, damaged: list[Digest]) -> None:
         for digest in damaged:
             fields = {"registry": self._registry, "digest": str(digest)}
             logger.warning("A damaged file is dropped from the cache.", extra={"fields": fields})
-            self._disk.write(self._disk.store.drop, self._registry, digest)
+            self._disk.write(self._disk.store.delete, self._registry, digest)
 
 
-def _read(opened: Opened, digest: Digest, damaged: list[Digest]) -> Copy | None:
+def _read_manifest(
+    opened: AuthorizedContent, digest: Digest, damaged: list[Digest]
+) -> CachedManifest | None:
     """Return the manifest that was opened; None if it is too large or damaged.
 
     This runs on a native thread, which must not log: it adds the digest to `damaged` instead.
@@ -231,14 +239,14 @@ def _read(opened: Opened, digest: Digest, damaged: list[Digest]) -> Copy | None:
             data = opened.file.read() or b""
         except OSError:
             data = b""
-    if not hmac.compare_digest(digest_of(data, digest), digest):
+    if not hmac.compare_digest(compute_digest(data, digest), digest):
         damaged.append(digest)
         return None
-    return Copy(
+    return CachedManifest(
         digest=digest,
         data=data,
         media_type=opened.media_type,
-        taken=opened.taken,
-        left=opened.left,
-        public_left=opened.public_left,
+        stored_at=opened.stored_at,
+        seconds_left=opened.seconds_left,
+        public_seconds_left=opened.public_seconds_left,
     )

@@ -10,14 +10,14 @@ from app.cache import cache_status
 from app.cache.authz import evidence
 from app.cache.authz.callers import Caller
 from app.cache.authz.gate import Gate
-from app.cache.manifests.copies import Copies
+from app.cache.manifests.copies import CachedManifests
 from app.cache.policy import MANIFEST_LIMIT
 from app.oci import conditional as conditional_headers
 from app.oci import headers, media_types
 from app.oci.errors import UpstreamMisbehaved
-from app.oci.reference import Digest, Reference, RepositoryName, digest_of
+from app.oci.reference import Digest, Reference, RepositoryName, compute_digest
 from app.source import Reply, Request, Source
-from app.store.admin import Held
+from app.store.admin import MemberContent
 
 _SHA256: Final = Digest("sha256:")
 """Selects the algorithm by which `digest_of` hashes."""
@@ -32,7 +32,7 @@ _SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class FetchedManifest:
     """A registry's answer, with the digest and media type of the manifest that it is about.
 
     `digest` is None if the answer is no manifest, could not be verified, or does not name a digest.
@@ -40,65 +40,69 @@ class Told:
     """
 
     reply: Reply
-    asked: float
+    requested_at: float
     digest: Digest | None = None
     media_type: str = ""
 
 
-class Fetching:
+class ManifestFetcher:
     """Requests manifests in a caller's name, through the gate; methods raise RegistryError."""
 
-    def __init__(self, inner: Source, gate: Gate, copies: Copies) -> None:
+    def __init__(self, inner: Source, gate: Gate, copies: CachedManifests) -> None:
         self._inner = inner
         self._gate = gate
-        self._copies = copies
+        self._cached_manifests = copies
 
-    def head(
+    def fetch_head(
         self, caller: Caller, name: RepositoryName, reference: Reference, request: Request
-    ) -> Told:
+    ) -> FetchedManifest:
         """Return the answer to a HEAD, which Docker Hub does not count as a pull."""
         asked = self._gate.now()
-        reply = self._ask(caller, name, reference, request, "HEAD")
-        if reply.status != HTTPStatus.OK or not _is_answered(reply, reference):
-            return Told(reply, asked)
-        media_type = media_types.remembered(reply.header("content-type"))
-        return Told(reply, asked, _digest(reply, reference), media_type)
+        reply = self._fetch(caller, name, reference, request, "HEAD")
+        if reply.status != HTTPStatus.OK or not _is_manifest_reply(reply, reference):
+            return FetchedManifest(reply, asked)
+        media_type = media_types.drop_overlong(reply.header("content-type"))
+        return FetchedManifest(reply, asked, _find_digest(reply, reference), media_type)
 
-    def get(
+    def fetch_manifest(
         self, caller: Caller, name: RepositoryName, reference: Reference, request: Request
-    ) -> Told:
+    ) -> FetchedManifest:
         """Return the answer to a GET, and keep the manifest if it can be verified.
 
         A manifest that cannot be verified is passed on as it is. Raise UpstreamMisbehaved if the
         client asked by digest and the registry sent another manifest.
         """
         asked = self._gate.now()
-        reply = self._ask(caller, name, reference, request, "GET")
-        if reply.status != HTTPStatus.OK or not _is_answered(reply, reference):
-            return Told(cache_status.marked(reply, cache_status.forwarded(reply.status)), asked)
+        reply = self._fetch(caller, name, reference, request, "GET")
+        if reply.status != HTTPStatus.OK or not _is_manifest_reply(reply, reference):
+            return FetchedManifest(
+                cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status)), asked
+            )
         try:
             data = b"".join(reply.body)
         finally:
             reply.close()
-        reply = replace(reply, length=len(data), body=(data,), close=_nothing)
-        digest = _digest(reply, reference) or Digest(digest_of(data, _SHA256))
-        media_type = media_types.remembered(reply.header("content-type"))
-        if not _is_verified(reply, data, digest, reference):
-            return Told(cache_status.marked(reply, cache_status.forwarded(reply.status)), asked)
-        kept = len(data) <= MANIFEST_LIMIT and self._copies.keep(
+        reply = replace(reply, length=len(data), body=(data,), close=_close_nothing)
+        digest = _find_digest(reply, reference) or Digest(compute_digest(data, _SHA256))
+        media_type = media_types.drop_overlong(reply.header("content-type"))
+        if not _verify(reply, data, digest, reference):
+            return FetchedManifest(
+                cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status)), asked
+            )
+        kept = len(data) <= MANIFEST_LIMIT and self._cached_manifests.keep(
             caller, name, digest, (data, media_type), asked=asked
         )
         lasting = isinstance(reference, Digest)
         fields = [
-            *cache_status.forwarded(reply.status, stored=kept),
-            *cache_status.of_content(
-                digest, self._gate.public_left(caller, name) if lasting else 0.0
+            *cache_status.build_forwarded(reply.status, stored=kept),
+            *cache_status.build_content_headers(
+                digest, self._gate.public_seconds_left(caller, name) if lasting else 0.0
             ),
         ]
-        answer = conditional(cache_status.marked(reply, fields), request, digest)
-        return Told(answer, asked, digest, media_type)
+        answer = apply_conditions(cache_status.mark_reply(reply, fields), request, digest)
+        return FetchedManifest(answer, asked, digest, media_type)
 
-    def _ask(
+    def _fetch(
         self,
         caller: Caller,
         name: RepositoryName,
@@ -111,40 +115,48 @@ class Fetching:
         plain = replace(request, method=method, headers=fields)
         digest = reference if isinstance(reference, Digest) else None
         question = partial(self._inner.manifest, name, reference, plain)
-        reply = self._gate.ask_manifest(caller, name, question, digest, accepts(request))
+        reply = self._gate.fetch_manifest(
+            caller, name, question, digest, get_accept_headers(request)
+        )
         if reply.status == HTTPStatus.NOT_FOUND:
-            self._gate.prove(caller, name, lambda held: self._head(name, held, plain))
+            self._gate.recheck_public(
+                caller, name, lambda held: self._fetch_member_head(name, held, plain)
+            )
         return reply
 
-    def _head(self, name: RepositoryName, held: Held, request: Request) -> Reply:
+    def _fetch_member_head(
+        self, name: RepositoryName, held: MemberContent, request: Request
+    ) -> Reply:
         fields = [*headers.without(request.headers, "accept"), ("Accept", held.media_type)]
         return self._inner.manifest(
             name, held.digest, replace(request, method="HEAD", headers=fields)
         )
 
 
-def conditional(reply: Reply, request: Request, digest: Digest) -> Reply:
+def apply_conditions(reply: Reply, request: Request, digest: Digest) -> Reply:
     """Return a 304 if the client's If-None-Match names the digest, and `reply` if not."""
-    if not conditional_headers.is_known(request.headers, conditional_headers.etag_of(digest)):
+    if not conditional_headers.is_not_modified(
+        request.headers, conditional_headers.build_etag(digest)
+    ):
         return reply
     fields = headers.without(reply.headers, "content-type", "content-encoding")
     return Reply(status=HTTPStatus.NOT_MODIFIED, headers=fields)
 
 
-def accepts(request: Request) -> Sequence[str]:
+def get_accept_headers(request: Request) -> Sequence[str]:
     """Return the values of the request's Accept headers."""
-    return headers.values(request.headers, "accept")
+    return headers.get_all(request.headers, "accept")
 
 
-def _is_answered(reply: Reply, reference: Reference) -> bool:
+def _is_manifest_reply(reply: Reply, reference: Reference) -> bool:
     return evidence.is_manifest(reply, reference if isinstance(reference, Digest) else None)
 
 
-def _digest(reply: Reply, reference: Reference) -> Digest | None:
+def _find_digest(reply: Reply, reference: Reference) -> Digest | None:
     return reference if isinstance(reference, Digest) else reply.digest
 
 
-def _is_verified(reply: Reply, data: bytes, digest: Digest, reference: Reference) -> bool:
+def _verify(reply: Reply, data: bytes, digest: Digest, reference: Reference) -> bool:
     """Return whether the hash of the bytes is the digest.
 
     Return False if that cannot be decided: the answer is passed on, as without a cache. Raise
@@ -154,7 +166,7 @@ def _is_verified(reply: Reply, data: bytes, digest: Digest, reference: Reference
     signed = media_types.essence(reply.header("content-type")) == _SIGNED
     if encoded or signed or not digest.can_be_verified:
         return False
-    if digest_of(data, digest) == digest:
+    if compute_digest(data, digest) == digest:
         return True
     if isinstance(reference, Digest):
         message = "the registry sent another manifest than was asked for"
@@ -162,5 +174,5 @@ def _is_verified(reply: Reply, data: bytes, digest: Digest, reference: Reference
     return False
 
 
-def _nothing() -> None:
+def _close_nothing() -> None:
     pass

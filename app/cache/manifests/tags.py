@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from app.cache.disk import Disk
+from app.cache.disk import DiskExecutor
 from app.oci import media_types
 from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.store import refusals
-from app.store.notes import Answer, Note
+from app.store.notes import Evidence, Note
 from app.store.refusals import Subject
 from app.store.store import Store
 
@@ -27,7 +27,7 @@ _YOUNG: Final = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Meaning:
+class TagTarget:
     """The manifest that a registry has named for a tag.
 
     `age` is how many seconds ago that was; None if the machine has been restarted since. `exact`:
@@ -37,7 +37,7 @@ class Meaning:
     digest: Digest
     media_type: str
     age: float | None
-    exact: bool
+    is_exact: bool
 
     def is_younger(self, seconds: float) -> bool:
         """Return whether the registry said so less than `seconds` ago; False if age is unknown."""
@@ -45,95 +45,97 @@ class Meaning:
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
+class TagAnswer:
     """The manifest that a registry named for a tag; `asked` is by the store's clock."""
 
     digest: Digest
     media_type: str
-    asked: float
+    requested_at: float
 
 
-class Tags:
+class TagTargets:
     """Remembers what tags mean, separately for clients that accept different media types."""
 
-    def __init__(self, registry: str, disk: Disk) -> None:
+    def __init__(self, registry: str, disk: DiskExecutor) -> None:
         self._registry = registry
         self._disk = disk
         self._notes = disk.store.tags
 
-    def find(self, name: RepositoryName, tag: Tag, accepts: Sequence[str]) -> Meaning | None:
+    def lookup(self, name: RepositoryName, tag: Tag, accepts: Sequence[str]) -> TagTarget | None:
         """Return what the registry last said a tag means; None if nothing is known.
 
         An answer to a client with the same `accepts` comes first, then one to any client.
         """
-        return self._disk.read(self._found, name, tag, media_types.fingerprint(accepts))
+        return self._disk.read(self._lookup, name, tag, media_types.fingerprint(accepts))
 
-    def note(
+    def record(
         self,
         name: RepositoryName,
         tag: Tag,
         accepts: Sequence[str],
-        said: Said,
+        said: TagAnswer,
     ) -> None:
         """Remember what the registry has said, unless it has answered a later request since.
 
         `said` is dropped too if the registry has said since then that the tag does not exist.
         """
         value = json.dumps({"digest": said.digest, "media_type": said.media_type})
-        answer = Answer(self._subject(name, tag), said.asked)
-        self._disk.write(self._noted, name, tag, media_types.fingerprint(accepts), value, answer)
+        answer = Evidence(self._build_subject(name, tag), said.requested_at)
+        self._disk.write(self._record, name, tag, media_types.fingerprint(accepts), value, answer)
 
     def forget(self, name: RepositoryName, tag: Tag) -> None:
         """Forget a tag, since the registry has just said that it does not exist."""
-        beginning = _key(self._registry, name, tag, "")
-        self._disk.write(self._notes.forget_all, _KIND, beginning, self._subject(name, tag))
+        beginning = _build_key(self._registry, name, tag, "")
+        self._disk.write(
+            self._notes.delete_refused, _KIND, beginning, self._build_subject(name, tag)
+        )
 
-    def _found(self, name: RepositoryName, tag: Tag, taken: str) -> Meaning | None:
+    def _lookup(self, name: RepositoryName, tag: Tag, taken: str) -> TagTarget | None:
         for last in (taken, _ANY):
-            note = self._notes.noted(_KIND, _key(self._registry, name, tag, last))
-            if meaning := _meaning(note, exact=last == taken):
+            note = self._notes.lookup(_KIND, _build_key(self._registry, name, tag, last))
+            if meaning := _parse_target(note, exact=last == taken):
                 return meaning
         return None
 
-    def _subject(self, name: RepositoryName, tag: Tag) -> Subject:
-        return (self._registry, name, refusals.tag(tag))
+    def _build_subject(self, name: RepositoryName, tag: Tag) -> Subject:
+        return (self._registry, name, refusals.build_tag_subject(tag))
 
-    def _noted(
-        self, name: RepositoryName, tag: Tag, taken: str, value: str, answer: Answer
+    def _record(
+        self, name: RepositoryName, tag: Tag, taken: str, value: str, answer: Evidence
     ) -> None:
         for last in (taken, _ANY):
-            key = _key(self._registry, name, tag, last)
-            note = self._notes.noted(_KIND, key)
+            key = _build_key(self._registry, name, tag, last)
+            note = self._notes.lookup(_KIND, key)
             young = note is not None and note.age is not None and note.age < _YOUNG
             if not (young and note is not None and note.value == value):
-                self._notes.note(_KIND, key, value, _YOUNG, answer)
+                self._notes.record(_KIND, key, value, _YOUNG, answer)
             if note is None:
-                self._notes.keep_latest(_KIND, _key(self._registry, name, tag, ""), _MOST)
+                self._notes.keep_latest(_KIND, _build_key(self._registry, name, tag, ""), _MOST)
 
 
-def digests(store: Store, registry: str, repository: str, tag: str) -> set[Digest]:
+def lookup_digests(store: Store, registry: str, repository: str, tag: str) -> set[Digest]:
     """Return all digests noted for a tag, for whatever client; raise StoreError."""
-    values = store.tags.beginning(_KIND, _key(registry, repository, tag, "")).values()
-    found = (_meaning(Note(value, 0.0, None), exact=False) for value in values)
+    values = store.tags.lookup_prefix(_KIND, _build_key(registry, repository, tag, "")).values()
+    found = (_parse_target(Note(value, 0.0, None), exact=False) for value in values)
     return {meaning.digest for meaning in found if meaning}
 
 
-def forget(store: Store, registry: str, repository: str, tag: str) -> None:
+def forget_tag(store: Store, registry: str, repository: str, tag: str) -> None:
     """Forget all notes of a tag; raise StoreError."""
-    for key in store.tags.beginning(_KIND, _key(registry, repository, tag, "")):
-        store.tags.forget(_KIND, key)
+    for key in store.tags.lookup_prefix(_KIND, _build_key(registry, repository, tag, "")):
+        store.tags.delete(_KIND, key)
 
 
-def forget_all(store: Store, registry: str, repository: str) -> None:
+def forget_tags(store: Store, registry: str, repository: str) -> None:
     """Forget the notes of all tags of a repository; raise StoreError."""
     store.tags.keep_latest(_KIND, f"{registry}/{repository}:", 0)
 
 
-def _key(registry: str, name: str, tag: str, taken: str) -> str:
+def _build_key(registry: str, name: str, tag: str, taken: str) -> str:
     return f"{registry}/{name}:{tag} {taken}"
 
 
-def _meaning(note: Note | None, *, exact: bool) -> Meaning | None:
+def _parse_target(note: Note | None, *, exact: bool) -> TagTarget | None:
     if note is None:
         return None
     try:
@@ -142,4 +144,4 @@ def _meaning(note: Note | None, *, exact: bool) -> Meaning | None:
         media_type = str(written["media_type"])
     except (ValueError, KeyError, TypeError, DigestInvalid):
         return None
-    return Meaning(digest=digest, media_type=media_type, age=note.age, exact=exact)
+    return TagTarget(digest=digest, media_type=media_type, age=note.age, is_exact=exact)

@@ -28,8 +28,8 @@ from app.oci.headers import Headers
 from app.registries import Account
 from app.source import Reply, Source, TokenRequest
 from app.upstream.auth import placeholders
-from app.upstream.auth.remembered import PASSING_LIFETIME, SHARED_PATIENCE, passing_lifetime
-from app.upstream.http.deadlines import unhurried
+from app.upstream.auth.remembered import PASSING_LIFETIME, SHARED_PATIENCE, get_transient_lifetime
+from app.upstream.http.deadlines import replace_deadline
 
 # Anonymous tokens: if one expires in the middle of a layer, any other anonymous token will do.
 
@@ -53,25 +53,25 @@ class AnonymousTokens:
     def __init__(self, registry: str) -> None:
         self._registry = registry
 
-    def note(self, answer: bytes) -> None:
+    def record(self, answer: bytes) -> None:
         """Remember the tokens in a token service's answer to an anonymous request."""
-        document = _document(answer)
+        document = _parse_document(answer)
         for name in ("token", "access_token"):
             token = document.get(name)
             if isinstance(token, str) and token:
-                place, print_ = self._place(token)
+                place, print_ = self._locate_slot(token)
                 shared_memory.MEMORY[place : place + _PRINT] = print_
 
-    def has(self, authorization: str) -> bool:
+    def is_anonymous(self, authorization: str) -> bool:
         """Return whether an Authorization is a Bearer token that is known to be anonymous."""
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer":
             return False
-        place, print_ = self._place(token)
+        place, print_ = self._locate_slot(token)
         known = shared_memory.MEMORY[place : place + _PRINT] == print_
-        return known or _claims(token).get("sub") == ""
+        return known or _parse_claims(token).get("sub") == ""
 
-    def _place(self, token: str) -> tuple[int, bytes]:
+    def _locate_slot(self, token: str) -> tuple[int, bytes]:
         """Return the offset of a token's slot, and the part of its HMAC that is stored there.
 
         The token itself is never stored.
@@ -81,18 +81,18 @@ class AnonymousTokens:
         return int.from_bytes(digest[_PRINT:]) % _SLOTS * _PRINT, digest[:_PRINT]
 
 
-def _claims(token: str) -> dict[str, Any]:
+def _parse_claims(token: str) -> dict[str, Any]:
     """Return the unverified claims of a JWT (RFC 7519), or {} for any other token."""
     parts = token.split(".")
     if len(parts) != _PARTS:
         return {}
     try:
-        return _document(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
+        return _parse_document(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
     except (binascii.Error, ValueError):
         return {}
 
 
-def _document(text: bytes) -> dict[str, Any]:
+def _parse_document(text: bytes) -> dict[str, Any]:
     try:
         document = json.loads(text)
     except (ValueError, RecursionError):
@@ -130,7 +130,7 @@ class _Slot:
     lock: threading.Lock = field(default_factory=threading.Lock)
     token: IssuedToken | None = None
     failure: RegistryError | None = None
-    failed_until: float = 0.0
+    retry_at: float = 0.0
 
 
 class IssuedTokens:
@@ -147,37 +147,37 @@ class IssuedTokens:
 
     def get(self, scope: str) -> str:
         """Return a valid token for a scope; raise RegistryError if `issue` gives none."""
-        slot = self._slot(scope)
+        slot = self._get_slot(scope)
         token, now = slot.token, time.monotonic()
         if token is not None and now < token.renew_at:
             return token.value
         if token is None or now >= token.expires_at:
             with slot.lock:
-                return self._renewed(scope, slot)
+                return self._renew(scope, slot)
         if not slot.lock.acquire(blocking=False):
             return token.value
         try:
-            return self._renewed(scope, slot)
+            return self._renew(scope, slot)
         finally:
             slot.lock.release()
 
-    def after(self, refused: str, scope: str) -> str:
+    def replace_refused(self, refused: str, scope: str) -> str:
         """Return a newer token than `refused`, which the registry has refused.
 
         Raise RegistryError if `issue` gives none.
         """
-        slot = self._slot(scope)
+        slot = self._get_slot(scope)
         with slot.lock:
             if slot.token is not None and slot.token.value == refused:
                 slot.token = None
-            return self._renewed(scope, slot)
+            return self._renew(scope, slot)
 
-    def _renewed(self, scope: str, slot: _Slot) -> str:
+    def _renew(self, scope: str, slot: _Slot) -> str:
         """Return the token, renewed if it is due. The caller holds the lock of the slot."""
         token, now = slot.token, time.monotonic()
         if token is not None and now < token.renew_at:
             return token.value  # another caller was first
-        if slot.failure is None or now >= slot.failed_until:
+        if slot.failure is None or now >= slot.retry_at:
             slot.failure = self._attempt(scope, slot)
         if slot.failure is None and slot.token is not None:
             return slot.token.value
@@ -187,16 +187,16 @@ class IssuedTokens:
 
     def _attempt(self, scope: str, slot: _Slot) -> RegistryError | None:
         try:
-            with unhurried(SHARED_PATIENCE):
+            with replace_deadline(SHARED_PATIENCE):
                 slot.token = self._issue(scope)
         except RegistryError as error:
             now, token = time.monotonic(), slot.token
             is_good = token is not None and now < token.expires_at
-            slot.failed_until = now + (PASSING_LIFETIME if is_good else passing_lifetime(error))
+            slot.retry_at = now + (PASSING_LIFETIME if is_good else get_transient_lifetime(error))
             return copy(error)  # without its traceback, which would keep a client's request alive
         return None
 
-    def _slot(self, scope: str) -> _Slot:
+    def _get_slot(self, scope: str) -> _Slot:
         with self._lock:
             slot = self._slots.setdefault(scope, _Slot())
             self._slots.move_to_end(scope)
@@ -205,7 +205,7 @@ class IssuedTokens:
             return slot
 
 
-def issue(source: Source, account: Account | None, scope: str) -> IssuedToken:
+def issue_token(source: Source, account: Account | None, scope: str) -> IssuedToken:
     """Return a new token for a scope, with an account or, if that is None, anonymously.
 
     Raise AccountRefused if the token service refuses the account, Denied if it refuses the scope,
@@ -218,18 +218,23 @@ def issue(source: Source, account: Account | None, scope: str) -> IssuedToken:
     fields: Headers = []
     if account is not None:
         parameters.append(("account", account.username))
-        fields.append(("Authorization", placeholders.written(account.username, account.password)))
+        fields.append(
+            (
+                "Authorization",
+                placeholders.format_basic_authorization(account.username, account.password),
+            )
+        )
     reply = source.token(TokenRequest(method="GET", parameters=parameters, headers=fields))
     try:
         content = b"".join(reply.body)
     finally:
         reply.close()
     if reply.status != HTTPStatus.OK:
-        raise _refusal(reply, account)
-    return _read(content, asked_at)
+        raise _build_error(reply, account)
+    return _parse_token(content, asked_at)
 
 
-def _refusal(reply: Reply, account: Account | None) -> RegistryError:
+def _build_error(reply: Reply, account: Account | None) -> RegistryError:
     match reply.status:
         case HTTPStatus.TOO_MANY_REQUESTS:
             return TooManyRequests(headers={"Retry-After": reply.header("retry-after") or "30"})
@@ -243,7 +248,7 @@ def _refusal(reply: Reply, account: Account | None) -> RegistryError:
     return UpstreamUnavailable(message)
 
 
-def _read(content: bytes, asked_at: float) -> IssuedToken:
+def _parse_token(content: bytes, asked_at: float) -> IssuedToken:
     try:
         document: Any = json.loads(content)
     except (ValueError, RecursionError):

@@ -10,14 +10,14 @@ from app.oci.errors import ErrorCode
 from app.registries import Registry
 from app.upstream import replies
 from app.upstream.auth import service
-from app.upstream.auth.remembered import Recent, Remembered
-from app.upstream.auth.service import Ping
+from app.upstream.auth.remembered import RefreshingCache, ThrottledCheck
+from app.upstream.auth.service import PingResult
 from app.upstream.http import redirects
 from app.upstream.http.body import discard, read_whole
-from app.upstream.http.deadlines import within
-from app.upstream.http.known_registries import LeadsToRegistry
+from app.upstream.http.deadlines import limit_time
+from app.upstream.http.known_registries import RedirectsToRegistry
 from app.upstream.http.redirects import Redirects
-from app.upstream.http.retries import Attempts
+from app.upstream.http.retries import Retrier
 from app.version import VERSION
 
 _LIFETIME: Final = 600.0
@@ -29,18 +29,18 @@ _OWN: Final = [("User-Agent", f"docxy/{VERSION}"), ("Accept-Encoding", "identity
 """The headers of requests that this proxy makes on its own behalf."""
 
 
-class Pings:
+class PingClient:
     """Sends anonymous `GET /v2/` requests to a registry, and remembers the answer."""
 
-    def __init__(self, registry: Registry, redirects: Redirects, attempts: Attempts) -> None:
+    def __init__(self, registry: Registry, redirects: Redirects, attempts: Retrier) -> None:
         self._registry = registry
         self._redirects = redirects
-        self._attempts = attempts
+        self._retrier = attempts
         self._url = f"{registry.url}/v2/"
-        self._ping = Remembered(self._ask, lambda ping: ping.lasting, _LIFETIME)
-        self._reached = Recent(self._reach, _REACH_LIFETIME)
+        self._ping = RefreshingCache(self._fetch_ping, lambda ping: ping.is_lasting, _LIFETIME)
+        self._reachability = ThrottledCheck(self._check_reachable, _REACH_LIFETIME)
 
-    def get(self) -> Ping:
+    def get(self) -> PingResult:
         """Return the answer to the ping, from memory if there is one.
 
         An answer older than ten minutes is still returned, but is refreshed in the background.
@@ -48,39 +48,41 @@ class Pings:
         """
         return self._ping.get()
 
-    def reach(self) -> None:
+    def check_reachable(self) -> None:
         """Return None if the registry gives any answer; raise RegistryError if it gives none.
 
         The registry is asked at most once every few seconds, however often this is called.
         """
-        self._reached.get()
+        self._reachability.check()
 
-    def _reach(self) -> None:
-        with within(_REACH_PATIENCE):
+    def _check_reachable(self) -> None:
+        with limit_time(_REACH_PATIENCE):
             discard(self._redirects.session.send("GET", self._url, _OWN))
 
-    def _ask(self) -> Ping:
+    def _fetch_ping(self) -> PingResult:
         content = b""
 
         def fetch() -> requests.Response:
             nonlocal content
             response = self._redirects.fetch("GET", self._url, _OWN, None)
             if response.status_code == HTTPStatus.OK:
-                with within(self._redirects.session.patience):
+                with limit_time(self._redirects.session.total_timeout):
                     content = read_whole(response, _LIMIT)
             return response
 
         try:
-            response = self._attempts(fetch, None)
-        except LeadsToRegistry:
+            response = self._retrier(fetch, None)
+        except RedirectsToRegistry:
             # The client needs no token: this proxy gets one from the registry redirected to.
-            return Ping(HTTPStatus.OK.value, [], b"", ())
-        redirects.refuse_dead_end(response)
+            return PingResult(HTTPStatus.OK.value, [], b"", ())
+        redirects.refuse_unfollowed_redirect(response)
         status = response.status_code
         if status < HTTPStatus.BAD_REQUEST:
             response.close()
-            return Ping(status, headers.pass_down(response.raw.headers.items()), content, ())
-        challenges = service.challenges(self._registry, response)
-        with within(self._redirects.session.patience):
-            reply = replies.refused("GET", response, ErrorCode.UNKNOWN, challenges)
-        return Ping(reply.status, reply.headers, b"".join(reply.body), reply.challenges)
+            return PingResult(
+                status, headers.filter_response_headers(response.raw.headers.items()), content, ()
+            )
+        challenges = service.parse_trusted_challenges(self._registry, response)
+        with limit_time(self._redirects.session.total_timeout):
+            reply = replies.build_refusal("GET", response, ErrorCode.UNKNOWN, challenges)
+        return PingResult(reply.status, reply.headers, b"".join(reply.body), reply.challenges)

@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from app.oci import headers, placeholder_tokens
 from app.oci.headers import Headers
-from app.source import Reply, TokenRequest, replied
+from app.source import Reply, TokenRequest, build_reply
 
 NOTHING: Final = placeholder_tokens.NOTHING
 
@@ -26,7 +26,7 @@ _CREDENTIALS: Final = frozenset({"username", "password", "refresh_token"})
 """Fields of a token request that carry a login: `spec/auth/oauth.md`."""
 
 
-def answer(token: str) -> Reply:
+def build_token_reply(token: str) -> Reply:
     """Return a reply that issues `token`, valid for an hour.
 
     Its fields follow distribution's `spec/auth/token.md`, "Token Response Fields".
@@ -37,23 +37,23 @@ def answer(token: str) -> Reply:
         "expires_in": _LIFETIME,
         "issued_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
-    return replied(200, [("Content-Type", "application/json")], json.dumps(document).encode())
+    return build_reply(200, [("Content-Type", "application/json")], json.dumps(document).encode())
 
 
-def for_basic(authorization: str) -> str:
+def build_basic_token(authorization: str) -> str:
     """Return the placeholder token for an Authorization of the Basic scheme."""
     return _BASIC + authorization.partition(" ")[2].strip()
 
 
-def redeemed(fields: Headers, takes_basic: Callable[[], bool]) -> Headers:
+def redeem_placeholder(fields: Headers, takes_basic: Callable[[], bool]) -> Headers:
     """Return a request's headers, with a placeholder token replaced by what it stands for.
 
     The Basic credentials of a token are sent only if `takes_basic` says that the registry asks for
     them; otherwise the Authorization is removed. Headers without a placeholder are unchanged.
     """
-    authorization = headers.value(fields, "authorization")
+    authorization = headers.get_first(fields, "authorization")
     scheme, _, token = authorization.partition(" ")
-    nothing = placeholder_tokens.is_nothing(authorization)
+    nothing = placeholder_tokens.is_placeholder(authorization)
     if scheme.lower() != "bearer" or not (nothing or token.startswith(_BASIC)):
         return fields
     others = headers.without(fields, "authorization")
@@ -62,36 +62,36 @@ def redeemed(fields: Headers, takes_basic: Callable[[], bool]) -> Headers:
     return [*others, ("Authorization", f"Basic {token.removeprefix(_BASIC)}")]
 
 
-def is_login(request: TokenRequest) -> bool:
+def has_credentials(request: TokenRequest) -> bool:
     """Return whether a token request carries credentials, in its header or its parameters."""
-    return bool(_login(request) or headers.value(request.headers, "authorization"))
+    return bool(_select_login(request) or headers.get_first(request.headers, "authorization"))
 
 
-def identity(request: TokenRequest) -> str:
+def build_identity(request: TokenRequest) -> str:
     """Return a string that distinguishes the client of a token request from all others.
 
     It contains the credentials in clear, so hash it, and neither store nor log it.
     """
-    login = urlencode(_login(request), errors="surrogateescape")
-    return f"{headers.value(request.headers, 'authorization')}\0{login}"
+    login = urlencode(_select_login(request), errors="surrogateescape")
+    return f"{headers.get_first(request.headers, 'authorization')}\0{login}"
 
 
-def _login(request: TokenRequest) -> list[tuple[str, str]]:
+def _select_login(request: TokenRequest) -> list[tuple[str, str]]:
     return [(name, value) for name, value in request.parameters if name in _CREDENTIALS]
 
 
-def basic(request: TokenRequest) -> str:
+def get_basic_authorization(request: TokenRequest) -> str:
     """Return a token request's Basic Authorization, from its header or its form, or ""."""
-    authorization = headers.value(request.headers, "authorization")
+    authorization = headers.get_first(request.headers, "authorization")
     if authorization.partition(" ")[0].lower() == "basic":
         return authorization
     form = dict(request.parameters)
     if "username" not in form:
         return ""
-    return written(form["username"], form.get("password", ""))
+    return format_basic_authorization(form["username"], form.get("password", ""))
 
 
-def written(username: str, password: str) -> str:
+def format_basic_authorization(username: str, password: str) -> str:
     """Return an Authorization of the Basic scheme for a user name and password (RFC 7617)."""
     secret = f"{username}:{password}".encode(errors="surrogateescape")
     return f"Basic {base64.b64encode(secret).decode('ascii')}"

@@ -7,7 +7,7 @@ from copy import copy
 from typing import Final, Generic, TypeVar
 
 from app.oci.errors import RegistryError, UpstreamUnavailable
-from app.upstream.http.deadlines import unhurried
+from app.upstream.http.deadlines import replace_deadline
 
 Fact = TypeVar("Fact")
 
@@ -26,7 +26,7 @@ _RETRY_AFTER: Final = 30.0
 """Seconds until a failed refresh is tried again."""
 
 
-class Remembered(Generic[Fact]):
+class RefreshingCache(Generic[Fact]):
     """Calls `learn` when the fact is first needed, once for all waiting callers (single-flight).
 
     A fact is kept if `lasting` says so. When it is older than `lifetime` seconds, it is still
@@ -44,8 +44,8 @@ class Remembered(Generic[Fact]):
         self._lock = threading.Lock()
         self._fact: Fact | None = None
         self._stale_at = 0.0
-        self._passing: Fact | RegistryError | None = None
-        self._passing_until = 0.0
+        self._transient: Fact | RegistryError | None = None
+        self._transient_until = 0.0
 
     def get(self) -> Fact:
         """Return the fact.
@@ -56,22 +56,22 @@ class Remembered(Generic[Fact]):
         if fact is None:
             return self._learn_first()
         if time.monotonic() >= self._stale_at:
-            self._refresh_behind()
+            self._refresh_in_background()
         return fact
 
     def _learn_first(self) -> Fact:
         with self._lock:
             if self._fact is not None:
                 return self._fact
-            passing = self._passing
-            if passing is None or time.monotonic() >= self._passing_until:
-                self._passing = passing = self._attempt()
-                self._passing_until = time.monotonic() + passing_lifetime(passing)
+            passing = self._transient
+            if passing is None or time.monotonic() >= self._transient_until:
+                self._transient = passing = self._attempt()
+                self._transient_until = time.monotonic() + get_transient_lifetime(passing)
             if isinstance(passing, RegistryError):
-                raise _afresh(passing)
+                raise _copy_error(passing)
             return passing
 
-    def _refresh_behind(self) -> None:
+    def _refresh_in_background(self) -> None:
         if not self._lock.acquire(blocking=False):
             return
         # Set before the thread starts, so that other callers do not start a second one.
@@ -82,22 +82,22 @@ class Remembered(Generic[Fact]):
     def _attempt(self) -> Fact | RegistryError:
         """Call `learn`, and keep a lasting fact; the session has already logged any failure."""
         try:
-            with unhurried(SHARED_PATIENCE):
+            with replace_deadline(SHARED_PATIENCE):
                 fact = self._learn()
         except RegistryError as error:
-            return _afresh(error)
+            return _copy_error(error)
         if self._lasting(fact):
             self._fact = fact
             self._stale_at = time.monotonic() + self._lifetime
         return fact
 
 
-def passing_lifetime(outcome: object) -> float:
+def get_transient_lifetime(outcome: object) -> float:
     """Return the seconds for which a fact or error that does not last is repeated from memory."""
     return OUTAGE_LIFETIME if isinstance(outcome, UpstreamUnavailable) else PASSING_LIFETIME
 
 
-class Recent:
+class ThrottledCheck:
     """Calls `act` at most once in `lifetime` seconds, and repeats its outcome in between."""
 
     def __init__(self, act: Callable[[], None], lifetime: float) -> None:
@@ -107,24 +107,24 @@ class Recent:
         self._done_at = float("-inf")
         self._failure: RegistryError | None = None
 
-    def get(self) -> None:
+    def check(self) -> None:
         """Return None if the last call of `act` succeeded; raise its RegistryError if it failed."""
         with self._lock:
             if time.monotonic() >= self._done_at + self._lifetime:
                 self._failure = self._attempt()
                 self._done_at = time.monotonic()
             if self._failure is not None:
-                raise _afresh(self._failure)
+                raise _copy_error(self._failure)
 
     def _attempt(self) -> RegistryError | None:
         try:
-            with unhurried(SHARED_PATIENCE):
+            with replace_deadline(SHARED_PATIENCE):
                 self._act()
         except RegistryError as error:
-            return _afresh(error)
+            return _copy_error(error)
         return None
 
 
-def _afresh(error: RegistryError) -> RegistryError:
+def _copy_error(error: RegistryError) -> RegistryError:
     """Return a copy of an error without its traceback, which would keep a request in memory."""
     return copy(error)

@@ -18,20 +18,20 @@ from app.oci.challenge import Challenge, parse_challenges
 from app.oci.errors import ErrorCode, UpstreamMisbehaved, UpstreamUnavailable, error_document
 from app.oci.headers import Headers
 from app.registries import Registry
-from app.source import Event, Reply, TokenRequest, replied
+from app.source import Event, Reply, TokenRequest, build_reply
 from app.upstream import replies
 from app.upstream.http import body, redirects
-from app.upstream.http.deadlines import within
-from app.upstream.http.origin import AUTHORITY, origin
+from app.upstream.http.deadlines import limit_time
+from app.upstream.http.origin import AUTHORITY, parse_origin
 from app.upstream.http.redirects import Redirects
-from app.upstream.http.retries import Attempts
+from app.upstream.http.retries import Retrier
 from app.upstream.http.session import Session
 
 # A registry's answer to an anonymous client.
 
 
 @dataclass(frozen=True, slots=True)
-class Ping:
+class PingResult:
     """A registry's answer to an anonymous `GET /v2/`."""
 
     status: int
@@ -40,7 +40,7 @@ class Ping:
     challenges: Sequence[Challenge]
 
     @property
-    def lasting(self) -> bool:
+    def is_lasting(self) -> bool:
         """Whether the answer, 200 or 401, will stay the same for a while."""
         return self.status in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}
 
@@ -69,7 +69,7 @@ _UNCLEAR: Final = re.compile(r"[^\x21-\x7e]|\\")
 
 
 @cache
-def _suffixes() -> PublicSuffixList:
+def _load_suffixes() -> PublicSuffixList:
     """Load the public suffix list on first use, because it takes 40 ms and 2 MiB."""
     return PublicSuffixList()
 
@@ -82,33 +82,33 @@ class TokenService:
     service: str
 
 
-def challenges(registry: Registry, response: requests.Response) -> list[Challenge]:
+def parse_trusted_challenges(registry: Registry, response: requests.Response) -> list[Challenge]:
     """Return the Bearer and Basic challenges of a response.
 
     The list is empty if the response is from another host, because only the registry itself may ask
     for a token. Raise UpstreamMisbehaved, and close the response, for a realm on another domain.
     """
-    if origin(response.url) != origin(registry.url):
+    if parse_origin(response.url) != parse_origin(registry.url):
         return []
     told = parse_challenges(response.raw.headers.getlist("WWW-Authenticate"))
     try:
         if registry.token_url is None:
             for challenge in told:
                 if challenge.is_bearer:
-                    discovered(registry, challenge)
+                    parse_token_service(registry, challenge)
     except UpstreamMisbehaved:
         response.close()
         raise
     return [one for one in told if one.is_bearer or one.is_basic]
 
 
-def discover(registry: Registry, ping: Ping) -> TokenService | None:
+def discover(registry: Registry, ping: PingResult) -> TokenService | None:
     """Return a registry's token service, or None if the registry uses no tokens.
 
     Raise UpstreamUnavailable if the answer to the ping does not tell, or UpstreamMisbehaved if the
     realm is not acceptable.
     """
-    if not ping.lasting:
+    if not ping.is_lasting:
         message = f"{registry.name} answered {ping.status}, and so its token service is not known"
         raise UpstreamUnavailable(message)
     challenge = ping.bearer
@@ -117,11 +117,11 @@ def discover(registry: Registry, ping: Ping) -> TokenService | None:
         return TokenService(registry.token_url, registry.token_service or named)
     if challenge is None:
         return None
-    found = discovered(registry, challenge)
+    found = parse_token_service(registry, challenge)
     return replace(found, service=registry.token_service or found.service)
 
 
-def discovered(registry: Registry, challenge: Challenge) -> TokenService:
+def parse_token_service(registry: Registry, challenge: Challenge) -> TokenService:
     """Return the token service that a registry's challenge names.
 
     Raise UpstreamMisbehaved if the realm is not acceptable, so that an upstream cannot direct
@@ -129,7 +129,7 @@ def discovered(registry: Registry, challenge: Challenge) -> TokenService:
     domain. It must use https, unless the registry itself uses plain http and may be private.
     """
     realm = challenge.parameters.get("realm", "")
-    if not _acceptable(registry, realm):
+    if not _is_acceptable_realm(registry, realm):
         message = (
             f"the token service that {registry.name} names is on another domain: "
             "if it is right, set its token_url (DOCXY_TOKEN_URL for the default registry) to it"
@@ -138,7 +138,7 @@ def discovered(registry: Registry, challenge: Challenge) -> TokenService:
     return TokenService(realm, challenge.parameters.get("service", ""))
 
 
-def _acceptable(registry: Registry, realm: str) -> bool:
+def _is_acceptable_realm(registry: Registry, realm: str) -> bool:
     if _UNCLEAR.search(realm):
         return False
     try:
@@ -162,12 +162,12 @@ def _registrable_domain(host: str) -> str | None:
     try:
         ipaddress.ip_address(host)
     except ValueError:
-        return str(domain) if (domain := _suffixes().privatesuffix(host)) else None
+        return str(domain) if (domain := _load_suffixes().privatesuffix(host)) else None
     return None
 
 
-def exchange(
-    session: Session, attempts: Attempts, service: TokenService, request: TokenRequest
+def exchange_token(
+    session: Session, attempts: Retrier, service: TokenService, request: TokenRequest
 ) -> Reply:
     """Pass a token request on to the service, and return its answer.
 
@@ -177,12 +177,12 @@ def exchange(
     """
     parameters = [("service", service.service)] if service.service else []
     encoded = urlencode([*request.parameters, *parameters], errors="surrogateescape")
-    fields = headers.without(headers.pass_up(request.headers), *headers.PARTIAL)
+    fields = headers.without(headers.filter_request_headers(request.headers), *headers.PARTIAL)
     answer = b""
 
     def read(response: requests.Response) -> requests.Response:
         nonlocal answer
-        with within(session.patience):
+        with limit_time(session.total_timeout):
             answer = body.read_document(response, _ANSWER_LIMIT)
         return response
 
@@ -193,35 +193,35 @@ def exchange(
             session.send, "POST", service.url, fields,
             client=request.client, body=encoded.encode("ascii"),
         )  # fmt: skip
-        response = attempts.to_connect(lambda: read(send()), request.client)
-        if _cannot_post(response.status_code, answer):
-            session.observer.happened(Event.TOKEN, str(response.status_code))
-            return _fall_back_to_get()
+        response = attempts.retry_connecting(lambda: read(send()), request.client)
+        if _is_post_refused(response.status_code, answer):
+            session.observer.observe(Event.TOKEN_RESPONSE, str(response.status_code))
+            return _build_post_refusal()
     else:
         glue = "&" if urlsplit(service.url).query else "?"
         url = f"{service.url}{glue}{encoded}"
         fetch = partial(Redirects(session).fetch, "GET", url, fields, request.client)
         response = attempts(lambda: read(fetch()), request.client)
-        redirects.refuse_dead_end(response)
-    session.observer.happened(Event.TOKEN, str(response.status_code))
-    passed = headers.pass_down(response.raw.headers.items())
+        redirects.refuse_unfollowed_redirect(response)
+    session.observer.observe(Event.TOKEN_RESPONSE, str(response.status_code))
+    passed = headers.filter_response_headers(response.raw.headers.items())
     if response.status_code == HTTPStatus.TOO_MANY_REQUESTS:
-        told = replies.retry_after(passed)
+        told = replies.choose_retry_after(passed)
         passed = [*headers.without(passed, "retry-after"), ("Retry-After", told)]
-    return replied(response.status_code, passed, answer)
+    return build_reply(response.status_code, passed, answer)
 
 
-def _cannot_post(status: int, answer: bytes) -> bool:
+def _is_post_refused(status: int, answer: bytes) -> bool:
     if status == HTTPStatus.BAD_REQUEST:
         try:
             problem = json.loads(answer)
         except (ValueError, RecursionError):
             return True
-        return isinstance(problem, dict) and _unsupported(problem)
+        return isinstance(problem, dict) and _is_post_unsupported(problem)
     return status in _NO_POST or status in redirects.REDIRECTS
 
 
-def _unsupported(problem: dict[str, Any]) -> bool:
+def _is_post_unsupported(problem: dict[str, Any]) -> bool:
     """Return whether an error says that POST is unsupported.
 
     It may have the form of RFC 6749, section 5.2, or of the OCI distribution specification.
@@ -235,7 +235,7 @@ def _unsupported(problem: dict[str, Any]) -> bool:
     return problem.get("error") == "unsupported_grant_type" or ErrorCode.UNSUPPORTED in codes
 
 
-def _fall_back_to_get() -> Reply:
+def _build_post_refusal() -> Reply:
     document = error_document(ErrorCode.UNSUPPORTED, "this token service takes no POST")
     answer = json.dumps(document).encode()
-    return replied(HTTPStatus.NOT_FOUND, [("Content-Type", "application/json")], answer)
+    return build_reply(HTTPStatus.NOT_FOUND, [("Content-Type", "application/json")], answer)

@@ -18,11 +18,11 @@ import urllib3
 
 from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamUnavailable
 from app.source import NOBODY, BodyBroken, Client, Event, Observer
-from app.upstream.http.deadlines import ClientLeft, within
-from app.upstream.http.response import Malformed
+from app.upstream.http.deadlines import ClientDisconnected, limit_time
+from app.upstream.http.response import MalformedResponse
 
 
-class Answer(requests.Response):
+class ObservedResponse(requests.Response):
     """A response from a `Session`, with the session's observer."""
 
     def __init__(self, observer: Observer) -> None:
@@ -30,9 +30,9 @@ class Answer(requests.Response):
         self.observer = observer
 
 
-def observer_of(response: requests.Response) -> Observer:
+def get_observer(response: requests.Response) -> Observer:
     """Return the observer of the response's session; `NOBODY` if no session made the response."""
-    return response.observer if isinstance(response, Answer) else NOBODY
+    return response.observer if isinstance(response, ObservedResponse) else NOBODY
 
 
 _GATHER: Final = 256 * 1024
@@ -58,19 +58,19 @@ class Body:
 
     def __init__(self, response: requests.Response) -> None:
         self._raw: urllib3.HTTPResponse = response.raw
-        self._observer = observer_of(response)
+        self._observer = get_observer(response)
 
     def __iter__(self) -> Iterator[bytes]:
         gather, swiftly = _GATHER_FOR_SLOW, 0
         try:
             while data := self._raw.read1(gather, decode_content=False):
-                self._observer.happened(Event.RECEIVED, amount=len(data))
+                self._observer.observe(Event.BODY_RECEIVED, amount=len(data))
                 handed = time.monotonic()
                 yield data
                 swiftly = swiftly + len(data) if time.monotonic() - handed < _LONG else 0
                 gather = _GATHER if swiftly >= _PROVEN else _GATHER_FOR_SLOW
         except (urllib3.exceptions.HTTPError, OSError) as error:
-            raise BodyBroken(_reason(error)) from error
+            raise BodyBroken(_describe_error(error)) from error
 
     def skip(self, count: int, seconds: float = float("inf"), client: Client | None = None) -> bool:
         """Read and drop `count` bytes; return True if all of them arrived.
@@ -79,7 +79,7 @@ class Body:
         Raise ClientGone if `client` disconnects.
         """
         looked = time.monotonic()
-        with within(seconds):
+        with limit_time(seconds):
             while count:
                 try:
                     data = self._raw.read1(min(_GATHER, count), decode_content=False)
@@ -87,11 +87,11 @@ class Body:
                     return False
                 if not data:
                     return False
-                self._observer.happened(Event.RECEIVED, amount=len(data))
+                self._observer.observe(Event.BODY_RECEIVED, amount=len(data))
                 count -= len(data)
                 if client is not None and time.monotonic() - looked > _CLIENT_CHECK:
                     looked = time.monotonic()
-                    if client.gone():
+                    if client.is_gone():
                         raise ClientGone
         return True
 
@@ -106,7 +106,7 @@ def read_whole(response: requests.Response, limit: int) -> bytes:
     Raise UpstreamMisbehaved if it is longer than `limit` bytes or its chunks are malformed.
     Raise UpstreamUnavailable if it breaks: no byte of it has reached the client.
     """
-    declared = content_length(response) or 0
+    declared = get_content_length(response) or 0
     data = read_start(response, limit) if declared <= limit else b""
     if max(len(data), declared) > limit:
         response.close()
@@ -122,7 +122,7 @@ def read_document(response: requests.Response, limit: int) -> bytes:
     end. But a truncated JSON object does not parse: raise UpstreamUnavailable for it.
     """
     data = read_whole(response, limit)
-    framed = content_length(response) is not None or response.raw.chunked
+    framed = get_content_length(response) is not None or response.raw.chunked
     if not framed and data.lstrip().startswith(b"{") and not _is_json(data):
         message = f"{urlsplit(response.url).hostname}: the answer broke off"
         raise UpstreamUnavailable(message)
@@ -137,15 +137,15 @@ def _is_json(data: bytes) -> bool:
     return True
 
 
-def client_left(error: BodyBroken) -> bool:
+def is_client_disconnect(error: BodyBroken) -> bool:
     """Return True if reading stopped because the client disconnected."""
-    return error.__cause__ is not None and isinstance(error.__cause__.__cause__, ClientLeft)
+    return error.__cause__ is not None and isinstance(error.__cause__.__cause__, ClientDisconnected)
 
 
-def _reason(error: BaseException) -> str:
+def _describe_error(error: BaseException) -> str:
     if isinstance(error, urllib3.exceptions.ReadTimeoutError):
         return "the registry fell silent"
-    if isinstance(error.__cause__, ClientLeft):
+    if isinstance(error.__cause__, ClientDisconnected):
         return "the client left"
     return "the registry broke off"
 
@@ -165,7 +165,7 @@ def read_start(response: requests.Response, limit: int) -> bytes:
                 break
     except BodyBroken as error:
         host = urlsplit(response.url).hostname
-        if error.__cause__ is not None and isinstance(error.__cause__.__cause__, Malformed):
+        if error.__cause__ is not None and isinstance(error.__cause__.__cause__, MalformedResponse):
             message = f"{host}: the answer cannot be read"
             raise UpstreamMisbehaved(message) from error
         message = f"{host}: the answer broke off"
@@ -175,7 +175,7 @@ def read_start(response: requests.Response, limit: int) -> bytes:
     return bytes(data)
 
 
-def content_length(response: requests.Response) -> int | None:
+def get_content_length(response: requests.Response) -> int | None:
     """Return the Content-Length of a response in bytes, or None if there is none.
 
     `response.framing` has checked that it is a number and the only one.
@@ -191,7 +191,7 @@ _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
+class ContentRange:
     """The bytes from `start` up to but not including `end`, out of `total` bytes.
 
     `end` and `total` are None if they are unknown.
@@ -201,7 +201,7 @@ class Part:
     end: int | None
     total: int | None
 
-    def continues(self, wanted: "Part") -> bool:
+    def continues(self, wanted: "ContentRange") -> bool:
         """Return True if this part starts where `wanted` does and may be of the same whole.
 
         It may end before `wanted`, but not after.
@@ -210,9 +210,9 @@ class Part:
             return False
         if self.end is not None and wanted.end is not None and self.end > wanted.end:
             return False
-        return self.belongs(wanted)
+        return self.is_compatible_with(wanted)
 
-    def belongs(self, wanted: "Part") -> bool:
+    def is_compatible_with(self, wanted: "ContentRange") -> bool:
         """Return True unless the known sizes show that this part is not of the same whole."""
         if self.total is None:
             return True
@@ -221,7 +221,7 @@ class Part:
         return wanted.end is None or self.total >= wanted.end
 
 
-def part_at_end(response: requests.Response) -> int | None:
+def parse_unsatisfied_total(response: requests.Response) -> int | None:
     """Return the total size, in bytes, that a 416 states (RFC 9110, section 15.5.17).
 
     Return None for any other status, or if the Content-Range does not state it.
@@ -232,7 +232,7 @@ def part_at_end(response: requests.Response) -> int | None:
     return int(match[1]) if match else None
 
 
-def part_of(response: requests.Response) -> Part | None:
+def get_content_range(response: requests.Response) -> ContentRange | None:
     """Return which bytes of the blob a response to a GET carries (RFC 9110, section 14.4).
 
     Return None if the response cannot be continued: it is neither 200 nor 206, has a content
@@ -240,15 +240,15 @@ def part_of(response: requests.Response) -> Part | None:
     """
     if response.headers.get("Content-Encoding", "identity").lower() != "identity":
         return None  # these bytes are encoded, and nobody knows the digest of that form
-    length = content_length(response)
+    length = get_content_length(response)
     if response.status_code == HTTPStatus.OK:
-        return Part(0, length, length)
+        return ContentRange(0, length, length)
     if response.status_code != HTTPStatus.PARTIAL_CONTENT:
         return None
-    return part_told(response.headers.get("Content-Range", ""), length)
+    return parse_content_range(response.headers.get("Content-Range", ""), length)
 
 
-def part_told(content_range: str, length: int | None) -> Part | None:
+def parse_content_range(content_range: str, length: int | None) -> ContentRange | None:
     """Return the part that a Content-Range describes (RFC 9110, section 14.4).
 
     Return None if the field is not a single valid byte range, or contradicts `length`, the
@@ -262,7 +262,7 @@ def part_told(content_range: str, length: int | None) -> Part | None:
     consistent = start < end and (total is None or end <= total)
     if not consistent or length not in {None, end - start}:
         return None
-    return Part(start, end, total)
+    return ContentRange(start, end, total)
 
 
 # A response that nobody reads: its connection is kept if that costs little.
@@ -279,6 +279,6 @@ def discard(response: requests.Response) -> None:
     """
     remaining = response.raw.length_remaining
     if remaining is not None and remaining <= _DRAIN_LIMIT:
-        with within(_PATIENCE):
+        with limit_time(_PATIENCE):
             Body(response).skip(_DRAIN_LIMIT)
     response.close()

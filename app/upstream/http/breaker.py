@@ -38,7 +38,7 @@ _COUNTED: Final = (UpstreamUnreachable, UpstreamTimeout)
 """The failures that count: no connection, or no response in time. A refusal is a response."""
 
 
-class Breaker:
+class CircuitBreaker:
     """The circuit breaker of one origin.
 
     Every request passes while it is closed, none while it is open, one probe while it is half open.
@@ -56,7 +56,7 @@ class Breaker:
         self._probing = False
 
     @contextmanager
-    def watch(self, host: str) -> Iterator[None]:
+    def guard(self, host: str) -> Iterator[None]:
         """Run the request in this block and record its outcome.
 
         Raise UpstreamDown, with a Retry-After, instead of running the block if the breaker is open
@@ -66,22 +66,22 @@ class Breaker:
         probing = self._admit(host)
         try:
             yield
-            self._succeeded(host)
+            self._record_success(host)
         except _COUNTED:
-            self._failed(host, began, probing=probing)
+            self._record_failure(host, began, probing=probing)
             raise
         except ClientGone:
             raise  # this says nothing about the host
         except RegistryError:
             if probing:
                 # A host that cuts connections or sends malformed responses is reachable.
-                self._succeeded(host)
+                self._record_success(host)
             raise
         finally:
             if probing:
                 self._probing = False
 
-    def forget(self) -> None:
+    def detach(self) -> None:
         """Report the breaker as closed if it is open, and report nothing more.
 
         `Breakers` has dropped it, so its closing would never be reported, and the count of open
@@ -91,7 +91,7 @@ class Breaker:
             observer, self._observer = self._observer, NOBODY
             is_open = self._open_until is not None
         if is_open:
-            observer.happened(Event.CLOSED)
+            observer.observe(Event.CIRCUIT_CLOSED)
 
     def _admit(self, host: str) -> bool:
         """Return True if the request is the probe; raise UpstreamDown if it must not be sent."""
@@ -106,7 +106,7 @@ class Breaker:
             self._probing = True
             return True
 
-    def _failed(self, host: str, began: float, *, probing: bool) -> None:
+    def _record_failure(self, host: str, began: float, *, probing: bool) -> None:
         now = time.monotonic()
         with self._lock:
             if not self._failures:
@@ -119,11 +119,11 @@ class Breaker:
             opens = self._open_until is None
             self._open_until = now + self._pause
         if opens:
-            self._observer.happened(Event.OPENED)
+            self._observer.observe(Event.CIRCUIT_OPENED)
             fields = {"host": host}
             logger.warning("An upstream is left alone for a while.", extra={"fields": fields})
 
-    def _succeeded(self, host: str) -> None:
+    def _record_success(self, host: str) -> None:
         self._succeeded_at = time.monotonic()
         if not self._failures:
             return
@@ -131,26 +131,26 @@ class Breaker:
             closes = self._open_until is not None
             self._failures, self._pause, self._open_until = 0, _FIRST_PAUSE, None
         if closes:
-            self._observer.happened(Event.CLOSED)
+            self._observer.observe(Event.CIRCUIT_CLOSED)
             logger.warning("An upstream answers again.", extra={"fields": {"host": host}})
 
 
-class Breakers:
+class CircuitBreakers:
     """The breakers of a session, one per origin; the least recently used are dropped beyond 256."""
 
     def __init__(self, observer: Observer = NOBODY) -> None:
         self._observer = observer
-        self._by_origin: OrderedDict[Origin, Breaker] = OrderedDict()
+        self._by_origin: OrderedDict[Origin, CircuitBreaker] = OrderedDict()
         self._lock = threading.Lock()
 
-    def of(self, origin: Origin) -> Breaker:
+    def get_breaker(self, origin: Origin) -> CircuitBreaker:
         """Return the breaker of an origin; create it, closed, if there is none."""
         with self._lock:
             breaker = self._by_origin.get(origin)
             if breaker is None:
-                breaker = self._by_origin[origin] = Breaker(self._observer)
+                breaker = self._by_origin[origin] = CircuitBreaker(self._observer)
             self._by_origin.move_to_end(origin)
             if len(self._by_origin) > _HOSTS:
                 _, forgotten = self._by_origin.popitem(last=False)
-                forgotten.forget()
+                forgotten.detach()
             return breaker

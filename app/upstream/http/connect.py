@@ -20,8 +20,8 @@ from typing import Any, Final, Self
 from urllib3.exceptions import LocationParseError
 from urllib3.util.connection import allowed_gai_family
 
-from app.addresses import Address, is_public
-from app.threads import Pending, RealThreads, original
+from app.addresses import IPAddress, is_public
+from app.threads import NativeThreadPool, PendingResult, get_unpatched
 from app.upstream.http.deadlines import seconds_left
 
 # Connecting to several addresses (RFC 8305, "Happy Eyeballs", section 5).
@@ -35,7 +35,7 @@ _HEAD_START: Final = 0.25
 _FOREVER: Final = float("inf")
 
 
-def first_to_connect(
+def connect_first(
     addresses: Sequence[AddressInfo],
     *,
     timeout: float | None,
@@ -48,19 +48,19 @@ def first_to_connect(
     `timeout` is in seconds and for each address; None means no limit.
     Raise the last error, TimeoutError or another OSError, if all addresses fail.
     """
-    with _Race(timeout) as race:
+    with _ConnectionRace(timeout) as race:
         for number, address in enumerate(addresses, start=1):
-            race.enter(address, source_address, socket_options)
+            race.start_attempt(address, source_address, socket_options)
             patience = _HEAD_START if number < len(addresses) else _FOREVER
             if winner := race.wait(patience):
                 return winner
-        while race.is_on:
+        while race.is_running:
             if winner := race.wait(_FOREVER):
                 return winner
         raise race.error
 
 
-class _Race:
+class _ConnectionRace:
     """The sockets that are connecting; leaving the block closes all except the winner."""
 
     def __init__(self, timeout: float | None) -> None:
@@ -83,11 +83,11 @@ class _Race:
             sock.close()
 
     @property
-    def is_on(self) -> bool:
+    def is_running(self) -> bool:
         """Whether a socket is still connecting."""
         return bool(self._deadlines)
 
-    def enter(
+    def start_attempt(
         self,
         address: AddressInfo,
         source_address: tuple[str, int] | None,
@@ -132,14 +132,14 @@ class _Race:
                 assert isinstance(sock, socket.socket)  # noqa: S101 - for mypy
                 code = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                 if not code:
-                    return self._taken(sock)
+                    return self._take_winner(sock)
                 self._drop(sock, OSError(code, os.strerror(code)))
             self._expire()
             if _now() >= until:
                 break
         return None
 
-    def _taken(self, sock: socket.socket) -> socket.socket:
+    def _take_winner(self, sock: socket.socket) -> socket.socket:
         self._selector.unregister(sock)
         del self._deadlines[sock]
         sock.settimeout(self._timeout)
@@ -170,7 +170,7 @@ _THREADS: Final = 4
 """Names that are resolved at the same time for one registry."""
 
 
-class NameUnanswered(Exception):
+class ResolutionTimeout(Exception):
     """A name was not resolved in time; this says nothing about the host.
 
     It is not an OSError, which urllib3 would turn into a failure to connect.
@@ -178,19 +178,19 @@ class NameUnanswered(Exception):
 
 
 @dataclass(slots=True)
-class _Question:
+class _PendingLookup:
     """The lookup of one name; `pending` is its result, which all callers wait for."""
 
     lock: threading.Lock = field(default_factory=threading.Lock)
-    pending: Pending | None = None
+    pending: PendingResult | None = None
 
 
-class Names:
+class Resolver:
     """Resolves names for one registry: its own, and those of its redirects and token service."""
 
     def __init__(self) -> None:
-        self._threads = RealThreads(_THREADS)
-        self._questions: dict[tuple[str, int], _Question] = {}
+        self._threads = NativeThreadPool(_THREADS)
+        self._lookups: dict[tuple[str, int], _PendingLookup] = {}
 
     def resolve(self, host: str, port: int, timeout: float | None) -> Sequence[AddressInfo]:
         """Return the addresses of a host in the order of `getaddrinfo()`.
@@ -199,41 +199,41 @@ class Names:
         seconds. None means no limit.
         """
         until = None if timeout is None else time.monotonic() + timeout
-        question = self._questions.setdefault((host, port), _Question())
+        question = self._lookups.setdefault((host, port), _PendingLookup())
         try:
-            pending = self._asked(question, host, port, timeout)
+            pending = self._begin_lookup(question, host, port, timeout)
             left = None if until is None else max(until - time.monotonic(), 0)
             found: Sequence[AddressInfo] = pending.result(left)
         except TimeoutError:
             message = f"the name {host} was not answered in time"
-            raise NameUnanswered(message) from None
+            raise ResolutionTimeout(message) from None
         return found
 
-    def _asked(self, question: _Question, host: str, port: int, timeout: float | None) -> Pending:
+    def _begin_lookup(
+        self, question: _PendingLookup, host: str, port: int, timeout: float | None
+    ) -> PendingResult:
         """Return the pending lookup, begun if needed; raise TimeoutError if no thread is free."""
         if not question.lock.acquire(timeout=-1 if timeout is None else timeout):
             raise TimeoutError
         with ExitStack() as held:
             held.callback(question.lock.release)
             if question.pending is None:
-                held.callback(self._forget_unless_asked, question, host, port)
-                question.pending = self._threads.begin(
-                    self._looked_up, host, port, patience=timeout
-                )
+                held.callback(self._forget_unless_begun, question, host, port)
+                question.pending = self._threads.submit(self._look_up, host, port, patience=timeout)
             return question.pending
 
-    def _forget_unless_asked(self, question: _Question, host: str, port: int) -> None:
+    def _forget_unless_begun(self, question: _PendingLookup, host: str, port: int) -> None:
         if question.pending is None:
-            self._questions.pop((host, port), None)
+            self._lookups.pop((host, port), None)
 
-    def _looked_up(self, host: str, port: int) -> Sequence[AddressInfo]:
+    def _look_up(self, host: str, port: int) -> Sequence[AddressInfo]:
         """Return the C library's answer, and forget the lookup: the result is not cached."""
         try:
-            found: Sequence[AddressInfo] = original("socket", "getaddrinfo")(
+            found: Sequence[AddressInfo] = get_unpatched("socket", "getaddrinfo")(
                 host, port, allowed_gai_family(), socket.SOCK_STREAM
             )
         finally:
-            self._questions.pop((host, port), None)
+            self._lookups.pop((host, port), None)
         return found
 
 
@@ -251,7 +251,7 @@ class Connector:
 
     allow_private: bool
     prefer_ipv4: bool
-    names: Names = field(default_factory=Names)
+    resolver: Resolver = field(default_factory=Resolver)
 
     def connect(
         self,
@@ -267,7 +267,7 @@ class Connector:
         Raise what urllib3's `create_connection()` raises (TimeoutError, gaierror,
         LocationParseError or the last OSError), AddressForbidden or NameUnanswered.
         """
-        return first_to_connect(
+        return connect_first(
             self.resolve(*host_and_port, seconds_left(timeout)),
             timeout=timeout,
             source_address=source_address,
@@ -288,15 +288,15 @@ class Connector:
         except UnicodeError:
             message = f"'{host}', label empty or too long"
             raise LocationParseError(message) from None
-        found = self.names.resolve(host, port, timeout)
-        accepted = [one for one in found if self.allow_private or is_public(_address(one))]
+        found = self.resolver.resolve(host, port, timeout)
+        accepted = [one for one in found if self.allow_private or is_public(_parse_address(one))]
         if found and not accepted:
-            addresses = ", ".join(dict.fromkeys(str(_address(one)) for one in found))
+            addresses = ", ".join(dict.fromkeys(str(_parse_address(one)) for one in found))
             message = f"{host} is {addresses}"
             raise AddressForbidden(message)
-        return self._ordered(accepted)
+        return self._interleave_families(accepted)
 
-    def _ordered(self, found: Sequence[AddressInfo]) -> list[AddressInfo]:
+    def _interleave_families(self, found: Sequence[AddressInfo]) -> list[AddressInfo]:
         """Return the addresses with families alternating (RFC 8305, section 4).
 
         IPv4 comes first if `prefer_ipv4`, otherwise the family of the system's first address.
@@ -307,6 +307,6 @@ class Connector:
         return [one for pair in zip_longest(preferred, others) for one in pair if one]
 
 
-def _address(found: AddressInfo) -> Address:
+def _parse_address(found: AddressInfo) -> IPAddress:
     """Return an address without its zone; only special ones have one (RFC 4007, section 6)."""
     return ipaddress.ip_address(str(found[4][0]).partition("%")[0])

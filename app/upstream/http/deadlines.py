@@ -28,12 +28,12 @@ _NEVER: Final = float("inf")
 _deadline: ContextVar[float] = ContextVar("deadline", default=_NEVER)
 
 
-class ClientLeft(ConnectionAbortedError):
+class ClientDisconnected(ConnectionAbortedError):
     """The client that this response is read for has disconnected."""
 
 
 @contextmanager
-def waiting(client: Client | None) -> Iterator[None]:
+def bind_client(client: Client | None) -> Iterator[None]:
     """Set the client for which responses that begin in this block are read.
 
     urllib3 passes nothing from a request to its response, so a context variable carries the client.
@@ -47,7 +47,7 @@ def waiting(client: Client | None) -> Iterator[None]:
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
+def limit_time(seconds: float) -> Iterator[None]:
     """Give the block a deadline `seconds` from now, however slowly an upstream sends.
 
     A wait for an upstream then raises TimeoutError, as it does after the read timeout without a
@@ -61,7 +61,7 @@ def within(seconds: float) -> Iterator[None]:
 
 
 @contextmanager
-def unhurried(seconds: float) -> Iterator[None]:
+def replace_deadline(seconds: float) -> Iterator[None]:
     """Give the block a deadline `seconds` from now, even beyond that of the enclosing block.
 
     This is for results that several callers wait for: the remaining time of the first caller must
@@ -95,7 +95,7 @@ def seconds_left(timeout: float | None) -> float | None:
     return None if shortest == _NEVER else shortest
 
 
-class PatientReader(io.RawIOBase):
+class DeadlineReader(io.RawIOBase):
     """Reads from an upstream's socket with an idle timeout, and checks the client while it waits.
 
     `raw` keeps the socket open until `close()`, even if http.client has closed the connection.
@@ -106,10 +106,10 @@ class PatientReader(io.RawIOBase):
         self._sock = sock
         self._raw = raw
         self._client = _waiting.get()
-        self._idle = sock.gettimeout() or 0
+        self._idle_timeout = sock.gettimeout() or 0
         self._receive = self._receive_tls if isinstance(sock, ssl.SSLSocket) else self._receive_once
         self._waited_at = time.monotonic()
-        self.asleep = False
+        self.is_paused = False
         """If True, reads return None, so that `BufferedReader.peek()` shows only what it holds."""
 
     def readable(self) -> bool:
@@ -122,9 +122,9 @@ class PatientReader(io.RawIOBase):
         Raise TimeoutError after the idle timeout or at the deadline, ClientLeft if the client has
         disconnected, or another OSError.
         """
-        if self.asleep:
+        if self.is_paused:
             return None
-        began = self._give_way()
+        began = self._yield_to_loop()
         try:
             return self._wait_for(buffer)
         finally:
@@ -132,7 +132,7 @@ class PatientReader(io.RawIOBase):
             if ended - began >= _LEAST:
                 self._waited_at = ended
 
-    def _give_way(self) -> float:
+    def _yield_to_loop(self) -> float:
         """Yield to the event loop if no read has waited for 50 ms; return the monotonic time.
 
         With gevent, no other greenlet would run. The sleep is longer than zero, because gevent does
@@ -146,21 +146,21 @@ class PatientReader(io.RawIOBase):
         return self._waited_at
 
     def _wait_for(self, buffer: memoryview) -> int:
-        silent_until = time.monotonic() + self._idle
+        silent_until = time.monotonic() + self._idle_timeout
         while True:
             left = silent_until - time.monotonic()
             patience = seconds_left(max(_LEAST, min(_CLIENT_CHECK, left)))
             try:
                 count = self._receive(buffer, patience)
             except TimeoutError:
-                if self._client is not None and self._client.gone():
-                    raise ClientLeft from None
+                if self._client is not None and self._client.is_gone():
+                    raise ClientDisconnected from None
                 if time.monotonic() >= silent_until:
                     raise
             else:
                 if count is not None:
                     return count
-                silent_until = time.monotonic() + self._idle
+                silent_until = time.monotonic() + self._idle_timeout
 
     def _receive_once(self, buffer: memoryview, patience: float) -> int | None:
         self._sock.settimeout(patience)

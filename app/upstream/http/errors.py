@@ -20,9 +20,9 @@ from app.oci.errors import (
     UpstreamUnresolved,
     UpstreamUntrusted,
 )
-from app.upstream.http.connect import AddressForbidden, NameUnanswered
-from app.upstream.http.deadlines import ClientLeft
-from app.upstream.http.tls import CUT, plainly
+from app.upstream.http.connect import AddressForbidden, ResolutionTimeout
+from app.upstream.http.deadlines import ClientDisconnected
+from app.upstream.http.tls import CUT, normalize_eof
 
 logger = logging.getLogger(__name__)
 
@@ -44,7 +44,12 @@ _PROXY_FAILS: Final = (requests.exceptions.ProxyError, requests.exceptions.Inval
 
 _KINDS: Final = (
     (Exception, AddressForbidden, UpstreamForbidden, "An upstream's address is not public."),
-    (Exception, NameUnanswered, UpstreamUnresolved, "An upstream's name was not answered in time."),
+    (
+        Exception,
+        ResolutionTimeout,
+        UpstreamUnresolved,
+        "An upstream's name was not answered in time.",
+    ),
     (requests.Timeout, Exception, UpstreamTimeout, "An upstream did not answer in time."),
     (_PROXY_FAILS, Exception, OutboundProxyFails, "The outbound proxy fails."),
     (Exception, CUT, UpstreamUnavailable, "An upstream broke off before it answered."),
@@ -55,31 +60,31 @@ _KINDS: Final = (
 counts."""
 
 
-def translated(error: Exception, url: str) -> RegistryError:
+def translate_error(error: Exception, url: str) -> RegistryError:
     """Return our error for an exception of requests, and log its cause.
 
     A client that disconnected and a URL or header that cannot be sent are not logged.
     """
-    cause = _cause(error)
-    if isinstance(cause, ClientLeft):
+    cause = _find_cause(error)
+    if isinstance(cause, ClientDisconnected):
         return ClientGone()
     if isinstance(error, _CANNOT_BE_ASKED) and not isinstance(error, _PROXY_FAILS):
         return UpstreamMisbehaved(f"{urlsplit(url).hostname} cannot be asked")
-    kind, sentence = _kind(error, cause)
-    fields = {"url": redacted(url), "error": _told(cause)}
+    kind, sentence = _classify_error(error, cause)
+    fields = {"url": redact_url(url), "error": _describe_cause(cause)}
     logger.warning(sentence, extra={"fields": fields})
     return kind(f"{urlsplit(url).hostname}: {kind.message}")
 
 
-def _kind(error: Exception, cause: BaseException) -> tuple[type[RegistryError], str]:
+def _classify_error(error: Exception, cause: BaseException) -> tuple[type[RegistryError], str]:
     for errors, causes, kind, sentence in _KINDS:
         if isinstance(error, errors) and isinstance(cause, causes):
             return kind, sentence
-    kind = UpstreamUnreachable if _is_without_connection(error) else UpstreamUnavailable
+    kind = UpstreamUnreachable if _is_connect_failure(error) else UpstreamUnavailable
     return kind, "An upstream cannot be reached."
 
 
-def _is_without_connection(error: Exception) -> bool:
+def _is_connect_failure(error: Exception) -> bool:
     """Return True if no connection was made, so that nothing can have been sent.
 
     requests wraps urllib3's exception, which has the cause in `reason`.
@@ -88,24 +93,24 @@ def _is_without_connection(error: Exception) -> bool:
     return any(isinstance(reason, urllib3.exceptions.NewConnectionError) for reason in reasons)
 
 
-def _cause(error: BaseException) -> BaseException:
+def _find_cause(error: BaseException) -> BaseException:
     """Return the exception that urllib3 and requests wrapped.
 
     Stop at an exception of http.client: it describes the failure better than its own cause.
     """
-    while not isinstance(error, HTTPException) and (inner := _inner(error)):
+    while not isinstance(error, HTTPException) and (inner := _unwrap_error(error)):
         error = inner
-    return plainly(error)
+    return normalize_eof(error)
 
 
-def _inner(error: BaseException) -> BaseException | None:
+def _unwrap_error(error: BaseException) -> BaseException | None:
     for argument in error.args if isinstance(error, urllib3.exceptions.SSLError) else ():
         if isinstance(argument, BaseException):
             return argument  # urllib3 does not set __cause__ here
     return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-def _told(cause: BaseException) -> str:
+def _describe_cause(cause: BaseException) -> str:
     """Return the type of a cause, and its message if it is an OSError.
 
     Other messages may contain a URL with its query.
@@ -115,7 +120,7 @@ def _told(cause: BaseException) -> str:
     )
 
 
-def redacted(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return a URL without userinfo, query and fragment: signed URLs carry secrets there."""
     parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]

@@ -18,7 +18,7 @@ from app.oci.errors import RegistryError, UpstreamMisbehaved
 from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
 from app.registries import Registry
 from app.source import Permit
-from app.upstream.http.origin import Origin, origin
+from app.upstream.http.origin import Origin, parse_origin
 from app.upstream.http.session import Session
 
 _ROUNDS: Final = 8
@@ -34,20 +34,20 @@ _PASSED: Final = frozenset({"artifactType", "n", "last"})
 example, would select another registry if the target is itself a proxy."""
 
 
-class LeadsToRegistry(UpstreamMisbehaved):
+class RedirectsToRegistry(UpstreamMisbehaved):
     """A redirect to the root of another registry's API (`/v2/`), such as that of a ping."""
 
     message = "the registry redirects to another one"
 
 
-class Neighbour(Protocol):
+class KnownRegistry(Protocol):
     """A registry of the table, as the target of another registry's redirect."""
 
     @property
     def session(self) -> Session:
         """The session with this registry's trusted authorities and address check."""
 
-    def anonymous_token(self, scope: str, refused: str = "") -> str:
+    def get_anonymous_token(self, scope: str, refused: str = "") -> str:
         """Return an anonymous token for `scope` that differs from `refused`.
 
         Raise RegistryError if the token service issues none.
@@ -75,12 +75,12 @@ class Resource:
         except RegistryError:
             return None
 
-    def ask(self, permit: Permit | None, registry: Registry) -> None:
+    def check_permit(self, permit: Permit | None, registry: Registry) -> None:
         """Raise RegistryError if `permit` does not allow the client this resource of a registry."""
         if permit is not None:
             permit(registry.name, self.name, self.reference if self.kind == "manifests" else None)
 
-    def url(self, registry: Registry, query: str) -> str:
+    def build_url(self, registry: Registry, query: str) -> str:
         """Return the URL of the resource in a registry.
 
         It is built from the parsed parts, which are the ones that were checked. Of the query, only
@@ -96,7 +96,7 @@ class Resource:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class RequestTarget:
     """The next URL to request, and the registry in whose name it is requested.
 
     `registry`: the registry at this address, or the last one on the way to a host that is not in
@@ -113,10 +113,10 @@ class Place:
     registry: Registry
     may_be_private: bool
     must_be_checked: bool = False
-    neighbour: Neighbour | None = None
+    known_registry: KnownRegistry | None = None
     repository: RepositoryName | None = None
 
-    def authorization(self, response: requests.Response, refused: str = "") -> str:
+    def fetch_authorization(self, response: requests.Response, refused: str = "") -> str:
         """Return an Authorization for a neighbour that answered 401, or "" if none can help.
 
         It holds an anonymous token other than the one in `refused`, an earlier Authorization.
@@ -126,103 +126,107 @@ class Place:
         """
         values = response.raw.headers.getlist("WWW-Authenticate")
         bearer = next((one for one in parse_challenges(values) if one.is_bearer), None)
-        if self.neighbour is None or bearer is None or self.repository is None:
+        if self.known_registry is None or bearer is None or self.repository is None:
             return ""
         scope = bearer.parameters.get("scope", "") or f"repository:{self.repository}:pull"
-        token = self.neighbour.anonymous_token(scope, refused.removeprefix("Bearer "))
+        token = self.known_registry.get_anonymous_token(scope, refused.removeprefix("Bearer "))
         return f"Bearer {token}"
 
 
 @dataclass(frozen=True, slots=True)
 class _Row:
     registry: Registry
-    neighbour: Neighbour
+    known_registry: KnownRegistry
     root: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "root", f"{urlsplit(self.registry.url).path}/v2")
 
-    def is_above(self, path: str) -> bool:
+    def contains_path(self, path: str) -> bool:
         """Return True if a path is in this registry's API, even if the server ignores case."""
         return f"{path.lower()}/".startswith(f"{self.root.lower()}/")
 
-    def may_be_private(self, here: Place) -> bool:
+    def may_be_private(self, here: RequestTarget) -> bool:
         """Return True if a redirect from `here` may lead to a special address of this registry."""
         named = here.registry.names & self.registry.redirects_from
         return self.registry.allow_private and (here.may_be_private or bool(named))
 
-    def place(self, here: Place, url: str, repository: RepositoryName) -> Place:
+    def build_target(
+        self, here: RequestTarget, url: str, repository: RepositoryName
+    ) -> RequestTarget:
         """Return the place in this registry that a redirect from another registry leads to."""
-        session, may_be_private = self.neighbour.session, self.may_be_private(here)
-        return Place(
+        session, may_be_private = self.known_registry.session, self.may_be_private(here)
+        return RequestTarget(
             url=url,
-            session=session if may_be_private else session.guarded,
+            session=session if may_be_private else session.public_only,
             registry=self.registry,
             may_be_private=may_be_private,
             must_be_checked=self.registry.allow_private and not may_be_private,
-            neighbour=self.neighbour,
+            known_registry=self.known_registry,
             repository=repository,
         )
 
 
-class Neighbours:
+class KnownRegistries:
     """The registries of the table, by the origin of their URL."""
 
     def __init__(self) -> None:
         self._by_origin: dict[Origin, list[_Row]] = {}
 
-    def add(self, registry: Registry, neighbour: Neighbour) -> None:
+    def add(self, registry: Registry, neighbour: KnownRegistry) -> None:
         """Add a registry under the origin of its URL."""
         row = _Row(registry, neighbour)
-        self._by_origin.setdefault(origin(registry.url), []).append(row)
+        self._by_origin.setdefault(parse_origin(registry.url), []).append(row)
 
-    def lead(self, here: Place, url: str, permit: Permit | None) -> Place:
+    def resolve_redirect(
+        self, here: RequestTarget, url: str, permit: Permit | None
+    ) -> RequestTarget:
         """Return the place that a redirect from `here` to `url` leads to.
 
         Raise UpstreamMisbehaved if no redirect may lead there, LeadsToRegistry if `url` is the root
         of another registry's API, and what `permit` raises.
         """
-        rows = self._by_origin.get(origin(url), [])
+        rows = self._by_origin.get(parse_origin(url), [])
         parts = urlsplit(url)
-        path = _decoded(parts.path)
+        path = _decode_path(parts.path)
         if path is None and any(row.registry is not here.registry for row in rows):
-            raise _refused(here, url)
+            raise _build_refusal(here, url)
         here = replace(here, must_be_checked=_is_private_to(here, rows))
-        nearest = _nearest(rows, path or "")
+        nearest = _find_innermost(rows, path or "")
         if path is None or not nearest:
-            return replace(here, url=url, neighbour=None, repository=None)
+            return replace(here, url=url, known_registry=None, repository=None)
         root = nearest[0].root
         resource = Resource.parse(path.removeprefix(f"{root}/"))
         if any(row.registry is here.registry for row in nearest):
             # A registry may redirect to any of its own paths, but a rule may deny a repository.
             if resource is not None:
-                resource.ask(permit, here.registry)
+                resource.check_permit(permit, here.registry)
             return replace(here, url=url, repository=resource.name if resource else None)
         if path.removesuffix("/") == root:
-            raise LeadsToRegistry
+            raise RedirectsToRegistry
         if resource is None or not path.startswith(f"{root}/"):
-            raise _refused(here, url)
+            raise _build_refusal(here, url)
         for row in nearest:  # several rows may be the same registry
-            resource.ask(permit, row.registry)
+            resource.check_permit(permit, row.registry)
         row = next((one for one in nearest if one.may_be_private(here)), nearest[0])
-        return row.place(here, resource.url(row.registry, parts.query), resource.name)
+        return row.build_target(here, resource.build_url(row.registry, parts.query), resource.name)
 
 
-def _is_private_to(here: Place, rows: Sequence[_Row]) -> bool:
+def _is_private_to(here: RequestTarget, rows: Sequence[_Row]) -> bool:
     """Return True if all these registries are private ones that `here` may not lead to."""
     return bool(rows) and all(
         row.registry.allow_private and not row.may_be_private(here) for row in rows
     )
 
 
-def _nearest(rows: Sequence[_Row], path: str) -> list[_Row]:
+def _find_innermost(rows: Sequence[_Row], path: str) -> list[_Row]:
     """Return the rows whose API contains a path; if APIs are nested, the rows of the innermost."""
-    above = [row for row in rows if row.is_above(path)]
+    above = [row for row in rows if row.contains_path(path)]
     deepest = max((len(row.root) for row in above), default=0)
     return [row for row in above if len(row.root) == deepest]
 
 
-def _decoded(path: str) -> str | None:
+def _decode_path(path: str) -> str | None:
     """Return a path with all percent-encodings decoded; None if servers may read it differently."""
     for _ in range(_ROUNDS):
         decoded = unquote(path)
@@ -233,7 +237,7 @@ def _decoded(path: str) -> str | None:
     return None
 
 
-def _refused(here: Place, url: str) -> UpstreamMisbehaved:
+def _build_refusal(here: RequestTarget, url: str) -> UpstreamMisbehaved:
     message = (
         f"{urlsplit(here.url).hostname} redirects to another registry ({urlsplit(url).hostname}), "
         "and not to a manifest, a blob or referrers there"

@@ -18,7 +18,7 @@ that some of them decode."""
 
 
 @lru_cache(_URLS)
-def origin(url: str) -> Origin:
+def parse_origin(url: str) -> Origin:
     """Return the scheme, host and port of a URL, with the default port if it names none.
 
     Raise ValueError if the port is not a number from 0 to 65535.

@@ -21,33 +21,33 @@ from urllib3.util.wait import wait_for_read
 from app.upstream.http.connect import Connector
 from app.upstream.http.deadlines import seconds_left
 from app.upstream.http.response import UpstreamResponse
-from app.upstream.http.tls import CUT, plainly
+from app.upstream.http.tls import CUT, normalize_eof
 
 _SAFE: Final = frozenset({"GET", "HEAD"})
 
 
-class _Kept:
+class _ReusableConnection:
     """Mixin for urllib3's connections: they are reused only if no unexpected bytes have arrived."""
 
     sock: Any
     response_class: type[http.client.HTTPResponse] = UpstreamResponse
-    _last: Any = None
+    _last_response: Any = None
     """The last response on this connection, or None."""
 
     def close(self) -> None:
         """Close the socket; the next request on this object opens a new connection."""
-        self._last = None
+        self._last_response = None
         super().close()  # type: ignore[misc] # a mixin
 
     @property
     def was_used(self) -> bool:
         """Whether a response has been received on this connection."""
-        return self._last is not None
+        return self._last_response is not None
 
     def getresponse(self) -> Any:  # noqa: ANN401 - urllib3's own, which extends another
         """Return the response, and keep it: it knows whether bytes arrived beyond its end."""
         response = super().getresponse()  # type: ignore[misc] # a mixin
-        self._last = response._original_response  # noqa: SLF001 - what urllib3 wraps
+        self._last_response = response._original_response  # noqa: SLF001 - what urllib3 wraps
         return response
 
     @property
@@ -57,12 +57,12 @@ class _Kept:
         urllib3's own property asks the event loop, which takes a good part of a request's time, and
         does not see bytes that TLS has read already.
         """
-        if self.sock is None or (self._last is not None and self._last.overran):
+        if self.sock is None or (self._last_response is not None and self._last_response.overran):
             return False
-        return not _has_come(self.sock)
+        return not _has_pending_bytes(self.sock)
 
 
-def _has_come(sock: Any) -> bool:  # noqa: ANN401 - a socket, or what urllib3 makes of one
+def _has_pending_bytes(sock: Any) -> bool:  # noqa: ANN401 - a socket, or what urllib3 makes of one
     if getattr(sock, "pending", int)():
         return True
     if not isinstance(sock, socket):
@@ -82,7 +82,7 @@ def _has_come(sock: Any) -> bool:  # noqa: ANN401 - a socket, or what urllib3 ma
 
 
 @contextmanager
-def _failing_as_urllib3(connection: HTTPConnection) -> Iterator[None]:
+def _translate_connect_errors(connection: HTTPConnection) -> Iterator[None]:
     """Translate a failure to connect into what urllib3's own `_new_conn` raises."""
     try:
         yield
@@ -96,7 +96,7 @@ def _failing_as_urllib3(connection: HTTPConnection) -> Iterator[None]:
         raise NewConnectionError(connection, message) from error
 
 
-class _Connection(_Kept, HTTPConnection):
+class _Connection(_ReusableConnection, HTTPConnection):
     """Plain HTTP, connected to checked addresses."""
 
     def __init__(self, *args: Any, connector: Connector, **kwargs: Any) -> None:  # noqa: ANN401 - as inherited
@@ -104,7 +104,7 @@ class _Connection(_Kept, HTTPConnection):
         self._connector = connector
 
     def _new_conn(self) -> socket:
-        with _failing_as_urllib3(self):
+        with _translate_connect_errors(self):
             sock = self._connector.connect(
                 (self._dns_host, self.port),
                 timeout=self.timeout,
@@ -125,13 +125,13 @@ class _TLSConnection(_Connection, HTTPSConnection):
         try:
             super().connect()
         except OSError as error:
-            if not isinstance(plainly(error), CUT):
+            if not isinstance(normalize_eof(error), CUT):
                 raise
             message = f"the TLS handshake was cut: {error}"
             raise NewConnectionError(self, message) from None
 
 
-class _SOCKSConnection(_Kept, SOCKSConnection):
+class _SOCKSConnection(_ReusableConnection, SOCKSConnection):
     """Plain HTTP through a SOCKS proxy.
 
     With `socks5://` we resolve names; with `socks5h://` the proxy resolves them.
@@ -145,7 +145,7 @@ class _SOCKSConnection(_Kept, SOCKSConnection):
         if self._socks_options["rdns"]:
             return super()._new_conn()
         name = self._dns_host
-        with _failing_as_urllib3(self):
+        with _translate_connect_errors(self):
             checked = self._connector.resolve(name, self.port, seconds_left(self.timeout))
         # PySocks would resolve the name again. Like PySocks, we use only the first address.
         self._dns_host = str(checked[0][4][0])
@@ -159,7 +159,7 @@ class _SOCKSTLSConnection(_SOCKSConnection, SOCKSHTTPSConnection):
     """HTTP over TLS through a SOCKS proxy."""
 
 
-class _KeptConnectionEnded(Exception):
+class _ReusedConnectionClosed(Exception):
     pass
 
 
@@ -178,7 +178,7 @@ class _Pool(HTTPConnectionPool):
         while True:
             try:
                 return super().urlopen(*args, **kwargs)
-            except _KeptConnectionEnded:
+            except _ReusedConnectionClosed:
                 continue
 
     def _make_request(self, conn: Any, method: str, url: str, **kwargs: Any) -> Any:  # type: ignore[override] # noqa: ANN401 - as inherited
@@ -186,8 +186,8 @@ class _Pool(HTTPConnectionPool):
         try:
             return super()._make_request(conn, method, url, **kwargs)
         except OSError as error:
-            if was_kept and method in _SAFE and isinstance(plainly(error), CUT):
-                raise _KeptConnectionEnded from error
+            if was_kept and method in _SAFE and isinstance(normalize_eof(error), CUT):
+                raise _ReusedConnectionClosed from error
             raise
 
 
@@ -195,7 +195,7 @@ class _TLSPool(_Pool, HTTPSConnectionPool):
     pass
 
 
-Classes = dict[str, Any]
+PoolFactories = dict[str, Any]
 """The factory of pools for each scheme."""
 
 
@@ -203,12 +203,12 @@ Classes = dict[str, Any]
 class Pools:
     """The pool classes by scheme: for direct connections, SOCKS proxies and HTTP proxies."""
 
-    direct: Classes
-    socks: Classes
-    http_proxy: Classes
+    direct: PoolFactories
+    socks: PoolFactories
+    http_proxy: PoolFactories
 
     @classmethod
-    def of(cls, connector: Connector) -> Self:
+    def for_connector(cls, connector: Connector) -> Self:
         """Return pool classes whose connections `connector` opens.
 
         With an HTTP proxy we connect to the proxy itself, which may have a private address because
@@ -216,13 +216,15 @@ class Pools:
         """
         plain, tls = _Connection, _TLSConnection
         return cls(
-            direct=_classes(plain, tls, connector),
-            socks=_classes(_SOCKSConnection, _SOCKSTLSConnection, connector),
-            http_proxy=_classes(plain, tls, replace(connector, allow_private=True)),
+            direct=_build_factories(plain, tls, connector),
+            socks=_build_factories(_SOCKSConnection, _SOCKSTLSConnection, connector),
+            http_proxy=_build_factories(plain, tls, replace(connector, allow_private=True)),
         )
 
 
-def _classes(plain: Callable[..., Any], tls: Callable[..., Any], connector: Connector) -> Classes:
+def _build_factories(
+    plain: Callable[..., Any], tls: Callable[..., Any], connector: Connector
+) -> PoolFactories:
     return {
         "http": partial(_Pool, partial(plain, connector=connector)),
         "https": partial(_TLSPool, partial(tls, connector=connector)),

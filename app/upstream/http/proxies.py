@@ -13,7 +13,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True)
-class _Exempt:
+class _NoProxyEntry:
     """An entry of NO_PROXY: a network, or a name and its subdomains, and optionally a port."""
 
     name: str
@@ -24,11 +24,11 @@ class _Exempt:
         if self.port is not None and self.port != port:
             return False
         if self.network is not None:
-            address = _address(host)
+            address = _parse_address(host)
             return address is not None and address in self.network
         if self.name in {"*", host}:
             return True
-        return _address(host) is None and host.endswith("." + self.name)
+        return _parse_address(host) is None and host.endswith("." + self.name)
 
 
 class OutboundProxies:
@@ -36,53 +36,55 @@ class OutboundProxies:
 
     def __init__(self, *, https: str | None, http: str | None, no_proxy: str) -> None:
         self._proxies = {"https": https, "http": http}
-        self._exempts = tuple(_exempts(no_proxy))
-        self._cached = lru_cache(maxsize=256)(self._for_origin)
+        self._no_proxy_entries = tuple(_parse_no_proxy(no_proxy))
+        self._select_cached = lru_cache(maxsize=256)(self._select_proxies)
 
     def __call__(self, url: str) -> Mapping[str, str]:
         """Return the `proxies` argument of requests for this URL; empty for a direct connection."""
         parts = urlsplit(url)
-        return self._cached(parts.scheme, parts.hostname or "", _port(parts.scheme, parts.port))
+        return self._select_cached(
+            parts.scheme, parts.hostname or "", _resolve_port(parts.scheme, parts.port)
+        )
 
-    def _for_origin(self, scheme: str, host: str, port: int) -> Mapping[str, str]:
+    def _select_proxies(self, scheme: str, host: str, port: int) -> Mapping[str, str]:
         proxy = self._proxies.get(scheme)
-        if not proxy or any(entry.covers(host, port) for entry in self._exempts):
+        if not proxy or any(entry.covers(host, port) for entry in self._no_proxy_entries):
             return {}
         return {scheme: proxy if "://" in proxy else f"http://{proxy}"}
 
 
-def _exempts(no_proxy: str) -> list[_Exempt]:
+def _parse_no_proxy(no_proxy: str) -> list[_NoProxyEntry]:
     entries = [entry.strip().lower() for entry in no_proxy.split(",")]
-    return [_exempt(entry) for entry in entries if entry]
+    return [_parse_entry(entry) for entry in entries if entry]
 
 
-def _exempt(entry: str) -> _Exempt:
-    if network := _network(entry.strip("[]")):
-        return _Exempt("", network, None)
+def _parse_entry(entry: str) -> _NoProxyEntry:
+    if network := _parse_network(entry.strip("[]")):
+        return _NoProxyEntry("", network, None)
     host, _, port = entry.rpartition(":")
     if host and port.isdigit():
-        return _Exempt(_name(host), _network(host.strip("[]")), int(port))
-    return _Exempt(_name(entry), None, None)
+        return _NoProxyEntry(_normalize_domain(host), _parse_network(host.strip("[]")), int(port))
+    return _NoProxyEntry(_normalize_domain(entry), None, None)
 
 
-def _name(text: str) -> str:
+def _normalize_domain(text: str) -> str:
     """Return a domain without a leading dot or `*.`, which make no difference."""
     return text if text == "*" else text.lstrip("*").lstrip(".")
 
 
-def _network(text: str) -> Network | None:
+def _parse_network(text: str) -> Network | None:
     try:
         return ipaddress.ip_network(text, strict=False)
     except ValueError:
         return None
 
 
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         return ipaddress.ip_address(host)
     except ValueError:
         return None
 
 
-def _port(scheme: str, port: int | None) -> int:
+def _resolve_port(scheme: str, port: int | None) -> int:
     return port or (443 if scheme == "https" else 80)

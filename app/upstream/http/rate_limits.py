@@ -15,7 +15,7 @@ from typing import Final
 from app.oci import headers
 from app.oci.errors import ErrorCode, error_document
 from app.oci.headers import Headers
-from app.source import Reply, replied
+from app.source import Reply, build_reply
 
 logger = logging.getLogger(__name__)
 
@@ -47,21 +47,21 @@ _ENTRIES: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class _Told:
+class _RecentReply:
     """A 429 to repeat until `until` (monotonic seconds)."""
 
     until: float
     headers: Headers
     content: bytes
 
-    def again(self, now: float) -> Reply:
+    def repeat(self, now: float) -> Reply:
         """Return the 429 again, with the remaining seconds in its Retry-After."""
         fields = headers.without(self.headers, "retry-after")
         fields.append(("Retry-After", str(int(self.until - now) + 1)))
-        return replied(HTTPStatus.TOO_MANY_REQUESTS, fields, self.content)
+        return build_reply(HTTPStatus.TOO_MANY_REQUESTS, fields, self.content)
 
 
-class HeldBack:
+class RecentTooManyRequests:
     """The recent 429s, by the caller's Authorization and the subject of the request.
 
     A caller who sends another token or other credentials counts as another caller.
@@ -70,24 +70,24 @@ class HeldBack:
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
-        self._told: OrderedDict[bytes, _Told] = OrderedDict()
+        self._entries: OrderedDict[bytes, _RecentReply] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._told)
+        return len(self._entries)
 
-    def answer(self, authorization: str, about: str) -> Reply | None:
+    def lookup(self, authorization: str, about: str) -> Reply | None:
         """Return the 429 to repeat to this caller, or None if the registry should be asked."""
-        if not self._told:
+        if not self._entries:
             return None
         now = time.monotonic()
         for one in (about, _EVERYTHING):
-            told = self._told.get(self._identity(authorization, one))
+            told = self._entries.get(self._hash_key(authorization, one))
             if told is not None and told.until > now:
                 logger.info("A 429 is given again, and the registry not asked.")
-                return told.again(now)
+                return told.repeat(now)
         return None
 
-    def noted(self, authorization: str, about: str, reply: Reply, kind: str) -> Reply:
+    def record(self, authorization: str, about: str, reply: Reply, kind: str) -> Reply:
         """Record `reply` if it is a 429, and return it; `kind` is the Content-Type it came with.
 
         Docker Hub counts the pulls of an identity, and answers with a registry's error document.
@@ -97,33 +97,33 @@ class HeldBack:
         if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
             return reply
         content = b"".join(reply.body)
-        fields, kept = _repeatable(reply.headers, content)
+        fields, kept = _select_repeatable(reply.headers, content)
         told = float(reply.header("retry-after"))
         for_all = kind.startswith("text/plain")
         seconds = min(told, _LONGEST_FOR_ALL if for_all else _LONGEST)
-        again = _Told(time.monotonic() + seconds, fields, kept)
-        self._remember(self._identity(authorization, _EVERYTHING if for_all else about), again)
+        again = _RecentReply(time.monotonic() + seconds, fields, kept)
+        self._store(self._hash_key(authorization, _EVERYTHING if for_all else about), again)
         return replace(reply, body=[content] if content else ())
 
-    def _remember(self, key: bytes, told: _Told) -> None:
+    def _store(self, key: bytes, told: _RecentReply) -> None:
         now = time.monotonic()
         with self._lock:
-            self._told.pop(key, None)
-            self._told[key] = told
+            self._entries.pop(key, None)
+            self._entries[key] = told
             # The entries are in order of arrival. Drop the expired ones at the front, and the
             # oldest if there are too many.
-            while self._told:
-                oldest = next(iter(self._told.values()))
-                if oldest.until > now and len(self._told) <= _ENTRIES:
+            while self._entries:
+                oldest = next(iter(self._entries.values()))
+                if oldest.until > now and len(self._entries) <= _ENTRIES:
                     break
-                self._told.popitem(last=False)
+                self._entries.popitem(last=False)
 
-    def _identity(self, authorization: str, about: str) -> bytes:
+    def _hash_key(self, authorization: str, about: str) -> bytes:
         text = f"{authorization}\0{about}".encode(errors="surrogateescape")
         return hmac.digest(self._key, text, hashlib.sha256)
 
 
-def _repeatable(fields: Headers, content: bytes) -> tuple[Headers, bytes]:
+def _select_repeatable(fields: Headers, content: bytes) -> tuple[Headers, bytes]:
     """Return the header fields and the body to repeat.
 
     The response to a HEAD has no body, and a long body is not kept. Our own document then takes its

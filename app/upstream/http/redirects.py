@@ -14,9 +14,9 @@ from app.oci.headers import Headers
 from app.registries import Registry
 from app.source import Client, Permit
 from app.upstream.http.body import discard
-from app.upstream.http.deadlines import within
-from app.upstream.http.known_registries import Neighbours, Place
-from app.upstream.http.origin import AUTHORITY, Origin, origin
+from app.upstream.http.deadlines import limit_time
+from app.upstream.http.known_registries import KnownRegistries, RequestTarget
+from app.upstream.http.origin import AUTHORITY, Origin, parse_origin
 from app.upstream.http.session import Session
 
 _LIMIT: Final = 10
@@ -56,7 +56,7 @@ class Redirects:
 
     session: Session
     registry: Registry = _NOBODY
-    neighbours: Neighbours = field(default_factory=Neighbours)
+    known_registries: KnownRegistries = field(default_factory=KnownRegistries)
 
     def fetch(
         self,
@@ -77,8 +77,8 @@ class Redirects:
         Raise RegistryError if a request fails or a redirect must not be followed, and what `permit`
         raises about a registry of the table that a redirect leads to.
         """
-        with within(self.session.patience):
-            response = self._followed(method, url, fields, client, permit)
+        with limit_time(self.session.total_timeout):
+            response = self._follow(method, url, fields, client, permit)
         if response.url != url:
             # Whoever has a signed URL may read it, so a CDN says "public". It means only that URL,
             # and not ours.
@@ -86,7 +86,7 @@ class Redirects:
                 response.raw.headers.discard(name)
         return response
 
-    def _followed(
+    def _follow(
         self,
         method: str,
         url: str,
@@ -94,19 +94,24 @@ class Redirects:
         client: Client | None,
         permit: Permit | None,
     ) -> requests.Response:
-        here = self._begin(url)
+        here = self._build_first_target(url)
         shown: dict[Origin, str] = {}
         for _ in range(_LIMIT + 1):
-            response = _sent(here, method, fields, client)
+            response = _send(here, method, fields, client)
             location = response.headers.get("Location", "")
             if response.status_code in REDIRECTS and location:
                 discard(response)
-                there = self.neighbours.lead(here, target(here.url, location), permit)
-                if origin(here.url) != origin(there.url) or here.registry is not there.registry:
-                    fields = headers.pass_elsewhere(fields)
+                there = self.known_registries.resolve_redirect(
+                    here, resolve_location(here.url, location), permit
+                )
+                if (
+                    parse_origin(here.url) != parse_origin(there.url)
+                    or here.registry is not there.registry
+                ):
+                    fields = headers.filter_redirect_headers(fields)
                 here = there
             elif here.registry is not self.registry and (
-                token := self._token(here, response, shown)
+                token := self._fetch_authorization(here, response, shown)
             ):
                 discard(response)
                 fields = [*headers.without(fields, "authorization"), ("Authorization", token)]
@@ -115,44 +120,46 @@ class Redirects:
         else:
             message = f"{urlsplit(url).hostname} redirects without end"
             raise UpstreamMisbehaved(message)
-        last = origin(here.url)
-        elsewhere = last != origin(url) and last not in shown
+        last = parse_origin(here.url)
+        elsewhere = last != parse_origin(url) and last not in shown
         if method == "HEAD" and elsewhere and response.status_code in _HEAD_REFUSED:
             discard(response)
             probe = [*headers.without(fields, "range", "if-range"), ("Range", "bytes=0-0")]
-            return _sent(here, "GET", probe, client)
+            return _send(here, "GET", probe, client)
         return response
 
-    def send_again(
+    def fetch_without_redirects(
         self, url: str, fields: Headers, client: Client | None, permit: Permit | None
     ) -> requests.Response:
         """Send a GET to `url`, where earlier redirects ended, and return the response.
 
         Do not follow redirects. Raise what `fetch` raises.
         """
-        there = self.neighbours.lead(self._begin(""), url, permit)
-        return _sent(there, "GET", fields, client)
+        there = self.known_registries.resolve_redirect(self._build_first_target(""), url, permit)
+        return _send(there, "GET", fields, client)
 
-    def _begin(self, url: str) -> Place:
-        return Place(
+    def _build_first_target(self, url: str) -> RequestTarget:
+        return RequestTarget(
             url=url,
             session=self.session,
             registry=self.registry,
             may_be_private=self.registry.allow_private,
         )
 
-    def _token(self, here: Place, response: requests.Response, shown: dict[Origin, str]) -> str:
+    def _fetch_authorization(
+        self, here: RequestTarget, response: requests.Response, shown: dict[Origin, str]
+    ) -> str:
         """Return the Authorization for a registry that answered 401, or "" if none can help.
 
         It is an anonymous token, and a new one if the registry refused the first, which may have
         been cached. `shown` records what each origin has received.
         """
-        there = origin(here.url)
+        there = parse_origin(here.url)
         refused = shown.get(there, "")
         if response.status_code != HTTPStatus.UNAUTHORIZED or refused == _TWICE:
             return ""
         try:
-            token = here.authorization(response, refused)
+            token = here.fetch_authorization(response, refused)
         except RegistryError:
             response.close()
             raise
@@ -161,11 +168,13 @@ class Redirects:
         return token
 
 
-def _sent(there: Place, method: str, fields: Headers, client: Client | None) -> requests.Response:
+def _send(
+    there: RequestTarget, method: str, fields: Headers, client: Client | None
+) -> requests.Response:
     """Send a request to a place and return the response; raise RegistryError."""
     try:
         if there.must_be_checked:
-            there.session.refuse_unchecked(there.url)
+            there.session.refuse_proxy_resolution(there.url)
         return there.session.send(method, there.url, fields, client=client)
     except UpstreamForbidden as error:
         if not there.registry.allow_private or there.may_be_private:
@@ -177,7 +186,7 @@ def _sent(there: Place, method: str, fields: Headers, client: Client | None) -> 
         raise UpstreamForbidden(message) from error
 
 
-def refuse_dead_end(response: requests.Response) -> None:
+def refuse_unfollowed_redirect(response: requests.Response) -> None:
     """Close the response and raise UpstreamMisbehaved if it is a 3xx other than 304.
 
     `Redirects` follows every redirect that it can, so this one has no usable target.
@@ -190,7 +199,7 @@ def refuse_dead_end(response: requests.Response) -> None:
         raise UpstreamMisbehaved(message)
 
 
-def target(here: str, location: str) -> str:
+def resolve_location(here: str, location: str) -> str:
     """Return the absolute URL, without a fragment, that a Location in a response from `here` means.
 
     Raise UpstreamMisbehaved if URL parsers may disagree about it.

@@ -13,7 +13,7 @@ from socket import socket
 from typing import Final
 
 from app.source import has_body
-from app.upstream.http.deadlines import PatientReader
+from app.upstream.http.deadlines import DeadlineReader
 
 # The response head.
 #
@@ -38,7 +38,7 @@ _LENGTH: Final = re.compile(r"[0-9]{1,18}")
 """Up to 18 digits: less than one exabyte."""
 
 
-class Malformed(http.client.HTTPException):
+class MalformedResponse(http.client.HTTPException):
     """A response that another recipient may parse differently, or that does not end."""
 
 
@@ -55,17 +55,17 @@ def read_status(reader: io.BufferedIOBase) -> tuple[int, int, str]:
             return version, status, reason
         if status == HTTPStatus.SWITCHING_PROTOCOLS:
             message = "another protocol"
-            raise Malformed(message)
+            raise MalformedResponse(message)
         read_fields(reader)
     message = "no final answer"
-    raise Malformed(message)
+    raise MalformedResponse(message)
 
 
 def _read_status_line(reader: io.BufferedIOBase) -> tuple[int, int, str]:
     line = reader.readline(_LINE_LIMIT + 1)
     if len(line) > _LINE_LIMIT:
         message = "the head is too large"
-        raise Malformed(message)
+        raise MalformedResponse(message)
     if not line.endswith(b"\n") and line[:7] == b"HTTP/1."[: len(line)]:
         message = "the answer is cut" if line else "no answer"
         raise http.client.RemoteDisconnected(message)
@@ -91,25 +91,25 @@ def read_fields(
         left -= len(line)
         if len(line) > _LINE_LIMIT or len(fields) >= most or left < 0:
             message = "the head is too large"
-            raise Malformed(message)
+            raise MalformedResponse(message)
         if not line.endswith(b"\n"):
             message = "the head is cut"
             raise http.client.RemoteDisconnected(message)
         if field := _FIELD.fullmatch(line):
-            fields.append((field[1].decode("ascii"), _text(field[2])))
+            fields.append((field[1].decode("ascii"), _decode_value(field[2])))
         elif fields and (folded := _FOLDED.fullmatch(line)):
             name, value = fields[-1]
-            fields[-1] = name, f"{value} {_text(folded[1])}".strip()
+            fields[-1] = name, f"{value} {_decode_value(folded[1])}".strip()
         else:
             message = "a line of the head is no field"
-            raise Malformed(message)
+            raise MalformedResponse(message)
     head = http.client.HTTPMessage()
     for name, value in fields:
         head[name] = value
     return head
 
 
-def _text(value: bytes) -> str:
+def _decode_value(value: bytes) -> str:
     """Return a field value without surrounding white space.
 
     Matching the white space in the regular expression would take quadratic time.
@@ -117,7 +117,7 @@ def _text(value: bytes) -> str:
     return value.strip(b" \t").decode("latin-1")
 
 
-def framing(version: int, head: http.client.HTTPMessage) -> tuple[bool, int | None]:
+def parse_framing(version: int, head: http.client.HTTPMessage) -> tuple[bool, int | None]:
     """Return whether the body is chunked, and its declared length in bytes (RFC 9112, section 6.3).
 
     The length is None if none is declared.
@@ -132,11 +132,11 @@ def framing(version: int, head: http.client.HTTPMessage) -> tuple[bool, int | No
         raise http.client.UnknownTransferEncoding
     if lengths and (codings or len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0])):
         message = "its length leaves a doubt"
-        raise Malformed(message)
+        raise MalformedResponse(message)
     return bool(codings), int(lengths[0]) if lengths else None
 
 
-def closes(version: int, head: http.client.HTTPMessage) -> bool:
+def must_close(version: int, head: http.client.HTTPMessage) -> bool:
     """Return True if the upstream closes the connection after this response (RFC 9112, 9.3)."""
     options = ",".join(head.get_all("Connection", [])).lower().split(",")
     said = {option.strip() for option in options}
@@ -160,7 +160,7 @@ _SIZE: Final = re.compile(rb"([0-9A-Fa-f]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]
 _NEXT: Final = re.compile(rb"\r\n([0-9A-Fa-f]{1,15})\r\n")
 
 
-class Chunks:
+class ChunkedReader:
     """Reads the content of a chunked body, and drops its trailer.
 
     `buffered` returns the bytes that `reader` holds, without consuming them.
@@ -168,7 +168,7 @@ class Chunks:
 
     def __init__(self, reader: io.BufferedIOBase, buffered: Callable[[], bytes]) -> None:
         self._reader = reader
-        self._buffered = buffered
+        self._peek_buffered = buffered
         self._left = 0
         self._begun = False
         self._ended = False
@@ -181,7 +181,7 @@ class Chunks:
         differently.
         """
         if not self._left:
-            self._next()
+            self._read_next_size()
         if self._ended:
             return b""
         data = self._reader.read1(min(n, self._left))
@@ -190,9 +190,9 @@ class Chunks:
         self._left -= len(data)
         if self._left:
             return data
-        return b"".join([data, *self._small_ones(n - len(data))])
+        return b"".join([data, *self._take_buffered_chunks(n - len(data))])
 
-    def _next(self) -> None:
+    def _read_next_size(self) -> None:
         """Check the end of this chunk and read the next size; read the trailer if that is 0."""
         if self._ended:
             return
@@ -203,19 +203,19 @@ class Chunks:
             if _END.startswith(end) and not line.endswith(b"\n") and len(line) < _CHUNK_LINE_LIMIT:
                 raise http.client.IncompleteRead(line)
             message = "a chunk does not end where it should, or the next has no size"
-            raise Malformed(message)
+            raise MalformedResponse(message)
         self._begun = True
         self._left = int(size[1], 16)
         if not self._left:
             read_fields(self._reader, most=_TRAILER_FIELDS, limit=_TRAILER_LIMIT)
             self._ended = True
 
-    def _small_ones(self, wanted: int) -> list[bytes]:
+    def _take_buffered_chunks(self, wanted: int) -> list[bytes]:
         """Return the complete chunks in the buffer, up to `wanted` bytes.
 
         Reading small chunks one by one would be too slow.
         """
-        held, at = self._buffered(), 0
+        held, at = self._peek_buffered(), 0
         pieces: list[bytes] = []
         while found := _NEXT.match(held, at):
             begin, size = found.end(), int(found[1], 16)
@@ -243,32 +243,32 @@ class UpstreamResponse(http.client.HTTPResponse):
     def __init__(self, sock: socket, debuglevel: int = 0, method: str | None = None) -> None:
         super().__init__(sock, debuglevel, method)
         self._sock = sock
-        self._asked = method or "GET"
+        self._request_method = method or "GET"
         self._piece = 1 << 30
         if hasattr(sock, "suppress_ragged_eofs"):  # TLS, and urllib3's TLS in TLS
             self._piece = _TLS_RECORD
             # A truncated stream must not look like one that was closed properly (RFC 8446, 6.1).
             sock.suppress_ragged_eofs = False
-        self._reader = PatientReader(sock, self.fp.detach())
+        self._reader = DeadlineReader(sock, self.fp.detach())
         self.fp = io.BufferedReader(self._reader)
-        self.overran = False
+        self.has_excess_bytes = False
         """Whether bytes arrived beyond the end of the response: the connection must not be reused,
         because they would be taken for the next response."""
-        self._chunks: Chunks | None = None
+        self._chunks: ChunkedReader | None = None
 
     def begin(self) -> None:
         """Read the head; raise HTTPException if another recipient may parse it differently."""
         self.version, self.status, self.reason = read_status(self.fp)
         self.code = self.status
         self.headers = self.msg = read_fields(self.fp)
-        chunked, length = framing(self.version, self.headers)
-        if has_body(self._asked, self.status):
+        chunked, length = parse_framing(self.version, self.headers)
+        if has_body(self._request_method, self.status):
             self.chunked, self.length = chunked, length
         else:
             self.chunked, self.length = False, 0
         if self.chunked:
-            self._chunks = Chunks(self.fp, self._buffered)
-        self.will_close = closes(self.version, self.headers) or not (
+            self._chunks = ChunkedReader(self.fp, self._peek_buffered)
+        self.will_close = must_close(self.version, self.headers) or not (
             self.chunked or self.length is not None
         )
 
@@ -296,19 +296,19 @@ class UpstreamResponse(http.client.HTTPResponse):
             # The connection's end is the body's end: gathering would hide an error behind it.
             data = self.fp.read1(n)
         else:
-            data = self._gathered(min(n, self.length))
+            data = self._gather(min(n, self.length))
             self.length -= len(data)
         if not data or self.length == 0:
             self._close_conn()
         return data
 
-    def _gathered(self, wanted: int) -> bytes:
+    def _gather(self, wanted: int) -> bytes:
         """Wait for the first bytes, then take what else has arrived, `wanted` bytes at most."""
         first = self.fp.read1(wanted)
-        pieces = [first, *self._waiting_pieces(wanted - len(first))] if first else []
+        pieces = [first, *self._iter_available(wanted - len(first))] if first else []
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def _waiting_pieces(self, wanted: int) -> Iterator[bytes]:
+    def _iter_available(self, wanted: int) -> Iterator[bytes]:
         """Yield what the socket holds. Our buffer is empty: `read1()` returned all of it."""
         self._sock.settimeout(0)
         while wanted:
@@ -323,13 +323,13 @@ class UpstreamResponse(http.client.HTTPResponse):
             wanted -= len(piece)
             yield piece
 
-    def _buffered(self) -> bytes:
+    def _peek_buffered(self) -> bytes:
         """Return the bytes in the buffer without consuming them or reading from the socket."""
-        self._reader.asleep = True
+        self._reader.is_paused = True
         held = self.fp.peek()
-        self._reader.asleep = False
+        self._reader.is_paused = False
         return held
 
     def _close_conn(self) -> None:
-        self.overran = bool(self._buffered())
+        self.has_excess_bytes = bool(self._peek_buffered())
         super()._close_conn()  # type: ignore[misc] # not in typeshed

@@ -26,8 +26,8 @@ from app.oci.errors import (
 )
 from app.source import NOBODY, Client, Event, Observer
 from app.upstream.http.body import discard
-from app.upstream.http.deadlines import within
-from app.upstream.http.errors import FAILURES, redacted
+from app.upstream.http.deadlines import limit_time
+from app.upstream.http.errors import FAILURES, redact_url
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,7 +89,7 @@ _has_fallback: ContextVar[Fallback | None] = ContextVar("has_fallback", default=
 
 
 @contextmanager
-def falling_back(has_fallback: Fallback | None) -> Iterator[None]:
+def with_fallback(has_fallback: Fallback | None) -> Iterator[None]:
     """End the attempts in this block early if the caller has a fallback.
 
     Requests that have to come first, such as a ping or a token request, are in the block too.
@@ -104,7 +104,7 @@ def falling_back(has_fallback: Fallback | None) -> Iterator[None]:
         _has_fallback.reset(token)
 
 
-class Attempts:
+class Retrier:
     """Sends a request that may be repeated (GET or HEAD) up to four times, within a budget."""
 
     def __init__(
@@ -122,11 +122,11 @@ class Attempts:
         """
         self._budget = budget
         self._patience = patience
-        self._whole = whole
+        self._total_limit = whole
         self._observer = observer
 
     @classmethod
-    def hurried(cls, budget: float, observer: Observer = NOBODY) -> Self:
+    def for_quick_requests(cls, budget: float, observer: Observer = NOBODY) -> Self:
         """Return attempts for pings and tokens, for which clients wait only some seconds."""
         return cls(min(budget, _HURRIED_BUDGET), _HURRIED_PATIENCE, _HURRIED_WHOLE, observer)
 
@@ -141,9 +141,9 @@ class Attempts:
         Raise what the last call of `ask` raised, or ClientGone if `client` disconnects.
         """
         has_fallback = _has_fallback.get()
-        return self._repeat(ask, client, (UpstreamUnavailable,), _is_passing, has_fallback)
+        return self._repeat(ask, client, (UpstreamUnavailable,), _is_transient, has_fallback)
 
-    def to_connect(
+    def retry_connecting(
         self, ask: Callable[[], requests.Response], client: Client | None
     ) -> requests.Response:
         """Return the response to a request that must be sent only once, such as a POST.
@@ -162,35 +162,35 @@ class Attempts:
         has_fallback: Fallback | None = None,
     ) -> requests.Response:
         now = time.monotonic()
-        deadline, end = now + self._budget, now + self._whole
+        deadline, end = now + self._budget, now + self._total_limit
 
         def attempt() -> requests.Response:
-            with within(min(self._patience, end - time.monotonic())):
+            with limit_time(min(self._patience, end - time.monotonic())):
                 return ask()
 
-        is_over = partial(_is_over, deadline, has_fallback)
+        is_over = partial(_should_stop, deadline, has_fallback)
         for pause in _PAUSES:
             wait = pause * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
             try:
                 response = attempt()
             except failure as error:
-                wait = max(wait, _pause_after(error, first=pause == _PAUSES[0]))
+                wait = max(wait, _choose_pause(error, first=pause == _PAUSES[0]))
                 if is_over(wait, error):
                     raise
-                _tell(error)
+                _log_retry(error)
             else:
-                wait = max(wait, told_to_wait(response))
+                wait = max(wait, get_retry_after(response))
                 if not is_passing(response) or is_over(wait):
                     return response
-                fields = {"status": response.status_code, "url": redacted(response.url)}
+                fields = {"status": response.status_code, "url": redact_url(response.url)}
                 logger.warning("An upstream is asked again.", extra={"fields": fields})
                 discard(response)
             sleep(wait, client)
-            self._observer.happened(Event.RETRIED)
+            self._observer.observe(Event.RETRIED)
         return attempt()
 
 
-def _is_over(
+def _should_stop(
     deadline: float,
     has_fallback: Fallback | None,
     wait: float,
@@ -206,7 +206,7 @@ def _is_over(
     return is_long and has_fallback is not None and has_fallback()
 
 
-def _tell(error: UpstreamUnavailable) -> None:
+def _log_retry(error: UpstreamUnavailable) -> None:
     """Log why an upstream is asked again, unless that has been logged already.
 
     `errors.translated` logs the exceptions of requests, and the circuit breaker logs that it
@@ -221,21 +221,21 @@ def sleep(seconds: float, client: Client | None) -> None:
     """Wait for `seconds`; raise ClientGone within 250 ms after `client` has disconnected."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
-        if client is not None and client.gone():
+        if client is not None and client.is_gone():
             raise ClientGone
         _NEVER.wait(min(left, _CLIENT_CHECK))
 
 
-def _is_passing(response: requests.Response) -> bool:
-    return response.status_code in _PASSING and told_to_wait(response) <= _LONGEST_TOLD
+def _is_transient(response: requests.Response) -> bool:
+    return response.status_code in _PASSING and get_retry_after(response) <= _LONGEST_TOLD
 
 
-def told_to_wait(response: requests.Response) -> float:
+def get_retry_after(response: requests.Response) -> float:
     """Return the seconds of the response's Retry-After, as `seconds_in` does."""
-    return seconds_in(response.headers.get("Retry-After", ""))
+    return parse_retry_after(response.headers.get("Retry-After", ""))
 
 
-def seconds_in(told: str) -> float:
+def parse_retry_after(told: str) -> float:
     """Return the seconds of a Retry-After (RFC 9110, section 10.2.3): 0 if it is empty.
 
     Return infinity for a date, which always means too long, and for anything else.
@@ -246,7 +246,7 @@ def seconds_in(told: str) -> float:
     return float(told[:9]) if told.isascii() and told.isdecimal() else float("inf")
 
 
-def _pause_after(error: UpstreamUnavailable, *, first: bool) -> float:
+def _choose_pause(error: UpstreamUnavailable, *, first: bool) -> float:
     """Return the least number of seconds to wait; infinity if another attempt would not help.
 
     An open circuit breaker ends a request whose first attempt it refuses. A request that has made
@@ -256,5 +256,5 @@ def _pause_after(error: UpstreamUnavailable, *, first: bool) -> float:
         return float("inf")
     if not isinstance(error, UpstreamDown):
         return 0
-    told = seconds_in(error.added.get("Retry-After", ""))
+    told = parse_retry_after(error.extra_headers.get("Retry-After", ""))
     return told if told <= _LONGEST_TOLD else float("inf")

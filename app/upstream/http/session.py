@@ -19,19 +19,19 @@ from urllib3 import PoolManager, ProxyManager
 from urllib3.connectionpool import ConnectionPool
 from urllib3.util import SKIP_HEADER
 
-from app.addresses import is_special_host, literal
+from app.addresses import is_special_host, parse_literal
 from app.oci.errors import ClientGone, RegistryError, UpstreamTimeout, UpstreamUnresolved
 from app.oci.headers import Headers
 from app.source import NOBODY, Client, Event, Observer
 from app.upstream.http import errors
-from app.upstream.http.body import Answer
-from app.upstream.http.breaker import Breakers
-from app.upstream.http.connect import AddressForbidden, Connector, NameUnanswered
-from app.upstream.http.deadlines import seconds_left, waiting, within
-from app.upstream.http.origin import origin
+from app.upstream.http.body import ObservedResponse
+from app.upstream.http.breaker import CircuitBreakers
+from app.upstream.http.connect import AddressForbidden, Connector, ResolutionTimeout
+from app.upstream.http.deadlines import bind_client, limit_time, seconds_left
+from app.upstream.http.origin import parse_origin
 from app.upstream.http.pools import Pools
 from app.upstream.http.proxies import OutboundProxies
-from app.upstream.http.tls import trusted_context
+from app.upstream.http.tls import build_trusted_context
 
 _IDLE_CONNECTIONS: Final = 256
 """Idle connections kept per host. Connections beyond this number are opened and then closed."""
@@ -60,8 +60,8 @@ class Session:
         observer: Observer = NOBODY,
     ) -> None:
         self.observer = observer
-        self._guarded: Session | None = None
-        self._make_guarded = partial(
+        self._public_only: Session | None = None
+        self._build_public_only = partial(
             Session,
             ca_bundles=ca_bundles,
             proxies=proxies,
@@ -73,40 +73,42 @@ class Session:
         self._proxies = proxies
         self._allow_private = connector.allow_private
         self._timeout = (connect_timeout, read_timeout)
-        self.patience = 2 * max(connect_timeout, read_timeout)
+        self.total_timeout = 2 * max(connect_timeout, read_timeout)
         """Seconds allowed in all for a response head, or for a small body, however slowly it
         arrives."""
         self._session = requests.Session()
         # With trust_env, requests would replace the client's Authorization with credentials from
         # ~/.netrc. The environment is read elsewhere.
         self._session.trust_env = False
-        self._breakers = Breakers(observer)
-        adapter = _Adapter(trusted_context(*ca_bundles), Pools.of(connector), observer)
+        self._breakers = CircuitBreakers(observer)
+        adapter = _Adapter(
+            build_trusted_context(*ca_bundles), Pools.for_connector(connector), observer
+        )
         self._session.mount("https://", adapter)
         self._session.mount("http://", adapter)
 
     @property
-    def guarded(self) -> "Session":
+    def public_only(self) -> "Session":
         """The same session restricted to public addresses, created on first use.
 
         It is this session if this one is restricted already.
         """
         if not self._allow_private:
             return self
-        if self._guarded is None:
-            self._guarded = self._make_guarded()
-        return self._guarded
+        if self._public_only is None:
+            self._public_only = self._build_public_only()
+        return self._public_only
 
-    def refuse_unchecked(self, url: str) -> None:
+    def refuse_proxy_resolution(self, url: str) -> None:
         """Raise UpstreamForbidden if an outbound proxy would resolve the host name of `url`.
 
         We can check an address before connecting only if we resolve the name ourselves.
         """
         proxies = self._proxies(url).values()
         host = urlsplit(url).hostname or ""
-        if literal(host) is None and any(map(_resolves, proxies)):
+        if parse_literal(host) is None and any(map(_is_resolving_proxy, proxies)):
             error = AddressForbidden(f"{host} would be resolved by the outbound proxy")
-            raise errors.translated(error, url)
+            raise errors.translate_error(error, url)
 
     def send(
         self,
@@ -123,33 +125,35 @@ class Session:
         Raise UpstreamUnavailable, UpstreamTimeout, UpstreamMisbehaved, UpstreamForbidden or
         ClientGone.
         """
-        request = _prepared(method, url, headers, body)
+        request = _prepare_request(method, url, headers, body)
         began = time.monotonic()
         try:
-            response = self._watched(request, client, url)
-        except NameUnanswered as error:  # translated here, so that the breaker does not count it
-            self.observer.happened(Event.FAILED, UpstreamUnresolved.__name__)
-            raise errors.translated(error, url) from error
+            response = self._send_guarded(request, client, url)
+        except ResolutionTimeout as error:  # translated here, so that the breaker does not count it
+            self.observer.observe(Event.REQUEST_FAILED, UpstreamUnresolved.__name__)
+            raise errors.translate_error(error, url) from error
         except ClientGone:
             raise
         except RegistryError as error:
-            self.observer.happened(Event.FAILED, type(error).__name__)
+            self.observer.observe(Event.REQUEST_FAILED, type(error).__name__)
             raise
-        self.observer.happened(Event.ANSWERED, str(response.status_code), time.monotonic() - began)
+        self.observer.observe(
+            Event.RESPONSE_RECEIVED, str(response.status_code), time.monotonic() - began
+        )
         return response
 
-    def _watched(
+    def _send_guarded(
         self, request: requests.PreparedRequest, client: Client | None, url: str
     ) -> requests.Response:
-        there = origin(url)
-        timeouts = self._timeouts(there[1])
-        with self._breakers.of(there).watch(there[1]), within(self.patience):
+        there = parse_origin(url)
+        timeouts = self._compute_timeouts(there[1])
+        with self._breakers.get_breaker(there).guard(there[1]), limit_time(self.total_timeout):
             try:
                 return self._send(request, client, timeouts)
             except errors.FAILURES as error:
-                raise errors.translated(error, url) from error
+                raise errors.translate_error(error, url) from error
 
-    def _timeouts(self, host: str) -> tuple[float, float]:
+    def _compute_timeouts(self, host: str) -> tuple[float, float]:
         """Return the connect timeout and the idle timeout of a read, in seconds.
 
         Raise UpstreamTimeout if the deadline of the block has passed.
@@ -171,15 +175,15 @@ class Session:
         proxies = self._proxies(url)
         if proxies and not self._allow_private:
             _refuse_special(url)
-        self.observer.happened(Event.ASKED)
-        with waiting(client):
+        self.observer.observe(Event.REQUEST_SENT)
+        with bind_client(client):
             # requests.Session.send would share cookies between callers and examine redirects.
             return self._session.get_adapter(url).send(
                 request, stream=True, timeout=timeouts, proxies=dict(proxies)
             )
 
 
-def _resolves(proxy: str) -> bool:
+def _is_resolving_proxy(proxy: str) -> bool:
     """Return True if an outbound proxy resolves names itself.
 
     With `socks5://` we resolve and check the name, and give the proxy an address.
@@ -196,7 +200,7 @@ def _refuse_special(url: str) -> None:
     host = parts.hostname or ""
     # urllib3 ends the host at a backslash, and would ask the proxy for a different host.
     if _is_special_host(host) or "\\" in parts.netloc:
-        message = f"{host} is {literal(host) or 'no name that a proxy may be asked for'}"
+        message = f"{host} is {parse_literal(host) or 'no name that a proxy may be asked for'}"
         raise AddressForbidden(message)
 
 
@@ -259,7 +263,7 @@ class _Adapter(HTTPAdapter):
 
         Cookies and the text encoding are not set.
         """
-        response = Answer(self._observer)
+        response = ObservedResponse(self._observer)
         response.status_code = resp.status
         response.headers = resp.headers  # type: ignore[assignment] # equivalent, without a copy
         response.raw = resp
@@ -269,7 +273,7 @@ class _Adapter(HTTPAdapter):
         return response
 
 
-def _prepared(
+def _prepare_request(
     method: str, url: str, headers: Headers, body: bytes | None
 ) -> requests.PreparedRequest:
     """Return a prepared request that holds exactly these values.
@@ -279,13 +283,13 @@ def _prepared(
     request = requests.PreparedRequest()
     request.method = method
     request.url = url
-    request.headers = requests.structures.CaseInsensitiveDict(_joined(headers))
+    request.headers = requests.structures.CaseInsensitiveDict(_join_fields(headers))
     request.headers.setdefault("User-Agent", SKIP_HEADER)
     request.body = body
     return request
 
 
-def _joined(headers: Headers) -> Mapping[str, str]:
+def _join_fields(headers: Headers) -> Mapping[str, str]:
     """Join repeated fields with commas (RFC 9110, section 5.2), since requests takes a mapping."""
     joined: dict[str, str] = {}
     names: dict[str, str] = {}

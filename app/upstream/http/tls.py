@@ -16,7 +16,7 @@ CUT: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZer
 ConnectionResetError."""
 
 
-def plainly(error: BaseException) -> BaseException:
+def normalize_eof(error: BaseException) -> BaseException:
     """Return SSLEOFError for an unexpected end of a TLS stream, and any other error as it is.
 
     Python 3.11.2 raises the parent class of SSLEOFError instead.
@@ -44,12 +44,12 @@ class TLSSocket(ssl.SSLSocket):
             return
         deadline = time.monotonic() + seconds_left(timeout)
         try:
-            while not self._has_shaken_hands(deadline):
+            while not self._advance_handshake(deadline):
                 pass
         finally:
             self.settimeout(timeout)
 
-    def _has_shaken_hands(self, deadline: float) -> bool:
+    def _advance_handshake(self, deadline: float) -> bool:
         """Continue the handshake with the bytes that have arrived; return True if it is complete.
 
         Otherwise wait for more bytes, or until some can be sent, and return False.
@@ -58,16 +58,16 @@ class TLSSocket(ssl.SSLSocket):
         try:
             super().do_handshake()
         except ssl.SSLWantReadError:
-            self.settimeout(_left(deadline))
+            self.settimeout(_compute_seconds_left(deadline))
             socket.socket.recv(self, 1, socket.MSG_PEEK)  # SSLSocket.recv() takes no flags
         except ssl.SSLWantWriteError:
-            wait_for_write(self, _left(deadline))
+            wait_for_write(self, _compute_seconds_left(deadline))
         else:
             return True
         return False
 
 
-def _left(deadline: float) -> float:
+def _compute_seconds_left(deadline: float) -> float:
     left = deadline - time.monotonic()
     if left <= 0:
         message = "the TLS handshake timed out"
@@ -76,7 +76,7 @@ def _left(deadline: float) -> float:
 
 
 @cache
-def trusted_context(*ca_bundles: str) -> ssl.SSLContext:
+def build_trusted_context(*ca_bundles: str) -> ssl.SSLContext:
     """Return a context that trusts the authorities of the system, of certifi and of `ca_bundles`.
 
     The bundles are PEM texts. Loading takes 10 ms and 750 KiB, so registries with the same bundles

@@ -7,7 +7,7 @@ from pathlib import Path
 import bcrypt
 import pytest
 
-from app.access.htpasswd import Htpasswd, content, parse
+from app.access.htpasswd import Htpasswd, parse_users_file, read_users_file
 from tests.lines import line_of
 
 
@@ -40,21 +40,21 @@ def test_a_right_password(path: Path, kind: str) -> None:
     """Every spelling of bcrypt is read; comments, empty lines and what Windows writes are too."""
     path.write_text(f"\ufeff# team\r\n\r\n{line('alice', 'wonder', kind)}{line('bøb', 'x')}")
     users = Htpasswd(path, path.read_bytes())
-    secret = users.secret_of("alice")
+    secret = users.lookup_secret("alice")
     assert secret
     assert users.matches(secret, b"wonder")
     assert not users.matches(secret, b"wonde")
     assert not users.matches(secret, b"")
     assert not users.matches(secret, b"wonder\0")
-    assert users.secret_of("bøb")
-    assert users.secret_of("carol") is None
+    assert users.lookup_secret("bøb")
+    assert users.lookup_secret("carol") is None
 
 
 def test_a_long_password(path: Path) -> None:
     """Bcrypt takes 72 bytes; a longer password is no error, as with Apache."""
     path.write_text(line("alice", "a" * 80))
     users = Htpasswd(path, path.read_bytes())
-    secret = users.secret_of("alice") or ""
+    secret = users.lookup_secret("alice") or ""
     assert users.matches(secret, b"a" * 80)
     assert not users.matches(secret, b"a" * 71)
 
@@ -90,7 +90,7 @@ def test_a_fault(path: Path, text: str, fault: str) -> None:
     """The line and what is wrong with it are told, and nothing of what stands there."""
     path.write_text(text)
     with pytest.raises(ValueError, match=fault) as raised:
-        parse(content(path))
+        parse_users_file(read_users_file(path))
     assert "secret" not in str(raised.value)
     assert HASH[10:20] not in str(raised.value)
 
@@ -98,16 +98,16 @@ def test_a_fault(path: Path, text: str, fault: str) -> None:
 def test_what_cannot_be_read(path: Path) -> None:
     """A file that is not there, and one that is no text."""
     with pytest.raises(ValueError, match="cannot be read"):
-        parse(content(path))
+        parse_users_file(read_users_file(path))
     path.write_bytes(b"alice:\xff\n")
     with pytest.raises(ValueError, match="not UTF-8"):
-        parse(content(path))
+        parse_users_file(read_users_file(path))
     with pytest.raises(ValueError, match="cannot be read"):
-        content(path.parent)
+        read_users_file(path.parent)
     path.unlink()
     os.mkfifo(path)
     with pytest.raises(ValueError, match="no regular file"):
-        parse(content(path))
+        parse_users_file(read_users_file(path))
 
 
 @pytest.mark.parametrize("last", list("./ABCDOPQRefghuvwxyz0123456789"))
@@ -115,7 +115,7 @@ def test_no_hash_fails_where_it_is_checked(path: Path, last: str) -> None:
     """What is read is compared with any password; that of nobody too."""
     path.write_text(f"alice:{HASH[:28]}{last}{HASH[29:]}\n")
     try:
-        hashes = parse(content(path))
+        hashes = parse_users_file(read_users_file(path))
     except ValueError:
         return
     assert not Htpasswd.matches(hashes["alice"], b"any")
@@ -127,26 +127,26 @@ def test_a_changed_file(path: Path) -> None:
     users = Htpasswd(path, path.read_bytes(), clock := Clock())
     path.write_text(line("bob", "b"))
     clock.now = 0.9
-    assert users.secret_of("alice")
+    assert users.lookup_secret("alice")
     clock.now = 1.0
-    assert users.secret_of("alice") is None
-    assert users.secret_of("bob")
+    assert users.lookup_secret("alice") is None
+    assert users.lookup_secret("bob")
     other = path.with_name("other")
     other.write_text(line("carol", "c"))
     other.replace(path)
     clock.now = 2.0
-    assert users.secret_of("carol")
+    assert users.lookup_secret("carol")
 
 
 def test_another_password_of_the_same_length(path: Path) -> None:
     """Not the size tells, nor the time to the second."""
     path.write_text(line("alice", "a"))
     users = Htpasswd(path, path.read_bytes(), clock := Clock())
-    before, status = users.secret_of("alice"), path.stat()
+    before, status = users.lookup_secret("alice"), path.stat()
     path.write_text(line("alice", "b"))
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     clock.now = 1.0
-    assert users.secret_of("alice") != before
+    assert users.lookup_secret("alice") != before
 
 
 @pytest.mark.parametrize("fault", ["alice:plain\n", "", None])
@@ -157,14 +157,14 @@ def test_a_faulty_new_file(path: Path, fault: str | None, caplog: pytest.LogCapt
     path.unlink() if fault is None else path.write_text(fault)
     for second in range(1, 4):
         clock.now = float(second)
-        assert users.secret_of("alice")
+        assert users.lookup_secret("alice")
     (record,) = caplog.records
     assert record.levelno == logging.ERROR
     assert "The users are as before" in line_of(record)
     assert "plain" not in line_of(record)
     path.write_text(line("bob", "b"))
     clock.now = 9.0
-    assert users.secret_of("alice") is None
+    assert users.lookup_secret("alice") is None
 
 
 def test_a_file_that_is_faulty_when_a_worker_begins(
@@ -172,26 +172,26 @@ def test_a_file_that_is_faulty_when_a_worker_begins(
 ) -> None:
     """What any worker has last read counts, and for the first one what the settings accepted."""
     accepted = line("alice", "a").encode()
-    assert Htpasswd(path, accepted).secret_of("alice")
+    assert Htpasswd(path, accepted).lookup_secret("alice")
     path.write_text(line("bob", "b"))
-    assert Htpasswd(path, accepted).secret_of("alice") is None
+    assert Htpasswd(path, accepted).lookup_secret("alice") is None
     path.unlink()
     users = Htpasswd(path, accepted, clock := Clock())
-    assert users.secret_of("alice") is None
-    assert users.secret_of("bob")
+    assert users.lookup_secret("alice") is None
+    assert users.lookup_secret("bob")
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
     reloaded = Htpasswd(path, line("carol", "c").encode())
-    assert reloaded.secret_of("carol")
-    assert reloaded.secret_of("bob") is None
+    assert reloaded.lookup_secret("carol")
+    assert reloaded.lookup_secret("bob") is None
     path.write_text(line("dave", "d"))
     clock.now = 1.0
-    assert users.secret_of("dave")
+    assert users.lookup_secret("dave")
 
 
 def test_a_stand_in(path: Path) -> None:
     """For a user that is not there another's hash is checked, always the same."""
     path.write_text(line("alice", "a", cost=4) + line("bob", "b", cost=5))
     users = Htpasswd(path, path.read_bytes())
-    found = {users.stand_in(f"user{n}") for n in range(100)}
-    assert found == {users.secret_of("alice"), users.secret_of("bob")}
-    assert users.stand_in("mallory") == users.stand_in("mallory")
+    found = {users.get_decoy_secret(f"user{n}") for n in range(100)}
+    assert found == {users.lookup_secret("alice"), users.lookup_secret("bob")}
+    assert users.get_decoy_secret("mallory") == users.get_decoy_secret("mallory")

@@ -5,8 +5,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.access.image_facts import KnownImages
-from app.oci.image import INDEX, Facts
+from app.access.image_facts import ImageFactsCache
+from app.oci.image import INDEX, ImageMetadata
 from app.oci.reference import Digest
 from tests.servers import wait_until
 
@@ -15,31 +15,31 @@ ONE, TWO, THREE = (Digest(f"sha256:{number:064}") for number in range(3))
 
 def test_it_is_bounded() -> None:
     """What was asked for longest ago goes first."""
-    known = KnownImages(2)
-    known.of(ONE, lambda: INDEX)
-    known.of(TWO, Facts)
-    assert known.get(ONE) == INDEX
-    known.of(THREE, Facts)
-    assert [known.get(one) for one in (ONE, TWO, THREE)] == [INDEX, None, Facts()]
+    known = ImageFactsCache(2)
+    known.get_or_read(ONE, lambda: INDEX)
+    known.get_or_read(TWO, ImageMetadata)
+    assert known.lookup(ONE) == INDEX
+    known.get_or_read(THREE, ImageMetadata)
+    assert [known.lookup(one) for one in (ONE, TWO, THREE)] == [INDEX, None, ImageMetadata()]
 
 
 def test_what_is_not_found_is_not_kept() -> None:
     """The next one looks again."""
-    known = KnownImages()
-    assert known.of(ONE, lambda: None) is None
-    assert known.of(ONE, lambda: INDEX) == INDEX
+    known = ImageFactsCache()
+    assert known.get_or_read(ONE, lambda: None) is None
+    assert known.get_or_read(ONE, lambda: INDEX) == INDEX
 
 
 class Slow:
     """Reads as soon as all others wait, or have found out that they need not."""
 
-    def __init__(self, outcomes: list[Facts | Exception | None]) -> None:
+    def __init__(self, outcomes: list[ImageMetadata | Exception | None]) -> None:
         self._lock = threading.Lock()
         self._outcomes = outcomes
         self.go_on = threading.Event()
         self.reading = 0
 
-    def read(self) -> Facts | None:
+    def read(self) -> ImageMetadata | None:
         """Give one outcome after the other."""
         with self._lock:
             outcome = self._outcomes[min(self.reading, len(self._outcomes) - 1)]
@@ -50,13 +50,15 @@ class Slow:
         return outcome
 
 
-def together(known: KnownImages, slow: Slow, many: int) -> list[Facts | BaseException | None]:
+def together(
+    known: ImageFactsCache, slow: Slow, many: int
+) -> list[ImageMetadata | BaseException | None]:
     """Ask so many times at once, and return what each was told."""
     begun = threading.Barrier(many + 1)
 
-    def ask() -> Facts | None:
+    def ask() -> ImageMetadata | None:
         begun.wait(20)
-        return known.of(ONE, slow.read)
+        return known.get_or_read(ONE, slow.read)
 
     with ThreadPoolExecutor(many) as pool:
         running = [pool.submit(ask) for _ in range(many)]
@@ -69,7 +71,7 @@ def together(known: KnownImages, slow: Slow, many: int) -> list[Facts | BaseExce
 def test_one_reads_for_all() -> None:
     """However many ask at once."""
     slow = Slow([INDEX])
-    assert together(KnownImages(), slow, 8) == [INDEX] * 8
+    assert together(ImageFactsCache(), slow, 8) == [INDEX] * 8
     assert slow.reading == 1
 
 
@@ -77,21 +79,21 @@ def test_one_reads_for_all() -> None:
 def test_nobody_suffers_from_another(failure: Exception | None) -> None:
     """Who has waited for one that was refused reads in their own name."""
     slow = Slow([failure, INDEX])
-    told = together(KnownImages(), slow, 8)
+    told = together(ImageFactsCache(), slow, 8)
     assert told.count(INDEX) == 7
     assert told.count(failure) == 1
 
 
 def test_manifests_at_hand() -> None:
     """The same bytes are known without a digest, others are not; large ones and old ones go."""
-    known, facts = KnownImages(), Facts(is_index=True)
-    known.keep(b"one", facts)
-    assert known.of_manifest(b"-one"[1:]) is facts
-    assert known.of_manifest(b"two") is None
+    known, facts = ImageFactsCache(), ImageMetadata(is_index=True)
+    known.store_by_bytes(b"one", facts)
+    assert known.lookup_by_bytes(b"-one"[1:]) is facts
+    assert known.lookup_by_bytes(b"two") is None
     large = bytes(1 << 20)
-    known.keep(large, facts)
-    assert known.of_manifest(large) is None
+    known.store_by_bytes(large, facts)
+    assert known.lookup_by_bytes(large) is None
     for number in range(256):
-        known.keep(str(number).encode(), facts)
-    assert known.of_manifest(b"one") is None
-    assert known.of_manifest(b"255") is facts
+        known.store_by_bytes(str(number).encode(), facts)
+    assert known.lookup_by_bytes(b"one") is None
+    assert known.lookup_by_bytes(b"255") is facts

@@ -6,55 +6,55 @@ from collections.abc import Callable
 
 import pytest
 
-from app.access.limits import Allowance, Limits, Transfer, Transfers
+from app.access.limits import Allowance, ClientLimits, Transfer, Transfers
 from app.access.shared_redis import SharedRedis
-from app.oci.errors import BytesReached, DownloadsReached
+from app.oci.errors import ByteLimitReached, DownloadLimitReached
 from tests.redis_server import RedisServer
 from tests.servers import wait_until
 
 
 @pytest.fixture
-def limits() -> Limits:
-    return Limits(Allowance(downloads=1, size=100), users_are_known=False)
+def limits() -> ClientLimits:
+    return ClientLimits(Allowance(downloads=1, size=100), users_are_known=False)
 
 
-def is_spent(limits: Limits) -> bool:
+def is_spent(limits: ClientLimits) -> bool:
     """Tell whether the bytes of a day have gone."""
     try:
-        limits.manifest("a")
-    except BytesReached:
+        limits.charge_pull("a")
+    except ByteLimitReached:
         return True
     return False
 
 
-def test_long_ones_count_while_they_go(limits: Limits) -> None:
+def test_long_ones_count_while_they_go(limits: ClientLimits) -> None:
     """Not only at their end, which may be hours away."""
     transfers, transfer = Transfers(every=0.01), Transfer(limits, "a")
     transfer.begin_blob("d")
     sent = [60]
-    transfer.sent = lambda: sent[0]
+    transfer.count_sent = lambda: sent[0]
     transfers.add(transfer)
     assert not is_spent(limits)
     sent[0] = 100
     wait_until(lambda: is_spent(limits), what="the bytes to be counted")
     transfers.end(transfer)
-    wait_until(lambda: not transfers._is_coming, what="nobody to look any more")  # noqa: SLF001
+    wait_until(lambda: not transfers._is_scheduled, what="nobody to look any more")  # noqa: SLF001
 
 
-def test_the_end_counts_the_rest(limits: Limits) -> None:
+def test_the_end_counts_the_rest(limits: ClientLimits) -> None:
     """Each byte once, and the place is free."""
     transfers, transfer = Transfers(), Transfer(limits, "a")
     transfer.begin_blob("d")
-    with pytest.raises(DownloadsReached):
+    with pytest.raises(DownloadLimitReached):
         Transfer(limits, "a").begin_blob("d")
-    transfer.sent = lambda: 99
+    transfer.count_sent = lambda: 99
     transfers.add(transfer)
-    transfer.look()
+    transfer.update()
     transfers.end(transfer)
     assert not is_spent(limits)
     other = Transfer(limits, "a")
     other.begin_blob("d")
-    other.sent = lambda: 1
+    other.count_sent = lambda: 1
     transfers.end(other)
     assert is_spent(limits)
 
@@ -63,46 +63,46 @@ def test_one_that_ends_while_it_is_looked_at() -> None:
     """Its place is not kept by who looks at it."""
     given: list[str] = []
 
-    class Watched(Limits):
-        def goes_on(self, who: str, name: str) -> None:
+    class Watched(ClientLimits):
+        def renew_download(self, who: str, name: str) -> None:
             transfer.end()
-            super().goes_on(who, name)
+            super().renew_download(who, name)
 
-        def ended(self, who: str, name: str) -> None:
+        def end_download(self, who: str, name: str) -> None:
             given.append(name)
-            super().ended(who, name)
+            super().end_download(who, name)
 
     transfer = Transfer(Watched(Allowance(downloads=1), users_are_known=False), "a")
     transfer.begin_blob("d")
-    transfer.look()
+    transfer.update()
     assert given == [transfer.name] * 2
 
 
 def test_a_manifest_takes_no_place(redis: RedisServer) -> None:
     """However long it is on its way."""
-    shared = Limits(Allowance(downloads=1), SharedRedis(redis.url), users_are_known=False)
+    shared = ClientLimits(Allowance(downloads=1), SharedRedis(redis.url), users_are_known=False)
     transfer = Transfer(shared, "a")
-    transfer.look()
+    transfer.update()
     transfer.end()
     assert redis.client.keys("*") == []
     other = Transfer(shared, "a")
     other.begin_blob("d")
-    other.look()
+    other.update()
     assert len(redis.client.keys("*")) == 1
     other.end()
     assert redis.client.keys("*") == []
 
 
-Make = Callable[[Allowance], Limits]
+Make = Callable[[Allowance], ClientLimits]
 
 
 @pytest.fixture(params=["in memory", "in Redis"])
 def counting(request: pytest.FixtureRequest) -> Make:
     """Return what makes limits that count in either place."""
     if request.param == "in memory":
-        return lambda allowance: Limits(allowance, users_are_known=False)
+        return lambda allowance: ClientLimits(allowance, users_are_known=False)
     redis = SharedRedis(request.getfixturevalue("redis").url)
-    return lambda allowance: Limits(allowance, redis, users_are_known=False)
+    return lambda allowance: ClientLimits(allowance, redis, users_are_known=False)
 
 
 def test_what_is_fetched_for_nobody_else(counting: Make) -> None:
@@ -111,28 +111,28 @@ def test_what_is_fetched_for_nobody_else(counting: Make) -> None:
     transfer = Transfer(limits, "a")
     transfer.begin_blob("d")
     sent = [0]
-    transfer.sent = lambda: sent[0]
-    fetch = transfer.begin_fetch("d")
-    fetch.received(40)
+    transfer.count_sent = lambda: sent[0]
+    fetch = transfer.open_account("d")
+    fetch.charge(40)
     sent[0] = 50
     transfer.end()
-    fetch.received(59)
-    assert fetch.go_on_unread()
+    fetch.charge(59)
+    assert fetch.try_acquire()
     assert not is_spent(limits)
-    fetch.received(1)
-    assert not fetch.go_on_unread()
+    fetch.charge(1)
+    assert not fetch.try_acquire()
     assert is_spent(limits)
-    fetch.end()
+    fetch.settle()
 
 
 def test_the_end_of_a_fetch_counts(counting: Make) -> None:
     """Also of one that was over before anybody looked whether it may go on."""
     limits = counting(Allowance(size=100))
     transfer = Transfer(limits, "a")
-    fetch = transfer.begin_fetch("d")
+    fetch = transfer.open_account("d")
     transfer.end()
-    fetch.received(100)
-    fetch.end()
+    fetch.charge(100)
+    fetch.settle()
     assert is_spent(limits)
 
 
@@ -142,14 +142,14 @@ def test_a_fetch_holds_the_place(counting: Make) -> None:
 
     def begins(digest: str) -> Transfer | None:
         transfer = Transfer(limits, "a")
-        with contextlib.suppress(DownloadsReached):
+        with contextlib.suppress(DownloadLimitReached):
             transfer.begin_blob(digest)
             return transfer
         return None
 
     transfer = begins("d")
     assert transfer is not None
-    fetch = transfer.begin_fetch("d")
+    fetch = transfer.open_account("d")
     transfer.end()
     assert begins("another") is None
     again = begins("d")  # in place of the fetch that it has left
@@ -158,9 +158,9 @@ def test_a_fetch_holds_the_place(counting: Make) -> None:
     fetch.release()
     assert begins("another") is None
     again.end()
-    assert fetch.go_on_unread()
+    assert fetch.try_acquire()
     assert begins("another") is None
-    fetch.end()
+    fetch.settle()
     last = begins("another")
     assert last is not None
     last.end()
@@ -171,9 +171,9 @@ def test_a_fetch_that_ends_while_it_is_held(counting: Make) -> None:
     limits = counting(Allowance(downloads=1))
     transfer = Transfer(limits, "a")
     transfer.begin_blob("d")
-    fetch = transfer.begin_fetch("d")
-    fetch.end()
-    fetch.go_on_unread()
+    fetch = transfer.open_account("d")
+    fetch.settle()
+    fetch.try_acquire()
     transfer.end()
     Transfer(limits, "a").begin_blob("another")
 
@@ -182,19 +182,19 @@ def test_a_fetch_that_ends_while_its_place_is_taken() -> None:
     """A Redis may take its time for either: the place is free in the end."""
     begun, going_on = threading.Event(), threading.Event()
 
-    class Slow(Limits):
-        def goes_on(self, who: str, name: str) -> None:
+    class Slow(ClientLimits):
+        def renew_download(self, who: str, name: str) -> None:
             begun.set()
             assert going_on.wait(30)
-            super().goes_on(who, name)
+            super().renew_download(who, name)
 
     def is_over() -> None:
         fetch.release()
-        fetch.end()
+        fetch.settle()
 
     limits = Slow(Allowance(downloads=1), users_are_known=False)
     transfer = Transfer(limits, "a")
-    fetch = transfer.begin_fetch("d")
+    fetch = transfer.open_account("d")
     leaving, ending = threading.Thread(target=transfer.end), threading.Thread(target=is_over)
     leaving.start()
     assert begun.wait(30)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.access.logins import EVERYBODY, FREE, LONGEST, MOST, Slowing
-from app.access.networks import prefixes_of
+from app.access.logins import EVERYBODY, FREE, LONGEST, MOST, LoginThrottle
+from app.access.networks import derive_prefixes
 
 
 class Clock:
@@ -22,29 +22,31 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def slowing(clock: Clock) -> Slowing:
-    return Slowing(clock)
+def slowing(clock: Clock) -> LoginThrottle:
+    return LoginThrottle(clock)
 
 
-def fail(slowing: Slowing, address: str, times: int = 1, name: str | None = EVERYBODY) -> None:
+def fail(
+    slowing: LoginThrottle, address: str, times: int = 1, name: str | None = EVERYBODY
+) -> None:
     """Send wrong passwords from a site."""
     for _ in range(times):
-        slowing.failed(prefixes_of(address)[0], name)
+        slowing.record_failure(derive_prefixes(address)[0], name)
 
 
-def fail_in_all(slowing: Slowing, address: str, times: int = 1) -> None:
+def fail_in_all(slowing: LoginThrottle, address: str, times: int = 1) -> None:
     """Send wrong passwords that count in each network that an address is in."""
     for _ in range(times):
-        for prefix in prefixes_of(address):
-            slowing.failed(prefix, EVERYBODY)
+        for prefix in derive_prefixes(address):
+            slowing.record_failure(prefix, EVERYBODY)
 
 
-def wait(slowing: Slowing, address: str, name: str = "anybody") -> float:
+def wait(slowing: LoginThrottle, address: str, name: str = "anybody") -> float:
     """Return how long one has to wait."""
-    return slowing.wait(prefixes_of(address), name)
+    return slowing.seconds_left(derive_prefixes(address), name)
 
 
-def test_waits_double(slowing: Slowing, clock: Clock) -> None:
+def test_waits_double(slowing: LoginThrottle, clock: Clock) -> None:
     """The first few are free; in the end it is a quarter of an hour."""
     fail(slowing, "192.0.2.1", FREE - 1)
     assert wait(slowing, "192.0.2.1") == 0
@@ -57,14 +59,14 @@ def test_waits_double(slowing: Slowing, clock: Clock) -> None:
     assert waits == [5, 10, 20, 40, 80, 160, 320, 640, LONGEST, LONGEST]
 
 
-def test_others_do_not_wait(slowing: Slowing) -> None:
+def test_others_do_not_wait(slowing: LoginThrottle) -> None:
     """An address is for itself; an IPv4 one that is written as IPv6 is the same."""
     fail(slowing, "192.0.2.1", FREE)
     assert wait(slowing, "192.0.2.2") == 0
     assert wait(slowing, "::ffff:192.0.2.1") > 0
 
 
-def test_a_name_is_for_itself(slowing: Slowing) -> None:
+def test_a_name_is_for_itself(slowing: LoginThrottle) -> None:
     """At its address; who else is there does not wait with it, nor does it elsewhere."""
     fail(slowing, "192.0.2.1", FREE, "alice")
     assert wait(slowing, "192.0.2.1", "alice") == 5
@@ -74,7 +76,7 @@ def test_a_name_is_for_itself(slowing: Slowing) -> None:
     assert wait(slowing, "192.0.2.1", "alice") == wait(slowing, "192.0.2.1", "bob") == 10
 
 
-def test_a_site_is_one(slowing: Slowing) -> None:
+def test_a_site_is_one(slowing: LoginThrottle) -> None:
     """Who has a /64 has no more tries than who has one address."""
     for number in range(FREE):
         fail(slowing, f"2001:db8:1:1::{number}")
@@ -90,7 +92,9 @@ def test_a_site_is_one(slowing: Slowing) -> None:
         pytest.param("192.0.2.{}", 40, 60, id="/24"),
     ],
 )
-def test_who_has_many_sites_waits(slowing: Slowing, sites: str, free: int, longest: float) -> None:
+def test_who_has_many_sites_waits(
+    slowing: LoginThrottle, sites: str, free: int, longest: float
+) -> None:
     """One wrong password from each of many: the wider a network is, the more of them are free.
 
     The more others there may be in it, the shorter they wait.
@@ -106,7 +110,7 @@ def test_who_has_many_sites_waits(slowing: Slowing, sites: str, free: int, longe
     assert wait(slowing, another) == longest
 
 
-def test_a_home_slows_no_other_one(slowing: Slowing) -> None:
+def test_a_home_slows_no_other_one(slowing: LoginThrottle) -> None:
     """A /56 waits before the /48 around it does."""
     for number in range(19):
         fail_in_all(slowing, f"2001:db8:1:1{number:02x}::1")
@@ -118,7 +122,7 @@ def test_a_home_slows_no_other_one(slowing: Slowing) -> None:
     ("192.0.2.1", "192.0.2.2"), ("2001:db8:1:1::1", "2001:db8:1:2::1"),
 ])  # fmt: skip
 def test_one_guesser_slows_no_neighbour(
-    slowing: Slowing, clock: Clock, address: str, neighbour: str
+    slowing: LoginThrottle, clock: Clock, address: str, neighbour: str
 ) -> None:
     """However patiently one site guesses, those beside it in the wider networks do not wait."""
     for _ in range(50):
@@ -127,28 +131,28 @@ def test_one_guesser_slows_no_neighbour(
         assert wait(slowing, neighbour) == 0
 
 
-def test_who_is_not_concerned(slowing: Slowing) -> None:
+def test_who_is_not_concerned(slowing: LoginThrottle) -> None:
     """The first prefix alone asks for the site alone."""
     for number in range(60):
         fail_in_all(slowing, f"192.0.2.{number}")
-    prefixes = prefixes_of("192.0.2.200")
-    assert slowing.wait(prefixes, "alice") > 0
-    assert slowing.wait(prefixes[:1], "alice") == 0
+    prefixes = derive_prefixes("192.0.2.200")
+    assert slowing.seconds_left(prefixes, "alice") > 0
+    assert slowing.seconds_left(prefixes[:1], "alice") == 0
 
 
-def test_who_has_failed(slowing: Slowing, clock: Clock) -> None:
+def test_who_has_failed(slowing: LoginThrottle, clock: Clock) -> None:
     """Known of a site and of what is around it, until it is forgotten."""
     fail_in_all(slowing, "2001:db8:1:1::1")
     for address, known in [
         ("2001:db8:1:1::2", True), ("2001:db8:1:2::1", True), ("2001:db8:1:200::1", True),
         ("2001:db8:2::1", False), ("192.0.2.1", False), ("", False),
     ]:  # fmt: skip
-        assert slowing.has_failed(prefixes_of(address)) is known
+        assert slowing.has_failed(derive_prefixes(address)) is known
     clock.now += 61
-    assert not slowing.has_failed(prefixes_of("2001:db8:1:1::1"))
+    assert not slowing.has_failed(derive_prefixes("2001:db8:1:1::1"))
 
 
-def test_it_is_forgotten(slowing: Slowing, clock: Clock) -> None:
+def test_it_is_forgotten(slowing: LoginThrottle, clock: Clock) -> None:
     """A few mistakes over a day are none."""
     for _ in range(3 * FREE):
         fail(slowing, "192.0.2.1")
@@ -156,7 +160,7 @@ def test_it_is_forgotten(slowing: Slowing, clock: Clock) -> None:
         assert wait(slowing, "192.0.2.1") == 0
 
 
-def test_it_is_not_forgotten_while_it_goes_on(slowing: Slowing, clock: Clock) -> None:
+def test_it_is_not_forgotten_while_it_goes_on(slowing: LoginThrottle, clock: Clock) -> None:
     """Who guesses right after each wait gets slower and slower, and not from the beginning."""
     fail(slowing, "192.0.2.1", FREE)
     for _ in range(20):
@@ -165,7 +169,7 @@ def test_it_is_not_forgotten_while_it_goes_on(slowing: Slowing, clock: Clock) ->
     assert wait(slowing, "192.0.2.1") == LONGEST
 
 
-def test_it_is_bounded(slowing: Slowing) -> None:
+def test_it_is_bounded(slowing: LoginThrottle) -> None:
     """Addresses beyond some thousands push out those that failed longest ago."""
     fail(slowing, "192.0.2.1", FREE)
     fail(slowing, "192.0.2.2", FREE)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.access.networks import Networks, address_of, prefixes_of, site_of
+from app.access.networks import Networks, derive_prefixes, derive_site, parse_address
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def test_contains(listed: str, address: str, expected: bool) -> None:  # noqa: F
 
 def test_what_is_long_is_no_address() -> None:
     """A client can write as much as a header holds."""
-    assert address_of("0" * 65) is None
+    assert parse_address("0" * 65) is None
 
 
 @pytest.mark.parametrize(
@@ -58,6 +58,6 @@ def test_what_is_long_is_no_address() -> None:
 )
 def test_prefixes(address: str, networks: list[str]) -> None:
     """The first one is the site, and each further one is wider."""
-    prefixes = prefixes_of(address)
+    prefixes = derive_prefixes(address)
     assert [prefix.network for prefix in prefixes] == networks
-    assert networks[0] == site_of(address)
+    assert networks[0] == derive_site(address)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.access.networks import Network, network_of, parts
+from app.access.networks import Network, parse_network, partition
 
 
 @pytest.mark.parametrize(
@@ -46,19 +46,19 @@ from app.access.networks import Network, network_of, parts
 )
 def test_parts(network: str, cuts: list[str], found: list[str]) -> None:
     """Each edge of a network that lies in it is one of a part."""
-    spans = parts(network_of(network), map(network_of, cuts))
+    spans = partition(parse_network(network), map(parse_network, cuts))
     assert [f"{first}-{last}" for first, last in spans] == found
 
 
 _SMALL = st.tuples(st.integers(0, 255), st.integers(24, 32)).map(
-    lambda drawn: network_of(f"10.0.0.{drawn[0]}/{drawn[1]}")
+    lambda drawn: parse_network(f"10.0.0.{drawn[0]}/{drawn[1]}")
 )
 
 
 @given(_SMALL, st.lists(_SMALL, max_size=4))
 def test_no_cut_has_a_part_of_a_part(network: Network, cuts: list[Network]) -> None:
     """And together the parts are the network, each address once."""
-    spans = list(parts(network, cuts))
+    spans = list(partition(network, cuts))
     numbers = [n for first, last in spans for n in range(int(first), int(last) + 1)]
     assert numbers == [int(address) for address in network]
     for first, last in spans:

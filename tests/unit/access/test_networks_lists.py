@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.access.networks import Lists
+from app.access.networks import NetworkPolicy
 
 
 @pytest.mark.parametrize(
@@ -27,4 +27,4 @@ from app.access.networks import Lists
 )
 def test_admit(allow: str | None, deny: str | None, address: str, expected: bool) -> None:  # noqa: FBT001 - a table
     """Deny wins, and where there is an allow list, only who is in it may."""
-    assert Lists(allow=allow, deny=deny).admit(address) is expected
+    assert NetworkPolicy(allow=allow, deny=deny).is_admitted(address) is expected

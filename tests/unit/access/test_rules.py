@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from app.access.networks import Client, Networks
-from app.access.rules import NO_DIGESTS, Decision, Digests, Question, Rule, Rules
+from app.access.networks import ClientIdentity, Networks
+from app.access.rules import NO_DIGESTS, AccessRequest, Decision, DigestSet, Rule, Rules
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.registries import DOCKER_HUB_ALIASES, Registries, Registry
 
@@ -15,7 +15,7 @@ HUB = Registry(
 GHCR = Registry(name="ghcr.io", url="https://ghcr.example", aliases=frozenset({"github"}))
 TABLE = Registries([HUB, GHCR])
 NGINX, APP = "library/nginx", "team/app"
-ANY = Digests(frozenset(), are_all=True)
+ANY = DigestSet(frozenset(), includes_all=True)
 
 
 def rules(*written: dict[str, Any]) -> Rules:
@@ -30,15 +30,15 @@ def decide(  # noqa: PLR0913 - each of them is a part of the question
     tag: str | None = None,
     *,
     registry: Registry = HUB,
-    client: Client | None = None,
+    client: ClientIdentity | None = None,
     digests: frozenset[Digest] = NO_DIGESTS,
 ) -> Decision:
     """Return what is decided of a repository."""
     return decider.decide(
-        Question(
+        AccessRequest(
             registry=registry,
             repository=RepositoryName(repository),
-            client=client or Client("192.0.2.7"),
+            client=client or ClientIdentity("192.0.2.7"),
             tag=None if tag is None else Tag(tag),
             digests=digests,
         )
@@ -119,15 +119,17 @@ def test_digest_only() -> None:
 @pytest.mark.parametrize(
     ("client", "allows", "allowed"),
     [
-        pytest.param(Client("192.0.2.7"), True, True, id="in an allowed network"),
-        pytest.param(Client("203.0.113.9"), True, False, id="not in it"),
-        pytest.param(Client("192.0.2.7", is_known=False), True, False, id="perhaps in it"),
-        pytest.param(Client("192.0.2.7"), False, False, id="in a denied network"),
-        pytest.param(Client("203.0.113.9"), False, True, id="not in that"),
-        pytest.param(Client("203.0.113.9", is_known=False), False, False, id="perhaps in that"),
+        pytest.param(ClientIdentity("192.0.2.7"), True, True, id="in an allowed network"),
+        pytest.param(ClientIdentity("203.0.113.9"), True, False, id="not in it"),
+        pytest.param(ClientIdentity("192.0.2.7", is_known=False), True, False, id="perhaps in it"),
+        pytest.param(ClientIdentity("192.0.2.7"), False, False, id="in a denied network"),
+        pytest.param(ClientIdentity("203.0.113.9"), False, True, id="not in that"),
+        pytest.param(
+            ClientIdentity("203.0.113.9", is_known=False), False, False, id="perhaps in that"
+        ),
     ],
 )
-def test_networks(client: Client, *, allows: bool, allowed: bool) -> None:
+def test_networks(client: ClientIdentity, *, allows: bool, allowed: bool) -> None:
     """Who hides has the worse of both."""
     first = {"allows": allows, "networks": Networks("192.0.2.0/24")}
     decider = rules(first, {"allows": not allows})
@@ -167,7 +169,7 @@ def test_users() -> None:
     """A rule is for those that it names; who has not logged in is none of them."""
     decider = rules({"users": frozenset({"alice"}), "allows": True}, {})
     allowed = {
-        user: decide(decider, APP, client=Client("192.0.2.7", user=user)).allowed
+        user: decide(decider, APP, client=ClientIdentity("192.0.2.7", user=user)).allowed
         for user in ("alice", "Alice", "bob", "")
     }
     assert allowed == {"alice": True, "Alice": False, "bob": False, "": False}
@@ -178,10 +180,10 @@ def test_users_of_a_network() -> None:
     decider = rules(
         {"users": frozenset({"alice"}), "networks": Networks("192.0.2.0/24"), "allows": True}, {}
     )
-    assert decide(decider, APP, client=Client("192.0.2.7", user="alice")).allowed
-    assert not decide(decider, APP, client=Client("198.51.100.7", user="alice")).allowed
-    assert not decide(decider, APP, client=Client("192.0.2.7", user="bob")).allowed
-    hides = Client("192.0.2.7", is_known=False, user="alice")
+    assert decide(decider, APP, client=ClientIdentity("192.0.2.7", user="alice")).allowed
+    assert not decide(decider, APP, client=ClientIdentity("198.51.100.7", user="alice")).allowed
+    assert not decide(decider, APP, client=ClientIdentity("192.0.2.7", user="bob")).allowed
+    hides = ClientIdentity("192.0.2.7", is_known=False, user="alice")
     assert not decide(decider, APP, client=hides).allowed
 
 
@@ -196,12 +198,12 @@ def test_one_answer_is_not_anothers() -> None:
     ]
     remembering = rules(*written)
     questions = [
-        Question(registry=registry, repository=RepositoryName(name), client=client, tag=tag)
+        AccessRequest(registry=registry, repository=RepositoryName(name), client=client, tag=tag)
         for registry in (HUB, GHCR)
         for name in (NGINX, APP)
         for tag in (None, Tag("v1"), Tag("latest"))
         for client in (
-            Client(address, is_known, user)
+            ClientIdentity(address, is_known, user)
             for address in ("192.0.2.7", "198.51.100.7")
             for is_known in (True, False)
             for user in ("", "alice")
@@ -215,8 +217,8 @@ def test_one_answer_is_not_anothers() -> None:
 
 BAD, GOOD = (Digest.parse(f"sha256:{letter * 64}") for letter in "bc")
 BAD_BY_SHA512 = Digest.parse(f"sha512:{'b' * 128}")
-ONE = Digests(frozenset({BAD}))
-ALL = Digests(are_all=True)
+ONE = DigestSet(frozenset({BAD}))
+ALL = DigestSet(includes_all=True)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +239,7 @@ def test_a_digest(
     """It is denied by whatever leads to it, and what may be it is to be decided again."""
     decision = decide(rules({"digests": ONE}), APP, tag, digests=frozenset(digests))
     rule = decision.rule and decision.rule.number
-    assert (decision.allowed, rule, decision.is_open) == expected
+    assert (decision.allowed, rule, decision.is_provisional) == expected
 
 
 @pytest.mark.parametrize(
@@ -253,7 +255,7 @@ def test_a_digest(
 )
 def test_one_digest_and_no_other(tag: str | None, digests: set[Digest], *, expected: bool) -> None:
     """A rule for all of them is about manifests, and leaves blobs and lists."""
-    one = {"allows": True, "digests": Digests(frozenset({GOOD}))}
+    one = {"allows": True, "digests": DigestSet(frozenset({GOOD}))}
     decision = decide(rules(one, {"digests": ALL}), APP, tag, digests=frozenset(digests))
     assert decision.allowed is expected
 
@@ -261,8 +263,8 @@ def test_one_digest_and_no_other(tag: str | None, digests: set[Digest], *, expec
 def test_what_is_denied_is_not_open() -> None:
     """No registry is asked for what a later rule denies, whatever it is called."""
     decision = decide(rules({"allows": True, "digests": ONE}, {}), APP, "1")
-    assert (decision.allowed, decision.is_open) == (False, False)
-    assert not decide(rules({"digests": ONE, "repository": "other/**"}), APP, "1").is_open
+    assert (decision.allowed, decision.is_provisional) == (False, False)
+    assert not decide(rules({"digests": ONE, "repository": "other/**"}), APP, "1").is_provisional
 
 
 @pytest.mark.parametrize(
@@ -283,6 +285,6 @@ def test_what_is_denied_is_not_open() -> None:
 def test_rules_that_decide_alike(written: list[dict[str, Any]], alike: list[bool]) -> None:
     """Two questions that the same rules match have the same answer, whatever the manifest is."""
     decider = rules(*written)
-    here = Question(HUB, RepositoryName(NGINX), Client("192.0.2.7"), Tag("1"))
-    there = Question(GHCR, RepositoryName(APP), Client("192.0.2.7"), Tag("1"))
-    assert [decider.are_alike(here, there)] == alike
+    here = AccessRequest(HUB, RepositoryName(NGINX), ClientIdentity("192.0.2.7"), Tag("1"))
+    there = AccessRequest(GHCR, RepositoryName(APP), ClientIdentity("192.0.2.7"), Tag("1"))
+    assert [decider.has_same_matches(here, there)] == alike

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 import pytest
 
 from app.access.rules import Condition
-from app.oci.image import INDEX, Facts
+from app.oci.image import INDEX, ImageMetadata
 from app.oci.manifest import Platform
 
 NOW = datetime(2024, 5, 8, 12, tzinfo=UTC)
@@ -26,7 +26,7 @@ LAST = datetime.max.replace(tzinfo=timezone(timedelta(hours=-23)))
 )
 def test_platforms(platform: Platform | None, said: str) -> None:
     """The image's own, whatever its age."""
-    told = Condition((AMD, ARM)).objection(Facts(platform), NOW)
+    told = Condition((AMD, ARM)).find_violation(ImageMetadata(platform), NOW)
     wanted = "this proxy serves images for linux/amd64, linux/arm/v7 only"
     assert told == (f"{wanted}, and this one {said}" if said else "")
 
@@ -43,7 +43,7 @@ def test_platforms(platform: Platform | None, said: str) -> None:
 )
 def test_age(created: datetime | None, said: str) -> None:
     """By the image's date, whatever its platform."""
-    told = Condition(min_age=WEEK).objection(Facts(created=created), NOW)
+    told = Condition(min_age=WEEK).find_violation(ImageMetadata(created=created), NOW)
     wanted = "this proxy serves images that are 7 days old or more"
     assert told == (f"{wanted}, and this one {said}" if said else "")
 
@@ -51,8 +51,8 @@ def test_age(created: datetime | None, said: str) -> None:
 def test_both() -> None:
     """Each has to hold; an index is no image."""
     both = Condition((AMD,), WEEK)
-    assert both.objection(Facts(AMD, NOW - WEEK), NOW) == ""
-    assert "for linux/amd64 only" in both.objection(Facts(ARM, NOW - WEEK), NOW)
-    assert "7 days old" in both.objection(Facts(AMD, NOW), NOW)
-    assert both.objection(INDEX, NOW) == ""
+    assert both.find_violation(ImageMetadata(AMD, NOW - WEEK), NOW) == ""
+    assert "for linux/amd64 only" in both.find_violation(ImageMetadata(ARM, NOW - WEEK), NOW)
+    assert "7 days old" in both.find_violation(ImageMetadata(AMD, NOW), NOW)
+    assert both.find_violation(INDEX, NOW) == ""
     assert str(both) == "for linux/amd64 and 7 days old or more"

@@ -5,10 +5,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.access.downloads import LEASE, SharedPlaces
-from app.access.limits import Allowance, Limits
+from app.access.downloads import LEASE, RedisConcurrencyLimiter
+from app.access.limits import Allowance, ClientLimits
 from app.access.shared_redis import SharedRedis
-from app.oci.errors import DownloadsReached, RequestsReached
+from app.oci.errors import DownloadLimitReached, RequestLimitReached
 from tests.redis_server import RedisServer
 from tests.servers import wait_until
 
@@ -38,28 +38,28 @@ def log(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
     assert "docxy-redis-" not in told
 
 
-def limited(redis: SharedRedis, requests: int = 1) -> Limits:
+def limited(redis: SharedRedis, requests: int = 1) -> ClientLimits:
     """Return limits of all kinds."""
     allowance = Allowance(requests=requests, downloads=1, size=1, pulls=1)
-    return Limits(allowance, redis, users_are_known=False)
+    return ClientLimits(allowance, redis, users_are_known=False)
 
 
-def all_of(limits: Limits, name: str) -> None:
+def all_of(limits: ClientLimits, name: str) -> None:
     """Do all that is counted."""
-    limits.request("a")
-    limits.manifest("a")
-    limits.not_pulled("a")
-    limits.blob("a", name)
-    limits.sent("a", 100)
-    limits.goes_on("a", name)
-    limits.ended("a", name)
+    limits.charge_request("a")
+    limits.charge_pull("a")
+    limits.refund_pull("a")
+    limits.begin_download("a", name)
+    limits.charge_bytes("a", 100)
+    limits.renew_download("a", name)
+    limits.end_download("a", name)
 
 
-def is_refused(limits: Limits) -> bool:
+def is_refused(limits: ClientLimits) -> bool:
     """Tell whether requests are counted."""
     try:
-        limits.request("a")
-    except RequestsReached:
+        limits.charge_request("a")
+    except RequestLimitReached:
         return True
     return False
 
@@ -67,24 +67,26 @@ def is_refused(limits: Limits) -> bool:
 def test_replicas_count_together(redis: RedisServer) -> None:
     """What one has counted counts for the other, which began later."""
     one, other = (
-        Limits(Allowance(requests=2, downloads=1), SharedRedis(redis.url), users_are_known=False)
+        ClientLimits(
+            Allowance(requests=2, downloads=1), SharedRedis(redis.url), users_are_known=False
+        )
         for _ in range(2)
     )
-    one.request("a")
-    other.request("a")
-    with pytest.raises(RequestsReached):
-        one.request("a")
-    one.blob("a", "1")
-    with pytest.raises(DownloadsReached):
-        other.blob("a", "2")
-    one.ended("a", "1")
-    other.blob("a", "2")
+    one.charge_request("a")
+    other.charge_request("a")
+    with pytest.raises(RequestLimitReached):
+        one.charge_request("a")
+    one.begin_download("a", "1")
+    with pytest.raises(DownloadLimitReached):
+        other.begin_download("a", "2")
+    one.end_download("a", "1")
+    other.begin_download("a", "2")
 
 
 def test_it_goes_and_comes(redis: RedisServer, clock: Clock, log: pytest.LogCaptureFixture) -> None:
     """While it is away all pass; it is looked at after some seconds; two lines are logged."""
     limits = limited(SharedRedis(redis.url, clock))
-    limits.request("a")
+    limits.charge_request("a")
     redis.stop()
     for number in range(20):
         all_of(limits, str(number))
@@ -99,7 +101,7 @@ def test_it_goes_and_comes(redis: RedisServer, clock: Clock, log: pytest.LogCapt
 def test_one_that_was_started_anew(redis: RedisServer, log: pytest.LogCaptureFixture) -> None:
     """Connections that have ended meanwhile are no failure."""
     limits = limited(SharedRedis(redis.url))
-    limits.request("a")
+    limits.charge_request("a")
     assert is_refused(limits)
     redis.stop()
     redis.start()
@@ -129,7 +131,7 @@ def test_one_that_refuses(
     """It is as if it were away, also where it still answers who only reads."""
     clock = Clock()
     limits = limited(SharedRedis(redis.url, clock))
-    limits.request("a")
+    limits.charge_request("a")
     redis.client.execute_command(*breaks.split())
     for number in range(12):
         all_of(limits, str(number))
@@ -153,30 +155,30 @@ def test_one_without_the_password(redis: RedisServer, log: pytest.LogCaptureFixt
 
 def test_a_worker_that_died(redis: RedisServer) -> None:
     """Its downloads are over a minute later, and those that somebody speaks of are not."""
-    places = SharedPlaces(SharedRedis(redis.url), 2)
-    assert places.take("a", "dead")
-    assert places.take("a", "alive")
-    assert not places.take("a", "new")
+    places = RedisConcurrencyLimiter(SharedRedis(redis.url), 2)
+    assert places.try_acquire("a", "dead")
+    assert places.try_acquire("a", "alive")
+    assert not places.try_acquire("a", "new")
     (key,) = redis.client.keys("*downloads*")
     assert 0 < redis.client.ttl(key) <= LEASE
     for name in ("dead", "alive"):
         redis.client.zincrby(key, -LEASE - 1, name)  # so much time goes by
-    places.keep("a", "alive")
-    assert places.take("a", "new")
-    assert not places.take("a", "another")
+    places.renew("a", "alive")
+    assert places.try_acquire("a", "new")
+    assert not places.try_acquire("a", "another")
 
 
 def test_nothing_stays_for_ever(redis: RedisServer) -> None:
     """Every key ends by itself, and has this program's name."""
-    limits = Limits(
+    limits = ClientLimits(
         Allowance(requests=9, downloads=9, size=9, pulls=9),
         SharedRedis(redis.url),
         users_are_known=False,
     )
-    limits.request("a")
-    limits.blob("a", "1")
-    limits.manifest("a")
-    limits.sent("a", 3)
+    limits.charge_request("a")
+    limits.begin_download("a", "1")
+    limits.charge_pull("a")
+    limits.charge_bytes("a", 3)
     keys = redis.client.keys("*")
     assert len(keys) == 4
     for key in keys:

@@ -12,7 +12,7 @@ import trustme
 from redis import Redis
 from redis.exceptions import RedisError
 
-from app.access.shared_redis import SharedRedis, connections_to
+from app.access.shared_redis import SharedRedis, build_pool
 from tests.redis_server import RedisServer, redis_server
 from tests.servers import free_port
 
@@ -40,12 +40,12 @@ def test_one_that_is_silent(silent: str, caplog: pytest.LogCaptureFixture) -> No
 
     began = time.monotonic()
     with ThreadPoolExecutor(60) as pool:
-        answers = list(pool.map(lambda _: redis.ask(question, otherwise=True), range(60)))
+        answers = list(pool.map(lambda _: redis.call(question, otherwise=True), range(60)))
     assert answers == [True] * 60
     assert time.monotonic() - began < LONG
     asked.clear()
     for _ in range(1000):
-        assert redis.ask(question, otherwise=True)
+        assert redis.call(question, otherwise=True)
     assert not asked
     assert len(caplog.records) == 1
     assert "hidden" not in caplog.text
@@ -63,7 +63,7 @@ def test_a_name_that_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     redis = SharedRedis("redis://slow.example")
     began = time.monotonic()
-    assert not redis.ask(lambda: bool(redis.connection.ping()), otherwise=False)
+    assert not redis.call(lambda: bool(redis.connection.ping()), otherwise=False)
     assert time.monotonic() - began < LONG
     assert asked.acquire(timeout=LONG)
     over.set()
@@ -87,7 +87,7 @@ def test_each_address_of_a_name_is_tried(
         ]
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
-    pool = connections_to(f"redis://:{redis.password}@redis.example:{port}", 2)
+    pool = build_pool(f"redis://:{redis.password}@redis.example:{port}", 2)
     assert Redis(connection_pool=pool).ping()
 
 
@@ -112,9 +112,9 @@ def tls(authority: trustme.CA, tmp_path: Path) -> Iterator[str]:
 def test_tls(tls: str) -> None:
     """Its certificate has to be of the authority, and for the name; databases are told apart."""
     login = "rediss://:s3cr3t-of-redis@"
-    assert Redis(connection_pool=connections_to(f"{login}localhost{tls}", 2)).ping()
+    assert Redis(connection_pool=build_pool(f"{login}localhost{tls}", 2)).ping()
     wrong_name = f"{login}127.0.0.1{tls}"
     no_authority = f"{login}localhost{tls.partition('?')[0]}"
     for url in (wrong_name, no_authority):
         with pytest.raises(RedisError, match="CERTIFICATE_VERIFY_FAILED"):
-            Redis(connection_pool=connections_to(url, 2)).ping()
+            Redis(connection_pool=build_pool(url, 2)).ping()

@@ -9,8 +9,8 @@ from typing import Any
 import jwt
 import pytest
 
-from app.access.tokens import LIFETIME, Bearer, Tokens
-from app.oci.errors import TokenWrong
+from app.access.tokens import LIFETIME, Bearer, TokenIssuer
+from app.oci.errors import TokenInvalid
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 NGINX, APP = "docker.io/library/nginx", "ghcr.io/owner/app"
@@ -24,11 +24,11 @@ class Passwords:
     def __init__(self) -> None:
         self.secrets = {"alice": "1", "bob": "1"}
 
-    def secret_of(self, name: str) -> str | None:
+    def lookup_secret(self, name: str) -> str | None:
         """Return a user's."""
         return self.secrets.get(name)
 
-    def stand_in(self, name: str) -> str:
+    def get_decoy_secret(self, name: str) -> str:
         """Return anything."""
         return name
 
@@ -59,8 +59,8 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def tokens(users: Passwords, clock: Clock) -> Tokens:
-    return Tokens(KEY, users, clock)
+def tokens(users: Passwords, clock: Clock) -> TokenIssuer:
+    return TokenIssuer(KEY, users, clock)
 
 
 def claims_of(token: str) -> dict[str, Any]:
@@ -69,78 +69,87 @@ def claims_of(token: str) -> dict[str, Any]:
     return claims
 
 
-def test_an_access_token(tokens: Tokens) -> None:
+def test_an_access_token(tokens: TokenIssuer) -> None:
     """It says whose it is and what for, and lives for some minutes."""
-    token = tokens.access("alice", [NGINX, APP, NGINX])
-    assert tokens.bearer(token) == Bearer("alice", frozenset({NGINX, APP}))
+    token = tokens.issue_access_token("alice", [NGINX, APP, NGINX])
+    assert tokens.verify_access_token(token) == Bearer("alice", frozenset({NGINX, APP}))
     claims = claims_of(token)
     assert claims["exp"] - claims["iat"] == LIFETIME == 300
     assert claims["access"][0] == {"type": "repository", "name": NGINX, "actions": ["pull"]}
-    assert tokens.bearer(tokens.access("bob", [])) == Bearer("bob", frozenset())
+    assert tokens.verify_access_token(tokens.issue_access_token("bob", [])) == Bearer(
+        "bob", frozenset()
+    )
 
 
-def test_another_worker_takes_it(tokens: Tokens, users: Passwords) -> None:
+def test_another_worker_takes_it(tokens: TokenIssuer, users: Passwords) -> None:
     """All have the same key."""
-    assert Tokens(KEY, users).bearer(tokens.access("alice", [APP])).user == "alice"
-    assert Tokens(KEY, users).refreshed(tokens.refresh("alice")) == "alice"
+    assert (
+        TokenIssuer(KEY, users).verify_access_token(tokens.issue_access_token("alice", [APP])).user
+        == "alice"
+    )
+    assert (
+        TokenIssuer(KEY, users).verify_refresh_token(tokens.issue_refresh_token("alice")) == "alice"
+    )
 
 
-def test_one_kind_is_not_the_other(tokens: Tokens) -> None:
+def test_one_kind_is_not_the_other(tokens: TokenIssuer) -> None:
     """A token that lives for months opens nothing by itself."""
-    with pytest.raises(TokenWrong):
-        tokens.bearer(tokens.refresh("alice"))
-    with pytest.raises(TokenWrong):
-        tokens.refreshed(tokens.access("alice", [APP]))
+    with pytest.raises(TokenInvalid):
+        tokens.verify_access_token(tokens.issue_refresh_token("alice"))
+    with pytest.raises(TokenInvalid):
+        tokens.verify_refresh_token(tokens.issue_access_token("alice", [APP]))
 
 
 @pytest.mark.parametrize("change", ["removed", "another password"])
-def test_a_user_changes(tokens: Tokens, users: Passwords, change: str) -> None:
+def test_a_user_changes(tokens: TokenIssuer, users: Passwords, change: str) -> None:
     """Both kinds end with what they were given for; other users' go on."""
     access, refresh, others = (
-        tokens.access("alice", []),
-        tokens.refresh("alice"),
-        tokens.refresh("bob"),
+        tokens.issue_access_token("alice", []),
+        tokens.issue_refresh_token("alice"),
+        tokens.issue_refresh_token("bob"),
     )
     if change == "removed":
         del users.secrets["alice"]
     else:
         users.secrets["alice"] = "2"
-    with pytest.raises(TokenWrong):
-        tokens.bearer(access)
-    with pytest.raises(TokenWrong):
-        tokens.refreshed(refresh)
-    assert tokens.refreshed(others) == "bob"
+    with pytest.raises(TokenInvalid):
+        tokens.verify_access_token(access)
+    with pytest.raises(TokenInvalid):
+        tokens.verify_refresh_token(refresh)
+    assert tokens.verify_refresh_token(others) == "bob"
 
 
 @pytest.mark.parametrize("ahead", [-(LIFETIME + 6), 60], ids=["expired", "not yet"])
-def test_times(tokens: Tokens, clock: Clock, ahead: float) -> None:
+def test_times(tokens: TokenIssuer, clock: Clock, ahead: float) -> None:
     """A token is good from when it was given until it ends."""
     clock.ahead = ahead
-    with pytest.raises(TokenWrong):
-        tokens.bearer(tokens.access("alice", [APP]))
+    with pytest.raises(TokenInvalid):
+        tokens.verify_access_token(tokens.issue_access_token("alice", [APP]))
 
 
-def test_it_ends_where_it_was_seen_before(tokens: Tokens, clock: Clock, users: Passwords) -> None:
+def test_it_ends_where_it_was_seen_before(
+    tokens: TokenIssuer, clock: Clock, users: Passwords
+) -> None:
     """What is remembered of a token is its signature alone."""
-    token = tokens.access("alice", [APP])
-    assert tokens.bearer(token).user == "alice"
+    token = tokens.issue_access_token("alice", [APP])
+    assert tokens.verify_access_token(token).user == "alice"
     users.secrets["alice"] = "2"
-    with pytest.raises(TokenWrong):
-        tokens.bearer(token)
+    with pytest.raises(TokenInvalid):
+        tokens.verify_access_token(token)
     users.secrets["alice"] = "1"
-    assert tokens.bearer(token).user == "alice"
+    assert tokens.verify_access_token(token).user == "alice"
     clock.ahead = LIFETIME + 6
-    with pytest.raises(TokenWrong):
-        tokens.bearer(token)
+    with pytest.raises(TokenInvalid):
+        tokens.verify_access_token(token)
 
 
-def test_a_refresh_token_ends_too(tokens: Tokens, clock: Clock) -> None:
+def test_a_refresh_token_ends_too(tokens: TokenIssuer, clock: Clock) -> None:
     """After half a year one logs in again."""
     clock.ahead = -179 * 24 * 3600
-    assert tokens.refreshed(tokens.refresh("alice")) == "alice"
+    assert tokens.verify_refresh_token(tokens.issue_refresh_token("alice")) == "alice"
     clock.ahead = -181 * 24 * 3600
-    with pytest.raises(TokenWrong):
-        tokens.refreshed(tokens.refresh("alice"))
+    with pytest.raises(TokenInvalid):
+        tokens.verify_refresh_token(tokens.issue_refresh_token("alice"))
 
 
 def unsigned(header: dict[str, Any], claims: dict[str, Any], signature: str = "") -> str:
@@ -151,20 +160,22 @@ def unsigned(header: dict[str, Any], claims: dict[str, Any], signature: str = ""
     )
 
 
-def test_forgeries(tokens: Tokens, users: Passwords) -> None:
+def test_forgeries(tokens: TokenIssuer, users: Passwords) -> None:
     """Only our own key, our own algorithm, and all claims."""
-    good = tokens.access("alice", [APP])
+    good = tokens.issue_access_token("alice", [APP])
     claims, (head, body, signature) = claims_of(good), good.split(".")
-    other = claims_of(tokens.access("bob", [NGINX]))
-    signing = tokens._access  # noqa: SLF001 - to sign what is never given
-    assert tokens.bearer(jwt.encode(claims, signing, algorithm="HS256")).user == "alice"
+    other = claims_of(tokens.issue_access_token("bob", [NGINX]))
+    signing = tokens._access_key  # noqa: SLF001 - to sign what is never given
+    assert (
+        tokens.verify_access_token(jwt.encode(claims, signing, algorithm="HS256")).user == "alice"
+    )
     forged = {
         "none": unsigned({"alg": "none", "typ": "JWT"}, claims),
         "None": unsigned({"alg": "None"}, claims, signature),
         "no signature": f"{head}.{body}.",
         "another signature": f"{head}.{body}.{signature[:-4]}AAAA",
         "another's claims": f"{head}.{unsigned({}, other).split('.')[1]}.{signature}",
-        "another key": Tokens(OTHER_KEY, users).access("alice", [APP]),
+        "another key": TokenIssuer(OTHER_KEY, users).issue_access_token("alice", [APP]),
         "the key itself": jwt.encode(claims, KEY, algorithm="HS256"),
         "HS512": jwt.encode(claims, signing * 2, algorithm="HS512"),
         "HS384": jwt.encode(claims, signing * 2, algorithm="HS384"),
@@ -179,8 +190,8 @@ def test_forgeries(tokens: Tokens, users: Passwords) -> None:
     for claim, value in {"iss": "x", "aud": "x", "sub": "bob", "docxy_user": "", "exp": 0}.items():
         forged[f"{claim}={value}"] = jwt.encode(claims | {claim: value}, signing, algorithm="HS256")
     for token in forged.values():
-        with pytest.raises(TokenWrong):
-            tokens.bearer(token)
+        with pytest.raises(TokenInvalid):
+            tokens.verify_access_token(token)
 
 
 ODD: list[dict[str, Any]] = [
@@ -194,18 +205,18 @@ ODD: list[dict[str, Any]] = [
 
 
 @pytest.mark.parametrize("odd", ODD, ids=repr)
-def test_odd_claims(tokens: Tokens, odd: dict[str, Any]) -> None:
+def test_odd_claims(tokens: TokenIssuer, odd: dict[str, Any]) -> None:
     """Also with the right signature, such a token is none: it is no error of ours."""
-    claims = claims_of(tokens.access("alice", [APP]))
+    claims = claims_of(tokens.issue_access_token("alice", [APP]))
     parts = (json.dumps(part).encode() for part in ({"alg": "HS256"}, claims | odd))
     text = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
-    signature = hmac.digest(tokens._access, text, "sha256")  # noqa: SLF001 - as above
+    signature = hmac.digest(tokens._access_key, text, "sha256")  # noqa: SLF001 - as above
     end = base64.urlsafe_b64encode(signature).rstrip(b"=")
-    with pytest.raises(TokenWrong):
-        tokens.bearer(b".".join([text, end]).decode())
+    with pytest.raises(TokenInvalid):
+        tokens.verify_access_token(b".".join([text, end]).decode())
 
 
-def test_it_fits_into_a_header(tokens: Tokens) -> None:
+def test_it_fits_into_a_header(tokens: TokenIssuer) -> None:
     """However much is asked for."""
     names = [f"docker.io/{'x' * 200}/{number}" for number in range(1000)]
-    assert len(tokens.access("alice", names)) < 32_000
+    assert len(tokens.issue_access_token("alice", names)) < 32_000

@@ -10,8 +10,8 @@ from functools import partial
 
 import pytest
 
-from app.access.networks import Prefix, prefixes_of
-from app.access.turns import Turns
+from app.access.networks import Prefix, derive_prefixes
+from app.access.turns import LoginQueue
 from app.oci.errors import LoginsBusy
 from tests.servers import ROOT, wait_until
 
@@ -27,24 +27,24 @@ class Login:
     prefixes: Sequence[Prefix] = field(init=False)
 
     def __post_init__(self) -> None:
-        self.prefixes = prefixes_of(self.address)
+        self.prefixes = derive_prefixes(self.address)
 
 
 class Queue:
     """Logins that come one after the other while a turn is held, and what becomes of each."""
 
-    def __init__(self, turns: Turns) -> None:
+    def __init__(self, turns: LoginQueue) -> None:
         self.turns = turns
         self.served: list[Login] = []
         self.refused: list[Login] = []
         self._threads: list[threading.Thread] = []
         self._held = ExitStack()
-        self._held.enter_context(turns.turn(Login("203.0.113.1")))
+        self._held.enter_context(turns.hold_turn(Login("203.0.113.1")))
 
     def add(self, *logins: Login) -> None:
         """Let logins wait, each behind the one before, as long as there is room."""
         for login in logins:
-            expected = self.turns.waiting + len(self.refused) + 1
+            expected = self.turns.waiting_count + len(self.refused) + 1
             thread = threading.Thread(target=self._wait, args=(login,))
             thread.start()
             self._threads.append(thread)
@@ -52,11 +52,11 @@ class Queue:
 
     def _are(self, count: int) -> bool:
         """Tell whether so many wait or were refused."""
-        return self.turns.waiting + len(self.refused) == count
+        return self.turns.waiting_count + len(self.refused) == count
 
     def _wait(self, login: Login) -> None:
         try:
-            with self.turns.turn(login):
+            with self.turns.hold_turn(login):
                 self.served.append(login)
         except LoginsBusy:
             self.refused.append(login)
@@ -71,7 +71,7 @@ class Queue:
 
 @pytest.fixture
 def queue() -> Queue:
-    return Queue(Turns(most=100, patience=30))
+    return Queue(LoginQueue(most=100, patience=30))
 
 
 def test_first_come_first_served(queue: Queue) -> None:
@@ -152,7 +152,7 @@ FULL = [
 @pytest.mark.parametrize(("addresses", "refused"), FULL)
 def test_who_is_refused(addresses: list[str], refused: str) -> None:
     """The newest of the network that has most in the queue, however late the others came."""
-    queue = Queue(Turns(most=len(addresses) - 1, patience=30))
+    queue = Queue(LoginQueue(most=len(addresses) - 1, patience=30))
     queue.add(*map(Login, addresses))
     wait_until(lambda: bool(queue.refused), 10, "the refusal")
     assert [login.address for login in queue.refused] == [refused]
@@ -162,7 +162,7 @@ def test_who_is_refused(addresses: list[str], refused: str) -> None:
 
 def test_the_worst_class_is_refused_first() -> None:
     """Also where one of a better class has come last, and from a network with many."""
-    queue = Queue(Turns(most=3, patience=30))
+    queue = Queue(LoginQueue(most=3, patience=30))
     queue.add(Login("192.0.2.1", 3), Login(OFFICE, 1), Login(OFFICE, 1), Login(OFFICE, 1))
     wait_until(lambda: bool(queue.refused), 10, "the refusal")
     assert [login.rank for login in queue.refused] == [3]
@@ -171,20 +171,20 @@ def test_the_worst_class_is_refused_first() -> None:
 
 def test_patience_ends() -> None:
     """Who waits too long is refused, and takes nobody's turn."""
-    turns = Turns(patience=0.01)
-    with turns.turn(Login(OFFICE)), pytest.raises(LoginsBusy), turns.turn(Login(OFFICE)):
+    turns = LoginQueue(patience=0.01)
+    with turns.hold_turn(Login(OFFICE)), pytest.raises(LoginsBusy), turns.hold_turn(Login(OFFICE)):
         pass
-    assert turns.waiting == 0
-    with turns.turn(Login(OFFICE)):
+    assert turns.waiting_count == 0
+    with turns.hold_turn(Login(OFFICE)):
         pass
 
 
 def test_who_fails_gives_the_turn_back() -> None:
     """Whatever is raised in it."""
-    turns = Turns()
-    with pytest.raises(ZeroDivisionError), turns.turn(Login(OFFICE)):
+    turns = LoginQueue()
+    with pytest.raises(ZeroDivisionError), turns.hold_turn(Login(OFFICE)):
         raise ZeroDivisionError
-    with turns.turn(Login(OFFICE)):
+    with turns.hold_turn(Login(OFFICE)):
         pass
 
 

@@ -4,7 +4,7 @@ import pytest
 from limits import RateLimitItemPerMinute
 from limits.strategies import FixedWindowRateLimiter
 
-from app.access.windows import OwnCounts
+from app.access.windows import LocalStorage
 
 
 class Clock:
@@ -23,11 +23,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def counts(clock: Clock) -> OwnCounts:
-    return OwnCounts(clock)
+def counts(clock: Clock) -> LocalStorage:
+    return LocalStorage(clock)
 
 
-def test_a_window(counts: OwnCounts, clock: Clock) -> None:
+def test_a_window(counts: LocalStorage, clock: Clock) -> None:
     """It is over a minute after its first use, however late the last one was."""
     assert counts.incr("a", 60, 5) == 5
     clock.now += 59
@@ -39,7 +39,7 @@ def test_a_window(counts: OwnCounts, clock: Clock) -> None:
     assert counts.get_expiry("a") == 1119 + 1
 
 
-def test_each_has_its_own(counts: OwnCounts) -> None:
+def test_each_has_its_own(counts: LocalStorage) -> None:
     """One is forgotten, or all are."""
     for key in ("a", "b", "c"):
         counts.incr(key, 60)
@@ -49,7 +49,7 @@ def test_each_has_its_own(counts: OwnCounts) -> None:
     assert counts.get("a") == 0
 
 
-def test_what_is_over_takes_no_memory(counts: OwnCounts, clock: Clock) -> None:
+def test_what_is_over_takes_no_memory(counts: LocalStorage, clock: Clock) -> None:
     """Addresses come and go; once a minute those that have gone are forgotten."""
     for number in range(1000):
         counts.incr(str(number), 60)
@@ -60,7 +60,7 @@ def test_what_is_over_takes_no_memory(counts: OwnCounts, clock: Clock) -> None:
 
 def test_a_flood_of_addresses(clock: Clock) -> None:
     """It takes so much memory and no more; those that began last are counted on."""
-    counts = OwnCounts(clock, most=1000)
+    counts = LocalStorage(clock, most=1000)
     counts.incr("before", 86400)
     for number in range(5000):
         counts.incr(f"2001:db8:{number:x}::/64", 86400)
@@ -71,7 +71,7 @@ def test_a_flood_of_addresses(clock: Clock) -> None:
 
 def test_one_that_begins_anew_is_young(clock: Clock) -> None:
     """Its new window is no older than it is, though its name has long been there."""
-    counts = OwnCounts(clock, most=2)
+    counts = LocalStorage(clock, most=2)
     counts.incr("a", 60)
     counts.incr("b", 86400)
     clock.now += 60
@@ -80,7 +80,7 @@ def test_one_that_begins_anew_is_young(clock: Clock) -> None:
     assert [counts.get(key) for key in ("a", "b", "c")] == [1, 0, 1]
 
 
-def test_the_library_counts_there(counts: OwnCounts) -> None:
+def test_the_library_counts_there(counts: LocalStorage) -> None:
     """It is a storage of the limits library."""
     limiter, limit = FixedWindowRateLimiter(counts), RateLimitItemPerMinute(2)
     assert [limiter.hit(limit, "a") for _ in range(3)] == [True, True, False]

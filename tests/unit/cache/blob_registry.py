@@ -6,15 +6,15 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from app.cache.authz.gate import Gate
-from app.cache.blobs.blobs import Blobs, fetches_of, held
-from app.cache.disk import Disk
-from app.cache.stale import Away
+from app.cache.blobs.blobs import BlobCache, build_fetches, measure_unfinished
+from app.cache.disk import DiskExecutor
+from app.cache.stale import StaleIfError
 from app.oci import headers
 from app.oci.conditional import parse_range
 from app.oci.reference import Digest, RepositoryName
 from app.source import BodyBroken, Reply, Request
 from app.spools.lead import UnreadLimits
-from app.store.eviction import Limits
+from app.store.eviction import SizeLimits
 from app.store.store import Store
 from tests.unit.cache.registry import FakeRegistry, digest_of
 from tests.unit.cache.world import NAME, World
@@ -43,8 +43,8 @@ class BlobRegistry(FakeRegistry):
         if reply.is_error or request.method == "HEAD" or not reply.header("docker-content-digest"):
             return reply
         data = b"".join(reply.body)
-        wanted = parse_range(headers.value(request.headers, "range"))
-        part = wanted.of(len(data)) if wanted else (0, len(data))
+        wanted = parse_range(headers.get_first(request.headers, "range"))
+        part = wanted.resolve(len(data)) if wanted else (0, len(data))
         if part is None:
             return Reply(status=HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, length=0)
         start, end = part
@@ -76,7 +76,7 @@ class BlobWorld:
     unread: UnreadLimits = field(default_factory=UnreadLimits)
     accel: str | None = None
     verify_blobs: bool = False
-    limits: Limits = ROOMY
+    limits: SizeLimits = ROOMY
     stores: list[Store] = field(default_factory=list)
 
     @property
@@ -84,30 +84,30 @@ class BlobWorld:
         """The store of the first worker."""
         return self.stores[0]
 
-    def worker(self) -> Blobs:
+    def worker(self) -> BlobCache:
         """Return what a new worker has."""
         directory = self.world.stores.directory
-        store = self.world.stores.open(self.limits, beside=lambda: held(directory)[1])
+        store = self.world.stores.open(self.limits, beside=lambda: measure_unfinished(directory)[1])
         self.stores.append(store)
-        disk, row = Disk(store), self.world.row
+        disk, row = DiskExecutor(store), self.world.row
         gate = Gate(row.name, disk, self.world.policy)
-        fetches = fetches_of(disk, directory, row.name, self.unread)
+        fetches = build_fetches(disk, directory, row.name, self.unread)
         policy = replace(
             self.world.policy, accel_location=self.accel, verify_blobs=self.verify_blobs
         )
-        away = Away(row.name, disk, self.registry.reach)
-        return Blobs(self.registry, gate, away, fetches, policy)
+        away = StaleIfError(row.name, disk, self.registry.reach)
+        return BlobCache(self.registry, gate, away, fetches, policy)
 
     def ask(
         self,
-        blobs: Blobs,
+        blobs: BlobCache,
         told: Request,
         digest: Digest = DIGEST,
         name: RepositoryName = NAME,
     ) -> Reply:
         """Ask for a blob, as a client does."""
-        caller, own = self.world.callers().told_apart(told)
-        return blobs.blob(caller, name, digest, own)
+        caller, own = self.world.callers().identify(told)
+        return blobs.serve_blob(caller, name, digest, own)
 
 
 def body_of(reply: Reply) -> bytes:

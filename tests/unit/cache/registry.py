@@ -9,9 +9,9 @@ from http import HTTPStatus
 from app.oci import media_types
 from app.oci.challenge import Challenge
 from app.oci.errors import RegistryError
-from app.oci.headers import values, without
+from app.oci.headers import get_all, without
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
-from app.source import Reply, Request, Source, TokenRequest, replied
+from app.source import Reply, Request, Source, TokenRequest, build_reply
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -103,7 +103,7 @@ class FakeRegistry:
         if isinstance(self.token_trouble, RegistryError):
             raise self.token_trouble
         if self.token_trouble:
-            return replied(self.token_trouble, [], b"{}")
+            return build_reply(self.token_trouble, [], b"{}")
         self.tokens += 1
         token = f"token{self.tokens}"
         document: dict[str, object] = {"token": token}
@@ -111,7 +111,7 @@ class FakeRegistry:
             document["expires_in"] = self.lifetime
         self.open.add(f"Bearer {token}")
         fields = [("Content-Type", "application/json")]
-        return replied(HTTPStatus.OK, fields, json.dumps(document).encode())
+        return build_reply(HTTPStatus.OK, fields, json.dumps(document).encode())
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
         """Answer with a manifest."""
@@ -124,8 +124,8 @@ class FakeRegistry:
         if digest not in repository.manifests:
             return _error(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN")
         data, media_type = repository.manifests[digest]
-        if self.is_strict and not media_types.acceptable(
-            media_type, values(request.headers, "accept")
+        if self.is_strict and not media_types.is_acceptable(
+            media_type, get_all(request.headers, "accept")
         ):
             return _error(HTTPStatus.NOT_FOUND, "MANIFEST_UNKNOWN")
         return self._content(request, digest, data, media_type)
@@ -150,14 +150,14 @@ class FakeRegistry:
         self.during()
         document = {"name": name, "tags": sorted(self.repositories[name].tags)}
         fields = [("Content-Type", "application/json")]
-        return replied(HTTPStatus.OK, fields, json.dumps(document).encode())
+        return build_reply(HTTPStatus.OK, fields, json.dumps(document).encode())
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """List referrers."""
         self._note(f"{request.method} {name}/referrers/{digest}?{request.query}", request)
         if refusal := self._troubled() or self._denied(name, request):
             return refusal
-        return replied(HTTPStatus.OK, [("Content-Type", INDEX)], b'{"manifests":[]}')
+        return build_reply(HTTPStatus.OK, [("Content-Type", INDEX)], b'{"manifests":[]}')
 
     def _note(self, asked: str, request: Request) -> None:
         self.asked.append(asked)
@@ -179,7 +179,7 @@ class FakeRegistry:
 
     def _shown(self, request: Request) -> Reply:
         fields = [("Content-Type", self.login_kind)]
-        reply = replied(HTTPStatus.OK, fields, self.login_page)
+        reply = build_reply(HTTPStatus.OK, fields, self.login_page)
         return reply if request.method == "GET" else replace(reply, body=())
 
     def _refused(self) -> Reply:
@@ -213,7 +213,7 @@ class FakeRegistry:
 
 def _error(status: int, code: str) -> Reply:
     body = json.dumps({"errors": [{"code": code, "message": "", "detail": None}]}).encode()
-    return replied(status, [("Content-Type", "application/json")], body)
+    return build_reply(status, [("Content-Type", "application/json")], body)
 
 
 def satisfies_the_protocol(registry: FakeRegistry) -> Source:

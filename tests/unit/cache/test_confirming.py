@@ -10,12 +10,12 @@ from functools import partial
 
 import pytest
 
-from app.cache.confirming import Background
+from app.cache.confirming import BackgroundQueue
 from app.cache.source import CachedSource
 from app.oci.errors import RegistryError, UpstreamTimeout, UpstreamUnreachable
 from app.oci.reference import RepositoryName, Tag
 from app.registries import Account
-from app.source import Reply, TokenRequest, Uncharged
+from app.source import Reply, TokenRequest, Unmetered
 from tests.servers import wait_until
 from tests.unit.cache.authz.test_gate import jwt
 from tests.unit.cache.registry import ANYBODY, MANIFEST, digest_of
@@ -26,7 +26,7 @@ TAG = Tag.parse("1.0")
 SHARED, OWN, CONFIG = b"a shared layer", b"a layer of its own", b"{}"
 
 
-class Collected(Background):
+class Collected(BackgroundQueue):
     """Does what is to be done in the background when it is told to."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class Collected(Background):
         self.works: list[tuple[float, Callable[[], None]]] = []
         self.room = 1000
 
-    def begin(self, work: Callable[[], None], delay: float = 0.0) -> bool:
+    def submit(self, work: Callable[[], None], delay: float = 0.0) -> bool:
         """Collect it."""
         if len(self.works) >= self.room:
             return False
@@ -171,9 +171,9 @@ def test_a_missing_blob_closes_nothing(stage: Stage) -> None:
     assert stage.confirmed() == [head(SHARED), manifest]
     asked = stage.world.registry.requests[-1]
     assert (asked.authorization, asked.headers[0]) == (ALICE, ("Accept", MANIFEST))
-    gate, caller = stage.source.manifests.gate, stage.world.caller_of(stage.source, ALICE)
-    assert gate.permits(caller, NAME)
-    assert not gate.standing(caller, NAME, digest_of(SHARED)).holds
+    gate, caller = stage.source.manifests_by_digest.gate, stage.world.caller_of(stage.source, ALICE)
+    assert gate.has_grant(caller, NAME)
+    assert not gate.lookup_access(caller, NAME, digest_of(SHARED)).is_member
 
 
 def test_another_size_is_believed_of_nothing(stage: Stage) -> None:
@@ -237,7 +237,7 @@ def test_who_is_refused_is_refused(stage: Stage) -> None:
     stage.world.registry.repositories[NAME].readers.clear()
     assert stage.confirmed() == [head(SHARED)]
     caller = stage.world.caller_of(stage.source, ALICE)
-    assert not stage.source.manifests.gate.permits(caller, NAME)
+    assert not stage.source.manifests_by_digest.gate.has_grant(caller, NAME)
 
 
 @pytest.mark.parametrize("trouble", [UpstreamUnreachable("away"), 503, 429])
@@ -251,7 +251,7 @@ def test_a_registry_in_trouble_is_left_alone(stage: Stage, trouble: RegistryErro
     asked = stage.world.registry.requests[-1]
     assert asked.has_fallback is not None
     assert asked.has_fallback()  # one attempt is enough, nobody waits for it
-    assert stage.source.manifests.away.is_known(NAME) == (trouble != 429)
+    assert stage.source.manifests_by_digest.stale_if_error.has_outage(NAME) == (trouble != 429)
 
 
 @pytest.mark.parametrize(
@@ -280,7 +280,7 @@ def test_nobody_pays(stage: Stage) -> None:
     """What is asked in the background is no client's."""
     stage.push(image([SHARED]), "")
     stage.keep(SHARED)
-    read(stage.source.manifest(NAME, TAG, replace(request(), payer=Uncharged("alice"))))
+    read(stage.source.manifest(NAME, TAG, replace(request(), payer=Unmetered("alice"))))
     assert stage.confirmed()[-1] == head(SHARED)
     assert stage.world.registry.requests[-1].payer is None
 
@@ -370,7 +370,7 @@ def threads() -> int:
 
 def test_the_background() -> None:
     """So many threads, so much that waits; the threads end, and begin again."""
-    background = Background(threads=2, most=3)
+    background = BackgroundQueue(threads=2, most=3)
     gate, done = threading.Event(), list[str]()
 
     def wait(name: str) -> None:
@@ -378,24 +378,24 @@ def test_the_background() -> None:
         done.append(name)
 
     for name in "ab":
-        assert background.begin(partial(wait, name))
+        assert background.submit(partial(wait, name))
         wait_until(lambda: not background._waiting, what="a thread that takes it")  # noqa: SLF001
     for name in "cde":
-        assert background.begin(partial(done.append, name))
-    assert not background.begin(partial(done.append, "too much"))
+        assert background.submit(partial(done.append, name))
+    assert not background.submit(partial(done.append, "too much"))
     assert threads() == 2
     gate.set()
     wait_until(lambda: threads() == 0, what="their end")
     assert sorted(done) == [*"abcde"]
-    assert background.begin(partial(done.append, "again"))
+    assert background.submit(partial(done.append, "again"))
     wait_until(lambda: done[-1] == "again", what="another thread")
 
 
 def test_what_is_delayed_leaves_room() -> None:
     """It waits long, and what could be done now would find none."""
-    background = Background(threads=0, most=4)
-    assert [background.begin(_nothing, 20) for _ in range(3)] == [True, True, False]
-    assert [background.begin(_nothing) for _ in range(3)] == [True, True, False]
+    background = BackgroundQueue(threads=0, most=4)
+    assert [background.submit(_nothing, 20) for _ in range(3)] == [True, True, False]
+    assert [background.submit(_nothing) for _ in range(3)] == [True, True, False]
 
 
 def _nothing() -> None:
@@ -407,17 +407,17 @@ def test_nothing_in_the_background_belongs_to_a_request() -> None:
     seen = list[str]()
     here: ContextVar[str] = ContextVar("here", default="nobody's")
     here.set("a request's")
-    assert Background().begin(lambda: seen.append(here.get()))
+    assert BackgroundQueue().submit(lambda: seen.append(here.get()))
     wait_until(lambda: seen == ["nobody's"], what="the work")
     wait_until(lambda: threads() == 0, what="the end")
 
 
 def test_what_is_done_later() -> None:
     """What is due first is done first, also if it came last."""
-    background = Background(threads=1)
+    background = BackgroundQueue(threads=1)
     done = list[str]()
-    assert background.begin(lambda: done.append("later"), delay=0.3)
-    assert background.begin(lambda: done.append("now"))
+    assert background.submit(lambda: done.append("later"), delay=0.3)
+    assert background.submit(lambda: done.append("now"))
     wait_until(lambda: len(done) == 2, what="both")
     assert done == ["now", "later"]
     wait_until(lambda: threads() == 0, what="the end")

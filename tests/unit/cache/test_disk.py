@@ -2,14 +2,14 @@
 
 import threading
 
-from app.cache.disk import Disk
+from app.cache.disk import DiskExecutor
 from tests.servers import wait_until
 from tests.unit.cache.world import World
 
 
 def test_what_is_written_does_not_wait_for_large_files(world: World) -> None:
     """Many layers may be on their way to a slow disk, and a grant is wanted meanwhile."""
-    disk = Disk(world.stores.open())
+    disk = DiskExecutor(world.stores.open())
     ended, begun = threading.Event(), list[int]()
 
     def take() -> None:

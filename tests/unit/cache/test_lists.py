@@ -8,7 +8,7 @@ import pytest
 
 from app.oci.errors import UpstreamUnavailable, UpstreamUnreachable
 from app.oci.reference import RepositoryName, Tag
-from app.source import BodyBroken, Reply, Request, replied
+from app.source import BodyBroken, Reply, Request, build_reply
 from tests.unit.cache.registry import FakeRegistry, digest_of
 from tests.unit.cache.world import ALICE, MALLORY, NAME, World, read, request
 from tests.unit.store.parts import rows as rows_of
@@ -28,7 +28,7 @@ def test_they_are_asked_each_time_and_earn_nothing(world: World) -> None:
         assert b"1.0" in read(reply)
         assert read(source.referrers(NAME, DIGEST, request(ALICE))) == b'{"manifests":[]}'
     assert len(world.registry.asked) == 4
-    assert not world.gate().permits(world.caller(ALICE), NAME)
+    assert not world.gate().has_grant(world.caller(ALICE), NAME)
     assert source.tags(NAME, request(MALLORY)).status == 401
 
 
@@ -69,7 +69,7 @@ def refuse(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     def referrers(self: FakeRegistry, *_: object) -> Reply:
         if isinstance(self.trouble, UpstreamUnreachable):
             raise self.trouble
-        return replied(status, [], b"404 page not found")
+        return build_reply(status, [], b"404 page not found")
 
     monkeypatch.setattr(FakeRegistry, "referrers", referrers)
 
@@ -145,7 +145,7 @@ def test_what_only_somebody_was_told(world: World, monkeypatch: pytest.MonkeyPat
     read(source.referrers(NAME, DIGEST, request()))
     world.registry.repositories[NAME].readers.discard("")
     assert source.manifest(NAME, TAG, request(MALLORY)).status == 401
-    world.gate().refused_to_nobody(NAME)
+    world.gate().record_anonymous_refusal(NAME)
     world.registry.trouble = UpstreamUnreachable("away")
     with pytest.raises(UpstreamUnreachable):
         source.referrers(NAME, DIGEST, request())
@@ -189,7 +189,7 @@ def test_a_note_that_cannot_be_read(world: World) -> None:
     store = world.stores.opened[-1]
     world.registry.trouble = 503
     for value in ("", "{}", '{"headers": [], "next": null, "content": "AAAA"}'):
-        store.lists.note("list", f"{world.row.name}/{NAME} tags?", value, 1)
+        store.lists.record("list", f"{world.row.name}/{NAME} tags?", value, 1)
         assert source.tags(NAME, request()).status == 503
 
 
@@ -205,11 +205,11 @@ def test_ever_other_queries(world: World, monkeypatch: pytest.MonkeyPatch) -> No
         read(source.manifest(name, TAG, request()))
         read(source.tags(name, request()))
     store = world.stores.opened[-1]
-    known = store.upkeep.statistics().rows
+    known = store.maintenance.statistics().table_rows
     for number in range(10):
         read(source.tags(NAME, replace(request(), query=f"n={number}")))
         read(source.referrers(NAME, digest_of(b"%d" % number), request()))
-    rows = store.upkeep.statistics().rows
+    rows = store.maintenance.statistics().table_rows
     assert rows == known | {"lists": 3 + 1}
     world.registry.trouble = 503
     for name, query, status in ((other, "", 200), (NAME, "n=9", 200), (NAME, "n=0", 503)):
@@ -228,7 +228,7 @@ def test_lists_of_many_repositories(world: World) -> None:
         world.registry.repository(name, "").push(TAG, b"{}")
         read(source.manifest(name, TAG, request()))
         read(source.tags(name, request()))
-    assert store.upkeep.statistics().rows["lists"] == 4
+    assert store.maintenance.statistics().table_rows["lists"] == 4
     world.registry.trouble = 503
     statuses = [source.tags(name, request()).status for name in names]
     assert statuses == [503, 503, 200, 200, 200, 200]

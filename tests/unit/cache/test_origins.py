@@ -8,11 +8,11 @@ from errno import EIO
 
 import pytest
 
-from app.cache.origins import Origins
-from app.oci.errors import RuleRefused, UpstreamUnreachable
+from app.cache.origins import OriginTracker
+from app.oci.errors import RuleDenied, UpstreamUnreachable
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.source import Reply, Request
-from app.store.errors import refused
+from app.store.errors import build_error
 from app.store.notes import Notes
 from tests.servers import wait_until
 from tests.unit.cache.registry import FakeRegistry
@@ -42,7 +42,7 @@ class Leading(FakeRegistry):
         for registry, name in self.led_to:
             if request.permit is not None:
                 request.permit(registry, name, None)
-        return replace(reply, led_to=self.led_to)
+        return replace(reply, redirect_targets=self.led_to)
 
 
 class LeadingGets(Leading):
@@ -64,7 +64,7 @@ class Rule:
         del reference
         self.asked.append(f"{registry}/{name}")
         if f"{registry}/{name}" in self.denied:
-            raise RuleRefused
+            raise RuleDenied
 
 
 ALLOWED = replace(request(), permit=Rule())
@@ -110,7 +110,7 @@ def test_what_is_kept_goes_to_whom_rules_let_have_it(led: World, one: int, metho
     for _ in range(2):
         source = led.source()
         ask = getattr(source, kind)
-        with pytest.raises(RuleRefused):
+        with pytest.raises(RuleDenied):
             ask(NAME, reference, replace(DENIED, method=method))
         said = _said(ask(NAME, reference, replace(ALLOWED, method=method)))
         assert said == ("docxy; fwd=stale; fwd-status=200" if one == 0 else "docxy; hit")
@@ -124,7 +124,7 @@ def test_a_head_that_leads_nowhere_opens_nothing(led_gets: World, one: int) -> N
     wait_until(lambda: "uri-miss" not in _said(ask(NAME, reference, request())), what="a copy")
     ask = getattr(led_gets.source(), kind)
     for who in (DENIED, replace(DENIED, headers=request(ALICE).headers)):
-        with pytest.raises(RuleRefused):
+        with pytest.raises(RuleDenied):
             ask(NAME, reference, who)
     assert "fwd=uri-miss; fwd-status=200" not in _said(ask(NAME, reference, ALLOWED))
 
@@ -202,7 +202,7 @@ class LeadingApart(Leading):
         """Fetch a blob."""
         reply = FakeRegistry.blob(self, name, digest, request)
         self.meeting.wait(20)
-        return replace(reply, led_to=((self.places[digest], THERE),))
+        return replace(reply, redirect_targets=((self.places[digest], THERE),))
 
 
 def test_no_origin_is_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,14 +211,14 @@ def test_no_origin_is_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
     repository = registry.repository(NAME, "")
     digests = [repository.push_blob(data * 1000) for data in (b"one", b"two")]
     registry.places = dict(zip(digests, ("x.example", "y.example"), strict=True))
-    known, both_know = Origins._origins, threading.Barrier(2)  # noqa: SLF001 - when it was read
+    known, both_know = OriginTracker._lookup_origins, threading.Barrier(2)  # noqa: SLF001 - when it was read
 
-    def meet(self: Origins, name: RepositoryName) -> frozenset[str] | None:
+    def meet(self: OriginTracker, name: RepositoryName) -> frozenset[str] | None:
         found = known(self, name)
         both_know.wait(20)
         return found
 
-    monkeypatch.setattr(Origins, "_origins", meet)
+    monkeypatch.setattr(OriginTracker, "_origins", meet)
     with ThreadPoolExecutor(2) as threads:
         asked = [threads.submit(world.source().blob, NAME, one, request()) for one in digests]
         for reply in asked:
@@ -247,7 +247,7 @@ def test_an_origin_that_cannot_be_written(
 
         def fail(self: Notes, kind: str, *args: object, **more: object) -> None:
             if kind == "origin":
-                raise refused(EIO, "the disk is broken")
+                raise build_error(EIO, "the disk is broken")
             original(self, kind, *args, **more)
 
         broken.setattr(Notes, method, fail)
@@ -255,12 +255,12 @@ def test_an_origin_that_cannot_be_written(
         other = led.registry.repository(NAME).push("2.0", b'{"other": 1}')
         assert read(here.manifest(NAME, other, request())) == b'{"other": 1}'
         for source in (here, elsewhere):
-            with pytest.raises(RuleRefused):
+            with pytest.raises(RuleDenied):
                 source.manifest(NAME, other, DENIED)
             assert _said(source.manifest(NAME, other, ALLOWED)).startswith("docxy; fwd=uri-miss")
     read(here.manifest(NAME, Tag.parse("2.0"), request()))
     read(elsewhere.manifest(NAME, Tag.parse("2.0"), request()))
     for source in (here, elsewhere):
         assert _said(source.manifest(NAME, other, ALLOWED)) == "docxy; hit"
-        with pytest.raises(RuleRefused):
+        with pytest.raises(RuleDenied):
             source.manifest(NAME, other, DENIED)

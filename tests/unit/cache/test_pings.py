@@ -7,7 +7,7 @@ import pytest
 from app.cache.source import CachedSource
 from app.oci.errors import RegistryError, UpstreamDown, UpstreamUnreachable
 from app.oci.reference import Tag
-from app.source import Reply, TokenRequest, replied
+from app.source import Reply, TokenRequest, build_reply
 from tests.servers import wait_until
 from tests.unit.cache.registry import FakeRegistry
 from tests.unit.cache.world import ALICE, NAME, World, read, request
@@ -112,7 +112,7 @@ def test_a_registry_without_tokens(world: World, monkeypatch: pytest.MonkeyPatch
     def ping(self: FakeRegistry, _: object) -> Reply:
         if isinstance(self.trouble, UpstreamUnreachable):
             raise self.trouble
-        return replied(200, [], b"OK")
+        return build_reply(200, [], b"OK")
 
     monkeypatch.setattr(FakeRegistry, "ping", ping)
     source = world.source()
@@ -121,7 +121,7 @@ def test_a_registry_without_tokens(world: World, monkeypatch: pytest.MonkeyPatch
     assert world.source().ping(request()).status == 200
     store = world.stores.opened[-1]
     for value in ("", "[]", '{"status": 200}', '{"status": 401, "challenges": [7]}'):
-        store.notes.note("ping", world.row.name, value, 1)
+        store.notes.record("ping", world.row.name, value, 1)
         with pytest.raises(UpstreamUnreachable):
             world.source().ping(request())
 

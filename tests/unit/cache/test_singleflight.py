@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cache.singleflight import Flights
+from app.cache.singleflight import CrossProcessSingleFlight
 from tests.servers import ROOT
 
 SECRET = bytes(32)
@@ -16,12 +16,15 @@ SECRET = bytes(32)
 
 def test_one_leads(tmp_path: Path) -> None:
     """Of many in two workers; the others are told when it has landed."""
-    workers = [Flights(tmp_path, SECRET), Flights(tmp_path, SECRET)]
+    workers = [
+        CrossProcessSingleFlight(tmp_path, SECRET),
+        CrossProcessSingleFlight(tmp_path, SECRET),
+    ]
     leading, go_on = threading.Event(), threading.Event()
     done = list[str]()
 
     def fly(number: int) -> bool:
-        with workers[number % 2].lead("key") as leads:
+        with workers[number % 2].try_lead("key") as leads:
             if leads:
                 leading.set()
                 go_on.wait(20)
@@ -43,11 +46,11 @@ def test_one_leads(tmp_path: Path) -> None:
 
 def test_other_keys_do_not_wait(tmp_path: Path) -> None:
     """Unless they share a lock, which is for a while."""
-    flights = Flights(tmp_path, SECRET)
-    with flights.lead("one") as one, flights.lead("two") as two:
+    flights = CrossProcessSingleFlight(tmp_path, SECRET)
+    with flights.try_lead("one") as one, flights.try_lead("two") as two:
         assert one
         assert two
-    with flights.lead("one") as again:
+    with flights.try_lead("one") as again:
         assert again
 
 
@@ -59,8 +62,11 @@ def test_nobody_can_choose_who_waits(tmp_path: Path) -> None:
     """
 
     def shares(secret: bytes, directory: Path, key: str) -> bool:
-        busy, other = Flights(directory, secret, 0.0), Flights(directory, secret, 0.0)
-        with busy.lead("docker.io library/alpine"), other.lead(key) as leads:
+        busy, other = (
+            CrossProcessSingleFlight(directory, secret, 0.0),
+            CrossProcessSingleFlight(directory, secret, 0.0),
+        )
+        with busy.try_lead("docker.io library/alpine"), other.try_lead(key) as leads:
             return not leads
 
     keys = (f"docker.io mallory/{number}" for number in range(20_000))
@@ -71,19 +77,22 @@ def test_nobody_can_choose_who_waits(tmp_path: Path) -> None:
 
 def test_a_failure_lands_too(tmp_path: Path) -> None:
     """Whoever comes next leads."""
-    flights = Flights(tmp_path, SECRET)
-    with pytest.raises(LookupError), flights.lead("key"):
+    flights = CrossProcessSingleFlight(tmp_path, SECRET)
+    with pytest.raises(LookupError), flights.try_lead("key"):
         raise LookupError
-    with flights.lead("key") as leads:
+    with flights.try_lead("key") as leads:
         assert leads
 
 
 def test_patience_ends(tmp_path: Path) -> None:
     """Nobody waits for ever for another one, here or elsewhere."""
-    first, second = Flights(tmp_path, SECRET, 0.05), Flights(tmp_path, SECRET, 0.05)
-    with first.lead("key"):
+    first, second = (
+        CrossProcessSingleFlight(tmp_path, SECRET, 0.05),
+        CrossProcessSingleFlight(tmp_path, SECRET, 0.05),
+    )
+    with first.try_lead("key"):
         for other in (first, second):
-            with other.lead("key") as leads:
+            with other.try_lead("key") as leads:
                 assert not leads
 
 
@@ -116,7 +125,7 @@ def test_a_killed_worker_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.Mon
         assert worker.stdout.readline()
 
         def follow() -> bool:
-            with Flights(tmp_path, SECRET).lead("key") as leads:
+            with CrossProcessSingleFlight(tmp_path, SECRET).try_lead("key") as leads:
                 return leads
 
         with ThreadPoolExecutor(1) as pool:
@@ -124,21 +133,21 @@ def test_a_killed_worker_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.Mon
             assert seen.waits.wait(20)
             worker.kill()
             assert not follower.result(20)
-    with Flights(tmp_path, SECRET).lead("key") as leads:
+    with CrossProcessSingleFlight(tmp_path, SECRET).try_lead("key") as leads:
         assert leads
 
 
 def test_no_directory(tmp_path: Path) -> None:
     """What cannot be locked is fetched by each worker for itself."""
     (tmp_path / "flights").touch()
-    with Flights(tmp_path, SECRET).lead("key") as leads:
+    with CrossProcessSingleFlight(tmp_path, SECRET).try_lead("key") as leads:
         assert leads
 
 
 def test_a_directory_that_is_deleted(tmp_path: Path) -> None:
     """It is made again, for nobody else's eyes."""
-    flights = Flights(tmp_path / "cache", SECRET)
-    with flights.lead("key"):
+    flights = CrossProcessSingleFlight(tmp_path / "cache", SECRET)
+    with flights.try_lead("key"):
         pass
     assert (tmp_path / "cache" / "flights").stat().st_mode & 0o777 == 0o700
     assert len(list((tmp_path / "cache" / "flights").iterdir())) == 1

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from app.cache.policy import Policy
+from app.cache.policy import CachePolicy
 from app.cache.source import Cache
 from app.source import Budget, Event
 from app.store.errors import Fault
-from app.store.eviction import Limits
+from app.store.eviction import SizeLimits
 from tests.unit.store.parts import digest_of
 
 DATA = b"kept"
@@ -22,12 +22,12 @@ class Noted:
     def __init__(self) -> None:
         self.faults: list[str] = []
 
-    def happened(self, event: Event, about: str = "", amount: float = 1) -> None:
+    def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
         """Remember."""
         assert (event, amount) == (Event.CACHE_FAILED, 1)
         self.faults.append(about)
 
-    def told(self, budget: Budget) -> None:
+    def record_budget(self, budget: Budget) -> None:
         """Remember nothing."""
 
 
@@ -39,7 +39,7 @@ def noted() -> Noted:
 @pytest.fixture
 def cache(tmp_path: Path, noted: Noted) -> Iterator[Cache]:
     """Return a cache that has something."""
-    cache = Cache(tmp_path / "cache", Limits(min_free=0), Policy(), observer=noted)
+    cache = Cache(tmp_path / "cache", SizeLimits(min_free=0), CachePolicy(), observer=noted)
     cache.store.keep(DATA, "docker.io", digest_of(DATA), "")
     yield cache
     cache.store.close()
@@ -47,8 +47,8 @@ def cache(tmp_path: Path, noted: Noted) -> Iterator[Cache]:
 
 def test_all_is_well(cache: Cache, noted: Noted) -> None:
     """It tells what it has, and what there is."""
-    assert cache.held() == (1, len(DATA))
-    state = cache.state()
+    assert cache.measure_usage() == (1, len(DATA))
+    state = cache.read_state()
     assert (state.fault, state.reason, state.min_free, state.max_size) == ("", "", 0, None)
     assert state.free > 0
     assert noted.faults == []
@@ -56,14 +56,14 @@ def test_all_is_well(cache: Cache, noted: Noted) -> None:
 
 def test_an_index_that_cannot_be_opened(cache: Cache, noted: Noted) -> None:
     """Whoever looks is told, and what was there last; it is no error of the one who looks."""
-    assert cache.held() == (1, len(DATA))
+    assert cache.measure_usage() == (1, len(DATA))
     cache.store.close()
     index = cache.directory / "index.sqlite"
     index.rename(index.with_name("moved"))
     index.mkdir()
-    assert cache.held() == (1, len(DATA))
+    assert cache.measure_usage() == (1, len(DATA))
     assert noted.faults == [Fault.IO]
-    state = cache.state()
+    state = cache.read_state()
     assert (state.fault, state.reason) == (
         Fault.IO,
         "DOCXY_CACHE_DIR cannot be written; the log says more",
@@ -74,16 +74,16 @@ def test_it_is_looked_at_now_and_then(cache: Cache, monkeypatch: pytest.MonkeyPa
     """Many who ask cost the disk nothing, and what has changed is seen some seconds later."""
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
-    assert cache.state().fault == ""
+    assert cache.read_state().fault == ""
     cache.store.close()
     index = cache.directory / "index.sqlite"
     index.rename(index.with_name("moved"))
     index.mkdir()
-    assert cache.state().fault == ""
+    assert cache.read_state().fault == ""
     now += 6
-    assert cache.state().fault == Fault.IO
+    assert cache.read_state().fault == Fault.IO
     index.rmdir()
     index.with_name("moved").rename(index)
-    assert cache.state().fault == Fault.IO
+    assert cache.read_state().fault == Fault.IO
     now += 6
-    assert cache.state().fault == ""
+    assert cache.read_state().fault == ""

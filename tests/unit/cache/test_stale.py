@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from app.cache import stale as room
-from app.cache.disk import Disk
-from app.cache.stale import Away, is_away
+from app.cache.disk import DiskExecutor
+from app.cache.stale import StaleIfError, is_outage
 from app.oci.errors import (
     AccountRefused,
     ClientGone,
@@ -28,7 +28,7 @@ from app.oci.errors import (
     UpstreamUnresolved,
     UpstreamUntrusted,
 )
-from app.source import Reply, Request, replied
+from app.source import Reply, Request, build_reply
 from tests.servers import wait_until
 from tests.unit.cache.world import World
 from tests.unit.upstream.clock import Clock
@@ -47,8 +47,8 @@ class Asked:
         """Happens while a question is being answered."""
         self.tries = threading.Event()
         self.is_back = False
-        disk = Disk(world.stores.open())
-        self.away = Away(world.row.name, disk, self._reach)
+        disk = DiskExecutor(world.stores.open())
+        self.away = StaleIfError(world.row.name, disk, self._reach)
         self._nobody = world.caller()
 
     def _reach(self) -> None:
@@ -62,13 +62,13 @@ class Asked:
         self.during()
         if isinstance(self.answer, RegistryError):
             raise self.answer
-        return replied(self.answer, [], b"")
+        return build_reply(self.answer, [], b"")
 
     def __call__(
         self, name: str = "a", kept: Reply | None = KEPT, *, lasting: bool = True
     ) -> Reply:
         """Ask for something of a repository, of which this is kept."""
-        return self.away.ask(
+        return self.away.fetch_or_serve_stale(
             self._nobody,
             name,
             Request(method="GET"),
@@ -113,7 +113,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 )
 def test_what_is_away(error: RegistryError, *, away: bool) -> None:
     """No answer, or one that says nothing of who may read what."""
-    assert is_away(error) is away
+    assert is_outage(error) is away
 
 
 def test_nobody_waits_twice(asked: Asked) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from app.cache.policy import Policy
+from app.cache.policy import CachePolicy
 from app.oci.errors import (
     RegistryError,
     TooManyRequests,
@@ -18,7 +18,7 @@ from app.oci.errors import (
     UpstreamUnreachable,
 )
 from app.oci.reference import RepositoryName, Tag
-from app.source import Reply, TokenRequest, replied
+from app.source import Reply, TokenRequest, build_reply
 from tests.unit.cache.authz.test_gate import jwt
 from tests.unit.cache.registry import ANYBODY, FakeRegistry
 from tests.unit.cache.world import ALICE, NAME, World, read, request
@@ -97,7 +97,7 @@ def test_what_is_not_shared(world: World, monkeypatch: pytest.MonkeyPatch, answe
 
     def token(_: FakeRegistry, request: TokenRequest) -> Reply:
         calls.append(request)
-        return replied(200, [], json.dumps(answer).encode())
+        return build_reply(200, [], json.dumps(answer).encode())
 
     monkeypatch.setattr(FakeRegistry, "token", token)
     source = world.source()
@@ -123,14 +123,14 @@ def test_how_much_is_remembered_of_a_token(
 
     def token(_: FakeRegistry, request: TokenRequest) -> Reply:
         calls.append(request)
-        return replied(200, [], json.dumps({"token": "t" * length, "expires_in": 300}).encode())
+        return build_reply(200, [], json.dumps({"token": "t" * length, "expires_in": 300}).encode())
 
     monkeypatch.setattr(FakeRegistry, "token", token)
     source, wanted = world.source(), asked(*(f"repository:a{n}:pull" for n in range(scopes)))
     for _ in range(2):
         assert json.loads(read(source.token(wanted)))["token"] == "t" * length
     assert len(calls) == (1 if is_shared else 2)
-    held = world.stores.open().upkeep.statistics().rows["tokens"]
+    held = world.stores.open().maintenance.statistics().table_rows["tokens"]
     assert held == (2 if is_shared else 0)
 
 
@@ -140,7 +140,7 @@ def test_names_that_are_too_long_together(world: World) -> None:
     wanted = asked(*(f"repository:{'a' * 250}{number:02}:pull" for number in range(16)))
     first = document(source.token(wanted))["token"]
     assert document(source.token(wanted))["token"] != first
-    assert world.stores.open().upkeep.statistics().rows["tokens"] == 0
+    assert world.stores.open().maintenance.statistics().table_rows["tokens"] == 0
 
 
 def test_a_token_that_says_itself_when_it_ends(
@@ -149,7 +149,7 @@ def test_a_token_that_says_itself_when_it_ends(
     """That counts, if it is earlier."""
     token = jwt(exp=time.time() + 120).removeprefix("Bearer ")
     answer = json.dumps({"token": token, "expires_in": 300}).encode()
-    monkeypatch.setattr(FakeRegistry, "token", lambda *_: replied(200, [], answer))
+    monkeypatch.setattr(FakeRegistry, "token", lambda *_: build_reply(200, [], answer))
     source = world.source()
     read(source.token(asked()))
     assert document(source.token(asked()))["expires_in"] in {118, 119, 120}
@@ -323,7 +323,7 @@ def test_a_token_that_is_refused_to_nobody(world: World, monkeypatch: pytest.Mon
     """ghcr.io refuses the token itself: then the repository is not public any more."""
     public(world)
     source = world.source()
-    monkeypatch.setattr(FakeRegistry, "token", lambda *_: replied(403, [], b"{}"))
+    monkeypatch.setattr(FakeRegistry, "token", lambda *_: build_reply(403, [], b"{}"))
     assert source.token(asked()).status == 403
     world.registry.trouble = 503
     assert source.manifest(NAME, TAG, request()).status == 503
@@ -344,7 +344,7 @@ def test_a_refusal_of_more_than_one_pull(
     """It may be about the other part, so it says nothing of what is public."""
     public(world)
     source = world.source()
-    monkeypatch.setattr(FakeRegistry, "token", lambda *_: replied(401, [], b"{}"))
+    monkeypatch.setattr(FakeRegistry, "token", lambda *_: build_reply(401, [], b"{}"))
     assert source.token(asked(*scopes)).status == 401
     world.registry.trouble = 503
     assert source.manifest(NAME, TAG, request()).status == 200
@@ -365,7 +365,7 @@ def test_the_token_of_the_whole_pull(world: World) -> None:
 
 def test_tokens_off(world: World) -> None:
     """With stale_ttl 0 there are no stand-ins."""
-    world.policy = Policy(stale_ttl=0)
+    world.policy = CachePolicy(stale_ttl=0)
     public(world)
     world.registry.token_trouble = 503
     assert world.source().token(asked()).status == 503

@@ -5,9 +5,9 @@ from functools import partial
 
 from app.cache.authz.callers import Caller, Callers
 from app.cache.authz.gate import Gate
-from app.cache.confirming import Background
-from app.cache.disk import Disk
-from app.cache.policy import Policy
+from app.cache.confirming import BackgroundQueue
+from app.cache.disk import DiskExecutor
+from app.cache.policy import CachePolicy
 from app.cache.source import Cache, CachedSource
 from app.oci.reference import Digest, RepositoryName
 from app.registries import Registry
@@ -45,7 +45,7 @@ class World:
 
     stores: Stores
     registry: FakeRegistry
-    policy: Policy = field(default_factory=Policy)
+    policy: CachePolicy = field(default_factory=CachePolicy)
     row: Registry = ROW
 
     @property
@@ -55,13 +55,13 @@ class World:
 
     def gate(self, store: Store | None = None) -> Gate:
         """Return the gate of a new worker."""
-        return Gate(self.row.name, Disk(store or self.stores.open()), self.policy)
+        return Gate(self.row.name, DiskExecutor(store or self.stores.open()), self.policy)
 
-    def source(self, background: Background | None = None) -> CachedSource:
+    def source(self, background: BackgroundQueue | None = None) -> CachedSource:
         """Return the source of a new worker."""
         cache = Cache(self.stores.directory, ROOMY, self.policy, self.clock)
         self.stores.opened.append(cache.store)
-        return cache.over(self.registry, self.row, background=background)
+        return cache.wrap(self.registry, self.row, background=background)
 
     def callers(self) -> Callers:
         """Return what tells callers apart."""
@@ -69,15 +69,15 @@ class World:
 
     def caller(self, authorization: str = "") -> Caller:
         """Return who shows this."""
-        return self.callers().told_apart(request(authorization))[0]
+        return self.callers().identify(request(authorization))[0]
 
     def caller_of(self, source: CachedSource, authorization: str) -> Caller:
         """Return who shows this to a source."""
-        return source.callers.told_apart(request(authorization))[0]
+        return source.callers.identify(request(authorization))[0]
 
     def ask_blob(
         self, gate: Gate, authorization: str, digest: Digest, name: RepositoryName = NAME
     ) -> Reply:
         """Ask the registry for a blob through a gate, with HEAD."""
-        caller, own = self.callers().told_apart(request(authorization, "HEAD"))
-        return gate.ask(caller, name, partial(self.registry.blob, name, digest, own), digest)
+        caller, own = self.callers().identify(request(authorization, "HEAD"))
+        return gate.fetch_blob(caller, name, partial(self.registry.blob, name, digest, own), digest)

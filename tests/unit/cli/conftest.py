@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cache.policy import Policy
+from app.cache.policy import CachePolicy
 from app.cache.source import Cache
-from app.store.eviction import Limits
+from app.store.eviction import SizeLimits
 from app.store.store import Store
 from tests.unit.cli.parts import Run, running
 from tests.unit.fake_source import FakeSource
@@ -16,7 +16,7 @@ from tests.unit.fake_source import FakeSource
 @pytest.fixture
 def cache(tmp_path: Path) -> Iterator[Cache]:
     """Return the cache that the commands work on."""
-    cache = Cache(tmp_path / "cache", Limits(max_size=1 << 30, min_free=0), Policy())
+    cache = Cache(tmp_path / "cache", SizeLimits(max_size=1 << 30, min_free=0), CachePolicy())
     yield cache
     cache.store.close()
 

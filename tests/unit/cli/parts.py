@@ -10,11 +10,11 @@ from typing import Any
 from click.testing import Result
 from flask import Flask
 
-from app.access.networks import Lists
+from app.access.networks import NetworkPolicy
 from app.access.rules import Rules
 from app.cache.source import Cache
 from app.cli import commands
-from app.cli.context import Means
+from app.cli.context import CliContext
 from app.oci import manifest
 from app.oci.reference import Digest
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
@@ -37,13 +37,13 @@ def running(cache: Cache | None, source: Source, group: str = "cache", **access:
     """Return what runs a group of commands with arguments; `access` has `lists` and `rules`."""
     application = Flask("docxy")
     registries = Registries([HUB, GHCR])
-    nobody = {"lists": Lists(), "users": None, "rules": Rules([], registries)}
-    Means(
+    nobody = {"lists": NetworkPolicy(), "users": None, "rules": Rules([], registries)}
+    CliContext(
         registries=registries,
         sources={HUB.name: source, GHCR.name: source},
         cache=cache,
         **{**nobody, **access},
-    ).put_into(application)
+    ).install(application)
     commands.register(application)
 
     def run(*arguments: str) -> Result:
@@ -101,11 +101,11 @@ def keep(store: Store, repository: str, *content: Document | bytes) -> None:
     for one in content:
         data, media_type = (one, "") if isinstance(one, bytes) else (one.data, one.media_type)
         store.keep(data, "docker.io", digest_of(data), media_type)
-        store.members.add(
+        store.members.record(
             "docker.io",
             repository,
             digest_of(data),
-            Member(media_type, is_shown=False),
+            Member(media_type, is_public=False),
             asked=store.clock.now(),
         )
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from app.oci.challenge import Challenge
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
-from app.source import Reply, Request, Source, TokenRequest, replied
+from app.source import Reply, Request, Source, TokenRequest, build_reply
 from app.store.members import Member
 from app.store.store import Store
 from tests.unit.cli.parts import Document, digest_of
@@ -52,7 +52,7 @@ class CachedRegistry:
     def ping(self, request: Request) -> Reply:
         """Ask for a token, if one is wanted."""
         del request
-        return self._unauthorized() if self.wants_token else replied(200, [], b"{}")
+        return self._unauthorized() if self.wants_token else build_reply(200, [], b"{}")
 
     def reach(self) -> None:
         """Be reached."""
@@ -61,10 +61,10 @@ class CachedRegistry:
         """Give a token that is good from now on."""
         ((_, scope),) = request.parameters
         if status := self._asks(f"token {scope.split(':')[1]}", "token"):
-            return replied(status, [], b"")
+            return build_reply(status, [], b"")
         self.good.add(f"Bearer {len(self.asked)}")
         answer = self.token_answer or json.dumps({"token": str(len(self.asked))}).encode()
-        return replied(200, [], answer)
+        return build_reply(200, [], answer)
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
         """Answer as the cache does."""
@@ -73,9 +73,9 @@ class CachedRegistry:
         by_tag = isinstance(reference, Tag)
         document = self.tagged.get(reference) if by_tag else self.documents.get(Digest(reference))
         if by_tag and (status := self._asks(f"HEAD {reference}", reference)):
-            return replied(status, [], b"")
+            return build_reply(status, [], b"")
         if document is None:
-            return replied(404, [], b"")
+            return build_reply(404, [], b"")
         fields = [("Docker-Content-Digest", str(document.digest))]
         if request.method == "HEAD":
             return Reply(status=200, headers=fields, length=len(document.data))
@@ -86,10 +86,10 @@ class CachedRegistry:
         if (refusal := self._refusal(request)) is not None:
             return refusal
         if status := self._asks(f"{request.method} {digest}", digest):
-            return replied(status, [], b"")
+            return build_reply(status, [], b"")
         data = self.blobs[digest]
         if request.method == "HEAD":
-            self.store.members.add(NAME, name, digest, asked=self.store.clock.now())
+            self.store.members.record(NAME, name, digest, asked=self.store.clock.now())
             return Reply(status=200, length=len(data))
         return Reply(status=200, length=len(data), body=self._read(name, data))
 
@@ -108,12 +108,12 @@ class CachedRegistry:
             how = "hit" if ":" in reference else "fwd=stale; fwd-status=200"
             fields += [("Cache-Status", f"docxy; {how}")]
             fields += [("Warning", '299 - "stale"')] if self.stale else []
-            return replied(200, fields, document.data)
+            return build_reply(200, fields, document.data)
         if status := self._asks(f"GET {reference}", reference):
-            return replied(status, [], b"")
+            return build_reply(status, [], b"")
         self._keep(name, document.data, document.media_type)
         fields += [("Cache-Status", "docxy; fwd=uri-miss; stored")]
-        return replied(200, fields, document.data)
+        return build_reply(200, fields, document.data)
 
     def _read(self, name: RepositoryName, data: bytes) -> Iterator[bytes]:
         half = len(data) // 2
@@ -125,11 +125,11 @@ class CachedRegistry:
     def _keep(self, name: RepositoryName, data: bytes, media_type: str) -> None:
         if ("manifests" if media_type else "blobs") in self.keeps:
             self.store.keep(data, NAME, digest_of(data), media_type)
-            self.store.members.add(
+            self.store.members.record(
                 NAME,
                 name,
                 digest_of(data),
-                Member(media_type, is_shown=False),
+                Member(media_type, is_public=False),
                 asked=self.store.clock.now(),
             )
 

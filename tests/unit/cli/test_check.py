@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.access.htpasswd import Htpasswd
-from app.access.networks import Lists, Networks
-from app.access.rules import Condition, Digests, Rule, Rules
+from app.access.networks import NetworkPolicy, Networks
+from app.access.rules import Condition, DigestSet, Rule, Rules
 from app.config.load import load
 from app.oci.manifest import Platform
 from app.oci.reference import Digest
@@ -50,7 +50,7 @@ def run(source: FakeSource) -> Run:
         None,
         source,
         "access",
-        lists=Lists(allow="10.0.0.0/8,2001:db8:1::/48", deny="10.255.255.255"),
+        lists=NetworkPolicy(allow="10.0.0.0/8,2001:db8:1::/48", deny="10.255.255.255"),
         rules=Rules(rules, Registries([HUB, GHCR])),
     )
 
@@ -264,7 +264,7 @@ def test_what_is_decided(  # noqa: PLR0913 - fixtures and a table
 )
 def test_digests(source: FakeSource, image: str, told: str, status: int) -> None:
     """Where a tag leads only the registry knows, which is not asked."""
-    rule = Rule(number=1, allows=False, digests=Digests(frozenset({BAD})))
+    rule = Rule(number=1, allows=False, digests=DigestSet(frozenset({BAD})))
     run = running(None, source, "access", rules=Rules([rule], Registries([HUB, GHCR])))
     ended = run("check", "--network", "10.2.2.3", image)
     assert (ended.output.splitlines()[1], ended.exit_code) == (told, status)
@@ -314,7 +314,7 @@ action = "deny"
 users = ["@platform"]
 """)
     environment.setenv("DOCXY_CONFIG", str(config))
-    rules = load().rules_for(Registries([HUB]))
+    rules = load().build_rules(Registries([HUB]))
     return running(None, source, "access", rules=rules, users=Htpasswd(users, users.read_bytes()))
 
 

@@ -7,7 +7,7 @@ import click
 import pytest
 
 from app.cli.context import check_owner
-from app.store.errors import refused
+from app.store.errors import build_error
 from app.store.store import Store
 from tests.unit.cli.parts import Run, digest_of, keep, running
 from tests.unit.fake_source import FakeSource
@@ -58,9 +58,9 @@ def test_what_the_store_cannot_do(run: Run, store: Store, monkeypatch: pytest.Mo
     """It is one line, and no traceback."""
 
     def fail() -> None:
-        raise refused(28, "there is no room")
+        raise build_error(28, "there is no room")
 
-    monkeypatch.setattr(store.upkeep, "remove_all", fail)
+    monkeypatch.setattr(store.maintenance, "remove_all", fail)
     result = run("remove", "--all")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Error: " in result.stderr
@@ -70,7 +70,7 @@ def test_what_the_store_cannot_do(run: Run, store: Store, monkeypatch: pytest.Mo
 def test_what_was_survived(run: Run, store: Store) -> None:
     """It is told on standard error, and the command goes on."""
     keep(store, "library/alpine", b"x")
-    store.troubles.tell(refused(5, "the index was broken"))
+    store.survived_errors.report(build_error(5, "the index was broken"))
     result = run("statistics")
     assert result.exit_code == 0
     assert "Warning: " in result.stderr

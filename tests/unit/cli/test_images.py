@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.cli.images import images, parse_image
+from app.cli.images import parse_image, parse_images
 from app.oci.reference import Digest, Tag
 from app.registries import DOCKER_HUB, Registries, Registry
 from tests.unit.cli.parts import digest_of
@@ -40,12 +40,12 @@ def test_what_is_meant(text: str, meant: tuple[str, str, str | None]) -> None:
 
 def test_tags_and_digests_are_told_apart() -> None:
     """By their types."""
-    tagged, digested = images(["nginx:1", f"nginx@{DIGEST}"], TABLE)
+    tagged, digested = parse_images(["nginx:1", f"nginx@{DIGEST}"], TABLE)
     assert isinstance(tagged.reference, Tag)
     assert isinstance(digested.reference, Digest)
 
 
 def test_each_once() -> None:
     """Two names of one image are one image."""
-    found = images(["nginx:1", "docker.io/library/nginx:1", "nginx:2"], TABLE)
+    found = parse_images(["nginx:1", "docker.io/library/nginx:1", "nginx:2"], TABLE)
     assert [image.text for image in found] == ["nginx:1", "nginx:2"]

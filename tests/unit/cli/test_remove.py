@@ -2,8 +2,8 @@
 
 import pytest
 
-from app.cache.disk import Disk
-from app.cache.manifests.tags import Said, Tags, digests
+from app.cache.disk import DiskExecutor
+from app.cache.manifests.tags import TagAnswer, TagTargets, lookup_digests
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.store.store import Store
 from tests.unit.cli.parts import Run, digest_of, image, index, keep
@@ -21,14 +21,14 @@ def held(store: Store) -> Store:
     return store
 
 
-def said(store: Store, digest: Digest) -> Said:
+def said(store: Store, digest: Digest) -> TagAnswer:
     """Return what a registry says now of a tag."""
-    return Said(digest, "x/manifest", store.clock.now())
+    return TagAnswer(digest, "x/manifest", store.clock.now())
 
 
 def kept(store: Store) -> set[str]:
     """Return the digests of all that is kept."""
-    return {checked.digest for checked in store.upkeep.verify()}
+    return {checked.digest for checked in store.maintenance.verify()}
 
 
 def test_a_repository(run: Run, held: Store) -> None:
@@ -44,14 +44,14 @@ def test_a_repository(run: Run, held: Store) -> None:
 
 def test_what_is_known_of_a_repository(run: Run, held: Store) -> None:
     """Its tags and lists go too, and nobody else's."""
-    tags, disk = Tags("docker.io", Disk(held)), Disk(held)
+    tags, disk = TagTargets("docker.io", DiskExecutor(held)), DiskExecutor(held)
     for name in ("library/alpine", "library/alpine-x"):
-        tags.note(RepositoryName.parse(name), Tag.parse("3"), ["*/*"], said(held, BOTH.digest))
-        disk.write(held.lists.note, "list", f"docker.io/{name} tags?", "{}", 60)
+        tags.record(RepositoryName.parse(name), Tag.parse("3"), ["*/*"], said(held, BOTH.digest))
+        disk.write(held.lists.record, "list", f"docker.io/{name} tags?", "{}", 60)
     run("remove", "alpine")
     for name, number in (("library/alpine", 0), ("library/alpine-x", 1)):
-        assert len(digests(held, "docker.io", name, "3")) == number
-        assert len(held.lists.beginning("list", f"docker.io/{name} ")) == number
+        assert len(lookup_digests(held, "docker.io", name, "3")) == number
+        assert len(held.lists.lookup_prefix("list", f"docker.io/{name} ")) == number
 
 
 def test_an_index_by_its_digest(run: Run, held: Store) -> None:
@@ -78,25 +78,25 @@ def test_a_tag(run: Run, held: Store) -> None:
     """All that it has meant to anybody, and nothing that another image needs."""
     old, other = image(b"old config", b"shared"), image(b"config", b"shared")
     keep(held, "library/alpine", old, b"old config", other, b"config")
-    tags = Tags("docker.io", Disk(held))
+    tags = TagTargets("docker.io", DiskExecutor(held))
     for tag, accepts, document in (
         ("3.19", ["*/*"], BOTH),
         ("3.19", ["application/json"], old),
         ("3.19-slim", ["*/*"], other),
     ):
         name = RepositoryName("library/alpine")
-        tags.note(name, Tag(tag), accepts, said(held, document.digest))
+        tags.record(name, Tag(tag), accepts, said(held, document.digest))
     assert run("remove", "alpine:3.19").stdout == "alpine:3.19: 9 entries removed\n"
     assert kept(held) == {other.digest, digest_of(b"config"), digest_of(b"shared")}
     assert run("remove", "alpine:3.19").stdout == "alpine:3.19: nothing of it is kept\n"
-    assert digests(held, "docker.io", "library/alpine", "3.19") == set()
-    assert digests(held, "docker.io", "library/alpine", "3.19-slim") == {other.digest}
+    assert lookup_digests(held, "docker.io", "library/alpine", "3.19") == set()
+    assert lookup_digests(held, "docker.io", "library/alpine", "3.19-slim") == {other.digest}
 
 
 def test_another_registry(run: Run, held: Store) -> None:
     """A prefix means that one, as in a pull."""
     held.keep(b"amd", "ghcr.io", digest_of(b"amd"), "")
-    held.members.add("ghcr.io", "library/alpine", digest_of(b"amd"), asked=held.clock.now())
+    held.members.record("ghcr.io", "library/alpine", digest_of(b"amd"), asked=held.clock.now())
     assert run("remove", "ghcr.io/library/alpine").stdout.endswith(": 1 entry removed\n")
     assert held.has("docker.io", digest_of(b"amd"))
     assert not held.has("ghcr.io", digest_of(b"amd"))
@@ -106,7 +106,7 @@ def test_all(run: Run, held: Store) -> None:
     """What is known goes too."""
     assert run("remove", "--all").stdout == "8 entries removed.\n"
     assert kept(held) == set()
-    assert held.upkeep.statistics().rows["members"] == 0
+    assert held.maintenance.statistics().table_rows["members"] == 0
 
 
 def test_what_is_old(run: Run, held: Store) -> None:
@@ -120,7 +120,7 @@ def test_what_is_unused(run: Run, held: Store) -> None:
     """By when somebody last got it, however long ago it came."""
     directory = held.directory
     rows_of(directory, "UPDATE entries SET taken = taken - 7200, used_at = used_at - 7200")
-    some = held.upkeep.statistics().registries["docker.io"].entries
+    some = held.maintenance.statistics().registries["docker.io"].entries
     opened = held.open("docker.io", AMD.digest)
     assert opened is not None
     opened.file.close()

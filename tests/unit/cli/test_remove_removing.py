@@ -5,7 +5,7 @@ import hashlib
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cli.remove import only_of
+from app.cli.remove import find_unshared
 from app.oci.reference import Digest
 
 DIGESTS = [
@@ -19,7 +19,7 @@ def test_what_goes_is_needed_by_nothing_that_stays(
     roots: frozenset[Digest], named: dict[Digest, frozenset[Digest]]
 ) -> None:
     """However manifests name each other; only what was asked for may leave a hole."""
-    gone = only_of(roots, named)
+    gone = find_unshared(roots, named)
     assert roots <= gone
     for manifest in named.keys() - gone:
         assert not named[manifest] & (gone - roots)
@@ -28,4 +28,4 @@ def test_what_goes_is_needed_by_nothing_that_stays(
 @given(named=st.dictionaries(st.sampled_from(DIGESTS), some))
 def test_nothing_asked_nothing_gone(named: dict[Digest, frozenset[Digest]]) -> None:
     """No root, no removal."""
-    assert only_of(set(), named) == set()
+    assert find_unshared(set(), named) == set()

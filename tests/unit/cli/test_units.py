@@ -20,7 +20,7 @@ from app.cli import units
 )
 def test_sizes(number: int, text: str) -> None:
     """In the unit that fits."""
-    assert units.size(number) == text
+    assert units.format_binary_size(number) == text
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_sizes(number: int, text: str) -> None:
 def test_ages(text: str | None, seconds: int | None) -> None:
     """A number and a unit; none is none."""
     command, option = click.Command("x"), click.Option(["--x"])
-    assert units.seconds(click.Context(command), option, text) == seconds
+    assert units.parse_age(click.Context(command), option, text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "d", "30", "-1d", "1.5h", "1 d", "30d ", "1y"])
@@ -38,4 +38,4 @@ def test_no_ages(text: str) -> None:
     """Anything else is refused."""
     command, option = click.Command("x"), click.Option(["--x"])
     with pytest.raises(click.BadParameter):
-        units.seconds(click.Context(command), option, text)
+        units.parse_age(click.Context(command), option, text)

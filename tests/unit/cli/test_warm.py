@@ -39,7 +39,7 @@ def kept(store: Store, *content: Document | bytes) -> list[bool]:
     """Tell of each whether it is there for alpine."""
     digests = [digest_of(one) if isinstance(one, bytes) else one.digest for one in content]
     return [
-        store.has(NAME, one) and store.members.find(NAME, ALPINE, one) is not None
+        store.has(NAME, one) and store.members.lookup(NAME, ALPINE, one) is not None
         for one in digests
     ]
 

@@ -8,7 +8,7 @@ import trustme
 
 from app.config.load import SettingsError, load
 from app.config.settings import Settings
-from app.config.types import Files
+from app.config.types import SettingFiles
 from app.registries import HUB, WELL_KNOWN, Account
 from tests.tables import write_config
 
@@ -294,14 +294,14 @@ def test_special_addresses_are_refused(
     assert f"\n  registries: {named}: a loopback, private or otherwise special " in message
     assert "set DOCXY_ALLOW_PRIVATE_UPSTREAMS=true" in message
     environment.setenv("DOCXY_ALLOW_PRIVATE_UPSTREAMS", "true")
-    assert load().table().default.allow_private
+    assert load().build_registries().default.allow_private
 
 
 @pytest.mark.parametrize("url", ["https://8.8.8.8", "https://[2600::1]:5", "http://r.internal:5"])
 def test_what_may_be_public_is_not_refused(environment: pytest.MonkeyPatch, url: str) -> None:
     """Names are resolved when they are needed."""
     environment.setenv("DOCXY_REGISTRY_URL", url)
-    assert not load().table().default.allow_private
+    assert not load().build_registries().default.allow_private
 
 
 def test_special_addresses_in_the_table(config: Path) -> None:
@@ -316,15 +316,15 @@ def test_special_addresses_in_the_table(config: Path) -> None:
     named = "b.example at http://10.0.0.2/t, localhost:5000 at https://localhost:5000"
     assert f"\n  {config}: registries: {named}: a loopback" in refused()
     write_config(config, rows, allow_private_upstreams=True)
-    assert [row.allow_private for row in load().table().rows] == [True] * 4
+    assert [row.allow_private for row in load().build_registries().rows] == [True] * 4
     write_config(config, [rows[0], rows[3]], well_known=["quay.io"])
-    assert [row.allow_private for row in load().table().rows] == [True, False, False]
+    assert [row.allow_private for row in load().build_registries().rows] == [True, False, False]
 
 
 def test_the_switch_is_for_every_registry(environment: pytest.MonkeyPatch) -> None:
     """The well-known ones too: a resolver may give all of them false addresses."""
     environment.setenv("DOCXY_ALLOW_PRIVATE_UPSTREAMS", "1")
-    assert all(row.allow_private for row in load().table().rows)
+    assert all(row.allow_private for row in load().build_registries().rows)
 
 
 def test_this_proxy_itself_may_be_private(environment: pytest.MonkeyPatch) -> None:
@@ -453,7 +453,7 @@ def test_tables(config: Path) -> None:
         read_timeout=7,
     )
     settings = load()
-    table = settings.table()
+    table = settings.build_registries()
     assert [row.name for row in table.rows] == ["r.example", "docker.io"]
     assert table.rows[0].url == "https://r.example/x"
     assert table.rows[0].hosts == {"r.proxy.example"}
@@ -464,7 +464,7 @@ def test_tables(config: Path) -> None:
 def test_the_file_that_is_ready_to_use(environment: pytest.MonkeyPatch) -> None:
     """It serves every well-known registry as it is known, Docker Hub by default."""
     environment.setenv("DOCXY_CONFIG", str(ROOT / "deploy" / "registries.toml"))
-    table = load().table()
+    table = load().build_registries()
     assert {row.name: row for row in table.rows} == WELL_KNOWN
     assert table.default == HUB
 
@@ -579,7 +579,7 @@ def test_redirects_from(config: Path) -> None:
         {"name": "b.example", "redirects_from": ["a"]},
     ]
     write_config(config, rows, allow_private_upstreams=True)
-    assert load().table().rows[1].redirects_from == {"a"}
+    assert load().build_registries().rows[1].redirects_from == {"a"}
 
 
 def test_a_default_without_a_table(config: Path) -> None:
@@ -729,7 +729,7 @@ def test_a_default_registry_twice(
     environment.setenv(variable, value)
     assert f"\n  {variable}: the default registry stands in the file's table" in refused()
     environment.setenv(variable, "")
-    assert load().table().default.name == "r.example"
+    assert load().build_registries().default.name == "r.example"
 
 
 def test_a_password_beside_the_file(config: Path, environment: pytest.MonkeyPatch) -> None:
@@ -738,7 +738,7 @@ def test_a_password_beside_the_file(config: Path, environment: pytest.MonkeyPatc
     environment.setenv("DOCXY_CREDENTIALS", "managed")
     environment.setenv("DOCXY_USERNAME", "me")
     environment.setenv("DOCXY_PASSWORD", "s3cr3t")
-    table = load().table()
+    table = load().build_registries()
     assert table.default.account == Account("me", "s3cr3t")
     assert [row.managed for row in table.rows] == [False, True]
 
@@ -788,7 +788,7 @@ def test_no_password_shows(config: Path, environment: pytest.MonkeyPatch) -> Non
     environment.setenv("DOCXY_USERNAME", "me")
     environment.setenv("DOCXY_PASSWORD", "s3cr3t")
     settings = load()
-    shown = f"{settings} {settings!r} {settings.model_dump()} {settings.table().rows}"
+    shown = f"{settings} {settings!r} {settings.model_dump()} {settings.build_registries().rows}"
     assert "s3cr3t" not in shown
     assert "0th3r" not in shown
 
@@ -824,15 +824,15 @@ def named(config: Path, environment: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("content", [b"\xff", None], ids=["broken", "gone"])
 def test_what_was_read_once_is_enough(named: Path, content: bytes | None) -> None:
     """Another process has the same settings from it, whatever is on the disk by then."""
-    files = Files()
+    files = SettingFiles()
     settings = load(files)
     for path in [*named.iterdir()]:
         path.unlink()
         if content is not None:
             path.write_bytes(content)
     (named / "cache").touch()  # that it can be written was seen, and a full disk stops no worker
-    assert load(Files.from_dump(files.dump())) == settings
-    assert settings.table().default.account == Account("own", "s3cr3t")
+    assert load(SettingFiles.from_dump(files.dump())) == settings
+    assert settings.build_registries().default.account == Account("own", "s3cr3t")
     assert "BEGIN CERTIFICATE" in (settings.ca_bundle or "")
     with pytest.raises(SettingsError):
         load()
@@ -844,13 +844,13 @@ def test_files_of_one_load_are_not_those_of_the_next(named: Path) -> None:
     with pytest.raises(SettingsError, match="password_file: the file is empty"):
         load()
     (named / "password").write_text("other")
-    assert load().table().default.account == Account("own", "other")
+    assert load().build_registries().default.account == Account("own", "other")
 
 
 def test_a_file_that_older_code_did_not_read(named: Path) -> None:
     """It is read then: a new release may have a setting that the old one had not."""
-    files = Files()
+    files = SettingFiles()
     load(files)
-    known = Files.from_dump(files.dump())
+    known = SettingFiles.from_dump(files.dump())
     (named / "new").write_bytes(b"content")
     assert known.read(named / "new") == b"content"

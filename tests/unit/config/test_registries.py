@@ -23,7 +23,7 @@ def read(**written: object) -> RegistrySettings:
 
 def row(**written: object) -> Registry:
     """Return the row that a table becomes."""
-    return read(**written).row()
+    return read(**written).build_registry()
 
 
 def refused(**written: object) -> dict[str, str]:
@@ -156,7 +156,7 @@ def test_half_of_a_token_service(
 )
 def test_library_prefix(name: str, written: dict[str, object], expected: list[str]) -> None:
     """Only Docker Hub completes short names, unless the table says else."""
-    assert row(name=name, **written).complete("nginx").split("/")[:-1] == expected
+    assert row(name=name, **written).complete_name("nginx").split("/")[:-1] == expected
 
 
 @pytest.mark.parametrize(
@@ -342,11 +342,11 @@ def test_with_login(
     path.write_text("f")
     written = {"password": "f"} if where == "password" else {"password_file": str(path)}
     table = read(name="r", hosts=["p.example"], credentials="managed", username="file", **written)
-    changed = table.with_login(*told).row()
+    changed = table.with_login(*told).build_registry()
     assert changed.account == expected
     assert changed.managed == (expected is not None)
     assert changed.hosts == {"p.example"}
-    assert table.row().account == Account("file", "f")
+    assert table.build_registry().account == Account("file", "f")
 
 
 @pytest.mark.parametrize(
@@ -375,8 +375,8 @@ def test_no_secret_shows(tmp_path: Path) -> None:
             table,
             table.model_dump(),
             table.model_dump_json(),
-            table.row(),
-            table.row().account,
+            table.build_registry(),
+            table.build_registry().account,
         ]
         assert "s3cr3t" not in "".join(f"{one} {one!r}" for one in told)
 

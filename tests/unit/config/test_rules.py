@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.access.rules import Condition, Digests
+from app.access.rules import Condition, DigestSet
 from app.config.load import SettingsError, load
 from app.oci.manifest import Platform
 from app.oci.reference import Digest
@@ -36,7 +36,7 @@ action = "allow"
 digest_only = true
 """)
     settings = load()
-    first, second = [one.rule(at, {}) for at, one in enumerate(settings.rules, 1)]
+    first, second = [one.build_rule(at, {}) for at, one in enumerate(settings.rules, 1)]
     assert (first.number, first.allows, first.registry) == (1, False, "ghcr.io")
     assert (first.repository, first.tag) == ("team/**", "v?.*")
     assert first.networks is not None
@@ -123,8 +123,8 @@ def test_digests(config: Path) -> None:
         f'[[rules]]\n{DENY}\ndigests = ["{one}"]\n[[rules]]\n{DENY}\ndigests = ["*"]\n'
     )
     some, every = load().rules
-    assert some.rule(1, {}).digests == Digests(frozenset({Digest(one)}))
-    assert every.rule(2, {}).digests == Digests(are_all=True)
+    assert some.build_rule(1, {}).digests == DigestSet(frozenset({Digest(one)}))
+    assert every.build_rule(2, {}).digests == DigestSet(includes_all=True)
 
 
 def test_conditions(config: Path) -> None:
@@ -134,7 +134,7 @@ def test_conditions(config: Path) -> None:
     )
     (one,) = load().rules
     named = Platform("linux", "arm64"), Platform("linux", "amd64")
-    assert one.rule(1, {}).condition == Condition(named, timedelta(days=7))
+    assert one.build_rule(1, {}).condition == Condition(named, timedelta(days=7))
 
 
 def test_users(config: Path, tmp_path: Path) -> None:
@@ -144,7 +144,7 @@ def test_users(config: Path, tmp_path: Path) -> None:
     base = f'credentials = "managed"\ntoken_key = "{"k" * 32}"\n'
     rule = '[[rules]]\naction = "allow"\nusers = ["alice", "bob"]\n'
     config.write_text(f'{base}htpasswd_file = "{users}"\n{rule}')
-    assert load().rules[0].rule(1, {}).users == frozenset({"alice", "bob"})
+    assert load().rules[0].build_rule(1, {}).users == frozenset({"alice", "bob"})
     config.write_text(f'{base}shared_secret = "{"s" * 16}"\n{rule}')
     with pytest.raises(SettingsError, match="rule 1: users: only DOCXY_HTPASSWD_FILE"):
         load()
@@ -167,7 +167,7 @@ def with_users(config: Path, tmp_path: Path) -> Callable[[str], None]:
 def users_of(number: int) -> frozenset[str] | None:
     """Return whom a rule is for."""
     settings = load()
-    return settings.rules[number - 1].rule(number, settings.groups).users
+    return settings.rules[number - 1].build_rule(number, settings.groups).users
 
 
 def test_groups(with_users: Callable[[str], None]) -> None:
@@ -186,7 +186,7 @@ unused = ["erin"]
 """)
     assert users_of(1) == frozenset({"alice", "bob", "carol"})
     assert users_of(2) == frozenset({"alice", "bob", "dave@example.com"})
-    assert sorted(load().named_users()) == [
+    assert sorted(load().iter_named_users()) == [
         ("groups.a-1.b_2", "bob"),
         ("groups.a-1.b_2", "dave@example.com"),
         ("groups.platform", "alice"),

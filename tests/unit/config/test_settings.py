@@ -32,7 +32,7 @@ def read(**written: Any) -> Settings:
 
 def served(**written: Any) -> dict[str, Registry]:
     """Return the rows of what is set so, the first one first."""
-    return {row.name: row for row in read(**written).table().rows}
+    return {row.name: row for row in read(**written).build_registries().rows}
 
 
 def refused(**written: Any) -> str:
@@ -46,7 +46,7 @@ def refused(**written: Any) -> str:
 def test_nothing_set() -> None:
     """Docker Hub is the default, and every well-known registry is there as it is known."""
     assert served() == WELL_KNOWN
-    assert read().table().default == HUB
+    assert read().build_registries().default == HUB
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_no_well_known(value: object, told: str) -> None:
 )
 def test_a_default_by_its_name(name: str, url: str) -> None:
     """A name is enough to say where it is."""
-    assert read(registry_name=name).table().default.url == url
+    assert read(registry_name=name).build_registries().default.url == url
 
 
 def test_a_row_of_the_table_is_not_replaced() -> None:
@@ -156,14 +156,14 @@ def test_a_row_of_the_table_is_not_replaced() -> None:
 def test_default(written: dict[str, object], default: str) -> None:
     """The first of the table, unless another is named."""
     table = [OWN, {"name": "ghcr.io", "aliases": ["github"]}]
-    assert read(registries=table, **written).table().default.name == default
+    assert read(registries=table, **written).build_registries().default.name == default
 
 
 def test_the_default_by_another_name_of_docker_hub() -> None:
     """Docker Hub is one registry, however it is called."""
     table = [OWN, {"name": "registry-1.docker.io"}]
     settings = read(registries=table, default="index.docker.io")
-    assert settings.table().default == HUB
+    assert settings.build_registries().default == HUB
 
 
 @pytest.mark.parametrize(
@@ -361,7 +361,7 @@ def test_no_secret_shows() -> None:
         password="s3cr3t",  # noqa: S106 - of nobody
         registries=[{**MANAGED, "password": "0th3r"}],
     )
-    table = settings.table()
+    table = settings.build_registries()
     told = [settings, settings.model_dump(), settings.model_dump_json(), settings.registries]
     shown = "".join(f"{one} {one!r}" for one in [*told, table.default, table.rows])
     assert "s3cr3t" not in shown

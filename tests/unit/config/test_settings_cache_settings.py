@@ -7,8 +7,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from app.cache.source import CachedSource
 from app.config.load import SettingsError, load
-from app.config.types import AccelLocation, Bytes, Size
-from app.factory import create_app, unread_limits
+from app.config.types import AccelLocation, ByteSize, Size
+from app.factory import build_unread_limits, create_app
 from app.spools.lead import UnreadLimits
 from tests.unit.config.test_types import refused
 
@@ -80,7 +80,7 @@ def test_a_cache_of_nothing(environment: pytest.MonkeyPatch) -> None:
 )
 def test_bytes(number: int, written: str) -> None:
     """A default is told as people write it."""
-    assert str(Bytes(number)) == written
+    assert str(ByteSize(number)) == written
 
 
 @pytest.mark.parametrize("written", ["docxy", "/docxy", "/", "/a b/", "/../", "/a/./", "//"])
@@ -136,4 +136,4 @@ def test_what_may_be_unread(
     """By itself far less where a client asks for a part, or may have only so much."""
     for name, value in variables.items():
         environment.setenv(f"DOCXY_{name}", value)
-    assert unread_limits(load()) == UnreadLimits(whole=whole, part=part)
+    assert build_unread_limits(load()) == UnreadLimits(whole=whole, part=part)

@@ -19,7 +19,7 @@ def fault(environment: pytest.MonkeyPatch, **variables: str) -> str:
 def test_nothing_is_limited(environment: pytest.MonkeyPatch) -> None:
     """Where nothing is set, with any number of workers."""
     environment.setenv("WEB_CONCURRENCY", "8")
-    assert load().allowance.is_all
+    assert load().allowance.is_unlimited
 
 
 def test_all_of_them(environment: pytest.MonkeyPatch) -> None:

@@ -24,8 +24,8 @@ def test_what_to_change_stands_there(finding: Finding) -> None:
     """Each directive of nginx, and each setting, that the doctor names is in the section."""
     section = SECTIONS[finding.title]
     assert section.strip()
-    assert finding.change
-    for change in finding.change:
+    assert finding.remedies
+    for change in finding.remedies:
         for setting in re.findall(r"DOCXY_[A-Z_]+|FORWARDED_ALLOW_IPS|HTTPS_PROXY", change):
             assert setting in section
         if change.startswith("nginx:"):

@@ -7,21 +7,21 @@ from email.utils import formatdate
 import pytest
 
 from app.doctor import challenges, examination, front, network, pulling, token_flow
-from app.doctor.front import Pushed
-from app.doctor.http import Answer, NoAnswer
-from app.doctor.network import Reached, Shown
-from app.doctor.pulling import Part, Piece, Pull
-from app.doctor.target import Place
-from app.doctor.token_flow import Knock
+from app.doctor.front import PushResult
+from app.doctor.http import NoResponse, ProbeResponse
+from app.doctor.network import ConnectResults, TlsHandshake
+from app.doctor.pulling import FetchedContent, FetchedRange, PullResponses
+from app.doctor.target import Endpoint
+from app.doctor.token_flow import TokenFlow
 from app.oci.manifest import Descriptor
 from app.oci.reference import Digest
 from tests.unit.doctor.answers import answer, challenged, document, error
 
-PLACE = Place.parse("https://proxy.example")
+PLACE = Endpoint.parse("https://proxy.example")
 DAY = 24 * 3600.0
 PAGE = {"Content_Type": "text/html"}
 OURS = {"X_Request_ID": "4711", "Docker_Distribution_Api_Version": "registry/2.0"}
-NOTHING = NoAnswer("the connection was reset")
+NOTHING = NoResponse("the connection was reset")
 
 
 # The way
@@ -30,42 +30,46 @@ NOTHING = NoAnswer("the connection was reset")
 @pytest.mark.parametrize(
     ("address", "reached", "wrong"),
     [
-        ("https://a.example", Reached((("192.0.2.1", ""), ("2001:db8::1", ""))), ""),
-        ("https://a.example", Reached((), "no such name"), "dns"),
-        ("https://a.example", Reached((("192.0.2.1", ""), ("2001:db8::1", "no"))), "tcp-some"),
-        ("https://a.example", Reached((("192.0.2.1", "no"),)), "tcp"),
-        ("https://localhost", Reached((("127.0.0.1", ""), ("::1", "no"))), ""),
-        ("http://a.example", Reached((("192.0.2.1", ""),)), "plain-http"),
-        ("http://127.0.0.1:8000", Reached((("127.0.0.1", ""),)), ""),
+        ("https://a.example", ConnectResults((("192.0.2.1", ""), ("2001:db8::1", ""))), ""),
+        ("https://a.example", ConnectResults((), "no such name"), "dns"),
+        (
+            "https://a.example",
+            ConnectResults((("192.0.2.1", ""), ("2001:db8::1", "no"))),
+            "tcp-some",
+        ),
+        ("https://a.example", ConnectResults((("192.0.2.1", "no"),)), "tcp"),
+        ("https://localhost", ConnectResults((("127.0.0.1", ""), ("::1", "no"))), ""),
+        ("http://a.example", ConnectResults((("192.0.2.1", ""),)), "plain-http"),
+        ("http://127.0.0.1:8000", ConnectResults((("127.0.0.1", ""),)), ""),
     ],
 )
-def test_addresses(address: str, reached: Reached, wrong: str) -> None:
+def test_addresses(address: str, reached: ConnectResults, wrong: str) -> None:
     """One that does not answer is found, but not of localhost; plain http only elsewhere."""
-    steps = list(network.judge_reached(Place.parse(address), reached))
-    assert {step.wrong for step in steps} - {""} == ({wrong} if wrong else set())
+    steps = list(network.judge_connections(Endpoint.parse(address), reached))
+    assert {step.finding_name for step in steps} - {""} == ({wrong} if wrong else set())
 
 
 @pytest.mark.parametrize(
     ("shown", "wrong"),
     [
-        (Shown("TLSv1.3", 0, 90 * DAY), ""),
-        (Shown("TLSv1.3", 0, 70 * DAY), "tls-soon"),
+        (TlsHandshake("TLSv1.3", 0, 90 * DAY), ""),
+        (TlsHandshake("TLSv1.3", 0, 70 * DAY), "tls-soon"),
         # Caddy's own authority, and Let's Encrypt's short ones.
-        (Shown("TLSv1.3", 59.9 * DAY, 60.4 * DAY), ""),
-        (Shown("TLSv1.3", 57 * DAY, 63 * DAY), ""),
-        (Shown("TLSv1.3", 55 * DAY, 61 * DAY), "tls-soon"),
-        (Shown(code=9, trouble="not yet"), "tls-early"),
-        (Shown(code=10, trouble="expired"), "tls-expired"),
-        (Shown(code=18, trouble="self-signed"), "tls-chain"),
-        (Shown(code=20, trouble="no issuer"), "tls-chain"),
-        (Shown(code=62, trouble="name"), "tls-name"),
-        (Shown(code=64, trouble="address"), "tls-name"),
-        (Shown(trouble="wrong version number"), "tls"),
+        (TlsHandshake("TLSv1.3", 59.9 * DAY, 60.4 * DAY), ""),
+        (TlsHandshake("TLSv1.3", 57 * DAY, 63 * DAY), ""),
+        (TlsHandshake("TLSv1.3", 55 * DAY, 61 * DAY), "tls-soon"),
+        (TlsHandshake(verify_code=9, error="not yet"), "tls-early"),
+        (TlsHandshake(verify_code=10, error="expired"), "tls-expired"),
+        (TlsHandshake(verify_code=18, error="self-signed"), "tls-chain"),
+        (TlsHandshake(verify_code=20, error="no issuer"), "tls-chain"),
+        (TlsHandshake(verify_code=62, error="name"), "tls-name"),
+        (TlsHandshake(verify_code=64, error="address"), "tls-name"),
+        (TlsHandshake(error="wrong version number"), "tls"),
     ],
 )
-def test_certificates(shown: Shown, wrong: str) -> None:
+def test_certificates(shown: TlsHandshake, wrong: str) -> None:
     """OpenSSL's reasons have names, and "soon" depends on how long the certificate lasts."""
-    assert network.judge_shown(shown, 60 * DAY).wrong == wrong
+    assert network.judge_handshake(shown, 60 * DAY).finding_name == wrong
 
 
 @pytest.mark.parametrize(
@@ -82,9 +86,9 @@ def test_certificates(shown: Shown, wrong: str) -> None:
         (challenged("http://proxy.example/auth/token"), "http-open"),
     ],
 )
-def test_plain_http(seen: front.Seen, wrong: str) -> None:
+def test_plain_http(seen: front.ProbeOutcome, wrong: str) -> None:
     """It leads to https at the same host, by a status that keeps the method."""
-    assert front.judge_plain(PLACE, seen).wrong == wrong
+    assert front.judge_plain(PLACE, seen).finding_name == wrong
 
 
 # The front
@@ -104,15 +108,15 @@ def test_plain_http(seen: front.Seen, wrong: str) -> None:
         (NOTHING, "no-answer"),
     ],
 )
-def test_who_answers(seen: front.Seen, wrong: str) -> None:
+def test_who_answers(seen: front.ProbeOutcome, wrong: str) -> None:
     """Docxy is known by its headers."""
-    assert front.judge_answering(seen).wrong == wrong
+    assert front.judge_is_docxy(seen).finding_name == wrong
 
 
 def test_where_an_answer_leads() -> None:
     """Whoever gave the address of plain http sees the other one."""
-    step = front.judge_answering(answer(308, Location="https://proxy.example/v2/", **PAGE))
-    assert "308 (text/html) to https://proxy.example/v2/" in step.came
+    step = front.judge_is_docxy(answer(308, Location="https://proxy.example/v2/", **PAGE))
+    assert "308 (text/html) to https://proxy.example/v2/" in step.outcome
 
 
 @pytest.mark.parametrize(
@@ -125,26 +129,26 @@ def test_where_an_answer_leads() -> None:
         (NOTHING, ""),
     ],
 )
-def test_posts(seen: front.Seen, wrong: str) -> None:
+def test_posts(seen: front.ProbeOutcome, wrong: str) -> None:
     """Docxy answers them; a front that takes GET alone does not let them pass."""
-    assert front.judge_post(seen).wrong == wrong
+    assert front.judge_post(seen).finding_name == wrong
 
 
 @pytest.mark.parametrize(
     ("pushed", "wrong"),
     [
-        (Pushed(error(405, "DENIED")), ""),
-        (Pushed(error(405, "DENIED"), early=False), "request-buffering"),
-        (Pushed(answer(502, **PAGE), early=False), "request-buffering"),
-        (Pushed(answer(502, **PAGE)), ""),
-        (Pushed(answer(413, **PAGE)), "body-size"),
-        (Pushed(NOTHING), "body-size"),
-        (Pushed(answer(403, **PAGE)), ""),
+        (PushResult(error(405, "DENIED")), ""),
+        (PushResult(error(405, "DENIED"), is_early=False), "request-buffering"),
+        (PushResult(answer(502, **PAGE), is_early=False), "request-buffering"),
+        (PushResult(answer(502, **PAGE)), ""),
+        (PushResult(answer(413, **PAGE)), "body-size"),
+        (PushResult(NOTHING), "body-size"),
+        (PushResult(answer(403, **PAGE)), ""),
     ],
 )
-def test_pushes(pushed: Pushed, wrong: str) -> None:
+def test_pushes(pushed: PushResult, wrong: str) -> None:
     """Docxy refuses them, and early; that a front forbids them is its own business."""
-    assert front.judge_push(pushed).wrong == wrong
+    assert front.judge_push(pushed).finding_name == wrong
 
 
 @pytest.mark.parametrize(
@@ -153,14 +157,14 @@ def test_pushes(pushed: Pushed, wrong: str) -> None:
 )
 def test_drips(first: float, seconds: float, wrong: str) -> None:
     """A slow line is no buffer."""
-    seen = Answer(status=200, headers=[], first=first, seconds=seconds)
-    assert front.judge_drip(seen).wrong == wrong
+    seen = ProbeResponse(status=200, headers=[], first_byte_seconds=first, total_seconds=seconds)
+    assert front.judge_drip(seen).finding_name == wrong
 
 
 def test_no_drip() -> None:
     """An older Docxy is not blamed."""
-    assert front.judge_drip(answer(404)).skipped
-    assert front.judge_drip(NOTHING).wrong == "no-answer"
+    assert front.judge_drip(answer(404)).skip_reason
+    assert front.judge_drip(NOTHING).finding_name == "no-answer"
 
 
 # The challenge
@@ -182,7 +186,7 @@ def test_no_drip() -> None:
 )
 def test_realms(realm: str, wrong: str) -> None:
     """Tokens are at this proxy, by the address that was given."""
-    assert challenges.judge_ping(PLACE, challenged(realm)).wrong == wrong
+    assert challenges.judge_ping(PLACE, challenged(realm)).finding_name == wrong
 
 
 @pytest.mark.parametrize(
@@ -196,21 +200,21 @@ def test_realms(realm: str, wrong: str) -> None:
         (answer(403, **PAGE), "refused"),
     ],
 )
-def test_pings(seen: Answer, wrong: str) -> None:
+def test_pings(seen: ProbeResponse, wrong: str) -> None:
     """Whatever is not 401 is told apart by its code."""
-    assert challenges.judge_ping(PLACE, seen).wrong == wrong
+    assert challenges.judge_ping(PLACE, seen).finding_name == wrong
 
 
 def test_a_realm_below_a_path() -> None:
     """It is where the front has put Docxy."""
-    place = Place.parse("https://proxy.example/hub")
+    place = Endpoint.parse("https://proxy.example/hub")
     for path, wrong in [
         ("/hub/auth/token", ""),
         ("/auth/token", "realm-below"),
         ("/other/auth/token", "realm-path"),
     ]:
         ping = challenged(f"https://proxy.example{path}")
-        assert challenges.judge_ping(place, ping).wrong == wrong
+        assert challenges.judge_ping(place, ping).finding_name == wrong
 
 
 def test_forged_headers() -> None:
@@ -219,11 +223,15 @@ def test_forged_headers() -> None:
         challenged(f"{host}/auth/token") for host in ("https://proxy.example", "https://x.invalid")
     )
     for place, forged, wrong in [(PLACE, ours, ""), (PLACE, theirs, "spoofing")]:
-        assert [step.wrong for step in challenges.judge_forged(place, ours, forged)] == [wrong]
-    assert all(step.skipped for step in challenges.judge_forged(PLACE, document(), document()))
-    assert all(step.skipped for step in challenges.judge_forged(PLACE, ours, NOTHING))
-    here = Place.parse("http://127.0.0.1:8000")
-    assert all(step.skipped for step in challenges.judge_forged(here, ours, theirs))
+        assert [
+            step.finding_name for step in challenges.judge_forged_host(place, ours, forged)
+        ] == [wrong]
+    assert all(
+        step.skip_reason for step in challenges.judge_forged_host(PLACE, document(), document())
+    )
+    assert all(step.skip_reason for step in challenges.judge_forged_host(PLACE, ours, NOTHING))
+    here = Endpoint.parse("http://127.0.0.1:8000")
+    assert all(step.skip_reason for step in challenges.judge_forged_host(here, ours, theirs))
 
 
 def test_forged_clients() -> None:
@@ -234,24 +242,30 @@ def test_forged_clients() -> None:
         (200, 200, ""),
         (200, 403, "forged-client"),
     ]:
-        assert challenges.judge_client(PLACE, answer(told), answer(forged)).wrong == wrong
-    assert challenges.judge_client(PLACE, answer(404), answer(404)).skipped
-    assert challenges.judge_client(PLACE, NOTHING, NOTHING).skipped
-    assert not challenges.judge_client(PLACE, answer(403), NOTHING).wrong
+        assert (
+            challenges.judge_forged_client(PLACE, answer(told), answer(forged)).finding_name
+            == wrong
+        )
+    assert challenges.judge_forged_client(PLACE, answer(404), answer(404)).skip_reason
+    assert challenges.judge_forged_client(PLACE, NOTHING, NOTHING).skip_reason
+    assert not challenges.judge_forged_client(PLACE, answer(403), NOTHING).finding_name
 
 
 # The pull
 
 
 def knocked(
-    first: Answer, token: Answer | None = None, head: Answer | None = None, name: str = "owner/app"
+    first: ProbeResponse,
+    token: ProbeResponse | None = None,
+    head: ProbeResponse | None = None,
+    name: str = "owner/app",
 ) -> set[str]:
     """Return what is found of a knock."""
-    steps = token_flow.judge_knock(Knock(name, first, token, head), "pull")
-    return {step.wrong for step in steps} - {""}
+    steps = token_flow.judge_token_flow(TokenFlow(name, first, token, head), "pull")
+    return {step.finding_name for step in steps} - {""}
 
 
-def scoped(name: str) -> Answer:
+def scoped(name: str) -> ProbeResponse:
     """Return a challenge for a repository."""
     text = f'Bearer realm="https://proxy.example/auth/token",scope="repository:{name}:pull"'
     return answer(401, WWW_Authenticate=text)
@@ -288,18 +302,23 @@ def test_other_ways() -> None:
     """They lead to the same image, or to a registry that is not served."""
     mine = scoped("owner/app")
     for way, wrong in [
-        (Knock("owner/app", mine, TOKEN, OPEN), ""),
-        (Knock("owner/app", mine, TOKEN, answer(Docker_Content_Digest="sha256:1")), "address-ways"),
-        (Knock("owner/app", mine, TOKEN, answer(404)), "address-ways"),
-        (Knock("owner/app", mine, answer(404), None), "address-ways"),
+        (TokenFlow("owner/app", mine, TOKEN, OPEN), ""),
+        (
+            TokenFlow("owner/app", mine, TOKEN, answer(Docker_Content_Digest="sha256:1")),
+            "address-ways",
+        ),
+        (TokenFlow("owner/app", mine, TOKEN, answer(404)), "address-ways"),
+        (TokenFlow("owner/app", mine, answer(404), None), "address-ways"),
     ]:
-        assert examination.judge_way("containerd", way, OPEN).wrong == wrong
+        assert examination.judge_other_name("containerd", way, OPEN).finding_name == wrong
     unknown = error(404, "NAME_UNKNOWN")
-    assert examination.judge_way("podman", Knock("x", unknown, None, unknown), OPEN).skipped
-    assert challenges.is_of_another(mine, challenged("https://proxy.example/auth/token"))
-    assert challenges.is_of_another(OPEN, mine)
-    assert not challenges.is_of_another(mine, mine)
-    assert not challenges.is_of_another(answer(403), mine)
+    assert examination.judge_other_name(
+        "podman", TokenFlow("x", unknown, None, unknown), OPEN
+    ).skip_reason
+    assert challenges.is_other_registry(mine, challenged("https://proxy.example/auth/token"))
+    assert challenges.is_other_registry(OPEN, mine)
+    assert not challenges.is_other_registry(mine, mine)
+    assert not challenges.is_other_registry(answer(403), mine)
 
 
 BODY = b'{"layers": []}'
@@ -319,10 +338,14 @@ WHOLE = answer(200, BODY)
         (answer(500), "refused"),
     ],
 )
-def test_parts(got: Answer, wrong: str) -> None:
+def test_parts(got: ProbeResponse, wrong: str) -> None:
     """A manifest or blob is what it was said to be, byte for byte."""
-    seen = Pull(answer(Content_Length="14"), [Part("blob", WHOLE.digest, len(BODY), got)])
-    assert {step.wrong for step in pulling.judge_pull(seen)} - {""} == ({wrong} if wrong else set())
+    seen = PullResponses(
+        answer(Content_Length="14"), [FetchedContent("blob", WHOLE.digest, len(BODY), got)]
+    )
+    assert {step.finding_name for step in pulling.judge_pull(seen)} - {""} == (
+        {wrong} if wrong else set()
+    )
 
 
 @pytest.mark.parametrize(
@@ -336,13 +359,13 @@ def test_parts(got: Answer, wrong: str) -> None:
         (answer(403), "refused"),
     ],
 )
-def test_lengths(head: Answer, wrong: str) -> None:
+def test_lengths(head: ProbeResponse, wrong: str) -> None:
     """HEAD tells the length that GET has, of manifests and of blobs."""
-    parts = [Part("manifest", WHOLE.digest, None, WHOLE)]
-    (of_manifest, *_) = pulling.judge_pull(Pull(head, parts))
+    parts = [FetchedContent("manifest", WHOLE.digest, None, WHOLE)]
+    (of_manifest, *_) = pulling.judge_pull(PullResponses(head, parts))
     blob = (Descriptor(Digest(WHOLE.digest), len(BODY)), head)
-    (*_, of_blob) = pulling.judge_pull(Pull(answer(Content_Length="14"), parts, blob))
-    assert (of_manifest.wrong, of_blob.wrong) == (wrong, wrong)
+    (*_, of_blob) = pulling.judge_pull(PullResponses(answer(Content_Length="14"), parts, blob))
+    assert (of_manifest.finding_name, of_blob.finding_name) == (wrong, wrong)
 
 
 @pytest.mark.parametrize(
@@ -357,11 +380,11 @@ def test_lengths(head: Answer, wrong: str) -> None:
         (answer(307), "redirect"),
     ],
 )
-def test_ranges(got: Answer, wrong: str) -> None:
+def test_ranges(got: ProbeResponse, wrong: str) -> None:
     """The second half is answered by the second half."""
-    seen = Pull(answer(Content_Length="14"), piece=Piece(5, 10, got))
+    seen = PullResponses(answer(Content_Length="14"), ranged=FetchedRange(5, 10, got))
     (*_, step) = pulling.judge_pull(seen)
-    assert step.wrong == wrong
+    assert step.finding_name == wrong
 
 
 # What the registry and the clocks say
@@ -378,8 +401,8 @@ def test_ranges(got: Answer, wrong: str) -> None:
 def test_pulls(limit: str, remaining: str, wrong: str) -> None:
     """Less than a tenth is few."""
     head = answer(RateLimit_Limit=limit, RateLimit_Remaining=remaining)
-    assert token_flow.judge_pulls(head).wrong == wrong
-    assert token_flow.judge_pulls(answer(RateLimit_Limit="many")).skipped
+    assert token_flow.judge_pulls(head).finding_name == wrong
+    assert token_flow.judge_pulls(answer(RateLimit_Limit="many")).skip_reason
 
 
 @pytest.mark.parametrize(
@@ -402,8 +425,8 @@ def test_clocks(date: float, issued: float | None, wrong: str) -> None:
     if issued is not None:
         read["issued_at"] = datetime.fromtimestamp(now + issued, UTC).isoformat()
     steps = list(token_flow.judge_clocks(head, document(200, read)))
-    assert {step.wrong for step in steps} - {""} == ({wrong} if wrong else set())
-    assert [step.skipped != "" for step in token_flow.judge_clocks(answer(), None)] == [True]
+    assert {step.finding_name for step in steps} - {""} == ({wrong} if wrong else set())
+    assert [step.skip_reason != "" for step in token_flow.judge_clocks(answer(), None)] == [True]
 
 
 def test_registries() -> None:
@@ -411,11 +434,15 @@ def test_registries() -> None:
     away = document(503, {"upstream": "no connection"})
     ok = document(200, {"upstream": "ok"})
     judged = {
-        (name, step.wrong, step.skipped != "")
+        (name, step.finding_name, step.skip_reason != "")
         for name, seen in {"": ok, "a": away, "b": error(404, "NAME_UNKNOWN"), "c": ok}.items()
-        for step in examination.judge({name: seen})
+        for step in examination.judge_upstreams({name: seen})
     }
     assert judged == {("", "", False), ("a", "upstream-other", False), ("c", "", False)}
-    assert [step.wrong for step in examination.judge({"": away})] == ["upstream"]
-    assert [step.wrong for step in examination.judge({"": NOTHING})] == ["no-answer"]
-    assert [step.skipped != "" for step in examination.judge({"": answer(404)})] == [True]
+    assert [step.finding_name for step in examination.judge_upstreams({"": away})] == ["upstream"]
+    assert [step.finding_name for step in examination.judge_upstreams({"": NOTHING})] == [
+        "no-answer"
+    ]
+    assert [step.skip_reason != "" for step in examination.judge_upstreams({"": answer(404)})] == [
+        True
+    ]

@@ -6,15 +6,15 @@ import pytest
 
 from app.config.load import load
 from app.doctor import machine
-from app.doctor.machine import Disk, Machine
-from app.doctor.target import Place
+from app.doctor.machine import CacheDisk, Machine
+from app.doctor.target import Endpoint
 
 
 def found(environment: pytest.MonkeyPatch, **variables: str) -> set[str]:
     """Return what is found with these variables."""
     for name, value in variables.items():
         environment.setenv(name, value)
-    return {step.wrong for step in machine.judge(machine.look())} - {""}
+    return {step.finding_name for step in machine.judge_machine(machine.inspect_machine())} - {""}
 
 
 PUBLIC = "https://proxy.example"
@@ -55,8 +55,8 @@ def test_each_fault_of_the_settings_is_said(environment: pytest.MonkeyPatch) -> 
     """In the words of Docxy's own message."""
     environment.setenv("DOCXY_NOTHING", "1")
     environment.setenv("DOCXY_READ_TIMEOUT", "never")
-    steps = list(machine.judge(machine.look()))
-    assert [step.came.partition(":")[0] for step in steps] == [
+    steps = list(machine.judge_machine(machine.inspect_machine()))
+    assert [step.outcome.partition(":")[0] for step in steps] == [
         "DOCXY_NOTHING",
         "DOCXY_READ_TIMEOUT",
     ]
@@ -66,12 +66,12 @@ def test_the_address(environment: pytest.MonkeyPatch) -> None:
     """The one that is set is the one that was asked."""
     environment.setenv("DOCXY_PUBLIC_URL", PUBLIC)
     settings = load()
-    same = machine.judge_address(settings, Place.parse(f"{PUBLIC}:443"))
-    other = machine.judge_address(settings, Place.parse("https://other.example"))
+    same = machine.judge_address(settings, Endpoint.parse(f"{PUBLIC}:443"))
+    other = machine.judge_address(settings, Endpoint.parse("https://other.example"))
     assert same is not None
     assert other is not None
-    assert (same.wrong, other.wrong) == ("", "other-address")
-    assert machine.judge_address(None, Place.parse(PUBLIC)) is None
+    assert (same.finding_name, other.finding_name) == ("", "other-address")
+    assert machine.judge_address(None, Endpoint.parse(PUBLIC)) is None
 
 
 GIB = 1 << 30
@@ -98,9 +98,9 @@ def test_the_disk(  # noqa: PLR0913, PLR0917 - a table
     """Room, and whose it is."""
     environment.setenv("DOCXY_CACHE_DIR", str(tmp_path))
     environment.setenv("DOCXY_CACHE_MAX_SIZE", most)
-    disk = Disk(path=tmp_path, total=100 * GIB, free=free, owner=10, keeper=keeper)
-    judged = machine.judge(Machine(settings=load(), disk=disk))
-    assert {step.wrong for step in judged} - {""} == wrong
+    disk = CacheDisk(path=tmp_path, total=100 * GIB, free=free, owner=10, content_owner=keeper)
+    judged = machine.judge_machine(Machine(settings=load(), disk=disk))
+    assert {step.finding_name for step in judged} - {""} == wrong
 
 
 def test_no_directory_is_left_behind(environment: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -4,25 +4,25 @@ import json
 
 import pytest
 
-from app.doctor.findings import Step
-from app.doctor.report import Lines, count, document
-from app.doctor.target import Image, Place
+from app.doctor.findings import StepResult
+from app.doctor.report import TextReport, count_findings, format_json
+from app.doctor.target import Endpoint, ImageReference
 
 
 @pytest.mark.parametrize(
     ("text", "place"),
     [
-        ("https://proxy.example", Place("https", "proxy.example", 443)),
-        ("proxy.example/", Place("https", "proxy.example", 443)),
-        ("http://127.0.0.1:8000", Place("http", "127.0.0.1", 8000)),
-        ("https://proxy.example/hub/", Place("https", "proxy.example", 443, "/hub")),
-        ("https://[2001:db8::1]:8443", Place("https", "2001:db8::1", 8443)),
+        ("https://proxy.example", Endpoint("https", "proxy.example", 443)),
+        ("proxy.example/", Endpoint("https", "proxy.example", 443)),
+        ("http://127.0.0.1:8000", Endpoint("http", "127.0.0.1", 8000)),
+        ("https://proxy.example/hub/", Endpoint("https", "proxy.example", 443, "/hub")),
+        ("https://[2001:db8::1]:8443", Endpoint("https", "2001:db8::1", 8443)),
     ],
 )
-def test_addresses(text: str, place: Place) -> None:
+def test_addresses(text: str, place: Endpoint) -> None:
     """The scheme may be left out, and a port is written where it is not the scheme's own."""
-    assert Place.parse(text) == place
-    assert Place.parse(str(place)) == place
+    assert Endpoint.parse(text) == place
+    assert Endpoint.parse(str(place)) == place
 
 
 @pytest.mark.parametrize(
@@ -32,7 +32,7 @@ def test_addresses(text: str, place: Place) -> None:
 def test_what_is_no_address(text: str) -> None:
     """What clients put behind the address by themselves is no part of it."""
     with pytest.raises(ValueError, match=r"."):
-        Place.parse(text)
+        Endpoint.parse(text)
 
 
 DIGEST = f"sha256:{'a' * 64}"
@@ -51,7 +51,7 @@ DIGEST = f"sha256:{'a' * 64}"
 )
 def test_images(text: str, name: str, reference: str, registry: str, repository: str) -> None:
     """As they are written behind the proxy's address."""
-    image = Image.parse(text)
+    image = ImageReference.parse(text)
     assert (image.name, image.reference) == (name, reference)
     assert (image.registry, image.repository) == (registry, repository)
 
@@ -60,42 +60,42 @@ def test_images(text: str, name: str, reference: str, registry: str, repository:
 def test_what_is_no_image(text: str) -> None:
     """It is said how one looks."""
     with pytest.raises(ValueError, match="write an image like"):
-        Image.parse(text)
+        ImageReference.parse(text)
 
 
 STEPS = [
-    Step("one", "fine"),
-    Step("two", "", skipped="nobody asked"),
-    Step("three", "few", "pulls-low"),
-    Step("four", "\x1b[2Jgzip\n", "gzip"),
+    StepResult("one", "fine"),
+    StepResult("two", "", skip_reason="nobody asked"),
+    StepResult("three", "few", "pulls-low"),
+    StepResult("four", "\x1b[2Jgzip\n", "gzip"),
 ]
 
 
 def test_lines() -> None:
     """What came, what it is called, what to change, and where to read on; no stranger's escapes."""
-    lines = Lines(coloured=False)
-    assert lines.step(STEPS[0]) == "ok    one: fine"
-    assert lines.step(STEPS[1]) == "-     two: not tried: nobody asked"
-    written = lines.step(STEPS[3]).splitlines()
+    lines = TextReport(coloured=False)
+    assert lines.format_step(STEPS[0]) == "ok    one: fine"
+    assert lines.format_step(STEPS[1]) == "-     two: not tried: nobody asked"
+    written = lines.format_step(STEPS[3]).splitlines()
     assert written[:3] == [
         "FAIL  four: ?[2Jgzip?",
         "      The front compresses.",
         "      -> nginx: gzip off;",
     ]
     assert written[-1].strip() == "docs/troubleshooting.md#the-front-compresses"
-    assert lines.end(STEPS) == "Errors: 1. Warnings: 1."
-    assert lines.end(STEPS[:2]) == "Nothing is wrong."
+    assert lines.format_summary(STEPS) == "Errors: 1. Warnings: 1."
+    assert lines.format_summary(STEPS[:2]) == "Nothing is wrong."
 
 
 def test_colours() -> None:
     """Only where they are wanted."""
-    assert Lines(coloured=True).step(STEPS[0]) == "\x1b[32mok  \x1b[0m  one: fine"
+    assert TextReport(coloured=True).format_step(STEPS[0]) == "\x1b[32mok  \x1b[0m  one: fine"
 
 
 def test_json() -> None:
     """The same for programs."""
-    read = json.loads(document(STEPS, "https://proxy.example", "hello-world"))
-    assert (read["errors"], read["warnings"]) == count(STEPS) == (1, 1)
+    read = json.loads(format_json(STEPS, "https://proxy.example", "hello-world"))
+    assert (read["errors"], read["warnings"]) == count_findings(STEPS) == (1, 1)
     assert [step["state"] for step in read["steps"]] == ["ok", "skipped", "warning", "error"]
     assert read["steps"][3]["finding"] == "gzip"
     assert read["steps"][3]["change"][0] == "nginx: gzip off;"

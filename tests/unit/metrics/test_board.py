@@ -11,21 +11,21 @@ import pytest
 
 from app import shared_memory
 from app.metrics import board
-from app.metrics.board import SERIES, Seat
+from app.metrics.board import SERIES, WorkerSlot
 
 
 @pytest.fixture
-def seat() -> Iterator[Seat]:
+def seat() -> Iterator[WorkerSlot]:
     """Return a seat on an empty board; the board is empty afterwards."""
-    yield Seat()
+    yield WorkerSlot()
     shared_memory.BOARD[: 2 * shared_memory.SEAT_SIZE] = bytes(2 * shared_memory.SEAT_SIZE)
-    shared_memory.take_seat(0)
+    shared_memory.assign_worker_slot(0)
 
 
-def another_seat(process: int) -> Seat:
+def another_seat(process: int) -> WorkerSlot:
     """Return the seat of another process, or of one that is dead."""
-    shared_memory.take_seat(1)
-    made = Seat()
+    shared_memory.assign_worker_slot(1)
+    made = WorkerSlot()
     struct.pack_into("=d", shared_memory.BOARD, shared_memory.SEAT_SIZE, process)
     return made
 
@@ -37,51 +37,51 @@ def dead_process() -> int:
     return done.pid
 
 
-def test_a_row_is_seen_until_it_ends(seat: Seat) -> None:
+def test_a_row_is_seen_until_it_ends(seat: WorkerSlot) -> None:
     """With what it tells, and how it stands."""
-    row = seat.take_row("download", {"repository": "a/b"})
+    row = seat.acquire_row("download", {"repository": "a/b"})
     assert row is not None
     seat.write(row, 0, 4711)
-    (seen,) = board.rows()
-    assert (seen.kind, seen.about, seen.numbers) == (
+    (seen,) = board.iter_rows()
+    assert (seen.kind, seen.labels, seen.numbers) == (
         "download",
         {"repository": "a/b"},
         (4711, 0, 0),
     )
-    seat.give_row(row)
-    assert list(board.rows()) == []
+    seat.release_row(row)
+    assert list(board.iter_rows()) == []
 
 
-def test_a_row_that_has_no_room_is_none(seat: Seat) -> None:
+def test_a_row_that_has_no_room_is_none(seat: WorkerSlot) -> None:
     """Too long a text is not shown, and neither is one too many; what ends makes room."""
-    assert seat.take_row("download", {"repository": "x" * 1000}) is None
+    assert seat.acquire_row("download", {"repository": "x" * 1000}) is None
     taken = []
-    while (row := seat.take_row("download", {})) is not None:
+    while (row := seat.acquire_row("download", {})) is not None:
         taken.append(row)
     assert len(taken) > 400
-    seat.give_row(taken[0])
-    assert seat.take_row("download", {}) is not None
+    seat.release_row(taken[0])
+    assert seat.acquire_row("download", {}) is not None
 
 
-def test_a_row_that_is_half_written_is_none(seat: Seat) -> None:
+def test_a_row_that_is_half_written_is_none(seat: WorkerSlot) -> None:
     """A reader may come at any moment."""
-    row = seat.take_row("download", {"repository": "a/b"})
+    row = seat.acquire_row("download", {"repository": "a/b"})
     assert row is not None
     text = shared_memory.BOARD.find(b'["download"')
     shared_memory.BOARD[text : text + 4] = b"\0\xff[{"
-    assert list(board.rows()) == []
+    assert list(board.iter_rows()) == []
 
 
-def test_rows_of_the_dead_are_not_seen(seat: Seat) -> None:
+def test_rows_of_the_dead_are_not_seen(seat: WorkerSlot) -> None:
     """A worker that was killed has no downloads any more; one that lives has."""
     del seat
-    another_seat(dead_process()).take_row("download", {})
-    assert list(board.rows()) == []
-    another_seat(os.getpid()).take_row("download", {})
-    assert len(list(board.rows())) == 1
+    another_seat(dead_process()).acquire_row("download", {})
+    assert list(board.iter_rows()) == []
+    another_seat(os.getpid()).acquire_row("download", {})
+    assert len(list(board.iter_rows())) == 1
 
 
-def test_seconds_are_those_of_all(seat: Seat, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_seconds_are_those_of_all(seat: WorkerSlot, monkeypatch: pytest.MonkeyPatch) -> None:
     """Second by second, also of workers that are dead; what is older than the board is gone."""
     now = [1_800_000_000.0]
     monkeypatch.setattr(time, "time", lambda: now[0])
@@ -91,7 +91,7 @@ def test_seconds_are_those_of_all(seat: Seat, monkeypatch: pytest.MonkeyPatch) -
         seat.add(requests, count)
         other.add(requests, 10)
         now[0] += 1
-    assert board.seconds(1_800_000_003, 4)["requests"] == [11, 12, 14, 0]
+    assert board.sum_seconds(1_800_000_003, 4)["requests"] == [11, 12, 14, 0]
     now[0] += board.SECONDS
     seat.add(requests, 1)
-    assert board.seconds(int(now[0]), 2)["requests"] == [0, 1]
+    assert board.sum_seconds(int(now[0]), 2)["requests"] == [0, 1]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.oci.conditional import failed, wants_range
+from app.oci.conditional import evaluate_conditions, get_range_header
 
 ETAG = '"sha256:abc"'
 
@@ -26,17 +26,17 @@ ETAG = '"sha256:abc"'
 )
 def test_a_condition_is_judged(name: str, value: str, status: int | None) -> None:
     """By the ETag alone."""
-    assert failed([(name, value)], ETAG) == status
+    assert evaluate_conditions([(name, value)], ETAG) == status
 
 
 def test_what_is_wanted_comes_first() -> None:
     """If-Match is judged before If-None-Match (RFC 9110, section 13.2.2)."""
-    assert failed([("If-None-Match", ETAG), ("If-Match", '"other"')], ETAG) == 412
+    assert evaluate_conditions([("If-None-Match", ETAG), ("If-Match", '"other"')], ETAG) == 412
 
 
 def test_conditions_may_come_in_several_lines() -> None:
     """They are one list."""
-    assert failed([("If-None-Match", '"other"'), ("If-None-Match", ETAG)], ETAG) == 304
+    assert evaluate_conditions([("If-None-Match", '"other"'), ("If-None-Match", ETAG)], ETAG) == 304
 
 
 @pytest.mark.parametrize(
@@ -46,4 +46,4 @@ def test_conditions_may_come_in_several_lines() -> None:
 def test_a_range_may_be_meant_for_one_tag(only: str | None, counts: bool) -> None:  # noqa: FBT001 - the table's
     """If-Range lets it count for that one only."""
     fields = [("Range", "bytes=0-1"), *([("If-Range", only)] if only else [])]
-    assert wants_range(fields, ETAG) == ("bytes=0-1" if counts else "")
+    assert get_range_header(fields, ETAG) == ("bytes=0-1" if counts else "")

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.oci.conditional import Range, parse_range
+from app.oci.conditional import ByteRange, parse_range
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_a_range_is_cut_to_what_there_is(
     """The start must be there; the end need not."""
     wanted = parse_range(header)
     assert wanted is not None
-    assert wanted.of(size) == part
+    assert wanted.resolve(size) == part
 
 
 @pytest.mark.parametrize(
@@ -46,7 +46,7 @@ def test_what_is_no_single_range_asks_for_the_whole(header: str) -> None:
 @given(st.integers(0, 1000), st.integers(0, 1000) | st.none(), st.integers(0, 1000))
 def test_a_part_lies_in_the_whole(first: int, last: int | None, size: int) -> None:
     """Whatever is asked for."""
-    part = Range(first, last).of(size)
+    part = ByteRange(first, last).resolve(size)
     expected = range(size)[first : None if last is None else last + 1]
     assert part == ((expected.start, expected.stop) if expected else None)
 
@@ -56,4 +56,4 @@ def test_no_header_fails(header: str) -> None:
     """Nothing that a client sends raises."""
     wanted = parse_range(header)
     if wanted is not None:
-        wanted.of(10)
+        wanted.resolve(10)

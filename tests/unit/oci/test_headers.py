@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.oci import headers
-from app.oci.headers import next_link, next_query, pass_down, pass_elsewhere, pass_up
+from app.oci.headers import (
+    filter_redirect_headers,
+    filter_request_headers,
+    filter_response_headers,
+    parse_next_link,
+    parse_next_query,
+)
 
 HOP_BY_HOP = [
     "Connection",
@@ -29,7 +35,9 @@ def names(fields: headers.Headers) -> set[str]:
 
 
 @pytest.mark.parametrize("name", HOP_BY_HOP)
-@pytest.mark.parametrize("passed", [pass_up, pass_down], ids=["up", "down"])
+@pytest.mark.parametrize(
+    "passed", [filter_request_headers, filter_response_headers], ids=["up", "down"]
+)
 def test_hop_by_hop_stops_here(name: str, passed: object) -> None:
     """Hop-by-hop fields pass in neither direction, in whatever case they are written."""
     assert callable(passed)
@@ -40,8 +48,8 @@ def test_hop_by_hop_stops_here(name: str, passed: object) -> None:
 @pytest.mark.parametrize(
     ("passed", "listed"),
     [
-        pytest.param(pass_up, ["Range", "User-Agent", "Accept"], id="up"),
-        pytest.param(pass_down, ["ETag", "Warning", "Age"], id="down"),
+        pytest.param(filter_request_headers, ["Range", "User-Agent", "Accept"], id="up"),
+        pytest.param(filter_response_headers, ["ETag", "Warning", "Age"], id="down"),
     ],
 )
 def test_what_connection_names_stops_here(passed: object, listed: list[str]) -> None:
@@ -98,7 +106,7 @@ def test_what_connection_names_stops_here(passed: object, listed: list[str]) -> 
 def test_never_up(name: str) -> None:
     """What is not listed stays here: it may open something, or tell who the client is."""
     for written in (name, name.lower(), name.upper()):
-        assert pass_up([(written, "x")]) == [("Accept-Encoding", "identity")]
+        assert filter_request_headers([(written, "x")]) == [("Accept-Encoding", "identity")]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +123,7 @@ def test_never_up(name: str) -> None:
 )
 def test_always_up(name: str) -> None:
     """Credentials, content negotiation, ranges and conditions reach the registry."""
-    assert (name, "value") in pass_up([(name, "value")])
+    assert (name, "value") in filter_request_headers([(name, "value")])
 
 
 @pytest.mark.parametrize(
@@ -135,7 +143,10 @@ def test_always_up(name: str) -> None:
 def test_what_follows_a_redirect(name: str) -> None:
     """What is asked for, and under which conditions, in whatever case it is written."""
     for written in (name, name.lower(), name.upper()):
-        assert pass_elsewhere([(written, "x"), (written, "y")]) == [(written, "x"), (written, "y")]
+        assert filter_redirect_headers([(written, "x"), (written, "y")]) == [
+            (written, "x"),
+            (written, "y"),
+        ]
 
 
 @pytest.mark.parametrize(
@@ -156,21 +167,21 @@ def test_what_follows_a_redirect(name: str) -> None:
 def test_what_stays_behind_a_redirect(name: str) -> None:
     """A key may be in any header: what is not known to be none does not go to another host."""
     for written in (name, name.lower(), name.upper()):
-        assert pass_elsewhere([(written, "x"), ("Accept", "y")]) == [("Accept", "y")]
+        assert filter_redirect_headers([(written, "x"), ("Accept", "y")]) == [("Accept", "y")]
 
 
 def test_encoding_is_always_identity() -> None:
     """Sizes and digests are of what is stored, though containerd asks for gzip."""
-    up = pass_up([("Accept-Encoding", "gzip"), ("accept-encoding", "zstd")])
+    up = filter_request_headers([("Accept-Encoding", "gzip"), ("accept-encoding", "zstd")])
     assert up == [("Accept-Encoding", "identity")]
 
 
 def test_repeated_fields_stay_repeated() -> None:
     """Docker sends one Accept for each type; order counts."""
     up = [("Accept", "a"), ("Range", "1"), ("Accept", "b")]
-    assert pass_up(up)[:3] == up
+    assert filter_request_headers(up)[:3] == up
     down = [("Vary", "a"), ("ETag", "1"), ("Vary", "b")]
-    assert pass_down(down) == down
+    assert filter_response_headers(down) == down
 
 
 @pytest.mark.parametrize(
@@ -202,13 +213,13 @@ def test_repeated_fields_stay_repeated() -> None:
 def test_never_down(name: str) -> None:
     """An upstream does not speak for this proxy's host, nor tell its address."""
     for written in (name, name.lower(), name.upper()):
-        assert pass_down([(written, "x"), ("ETag", "y")]) == [("ETag", "y")]
+        assert filter_response_headers([(written, "x"), ("ETag", "y")]) == [("ETag", "y")]
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "WWW-Authenticate", "Link"])
 def test_given_anew(name: str) -> None:
     """What the relay writes itself is not there twice."""
-    assert pass_down([(name, "x")]) == []
+    assert filter_response_headers([(name, "x")]) == []
 
 
 @pytest.mark.parametrize(
@@ -232,7 +243,7 @@ def test_given_anew(name: str) -> None:
 )
 def test_always_down(name: str) -> None:
     """What describes the content or the budget reaches the client."""
-    assert pass_down([(name, "value")]) == [(name, "value")]
+    assert filter_response_headers([(name, "value")]) == [(name, "value")]
 
 
 @pytest.mark.parametrize(
@@ -251,7 +262,7 @@ def test_always_down(name: str) -> None:
 )
 def test_nothing_breaks_out_of_its_line(field: tuple[str, str]) -> None:
     """A field that could begin another one is not passed down."""
-    assert pass_down([field, ("Age", "1")]) == [("Age", "1")]
+    assert filter_response_headers([field, ("Age", "1")]) == [("Age", "1")]
 
 
 LISTED = st.sampled_from(sorted(headers.DOWN))
@@ -260,7 +271,7 @@ LISTED = st.sampled_from(sorted(headers.DOWN))
 @given(st.lists(st.tuples(LISTED | st.text(max_size=20), st.text(max_size=40)), max_size=6))
 def test_no_control_character_passes_down(fields: headers.Headers) -> None:
     """Whatever an upstream sends, what is left can be written as it is."""
-    for name, value in pass_down(fields):
+    for name, value in filter_response_headers(fields):
         assert not set(name + value) & set("\r\n\0")
         (name + value).encode("latin-1")
 
@@ -279,24 +290,24 @@ def test_the_next_page_among_others(
 ) -> None:
     """It is found in one field and in many, whatever stands beside it."""
     links = [*before, f"<{target}>{relation}", *after]
-    assert next_link(links) == next_link([", ".join(links)]) == target
+    assert parse_next_link(links) == parse_next_link([", ".join(links)]) == target
 
 
 @given(st.lists(st.text() | st.text(alphabet='<>;="\\, relnxt/?#\r\n\xe4'), max_size=4))
 def test_no_link_breaks_out(links: list[str]) -> None:
     """Whatever a registry sends, what is taken for a page can be written into a Link."""
-    for text in (next_link(links), next_query(links) or ""):
+    for text in (parse_next_link(links), parse_next_query(links) or ""):
         assert re.fullmatch(r"[\x21-\x7e]*", text)
         assert not set(text) & set("<>")
-    assert "#" not in (next_query(links) or "")
+    assert "#" not in (parse_next_query(links) or "")
 
 
 def test_value_and_values() -> None:
     """Names have no case; the first value, or every value, or nothing."""
     fields = [("A", "1"), ("b", "2"), ("a", "3")]
-    assert headers.values(fields, "A") == ["1", "3"]
-    assert headers.value(fields, "B") == "2"
-    assert headers.value(fields, "c") == ""
+    assert headers.get_all(fields, "A") == ["1", "3"]
+    assert headers.get_first(fields, "B") == "2"
+    assert headers.get_first(fields, "c") == ""
     assert headers.without(fields, "a") == [("b", "2")]
 
 
@@ -328,7 +339,7 @@ def test_value_and_values() -> None:
 )
 def test_next_link(links: list[str], expected: str) -> None:
     """The target whose relation is next, however it is written (RFC 8288, section 3)."""
-    assert next_link(links) == expected
+    assert parse_next_link(links) == expected
 
 
 @pytest.mark.parametrize(
@@ -345,5 +356,5 @@ def test_next_link(links: list[str], expected: str) -> None:
 def test_no_link_takes_long(link: str) -> None:
     """As long as http.client lets a header be, reading it takes a moment."""
     began = time.process_time()
-    assert next_link([link]) == ""
+    assert parse_next_link([link]) == ""
     assert time.process_time() - began < 1

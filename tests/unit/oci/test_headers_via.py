@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.oci.errors import LoopDetected
-from app.oci.headers import marked, values
+from app.oci.headers import get_all, mark_via
 
 MARK = "1.1 docxy"
 
@@ -23,21 +23,21 @@ MARK = "1.1 docxy"
 def test_one_mark_more(came: list[str], expected: str) -> None:
     """Only marks go on: what else is there tells of the client."""
     fields = [("Accept", "a"), *(("via", one) for one in came), ("X", "b")]
-    assert marked(fields) == [("Accept", "a"), ("X", "b"), ("Via", expected)]
+    assert mark_via(fields) == [("Accept", "a"), ("X", "b"), ("Via", expected)]
 
 
 def test_a_question_that_goes_round() -> None:
     """It ends after four rounds."""
-    fields = marked(marked(marked(marked([("Accept", "a")]))))
+    fields = mark_via(mark_via(mark_via(mark_via([("Accept", "a")]))))
     with pytest.raises(LoopDetected):
-        marked(fields)
+        mark_via(fields)
 
 
 @given(st.lists(st.text() | st.just(MARK) | st.from_regex(r"\A1\.1 \w+(, 1\.1 docxy)?\Z")))
 def test_any_way(came: list[str]) -> None:
     """Whatever it says, nothing but marks goes up."""
     try:
-        (via,) = values(marked([("Via", one) for one in came]), "via")
+        (via,) = get_all(mark_via([("Via", one) for one in came]), "via")
     except LoopDetected:
         assert ",".join(came).count("docxy") > 3
     else:

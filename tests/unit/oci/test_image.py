@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from app.oci.image import Facts, config_of, facts_of
+from app.oci.image import ImageMetadata, parse_config_descriptor, parse_image_metadata
 from app.oci.manifest import Platform
 
 DIGEST, OTHER = f"sha256:{'0' * 64}", f"sha256:{'1' * 64}"
@@ -23,15 +23,17 @@ CONFIG = f'"config":{{"digest":"{DIGEST}","size":7}}'
 )
 def test_a_config(document: str) -> None:
     """A document that has one is an image's."""
-    config = config_of(document.encode())
+    config = parse_config_descriptor(document.encode())
     assert config is not None
     assert (config.digest, config.size) == (DIGEST, 7)
 
 
 def test_an_index() -> None:
     """It has manifests, and nothing that an image has."""
-    assert config_of(b'{"schemaVersion":2,"manifests":[]}') is None
-    assert config_of(b'{"manifests":[{"digest":"x","data":""},{"data":null},7]}') is None
+    assert parse_config_descriptor(b'{"schemaVersion":2,"manifests":[]}') is None
+    assert (
+        parse_config_descriptor(b'{"manifests":[{"digest":"x","data":""},{"data":null},7]}') is None
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,7 +61,7 @@ def test_an_index() -> None:
 def test_what_cannot_be_told(document: str) -> None:
     """Readers would differ in it, or there is nothing to read."""
     with pytest.raises(ValueError, match=r"."):
-        config_of(document.encode())
+        parse_config_descriptor(document.encode())
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_what_cannot_be_told(document: str) -> None:
 )
 def test_a_platform(written: dict[str, Any], platform: Platform | None) -> None:
     """As the config has it."""
-    assert facts_of(json.dumps(written).encode()).platform == platform
+    assert parse_image_metadata(json.dumps(written).encode()).platform == platform
 
 
 @pytest.mark.parametrize(
@@ -123,11 +125,11 @@ def test_a_platform(written: dict[str, Any], platform: Platform | None) -> None:
 )
 def test_a_date(written: object, date: datetime | None) -> None:
     """What is no date in a zone is none."""
-    assert facts_of(json.dumps({"created": written}).encode()).created == date
+    assert parse_image_metadata(json.dumps({"created": written}).encode()).created == date
 
 
 def test_no_config() -> None:
     """It says nothing, and labels that differ in case only take nothing away."""
-    assert facts_of(b"\x00") == Facts()
+    assert parse_image_metadata(b"\x00") == ImageMetadata()
     config = b'{"os":"linux","architecture":"amd64","config":{"Labels":{"a":"1","A":"2"}}}'
-    assert facts_of(config).platform == Platform("linux", "amd64")
+    assert parse_image_metadata(config).platform == Platform("linux", "amd64")

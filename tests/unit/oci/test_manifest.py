@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.oci.manifest import Descriptor, Platform, named
+from app.oci.manifest import Descriptor, Platform, parse_descriptors
 from app.oci.reference import Digest
 
 ONE = Digest.parse(f"sha256:{'1' * 64}")
@@ -25,7 +25,7 @@ KEYS = st.sampled_from(["manifests", "config", "layers", "blobs", "mediaType"])
 
 
 def read(**document: Any) -> tuple[tuple[Descriptor, ...], tuple[Descriptor, ...]]:
-    found = named(json.dumps(document).encode())
+    found = parse_descriptors(json.dumps(document).encode())
     return found.manifests, found.blobs
 
 
@@ -36,7 +36,7 @@ def test_a_manifest_names_its_config_and_layers() -> None:
         layers=[{"digest": TWO, "size": 2, "urls": ["https://elsewhere.example/"]}],
     )
     assert manifests == ()
-    assert blobs == (Descriptor(ONE, 1, "x/config"), Descriptor(TWO, 2, elsewhere=True))
+    assert blobs == (Descriptor(ONE, 1, "x/config"), Descriptor(TWO, 2, is_foreign=True))
 
 
 def test_an_index_names_manifests_and_their_platforms() -> None:
@@ -80,13 +80,16 @@ def test_what_is_no_descriptor_names_nothing(entry: object) -> None:
 def test_what_is_no_object(document: bytes) -> None:
     """It is refused, however it is broken."""
     with pytest.raises(ValueError, match=r"no JSON object|nested too deeply|decode|Expecting"):
-        named(document)
+        parse_descriptors(document)
 
 
 @given(st.dictionaries(KEYS, JSON))
 def test_any_json_object(document: dict[str, Any]) -> None:
     """It names something, or nothing."""
-    for one in (*(found := named(json.dumps(document).encode())).manifests, *found.blobs):
+    for one in (
+        *(found := parse_descriptors(json.dumps(document).encode())).manifests,
+        *found.blobs,
+    ):
         assert one.digest == ONE
         assert one.size >= 0
 
@@ -121,7 +124,7 @@ def test_any_json_object(document: dict[str, Any]) -> None:
 )
 def test_platforms(offered: str, wanted: str, suits: bool) -> None:  # noqa: FBT001 - a table
     """A variant counts where one is asked for."""
-    assert Platform.parse(offered).suits(Platform.parse(wanted)) is suits
+    assert Platform.parse(offered).satisfies(Platform.parse(wanted)) is suits
 
 
 @pytest.mark.parametrize(

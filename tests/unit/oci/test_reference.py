@@ -243,7 +243,7 @@ def test_no_text_takes_long(text: str) -> None:
 def test_the_digest_of_bytes(algorithm: str) -> None:
     """It is of these bytes and no others, and what cannot be verified is of none."""
     digest = Digest.parse(f"{algorithm}:{hashlib.new(algorithm, b'bytes').hexdigest()}")
-    assert digest.is_of(b"bytes")
-    assert digest in set(Digest.every(b"bytes"))
-    assert not digest.is_of(b"byte")
-    assert not Digest.parse("blake3:" + "0" * 64).is_of(b"bytes")
+    assert digest.matches(b"bytes")
+    assert digest in set(Digest.compute_all(b"bytes"))
+    assert not digest.matches(b"byte")
+    assert not Digest.parse("blake3:" + "0" * 64).matches(b"bytes")

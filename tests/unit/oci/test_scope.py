@@ -61,7 +61,7 @@ def test_named() -> None:
     """Another name, and nothing else, changes."""
     scope = Scope.parse("repository(plugin):alpine:pull,push")
     assert scope is not None
-    assert str(scope.named("library/alpine")) == "repository(plugin):library/alpine:pull,push"
+    assert str(scope.with_name("library/alpine")) == "repository(plugin):library/alpine:pull,push"
     assert str(scope) == "repository(plugin):alpine:pull,push"
 
 

@@ -9,8 +9,8 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
-from app.routes.context import Rooms
-from app.routes.forwarded import Forwarded
+from app.routes.context import Services
+from app.routes.forwarded import ForwardedHeaders
 from tests.unit.fake_source import Call, FakeSource
 
 ROWS = (
@@ -69,14 +69,14 @@ def serving(app: Flask, client: FlaskClient) -> Callable[..., Proxy]:
     def serve(default: str | None = None, public_url: str | None = None) -> Proxy:
         sources = {row.name: FakeSource() for row in ROWS}
         registries = Registries(ROWS, default)
-        Rooms(
+        Services(
             registries=registries,
             sources=sources,
-            forwarded=Forwarded(
+            forwarded=ForwardedHeaders(
                 trusted="10.0.0.0/8", public_url=public_url, hosts=registries.hosts
             ),
             write_timeout=60,
-        ).put_into(app)
+        ).install(app)
         return Proxy(client, sources)
 
     return serve

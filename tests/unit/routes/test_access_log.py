@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import pytest
 
 from app.events import UNWATCHED, Download, Exchange
-from app.routes.access_log import Afterwards, Ended
+from app.routes.access_log import AccessLog, EndedRequest
 from tests.servers import ROOT, wait_until
 
 
@@ -22,12 +22,12 @@ class Watcher:
         self.statuses: list[int] = []
         self.batches = 0
 
-    def begins(self, exchange: Exchange, length: int | None) -> Download:
+    def begin_download(self, exchange: Exchange, length: int | None) -> Download:
         """Watch nothing."""
         del exchange, length
         return UNWATCHED
 
-    def ended(self, exchanges: Sequence[Exchange]) -> None:
+    def record_end(self, exchanges: Sequence[Exchange]) -> None:
         """Note them."""
         self.batches += 1
         self.statuses += [exchange.status for exchange in exchanges]
@@ -39,18 +39,18 @@ def watcher() -> Watcher:
 
 
 @pytest.fixture
-def afterwards(watcher: Watcher) -> Afterwards:
-    return Afterwards(watcher)
+def afterwards(watcher: Watcher) -> AccessLog:
+    return AccessLog(watcher)
 
 
-def ended(number: int, at: float = 0.0) -> Ended:
+def ended(number: int, at: float = 0.0) -> EndedRequest:
     """Return a request that can be told from others."""
-    return Ended(
-        Exchange(status=number, began=1.0), {"status": number, "upstream_seconds": 0.0}, at
+    return EndedRequest(
+        Exchange(status=number, started_at=1.0), {"status": number, "upstream_seconds": 0.0}, at
     )
 
 
-def test_nobody_has_to_come_for_it(afterwards: Afterwards, watcher: Watcher) -> None:
+def test_nobody_has_to_come_for_it(afterwards: AccessLog, watcher: Watcher) -> None:
     """It is told soon, in order, and so is what comes later."""
     for number in range(4):
         afterwards.add(ended(number))
@@ -62,26 +62,26 @@ def test_nobody_has_to_come_for_it(afterwards: Afterwards, watcher: Watcher) -> 
     assert watcher.batches <= 4
 
 
-def test_who_is_alone_does_not_wait(afterwards: Afterwards, watcher: Watcher) -> None:
+def test_who_is_alone_does_not_wait(afterwards: AccessLog, watcher: Watcher) -> None:
     """And takes along who does."""
     for number, took in enumerate((0.1, 0.1001, 0.1002, 0.2, 0.3)):
         one = ended(number)
-        one.exchange.took = took
+        one.exchange.duration = took
         afterwards.add(one)
         assert watcher.statuses == list(range(number + 1)) or number in {1, 2}
     assert watcher.batches == 3
 
 
-def test_it_does_not_pile_up(afterwards: Afterwards, watcher: Watcher) -> None:
+def test_it_does_not_pile_up(afterwards: AccessLog, watcher: Watcher) -> None:
     """Who is very busy tells of a hundred or so at a time, and waits for no timer."""
     for number in range(2000):
         afterwards.add(ended(number))
         assert number - len(watcher.statuses) < 128
-    afterwards.tell_all()
+    afterwards.flush()
     assert watcher.statuses == list(range(2000))
 
 
-def test_threads_lose_nothing(afterwards: Afterwards, watcher: Watcher) -> None:
+def test_threads_lose_nothing(afterwards: AccessLog, watcher: Watcher) -> None:
     """Whoever adds and whoever tells, each is told once."""
 
     def add(first: int) -> None:
@@ -93,28 +93,28 @@ def test_threads_lose_nothing(afterwards: Afterwards, watcher: Watcher) -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    afterwards.tell_all()
+    afterwards.flush()
     assert sorted(watcher.statuses) == list(range(3000))
 
 
 def test_the_time_of_a_line_is_that_of_the_end(
-    afterwards: Afterwards, caplog: pytest.LogCaptureFixture
+    afterwards: AccessLog, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And not of the writing."""
     caplog.set_level(logging.INFO)
     at = time.time() - 1000
     for number in range(2):
         afterwards.add(ended(number, at + number))
-    afterwards.tell_all()
+    afterwards.flush()
     assert [record.created for record in caplog.records] == [at, at + 1]
 
 
 class Failing(Watcher):
     """Cannot count."""
 
-    def ended(self, exchanges: Sequence[Exchange]) -> None:
+    def record_end(self, exchanges: Sequence[Exchange]) -> None:
         """Fail."""
-        super().ended(exchanges)
+        super().record_end(exchanges)
         message = "no space"
         raise OSError(message)
 
@@ -123,7 +123,7 @@ def test_what_cannot_be_counted_is_logged(caplog: pytest.LogCaptureFixture) -> N
     """Nothing comes for it again, so its line is written whatever else fails."""
     caplog.set_level(logging.INFO)
     with pytest.raises(OSError, match="no space"):
-        Afterwards(Failing()).tell([ended(number) for number in range(3)])
+        AccessLog(Failing()).write([ended(number) for number in range(3)])
     assert [fields(record)["status"] for record in caplog.records] == [0, 1, 2]
 
 
@@ -133,19 +133,19 @@ def fields(record: logging.LogRecord) -> dict[str, int]:
     return found
 
 
-def test_nothing_is_told_where_nothing_waits(afterwards: Afterwards, watcher: Watcher) -> None:
+def test_nothing_is_told_where_nothing_waits(afterwards: AccessLog, watcher: Watcher) -> None:
     """A timer comes for what a request that ended alone may have taken along."""
-    afterwards.tell_all()
+    afterwards.flush()
     assert watcher.batches == 0
 
 
 def test_nothing_waits_where_nobody_looks(caplog: pytest.LogCaptureFixture) -> None:
     """Without counts and lines a request costs neither."""
     caplog.set_level(logging.WARNING)
-    afterwards = Afterwards(UNWATCHED)
+    afterwards = AccessLog(UNWATCHED)
     afterwards.add(ended(200))
     caplog.set_level(logging.INFO)
-    afterwards.tell_all()
+    afterwards.flush()
     assert caplog.records == []
 
 

@@ -8,18 +8,18 @@ import pytest
 from flask import Flask
 from werkzeug.test import TestResponse
 
-from app.access.tokens import Tokens
+from app.access.tokens import TokenIssuer
 from app.access.users import SharedSecret
 from app.config.load import load
 from app.factory import create_app
 from app.oci.challenge import parse_challenges
 from app.routes import authentication
-from app.routes.context import Rooms, rooms
+from app.routes.context import Services, get_services
 from tests.unit.routes.conftest import ROWS, Proxy
 from tests.unit.routes.test_authentication_admission import path as path_of
 
 SECRET, KEY = "a secret of some length", "k" * 32
-TOKENS = Tokens(KEY.encode(), SharedSecret(SECRET))
+TOKENS = TokenIssuer(KEY.encode(), SharedSecret(SECRET))
 BASIC = f"Basic {base64.b64encode(f'alice:{SECRET}'.encode()).decode()}"
 WRONG = f"Basic {base64.b64encode(b'alice:wrong').decode()}"
 FREE = {
@@ -43,17 +43,17 @@ def app(environment: pytest.MonkeyPatch) -> Flask:
 def proxy(app: Flask, serving: Callable[..., Proxy]) -> Proxy:
     """Return it before fakes, of which some are passthrough: that would show what goes up."""
     with app.app_context():
-        guard = rooms().guard
+        guard = get_services().guard
     made = serving()
     with app.app_context():
-        fakes = rooms()
-    Rooms(
+        fakes = get_services()
+    Services(
         registries=fakes.registries,
         sources=fakes.sources,
         forwarded=fakes.forwarded,
         write_timeout=60,
         guard=guard,
-    ).put_into(app)
+    ).install(app)
     return made
 
 
@@ -69,7 +69,7 @@ def ask(proxy: Proxy) -> Ask:
 
 def bearer(*repositories: str) -> str:
     """Return the Authorization for some repositories."""
-    return f"Bearer {TOKENS.access('alice', repositories)}"
+    return f"Bearer {TOKENS.issue_access_token('alice', repositories)}"
 
 
 @pytest.mark.parametrize("authorization", ["", WRONG, "Bearer x", "Digest x", "Basic", "Basic !"])
@@ -192,7 +192,7 @@ def test_passwords_and_tokens_open(ask: Ask, proxy: Proxy) -> None:
 @pytest.mark.parametrize(
     "authorization",
     [
-        pytest.param(f"Bearer {TOKENS.refresh('alice')}", id="a refresh token"),
+        pytest.param(f"Bearer {TOKENS.issue_refresh_token('alice')}", id="a refresh token"),
         pytest.param(f"{bearer()}, {BASIC}", id="two"),
         pytest.param(f"{BASIC}, {bearer()}", id="two, the other way"),
         pytest.param(f"Bearer {BASIC}", id="Basic in Bearer"),
@@ -243,13 +243,13 @@ def test_tokens_by_get(ask: Ask, proxy: Proxy) -> None:
     )  # fmt: skip
     query = urlencode([("scope", scope) for scope in scopes])
     token = token_of(ask(f"/auth/token?account=alice&service=docxy&{query}", BASIC))
-    assert TOKENS.bearer(token).repositories == {
+    assert TOKENS.verify_access_token(token).repositories == {
         "docker.io/library/nginx", "ghcr.io/a/b", "docker.io/a/d", "docker.io/a/e",
     }  # fmt: skip
     token = token_of(
         ask("/auth/token?ns=ghcr.io&scope=repository:a/b:pull+repository:c/d:pull", BASIC)
     )
-    assert TOKENS.bearer(token).repositories == {"ghcr.io/a/b", "ghcr.io/c/d"}
+    assert TOKENS.verify_access_token(token).repositories == {"ghcr.io/a/b", "ghcr.io/c/d"}
     assert proxy.asked == {}
 
 
@@ -258,11 +258,11 @@ def test_tokens_by_post(proxy: Proxy) -> None:
     told = {"service": "docxy", "client_id": "x", "scope": "repository:nginx:pull"}
     login = {"grant_type": "password", "username": "alice", "password": SECRET}
     first = post(proxy, **told, **login, access_type="offline")
-    assert TOKENS.bearer(token_of(first)).repositories == {"docker.io/library/nginx"}
+    assert TOKENS.verify_access_token(token_of(first)).repositories == {"docker.io/library/nginx"}
     assert first.json
     again = {"grant_type": "refresh_token", "refresh_token": first.json["refresh_token"]}
     second = post(proxy, **told, **again)
-    assert TOKENS.bearer(token_of(second)).user == "alice"
+    assert TOKENS.verify_access_token(token_of(second)).user == "alice"
     assert second.json
     assert "refresh_token" not in second.json
     offline = post(proxy, **told, **again, access_type="offline")
@@ -275,7 +275,7 @@ def test_refresh_tokens_are_asked_for(ask: Ask) -> None:
     """`docker login` asks for one."""
     assert "refresh_token" not in (ask("/auth/token", BASIC).json or {})
     found = (ask("/auth/token?offline_token=true", BASIC).json or {})["refresh_token"]
-    assert TOKENS.refreshed(found) == "alice"
+    assert TOKENS.verify_refresh_token(found) == "alice"
 
 
 @pytest.mark.parametrize(

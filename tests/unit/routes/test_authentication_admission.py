@@ -7,7 +7,7 @@ from flask import Flask
 from werkzeug.routing import Rule
 from werkzeug.test import TestResponse
 
-from app.access.networks import Lists
+from app.access.networks import NetworkPolicy
 from app.config.load import load
 from app.factory import create_app
 from app.routes import authentication
@@ -138,5 +138,5 @@ def test_what_is_left_to_views(ask: Ask, proxy: Proxy) -> None:
 def test_without_lists_nobody_is_looked_at() -> None:
     """It costs nothing where it is not used."""
     app = Flask(__name__)
-    authentication.register_lists(app, Lists())
+    authentication.register_network_policy(app, NetworkPolicy())
     assert app.before_request_funcs == {}

@@ -29,7 +29,7 @@ def connection(sock: socket.socket, protocol: str = "HTTP/1.1") -> ClientConnect
 def test_a_client_that_waits(pair: tuple[socket.socket, socket.socket]) -> None:
     """It is there while nothing happens; looking neither waits nor changes the timeout."""
     ours, _ = pair
-    assert not connection(ours).gone()
+    assert not connection(ours).is_gone()
     assert ours.gettimeout() == 10
 
 
@@ -38,7 +38,7 @@ def test_a_client_that_has_left(pair: tuple[socket.socket, socket.socket]) -> No
     ours, theirs = pair
     theirs.close()
     assert ours.recv(1, socket.MSG_PEEK) == b""
-    assert connection(ours).gone()
+    assert connection(ours).is_gone()
 
 
 def test_a_connection_whose_reading_was_ended(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -46,18 +46,18 @@ def test_a_connection_whose_reading_was_ended(pair: tuple[socket.socket, socket.
     ours, theirs = pair
     ours.shutdown(socket.SHUT_RD)
     assert ours.recv(1, socket.MSG_PEEK) == b""
-    assert not connection(ours).gone()
+    assert not connection(ours).is_gone()
     theirs.close()
-    wait_until(connection(ours).gone, what="the end")
+    wait_until(connection(ours).is_gone, what="the end")
 
 
 def test_a_client_that_has_left_a_unix_socket() -> None:
     """Nothing but the end tells there."""
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert not connection(ours).gone()
+        assert not connection(ours).is_gone()
         theirs.close()
-        assert connection(ours).gone()
+        assert connection(ours).is_gone()
 
 
 def test_a_client_that_was_reset(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -67,7 +67,7 @@ def test_a_client_that_was_reset(pair: tuple[socket.socket, socket.socket]) -> N
     theirs.close()
     with pytest.raises(ConnectionResetError):
         ours.recv(1)
-    assert connection(ours).gone()
+    assert connection(ours).is_gone()
 
 
 def test_a_client_that_sends_its_next_request(pair: tuple[socket.socket, socket.socket]) -> None:
@@ -75,18 +75,18 @@ def test_a_client_that_sends_its_next_request(pair: tuple[socket.socket, socket.
     ours, theirs = pair
     theirs.sendall(b"GET")
     assert ours.recv(1, socket.MSG_PEEK) == b"G"
-    assert not connection(ours).gone()
+    assert not connection(ours).is_gone()
     assert ours.recv(3) == b"GET"
 
 
 def test_no_socket() -> None:
     """Where the server hands over none, nothing is known and nothing breaks."""
     nobody = ClientConnection({})
-    assert not nobody.gone()
-    nobody.limit_stalls(5)
-    nobody.forget_stalls()
-    nobody.end_only_by_reset(length_known=False)
-    nobody.end_normally()
+    assert not nobody.is_gone()
+    nobody.set_stall_timeout(5)
+    nobody.restore_timeout()
+    nobody.reset_unless_completed(length_known=False)
+    nobody.cancel_reset()
 
 
 @pytest.mark.parametrize("usual", [None, 10.0], ids=["none", "one"])
@@ -95,11 +95,11 @@ def test_stalls_are_limited(pair: tuple[socket.socket, socket.socket], usual: fl
     ours, _ = pair
     ours.settimeout(usual)
     client = connection(ours)
-    client.limit_stalls(2.5)
+    client.set_stall_timeout(2.5)
     assert ours.gettimeout() == 2.5
-    assert not client.gone()
+    assert not client.is_gone()
     assert ours.gettimeout() == 2.5
-    client.forget_stalls()
+    client.restore_timeout()
     assert ours.gettimeout() == usual
 
 
@@ -107,10 +107,10 @@ def test_a_client_that_takes_nothing(pair: tuple[socket.socket, socket.socket]) 
     """A write to it fails; the socket is of no use then, and nothing else breaks."""
     ours, _ = pair
     client = connection(ours)
-    client.limit_stalls(0.2)
+    client.set_stall_timeout(0.2)
     with pytest.raises(TimeoutError):
         ours.sendall(bytes(64 * 1024 * 1024))
-    client.forget_stalls()
+    client.restore_timeout()
     assert ours.gettimeout() == 10
 
 
@@ -119,10 +119,10 @@ def test_stalls_of_a_unix_socket() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
         client = connection(ours)
-        client.limit_stalls(0.2)
+        client.set_stall_timeout(0.2)
         with pytest.raises(TimeoutError):
             ours.sendall(bytes(64 * 1024 * 1024))
-        client.forget_stalls()
+        client.restore_timeout()
         assert ours.gettimeout() is None
 
 
@@ -145,10 +145,10 @@ def test_an_end_without_a_length(
     """HTTP/1.0 without a length: what is unfinished ends in a reset, what is whole does not."""
     ours, theirs = pair
     client = connection(ours, protocol)
-    client.end_only_by_reset(length_known=known[0])
+    client.reset_unless_completed(length_known=known[0])
     ours.sendall(b"body")
     if complete[0]:
-        client.end_normally()
+        client.cancel_reset()
     ours.close()
     ended = b""
     try:
@@ -165,7 +165,7 @@ def test_reading_ends_in_time(pair: tuple[socket.socket, socket.socket]) -> None
     """Whoever goes on sending bytes is not read beyond the limit, and can still be answered."""
     ours, theirs = pair
     got = 0
-    with connection(ours).read_within(0.3) as late:
+    with connection(ours).limit_read_time(0.3) as late:
         theirs.send(b"a")
         while ours.recv(1):
             got += 1
@@ -180,7 +180,7 @@ def test_reading_ends_in_time(pair: tuple[socket.socket, socket.socket]) -> None
 def test_reading_that_ends_before_its_limit(pair: tuple[socket.socket, socket.socket]) -> None:
     """The connection stays as it was."""
     ours, theirs = pair
-    with connection(ours).read_within(0.2) as late:
+    with connection(ours).limit_read_time(0.2) as late:
         theirs.send(b"a")
         assert ours.recv(1) == b"a"
     assert not late.wait(0.4)
@@ -190,5 +190,5 @@ def test_reading_that_ends_before_its_limit(pair: tuple[socket.socket, socket.so
 
 def test_reading_without_a_socket() -> None:
     """A server that hands over none is not limited, nor troubled."""
-    with ClientConnection({}).read_within(0.01) as late:
+    with ClientConnection({}).limit_read_time(0.01) as late:
         assert late.wait(5)

@@ -20,15 +20,15 @@ from tests.unit.routes.conftest import Proxy
 def test_namespace(app: Flask, url: str, expected: str | None) -> None:
     """`ns` is the client's, from the query only."""
     with app.test_request_context(url):
-        assert context.namespace() == expected
+        assert context.get_ns() == expected
 
 
 def test_one_resolver(app: Flask) -> None:
     """With and without a repository, the same registry is meant, and it has a source."""
     with app.test_request_context("/v2/?ns=index.docker.io"):
-        registry = context.selected().registry
-        assert context.located(RepositoryName("a/b")).registry is registry
-        assert context.source(registry) is context.rooms().sources["docker.io"]
+        registry = context.resolve_registry().registry
+        assert context.resolve(RepositoryName("a/b")).registry is registry
+        assert context.get_source(registry) is context.get_services().sources["docker.io"]
 
 
 @pytest.mark.parametrize(
@@ -44,10 +44,10 @@ def test_one_resolver(app: Flask) -> None:
 def test_several(app: Flask, proxy: Proxy, url: str, host: str, expected: str) -> None:
     """`ns` and the host count for what has a repository and for what has none."""
     with app.test_request_context(url, base_url=f"http://{host}"):
-        assert context.selected().registry.name == expected
-        address = context.located(RepositoryName("a/b"))
+        assert context.resolve_registry().registry.name == expected
+        address = context.resolve(RepositoryName("a/b"))
         assert address.registry.name == expected
-        assert context.source(address.registry) is proxy.sources[expected]
+        assert context.get_source(address.registry) is proxy.sources[expected]
 
 
 @pytest.mark.parametrize(
@@ -69,4 +69,4 @@ def test_the_host_that_a_server_in_front_tells(
         headers={"X-Forwarded-Host": told},
         environ_overrides={"REMOTE_ADDR": peer},
     ):
-        assert context.selected().registry.name == expected
+        assert context.resolve_registry().registry.name == expected

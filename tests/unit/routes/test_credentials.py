@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.oci.errors import Unauthorized, UpstreamMisbehaved
-from app.oci.headers import value, values
+from app.oci.headers import get_all, get_first
 from app.registries import Registry
 from app.routes import context, credentials
-from app.source import BodyBroken, Reply, replied
+from app.source import BodyBroken, Reply, build_reply
 from tests.unit.routes.conftest import ROWS, Proxy
 
 HUB, GHCR, OWN, TRUSTED, MANAGED, ECR = ROWS
@@ -51,7 +51,7 @@ def passed(proxy: Proxy, way: str, authorization: str, path: str = "manifests/la
         return str(answer.status_code)
     ((name, call),) = proxy.asked.items()
     assert call.name == "a/b"
-    return f"{name}: {value(call.request.headers, 'authorization') or 'nothing'}"
+    return f"{name}: {get_first(call.request.headers, 'authorization') or 'nothing'}"
 
 
 @pytest.mark.parametrize(
@@ -295,8 +295,8 @@ def test_other_headers_stay(app: Flask) -> None:
     """Only Authorization is looked at, and it is there once."""
     fields = [("Accept", "a"), ("authorization", "Bearer ghcr.io~t"), ("Accept", "b"), ("X", "y")]
     with app.test_request_context("/v2/?ns=ghcr.io"):
-        passed_up = credentials.passed_up(context.selected(), fields)
-    assert values(passed_up, "authorization") == ["Bearer t"]
+        passed_up = credentials.build_upstream_headers(context.resolve_registry(), fields)
+    assert get_all(passed_up, "authorization") == ["Bearer t"]
     assert [field for field in passed_up if field[0] != "Authorization"] == [
         ("Accept", "a"),
         ("Accept", "b"),
@@ -321,11 +321,13 @@ TOKENS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size
 def test_no_token_reaches_another_registry(app: Flask, where: str, host: str, sent: str) -> None:
     """Whatever is in a token: it goes up where its tag says, or untagged to the host's default."""
     with app.test_request_context(f"/v2/{where}", base_url=f"http://{host}"):
-        selection = context.selected()
-        owner, untagged = context.rooms().registries.tag_owner(sent)
-        tags = context.rooms().registries.tags_in(sent)
+        selection = context.resolve_registry()
+        owner, untagged = context.get_services().registries.split_token_tag(sent)
+        tags = context.get_services().registries.find_token_tags(sent)
         try:
-            fields = credentials.passed_up(selection, [("Authorization", f"Bearer {sent}")])
+            fields = credentials.build_upstream_headers(
+                selection, [("Authorization", f"Bearer {sent}")]
+            )
         except Unauthorized:
             is_foreign = owner is not selection.registry or tags != {selection.registry.name}
             assert is_foreign or not untagged or "," in untagged
@@ -333,16 +335,16 @@ def test_no_token_reaches_another_registry(app: Flask, where: str, host: str, se
     assert tags <= {selection.registry.name}
     if owner is None:
         assert selection.registry is selection.host_default
-        assert values(fields, "authorization") == [f"Bearer {sent}"]
+        assert get_all(fields, "authorization") == [f"Bearer {sent}"]
     else:
         assert owner is selection.registry
-        assert values(fields, "authorization") == [f"Bearer {untagged}"]
+        assert get_all(fields, "authorization") == [f"Bearer {untagged}"]
 
 
 def tagged(status: int, body: bytes, registry: Registry = GHCR) -> Reply:
     """Return a token answer as it is marked."""
     fields = [("Content-Type", "application/json"), ("X-Own", "y")]
-    return credentials.tag(replied(status, fields, body), registry)
+    return credentials.tag_tokens(build_reply(status, fields, body), registry)
 
 
 @pytest.mark.parametrize(
@@ -445,7 +447,7 @@ def test_an_answer_that_has_no_token(body: bytes) -> None:
     closed: list[int] = []
     reply = Reply(status=200, body=[body], close=lambda: closed.append(1))
     with pytest.raises(UpstreamMisbehaved, match=r"^the token service of ghcr\.io gave no token$"):
-        credentials.tag(reply, GHCR)
+        credentials.tag_tokens(reply, GHCR)
     assert closed == [1]
 
 
@@ -459,7 +461,9 @@ def test_an_answer_that_breaks() -> None:
         raise BodyBroken(reason)
 
     with pytest.raises(BodyBroken):
-        credentials.tag(Reply(status=200, body=broken(), close=lambda: closed.append(1)), GHCR)
+        credentials.tag_tokens(
+            Reply(status=200, body=broken(), close=lambda: closed.append(1)), GHCR
+        )
     assert closed == [1]
 
 
@@ -468,7 +472,7 @@ def test_what_is_tagged_comes_back(token: str, row: Registry) -> None:
     """The token that a client sends back is the one that the registry gave."""
     reply = tagged(200, json.dumps({"token": token}).encode(), row)
     issued = json.loads(b"".join(reply.body))["token"]
-    assert issued == f"{row.tag}~{token}"
+    assert issued == f"{row.token_tag}~{token}"
 
 
 @pytest.mark.parametrize(
@@ -494,5 +498,5 @@ def test_what_is_tagged_comes_back(token: str, row: Registry) -> None:
 def test_refresh_tokens(app: Flask, where: str, host: str, token: str, foreign: list[str]) -> None:
     """They are marked as tokens are."""
     with app.test_request_context(f"/v2/{where}", base_url=f"http://{host}"):
-        assert credentials.is_foreign(context.selected(), token) == bool(foreign)
-        assert foreign or credentials.untagged(token) == "t"
+        assert credentials.is_foreign(context.resolve_registry(), token) == bool(foreign)
+        assert foreign or credentials.strip_tag(token) == "t"

@@ -8,7 +8,7 @@ from flask import Flask, g
 
 from app.oci.errors import Unauthorized
 from app.routes import context
-from app.routes.credentials import asked
+from app.routes.credentials import build_source_request
 from tests.unit.routes.conftest import Proxy
 
 
@@ -24,13 +24,13 @@ def test_asked(app: Flask) -> None:
             "/v2/", method="HEAD", headers=headers, environ_overrides=overrides
         ),
     ):
-        request = asked(context.selected(), "n=1")
+        request = build_source_request(context.resolve_registry(), "n=1")
         assert (request.method, request.query, request.authorization) == ("HEAD", "n=1", "Bearer x")
         assert ("Accept", "a") in request.headers
         assert request.client is not None
-        assert not request.client.gone()
+        assert not request.client.is_gone()
         theirs.close()
-        assert request.client.gone()
+        assert request.client.is_gone()
 
 
 @pytest.mark.usefixtures("proxy")
@@ -38,7 +38,7 @@ def test_credentials_are_the_registrys(app: Flask) -> None:
     """The tag of a token is between the client and this proxy."""
     headers = {"Authorization": "Bearer ghcr.io~x", "X-Other": "y"}
     with app.test_request_context("/v2/?ns=ghcr.io", headers=headers):
-        request = asked(context.selected())
+        request = build_source_request(context.resolve_registry())
     assert request.authorization == "Bearer x"
     assert ("X-Other", "y") in request.headers
 
@@ -48,15 +48,15 @@ def test_a_foreign_token_asks_nothing(app: Flask) -> None:
     """There is no request to hand to a source."""
     headers = {"Authorization": "Bearer ghcr.io~x"}
     with app.test_request_context("/v2/", headers=headers), pytest.raises(Unauthorized) as caught:
-        asked(context.selected())
-    assert caught.value.added.keys() == {"WWW-Authenticate"}
+        build_source_request(context.resolve_registry())
+    assert caught.value.extra_headers.keys() == {"WWW-Authenticate"}
 
 
 def test_the_time_of_asking_is_kept(app: Flask) -> None:
     """The access line tells how long the source took."""
     with app.test_request_context("/v2/"):
         before = time.monotonic()
-        asked(context.selected())
+        build_source_request(context.resolve_registry())
         assert before <= g.asked_at <= time.monotonic()
 
 

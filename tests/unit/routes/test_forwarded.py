@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.oci.errors import HostInvalid
-from app.routes.forwarded import Forwarded
+from app.routes.forwarded import ForwardedHeaders
 
 TRUSTED = "127.0.0.1, ::1, 10.0.0.0/8, fd00::/8"
 
@@ -59,14 +59,14 @@ def test_base_url(scheme: str, peer: str, public_url: str | None) -> None:
 
     scheme x host x port x IPv6 x what is told x who tells it.
     """
-    forwarded = Forwarded(trusted=TRUSTED, public_url=public_url)
+    forwarded = ForwardedHeaders(trusted=TRUSTED, public_url=public_url)
     for host, proto, told in itertools.product(HOSTS, [None, "http", "https"], [None, *HOSTS]):
         headers = {"proto": proto, "host": told}
         sent = {name: value for name, value in headers.items() if value}
         believed = sent if PEERS[peer] else {}
         seen = f"{believed.get('proto', scheme)}://{believed.get('host', host)}"
         asked = environ(sent, peer=peer, scheme=scheme, host=host)
-        assert forwarded.base_url(asked) == (public_url or seen)
+        assert forwarded.build_base_url(asked) == (public_url or seen)
 
 
 @pytest.mark.parametrize(
@@ -88,8 +88,8 @@ def test_base_url(scheme: str, peer: str, public_url: str | None) -> None:
 )
 def test_what_a_trusted_server_tells(told: dict[str, str], expected: str) -> None:
     """Only the value that the nearest server wrote counts, and only if it makes sense."""
-    forwarded = Forwarded(trusted=TRUSTED, public_url=None)
-    assert forwarded.base_url(environ(told, peer="10.0.0.1")) == expected
+    forwarded = ForwardedHeaders(trusted=TRUSTED, public_url=None)
+    assert forwarded.build_base_url(environ(told, peer="10.0.0.1")) == expected
 
 
 @pytest.mark.parametrize(
@@ -121,31 +121,31 @@ def test_what_a_trusted_server_tells(told: dict[str, str], expected: str) -> Non
 )
 def test_a_host_that_can_be_no_url(host: str) -> None:
     """It could turn the realm into something else: 400, in the Host or told by a server."""
-    forwarded = Forwarded(trusted=TRUSTED, public_url=None)
+    forwarded = ForwardedHeaders(trusted=TRUSTED, public_url=None)
     with pytest.raises(HostInvalid):
-        forwarded.base_url(environ(host=host))
+        forwarded.build_base_url(environ(host=host))
     with pytest.raises(HostInvalid):
-        forwarded.host(environ(host=host))
+        forwarded.get_host(environ(host=host))
     if "," not in host and host == host.strip():
         told = environ({"host": host}, peer="10.0.0.1")
         with pytest.raises(HostInvalid):
-            forwarded.base_url(told)
+            forwarded.build_base_url(told)
         with pytest.raises(HostInvalid):
-            forwarded.host(told)
-        assert forwarded.host(environ({"host": host})) == "proxy.example"
+            forwarded.get_host(told)
+        assert forwarded.get_host(environ({"host": host})) == "proxy.example"
 
 
 def test_a_public_url_needs_no_host() -> None:
     """Where the operator says how it is called, nothing that a client sends is looked at."""
-    forwarded = Forwarded(trusted="", public_url="https://public.example/docxy")
-    assert forwarded.base_url(environ(host="a b")) == "https://public.example/docxy"
+    forwarded = ForwardedHeaders(trusted="", public_url="https://public.example/docxy")
+    assert forwarded.build_base_url(environ(host="a b")) == "https://public.example/docxy"
 
 
 @given(st.text() | st.text(alphabet="ab.:[]/@?#\\%, \r\n1"))
 def test_no_host_breaks_out(host: str) -> None:
     """Whatever the Host says, the URL has no path, query or userinfo of the client's making."""
     try:
-        url = Forwarded(trusted="", public_url=None).base_url(environ(host=host))
+        url = ForwardedHeaders(trusted="", public_url=None).build_base_url(environ(host=host))
     except HostInvalid:
         return
     assert not set(url.removeprefix("http://")) & set('/@?#\\% \r\n",;<>')
@@ -164,9 +164,9 @@ def test_no_host(name: str, expected: str) -> None:
     """HTTP/1.0 clients need not send a Host: then it is the address that they connected to."""
     asked = {**environ(), "SERVER_NAME": name}
     del asked["HTTP_HOST"]
-    forwarded = Forwarded(trusted="", public_url=None)
-    assert forwarded.base_url(asked) == expected
-    assert forwarded.host(asked) == expected.removeprefix("http://").removesuffix(":8000")
+    forwarded = ForwardedHeaders(trusted="", public_url=None)
+    assert forwarded.build_base_url(asked) == expected
+    assert forwarded.get_host(asked) == expected.removeprefix("http://").removesuffix(":8000")
 
 
 NAMES = {
@@ -189,10 +189,10 @@ def test_host(peer: str, public_url: str | None) -> None:
     A dot at its end says that it is whole (RFC 1034, section 3.1): it is the same host.
     It chooses a registry, which no public URL does.
     """
-    forwarded = Forwarded(trusted=TRUSTED, public_url=public_url)
+    forwarded = ForwardedHeaders(trusted=TRUSTED, public_url=public_url)
     for host, told in itertools.product(NAMES, [None, *NAMES]):
         asked = environ({"host": told} if told else {}, peer=peer, host=host)
-        assert forwarded.host(asked) == NAMES[told if told and PEERS[peer] else host]
+        assert forwarded.get_host(asked) == NAMES[told if told and PEERS[peer] else host]
 
 
 @pytest.mark.parametrize(
@@ -205,8 +205,8 @@ def test_host(peer: str, public_url: str | None) -> None:
 )
 def test_host_told_by_several(told: str, expected: str) -> None:
     """Only the nearest server's word chooses a registry."""
-    forwarded = Forwarded(trusted=TRUSTED, public_url=None)
-    assert forwarded.host(environ({"host": told}, peer="10.0.0.1")) == expected
+    forwarded = ForwardedHeaders(trusted=TRUSTED, public_url=None)
+    assert forwarded.get_host(environ({"host": told}, peer="10.0.0.1")) == expected
 
 
 @pytest.mark.parametrize(
@@ -238,8 +238,8 @@ def test_host_told_by_several(told: str, expected: str) -> None:
 )
 def test_client(peer: str, told: str, trusted: str, expected: str) -> None:
     """The client is the last one for whom no trusted server vouches."""
-    forwarded = Forwarded(trusted=trusted, public_url=None)
-    assert forwarded.client(environ({"for": told}, peer=peer)) == expected
+    forwarded = ForwardedHeaders(trusted=trusted, public_url=None)
+    assert forwarded.get_client_address(environ({"for": told}, peer=peer)) == expected
 
 
 OWN_HOSTS = {"ghcr.proxy.example", "quay.proxy.example"}
@@ -273,8 +273,8 @@ def test_hosts_that_stand_for_one_registry(
     public_url: str | None, host: str, expected: str
 ) -> None:
     """They stay what they are, with the scheme by which the public URL says clients come."""
-    forwarded = Forwarded(trusted=TRUSTED, public_url=public_url, hosts=OWN_HOSTS)
-    assert forwarded.base_url(environ(host=host)) == expected
+    forwarded = ForwardedHeaders(trusted=TRUSTED, public_url=public_url, hosts=OWN_HOSTS)
+    assert forwarded.build_base_url(environ(host=host)) == expected
 
 
 @pytest.mark.parametrize(
@@ -286,6 +286,6 @@ def test_hosts_that_stand_for_one_registry(
 )
 def test_a_host_of_one_registry_that_is_told(peer: str, expected: str) -> None:
     """As everywhere, only a trusted server's word counts; the scheme is the public URL's."""
-    forwarded = Forwarded(trusted=TRUSTED, public_url="https://p.example", hosts=OWN_HOSTS)
+    forwarded = ForwardedHeaders(trusted=TRUSTED, public_url="https://p.example", hosts=OWN_HOSTS)
     told = {"host": "ghcr.proxy.example", "proto": "http"}
-    assert forwarded.base_url(environ(told, peer=peer)) == expected
+    assert forwarded.build_base_url(environ(told, peer=peer)) == expected

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from app.access.image_facts import KnownImages
+from app.access.image_facts import ImageFactsCache
 from app.access.rules import Condition, Decision, Rule
-from app.oci.errors import RuleRefused, UpstreamMisbehaved, UpstreamUnavailable
+from app.oci.errors import RuleDenied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.manifest import Platform
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
-from app.routes.image_policy import Inspection
-from app.source import BodyBroken, Reply, Request, replied
+from app.routes.image_policy import ImageInspection
+from app.source import BodyBroken, Reply, Request, build_reply
 from tests.unit.fake_source import FakeSource
 
 RULE = Rule(number=3, allows=True, condition=Condition((Platform("linux", "amd64"),)))
@@ -39,7 +39,7 @@ class Shelf(FakeSource):
         """Answer with the image's manifest."""
         super().manifest(name, reference, request)
         fields = [("Docker-Content-Digest", str(digest_of(self.document)))]
-        reply = self.told or replied(200, fields, self.document)
+        reply = self.told or build_reply(200, fields, self.document)
         if request.method == "HEAD":
             reply = replace(reply, body=())
         return replace(reply, close=self._close)
@@ -47,7 +47,7 @@ class Shelf(FakeSource):
     def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Answer with its config."""
         super().blob(name, digest, request)
-        return replace(self.blob_told or replied(200, [], self.config), close=self._close)
+        return replace(self.blob_told or build_reply(200, [], self.config), close=self._close)
 
     @property
     def questions(self) -> list[str]:
@@ -60,13 +60,15 @@ def inspect(
 ) -> Reply:
     """Ask for the manifest by tag, unless a digest is given."""
     fields = [("Authorization", "Bearer alice"), ("If-None-Match", '"x"'), ("Range", "bytes=0-1")]
-    return Inspection(
+    return ImageInspection(
         source=shelf,
         repository=RepositoryName("team/app"),
         request=Request(method=method, headers=fields),
-        known=known.get("known") or KnownImages(),
+        facts_cache=known.get("known") or ImageFactsCache(),
         decide=known.get("decide") or asked_again,
-    ).manifest(reference or Tag("1"), known.get("decision") or Decision(allowed=True, rule=RULE))
+    ).inspect_manifest(
+        reference or Tag("1"), known.get("decision") or Decision(allowed=True, rule=RULE)
+    )
 
 
 def asked_again(names: frozenset[Digest]) -> Decision:
@@ -89,7 +91,7 @@ def test_a_platform_that_is_served(method: str, *, by_digest: bool) -> None:
 def test_another_platform(method: str, *, by_digest: bool) -> None:
     """It is refused by the rule that let the question through."""
     shelf = Shelf("windows/amd64")
-    with pytest.raises(RuleRefused, match="for linux/amd64 only") as refused:
+    with pytest.raises(RuleDenied, match="for linux/amd64 only") as refused:
         inspect(shelf, digest_of(shelf.document) if by_digest else None, method)
     assert refused.value.detail == {"rule": 3}
     assert shelf.closed == len(shelf.calls)
@@ -108,7 +110,7 @@ def test_all_is_asked_in_the_clients_name() -> None:
 
 def test_it_is_remembered() -> None:
     """The registry decides each time, and is not asked for what cannot change."""
-    shelf, known = Shelf(), KnownImages()
+    shelf, known = Shelf(), ImageFactsCache()
     for method in ("GET", "GET", "HEAD"):
         inspect(shelf, method=method, known=known)
     assert shelf.questions == ["GET manifest", "GET blob", "GET manifest", "HEAD manifest"]
@@ -126,10 +128,10 @@ def test_a_refusal_of_the_registry_is_passed_on() -> None:
 
 def test_a_digest_that_is_only_named() -> None:
     """A HEAD that names a good image's digest does not make another one good."""
-    good, bad, known = Shelf(), Shelf("windows/amd64"), KnownImages()
+    good, bad, known = Shelf(), Shelf("windows/amd64"), ImageFactsCache()
     inspect(good, known=known)
-    bad.told = replied(200, [("Docker-Content-Digest", digest_of(good.document))], bad.document)
-    with pytest.raises(RuleRefused):
+    bad.told = build_reply(200, [("Docker-Content-Digest", digest_of(good.document))], bad.document)
+    with pytest.raises(RuleDenied):
         inspect(bad, known=known)
 
 
@@ -138,15 +140,15 @@ def test_a_digest_that_is_only_named() -> None:
     [
         pytest.param(Reply(status=404), id="not there"),
         pytest.param(Reply(status=304), id="no answer"),
-        pytest.param(replied(200, [], b"{}"), id="other bytes"),
-        pytest.param(replied(200, [], b" " * ((1 << 20) + 1)), id="too large"),
+        pytest.param(build_reply(200, [], b"{}"), id="other bytes"),
+        pytest.param(build_reply(200, [], b" " * ((1 << 20) + 1)), id="too large"),
     ],
 )
 def test_a_config_that_cannot_be_read(told: Reply) -> None:
     """It is refused, and asked for again the next time."""
-    shelf, known = Shelf(), KnownImages()
+    shelf, known = Shelf(), ImageFactsCache()
     shelf.blob_told = told
-    with pytest.raises(RuleRefused):
+    with pytest.raises(RuleDenied):
         inspect(shelf, known=known)
     shelf.blob_told = None
     assert inspect(shelf, known=known).status == 200
@@ -187,7 +189,7 @@ def test_a_manifest_that_tells_nothing(document: bytes, method: str) -> None:
     """What cannot be told is refused."""
     shelf = Shelf()
     shelf.document = document
-    with pytest.raises(RuleRefused):
+    with pytest.raises(RuleDenied):
         inspect(shelf, method=method)
 
 
@@ -200,14 +202,14 @@ def test_an_index(method: str) -> None:
     assert not any(call.method == "blob" for call in shelf.calls)
 
 
-OPEN = Decision(allowed=True, is_open=True)
+OPEN = Decision(allowed=True, is_provisional=True)
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_the_names_of_a_manifest(method: str) -> None:
     """Of a GET they are those of its bytes, of a HEAD what the registry says."""
     shelf = Shelf()
-    shelf.told = replied(200, [("Docker-Content-Digest", f"sha256:{'0' * 64}")], shelf.document)
+    shelf.told = build_reply(200, [("Docker-Content-Digest", f"sha256:{'0' * 64}")], shelf.document)
     told = list[frozenset[Digest]]()
 
     def decide(names: frozenset[Digest]) -> Decision:
@@ -216,7 +218,7 @@ def test_the_names_of_a_manifest(method: str) -> None:
 
     reply = inspect(shelf, None, method, decision=OPEN, decide=decide)
     assert (reply.status, b"".join(reply.body)) == (200, shelf.document * (method == "GET"))
-    right = {digest_of(shelf.document), *Digest.every(shelf.document)}
+    right = {digest_of(shelf.document), *Digest.compute_all(shelf.document)}
     assert told == [right if method == "GET" else {Digest(f"sha256:{'0' * 64}")}]
     assert shelf.closed == len(shelf.calls) == 1
 
@@ -226,17 +228,17 @@ def test_a_name_that_is_denied(method: str) -> None:
     """Nothing is left open."""
 
     def decide(names: frozenset[Digest]) -> Decision:
-        raise RuleRefused(rule=4) if names else AssertionError
+        raise RuleDenied(rule=4) if names else AssertionError
 
     shelf = Shelf()
-    with pytest.raises(RuleRefused):
+    with pytest.raises(RuleDenied):
         inspect(shelf, None, method, decision=OPEN, decide=decide)
     assert shelf.closed == len(shelf.calls) == 1
 
 
 def test_a_name_whose_rule_is_about_images() -> None:
     """What is decided at last is what counts."""
-    with pytest.raises(RuleRefused, match="for linux/amd64 only"):
+    with pytest.raises(RuleDenied, match="for linux/amd64 only"):
         inspect(
             Shelf("windows/amd64"),
             decision=OPEN,
@@ -247,7 +249,7 @@ def test_a_name_whose_rule_is_about_images() -> None:
 def test_a_manifest_that_is_too_large_for_names() -> None:
     """It is no registry's usual one, and nobody can say what it is."""
     shelf = Shelf()
-    shelf.told = replied(200, [], b" " * (4 << 20) + b" ")
+    shelf.told = build_reply(200, [], b" " * (4 << 20) + b" ")
     with pytest.raises(UpstreamMisbehaved, match="too large"):
         inspect(shelf, decision=OPEN)
     assert shelf.closed == 1

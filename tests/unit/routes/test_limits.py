@@ -255,8 +255,8 @@ def test_who_asks_pays(ask: Ask, hub: FakeSource) -> None:
     payers = [call.request.payer for call in hub.calls]
     assert [payer.identity for payer in payers if payer] == [f"address {ONE}"] * 4
     assert payers[-1] is not None
-    fetch = payers[-1].begin_fetch(DIGEST)
-    fetch.received(10)
-    assert not fetch.go_on_unread()
+    fetch = payers[-1].open_account(DIGEST)
+    fetch.charge(10)
+    assert not fetch.try_acquire()
     assert refused(ask(BLOB), "no more bytes today")
     assert ask(BLOB, peer=OTHER).status_code == 200

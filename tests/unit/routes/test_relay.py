@@ -349,7 +349,7 @@ class Pages(FileBody):
         while self.parts:
             yield self.parts.pop(0)
 
-    def sent_by(self, send: Callable[[int, int, int], None]) -> int:
+    def send_next(self, send: Callable[[int, int, int], None]) -> int:
         """Send one part; the fake of a socket takes no bytes, only where they would be."""
         if not self.parts:
             return 0

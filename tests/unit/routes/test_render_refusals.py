@@ -11,8 +11,8 @@ from flask.testing import FlaskClient
 
 from app.events import UNWATCHED, Download, Exchange
 from app.oci.errors import LoginRequired, RegistryError
-from app.routes.access_log import Afterwards
-from app.routes.context import rooms
+from app.routes.access_log import AccessLog
+from app.routes.context import get_services
 from tests.unit.fake_source import FakeSource
 from tests.unit.oci.test_errors import subclasses
 
@@ -27,11 +27,11 @@ class Watched:
     def __init__(self) -> None:
         self.refused_by: list[str] = []
 
-    def begins(self, exchange: Exchange, length: int | None) -> Download:
+    def begin_download(self, exchange: Exchange, length: int | None) -> Download:
         """Watch nothing."""
-        return UNWATCHED.begins(exchange, length)
+        return UNWATCHED.begin_download(exchange, length)
 
-    def ended(self, exchanges: Sequence[Exchange]) -> None:
+    def record_end(self, exchanges: Sequence[Exchange]) -> None:
         """Remember."""
         self.refused_by += [one.refused_by for one in exchanges]
 
@@ -41,8 +41,8 @@ def watched(app: Flask) -> Watched:
     """Return what sees all exchanges of the application."""
     watched = Watched()
     with app.app_context():
-        room = rooms()
-    replace(room, afterwards=Afterwards(watched)).put_into(app)
+        room = get_services()
+    replace(room, access_log=AccessLog(watched)).install(app)
     return watched
 
 

@@ -3,7 +3,7 @@
 import pytest
 from flask.testing import FlaskClient
 
-from app.oci.headers import values
+from app.oci.headers import get_all
 from tests.unit.fake_source import FakeSource
 
 SHA256 = "sha256:" + "0123456789abcdef" * 4
@@ -102,9 +102,9 @@ def test_request_headers_arrive(client: FlaskClient, source: FakeSource) -> None
     client.get(MANIFEST, headers=sent)
     request = source.calls[0].request
     assert request.authorization == "Bearer abc"
-    assert values(request.headers, "range") == ["bytes=5-"]
-    assert values(request.headers, "if-none-match") == ['"x"']
-    accepted = ",".join(values(request.headers, "accept"))
+    assert get_all(request.headers, "range") == ["bytes=5-"]
+    assert get_all(request.headers, "if-none-match") == ['"x"']
+    accepted = ",".join(get_all(request.headers, "accept"))
     assert [kind.strip() for kind in accepted.split(",")] == [value for _, value in sent[:2]]
 
 

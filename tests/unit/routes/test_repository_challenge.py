@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 
 from app.oci.challenge import Challenge
 from app.oci.errors import UpstreamUnavailable
-from app.source import replied
+from app.source import build_reply
 from tests.unit.fake_source import FakeSource
 
 BEARER = Challenge(
@@ -20,7 +20,7 @@ REFUSED = b'{"errors":[{"code":"UNAUTHORIZED"}]}'
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_the_realm_is_ours(client: FlaskClient, source: FakeSource, method: str, path: str) -> None:
     """A 401 points at this proxy, keeps the service, and is JSON; with and without a slash."""
-    answered = replied(401, [("Content-Type", "application/json")], REFUSED)
+    answered = build_reply(401, [("Content-Type", "application/json")], REFUSED)
     source.reply = replace(answered, challenges=[BEARER])
     answer = client.open(path, method=method)
     assert answer.status_code == 401

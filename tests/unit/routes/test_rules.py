@@ -12,10 +12,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from app.access.networks import Networks
-from app.access.rules import Digests, Rule, Rules
-from app.oci.errors import ClientHidden, RuleRefused
+from app.access.rules import DigestSet, Rule, Rules
+from app.oci.errors import ClientAddressUnknown, RuleDenied
 from app.oci.reference import Digest, RepositoryName, Tag
-from app.routes.context import Rooms
+from app.routes.context import Services
 from app.source import Permit
 from tests.unit.routes.conftest import Proxy
 
@@ -28,11 +28,11 @@ def ruling(app: Flask, proxy: Proxy) -> Ruling:
     """Return what gives the proxy rules, which deny unless they say otherwise."""
 
     def ruled(*written: dict[str, Any]) -> Proxy:
-        room: Rooms = app.extensions["docxy"]
+        room: Services = app.extensions["docxy"]
         rules = [
             Rule(**{"allows": False, "number": at, **one}) for at, one in enumerate(written, 1)
         ]
-        replace(room, rules=Rules(rules, room.registries)).put_into(app)
+        replace(room, rules=Rules(rules, room.registries)).install(app)
         return proxy
 
     return ruled
@@ -179,10 +179,10 @@ def test_where_redirects_lead(ruling: Ruling) -> None:
     permit("ghcr.io", TEAM, Tag("2"))
     permit("ghcr.io", TEAM, None)
     permit("docker.io", TEAM, Tag("1"))
-    with pytest.raises(RuleRefused, match="ask us") as caught:
+    with pytest.raises(RuleDenied, match="ask us") as caught:
         permit("ghcr.io", TEAM, Tag("1"))
     assert caught.value.detail == {"rule": 1}
-    with pytest.raises(RuleRefused):
+    with pytest.raises(RuleDenied):
         permit("ghcr.io", RepositoryName("local/app"), None)
 
 
@@ -191,19 +191,19 @@ def test_where_redirects_lead_whoever_hides(ruling: Ruling) -> None:
     proxy = ruling({"registry": "ghcr.io", "networks": Networks("192.0.2.0/24")})
     hidden = {"X-Forwarded-For": "198.51.100.1"}
     assert proxy.client.get("/v2/a/b/manifests/1", headers=hidden).status_code == 200
-    with pytest.raises(ClientHidden):
+    with pytest.raises(ClientAddressUnknown):
         permit_of(proxy)("ghcr.io", TEAM, None)
 
 
 def test_where_redirects_lead_to_images_that_are_looked_at(ruling: Ruling) -> None:
     """A rule about images counts where they are asked for, so it has to be the same there."""
-    digests = Digests(frozenset({Digest(DIGEST)}))
+    digests = DigestSet(frozenset({Digest(DIGEST)}))
     proxy = ruling({"registry": "ghcr.io", "digests": digests}, {"digests": digests})
     assert proxy.ask(f"proxy.example/v2/a/b/blobs/{DIGEST}").status_code == 200
     permit = permit_of(proxy)
     permit("ghcr.io", TEAM, None)
     permit("docker.io", TEAM, Tag("1"))  # as it would be decided of what was asked for
-    with pytest.raises(RuleRefused, match=r"images of ghcr\.io"):
+    with pytest.raises(RuleDenied, match=r"images of ghcr\.io"):
         permit("ghcr.io", TEAM, Tag("1"))
 
 

@@ -8,8 +8,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.registries import Registries
-from app.routes.context import Rooms
-from app.source import Reply, Request, replied
+from app.routes.context import Services
+from app.source import Reply, Request, build_reply
 from tests.unit.routes.conftest import ROWS
 
 
@@ -18,7 +18,7 @@ class FakeIndex:
 
     def __init__(self) -> None:
         self.asked: list[Request] = []
-        self.reply = replied(200, [("Content-Type", "application/json")], b'{"results": []}')
+        self.reply = build_reply(200, [("Content-Type", "application/json")], b'{"results": []}')
 
     def search(self, request: Request) -> Reply:
         """Answer."""
@@ -30,9 +30,9 @@ class FakeIndex:
 def index(app: Flask) -> FakeIndex:
     """Return the index of a proxy with a host for another registry."""
     index = FakeIndex()
-    rooms: Rooms = app.extensions["docxy"]
+    rooms: Services = app.extensions["docxy"]
     registries = Registries(ROWS)
-    replace(rooms, registries=registries, index=index).put_into(app)
+    replace(rooms, registries=registries, index=index).install(app)
     return index
 
 
@@ -89,10 +89,10 @@ def test_only_docker_hub_is_searched(client: FlaskClient, index: FakeIndex, path
 
 def test_another_default_registry(app: Flask, client: FlaskClient, index: FakeIndex) -> None:
     """There is no index where the default registry is another one."""
-    rooms: Rooms = app.extensions["docxy"]
-    replace(rooms, registries=Registries(ROWS, "ghcr.io")).put_into(app)
+    rooms: Services = app.extensions["docxy"]
+    replace(rooms, registries=Registries(ROWS, "ghcr.io")).install(app)
     assert client.get("/v1/search?q=x").status_code == 404
-    replace(rooms, index=None).put_into(app)
+    replace(rooms, index=None).install(app)
     assert client.get("/v1/search?q=x").status_code == 404
     assert index.asked == []
 

@@ -89,11 +89,11 @@ class Kept:
 
     said: CacheState = field(default_factory=CacheState)
 
-    def held(self) -> tuple[int, int]:
+    def measure_usage(self) -> tuple[int, int]:
         """Return that it is empty."""
         return 0, 0
 
-    def state(self) -> CacheState:
+    def read_state(self) -> CacheState:
         """Return how it is."""
         return self.said
 
@@ -103,7 +103,7 @@ def kept(app: Flask) -> Kept:
     """Give the application a cache."""
     kept = Kept()
     with app.app_context():
-        replace(context.rooms(), cache=kept).put_into(app)
+        replace(context.get_services(), cache=kept).install(app)
     return kept
 
 

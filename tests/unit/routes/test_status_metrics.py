@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from app.access.networks import Networks
 from app.config.settings import LOCAL_NETWORKS
 from app.events import current
-from app.routes.context import Rooms
+from app.routes.context import Services
 from app.source import Budget
 from tests.unit.fake_source import FakeSource
 from tests.unit.routes.conftest import Proxy
@@ -23,20 +23,20 @@ FRONT = "10.0.0.1"
 class Fixed:
     """Figures that are always the same."""
 
-    def exposition(self) -> bytes:
+    def format_exposition(self) -> bytes:
         """Return a text."""
         return b"docxy_pulls_spent_total 1.0\n"
 
-    def shown(self) -> dict[str, Any]:
+    def build_summary(self) -> dict[str, Any]:
         """Return some figures."""
         return {"downloads": []}
 
 
 @pytest.fixture
-def room(app: Flask, proxy: Proxy) -> Rooms:
+def room(app: Flask, proxy: Proxy) -> Services:
     """Return what the views use, with figures for local networks."""
     del proxy
-    rooms: Rooms = app.extensions["docxy"]
+    rooms: Services = app.extensions["docxy"]
     return replace(rooms, figures=Fixed(), figures_networks=Networks(LOCAL_NETWORKS))
 
 
@@ -66,7 +66,7 @@ def room(app: Flask, proxy: Proxy) -> Rooms:
 def test_who_sees_figures(  # noqa: PLR0913 - fixtures and a table
     *,
     app: Flask,
-    room: Rooms,
+    room: Services,
     client: FlaskClient,
     path: str,
     networks: str,
@@ -75,7 +75,7 @@ def test_who_sees_figures(  # noqa: PLR0913 - fixtures and a table
     status: int,
 ) -> None:
     """Who comes through a server that is not trusted could be anybody."""
-    replace(room, figures_networks=Networks(networks)).put_into(app)
+    replace(room, figures_networks=Networks(networks)).install(app)
     headers = {"X-Forwarded-For": forwarded} if forwarded else {}
     answer = client.get(path, headers=headers, environ_overrides={"REMOTE_ADDR": peer})
     assert answer.status_code == status
@@ -85,10 +85,10 @@ def test_who_sees_figures(  # noqa: PLR0913 - fixtures and a table
 
 @pytest.mark.parametrize("name", ["Forwarded", "X-Real-IP"])
 def test_a_front_that_tells_in_another_way(
-    app: Flask, room: Rooms, client: FlaskClient, name: str
+    app: Flask, room: Services, client: FlaskClient, name: str
 ) -> None:
     """It is not read, and so whoever comes through it is hidden."""
-    room.put_into(app)
+    room.install(app)
     here = {"REMOTE_ADDR": FRONT}
     assert client.get("/metrics", environ_overrides=here).status_code == 200
     told = {name: "for=203.0.113.9"}
@@ -97,9 +97,9 @@ def test_a_front_that_tells_in_another_way(
     assert client.get("/metrics", headers=told, environ_overrides=here).status_code == 200
 
 
-def test_what_is_not_counted_is_not_told(app: Flask, room: Rooms, client: FlaskClient) -> None:
+def test_what_is_not_counted_is_not_told(app: Flask, room: Services, client: FlaskClient) -> None:
     """Where it is switched off there is no such path."""
-    replace(room, figures=None).put_into(app)
+    replace(room, figures=None).install(app)
     assert [client.get(path).status_code for path in ("/metrics", "/figures")] == [404, 404]
 
 

@@ -7,8 +7,8 @@ import json
 import pytest
 from flask.testing import FlaskClient
 
-from app.oci.headers import value
-from app.source import replied
+from app.oci.headers import get_first
+from app.source import build_reply
 from tests.unit.fake_source import FakeSource
 from tests.unit.routes.conftest import Proxy
 
@@ -126,7 +126,7 @@ def test_head_is_a_get(client: FlaskClient, source: FakeSource) -> None:
 def test_basic_passes(client: FlaskClient, source: FakeSource) -> None:
     """Credentials are the token service's to judge."""
     asked(client, "GET", "account=alice", Authorization="Basic YWxpY2U6cHc=")
-    assert value(source.calls[0].token.headers, "authorization") == "Basic YWxpY2U6cHc="
+    assert get_first(source.calls[0].token.headers, "authorization") == "Basic YWxpY2U6cHc="
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_the_answer_comes_back_unchanged(
     client: FlaskClient, source: FakeSource, method: str, status: int, body: bytes
 ) -> None:
     """Byte for byte, whatever it is."""
-    source.reply = replied(status, [("Content-Type", "application/json")], body)
+    source.reply = build_reply(status, [("Content-Type", "application/json")], body)
     assert asked(client, method, "account=alice") == body
     assert source.closed == 1
 
@@ -253,7 +253,7 @@ def passed(proxy: Proxy, asked: str, method: str = "GET", authorization: str = "
     `asked` is the host, perhaps with `?ns=...`, and the fields, with a space between.
     """
     for source in proxy.sources.values():
-        source.reply = replied(200, [("Content-Type", "application/json")], ANSWER)
+        source.reply = build_reply(200, [("Content-Type", "application/json")], ANSWER)
     where, _, fields = asked.partition(" ")
     host, _, query = where.partition("?")
     if method == "POST":
@@ -266,7 +266,7 @@ def passed(proxy: Proxy, asked: str, method: str = "GET", authorization: str = "
         return f"{answer.status_code} {answer.get_json()['errors'][0]['code']}"
     ((name, call),) = proxy.asked.items()
     parameters = "&".join(f"{key}={text}" for key, text in call.token.parameters)
-    login = value(call.token.headers, "authorization")
+    login = get_first(call.token.headers, "authorization")
     return " ".join(part for part in (name, call.token.method, parameters, login) if part)
 
 
@@ -581,7 +581,9 @@ def test_an_answer_that_has_no_token(proxy: Proxy) -> None:
 def test_a_refusal_of_another_registrys(proxy: Proxy, status: int) -> None:
     """It comes down byte for byte: nothing in it is a token."""
     body = b'{ "details":"no such account" }'
-    proxy.sources["ghcr.io"].reply = replied(status, [("Content-Type", "application/json")], body)
+    proxy.sources["ghcr.io"].reply = build_reply(
+        status, [("Content-Type", "application/json")], body
+    )
     answer = proxy.ask(f"{HOST}/auth/token?{GHCR}")
     assert (answer.status_code, answer.data) == (status, body)
     assert proxy.sources["ghcr.io"].closed == 1

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 from flask import Flask
 
-from app.access.logins import Logins
-from app.access.tokens import Guard, Tokens
-from app.routes.context import Rooms
+from app.access.logins import LoginChecker
+from app.access.tokens import Guard, TokenIssuer
+from app.routes.context import Services
 from tests.unit.routes.conftest import Proxy
 
 KEY = b"k" * 32
@@ -23,11 +23,11 @@ class Changing:
         self._left = after
         self.secret = "old"  # noqa: S105 - of these tests only
 
-    def secret_of(self, name: str) -> str | None:
+    def lookup_secret(self, name: str) -> str | None:
         """Return what it is now."""
         return self.secret if name == "alice" else None
 
-    def stand_in(self, name: str) -> str:
+    def get_decoy_secret(self, name: str) -> str:
         """Return what nobody has."""
         return f"nobody's, and not {name}'s"
 
@@ -47,8 +47,8 @@ def changed(app: Flask, proxy: Proxy) -> Changed:
     """Return what makes a proxy of users."""
 
     def made(users: Changing) -> Proxy:
-        room: Rooms = app.extensions["docxy"]
-        replace(room, guard=Guard(Logins(users), Tokens(KEY, users))).put_into(app)
+        room: Services = app.extensions["docxy"]
+        replace(room, guard=Guard(LoginChecker(users), TokenIssuer(KEY, users))).install(app)
         return proxy
 
     return made
@@ -77,7 +77,7 @@ def test_a_password_that_changes_meanwhile(
 def test_a_refresh_token_whose_user_changes_meanwhile(changed: Changed) -> None:
     """The same, where no password is checked at all."""
     users = Changing(after=0, is_slow=False)
-    shown = Tokens(KEY, users).refresh("alice")
+    shown = TokenIssuer(KEY, users).issue_refresh_token("alice")
     proxy = changed(users)
     form = f"grant_type=refresh_token&refresh_token={shown}"
     assert proxy.ask("proxy.example/auth/token", "POST", form=form).status_code == 200
@@ -87,7 +87,7 @@ def test_a_refresh_token_whose_user_changes_meanwhile(changed: Changed) -> None:
         del name
         return next(asked, "new")
 
-    users.secret_of = secret_of  # type: ignore[method-assign]
+    users.lookup_secret = secret_of  # type: ignore[method-assign]
     assert proxy.ask("proxy.example/auth/token", "POST", form=form).status_code == 401
 
 

@@ -73,9 +73,9 @@ class Arbiter:
         if not self.has_processes:
             raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
         self.WORKERS[self.worker_age] = Worker(self.worker_age)
-        shared_memory.forget_booted(self.worker_age)
+        shared_memory.clear_booted(self.worker_age)
         if self.can_boot:
-            shared_memory.tell_booted(self.worker_age)
+            shared_memory.mark_booted(self.worker_age)
 
     def reap_workers(self) -> None:
         """Find those that have not booted dead; gunicorn would end everything for each."""
@@ -318,7 +318,7 @@ def test_a_new_worker_heeds_a_signal(arbiter: Arbiter, number: signal.Signals, w
         if when == "before":
             arbiter.SIG_QUEUE.put(signal.SIGCHLD)
             arbiter.SIG_QUEUE.put(number)
-        generations.in_new_worker(worker)
+        generations.prepare_new_worker(worker)
         if when == "after":
             assert worker.alive
             os.kill(os.getpid(), number)

@@ -6,11 +6,11 @@ from typing import Final, cast
 
 import pytest
 
-from server.connections import FRONT, Connection, Connections, site_of, written
+from server.connections import FRONT, Connection, Connections, format_site, pack_site
 
 PLACES: Final = 80
 SHARE, RESERVE = 10, 16
-ALICE, MALLORY = site_of("192.0.2.1"), site_of("198.51.100.66")
+ALICE, MALLORY = pack_site("192.0.2.1"), pack_site("198.51.100.66")
 
 
 class Room:
@@ -32,13 +32,13 @@ class Room:
         """Take in many, each of another site, and serve them."""
         many = [self.open(f"busy-{number}", site(number)) for number in range(count)]
         for connection in many:
-            assert self.connections.serve(connection)
+            assert self.connections.mark_serving(connection)
         return many
 
 
 def site(number: int) -> bytes:
     """Return one of 65,536 sites."""
-    return site_of(f"203.0.{number >> 8}.{number & 255}")
+    return pack_site(f"203.0.{number >> 8}.{number & 255}")
 
 
 def test_a_site_has_a_share() -> None:
@@ -64,7 +64,7 @@ def test_what_is_served_takes_nothing_of_a_share() -> None:
     """Downloads of one site may be as many as there are places."""
     room = Room()
     for number in range(PLACES):
-        assert room.connections.serve(room.open(str(number)))
+        assert room.connections.mark_serving(room.open(str(number)))
     assert room.ended == []
 
 
@@ -83,8 +83,8 @@ def test_waiting_again_is_at_the_end_of_the_line() -> None:
     """A kept connection that has just been served is not the longest waiting."""
     room = Room()
     first, *_ = room.open_many(SHARE, ALICE)
-    assert room.connections.serve(first)
-    room.connections.wait(first)
+    assert room.connections.mark_serving(first)
+    room.connections.mark_waiting(first)
     room.open("next")
     assert room.ended == ["many-1"]
 
@@ -94,7 +94,7 @@ def test_a_body_that_is_read_waits() -> None:
     room = Room()
     first, *others = room.open_many(SHARE, ALICE)
     for connection in (first, *others):
-        assert room.connections.serve(connection)
+        assert room.connections.mark_serving(connection)
     first.await_body()
     for connection in others:
         connection.await_body()
@@ -111,8 +111,8 @@ def test_the_rest_of_a_body_that_is_skipped_makes_nobody_busy() -> None:
     """After the answer a connection waits, whatever is still read from it."""
     room = Room()
     connection = room.open("one")
-    assert room.connections.serve(connection)
-    room.connections.wait(connection)
+    assert room.connections.mark_serving(connection)
+    room.connections.mark_waiting(connection)
     connection.await_body()
     connection.end_body()
     assert not room.connections.is_serving(connection)
@@ -125,12 +125,12 @@ def test_a_reserve_is_there_when_all_places_are_busy() -> None:
     assert room.ended == []
     waiting = [room.open(f"late-{number}", site(1000 + number)) for number in range(RESERVE)]
     assert room.ended == []
-    assert not room.connections.serve(waiting[0])
-    room.connections.wait(waiting[0])
+    assert not room.connections.mark_serving(waiting[0])
+    room.connections.mark_waiting(waiting[0])
     room.open("later", site(2000))
     assert room.ended == ["late-1"]
     room.connections.close(busy[0])
-    assert room.connections.serve(waiting[2])
+    assert room.connections.mark_serving(waiting[2])
 
 
 def test_what_is_idle_at_a_stop() -> None:
@@ -138,20 +138,20 @@ def test_what_is_idle_at_a_stop() -> None:
     room = Room()
     kept, busy, reading = room.open_many(3, ALICE)
     for connection in (kept, busy, reading):
-        assert room.connections.serve(connection)
-    room.connections.wait(kept)
+        assert room.connections.mark_serving(connection)
+    room.connections.mark_waiting(kept)
     reading.await_body()
     room.open("new")
-    assert list(map(str, room.connections.idle())) == ["many-0"]
-    assert list(map(str, room.connections.idle())) == ["many-0", "new"]
+    assert list(map(str, room.connections.iter_idle_sockets())) == ["many-0"]
+    assert list(map(str, room.connections.iter_idle_sockets())) == ["many-0", "new"]
 
 
 def test_how_many_made_room_is_told_once() -> None:
     """By site, for the log."""
     room = Room()
     room.open_many(SHARE + 3, ALICE)
-    assert room.connections.take_ended() == {ALICE: 3}
-    assert room.connections.take_ended() == {}
+    assert room.connections.take_evicted() == {ALICE: 3}
+    assert room.connections.take_evicted() == {}
 
 
 def test_whatever_happens_there_is_room() -> None:
@@ -173,8 +173,8 @@ def test_whatever_happens_there_is_room() -> None:
         assert len(alive) <= connections.places + connections.reserve
     for connection in alive.values():
         connections.close(connection)
-    assert list(connections.idle()) == []
-    assert connections.take_ended().total() == len(room.ended)
+    assert list(connections.iter_idle_sockets()) == []
+    assert connections.take_evicted().total() == len(room.ended)
 
 
 def change(step: int, one: str, alive: dict[str, Connection], connections: Connections) -> None:
@@ -182,13 +182,13 @@ def change(step: int, one: str, alive: dict[str, Connection], connections: Conne
     if step == 0:
         connections.close(alive.pop(one))
     elif step == 1:
-        connections.wait(alive[one])
+        connections.mark_waiting(alive[one])
     elif step == 2:
         alive[one].await_body()
     elif step == 3:
         alive[one].end_body()
-    elif not connections.serve(alive[one]):
-        connections.wait(alive[one])
+    elif not connections.mark_serving(alive[one]):
+        connections.mark_waiting(alive[one])
 
 
 @pytest.mark.parametrize(
@@ -206,7 +206,7 @@ def change(step: int, one: str, alive: dict[str, Connection], connections: Conne
 )
 def test_sites(one: str, other: str, are_same: bool) -> None:  # noqa: FBT001 - a column
     """An IPv4 address, however it is written, or 64 bits of IPv6."""
-    assert (site_of(one) == site_of(other)) is are_same
+    assert (pack_site(one) == pack_site(other)) is are_same
 
 
 @pytest.mark.parametrize(
@@ -215,9 +215,9 @@ def test_sites(one: str, other: str, are_same: bool) -> None:  # noqa: FBT001 - 
 )
 def test_sites_are_written(address: str, text: str) -> None:
     """As an operator writes them into a firewall."""
-    assert written(site_of(address)) == text
+    assert format_site(pack_site(address)) == text
 
 
 def test_a_front_is_written_as_nothing() -> None:
     """It is no client."""
-    assert not written(FRONT)
+    assert not format_site(FRONT)

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from gunicorn.config import Config
 
-from server.request import head_time
+from server.request import get_head_timeout
 
 ROOT = Path(__file__).resolve().parents[3]
 SENDING = Path(__file__).with_name("sending.py")
@@ -109,7 +109,7 @@ def test_the_time_of_a_head(keepalive: int, seconds: int) -> None:
     """It is 15 seconds, however long a connection may be idle, unless that is less."""
     cfg = Config()
     cfg.set("keepalive", keepalive)
-    assert head_time(cfg) == seconds
+    assert get_head_timeout(cfg) == seconds
 
 
 @KINDS

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.spools.fetches import Fetches
-from app.spools.lead import Lead, Terms, UnreadLimits, Whole
-from app.spools.reading import Reading
+from app.spools.lead import CompleteBlob, FetchLease, FetchOptions, UnreadLimits
+from app.spools.reading import SpoolBody
 from app.spools.shared import Spool
 from tests.unit.spools.parts import Body, FakeAsk, blob_of, digest_of, fill
 
@@ -48,7 +48,7 @@ class Crowd:
         start = chance.choice([0, chance.randrange(len(data))])
         end = chance.choice([len(data), chance.randrange(start, len(data)) + 1])
         stays = chance.random() < 0.7
-        reading = Reading(spool, start, end, FakeAsk(data))
+        reading = SpoolBody(spool, start, end, FakeAsk(data))
         got = bytearray()
         for piece in reading:
             got += piece
@@ -59,26 +59,28 @@ class Crowd:
             self.failures.append(f"{number}: {start}-{end} got {len(got)}")
 
     def _spool(self, fetches: Fetches, data: bytes) -> Spool:
-        entered = fetches.enter(digest_of(data), None)
-        if not isinstance(entered, Lead):
+        entered = fetches.acquire_or_join(digest_of(data), None)
+        if not isinstance(entered, FetchLease):
             return entered
         body = Body(data[entered.offset :], piece=7000)
         body.let_all()
-        entered.begin(len(data))
+        entered.start(len(data))
         spool = fetches.join(digest_of(data))
         assert spool is not None
         fill(entered, body)
         return spool
 
 
-def _forget(whole: Whole) -> None:
+def _forget(whole: CompleteBlob) -> None:
     if digest_of(whole.path.read_bytes()) != whole.digest:
         sys.exit("what is kept is wrong")
     whole.path.unlink()
 
 
 def _main(directory: str, seed: str, rounds: str) -> None:
-    terms = Terms(keep=_forget, room=lambda _: None, unread=UnreadLimits.fixed(50_000))
+    terms = FetchOptions(
+        adopt=_forget, make_room=lambda _: None, unread_limits=UnreadLimits.fixed(50_000)
+    )
     crowd = Crowd([Fetches(Path(directory) / "spools" / "docker.io", terms)])
     for number in range(int(rounds)):
         crowd.gather(int(seed) + number * READERS)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.oci.reference import Digest
-from app.source import BodyBroken, Payer, Reply, replied
+from app.source import BodyBroken, Payer, Reply, build_reply
 from app.spools import filling
 from app.spools.fetches import Fetches
-from app.spools.lead import Lead, Terms, Whole
-from app.spools.reading import Reading
-from app.spools.resuming import Rest
+from app.spools.lead import CompleteBlob, FetchLease, FetchOptions
+from app.spools.reading import SpoolBody
+from app.spools.resuming import RemainingBody
 from app.spools.shared import Spool
 from tests.servers import wait_until
 
@@ -85,17 +85,17 @@ class FakeAsk:
     parts: list[tuple[int, int]] = field(default_factory=list)
     times_verified: int = 0
 
-    def rest(self, offset: int) -> Reply:
+    def fetch_rest(self, offset: int) -> Reply:
         """Answer for everybody."""
         self.rests.append(offset)
         return self._reply(offset, len(self.data))
 
-    def part(self, start: int, end: int) -> Reply:
+    def fetch_range(self, start: int, end: int) -> Reply:
         """Answer for one."""
         self.parts.append((start, end))
         return self._reply(start, end)
 
-    def verified(self) -> None:
+    def record_verified(self) -> None:
         """Count."""
         self.times_verified += 1
 
@@ -103,9 +103,9 @@ class FakeAsk:
         if self.answer is not None:
             return self.answer()
         if not self.knows_ranges:
-            return replied(200, [], self.data)
+            return build_reply(200, [], self.data)
         where = f"bytes {start}-{end - 1}/{len(self.data)}"
-        return replied(206, [("Content-Range", where)], self.data[start:end])
+        return build_reply(206, [("Content-Range", where)], self.data[start:end])
 
 
 class Kept:
@@ -114,10 +114,10 @@ class Kept:
     def __init__(self, directory: Path) -> None:
         directory.mkdir()
         self.directory = directory
-        self.wholes: list[Whole] = []
+        self.wholes: list[CompleteBlob] = []
         self.error: OSError | None = None
 
-    def __call__(self, whole: Whole) -> None:
+    def __call__(self, whole: CompleteBlob) -> None:
         """Take it, or fail."""
         if self.error is not None:
             whole.path.unlink()
@@ -145,7 +145,7 @@ class Bench:
     def fetches(self, **terms: object) -> Fetches:
         """Return what another process would have."""
         known = {"keep": self.keep, "room": self._room} | terms
-        return Fetches(self.directory / "spools" / "docker.io", Terms(**known))  # type: ignore[arg-type]
+        return Fetches(self.directory / "spools" / "docker.io", FetchOptions(**known))  # type: ignore[arg-type]
 
     def _room(self, size: int) -> None:
         assert size >= 0
@@ -160,27 +160,29 @@ class Bench:
 
 def begun(
     fetches: Fetches, data: bytes, digest: Digest | None = None, payer: Payer | None = None
-) -> tuple[Lead, Spool]:
+) -> tuple[FetchLease, Spool]:
     """Return the right to fetch, with its size told, and what its own client reads."""
     digest = digest or digest_of(data)
-    lead = fetches.lead(digest)
+    lead = fetches.try_acquire(digest)
     assert lead is not None
-    lead.begin(len(data))
+    lead.start(len(data))
     spool = fetches.join(digest, payer)
     assert spool is not None
     return lead, spool
 
 
-def fill(lead: Lead, body: Body, payer: Payer | None = None, *, whole: bool = True) -> FakeAsk:
+def fill(
+    lead: FetchLease, body: Body, payer: Payer | None = None, *, whole: bool = True
+) -> FakeAsk:
     """Fetch, and return whoever will be told that it was verified."""
     ask = FakeAsk(b"", payer=payer)
-    filling.fill(lead, Rest(body, body.close), ask, whole=whole)
+    filling.start_fetch_thread(lead, RemainingBody(body, body.close), ask, whole=whole)
     return ask
 
 
 def read(spool: Spool, start: int, end: int, ask: FakeAsk) -> bytes:
     """Read a part, and close what it was read from."""
-    reading = Reading(spool, start, end, ask)
+    reading = SpoolBody(spool, start, end, ask)
     try:
         return b"".join(reading)
     finally:

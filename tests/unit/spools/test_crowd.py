@@ -23,7 +23,7 @@ def test_fifty_readers(bench: Bench) -> None:
     for number in range(ROUNDS):
         crowd.gather(number * READERS)
     assert crowd.failures == []
-    wait_for(lambda: not any(bench.fetches().running(digest_of(blob)) for blob in BLOBS))
+    wait_for(lambda: not any(bench.fetches().is_running(digest_of(blob)) for blob in BLOBS))
 
 
 def crowd_on_gevent(directory: Path, seed: int, rounds: int) -> subprocess.Popen[bytes]:

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from app.oci.errors import ClientGone, UpstreamUnavailable
-from app.source import BodyBroken, Reply, replied
+from app.source import BodyBroken, Reply, build_reply
 from app.spools import filling
-from app.spools.lead import Lead, UnreadLimits
-from app.spools.reading import Reading
-from app.spools.resuming import Rest
+from app.spools.lead import FetchLease, UnreadLimits
+from app.spools.reading import SpoolBody
+from app.spools.resuming import RemainingBody
 from app.spools.shared import Spool
 from app.spools.shared_file import SharedFile
 from tests.unit.spools.parts import (
@@ -42,7 +42,7 @@ def test_what_is_fetched_is_read_and_kept(bench: Bench) -> None:
     ask = fill(lead, body)
     assert spool.size == len(DATA)
     assert read(spool, 0, len(DATA), FakeAsk(DATA)) == DATA
-    wait_for(lambda: bench.keep.has(DIGEST) and not fetches.running(DIGEST))
+    wait_for(lambda: bench.keep.has(DIGEST) and not fetches.is_running(DIGEST))
     assert bench.keep.data(DIGEST) == DATA
     assert (bench.files(), body.closed, ask.times_verified) == ([], 1, 1)
 
@@ -64,21 +64,21 @@ def test_every_size(bench: Bench, size: int, algorithm: str) -> None:
 def test_others_cannot_fetch_what_is_fetched(bench: Bench) -> None:
     """Neither here nor in another process, until the right is given back."""
     here, elsewhere = bench.fetches(), bench.fetches()
-    lead = here.lead(DIGEST)
+    lead = here.try_acquire(DIGEST)
     assert lead is not None
-    assert here.lead(DIGEST) is None
-    assert elsewhere.lead(DIGEST) is None
-    assert here.running(DIGEST)
-    assert elsewhere.running(DIGEST)
+    assert here.try_acquire(DIGEST) is None
+    assert elsewhere.try_acquire(DIGEST) is None
+    assert here.is_running(DIGEST)
+    assert elsewhere.is_running(DIGEST)
     assert elsewhere.join(DIGEST) is None  # nobody knows yet what there will be
     lead.release()
     lead.release()
-    assert not elsewhere.running(DIGEST)
+    assert not elsewhere.is_running(DIGEST)
     assert bench.files() == []
-    again = elsewhere.lead(DIGEST)
+    again = elsewhere.try_acquire(DIGEST)
     assert again is not None
     lead.release()  # takes nothing from the other one
-    assert here.lead(DIGEST) is None
+    assert here.try_acquire(DIGEST) is None
     again.release()
 
 
@@ -90,7 +90,7 @@ def test_bytes_are_read_as_they_come(bench: Bench) -> None:
     assert other is not None
     body = Body(DATA)
     fill(lead, body)
-    readings = [Reading(one, 0, len(DATA), FakeAsk(DATA)) for one in (spool, other)]
+    readings = [SpoolBody(one, 0, len(DATA), FakeAsk(DATA)) for one in (spool, other)]
     streams = [iter(one) for one in readings]
     body.let(1)
     assert [next(one) for one in streams] == [DATA[:1000]] * 2
@@ -115,10 +115,10 @@ def test_the_last_byte_waits_for_the_digest(bench: Bench) -> None:
     for one in (spool, other):
         got = list[bytes]()
         with pytest.raises(BodyBroken, match="digest"):
-            got.extend(Reading(one, 0, len(wrong), FakeAsk(DATA)))
+            got.extend(SpoolBody(one, 0, len(wrong), FakeAsk(DATA)))
         assert sum(map(len, got)) < len(wrong)
         one.close()
-    wait_for(lambda: not here.running(DIGEST))
+    wait_for(lambda: not here.is_running(DIGEST))
     assert bench.files() == []
     assert bench.keep.wholes == []
 
@@ -176,11 +176,11 @@ def test_what_cannot_go_on_breaks(bench: Bench) -> None:
     body.let_all()
     fill(lead, body)
     with pytest.raises(BodyBroken):
-        read(spool, 0, len(DATA), FakeAsk(DATA, answer=lambda: replied(401, [], b"")))
-    again = fetches.lead(DIGEST)
+        read(spool, 0, len(DATA), FakeAsk(DATA, answer=lambda: build_reply(401, [], b"")))
+    again = fetches.try_acquire(DIGEST)
     assert again is not None
     assert (again.offset, again.size) == (4000, len(DATA))
-    again.begin(len(DATA))
+    again.start(len(DATA))
     mine = fetches.join(DIGEST)
     assert mine is not None
     rest = Body(DATA[4000:])
@@ -193,15 +193,15 @@ def test_what_another_has_fetched_meanwhile(bench: Bench) -> None:
     """Whoever gets the right to fetch is told, and leaves nothing."""
     fetches = bench.fetches(is_kept=bench.keep.has)
     lead, spool = begun(fetches, DATA)
-    assert not lead.is_kept
+    assert not lead.is_cached
     body = Body(DATA)
     body.let_all()
     fill(lead, body)
     spool.close()
     wait_for(lambda: bench.keep.has(DIGEST) and not bench.files())
-    late = fetches.lead(DIGEST)
+    late = fetches.try_acquire(DIGEST)
     assert late is not None
-    assert late.is_kept
+    assert late.is_cached
     late.release()
     assert not bench.files()
 
@@ -242,10 +242,13 @@ def test_not_even_where_nobody_knows_why(bench: Bench, monkeypatch: pytest.Monke
 
     def fail() -> Reply:
         where = f"bytes 4000-{len(DATA) - 1}/{len(DATA)}"
-        return replace(replied(206, [("Content-Range", where)], b""), body=failing(()))
+        return replace(build_reply(206, [("Content-Range", where)], b""), body=failing(()))
 
-    filling.fill(
-        lead, Rest(failing(body), lambda: closed.append("closed")), FakeAsk(DATA), whole=True
+    filling.start_fetch_thread(
+        lead,
+        RemainingBody(failing(body), lambda: closed.append("closed")),
+        FakeAsk(DATA),
+        whole=True,
     )
     ask = FakeAsk(DATA, answer=fail)
     with pytest.raises(BodyBroken, match="broke off"):
@@ -264,7 +267,7 @@ def test_a_wrong_beginning_is_found(bench: Bench) -> None:
     fill(lead, body)
     with pytest.raises(BodyBroken):
         read(spool, 0, len(DATA), FakeAsk(DATA))
-    wait_for(lambda: not fetches.running(DIGEST))
+    wait_for(lambda: not fetches.is_running(DIGEST))
     assert bench.keep.wholes == []
     lead, spool = begun(fetches, DATA)
     assert lead.offset == 0
@@ -279,12 +282,12 @@ def test_nobody_reads(bench: Bench) -> None:
     body = Body(DATA)
     fill(lead, body)
     body.let(2)
-    wait_for(lambda: spool.length >= 2000)
+    wait_for(lambda: spool.available >= 2000)
     spool.close()
     body.let_all()
-    wait_for(lambda: not fetches.running(DIGEST))
+    wait_for(lambda: not fetches.is_running(DIGEST))
     assert body.given == 5
-    again = fetches.lead(DIGEST)
+    again = fetches.try_acquire(DIGEST)
     assert again is not None
     assert again.offset == 5000
     again.release()
@@ -297,7 +300,7 @@ def test_somebody_reads_elsewhere(bench: Bench) -> None:
     other = elsewhere.join(DIGEST)
     assert other is not None
     spool.close()
-    assert lead.is_wanted
+    assert lead.has_readers
     body = Body(DATA)
     body.let_all()
     fill(lead, body)
@@ -318,10 +321,10 @@ def test_what_is_nearly_there_is_finished(bench: Bench) -> None:
 def test_no_room(bench: Bench) -> None:
     """Nothing is begun where there is no room, and nothing stays of it."""
     bench.full = True
-    lead = bench.fetches().lead(DIGEST)
+    lead = bench.fetches().try_acquire(DIGEST)
     assert lead is not None
     with pytest.raises(OSError, match="room"):
-        lead.begin(len(DATA))
+        lead.start(len(DATA))
     lead.release()
     assert bench.files() == []
 
@@ -332,10 +335,10 @@ def test_another_size_than_before(bench: Bench) -> None:
     lead, spool = begun(fetches, DATA)
     spool.close()
     lead.release()
-    again = fetches.lead(DIGEST)
+    again = fetches.try_acquire(DIGEST)
     assert again is not None
     with pytest.raises(OSError, match="another size"):
-        again.begin(len(DATA) + 1)
+        again.start(len(DATA) + 1)
     again.release()
 
 
@@ -357,12 +360,12 @@ def test_deleted_under_our_feet(bench: Bench) -> None:
     body = Body(DATA)
     fill(lead, body)
     body.let(3)
-    wait_for(lambda: spool.length >= 2000)
+    wait_for(lambda: spool.available >= 2000)
     shutil.rmtree(bench.directory / "spools")
     other, others = begun(fetches, DATA)  # a new one, that the old one must not touch
     body.let_all()
     assert read(spool, 0, len(DATA), FakeAsk(DATA)) == DATA
-    wait_for(lambda: not fetches.running(DIGEST) or other.place.data.exists())
+    wait_for(lambda: not fetches.is_running(DIGEST) or other.paths.data.exists())
     assert bench.keep.wholes == []
     assert bench.files() == [".data", ".record"]
     others.close()
@@ -376,7 +379,7 @@ def test_a_fetcher_that_died_and_was_deleted(bench: Bench) -> None:
     body = Body(DATA[:4000], breaks=True)
     body.let(4)
     fill(lead, body)
-    wait_for(lambda: spool.length == 4000)
+    wait_for(lambda: spool.available == 4000)
     shutil.rmtree(bench.directory / "spools")
     body.let_all()
     ask = FakeAsk(DATA)
@@ -391,7 +394,7 @@ def test_only_what_is_verified(bench: Bench) -> None:
     body = Body(DATA[:4000], breaks=True)
     body.let(4)
     fill(lead, body)
-    wait_for(lambda: spool.length == 4000)
+    wait_for(lambda: spool.available == 4000)
     shutil.rmtree(bench.directory / "spools")
     body.let_all()
     ask = FakeAsk(DATA, only_verified=True)
@@ -409,7 +412,7 @@ def test_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     body = Body(DATA)
     fill(lead, body)
     body.let(4)
-    wait_for(lambda: spool.length == 4000)
+    wait_for(lambda: spool.available == 4000)
 
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
@@ -419,7 +422,7 @@ def test_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     asks = [FakeAsk(DATA), FakeAsk(DATA, knows_ranges=False)]
     assert read(spool, 0, len(DATA), asks[0]) == DATA
     assert read(other, 10, 9000, asks[1]) == DATA[10:9000]
-    wait_for(lambda: not here.running(DIGEST))
+    wait_for(lambda: not here.is_running(DIGEST))
     assert bench.files() == []
     assert [ask.rests for ask in asks] == [[], []]
 
@@ -429,7 +432,7 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
     (tmp_path / "spools").write_bytes(b"no directory")
     bench = Bench(tmp_path, keep=None)  # type: ignore[arg-type]
     with pytest.raises(OSError, match=r"Not a directory|File exists"):
-        bench.fetches().lead(DIGEST)
+        bench.fetches().try_acquire(DIGEST)
     with pytest.raises(OSError, match="Not a directory"):
         bench.fetches().join(DIGEST)
 
@@ -437,28 +440,28 @@ def test_where_nothing_can_be_written(tmp_path: Path) -> None:
 def test_whoever_comes_waits_for_the_answer(bench: Bench) -> None:
     """Until there is something to read, or the right to fetch is free."""
     here, elsewhere = bench.fetches(), bench.fetches()
-    lead = here.lead(DIGEST)
+    lead = here.try_acquire(DIGEST)
     assert lead is not None
     with ThreadPoolExecutor() as threads:
-        waiting = [threads.submit(one.enter, DIGEST, None) for one in (here, elsewhere)]
-        lead.begin(len(DATA))
+        waiting = [threads.submit(one.acquire_or_join, DIGEST, None) for one in (here, elsewhere)]
+        lead.start(len(DATA))
         for one in waiting:
             spool = one.result(10)
             assert isinstance(spool, Spool)
             spool.close()
         lead.release()
-        again = threads.submit(elsewhere.enter, DIGEST, None).result(10)
-        assert isinstance(again, Lead)
+        again = threads.submit(elsewhere.acquire_or_join, DIGEST, None).result(10)
+        assert isinstance(again, FetchLease)
         again.release()
 
 
 def test_nobody_waits_for_ever(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """For one who asks and has no answer."""
     monkeypatch.setattr("app.spools.fetches._PATIENCE", 0.1)
-    lead = bench.fetches().lead(DIGEST)
+    lead = bench.fetches().try_acquire(DIGEST)
     assert lead is not None
     with pytest.raises(OSError, match="no answer"):
-        bench.fetches().enter(DIGEST, None)
+        bench.fetches().acquire_or_join(DIGEST, None)
     lead.release()
 
 
@@ -466,19 +469,19 @@ def test_whoever_waits_may_leave(bench: Bench) -> None:
     """Nobody waits for a client that has gone."""
 
     class Gone:
-        def gone(self) -> bool:
+        def is_gone(self) -> bool:
             return True
 
     fetches = bench.fetches()
-    lead = fetches.lead(DIGEST)
+    lead = fetches.try_acquire(DIGEST)
     assert lead is not None
     with pytest.raises(ClientGone):
-        fetches.enter(DIGEST, Gone())
-    lead.begin(len(DATA))
+        fetches.acquire_or_join(DIGEST, Gone())
+    lead.start(len(DATA))
     spool = fetches.join(DIGEST)
     assert spool is not None
     with pytest.raises(BodyBroken, match="left"):
-        list(Reading(spool, 0, 10, FakeAsk(DATA), Gone()))
+        list(SpoolBody(spool, 0, 10, FakeAsk(DATA), Gone()))
     spool.close()
     lead.release()
 
@@ -489,16 +492,16 @@ def test_tidy(bench: Bench) -> None:
     lead, spool = begun(fetches, DATA)
     body = Body(DATA[:4000], breaks=True)
     body.let_all()
-    assert fetches.tidy(0) == 0
+    assert fetches.remove_idle(0) == 0
     fill(lead, body)
-    wait_for(lambda: not fetches.running(DIGEST))
-    assert fetches.tidy() == 0
+    wait_for(lambda: not fetches.is_running(DIGEST))
+    assert fetches.remove_idle() == 0
     assert bench.files() == [".data", ".record"]
-    assert fetches.tidy(0) == 4000
+    assert fetches.remove_idle(0) == 4000
     assert bench.files() == []
     ask = FakeAsk(DATA)
     assert read(spool, 0, len(DATA), ask) == DATA
-    assert bench.fetches().tidy(0) == 0
+    assert bench.fetches().remove_idle(0) == 0
 
 
 def test_what_is_young_is_tidied_without_a_look(
@@ -516,9 +519,9 @@ def test_what_is_young_is_tidied_without_a_look(
         return True
 
     monkeypatch.setattr(SharedFile, "lock", lock)
-    assert fetches.tidy() == 0
+    assert fetches.remove_idle() == 0
     assert locked == []
-    assert fetches.tidy(0) == 0
+    assert fetches.remove_idle(0) == 0
     assert locked
     assert bench.files() == []
 
@@ -529,7 +532,7 @@ def test_closed_at_any_moment(bench: Bench) -> None:
     lead, spool = begun(fetches, DATA)
     body = Body(DATA)
     fill(lead, body)
-    reading = Reading(spool, 0, len(DATA), FakeAsk(DATA))
+    reading = SpoolBody(spool, 0, len(DATA), FakeAsk(DATA))
     stream = iter(reading)
     body.let(1)
     next(stream)
@@ -538,4 +541,4 @@ def test_closed_at_any_moment(bench: Bench) -> None:
     with pytest.raises(BodyBroken):
         next(stream)
     body.let_all()
-    wait_for(lambda: not fetches.running(DIGEST))
+    wait_for(lambda: not fetches.is_running(DIGEST))

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from app.spools import record
-from app.spools.record import Record, State
+from app.spools.record import FetchRecord, FetchState
 from app.spools.shared_file import SharedFile
 
-SAID = Record(state=State.RUNNING, size=10**15, inode=2**63, failures=2)
+SAID = FetchRecord(state=FetchState.RUNNING, size=10**15, inode=2**63, failures=2)
 
 
 @pytest.fixture
@@ -18,20 +18,20 @@ def file(tmp_path: Path) -> SharedFile:
     return SharedFile.open(tmp_path / "record", os.O_RDWR | os.O_CREAT)
 
 
-@pytest.mark.parametrize("state", list(State))
-def test_it_is_read_as_it_was_written(file: SharedFile, state: State) -> None:
+@pytest.mark.parametrize("state", list(FetchState))
+def test_it_is_read_as_it_was_written(file: SharedFile, state: FetchState) -> None:
     """Each state, over a longer one, in a file that never grows."""
     record.write(file, SAID)
-    before = file.status().st_size
-    record.write(file, Record(state=state))
-    assert record.read(file) == Record(state=state)
-    assert file.status().st_size == before
+    before = file.stat().st_size
+    record.write(file, FetchRecord(state=state))
+    assert record.read(file) == FetchRecord(state=state)
+    assert file.stat().st_size == before
     file.close()
 
 
 def test_nothing_was_said_yet(file: SharedFile) -> None:
     """An empty file is one that was just made."""
-    assert record.read(file) == Record(state=State.ASKING)
+    assert record.read(file) == FetchRecord(state=FetchState.REQUESTED)
     file.close()
 
 
@@ -40,7 +40,7 @@ def test_nothing_was_said_yet(file: SharedFile) -> None:
 )
 def test_what_cannot_be_read_says_nothing(file: SharedFile, data: bytes) -> None:
     """Whatever stands there."""
-    with file.lent() as descriptor:
+    with file.borrow() as descriptor:
         os.pwrite(descriptor, data, 0)
     assert record.read(file) is None
     file.close()

@@ -3,7 +3,7 @@
 import pytest
 
 from app.source import Reply
-from app.spools.resuming import rest_of, size_of
+from app.spools.resuming import parse_rest, parse_size
 
 DATA = b"0123456789"
 
@@ -25,9 +25,9 @@ def answer(status: int, where: str = "", length: int | None = None, **fields: st
 )
 def test_it_goes_on(reply: Reply) -> None:
     """From the byte that is asked for."""
-    rest = rest_of(reply, 4, 10)
+    rest = parse_rest(reply, 4, 10)
     assert rest is not None
-    assert b"".join(rest.wanted()) == DATA[4:]
+    assert b"".join(rest.iterate_wanted()) == DATA[4:]
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_it_goes_on(reply: Reply) -> None:
 )
 def test_it_does_not_go_on(reply: Reply) -> None:
     """What is no part of the same is nothing."""
-    assert rest_of(reply, 4, 10) is None
+    assert parse_rest(reply, 4, 10) is None
 
 
 @pytest.mark.parametrize(
@@ -61,4 +61,4 @@ def test_it_does_not_go_on(reply: Reply) -> None:
 )
 def test_the_size(reply: Reply, size: int | None) -> None:
     """It is told by the whole and by a part; an encoded form has another one."""
-    assert size_of(reply) == size
+    assert parse_size(reply) == size

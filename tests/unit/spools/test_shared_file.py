@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.spools.shared_file import SharedFile, put
+from app.spools.shared_file import SharedFile, write_at
 
 
 @pytest.fixture
@@ -30,10 +30,10 @@ def is_open(descriptor: int) -> bool:
 def test_it_is_closed_once_and_by_the_last(path: Path) -> None:
     """Whoever has it goes on; nobody else gets it."""
     file = SharedFile.open(path, os.O_RDONLY)
-    with file.lent() as descriptor, file.lent():
+    with file.borrow() as descriptor, file.borrow():
         file.close()
         assert is_open(descriptor)
-        with pytest.raises(OSError, match="closed"), file.lent():
+        with pytest.raises(OSError, match="closed"), file.borrow():
             pass
         assert os.pread(descriptor, 3, 0) == b"012"
     assert not is_open(descriptor)
@@ -47,7 +47,7 @@ def test_it_is_closed_once_and_by_the_last(path: Path) -> None:
 def test_another_owner_is_taken_over(path: Path) -> None:
     """Its own way to close is used."""
     inner = io.FileIO(path)
-    file = SharedFile.of(inner)
+    file = SharedFile.from_file(inner)
     assert file.read(5, 2) == b"23456"
     file.close()
     assert inner.closed
@@ -69,15 +69,15 @@ def test_what_is_not_in_memory_is_read_all_the_same(path: Path) -> None:
 def test_it_is_written_and_locked(path: Path) -> None:
     """Locks are each opening's own."""
     one, other = (SharedFile.open(path, os.O_RDWR) for _ in range(2))
-    put(one, b"abc", 10)
+    write_at(one, b"abc", 10)
     assert other.pread(5, 9) == b"9abc3"
-    assert one.status().st_size == 300_000
-    assert one.lock(fcntl.LOCK_EX)
-    assert not other.is_free()
-    assert not other.lock(fcntl.LOCK_SH)
+    assert one.stat().st_size == 300_000
+    assert one.try_lock(fcntl.LOCK_EX)
+    assert not other.is_unlocked()
+    assert not other.try_lock(fcntl.LOCK_SH)
     one.unlock()
-    assert other.is_free()
-    assert other.lock(fcntl.LOCK_SH)
+    assert other.is_unlocked()
+    assert other.try_lock(fcntl.LOCK_SH)
     one.close()
     other.close()
 
@@ -128,18 +128,18 @@ def test_closed_while_many_read(tmp_path: Path) -> None:
 def test_a_system_without_range_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each lock could be had then, and nobody sees one: downloads go on."""
     one, other = (SharedFile.open(tmp_path / "file", os.O_RDWR | os.O_CREAT) for _ in range(2))
-    assert one.lock_range(fcntl.F_WRLCK, 7)
-    assert not other.lock_range(fcntl.F_WRLCK, 7)
-    assert other.lock_range(fcntl.F_WRLCK, 8)
+    assert one.try_lock_range(fcntl.F_WRLCK, 7)
+    assert not other.try_lock_range(fcntl.F_WRLCK, 7)
+    assert other.try_lock_range(fcntl.F_WRLCK, 8)
     assert (other.is_range_locked(0, 7), other.is_range_locked(0, 8)) == (False, True)
-    assert one.lock_range(fcntl.F_UNLCK, 7)
-    assert other.lock_range(fcntl.F_WRLCK, 7)
+    assert one.try_lock_range(fcntl.F_UNLCK, 7)
+    assert other.try_lock_range(fcntl.F_WRLCK, 7)
 
     def unknown(*_: object) -> bytes:
         raise OSError(errno.EINVAL, "invalid argument")
 
     monkeypatch.setattr(fcntl, "fcntl", unknown)
-    assert one.lock_range(fcntl.F_WRLCK, 7)
+    assert one.try_lock_range(fcntl.F_WRLCK, 7)
     assert not one.is_range_locked(0, 8)
     one.close()
     other.close()

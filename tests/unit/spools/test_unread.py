@@ -5,12 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from app.source import FetchAccount, Reply, Uncharged
+from app.source import FetchAccount, Reply, Unmetered
 from app.spools import filling
 from app.spools.fetches import Fetches
-from app.spools.lead import Terms, UnreadLimits
-from app.spools.resuming import rest_of
-from app.spools.unread import OF_ALL, OF_ONE, Slots
+from app.spools.lead import FetchOptions, UnreadLimits
+from app.spools.resuming import parse_rest
+from app.spools.unread import OF_ALL, OF_ONE, UnreadSlots
 from tests.unit.spools.parts import Bench, Body, FakeAsk, begun, blob_of, digest_of, fill, wait_for
 
 PIECE = 1000
@@ -28,16 +28,16 @@ class Account:
     charged: int = 0
     did: list[str] = field(default_factory=list)
 
-    def begin_fetch(self, digest: str) -> FetchAccount:
+    def open_account(self, digest: str) -> FetchAccount:
         """Be its own account."""
         assert digest == DIGEST
         return self
 
-    def received(self, count: int) -> None:
+    def charge(self, count: int) -> None:
         """Add up."""
         self.charged += count
 
-    def go_on_unread(self) -> bool:
+    def try_acquire(self) -> bool:
         """Go on while there is something left."""
         self._note("unread")
         return self.charged < self.has
@@ -46,7 +46,7 @@ class Account:
         """Note that somebody reads, or that it is over."""
         self._note("read")
 
-    def end(self) -> None:
+    def settle(self) -> None:
         """Note that it is over."""
         self._note("over")
 
@@ -56,7 +56,7 @@ class Account:
 
 
 def is_over(bench: Bench) -> bool:
-    return not bench.fetches().running(DIGEST)
+    return not bench.fetches().is_running(DIGEST)
 
 
 def test_what_nobody_else_reads_is_charged(bench: Bench) -> None:
@@ -66,7 +66,7 @@ def test_what_nobody_else_reads_is_charged(bench: Bench) -> None:
     body = Body(DATA)
     fill(lead, body, alice)
     body.let(10)
-    wait_for(lambda: spool.length == 10 * PIECE)
+    wait_for(lambda: spool.available == 10 * PIECE)
     spool.close()
     body.let_all()
     wait_for(lambda: bench.keep.has(DIGEST) and is_over(bench))
@@ -86,7 +86,7 @@ def test_somebody_reads_along(bench: Bench, reader: str, *, elsewhere: bool) -> 
     body = Body(DATA)
     fill(lead, body, alice)
     body.let(4)
-    wait_for(lambda: spool.length == 4 * PIECE)
+    wait_for(lambda: spool.available == 4 * PIECE)
     spool.close()
     joined = (bench.fetches() if elsewhere else fetches).join(DIGEST, again if reader else None)
     assert joined is not None
@@ -117,7 +117,7 @@ def test_it_ends_with_the_clients_bytes(bench: Bench) -> None:
     wait_for(lambda: is_over(bench))
     assert alice.did[-1] == "over"
     assert 6 * PIECE <= alice.charged < len(DATA)
-    again = fetches.lead(DIGEST)
+    again = fetches.try_acquire(DIGEST)
     assert again is not None
     assert again.offset == alice.charged
     again.release()
@@ -167,12 +167,12 @@ def test_what_is_skipped_is_charged_and_bounded(bench: Bench, *, reads_along: bo
     lead, spool = begun(fetches, DATA, payer=alice)
     assert lead.offset == 15 * PIECE
     again = Body(DATA)
-    rest = rest_of(Reply(status=200, length=len(DATA), body=again), lead.offset, len(DATA))
+    rest = parse_rest(Reply(status=200, length=len(DATA), body=again), lead.offset, len(DATA))
     assert rest is not None
     if not reads_along:
         spool.close()
     again.let_all()
-    filling.fill(lead, rest, FakeAsk(DATA, payer=alice), whole=True)
+    filling.start_fetch_thread(lead, rest, FakeAsk(DATA, payer=alice), whole=True)
     wait_for(lambda: is_over(bench))
     spool.close()
     assert alice.charged == again.given * PIECE
@@ -182,35 +182,35 @@ def test_what_is_skipped_is_charged_and_bounded(bench: Bench, *, reads_along: bo
 
 def test_slots(tmp_path: Path) -> None:
     """Each client has some, and all have some, by whichever process they were taken."""
-    workers = [Slots(tmp_path / "unread") for _ in range(2)]
-    taken = [workers[number % 2].take("alice") for number in range(OF_ONE)]
+    workers = [UnreadSlots(tmp_path / "unread") for _ in range(2)]
+    taken = [workers[number % 2].try_acquire("alice") for number in range(OF_ONE)]
     assert None not in taken
-    assert [worker.take("alice") for worker in workers] == [None, None]
-    others = [workers[0].take(f"client {number}") for number in range(OF_ALL - OF_ONE)]
+    assert [worker.try_acquire("alice") for worker in workers] == [None, None]
+    others = [workers[0].try_acquire(f"client {number}") for number in range(OF_ALL - OF_ONE)]
     assert None not in others
-    assert [worker.take("bob") for worker in workers] == [None, None]
+    assert [worker.try_acquire("bob") for worker in workers] == [None, None]
     for slot in taken[:1]:
         assert slot is not None
         slot.close()
-    assert workers[1].take("bob") is not None
-    assert workers[0].take("alice") is None
+    assert workers[1].try_acquire("bob") is not None
+    assert workers[0].try_acquire("alice") is None
 
 
 def test_without_a_slot_it_stops(bench: Bench) -> None:
     """However much it might still take; one that is read needs none."""
-    slots = Slots(bench.directory / "unread")
+    slots = UnreadSlots(bench.directory / "unread")
     fetches = bench.fetches(unread=ALL)
-    lead, spool = begun(fetches, DATA, payer=Uncharged("alice"))
-    held = [slots.take("alice") for _ in range(OF_ONE)]
+    lead, spool = begun(fetches, DATA, payer=Unmetered("alice"))
+    held = [slots.try_acquire("alice") for _ in range(OF_ONE)]
     body = Body(DATA)
-    fill(lead, body, Uncharged("alice"))
+    fill(lead, body, Unmetered("alice"))
     body.let(10)
-    wait_for(lambda: spool.length == 10 * PIECE)
+    wait_for(lambda: spool.available == 10 * PIECE)
     spool.close()
     body.let_all()
     wait_for(lambda: is_over(bench))
     assert not bench.keep.has(DIGEST)
-    again = fetches.lead(DIGEST)
+    again = fetches.try_acquire(DIGEST)
     assert again is not None
     assert 10 * PIECE <= again.offset < len(DATA)
     again.release()
@@ -221,8 +221,10 @@ def test_without_a_slot_it_stops(bench: Bench) -> None:
 
 def test_a_registry_of_any_name(bench: Bench) -> None:
     """The locks are not where the spools of a registry may be to lie."""
-    fetches = Fetches(bench.directory / "spools" / "unread", Terms(keep=bench.keep, room=_anything))
-    slot = fetches.unread_slots.take("alice")
+    fetches = Fetches(
+        bench.directory / "spools" / "unread", FetchOptions(adopt=bench.keep, make_room=_anything)
+    )
+    slot = fetches.unread_slots.try_acquire("alice")
     assert slot is not None
     slot.close()
     lead, spool = begun(fetches, DATA)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from app.spools.shared_file import SharedFile
-from app.spools.writing import Writer
+from app.spools.writing import HashingWriter
 from tests.servers import wait_until
 
 
@@ -17,10 +17,10 @@ def test_all_is_written_and_hashed(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"old ")
     file = SharedFile.open(path, os.O_RDWR)
-    writer = Writer(file, "sha256", lambda: None)
-    writer.read_again(4)
+    writer = HashingWriter(file, "sha256", lambda: None)
+    writer.hash_existing(4)
     writer.write(b"new")
-    writer.wait()
+    writer.flush()
     assert path.read_bytes() == b"old new"
     assert writer.hexdigest() == hashlib.sha256(b"old new").hexdigest()
     file.close()
@@ -39,11 +39,11 @@ def test_pieces_of_all_sizes(tmp_path: Path, sizes: list[int]) -> None:
     """They stay in order, however they are put together."""
     file = SharedFile.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
     data = os.urandom(sum(sizes))
-    writer, at = Writer(file, "sha256", lambda: None), 0
+    writer, at = HashingWriter(file, "sha256", lambda: None), 0
     for size in sizes:
         writer.write(data[at : at + size])
         at += size
-    writer.wait()
+    writer.flush()
     assert writer.length == len(data)
     assert (tmp_path / "file").read_bytes() == data
     assert writer.hexdigest() == hashlib.sha256(data).hexdigest()
@@ -54,14 +54,14 @@ def test_a_file_that_somebody_cuts(tmp_path: Path) -> None:
     """There is no hole before what comes next: the digest would be right, and the file wrong."""
     path = tmp_path / "file"
     file = SharedFile.open(path, os.O_RDWR | os.O_CREAT)
-    writer = Writer(file, "sha256", lambda: None)
+    writer = HashingWriter(file, "sha256", lambda: None)
     writer.write(b"12345678")
-    writer.wait()
+    writer.flush()
     os.truncate(path, 4)
 
     def go_on() -> None:
         writer.write(b"9")
-        writer.wait()
+        writer.flush()
 
     with pytest.raises(OSError, match="changed by somebody else"):
         go_on()
@@ -74,7 +74,7 @@ def test_what_nobody_expects_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     raised = list[str]()
     monkeypatch.setattr(threading, "excepthook", lambda told: raised.append(told.exc_type.__name__))
     file = SharedFile.open(tmp_path / "file", os.O_RDWR | os.O_CREAT)
-    writer = Writer(file, "sha256", lambda: None)
+    writer = HashingWriter(file, "sha256", lambda: None)
 
     def fail(*_: object) -> None:
         raise LookupError
@@ -82,6 +82,6 @@ def test_what_nobody_expects_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("app.spools.writing.put", fail)
     writer.write(b"1")
     with pytest.raises(OSError, match="LookupError"):
-        writer.wait()
+        writer.flush()
     wait_until(lambda: raised == ["LookupError"])
     file.close()

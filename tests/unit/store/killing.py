@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from app.store.eviction import Limits
+from app.store.eviction import SizeLimits
 from app.store.store import Store
 from tests.unit.store.parts import (
     REGISTRY,
@@ -38,7 +38,7 @@ STEPS = {
 """Functions written in C; whatever SQLite does is begun by one of them."""
 OLD = [bytes([number]) * 1000 for number in range(3)]
 NEW = b"new" * 1000
-LIMITS = Limits(max_size=5000, min_free=0)
+LIMITS = SizeLimits(max_size=5000, min_free=0)
 
 
 def kill_at(step: int) -> None:
@@ -60,7 +60,7 @@ def take(directory: Path, store: Store) -> Iterator[None]:
     """Adopt a file, for which the oldest entry has to go."""
     path = spool(directory, NEW)
     yield
-    store.take(path, described(NEW))
+    store.adopt(path, described(NEW))
 
 
 def keep(directory: Path, store: Store) -> Iterator[None]:
@@ -88,7 +88,7 @@ def drop(directory: Path, store: Store) -> Iterator[None]:
     """Take one away."""
     del directory
     yield
-    store.drop(REGISTRY, digest_of(OLD[1]))
+    store.delete(REGISTRY, digest_of(OLD[1]))
 
 
 def find_cut(directory: Path, store: Store) -> Iterator[None]:
@@ -109,8 +109,8 @@ def rebuild(directory: Path, store: Store) -> Iterator[None]:
 
 def recover(directory: Path, store: Store) -> Iterator[None]:
     """Start where processes have died that were about to do something."""
-    owner = store._aside.owner()  # noqa: SLF001
-    store._aside.new().write_bytes(b"half")  # noqa: SLF001
+    owner = store._staging.get_owner()  # noqa: SLF001
+    store._staging.build_path().write_bytes(b"half")  # noqa: SLF001
     store.close()
     put_files(directory, [NEW])
     rows(directory, "DELETE FROM entries WHERE digest = ?", digest_of(OLD[0]))
@@ -170,7 +170,7 @@ def left(directory: Path, name: str) -> list[str]:
     if read(store, digest_of(NEW)) not in {None, NEW}:
         found.append("what is new is not whole")
     aside = [path.name for path in (directory / "aside").iterdir()]
-    if aside != [store._aside.owner()]:  # noqa: SLF001
+    if aside != [store._staging.get_owner()]:  # noqa: SLF001
         found.append(f"left aside: {aside}")
     found += faults(directory)
     store.keep(NEW, REGISTRY, digest_of(NEW), "text/plain")

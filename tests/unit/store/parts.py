@@ -10,12 +10,12 @@ from typing import Any
 from uuid import uuid4
 
 from app.oci.reference import Digest
-from app.store.entries import Described
-from app.store.eviction import Limits
+from app.store.entries import ContentInfo
+from app.store.eviction import SizeLimits
 from app.store.store import Store
 
 REGISTRY = "docker.io"
-ROOMY = Limits(min_free=0)
+ROOMY = SizeLimits(min_free=0)
 
 
 @dataclass(slots=True)
@@ -41,7 +41,7 @@ class Stores:
     opened: list[Store] = field(default_factory=list)
 
     def open(
-        self, limits: Limits = ROOMY, patience: float = 10, beside: Callable[[], int] = int
+        self, limits: SizeLimits = ROOMY, patience: float = 10, beside: Callable[[], int] = int
     ) -> Store:
         """Open another Store of the directory, as another worker does."""
         store = Store(self.directory, limits, self.clock, patience, beside)
@@ -59,9 +59,9 @@ def digest_of(data: bytes, algorithm: str = "sha256") -> Digest:
     return Digest.parse(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
 
 
-def described(data: bytes, media_type: str = "text/plain", registry: str = REGISTRY) -> Described:
+def described(data: bytes, media_type: str = "text/plain", registry: str = REGISTRY) -> ContentInfo:
     """Return what is to be said of some bytes when they are taken."""
-    return Described(
+    return ContentInfo(
         registry=registry, digest=digest_of(data), size=len(data), media_type=media_type
     )
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from app.oci.reference import Digest, digest_of_file
+from app.oci.reference import Digest, compute_file_digest
 from app.store import admin
-from app.store.admin import Checked, Share, Statistics
-from app.store.entries import Described
+from app.store.admin import RegistryUsage, Statistics, VerifyResult
+from app.store.entries import ContentInfo
 from app.store.errors import StoreError
 from app.store.store import Store
 from tests.unit.store.parts import REGISTRY, Stores, digest_of, faults, files, put_files, read, rows
@@ -36,10 +36,10 @@ def test_statistics(stores: Stores) -> None:
     store = filled(stores)
     store.keep(DATA[3], "ghcr.io", DIGESTS[3], "")
     store.keep(DATA[0], "quay.io", DIGESTS[0], "")
-    store.drop("quay.io", DIGESTS[0])
-    store.members.add(REGISTRY, "library/alpine", DIGESTS[0], asked=store.clock.now())
-    assert store.upkeep.statistics() == Statistics(
-        {"docker.io": Share(4, 4006), "ghcr.io": Share(1, 1003)},
+    store.delete("quay.io", DIGESTS[0])
+    store.members.record(REGISTRY, "library/alpine", DIGESTS[0], asked=store.clock.now())
+    assert store.maintenance.statistics() == Statistics(
+        {"docker.io": RegistryUsage(4, 4006), "ghcr.io": RegistryUsage(1, 1003)},
         {"members": 1}
         | dict.fromkeys(("grants", "publics", "refusals", "notes", "tags", "tokens", "lists"), 0),
     )
@@ -52,7 +52,7 @@ def test_verify_finds_what_is_wrong(stores: Stores) -> None:
     data[500] ^= 1
     where(stores, 1).write_bytes(data)
     where(stores, 2).unlink()
-    found = {checked.digest: checked.fault for checked in store.upkeep.verify()}
+    found = {checked.digest: checked.fault for checked in store.maintenance.verify()}
     assert found == {
         DIGESTS[0]: "",
         DIGESTS[1]: "the bytes are wrong",
@@ -65,7 +65,7 @@ def test_verify_finds_what_is_wrong(stores: Stores) -> None:
     content.file.close()
     assert content.media_type == "text/plain"
     assert faults(stores.directory) == []
-    assert {checked.fault for checked in store.upkeep.verify()} == {""}
+    assert {checked.fault for checked in store.maintenance.verify()} == {""}
 
 
 def test_verify_finds_files_without_entries(stores: Stores) -> None:
@@ -74,10 +74,10 @@ def test_verify_finds_files_without_entries(stores: Stores) -> None:
     for number, data in ((0, DATA[0]), (1, b"wrong")):
         where(stores, number, "ghcr.io").parent.mkdir(parents=True)
         where(stores, number, "ghcr.io").write_bytes(data)
-    found = [checked for checked in store.upkeep.verify() if checked.fault]
+    found = [checked for checked in store.maintenance.verify() if checked.fault]
     assert sorted(found, key=lambda checked: checked.fault) == [
-        Checked("ghcr.io", DIGESTS[0], 1000, "it had no entry"),
-        Checked("ghcr.io", DIGESTS[1], 5, "the bytes are wrong"),
+        VerifyResult("ghcr.io", DIGESTS[0], 1000, "it had no entry"),
+        VerifyResult("ghcr.io", DIGESTS[1], 5, "the bytes are wrong"),
     ]
     assert read(store, DIGESTS[0], "ghcr.io") == DATA[0]
     assert faults(stores.directory) == []
@@ -87,7 +87,7 @@ def test_verify_mends_a_size(stores: Stores) -> None:
     """The bytes say how large an entry is."""
     store = filled(stores)
     rows(stores.directory, "UPDATE entries SET size = 7 WHERE digest = ?", DIGESTS[0])
-    faulty = [checked.fault for checked in store.upkeep.verify() if checked.fault]
+    faulty = [checked.fault for checked in store.maintenance.verify() if checked.fault]
     assert faulty == ["its entry had another size"]
     assert read(store, DIGESTS[0]) == DATA[0]
     assert faults(stores.directory) == []
@@ -97,10 +97,10 @@ def test_verify_while_others_work(stores: Stores) -> None:
     """What goes or comes meanwhile is no fault."""
     store, other = filled(stores), stores.open()
     found = []
-    for checked in store.upkeep.verify():
+    for checked in store.maintenance.verify():
         found.append(checked.fault)
         for digest in DIGESTS[1:]:
-            other.drop(REGISTRY, digest)
+            other.delete(REGISTRY, digest)
         other.keep(b"new", REGISTRY, digest_of(b"new"), "")
     assert set(found) == {""}
     assert faults(stores.directory) == []
@@ -110,8 +110,8 @@ def test_remove_a_digest(stores: Stores) -> None:
     """Whichever registries have it."""
     store = filled(stores)
     store.keep(DATA[0], "ghcr.io", DIGESTS[0], "")
-    assert store.upkeep.remove(DIGESTS[0]) == 2
-    assert store.upkeep.remove(DIGESTS[0]) == 0
+    assert store.maintenance.remove(DIGESTS[0]) == 2
+    assert store.maintenance.remove(DIGESTS[0]) == 0
     assert len(files(stores.directory)) == 3
     assert faults(stores.directory) == []
 
@@ -120,20 +120,20 @@ def test_remove_a_repository(stores: Stores) -> None:
     """What another repository holds too stays for that; nobody may read it here any more."""
     store = filled(stores)
     for number, repository in ((0, "a"), (1, "a"), (1, "b"), (2, "b")):
-        store.members.add(REGISTRY, repository, DIGESTS[number], asked=store.clock.now())
-    store.members.add("ghcr.io", "b", DIGESTS[0], asked=store.clock.now())
+        store.members.record(REGISTRY, repository, DIGESTS[number], asked=store.clock.now())
+    store.members.record("ghcr.io", "b", DIGESTS[0], asked=store.clock.now())
     for repository in ("a", "b"):
         store.grants.grant("alice", REGISTRY, repository, 60, asked=store.clock.now())
         store.grants.make_public(REGISTRY, repository, asked=store.clock.now())
-    assert store.upkeep.remove_repository(REGISTRY, "a") == 1
+    assert store.maintenance.remove_repository(REGISTRY, "a") == 1
     assert [store.has(REGISTRY, digest) for digest in DIGESTS] == [False, True, True, True]
-    assert store.members.find(REGISTRY, "a", DIGESTS[1]) is None
-    assert store.members.find(REGISTRY, "b", DIGESTS[1]) is not None
-    assert not store.grants.granted("alice", REGISTRY, "a")
+    assert store.members.lookup(REGISTRY, "a", DIGESTS[1]) is None
+    assert store.members.lookup(REGISTRY, "b", DIGESTS[1]) is not None
+    assert not store.grants.has_grant("alice", REGISTRY, "a")
     assert store.grants.public_age(REGISTRY, "a") is None
-    assert store.grants.granted("alice", REGISTRY, "b")
+    assert store.grants.has_grant("alice", REGISTRY, "b")
     assert store.grants.public_age(REGISTRY, "b") == 0
-    assert store.members.find("ghcr.io", "b", DIGESTS[0]) is not None
+    assert store.members.lookup("ghcr.io", "b", DIGESTS[0]) is not None
 
 
 def test_remove_by_age(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,9 +143,9 @@ def test_remove_by_age(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("time.time", lambda age=age: 10_000.0 - 100 * age)
         store.keep(data, REGISTRY, digest_of(data), "")
     monkeypatch.setattr("time.time", lambda: 10_000.0)
-    assert store.upkeep.remove_older(150) == 2
+    assert store.maintenance.remove_older(150) == 2
     assert [store.has(REGISTRY, digest) for digest in DIGESTS] == [True, True, False, False]
-    assert store.upkeep.remove_older(0) == 2
+    assert store.maintenance.remove_older(0) == 2
     assert files(stores.directory) == set()
 
 
@@ -153,13 +153,13 @@ def test_more_than_one_batch(stores: Stores) -> None:
     """Very many entries are gone through in parts."""
     put_files(stores.directory, [f"{number:010}".encode() for number in range(600)])
     store = stores.open()
-    assert sum(1 for _ in store.upkeep.verify()) == 600
-    assert store.upkeep.remove_older(0) == 600
+    assert sum(1 for _ in store.maintenance.verify()) == 600
+    assert store.maintenance.remove_older(0) == 600
     assert faults(stores.directory) == []
 
 
 def begun(stores: Stores, direction: str, number: int, owner: str) -> None:
-    content = Described(
+    content = ContentInfo(
         registry=REGISTRY,
         digest=DIGESTS[number],
         size=len(DATA[number]),
@@ -204,8 +204,8 @@ def test_what_dead_processes_had_begun(stores: Stores, *, folder: bool) -> None:
 def test_what_living_ones_have_begun_is_theirs(stores: Stores) -> None:
     """Another worker's start touches nothing of it."""
     store = filled(stores)
-    owner = store._aside.owner()  # noqa: SLF001
-    half = store._aside.new()  # noqa: SLF001
+    owner = store._staging.get_owner()  # noqa: SLF001
+    half = store._staging.build_path()  # noqa: SLF001
     half.write_bytes(b"half of a manifest")
     begun(stores, "in", 0, owner)
     stores.open()
@@ -227,8 +227,8 @@ def test_a_start_that_cannot_tidy(stores: Stores) -> None:
         assert read(store, DIGESTS[1]) == DATA[1]
         writer.rollback()
     writer.close()
-    assert [error.errno for error in store.troubles.heard()] == [errno.EBUSY]
-    store.upkeep.tidy()
+    assert [error.errno for error in store.survived_errors.drain()] == [errno.EBUSY]
+    store.maintenance.recover()
     assert rows(stores.directory, "SELECT * FROM moving") == []
 
 
@@ -246,13 +246,13 @@ def test_what_is_evicted_while_it_is_verified(
     store, other = filled(stores), stores.open()
 
     def evicted_meanwhile(file: FileIO, digest: Digest) -> str:
-        found = digest_of_file(file, digest)
+        found = compute_file_digest(file, digest)
         if digest in DIGESTS[:2]:
-            other.drop(REGISTRY, digest)
+            other.delete(REGISTRY, digest)
         return found
 
     monkeypatch.setattr(admin, "digest_of_file", evicted_meanwhile)
-    told = {checked.digest: checked.fault for checked in store.upkeep.verify()}
+    told = {checked.digest: checked.fault for checked in store.maintenance.verify()}
     assert told == {DIGESTS[2]: "", DIGESTS[3]: ""}
     assert faults(stores.directory) == []
 
@@ -261,12 +261,12 @@ def test_what_is_evicted_before_its_turn(stores: Stores) -> None:
     """An entry that was read from the index, and has gone since with its file, is no fault."""
     store, other = filled(stores), stores.open()
     where(stores, 0).unlink()
-    verifying = store.upkeep.verify()
+    verifying = store.maintenance.verify()
     told = []
     for checked in verifying:
         if checked.fault:  # all entries were read by now
             for digest in DIGESTS:
-                other.drop(REGISTRY, digest)
+                other.delete(REGISTRY, digest)
         told.append(checked.fault)
     assert told == ["", "", "", "the file is missing"]
     assert faults(stores.directory) == []

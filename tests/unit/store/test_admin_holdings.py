@@ -1,6 +1,6 @@
 """What repositories hold, as an operator looks through it and lets it go."""
 
-from app.store.admin import Held
+from app.store.admin import MemberContent
 from app.store.members import Member
 from app.store.store import Store
 from tests.unit.store.parts import REGISTRY, Stores, digest_of, faults
@@ -13,50 +13,50 @@ def filled(store: Store) -> None:
     for data in DATA:
         store.keep(data, REGISTRY, digest_of(data), "text/plain")
     for repository, digest in (("a", ZERO), ("a", ONE), ("b", ONE), ("b", TWO)):
-        store.members.add(
+        store.members.record(
             REGISTRY,
             repository,
             digest,
-            Member(f"of/{repository}", is_shown=False),
+            Member(f"of/{repository}", is_public=False),
             asked=store.clock.now(),
         )
-    store.members.add(
-        "ghcr.io", "a", TWO, Member("of/another", is_shown=False), asked=store.clock.now()
+    store.members.record(
+        "ghcr.io", "a", TWO, Member("of/another", is_public=False), asked=store.clock.now()
     )
 
 
 def test_what_a_repository_holds(store: Store) -> None:
     """As the registry calls it there; what is not kept is not told."""
     filled(store)
-    store.members.add(
+    store.members.record(
         REGISTRY,
         "a",
         digest_of(b"not kept"),
-        Member("x/y", is_shown=False),
+        Member("x/y", is_public=False),
         asked=store.clock.now(),
     )
-    found = sorted(store.holdings.of(REGISTRY, "a"), key=lambda one: one.size)
-    assert found == [Held(ONE, "of/a", 3), Held(ZERO, "of/a", 4)]
-    assert store.holdings.of("ghcr.io", "a") == []
+    found = sorted(store.catalog.list_content(REGISTRY, "a"), key=lambda one: one.size)
+    assert found == [MemberContent(ONE, "of/a", 3), MemberContent(ZERO, "of/a", 4)]
+    assert store.catalog.list_content("ghcr.io", "a") == []
 
 
 def test_what_it_lets_go(stores: Stores) -> None:
     """What another one holds stays, and so does what it never held."""
     store = stores.open()
     filled(store)
-    assert store.holdings.release(REGISTRY, "a", [ZERO, ONE, TWO]) == [ZERO]
+    assert store.catalog.remove_members(REGISTRY, "a", [ZERO, ONE, TWO]) == [ZERO]
     assert not store.has(REGISTRY, ZERO)
     assert store.has(REGISTRY, ONE)
     assert store.has(REGISTRY, TWO)
-    assert store.holdings.of(REGISTRY, "a") == []
-    assert store.holdings.release(REGISTRY, "b", [ONE]) == [ONE]
+    assert store.catalog.list_content(REGISTRY, "a") == []
+    assert store.catalog.remove_members(REGISTRY, "b", [ONE]) == [ONE]
     assert faults(stores.directory) == []
 
 
 def test_reading(store: Store) -> None:
     """What is not there, is too long or cannot be kept is nothing."""
     filled(store)
-    assert store.holdings.read(REGISTRY, ZERO, 4) == b"zero"
-    assert store.holdings.read(REGISTRY, ZERO, 3) == b""
-    assert store.holdings.read(REGISTRY, digest_of(b"else"), 10) == b""
-    assert store.holdings.read("../..", ZERO, 10) == b""
+    assert store.catalog.read(REGISTRY, ZERO, 4) == b"zero"
+    assert store.catalog.read(REGISTRY, ZERO, 3) == b""
+    assert store.catalog.read(REGISTRY, digest_of(b"else"), 10) == b""
+    assert store.catalog.read("../..", ZERO, 10) == b""

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from app.oci.reference import Digest
-from app.store.entries import Described
+from app.store.entries import ContentInfo
 from app.store.errors import StoreError
-from app.store.eviction import Limits
+from app.store.eviction import SizeLimits
 from app.store.store import Store
 from tests.unit.store.parts import (
     REGISTRY,
@@ -30,7 +30,7 @@ def test_a_file_is_taken(stores: Stores) -> None:
     store = stores.open()
     path = spool(stores.directory, DATA)
     number = path.stat().st_ino
-    store.take(path, described(DATA))
+    store.adopt(path, described(DATA))
     name = digest_of(DATA).partition(":")[2]
     lies = stores.directory / "content" / REGISTRY / "sha256" / name[:2] / name
     assert lies.stat().st_ino == number
@@ -59,7 +59,7 @@ def test_modes(stores: Stores, umask: int) -> None:
     try:
         store = stores.open()
         path = spool(stores.directory, DATA)
-        store.take(path, described(DATA))
+        store.adopt(path, described(DATA))
         store.keep(b"hello", REGISTRY, digest_of(b"hello"), "")
         content = stores.directory / "content"
         open_to_group = {stores.directory, content, *content.rglob("*")}
@@ -83,9 +83,9 @@ def test_another_size_is_refused(stores: Stores, size: int) -> None:
     """A short file is not whole, whoever says so."""
     store = stores.open()
     path = spool(stores.directory, DATA)
-    content = Described(registry=REGISTRY, digest=digest_of(DATA), size=size, media_type="")
+    content = ContentInfo(registry=REGISTRY, digest=digest_of(DATA), size=size, media_type="")
     with pytest.raises(StoreError, match=f"no file of {size} bytes"):
-        store.take(path, content)
+        store.adopt(path, content)
     assert not path.exists()
     assert not store.has(REGISTRY, digest_of(DATA))
     assert faults(stores.directory) == []
@@ -97,9 +97,9 @@ def test_what_is_no_file(stores: Stores, tmp_path: Path) -> None:
     (tmp_path / "real").write_bytes(DATA)
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(StoreError):
-        store.take(tmp_path / "link", described(DATA))
+        store.adopt(tmp_path / "link", described(DATA))
     with pytest.raises(StoreError) as caught:
-        store.take(tmp_path / "nothing", described(DATA))
+        store.adopt(tmp_path / "nothing", described(DATA))
     assert caught.value.errno == errno.ENOENT
     assert (tmp_path / "real").read_bytes() == DATA
     assert files(stores.directory) == set()
@@ -131,27 +131,27 @@ def test_what_can_never_be_kept(stores: Stores, registry: str, digest: str) -> N
     """Nothing leads out of the directory; asking for it finds nothing."""
     store = stores.open()
     path = spool(stores.directory, DATA)
-    content = Described(
+    content = ContentInfo(
         registry=registry, digest=Digest.parse(digest), size=len(DATA), media_type=""
     )
     with pytest.raises(StoreError, match="cannot be kept"):
-        store.take(path, content)
+        store.adopt(path, content)
     with pytest.raises(StoreError, match="cannot be kept"):
         store.keep(DATA, registry, content.digest, "")
     assert store.open(registry, content.digest) is None
     assert not store.has(registry, content.digest)
-    assert not store.drop(registry, content.digest)
+    assert not store.delete(registry, content.digest)
     assert not path.exists()
     assert files(stores.directory) == set()
 
 
 def test_what_is_larger_than_the_cache(stores: Stores) -> None:
     """It is refused before anything has to go for it."""
-    store = stores.open(Limits(max_size=100, min_free=0))
+    store = stores.open(SizeLimits(max_size=100, min_free=0))
     store.keep(b"x" * 100, REGISTRY, digest_of(b"x" * 100), "")
     path = spool(stores.directory, b"y" * 101)
     with pytest.raises(StoreError) as caught:
-        store.take(path, described(b"y" * 101))
+        store.adopt(path, described(b"y" * 101))
     assert caught.value.errno == errno.EFBIG
     assert read(store, digest_of(b"x" * 100)) is not None
     assert not path.exists()
@@ -166,7 +166,7 @@ def test_a_directory_that_takes_nothing(stores: Stores) -> None:
     blocked.write_bytes(b"a file where a folder should be")
     path = spool(stores.directory, b"hello")
     with pytest.raises(StoreError) as caught:
-        store.take(path, described(b"hello"))
+        store.adopt(path, described(b"hello"))
     assert caught.value.errno in {errno.ENOTDIR, errno.EEXIST}
     assert not path.exists()
     assert not store.has(REGISTRY, digest_of(b"hello"))

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store.eviction import Limits
+from app.store.eviction import SizeLimits
 from app.store.store import Store
 from tests.unit.store.parts import REGISTRY, Stores, digest_of, faults, files, read, rows
 
@@ -27,7 +27,7 @@ def test_it_is_read_to_its_end(stores: Stores) -> None:
     assert content is not None
     with content.file:
         assert content.file.read(10) == DATA[:10]
-        assert other.drop(REGISTRY, DIGEST)
+        assert other.delete(REGISTRY, DIGEST)
         assert one.open(REGISTRY, DIGEST) is None
         assert files(stores.directory) == set()
         other.keep(DATA, REGISTRY, DIGEST, "text/plain")
@@ -78,14 +78,14 @@ def test_when_it_came(store: Store) -> None:
     content = store.open(REGISTRY, DIGEST)
     assert content is not None
     content.file.close()
-    assert before <= content.taken <= time.time()
+    assert before <= content.stored_at <= time.time()
 
 
 def test_uses_are_written_together(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
     """A busy worker writes once a second, and the order of uses is right all the same."""
     now = [1000.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
-    store = stores.open(Limits(max_size=1000, min_free=0))
+    store = stores.open(SizeLimits(max_size=1000, min_free=0))
     data = [bytes([n]) * 100 for n in range(10)]
     for one in data:
         store.keep(one, REGISTRY, digest_of(one), "")
@@ -106,22 +106,22 @@ def test_uses_are_written_together(stores: Stores, monkeypatch: pytest.MonkeyPat
 
 def test_a_use_after_a_long_time_is_written_at_once(stores: Stores) -> None:
     """Perhaps nobody asks for anything more, and who removes what is unused asks the index."""
-    store = stores.open(Limits(max_size=1000, min_free=0))
+    store = stores.open(SizeLimits(max_size=1000, min_free=0))
     data = [bytes([n]) * 100 for n in range(3)]
     for one in data:
         store.keep(one, REGISTRY, digest_of(one), "")
     rows(stores.directory, "UPDATE entries SET used_at = used_at - 7200")
     for one in data:
         assert read(store, digest_of(one)) is not None
-    assert stores.open().upkeep.remove_unused(3600) == 0
+    assert stores.open().maintenance.remove_unused(3600) == 0
 
 
 def test_a_reader_does_not_wait_for_a_writer(stores: Stores) -> None:
     """Uses that cannot be written are written with the next ones."""
-    store = stores.open(Limits(max_size=1000, min_free=0), patience=30)
+    store = stores.open(SizeLimits(max_size=1000, min_free=0), patience=30)
     for data in (b"one", b"two"):
         store.keep(data, REGISTRY, digest_of(data), "")
-    with stores.open()._index.writing():  # noqa: SLF001 - as another process does
+    with stores.open()._index.transaction():  # noqa: SLF001 - as another process does
         began = time.monotonic()
         assert read(store, digest_of(b"one")) == b"one"
         assert time.monotonic() - began < 10

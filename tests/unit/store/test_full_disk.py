@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.store.errors import Fault, StoreError, fault_of
-from app.store.eviction import Limits
+from app.store.eviction import SizeLimits
 from app.store.store import Store
 from tests.disks import mounted
 from tests.unit.store.parts import (
@@ -58,7 +58,7 @@ def fill(disk: Path) -> None:
 def note_for_ever(store: Store) -> None:
     """Let the index grow."""
     for number in range(5000):
-        store.notes.note("tag", f"key {number}", "value" * 100, 60)
+        store.notes.record("tag", f"key {number}", "value" * 100, 60)
 
 
 def test_a_full_disk_keeps_nothing_more(disk: Path, stores: Stores) -> None:
@@ -75,12 +75,12 @@ def test_a_full_disk_keeps_nothing_more(disk: Path, stores: Stores) -> None:
             store.keep(new, REGISTRY, digest_of(new), "text/plain")
         assert caught.value.errno == errno.ENOSPC
     with contextlib.suppress(StoreError):  # its bytes are there, and there may be a page left
-        store.take(path, described(b"finished before it was full"))
+        store.adopt(path, described(b"finished before it was full"))
     for one in (store, stores.open()):
         assert [read(one, digest_of(data)) for data in OLD] == OLD
         assert read(one, digest_of(new)) is None
-        assert one.grants.granted("alice", REGISTRY, "library/alpine")
-        assert not one.grants.granted("bob", REGISTRY, "library/alpine")
+        assert one.grants.has_grant("alice", REGISTRY, "library/alpine")
+        assert not one.grants.has_grant("bob", REGISTRY, "library/alpine")
     (disk / "filler").unlink()
     new = b"new" * 1000
     store.keep(new, REGISTRY, digest_of(new), "text/plain")
@@ -113,7 +113,7 @@ def test_a_full_disk_while_the_index_grows(disk: Path, stores: Stores) -> None:
     assert caught.value.errno == errno.ENOSPC
     assert read(store, digest_of(OLD[0])) == OLD[0]
     (disk / "filler").unlink()
-    store.notes.note("tag", "another", "value", 60)
+    store.notes.record("tag", "another", "value", 60)
     assert faults(stores.directory) == []
 
 
@@ -123,7 +123,7 @@ def test_room_is_made_on_a_full_disk(disk: Path, stores: Stores) -> None:
     for data in OLD:
         store.keep(data, REGISTRY, digest_of(data), "text/plain")
     store.close()
-    store = stores.open(Limits(min_free=100_000))
+    store = stores.open(SizeLimits(min_free=100_000))
     assert store.has(REGISTRY, digest_of(OLD[0]))
     fill(disk)
     with pytest.raises(StoreError):
@@ -167,12 +167,12 @@ def test_a_disk_that_can_only_be_read(disk: Path, stores: Stores) -> None:
         with pytest.raises(StoreError):
             store.keep(OLD[1], REGISTRY, digest_of(OLD[1]), "")
         with pytest.raises(StoreError):
-            store.take(spooled, described(OLD[1]))
+            store.adopt(spooled, described(OLD[1]))
         with pytest.raises(StoreError):
             store.make_room(10**7)
         with pytest.raises(StoreError):
             stores.open()
-        assert not store.grants.granted("alice", REGISTRY, "library/alpine")
+        assert not store.grants.has_grant("alice", REGISTRY, "library/alpine")
         store._index.close()  # noqa: SLF001
     finally:
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)

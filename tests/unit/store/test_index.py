@@ -23,10 +23,10 @@ def filled(stores: Stores) -> Store:
     store = stores.open()
     for data in DATA:
         store.keep(data, REGISTRY, digest_of(data), "text/plain")
-        store.members.add(REGISTRY, "library/alpine", digest_of(data), asked=store.clock.now())
+        store.members.record(REGISTRY, "library/alpine", digest_of(data), asked=store.clock.now())
     store.grants.grant("alice", REGISTRY, "library/alpine", 60, asked=store.clock.now())
     store.grants.make_public(REGISTRY, "library/alpine", asked=store.clock.now())
-    store.notes.note("tag", "library/alpine:3", "sha256:0", 60)
+    store.notes.record("tag", "library/alpine:3", "sha256:0", 60)
     return store
 
 
@@ -77,14 +77,14 @@ def test_a_broken_index_is_made_anew(stores: Stores, ruin: Callable[[Path], None
     stores.close()
     ruin(stores.directory / "index.sqlite")
     store = stores.open()
-    (told,) = store.troubles.heard()
+    (told,) = store.survived_errors.drain()
     assert "the index is broken, and made anew" in str(told)
-    assert store.troubles.heard() == []
+    assert store.survived_errors.drain() == []
     assert [read(store, digest_of(data)) for data in DATA] == DATA
-    assert store.members.find(REGISTRY, "library/alpine", digest_of(DATA[0])) is None
-    assert not store.grants.granted("alice", REGISTRY, "library/alpine")
+    assert store.members.lookup(REGISTRY, "library/alpine", digest_of(DATA[0])) is None
+    assert not store.grants.has_grant("alice", REGISTRY, "library/alpine")
     assert store.grants.public_age(REGISTRY, "library/alpine") is None
-    assert store.notes.noted("tag", "library/alpine:3") is None
+    assert store.notes.lookup("tag", "library/alpine:3") is None
     assert faults(stores.directory) == []
     assert (stores.directory / "index.sqlite.broken").exists()
 
@@ -124,7 +124,7 @@ def test_least_used_first_after_it_was_made_anew(stores: Stores) -> None:
         assert store.has(REGISTRY, digest_of(data))
     ordered = rows(stores.directory, "SELECT size FROM entries ORDER BY used")
     assert [size for (size,) in ordered] == sorted(times.values(), reverse=True)
-    assert store.upkeep.remove_unused(60) == 0  # when they were used is not known
+    assert store.maintenance.remove_unused(60) == 0  # when they were used is not known
     store.keep(b"new", REGISTRY, digest_of(b"new"), "")
     ((last,),) = rows(stores.directory, "SELECT digest FROM entries ORDER BY used DESC LIMIT 1")
     assert last == digest_of(b"new")
@@ -154,7 +154,7 @@ def test_what_is_no_content_is_no_entry(stores: Stores) -> None:
     (content / "gcr.io" / "sha256" / good[:2] / good).mkdir(parents=True)
     (stores.directory / "index.sqlite").unlink()
     store = stores.open()
-    statistics = store.upkeep.statistics()
+    statistics = store.maintenance.statistics()
     assert {name: share.entries for name, share in statistics.registries.items()} == {
         REGISTRY: len(DATA)
     }
@@ -182,7 +182,7 @@ def test_a_newer_schema_that_comes_while_it_is_used(stores: Stores) -> None:
     store._index.close()  # noqa: SLF001
     rows(stores.directory, f"PRAGMA user_version = {schema.VERSION + 1}")
     assert read(store, digest_of(DATA[0])) is None
-    assert not store.grants.granted("alice", REGISTRY, "library/alpine")
+    assert not store.grants.has_grant("alice", REGISTRY, "library/alpine")
     with pytest.raises(StoreError, match="newer Docxy"):
         store.keep(b"more", REGISTRY, digest_of(b"more"), "")
 
@@ -203,7 +203,7 @@ def test_all_is_deleted_under_its_feet(stores: Stores) -> None:
     shutil.rmtree(stores.directory)
     for one in (store, other):
         assert read(one, digest_of(DATA[0])) is None
-        assert not one.grants.granted("alice", REGISTRY, "library/alpine")
+        assert not one.grants.has_grant("alice", REGISTRY, "library/alpine")
     store.keep(b"more", REGISTRY, digest_of(b"more"), "text/plain")
     other.keep(b"other", REGISTRY, digest_of(b"other"), "text/plain")
     for one in (store, other):
@@ -219,7 +219,7 @@ def test_only_the_index_is_deleted(stores: Stores) -> None:
     (stores.directory / "index.sqlite").unlink()
     other = stores.open()
     assert [read(other, digest_of(data)) for data in DATA] == DATA
-    assert other.members.find(REGISTRY, "library/alpine", digest_of(DATA[0])) is None
+    assert other.members.lookup(REGISTRY, "library/alpine", digest_of(DATA[0])) is None
     assert [read(store, digest_of(data)) for data in DATA] == DATA
     assert faults(stores.directory) == []
 
@@ -241,7 +241,7 @@ def test_a_write_waits_for_another_and_not_for_ever(stores: Stores) -> None:
     holding, go_on = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with store._index.writing():  # noqa: SLF001
+        with store._index.transaction():  # noqa: SLF001
             holding.set()
             go_on.wait(30)
 
@@ -253,7 +253,7 @@ def test_a_write_waits_for_another_and_not_for_ever(stores: Stores) -> None:
             hasty.grants.revoke("alice", REGISTRY, "library/alpine")
         assert caught.value.errno == errno.EBUSY
         assert read(hasty, digest_of(DATA[0])) == DATA[0]
-        assert hasty.grants.granted("alice", REGISTRY, "library/alpine")
+        assert hasty.grants.has_grant("alice", REGISTRY, "library/alpine")
         waiting = threading.Thread(
             target=store.grants.revoke, args=("alice", REGISTRY, "library/alpine")
         )
@@ -262,7 +262,7 @@ def test_a_write_waits_for_another_and_not_for_ever(stores: Stores) -> None:
         go_on.set()
         holder.join(30)
     waiting.join(30)
-    assert not hasty.grants.granted("alice", REGISTRY, "library/alpine")
+    assert not hasty.grants.has_grant("alice", REGISTRY, "library/alpine")
 
 
 def test_what_fails_within_a_change_changes_nothing(stores: Stores) -> None:
@@ -271,7 +271,7 @@ def test_what_fails_within_a_change_changes_nothing(stores: Stores) -> None:
     index = store._index  # noqa: SLF001
 
     def fail(*statements: str) -> None:
-        with index.writing() as connection:
+        with index.transaction() as connection:
             for statement in statements:
                 connection.execute(statement)
             raise LookupError
@@ -294,7 +294,7 @@ def test_a_child_uses_no_connection_of_its_parents(stores: Stores) -> None:
     def child() -> None:
         store.keep(b"child", REGISTRY, digest_of(b"child"), "")
         data, theirs = read(store, digest_of(DATA[1])), store._index._inherited  # noqa: SLF001
-        sender.send((data, store._aside.owner(), len(theirs)))  # noqa: SLF001
+        sender.send((data, store._staging.get_owner(), len(theirs)))  # noqa: SLF001
         os._exit(0)
 
     process = context.Process(target=child)
@@ -304,8 +304,8 @@ def test_a_child_uses_no_connection_of_its_parents(stores: Stores) -> None:
     process.join(30)
     assert unused == 1
     assert data == DATA[1]
-    assert owner != store._aside.owner()  # noqa: SLF001
+    assert owner != store._staging.get_owner()  # noqa: SLF001
     assert read(store, digest_of(b"child")) == b"child"
-    store.upkeep.tidy()
+    store.maintenance.recover()
     assert not (stores.directory / "aside" / owner).exists()
     assert faults(stores.directory) == []

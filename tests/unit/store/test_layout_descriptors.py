@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import app.store
-from app.store.layout import opened
+from app.store.layout import open_descriptor
 
 MODULES = sorted(Path(app.store.__file__).parent.glob("*.py"))
 LOOPS = {"logging", "queue", "select", "shutil", "socket", "subprocess", "tempfile", "threading"}
@@ -37,7 +37,7 @@ def test_it_is_closed_at_once(tmp_path: Path) -> None:
     """Also when something fails; a lock ends with it, and no other program inherits it."""
 
     def fail() -> None:
-        with opened(tmp_path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
+        with open_descriptor(tmp_path, os.O_RDONLY | os.O_DIRECTORY) as descriptor:
             assert not os.get_inheritable(descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             raise LookupError

@@ -23,8 +23,8 @@ def test_a_refusal_is_of_one_subject(store: Store, clock: FakeClock) -> None:
     assert granted(store, "bob", asked)
     assert granted(store, "alice", asked, "library/nginx")
     assert store.grants.make_public(REGISTRY, ALPINE, asked=asked)
-    store.members.add(REGISTRY, ALPINE, DIGEST, PLAIN, asked=asked)
-    assert store.members.find(REGISTRY, ALPINE, DIGEST) == PLAIN
+    store.members.record(REGISTRY, ALPINE, DIGEST, PLAIN, asked=asked)
+    assert store.members.lookup(REGISTRY, ALPINE, DIGEST) == PLAIN
     assert not granted(store, "alice", clock.time)
     assert granted(store, "alice", clock.time + 0.001)
 
@@ -34,8 +34,8 @@ def test_no_answer_takes_a_day(store: Store, clock: FakeClock) -> None:
     clock.time += LIFETIME
     assert not granted(store, "alice", clock.time - LIFETIME)
     assert not store.grants.make_public(REGISTRY, ALPINE, asked=clock.time - LIFETIME)
-    store.members.add(REGISTRY, ALPINE, DIGEST, PLAIN, asked=clock.time - LIFETIME)
-    assert store.members.find(REGISTRY, ALPINE, DIGEST) is None
+    store.members.record(REGISTRY, ALPINE, DIGEST, PLAIN, asked=clock.time - LIFETIME)
+    assert store.members.lookup(REGISTRY, ALPINE, DIGEST) is None
     assert granted(store, "alice", clock.time - LIFETIME + 1)
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from app.store.errors import StoreError
-from app.store.eviction import Limits
+from app.store.eviction import SizeLimits
 from app.store.members import Member
 from app.store.notes import Note
 from app.store.store import Store
@@ -56,7 +56,7 @@ class _Model(RuleBasedStateMachine):
         self.notes: dict[str, tuple[str, str, float, float]] = {}
 
     def open(self) -> Store:
-        return self.stores.open(Limits(max_size=MAX_SIZE, min_free=0))
+        return self.stores.open(SizeLimits(max_size=MAX_SIZE, min_free=0))
 
     def teardown(self) -> None:
         """Close, and look once more at what is left."""
@@ -66,9 +66,9 @@ class _Model(RuleBasedStateMachine):
 
     def evict(self, size: int) -> None:
         while sum(map(len, self.kept)) + size > MAX_SIZE:
-            self.gone(next(iter(self.kept)))
+            self.is_gone(next(iter(self.kept)))
 
-    def gone(self, data: bytes) -> None:
+    def is_gone(self, data: bytes) -> None:
         del self.kept[data]
         self.members = {key: value for key, value in self.members.items() if key[1] != data}
 
@@ -88,7 +88,7 @@ class _Model(RuleBasedStateMachine):
     def take(self, data: bytes, media_type: str) -> None:
         path = spool(self.stores.directory, data)
         with self.refused_if(len(data) > MAX_SIZE):
-            self.store.take(path, described(data, media_type))
+            self.store.adopt(path, described(data, media_type))
             self.put(data, media_type)
             self.evict(0)
         assert not path.exists()
@@ -112,9 +112,9 @@ class _Model(RuleBasedStateMachine):
 
     @rule(data=DATA)
     def drop(self, data: bytes) -> None:
-        assert self.store.drop(REGISTRY, digest_of(data)) == (data in self.kept)
+        assert self.store.delete(REGISTRY, digest_of(data)) == (data in self.kept)
         if data in self.kept:
-            self.gone(data)
+            self.is_gone(data)
 
     @rule(size=st.integers(0, 120))
     def make_room(self, size: int) -> None:
@@ -128,9 +128,9 @@ class _Model(RuleBasedStateMachine):
 
     @rule(repository=REPOSITORIES, data=DATA, media_type=st.sampled_from(["", "a/b"]), ago=AGO)
     def add_member(self, repository: str, data: bytes, media_type: str, ago: float) -> None:
-        member = Member(media_type, is_shown=False)
+        member = Member(media_type, is_public=False)
         digest = digest_of(data)
-        self.store.members.add(REGISTRY, repository, digest, member, asked=self.clock.time - ago)
+        self.store.members.record(REGISTRY, repository, digest, member, asked=self.clock.time - ago)
         if not self.is_late(data, repository, ago):
             known = self.members.get((repository, data), "")
             self.members[repository, data] = media_type or known
@@ -146,10 +146,10 @@ class _Model(RuleBasedStateMachine):
         only = {data for name, data in self.members if name == repository} - {
             data for name, data in self.members if name != repository
         }
-        removed = self.store.upkeep.remove_repository(REGISTRY, repository)
+        removed = self.store.maintenance.remove_repository(REGISTRY, repository)
         assert removed == len(only & set(self.kept))
         for data in only & set(self.kept):
-            self.gone(data)
+            self.is_gone(data)
         self.members = {key: one for key, one in self.members.items() if key[0] != repository}
         self.grants = {key: one for key, one in self.grants.items() if key[1] != repository}
         self.publics.pop(repository, None)
@@ -185,20 +185,20 @@ class _Model(RuleBasedStateMachine):
 
     @rule()
     def remove_all(self) -> None:
-        self.store.upkeep.remove_all()
+        self.store.maintenance.remove_all()
         for data in list(self.kept):
-            self.gone(data)
+            self.is_gone(data)
         for known in (self.members, self.grants, self.publics, self.notes):
             known.clear()
 
     @rule(key=KEYS, value=st.text(st.characters(exclude_categories=["Cs"])), seconds=SECONDS)
     def note(self, key: str, value: str, seconds: float) -> None:
-        self.store.notes.note("tag", key, value, seconds)
+        self.store.notes.record("tag", key, value, seconds)
         self.notes[key] = value, self.clock.boot, self.clock.time, self.clock.time + seconds
 
     @rule(key=KEYS)
     def forget(self, key: str) -> None:
-        self.store.notes.forget("tag", key)
+        self.store.notes.delete("tag", key)
         self.notes.pop(key, None)
 
     @rule(seconds=SECONDS)
@@ -220,7 +220,7 @@ class _Model(RuleBasedStateMachine):
     @precondition(lambda self: len(self.stores.opened) < 3)
     @rule()
     def use_another_worker(self) -> None:
-        self.store._contents.write_uses()  # noqa: SLF001 - which a second does, or 256 uses
+        self.store._reader.write_uses()  # noqa: SLF001 - which a second does, or 256 uses
         self.store = self.open()
 
     @invariant()
@@ -230,18 +230,18 @@ class _Model(RuleBasedStateMachine):
             assert store.has(REGISTRY, digest_of(data)) == (data in self.kept)
             assert not store.has("ghcr.io", digest_of(data))
             for repository in ("library/alpine", "library/nginx"):
-                member = store.members.find(REGISTRY, repository, digest_of(data))
+                member = store.members.lookup(REGISTRY, repository, digest_of(data))
                 known = self.members.get((repository, data))
                 assert (None if member is None else member.media_type) == known
         for repository in ("library/alpine", "library/nginx"):
             for caller in ("", "alice", "bob"):
                 allowed = now < self.grants.get((caller, repository), -1)
-                assert store.grants.granted(caller, REGISTRY, repository) == allowed
+                assert store.grants.has_grant(caller, REGISTRY, repository) == allowed
             since = self.publics.get(repository)
             age = store.grants.public_age(REGISTRY, repository)
             assert age == (None if since is None else now - since)
         for key in ("a", "b"):
-            assert store.notes.noted("tag", key) == self.expected(key)
+            assert store.notes.lookup("tag", key) == self.expected(key)
 
     def expected(self, key: str) -> Note | None:
         if key not in self.notes:
@@ -262,10 +262,10 @@ def test_two_at_once(stores: Stores) -> None:
     one.keep(b"hello", REGISTRY, digest_of(b"hello"), "text/plain")
     assert read(other, digest_of(b"hello")) == b"hello"
     one.grants.grant("alice", REGISTRY, "library/alpine", 60, asked=one.clock.now())
-    assert other.grants.granted("alice", REGISTRY, "library/alpine")
+    assert other.grants.has_grant("alice", REGISTRY, "library/alpine")
     other.grants.revoke("alice", REGISTRY, "library/alpine")
-    assert not one.grants.granted("alice", REGISTRY, "library/alpine")
-    other.drop(REGISTRY, digest_of(b"hello"))
+    assert not one.grants.has_grant("alice", REGISTRY, "library/alpine")
+    other.delete(REGISTRY, digest_of(b"hello"))
     assert read(one, digest_of(b"hello")) is None
 
 
@@ -275,11 +275,11 @@ def test_registries_are_apart(stores: Stores) -> None:
     digest = digest_of(b"hello")
     store.keep(b"hello", "ghcr.io", digest, "a/b")
     store.keep(b"hello", "localhost:5000", digest, "c/d")
-    store.members.add("ghcr.io", "a", digest, asked=store.clock.now())
+    store.members.record("ghcr.io", "a", digest, asked=store.clock.now())
     store.grants.grant("alice", "ghcr.io", "a", 60, asked=store.clock.now())
     assert not store.has(REGISTRY, digest)
     assert read(store, digest, "localhost:5000") == b"hello"
-    assert store.members.find("localhost:5000", "a", digest) is None
-    assert not store.grants.granted("alice", "localhost:5000", "a")
-    assert store.drop("ghcr.io", digest)
+    assert store.members.lookup("localhost:5000", "a", digest) is None
+    assert not store.grants.has_grant("alice", "localhost:5000", "a")
+    assert store.delete("ghcr.io", digest)
     assert read(store, digest, "localhost:5000") == b"hello"

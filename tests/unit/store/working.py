@@ -16,9 +16,9 @@ import threading  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from app.store.eviction import Limits  # noqa: E402
+from app.store.eviction import SizeLimits  # noqa: E402
 from app.store.store import Store  # noqa: E402
-from app.threads import RealThreads, original  # noqa: E402
+from app.threads import NativeThreadPool, get_unpatched  # noqa: E402
 from tests.unit.store.parts import REGISTRY, described, digest_of, spool  # noqa: E402
 
 MAX_SIZE = 200_000
@@ -40,20 +40,20 @@ def something(store: Store, directory: Path, choose: random.Random) -> None:
                 assert content.file.read() == data, "these are other bytes"
             assert content.media_type in {"", "text/plain"}
     elif what < 0.6:
-        store.take(spool(directory, data), described(data))
-        store.members.add(REGISTRY, repository, digest, asked=store.clock.now())
+        store.adopt(spool(directory, data), described(data))
+        store.members.record(REGISTRY, repository, digest, asked=store.clock.now())
     elif what < 0.7:
         store.keep(data, REGISTRY, digest, "text/plain")
     elif what < 0.75:
         store.make_room(choose.randrange(MAX_SIZE))
     elif what < 0.8:
-        store.drop(REGISTRY, digest)
+        store.delete(REGISTRY, digest)
     elif what < 0.9:
         caller = f"caller {choose.randrange(100)}"
         store.grants.grant(caller, REGISTRY, repository, 60, asked=store.clock.now())
-        store.grants.granted(caller, REGISTRY, repository)
+        store.grants.has_grant(caller, REGISTRY, repository)
     else:
-        store.notes.note("tag", f"{choose.randrange(100)}", digest, 60)
+        store.notes.record("tag", f"{choose.randrange(100)}", digest, 60)
 
 
 class Worker:
@@ -62,8 +62,8 @@ class Worker:
     def __init__(self, directory: Path, seed: int) -> None:
         self.directory = directory
         self.seed = seed
-        self.store = Store(directory, Limits(max_size=MAX_SIZE, min_free=0))
-        self.threads = RealThreads(4)
+        self.store = Store(directory, SizeLimits(max_size=MAX_SIZE, min_free=0))
+        self.threads = NativeThreadPool(4)
         self.stop = threading.Event()
         self.faults: list[BaseException] = []
         self.done = 0
@@ -74,7 +74,7 @@ class Worker:
         choose = random.Random(self.seed * 1000 + number)  # noqa: S311 - no secret
         try:
             while not self.stop.is_set():
-                self.threads.begin(something, self.store, self.directory, choose).result(60)
+                self.threads.submit(something, self.store, self.directory, choose).result(60)
                 self.done += 1
                 if self.done % 100 == 0:
                     sys.stdout.write(f"{self.done}\n")
@@ -92,7 +92,7 @@ class Worker:
 
     def wait_for_end(self) -> None:
         """Stop all when nothing more comes in."""
-        ended = RealThreads(1).begin(original("os", "read"), 0, 1)
+        ended = NativeThreadPool(1).submit(get_unpatched("os", "read"), 0, 1)
         while not self.stop.is_set():
             with contextlib.suppress(TimeoutError):
                 ended.result(0.05)

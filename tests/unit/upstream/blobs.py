@@ -12,7 +12,7 @@ from app.registries import Registry
 from app.source import BodyBroken, Request
 from app.upstream.client import Upstream
 from app.upstream.http.connect import Connector
-from app.upstream.http.known_registries import Neighbours
+from app.upstream.http.known_registries import KnownRegistries
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.retries import Reliability
 from app.upstream.http.session import Session
@@ -137,7 +137,7 @@ class Hosts:
         """Return what is under test."""
         reliability = Reliability(retry_budget=45, resume_budget=resume_budget)
         row = Registry(name="r.example", url=self.url, allow_private=True)
-        return Upstream(row, _session(), Neighbours(), reliability)
+        return Upstream(row, _session(), KnownRegistries(), reliability)
 
 
 def fetched(upstream: Upstream, *headers: tuple[str, str]) -> Iterator[bytes]:

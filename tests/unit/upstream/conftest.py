@@ -5,7 +5,7 @@ import pytest
 from app.registries import Registry
 from app.upstream.client import Upstream
 from app.upstream.http.connect import Connector
-from app.upstream.http.known_registries import Neighbours
+from app.upstream.http.known_registries import KnownRegistries
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.retries import Reliability
 from app.upstream.http.session import Session
@@ -48,7 +48,7 @@ def session() -> Session:
 def discovering(session: Session) -> Upstream:
     """Return a registry that tells its token service itself."""
     return Upstream(
-        Registry(name="registry.example.com", url=REGISTRY), session, Neighbours(), ONCE
+        Registry(name="registry.example.com", url=REGISTRY), session, KnownRegistries(), ONCE
     )
 
 
@@ -56,7 +56,7 @@ def discovering(session: Session) -> Upstream:
 def half_pinned(session: Session) -> Upstream:
     """Return a registry whose token service is configured, but not what to name there."""
     row = Registry(name="registry.example.com", url=REGISTRY, token_url=TOKENS)
-    return Upstream(row, session, Neighbours(), ONCE)
+    return Upstream(row, session, KnownRegistries(), ONCE)
 
 
 @pytest.fixture
@@ -68,4 +68,4 @@ def pinned(session: Session) -> Upstream:
         token_url=TOKENS,
         token_service="registry.example",  # noqa: S106 - the name of a service
     )
-    return Upstream(row, session, Neighbours(), ONCE)
+    return Upstream(row, session, KnownRegistries(), ONCE)

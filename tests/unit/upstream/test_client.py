@@ -10,7 +10,7 @@ import responses
 from urllib3.util import SKIP_HEADER
 
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
-from app.oci.headers import pass_down
+from app.oci.headers import filter_response_headers
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.source import Reply, Request, TokenRequest
 from app.upstream.client import Upstream
@@ -701,7 +701,7 @@ def test_no_retry_after_breaks_out_of_its_line(
     """What is given anew can be written as it is, as everything that passes down."""
     upstream.add(method, MANIFEST, status=status, headers={"Retry-After": told})
     reply = pinned.manifest(NAME, LATEST, Request(method=method))
-    assert pass_down(reply.headers) == reply.headers
+    assert filter_response_headers(reply.headers) == reply.headers
 
 
 @pytest.mark.parametrize(
@@ -907,7 +907,7 @@ def test_anonymous_tokens(discovering: Upstream, upstream: responses.RequestsMoc
     upstream.get(PING, status=401, headers={"WWW-Authenticate": CHALLENGE})
     for number in range(2):
         upstream.get(TOKENS, body=json.dumps({"token": f"t{number}"}))
-    found = [discovering.anonymous_token(scope) for scope in ("a", "b", "a")]
+    found = [discovering.get_anonymous_token(scope) for scope in ("a", "b", "a")]
     assert found == ["t0", "t1", "t0"]
     assert [call.request.headers.get("Authorization") for call in upstream.calls] == [None] * 3
 

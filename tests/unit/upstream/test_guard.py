@@ -384,6 +384,6 @@ def test_a_guarded_session(network: Network) -> None:
         own = session(allow_private=True)
         assert status(own, url) == 200
         with pytest.raises(UpstreamForbidden):
-            own.guarded.send("GET", url, [])
-    assert own.guarded is own.guarded
-    assert own.guarded.guarded is own.guarded
+            own.public_only.send("GET", url, [])
+    assert own.public_only is own.public_only
+    assert own.public_only.public_only is own.public_only

@@ -11,9 +11,9 @@ from app.oci.challenge import Challenge
 from app.oci.errors import AccountRefused, Denied, TooManyRequests, UpstreamUnavailable
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.registries import Account, Registry
-from app.source import Reply, Request, Source, TokenRequest, replied
+from app.source import Reply, Request, Source, TokenRequest, build_reply
 from app.upstream.auth import placeholders
-from app.upstream.managed import Managed
+from app.upstream.managed import ManagedSource
 from tests.unit.fake_source import Call, FakeSource
 from tests.unit.upstream.clock import Clock
 
@@ -53,20 +53,20 @@ class Guarded(FakeSource):
     def _told(self, call: Call) -> Reply:
         if call.method == "token":
             if self.closed_to_all and self.closed_to_all in str(call.token.parameters):
-                return replied(401, [], REFUSED)
+                return build_reply(401, [], REFUSED)
             number = next(self._numbers) if "scope" in dict(call.token.parameters) else 0
             body = json.dumps({"token": f"t{number}", "expires_in": 300})
-            return replied(self.token_status, [], body.encode())
+            return build_reply(self.token_status, [], body.encode())
         if call.method == "ping":
             known = call.request.authorization in self.admits
             status = 401 if self.told_by_ping and not known else 200
             return replace(
-                replied(self.ping_status or status, [], b"{}"), challenges=self.told_by_ping
+                build_reply(self.ping_status or status, [], b"{}"), challenges=self.told_by_ping
             )
         is_known = call.request.authorization in self.admits and call.name != self.closed_to_all
         if not self.challenges or is_known:
             return self.reply
-        return replace(replied(401, [], REFUSED), challenges=self.challenges)
+        return replace(build_reply(401, [], REFUSED), challenges=self.challenges)
 
     @property
     def asked(self) -> list[str]:
@@ -83,10 +83,10 @@ class Guarded(FakeSource):
         ]
 
 
-def manage(inner: Source, account: Account | None) -> Managed:
+def manage(inner: Source, account: Account | None) -> ManagedSource:
     """Return a registry at which this proxy has an account, or none."""
     row = Registry(name="r.example", url="https://r.example", managed=True, account=account)
-    return Managed(inner, row)
+    return ManagedSource(inner, row)
 
 
 def get(authorization: str = "") -> Request:
@@ -269,7 +269,7 @@ def test_a_wrong_password_where_there_are_no_tokens(method: str, clock: Clock) -
 def test_other_refusals_pass(status: int) -> None:
     """As they are, and without a second try."""
     inner = Guarded(BEARER)
-    inner.reply = replied(status, [("Retry-After", "7")], b'{"errors":[]}')
+    inner.reply = build_reply(status, [("Retry-After", "7")], b'{"errors":[]}')
     reply = manage(inner, None).tags(NAME, get())
     assert (reply.status, reply.header("retry-after")) == (status, "7")
     assert inner.asked == ["token", "tags Bearer t1"]

@@ -17,9 +17,9 @@ from app.oci.errors import (
     TooManyRequests,
     UpstreamUnavailable,
 )
-from app.oci.headers import value
+from app.oci.headers import get_first
 from app.registries import Account, Registry
-from app.source import Reply, Request, TokenRequest, replied
+from app.source import Reply, Request, TokenRequest, build_reply
 from app.upstream.managed import OwnAccount
 from tests.lines import line_of
 from tests.unit.fake_source import FakeSource
@@ -60,16 +60,18 @@ class Guarded(FakeSource):
         known = shown in self.takes and self.challenges == (PASSWORD,)
         status = 401 if self.challenges and not known else 200
         status = self.statuses.get("ping", status) if shown else status
-        return replace(replied(status, [], b"{}"), challenges=self.challenges, close=self._close)
+        return replace(
+            build_reply(status, [], b"{}"), challenges=self.challenges, close=self._close
+        )
 
     def token(self, request: TokenRequest) -> Reply:
         """Give a token to whom the service knows."""
         scope = dict(request.parameters).get("scope", "")
         self._meet(scope)
-        shown = value(request.headers, "authorization")
+        shown = get_first(request.headers, "authorization")
         known = shown in self.takes or not shown
         status = 401 if not known or scope == self.closed_to_all != "" else 200
-        reply = replied(self.statuses.get(scope, status), [], b'{"token":"t","expires_in":300}')
+        reply = build_reply(self.statuses.get(scope, status), [], b'{"token":"t","expires_in":300}')
         return replace(reply, close=self._close)
 
     def _meet(self, login: str) -> None:
@@ -110,7 +112,7 @@ def outcome(ask: Callable[[], object]) -> str:
 
 def got(account: OwnAccount, scope: str) -> str:
     """Return the token for a scope, or the name of an error."""
-    return outcome(lambda: account.token(scope).value)
+    return outcome(lambda: account.issue_token(scope).value)
 
 
 def at_once(source: Guarded, asks: Sequence[Callable[[], object]]) -> list[str]:
@@ -150,7 +152,7 @@ def test_a_wrong_password_for_many_repositories(tokens: Guarded) -> None:
     tokens.takes = set()
     account = own(tokens)
     assert {got(account, str(number)) for number in range(40)} == {"AccountRefused"}
-    assert not account.is_good()
+    assert not account.check_accepted()
     assert tokens.logins == ["0", ""]
     assert tokens.closed == 3  # the ping's answer as well
 
@@ -159,7 +161,7 @@ def test_a_wrong_password_and_many_clients(tokens: Guarded) -> None:
     """Those who come while the first one finds out do not try for themselves."""
     tokens.takes = set()
     account = own(tokens)
-    asks = [lambda scope=str(number): account.token(scope) for number in range(16)]
+    asks = [lambda scope=str(number): account.issue_token(scope) for number in range(16)]
     assert at_once(tokens, asks) == ["AccountRefused"] * 16
     assert len(tokens.logins) == 2
 
@@ -173,7 +175,7 @@ def test_a_wrong_password_is_told(
     for times in (1, 2):
         for scope in "abc":
             got(account, scope)
-            account.is_good()
+            account.check_accepted()
         assert len(told(caplog)) == times
         clock.pass_by(60 * times)
     assert "registry=r.example" in told(caplog)[0]
@@ -200,35 +202,35 @@ def test_pauses_grow(tokens: Guarded, clock: Clock) -> None:
     """Registries lock accounts: up to an hour; and from a minute again where it was good since."""
     tokens.takes = set()
     account = own(tokens)
-    assert not account.is_good()
+    assert not account.check_accepted()
     for tries, pause in enumerate((60, 120, 240, 480, 960, 1920, 3600, 3600), start=1):
         clock.pass_by(pause - 0.1)
-        assert not account.is_good()
+        assert not account.check_accepted()
         assert len(tokens.logins) == tries
         clock.pass_by(0.2)
-        assert not account.is_good()
+        assert not account.check_accepted()
         assert len(tokens.logins) == tries + 1
     tokens.takes = {BASIC}
     clock.pass_by(3600)
-    assert account.is_good()
+    assert account.check_accepted()
     tokens.takes = set()
     clock.pass_by(60)
-    assert not account.is_good()
+    assert not account.check_accepted()
     tokens.takes = {BASIC}
     clock.pass_by(60)
-    assert account.is_good()
+    assert account.check_accepted()
 
 
 def test_a_good_account_is_not_asked_for_a_minute(tokens: Guarded, clock: Clock) -> None:
     """Whoever is refused something asks whether it is good: that is no login for each of them."""
     account = own(tokens)
     for _ in range(3):
-        assert account.is_good()
+        assert account.check_accepted()
     clock.pass_by(59.9)
-    assert account.is_good()
+    assert account.check_accepted()
     assert tokens.logins == [""]
     clock.pass_by(0.1)
-    assert account.is_good()
+    assert account.check_accepted()
     assert tokens.logins == ["", ""]
 
 
@@ -247,7 +249,7 @@ def test_one_caller_tries_it_again(tokens: Guarded, clock: Clock) -> None:
     account = own(tokens)
     got(account, "a")
     clock.pass_by(60)
-    asks = [lambda scope=str(number): account.token(scope) for number in range(16)]
+    asks = [lambda scope=str(number): account.issue_token(scope) for number in range(16)]
     assert at_once(tokens, asks) == ["AccountRefused"] * 16
     assert len(tokens.logins) == 4
 
@@ -257,7 +259,7 @@ def test_one_scope_that_is_refused(tokens: Guarded, caplog: pytest.LogCaptureFix
     tokens.closed_to_all = "not ours"
     account = own(tokens)
     assert got(account, "not ours") == "AccountRefused"
-    assert account.is_good()
+    assert account.check_accepted()
     assert tokens.logins == ["not ours", ""]
     assert [got(account, scope) for scope in ("a", "not ours", "b")] == ["t", "AccountRefused", "t"]
     assert told(caplog) == []
@@ -271,7 +273,7 @@ def test_a_password_that_is_changed(
     got(account, "a")
     tokens.takes = set()
     assert got(account, "b") == "AccountRefused"
-    assert not account.is_good()
+    assert not account.check_accepted()
     assert got(account, "c") == "AccountRefused"
     assert tokens.logins == ["a", "b", ""]
     assert len(told(caplog)) == 1
@@ -285,7 +287,7 @@ def test_who_has_been_let_in_waits_for_nobody(tokens: Guarded) -> None:
     account = own(tokens)
     got(account, "a")
     tokens.inside = threading.Barrier(8)  # passes when eight have come
-    asks = [lambda scope=str(number): account.token(scope).value for number in range(8)]
+    asks = [lambda scope=str(number): account.issue_token(scope).value for number in range(8)]
     assert at_once(tokens, asks) == ["t"] * 8
 
 
@@ -293,7 +295,7 @@ def test_nobody_waits_for_nobody(tokens: Guarded) -> None:
     """Without an account there is nothing to find out."""
     account = own(tokens, None)
     tokens.inside = threading.Barrier(8)
-    asks = [lambda scope=str(number): account.token(scope).value for number in range(8)]
+    asks = [lambda scope=str(number): account.issue_token(scope).value for number in range(8)]
     assert at_once(tokens, asks) == ["t"] * 8
 
 
@@ -332,7 +334,7 @@ def test_who_cannot_be_asked_whether_it_is_good(
     account = own(tokens)
     assert got(account, "a") == "UpstreamUnavailable"
     with pytest.raises(UpstreamUnavailable):
-        account.is_good()
+        account.check_accepted()
     tokens.statuses = {}
     assert got(account, "a") == "t"
     assert told(caplog) == []
@@ -350,8 +352,8 @@ def test_a_registry_that_cannot_be_reached(tokens: Guarded) -> None:
 def test_basic(passwords: Guarded) -> None:
     """The credentials as they are sent, proven once; of nobody nothing, and nobody is asked."""
     account = own(passwords)
-    assert [account.basic() for _ in range(3)] == [BASIC] * 3
-    assert own(passwords, None).basic() == ""
+    assert [account.get_basic_authorization() for _ in range(3)] == [BASIC] * 3
+    assert own(passwords, None).get_basic_authorization() == ""
     assert passwords.logins == ["ping"]
 
 
@@ -362,22 +364,22 @@ def test_a_wrong_password_where_there_are_no_tokens(
     passwords.takes = set()
     account = own(passwords)
     for _ in range(3):
-        assert not account.is_good()
+        assert not account.check_accepted()
         with pytest.raises(AccountRefused):
-            account.basic()
+            account.get_basic_authorization()
     assert passwords.logins == ["ping"]
     assert passwords.closed == 2  # an anonymous one went before
     assert len(told(caplog)) == 1
     passwords.takes = {BASIC}
     clock.pass_by(60)
-    assert account.basic() == BASIC
+    assert account.get_basic_authorization() == BASIC
 
 
 def test_many_who_want_a_password(passwords: Guarded) -> None:
     """One of them proves it, and the others see none that is wrong."""
     passwords.takes = set()
     account = own(passwords)
-    assert at_once(passwords, [account.basic] * 16) == ["AccountRefused"] * 16
+    assert at_once(passwords, [account.get_basic_authorization] * 16) == ["AccountRefused"] * 16
     assert passwords.logins == ["ping"]
 
 
@@ -385,7 +387,7 @@ def test_many_who_were_refused(passwords: Guarded) -> None:
     """One of them asks whether it is the account's fault, where it is."""
     passwords.takes = set()
     account = own(passwords)
-    assert at_once(passwords, [account.is_good] * 16) == ["False"] * 16
+    assert at_once(passwords, [account.check_accepted] * 16) == ["False"] * 16
     assert passwords.logins == ["ping"]
 
 
@@ -396,6 +398,6 @@ def test_a_good_password_where_there_are_no_tokens(
     """Only 401 says that it is wrong: one repository's refusal is not the account's."""
     passwords.statuses = {"ping": status}
     account = own(passwords)
-    assert account.is_good()
-    assert account.basic() == BASIC
+    assert account.check_accepted()
+    assert account.get_basic_authorization() == BASIC
     assert told(caplog) == []

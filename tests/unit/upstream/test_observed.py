@@ -10,11 +10,11 @@ from app.registries import Registry
 from app.source import Event, Request
 from app.upstream import replies
 from app.upstream.client import Upstream
-from app.upstream.http.breaker import Breaker
+from app.upstream.http.breaker import CircuitBreaker
 from app.upstream.http.connect import Connector
-from app.upstream.http.known_registries import Neighbours
+from app.upstream.http.known_registries import KnownRegistries
 from app.upstream.http.proxies import OutboundProxies
-from app.upstream.http.retries import Attempts, Reliability
+from app.upstream.http.retries import Reliability, Retrier
 from app.upstream.http.session import Session
 from tests.unit.observing import Remembering
 from tests.unit.upstream.blobs import BLOB, DIGEST, NAME, Answer, Hosts
@@ -41,7 +41,7 @@ def upstream(observer: Remembering, url: str = "https://registry.example.com") -
     """Return a registry that is watched."""
     row = Registry(name="r.example", url=url, allow_private=True)
     reliability = Reliability(retry_budget=45, resume_budget=60)
-    return Upstream(row, session(observer), Neighbours(), reliability)
+    return Upstream(row, session(observer), KnownRegistries(), reliability)
 
 
 def test_a_body_that_goes_on() -> None:
@@ -53,14 +53,14 @@ def test_a_body_that_goes_on() -> None:
         assert b"".join(reply.body) == BLOB
         reply.close()
     assert watched.counts == {
-        (Event.ASKED, ""): 3,
-        (Event.ANSWERED, "307"): 1,
-        (Event.ANSWERED, "200"): 1,
-        (Event.ANSWERED, "206"): 1,
+        (Event.REQUEST_SENT, ""): 3,
+        (Event.RESPONSE_RECEIVED, "307"): 1,
+        (Event.RESPONSE_RECEIVED, "200"): 1,
+        (Event.RESPONSE_RECEIVED, "206"): 1,
         (Event.RESUMED, ""): 1,
-        (Event.RECEIVED, ""): watched.counts[Event.RECEIVED, ""],
+        (Event.BODY_RECEIVED, ""): watched.counts[Event.BODY_RECEIVED, ""],
     }
-    assert watched.amounts[Event.RECEIVED] == len(BLOB)
+    assert watched.amounts[Event.BODY_RECEIVED] == len(BLOB)
 
 
 @pytest.mark.parametrize(("method", "spent"), [("GET", 1), ("HEAD", 0)])
@@ -94,28 +94,28 @@ def test_what_is_asked_again(clock: Clock) -> None:
             reply = upstream(watched).manifest(NGINX, Tag("latest"), Request(method="GET"))
     assert reply.status == 200
     assert watched.counts[Event.RETRIED, ""] == 2
-    assert watched.counts[Event.FAILED, "UpstreamTimeout"] == 1
-    assert watched.counts[Event.ASKED, ""] == 3
+    assert watched.counts[Event.REQUEST_FAILED, "UpstreamTimeout"] == 1
+    assert watched.counts[Event.REQUEST_SENT, ""] == 3
 
 
 def test_a_host_that_is_left_alone(clock: Clock) -> None:
     """It is told when that begins and when it ends."""
     watched = Remembering()
-    breaker = Breaker(watched)
+    breaker = CircuitBreaker(watched)
 
     def fail() -> None:
-        with pytest.raises(UpstreamTimeout), breaker.watch("r.example"):
+        with pytest.raises(UpstreamTimeout), breaker.guard("r.example"):
             raise UpstreamTimeout
 
     for _ in range(4):
         fail()
     clock.pass_by(3)
     fail()
-    assert watched.counts == {(Event.OPENED, ""): 1}
+    assert watched.counts == {(Event.CIRCUIT_OPENED, ""): 1}
     clock.pass_by(30)
-    with breaker.watch("r.example"):
+    with breaker.guard("r.example"):
         pass
-    assert watched.counts == {(Event.OPENED, ""): 1, (Event.CLOSED, ""): 1}
+    assert watched.counts == {(Event.CIRCUIT_OPENED, ""): 1, (Event.CIRCUIT_CLOSED, ""): 1}
 
 
 def test_what_is_not_asked_again() -> None:
@@ -126,7 +126,7 @@ def test_what_is_not_asked_again() -> None:
         raise UpstreamUnreachable
 
     with pytest.raises(UpstreamUnreachable):
-        Attempts(0, observer=watched)(ask, None)
+        Retrier(0, observer=watched)(ask, None)
     assert not watched.counts
 
 
@@ -158,6 +158,6 @@ def test_what_is_left(fields: dict[str, str], told: tuple[str, int, int, int] | 
     """What cannot be read is not there; who it is of is not told."""
     response = requests.Response()
     response.headers.update(fields)
-    read = replies.told(response)
+    read = replies.parse_budget(response)
     found = read and (read.identity.partition("-")[0], read.limit, read.remaining, read.window)
     assert found == told

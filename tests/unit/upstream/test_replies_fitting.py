@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.source import Reply, Request
-from app.upstream.replies import problem
+from app.upstream.replies import find_mismatch
 
 
 def asked(range_: str = "", method: str = "GET") -> Request:
@@ -38,7 +38,7 @@ def part(content_range: str, length: int | None = None) -> Reply:
 )
 def test_it_fits(wanted: str, reply: Reply) -> None:
     """What was asked for, or less of it, or the whole."""
-    assert problem(asked(wanted), reply) == ""
+    assert find_mismatch(asked(wanted), reply) == ""
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_it_fits(wanted: str, reply: Reply) -> None:
 )
 def test_another_part(wanted: str, reply: Reply) -> None:
     """Its bytes would be joined to what the client has, where they do not belong."""
-    assert "another part" in problem(asked(wanted), reply)
-    assert problem(asked(wanted, method="HEAD"), reply) == ""
+    assert "another part" in find_mismatch(asked(wanted), reply)
+    assert find_mismatch(asked(wanted, method="HEAD"), reply) == ""
 
 
 @given(st.integers(0, 30), st.integers(0, 30), st.none() | st.integers(0, 30), st.integers(0, 30))
@@ -68,4 +68,6 @@ def test_any_part(first: int, start: int, last: int | None, count: int) -> None:
     told = part(f"bytes {start}-{start + count}/100", count + 1)
     wanted = f"bytes={first}-{'' if last is None else last}"
     fits = start == first and (last is None or start + count <= last)
-    assert (problem(asked(wanted), told) == "") == (fits or (last is not None and last < first))
+    assert (find_mismatch(asked(wanted), told) == "") == (
+        fits or (last is not None and last < first)
+    )

@@ -9,7 +9,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.oci.errors import ErrorCode
-from app.upstream.replies import RETRY_AFTER_LIMIT, error_body, is_oci_json, retry_after
+from app.upstream.replies import (
+    RETRY_AFTER_LIMIT,
+    build_error_body,
+    choose_retry_after,
+    is_oci_error,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +45,7 @@ from app.upstream.replies import RETRY_AFTER_LIMIT, error_body, is_oci_json, ret
 )  # fmt: skip
 def test_retry_after(fields: dict[str, str], expected: set[int]) -> None:
     """The upstream's word, or the window, or a guess; a minute at the most."""
-    assert int(retry_after(list(fields.items()))) in expected
+    assert int(choose_retry_after(list(fields.items()))) in expected
 
 
 @pytest.mark.parametrize(
@@ -57,7 +62,7 @@ def test_retry_after(fields: dict[str, str], expected: set[int]) -> None:
 def test_retry_after_a_date(seconds: int, expected: set[int], usegmt: list[bool]) -> None:
     """A date means the seconds until then."""
     date = formatdate(time.time() + seconds, usegmt=usegmt[0])
-    assert int(retry_after([("Retry-After", date)])) in expected
+    assert int(choose_retry_after([("Retry-After", date)])) in expected
 
 
 @given(
@@ -68,7 +73,7 @@ def test_retry_after_a_date(seconds: int, expected: set[int], usegmt: list[bool]
 def test_no_retry_after_crashes(text: str) -> None:
     """Whatever an upstream sends, the client gets seconds within the limit."""
     for name in ("Retry-After", "RateLimit-Limit"):
-        assert 1 <= int(retry_after([(name, text)])) <= RETRY_AFTER_LIMIT
+        assert 1 <= int(choose_retry_after([(name, text)])) <= RETRY_AFTER_LIMIT
 
 
 @pytest.mark.parametrize(
@@ -81,7 +86,7 @@ def test_no_retry_after_crashes(text: str) -> None:
 )
 def test_oci_json(body: bytes) -> None:
     """What the specification calls an error body passes as it is."""
-    assert is_oci_json(body)
+    assert is_oci_error(body)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +110,7 @@ def test_oci_json(body: bytes) -> None:
 )
 def test_not_oci_json(body: bytes) -> None:
     """Everything else is told anew, and nothing crashes."""
-    assert not is_oci_json(body)
+    assert not is_oci_error(body)
 
 
 @pytest.mark.parametrize(
@@ -128,8 +133,8 @@ def test_not_oci_json(body: bytes) -> None:
 )
 def test_error_body(status: int, code: ErrorCode) -> None:
     """The code follows the status; a 404 is of what was asked for; the host is named."""
-    body = error_body(status, ErrorCode.BLOB_UNKNOWN, "cdn.example")
-    assert is_oci_json(body)
+    body = build_error_body(status, ErrorCode.BLOB_UNKNOWN, "cdn.example")
+    assert is_oci_error(body)
     (error,) = json.loads(body)["errors"]
     assert error["code"] == code
     assert "cdn.example" in error["message"]
@@ -149,6 +154,8 @@ def test_error_body_tells_what_the_upstream_said(
     status: int, told: int | None, phrase: str
 ) -> None:
     """The message has the upstream's status, the code that of the answer."""
-    (error,) = json.loads(error_body(status, ErrorCode.BLOB_UNKNOWN, "cdn.example", told))["errors"]
+    (error,) = json.loads(build_error_body(status, ErrorCode.BLOB_UNKNOWN, "cdn.example", told))[
+        "errors"
+    ]
     assert error["message"] == f"cdn.example answered {phrase}"
     assert error["code"] == (ErrorCode.BLOB_UNKNOWN if status == 404 else ErrorCode.UNAVAILABLE)

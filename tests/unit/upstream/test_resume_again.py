@@ -6,14 +6,14 @@ import responses
 
 from app.oci.errors import Denied
 from app.oci.headers import Headers
-from app.upstream.http.body import Part
+from app.upstream.http.body import ContentRange
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.session import Session
-from app.upstream.resume import BlobAgain
+from app.upstream.resume import BlobRangeRequester
 
 URL = "https://registry.example.com/v2/a/b/blobs/sha256:0"
 CDN = "https://cdn.example.net/layer?signature=s3cr3t"
-PART = Part(300, 1000, 1000)
+PART = ContentRange(300, 1000, 1000)
 THEIRS: Headers = [
     ("Authorization", "Bearer old"), ("Accept", "*/*"), ("Range", "bytes=0-999"),
     ("If-Range", '"theirs"'), ("If-Match", "a"), ("If-None-Match", "b"),
@@ -27,15 +27,15 @@ def nothing(refused: str) -> str:
     return ""
 
 
-def again(session: Session, renewed: object = nothing) -> BlobAgain:
+def again(session: Session, renewed: object = nothing) -> BlobRangeRequester:
     """Return what is under test."""
-    return BlobAgain(
+    return BlobRangeRequester(
         redirects=Redirects(session),
         url=URL,
         fields=THEIRS,
         client=None,
         budget=60,
-        renewed=renewed,  # type: ignore[arg-type] # a function
+        renew_authorization=renewed,  # type: ignore[arg-type] # a function
     )
 
 
@@ -58,16 +58,16 @@ def sent(upstream: responses.RequestsMock, number: int = 0) -> dict[str, str]:
     ("part", "expected"),
     [
         pytest.param(PART, "bytes=300-999", id="known"),
-        pytest.param(Part(300, None, None), "bytes=300-", id="no end"),
-        pytest.param(Part(0, 1, 5), "bytes=0-0", id="one byte"),
+        pytest.param(ContentRange(300, None, None), "bytes=300-", id="no end"),
+        pytest.param(ContentRange(0, 1, 5), "bytes=0-0", id="one byte"),
     ],
 )
 def test_at_the_same_place(
-    session: Session, upstream: responses.RequestsMock, part: Part, expected: str
+    session: Session, upstream: responses.RequestsMock, part: ContentRange, expected: str
 ) -> None:
     """The same signed URL, no credentials, and none of the client's conditions."""
     upstream.get(CDN, status=206)
-    answer = again(session).at_same_place(part, broken(CDN))
+    answer = again(session).request_same_url(part, broken(CDN))
     assert answer is not None
     assert answer.status_code == 206
     assert sent(upstream) == {"Accept": "*/*", "Range": expected}
@@ -82,7 +82,7 @@ def test_if_range(
 ) -> None:
     """A strong ETag of the answer that broke."""
     upstream.get(CDN, status=206)
-    again(session).at_same_place(PART, broken(CDN, ETag=etag))
+    again(session).request_same_url(PART, broken(CDN, ETag=etag))
     assert sent(upstream).get("If-Range") == expected
 
 
@@ -90,7 +90,7 @@ def test_the_registry_itself_is_no_such_place(
     session: Session, upstream: responses.RequestsMock
 ) -> None:
     """There the client's credentials are needed, which from_registry() sends."""
-    assert again(session).at_same_place(PART, broken(f"{URL}?x=y")) is None
+    assert again(session).request_same_url(PART, broken(f"{URL}?x=y")) is None
     assert len(upstream.calls) == 0
 
 
@@ -98,7 +98,7 @@ def test_from_the_registry(session: Session, upstream: responses.RequestsMock) -
     """With the client's token there, and without it where that leads."""
     upstream.get(URL, status=307, headers={"Location": CDN})
     upstream.get(CDN, status=206)
-    assert again(session).from_registry(PART).url == CDN
+    assert again(session).request_from_registry(PART).url == CDN
     wanted = {"Accept": "*/*", "Range": "bytes=300-999"}
     assert sent(upstream, 0) == {**wanted, "Authorization": "Bearer old"}
     assert sent(upstream, 1) == wanted
@@ -108,7 +108,7 @@ def test_a_token_that_may_be_replaced(session: Session, upstream: responses.Requ
     """Once, after the registry has refused the old one."""
     upstream.get(URL, status=401)
     upstream.get(URL, status=206)
-    assert again(session, lambda _: "Bearer new").from_registry(PART).status_code == 206
+    assert again(session, lambda _: "Bearer new").request_from_registry(PART).status_code == 206
     assert [sent(upstream, one)["Authorization"] for one in (0, 1)] == ["Bearer old", "Bearer new"]
 
 
@@ -122,7 +122,7 @@ def test_a_new_token_that_is_refused(session: Session, upstream: responses.Reque
         refused.append(token)
         return f"Bearer {len(refused)}"
 
-    assert again(session, renewed).from_registry(PART).status_code == 401
+    assert again(session, renewed).request_from_registry(PART).status_code == 401
     assert refused == ["Bearer old", "Bearer 1"]
 
 
@@ -133,14 +133,16 @@ def test_other_answers_renew_nothing(
     """A token is asked for only where it is missing."""
     upstream.get(URL, status=status)
     unasked = pytest.fail
-    assert again(session, lambda _: unasked("asked")).from_registry(PART).status_code == status
+    assert (
+        again(session, lambda _: unasked("asked")).request_from_registry(PART).status_code == status
+    )
 
 
 def test_a_login_is_the_clients(session: Session, upstream: responses.RequestsMock) -> None:
     """Nothing is asked in its name, and nothing as somebody else."""
     upstream.get(URL, status=401)
     with pytest.raises(Denied):
-        again(session).from_registry(PART)
+        again(session).request_from_registry(PART)
     assert len(upstream.calls) == 1
 
 
@@ -148,7 +150,10 @@ def test_a_401_of_the_cdn(session: Session, upstream: responses.RequestsMock) ->
     """It is not about the token, which never went there."""
     upstream.get(URL, status=307, headers={"Location": CDN})
     upstream.get(CDN, status=401)
-    assert again(session, lambda _: pytest.fail("asked")).from_registry(PART).status_code == 401
+    assert (
+        again(session, lambda _: pytest.fail("asked")).request_from_registry(PART).status_code
+        == 401
+    )
 
 
 def test_no_token_for_nobody(session: Session, upstream: responses.RequestsMock) -> None:
@@ -160,4 +165,4 @@ def test_no_token_for_nobody(session: Session, upstream: responses.RequestsMock)
         raise Denied
 
     with pytest.raises(Denied):
-        again(session, renewed).from_registry(PART)
+        again(session, renewed).request_from_registry(PART)

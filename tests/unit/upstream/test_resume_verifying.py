@@ -12,7 +12,7 @@ from app.oci.headers import Headers
 from app.oci.reference import Digest
 from app.source import BodyBroken, Reply
 from app.upstream import replies
-from app.upstream.resume import VerifiedBody, verifies
+from app.upstream.resume import VerifiedBody, can_verify
 from tests.unit.upstream.hurry import listening
 
 CUT = "the registry broke off"
@@ -117,7 +117,7 @@ def test_what_breaks_below_breaks() -> None:
 )
 def test_verifies(digest: str, *, expected: bool) -> None:
     """Registered algorithms only: what others mean is not said."""
-    assert verifies(Digest(digest)) is expected
+    assert can_verify(Digest(digest)) is expected
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_all_that_is_whole_is_verified(status: int, fields: Headers) -> None:
     """A part from the first byte to the last one too."""
     reply = Reply(status=status, headers=fields, length=5, body=[b"wrong"])
     with pytest.raises(BodyBroken):
-        list(replies.verified(reply, digest_of(b"right")).body)
+        list(replies.with_verification(reply, digest_of(b"right")).body)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_all_that_is_whole_is_verified(status: int, fields: Headers) -> None:
 def test_what_is_no_whole_passes(status: int, fields: Headers) -> None:
     """Nobody knows the digest of a part."""
     reply = Reply(status=status, headers=fields, length=5, body=[b"wrong"])
-    assert replies.verified(reply, digest_of(b"right")) is reply
+    assert replies.with_verification(reply, digest_of(b"right")) is reply
 
 
 @pytest.mark.parametrize(
@@ -162,11 +162,11 @@ def test_what_is_wrong_before_it_begins(fields: Headers, length: int | None) -> 
         status=200, headers=fields, length=length, body=[b""], close=lambda: closes.append(True)
     )
     with pytest.raises(UpstreamMisbehaved):
-        replies.verified(reply, digest_of(b"right"))
+        replies.with_verification(reply, digest_of(b"right"))
     assert closes == [True]
 
 
 def test_an_empty_blob() -> None:
     """There is one, and it is well known."""
     reply = Reply(status=200, length=0, body=iter(()))
-    assert list(replies.verified(reply, digest_of(b"")).body) == []
+    assert list(replies.with_verification(reply, digest_of(b"")).body) == []

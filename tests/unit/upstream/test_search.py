@@ -12,7 +12,7 @@ from app.upstream.http.connect import Connector
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.retries import Reliability
 from app.upstream.http.session import Session
-from app.upstream.search import Index
+from app.upstream.search import HubSearchIndex
 from app.version import VERSION
 from tests.unit.upstream.hurry import hurried
 
@@ -27,7 +27,7 @@ ASKED = Request(
 
 
 @pytest.fixture
-def index() -> Index:
+def index() -> HubSearchIndex:
     """Return the index as create_app makes it."""
     session = Session(
         ca_bundles=[],
@@ -36,10 +36,12 @@ def index() -> Index:
         read_timeout=30,
         connector=Connector(allow_private=False, prefer_ipv4=False),
     )
-    return Index(INDEX, session, Reliability(retry_budget=45, resume_budget=60, verify_blobs=False))
+    return HubSearchIndex(
+        INDEX, session, Reliability(retry_budget=45, resume_budget=60, verify_blobs=False)
+    )
 
 
-def test_search(index: Index, upstream: responses.RequestsMock) -> None:
+def test_search(index: HubSearchIndex, upstream: responses.RequestsMock) -> None:
     """Its own words come back with no header of its own; nobody's login goes up."""
     upstream.get(SEARCH, body=FOUND, headers={"Set-Cookie": "a=b", "X-Other": "1"})
     reply = index.search(ASKED)
@@ -54,7 +56,7 @@ def test_search(index: Index, upstream: responses.RequestsMock) -> None:
     }
 
 
-def test_it_may_have_moved(index: Index, upstream: responses.RequestsMock) -> None:
+def test_it_may_have_moved(index: HubSearchIndex, upstream: responses.RequestsMock) -> None:
     """A redirect is followed, and one that leads nowhere is told as what it is."""
     moved = "https://hub.example/search"
     upstream.get(SEARCH, status=301, headers={"Location": moved})
@@ -66,21 +68,23 @@ def test_it_may_have_moved(index: Index, upstream: responses.RequestsMock) -> No
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"results": {}}', b"[" * 100_000])
-def test_what_is_no_result(index: Index, upstream: responses.RequestsMock, body: bytes) -> None:
+def test_what_is_no_result(
+    index: HubSearchIndex, upstream: responses.RequestsMock, body: bytes
+) -> None:
     """A page, or whatever else is no list of results, goes to nobody."""
     upstream.get(SEARCH, body=body)
     with pytest.raises(UpstreamMisbehaved):
         index.search(ASKED)
 
 
-def test_a_very_long_answer(index: Index, upstream: responses.RequestsMock) -> None:
+def test_a_very_long_answer(index: HubSearchIndex, upstream: responses.RequestsMock) -> None:
     """It is read to a limit."""
     upstream.get(SEARCH, body=b'{"results": []}' + b" " * 2**20)
     with pytest.raises(UpstreamMisbehaved):
         index.search(ASKED)
 
 
-def test_refusals(index: Index, upstream: responses.RequestsMock) -> None:
+def test_refusals(index: HubSearchIndex, upstream: responses.RequestsMock) -> None:
     """What is wrong is told as OCI JSON; a 401 asks nobody for a login."""
     for status, told in ((401, 403), (404, 404), (400, 400)):
         upstream.get(SEARCH, status=status, body="<html>", content_type="text/html")
@@ -89,7 +93,7 @@ def test_refusals(index: Index, upstream: responses.RequestsMock) -> None:
         assert json.loads(b"".join(reply.body))["errors"]
 
 
-def test_enough(index: Index, upstream: responses.RequestsMock) -> None:
+def test_enough(index: HubSearchIndex, upstream: responses.RequestsMock) -> None:
     """A 429 is repeated here for some seconds, and the index is left alone."""
     upstream.get(SEARCH, status=429, headers={"Retry-After": "20"}, json={"errors": []})
     for _ in range(3):
@@ -99,7 +103,7 @@ def test_enough(index: Index, upstream: responses.RequestsMock) -> None:
     assert len(upstream.calls) == 1
 
 
-def test_it_is_tried_again(index: Index, upstream: responses.RequestsMock) -> None:
+def test_it_is_tried_again(index: HubSearchIndex, upstream: responses.RequestsMock) -> None:
     """As whatever may be asked twice."""
     with hurried():
         upstream.get(SEARCH, status=503)

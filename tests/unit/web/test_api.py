@@ -13,14 +13,14 @@ from werkzeug.test import TestResponse
 from app.oci.challenge import Challenge
 from app.oci.errors import UpstreamUnreachable
 from app.oci.reference import RepositoryName
-from app.routes.context import Rooms
-from app.routes.forwarded import Forwarded
-from app.source import Reply, Request, TokenRequest, replied
+from app.routes.context import Services
+from app.routes.forwarded import ForwardedHeaders
+from app.source import Reply, Request, TokenRequest, build_reply
 from tests.unit.fake_source import FakeSource
 from tests.unit.web.tables import GHCR_HOST, HOSTS
 
 BEARER = Challenge("Bearer", {"realm": "https://auth.example/token"})
-REFUSED = replace(replied(401, [], b"{}"), challenges=[BEARER])
+REFUSED = replace(build_reply(401, [], b"{}"), challenges=[BEARER])
 
 
 class Registry(FakeSource):
@@ -44,7 +44,9 @@ class Registry(FakeSource):
 
 def told(document: object, status: int = 200) -> Reply:
     """Return an answer in JSON."""
-    return replied(status, [("Content-Type", "application/json")], json.dumps(document).encode())
+    return build_reply(
+        status, [("Content-Type", "application/json")], json.dumps(document).encode()
+    )
 
 
 @pytest.fixture
@@ -56,12 +58,14 @@ def registries() -> dict[str, Registry]:
 @pytest.fixture
 def asked(app: Flask, client: FlaskClient, registries: dict[str, Registry]) -> FlaskClient:
     """Return a client of the proxy."""
-    Rooms(
+    Services(
         registries=HOSTS.registries,
         sources=registries,
-        forwarded=Forwarded(trusted="", public_url="https://proxy.example", hosts={GHCR_HOST}),
+        forwarded=ForwardedHeaders(
+            trusted="", public_url="https://proxy.example", hosts={GHCR_HOST}
+        ),
         write_timeout=60,
-    ).put_into(app)
+    ).install(app)
     return client
 
 
@@ -166,8 +170,8 @@ def test_more_tags(tags: Callable[..., TestResponse], registries: dict[str, Regi
         (told({"errors": []}, 429), 429, "TOOMANYREQUESTS"),
         (told({"errors": []}, 500), 503, "UNAVAILABLE"),
         (told([]), 502, "UNAVAILABLE"),
-        (replied(200, [], b"<html>"), 502, "UNAVAILABLE"),
-        (replied(200, [], b'{"tags": ["' + b"a" * 2**20 + b'"]}'), 502, "UNAVAILABLE"),
+        (build_reply(200, [], b"<html>"), 502, "UNAVAILABLE"),
+        (build_reply(200, [], b'{"tags": ["' + b"a" * 2**20 + b'"]}'), 502, "UNAVAILABLE"),
     ],
 )
 def test_refusals(

@@ -34,7 +34,7 @@ def test_versions(client: FlaskClient) -> None:
         for version in (
             "",
             "?v=old",
-            assets.address("page.css").removeprefix("page/static/page.css"),
+            assets.build_url("page.css").removeprefix("page/static/page.css"),
         )
     }
     assert list(told.values()) == ["no-cache", "no-cache", "public, max-age=31536000, immutable"]

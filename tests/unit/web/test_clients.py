@@ -16,17 +16,17 @@ from tests.unit.web.tables import ALL, ALONE, BELOW, GHCR_HOST, HOSTS, OWN, PLAI
 
 def bare(name: str, proxy: Proxy) -> str:
     """Return a client's file without the comments at its head."""
-    return re.sub(r"\A(?:#.*\n)+", "", clients.text(name, proxy))
+    return re.sub(r"\A(?:#.*\n)+", "", clients.build_file(name, proxy))
 
 
 def toml(name: str, proxy: Proxy) -> dict[str, Any]:
     """Read a client's file."""
-    return tomllib.loads(clients.text(name, proxy))
+    return tomllib.loads(clients.build_file(name, proxy))
 
 
 def documents(name: str, proxy: Proxy) -> list[Any]:
     """Read a client's file."""
-    return list(yaml.safe_load_all(clients.text(name, proxy)))
+    return list(yaml.safe_load_all(clients.build_file(name, proxy)))
 
 
 # The documents
@@ -67,7 +67,7 @@ def test_the_place_is_that_of_the_documents(name: str) -> None:
     if client.path.startswith("/etc/"):
         assert f"`{client.path}`" in section("## Each client")
     if client.language != "json":
-        assert clients.text(name, USUAL).startswith(f"# {client.path}\n")
+        assert clients.build_file(name, USUAL).startswith(f"# {client.path}\n")
 
 
 # The parsers
@@ -77,7 +77,7 @@ def test_the_place_is_that_of_the_documents(name: str) -> None:
 @pytest.mark.parametrize("name", clients.CLIENTS)
 def test_it_is_read_by_its_parser(name: str, proxy: Proxy) -> None:
     """Whatever the table is; and no address in it is anyone else's."""
-    text = clients.text(name, proxy)
+    text = clients.build_file(name, proxy)
     match clients.CLIENTS[name].language:
         case "json":
             json.loads(text)
@@ -104,9 +104,9 @@ def test_podman_with_hosts_and_http() -> None:
 def test_podman_says_what_it_cannot_reach() -> None:
     """What has a port can be no prefix, and nothing can below a path."""
     said = "has no address here without a host."
-    assert f"# nowhere.example:5000 {said}" in clients.text("podman", OWN)
-    assert clients.text("podman", BELOW).count(said) == len(BELOW.rows) - 1
-    assert said not in clients.text("podman", USUAL)
+    assert f"# nowhere.example:5000 {said}" in clients.build_file("podman", OWN)
+    assert clients.build_file("podman", BELOW).count(said) == len(BELOW.rows) - 1
+    assert said not in clients.build_file("podman", USUAL)
 
 
 def test_podman_with_other_names() -> None:
@@ -125,9 +125,9 @@ def test_podman_with_other_names() -> None:
 
 def test_docker_only_has_a_mirror_of_docker_hub() -> None:
     """Where the host stands for another registry, as a mirror it would give that one's images."""
-    assert json.loads(clients.text("docker", OWN)) == {}
-    assert json.loads(clients.text("docker", ALONE)) == {}
-    assert json.loads(clients.text("docker", PLAIN)) == {
+    assert json.loads(clients.build_file("docker", OWN)) == {}
+    assert json.loads(clients.build_file("docker", ALONE)) == {}
+    assert json.loads(clients.build_file("docker", PLAIN)) == {
         "registry-mirrors": ["http://proxy.example:8080"],
         "insecure-registries": ["proxy.example:8080", f"{GHCR_HOST}:8080"],
     }
@@ -153,7 +153,7 @@ def test_buildkit_with_http() -> None:
 def test_ci() -> None:
     """The steps hold the same settings as the files."""
     (steps,) = documents("github-actions", PLAIN)
-    assert json.loads(_echoed(steps[0]["run"])) == json.loads(clients.text("docker", PLAIN))
+    assert json.loads(_echoed(steps[0]["run"])) == json.loads(clients.build_file("docker", PLAIN))
     inline = steps[1]["with"]["buildkitd-config-inline"]
     assert tomllib.loads(inline) == toml("buildkit", PLAIN)
     (without_docker,) = documents("github-actions", OWN)

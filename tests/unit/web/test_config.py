@@ -6,8 +6,8 @@ from flask.testing import FlaskClient
 
 from app.config.settings import Settings
 from app.factory import create_app
-from app.routes.context import Rooms
-from app.routes.forwarded import Forwarded
+from app.routes.context import Services
+from app.routes.forwarded import ForwardedHeaders
 from app.web import clients
 from tests.unit.web.tables import GHCR_HOST, HOSTS
 
@@ -15,12 +15,12 @@ from tests.unit.web.tables import GHCR_HOST, HOSTS
 @pytest.fixture
 def asked(app: Flask, client: FlaskClient) -> FlaskClient:
     """Return a client of a proxy whose table has a host for ghcr.io."""
-    Rooms(
+    Services(
         registries=HOSTS.registries,
         sources={},
-        forwarded=Forwarded(trusted="10.0.0.0/8", public_url=None, hosts={GHCR_HOST}),
+        forwarded=ForwardedHeaders(trusted="10.0.0.0/8", public_url=None, hosts={GHCR_HOST}),
         write_timeout=60,
-    ).put_into(app)
+    ).install(app)
     return client
 
 
@@ -30,7 +30,7 @@ def test_files(asked: FlaskClient, name: str) -> None:
     answer = asked.get(f"/config/{name}", base_url="https://proxy.example")
     assert answer.status_code == 200
     assert answer.content_type == "text/plain; charset=utf-8"
-    assert answer.text == clients.text(name, HOSTS)
+    assert answer.text == clients.build_file(name, HOSTS)
     assert answer.headers["Cache-Control"] == "no-cache"
     assert asked.head(f"/config/{name}").status_code == 200
 

@@ -7,7 +7,7 @@ import pytest
 from flask import Flask
 
 from app.web import languages
-from app.web.languages import LANGUAGES, language
+from app.web.languages import LANGUAGES, choose_language
 
 ROOM = Path(languages.__file__).parent
 PLACE = re.compile(r"\{(\w+)\}")
@@ -40,7 +40,7 @@ USED = re.compile(r"""text\(["']([\w.-]+[\w])["']""")
 def test_what_the_browser_asks_for(app: Flask, asked: str, read: str) -> None:
     """The first language that it asks for and that there is, whatever the region."""
     with app.test_request_context(headers={"Accept-Language": asked}):
-        assert language() is LANGUAGES[read]
+        assert choose_language() is LANGUAGES[read]
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_the_browser_asks_for(app: Flask, asked: str, read: str) -> None:
 def test_what_the_visitor_chose(app: Flask, query: str, cookie: str, read: str) -> None:
     """A choice goes before the browser's languages, the present one before an earlier one."""
     with app.test_request_context(f"/{query}", headers={"Cookie": cookie}):
-        assert language() is LANGUAGES[read]
+        assert choose_language() is LANGUAGES[read]
 
 
 @pytest.mark.parametrize("code", LANGUAGES)

@@ -12,20 +12,20 @@ from flask.testing import FlaskClient
 from markupsafe import escape
 from werkzeug.test import TestResponse
 
-from app.access.logins import Logins
+from app.access.logins import LoginChecker
 from app.access.networks import Networks
-from app.access.tokens import Guard, Tokens
+from app.access.tokens import Guard, TokenIssuer
 from app.access.users import SharedSecret
 from app.config.settings import Settings
 from app.factory import create_app
 from app.registries import Registries
-from app.routes.context import Rooms, rooms
-from app.routes.forwarded import Forwarded
+from app.routes.context import Services, get_services
+from app.routes.forwarded import ForwardedHeaders
 from app.web.clients import CLIENTS
 from app.web.languages import LANGUAGES
 from app.web.page import POLICY
-from app.web.setup import steps
-from app.web.shown import with_own_marked
+from app.web.setup import build_steps
+from app.web.shown import mark_own_addresses
 from tests.unit.web.tables import ALL, BELOW, GHCR_HOST, HOSTS
 from tests.unit.web.test_readout import FIGURES, REGISTRY, Fixed
 
@@ -35,12 +35,12 @@ Show = Callable[..., TestResponse]
 @pytest.fixture
 def show(app: Flask, client: FlaskClient) -> Show:
     """Return what asks for the page of a proxy whose table has a host for ghcr.io."""
-    Rooms(
+    Services(
         registries=HOSTS.registries,
         sources={},
-        forwarded=Forwarded(trusted="10.0.0.0/8", public_url=None, hosts={GHCR_HOST}),
+        forwarded=ForwardedHeaders(trusted="10.0.0.0/8", public_url=None, hosts={GHCR_HOST}),
         write_timeout=60,
-    ).put_into(app)
+    ).install(app)
 
     def ask(path: str = "/", method: str = "GET", **more: Any) -> TestResponse:
         more.setdefault("base_url", "https://proxy.example")
@@ -195,32 +195,32 @@ def test_choosing_a_language(show: Show) -> None:
 def test_every_proxy_in_every_language(app: Flask, show: Show, name: str, code: str) -> None:
     """Whatever the table is, each client that is named has what one needs, with unique ids."""
     proxy = ALL[name]
-    Rooms(
+    Services(
         registries=proxy.registries,
         sources={},
-        forwarded=Forwarded(trusted="", public_url=proxy.url, hosts=proxy.registries.hosts),
+        forwarded=ForwardedHeaders(trusted="", public_url=proxy.url, hosts=proxy.registries.hosts),
         write_timeout=60,
-    ).put_into(app)
+    ).install(app)
     answer = show(f"/?lang={code}", base_url=proxy.url)
     assert answer.status_code == 200
     found = [str(has["id"]) for _, has in Elements(answer.text).found if "id" in has]
     assert sorted(found) == sorted(set(found))
     for client in CLIENTS.values():
-        shown = [step for step in steps(client, proxy) if step.content]
+        shown = [step for step in build_steps(client, proxy) if step.content]
         assert shown, client.name
         assert all(f'id="client-{client.name}"' in answer.text for _ in shown)
         for step in shown:
-            assert str(with_own_marked(step.content, proxy)) in answer.text
+            assert str(mark_own_addresses(step.content, proxy)) in answer.text
 
 
 def test_below_a_path(app: Flask, show: Show) -> None:
     """Where the proxy is below a path of another site, nothing of the page leads out of it."""
-    Rooms(
+    Services(
         registries=BELOW.registries,
         sources={},
-        forwarded=Forwarded(trusted="", public_url=BELOW.url),
+        forwarded=ForwardedHeaders(trusted="", public_url=BELOW.url),
         write_timeout=60,
-    ).put_into(app)
+    ).install(app)
     answer = show("/?lang=ko")
     assert 'data-root="/docxy/"' in answer.text
     addresses = [
@@ -261,14 +261,14 @@ def test_the_login_of_users(app: Flask, show: Show) -> None:
     """Whose login it is stands there, and nothing where there is none."""
     assert "For private images of the default registry" in show().text
     with app.app_context():
-        room = rooms()
+        room = get_services()
     users = SharedSecret("s" * 16)
-    guard = Guard(Logins(users), Tokens(b"k" * 32, users))
-    replace(room, guard=guard).put_into(app)
+    guard = Guard(LoginChecker(users), TokenIssuer(b"k" * 32, users))
+    replace(room, guard=guard).install(app)
     told = show().text
     assert "This proxy wants a login" in told
     assert "To log in here: <code>docker login proxy.example</code>" in told
     assert "For private images" not in told
     managed = [replace(row, managed=True) for row in room.registries.rows]
-    replace(room, registries=Registries(managed)).put_into(app)
+    replace(room, registries=Registries(managed)).install(app)
     assert "docker login" not in show().text

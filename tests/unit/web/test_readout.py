@@ -14,7 +14,7 @@ from flask.testing import FlaskClient
 import app.web
 from app.access.networks import Networks
 from app.config.settings import LOCAL_NETWORKS
-from app.routes.context import Rooms
+from app.routes.context import Services
 from app.store.errors import Fault
 from app.web.languages import LANGUAGES
 from app.web.readout import MOST_DOWNLOADS, Readout
@@ -59,11 +59,11 @@ class Fixed:
 
     figures: dict[str, Any] = field(default_factory=lambda: deepcopy(FIGURES))
 
-    def exposition(self) -> bytes:
+    def format_exposition(self) -> bytes:
         """Return none."""
         return b""
 
-    def shown(self) -> dict[str, Any]:
+    def build_summary(self) -> dict[str, Any]:
         """Return them."""
         return self.figures
 
@@ -76,14 +76,14 @@ def readout(**changes: Any) -> Readout:
 @pytest.fixture
 def look(app: Flask, client: FlaskClient) -> Look:
     """Return what shows the page to a local client, or to one elsewhere, with its changes."""
-    rooms: Rooms = app.extensions["docxy"]
+    rooms: Services = app.extensions["docxy"]
     base = replace(
         rooms, registries=USUAL.registries, figures_networks=Networks(LOCAL_NETWORKS)
     )  # fmt: skip
 
     def show(peer: str = "127.0.0.1", language: str = "en", **changes: Any) -> str:
         figures = Fixed(deepcopy(FIGURES) | changes)
-        replace(base, figures=figures).put_into(app)
+        replace(base, figures=figures).install(app)
         environ = {"REMOTE_ADDR": peer}
         answer = client.get("/", environ_base=environ, headers={"Accept-Language": language})
         assert answer.status_code == 200

@@ -27,7 +27,7 @@ def test_sizes(count: float, text: str) -> None:
 )  # fmt: skip
 def test_times(seconds: float, told: tuple[str, int]) -> None:
     """A unit is taken when there are two of it."""
-    assert readout.time(seconds) == told
+    assert readout.round_duration(seconds) == told
 
 
 def test_numbers() -> None:

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from app.oci.reference import NAME_LIMIT, RepositoryName
 from app.registries import Registry
-from app.web.images import image
+from app.web.images import parse_image_name
 from app.web.proxy import Proxy
-from app.web.rewriting import Why, rewritten
+from app.web.rewriting import SkipReason, rewrite_text
 from tests.unit.web.tables import ALL, ALONE, GHCR_HOST, HOSTS, OWN, USUAL
 
 DIGEST = f"sha256:{'a1' * 32}"
@@ -48,41 +48,41 @@ DIGEST = f"sha256:{'a1' * 32}"
 )
 def test_names(typed: str, meant: str) -> None:
     """A name, or one in each line."""
-    assert rewritten(typed, USUAL).text == meant
+    assert rewrite_text(typed, USUAL).text == meant
 
 
 @pytest.mark.parametrize(
     ("typed", "why"),
     [
-        ("other.example/app", Why.NOT_SERVED),
-        ("localhost:5000/app", Why.NOT_SERVED),
-        ("localhost/app", Why.NOT_SERVED),
-        ("ghcr.io:8443/owner/app", Why.NOT_SERVED),
-        ("proxy.example/nginx", Why.ALREADY),
-        (f"{GHCR_HOST}/owner/app", Why.ALREADY),
-        ("nowhere.example:5000/app", Why.NOT_SERVED),
+        ("other.example/app", SkipReason.NOT_SERVED),
+        ("localhost:5000/app", SkipReason.NOT_SERVED),
+        ("localhost/app", SkipReason.NOT_SERVED),
+        ("ghcr.io:8443/owner/app", SkipReason.NOT_SERVED),
+        ("proxy.example/nginx", SkipReason.ALREADY_PROXIED),
+        (f"{GHCR_HOST}/owner/app", SkipReason.ALREADY_PROXIED),
+        ("nowhere.example:5000/app", SkipReason.NOT_SERVED),
     ],
 )
-def test_what_is_left(typed: str, why: Why) -> None:
+def test_what_is_left(typed: str, why: SkipReason) -> None:
     """It is said why."""
     proxy = OWN if "nowhere" in typed else HOSTS
-    done = rewritten(typed, proxy)
+    done = rewrite_text(typed, proxy)
     assert (done.text, done.changes, done.left) == (typed, (), ((typed, why),))
 
 
 def test_a_registry_with_a_host() -> None:
     """Its logins count there, and so its images are called by it; there, no others have a name."""
-    assert rewritten("ghcr.io/owner/app", HOSTS).text == f"{GHCR_HOST}/owner/app"
-    assert rewritten("ghcr.io/owner/app", ALONE).text == f"{GHCR_HOST}/owner/app"
-    assert rewritten("nginx", ALONE).left == (("nginx", Why.NOT_SERVED),)
+    assert rewrite_text("ghcr.io/owner/app", HOSTS).text == f"{GHCR_HOST}/owner/app"
+    assert rewrite_text("ghcr.io/owner/app", ALONE).text == f"{GHCR_HOST}/owner/app"
+    assert rewrite_text("nginx", ALONE).left == (("nginx", SkipReason.NOT_SERVED),)
 
 
 def test_another_default_registry() -> None:
     """Docker Hub is then called by its name, and aliases are what they stand for."""
-    assert rewritten("nginx", OWN).text == "proxy.example/docker.io/nginx"
-    assert rewritten("company.example/app", OWN).text == "proxy.example/app"
-    assert rewritten("10.0.0.5:5000/app", OWN).text == "proxy.example/old/app"
-    assert rewritten("lscr.io/owner/app", OWN).text == "proxy.example/ghcr.io/owner/app"
+    assert rewrite_text("nginx", OWN).text == "proxy.example/docker.io/nginx"
+    assert rewrite_text("company.example/app", OWN).text == "proxy.example/app"
+    assert rewrite_text("10.0.0.5:5000/app", OWN).text == "proxy.example/old/app"
+    assert rewrite_text("lscr.io/owner/app", OWN).text == "proxy.example/ghcr.io/owner/app"
 
 
 COMMANDS = """
@@ -301,8 +301,8 @@ def test_texts(text: str) -> None:
     """What stands in braces is rewritten, and nothing else; a second time, nothing at all."""
     typed = plain(MARKED.sub(r"\1", text))
     meant = plain(MARKED.sub(lambda found: f"proxy.example/{shortened(found[1])}", text))
-    assert rewritten(typed, USUAL).text == meant
-    assert rewritten(meant, USUAL).text == meant
+    assert rewrite_text(typed, USUAL).text == meant
+    assert rewrite_text(meant, USUAL).text == meant
 
 
 def shortened(name: str) -> str:
@@ -322,7 +322,7 @@ VERSIONS = st.sampled_from(["", ":1.27-alpine", f"@{DIGEST}", f":latest@{DIGEST}
 
 def rows(proxy: Proxy) -> st.SearchStrategy[tuple[str, Registry]]:
     """Give a name of a registry, and the registry."""
-    return st.sampled_from([*proxy.mirrored()])
+    return st.sampled_from([*proxy.list_mirrored()])
 
 
 @given(st.data(), st.sampled_from(sorted(ALL)), REPOSITORIES, VERSIONS)
@@ -332,7 +332,7 @@ def test_it_means_the_same(data: st.DataObject, key: str, repository: str, versi
     name, row = data.draw(rows(proxy))
     doubled = repository if ":" in name else f"{name}/{repository}"
     written = data.draw(st.sampled_from([repository, doubled]))
-    done = rewritten(f"{name}/{written}{version}", proxy)
+    done = rewrite_text(f"{name}/{written}{version}", proxy)
     if done.left:
         assert done.text == f"{name}/{written}{version}"
         return
@@ -340,23 +340,25 @@ def test_it_means_the_same(data: st.DataObject, key: str, repository: str, versi
     host = host.partition(":")[0]
     found = proxy.registries.resolve(RepositoryName(asked), ns=None, host=host)
     assert found.registry is row
-    assert found.repository == row.complete(written)
-    assert rewritten(done.text, proxy).text == done.text
+    assert found.repository == row.complete_name(written)
+    assert rewrite_text(done.text, proxy).text == done.text
 
 
 @given(st.text(alphabet=st.sampled_from("a/:.@-${}'\"\\ \n=FROM,#&;|*<>imagedocker"), max_size=200))
 def test_nothing_else_is_touched(text: str) -> None:
     """Whatever is typed, only what is told as changed differs."""
-    done = rewritten(text, USUAL)
+    done = rewrite_text(text, USUAL)
     turned = done.text
     for old, new in sorted(done.changes, key=lambda pair: -len(pair[1])):
         turned = turned.replace(new, old)
     assert len(turned) == len(text)
-    assert all(image(old) for old, _ in done.changes)
+    assert all(parse_image_name(old) for old, _ in done.changes)
 
 
 def test_the_longest_name() -> None:
     """A name that would be too long with its prefix has no address here."""
     name = "a/" + "a" * (NAME_LIMIT - 4)
-    assert rewritten(f"quay.io/{name}", USUAL).left == ((f"quay.io/{name}", Why.NOT_SERVED),)
-    assert rewritten(name, USUAL).text == f"proxy.example/{name}"
+    assert rewrite_text(f"quay.io/{name}", USUAL).left == (
+        (f"quay.io/{name}", SkipReason.NOT_SERVED),
+    )
+    assert rewrite_text(name, USUAL).text == f"proxy.example/{name}"

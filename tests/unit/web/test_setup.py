@@ -7,13 +7,13 @@ import yaml
 
 from app.registries import Registries
 from app.web.clients import CLIENTS
-from app.web.setup import Step, steps
+from app.web.setup import Step, build_steps
 from tests.unit.web.tables import ALONE, BELOW, HOSTS, PLAIN, USUAL
 
 
 def contents(name: str, key: str, proxy: object = USUAL) -> list[str]:
     """Return what is to be copied where a text of the page stands."""
-    found = steps(CLIENTS[name], proxy)  # type: ignore[arg-type]
+    found = build_steps(CLIENTS[name], proxy)  # type: ignore[arg-type]
     return [step.content for step in found if step.key == key]
 
 
@@ -21,11 +21,11 @@ def contents(name: str, key: str, proxy: object = USUAL) -> list[str]:
 def test_a_file_and_the_line_that_fetches_it(name: str) -> None:
     """Each client has its file as /config has it, and the line that fetches it."""
     client = CLIENTS[name]
-    first, fetched = [*steps(client, USUAL)][:2]
-    assert first == Step(f"setup.{name}", client.path, client.made(USUAL))
+    first, fetched = [*build_steps(client, USUAL)][:2]
+    assert first == Step(f"setup.{name}", client.path, client.build_config(USUAL))
     assert f"https://proxy.example/config/{name}\n" in fetched.content
-    if client.then:
-        assert fetched.content.endswith(f"\n{client.then}\n")
+    if client.apply_command:
+        assert fetched.content.endswith(f"\n{client.apply_command}\n")
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_file_and_the_line_that_fetches_it(name: str) -> None:
 )
 def test_where_it_goes(name: str, line: str) -> None:
     """A file of the system's is root's, and what is part of another file is only printed."""
-    (_, fetched, *_) = steps(CLIENTS[name], USUAL)
+    (_, fetched, *_) = build_steps(CLIENTS[name], USUAL)
     assert fetched.content.startswith(line)
 
 
@@ -54,14 +54,14 @@ def test_docker() -> None:
 
 def test_docker_without_its_hub() -> None:
     """At the host of another registry there is no mirror, and no login of Docker Hub."""
-    keys = [step.key for step in steps(CLIENTS["docker"], ALONE)]
+    keys = [step.key for step in build_steps(CLIENTS["docker"], ALONE)]
     assert keys == ["setup.docker-no-mirror", "setup.docker-names"]
     assert "insecure-registries" in contents("docker", "setup.docker", PLAIN)[0]
 
 
 def test_docker_below_a_path() -> None:
     """A name has no place for a path: only the mirror works, and registries with a host."""
-    keys = [step.key for step in steps(CLIENTS["docker"], BELOW)]
+    keys = [step.key for step in build_steps(CLIENTS["docker"], BELOW)]
     assert "setup.docker-29" not in keys
     assert contents("docker", "setup.docker-names", BELOW) == [
         "docker pull ghcr.proxy.example/owner/app\n"
@@ -82,11 +82,11 @@ MANAGED = replace(
 @pytest.mark.parametrize("name", CLIENTS)
 def test_a_login_first(name: str) -> None:
     """Where the proxy has users, each client is told so before all else."""
-    first = next(steps(CLIENTS[name], USERS))
+    first = next(build_steps(CLIENTS[name], USERS))
     assert first.key == ("setup.docker-users" if name == "docker" else "setup.users")
     assert (first.content == "") == (name == "kind")
-    assert "login" not in next(steps(CLIENTS[name], USUAL)).content
-    assert next(steps(CLIENTS[name], replace(BELOW, has_users=True))).content == ""
+    assert "login" not in next(build_steps(CLIENTS[name], USUAL)).content
+    assert next(build_steps(CLIENTS[name], replace(BELOW, has_users=True))).content == ""
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_login_first(name: str) -> None:
 )
 def test_what_is_typed(name: str, line: str) -> None:
     """At the proxy's own address."""
-    first = next(steps(CLIENTS[name], USERS))
+    first = next(build_steps(CLIENTS[name], USERS))
     assert first.content.endswith(line)
     assert first.place == (CLIENTS[name].path if name == "gitlab-ci" else "")
 
@@ -109,7 +109,7 @@ def test_what_is_typed(name: str, line: str) -> None:
 def test_logins_in_files() -> None:
     """They are what docs/registries.md has for a registry."""
     k3s, talos, github = (
-        yaml.safe_load(next(steps(CLIENTS[name], USERS)).content)
+        yaml.safe_load(next(build_steps(CLIENTS[name], USERS)).content)
         for name in ("k3s", "talos", "github-actions")
     )
     assert k3s["configs"]["proxy.example"]["auth"] == {"username": "NAME", "password": "PASSWORD"}
@@ -119,7 +119,7 @@ def test_logins_in_files() -> None:
 
 def test_docker_at_a_proxy_with_users() -> None:
     """By name only: a mirror would get another login than this proxy's."""
-    found = list(steps(CLIENTS["docker"], USERS))
+    found = list(build_steps(CLIENTS["docker"], USERS))
     assert [step.key for step in found] == ["setup.docker-users", "setup.docker-names"]
     assert "docker pull proxy.example/owner/app\n" in found[1].content
     assert not found[1].titled
@@ -129,6 +129,6 @@ def test_no_login_of_a_registry_where_it_would_go_nowhere() -> None:
     """With users, or with an account of the proxy's own, Docker Hub's login is none here."""
     private = {"setup.docker-28", "setup.docker-29", "setup.podman-private"}
     for name in ("docker", "podman"):
-        assert private & {step.key for step in steps(CLIENTS[name], USUAL)}
+        assert private & {step.key for step in build_steps(CLIENTS[name], USUAL)}
         for proxy in (USERS, MANAGED):
-            assert not private & {step.key for step in steps(CLIENTS[name], proxy)}
+            assert not private & {step.key for step in build_steps(CLIENTS[name], proxy)}

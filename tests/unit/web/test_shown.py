@@ -6,8 +6,15 @@ import pytest
 
 from app.registries import Registries
 from app.web.proxy import Proxy
-from app.web.rewriting import Rewriting, rewritten
-from app.web.shown import EXAMPLES, another, example, examples, with_changes_marked, with_own_marked
+from app.web.rewriting import Rewriting, rewrite_text
+from app.web.shown import (
+    EXAMPLES,
+    build_initial_text,
+    build_other_image,
+    list_examples,
+    mark_changes,
+    mark_own_addresses,
+)
 from tests.unit.web.tables import ALL, ALONE, GHCR_HOST, HARBOR, HOSTS, OWN, USUAL
 
 
@@ -27,23 +34,23 @@ from tests.unit.web.tables import ALL, ALONE, GHCR_HOST, HARBOR, HOSTS, OWN, USU
 def test_changes(text: str, names: list[str], shown: str) -> None:
     """What is new is set off wherever it stands, and all is escaped."""
     done = Rewriting(text, tuple(("", name) for name in names), ())
-    assert with_changes_marked(done) == shown
+    assert mark_changes(done) == shown
 
 
 def test_many_changes() -> None:
     """The longest text that is taken, full of images, is no work for long."""
     text = "".join(f"x{number}\n" for number in range(9_000))
-    done = rewritten(text, USUAL)
+    done = rewrite_text(text, USUAL)
     assert len(done.changes) == 9_000
     began = time.process_time()
-    assert with_changes_marked(done).count("<mark>") == 9_000
+    assert mark_changes(done).count("<mark>") == 9_000
     assert time.process_time() - began < 1
 
 
 def test_own_addresses() -> None:
     """The proxy's URLs and hosts are set off, and no part of another host."""
     text = f"https://proxy.example {GHCR_HOST}/a docker.io"
-    assert with_own_marked(text, HOSTS) == (
+    assert mark_own_addresses(text, HOSTS) == (
         f"<mark>https://proxy.example</mark> <mark>{GHCR_HOST}</mark>/a docker.io"
     )
 
@@ -58,19 +65,19 @@ def test_own_addresses() -> None:
 )
 def test_what_stands_in_the_box_at_first(proxy: Proxy, text: str) -> None:
     """It is of registries that are served."""
-    assert example(proxy) == text
+    assert build_initial_text(proxy) == text
 
 
 @pytest.mark.parametrize("name", ["usual", "hosts", "plain", "alone", "own"])
 def test_what_stands_there_is_rewritten(name: str) -> None:
     """Nothing of it is left as it was."""
-    assert rewritten(example(ALL[name]), ALL[name]).left == ()
+    assert rewrite_text(build_initial_text(ALL[name]), ALL[name]).left == ()
 
 
 @pytest.mark.parametrize("one", EXAMPLES, ids=lambda one: one.title)
 def test_examples(one: object) -> None:
     """Each has images in it that are rewritten."""
-    assert rewritten(one.text, USUAL).changes  # type: ignore[attr-defined]
+    assert rewrite_text(one.text, USUAL).changes  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -83,10 +90,10 @@ def test_examples(one: object) -> None:
 )
 def test_examples_of_what_is_served(proxy: Proxy, titles: list[str]) -> None:
     """Nobody is offered one of which all would be left as it is."""
-    assert [one.title for one in examples(proxy)] == titles
+    assert [one.title for one in list_examples(proxy)] == titles
 
 
 @pytest.mark.parametrize(("proxy", "image"), [(USUAL, "ghcr.io/owner/app"), (ALONE, "owner/app")])
 def test_another_image(proxy: Proxy, image: str) -> None:
     """It is of a registry that is served."""
-    assert another(proxy) == image
+    assert build_other_image(proxy) == image

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cache.authz.callers import UNKNOWN_TOKEN, Callers, Kind, lifetime_of
+from app.cache.authz.callers import UNKNOWN_TOKEN, CallerKind, Callers, estimate_lifetime
 from app.registries import Account, Registry
 from tests.unit.cache.authz.test_gate import jwt
 from tests.unit.cache.world import ALICE, KEY, ROW, request
@@ -16,29 +16,29 @@ from tests.unit.cache.world import ALICE, KEY, ROW, request
 @pytest.mark.parametrize(
     ("authorization", "kind"),
     [
-        pytest.param("", Kind.NOBODY, id="none"),
-        pytest.param("  ", Kind.NOBODY, id="empty"),
-        pytest.param("Bearer docxy.none", Kind.NOBODY, id="nothing"),
-        pytest.param("bearer docxy.stale", Kind.NOBODY, id="no token to be had"),
-        pytest.param("Bearer t", Kind.TOKEN, id="token"),
-        pytest.param("Bearer docxy.stale, Bearer t", Kind.TOKEN, id="two lines"),
-        pytest.param(ALICE, Kind.LOGIN, id="login"),
-        pytest.param("Basic docxy.none", Kind.LOGIN, id="no token of ours"),
-        pytest.param("Negotiate x", Kind.LOGIN, id="anything else"),
+        pytest.param("", CallerKind.ANONYMOUS, id="none"),
+        pytest.param("  ", CallerKind.ANONYMOUS, id="empty"),
+        pytest.param("Bearer docxy.none", CallerKind.ANONYMOUS, id="nothing"),
+        pytest.param("bearer docxy.stale", CallerKind.ANONYMOUS, id="no token to be had"),
+        pytest.param("Bearer t", CallerKind.TOKEN, id="token"),
+        pytest.param("Bearer docxy.stale, Bearer t", CallerKind.TOKEN, id="two lines"),
+        pytest.param(ALICE, CallerKind.CREDENTIALS, id="login"),
+        pytest.param("Basic docxy.none", CallerKind.CREDENTIALS, id="no token of ours"),
+        pytest.param("Negotiate x", CallerKind.CREDENTIALS, id="anything else"),
     ],
 )
-def test_kinds(authorization: str, kind: Kind) -> None:
+def test_kinds(authorization: str, kind: CallerKind) -> None:
     """What a caller shows, and what of it the registry gets."""
-    caller, own = Callers(ROW, KEY).told_apart(request(authorization))
+    caller, own = Callers(ROW, KEY).identify(request(authorization))
     assert caller.kind is kind
-    assert own.authorization == ("" if kind is Kind.NOBODY else authorization)
-    assert caller.is_stale is (authorization == "bearer docxy.stale")
+    assert own.authorization == ("" if kind is CallerKind.ANONYMOUS else authorization)
+    assert caller.has_stale_placeholder is (authorization == "bearer docxy.stale")
 
 
 def test_the_registry_gets_nothing_that_callers_are_not_told_apart_by() -> None:
     """Whatever else could open it."""
     fields = {"X_JFrog_Art_Api": "key", "Cookie": "c", "Accept": "a", "Range": "bytes=0-1"}
-    _, own = Callers(ROW, KEY).told_apart(request(ALICE, **fields))
+    _, own = Callers(ROW, KEY).identify(request(ALICE, **fields))
     assert sorted(name.lower() for name, _ in own.headers) == ["accept", "authorization", "range"]
 
 
@@ -47,7 +47,7 @@ def test_names_tell_nothing() -> None:
     shown = [request(ALICE), request("Bearer t"), request()]
     rows = [ROW, Registry(name="o.example", url=ROW.url), Registry(name=ROW.name, url="https://o")]
     names = {
-        Callers(row, key).told_apart(one)[0].name
+        Callers(row, key).identify(one)[0].name
         for row in rows
         for key in (KEY, b"other")
         for one in shown
@@ -59,8 +59,8 @@ def test_names_tell_nothing() -> None:
 def test_the_scheme_has_no_case() -> None:
     """One token is one caller."""
     callers = Callers(ROW, KEY)
-    told = {callers.told_apart(request(f"{scheme} t"))[0].name for scheme in ("Bearer", "bearer")}
-    assert told == {callers.bearer_of("t")}
+    told = {callers.identify(request(f"{scheme} t"))[0].name for scheme in ("Bearer", "bearer")}
+    assert told == {callers.hash_bearer("t")}
 
 
 def test_managed() -> None:
@@ -68,12 +68,12 @@ def test_managed() -> None:
     account = Account("robot", "secret")
     row = Registry(name="r.example", url="https://r", managed=True, account=account)
     callers = Callers(row, KEY)
-    alice, own = callers.told_apart(request(ALICE))
-    assert alice == callers.told_apart(request())[0]
-    assert alice.kind is Kind.ACCOUNT
+    alice, own = callers.identify(request(ALICE))
+    assert alice == callers.identify(request())[0]
+    assert alice.kind is CallerKind.ACCOUNT
     assert own.authorization == ""
     nobody = Registry(name="r.example", url="https://r", managed=True)
-    assert Callers(nobody, KEY).told_apart(request(ALICE))[0].kind is Kind.NOBODY
+    assert Callers(nobody, KEY).identify(request(ALICE))[0].kind is CallerKind.ANONYMOUS
 
 
 @pytest.mark.parametrize("shown", ["account robot", "account\trobot", "Bearer account robot"])
@@ -82,7 +82,7 @@ def test_nobody_shows_an_account(shown: str) -> None:
     account = Account("robot", "secret")
     managed = Registry(name="r.example", url="https://r", managed=True, account=account)
     known = [
-        Callers(row, KEY).told_apart(request(shown))[0].name
+        Callers(row, KEY).identify(request(shown))[0].name
         for row in (managed, replace(managed, managed=False, account=None))
     ]
     assert known[0] != known[1]
@@ -94,7 +94,7 @@ def test_another_account_is_another_caller() -> None:
         Registry(name="r.example", url="https://r", managed=True, account=Account(user, "p"))
         for user in ("one", "two")
     ]
-    assert len({Callers(row, KEY).told_apart(request())[0].name for row in rows}) == 2
+    assert len({Callers(row, KEY).identify(request())[0].name for row in rows}) == 2
 
 
 @pytest.mark.parametrize(
@@ -111,18 +111,18 @@ def test_another_account_is_another_caller() -> None:
 )
 def test_lifetimes(claims: dict[str, object], left: float) -> None:
     """What a token says of its end."""
-    assert lifetime_of(jwt(**claims).removeprefix("Bearer ")) == left
+    assert estimate_lifetime(jwt(**claims).removeprefix("Bearer ")) == left
 
 
 def test_a_lifetime() -> None:
     """Seconds from now."""
     token = jwt(exp=time.time() + 100).removeprefix("Bearer ")
-    assert lifetime_of(token) == pytest.approx(100, abs=2)
+    assert estimate_lifetime(token) == pytest.approx(100, abs=2)
 
 
 @given(st.text(alphabet=st.characters(codec="latin-1"), max_size=60))
 def test_any_authorization(text: str) -> None:
     """Whatever is sent, there is a caller, and never more than the registry is asked with."""
-    caller, own = Callers(ROW, KEY).told_apart(request(text))
-    assert (own.authorization == "") == (caller.kind is Kind.NOBODY)
-    assert lifetime_of(text) <= max(UNKNOWN_TOKEN, caller.lifetime)
+    caller, own = Callers(ROW, KEY).identify(request(text))
+    assert (own.authorization == "") == (caller.kind is CallerKind.ANONYMOUS)
+    assert estimate_lifetime(text) <= max(UNKNOWN_TOKEN, caller.lifetime)

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from app.cache.authz.callers import secret_of, token_key_of
+from app.cache.authz.callers import load_secret, load_token_key
 from app.store.errors import StoreError
 
 
 def test_all_have_the_same(tmp_path: Path) -> None:
     """Whoever comes first makes it, for its owner's eyes only."""
     with ThreadPoolExecutor(8) as pool:
-        keys = set(pool.map(lambda _: secret_of(tmp_path), range(32)))
+        keys = set(pool.map(lambda _: load_secret(tmp_path), range(32)))
     assert len(keys) == 1
     assert len(keys.pop()) == 32
     (file,) = tmp_path.iterdir()
@@ -24,33 +24,33 @@ def test_half_a_key(tmp_path: Path) -> None:
     """It is said what to do."""
     (tmp_path / "secret").write_bytes(b"short")
     with pytest.raises(StoreError, match="remove it"):
-        secret_of(tmp_path)
+        load_secret(tmp_path)
 
 
 def test_another_directory(tmp_path: Path) -> None:
     """It has another key."""
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
-    assert secret_of(tmp_path / "a") != secret_of(tmp_path / "b")
+    assert load_secret(tmp_path / "a") != load_secret(tmp_path / "b")
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o604, 0o602, 0o666])
 def test_a_key_for_others(tmp_path: Path, mode: int) -> None:
     """It signs nothing, and it is said what to do."""
-    key = token_key_of(tmp_path)
+    key = load_token_key(tmp_path)
     (tmp_path / "secret").chmod(mode)
     with pytest.raises(StoreError, match=f"has the mode {mode:04o}.*remove it"):
-        token_key_of(tmp_path)
+        load_token_key(tmp_path)
     (tmp_path / "secret").unlink()
-    assert token_key_of(tmp_path) != key
+    assert load_token_key(tmp_path) != key
 
 
 def test_a_key_for_a_group(tmp_path: Path) -> None:
     """The operator, or Kubernetes, has chosen its members."""
-    key = token_key_of(tmp_path)
+    key = load_token_key(tmp_path)
     (tmp_path / "secret").chmod(0o660)
-    assert token_key_of(tmp_path) == key
-    assert key != secret_of(tmp_path)
+    assert load_token_key(tmp_path) == key
+    assert key != load_secret(tmp_path)
 
 
 def test_what_is_no_key(tmp_path: Path) -> None:
@@ -59,8 +59,8 @@ def test_what_is_no_key(tmp_path: Path) -> None:
     other.write_bytes(b"x" * 32)
     path.symlink_to(other)
     with pytest.raises(StoreError):
-        secret_of(tmp_path)
+        load_secret(tmp_path)
     path.unlink()
     os.mkfifo(path, 0o600)
     with pytest.raises(StoreError, match="holds no key"):
-        secret_of(tmp_path)
+        load_secret(tmp_path)

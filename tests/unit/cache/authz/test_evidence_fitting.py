@@ -93,4 +93,4 @@ def test_blobs(reply: Reply, *, fits: bool) -> None:
 )
 def test_what_is_something_else(reply: Reply, *, is_else: bool) -> None:
     """Only what can be read is known to be so."""
-    assert evidence.is_something_else(reply) is is_else
+    assert evidence.is_not_manifest(reply) is is_else

@@ -11,8 +11,8 @@ import pytest
 
 from app.cache.authz import callers
 from app.cache.authz.gate import Gate
-from app.cache.authz.members import Opened, Standing
-from app.cache.policy import Policy
+from app.cache.authz.members import AccessState, AuthorizedContent
+from app.cache.policy import CachePolicy
 from app.oci.errors import UpstreamUnavailable
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
@@ -110,7 +110,7 @@ def test_a_grant_is_never_longer_than_the_token_lives(
     world: World, left: float, ttl: float, until: float
 ) -> None:
     """What a token says of its own end only shortens."""
-    world.policy = Policy(grant_ttl=ttl)
+    world.policy = CachePolicy(grant_ttl=ttl)
     token = jwt(exp=time.time() + left)
     gate = world.gate(kept(world, token))
     world.ask_blob(gate, token, DIGEST)
@@ -178,7 +178,7 @@ def test_a_digest_under_ones_own_repository(world: World) -> None:
     mine = world.registry.repository(OTHER, MALLORY).push_blob(b"mine")
     store.keep(b"mine", world.row.name, mine, "")
     assert world.ask_blob(gate, MALLORY, mine, OTHER).status == HTTPStatus.OK
-    assert gate.permits(world.caller(MALLORY), OTHER)
+    assert gate.has_grant(world.caller(MALLORY), OTHER)
     assert not reads(gate, world, MALLORY, OTHER)
     assert world.ask_blob(gate, MALLORY, DIGEST, OTHER).status == HTTPStatus.NOT_FOUND
     assert not reads(gate, world, MALLORY, OTHER)
@@ -188,7 +188,7 @@ def test_another_registry(world: World) -> None:
     """Nothing of one registry counts at another, not even the same credentials."""
     store = kept(world, ALICE)
     world.ask_blob(world.gate(store), ALICE, DIGEST)
-    elsewhere = Gate("other.example", world.gate(store)._disk, Policy())  # noqa: SLF001
+    elsewhere = Gate("other.example", world.gate(store)._disk, CachePolicy())  # noqa: SLF001
     assert not reads(elsewhere, world, ALICE)
 
 
@@ -197,21 +197,31 @@ def test_a_look_tells_what_is_lacking(world: World) -> None:
     store = kept(world, ALICE)
     gate, alice = world.gate(store), world.caller(ALICE)
     unknown = digest_of(b"never seen")
-    assert gate.look(alice, NAME, DIGEST) == Standing(permitted=False, holds=False, is_kept=True)
-    assert gate.look(alice, NAME, unknown) == Standing(permitted=False, holds=False, is_kept=False)
+    assert gate.open_or_explain(alice, NAME, DIGEST) == AccessState(
+        has_grant=False, is_member=False, is_cached=True
+    )
+    assert gate.open_or_explain(alice, NAME, unknown) == AccessState(
+        has_grant=False, is_member=False, is_cached=False
+    )
     world.ask_blob(gate, ALICE, DIGEST)
-    opened = gate.look(alice, NAME, DIGEST)
-    assert isinstance(opened, Opened)
+    opened = gate.open_or_explain(alice, NAME, DIGEST)
+    assert isinstance(opened, AuthorizedContent)
     with opened.file:
         assert opened.file.read() == DATA
-    assert gate.look(alice, NAME, unknown) == Standing(permitted=True, holds=False, is_kept=False)
+    assert gate.open_or_explain(alice, NAME, unknown) == AccessState(
+        has_grant=True, is_member=False, is_cached=False
+    )
     nobody = world.caller("")
-    assert gate.look(nobody, NAME, DIGEST) == Standing(permitted=False, holds=True, is_kept=True)
-    assert gate.look(alice, OTHER, DIGEST) == Standing(permitted=False, holds=False, is_kept=True)
-    store.drop(world.row.name, DIGEST)
-    found = gate.look(alice, NAME, DIGEST)
-    assert isinstance(found, Standing)
-    assert (found.permitted, found.is_kept) == (True, False)
+    assert gate.open_or_explain(nobody, NAME, DIGEST) == AccessState(
+        has_grant=False, is_member=True, is_cached=True
+    )
+    assert gate.open_or_explain(alice, OTHER, DIGEST) == AccessState(
+        has_grant=False, is_member=False, is_cached=True
+    )
+    store.delete(world.row.name, DIGEST)
+    found = gate.open_or_explain(alice, NAME, DIGEST)
+    assert isinstance(found, AccessState)
+    assert (found.has_grant, found.is_cached) == (True, False)
 
 
 def test_a_size_that_differs_makes_no_member(world: World) -> None:
@@ -219,8 +229,8 @@ def test_a_size_that_differs_makes_no_member(world: World) -> None:
     gate = world.gate(kept(world, ALICE))
     world.registry.lies[DIGEST] = DATA + b"!"
     world.ask_blob(gate, ALICE, DIGEST)
-    assert not gate.permits(world.caller(ALICE), NAME)
-    assert not gate.standing(world.caller(ALICE), NAME, DIGEST).holds
+    assert not gate.has_grant(world.caller(ALICE), NAME)
+    assert not gate.lookup_access(world.caller(ALICE), NAME, DIGEST).is_member
     assert not reads(gate, world, ALICE)
 
 
@@ -233,7 +243,7 @@ def test_a_login_page_that_is_called_octets(world: World, kind: str) -> None:
     for digest in (DIGEST, digest_of(b"never seen")):
         assert world.ask_blob(gate, "", digest).status == HTTPStatus.OK
         assert not reads(gate, world, "")
-    gate.ask(world.caller(""), NAME, lambda: Reply(status=HTTPStatus.NOT_MODIFIED), DIGEST)
+    gate.fetch_blob(world.caller(""), NAME, lambda: Reply(status=HTTPStatus.NOT_MODIFIED), DIGEST)
     assert not reads(gate, world, "")
     assert not reads_stale(gate)
     assert reads(gate, world, ALICE)
@@ -243,18 +253,18 @@ def test_a_blob_that_is_not_kept_is_a_yes_when_it_is_right(world: World) -> None
     """From when it was asked for, and not if the caller was refused since; of a large one, too."""
     gate, new = world.gate(kept(world, ALICE)), digest_of(b"new")
     alice, answer = world.caller(ALICE), Reply(status=HTTPStatus.OK, length=3)
-    gate.verified(alice, NAME, new, ("", gate.now()))
-    assert not gate.permits(alice, NAME)
-    gate.ask(alice, NAME, lambda: answer, new)
-    assert not gate.permits(alice, NAME)
-    gate.verified(alice, NAME, new, ("", gate.now()))
-    assert gate.permits(alice, NAME)
-    gate.ask(alice, NAME, lambda: answer, new)
-    gate.ask(alice, NAME, lambda: Reply(status=HTTPStatus.FORBIDDEN), new)
-    gate.verified(alice, NAME, new, ("", gate.now()))
-    assert not gate.permits(alice, NAME)
-    gate.ask(alice, NAME, lambda: Reply(status=HTTPStatus.OK, length=1 << 20), new)
-    assert gate.permits(alice, NAME)
+    gate.record_verified(alice, NAME, new, ("", gate.now()))
+    assert not gate.has_grant(alice, NAME)
+    gate.fetch_blob(alice, NAME, lambda: answer, new)
+    assert not gate.has_grant(alice, NAME)
+    gate.record_verified(alice, NAME, new, ("", gate.now()))
+    assert gate.has_grant(alice, NAME)
+    gate.fetch_blob(alice, NAME, lambda: answer, new)
+    gate.fetch_blob(alice, NAME, lambda: Reply(status=HTTPStatus.FORBIDDEN), new)
+    gate.record_verified(alice, NAME, new, ("", gate.now()))
+    assert not gate.has_grant(alice, NAME)
+    gate.fetch_blob(alice, NAME, lambda: Reply(status=HTTPStatus.OK, length=1 << 20), new)
+    assert gate.has_grant(alice, NAME)
 
 
 def test_an_answer_of_another_digest_makes_no_member(world: World) -> None:
@@ -268,10 +278,10 @@ def test_an_answer_of_another_digest_makes_no_member(world: World) -> None:
         ([("Docker-Content-Digest", str(DIGEST))], None),
     ):
         reply = Reply(status=200, headers=fields, length=length)
-        gate.ask(caller, NAME, partial(_given, reply), DIGEST)
-        assert not gate.standing(world.caller(ALICE), NAME, DIGEST).holds
-    gate.ask(caller, NAME, partial(_given, Reply(status=206, length=len(DATA))), DIGEST)
-    assert not gate.standing(world.caller(ALICE), NAME, DIGEST).holds
+        gate.fetch_blob(caller, NAME, partial(_given, reply), DIGEST)
+        assert not gate.lookup_access(world.caller(ALICE), NAME, DIGEST).is_member
+    gate.fetch_blob(caller, NAME, partial(_given, Reply(status=206, length=len(DATA))), DIGEST)
+    assert not gate.lookup_access(world.caller(ALICE), NAME, DIGEST).is_member
 
 
 def _given(reply: Reply) -> Reply:
@@ -295,14 +305,14 @@ def test_public_is_what_nobody_may_read(world: World) -> None:
     world.ask_blob(gate, ALICE, DIGEST)
     assert not reads_stale(gate)
     nobody = world.caller("")
-    assert gate.public_left(nobody, NAME) == 0
+    assert gate.public_seconds_left(nobody, NAME) == 0
     world.ask_blob(gate, "", DIGEST)
     assert reads_stale(gate)
-    assert gate.public_left(nobody, NAME) == pytest.approx(300, abs=1)
-    assert gate.public_left(world.caller(ALICE), NAME) == 0
+    assert gate.public_seconds_left(nobody, NAME) == pytest.approx(300, abs=1)
+    assert gate.public_seconds_left(world.caller(ALICE), NAME) == 0
     world.clock.time += 7 * 24 * 3600 - 5
     assert reads_stale(gate)
-    assert gate.public_left(nobody, NAME) == 0
+    assert gate.public_seconds_left(nobody, NAME) == 0
     world.clock.time += 6
     assert not reads_stale(gate)
 
@@ -364,19 +374,19 @@ def test_others_keep_nothing_of_a_logins(world: World) -> None:
         opened = gate.open(world.caller(ALICE), NAME, digest)
         assert opened is not None
         opened.file.close()
-        assert opened.public_left == pytest.approx(lasting, abs=1)
+        assert opened.public_seconds_left == pytest.approx(lasting, abs=1)
 
 
 @pytest.mark.parametrize(("kind", "public"), [(MANIFEST, True), ("text/html", False)])
 def test_a_login_page_proves_nothing(world: World, kind: str, *, public: bool) -> None:
     """Nothing is public because a page was shown in place of a manifest."""
     store = kept(world, "")
-    store.members.add(
-        world.row.name, NAME, DIGEST, Member(MANIFEST, is_shown=False), asked=store.clock.now()
+    store.members.record(
+        world.row.name, NAME, DIGEST, Member(MANIFEST, is_public=False), asked=store.clock.now()
     )
     gate = world.gate(store)
     shown = Reply(status=HTTPStatus.OK, headers=[("Content-Type", kind)])
-    gate.prove(world.caller(), NAME, lambda _: shown)
+    gate.recheck_public(world.caller(), NAME, lambda _: shown)
     assert gate.was_public(NAME) is public
 
 
@@ -384,7 +394,7 @@ def test_a_challenge_is_no_refusal_of_what_is_public(world: World) -> None:
     """Clients that start without a token are answered 401 everywhere."""
     store = kept(world, "Bearer t")
     gate = world.gate(store)
-    callers.note(store, world.caller("Bearer t").name, [NAME], "key", 300)
+    callers.record_anonymous_token(store, world.caller("Bearer t").name, [NAME], "key", 300)
     world.ask_blob(gate, "Bearer t", DIGEST)
     assert reads_stale(gate)
     assert world.ask_blob(gate, "", DIGEST).status == HTTPStatus.UNAUTHORIZED
@@ -399,7 +409,7 @@ def test_a_token_of_nobodys(world: World) -> None:
     store = kept(world, "Bearer t")
     world.registry.repository(OTHER, "Bearer t").push_blob(DATA)
     gate = world.gate(store)
-    callers.note(store, world.caller("Bearer t").name, [NAME], "key", 300)
+    callers.record_anonymous_token(store, world.caller("Bearer t").name, [NAME], "key", 300)
     world.ask_blob(gate, "Bearer t", DIGEST)
     world.ask_blob(gate, "Bearer t", DIGEST, OTHER)
     assert reads_stale(gate)
@@ -413,7 +423,7 @@ def test_a_token_of_nobodys_that_has_ended_is_somebodys(world: World) -> None:
     """Its 401 says nothing of the repository."""
     store = kept(world, "Bearer t")
     gate = world.gate(store)
-    callers.note(store, world.caller("Bearer t").name, [NAME], "key", 300)
+    callers.record_anonymous_token(store, world.caller("Bearer t").name, [NAME], "key", 300)
     world.ask_blob(gate, "Bearer t", DIGEST)
     world.clock.time += 301
     world.registry.repositories[NAME].readers.clear()
@@ -480,10 +490,10 @@ def test_a_yes_that_a_404_in_another_worker_overtook(world: World) -> None:
 
     world.registry.during = lose
     assert world.ask_blob(gate, ALICE, DIGEST).status == HTTPStatus.OK
-    gate.verified(alice, NAME, DIGEST, ("", asked))
-    assert gate.permits(alice, NAME)
+    gate.record_verified(alice, NAME, DIGEST, ("", asked))
+    assert gate.has_grant(alice, NAME)
     for one in (gate, other):
-        assert not one.standing(mallory, NAME, DIGEST).holds
+        assert not one.lookup_access(mallory, NAME, DIGEST).is_member
         assert not reads(one, world, ALICE)
     world.ask_blob(gate, ALICE, DIGEST)
     assert reads(other, world, ALICE)
@@ -498,17 +508,17 @@ def test_what_is_read_while_it_goes_does_not_come_back(world: World) -> None:
     world.ask_blob(gate, "", new, NAME)
     opened = []
 
-    def lose(one: Opened) -> Opened:
+    def lose(one: AuthorizedContent) -> AuthorizedContent:
         del world.registry.repositories[NAME].blobs[DIGEST]
         world.ask_blob(other, ALICE, DIGEST)
         opened.append(one)
         return one
 
-    gate.verified(world.caller(), NAME, new, ("", gate.now()))
-    gate.use(world.caller(), NAME, DIGEST, lose)
+    gate.record_verified(world.caller(), NAME, new, ("", gate.now()))
+    gate.open_and_apply(world.caller(), NAME, DIGEST, lose)
     assert opened
     opened[0].file.close()
-    assert not gate.standing(world.caller(), NAME, DIGEST).holds
+    assert not gate.lookup_access(world.caller(), NAME, DIGEST).is_member
 
 
 def test_a_store_that_cannot_be_written_revokes_all_the_same(
@@ -596,7 +606,7 @@ def test_the_type_of_a_manifest(world: World) -> None:
     opened.file.close()
     assert opened.media_type == ""
     own = request(ALICE, "HEAD")
-    gate.ask_manifest(caller, NAME, partial(world.registry.manifest, NAME, digest, own), digest)
+    gate.fetch_manifest(caller, NAME, partial(world.registry.manifest, NAME, digest, own), digest)
     world.ask_blob(gate, ALICE, digest)
     opened = gate.open(caller, NAME, digest)
     assert opened is not None

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cache.authz.callers import Caller, Kind
-from app.cache.authz.grants import Rights
-from app.cache.policy import Policy
+from app.cache.authz.callers import Caller, CallerKind
+from app.cache.authz.grants import RegistryGrants
+from app.cache.policy import CachePolicy
 from app.oci.reference import RepositoryName
 from app.source import Reply
 from app.store.errors import StoreError
@@ -20,7 +20,7 @@ from tests.unit.cache.world import NAME
 from tests.unit.store.parts import FakeClock, Stores
 
 REGISTRY = "r.example"
-ALICE, NOBODY = Caller("alice", Kind.LOGIN), Caller("", Kind.NOBODY)
+ALICE, NOBODY = Caller("alice", CallerKind.CREDENTIALS), Caller("", CallerKind.ANONYMOUS)
 WORKERS = (0, 1, 0)
 """Who asks each of three questions."""
 
@@ -57,7 +57,7 @@ class Play:
     """Three questions about one repository, and what is to be true after each event."""
 
     stores: list[Store]
-    rights: list[Rights]
+    rights: list[RegistryGrants]
     caller: Caller
     name: RepositoryName
     fails: bool
@@ -74,26 +74,26 @@ class Play:
                 asked[number] = store.clock.now()
                 continue
             if answers[number]:
-                rights.yes(self.caller, self.name, asked[number])
+                rights.record_success(self.caller, self.name, asked[number])
                 agreed = max(agreed, asked[number])
             else:
                 self.refuse(store, rights)
                 refused = store.clock.now()
             self.check(may_read=agreed > refused)
 
-    def refuse(self, store: Store, rights: Rights) -> None:
+    def refuse(self, store: Store, rights: RegistryGrants) -> None:
         """Let the registry refuse, whether the disk takes that or not."""
         reply = Reply(status=403)
         if self.fails:
             with full(store):
-                rights.no(self.caller, self.name, reply)
+                rights.record_refusal(self.caller, self.name, reply)
         else:
-            rights.no(self.caller, self.name, reply)
+            rights.record_refusal(self.caller, self.name, reply)
 
     def check(self, *, may_read: bool) -> None:
         """See that both workers say the same of who may read."""
         for rights in self.rights:
-            permitted = rights.permits(self.caller, self.name)
+            permitted = rights.has_grant(self.caller, self.name)
             public = rights.was_public(self.name)
             # A refusal that could not be written may count for longer than it should.
             assert permitted == may_read or (self.fails and not permitted)
@@ -107,14 +107,16 @@ def test_every_order(tmp_path: Path, caller: Caller, *, fails: bool) -> None:
     """Who may read is told by the question that began last, not by the answer that came last."""
     opened = Stores(tmp_path / "cache", FakeClock(tick=TICK))
     stores = [opened.open() for _ in range(2)]
-    rights = [Rights(REGISTRY, store, Policy()) for store in stores]
+    rights = [RegistryGrants(REGISTRY, store, CachePolicy()) for store in stores]
     plays = itertools.product(orders(), itertools.product((True, False), repeat=len(WORKERS)))
     for number, (order, answers) in enumerate(plays):
         name = RepositoryName.parse(f"team/app{number}")
         Play(stores, rights, caller, name, fails).run(order, answers)
         if fails:  # what could not be written is, as soon as something can be
             for one in rights:
-                one.yes(Caller("sweeper", Kind.LOGIN), name, opened.clock.now())
+                one.record_success(
+                    Caller("sweeper", CallerKind.CREDENTIALS), name, opened.clock.now()
+                )
     opened.close()
 
 
@@ -122,13 +124,16 @@ def test_refusals_that_take_nothing_away_are_few(tmp_path: Path) -> None:
     """Clients choose how many there are; one that takes a grant away stays among all of them."""
     stores = Stores(tmp_path / "cache", FakeClock(tick=TICK))
     store, other = stores.open(), stores.open()
-    ours, theirs = (Rights(REGISTRY, one, Policy()) for one in (store, other))
-    ours.yes(ALICE, NAME, stores.clock.now())
-    assert theirs.permits(ALICE, NAME)
+    ours, theirs = (RegistryGrants(REGISTRY, one, CachePolicy()) for one in (store, other))
+    ours.record_success(ALICE, NAME, stores.clock.now())
+    assert theirs.has_grant(ALICE, NAME)
     store.grants.revoke = fail  # type: ignore[method-assign]
-    for caller in (ALICE, *(Caller(f"stranger {number}", Kind.LOGIN) for number in range(1200))):
+    for caller in (
+        ALICE,
+        *(Caller(f"stranger {number}", CallerKind.CREDENTIALS) for number in range(1200)),
+    ):
         with suppress(StoreError):
-            ours.no(caller, NAME, Reply(status=403))
-    assert len(ours._refused.unwritten()) == 1001  # noqa: SLF001
-    assert not theirs.permits(ALICE, NAME)
+            ours.record_refusal(caller, NAME, Reply(status=403))
+    assert len(ours._refusals.list_unwritten()) == 1001  # noqa: SLF001
+    assert not theirs.has_grant(ALICE, NAME)
     stores.close()

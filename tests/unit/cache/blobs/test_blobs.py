@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from app.cache.blobs.blobs import Blobs, fetches_of
-from app.cache.disk import Disk
+from app.cache.blobs.blobs import BlobCache, build_fetches
+from app.cache.disk import DiskExecutor
 from app.oci.errors import UpstreamUnreachable
 from app.oci.reference import Digest, RepositoryName
 from app.source import BodyBroken
 from app.spools.lead import UnreadLimits
-from app.spools.shared_file import put
-from app.store.eviction import Limits
+from app.spools.shared_file import write_at
+from app.store.eviction import SizeLimits
 from tests.servers import wait_until
 from tests.unit.cache.blob_registry import DATA, DIGEST, BlobRegistry, BlobWorld, body_of
 from tests.unit.cache.world import ALICE, MALLORY, NAME, World, request
@@ -44,18 +44,18 @@ def is_fetching() -> bool:
 
 
 @pytest.fixture
-def blobs(setting: BlobWorld) -> Blobs:
+def blobs(setting: BlobWorld) -> BlobCache:
     """Return the first worker's."""
     return setting.worker()
 
 
-def keep(setting: BlobWorld, blobs: Blobs, authorization: str = ALICE) -> None:
+def keep(setting: BlobWorld, blobs: BlobCache, authorization: str = ALICE) -> None:
     """Let a blob be kept."""
     assert body_of(setting.ask(blobs, request(authorization))) == DATA
     wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
 
 
-def test_the_second_time_costs_nothing(setting: BlobWorld, blobs: Blobs) -> None:
+def test_the_second_time_costs_nothing(setting: BlobWorld, blobs: BlobCache) -> None:
     """The first one fetches for all later ones; each answer says how it came."""
     cold = setting.ask(blobs, request(ALICE))
     assert (cold.status, cold.length) == (200, len(DATA))
@@ -73,7 +73,7 @@ def test_the_second_time_costs_nothing(setting: BlobWorld, blobs: Blobs) -> None
     assert setting.registry.asked == [f"GET {NAME}/blobs/{DIGEST}"]
 
 
-def test_right_after_the_last_byte(setting: BlobWorld, blobs: Blobs) -> None:
+def test_right_after_the_last_byte(setting: BlobWorld, blobs: BlobCache) -> None:
     """Also while it is still being made an entry."""
     for _ in range(5):
         assert body_of(setting.ask(blobs, request(ALICE))) == DATA
@@ -95,7 +95,7 @@ ANSWERS = [
 
 def ask_for(
     setting: BlobWorld,
-    blobs: Blobs,
+    blobs: BlobCache,
     fields: dict[str, str],
     status: int,
     part: tuple[int, int] | None,
@@ -112,7 +112,7 @@ def ask_for(
 @pytest.mark.parametrize(("fields", "status", "part"), ANSWERS)
 def test_what_is_asked_of_a_fetch(
     setting: BlobWorld,
-    blobs: Blobs,
+    blobs: BlobCache,
     fields: dict[str, str],
     status: int,
     part: tuple[int, int] | None,
@@ -124,7 +124,7 @@ def test_what_is_asked_of_a_fetch(
 @pytest.mark.parametrize(("fields", "status", "part"), ANSWERS)
 def test_what_is_asked_of_what_is_kept(
     setting: BlobWorld,
-    blobs: Blobs,
+    blobs: BlobCache,
     fields: dict[str, str],
     status: int,
     part: tuple[int, int] | None,
@@ -134,7 +134,7 @@ def test_what_is_asked_of_what_is_kept(
     ask_for(setting, blobs, fields, status, part)
 
 
-def test_head(setting: BlobWorld, blobs: Blobs) -> None:
+def test_head(setting: BlobWorld, blobs: BlobCache) -> None:
     """Passed on as it is, and answered from the GET's entry; never the other way round."""
     cold = setting.ask(blobs, request(ALICE, "HEAD"))
     assert (cold.status, cold.length, body_of(cold)) == (200, len(DATA), b"")
@@ -145,7 +145,7 @@ def test_head(setting: BlobWorld, blobs: Blobs) -> None:
     assert setting.registry.count("HEAD") == 1
 
 
-def test_who_is_not_known_is_answered_by_the_registry(setting: BlobWorld, blobs: Blobs) -> None:
+def test_who_is_not_known_is_answered_by_the_registry(setting: BlobWorld, blobs: BlobCache) -> None:
     """A yes opens what is kept, and a no does not; also from another worker."""
     keep(setting, blobs)
     setting.registry.repositories[NAME].readers.add("Basic Ym9iOmI=")
@@ -162,7 +162,7 @@ def test_who_is_not_known_is_answered_by_the_registry(setting: BlobWorld, blobs:
 
 
 @pytest.mark.parametrize("status", [401, 429, 500, 503])
-def test_a_refusal_is_asked_for_once(setting: BlobWorld, blobs: Blobs, status: int) -> None:
+def test_a_refusal_is_asked_for_once(setting: BlobWorld, blobs: BlobCache, status: int) -> None:
     """Whoever asks for what is kept is refused by the answer to a HEAD, which has got a body."""
     keep(setting, blobs)
     asked = len(setting.registry.asked)
@@ -175,7 +175,7 @@ def test_a_refusal_is_asked_for_once(setting: BlobWorld, blobs: Blobs, status: i
     assert setting.registry.asked[asked:] == [f"HEAD {NAME}/blobs/{DIGEST}"]
 
 
-def test_a_digest_is_no_key(setting: BlobWorld, blobs: Blobs) -> None:
+def test_a_digest_is_no_key(setting: BlobWorld, blobs: BlobCache) -> None:
     """Whoever may read one repository cannot have another's blob by it, kept or being fetched."""
     setting.registry.going_on.clear()
     running = setting.ask(blobs, request(ALICE))
@@ -193,7 +193,7 @@ def test_a_digest_is_no_key(setting: BlobWorld, blobs: Blobs) -> None:
 @pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/json"])
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_a_login_page_is_no_yes(
-    setting: BlobWorld, blobs: Blobs, method: str, kind: str, size: int
+    setting: BlobWorld, blobs: BlobCache, method: str, kind: str, size: int
 ) -> None:
     """Before the blob is there, while it is fetched, and when it is kept."""
     setting.registry.login_page = page = b"x" * size
@@ -217,7 +217,7 @@ def test_a_login_page_is_no_yes(
 
 @pytest.mark.parametrize("kind", ["application/json", "text/plain; charset=utf-8"])
 def test_a_blob_that_a_cdn_calls_by_another_type(
-    setting: BlobWorld, blobs: Blobs, kind: str
+    setting: BlobWorld, blobs: BlobCache, kind: str
 ) -> None:
     """Its bytes say what it is; what is something else is passed on as it came, and not kept."""
     let_read(setting, ALICE)
@@ -242,7 +242,7 @@ def let_read(setting: BlobWorld, authorization: str) -> None:
     )
 
 
-def test_a_running_fetch_is_joined(setting: BlobWorld, blobs: Blobs) -> None:
+def test_a_running_fetch_is_joined(setting: BlobWorld, blobs: BlobCache) -> None:
     """By whom the registry lets: one download, whoever comes when."""
     let_read(setting, ALICE)
     setting.registry.going_on.clear()
@@ -261,7 +261,7 @@ def test_a_running_fetch_is_joined(setting: BlobWorld, blobs: Blobs) -> None:
     assert setting.registry.count("HEAD") == 1  # the other worker's
 
 
-def test_who_asks_the_same_waits_for_the_answer(setting: BlobWorld, blobs: Blobs) -> None:
+def test_who_asks_the_same_waits_for_the_answer(setting: BlobWorld, blobs: BlobCache) -> None:
     """Twenty at once are one question, not twenty."""
     let_read(setting, ALICE)
     answering = threading.Event()
@@ -280,7 +280,7 @@ def test_who_asks_the_same_waits_for_the_answer(setting: BlobWorld, blobs: Blobs
     assert setting.registry.asked == [f"GET {NAME}/blobs/{DIGEST}"]
 
 
-def test_a_yes_ends_with_a_no(setting: BlobWorld, blobs: Blobs) -> None:
+def test_a_yes_ends_with_a_no(setting: BlobWorld, blobs: BlobCache) -> None:
     """Whoever is refused while a blob is fetched has nothing of the yes before it."""
     setting.registry.going_on.clear()
     first = setting.ask(blobs, request(ALICE))
@@ -296,7 +296,7 @@ def test_a_yes_ends_with_a_no(setting: BlobWorld, blobs: Blobs) -> None:
     assert body_of(first) == DATA
 
 
-def test_fifty_at_once(setting: BlobWorld, blobs: Blobs) -> None:
+def test_fifty_at_once(setting: BlobWorld, blobs: BlobCache) -> None:
     """Of two workers, some with ranges: one download."""
     workers = [blobs, setting.worker()]
 
@@ -312,7 +312,7 @@ def test_fifty_at_once(setting: BlobWorld, blobs: Blobs) -> None:
 
 
 def test_a_range_far_ahead_is_passed_on(
-    setting: BlobWorld, blobs: Blobs, monkeypatch: pytest.MonkeyPatch
+    setting: BlobWorld, blobs: BlobCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody waits until a fetch has come so far; nor does a range that begins so keep all."""
     monkeypatch.setattr("app.cache.blobs.blobs.AHEAD", 2000)
@@ -330,7 +330,7 @@ def test_a_range_far_ahead_is_passed_on(
     assert body_of(running) == DATA
 
 
-def test_what_is_wrong_reaches_nobodys_end(setting: BlobWorld, blobs: Blobs) -> None:
+def test_what_is_wrong_reaches_nobodys_end(setting: BlobWorld, blobs: BlobCache) -> None:
     """And does not stay: the next one asks anew."""
     setting.registry.lies[DIGEST] = DATA[:-1] + b"!"
     with pytest.raises(BodyBroken, match="digest"):
@@ -339,7 +339,7 @@ def test_what_is_wrong_reaches_nobodys_end(setting: BlobWorld, blobs: Blobs) -> 
     keep(setting, blobs)
 
 
-def test_a_fetch_goes_on_where_it_broke(setting: BlobWorld, blobs: Blobs) -> None:
+def test_a_fetch_goes_on_where_it_broke(setting: BlobWorld, blobs: BlobCache) -> None:
     """The reader asks for the rest, in its own name; what was lacking is fetched once."""
     setting.registry.breaks_at = 4000
     reply = setting.ask(blobs, request(ALICE))
@@ -381,17 +381,17 @@ def test_what_was_left_is_gone_on_with(setting: BlobWorld) -> None:
     ],
 )
 def test_what_a_killed_worker_has_left(
-    setting: BlobWorld, blobs: Blobs, left: bytes, asked: list[str]
+    setting: BlobWorld, blobs: BlobCache, left: bytes, asked: list[str]
 ) -> None:
     """It is read again, and only what is lacking is asked for; nobody may read it unasked."""
-    disk = Disk(setting.world.stores.open())
-    fetches = fetches_of(
+    disk = DiskExecutor(setting.world.stores.open())
+    fetches = build_fetches(
         disk, setting.world.stores.directory, setting.world.row.name, UnreadLimits()
     )
-    lead = fetches.lead(DIGEST)
+    lead = fetches.try_acquire(DIGEST)
     assert lead is not None
-    lead.begin(len(DATA))
-    put(lead.files.data, left, 0)
+    lead.start(len(DATA))
+    write_at(lead.files.data, left, 0)
     lead.release()
     refused = setting.ask(blobs, request(MALLORY))
     assert (refused.status, len(refused.challenges), len(setting.registry.asked)) == (401, 1, 1)
@@ -412,7 +412,7 @@ def test_what_a_killed_worker_has_left(
     keep(setting, blobs)
 
 
-def test_a_client_that_leaves_does_not_end_it(setting: BlobWorld, blobs: Blobs) -> None:
+def test_a_client_that_leaves_does_not_end_it(setting: BlobWorld, blobs: BlobCache) -> None:
     """What it began is kept for the next one."""
     setting.registry.going_on.clear()
     setting.ask(blobs, request(ALICE)).close()
@@ -425,7 +425,7 @@ def test_a_client_that_leaves_does_not_end_it(setting: BlobWorld, blobs: Blobs) 
 
 @pytest.mark.parametrize("trouble", [UpstreamUnreachable(), 429, 500, 503])
 def test_while_the_registry_is_away(
-    setting: BlobWorld, blobs: Blobs, trouble: UpstreamUnreachable | int
+    setting: BlobWorld, blobs: BlobCache, trouble: UpstreamUnreachable | int
 ) -> None:
     """What is public is served with a warning; what is private is not."""
     public = RepositoryName.parse("library/public")
@@ -448,7 +448,7 @@ def test_while_the_registry_is_away(
             setting.ask(blobs, request(ALICE))
 
 
-def test_a_disk_that_takes_nothing(setting: BlobWorld, blobs: Blobs) -> None:
+def test_a_disk_that_takes_nothing(setting: BlobWorld, blobs: BlobCache) -> None:
     """The pull goes on without it."""
     (setting.world.stores.directory / "spools").write_bytes(b"no directory")
     for _ in range(2):
@@ -459,7 +459,7 @@ def test_a_disk_that_takes_nothing(setting: BlobWorld, blobs: Blobs) -> None:
 
 def test_no_room(setting: BlobWorld) -> None:
     """What can never be kept is not fetched for all, and leaves nothing."""
-    setting.limits = Limits(max_size=5000, min_free=0)
+    setting.limits = SizeLimits(max_size=5000, min_free=0)
     blobs = setting.worker()
     reply = setting.ask(blobs, request(ALICE, Range="bytes=5-9"))
     assert (reply.status, body_of(reply)) == (206, DATA[5:10])
@@ -473,7 +473,7 @@ def test_what_is_unfinished_counts(setting: BlobWorld, registry: str) -> None:
 
     Of all registries, also of one that nobody asks for any more.
     """
-    setting.limits = Limits(max_size=12_000, min_free=0)
+    setting.limits = SizeLimits(max_size=12_000, min_free=0)
     blobs = setting.worker()
     small = setting.registry.repositories[NAME].push_blob(b"small")
     assert body_of(setting.ask(blobs, request(ALICE), digest=small)) == b"small"
@@ -493,7 +493,7 @@ def test_what_is_unfinished_counts(setting: BlobWorld, registry: str) -> None:
     assert not left.exists()
 
 
-def test_what_is_unfinished_of_others_stays_for_a_day(setting: BlobWorld, blobs: Blobs) -> None:
+def test_what_is_unfinished_of_others_stays_for_a_day(setting: BlobWorld, blobs: BlobCache) -> None:
     """Nobody who asks for a blob of that registry has to come."""
     spools = setting.world.stores.directory / "spools" / "gone.example"
     spools.mkdir(parents=True)
@@ -506,13 +506,13 @@ def test_what_is_unfinished_of_others_stays_for_a_day(setting: BlobWorld, blobs:
     assert new.exists()
 
 
-def test_a_registry_that_tells_no_length(setting: BlobWorld, blobs: Blobs) -> None:
+def test_a_registry_that_tells_no_length(setting: BlobWorld, blobs: BlobCache) -> None:
     """Is passed on: nobody could join."""
     setting.registry.silent = True
     assert body_of(setting.ask(blobs, request(ALICE))) == DATA
 
 
-def test_what_cannot_be_verified_is_passed_on(setting: BlobWorld, blobs: Blobs) -> None:
+def test_what_cannot_be_verified_is_passed_on(setting: BlobWorld, blobs: BlobCache) -> None:
     """Whatever its algorithm is."""
     odd = Digest.parse("md5:abc")
     setting.registry.repositories[NAME].blobs[odd] = DATA
@@ -521,16 +521,16 @@ def test_what_cannot_be_verified_is_passed_on(setting: BlobWorld, blobs: Blobs) 
     assert setting.registry.count("GET") == 2
 
 
-def test_evicted_while_it_is_read(setting: BlobWorld, blobs: Blobs) -> None:
+def test_evicted_while_it_is_read(setting: BlobWorld, blobs: BlobCache) -> None:
     """It is read to its end."""
     keep(setting, blobs)
     reply = setting.ask(blobs, request(ALICE))
-    setting.store.drop(setting.world.row.name, DIGEST)
+    setting.store.delete(setting.world.row.name, DIGEST)
     assert body_of(reply) == DATA
     keep(setting, blobs)
 
 
-def test_cut_short_on_the_disk(setting: BlobWorld, blobs: Blobs) -> None:
+def test_cut_short_on_the_disk(setting: BlobWorld, blobs: BlobCache) -> None:
     """A file that has become shorter ends no answer quietly."""
     keep(setting, blobs)
     reply = setting.ask(blobs, request(ALICE))

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.cache.blobs.blobs import Answers
+from app.cache.blobs.blobs import RecentConfirmations
 from app.oci.errors import ClientGone
 from tests.servers import wait_until
 
@@ -15,7 +15,7 @@ KEY = ("caller", "name", "digest")
 class Leaving:
     """A client that has gone."""
 
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Say so."""
         return True
 
@@ -24,36 +24,36 @@ def test_a_yes_counts_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     """To the one who was told, until a no, or a minute later."""
     now = 100.0
     monkeypatch.setattr("app.cache.blobs.blobs.time.monotonic", lambda: now)
-    answers = Answers()
-    assert answers.size(KEY) is None
-    answers.yes(KEY, 0)
-    assert answers.size(KEY) == 0
-    assert answers.size(("other", *KEY[1:])) is None
-    answers.no(KEY)
-    assert answers.size(KEY) is None
-    answers.yes(KEY, 5)
+    answers = RecentConfirmations()
+    assert answers.lookup_size(KEY) is None
+    answers.record_success(KEY, 0)
+    assert answers.lookup_size(KEY) == 0
+    assert answers.lookup_size(("other", *KEY[1:])) is None
+    answers.record_refusal(KEY)
+    assert answers.lookup_size(KEY) is None
+    answers.record_success(KEY, 5)
     now += 61
-    assert answers.size(KEY) is None
+    assert answers.lookup_size(KEY) is None
 
 
 def test_others_wait_for_the_first() -> None:
     """And know that they have."""
-    answers, waiting = Answers(), threading.Event()
+    answers, waiting = RecentConfirmations(), threading.Event()
 
     def other() -> bool:
         waiting.set()
-        with answers.asking(KEY, None) as asked:
+        with answers.wait_for_first(KEY, None) as asked:
             return asked
 
     with ThreadPoolExecutor() as threads:
-        with answers.asking(KEY, None) as asked:
+        with answers.wait_for_first(KEY, None) as asked:
             assert not asked
             one = threads.submit(other)
             wait_until(waiting.is_set)
-            with answers.asking(("another", *KEY[1:]), None) as asked_of_another:
+            with answers.wait_for_first(("another", *KEY[1:]), None) as asked_of_another:
                 assert not asked_of_another
-            with pytest.raises(ClientGone), answers.asking(KEY, Leaving()):
+            with pytest.raises(ClientGone), answers.wait_for_first(KEY, Leaving()):
                 pass
         one.result(10)
-    with answers.asking(KEY, None) as asked:
+    with answers.wait_for_first(KEY, None) as asked:
         assert not asked

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cache.blobs.serve import KeptBody
+from app.cache.blobs.serve import CachedBody
 from app.source import BodyBroken
 
 DATA = os.urandom(5_000_000)
@@ -27,48 +27,48 @@ def file(tmp_path: Path) -> Iterator[FileIO]:
 )
 def test_parts_are_exact(file: FileIO, start: int, end: int) -> None:
     """Both ways give the same bytes, and the one goes on where the other has stopped."""
-    read, sent = KeptBody(file, start, end), KeptBody(file, start, end)
+    read, sent = CachedBody(file, start, end), CachedBody(file, start, end)
     found: list[bytes] = []
 
     def send(descriptor: int, offset: int, count: int) -> None:
         found.append(os.pread(descriptor, count, offset))
 
     assert b"".join(read) == DATA[start:end]
-    count = sent.sent_by(send)
+    count = sent.send_next(send)
     assert count == len(found[0])
     assert b"".join([*found, *sent]) == DATA[start:end]
-    assert sent.sent_by(send) == 0
+    assert sent.send_next(send) == 0
 
 
 def test_what_fails_to_be_sent_is_the_clients(file: FileIO) -> None:
     """A connection that breaks is told from a file that does, and nothing counts as sent."""
-    body = KeptBody(file, 0, len(DATA))
+    body = CachedBody(file, 0, len(DATA))
 
     def send(*_: int) -> None:
         raise ConnectionResetError
 
     with pytest.raises(ConnectionResetError):
-        body.sent_by(send)
+        body.send_next(send)
     assert b"".join(body) == DATA
 
 
 def test_a_closed_file_is_not_sent(file: FileIO) -> None:
     """Whoever has closed it gets no other file's bytes."""
-    body = KeptBody(file, 0, len(DATA))
+    body = CachedBody(file, 0, len(DATA))
     body.close()
     with pytest.raises(BodyBroken):
-        body.sent_by(lambda *_: None)
+        body.send_next(lambda *_: None)
 
 
 def test_a_file_that_became_shorter_is_not_sent(file: FileIO) -> None:
     """Nobody knows how much was sent of what failed: the transfer breaks, and no more is said."""
-    body = KeptBody(file, 0, len(DATA))
+    body = CachedBody(file, 0, len(DATA))
 
     def send(descriptor: int, offset: int, count: int) -> None:
         if len(os.pread(descriptor, count, offset)) < count:
             raise OSError(EIO, "the file is shorter than what is sent of it")
 
-    assert body.sent_by(send)
+    assert body.send_next(send)
     os.truncate(str(file.name), 1000)
     with pytest.raises(BodyBroken, match="shorter"):
-        body.sent_by(send)
+        body.send_next(send)

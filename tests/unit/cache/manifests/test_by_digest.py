@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cache.policy import Policy
-from app.cache.singleflight import Flights
+from app.cache.policy import CachePolicy
+from app.cache.singleflight import CrossProcessSingleFlight
 from app.oci.errors import (
     RegistryError,
     UpstreamDown,
@@ -56,7 +56,7 @@ def test_a_second_pull_costs_one_head(world: World) -> None:
     assert world.registry.asked == [f"GET {NAME}:{TAG}", f"HEAD {NAME}:{TAG}"]
 
 
-class Overtaken(Flights):
+class Overtaken(CrossProcessSingleFlight):
     """Lets something happen between a look at what is kept and the lead that follows it."""
 
     def __init__(self, directory: Path, meanwhile: Callable[[], object]) -> None:
@@ -64,10 +64,10 @@ class Overtaken(Flights):
         self._meanwhile = meanwhile
 
     @contextmanager
-    def lead(self, key: str) -> Iterator[bool]:
+    def try_lead(self, key: str) -> Iterator[bool]:
         """Lead, a moment too late."""
         self._meanwhile()
-        with super().lead(key) as leads:
+        with super().try_lead(key) as leads:
             yield leads
 
 
@@ -80,8 +80,8 @@ def test_who_leads_looks_once_more(by: str, world: World, tmp_path: Path) -> Non
     flights = Overtaken(tmp_path, lambda: read(first.manifest(NAME, reference, request())))
     late = replace(
         second,
-        tagged=replace(second.tagged, flights=flights),
-        manifests=replace(second.manifests, flights=flights),
+        manifests_by_tag=replace(second.manifests_by_tag, single_flight=flights),
+        manifests_by_digest=replace(second.manifests_by_digest, single_flight=flights),
     )
     reply = late.manifest(NAME, reference, request())
     assert "collapsed" in reply.header("cache-status")
@@ -98,7 +98,10 @@ def test_who_leads_has_an_old_note_confirmed(world: World, tmp_path: Path) -> No
         read(first.manifest(NAME, TAG, request()))
         world.clock.time += 60
 
-    late = replace(second, tagged=replace(second.tagged, flights=Overtaken(tmp_path, fetch)))
+    late = replace(
+        second,
+        manifests_by_tag=replace(second.manifests_by_tag, single_flight=Overtaken(tmp_path, fetch)),
+    )
     reply = late.manifest(NAME, TAG, request())
     assert reply.header("docker-content-digest") == digest
     assert is_served(reply)
@@ -152,7 +155,7 @@ def test_a_tag_moves(world: World) -> None:
 
 def test_tag_ttl(world: World) -> None:
     """Within it a tag is not asked for by those who may read, and by all others it is."""
-    world.policy = Policy(tag_ttl=100)
+    world.policy = CachePolicy(tag_ttl=100)
     pushed(world, "", ALICE)
     source = world.source()
     read(source.manifest(NAME, TAG, request()))
@@ -330,7 +333,7 @@ def test_a_404_to_nobody(world: World, *, hidden: bool) -> None:
         world.registry.trouble = 404
     assert source.manifest(NAME, Tag.parse("sha256-1.sig"), request()).status == 404
     assert world.registry.asked == [f"GET {NAME}:sha256-1.sig", f"HEAD {NAME}@{digest}"]
-    assert not world.gate().permits(world.caller_of(source, ""), NAME)
+    assert not world.gate().has_grant(world.caller_of(source, ""), NAME)
     world.registry.trouble = 503
     assert source.manifest(NAME, digest, request()).status == (503 if hidden else 200)
 
@@ -381,7 +384,7 @@ def test_accept(world: World) -> None:
 
 def test_tags_are_apart_for_those_who_take_different_types(world: World) -> None:
     """A registry may have two manifests for one tag; stale too."""
-    world.policy = Policy(tag_ttl=100)
+    world.policy = CachePolicy(tag_ttl=100)
     digest = pushed(world, "", media_type=INDEX)
     source = world.source()
     read(source.manifest(NAME, TAG, request(accept=INDEX)))
@@ -471,7 +474,7 @@ def test_a_registry_that_knows_no_head(world: World) -> None:
         reply = source.manifest(NAME, reference, request(MALLORY))
         assert "fwd=uri-miss; fwd-status=200" in reply.header("cache-status")
         assert is_served(reply)
-    assert not source.manifests.away.is_known(NAME)
+    assert not source.manifests_by_digest.stale_if_error.has_outage(NAME)
 
 
 def test_what_a_client_has_already(world: World) -> None:
@@ -494,7 +497,7 @@ def test_other_bytes_than_were_asked_for(world: World) -> None:
     source = world.source()
     with pytest.raises(UpstreamMisbehaved) as caught:
         source.manifest(NAME, digest, request())
-    assert "Cache-Status" in caught.value.added
+    assert "Cache-Status" in caught.value.extra_headers
     read(source.manifest(NAME, TAG, request()))
     world.registry.lies.clear()
     assert is_served(source.manifest(NAME, digest, request()))
@@ -617,7 +620,7 @@ def test_a_whole_stale_pull_waits_once(world: World) -> None:
 
 def test_stale_is_off(world: World) -> None:
     """With stale_ttl 0."""
-    world.policy = Policy(stale_ttl=0, grant_ttl=0)
+    world.policy = CachePolicy(stale_ttl=0, grant_ttl=0)
     digest = pushed(world, "")
     source = world.source()
     read(source.manifest(NAME, TAG, request()))

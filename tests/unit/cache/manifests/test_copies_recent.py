@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.cache.manifests.copies import Copy, Recent
+from app.cache.manifests.copies import CachedManifest, HotManifests
 from app.cache.source import CachedSource
 from app.store.errors import StoreError
 from app.store.store import Store
@@ -13,19 +13,21 @@ from tests.unit.cache.manifests.test_by_digest import DATA, TAG, pushed
 from tests.unit.cache.world import ALICE, NAME, World, read, request
 
 
-def warm(world: World, *readers: str) -> tuple[CachedSource, Callable[[], Copy | None]]:
+def warm(world: World, *readers: str) -> tuple[CachedSource, Callable[[], CachedManifest | None]]:
     """Return a source that has just read a manifest, and what it remembers of that."""
     digest = pushed(world, *(readers or (ALICE,)))
     source = world.source()
     read(source.manifest(NAME, TAG, request(ALICE)))
-    copies = source.manifests.copies
-    recent = copies._recent  # noqa: SLF001
-    wait_until(lambda: recent.state() is not None, what="the last write to be a while ago")
+    copies = source.manifests_by_digest.cached_manifests
+    recent = copies._hot  # noqa: SLF001
+    wait_until(
+        lambda: recent.read_index_state() is not None, what="the last write to be a while ago"
+    )
     read(source.manifest(NAME, digest, request(ALICE)))
     caller = world.caller_of(source, ALICE)
 
-    def remembered() -> Copy | None:
-        changes = str(source.manifests.gate.changes)
+    def remembered() -> CachedManifest | None:
+        changes = str(source.manifests_by_digest.gate.revocation_count)
         return recent.get((caller.name, NAME, digest, changes))
 
     copy = remembered()
@@ -131,14 +133,14 @@ def test_the_index_is_gone(world: World) -> None:
 def test_so_many_bytes_and_no_more(world: World) -> None:
     """The latest stay, and what is too old to be given goes."""
     store = world.stores.open()
-    recent = Recent[str](store)
+    recent = HotManifests[str](store)
     mib = 1024 * 1024
 
     def put(key: str, size: int, left: float = 100.0) -> None:
         recent.put((key,), key, size=size, left=left, state=(1,))
 
     def held() -> list[str]:
-        return [key for (key,) in recent._found]  # noqa: SLF001
+        return [key for (key,) in recent._entries]  # noqa: SLF001
 
     for number in range(40):
         put(str(number), mib // 4)

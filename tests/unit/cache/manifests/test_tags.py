@@ -1,7 +1,7 @@
 """Tags: what they mean to whom, and how much of it is remembered."""
 
-from app.cache.disk import Disk
-from app.cache.manifests.tags import Said, Tags, digests
+from app.cache.disk import DiskExecutor
+from app.cache.manifests.tags import TagAnswer, TagTargets, lookup_digests
 from app.oci.reference import Digest, Tag
 from app.store.store import Store
 from tests.unit.cache.registry import MANIFEST, digest_of
@@ -11,40 +11,40 @@ DIGEST = digest_of(b"it")
 TAG = Tag.parse("1.0")
 
 
-def said(store: Store, digest: Digest = DIGEST) -> Said:
+def said(store: Store, digest: Digest = DIGEST) -> TagAnswer:
     """Return what the registry says now."""
-    return Said(digest, MANIFEST, store.clock.now())
+    return TagAnswer(digest, MANIFEST, store.clock.now())
 
 
 def test_ever_other_accepts(world: World) -> None:
     """They push out each other, and no other tag, no token and no ping."""
     store = world.stores.open()
-    tags = Tags("r.example", Disk(store))
+    tags = TagTargets("r.example", DiskExecutor(store))
     for other in ("1.0-x", "1"):
-        tags.note(NAME, Tag.parse(other), ["*/*"], said(store))
-    known = store.upkeep.statistics().rows
+        tags.record(NAME, Tag.parse(other), ["*/*"], said(store))
+    known = store.maintenance.statistics().table_rows
     for number in range(100):
-        tags.note(NAME, TAG, [f"application/x{number}"], said(store))
-    assert store.upkeep.statistics().rows == known | {"tags": known["tags"] + 20}
+        tags.record(NAME, TAG, [f"application/x{number}"], said(store))
+    assert store.maintenance.statistics().table_rows == known | {"tags": known["tags"] + 20}
     for other in ("1.0-x", "1"):
-        assert digests(store, "r.example", NAME, other) == {DIGEST}
-    last = tags.find(NAME, TAG, ["application/x99"])
+        assert lookup_digests(store, "r.example", NAME, other) == {DIGEST}
+    last = tags.lookup(NAME, TAG, ["application/x99"])
     assert last is not None
-    assert last.exact
-    first = tags.find(NAME, TAG, ["application/x0"])
+    assert last.is_exact
+    first = tags.lookup(NAME, TAG, ["application/x0"])
     assert first is not None
-    assert not first.exact
+    assert not first.is_exact
 
 
 def test_an_answer_that_another_one_overtook(world: World) -> None:
     """A tag means what was said to the question that began last, in whatever worker."""
     store, other = world.stores.open(), world.stores.open()
     older, newer = said(store), said(store, digest_of(b"newer"))
-    Tags("r.example", Disk(other)).note(NAME, TAG, ["*/*"], newer)
-    tags = Tags("r.example", Disk(store))
-    tags.note(NAME, TAG, ["*/*"], older)
+    TagTargets("r.example", DiskExecutor(other)).record(NAME, TAG, ["*/*"], newer)
+    tags = TagTargets("r.example", DiskExecutor(store))
+    tags.record(NAME, TAG, ["*/*"], older)
     for accepts in (["*/*"], ["application/x"]):
-        found = tags.find(NAME, TAG, accepts)
+        found = tags.lookup(NAME, TAG, accepts)
         assert found is not None
         assert found.digest == newer.digest
 
@@ -52,11 +52,11 @@ def test_an_answer_that_another_one_overtook(world: World) -> None:
 def test_an_answer_that_a_404_overtook(world: World) -> None:
     """A tag that is gone stays so, for all who ask, and was not known before."""
     store, other = world.stores.open(), world.stores.open()
-    tags = Tags("r.example", Disk(store))
+    tags = TagTargets("r.example", DiskExecutor(store))
     older = said(store)
-    Tags("r.example", Disk(other)).forget(NAME, TAG)
+    TagTargets("r.example", DiskExecutor(other)).forget(NAME, TAG)
     for accepts in (["*/*"], ["application/x"]):
-        tags.note(NAME, TAG, accepts, older)
-        assert tags.find(NAME, TAG, accepts) is None
-    tags.note(NAME, TAG, ["*/*"], said(store))
-    assert tags.find(NAME, TAG, ["*/*"]) is not None
+        tags.record(NAME, TAG, accepts, older)
+        assert tags.lookup(NAME, TAG, accepts) is None
+    tags.record(NAME, TAG, ["*/*"], said(store))
+    assert tags.lookup(NAME, TAG, ["*/*"]) is not None

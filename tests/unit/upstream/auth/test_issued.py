@@ -19,12 +19,12 @@ from app.oci.errors import (
     UpstreamMisbehaved,
     UpstreamUnavailable,
 )
-from app.oci.headers import value
+from app.oci.headers import get_first
 from app.registries import Account
-from app.source import replied
-from app.upstream.auth.issued import IssuedToken, IssuedTokens, issue
+from app.source import build_reply
+from app.upstream.auth.issued import IssuedToken, IssuedTokens, issue_token
 from app.upstream.auth.remembered import OUTAGE_LIFETIME, PASSING_LIFETIME, SHARED_PATIENCE
-from app.upstream.http.deadlines import seconds_left, within
+from app.upstream.http.deadlines import limit_time, seconds_left
 from tests.unit.fake_source import FakeSource
 from tests.unit.upstream.clock import Clock
 
@@ -212,7 +212,7 @@ def test_a_failure_is_raised_afresh(service: Service, tokens: IssuedTokens) -> N
         with pytest.raises(TooManyRequests) as caught:
             tokens.get("a")
         raised.append(caught.value)
-        assert caught.value.added == {"Retry-After": "7"}
+        assert caught.value.extra_headers == {"Retry-After": "7"}
         assert (caught.value.__cause__, caught.value.__context__) == (None, None)
     assert len({id(error) for error in [service.failure, *raised]}) == 4
     assert len({len(list(traceback.walk_tb(error.__traceback__))) for error in raised}) == 1
@@ -244,8 +244,8 @@ def test_a_hurried_caller_hurries_nobody_else(clock: Clock) -> None:
         return IssuedToken(f"{scope}#{len(given)}", clock() + 200, clock() + 300)
 
     tokens = IssuedTokens(issued)
-    with within(0):
-        assert (tokens.get("a"), tokens.after("a#1", "a")) == ("a#1", "a#2")
+    with limit_time(0):
+        assert (tokens.get("a"), tokens.replace_refused("a#1", "a")) == ("a#1", "a#2")
         with pytest.raises(TimeoutError):
             seconds_left(None)
     assert given == [SHARED_PATIENCE] * 2
@@ -254,7 +254,7 @@ def test_a_hurried_caller_hurries_nobody_else(clock: Clock) -> None:
 def test_after_a_token_that_is_refused(service: Service, tokens: IssuedTokens) -> None:
     """A token that the registry does not take is replaced, however long it would be good."""
     assert tokens.get("a") == "a#1"
-    assert tokens.after("a#1", "a") == "a#2"
+    assert tokens.replace_refused("a#1", "a") == "a#2"
     assert tokens.get("a") == "a#2"
     assert service.asked == ["a", "a"]
 
@@ -262,22 +262,22 @@ def test_after_a_token_that_is_refused(service: Service, tokens: IssuedTokens) -
 def test_after_a_token_that_was_replaced(service: Service, tokens: IssuedTokens) -> None:
     """Who comes late with the old one gets the new one, and nobody is asked."""
     old = tokens.get("a")
-    new = tokens.after(old, "a")
-    assert [tokens.after(old, "a") for _ in range(3)] == [new] * 3
+    new = tokens.replace_refused(old, "a")
+    assert [tokens.replace_refused(old, "a") for _ in range(3)] == [new] * 3
     assert service.asked == ["a", "a"]
 
 
 def test_after_no_token(service: Service, tokens: IssuedTokens) -> None:
     """The registry asks for one after all: there may be one, or it is the first."""
-    assert tokens.after("", "a") == "a#1"
-    assert tokens.after("", "a") == "a#1"
+    assert tokens.replace_refused("", "a") == "a#1"
+    assert tokens.replace_refused("", "a") == "a#1"
     assert service.asked == ["a"]
 
 
 def test_many_after_one_refusal(service: Service, tokens: IssuedTokens) -> None:
     """A token that is revoked is revoked for all who use it; one of them asks."""
     old = tokens.get("a")
-    answers = at_once(service, [lambda: tokens.after(old, "a")] * 8)
+    answers = at_once(service, [lambda: tokens.replace_refused(old, "a")] * 8)
     assert {answer.result() for answer in answers} == {"a#2"}
     assert service.asked == ["a", "a"]
 
@@ -287,7 +287,7 @@ def test_after_and_no_new_one(service: Service, tokens: IssuedTokens, clock: Clo
     old = tokens.get("a")
     service.failure = UpstreamUnavailable("away")
     with pytest.raises(UpstreamUnavailable, match="away"):
-        tokens.after(old, "a")
+        tokens.replace_refused(old, "a")
     with pytest.raises(UpstreamUnavailable, match="away"):
         tokens.get("a")
     assert service.asked == ["a", "a"]
@@ -316,14 +316,14 @@ def answering(status: int = 200, body: bytes = b'{"token":"t"}', **fields: str) 
     """Return a registry whose token service answers so."""
     source = FakeSource()
     named = [(name.replace("_", "-"), text) for name, text in fields.items()]
-    source.reply = replied(status, named, body)
+    source.reply = build_reply(status, named, body)
     return source
 
 
 def test_what_is_asked_as_nobody() -> None:
     """The scope, and who asks; no credentials."""
     source = answering()
-    assert issue(source, None, SCOPE).value == "t"
+    assert issue_token(source, None, SCOPE).value == "t"
     (call,) = source.calls
     assert (call.method, call.token.method) == ("token", "GET")
     assert call.token.parameters == [("client_id", "docxy"), ("scope", SCOPE)]
@@ -334,7 +334,7 @@ def test_what_is_asked_as_nobody() -> None:
 def test_a_login_alone() -> None:
     """An empty scope is none: some services refuse it, and some take it for one."""
     source = answering()
-    issue(source, ME, "")
+    issue_token(source, ME, "")
     assert source.calls[0].token.parameters == [("client_id", "docxy"), ("account", "me")]
 
 
@@ -349,10 +349,10 @@ def test_a_login_alone() -> None:
 def test_what_is_asked_with_an_account(username: str, password: str) -> None:
     """Basic credentials, and the account's name as clients send it."""
     source = answering()
-    issue(source, Account(username, password), SCOPE)
+    issue_token(source, Account(username, password), SCOPE)
     (call,) = source.calls
     assert ("account", username) in call.token.parameters
-    scheme, encoded = value(call.token.headers, "authorization").split()
+    scheme, encoded = get_first(call.token.headers, "authorization").split()
     assert scheme == "Basic"
     assert base64.b64decode(encoded).decode() == f"{username}:{password}"
 
@@ -370,7 +370,7 @@ def test_what_is_asked_with_an_account(username: str, password: str) -> None:
 )
 def test_the_token(document: dict[str, object], expected: str) -> None:
     """Both names are in use: distribution's `spec/auth/token.md`."""
-    assert issue(answering(body=json.dumps(document).encode()), None, SCOPE).value == expected
+    assert issue_token(answering(body=json.dumps(document).encode()), None, SCOPE).value == expected
 
 
 @pytest.mark.parametrize(
@@ -397,7 +397,7 @@ def test_no_token(body: bytes) -> None:
     """What could not stand in a header is none."""
     source = answering(body=body)
     with pytest.raises(UpstreamMisbehaved, match=r"^the token service gave no token$"):
-        issue(source, None, SCOPE)
+        issue_token(source, None, SCOPE)
     assert source.closed == 1
 
 
@@ -429,7 +429,7 @@ def test_no_token(body: bytes) -> None:
 def test_how_long_it_lives(clock: Clock, told: str | None, renewed: float, lifetime: float) -> None:
     """From when it was asked for; it is renewed half a minute before, or in its last third."""
     field = "" if told is None else f',"expires_in":{told}'
-    token = issue(answering(body=f'{{"token":"t"{field}}}'.encode()), None, SCOPE)
+    token = issue_token(answering(body=f'{{"token":"t"{field}}}'.encode()), None, SCOPE)
     assert token.renew_at - clock() == pytest.approx(renewed)
     assert token.expires_at - clock() == pytest.approx(lifetime)
 
@@ -443,14 +443,14 @@ def test_the_time_that_the_answer_took_counts(clock: Clock) -> None:
 
     slow = FakeSource()
     slow.answers(body=slowly())
-    assert issue(slow, None, SCOPE).expires_at - clock() == 290
+    assert issue_token(slow, None, SCOPE).expires_at - clock() == 290
 
 
 @given(st.floats(min_value=0.001, max_value=86400))
 def test_a_token_is_renewed_while_it_is_good(seconds: float) -> None:
     """After it was asked for, and before it expires."""
     body = json.dumps({"token": "t", "expires_in": seconds}).encode()
-    token = issue(answering(body=body), None, SCOPE)
+    token = issue_token(answering(body=body), None, SCOPE)
     asked_at = token.expires_at - seconds
     assert asked_at < token.renew_at < token.expires_at
 
@@ -479,7 +479,7 @@ def test_refusals(status: int, account: Account | None, error: type[RegistryErro
     """The client did nothing wrong that a login would mend: it is never told 401."""
     source = answering(status, b'{"details":"s3cr3t"}')
     with pytest.raises(RegistryError) as caught:
-        issue(source, account, SCOPE)
+        issue_token(source, account, SCOPE)
     assert type(caught.value) is error
     assert caught.value.status != 401
     assert "s3cr3t" not in str(caught.value)
@@ -496,8 +496,8 @@ def test_refusals(status: int, account: Account | None, error: type[RegistryErro
 def test_when_to_come_back(fields: dict[str, str], told: str) -> None:
     """A 429 says so."""
     with pytest.raises(TooManyRequests) as caught:
-        issue(answering(429, b"", **fields), None, SCOPE)
-    assert caught.value.added == {"Retry-After": told}
+        issue_token(answering(429, b"", **fields), None, SCOPE)
+    assert caught.value.extra_headers == {"Retry-After": told}
 
 
 def test_a_service_that_cannot_be_reached() -> None:
@@ -505,7 +505,7 @@ def test_a_service_that_cannot_be_reached() -> None:
     source = answering()
     source.error = UpstreamUnavailable("auth.example: cannot be reached")
     with pytest.raises(UpstreamUnavailable, match=r"^auth\.example: "):
-        issue(source, ME, SCOPE)
+        issue_token(source, ME, SCOPE)
 
 
 def test_a_body_that_breaks_is_closed() -> None:
@@ -519,5 +519,5 @@ def test_a_body_that_breaks_is_closed() -> None:
 
     source.answers(body=broken())
     with pytest.raises(ValueError, match="broken"):
-        issue(source, None, SCOPE)
+        issue_token(source, None, SCOPE)
     assert source.closed == 1

@@ -38,19 +38,19 @@ def jwt(claims: object) -> str:
 )
 def test_what_a_token_says_itself(authorization: str, *, expected: bool) -> None:
     """An empty `sub` is nobody's, as distribution's token service writes it."""
-    assert AnonymousTokens("r.example").has(authorization) is expected
+    assert AnonymousTokens("r.example").is_anonymous(authorization) is expected
 
 
 @pytest.mark.parametrize("name", ["token", "access_token"])
 def test_what_was_issued_here(name: str) -> None:
     """Tokens that say nothing are known where they passed by, whatever their name was."""
     known = AnonymousTokens("r.example")
-    known.note(json.dumps({name: "opaque", "expires_in": 300}).encode())
-    assert known.has("Bearer opaque")
-    assert not known.has("Bearer other")
-    assert not known.has("Basic opaque")
-    assert AnonymousTokens("r.example").has("Bearer opaque"), "another worker's"
-    assert not AnonymousTokens("other.example").has("Bearer opaque")
+    known.record(json.dumps({name: "opaque", "expires_in": 300}).encode())
+    assert known.is_anonymous("Bearer opaque")
+    assert not known.is_anonymous("Bearer other")
+    assert not known.is_anonymous("Basic opaque")
+    assert AnonymousTokens("r.example").is_anonymous("Bearer opaque"), "another worker's"
+    assert not AnonymousTokens("other.example").is_anonymous("Bearer opaque")
 
 
 @pytest.mark.parametrize(
@@ -59,36 +59,36 @@ def test_what_was_issued_here(name: str) -> None:
 def test_answers_that_hold_none(answer: bytes) -> None:
     """They are passed on, and nothing is known by them."""
     known = AnonymousTokens("r.example")
-    known.note(answer)
-    assert not known.has("Bearer ")
-    assert not known.has("Bearer 7")
+    known.record(answer)
+    assert not known.is_anonymous("Bearer ")
+    assert not known.is_anonymous("Bearer 7")
 
 
 def test_memory_is_bounded() -> None:
     """Newer ones take the places of older ones; most of the last thousands are known."""
     known = AnonymousTokens("r.example")
     for number in range(100_000):
-        known.note(json.dumps({"token": f"t{number}"}).encode())
-    assert known.has("Bearer t99999")
-    assert sum(known.has(f"Bearer t{number}") for number in range(90_000, 100_000)) > 8_000
-    assert sum(known.has(f"Bearer t{number}") for number in range(10_000)) < 5_000
+        known.record(json.dumps({"token": f"t{number}"}).encode())
+    assert known.is_anonymous("Bearer t99999")
+    assert sum(known.is_anonymous(f"Bearer t{number}") for number in range(90_000, 100_000)) > 8_000
+    assert sum(known.is_anonymous(f"Bearer t{number}") for number in range(10_000)) < 5_000
 
 
 def test_what_another_worker_issued() -> None:
     """Both are forked from one process."""
     known = AnonymousTokens("r.example")
-    assert not known.has("Bearer from a child")
+    assert not known.is_anonymous("Bearer from a child")
     if (child := os.fork()) == 0:
-        known.note(b'{"token":"from a child"}')
+        known.record(b'{"token":"from a child"}')
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    assert known.has("Bearer from a child")
+    assert known.is_anonymous("Bearer from a child")
 
 
 @given(st.text(), st.binary())
 def test_nothing_is_an_error(authorization: str, answer: bytes) -> None:
     """Whatever clients and token services write."""
     known = AnonymousTokens("r.example")
-    known.note(answer)
-    assert known.has(authorization) in {True, False}
-    assert known.has(f"Bearer {authorization}") in {True, False}
+    known.record(answer)
+    assert known.is_anonymous(authorization) in {True, False}
+    assert known.is_anonymous(f"Bearer {authorization}") in {True, False}

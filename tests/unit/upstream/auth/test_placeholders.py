@@ -19,7 +19,7 @@ STANDS_FOR_BASIC = "Bearer docxy.basic.YWxpY2U6cHc="
 def test_answer() -> None:
     """It has all that clients look for: both names, a lifetime, and when it began."""
     before = datetime.now(UTC).replace(microsecond=0)
-    reply = placeholders.answer("x")
+    reply = placeholders.build_token_reply("x")
     content = b"".join(reply.body)
     document = json.loads(content)
     issued_at = datetime.fromisoformat(document.pop("issued_at"))
@@ -53,7 +53,7 @@ def test_answer() -> None:
 def test_redeemed(authorization: str, expected: list[str]) -> None:
     """What a token of ours stands for takes its place; any other passes as it is."""
     fields: Headers = [("Accept", "a"), ("authorization", authorization), ("X", "y")]
-    found = placeholders.redeemed(fields, lambda: True)
+    found = placeholders.redeem_placeholder(fields, lambda: True)
     assert [text for name, text in found if name.lower() == "authorization"] == expected
     assert [one for one in found if one[0] in {"Accept", "X"}] == [("Accept", "a"), ("X", "y")]
 
@@ -66,34 +66,34 @@ def unasked() -> bool:
 def test_who_takes_no_passwords() -> None:
     """A registry that asks for tokens, or for nothing, is shown none."""
     fields: Headers = [("Accept", "a"), ("Authorization", STANDS_FOR_BASIC)]
-    assert placeholders.redeemed(fields, lambda: False) == [("Accept", "a")]
+    assert placeholders.redeem_placeholder(fields, lambda: False) == [("Accept", "a")]
 
 
 @pytest.mark.parametrize("authorization", [f"Bearer {placeholders.NOTHING}", "Bearer t", BASIC])
 def test_who_is_not_asked(authorization: str) -> None:
     """What stands for no password needs no ping."""
-    placeholders.redeemed([("Authorization", authorization)], unasked)
+    placeholders.redeem_placeholder([("Authorization", authorization)], unasked)
 
 
 def test_no_authorization() -> None:
     """Nothing is put in the place of nothing."""
-    assert placeholders.redeemed([("Accept", "a")], unasked) == [("Accept", "a")]
+    assert placeholders.redeem_placeholder([("Accept", "a")], unasked) == [("Accept", "a")]
 
 
 @given(st.binary())
 def test_basic_credentials_come_back(secret: bytes) -> None:
     """Whatever they are, the registry sees them as the client wrote them."""
     basic = f"Basic {base64.b64encode(secret).decode()}"
-    token = placeholders.for_basic(basic)
+    token = placeholders.build_basic_token(basic)
     if secret:
         fields = [("Authorization", f"Bearer {token}")]
-        assert placeholders.redeemed(fields, lambda: True) == [("Authorization", basic)]
+        assert placeholders.redeem_placeholder(fields, lambda: True) == [("Authorization", basic)]
 
 
 @pytest.mark.parametrize("written", ["Basic YTpi", "basic YTpi", "BASIC  YTpi ", "Basic   YTpi"])
 def test_for_basic(written: str) -> None:
     """However the client spaces it."""
-    assert placeholders.for_basic(written) == "docxy.basic.YTpi"
+    assert placeholders.build_basic_token(written) == "docxy.basic.YTpi"
 
 
 @pytest.mark.parametrize(
@@ -119,13 +119,13 @@ def test_basic(authorization: str, parameters: list[tuple[str, str]], expected: 
     """A login may be in the header (GET) or in the form (POST)."""
     fields = [("Authorization", authorization)] if authorization else []
     request = TokenRequest(method="GET", parameters=parameters, headers=fields)
-    assert placeholders.basic(request) == expected
+    assert placeholders.get_basic_authorization(request) == expected
 
 
 @given(st.text().filter(lambda text: ":" not in text), st.text())
 def test_written(username: str, password: str) -> None:
     """The password is whatever stands behind the first colon (RFC 7617)."""
-    scheme, _, encoded = placeholders.written(username, password).partition(" ")
+    scheme, _, encoded = placeholders.format_basic_authorization(username, password).partition(" ")
     assert scheme == "Basic"
     decoded = base64.b64decode(encoded).decode(errors="surrogateescape")
     assert decoded == f"{username}:{password}"
@@ -134,14 +134,16 @@ def test_written(username: str, password: str) -> None:
 def test_bytes_that_are_not_utf8() -> None:
     """They come from the form as surrogates, and go on as the bytes that they were."""
     encoded = base64.b64encode(b"a:p\xe4").decode()
-    assert placeholders.written("a", "p\udce4") == f"Basic {encoded}"
+    assert placeholders.format_basic_authorization("a", "p\udce4") == f"Basic {encoded}"
 
 
 def identity(header: str = "", **form: str) -> str:
     """Return who asks, with these credentials and something else."""
     fields = [("Authorization", header)] if header else []
     parameters = [("scope", "repository:a:pull"), *form.items()]
-    return placeholders.identity(TokenRequest(method="POST", parameters=parameters, headers=fields))
+    return placeholders.build_identity(
+        TokenRequest(method="POST", parameters=parameters, headers=fields)
+    )
 
 
 def test_identity() -> None:

@@ -12,10 +12,10 @@ from app.upstream.auth.remembered import (
     OUTAGE_LIFETIME,
     PASSING_LIFETIME,
     SHARED_PATIENCE,
-    Recent,
-    Remembered,
+    RefreshingCache,
+    ThrottledCheck,
 )
-from app.upstream.http.deadlines import seconds_left, within
+from app.upstream.http.deadlines import limit_time, seconds_left
 from tests.unit.upstream.clock import Clock
 
 PATIENCE = 10.0
@@ -86,7 +86,7 @@ def lasts(fact: str) -> bool:
 def test_a_fact_is_asked_once(clock: Clock) -> None:
     """Then it is known, for its whole lifetime."""
     teacher = Teacher()
-    remembered = Remembered(teacher, lasts, 600)
+    remembered = RefreshingCache(teacher, lasts, 600)
     for _ in range(3):
         assert remembered.get() == "fact"
         clock.pass_by(199.9)
@@ -96,7 +96,7 @@ def test_a_fact_is_asked_once(clock: Clock) -> None:
 def test_single_flight() -> None:
     """Many who ask at once wait for one answer."""
     teacher = Teacher()
-    remembered = Remembered(teacher, lasts, 600)
+    remembered = RefreshingCache(teacher, lasts, 600)
     answers = asked_at_once(remembered.get, teacher)
     assert {answer.result() for answer in answers} == {"fact"}
     assert teacher.asked == 1
@@ -107,7 +107,7 @@ def test_what_passes_is_shared(answer: str | RegistryError) -> None:
     """Those who waited for the same asking get what it brought; none of them asks again."""
     teacher = Teacher()
     teacher.answer = answer
-    remembered = Remembered(teacher, lasts, 600)
+    remembered = RefreshingCache(teacher, lasts, 600)
     answers = asked_at_once(remembered.get, teacher)
     if isinstance(answer, RegistryError):
         errors = [one.exception() for one in answers]
@@ -132,7 +132,7 @@ def test_what_passes_counts_for_some_seconds(
     """It is no fact about a registry, but many may want to ask."""
     teacher = Teacher()
     teacher.answer = answer
-    remembered = Remembered(teacher, lasts, 600)
+    remembered = RefreshingCache(teacher, lasts, 600)
 
     def brings() -> str:
         try:
@@ -157,7 +157,7 @@ def test_what_passes_counts_for_some_seconds(
 def test_what_passes_gives_way_to_what_comes_after_it(clock: Clock) -> None:
     """As long as nothing lasting is known, the latest counts."""
     teacher = Teacher()
-    remembered = Remembered(teacher, lasts, 600)
+    remembered = RefreshingCache(teacher, lasts, 600)
     teacher.answer = UpstreamUnavailable("first")
     with pytest.raises(UpstreamUnavailable, match="first"):
         remembered.get()
@@ -176,7 +176,7 @@ def test_a_failure_is_raised_afresh() -> None:
     """Nothing of the request that met it is kept alive, and no traceback grows."""
     teacher = Teacher()
     teacher.answer = UpstreamUnavailable("r.example: away", since=5)
-    remembered = Remembered(teacher, lasts, 600)
+    remembered = RefreshingCache(teacher, lasts, 600)
     raised = []
     for _ in range(3):
         with pytest.raises(UpstreamUnavailable) as caught:
@@ -193,7 +193,7 @@ def test_a_failure_is_raised_afresh() -> None:
 def test_an_old_fact_is_answered_while_it_is_refreshed() -> None:
     """Nobody waits twice for the same fact; one thread asks, however many come."""
     teacher = Teacher()
-    remembered = Remembered(teacher, lasts, lifetime=0)
+    remembered = RefreshingCache(teacher, lasts, lifetime=0)
     assert remembered.get() == "fact"
     teacher.hold()
     teacher.answer = "newer"
@@ -208,7 +208,7 @@ def test_an_old_fact_is_answered_while_it_is_refreshed() -> None:
 def test_a_failed_refresh_keeps_the_fact(clock: Clock, answer: str | RegistryError) -> None:
     """A registry that is away, or busy, is known all the same, and not asked by every caller."""
     teacher = Teacher()
-    remembered = Remembered(teacher, lasts, lifetime=600)
+    remembered = RefreshingCache(teacher, lasts, lifetime=600)
     assert remembered.get() == "fact"
     clock.pass_by(600)
     for asked in (2, 3):
@@ -244,7 +244,7 @@ def test_what_is_no_registry_error_does_not_lock() -> None:
         return "fact"
 
     broken.insert(0, False)
-    remembered = Remembered(learn, lasts, 600)
+    remembered = RefreshingCache(learn, lasts, 600)
     with pytest.raises(ValueError, match="ours"):
         remembered.get()
     assert remembered.get() == "fact"
@@ -260,13 +260,13 @@ def test_recent_acts_once(error: RegistryError | None) -> None:
         if error is not None:
             raise error
 
-    recent = Recent(act, 600)
+    recent = ThrottledCheck(act, 600)
     for _ in range(3):
         if error is None:
-            recent.get()
+            recent.check()
         else:
             with pytest.raises(UpstreamUnavailable) as caught:
-                recent.get()
+                recent.check()
             assert caught.value is not error
     assert len(acted) == 1
 
@@ -279,10 +279,10 @@ def test_recent_acts_again() -> None:
         if (error := outcomes.pop(0)) is not None:
             raise error
 
-    recent = Recent(act, lifetime=0)
+    recent = ThrottledCheck(act, lifetime=0)
     with pytest.raises(UpstreamUnavailable):
-        recent.get()
-    recent.get()
+        recent.check()
+    recent.check()
     assert outcomes == []
 
 
@@ -290,11 +290,11 @@ def test_a_hurried_caller_hurries_nobody_else(clock: Clock) -> None:
     """A fact is learned in its own time; a timeout would be everybody's for some seconds."""
     del clock
     given: list[float | None] = []
-    remembered = Remembered(lambda: given.append(seconds_left(None)), lambda _: True, 600)
-    recent = Recent(lambda: given.append(seconds_left(None)), 600)
-    with within(0):
+    remembered = RefreshingCache(lambda: given.append(seconds_left(None)), lambda _: True, 600)
+    recent = ThrottledCheck(lambda: given.append(seconds_left(None)), 600)
+    with limit_time(0):
         remembered.get()
-        recent.get()
+        recent.check()
         with pytest.raises(TimeoutError):
             seconds_left(None)
     assert given == [SHARED_PATIENCE] * 2

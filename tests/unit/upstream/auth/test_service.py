@@ -15,13 +15,13 @@ from app.oci.challenge import Challenge
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
 from app.registries import Registry
 from app.source import Reply, TokenRequest
-from app.upstream.auth.service import TokenService, discovered, exchange
-from app.upstream.http.retries import Attempts
+from app.upstream.auth.service import TokenService, exchange_token, parse_token_service
+from app.upstream.http.retries import Retrier
 from app.upstream.http.session import Session
 
 TOKENS = "https://auth.example.com/token"
 SERVICE = TokenService(TOKENS, "registry.example")
-ONCE = Attempts(budget=0)
+ONCE = Retrier(budget=0)
 ANSWER = b'{ "token":"t", "access_token":"t","expires_in":300 }\n'
 
 
@@ -49,7 +49,7 @@ def row(url: str) -> Registry:
 def test_acceptable_realms(registry: str, realm: str) -> None:
     """The registry's own host, or over https its registrable domain."""
     challenge = Challenge("Bearer", {"realm": realm, "service": "s"})
-    assert discovered(row(registry), challenge) == TokenService(realm, "s")
+    assert parse_token_service(row(registry), challenge) == TokenService(realm, "s")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_realms_that_get_no_credentials(registry: str, realm: str) -> None:
     """Anywhere else an upstream could collect passwords; the error says what to set."""
     challenge = Challenge("Bearer", {"realm": realm, "service": "s"})
     with pytest.raises(UpstreamMisbehaved, match="DOCXY_TOKEN_URL"):
-        discovered(row(registry), challenge)
+        parse_token_service(row(registry), challenge)
 
 
 @pytest.mark.parametrize(
@@ -102,11 +102,13 @@ def test_plain_realms(registry: str, realm: str) -> None:
     """Plain http is for registries that are plain http themselves, in a private network."""
     challenge = Challenge("Bearer", {"realm": realm, "service": "s"})
     allowed = Registry(name="r", url=registry, allow_private=True)
-    assert discovered(allowed, challenge) == TokenService(realm, "s")
+    assert parse_token_service(allowed, challenge) == TokenService(realm, "s")
     with pytest.raises(UpstreamMisbehaved):
-        discovered(row(registry), challenge)
+        parse_token_service(row(registry), challenge)
     with pytest.raises(UpstreamMisbehaved):
-        discovered(Registry(name="r", url="https" + registry[4:], allow_private=True), challenge)
+        parse_token_service(
+            Registry(name="r", url="https" + registry[4:], allow_private=True), challenge
+        )
 
 
 def host_by_hand(url: str) -> str:
@@ -129,7 +131,9 @@ HOSTILE = st.text(alphabet="aB.:/\\?#@%[]25fF \t-", max_size=20)
 def test_no_realm_leads_astray(realm: str) -> None:
     """Whoever reads an accepted realm finds the registry's domain."""
     try:
-        service = discovered(row("https://r.example.com"), Challenge("Bearer", {"realm": realm}))
+        service = parse_token_service(
+            row("https://r.example.com"), Challenge("Bearer", {"realm": realm})
+        )
     except UpstreamMisbehaved:
         return
     for host in (urlsplit(service.url).hostname, parse_url(service.url).host, host_by_hand(realm)):
@@ -141,7 +145,7 @@ def test_no_realm_leads_astray(realm: str) -> None:
 def test_no_realm_at_all() -> None:
     """A challenge without a realm names nothing."""
     with pytest.raises(UpstreamMisbehaved):
-        discovered(row("https://r.example.com"), Challenge("Bearer"))
+        parse_token_service(row("https://r.example.com"), Challenge("Bearer"))
 
 
 def sent(upstream: responses.RequestsMock, index: int = 0) -> responses.Call:
@@ -171,7 +175,7 @@ def test_get(session: Session, upstream: responses.RequestsMock) -> None:
     """Parameters go up as they came, in order, with the registry's service."""
     upstream.get(TOKENS, body=ANSWER, content_type="application/json")
     fields = [("Authorization", "Basic abc"), ("Accept-Encoding", "gzip"), ("Cookie", "a=b")]
-    reply = exchange(
+    reply = exchange_token(
         session, ONCE, SERVICE, TokenRequest(method="GET", parameters=PARAMETERS, headers=fields)
     )
     request = sent(upstream).request
@@ -191,7 +195,9 @@ def test_get(session: Session, upstream: responses.RequestsMock) -> None:
 def test_post(session: Session, upstream: responses.RequestsMock) -> None:
     """A form goes up as a form, and the URL holds nothing of it."""
     upstream.post(TOKENS, body=ANSWER, content_type="application/json")
-    reply = exchange(session, ONCE, SERVICE, TokenRequest(method="POST", parameters=PARAMETERS))
+    reply = exchange_token(
+        session, ONCE, SERVICE, TokenRequest(method="POST", parameters=PARAMETERS)
+    )
     request = sent(upstream).request
     assert request.url == TOKENS
     assert request.headers["Content-Type"] == "application/x-www-form-urlencoded"
@@ -219,7 +225,7 @@ def test_a_realm_with_a_query(
     """What the realm has already stays."""
     upstream.get(TOKENS, body=ANSWER)
     request = TokenRequest(method="GET", parameters=[("account", "alice")])
-    exchange(session, ONCE, TokenService(realm, "s"), request)
+    exchange_token(session, ONCE, TokenService(realm, "s"), request)
     assert sent(upstream).request.url == TOKENS + expected
 
 
@@ -227,7 +233,7 @@ def test_no_service(session: Session, upstream: responses.RequestsMock) -> None:
     """A challenge that names no service gets none."""
     upstream.get(TOKENS, body=ANSWER)
     request = TokenRequest(method="GET", parameters=[("account", "alice")])
-    exchange(session, ONCE, TokenService(TOKENS, ""), request)
+    exchange_token(session, ONCE, TokenService(TOKENS, ""), request)
     assert sent(upstream).request.url == f"{TOKENS}?account=alice"
 
 
@@ -256,7 +262,7 @@ def test_a_post_that_cannot_be_done(
 ) -> None:
     """Clients fall back to GET on a 404; 403 and 5xx would be their end (field.md, A.10)."""
     upstream.post(TOKENS, status=status, body=answer)
-    reply = exchange(session, ONCE, SERVICE, TokenRequest(method="POST", parameters=[]))
+    reply = exchange_token(session, ONCE, SERVICE, TokenRequest(method="POST", parameters=[]))
     assert reply.status == 404
 
 
@@ -281,7 +287,7 @@ def test_a_post_that_was_answered(
 ) -> None:
     """What the service says about the credentials comes back as it is."""
     upstream.post(TOKENS, status=status, body=answer)
-    reply = exchange(session, ONCE, SERVICE, TokenRequest(method="POST", parameters=[]))
+    reply = exchange_token(session, ONCE, SERVICE, TokenRequest(method="POST", parameters=[]))
     assert (reply.status, body(reply)) == (status, answer)
 
 
@@ -291,7 +297,7 @@ def test_a_get_is_answered_as_it_is(
 ) -> None:
     """Nothing is below a GET to fall back to."""
     upstream.get(TOKENS, status=status, body=b"x")
-    reply = exchange(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[]))
+    reply = exchange_token(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[]))
     assert (reply.status, body(reply)) == (status, b"x")
 
 
@@ -302,7 +308,9 @@ def test_credentials_do_not_follow_a_redirect(
     upstream.get(TOKENS, status=307, headers={"Location": "https://evil.example.net/t?x=y"})
     upstream.get("https://evil.example.net/t?x=y", body=b"{}")
     fields = [("Authorization", "Basic abc")]
-    exchange(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[], headers=fields))
+    exchange_token(
+        session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[], headers=fields)
+    )
     assert sent(upstream, 0).request.headers["Authorization"] == "Basic abc"
     assert "Authorization" not in sent(upstream, 1).request.headers
 
@@ -310,7 +318,9 @@ def test_credentials_do_not_follow_a_redirect(
 def test_a_post_is_never_repeated(session: Session, upstream: responses.RequestsMock) -> None:
     """A password is sent once, to the service that is meant."""
     upstream.post(TOKENS, status=307, headers={"Location": "https://evil.example.net/t"})
-    exchange(session, ONCE, SERVICE, TokenRequest(method="POST", parameters=[("password", "pw")]))
+    exchange_token(
+        session, ONCE, SERVICE, TokenRequest(method="POST", parameters=[("password", "pw")])
+    )
     assert len(upstream.calls) == 1
 
 
@@ -318,7 +328,7 @@ def test_an_answer_without_end(session: Session, upstream: responses.RequestsMoc
     """More than a token can be is not read into memory."""
     upstream.get(TOKENS, body=b"x" * (1024 * 1024 + 1))
     with pytest.raises(UpstreamMisbehaved, match="larger"):
-        exchange(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[]))
+        exchange_token(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[]))
 
 
 def test_a_service_that_cannot_be_reached(
@@ -327,7 +337,7 @@ def test_a_service_that_cannot_be_reached(
     """503, for the client to try again."""
     upstream.get(TOKENS, body=requests.ConnectionError("refused"))
     with pytest.raises(UpstreamUnavailable, match=r"auth\.example\.com"):
-        exchange(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[]))
+        exchange_token(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[]))
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -348,7 +358,7 @@ def test_too_many_requests_for_a_token(
 ) -> None:
     """A 429 tells when to come back, once, and never after more than a minute."""
     upstream.add(method, TOKENS, status=429, body=b"slow down", headers=told)
-    reply = exchange(session, ONCE, SERVICE, TokenRequest(method=method, parameters=[]))
+    reply = exchange_token(session, ONCE, SERVICE, TokenRequest(method=method, parameters=[]))
     assert (reply.status, body(reply)) == (429, b"slow down")
     assert [v for name, v in reply.headers if name.lower() == "retry-after"] == expected
 
@@ -358,7 +368,7 @@ def test_set_cookie_stays_here(session: Session, upstream: responses.RequestsMoc
     upstream.get(TOKENS, body=b"{}", headers={"Set-Cookie": "session=alice; Path=/"})
     upstream.get(TOKENS, body=b"{}")
     for _ in range(2):
-        reply = exchange(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[]))
+        reply = exchange_token(session, ONCE, SERVICE, TokenRequest(method="GET", parameters=[]))
         assert not reply.header("Set-Cookie")
     assert "Cookie" not in sent(upstream, 1).request.headers
 
@@ -366,5 +376,5 @@ def test_set_cookie_stays_here(session: Session, upstream: responses.RequestsMoc
 def test_the_fallback_is_oci_json(session: Session, upstream: responses.RequestsMock) -> None:
     """The 404 that stands for "no POST" says so."""
     upstream.post(TOKENS, status=405)
-    reply = exchange(session, ONCE, SERVICE, TokenRequest(method="POST", parameters=[]))
+    reply = exchange_token(session, ONCE, SERVICE, TokenRequest(method="POST", parameters=[]))
     assert json.loads(body(reply))["errors"][0]["code"] == "UNSUPPORTED"

@@ -10,7 +10,7 @@ from urllib3 import HTTPHeaderDict, HTTPResponse
 
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
 from app.source import BodyBroken, has_body
-from app.upstream.http.body import Body, content_length, read_document, read_whole
+from app.upstream.http.body import Body, get_content_length, read_document, read_whole
 from tests.unit.upstream.clock import Clock
 
 
@@ -192,4 +192,4 @@ def test_has_body(method: str, status: int, expected: list[bool]) -> None:
 )
 def test_content_length(headers: list[tuple[str, str]], expected: int | None) -> None:
     """What is declared; chunks have no length."""
-    assert content_length(response(headers=headers)) == expected
+    assert get_content_length(response(headers=headers)) == expected

@@ -6,7 +6,7 @@ import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.upstream.http.body import Part, part_at_end, part_of
+from app.upstream.http.body import ContentRange, get_content_range, parse_unsatisfied_total
 
 
 def answer(status: int, *fields: tuple[str, str]) -> requests.Response:
@@ -31,18 +31,20 @@ TEN = ("Content-Length", "10")
 @pytest.mark.parametrize(
     ("response", "expected"),
     [
-        pytest.param(answer(200, TEN), Part(0, 10, 10), id="200"),
-        pytest.param(answer(200), Part(0, None, None), id="200, no length"),
-        pytest.param(answer(200, ("Content-Length", "0")), Part(0, 0, 0), id="empty"),
+        pytest.param(answer(200, TEN), ContentRange(0, 10, 10), id="200"),
+        pytest.param(answer(200), ContentRange(0, None, None), id="200, no length"),
+        pytest.param(answer(200, ("Content-Length", "0")), ContentRange(0, 0, 0), id="empty"),
         pytest.param(
-            answer(200, TEN, ("Content-Encoding", "Identity")), Part(0, 10, 10), id="identity"
+            answer(200, TEN, ("Content-Encoding", "Identity")),
+            ContentRange(0, 10, 10),
+            id="identity",
         ),
         pytest.param(answer(200, TEN, ("Content-Encoding", "gzip")), None, id="gzip"),
-        pytest.param(ranged("bytes 5-14/20", TEN), Part(5, 15, 20), id="206"),
-        pytest.param(ranged(" bytes 5-14/20 ", TEN), Part(5, 15, 20), id="spaces"),
-        pytest.param(ranged("bytes 5-14/20"), Part(5, 15, 20), id="206, no length"),
-        pytest.param(ranged("bytes 5-14/*", TEN), Part(5, 15, None), id="no total"),
-        pytest.param(ranged("bytes 0-9/10", TEN), Part(0, 10, 10), id="all of it"),
+        pytest.param(ranged("bytes 5-14/20", TEN), ContentRange(5, 15, 20), id="206"),
+        pytest.param(ranged(" bytes 5-14/20 ", TEN), ContentRange(5, 15, 20), id="spaces"),
+        pytest.param(ranged("bytes 5-14/20"), ContentRange(5, 15, 20), id="206, no length"),
+        pytest.param(ranged("bytes 5-14/*", TEN), ContentRange(5, 15, None), id="no total"),
+        pytest.param(ranged("bytes 0-9/10", TEN), ContentRange(0, 10, 10), id="all of it"),
         pytest.param(ranged("bytes 5-14/14", TEN), None, id="beyond the total"),
         pytest.param(ranged("bytes 5-15/20", TEN), None, id="another length"),
         pytest.param(ranged("bytes 9-5/20"), None, id="backwards"),
@@ -59,28 +61,37 @@ TEN = ("Content-Length", "10")
         *(pytest.param(answer(one, TEN), None, id=str(one)) for one in (201, 204, 307, 403, 416)),
     ],
 )  # fmt: skip
-def test_part_of(response: requests.Response, expected: Part | None) -> None:
+def test_part_of(response: requests.Response, expected: ContentRange | None) -> None:
     """What can be read with certainty, or nothing."""
-    assert part_of(response) == expected
+    assert get_content_range(response) == expected
 
 
 @pytest.mark.parametrize(
     ("part", "wanted", "expected"),
     [
-        pytest.param(Part(5, 20, 20), Part(5, 20, 20), True, id="the rest"),
-        pytest.param(Part(5, 10, 20), Part(5, 20, 20), True, id="some of it"),
-        pytest.param(Part(5, 20, None), Part(5, 20, 20), True, id="no total"),
-        pytest.param(Part(5, 20, 20), Part(5, None, None), True, id="nothing known"),
-        pytest.param(Part(0, None, None), Part(0, 20, 20), True, id="no length"),
-        pytest.param(Part(4, 20, 20), Part(5, 20, 20), False, id="before"),
-        pytest.param(Part(6, 20, 20), Part(5, 20, 20), False, id="after"),
-        pytest.param(Part(5, 20, 21), Part(5, 20, 20), False, id="another total"),
-        pytest.param(Part(5, 20, 20), Part(5, 15, 20), False, id="more than asked"),
-        pytest.param(Part(5, 20, 30), Part(5, 25, None), True, id="a total is told now"),
-        pytest.param(Part(5, 20, 20), Part(5, 25, None), False, id="a total that is too short"),
+        pytest.param(ContentRange(5, 20, 20), ContentRange(5, 20, 20), True, id="the rest"),
+        pytest.param(ContentRange(5, 10, 20), ContentRange(5, 20, 20), True, id="some of it"),
+        pytest.param(ContentRange(5, 20, None), ContentRange(5, 20, 20), True, id="no total"),
+        pytest.param(
+            ContentRange(5, 20, 20), ContentRange(5, None, None), True, id="nothing known"
+        ),
+        pytest.param(ContentRange(0, None, None), ContentRange(0, 20, 20), True, id="no length"),
+        pytest.param(ContentRange(4, 20, 20), ContentRange(5, 20, 20), False, id="before"),
+        pytest.param(ContentRange(6, 20, 20), ContentRange(5, 20, 20), False, id="after"),
+        pytest.param(ContentRange(5, 20, 21), ContentRange(5, 20, 20), False, id="another total"),
+        pytest.param(ContentRange(5, 20, 20), ContentRange(5, 15, 20), False, id="more than asked"),
+        pytest.param(
+            ContentRange(5, 20, 30), ContentRange(5, 25, None), True, id="a total is told now"
+        ),
+        pytest.param(
+            ContentRange(5, 20, 20),
+            ContentRange(5, 25, None),
+            False,
+            id="a total that is too short",
+        ),
     ],
 )
-def test_continues(part: Part, wanted: Part, *, expected: bool) -> None:
+def test_continues(part: ContentRange, wanted: ContentRange, *, expected: bool) -> None:
     """It begins where it should, goes no further, and is of the same whole."""
     assert part.continues(wanted) is expected
 
@@ -94,25 +105,25 @@ def test_any_numbers(start: int, last: int, total: int | None, length: int | Non
     told = f"bytes {start}-{last}/{'*' if total is None else total}"
     fields = [] if length is None else [("Content-Length", str(length))]
     fits = start <= last and (total is None or last < total) and length in {None, last + 1 - start}
-    expected = Part(start, last + 1, total) if fits else None
-    assert part_of(ranged(told, *fields)) == expected
+    expected = ContentRange(start, last + 1, total) if fits else None
+    assert get_content_range(ranged(told, *fields)) == expected
 
 
 @given(st.text() | st.from_regex(r"\Abytes \*/[0-9]+\Z"))
 def test_any_refusal_of_a_part(value: str) -> None:
     """It tells a total that can be read, or nothing; and only a 416 does."""
     told = ("Content-Range", value.encode("ascii", "replace").decode())
-    total = part_at_end(answer(416, told))
+    total = parse_unsatisfied_total(answer(416, told))
     assert total is None or told[1].strip() == f"bytes */{total}".replace(
         str(total), told[1].strip().rpartition("/")[2]
     )
-    assert part_at_end(answer(206, told)) is None
+    assert parse_unsatisfied_total(answer(206, told)) is None
 
 
 @given(st.text() | st.from_regex(r"\Abytes \d+-\d+/(\d+|\*)\Z"))
 def test_any_content_range(value: str) -> None:
     """Whatever it says, what is taken for a part is one."""
-    part = part_of(ranged(value.encode("ascii", "replace").decode()))
+    part = get_content_range(ranged(value.encode("ascii", "replace").decode()))
     if part is not None:
         assert part.end is not None
         assert 0 <= part.start < part.end <= (part.total or part.end)

@@ -8,9 +8,9 @@ import pytest
 
 from app.oci.errors import RegistryError, UpstreamDown, UpstreamUnreachable, UpstreamUnresolved
 from app.upstream.http.body import discard
-from app.upstream.http.connect import Connector, Names, NameUnanswered
+from app.upstream.http.connect import Connector, ResolutionTimeout, Resolver
 from app.upstream.http.proxies import OutboundProxies
-from app.upstream.http.retries import Attempts
+from app.upstream.http.retries import Retrier
 from app.upstream.http.session import Session
 from tests.servers import wait_until
 from tests.unit.network import PUBLIC, Network
@@ -22,7 +22,7 @@ URL = "http://slow.example/v2/"
 HTTP_PROXY = "http://slow.example:3128"
 
 
-class Resolver:
+class SlowDNS:
     """Answers when it is told to, and counts what it was asked."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,14 +41,14 @@ class Resolver:
 
 
 @pytest.fixture
-def resolver(monkeypatch: pytest.MonkeyPatch) -> Resolver:
+def resolver(monkeypatch: pytest.MonkeyPatch) -> SlowDNS:
     """Return a resolver of which nobody knows anything."""
-    return Resolver(monkeypatch)
+    return SlowDNS(monkeypatch)
 
 
-def test_sixty_at_once(resolver: Resolver) -> None:
+def test_sixty_at_once(resolver: SlowDNS) -> None:
     """They wait for one answer, and whoever comes later asks anew."""
-    names = Names()
+    names = Resolver()
     with ThreadPoolExecutor(60) as pool:
         waiting = [pool.submit(names.resolve, "slow.example", 443, PATIENCE) for _ in range(60)]
         wait_until(lambda: len(resolver.asked) == 1)
@@ -61,11 +61,11 @@ def test_sixty_at_once(resolver: Resolver) -> None:
     assert len(resolver.asked) == asked + 1
 
 
-def test_a_name_that_hangs_keeps_one_thread(resolver: Resolver) -> None:
+def test_a_name_that_hangs_keeps_one_thread(resolver: SlowDNS) -> None:
     """Others are answered meanwhile, however often it is asked for."""
-    names = Names()
+    names = Resolver()
     for _ in range(20):
-        with pytest.raises(NameUnanswered, match=r"slow\.example"):
+        with pytest.raises(ResolutionTimeout, match=r"slow\.example"):
             names.resolve("slow.example", 443, 0.01)
     assert names.resolve("quick.example", 443, PATIENCE)
     assert resolver.asked == ["slow.example", "quick.example"]
@@ -73,9 +73,9 @@ def test_a_name_that_hangs_keeps_one_thread(resolver: Resolver) -> None:
     assert names.resolve("slow.example", 443, PATIENCE)
 
 
-def test_a_failure_is_everybodys_and_is_not_kept(resolver: Resolver) -> None:
+def test_a_failure_is_everybodys_and_is_not_kept(resolver: SlowDNS) -> None:
     """As an answer is."""
-    names = Names()
+    names = Resolver()
     resolver.failure = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
     for _ in range(2):
         with pytest.raises(socket.gaierror):
@@ -98,7 +98,7 @@ def hurried_session(proxy: str | None = None) -> Session:
 
 @pytest.mark.parametrize("proxy", [None, "socks5://127.0.0.1:9", HTTP_PROXY])
 def test_a_name_that_is_not_answered(
-    resolver: Resolver, monkeypatch: pytest.MonkeyPatch, proxy: str | None
+    resolver: SlowDNS, monkeypatch: pytest.MonkeyPatch, proxy: str | None
 ) -> None:
     """It has an error of its own, which is told once an attempt, whoever resolves it."""
     monkeypatch.setattr("app.upstream.http.retries._PAUSES", (0, 0.001, 0.002))
@@ -107,7 +107,7 @@ def test_a_name_that_is_not_answered(
         listening() as lines,
         pytest.raises(UpstreamUnresolved, match=r"^slow\.example: ") as caught,
     ):
-        Attempts(PATIENCE)(lambda: own.send("GET", URL, []), None)
+        Retrier(PATIENCE)(lambda: own.send("GET", URL, []), None)
     resolver.answer.set()
     assert caught.value.status == 504
     said = f"WARNING An upstream's name was not answered in time. url={URL} error=NameUnanswered"
@@ -119,14 +119,14 @@ class Unanswered:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.lasts = True
-        resolve = Names.resolve
+        resolve = Resolver.resolve
 
-        def resolved(names: Names, host: str, port: int, timeout: float | None) -> object:
+        def resolved(names: Resolver, host: str, port: int, timeout: float | None) -> object:
             if self.lasts:
-                raise NameUnanswered
+                raise ResolutionTimeout
             return resolve(names, host, port, timeout)
 
-        monkeypatch.setattr(Names, "resolve", resolved)
+        monkeypatch.setattr(Resolver, "resolve", resolved)
 
 
 def failure(own: Session) -> type[RegistryError]:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.upstream.http import connect
-from app.upstream.http.connect import AddressInfo, Connector, NameUnanswered, first_to_connect
+from app.upstream.http.connect import AddressInfo, Connector, ResolutionTimeout, connect_first
 from tests.unit.network import PUBLIC, PUBLIC_6, Network
 from tests.unit.upstream.server import PATIENCE
 
@@ -59,7 +59,7 @@ def at(port: int) -> AddressInfo:
 def winner(*ports: int, timeout: float | None = PATIENCE) -> tuple[int, float]:
     """Return the port that let us in, and after how many seconds."""
     began = time.monotonic()
-    with first_to_connect([at(port) for port in ports], timeout=timeout) as sock:
+    with connect_first([at(port) for port in ports], timeout=timeout) as sock:
         assert sock.gettimeout() == timeout
         sock.sendall(b"it works")
         return int(sock.getpeername()[1]), time.monotonic() - began
@@ -91,7 +91,7 @@ def test_none_but_black_holes(hole: int) -> None:
     """Each has the timeout, and they have it beside each other."""
     began = time.monotonic()
     with pytest.raises(TimeoutError):
-        first_to_connect([at(hole)] * 3, timeout=0.3)
+        connect_first([at(hole)] * 3, timeout=0.3)
     assert time.monotonic() - began < 2
 
 
@@ -100,19 +100,19 @@ def test_the_last_error_counts(hole: int, closed: int, order: str) -> None:
     """A refusal, or no answer, whichever came last."""
     ports = [hole, closed] if order == "hole first" else [closed, hole]
     with pytest.raises(TimeoutError):
-        first_to_connect([at(port) for port in ports], timeout=0.4)
+        connect_first([at(port) for port in ports], timeout=0.4)
 
 
 def test_nowhere_to_go() -> None:
     """As urllib3 says it."""
     with pytest.raises(OSError, match="empty list"):
-        first_to_connect([], timeout=1)
+        connect_first([], timeout=1)
 
 
 def test_a_family_that_is_not_here(port: int) -> None:
     """A system without IPv6 makes no such socket; the next address is tried."""
     strange: AddressInfo = (socket.AddressFamily(socket.AF_UNSPEC), *at(port)[1:])
-    with first_to_connect([strange, at(port)], timeout=PATIENCE) as sock:
+    with connect_first([strange, at(port)], timeout=PATIENCE) as sock:
         assert sock.getpeername()[1] == port
 
 
@@ -185,7 +185,7 @@ def test_a_resolver_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     quick = Connector(allow_private=True, prefer_ipv4=False)
     try:
         for _ in range(8):
-            with pytest.raises(NameUnanswered):
+            with pytest.raises(ResolutionTimeout):
                 slow.resolve(NAME, 443, timeout=0.02)
         assert quick.resolve("other.example", 443, timeout=PATIENCE)
     finally:

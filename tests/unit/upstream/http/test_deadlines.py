@@ -11,7 +11,7 @@ import pytest
 from app.oci.errors import UpstreamTimeout
 from app.upstream.http.body import Body, discard, read_whole
 from app.upstream.http.connect import Connector
-from app.upstream.http.deadlines import seconds_left, unhurried, within
+from app.upstream.http.deadlines import limit_time, replace_deadline, seconds_left
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.session import Session
@@ -61,7 +61,7 @@ def test_seconds_left() -> None:
     """A timeout is shortened, and only within the block."""
     assert seconds_left(5) == 5
     assert seconds_left(None) is None
-    with within(3):
+    with limit_time(3):
         assert 2.9 < seconds_left(5) <= 3
         assert seconds_left(1) == 1
         left = seconds_left(None)
@@ -72,37 +72,37 @@ def test_seconds_left() -> None:
 
 def test_a_block_within_a_block() -> None:
     """The inner one can only be the shorter one."""
-    with within(1):
-        with within(60):
+    with limit_time(1):
+        with limit_time(60):
             assert seconds_left(60) <= 1
-        with within(0.5):
+        with limit_time(0.5):
             assert seconds_left(60) <= 0.5
         assert 0.5 < seconds_left(60) <= 1
 
 
 def test_a_block_of_its_own_time() -> None:
     """It may be the longer one, and after it the outer one counts again."""
-    with within(0):
-        with unhurried(5):
+    with limit_time(0):
+        with replace_deadline(5):
             assert 4.9 < seconds_left(60) <= 5
-            with within(0.5):
+            with limit_time(0.5):
                 assert seconds_left(60) <= 0.5
         with pytest.raises(TimeoutError):
             seconds_left(60)
-    with within(60), unhurried(0), pytest.raises(TimeoutError):
+    with limit_time(60), replace_deadline(0), pytest.raises(TimeoutError):
         seconds_left(60)
 
 
 def test_nothing_is_left() -> None:
     """That is a timeout like any other."""
-    with within(0), pytest.raises(TimeoutError):
+    with limit_time(0), pytest.raises(TimeoutError):
         seconds_left(5)
 
 
 def test_each_thread_has_its_own() -> None:
     """Nobody's time runs out with another one's."""
     seen: list[float] = []
-    with within(0):
+    with limit_time(0):
         thread = threading.Thread(target=lambda: seen.append(seconds_left(5)))
         thread.start()
         thread.join(PATIENCE)
@@ -121,7 +121,7 @@ def test_a_head_that_drips(parts: tuple[bytes, ...]) -> None:
     """It has a time as a whole, and its end is a timeout."""
     with serving(dripping(*parts)) as server, taking(BOUND, 4):
         own = patient()
-        with within(BOUND), pytest.raises(UpstreamTimeout):
+        with limit_time(BOUND), pytest.raises(UpstreamTimeout):
             own.send("GET", server.url, [])
 
 
@@ -136,11 +136,11 @@ def test_a_body_that_drips() -> None:
     """A bound holds for what is read in its block, and not for what was begun in it."""
     with serving(dripping(HEAD, b"a" * 100)) as server:
         own = patient()
-        with within(1.5):
+        with limit_time(1.5):
             response = own.send("GET", server.url, [])
         assert read_whole(response, 1000) == b"a" * 100
         response = own.send("GET", server.url, [])
-        with taking(BOUND, 3), within(BOUND), pytest.raises(ConnectionResetError):
+        with taking(BOUND, 3), limit_time(BOUND), pytest.raises(ConnectionResetError):
             list(Body(response))
 
 
@@ -149,7 +149,7 @@ def test_chunks_that_drip() -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     with serving(dripping(chunked, b"1;" + b"a" * 4000)) as server:
         response = patient().send("GET", server.url, [])
-        with taking(BOUND, 3), within(BOUND), pytest.raises(ConnectionResetError):
+        with taking(BOUND, 3), limit_time(BOUND), pytest.raises(ConnectionResetError):
             list(Body(response))
 
 
@@ -195,7 +195,7 @@ def test_a_question_that_comes_too_late() -> None:
     with serving(answering(HEAD)) as server:
         own = patient()
         for _ in range(10):
-            with within(0), pytest.raises(UpstreamTimeout):
+            with limit_time(0), pytest.raises(UpstreamTimeout):
                 own.send("GET", server.url, [])
         assert own.send("GET", server.url, []).status_code == 200
         assert len(server.peers) == 1

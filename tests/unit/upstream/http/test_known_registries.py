@@ -21,10 +21,10 @@ from app.source import Client, Reply, Request, TokenRequest
 from app.upstream.auth import placeholders
 from app.upstream.client import Upstream
 from app.upstream.http.connect import Connector
-from app.upstream.http.known_registries import Neighbours, Place
+from app.upstream.http.known_registries import KnownRegistries, RequestTarget
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.session import Session
-from app.upstream.managed import Managed
+from app.upstream.managed import ManagedSource
 from tests.unit.upstream.conftest import ONCE
 
 HERE = "https://here.example.com"
@@ -71,7 +71,7 @@ class Recording(Session):
 class Pair:
     """Two registries of one table, the first of which sends on to the second."""
 
-    neighbours: Neighbours = field(default_factory=Neighbours)
+    neighbours: KnownRegistries = field(default_factory=KnownRegistries)
     sessions: dict[str, Recording] = field(default_factory=dict)
 
     def add(self, url: str) -> Upstream:
@@ -438,7 +438,7 @@ def test_managed_credentials_stay_behind(here: Upstream, upstream: responses.Req
     gives(upstream)
     upstream.get(MOVED, body=b"x")
     account = Account("me", "s3cr3t")
-    managed = Managed(here, Registry(name="here", url=HERE, managed=True, account=account))
+    managed = ManagedSource(here, Registry(name="here", url=HERE, managed=True, account=account))
     assert body(managed.manifest(NAME, LATEST, get(*LOGIN))) == b"x"
     sent_up = [sent(upstream, index).headers.get("Authorization") for index in range(7)]
     basic = "Basic bWU6czNjcjN0"
@@ -487,7 +487,7 @@ def test_a_managed_registry_that_leads_to_a_neighbour(
     challenges(upstream, MOVED, SCOPED)
     gives(upstream)
     upstream.get(MOVED, body=b"x")
-    managed = Managed(here, Registry(name="here", url=HERE, managed=True))
+    managed = ManagedSource(here, Registry(name="here", url=HERE, managed=True))
     assert body(managed.manifest(NAME, LATEST, get())) == b"x"
 
 
@@ -498,7 +498,7 @@ class Fake:
     session: Session
     asked: list[str] = field(default_factory=list)
 
-    def anonymous_token(self, scope: str, refused: str = "") -> str:
+    def get_anonymous_token(self, scope: str, refused: str = "") -> str:
         """Return a token, and remember for what, and after which one."""
         self.asked.append(f"{scope} {refused}".rstrip())
         return "t"
@@ -524,7 +524,7 @@ BLOB = f"/v2/a/b/blobs/{DIGEST}"
 class Table:
     """Registries, and what a client was asked about on the way to them."""
 
-    neighbours: Neighbours = field(default_factory=Neighbours)
+    neighbours: KnownRegistries = field(default_factory=KnownRegistries)
     sessions: dict[str, Session] = field(default_factory=dict)
     asked: list[tuple[str, str, str | None]] = field(default_factory=list)
 
@@ -537,15 +537,15 @@ class Table:
         """Remember what a rule would be asked."""
         self.asked.append((registry, name, None if reference is None else str(reference)))
 
-    def lead(self, url: str, row: Registry = PUBLIC) -> Place:
+    def lead(self, url: str, row: Registry = PUBLIC) -> RequestTarget:
         """Return where a redirect from a registry leads."""
-        here = Place(
+        here = RequestTarget(
             url=f"{row.url}/v2/x/manifests/1",
             session=self.sessions[row.name],
             registry=row,
             may_be_private=row.allow_private,
         )
-        return self.neighbours.lead(here, url, self.permit)
+        return self.neighbours.resolve_redirect(here, url, self.permit)
 
 
 @pytest.fixture
@@ -658,7 +658,7 @@ def test_a_stranger_at_the_same_host(table: Table, path: str) -> None:
     place = table.lead(f"https://private.example{path}")
     assert place.registry is PUBLIC
     assert place.session is table.sessions["public.example"]
-    assert (place.neighbour, place.repository, place.may_be_private) == (None, None, False)
+    assert (place.known_registry, place.repository, place.may_be_private) == (None, None, False)
 
 
 @pytest.mark.parametrize(
@@ -673,18 +673,18 @@ def test_who_may_lead_to_a_private_address(table: Table, row: Registry, asked_wi
     """Others reach it where it is public only, with what is known of its authorities."""
     place = table.lead(f"https://private.example{BLOB}", row)
     own = table.sessions["private.example"]
-    assert place.session is {"own": own, "guarded": own.guarded}[asked_with]
+    assert place.session is {"own": own, "guarded": own.public_only}[asked_with]
     assert place.may_be_private == (asked_with == "own")
 
 
 def test_no_private_address_by_way_of_another(table: Table) -> None:
     """Whoever is led to a registry at a public address leads no further than who led there."""
     first = table.lead(f"https://private.example{BLOB}")
-    again = table.neighbours.lead(first, f"https://private.example{BLOB}", None)
-    assert again.session is table.sessions["private.example"].guarded
-    elsewhere = table.neighbours.lead(first, "https://cdn.example/x", None)
+    again = table.neighbours.resolve_redirect(first, f"https://private.example{BLOB}", None)
+    assert again.session is table.sessions["private.example"].public_only
+    elsewhere = table.neighbours.resolve_redirect(first, "https://cdn.example/x", None)
     assert elsewhere.session is first.session
-    assert elsewhere.neighbour is None
+    assert elsewhere.known_registry is None
 
 
 @pytest.mark.parametrize("path", ["/v2/_catalog", "/v2/../x", "/v2/", "/x", "/v2/a/tags/list"])
@@ -713,7 +713,7 @@ def test_registries_at_one_host(table: Table, path: str, registry: Registry) -> 
     """The path tells them apart; another one is another one, if the host is the same."""
     assert table.lead(f"https://b.example{path}").registry is registry
     other = ABOVE if registry is BELOW else BELOW
-    assert table.lead(f"https://b.example{path}", other).neighbour is not None
+    assert table.lead(f"https://b.example{path}", other).known_registry is not None
 
 
 def test_two_rows_at_one_address(table: Table) -> None:
@@ -735,7 +735,7 @@ def test_what_a_rule_says_goes_no_further(table: Table) -> None:
 
     here = table.lead("https://public.example/x")
     with pytest.raises(Denied):
-        table.neighbours.lead(here, f"https://named.example{BLOB}", permit)
+        table.neighbours.resolve_redirect(here, f"https://named.example{BLOB}", permit)
 
 
 def test_another_registry_at_the_same_host_gets_no_login(
@@ -759,9 +759,9 @@ def test_authorization(table: Table, upstream: responses.RequestsMock) -> None:
     upstream.get(place.url, status=401, headers=lines)
     response = place.session.send("GET", place.url, [])
     for refused in ("", "Bearer old"):
-        assert place.authorization(response, refused) == "Bearer t"
-    assert isinstance(place.neighbour, Fake)
-    assert place.neighbour.asked == ["repository:c/d:pull", "repository:c/d:pull old"]
+        assert place.fetch_authorization(response, refused) == "Bearer t"
+    assert isinstance(place.known_registry, Fake)
+    assert place.known_registry.asked == ["repository:c/d:pull", "repository:c/d:pull old"]
 
 
 def test_where_redirects_have_led(here: Upstream, upstream: responses.RequestsMock) -> None:
@@ -775,4 +775,4 @@ def test_where_redirects_have_led(here: Upstream, upstream: responses.RequestsMo
 
     reply = here.manifest(NAME, LATEST, replace(get(), permit=permit))
     assert asked == [("there.example.net", "c/d:latest")]
-    assert reply.led_to == (("there.example.net", "c/d"),)
+    assert reply.redirect_targets == (("there.example.net", "c/d"),)

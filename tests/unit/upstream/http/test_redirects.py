@@ -12,9 +12,9 @@ from urllib3.util import parse_url
 
 from app.oci.errors import RegistryError, UpstreamMisbehaved
 from app.registries import Registry
-from app.upstream.http.known_registries import LeadsToRegistry, Neighbours
-from app.upstream.http.origin import origin
-from app.upstream.http.redirects import Redirects, target
+from app.upstream.http.known_registries import KnownRegistries, RedirectsToRegistry
+from app.upstream.http.origin import parse_origin
+from app.upstream.http.redirects import Redirects, resolve_location
 from app.upstream.http.session import Session
 
 DIGEST = f"sha256:{'0' * 64}"
@@ -221,7 +221,7 @@ def host_by_hand(url: str) -> str:
 def test_all_readers_find_the_same_host(location: str) -> None:
     """Where a redirect is followed, there is one way to read it; or nobody follows."""
     try:
-        there = target(HERE, location)
+        there = resolve_location(HERE, location)
     except UpstreamMisbehaved:
         return
     host = urlsplit(there).hostname or ""
@@ -300,7 +300,7 @@ def test_a_head_that_the_registry_refuses(
 )
 def test_origin(one: str, other: str, same: list[bool]) -> None:
     """Scheme, host and port, the port said or not."""
-    assert [origin(one) == origin(other)] == same
+    assert [parse_origin(one) == parse_origin(other)] == same
 
 
 NEIGHBOUR = "https://neighbour.example.net"
@@ -313,7 +313,7 @@ class Known:
 
     session: Session
 
-    def anonymous_token(self, scope: str, refused: str = "") -> str:
+    def get_anonymous_token(self, scope: str, refused: str = "") -> str:
         """Return a token."""
         return f"for {scope} after {refused}" if refused else f"for {scope}"
 
@@ -321,7 +321,7 @@ class Known:
 @pytest.fixture
 def redirects(session: Session) -> Redirects:
     """Return what knows one neighbour."""
-    neighbours = Neighbours()
+    neighbours = KnownRegistries()
     neighbours.add(Registry(name="neighbour.example.net", url=NEIGHBOUR), Known(session))
     own = Registry(name="registry.example.com", url="https://registry.example.com")
     neighbours.add(own, Known(session))
@@ -463,7 +463,7 @@ def test_no_redirect_to_what_is_of_no_repository(
     redirect(upstream, HERE, f"{NEIGHBOUR}{path}")
     with pytest.raises(UpstreamMisbehaved) as caught:
         redirects.fetch("GET", HERE, FIELDS, None)
-    assert isinstance(caught.value, LeadsToRegistry) == (path in {"/v2", "/v2/"})
+    assert isinstance(caught.value, RedirectsToRegistry) == (path in {"/v2", "/v2/"})
     assert len(upstream.calls) == 1
 
 

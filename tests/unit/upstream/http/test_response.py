@@ -12,15 +12,15 @@ from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamTimeout, Upst
 from app.source import BodyBroken
 from app.upstream.http.body import Body, discard
 from app.upstream.http.connect import Connector
-from app.upstream.http.deadlines import waiting
-from app.upstream.http.pools import Classes, Pools
+from app.upstream.http.deadlines import bind_client
+from app.upstream.http.pools import PoolFactories, Pools
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.response import UpstreamResponse
 from app.upstream.http.session import Session
-from app.upstream.http.tls import trusted_context
+from app.upstream.http.tls import build_trusted_context
 from tests.unit.upstream.server import PATIENCE, Server, answering, request, serving
 
-OPEN = Pools.of(Connector(allow_private=True, prefer_ipv4=False))
+OPEN = Pools.for_connector(Connector(allow_private=True, prefer_ipv4=False))
 
 
 class Leaving:
@@ -30,7 +30,7 @@ class Leaving:
         self.looked = threading.Event()
         self.left = threading.Event()
 
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Tell, and tell that it was asked."""
         self.looked.set()
         return self.left.is_set()
@@ -224,7 +224,7 @@ def test_waiting_ends_with_its_block() -> None:
         peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
     with serving(script) as server:
-        with waiting(client):
+        with bind_client(client):
             pass
         assert b"".join(Body(session().send("GET", server.url, []))) == b"ok"
         assert not client.looked.is_set()
@@ -447,7 +447,7 @@ def test_a_tls_connection_that_is_cut(tls: ssl.SSLContext, bundle: str) -> None:
 
 def test_tls_in_tls_that_is_cut(tls: ssl.SSLContext, bundle: str) -> None:
     """The same through an outbound proxy that is spoken to with TLS itself."""
-    context = trusted_context(bundle)
+    context = build_trusted_context(bundle)
     with (
         serving(answering(UNTIL_THE_END), tls) as server,
         socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE) as plain,
@@ -485,7 +485,7 @@ def test_bytes_that_nobody_asked_for(tls: ssl.SSLContext, bundle: str) -> None:
     ],
 )
 def test_every_tls_connection_is_looked_into(
-    tls: ssl.SSLContext, bundle: str, pools: Classes
+    tls: ssl.SSLContext, bundle: str, pools: PoolFactories
 ) -> None:
     """TLS may hold bytes that the socket does not show, however it leads to the registry."""
     context = ssl.create_default_context(cadata=bundle)

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.upstream.http.response import Chunks, Malformed
+from app.upstream.http.response import ChunkedReader, MalformedResponse
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Packets(io.RawIOBase):
         return size
 
 
-def chunks_of(packets: list[bytes], buffer: int = 8192) -> Chunks:
+def chunks_of(packets: list[bytes], buffer: int = 8192) -> ChunkedReader:
     """Return a reader of chunks that come in these packets."""
     raw = Packets([packet for packet in packets if packet])
     reader = io.BufferedReader(raw, buffer)
@@ -49,10 +49,10 @@ def chunks_of(packets: list[bytes], buffer: int = 8192) -> Chunks:
         raw.asleep = False
         return held
 
-    return Chunks(reader, buffered)
+    return ChunkedReader(reader, buffered)
 
 
-def content(chunks: Chunks, n: int = 1 << 18) -> bytes:
+def content(chunks: ChunkedReader, n: int = 1 << 18) -> bytes:
     """Read all."""
     pieces = []
     while data := chunks.read1(n):
@@ -96,7 +96,7 @@ def test_any_content(data: st.DataObject, body: tuple[bytes, bytes], n: int, buf
     assert content(chunks_of(data.draw(packets(sent)), buffer), n) == whole
 
 
-def _noting(chunks: Chunks, came: bytearray) -> Iterator[bytes]:
+def _noting(chunks: ChunkedReader, came: bytearray) -> Iterator[bytes]:
     """Read all, and note what comes before it breaks."""
     while piece := chunks.read1(1 << 18):
         came += piece
@@ -120,7 +120,7 @@ def test_what_follows_is_left(body: tuple[bytes, bytes], more: bytes) -> None:
     """Not a byte of what comes after the end is taken."""
     whole, sent = body
     raw = io.BufferedReader(io.BytesIO(sent + more))
-    chunks = Chunks(raw, lambda: b"")
+    chunks = ChunkedReader(raw, lambda: b"")
     assert content(chunks) == whole
     assert raw.read() == more
 
@@ -157,7 +157,7 @@ def test_the_limits_can_be_reached(line: bytes) -> None:
 )
 def test_beyond_the_limits(line: bytes) -> None:
     """What is longer is refused, and not taken for a cut."""
-    with pytest.raises(Malformed):
+    with pytest.raises(MalformedResponse):
         content(chunks_of([line + b"a\r\n0\r\n\r\n"]))
 
 

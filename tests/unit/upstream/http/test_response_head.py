@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.upstream.http.response import HTTP_1_0, HTTP_1_1, closes, framing, read_fields, read_status
+from app.upstream.http.response import (
+    HTTP_1_0,
+    HTTP_1_1,
+    must_close,
+    parse_framing,
+    read_fields,
+    read_status,
+)
 
 
 def read(text: bytes) -> list[tuple[str, str]]:
@@ -143,7 +150,7 @@ def test_framing(
     version: int, fields: list[tuple[str, str]], expected: tuple[bool, int | None]
 ) -> None:
     """Chunked, of a length, or neither."""
-    assert framing(version, message(*fields)) == expected
+    assert parse_framing(version, message(*fields)) == expected
 
 
 @pytest.mark.parametrize(
@@ -172,13 +179,13 @@ def test_framing(
 def test_framing_that_leaves_a_doubt(fields: list[tuple[str, str]]) -> None:
     """Where the body ends is for one reader as for any other, or the answer is refused."""
     with pytest.raises(http.client.HTTPException):
-        framing(HTTP_1_1, message(*fields))
+        parse_framing(HTTP_1_1, message(*fields))
 
 
 def test_chunks_in_http_1_0() -> None:
     """Some readers do not see the coding there (RFC 9112, section 6.1)."""
     with pytest.raises(http.client.HTTPException):
-        framing(HTTP_1_0, message(*codings("chunked")))
+        parse_framing(HTTP_1_0, message(*codings("chunked")))
 
 
 def status(text: bytes) -> tuple[int, int, str]:
@@ -300,7 +307,7 @@ def test_any_framing(version: int, coded: list[str], long: list[str]) -> None:
     """Never two ends at once; and a length is one that int() and everybody else reads alike."""
     fields = [*codings(*coded), *lengths(*long)]
     try:
-        chunked, length = framing(version, message(*fields))
+        chunked, length = parse_framing(version, message(*fields))
     except http.client.HTTPException:
         assert fields
         return
@@ -328,7 +335,7 @@ def test_any_framing(version: int, coded: list[str], long: list[str]) -> None:
 )
 def test_closes(version: int, options: list[str], expected: bool) -> None:  # noqa: FBT001 - a table
     """HTTP/1.1 stays open unless it says so, HTTP/1.0 only if it says so (RFC 9112, 9.3)."""
-    assert closes(version, message(*(("Connection", option) for option in options))) is expected
+    assert must_close(version, message(*(("Connection", option) for option in options))) is expected
 
 
 def test_folded_lines_without_end() -> None:

@@ -30,10 +30,10 @@ from app.registries import Registry
 from app.source import Reply, Request, TokenRequest
 from app.upstream.client import Upstream as Asked
 from app.upstream.http.deadlines import seconds_left
-from app.upstream.http.known_registries import Neighbours
-from app.upstream.http.retries import Attempts, Reliability, falling_back, sleep
+from app.upstream.http.known_registries import KnownRegistries
+from app.upstream.http.retries import Reliability, Retrier, sleep, with_fallback
 from app.upstream.http.session import Session
-from app.upstream.managed import Managed
+from app.upstream.managed import ManagedSource
 from tests.unit.upstream.clock import Clock
 from tests.unit.upstream.hurry import hurried, listening
 from tests.unit.upstream.server import Server, answering, serving
@@ -83,7 +83,7 @@ class Leaving:
 
     looks: int
 
-    def gone(self) -> bool:
+    def is_gone(self) -> bool:
         """Tell."""
         self.looks -= 1
         return self.looks < 0
@@ -138,7 +138,7 @@ def test_what_is_asked_again(outcomes: list[Outcome], expected: Outcome, count: 
     """What may go well the next time, four times at the most; a long Retry-After is passed on."""
     with hurried() as clock:
         upstream = Upstream(outcomes, clock)
-        assert outcome_of(lambda: Attempts(45)(upstream, None)) == expected
+        assert outcome_of(lambda: Retrier(45)(upstream, None)) == expected
     assert len(upstream.times) == count
     for response in upstream.given[: -1 if isinstance(expected, int) else None]:
         assert response.raw.closed, "an answer that nobody reads holds no connection"
@@ -168,15 +168,15 @@ def test_whoever_has_a_fallback_does_not_wait(
     """One attempt where the host is not there, and another at once where that may mend it."""
     with hurried() as clock:
         upstream, began = Upstream(list(outcomes), clock), clock.now
-        with falling_back(lambda: True), falling_back(None):
-            assert outcome_of(lambda: Attempts(45)(upstream, None)) == expected
+        with with_fallback(lambda: True), with_fallback(None):
+            assert outcome_of(lambda: Retrier(45)(upstream, None)) == expected
         assert clock.now - began < 0.1
     assert len(upstream.times) == count
     with hurried() as clock:
         alone, other = Upstream(list(outcomes), clock), Upstream(list(outcomes), clock)
-        told = outcome_of(lambda: Attempts(45)(alone, None))
-        with falling_back(lambda: False):
-            assert outcome_of(lambda: Attempts(45)(other, None)) == told
+        told = outcome_of(lambda: Retrier(45)(alone, None))
+        with with_fallback(lambda: False):
+            assert outcome_of(lambda: Retrier(45)(other, None)) == told
     assert len(other.times) == len(alone.times)
 
 
@@ -188,10 +188,10 @@ def test_a_fallback_is_looked_for_after_a_failure_only() -> None:
         looks.append("look")
         return True
 
-    with hurried() as clock, falling_back(has_fallback):
+    with hurried() as clock, with_fallback(has_fallback):
         upstream = Upstream([200, 404, UpstreamMisbehaved], clock)
         for _ in range(3):
-            outcome_of(lambda: Attempts(45)(upstream, None))
+            outcome_of(lambda: Retrier(45)(upstream, None))
     assert looks == []
 
 
@@ -211,7 +211,7 @@ def test_what_may_have_had_an_effect(outcome: Outcome, count: int) -> None:
     """A POST is sent again only where it cannot have been sent."""
     with hurried() as clock:
         upstream = Upstream([outcome], clock)
-        assert outcome_of(lambda: Attempts(45).to_connect(upstream, None)) == outcome
+        assert outcome_of(lambda: Retrier(45).retry_connecting(upstream, None)) == outcome
     assert len(upstream.times) == count
 
 
@@ -219,7 +219,7 @@ def test_a_connection_at_last() -> None:
     """Then the answer is the answer."""
     with hurried() as clock:
         upstream = Upstream([UpstreamUnreachable, UpstreamUnreachable, 503], clock)
-        assert Attempts(45).to_connect(upstream, None).status_code == 503
+        assert Retrier(45).retry_connecting(upstream, None).status_code == 503
 
 
 @given(
@@ -236,8 +236,8 @@ def test_the_budget(outcomes: list[Outcome], lasts: float, budget: float, *, con
     """No attempt begins later than that after the first, however long each of them takes."""
     with hurried() as clock:
         upstream = Upstream(outcomes, clock, lasts)
-        attempts = Attempts(budget)
-        outcome_of(lambda: (attempts.to_connect if connect else attempts)(upstream, None))
+        attempts = Retrier(budget)
+        outcome_of(lambda: (attempts.retry_connecting if connect else attempts)(upstream, None))
     assert upstream.times[-1] - upstream.times[0] <= budget + 1e-6
     assert 1 <= len(upstream.times) <= 4
 
@@ -262,9 +262,9 @@ def test_the_time_of_an_attempt(
             clock.pass_by(min(lasts, left))
             raise UpstreamUnreachable
 
-        attempts = Attempts(45, patience, whole)
+        attempts = Retrier(45, patience, whole)
         with pytest.raises((UpstreamUnreachable, TimeoutError)):
-            (attempts.to_connect if connect else attempts)(ask, None)
+            (attempts.retry_connecting if connect else attempts)(ask, None)
         assert seconds_left(1000) == 1000, "what comes later has its own time"
     for start, end in given_up:
         assert end - start <= patience + 1e-6
@@ -281,7 +281,7 @@ def test_pings_and_tokens_end_before_their_clients_do() -> None:
 
         began = clock.now
         with pytest.raises(UpstreamTimeout):
-            Attempts.hurried(45)(ask, None)
+            Retrier.for_quick_requests(45)(ask, None)
         assert 6 < clock.now - began <= 12.1
 
 
@@ -291,7 +291,7 @@ def test_the_pauses_grow_and_differ() -> None:
     for _ in range(20):
         with hurried() as clock:
             upstream = Upstream([503], clock)
-            Attempts(45)(upstream, None)
+            Retrier(45)(upstream, None)
         times = upstream.times
         pauses = [later - sooner for sooner, later in pairwise(times)]
         assert 0.02 < pauses[0] < 0.1 < pauses[1] < 0.76
@@ -305,7 +305,7 @@ def test_a_short_retry_after_is_obeyed(told: str) -> None:
     """The upstream knows best."""
     with hurried() as clock:
         upstream = Upstream([(503, told), 200], clock)
-        Attempts(45)(upstream, None)
+        Retrier(45)(upstream, None)
     assert upstream.times[1] - upstream.times[0] == pytest.approx(int(told), abs=0.01)
 
 
@@ -314,7 +314,7 @@ def test_nobody_waits() -> None:
     with hurried() as clock:
         upstream = Upstream([(503, "5"), 200], clock)
         with pytest.raises(ClientGone):
-            Attempts(45)(upstream, Leaving(looks=3))
+            Retrier(45)(upstream, Leaving(looks=3))
         assert clock.now - upstream.times[0] < 1
     assert len(upstream.times) == 1
 
@@ -333,7 +333,7 @@ def test_sleeping() -> None:
 def test_each_is_told() -> None:
     """One warning for each answer that was not good enough, without the secrets of the URL."""
     with hurried() as clock, listening() as lines:
-        Attempts(45)(Upstream([503, 502, 200], clock), None)
+        Retrier(45)(Upstream([503, 502, 200], clock), None)
     told = "An upstream is asked again."
     where = "url=https://registry.example.com/v2/a"
     assert lines == [f"WARNING {told} status={status} {where}" for status in (503, 502)]
@@ -345,7 +345,7 @@ BROKEN_MANIFEST = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\nConnection: close\r\
 def manifest_of(server: Server, session: Session) -> Reply:
     """Ask a server for a manifest, with the usual attempts."""
     row = Registry(name="r.example", url=server.url.rstrip("/"), token_url=server.url)
-    upstream = Asked(row, session, Neighbours(), Reliability(retry_budget=45, resume_budget=0))
+    upstream = Asked(row, session, KnownRegistries(), Reliability(retry_budget=45, resume_budget=0))
     return upstream.manifest(RepositoryName("a/b"), Tag("latest"), Request(method="GET"))
 
 
@@ -369,7 +369,7 @@ def token(row: Registry, asked: Asked, request: Request) -> None:
 
 def managed(row: Registry, asked: Asked, request: Request) -> None:
     """Ask for a manifest with a token of this proxy's own."""
-    Managed(asked, row).manifest(RepositoryName("a/b"), Tag("latest"), request)
+    ManagedSource(asked, row).manifest(RepositoryName("a/b"), Tag("latest"), request)
 
 
 @pytest.mark.usefixtures("at_no_pace")
@@ -385,7 +385,9 @@ def test_questions_that_others_need_are_asked_once_too(
     with socket.socket() as unheard:
         unheard.bind(("127.0.0.1", 0))
         row = Registry(name="r.example", url=f"http://127.0.0.1:{unheard.getsockname()[1]}")
-        asked = Asked(row, session, Neighbours(), Reliability(retry_budget=45, resume_budget=0))
+        asked = Asked(
+            row, session, KnownRegistries(), Reliability(retry_budget=45, resume_budget=0)
+        )
         with listening() as lines, pytest.raises(UpstreamUnreachable):
             ask(row, asked, Request(method="GET", has_fallback=has_fallback))
     assert [line.partition(".")[0] for line in lines] == [
@@ -419,7 +421,7 @@ def test_what_breaks_before_is_told_once(session: Session) -> None:
 def test_a_host_that_is_left_alone_is_not_told_of() -> None:
     """Its breaker has said so, and nobody is asked."""
     with hurried() as clock, listening() as lines:
-        Attempts(45)(Upstream([503, UpstreamDown, UpstreamTimeout, 200], clock), None)
+        Retrier(45)(Upstream([503, UpstreamDown, UpstreamTimeout, 200], clock), None)
     told = "WARNING An upstream is asked again."
     assert lines == [
         f"{told} status=503 url=https://registry.example.com/v2/a",

@@ -26,12 +26,12 @@ from app.oci.errors import (
 )
 from app.upstream.http.body import discard
 from app.upstream.http.connect import Connector
-from app.upstream.http.deadlines import ClientLeft
-from app.upstream.http.errors import redacted
+from app.upstream.http.deadlines import ClientDisconnected
+from app.upstream.http.errors import redact_url
 from app.upstream.http.proxies import OutboundProxies
-from app.upstream.http.retries import Attempts
+from app.upstream.http.retries import Retrier
 from app.upstream.http.session import Session
-from app.upstream.http.tls import trusted_context
+from app.upstream.http.tls import build_trusted_context
 from tests.lines import line_of
 from tests.unit.upstream.server import Script, Server, request, serving
 
@@ -198,7 +198,7 @@ OTHERS = [
     pytest.param(cut(socket.gaierror(), requests.ConnectionError), id="no such name"),
     pytest.param(cut(BadStatusLine("x"), requests.ConnectionError), id="no HTTP"),
     pytest.param(cut(ssl.SSLCertVerificationError(), requests.exceptions.SSLError), id="untrusted"),
-    pytest.param(cut(ClientLeft(), requests.ConnectionError), id="the client left"),
+    pytest.param(cut(ClientDisconnected(), requests.ConnectionError), id="the client left"),
     pytest.param(cut(TimeoutError(), requests.ConnectTimeout), id="connect timeout"),
     pytest.param(requests.ReadTimeout(), id="read timeout"),
 ]
@@ -213,7 +213,7 @@ def test_a_cut_connection_is_tried_once_more(
     upstream.add(method, URL, body=error)
     upstream.add(method, URL, status=404)
     ask = partial(session.send, method, URL, [("X", "1")])
-    assert Attempts(budget=10)(ask, None).status_code == 404
+    assert Retrier(budget=10)(ask, None).status_code == 404
     assert [call.request.headers["X"] for call in upstream.calls] == ["1", "1"]
 
 
@@ -224,7 +224,7 @@ def test_a_connection_that_is_cut_again(
     """Too often is no accident: 503, for the client to try later."""
     upstream.get(URL, body=error)
     with pytest.raises(UpstreamUnavailable, match=r"^registry\.example\.com: "):
-        Attempts(budget=0)(partial(session.send, "GET", URL, []), None)
+        Retrier(budget=0)(partial(session.send, "GET", URL, []), None)
     assert len(upstream.calls) == 1
 
 
@@ -280,7 +280,7 @@ def test_a_kept_connection_that_ends(
             assert (len(asked), len(server.peers)) == (2, 1)
         else:
             ask = partial(session.send, method, server.url, fields, body=body)
-            response = Attempts(budget=10)(ask, None)
+            response = Retrier(budget=10)(ask, None)
             discard(response)
             assert response.status_code == 200
             assert (len(asked), len(server.peers)) == (3, 2)
@@ -402,12 +402,12 @@ def test_urls_that_nobody_can_ask(session: Session, url: str) -> None:
 )
 def test_redacted(url: str, expected: str) -> None:
     """Userinfo, query and fragment are left out."""
-    assert redacted(url) == expected
+    assert redact_url(url) == expected
 
 
 def test_the_bundle_is_added() -> None:
     """The usual authorities stay trusted beside it."""
     bundle = trustme.CA().cert_pem.bytes().decode()
-    usual = len(trusted_context().get_ca_certs())
+    usual = len(build_trusted_context().get_ca_certs())
     assert usual > 10
-    assert len(trusted_context(bundle).get_ca_certs()) == usual + 1
+    assert len(build_trusted_context(bundle).get_ca_certs()) == usual + 1
