@@ -18,7 +18,7 @@ class Exchange:
     """What is known so far of one request and its response.
 
     `route` is one of a few words; `registry` is the name of a row of the table. `registry`,
-    `repository` and `reference` are empty if the request addresses none. `began` is monotonic.
+    `repository` and `reference` are empty if the request addresses none. `started_at` is monotonic.
     """
 
     method: str = "GET"
@@ -33,7 +33,7 @@ class Exchange:
     is_progress_counted: bool = False
     """Whether the bytes of the body were counted as they were sent."""
     time_to_first_byte: float = 0.0
-    """Seconds from `began` until there was something to send."""
+    """Seconds from `started_at` until there was something to send."""
     duration: float = 0.0
     """Seconds in all, set when the exchange is over."""
     attempts: int = 0

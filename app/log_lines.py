@@ -187,7 +187,7 @@ def wrap_stderr(form: str) -> None:
 def unwrap_stream(stream: TextIO) -> TextIO:
     """Return the stream beneath `stream` that takes finished lines.
 
-    That is `stream` itself, unless `take_stderr` has wrapped it.
+    That is `stream` itself, unless `wrap_stderr` has wrapped it.
     """
     return stream.inner if isinstance(stream, _JsonStream) else stream
 

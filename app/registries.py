@@ -100,7 +100,7 @@ class Selection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RepositoryAddress(Selection):
-    """A repository of a registry: the registry's name for it, and `asked`, the client's."""
+    """A repository: the registry's name for it, and `requested_name`, the client's."""
 
     repository: RepositoryName
     requested_name: RepositoryName

@@ -50,7 +50,7 @@ class Permit(Protocol):
 class FetchAccount(Protocol):
     """What one fetch costs the client that started it. No method raises.
 
-    `go_on_unread` and `end` may block briefly, because they may query Redis.
+    `try_acquire` and `settle` may block briefly, because they may query Redis.
     """
 
     def charge(self, count: int) -> None:
@@ -96,7 +96,7 @@ class Unmetered:
         return True
 
     def release(self) -> None:
-        """Do nothing: `go_on_unread` has taken no place."""
+        """Do nothing: `try_acquire` has taken no place."""
 
     def settle(self) -> None:
         """Do nothing: there is nothing to settle."""
@@ -107,16 +107,13 @@ class Request:
     """A client's request to a source.
 
     `method` is GET or HEAD. A HEAD stays a HEAD all the way, because registries bill a GET of a
-    manifest.
-    `query` is set only if the registry's answer depends on it: for tags and referrers.
+    manifest. `query` is set only if the registry's answer depends on it: for tags and referrers.
     `payer` is charged for bytes that are fetched on its behalf but that no client reads. None
-    charges no one.
-    `renewed` takes an Authorization that the registry refused while a body was being read and
-    returns a new one. It is set if this proxy gets the token itself.
-    `permit` is None if the client may read everything.
-    `has_fallback` returns whether the caller can answer without the registry. It is called after
-    an attempt has failed and may block on the disk. If it returns True, the retries end early.
-    None means that the caller has no fallback.
+    charges no one. `renew_authorization` takes an Authorization that the registry refused while a
+    body was being read and returns a new one. It is set if this proxy gets the token itself.
+    `permit` is None if the client may read everything. `has_fallback` returns whether the caller
+    can answer without the registry. It is called after an attempt has failed and may block on the
+    disk. If it returns True, the retries end early. None means that the caller has no fallback.
     """
 
     method: str
@@ -179,15 +176,14 @@ def _do_nothing() -> None:
 class Reply:
     """A response whose body is unread.
 
-    `challenges` (WWW-Authenticate) and `next_query` (the query of the Link to the next page) are
-    in the registry's naming; the code that relays them translates them for the client.
-    `length` is the exact length of the body in bytes, or None if the registry did not say. In the
-    reply to a HEAD, it is the length of the body that a GET would get.
-    A reply that is `handed_over` has no body here: the server in front sends `length` bytes of the
-    file that X-Accel-Redirect names.
-    `led_to` lists the other repositories of the table that redirects led to, by registry and name.
-    The receiver of a reply must close it, whether or not it has read the body. Iterating `body`
-    may raise BodyBroken, unless it is a tuple, whose pieces are already in memory.
+    `challenges` (WWW-Authenticate) and `next_query` (the query of the Link to the next page) are in
+    the registry's naming; the code that relays them translates them for the client. `length` is the
+    exact length of the body in bytes, or None if the registry did not say. In the reply to a HEAD,
+    it is the length of the body that a GET would get. A reply that is `sent_by_nginx` has no body
+    here: the server in front sends `length` bytes of the file that X-Accel-Redirect names.
+    `redirect_targets` lists the other repositories of the table that redirects led to, by registry
+    and name. The receiver of a reply must close it, whether or not it has read the body. Iterating
+    `body` may raise BodyBroken, unless it is a tuple, whose pieces are already in memory.
     """
 
     status: int
@@ -261,7 +257,7 @@ class Source(Protocol):
 class Event(StrEnum):
     """An event inside a source that is worth counting.
 
-    The text below each member says what `about` and `amount` of `Observer.happened` then are.
+    The text below each member says what `about` and `amount` of `Observer.observe` then are.
     """
 
     REQUEST_SENT = "asked"

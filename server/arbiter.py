@@ -70,10 +70,10 @@ def check(
 ) -> CheckResult:
     """Check the current settings, and that gunicorn can listen at `addresses`.
 
-    Return a `Checked`; faults are reported in it, not raised. The check runs in a process of its
-    own, because the master must not import what the application imports: gevent has yet to patch
-    the workers. `workers` overrides WEB_CONCURRENCY, since gunicorn's arguments may have set the
-    number of workers; `None` leaves the variable as it is.
+    Return a `CheckResult`; faults are reported in it, not raised. The check runs in a process of
+    its own, because the master must not import what the application imports: gevent has yet to
+    patch the workers. `workers` overrides WEB_CONCURRENCY, since gunicorn's arguments may have set
+    the number of workers; `None` leaves the variable as it is.
     """
     environment = {name: value for name, value in os.environ.items() if name != _COUNTS}
     if workers is not None:

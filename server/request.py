@@ -28,7 +28,7 @@ _UNREAD_LIMIT: Final = 64 * 1024
 """Bytes of an unread body that are still read and discarded, to keep the connection open."""
 
 _PEERS: Final = 1024
-"""The number of peers for which `trusts` caches its answer."""
+"""The number of peers for which `is_trusted_peer` caches its answer."""
 
 
 class ReadableBody(Body):

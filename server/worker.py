@@ -244,7 +244,7 @@ class Worker(GeventWorker):
         except (gevent.GreenletExit, SystemExit):
             raise StopIteration from None
         except StopIteration:
-            if req.leaves_body():
+            if req.has_unread_body():
                 self._connections.mark_waiting(connection)
                 util.close_graceful(sock)  # an immediate close would reset the response in flight
             raise

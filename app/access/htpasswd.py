@@ -121,7 +121,8 @@ def _compute_state(path: Path) -> _State:
 def read_users_file(path: Path) -> bytes:
     """Return the content of a file; raise ValueError if it cannot be read or is not regular.
 
-    Read at most one byte more than `parse` accepts, which is enough to show that it is too large.
+    Read at most one byte more than `parse_users_file` accepts, which is enough to show that it is
+    too large.
     """
     try:
         return _read_regular_file(path)

@@ -86,12 +86,12 @@ class ClientLimits:
         return f"address {derive_site(client.address)}"
 
     def charge_request(self, who: str) -> None:
-        """Count a request; raise RequestsReached if it exceeds the limit."""
+        """Count a request; raise RequestLimitReached if it exceeds the limit."""
         if self._requests and not self._windows.try_charge(self._requests, who):
             raise self._build_limit_error(RequestLimitReached, self._requests, who)
 
     def charge_pull(self, who: str) -> None:
-        """Count a pull; raise PullsReached or BytesReached if it exceeds a limit.
+        """Count a pull; raise PullLimitReached or ByteLimitReached if it exceeds a limit.
 
         The pull counts from its request on, not from its answer. Otherwise many concurrent pulls
         would all find room for the last one.
@@ -104,7 +104,7 @@ class ClientLimits:
     def begin_download(self, who: str, name: str, instead_of: str = "") -> None:
         """Begin a download called `name`, in place of the one called `instead_of` if it runs.
 
-        Raise DownloadsReached or BytesReached if it exceeds a limit.
+        Raise DownloadLimitReached or ByteLimitReached if it exceeds a limit.
         """
         self._require_bytes_left(who)
         if self._downloads is not None and not self._downloads.try_acquire(who, name, instead_of):
@@ -191,12 +191,12 @@ class Transfer:
         return fetch
 
     def begin_manifest(self) -> None:
-        """Count the transfer as a pull; raise PullsReached or BytesReached above a limit."""
+        """Count a pull; raise PullLimitReached or ByteLimitReached above a limit."""
         self._limits.charge_pull(self.who)
         self._is_pull = True
 
     def begin_blob(self, digest: str) -> None:
-        """Take a place among the downloads; raise DownloadsReached or BytesReached above a limit.
+        """Take a place; raise DownloadLimitReached or ByteLimitReached above a limit.
 
         A client that returns to a blob which it has left takes over the place that its fetch holds.
         """
@@ -219,7 +219,7 @@ class Transfer:
             self._release_download()
 
     def record_fetched(self, count: int) -> None:
-        """Add `count` bytes that a fetch received for this client alone; `count()` charges them."""
+        """Add bytes that a fetch received for this client alone; `charge` charges them."""
         self._fetched += count
 
     def discard_fetch(self, fetch: "_TransferFetch") -> None:
@@ -264,7 +264,7 @@ class _TransferFetch:
         self._lock = threading.Lock()
 
     def charge(self, count: int) -> None:
-        """Charge `count` bytes that the fetch received while nobody else read along."""
+        """Charge `charge` bytes that the fetch received while nobody else read along."""
         self._transfer.record_fetched(count)
 
     def try_acquire(self) -> bool:

@@ -168,8 +168,8 @@ class LoginChecker:
     def check(self, name: str, password: str, address: str) -> None:
         """Return if the password is the user's; otherwise raise.
 
-        Raise LoginWrong if it is not. Raise LoginsSlowed if too many wrong passwords came from one
-        of the networks of `address`, and LoginsBusy if too many logins wait. Wait for a turn if
+        Raise LoginInvalid if it is not. Raise LoginsThrottled if too many wrong passwords came from
+        one of the networks of `address`, and LoginsBusy if too many logins wait. Wait for a turn if
         hashing is slow.
         """
         attempt = self._build_attempt(name, password, address)

@@ -70,7 +70,7 @@ NO_DIGESTS: Final[frozenset[Digest]] = frozenset()
 
 @dataclass(frozen=True, slots=True)
 class DigestSet:
-    """A set of digests; `are_all` stands for every digest."""
+    """A set of digests; `includes_all` stands for every digest."""
 
     digests: frozenset[Digest] = NO_DIGESTS
     includes_all: bool = False
@@ -167,7 +167,7 @@ class AccessRequest(NamedTuple):
 class Decision:
     """Whether a request is allowed, and the rule that decided it; None if no rule matched.
 
-    If `is_open` is True, the decision is provisional: decide again with all digests of the
+    If `is_provisional` is True, the decision is provisional: decide again with all digests of the
     manifest that the registry returns.
     """
 

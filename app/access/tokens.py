@@ -43,7 +43,7 @@ class Bearer:
 class _VerifiedToken:
     """A token whose signature was valid while its user had this secret.
 
-    `until` is wall-clock seconds since the epoch.
+    `expires_at` is wall-clock seconds since the epoch.
     """
 
     bearer: Bearer
@@ -85,9 +85,9 @@ class TokenIssuer:
     def verify_access_token(self, token: str) -> Bearer:
         """Return the user and the repositories of an access token.
 
-        Raise TokenWrong if it is invalid or expired, or if the user has been removed or has another
-        password. Each layer comes with the same token: its signature is checked once, its expiry
-        and its user every time.
+        Raise TokenInvalid if it is invalid or expired, or if the user has been removed or has
+        another password. Each layer comes with the same token: its signature is checked once, its
+        expiry and its user every time.
         """
         found = self._verified_tokens.get(token)
         if found is None:
@@ -110,7 +110,7 @@ class TokenIssuer:
         return _VerifiedToken(Bearer(claims["sub"], granted), secret, until)
 
     def verify_refresh_token(self, token: str) -> str:
-        """Return the user of a refresh token; raise TokenWrong if the token is not valid."""
+        """Return the user of a refresh token; raise TokenInvalid if the token is not valid."""
         claims, _ = self._decode_claims(self._refresh_key, token)
         return str(claims["sub"])
 
@@ -129,7 +129,7 @@ class TokenIssuer:
         return jwt.encode(claims, key, algorithm=_ALGORITHM)
 
     def _decode_claims(self, key: bytes, token: str) -> tuple[dict[str, Any], str]:
-        """Return the claims of a token and the secret of its user; raise TokenWrong if invalid."""
+        """Return the claims of a token and the secret of its user; raise TokenInvalid."""
         try:
             claims: dict[str, Any] = jwt.decode(
                 token,

@@ -22,7 +22,7 @@ class CachePolicy:
 
     `grant_ttl`: seconds for which a grant counts. `tag_ttl`: seconds in which the registry is not
     asked again what a tag means. `stale_ttl`: seconds for which a repository counts as public when
-    the registry cannot be asked. `unread`: how many bytes a fetch continues without readers.
+    the registry cannot be asked. `unread_limits`: how many bytes a fetch continues without readers.
     `accel_location`: the location from which nginx sends cached blobs; None if it does not.
     `verify_blobs`: send no whole blob unverified, even if the disk fails.
     """

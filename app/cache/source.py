@@ -1,8 +1,8 @@
 """CachedSource, a `Source` that asks the registry only for what is not cached.
 
 `Cache` is the cache of this machine: one directory, and a `CachedSource` over each registry's
-source. The kinds of content have rooms of their own (`manifests`, `blobs`, `lists`); `authz.gate`
-decides who may read what they keep.
+source. The kinds of content have rooms of their own (`manifests_by_digest`, `blobs`, `lists`);
+`authz.gate` decides who may read what they keep.
 """
 
 import time

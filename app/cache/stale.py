@@ -62,7 +62,7 @@ class _Outage:
     """The outage of a registry, or of one of its repositories.
 
     Until `next_probe` (monotonic seconds), callers that can be served from the cache do not ask it.
-    `silent`: it gave no answer in time, so a probe takes long.
+    `is_silent`: it gave no answer in time, so a probe takes long.
     """
 
     next_probe: float

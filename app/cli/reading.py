@@ -48,7 +48,7 @@ class Operator:
 class RepositoryReader:
     """A reader of one repository of a registry's source; safe for use by several threads.
 
-    Its methods raise NotRead if the registry refuses, and pass on the source's RegistryError.
+    Its methods raise ReadError if the registry refuses, and pass on the source's RegistryError.
     """
 
     def __init__(self, source: Source, name: RepositoryName, operator: Operator) -> None:
@@ -119,7 +119,7 @@ class RepositoryReader:
 
 
 def read_body(reply: Reply, most: int) -> bytes:
-    """Return the body of a reply; raise NotRead if it is longer than `most` bytes."""
+    """Return the body of a reply; raise ReadError if it is longer than `most` bytes."""
     return b"".join(_limit_size(reply.body, most))
 
 
@@ -176,7 +176,7 @@ def is_kept(store: Store, image: Image, digest: Digest) -> bool:
 def wait_until_kept(store: Store, image: Image, digest: Digest, size: int) -> None:
     """Wait until content of `size` bytes that was read to its end is stored.
 
-    Raise NotRead if it is not after 5 seconds, plus one for each 20 MiB.
+    Raise ReadError if it is not after 5 seconds, plus one for each 20 MiB.
     """
     given_up = time.monotonic() + _PATIENCE + size / _SLOWEST
     while not is_kept(store, image, digest):

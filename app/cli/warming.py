@@ -89,7 +89,7 @@ class WantedBlob:
 class Plan:
     """The blobs to fetch, and the reason for each image that cannot be complete.
 
-    `failed` holds the images with an error, `undone` those that were not tried any further
+    `failed` holds the images with an error, `skipped` those that were not tried any further
     because of the budget or a 429.
     """
 

@@ -63,7 +63,7 @@ _HTTP: Final = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExaminationOptions:
-    """What the doctor is asked to examine; `place` is None if the address is not known."""
+    """What the doctor is asked to examine; `endpoint` is None if the address is not known."""
 
     endpoint: Endpoint | None
     plain_http: Endpoint | None = None
@@ -172,7 +172,7 @@ def _examine_proxy(
     yield pinged
     if pinged.finding_name in challenges.HOPELESS:
         return
-    # `seen` returns NoAnswer instead of raising it: some firewalls drop forged requests silently.
+    # `seen` returns NoResponse instead of raising it: some firewalls drop forged requests silently.
     forged = front.try_request(line, "GET", "/v2/", challenges.FORGED)
     yield from challenges.judge_forged_host(line.endpoint, ping, forged)
     figures = front.try_request(line, "GET", challenges.FIGURES)

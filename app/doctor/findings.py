@@ -386,7 +386,7 @@ FINDINGS: Final[Mapping[str, Finding]] = {
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """A thing that was tried, and the result; `wrong` is the name of the finding, or ""."""
+    """A thing that was tried, and the result; `finding_name` is the name of the finding, or ""."""
 
     action: str
     outcome: str
@@ -396,5 +396,5 @@ class StepResult:
 
     @property
     def finding(self) -> Finding | None:
-        """The finding that `wrong` names, or None if nothing is wrong."""
+        """The finding that `finding_name` names, or None if nothing is wrong."""
         return FINDINGS[self.finding_name] if self.finding_name else None

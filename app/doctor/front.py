@@ -146,7 +146,7 @@ def try_request(
     target: str,
     headers: tuple[tuple[str, str], ...] = (),
 ) -> ProbeOutcome:
-    """Send a request; return the answer, or the NoAnswer that was raised."""
+    """Send a request; return the answer, or the NoResponse that was raised."""
     try:
         return line.request(method, target, headers, patience=PATIENCE)
     except NoResponse as trouble:

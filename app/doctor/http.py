@@ -96,7 +96,7 @@ class ProbeClient:
         self._context = context if place.is_tls else None
 
     def get(self, target: str, headers: Iterable[tuple[str, str]] = ()) -> ProbeResponse:
-        """Send a GET and return the answer; raise NoAnswer."""
+        """Send a GET and return the answer; raise NoResponse."""
         return self.request("GET", target, headers)
 
     def request(
@@ -107,7 +107,7 @@ class ProbeClient:
         *,
         patience: float = PATIENCE,
     ) -> ProbeResponse:
-        """Send a request without a body and return the answer; raise NoAnswer.
+        """Send a request without a body and return the answer; raise NoResponse.
 
         `patience` is the time-out in seconds for connecting and for each read.
         """

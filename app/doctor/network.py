@@ -37,12 +37,12 @@ class ConnectResults:
 
 @dataclass(frozen=True, slots=True)
 class TlsHandshake:
-    """The result of a TLS handshake; `since` is the start of the certificate's validity."""
+    """The result of a TLS handshake; `valid_from` is the start of the certificate's validity."""
 
     version: str = ""
     valid_from: float = 0.0
     valid_until: float | None = None
-    """When the certificate expires, in seconds since 1970 (as is `since`)."""
+    """When the certificate expires, in seconds since 1970 (as is `valid_from`)."""
     verify_code: int = 0
     """OpenSSL's code for why the certificate is not trusted; 0 if that is not the trouble."""
     error: str = ""

@@ -52,7 +52,7 @@ class PullResponses:
 def pull(
     line: ProbeClient, image: ImageReference, knocked: TokenFlow, head: ProbeResponse
 ) -> PullResponses:
-    """Pull an image as Docker and containerd do, and return the answers; raise NoAnswer."""
+    """Pull an image as Docker and containerd do, and return the answers; raise NoResponse."""
     seen = PullResponses(head)
     let_in = knocked.authorization
     asked = [*ACCEPT, *_GO, *let_in]

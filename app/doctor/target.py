@@ -59,7 +59,7 @@ class ImageReference:
         return name
 
     def build_manifest_path(self, name: str) -> str:
-        """Return the path of the image's manifest with `name` as the repository."""
+        """Return the path of the image's manifest with `parse_username` as the repository."""
         return f"/v2/{name}/manifests/{self.reference}"
 
     def __str__(self) -> str:

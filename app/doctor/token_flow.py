@@ -122,7 +122,7 @@ class TokenFlow:
 def run_token_flow(
     line: ProbeClient, name: str, target: str, login: UserCredentials | None = None
 ) -> TokenFlow:
-    """Send a HEAD for a manifest, with a token if one is needed; raise NoAnswer.
+    """Send a HEAD for a manifest, with a token if one is needed; raise NoResponse.
 
     The login is sent only to a proxy that has its own users.
     """

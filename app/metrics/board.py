@@ -76,7 +76,7 @@ class WorkerSlot:
     def acquire_row(self, kind: str, about: dict[str, Any]) -> int | None:
         """Begin a row and return its number.
 
-        Return `None` if no row is free, or if `kind` and `about` need more than 480 bytes of JSON.
+        Return `None` if no row is free, or if `kind` and `labels` need more than 480 bytes of JSON.
         """
         text = json.dumps([kind, about]).encode()
         if not self._free or len(text) > _TEXT_SIZE:

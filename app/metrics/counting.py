@@ -1,4 +1,4 @@
-"""`Counting`, the `Observer` that turns the events of one registry's source into metrics."""
+"""`EventCounter`, the `Observer` that turns the events of one registry's source into metrics."""
 
 import time
 from collections.abc import Callable
@@ -66,7 +66,7 @@ class EventCounter:
     def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
         """Count an event; `Event` defines what `about` and `amount` mean for each.
 
-        Events that belong to no registry go to `Metrics.happened` instead.
+        Events that belong to no registry go to `Metrics.observe` instead.
         """
         if (plain := self._counters.get(event)) is not None:
             plain(amount)

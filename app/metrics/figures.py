@@ -24,7 +24,7 @@ from app.source import Budget, Event, MonitoredCache, Observer, Source
 _SECONDS: Final = 120
 _MOST_DOWNLOADS: Final = 100
 _FRESH: Final = 60.0
-"""Seconds for which a registry's last answer or failure is current; then `shown` probes it."""
+"""Seconds for which a registry's last answer or failure is current; after that it is probed."""
 
 _TRIED: Final = 600.0
 """Seconds for which an open circuit breaker counts after the last failure.

@@ -27,7 +27,7 @@ _FIRST: Final = (0.005, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 6
 
 
 class Meters:
-    """The metrics of this process; `collected` and `exposition` give those of all workers."""
+    """The metrics of this process; `collect` and `format_exposition` give those of all workers."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]

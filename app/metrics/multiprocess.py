@@ -113,7 +113,7 @@ def build_histogram_adder(
 ) -> Add:
     """Return a function that adds an observation to one series of a histogram.
 
-    Nothing else may add to that series; `later` is as in `adding`.
+    Nothing else may add to that series; `later` is as in `build_counter_adder`.
     """
     child: Any = histogram.labels(*labels)
     if not SHARED:

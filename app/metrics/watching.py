@@ -1,4 +1,4 @@
-"""`Watching`, the `Watcher` that counts every exchange and shows the downloads under way."""
+"""`RequestCounter`, the `Watcher` that counts every exchange and shows the downloads under way."""
 
 import time
 from collections.abc import Sequence

@@ -1,44 +1,44 @@
 """The specification's error codes, and every error of Docxy as a declaration.
 
 RegistryError
-+-- NameInvalid                 400  a repository name or tag outside the grammar
-+-- DigestInvalid               400  a digest outside the grammar
-+-- HostInvalid                 400  a Host header that cannot be part of a URL
-+-- Unauthorized                401  a token for another registry; raised with the challenge
-+-- Denied                      403  the registry does not allow this without a login
-|   +-- ClientRefused           403  the client's network is not served
-|   +-- RuleRefused             403  a rule of this proxy denies the request
-|   +-- ClientHidden            403  the decision needs the client's address, which is unknown
-|   +-- FiguresRefused          403  the client may not see the figures
-+-- NameUnknown                 404  a registry that this proxy does not serve
-+-- Unsupported                 404  no such endpoint
-|   +-- MethodUnsupported       405  pushes and deletions
-+-- TooManyRequests             429  the registry's token service limits this proxy
-|   +-- LoginsSlowed            429  wrong passwords from this address or its network
-|   +-- LimitReached            429  a user or an address has reached a limit
-|       +-- RequestsReached     429  requests per minute
-|       +-- DownloadsReached    429  concurrent downloads
-|       +-- BytesReached        429  bytes per day
-|       +-- PullsReached        429  pulls per day
-|       +-- ConnectionsReached  429  concurrent connections from one address
-+-- UpstreamMisbehaved          502  an answer that cannot be relayed; a retry would not help
-|   +-- AccountRefused          502  the registry rejects this proxy's own account
-|   +-- UpstreamForbidden       502  an address that this proxy must not connect to
-+-- UpstreamUnavailable         503  no connection, or one that broke before the answer
-|   +-- UpstreamUntrusted       503  TLS failed, or the certificate is not trusted
-|   +-- OutboundProxyFails      503  the outbound proxy does not reach the registry
-|   +-- UpstreamUnreachable     503  no connection
-|   +-- UpstreamDown            503  the circuit breaker is open: no attempt for some seconds
-|   +-- UpstreamTimeout         504  no answer in time
-|   +-- UpstreamUnresolved      504  the name lookup did not finish in time
-+-- LoopDetected                508  the request has come back to this proxy
-+-- ClientGone                  499  the client has closed its connection
-+-- LoginRequired               401  neither a token nor a password; raised with the challenge
-|   +-- LoginMissing            401  a token request without a login
-|   +-- LoginWrong              401  a wrong user name or password, without saying which
-|   +-- TokenWrong              401  a token that is not ours, or no longer valid
-|   +-- ScopeInsufficient       401  a token for another repository
-+-- LoginsBusy                  503  too many logins are waiting to be checked
++-- NameInvalid                     400  a repository name or tag outside the grammar
++-- DigestInvalid                   400  a digest outside the grammar
++-- HostInvalid                     400  a Host header that cannot be part of a URL
++-- Unauthorized                    401  a token for another registry; raised with the challenge
++-- Denied                          403  the registry does not allow this without a login
+|   +-- NetworkDenied               403  the client's network is not served
+|   +-- RuleDenied                  403  a rule of this proxy denies the request
+|   +-- ClientAddressUnknown        403  the decision needs the client's address, which is unknown
+|   +-- FiguresRefused              403  the client may not see the figures
++-- NameUnknown                     404  a registry that this proxy does not serve
++-- Unsupported                     404  no such endpoint
+|   +-- MethodUnsupported           405  pushes and deletions
++-- TooManyRequests                 429  the registry's token service limits this proxy
+|   +-- LoginsThrottled             429  wrong passwords from this address or its network
+|   +-- LimitReached                429  a user or an address has reached a limit
+|       +-- RequestLimitReached     429  requests per minute
+|       +-- DownloadLimitReached    429  concurrent downloads
+|       +-- ByteLimitReached        429  bytes per day
+|       +-- PullLimitReached        429  pulls per day
+|       +-- ConnectionLimitReached  429  concurrent connections from one address
++-- UpstreamMisbehaved              502  an answer that cannot be relayed; a retry would not help
+|   +-- AccountRefused              502  the registry rejects this proxy's own account
+|   +-- UpstreamForbidden           502  an address that this proxy must not connect to
++-- UpstreamUnavailable             503  no connection, or one that broke before the answer
+|   +-- UpstreamUntrusted           503  TLS failed, or the certificate is not trusted
+|   +-- OutboundProxyFails          503  the outbound proxy does not reach the registry
+|   +-- UpstreamUnreachable         503  no connection
+|   +-- UpstreamDown                503  the circuit breaker is open: no attempt for some seconds
+|   +-- UpstreamTimeout             504  no answer in time
+|   +-- UpstreamUnresolved          504  the name lookup did not finish in time
++-- LoopDetected                    508  the request has come back to this proxy
++-- ClientGone                      499  the client has closed its connection
++-- LoginRequired                   401  neither a token nor a password; raised with the challenge
+|   +-- LoginMissing                401  a token request without a login
+|   +-- LoginInvalid                401  a wrong user name or password, without saying which
+|   +-- TokenInvalid                401  a token that is not ours, or no longer valid
+|   +-- ScopeInsufficient           401  a token for another repository
++-- LoginsBusy                      503  too many logins are waiting to be checked
 """
 
 from collections.abc import Mapping
@@ -71,7 +71,8 @@ def error_document(code: ErrorCode, message: str, detail: object = None) -> dict
 class RegistryError(Exception):
     """An error that is answered to the client as OCI JSON.
 
-    `detail` becomes its `detail` there. `added` headers go out besides the `headers` of the class.
+    `detail` becomes its `detail` there. `extra_headers` headers go out besides the `headers` of the
+    class.
     """
 
     code: ClassVar[ErrorCode] = ErrorCode.UNKNOWN

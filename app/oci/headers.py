@@ -21,7 +21,7 @@ ELSEWHERE: Final = PARTIAL | frozenset({
     "accept-encoding",
     # Some registries require it: Quay refuses old versions of Docker, GitHub clients without one.
     "user-agent",
-    # only this proxy's own marks (see `marked`)
+    # only this proxy's own marks (see `mark_via`)
     "via",
 })  # fmt: skip
 """Headers of a client's request that go to any server, in lower case.

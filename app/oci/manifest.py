@@ -82,7 +82,7 @@ class Platform:
 class Descriptor:
     """A piece of content that a manifest names; `size` is in bytes.
 
-    `elsewhere` is true for layers that clients fetch from other hosts and no registry has.
+    `is_foreign` is true for layers that clients fetch from other hosts and no registry has.
     """
 
     digest: Digest

@@ -30,7 +30,7 @@ _MOST: Final = 128
 
 @dataclass(slots=True)
 class EndedRequest:
-    """A request that has ended; `at` is its end as wall-clock time in seconds."""
+    """A request that has ended; `ended_at` is its end as wall-clock time in seconds."""
 
     exchange: Exchange
     line: dict[str, Any]

@@ -56,7 +56,8 @@ _FOR_EVERYBODY: Final = "health.health"
 def register_network_policy(app: Flask, lists: NetworkPolicy) -> None:
     """Make an application refuse clients outside the lists; do nothing if every client is admitted.
 
-    A request then fails with ClientRefused, or ClientHidden if the client's address is unknown.
+    A request then fails with NetworkDenied, or ClientAddressUnknown if the client's address is
+    unknown.
     """
     if lists.admits_all:
         return
@@ -77,7 +78,7 @@ def register_connection_limit(app: Flask, most: int) -> None:
     """Allow each address at most `most` concurrent requests; a download counts to its last byte.
 
     Each request takes a connection of this process, so one client that reads slowly could otherwise
-    occupy all of them. A request beyond the limit fails with ConnectionsReached.
+    occupy all of them. A request beyond the limit fails with ConnectionLimitReached.
     """
     shares = _ConnectionLimiter(most)
     app.extensions[_FIT] = shares.limit_to_share  # called by server/worker.py
@@ -109,7 +110,7 @@ class _ConnectionLimiter:
             )
 
     def acquire(self) -> None:
-        """Take a place for the request, or raise ConnectionsReached.
+        """Take a place for the request, or raise ConnectionLimitReached.
 
         Requests whose client cannot be told apart from others need no place.
         """
@@ -189,7 +190,7 @@ def register_users(app: Flask, guard: Guard | None) -> None:
 def _authenticate(guard: Guard, authorization: str) -> None:
     """Return if the Authorization admits the request.
 
-    Raise LoginRequired, or LoginsSlowed or LoginsBusy if the password cannot be checked now.
+    Raise LoginRequired, or LoginsThrottled or LoginsBusy if the password cannot be checked now.
     """
     scheme, _, token = authorization.strip().partition(" ")
     if not scheme:

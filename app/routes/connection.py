@@ -47,11 +47,11 @@ class ClientConnection:
         return getattr(self._sock, "send_file", None)
 
     def cork(self) -> None:
-        """Hold back the head of a response until `let_go`, so that one packet has head and body."""
+        """Hold back the head of a response until `uncork`, so that one packet has head and body."""
         self._set_cork(1)
 
     def uncork(self) -> None:
-        """Send what `gather` has held back."""
+        """Send what `cork` has held back."""
         self._set_cork(0)
 
     def _set_cork(self, value: int) -> None:
@@ -70,7 +70,7 @@ class ClientConnection:
             self._sock.settimeout(seconds)
 
     def restore_timeout(self) -> None:
-        """Undo `limit_stalls`, for the next request on the connection."""
+        """Undo `set_stall_timeout`, for the next request on the connection."""
         if self._sock is not None:
             self._sock.settimeout(self._usual_timeout)
 
@@ -109,7 +109,7 @@ class ClientConnection:
             self._set_linger(_RESET)
 
     def cancel_reset(self) -> None:
-        """Undo `end_only_by_reset`, since the body is complete."""
+        """Undo `reset_unless_completed`, since the body is complete."""
         if self._http_1_0:
             self._set_linger(_NO_RESET)
 

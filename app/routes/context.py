@@ -1,6 +1,6 @@
 """What the views share: the request, the wired components, the addressed repository, the rules.
 
-`create_app` builds a `Rooms` and puts it into the application; the functions here read it.
+`create_app` builds a `Services` and puts it into the application; the functions here read it.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ from app.routes.forwarded import ForwardedHeaders
 from app.source import MonitoredCache, Permit, SearchIndex, Source
 
 # Flask's `request` proxy looks up the request at each access, a dozen times for a small response.
-# `present` does so once.
+# `get_request` does so once.
 _REQUEST = cast("LocalProxy[Request]", request)
 
 
@@ -71,13 +71,13 @@ class Services:
     """None if this proxy has no users of its own."""
 
     def install(self, app: Flask) -> None:
-        """Make this available to the views of an application, through `rooms`."""
+        """Make this available to the views of an application, through `get_services`."""
         app.extensions[_KEY] = self
 
 
 def get_services() -> Services:
     """Return the components that `create_app` put into the current application."""
-    found: Services = _APP._get_current_object().extensions[_KEY]  # noqa: SLF001 - as in `present`
+    found: Services = _APP._get_current_object().extensions[_KEY]  # noqa: SLF001 - as in `get_request`
     return found
 
 
@@ -96,7 +96,7 @@ def resolve_registry() -> Selection:
 
 
 def select_registry(*, ns: str | None, host: str) -> Selection:
-    """Return the registry that `ns` or `host` selects, and note it for the log line.
+    """Return the registry that `ns` or `get_host` selects, and note it for the log line.
 
     Raise NameUnknown if this proxy does not serve it.
     """
@@ -151,7 +151,7 @@ def resolve_path_unchecked(asked: RepositoryName) -> RepositoryAddress:
 def resolve_name(
     asked: RepositoryName, reference: Reference | None = None, *, ns: str | None, host: str
 ) -> RepositoryAddress:
-    """Return the registry and repository that a name addresses under `ns` and `host`.
+    """Return the registry and repository that a name addresses under `ns` and `get_host`.
 
     Raise Denied if a rule forbids it.
     """
@@ -165,9 +165,8 @@ def authorize(
 ) -> Decision | None:
     """Return the decision of the rules if they allow the request, or None if there are no rules.
 
-    `digests` are the known digests of the manifest.
-    Raise RuleRefused if a rule denies it, ClientHidden if that rule needs an unknown client's
-    address.
+    `digests` are the known digests of the manifest. Raise RuleDenied if a rule denies it,
+    ClientAddressUnknown if that rule needs an unknown client's address.
     """
     decision = evaluate_rules(address, reference, digests)
     if decision is not None and not decision.allowed:
@@ -237,7 +236,7 @@ def build_permit(address: RepositoryAddress, reference: Reference | None = None)
         if not decision.allowed:
             _refuse(decision, asking)
         if decision.depends_on_manifest and not rules.has_same_matches(asked, question):
-            # `Inspection` judges the manifest by the rules for the original address only.
+            # `ImageInspection` judges the manifest by the rules for the original address only.
             message = f"a rule of this proxy looks at images of {registry}: ask for it there"
             rule = decision.rule
             raise RuleDenied(message, rule=rule and rule.number)
@@ -248,7 +247,7 @@ def build_permit(address: RepositoryAddress, reference: Reference | None = None)
 def resolve_name_unchecked(
     asked: RepositoryName, *, ns: str | None, host: str
 ) -> RepositoryAddress:
-    """Return what a name addresses under `ns` and `host`, and note it for the log line.
+    """Return what a name addresses under `ns` and `get_host`, and note it for the log line.
 
     No rule is applied. Raise NameUnknown or NameInvalid.
     """

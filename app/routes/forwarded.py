@@ -74,7 +74,7 @@ class ForwardedHeaders:
         return _PORT.sub("", self._get_authority(environ)).lower().rstrip(".")
 
     def is_client_known(self, environ: Environ) -> bool:
-        """Return whether `client` returns the real client, and not a server in front of it.
+        """Return whether the address is that of the client, and not of a server in front of it.
 
         It is a server's address if an untrusted server sends X-Forwarded-For, if the header cannot
         be read, or if the client is named only in headers that are not read here.
@@ -84,7 +84,7 @@ class ForwardedHeaders:
         return not any(environ.get(name) for name in _OTHER_WAYS)
 
     def can_distinguish_clients(self, environ: Environ) -> bool:
-        """Return whether `client` returns one client, and not a trusted server in front of many.
+        """Return whether clients have addresses of their own, not one of a server in front of many.
 
         A trusted server that does not name the client stands for all of its clients. So does a peer
         without an address, which is connected through a Unix socket.

@@ -47,7 +47,7 @@ class ImageInspection:
     """
 
     def inspect_manifest(self, reference: Reference, decision: Decision) -> Reply:
-        """Return the reply to a GET or HEAD; raise RuleRefused or another RegistryError.
+        """Return the reply to a GET or HEAD; raise RuleDenied or another RegistryError.
 
         If a rule is about images, a HEAD of an unknown manifest costs a GET of it.
         """

@@ -56,7 +56,8 @@ def _begin() -> None:
 
 
 def _finish(response: Response) -> Response:
-    # Adding is enough: `headers.pass_down` lets none of these through from an upstream.
+    # Adding is enough: `headers.filter_response_headers` lets none of these through from an
+    # upstream.
     fields = response.headers
     fields.add("X-Request-ID", request_id.get())
     # Content from an upstream never gets the rights of our page, which sets its own policy.
@@ -109,7 +110,7 @@ def _measure_wait() -> float:
 
 @dataclass(slots=True)
 class _Ending:
-    """What remains to be done when the body ends; `waited` is in seconds."""
+    """What remains to be done when the body ends; `wait_seconds` is in seconds."""
 
     exchange: Exchange
     access_log: AccessLog

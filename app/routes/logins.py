@@ -49,7 +49,7 @@ def bound_form_login(name: str, password: str) -> tuple[str, str]:
 def check_login(guard: Guard, name: str, password: str) -> str:
     """Return the name of the user if the password is right, and note it for the log line.
 
-    Raise LoginWrong, LoginsSlowed or LoginsBusy.
+    Raise LoginInvalid, LoginsThrottled or LoginsBusy.
     """
     asking = get_client()
     try:
@@ -62,7 +62,7 @@ def check_login(guard: Guard, name: str, password: str) -> str:
 
 
 def verify_bearer(guard: Guard, token: str) -> Bearer:
-    """Return the bearer of an access token; note its user for the log line; raise TokenWrong."""
+    """Return the bearer of an access token; note its user for the log line; raise TokenInvalid."""
     bearer = guard.tokens.verify_access_token(token)
     record_user(bearer.user)
     return bearer

@@ -29,9 +29,9 @@ Under their own names nginx would keep them for whatever it answers in the end, 
 class RelayedBody:
     """The body of a reply on its way to the client: counted, timed, and always closed.
 
-    `sent` is in bytes. `waited` is the time spent waiting for the upstream, in seconds.
-    `complete` is true once the whole body has been read. `broken` says why reading it failed, or is
-    "". `handed_over` is true if the server in front sends the body.
+    `sent` is in bytes. `wait_seconds` is the time spent waiting for the upstream, in seconds.
+    `is_complete` is true once the whole body has been read. `failure` says why reading it failed,
+    or is "". `sent_by_nginx` is true if the server in front sends the body.
     """
 
     def __init__(self, reply: Reply, connection: ClientConnection, exchange: Exchange) -> None:

@@ -69,14 +69,13 @@ class CompleteBlob:
 class FetchOptions:
     """The terms on which blobs are fetched.
 
-    `room` makes room for a number of bytes before they are written. `keep` receives each complete
-    blob. Both may take long, and may raise OSError.
-    `is_kept` returns, on any thread, whether `keep` has already received a blob: a new leader
-    checks this once more.
-    `unread` limits the bytes that are fetched while nobody reads.
-    Unfinished fetches are removed after `idle` seconds. `tidy_others`, on any thread, does the same
-    for other files that take up the same space, and returns the bytes freed.
-    `failed` is called with each error that prevents a blob from being fetched for all readers.
+    `make_room` makes room for a number of bytes before they are written. `adopt` receives each
+    complete blob. Both may take long, and may raise OSError. `is_cached` returns, on any thread,
+    whether `adopt` has already received a blob: a new leader checks this once more. `unread_limits`
+    limits the bytes that are fetched while nobody reads. Unfinished fetches are removed after
+    `idle_seconds` seconds. `remove_other_idle`, on any thread, does the same for other files that
+    take up the same space, and returns the bytes freed. `report_failure` is called with each error
+    that prevents a blob from being fetched for all readers.
     """
 
     adopt: Callable[[CompleteBlob], None]

@@ -12,7 +12,7 @@ _CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
 class RestFetcher(Protocol):
-    """Asks the registry on behalf of one reader; `rest` and `part` may raise RegistryError."""
+    """Asks the registry on behalf of one reader. Both fetches may raise RegistryError."""
 
     @property
     def only_verified(self) -> bool:
@@ -29,7 +29,7 @@ class RestFetcher(Protocol):
         """Fetch the bytes from `start` up to but not including `end`, for this client alone."""
 
     def record_verified(self) -> None:
-        """Take note that the blob that `rest` completed has been verified."""
+        """Take note that the blob that `fetch_rest` completed has been verified."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -136,12 +136,12 @@ class SharedFile:
             return True
 
     def unlock(self) -> None:
-        """Release the lock that `lock` took."""
+        """Release the lock that `try_lock` took."""
         with self.borrow() as descriptor:
             fcntl.flock(descriptor, fcntl.LOCK_UN)
 
     def is_unlocked(self) -> bool:
-        """Return whether nobody else has locked the file with `lock`.
+        """Return whether nobody else has locked the file with `try_lock`.
 
         The test takes the exclusive lock for a moment if it is free.
         """
@@ -154,7 +154,7 @@ class SharedFile:
         """Lock bytes (F_RDLCK, F_WRLCK or F_UNLCK) without waiting; return whether that succeeded.
 
         The lock belongs to the open file description (F_OFD_SETLK) and ends with `close` or the
-        process. It is independent of `lock`. The bytes need not exist. On a system without such
+        process. It is independent of `try_lock`. The bytes need not exist. On a system without such
         locks (gVisor), every call succeeds and nobody sees the lock.
         """
         wanted = _FLOCK.pack(operation, os.SEEK_SET, start, length, 0)
@@ -168,7 +168,7 @@ class SharedFile:
             return True
 
     def is_range_locked(self, start: int, length: int) -> bool:
-        """Return whether anybody else has locked any of these bytes with `lock_range`.
+        """Return whether anybody else has locked any of these bytes with `try_lock_range`.
 
         On a system without such locks, return False.
         """

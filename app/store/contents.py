@@ -27,10 +27,10 @@ another use follows, and none may."""
 class Content:
     """An open content file and its description; the caller closes `file`.
 
-    The file can be read to its end even if it is evicted meanwhile.
-    `size` is in bytes. `taken` is when the content was stored, in wall-clock seconds. `location` is
-    the file's path below `content/`. `media_type` is the type it was stored with, or "" if that is
-    unknown; the type that a repository reports is in its Member.
+    The file can be read to its end even if it is evicted meanwhile. `lookup_size` is in bytes.
+    `stored_at` is when the content was stored, in wall-clock seconds. `location` is the file's path
+    below `content/`. `media_type` is the type it was stored with, or "" if that is unknown; the
+    type that a repository reports is in its Member.
     """
 
     file: FileIO

@@ -31,8 +31,8 @@ class ContentInfo:
 class Entry:
     """The index row of a content file.
 
-    `taken` (when the content was stored) and `used_at` (when it was last used) are wall-clock
-    seconds. `used` is not a time but a counter that orders the uses.
+    `stored_at` (when the content was stored) and `used_at` (when it was last used) are wall-clock
+    seconds. `use_order` is not a time but a counter that orders the uses.
     """
 
     id: int

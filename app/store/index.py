@@ -90,8 +90,8 @@ def _insert_files(connection: sqlite3.Connection, where: Layout) -> None:
 def quarantine(where: Layout, file: tuple[int, int]) -> None:
     """Move a broken index out of the way; raise OSError.
 
-    `file` is the identity of the broken index; if another index has replaced it, do nothing. The
-    most recent broken index is kept for investigation.
+    `identity` is the identity of the broken index; if another index has replaced it, do nothing.
+    The most recent broken index is kept for investigation.
     """
     with where.lock(fcntl.LOCK_EX):
         if get_identity(where.index) != file:

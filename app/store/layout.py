@@ -55,7 +55,7 @@ _REGISTRY: Final = re.compile(r"[a-z0-9][a-z0-9.:-]{0,254}")
 class ContentFile:
     """A content file found on the disk.
 
-    `size` is in bytes, `changed` in wall-clock nanoseconds.
+    `size` is in bytes, `mtime_ns` in wall-clock nanoseconds.
     """
 
     registry: str
@@ -114,7 +114,7 @@ class Layout:
                 digest = Digest.parse(f"{algorithm}:{entry.name}")
                 expected = format_location(registry, digest)
                 state = entry.stat(follow_symlinks=False)
-            except (DigestInvalid, OSError):  # StoreError is one; `location` raises it
+            except (DigestInvalid, OSError):  # StoreError is one; `format_location` raises it
                 continue
             if entry.is_file(follow_symlinks=False) and entry.path.endswith(f"/{expected}"):
                 yield ContentFile(

@@ -13,7 +13,7 @@ from app.store.index import Index
 class Member:
     """What is known of content in a repository.
 
-    `media_type` is the type that the registry reports there, or "" if it is unknown. `is_shown`
+    `media_type` is the type that the registry reports there, or "" if it is unknown. `is_public`
     says whether the registry has let an anonymous request read the content there.
     """
 

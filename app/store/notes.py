@@ -30,8 +30,9 @@ _LAST: Final = chr(0x10FFFF)
 class Note:
     """A remembered value.
 
-    `left` is for how many more seconds the value is fresh; 0 means stale. `age` is how many seconds
-    ago it was written, or None if the machine has booted since; in that case `left` is 0.
+    `seconds_left` is for how many more seconds the value is fresh; 0 means stale. `age` is how many
+    seconds ago it was written, or None if the machine has booted since; in that case `seconds_left`
+    is 0.
     """
 
     value: str
@@ -43,7 +44,7 @@ class Note:
 class Evidence:
     """Identifies a registry's answer: its subject, and when the registry was asked.
 
-    `asked` is a moment of the store's clock.
+    `requested_at` is a moment of the store's clock.
     """
 
     subject: Subject
@@ -69,8 +70,8 @@ class Notes:
         """Remember a value for `seconds`, in place of the key's earlier value; raise StoreError.
 
         If the value comes from a registry, `answer` identifies the answer. Nothing is written if
-        the earlier value answers a later question, or if the registry has said since `asked` that
-        the subject is not there.
+        the earlier value answers a later question, or if the registry has said since `requested_at`
+        that the subject is not there.
         """
         if len(value) > LONGEST:
             raise build_error(EFBIG, f"a {kind} of {len(value)} characters is no note")

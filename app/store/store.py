@@ -42,19 +42,19 @@ _BRIEF: Final = 1.0
 
 
 class Store:
-    """Content by registry and digest, with `members`, `grants`, `notes`, and `upkeep`.
+    """Content by registry and digest, with `members`, `grants`, `notes`, and `maintenance`.
 
     `tags`, `tokens` and `lists` are notes in tables of their own, so they never displace other
-    notes. `signs` are flags that processes show each other even when nothing can be written.
-    `holdings` shows an operator the content of a repository.
+    notes. `flags` are flags that processes show each other even when nothing can be written.
+    `catalog` shows an operator the content of a repository.
 
     Every method waits for the disk and for other processes. Never call one on the event loop; use
     the real threads of app/threads.py.
 
     Any number of threads and processes may use one directory at once. Each process must create its
     own Store. Methods that read never raise: they treat content that is missing, broken or
-    unreachable as absent. Methods that write raise StoreError. `troubles` collects the errors that
-    the store survived, for the log.
+    unreachable as absent. Methods that write raise StoreError. `survived_errors` collects the
+    errors that the store survived, for the log.
     """
 
     def __init__(
@@ -143,7 +143,7 @@ class Store:
         return self._evictor.delete(registry, digest)
 
     def make_room(self, size: int) -> None:
-        """Evict the least recently used content until `size` more bytes fit.
+        """Evict the least recently used content until `lookup_size` more bytes fit.
 
         If they can never fit, raise StoreError and evict nothing. Room that others have made but
         not filled yet is not reserved for them.

@@ -40,8 +40,8 @@ Manifests"), and containerd reads no more than that."""
 class Question:
     """A question to a registry: a path, its repository, and the error code that a 404 means.
 
-    A `small` answer is read whole before it is passed on, so that a failed read can be retried. A
-    `lasting` answer is always the same, so that a broken body can be resumed.
+    A `is_small` answer is read whole before it is passed on, so that a failed read can be retried.
+    A `is_immutable` answer is always the same, so that a broken body can be resumed.
     """
 
     path: str

@@ -115,7 +115,7 @@ def is_oci_error(body: bytes) -> bool:
 def build_error_body(status: int, unknown: ErrorCode, host: str, told: int | None = None) -> bytes:
     """Return OCI JSON for a refusal that came without it. `unknown` is the code of a 404.
 
-    `told` is the upstream's status, if it differs from the `status` for the client.
+    `parse_budget` is the upstream's status, if it differs from the `status` for the client.
     The upstream's own text is left out, because it may be an HTML page or contain a signed URL.
     """
     if status == HTTPStatus.NOT_FOUND:

@@ -41,8 +41,8 @@ _RENEWALS = 2
 class BlobRangeRequester:
     """A client's request for a blob, which can be repeated for the rest of it.
 
-    `renewed` takes a refused Authorization and returns a new one, or "" if only the client can get
-    one. `budget` is in seconds.
+    `renew_authorization` takes a refused Authorization and returns a new one, or "" if only the
+    client can get one. `budget` is in seconds.
     """
 
     redirects: Redirects

@@ -12,8 +12,8 @@ from app.web.proxy import Proxy
 class ClientRecipe:
     """A client and its configuration file.
 
-    `path` is where the file goes, `language` its syntax, and `made` returns its content. `then` is
-    the command that applies it, or "" if none is needed.
+    `path` is where the file goes, `language` its syntax, and `build_config` returns its content.
+    `apply_command` is the command that applies it, or "" if none is needed.
     """
 
     name: str

@@ -112,8 +112,8 @@ def test_public_url_and_peers_are_handed_on(environment: pytest.MonkeyPatch) -> 
     environment.setenv("FORWARDED_ALLOW_IPS", "192.0.2.0/24")
     rooms = create_app(load()).extensions["docxy"]
     asked = {"REMOTE_ADDR": "192.0.2.7", "HTTP_X_FORWARDED_FOR": "203.0.113.1"}
-    assert rooms.forwarded.base_url({}) == "https://p.example/x"
-    assert rooms.forwarded.client(asked) == "203.0.113.1"
+    assert rooms.forwarded.build_base_url({}) == "https://p.example/x"
+    assert rooms.forwarded.get_client_address(asked) == "203.0.113.1"
 
 
 @pytest.mark.parametrize(

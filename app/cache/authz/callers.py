@@ -110,7 +110,7 @@ def record_anonymous_token(
 ) -> None:
     """Record for `seconds` that a caller's name is that of an anonymous token.
 
-    `shared` is the key of the token's `SHARED` note. Raise StoreError.
+    `shared_key` is the key of the token's `SHARED` note. Raise StoreError.
     """
     value = json.dumps({"names": sorted(names), "shared": shared})
     store.tokens.record(ISSUED, caller, value, seconds)

@@ -4,7 +4,7 @@ A success counts only if it is about the requested content. A server in front of
 answer a client that is not logged in with a login page or a JSON document, at once or after a
 redirect, and with status 200.
 
-The methods of `Judging` wait for the disk, and are called on its threads; they may raise
+The methods of `EvidenceRecorder` wait for the disk, and are called on its threads; they may raise
 StoreError.
 """
 
@@ -103,8 +103,9 @@ class EvidenceRecorder:
     ) -> None:
         """Record the answer to a request for a blob, or a part of it, that began at `began`.
 
-        Servers send their own error documents as octets too. The answer is a success if its size
-        is that of the cached blob or is at least `WORDS`; otherwise only once `verified` is called.
+        Servers send their own error documents as octets too. The answer is a success if its size is
+        that of the cached blob or is at least `WORDS`; otherwise only once `record_verified` is
+        called.
         """
         if is_blob(reply, asked):
             size = parse_size(reply)

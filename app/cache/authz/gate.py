@@ -28,7 +28,7 @@ class Gate:
 
     A caller needs two things. Member: the registry has said that this repository holds this digest.
     Grant: the registry has recently let this caller read this repository. If either is missing, the
-    registry is asked in the caller's name (`ask`), and its answer supplies what was missing.
+    registry is asked in the caller's name (`fetch_blob`), and its answer supplies what was missing.
 
     The methods wait for the disk on native threads, so that the event loop goes on. Only
     methods that ask the registry raise RegistryError.
@@ -83,7 +83,7 @@ class Gate:
     def open_stale_and_apply(
         self, name: RepositoryName, digest: Digest, then: Callable[[AuthorizedContent], Used | None]
     ) -> Used | None:
-        """Return `then(opened)` as `use` does, for content that `open_stale` would return."""
+        """Do as `open_and_apply` does, for content that `open_stale` would return."""
         return self._disk.read(lambda: self._open_public(name, digest, then))
 
     @property

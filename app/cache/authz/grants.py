@@ -15,7 +15,7 @@ from app.source import Reply
 from app.store.store import Store
 
 _LATELY_MOST: Final = 10_000
-"""Entries of a `Lately`, unless its maker says otherwise."""
+"""Entries of a `BoundedMap`, unless its maker says otherwise."""
 
 Thing = TypeVar("Thing")
 

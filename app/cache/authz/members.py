@@ -2,7 +2,7 @@
 
 A member is *shown* once the registry has let an anonymous caller read it in that repository.
 
-The methods of `Membership` wait for the disk, and are called on its threads.
+The methods of `RegistryMembers` wait for the disk, and are called on its threads.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ from app.store.store import Store
 class AuthorizedContent(Content):
     """Cached content, opened for a caller who may read it; `media_type` is the repository's.
 
-    `left`: seconds for which the caller may read it. `public_left`: seconds for which shared caches
-    may keep it; 0 unless it is public.
+    `seconds_left`: seconds for which the caller may read it. `public_seconds_left`: seconds for
+    which shared caches may keep it; 0 unless it is public.
     """
 
     seconds_left: float
@@ -49,8 +49,8 @@ class AuthorizedContent(Content):
 class AccessState:
     """What is known about content that could not be opened for a caller.
 
-    `permitted`: the caller may read the repository. `holds`: the repository holds the digest.
-    `is_kept`: the bytes are cached, whoever may read them.
+    `has_grant`: the caller may read the repository. `is_member`: the repository holds the digest.
+    `is_cached`: the bytes are cached, whoever may read them.
     """
 
     has_grant: bool
@@ -62,7 +62,7 @@ class AccessState:
 class ReportedContent:
     """What a registry has said about content: its size in bytes (None: unknown) and media type.
 
-    `asked` is when the request began, by the store's clock.
+    `requested_at` is when the request began, by the store's clock.
     """
 
     size: int | None

@@ -32,8 +32,8 @@ _OF_THE_ANSWER: Final = (
 class BlobRequest:
     """A client's request for a blob; the gate learns from each of the registry's answers to it.
 
-    `began` is the moment before the first question to the registry, by the gate's clock (monotonic,
-    since boot). The methods that ask the registry raise RegistryError.
+    `requested_at` is the moment before the first question to the registry, by the gate's clock
+    (monotonic, since boot). The methods that ask the registry raise RegistryError.
     """
 
     inner: Source

@@ -1,8 +1,8 @@
 """Cached manifests, read whole and verified again; the most recently used stay in memory.
 
 A native thread and the index cost more than everything else about a cached manifest, and a manifest
-that many machines pull is requested many times a second. `Recent` therefore remembers manifests for
-some seconds, as long as no worker writes to the index.
+that many machines pull is requested many times a second. `HotManifests` therefore remembers
+manifests for some seconds, as long as no worker writes to the index.
 """
 
 import hmac
@@ -95,10 +95,10 @@ class HotManifests(Generic[Thing]):
         return found.value
 
     def put(self, key: Key, thing: Thing, *, size: int, left: float, state: State | None) -> None:
-        """Remember what was found; `state` is the state of the index before the lookup.
+        """Remember what was found; `index_state` is the state of the index before the lookup.
 
-        `size` is in bytes. `left` is for how many seconds the caller may read it. Nothing is
-        remembered if `state` is None or `size` is too large.
+        `size` is in bytes. `seconds_left` is for how many seconds the caller may read it. Nothing
+        is remembered if `index_state` is None or `size` is too large.
         """
         if state is None or size > _LARGEST:
             return
@@ -129,7 +129,8 @@ logger = logging.getLogger(__name__)
 class CachedManifest:
     """A cached manifest, with the media type that the registry gives it in this repository.
 
-    `taken` is when it came (wall-clock seconds); `left` and `public_left` are those of `Opened`.
+    `stored_at` is when it came (wall-clock seconds); `seconds_left` and `public_seconds_left` are
+    those of `AuthorizedContent`.
     """
 
     digest: Digest

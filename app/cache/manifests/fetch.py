@@ -36,7 +36,7 @@ class FetchedManifest:
     """A registry's answer, with the digest and media type of the manifest that it is about.
 
     `digest` is None if the answer is no manifest, could not be verified, or does not name a digest.
-    `asked` is when the request began, by the gate's clock (monotonic, since boot).
+    `requested_at` is when the request began, by the gate's clock (monotonic, since boot).
     """
 
     reply: Reply

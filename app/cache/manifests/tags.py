@@ -30,8 +30,8 @@ _YOUNG: Final = 10.0
 class TagTarget:
     """The manifest that a registry has named for a tag.
 
-    `age` is how many seconds ago that was; None if the machine has been restarted since. `exact`:
-    the answer was to a client that accepts the same media types.
+    `age` is how many seconds ago that was; None if the machine has been restarted since.
+    `is_exact`: the answer was to a client that accepts the same media types.
     """
 
     digest: Digest
@@ -46,7 +46,7 @@ class TagTarget:
 
 @dataclass(frozen=True, slots=True)
 class TagAnswer:
-    """The manifest that a registry named for a tag; `asked` is by the store's clock."""
+    """The manifest that a registry named for a tag; `requested_at` is by the store's clock."""
 
     digest: Digest
     media_type: str

@@ -134,7 +134,7 @@ class _Slot:
 
 
 class IssuedTokens:
-    """Gets the token of each scope from `issue`, in one call for all callers (single-flight).
+    """Gets the token of each scope from `issue_token`, in one call for all callers (single-flight).
 
     While one caller renews a token, the others use the old one until it expires.
     A failure is repeated from memory for some seconds, because many callers may be waiting.
@@ -146,7 +146,7 @@ class IssuedTokens:
         self._lock = threading.Lock()
 
     def get(self, scope: str) -> str:
-        """Return a valid token for a scope; raise RegistryError if `issue` gives none."""
+        """Return a valid token for a scope; raise RegistryError if `issue_token` gives none."""
         slot = self._get_slot(scope)
         token, now = slot.token, time.monotonic()
         if token is not None and now < token.renew_at:
@@ -164,7 +164,7 @@ class IssuedTokens:
     def replace_refused(self, refused: str, scope: str) -> str:
         """Return a newer token than `refused`, which the registry has refused.
 
-        Raise RegistryError if `issue` gives none.
+        Raise RegistryError if `issue_token` gives none.
         """
         slot = self._get_slot(scope)
         with slot.lock:

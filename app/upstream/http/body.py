@@ -1,7 +1,7 @@
 """Response bodies, read as they arrive; a body that breaks never looks complete.
 
-Beside the body itself: which bytes of a blob a response carries (`Part`), and what to do with a
-response that nobody reads (`discard`).
+Beside the body itself: which bytes of a blob a response carries (`ContentRange`), and what to do
+with a response that nobody reads (`discard`).
 """
 
 import json

@@ -84,8 +84,8 @@ class CircuitBreaker:
     def detach(self) -> None:
         """Report the breaker as closed if it is open, and report nothing more.
 
-        `Breakers` has dropped it, so its closing would never be reported, and the count of open
-        breakers would stay too high.
+        `CircuitBreakers` has dropped it, so its closing would never be reported, and the count of
+        open breakers would stay too high.
         """
         with self._lock:
             observer, self._observer = self._observer, NOBODY

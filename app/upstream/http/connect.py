@@ -195,7 +195,7 @@ class Resolver:
     def resolve(self, host: str, port: int, timeout: float | None) -> Sequence[AddressInfo]:
         """Return the addresses of a host in the order of `getaddrinfo()`.
 
-        Raise gaierror if the lookup fails, and NameUnanswered if it takes longer than `timeout`
+        Raise gaierror if the lookup fails, and ResolutionTimeout if it takes longer than `timeout`
         seconds. None means no limit.
         """
         until = None if timeout is None else time.monotonic() + timeout
@@ -246,7 +246,7 @@ class Connector:
     """Opens the connections of one registry, and of the hosts that it leads to.
 
     Without `allow_private`, it connects to public addresses only.
-    Each registry has its own `Names`, so that a name that gets no answer does not delay others.
+    Each registry has its own `Resolver`, so that a name that gets no answer does not delay others.
     """
 
     allow_private: bool
@@ -265,7 +265,7 @@ class Connector:
 
         `timeout` is in seconds, for the lookup and again for each address; None means no limit.
         Raise what urllib3's `create_connection()` raises (TimeoutError, gaierror,
-        LocationParseError or the last OSError), AddressForbidden or NameUnanswered.
+        LocationParseError or the last OSError), AddressForbidden or ResolutionTimeout.
         """
         return connect_first(
             self.resolve(*host_and_port, seconds_left(timeout)),
@@ -277,7 +277,7 @@ class Connector:
     def resolve(self, host: str, port: int, timeout: float | None = None) -> list[AddressInfo]:
         """Return the accepted addresses of a host, in the order in which to try them.
 
-        Raise AddressForbidden if no address is accepted, and NameUnanswered if the lookup takes
+        Raise AddressForbidden if no address is accepted, and ResolutionTimeout if the lookup takes
         longer than `timeout` seconds. As urllib3 does, raise gaierror if the lookup fails, and
         LocationParseError if DNS cannot express the name.
         """

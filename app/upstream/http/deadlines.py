@@ -117,10 +117,10 @@ class DeadlineReader(io.RawIOBase):
         return True
 
     def readinto(self, buffer: memoryview) -> int | None:  # type: ignore[override] # typeshed: Buffer
-        """Wait for bytes and return their number, 0 at the end of the stream, or None if `asleep`.
+        """Wait for bytes; return their number, 0 at the end of the stream, or None if `is_paused`.
 
-        Raise TimeoutError after the idle timeout or at the deadline, ClientLeft if the client has
-        disconnected, or another OSError.
+        Raise TimeoutError after the idle timeout or at the deadline, ClientDisconnected if the
+        client has disconnected, or another OSError.
         """
         if self.is_paused:
             return None

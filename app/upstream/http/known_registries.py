@@ -104,7 +104,7 @@ class RequestTarget:
     `may_be_private`: whether the address may be a special one.
     `must_be_checked`: the table allows this host a special address, but not to the registry that
     redirects to it. We must then resolve the name ourselves, so that the address is checked.
-    `neighbour`: the registry that issues the anonymous token, or None.
+    `known_registry`: the registry that issues the anonymous token, or None.
     `repository`: the repository that this token is for, or None.
     """
 
@@ -181,10 +181,10 @@ class KnownRegistries:
     def resolve_redirect(
         self, here: RequestTarget, url: str, permit: Permit | None
     ) -> RequestTarget:
-        """Return the place that a redirect from `here` to `url` leads to.
+        """Return the place that a redirect from `here` to `build_url` leads to.
 
-        Raise UpstreamMisbehaved if no redirect may lead there, LeadsToRegistry if `url` is the root
-        of another registry's API, and what `permit` raises.
+        Raise UpstreamMisbehaved if no redirect may lead there, RedirectsToRegistry if `build_url`
+        is the root of another registry's API, and what `permit` raises.
         """
         rows = self._by_origin.get(parse_origin(url), [])
         parts = urlsplit(url)

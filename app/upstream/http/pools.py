@@ -57,7 +57,9 @@ class _ReusableConnection:
         urllib3's own property asks the event loop, which takes a good part of a request's time, and
         does not see bytes that TLS has read already.
         """
-        if self.sock is None or (self._last_response is not None and self._last_response.overran):
+        if self.sock is None or (
+            self._last_response is not None and self._last_response.has_excess_bytes
+        ):
             return False
         return not _has_pending_bytes(self.sock)
 

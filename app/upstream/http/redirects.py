@@ -50,8 +50,8 @@ _NOBODY: Final = Registry(name="", url="")
 class Redirects:
     """Sends requests with a registry's session and follows the redirects of the responses.
 
-    `neighbours` are the registries of the table that a redirect may lead to. Requests that do not
-    belong to a client's pull, such as token requests, have none.
+    `known_registries` are the registries of the table that a redirect may lead to. Requests that do
+    not belong to a client's pull, such as token requests, have none.
     """
 
     session: Session

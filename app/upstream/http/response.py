@@ -284,7 +284,7 @@ class UpstreamResponse(http.client.HTTPResponse):
     def read1(self, n: int = -1) -> bytes:
         """Return up to `n` bytes, or b"" at the end of the body; wait only for the first bytes.
 
-        Raise what the reader raises: TimeoutError, ClientLeft or another OSError. Raise
+        Raise what the reader raises: TimeoutError, ClientDisconnected or another OSError. Raise
         HTTPException if a chunked body is cut or malformed.
         """
         if self.isclosed():

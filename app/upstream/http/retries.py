@@ -58,7 +58,7 @@ _LONGEST_TOLD: Final = 5
 _HURRIED_BUDGET: Final = 8.0
 _HURRIED_PATIENCE: Final = 6.0
 _HURRIED_WHOLE: Final = 12.0
-"""The limits of `Attempts` for pings and tokens, in seconds: Docker waits 15 seconds for one, and
+"""The limits of `Retrier` for pings and tokens, in seconds: Docker waits 15 seconds for one, and
 then sends no other request."""
 
 _FOREVER: Final = float("inf")
@@ -231,7 +231,7 @@ def _is_transient(response: requests.Response) -> bool:
 
 
 def get_retry_after(response: requests.Response) -> float:
-    """Return the seconds of the response's Retry-After, as `seconds_in` does."""
+    """Return the seconds of the response's Retry-After, as `parse_retry_after` does."""
     return parse_retry_after(response.headers.get("Retry-After", ""))
 
 

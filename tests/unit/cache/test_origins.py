@@ -218,7 +218,7 @@ def test_no_origin_is_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
         both_know.wait(20)
         return found
 
-    monkeypatch.setattr(OriginTracker, "_origins", meet)
+    monkeypatch.setattr(OriginTracker, "_lookup_origins", meet)
     with ThreadPoolExecutor(2) as threads:
         asked = [threads.submit(world.source().blob, NAME, one, request()) for one in digests]
         for reply in asked:

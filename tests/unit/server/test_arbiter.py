@@ -331,7 +331,7 @@ def test_a_new_worker_heeds_nothing_else(arbiter: Arbiter) -> None:
     arbiter.SIG_QUEUE.put(signal.SIGCHLD)
     arbiter.SIG_QUEUE.put(signal.SIGHUP)
     with own_handlers():
-        arbiter.generations.in_new_worker(worker)  # type: ignore[attr-defined]
+        arbiter.generations.prepare_new_worker(worker)  # type: ignore[attr-defined]
     assert worker.alive
 
 
@@ -345,7 +345,7 @@ def test_a_new_worker_closes_what_it_has_of_old_ones(
 
     def forking() -> None:
         with own_handlers():
-            arbiter.generations.in_new_worker(Worker(9))  # type: ignore[attr-defined]
+            arbiter.generations.prepare_new_worker(Worker(9))  # type: ignore[attr-defined]
         closed.append({pid for pid, worker in old.items() if worker.tmp.closed})
         spawn()
 

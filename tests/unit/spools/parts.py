@@ -144,7 +144,7 @@ class Bench:
 
     def fetches(self, **terms: object) -> Fetches:
         """Return what another process would have."""
-        known = {"keep": self.keep, "room": self._room} | terms
+        known = {"adopt": self.keep, "make_room": self._room} | terms
         return Fetches(self.directory / "spools" / "docker.io", FetchOptions(**known))  # type: ignore[arg-type]
 
     def _room(self, size: int) -> None:

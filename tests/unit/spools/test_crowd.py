@@ -19,7 +19,7 @@ _START = (
 
 def test_fifty_readers(bench: Bench) -> None:
     """On real threads, as if they were of three processes."""
-    crowd = Crowd([bench.fetches(unread=UnreadLimits.fixed(50_000)) for _ in range(3)])
+    crowd = Crowd([bench.fetches(unread_limits=UnreadLimits.fixed(50_000)) for _ in range(3)])
     for number in range(ROUNDS):
         crowd.gather(number * READERS)
     assert crowd.failures == []

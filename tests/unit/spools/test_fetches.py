@@ -191,7 +191,7 @@ def test_what_cannot_go_on_breaks(bench: Bench) -> None:
 
 def test_what_another_has_fetched_meanwhile(bench: Bench) -> None:
     """Whoever gets the right to fetch is told, and leaves nothing."""
-    fetches = bench.fetches(is_kept=bench.keep.has)
+    fetches = bench.fetches(is_cached=bench.keep.has)
     lead, spool = begun(fetches, DATA)
     assert not lead.is_cached
     body = Body(DATA)
@@ -277,7 +277,7 @@ def test_a_wrong_beginning_is_found(bench: Bench) -> None:
 
 def test_nobody_reads(bench: Bench) -> None:
     """Some more bytes are fetched then, and stay for whoever goes on."""
-    fetches = bench.fetches(unread=UnreadLimits.fixed(2000))
+    fetches = bench.fetches(unread_limits=UnreadLimits.fixed(2000))
     lead, spool = begun(fetches, DATA)
     body = Body(DATA)
     fill(lead, body)
@@ -295,7 +295,7 @@ def test_nobody_reads(bench: Bench) -> None:
 
 def test_somebody_reads_elsewhere(bench: Bench) -> None:
     """A reader in another process keeps a fetch going."""
-    here, elsewhere = bench.fetches(unread=UnreadLimits.fixed(0)), bench.fetches()
+    here, elsewhere = bench.fetches(unread_limits=UnreadLimits.fixed(0)), bench.fetches()
     lead, spool = begun(here, DATA)
     other = elsewhere.join(DIGEST)
     assert other is not None
@@ -309,7 +309,7 @@ def test_somebody_reads_elsewhere(bench: Bench) -> None:
 
 def test_what_is_nearly_there_is_finished(bench: Bench) -> None:
     """Where less is lacking than may be fetched unread, it is fetched and kept."""
-    fetches = bench.fetches(unread=UnreadLimits.fixed(len(DATA)))
+    fetches = bench.fetches(unread_limits=UnreadLimits.fixed(len(DATA)))
     lead, spool = begun(fetches, DATA)
     spool.close()
     body = Body(DATA)

@@ -62,7 +62,7 @@ def is_over(bench: Bench) -> bool:
 def test_what_nobody_else_reads_is_charged(bench: Bench) -> None:
     """All of it, whether the client that began it has stayed or not."""
     alice = Account("alice")
-    lead, spool = begun(bench.fetches(unread=ALL), DATA, payer=alice)
+    lead, spool = begun(bench.fetches(unread_limits=ALL), DATA, payer=alice)
     body = Body(DATA)
     fill(lead, body, alice)
     body.let(10)
@@ -81,7 +81,7 @@ def test_somebody_reads_along(bench: Bench, reader: str, *, elsewhere: bool) -> 
     It is charged by the request that reads, where that is in the same process.
     """
     alice, again = Account("alice"), Account(reader)
-    fetches = bench.fetches(unread=ALL)
+    fetches = bench.fetches(unread_limits=ALL)
     lead, spool = begun(fetches, DATA, payer=alice)
     body = Body(DATA)
     fill(lead, body, alice)
@@ -108,7 +108,7 @@ def test_somebody_reads_along(bench: Bench, reader: str, *, elsewhere: bool) -> 
 def test_it_ends_with_the_clients_bytes(bench: Bench) -> None:
     """What came stays for whoever goes on."""
     alice = Account("alice", has=6 * PIECE)
-    fetches = bench.fetches(unread=ALL)
+    fetches = bench.fetches(unread_limits=ALL)
     lead, spool = begun(fetches, DATA, payer=alice)
     spool.close()
     body = Body(DATA)
@@ -131,7 +131,7 @@ def test_who_wants_a_part_is_no_reason_to_fetch_all(
     bench: Bench, *, whole: bool, is_kept: bool
 ) -> None:
     """The limit is the one of what was asked for."""
-    fetches = bench.fetches(unread=UnreadLimits(whole=len(DATA), part=2 * PIECE))
+    fetches = bench.fetches(unread_limits=UnreadLimits(whole=len(DATA), part=2 * PIECE))
     lead, spool = begun(fetches, DATA)
     spool.close()
     body = Body(DATA)
@@ -144,7 +144,7 @@ def test_who_wants_a_part_is_no_reason_to_fetch_all(
 def test_a_break_is_charged_too(bench: Bench) -> None:
     """A registry that breaks off has sent what it has sent."""
     alice = Account("alice")
-    lead, spool = begun(bench.fetches(unread=ALL), DATA, payer=alice)
+    lead, spool = begun(bench.fetches(unread_limits=ALL), DATA, payer=alice)
     spool.close()
     body = Body(DATA[: 3 * PIECE], breaks=True)
     body.let_all()
@@ -157,13 +157,13 @@ def test_a_break_is_charged_too(bench: Bench) -> None:
 def test_what_is_skipped_is_charged_and_bounded(bench: Bench, *, reads_along: bool) -> None:
     """A registry that knows no ranges sends the beginning again, over the same line."""
     limit, alice = UnreadLimits.fixed(2 * PIECE), Account("alice")
-    lead, spool = begun(bench.fetches(unread=limit), DATA)
+    lead, spool = begun(bench.fetches(unread_limits=limit), DATA)
     beginning = Body(DATA[: 15 * PIECE], breaks=True)
     beginning.let_all()
     fill(lead, beginning)
     wait_for(lambda: is_over(bench))
     spool.close()
-    fetches = bench.fetches(unread=limit)
+    fetches = bench.fetches(unread_limits=limit)
     lead, spool = begun(fetches, DATA, payer=alice)
     assert lead.offset == 15 * PIECE
     again = Body(DATA)
@@ -199,7 +199,7 @@ def test_slots(tmp_path: Path) -> None:
 def test_without_a_slot_it_stops(bench: Bench) -> None:
     """However much it might still take; one that is read needs none."""
     slots = UnreadSlots(bench.directory / "unread")
-    fetches = bench.fetches(unread=ALL)
+    fetches = bench.fetches(unread_limits=ALL)
     lead, spool = begun(fetches, DATA, payer=Unmetered("alice"))
     held = [slots.try_acquire("alice") for _ in range(OF_ONE)]
     body = Body(DATA)

@@ -63,7 +63,7 @@ def test_this_worker_revokes_and_cannot_write_it(
 
     store = world.stores.opened[-1]
     monkeypatch.setattr(store.grants, "revoke", full)
-    monkeypatch.setattr(store.tags, "forget_all", full)
+    monkeypatch.setattr(store.tags, "delete_refused", full)
     world.registry.repositories[NAME].readers.clear()
     assert source.manifest(NAME, TAG, request(ALICE)).status == 401
     assert remembered() is None
@@ -82,7 +82,7 @@ def test_another_worker_revokes_and_cannot_write_it(
 
     store = world.stores.opened[-1]
     monkeypatch.setattr(store.grants, "revoke", full)
-    monkeypatch.setattr(store.tags, "forget_all", full)
+    monkeypatch.setattr(store.tags, "delete_refused", full)
     world.registry.repositories[NAME].readers.clear()
     assert other.manifest(NAME, TAG, request(ALICE)).status == 401
     assert remembered() is None
@@ -92,10 +92,10 @@ def test_another_worker_revokes_and_cannot_write_it(
 @pytest.mark.parametrize(
     "removing",
     [
-        lambda store: store.upkeep.remove_all(),
-        lambda store: store.upkeep.remove_repository("r.example", NAME),
-        lambda store: store.holdings.release("r.example", NAME, [store.digest]),
-        lambda store: store.drop("r.example", store.digest),
+        lambda store: store.maintenance.remove_all(),
+        lambda store: store.maintenance.remove_repository("r.example", NAME),
+        lambda store: store.catalog.remove_members("r.example", NAME, [store.digest]),
+        lambda store: store.delete("r.example", store.digest),
     ],
     ids=["all", "repository", "holding", "content"],
 )
