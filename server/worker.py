@@ -390,12 +390,9 @@ def _build_refusal(
     """Return a response with a registry's JSON error; `fields` are further header lines."""
     document = {"errors": [{"code": code, "message": message, "detail": None}]}
     body = json.dumps(document).encode()
-    head = (
-        f"HTTP/1.1 {status.value} {status.phrase}\r\n"
-        f"Content-Type: application/json\r\nConnection: close\r\n{fields}"
-        f"Content-Length: {len(body)}\r\nX-Request-ID: {request_id}\r\n\r\n"
-    )
-    return head.encode("ascii") + body
+    head = f"HTTP/1.1 {status.value} {status.phrase}\r\nContent-Type: application/json\r\n"
+    head += f"Connection: close\r\n{fields}Content-Length: {len(body)}\r\n"
+    return f"{head}X-Request-ID: {request_id}\r\n\r\n".encode("ascii") + body
 
 
 def _stop_reading(sock: socket.socket) -> None:

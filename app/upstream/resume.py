@@ -81,9 +81,8 @@ class BlobRangeRequester:
             if not self._is_refused(response):
                 break
             discard(response)
-            if not (
-                renewed := self.renew_authorization(headers.get_first(fields, "authorization"))
-            ):
+            refused = headers.get_first(fields, "authorization")
+            if not (renewed := self.renew_authorization(refused)):
                 raise Denied
             fields = [*headers.without(fields, "authorization"), ("Authorization", renewed)]
             response = self._fetch(fields)
@@ -272,13 +271,10 @@ class ResumingBody:
     def _iter_remaining(self) -> Iterator[bytes]:
         """Yield those of the remaining bytes that the current response has."""
         for data in self._body:
-            left = (
-                len(data)
-                if self._remaining.end is None
-                else self._remaining.end - self._remaining.start
-            )
+            start, end = self._remaining.start, self._remaining.end
+            left = len(data) if end is None else end - start
             piece = data if len(data) <= left else data[:left]
-            self._remaining = replace(self._remaining, start=self._remaining.start + len(piece))
+            self._remaining = replace(self._remaining, start=start + len(piece))
             if piece:
                 yield piece
             if len(data) > left or (self._is_complete() and not self._is_last_response):
@@ -337,11 +333,8 @@ class ResumingBody:
         return get_retry_after(response)
 
     def _log_failure(self, reason: object) -> None:
-        fields = {
-            "offset": self._remaining.start,
-            "attempt": self._failures,
-            "reason": str(reason),
-        }
+        offset, attempt = self._remaining.start, self._failures
+        fields = {"offset": offset, "attempt": attempt, "reason": str(reason)}
         logger.warning("A body does not go on yet.", extra={"fields": fields})
 
     def _request_rest(self) -> requests.Response:
@@ -369,13 +362,9 @@ class ResumingBody:
         )
 
     def _adopt(self, response: requests.Response, broken: BodyBroken) -> bool:
-        if (
-            self._remaining.end is None
-            and parse_unsatisfied_total(response) == self._remaining.start
-        ):
-            self._remaining = replace(
-                self._remaining, end=self._remaining.start
-            )  # all bytes have arrived
+        start, end = self._remaining.start, self._remaining.end
+        if end is None and parse_unsatisfied_total(response) == start:
+            self._remaining = replace(self._remaining, end=start)  # all bytes have arrived
             discard(response)
             return True
         part, body = get_content_range(response), Body(response)

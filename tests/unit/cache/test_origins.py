@@ -242,7 +242,7 @@ def test_an_origin_that_cannot_be_written(
     read(here.manifest(NAME, digest, request()))
     led.registry.led_to = there
     with monkeypatch.context() as broken:
-        method = "note" if table == "notes" else "add"
+        method = "record" if table == "notes" else "add_to_set"
         original = getattr(Notes, method)
 
         def fail(self: Notes, kind: str, *args: object, **more: object) -> None:

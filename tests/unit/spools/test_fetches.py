@@ -417,7 +417,7 @@ def test_a_full_disk(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("app.spools.writing.put", full)
+    monkeypatch.setattr("app.spools.writing.write_at", full)
     body.let_all()
     asks = [FakeAsk(DATA), FakeAsk(DATA, knows_ranges=False)]
     assert read(spool, 0, len(DATA), asks[0]) == DATA
@@ -518,7 +518,7 @@ def test_what_is_young_is_tidied_without_a_look(
         locked.append(operation)
         return True
 
-    monkeypatch.setattr(SharedFile, "lock", lock)
+    monkeypatch.setattr(SharedFile, "try_lock", lock)
     assert fetches.remove_idle() == 0
     assert locked == []
     assert fetches.remove_idle(0) == 0

@@ -79,7 +79,7 @@ def test_what_nobody_expects_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def fail(*_: object) -> None:
         raise LookupError
 
-    monkeypatch.setattr("app.spools.writing.put", fail)
+    monkeypatch.setattr("app.spools.writing.write_at", fail)
     writer.write(b"1")
     with pytest.raises(OSError, match="LookupError"):
         writer.flush()

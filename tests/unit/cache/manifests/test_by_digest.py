@@ -668,10 +668,10 @@ def test_a_full_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     store = world.stores.opened[-1]
     for room, name in (
         (store, "keep"),
-        (store.members, "add"),
+        (store.members, "record"),
         (store.grants, "grant"),
-        (store.notes, "note"),
-        (store.tags, "note"),
+        (store.notes, "record"),
+        (store.tags, "record"),
     ):
         monkeypatch.setattr(room, name, full)
     for _ in range(2):
