@@ -408,7 +408,7 @@ def record(*args, **kwargs):
     made.fields = None
     return made
 logging.setLogRecordFactory(record)
-log_lines.take_failures()
+log_lines.install_failure_hooks()
 
 def fail(error):
     raise error

@@ -39,7 +39,7 @@ def test_patience_ends() -> None:
     assert threads.submit(int, "7").result(PATIENCE) == 7
 
 
-def test_original() -> None:
+def test_get_unpatched() -> None:
     """Without patching, a function is what it is."""
     assert get_unpatched("os", "getcwd") is __import__("os").getcwd
 
@@ -48,11 +48,11 @@ _PATCHED = """
 from gevent import monkey
 monkey.patch_all()
 import gevent, os, select, socket, threading, time
-from app.threads import RealThreads, original
+from app.threads import NativeThreadPool, get_unpatched
 
-assert original("socket", "getaddrinfo") is not socket.getaddrinfo
-real_read = original("os", "read")
-threads = RealThreads(2)
+assert get_unpatched("socket", "getaddrinfo") is not socket.getaddrinfo
+real_read = get_unpatched("os", "read")
+threads = NativeThreadPool(2)
 
 
 def ticking(until):
@@ -84,11 +84,11 @@ def test_the_loop_goes_on(tmp_path: Path) -> None:
     """A call that waits in the C library is waited for by one greenlet alone."""
     source = """
 ours, theirs = pipe()
-pending = threads.begin(real_read, ours, 1)
+pending = threads.submit(real_read, ours, 1)
 other = gevent.spawn(lambda: (gevent.sleep(0.1), os.write(theirs, b"x")))
 assert pending.result(30) == b"x"
 try:
-    threads.begin(lambda: 1 / 0).result(30)
+    threads.submit(lambda: 1 / 0).result(30)
 except ZeroDivisionError:
     print("ok")
 """
@@ -99,7 +99,7 @@ def test_patience_ends_under_gevent(tmp_path: Path) -> None:
     """With Python's own error, and not gevent's, which is no Exception."""
     source = """
 ours, theirs = pipe()
-pending = threads.begin(real_read, ours, 1)
+pending = threads.submit(real_read, ours, 1)
 try:
     pending.result(0.05)
 except TimeoutError as error:
@@ -114,13 +114,13 @@ def test_patience_ends_while_all_threads_are_busy(tmp_path: Path) -> None:
     """Whoever comes when all of them hang has the same patience."""
     source = """
 ours, theirs = pipe()
-hanging = [threads.begin(real_read, ours, 1) for _ in range(2)]
+hanging = [threads.submit(real_read, ours, 1) for _ in range(2)]
 began = time.monotonic()
 
 
 def come():
     try:
-        threads.begin(int, "7", patience=0.1).result(0.1)
+        threads.submit(int, "7", patience=0.1).result(0.1)
     except TimeoutError:
         return time.monotonic() - began
 
@@ -135,14 +135,14 @@ os.write(theirs, b"xx")
 
 AT_THE_END = """
 import threading
-from app.threads import RealThreads
+from app.threads import NativeThreadPool
 
-threads = RealThreads(1)
-threads.begin(int, "7").result()
+threads = NativeThreadPool(1)
+threads.submit(int, "7").result()
 
 def go_on():
     while True:
-        threads.begin(int, "7").result()
+        threads.submit(int, "7").result()
 
 threading.Thread(target=go_on, daemon=True).start()
 """

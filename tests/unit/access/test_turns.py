@@ -192,24 +192,24 @@ _KILLED = """
 from gevent import monkey
 monkey.patch_all()
 import gevent
-from app.access.networks import prefixes_of
-from app.access.turns import Turns
+from app.access.networks import derive_prefixes
+from app.access.turns import LoginQueue
 
 class Login:
-    prefixes, rank = prefixes_of("192.0.2.1"), 0
+    prefixes, rank = derive_prefixes("192.0.2.1"), 0
 
-turns, served = Turns(), []
+turns, served = LoginQueue(), []
 
 def wait(name):
-    with turns.turn(Login()):
+    with turns.hold_turn(Login()):
         served.append(name)
 
-with turns.turn(Login()):
+with turns.hold_turn(Login()):
     waiting = [gevent.spawn(wait, name) for name in "abc"]
     gevent.sleep(0)
-    assert turns.waiting == 3
+    assert turns.waiting_count == 3
     waiting[0].kill()
-    assert turns.waiting == 2
+    assert turns.waiting_count == 2
     waiting[1].kill(block=False)  # it comes once this one is given the turn, and before it runs
 gevent.joinall(waiting, timeout=10, raise_error=True)
 wait("d")

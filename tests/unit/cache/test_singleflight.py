@@ -114,8 +114,9 @@ def test_a_killed_worker_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.Mon
     seen = Seen()
     monkeypatch.setattr("app.cache.singleflight._NEVER", seen)
     code = (
-        "import sys, time; from pathlib import Path; from app.cache.singleflight import Flights\n"
-        "with Flights(Path(sys.argv[1]), bytes(32)).lead('key'):\n"
+        "import sys, time; from pathlib import Path\n"
+        "from app.cache.singleflight import CrossProcessSingleFlight\n"
+        "with CrossProcessSingleFlight(Path(sys.argv[1]), bytes(32)).try_lead('key'):\n"
         "    print('leads', flush=True); time.sleep(60)"
     )
     with subprocess.Popen(

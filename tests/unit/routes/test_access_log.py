@@ -156,17 +156,18 @@ if sys.argv[1] == "gevent":
     monkey.patch_all()
 from app import logs
 from app.events import Exchange, UNWATCHED
-from app.routes.access_log import Afterwards, Ended
+from app.routes.access_log import AccessLog, EndedRequest
 
 class Watcher:
-    begins = UNWATCHED.begins
-    def ended(self, exchanges):
+    begin_download = UNWATCHED.begin_download
+    def record_end(self, exchanges):
         print("counted", len(exchanges))
 
 logs.configure("json", "info")
-afterwards = Afterwards(Watcher())
+afterwards = AccessLog(Watcher())
 for number in range(3):
-    afterwards.add(Ended(Exchange(began=1.0), {"number": number, "upstream_seconds": 0.0}, 0.0))
+    fields = {"number": number, "upstream_seconds": 0.0}
+    afterwards.add(EndedRequest(Exchange(started_at=1.0), fields, 0.0))
 if sys.argv[2] == "SystemExit":
     sys.exit(3)
 """

@@ -311,7 +311,8 @@ TOKENS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size
 @given(
     where=st.sampled_from(["", "?ns=ghcr.io", "?ns=own.example:5000", "?ns=docker.io"]),
     host=st.sampled_from(["proxy.example", "own.proxy.example"]),
-    sent=TOKENS | st.builds(lambda row, token: f"{row.tag}~{token}", st.sampled_from(ROWS), TOKENS),
+    sent=TOKENS
+    | st.builds(lambda row, token: f"{row.token_tag}~{token}", st.sampled_from(ROWS), TOKENS),
 )
 @example(where="", host="proxy.example", sent="ghcr.io~")
 @example(where="?ns=ghcr.io", host="proxy.example", sent="ghcr.io~docker.io~t")

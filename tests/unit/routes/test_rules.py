@@ -59,7 +59,7 @@ def test_every_view_of_a_repository_decides(app: Flask, ruling: Ruling) -> None:
 def test_nobody_else_resolves_without_the_rules() -> None:
     """Only the token endpoint, which asks them of each scope, and what is outside of all views."""
     modules = (Path(__file__).parents[3] / "app").rglob("*.py")
-    users = {path.name for path in modules if "undecided" in path.read_text(encoding="utf-8")}
+    users = {path.name for path in modules if "_unchecked" in path.read_text(encoding="utf-8")}
     resolvers = {
         path.name
         for path in (Path(__file__).parents[3] / "app").rglob("*.py")

@@ -251,7 +251,7 @@ def test_what_is_evicted_while_it_is_verified(
             other.delete(REGISTRY, digest)
         return found
 
-    monkeypatch.setattr(admin, "digest_of_file", evicted_meanwhile)
+    monkeypatch.setattr(admin, "compute_file_digest", evicted_meanwhile)
     told = {checked.digest: checked.fault for checked in store.maintenance.verify()}
     assert told == {DIGESTS[2]: "", DIGESTS[3]: ""}
     assert faults(stores.directory) == []

@@ -247,7 +247,7 @@ def test_states_in_the_head(app: Flask, show: Show) -> None:
     """Whoever may see figures is told at once which registries answer, and where pulls are left."""
     told = {**REGISTRY, "reachable": False, "budgets": []}
     figures = Fixed(FIGURES | {"registries": [REGISTRY, {**told, "name": "ghcr.io"}]})
-    replace(app.extensions["docxy"], figures=figures, figures_networks=Networks("*")).put_into(app)
+    replace(app.extensions["docxy"], figures=figures, figures_networks=Networks("*")).install(app)
     chips = show().text.partition('class="chips"')[2].partition("</ul>")[0]
     assert 'data-registry="docker.io" data-state="answers"' in chips
     assert 'data-registry="ghcr.io" data-state="silent"' in chips

@@ -110,7 +110,7 @@ def test_a_name_that_is_not_answered(
         Retrier(PATIENCE)(lambda: own.send("GET", URL, []), None)
     resolver.answer.set()
     assert caught.value.status == 504
-    said = f"WARNING An upstream's name was not answered in time. url={URL} error=NameUnanswered"
+    said = f"WARNING An upstream's name was not answered in time. url={URL} error=ResolutionTimeout"
     assert lines == [said] * 4
 
 
