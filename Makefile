@@ -1,20 +1,37 @@
-# Docxy: make run · make test · make check · make bench · make chaos · make trace
+# Docxy: make run · make test · make check · make soak · make bench · make chaos · make trace
 # Everything is made in .venv, which may be deleted at any time.
 
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
+# A test run compiles 80,000 lines if it may keep no bytecode, and so does each server that it starts.
+unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test check bench chaos trace clean
+# The servers and clients that the tests are made with have tests of their own, marked `rig`. They
+# run unless git says that nothing of it has changed since the commit before; RIG= always runs them.
+RIG = tests/hub tests/clients tests/tables.py tests/scheduling.py tests/browser/visiting.py \
+      tests/browser/accessibility.py
+SAME_RIG = $(if $(RIG),$(shell git diff --quiet HEAD~ -- $(RIG) 2>/dev/null && echo "and not rig"))
+SLOWEST ?= 10
+JOBS ?= 2
+# The tests of a file stay together, since they share servers: tests/scheduling.py.
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=$(SLOWEST)
+
+.PHONY: run test soak check bench chaos trace clean
 
 run: .venv/run-is-ready
 	$(BIN)/python serve.py
 
-# What this machine lacks is installed first, if it may be: tests/programs.sh. The tests of a file
-# stay together, since they share servers; the slowest files come first, as their folders do.
+# What this machine lacks is installed first, if it may be: tests/programs.sh. Tests that are named
+# with TESTS run whatever their marks are.
 test: .venv/dev-is-ready
 	sh tests/programs.sh
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder $(TESTS)
+	$(PYTEST) $(if $(filter tests,$(TESTS)),-m "not soak $(SAME_RIG)") $(TESTS)
+
+# Endurance: many downloads, floods, faults by chance, real minutes.
+soak: .venv/dev-is-ready
+	sh tests/programs.sh
+	$(PYTEST) -m soak $(TESTS)
 
 check: .venv/dev-is-ready
 	$(BIN)/ruff check .

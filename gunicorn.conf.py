@@ -48,9 +48,13 @@ keepalive = 75
 # request line and the whole head.
 limit_request_line = 0
 limit_request_field_size = 64 * 1024
-# "auto" would use a parser in C if one happens to be installed (gunicorn_h1c). The bounds in
-# server/request.py and the tests of hostile requests are for the Python parser.
+# The bounds in server/request.py and the tests of hostile requests are for HTTP/1 and the parser in
+# Python. "auto" would use a parser in C if one happens to be installed (gunicorn_h1c), and HTTP/2
+# and the uWSGI protocol have requests of their own. `on_starting` refuses other values.
 http_parser = "python"
+protocol = "http"
+http_protocols = "h1"
+http2_cleartext = "off"
 # This is the only header that gunicorn trusts from the servers in front (FORWARDED_ALLOW_IPS). The
 # others that it knows could change the path.
 secure_scheme_headers = {"X-FORWARDED-PROTO": "https"}
@@ -82,6 +86,14 @@ log_lines.wrap_stderr(arbiter.read_log_format())
 log_lines.install_failure_hooks()
 
 
+_PINNED = {
+    "http_parser": "python",
+    "protocol": "http",
+    "http_protocols": ["h1"],
+    "http2_cleartext": "off",
+}
+"""The values above that no argument may change, as gunicorn's configuration has them."""
+
 _COUNTS = "PROMETHEUS_MULTIPROC_DIR"
 _OWN_COUNTS = "docxy-metrics-"
 _JUST_MADE = 60
@@ -97,14 +109,24 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not 
     if cfg.preload_app:
         sys.exit(
             "Docxy cannot start: --preload builds the application before gevent has patched what "
-            "it uses, and a reload would take in no settings; leave it out"
+            "it uses, and a reload would read no new settings; remove it"
         )
     if cfg.is_ssl:
         sys.exit(
             "Docxy cannot start: --certfile and --keyfile: gunicorn's own TLS sets no time limit "
-            "for a handshake, so clients could fill all places; let nginx or Caddy in front of "
-            "Docxy speak TLS"
+            "for a handshake, so clients could hold all connections; let nginx or Caddy in front "
+            "of Docxy speak TLS"
         )
+    for name, value in _PINNED.items():
+        if getattr(cfg, name) != value:
+            sys.exit(
+                f"Docxy cannot start: --{name.replace('_', '-')}: Docxy's limits for requests are "
+                "for HTTP/1 and gunicorn's parser in Python only; leave it out, and let nginx or "
+                "Caddy in front of Docxy speak other protocols"
+            )
+    # gunicorn's own worker classes, which take its requests as they are, have no such method.
+    if hasattr(server.worker_class, "check_parser"):
+        server.worker_class.check_parser(cfg)
     # The sockets are open already if systemd passes them, or the gunicorn that this one replaces
     # (SIGUSR2).
     is_open = os.environ.get("LISTEN_PID") == str(os.getpid()) or "GUNICORN_FD" in os.environ
@@ -137,7 +159,9 @@ def when_ready(server: Any) -> None:  # noqa: ANN401 - as above
         checked = arbiter.check(server.cfg.workers)
         if checked.status:
             fields = {"details": checked.faults}
-            server.log.error("Nothing was reloaded.", extra={"fields": fields})
+            server.log.error(
+                "Reload refused; workers keep the previous settings.", extra={"fields": fields}
+            )
             return
         if not server.cfg.reload:
             arbiter.accept(checked.settings)
@@ -176,7 +200,7 @@ def _prepare_counts(where: str | None) -> None:
     """
     if named := os.environ.get(_COUNTS):
         if not (Path(named).is_dir() and os.access(named, os.W_OK | os.X_OK)):
-            sys.exit(f"Docxy cannot start: {_COUNTS}={named} is no directory that can be written.")
+            sys.exit(f"Docxy cannot start: {_COUNTS}={named} is not a writable directory.")
         for left in Path(named).glob("*.db"):
             left.unlink()
         return

@@ -236,15 +236,15 @@ def _log_start(registries: Registries, *, has_users: bool) -> None:
     for row in registries.rows:
         if row.account and not has_users:
             logger.warning(
-                "Whoever reaches this proxy can read what its own account may read there; "
+                "Any client can pull what this proxy's own account may read at the registry; "
                 "docs/access.md says how to restrict that.",
                 extra={"fields": {"registry": row.name}},
             )
         if default.managed and not row.managed and not row.hosts:
             logger.warning(
-                "If this registry needs tokens, Docker and podman will ask for none by prefix, "
-                'since the default one needs none: set its credentials to "managed", or give it '
-                "a host of its own.",
+                "Docker and podman request no tokens for this registry by prefix, because the "
+                "default registry needs none. If this registry needs tokens, set its credentials "
+                'to "managed", or give it a host of its own.',
                 extra={"fields": {"registry": row.name}},
             )
 
@@ -257,8 +257,8 @@ def _warn_of_unknown_users(settings: Settings, users: Users) -> None:
     for place, user in settings.iter_named_users():
         if users.lookup_secret(user) is None:
             logger.warning(
-                "A user is named who is not in the file of users.",
-                extra={"fields": {"place": place, "user": user}},
+                "The configuration names a user who is not in the users file.",
+                extra={"fields": {"location": place, "user": user}},
             )
 
 

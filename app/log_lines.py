@@ -207,17 +207,21 @@ def _log_warning(
     *_: object,
     **__: object,
 ) -> None:
-    fields = {"kind": category.__name__, "error": str(message), "place": f"{filename}:{lineno}"}
-    logger.warning("Python warns.", extra={"fields": fields})
+    fields = {
+        "category": category.__name__,
+        "error": str(message),
+        "location": f"{filename}:{lineno}",
+    }
+    logger.warning("Python warning.", extra={"fields": fields})
 
 
 def _log_thread_failure(failure: threading.ExceptHookArgs) -> None:
     if failure.exc_value is not None and failure.exc_type is not SystemExit:
         cause = (failure.exc_type, failure.exc_value, failure.exc_traceback)
-        logger.error("A thread failed.", exc_info=cause)
+        logger.error("Uncaught exception in a thread.", exc_info=cause)
 
 
 def _log_unraisable(failure: "sys.UnraisableHookArgs") -> None:
     if failure.exc_value is not None:
         cause = (failure.exc_type, failure.exc_value, failure.exc_traceback)
-        logger.error("An error could not be raised.", exc_info=cause)
+        logger.error("Unraisable exception.", exc_info=cause)

@@ -126,7 +126,7 @@ class Registries:
         tags = sorted(self._by_tag, key=len, reverse=True)  # a tag may end with another
         self._tags = re.compile(rf"(?:{'|'.join(map(re.escape, tags))})(?=~)")
         if default is not None and default not in self._by_name:
-            message = f"default: no registry of the table is called {default}"
+            message = f"default: no registry of the table is named {default}"
             raise ValueError(message)
         self.default = self._by_name[default] if default else self.rows[0]
 
@@ -206,10 +206,10 @@ def _build_index(
         for name in sorted(names(row), key=lambda name: (name != row.name, name)):
             if (other := found.setdefault(name, row)) is not row:
                 message = (
-                    f"registries: two tables are called {name}; leave one out"
+                    f"registries: two tables are named {name}; remove one"
                     if other.name == row.name
                     else f"registries: {name} stands for both {other.name} and {row.name}; "
-                    "leave it out of one of the tables"
+                    "remove it from one of the tables"
                 )
                 raise ValueError(message)
     return found

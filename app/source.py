@@ -265,7 +265,7 @@ class Event(StrEnum):
     RESPONSE_RECEIVED = "answered"
     """The head of the response arrived. `about`: its status; `amount`: the seconds it took."""
     REQUEST_FAILED = "failed"
-    """No response arrived. `about`: the kind of error."""
+    """No response arrived. `about`: the error, in one word."""
     BODY_RECEIVED = "received"
     """Part of a body arrived. `amount`: its bytes."""
     RETRIED = "retried"

@@ -123,7 +123,7 @@ def _check_descriptor(descriptor: int) -> str:
         is_socket = stat.S_ISSOCK(os.fstat(descriptor).st_mode)
     except OSError:
         is_socket = False
-    return "" if is_socket else f"fd://{descriptor}: this is no open socket"
+    return "" if is_socket else f"fd://{descriptor}: not an open socket"
 
 
 class _PortProbes(contextlib.ExitStack):
@@ -157,7 +157,7 @@ class _PortProbes(contextlib.ExitStack):
                 probe.listen()
         except OSError as error:
             if error.errno == errno.EADDRINUSE and self._is_taken(_parse_ip(host), port):
-                return f"{shown}: another address to listen at has this port already; leave one out"
+                return f"{shown}: another listen address already uses this port; remove one"
             return f"{shown}: {_explain_error(error, host, port)}"
         self._taken.append((_parse_ip(host), port))
         return ""
@@ -188,8 +188,8 @@ def _explain_error(error: OSError, host: str, port: int) -> str:
             return "this machine has no such address"
         case errno.EACCES:
             return (
-                f"to listen at a port below {_read_first_unprivileged_port()} takes root, "
-                "or the capability CAP_NET_BIND_SERVICE; choose a higher port with PORT or --bind"
+                f"a port below {_read_first_unprivileged_port()} requires root, or the "
+                "capability CAP_NET_BIND_SERVICE; choose a higher port with PORT or --bind"
             )
         case errno.EAFNOSUPPORT if ":" in host:
             return "this machine has no IPv6"
@@ -263,7 +263,7 @@ def _check_socket_path(text: str) -> str:
     if not path.parent.is_dir():
         return f"unix:{path}: there is no directory {path.parent}"
     if path.exists() and not stat.S_ISSOCK(path.stat().st_mode):
-        return f"unix:{path}: there is something else than a socket in its place"
+        return f"unix:{path}: the path exists and is not a socket"
     if not os.access(path.parent, os.W_OK | os.X_OK):
         return f"unix:{path}: the directory cannot be written"
     return ""

@@ -224,7 +224,7 @@ class Generations:
                 # The fork or the heartbeat file failed. gunicorn would cut all downloads and exit.
                 # It has already numbered the worker, so `_count_failures` counts the failure.
                 fields = {"error": str(error)}
-                self._arbiter.log.error("A worker cannot be made.", extra={"fields": fields})  # noqa: TRY400 - no traceback helps
+                self._arbiter.log.error("Cannot fork a worker.", extra={"fields": fields})  # noqa: TRY400 - no traceback helps
 
     def _log_outage_or_halt(self, *, is_draining: bool) -> None:
         """Log that no worker serves; raise HaltServer unless old workers still have downloads.
@@ -233,14 +233,15 @@ class Generations:
         before the halt, because a halt logs nothing until all workers have ended.
         """
         if not is_draining:
-            self._arbiter.log.error("No worker can start, and none is left.")
+            self._arbiter.log.error("No worker is running and none can start; exiting.")
             reason = "no worker can start"
             raise HaltServer(reason, _CANNOT_START)
         if not self._is_outage_logged:
             self._is_outage_logged = True
             self._arbiter.log.error(
-                "No worker serves. Old ones finish their downloads, and new clients wait.",
-                extra={"fields": {"longest_pause": _LONGEST_OUTAGE}},
+                "No worker accepts connections; old workers finish their downloads, and new "
+                "clients wait.",
+                extra={"fields": {"max_pause_seconds": _LONGEST_OUTAGE}},
             )
 
     def reap_workers(self) -> None:
@@ -277,8 +278,8 @@ class Generations:
             longest = _LONGEST_PAUSE if serve else _LONGEST_OUTAGE
             if not self._failures:
                 self._arbiter.log.error(
-                    "A worker cannot start. It is tried again, after longer and longer pauses.",
-                    extra={"fields": {"longest_pause": longest}},
+                    "A worker cannot start; retrying after increasing pauses.",
+                    extra={"fields": {"max_pause_seconds": longest}},
                 )
             pause = min(2**self._failures, longest)
             self._failures += 1

@@ -16,15 +16,15 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from functools import lru_cache, partial
+from functools import partial
 from http import HTTPStatus
 from typing import Any, ClassVar, Final, NoReturn
 
 import gevent
-from gevent.hub import Hub
+import gunicorn
 from gevent.server import StreamServer
 from gunicorn import util
-from gunicorn.http import wsgi
+from gunicorn.config import Config
 from gunicorn.http.errors import (  # type: ignore[attr-defined] # two are not in the stubs yet
     ConfigurationProblem,
     ExpectationFailed,
@@ -36,14 +36,13 @@ from gunicorn.http.errors import (  # type: ignore[attr-defined] # two are not i
     ParseException,
     UnsupportedTransferCoding,
 )
-from gunicorn.http.parser import RequestParser
 from gunicorn.workers.base_async import AsyncWorker
 from gunicorn.workers.ggevent import GeventWorker
 
 from app import shared_memory  # noqa: F401 - allocates the shared memory before the fork
 from server.client_socket import ClientSocket
 from server.connections import FRONT, Connection, Connections, format_site, pack_site
-from server.request import BoundedRequest, get_head_timeout, is_trusted_peer
+from server.request import are_made_by_parser, get_head_timeout, is_trusted_peer
 
 logger = logging.getLogger("python")
 
@@ -86,30 +85,11 @@ _SPARE: Final = 4
 """Seconds of graceful_timeout that are reserved for cutting the requests that are still running."""
 
 
-RequestParser.mesg_class = BoundedRequest  # gunicorn has no setting for the request class
-
-
-_date_of = lru_cache(1)(util.http_date)
-
-
-def _format_http_date(timestamp: float | None = None) -> str:
-    """Return the Date header, formatted once a second: it took a tenth of gunicorn's time."""
-    return _date_of(int(time.time() if timestamp is None else timestamp))
-
-
-util.http_date = _format_http_date
-# Each request would make one, which takes two locks to find an error stream that never changes.
-wsgi.WSGIErrorsWrapper = lru_cache(1)(wsgi.WSGIErrorsWrapper)  # type: ignore[misc,assignment]
-
-
-def _log_greenlet_failure(hub: Any, context: Any, kind: Any, failure: Any, trace: Any) -> None:  # noqa: ANN401 - gevent's
+def _log_failure(context: object, kind: Any, failure: Any, trace: Any) -> None:  # noqa: ANN401 - gevent's
     """Log an uncaught exception of a greenlet; gevent would write it to stderr in pieces."""
-    del hub
-    fields = {"context": str(context)}
-    logger.error("A greenlet failed.", exc_info=(kind, failure, trace), extra={"fields": fields})
-
-
-Hub.print_exception = _log_greenlet_failure  # type: ignore[method-assign,assignment]
+    fields = {"greenlet": str(context)}
+    cause = (kind, failure, trace)
+    logger.error("Uncaught exception in a greenlet.", exc_info=cause, extra={"fields": fields})
 
 
 class Server(StreamServer):
@@ -174,6 +154,21 @@ class Worker(GeventWorker):
 
     server_class = Server
 
+    @classmethod
+    def check_parser(cls, cfg: Config) -> None:
+        """Raise SystemExit with a message if gunicorn's parser does not make our requests."""
+        if not are_made_by_parser(cfg):
+            sys.exit(
+                f"Docxy cannot start: gunicorn {gunicorn.__version__} makes requests without "
+                "Docxy's bounds; install the version in requirements.txt"
+            )
+
+    def patch(self) -> None:
+        """Let gevent patch the standard library, and log what fails in its greenlets."""
+        super().patch()
+        hub: Any = gevent.get_hub()
+        hub.print_exception = _log_failure
+
     def run(self) -> None:
         """Serve until the worker is told to stop."""
         Server.worker = self
@@ -195,10 +190,10 @@ class Worker(GeventWorker):
         gc.freeze()
         gc.enable()
         if (places := self._connections.places) < self.cfg.worker_connections:
+            fields = {"connections": places, "configured": self.cfg.worker_connections}
             self.log.warning(
-                "Fewer connections than set are served at once: the limit of open files is too low "
-                "(ulimit -n).",
-                extra={"fields": {"places": places, "configured": self.cfg.worker_connections}},
+                "Fewer connections than configured: the limit of open files (ulimit -n) is low.",
+                extra={"fields": fields},
             )
 
     def handle(self, listener: Any, client: socket.socket, addr: Any) -> None:  # noqa: ANN401 - as inherited
@@ -273,12 +268,12 @@ class Worker(GeventWorker):
         request_id = uuid.uuid4().hex
         fields = {
             "status": status.value,
-            "kind": type(exc).__name__,
+            "error_type": type(exc).__name__,
             "client": addr[0] if addr else "",
             "request_id": request_id,
         }
-        self.log.warning("Not a request.", extra={"fields": fields})
-        message = "this is no HTTP request that can be read"
+        self.log.warning("Malformed request.", extra={"fields": fields})
+        message = "malformed HTTP request"
         with contextlib.suppress(OSError):
             client.sendall(_build_refusal(status, "UNKNOWN", message, request_id))
             util.close_graceful(client)  # unread data would turn a plain close into a reset
@@ -287,7 +282,7 @@ class Worker(GeventWorker):
         """Send a 503 in JSON because all places are taken, and raise StopIteration to close."""
         request_id = uuid.uuid4().hex
         self.log.warning(
-            "All connections of a worker are in use.",
+            "Worker is at its connection limit.",
             extra={
                 "fields": {
                     "status": _FULL.value,
@@ -296,7 +291,7 @@ class Worker(GeventWorker):
                 }
             },
         )
-        message = "this proxy serves as many requests at once as it can"
+        message = "this proxy is at its connection limit; try again in a moment"
         sock.sendall(_build_refusal(_FULL, "UNAVAILABLE", message, request_id, _RETRY_AFTER))
         raise StopIteration
 
@@ -316,8 +311,8 @@ class Worker(GeventWorker):
         for sock in list(self._connections.iter_idle_sockets()):
             _stop_reading(sock)
         if self._greenlets and time.monotonic() > self._cut_deadline:
-            fields = {"cut": len(self._greenlets)}
-            self.log.warning("The time to stop is over.", extra={"fields": fields})
+            fields = {"connections": len(self._greenlets)}
+            self.log.warning("Graceful shutdown timed out.", extra={"fields": fields})
             self._cut_requests()
 
     def handle_quit(self, sig: int, frame: Any) -> None:  # noqa: ANN401 - as inherited
@@ -341,15 +336,9 @@ class Worker(GeventWorker):
         if ended := self._connections.take_evicted():
             self._logged = now
             ((site, most),) = ended.most_common(1)
+            fields = {"closed": ended.total(), "client": format_site(site), "of_client": most}
             self.log.warning(
-                "Connections that asked for nothing made room for others.",
-                extra={
-                    "fields": {
-                        "ended": ended.total(),
-                        "client": format_site(site),
-                        "of_client": most,
-                    }
-                },
+                "Closed waiting connections to accept new ones.", extra={"fields": fields}
             )
 
     @contextlib.contextmanager

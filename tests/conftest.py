@@ -23,11 +23,26 @@ from app.logs import request_id
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
 from app.routes.context import Services
 from app.routes.forwarded import ForwardedHeaders
+from tests.disks import prefer_memory
+from tests.scheduling import BySite
 from tests.unit.fake_source import FakeSource
+
+prefer_memory()
 
 # How fast a machine is must not decide; and nothing is written beside the sources.
 hypothesis.settings.register_profile("docxy", deadline=None, database=None, max_examples=60)
 hypothesis.settings.load_profile("docxy")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let the contracts with libraries come first: an upgrade is to fail there."""
+    items.sort(key=lambda item: item.path.parent.name != "contracts")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Return what hands files out to processes, where they are kept together."""
+    return BySite(config, log) if config.getvalue("dist") == "loadfile" else None
 
 
 @pytest.fixture(autouse=True)

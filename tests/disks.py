@@ -1,12 +1,31 @@
-"""Small file systems, which only root can mount."""
+"""Where tests write: memory in place of the disk, and small file systems that root can mount."""
 
 import contextlib
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 import pytest
+
+_MEMORY: Final = "/dev/shm"  # noqa: S108 - every file there is made by tempfile or pytest
+_ROOM: Final = 4_000_000_000
+
+
+def prefer_memory() -> None:
+    """Let temporary files be in memory where it has 4 GB to spare and TMPDIR is not set.
+
+    Databases and registries wait for the disk at each step (fsync). The tests of app/store and
+    app/spools take a third of the time without it.
+    """
+    with contextlib.suppress(OSError):
+        memory = os.statvfs(_MEMORY)
+        has_room = memory.f_bavail * memory.f_frsize >= _ROOM
+        runs_programs = not memory.f_flag & os.ST_NOEXEC
+        if has_room and runs_programs and os.access(_MEMORY, os.W_OK):
+            tempfile.tempdir = os.environ.setdefault("TMPDIR", _MEMORY)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,11 @@ _LISTENING = re.compile(r"http://(127\.0\.0\.1:\d+)")
 
 
 def clean_environment(**extra: str) -> dict[str, str]:
-    """Return this process's environment without settings and proxies, plus `extra`."""
+    """Return this process's environment without settings and proxies, plus `extra`.
+
+    Bytecode may be written: without it each process of a server compiles what it imports, which
+    takes as long as the imports themselves.
+    """
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -39,6 +43,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
             "FORWARDED_ALLOW_IPS",
             "GUNICORN_CMD_ARGS",
             "PROMETHEUS_MULTIPROC_DIR",
+            "PYTHONDONTWRITEBYTECODE",
         }
     }
     return kept | extra
@@ -153,6 +158,19 @@ class Docxy:
         pid = self.server.process.pid
         return [*map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split())]
 
+    def end(self) -> None:
+        """Let everything end at once; a test of how Docxy stops sends its own signals.
+
+        SIGQUIT lets the master tidy up. The workers would do so as well, each for a third of a
+        second, so they are killed.
+        """
+        process = self.server.process
+        if process.poll() is None:
+            process.send_signal(signal.SIGQUIT)
+            for pid in self.workers:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
     def await_workers(self, count: int = 2) -> None:
         """Wait until so many workers have begun: one that answers is enough for `docxy`."""
         wait_until(lambda: self.log.count("is ready") >= count, what="all workers")
@@ -204,13 +222,13 @@ def docxy(
         if files:
             command = ["sh", "-c", f'ulimit -n {files} && exec "$0" "$@"', *command]
         env = clean_environment(WEB_CONCURRENCY=str(workers)) | settings
-        # Quickly: a graceful stop waits for the next second, twice where connections are kept.
         with running(
             command, env=env, pass_fds=[listener.fileno()], stop_signal=signal.SIGQUIT
         ) as server:
             proxy = Docxy(server, host)
-            _await_health(proxy)
-            yield proxy
+            with _ended(proxy):
+                _await_health(proxy)
+                yield proxy
 
 
 @contextlib.contextmanager
@@ -222,7 +240,17 @@ def docxy_on_its_own_socket(*arguments: str, **settings: str) -> Iterator[Docxy]
         wait_until(lambda: server.log.count("is ready") == 2, what="two workers")
         found = _LISTENING.search(server.log)
         assert found
-        yield Docxy(server, found[1])
+        proxy = Docxy(server, found[1])
+        with _ended(proxy):
+            yield proxy
+
+
+@contextlib.contextmanager
+def _ended(proxy: Docxy) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        proxy.end()
 
 
 def _await_health(proxy: Docxy) -> None:

@@ -8,8 +8,10 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -525,18 +527,25 @@ def unit() -> dict[str, list[str]]:
     return found
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+@pytest.fixture
+def folder_on_disk() -> Iterator[Path]:
+    """Return a folder outside /dev, where systemd lets no service work."""
+    with tempfile.TemporaryDirectory(dir="/var/tmp") as folder:
+        yield Path(folder)
+
+
+def test_systemd_accepts_the_unit(folder_on_disk: Path) -> None:
     """`systemd-analyze verify` has nothing to say."""
     if not shutil.which("systemd-analyze"):
         pytest.skip("systemd-analyze is not installed; only this check needs it")
-    programs_folder = tmp_path / ".venv" / "bin"
+    programs_folder = folder_on_disk / ".venv" / "bin"
     programs_folder.mkdir(parents=True)
     for name in ("gunicorn", "python"):
         (programs_folder / name).symlink_to("/bin/true")
-    text = (DEPLOY / "docxy.service").read_text().replace("/opt/docxy", str(tmp_path))
-    (tmp_path / "docxy.service").write_text(text)
+    text = (DEPLOY / "docxy.service").read_text().replace("/opt/docxy", str(folder_on_disk))
+    (folder_on_disk / "docxy.service").write_text(text)
     done = subprocess.run(
-        ["systemd-analyze", "verify", "--man=no", str(tmp_path / "docxy.service")],
+        ["systemd-analyze", "verify", "--man=no", str(folder_on_disk / "docxy.service")],
         capture_output=True,
         text=True,
         check=False,

@@ -11,7 +11,9 @@ import pytest
 import yaml
 
 from app.metrics.figures import Metrics
+from app.oci.errors import RegistryError
 from app.source import Budget, CacheState, Event, Source
+from app.upstream.http.errors import label
 from tests import programs
 from tests.servers import ROOT
 from tests.unit.fake_source import FakeSource
@@ -86,17 +88,17 @@ HUB = 'registry="docker.io"'
 ALICE = f'{HUB}, identity="account-1"'
 FAILING: dict[str, dict[str, str]] = {
     "DocxyDown": {here("up"): "0x120"},
-    "DocxyFails": {
+    "DocxyServerErrors": {
         here("docxy_requests_total", 'status="5xx"'): "0+6x120",
         here("docxy_requests_total", 'status="2xx"'): "0+94x120",
     },
-    "DocxyUpstreamFails": {
+    "DocxyUpstreamErrors": {
         here("docxy_upstream_requests_total", HUB): "0+10x120",
-        here("docxy_upstream_errors_total", f'{HUB}, kind="UpstreamTimeout"'): "0+2x120",
-        here("docxy_upstream_errors_total", f'{HUB}, kind="UpstreamUnreachable"'): "0+1x120",
+        here("docxy_upstream_errors_total", f'{HUB}, error="timeout"'): "0+2x120",
+        here("docxy_upstream_errors_total", f'{HUB}, error="connect"'): "0+1x120",
     },
-    "DocxyUpstreamLeftAlone": {here("docxy_upstream_hosts_left_alone", HUB): "1x120"},
-    "DocxyPullsRunLow": {
+    "DocxyUpstreamCircuitOpen": {here("docxy_upstream_circuits_open", HUB): "1x120"},
+    "DocxyPullsLow": {
         here("docxy_pulls_remaining", ALICE): "9x120",
         here("docxy_pulls_limit", ALICE): "100x120",
     },
@@ -105,17 +107,17 @@ FAILING: dict[str, dict[str, str]] = {
         here("docxy_pulls_limit", ALICE): "100x120",
     },
     "DocxySlow": {
-        here("docxy_request_first_byte_seconds_bucket", 'route="manifest", le="5.0"'): "0+8x120",
-        here("docxy_request_first_byte_seconds_bucket", 'route="manifest", le="10.0"'): "0+10x120",
-        here("docxy_request_first_byte_seconds_bucket", 'route="manifest", le="+Inf"'): "0+10x120",
+        here("docxy_time_to_first_byte_seconds_bucket", 'route="manifest", le="5.0"'): "0+8x120",
+        here("docxy_time_to_first_byte_seconds_bucket", 'route="manifest", le="10.0"'): "0+10x120",
+        here("docxy_time_to_first_byte_seconds_bucket", 'route="manifest", le="+Inf"'): "0+10x120",
     },
-    "DocxyCacheEvictsMuch": {
+    "DocxyCacheChurn": {
         here("docxy_cache_evictions_total"): "0+1x120",
         here("docxy_cache_entries"): "1000x120",
     },
-    "DocxyCacheKeepsNothing": {here("docxy_cache_writable"): "0x120"},
-    "DocxyCacheFails": {here("docxy_cache_errors_total", 'error="io"'): "0+1x120"},
-    "DocxyPasswordsWrong": {
+    "DocxyCacheNotWritable": {here("docxy_cache_writable"): "0x120"},
+    "DocxyCacheErrors": {here("docxy_cache_errors_total", 'error="io"'): "0+1x120"},
+    "DocxyWrongPasswords": {
         here("docxy_refusals_total", 'rule="password"'): "0+2x120",
         here("docxy_refusals_total", 'rule="slowed"'): "0+2x120",
     },
@@ -127,13 +129,13 @@ WELL = {
     here("docxy_requests_total", 'status="5xx"'): "0+5x120",
     here("docxy_requests_total", 'status="2xx"'): "0+95x120",
     here("docxy_upstream_requests_total", HUB): "0+10x120",
-    here("docxy_upstream_errors_total", f'{HUB}, kind="UpstreamTimeout"'): "0+2x120",
-    here("docxy_upstream_hosts_left_alone", HUB): "0x120",
+    here("docxy_upstream_errors_total", f'{HUB}, error="timeout"'): "0+2x120",
+    here("docxy_upstream_circuits_open", HUB): "0x120",
     here("docxy_pulls_remaining", ALICE): "10x120",
     here("docxy_pulls_limit", ALICE): "100x120",
     here("docxy_pulls_spent_total", HUB): "0+0.8x120",
-    here("docxy_request_first_byte_seconds_bucket", 'route="manifest", le="5.0"'): "0+9x120",
-    here("docxy_request_first_byte_seconds_bucket", 'route="manifest", le="+Inf"'): "0+10x120",
+    here("docxy_time_to_first_byte_seconds_bucket", 'route="manifest", le="5.0"'): "0+9x120",
+    here("docxy_time_to_first_byte_seconds_bucket", 'route="manifest", le="+Inf"'): "0+10x120",
     here("docxy_cache_evictions_total"): "0+1x120",
     here("docxy_cache_entries"): "2000x120",
     here("docxy_cache_writable"): "1x120",
@@ -202,6 +204,21 @@ def test_every_series_is_there(there: dict[str, str]) -> None:
 def test_every_series_is_described(there: dict[str, str]) -> None:
     """The page names all of them, and no others."""
     assert named(PAGE.read_text()) == set(there)
+
+
+def kinds(error: type[RegistryError]) -> Iterator[type[RegistryError]]:
+    """Yield a class of errors and all of its subclasses."""
+    yield error
+    for one in error.__subclasses__():
+        yield from kinds(one)
+
+
+def test_every_error_is_described() -> None:
+    """The page has each value of the label `error` of docxy_upstream_errors_total, and no other."""
+    _, _, table = PAGE.read_text().partition("`error` of `docxy_upstream_errors_total`")
+    table, _, _ = table.partition("`error` of `docxy_cache_errors_total`")
+    documented = re.findall(r"^\| `(?!error`)([a-z_]+)` \|", table, re.MULTILINE)
+    assert set(documented) == {label(kind()) for kind in kinds(RegistryError)}
 
 
 def test_every_alert_is_described() -> None:

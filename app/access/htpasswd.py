@@ -92,7 +92,7 @@ class Htpasswd:
             return
         if self._reload():
             fields = {"users": len(self._hashes)}
-            logger.info("The file of users was read again.", extra={"fields": fields})
+            logger.info("Users file reloaded.", extra={"fields": fields})
 
     def _reload(self) -> bool:
         """Read the file; return False, and change nothing, if it is faulty."""
@@ -103,7 +103,9 @@ class Htpasswd:
             self._hashes = parse_users_file(read)
         except ValueError as fault:
             fields = {"file": str(self._path), "error": str(fault)}
-            logger.error("The users are as before.", extra={"fields": fields})  # noqa: TRY400 - no traceback helps
+            logger.error(  # noqa: TRY400 - no traceback helps
+                "Users file not reloaded; the previous users remain.", extra={"fields": fields}
+            )
             return False
         shared_memory.USERS.put(self._name, read)
         return True
@@ -146,11 +148,11 @@ def parse_users_file(written: bytes) -> Mapping[str, str]:
         if (line := line.strip()) and not line.startswith("#"):
             name, hashed = _parse_line(line, number)
             if name in hashes:
-                message = f"line {number}: this user stands above already"
+                message = f"line {number}: this user is listed above already"
                 raise ValueError(message)
             hashes[name] = hashed
     if not hashes:
-        message = "there is no user in it; htpasswd -B adds one"
+        message = "it contains no user; htpasswd -B adds one"
         raise ValueError(message)
     return hashes
 
@@ -159,7 +161,7 @@ def _read_regular_file(path: Path) -> bytes:
     """Return the content of a regular file; a pipe is refused, since reading it could block."""
     with open(path, "rb", opener=_open_nonblocking) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            message = "this is no regular file, which could be read again"
+            message = "it is not a regular file, so it cannot be read again"
             raise ValueError(message)
         return file.read(_LARGEST + 1)
 
@@ -179,12 +181,12 @@ def _parse_line(line: str, number: int) -> tuple[str, str]:
         raise ValueError(message)
     found = _HASH.fullmatch(hashed)
     if found is None:
-        message = f"line {number}: this is no bcrypt hash; htpasswd -B writes one"
+        message = f"line {number}: this is not a bcrypt hash; htpasswd -B writes one"
         raise ValueError(message)
     if int(found["cost"]) not in _COSTS:
         message = (
-            f"line {number}: a cost of {found['cost']} is not among {_COSTS[0]} to {_COSTS[-1]}; "
-            "htpasswd -B -C 10 is a good one"
+            f"line {number}: a cost of {found['cost']} is not from {_COSTS[0]} to {_COSTS[-1]}; "
+            "use htpasswd -B -C 10"
         )
         raise ValueError(message)
     return name, hashed

@@ -124,7 +124,7 @@ class ClientLimits:
     ) -> LimitReached:
         wait = self._windows.seconds_left(limit, who)
         told = {"Retry-After": str(min(wait, _LONGEST))}
-        return kind(headers=told, rule=kind.refused_by, seconds=wait)
+        return kind(headers=told, rule=kind.refused_by, reset_seconds=wait)
 
     def refund_pull(self, who: str) -> None:
         """Give back a pull that was counted but yielded no manifest."""

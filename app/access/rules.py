@@ -35,7 +35,7 @@ class Condition:
         if facts.is_index:
             return ""
         if self.platforms is not None and not self._allows_platform(facts.platform):
-            said = f"is for {facts.platform}" if facts.platform else "does not say what it is for"
+            said = f"is for {facts.platform}" if facts.platform else "does not name its platform"
             return (
                 f"this proxy serves images for {self._format_platforms()} only, and this one {said}"
             )
@@ -267,7 +267,7 @@ def _check_names(rule: Rule, registries: Registries) -> None:
     """Raise ValueError if the names in a rule are such that it could never match a request."""
     if rule.registry and not any(rule.registry in row.names for row in registries.rows):
         message = (
-            f"rule {rule.number}: registry: no registry that is served is called {rule.registry}"
+            f"rule {rule.number}: registry: this proxy serves no registry named {rule.registry}"
         )
         raise ValueError(message)
     first, slash, rest = (rule.repository or "").partition("/")

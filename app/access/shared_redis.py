@@ -128,8 +128,8 @@ class SharedRedis:
         self._is_down = True
         # The text of the error may contain the URL with its password.
         logger.warning(
-            "Redis does not count: requests pass without limits.",
-            extra={"fields": {"kind": type(error).__name__}},
+            "Redis is unavailable; requests pass without limits.",
+            extra={"fields": {"error_type": type(error).__name__}},
         )
 
     def _probe_if_due(self) -> None:
@@ -146,7 +146,7 @@ class SharedRedis:
             return
         if self._is_down:
             self._is_down = False
-            logger.info("Redis is back: the limits count again.")
+            logger.info("Redis is available again; limits apply.")
 
     def build_key(self, *parts: str) -> str:
         """Return a key in Redis made of `parts`, with the prefix of the limits library's keys."""

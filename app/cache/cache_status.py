@@ -23,7 +23,7 @@ STALE: Final = "stale"
 _OUTCOMES: Final = (
     ("; hit", "hit"),
     ("served-stale", STALE),
-    ("collapsed", "joined"),
+    ("collapsed", "collapsed"),
     ("fwd=stale", REVALIDATED),
 )
 """Parts of our `Cache-Status` and the outcomes they mean; the first match counts. Without a match
@@ -74,7 +74,7 @@ def build_stale(status: int | None, age: float) -> Headers:
     return [
         (_STATUS, f"docxy; fwd=stale{asked}; detail=served-stale"),
         _format_age(age),
-        ("Warning", f'299 - "This is from the cache: the registry {told}"'),
+        ("Warning", f'299 - "Stale content from the cache: the registry {told}"'),
     ]
 
 
@@ -108,7 +108,7 @@ def mark_reply(reply: Reply, fields: Headers) -> Reply:
 def parse_outcome(reply: Reply) -> str:
     """Return what the cache did, as our own Cache-Status says.
 
-    This is "hit", "stale", "joined", "revalidated" or "miss".
+    This is "hit", "stale", "collapsed", "revalidated" or "miss".
     """
     said = headers.get_all(reply.headers, _STATUS)
     own = said[-1] if said and said[-1].startswith("docxy;") else ""

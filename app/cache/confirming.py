@@ -293,7 +293,7 @@ class MembershipConfirmer:
         now = time.monotonic()
         if now - self._warned_at >= _SILENCE:
             self._warned_at = now
-            logger.warning("Too many manifests wait for their blobs to be confirmed.")
+            logger.warning("Queue of manifests for blob confirmation is full.")
 
 
 class _RegistryFailed(Exception):

@@ -100,6 +100,6 @@ class DiskExecutor:
         if now - self._logged_at.get(error.errno, -_SILENCE) >= _SILENCE:
             self._logged_at[error.errno] = now
             logger.warning(
-                "The cache has trouble; what it cannot do is done without it.",
+                "Cache error; requests continue without the cache.",
                 extra={"fields": {"error": str(error)}},
             )

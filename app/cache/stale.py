@@ -148,7 +148,7 @@ class StaleIfError:
         reply = stale(status)
         if reply is not None:
             fields = {"registry": self._registry} | ({"status": status} if status else {})
-            logger.warning("What is kept is served.", extra={"fields": fields})
+            logger.warning("Serving stale content.", extra={"fields": fields})
         return reply
 
     def _record_error(self, name: str, error: RegistryError) -> None:

@@ -31,23 +31,26 @@ class _Verdict:
 @click.option(
     "--network",
     metavar="NETWORK",
-    help="The client's address, or a network: all of it. Without it: an address that is not known.",
+    help="The client's address, or a whole network. Default: an unknown address.",
 )
-@click.option("--user", default="", metavar="NAME", help="Who has logged in at this proxy.")
+@click.option("--user", default="", metavar="NAME", help="The user who is logged in at this proxy.")
 @click.argument("image")
 @with_appcontext
 def check(*, network: str | None, user: str, image: str) -> None:
-    """Say whether a client may pull IMAGE; end with 1 where it may not, or only in part."""
+    """Show whether a client may pull IMAGE, and which rule decides.
+
+    The exit status is 1 if the client may not pull it, or only from a part of the network.
+    """
     (meant,) = parse_images([image], context.get_cli_context().registries)
     if network is None:
         found = [("", _build_verdict(meant, ClientIdentity("", is_known=False, user=user)))]
     else:
         found = list(_merge_ranges(meant, network, user))
-    whom = f"{meant.repository} of {meant.registry}, for {network or 'who hides'}"
+    whom = f"{meant.repository} of {meant.registry}, for {network or 'an unknown address'}"
     if len(found) == 1:
         click.echo("\n".join([whom, *found[0][1].lines]))
     else:
-        click.echo(f"{whom}, in parts that differ")
+        click.echo(f"{whom}, by address")
         for where, verdict in found:
             click.echo("\n  ".join([f"{where}:", *verdict.lines]))
     if not all(verdict.allowed for _, verdict in found):
@@ -69,7 +72,9 @@ def _decide_ranges(
     try:
         whole = parse_network(network)
     except ValueError as error:
-        message = f"--network: {network} is no address and no network, like 10.0.0.7 or 10.0.0.0/8"
+        message = (
+            f"--network: {network} is not an address or a network, like 10.0.0.7 or 10.0.0.0/8"
+        )
         raise click.UsageError(message) from error
     for first, last in partition(whole, (*there.lists.networks, *there.rules.networks)):
         yield _build_verdict(image, ClientIdentity(str(first), user=user)), first, last
@@ -77,7 +82,7 @@ def _decide_ranges(
 
 def _build_verdict(image: Image, client: ClientIdentity) -> _Verdict:
     if not context.get_cli_context().lists.is_admitted(client.address):
-        told = "denied by the lists of networks: nothing is answered but /health"
+        told = "denied by the lists of networks: only /health is answered"
         return _Verdict(allowed=False, lines=(told,))
     if told := _find_login_fault(client.user):
         return _Verdict(allowed=False, lines=(told,))
@@ -94,7 +99,7 @@ def _find_login_fault(user: str) -> str:
     if users is None:
         return ""
     if not user:
-        return "denied without a login: --user NAME says who has logged in"
+        return "denied without a login; name the user with --user NAME"
     return "" if users.lookup_secret(user) else f"denied: there is no user {user}"
 
 
@@ -110,22 +115,22 @@ def _decide_requests(image: Image, client: ClientIdentity) -> Iterator[tuple[str
     elif there.rules.has_digests:
         by_digest = asked._replace(digests=frozenset({reference}))
         yield "the manifest by this digest", there.rules.decide(by_digest)
-    yield "what is asked by digest, and lists", there.rules.decide(asked)
+    yield "other requests by digest, and lists", there.rules.decide(asked)
 
 
 def _format_decision(decision: Decision) -> str:
     word = "allowed" if decision.allowed else "denied"
     if decision.rule is None:
-        told = f"{word}, since no rule matches"
+        told = f"{word}, because no rule matches"
     elif decision.allowed and decision.rule.condition:
         told = f"{word} by rule {decision.rule.number}, if it is an image {decision.rule.condition}"
     else:
         reason = "" if decision.allowed else f": {decision.message}"
         told = f"{word} by rule {decision.rule.number}{reason}"
-    return f"{told}, unless a rule before names its digest" if decision.is_provisional else told
+    return f"{told}, unless an earlier rule names its digest" if decision.is_provisional else told
 
 
 # The group `flask access`.
 
-access: Final = AppGroup("access", help="See who may pull what; docs/access.md says more.")
+access: Final = AppGroup("access", help="Show who may pull what (see docs/access.md).")
 access.add_command(check)

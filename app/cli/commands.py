@@ -11,7 +11,7 @@ from app.cli.remove import remove
 from app.cli.statistics import statistics, verify
 from app.cli.warm import warm
 
-cache: Final = AppGroup("cache", help="Look after the cache; docs/cache.md says more.")
+cache: Final = AppGroup("cache", help="Manage the cache (see docs/cache.md).")
 for command in (statistics, verify, remove, warm):
     cache.add_command(command)
 

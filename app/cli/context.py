@@ -75,12 +75,12 @@ def check_owner(directory: Path) -> None:
     if owner is None and us == 0:
         owner = _get_owner(directory)
         if owner is None:
-            message = f"{directory} is not there yet: start Docxy, or run this as its user"
+            message = f"{directory} does not exist yet: start Docxy, or run this as its user"
             raise click.ClickException(message)
     if owner not in {None, us}:
         message = (
-            f"{directory} is kept by the user {owner}, and this is the user {us}: "
-            "run this command as that user"
+            f"{directory} belongs to user {owner}, and this command runs as user {us}: "
+            f"run it as user {owner}"
         )
         raise click.ClickException(message)
 

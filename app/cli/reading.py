@@ -27,7 +27,7 @@ class RateLimited(ReadError):
     """Raised if the registry answers 429; further requests would only prolong that."""
 
     def __init__(self) -> None:
-        super().__init__("the registry answers 429: it has had enough for now")
+        super().__init__("the registry answered 429; try again later")
 
 
 class Operator:
@@ -151,8 +151,10 @@ def _build_error(reply: Reply) -> ReadError:
     if reply.status == HTTPStatus.TOO_MANY_REQUESTS:
         return RateLimited()
     if reply.status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-        return ReadError(f"the registry answers {reply.status}: it is not there for everybody")
-    return ReadError(f"the registry answers {reply.status}")
+        return ReadError(
+            f"the registry answered {reply.status}: the image does not exist, or is private"
+        )
+    return ReadError(f"the registry answered {reply.status}")
 
 
 # Checking that content read through the cache was stored.
@@ -181,6 +183,6 @@ def wait_until_kept(store: Store, image: Image, digest: Digest, size: int) -> No
     given_up = time.monotonic() + _PATIENCE + size / _SLOWEST
     while not is_kept(store, image, digest):
         if time.monotonic() > given_up:
-            message = "it was read, but is not kept: is the disk full?"
+            message = "it was fetched, but is not in the cache; check whether the disk is full"
             raise ReadError(message)
         time.sleep(_PAUSE)

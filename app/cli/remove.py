@@ -96,28 +96,30 @@ def _forget_and_resolve(store: Store, image: Image, reference: Reference) -> set
     "--older-than",
     metavar="AGE",
     callback=parse_age,
-    help="What was fetched so long ago: 36h, 30d, 8w.",
+    help="Remove content fetched longer ago than this, like 36h, 30d or 8w.",
 )
 @click.option(
     "--unused-for",
     metavar="AGE",
     callback=parse_age,
-    help="What nobody has asked for so long: 36h, 30d, 8w.",
+    help="Remove content not requested for this long, like 36h, 30d or 8w.",
 )
-@click.option("--all", "everything", is_flag=True, help="All that is kept and known.")
+@click.option(
+    "--all", "everything", is_flag=True, help="Remove everything, with all that is known about it."
+)
 @with_appcontext
 def remove(
     names: tuple[str, ...], older_than: int | None, unused_for: int | None, *, everything: bool
 ) -> None:
-    """Remove images, what is old or unused, or all; it is fetched again when it is next asked for.
+    """Remove images, old or unused content, or everything; it is fetched again when requested.
 
-    IMAGE is a name as in a pull through Docxy, without its host: nginx, nginx:1.27,
-    ghcr.io/owner/app@sha256:... A name alone means all of that repository.
-    What other images share with it stays.
+    IMAGE is a name as in a pull through Docxy, without Docxy's host: nginx, nginx:1.27,
+    ghcr.io/owner/app@sha256:... A name without a tag or digest means the whole repository.
+    Content that other images share stays.
     """
     said = [bool(names), older_than is not None, unused_for is not None, everything]
     if said.count(True) != 1:
-        message = "say what to remove: images, --older-than, --unused-for, or --all"
+        message = "give one of these: images, --older-than, --unused-for, or --all"
         raise click.UsageError(message)
     chosen = parse_images(names, context.get_cli_context().registries)
     with context.open_cache() as cache:
@@ -135,9 +137,7 @@ def remove(
 def _remove_images(store: Store, chosen: list[Image]) -> None:
     for image in chosen:
         number = remove_image(store, image)
-        click.echo(
-            f"{image.text}: {_format_removed(number) if number else 'nothing of it is kept'}"
-        )
+        click.echo(f"{image.text}: {_format_removed(number) if number else 'not in the cache'}")
 
 
 def _print_removed(number: int) -> None:

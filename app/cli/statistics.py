@@ -19,10 +19,10 @@ from app.store.admin import RegistryUsage, Statistics, VerifyResult
 @click.command()
 @with_appcontext
 def verify() -> None:
-    """Read everything that is kept and compare it with its digest.
+    """Read all cached content and compare it with its digest.
 
-    What is wrong is taken away, and fetched again when it is next asked for.
-    Ends with 1 if anything was wrong.
+    Damaged content is removed, and fetched again when requested.
+    The exit status is 1 if any was damaged.
     """
     number, read = 0, 0
     faulty: list[VerifyResult] = []
@@ -39,7 +39,7 @@ def verify() -> None:
         click.echo(f"{one.registry} {one.digest}: {one.fault}")
     click.echo(
         f"{format_count(number, 'file', 'files')}, {format_binary_size(read)}: "
-        f"{len(faulty)} faulty."
+        f"{len(faulty)} damaged."
     )
     if faulty:
         raise SystemExit(1)
@@ -49,7 +49,7 @@ def verify() -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, sizes in bytes.")
 @with_appcontext
 def statistics(*, as_json: bool) -> None:
-    """Count what is kept, by registry."""
+    """Show the size of the cache, by registry."""
     with context.open_cache() as cache:
         found = cache.store.maintenance.statistics()
         spools = blobs.measure_unfinished(cache.directory)
@@ -69,11 +69,11 @@ def _build_document(
     }
     return {
         "registries": shares,
-        "rows": found.table_rows,
+        "index_rows": found.table_rows,
         "max_size": cache.limits.max_size,
         "min_free": cache.limits.min_free,
         "free": free,
-        "spools": {"entries": spools[0], "bytes": spools[1]},
+        "unfinished": {"entries": spools[0], "bytes": spools[1]},
     }
 
 
@@ -93,7 +93,7 @@ def _format_limits(cache: Cache, free: int, spools: tuple[int, int]) -> Iterator
     most, (number, held) = cache.limits.max_size, spools
     if number:
         blobs = format_count(number, "blob", "blobs")
-        yield f"being fetched, or broken off: {blobs}, {format_binary_size(held)}"
+        yield f"running or interrupted downloads: {blobs}, {format_binary_size(held)}"
     yield f"limit: {'none' if most is None else format_binary_size(most)}"
     min_free = format_binary_size(cache.limits.min_free)
-    yield f"free on the disk: {format_binary_size(free)}, of which {min_free} stay free"
+    yield f"free on the disk: {format_binary_size(free)}, of which {min_free} must stay free"

@@ -36,6 +36,6 @@ def parse_age(_ctx: click.Context, _option: click.Parameter, value: str | None) 
         return None
     found = _AGE.fullmatch(value)
     if found is None:
-        message = f"{value} is no age like 90m, 36h or 30d"
+        message = f"{value} is not an age like 90m, 36h or 30d"
         raise click.BadParameter(message)
     return int(found[1]) * _SECONDS[found[2]]

@@ -24,15 +24,15 @@ _EVERY: Final = "all"
 @click.argument("names", metavar="[IMAGE]...", nargs=-1)
 @click.option(
     "--file", "lists", type=click.File(errors="replace"), multiple=True,
-    help="A file with an image a line, # before comments; - is standard input. Repeatable.",
+    help="A file with one image a line, and comments after #; - is standard input. Repeatable.",
 )  # fmt: skip
 @click.option(
     "--platform", "platforms", multiple=True, default=["linux/amd64"], show_default=True,
-    help="Which images of an index: linux/arm64, linux/arm/v7, all. Repeatable.",
+    help="The platform to fetch of an index, like linux/arm64, or all. Repeatable.",
 )  # fmt: skip
 @click.option(
     "--budget", type=click.IntRange(min=0), metavar="PULLS",
-    help="Spend no more pulls than this. A GET of a manifest is one. Default: no limit.",
+    help="The most pulls to spend; a GET of a manifest is one pull. Default: no limit.",
 )  # fmt: skip
 @with_appcontext
 def warm(
@@ -41,14 +41,15 @@ def warm(
     platforms: tuple[str, ...],
     budget: int | None,
 ) -> None:
-    """Fetch images through the cache, so that they are there.
+    """Fetch images into the cache before clients ask for them.
 
-    IMAGE is a name as in a pull through Docxy, without its host: nginx:1.27, ghcr.io/owner/app:v1.
-    What is there already costs no pull. Ends with 1 if something is lacking in the end.
+    IMAGE is a name as in a pull through Docxy, without Docxy's host: nginx:1.27,
+    ghcr.io/owner/app:v1. Content that is cached already costs no pull. The exit status is 1 if an
+    image is incomplete in the end.
     """
     chosen = parse_images([*names, *_read_lists(lists)], context.get_cli_context().registries)
     if not chosen:
-        message = "say which images: as arguments, or with --file"
+        message = "name the images, as arguments or with --file"
         raise click.UsageError(message)
     with context.open_cache() as cache:
         pulls, operator = PullBudget(budget), Operator()
@@ -93,7 +94,7 @@ def _print_report(chosen: list[Image], plan: Plan) -> None:
     for image, reason in plan.failed.items():
         click.echo(f"failed: {image.text}: {reason}")
     for image, reason in plan.skipped.items():
-        click.echo(f"left undone: {image.text}: {reason}")
+        click.echo(f"skipped: {image.text}: {reason}")
     lacking = plan.failed.keys() | plan.skipped.keys()
     click.echo(
         f"{len(chosen) - len(lacking)} of {format_count(len(chosen), 'image', 'images')} warm."

@@ -162,7 +162,7 @@ class Planner:
         try:
             named = manifest.parse_descriptors(self._read_manifest(image, reference))
         except ValueError as error:
-            message = f"{reference} is no manifest: {error}"
+            message = f"{reference} is not a manifest: {error}"
             raise ReadError(message) from error
         for blob in named.blobs:
             if not blob.is_foreign:
@@ -175,7 +175,7 @@ class Planner:
         chosen = [child for child in children if self._is_wanted(child)]
         if not chosen:
             wanted = ", ".join(map(str, self._platforms))
-            message = f"it is not there for {wanted}"
+            message = f"it has no image for {wanted}"
             raise ReadError(message)
         return chosen
 
@@ -193,7 +193,7 @@ class Planner:
             if _was_pulled(reply):
                 self.pulls.spent += 1
             if reply.header("Warning"):
-                message = "the registry does not answer; what is kept of it may be old"
+                message = "the registry does not answer, and the cached copy may be old"
                 raise ReadError(message)
         if not isinstance(reference, Digest):
             reference = Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")

@@ -21,8 +21,8 @@ _KUBERNETES: Final = ("DOCXY_SERVICE_", "DOCXY_PORT_")
 
 CONFIG_VARIABLE: Final = "DOCXY_CONFIG"
 CONFIG_MEANING: Final = (
-    "A TOML file with the same settings: their names in lower case without `DOCXY_`. "
-    "The environment wins."
+    "A TOML file with the same settings, in lower case and without `DOCXY_`. "
+    "The environment takes precedence."
 )
 
 
@@ -85,7 +85,7 @@ def _find_unknown_variables(variables: Mapping[str, str]) -> list[str]:
 def _explain_unknown(name: str, known: set[str]) -> str:
     key = name.upper().removeprefix(PREFIX).lower()
     if key in FILE_ONLY:
-        return f"it stands in the file of {CONFIG_VARIABLE} only, as {key}"
+        return f"set it in the file of {CONFIG_VARIABLE} instead, as {key}"
     return f"there is no such setting{_suggest(name, known)}"
 
 
@@ -97,7 +97,7 @@ def _read_file(path: str) -> tuple[dict[str, Any], list[str]]:
     except OSError as error:
         return {}, [f"{CONFIG_VARIABLE}={path}: the file cannot be read ({error.strerror})"]
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        return {}, [f"{path}: this is not TOML: {error}"]
+        return {}, [f"{path}: invalid TOML: {error}"]
     keys = {name for name in Settings.model_fields if Settings.variable(name).startswith(PREFIX)}
     faults = [
         f"{path}: {key}: there is no such setting{_suggest(key, keys)}"
@@ -184,7 +184,7 @@ def _find_field(name: str) -> str:
 def _format_message(faults: Sequence[str]) -> str:
     count = "one setting is wrong" if len(faults) == 1 else f"{len(faults)} settings are wrong"
     listed = "".join(f"\n  {fault}" for fault in faults)
-    return f"Docxy cannot start: {count}.{listed}\nEvery setting stands in docs/configuration.md."
+    return f"Docxy cannot start: {count}.{listed}\ndocs/configuration.md describes every setting."
 
 
 def read_variable(name: str) -> str:

@@ -22,7 +22,7 @@ Credentials = Literal["passthrough", "managed"]
 
 LOGIN_WITHOUT_MANAGED: Final = (
     'username, password: this proxy\'s own login needs credentials = "managed" '
-    "(DOCXY_CREDENTIALS=managed); with passthrough, clients bring theirs"
+    "(DOCXY_CREDENTIALS=managed); with passthrough, clients log in themselves"
 )
 
 
@@ -35,26 +35,30 @@ class RegistrySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: RegistryAlias = Field(
-        description="What clients call the registry, like `ghcr.io`: as prefix of a repository "
-        "name, as `ns`, and before the `~` of its tokens. No prefix has a port: a name with one "
-        "needs an alias for that."
+        description="The registry's name for clients, like `ghcr.io`: the prefix of "
+        "repository names, the `ns` parameter, and the tag of its tokens before `~`. A prefix "
+        "cannot have a port, so a name with one needs an alias."
     )
     url: BaseUrl | None = Field(
-        None, description="Where it is. Unset: the well-known one's, else `https://` and the name."
+        None,
+        description="The registry's URL. Unset: the well-known registry's, or else "
+        "`https://` and the name.",
     )
     token_url: BaseUrl | None = Field(
         None,
-        description="Its token service. Unset: learned from its challenge, if it is on the "
-        "registry's own host or, over https, on its registrable domain.",
+        description="The URL of its token service. Unset: taken from its challenge, if it "
+        "is on the registry's host or, over https, on its registrable domain.",
     )
     token_service: str | None = Field(
-        None, description="The `service` to name there. Unset: what the challenge says."
+        None,
+        description="The `service` parameter for the token service. Unset: taken from the "
+        "challenge.",
     )
     hosts: tuple[OwnHost, ...] = Field(
-        (), description="Host names of this proxy that stand for this registry alone."
+        (), description="Host names of this proxy that serve this registry alone."
     )
     aliases: tuple[RegistryAlias, ...] = Field(
-        (), description="More names for it, as prefix and as `ns`."
+        (), description="Further names for it, as prefix and as `ns`."
     )
     library_prefix: bool | None = Field(
         None,
@@ -62,38 +66,38 @@ class RegistrySettings(BaseModel):
     )
     credentials: Credentials | None = Field(
         None,
-        description="`passthrough`: clients' logins go to the registry. `managed`: this proxy "
-        "gets the tokens, with `username` and `password` or as nobody, and clients need none. "
-        "Unset: `passthrough`.",
+        description="`passthrough`: clients' logins go to the registry. `managed`: this "
+        "proxy gets the tokens itself, with `username` and `password` or anonymously, and "
+        "clients need no login. Unset: `passthrough`.",
     )
     prefix_login: bool = Field(
         default=False,
-        description="Whether a login at this proxy's host also goes to this registry where it is "
-        "addressed by prefix.",
+        description="Whether a login at this proxy's host is also sent to this registry "
+        "for requests that name it by prefix.",
     )
     username: Username | None = Field(
-        None, min_length=1, description="This proxy's own account there, with `managed`."
+        None, min_length=1, description="The user name of this proxy's own account, with `managed`."
     )
     password: SecretStr | None = Field(
-        None, min_length=1, description="Its password, or access token."
+        None, min_length=1, description="The password or access token of that account."
     )
     password_file: PasswordFile | None = Field(
-        None, description="A file that holds the password, in place of `password`."
+        None, description="A file with the password, in place of `password`."
     )
     ca_bundle: AuthoritiesFile | None = Field(
         None,
-        description="A PEM file with certificate authorities for this registry, its token service "
-        "and where it redirects to, added to the usual ones and to `DOCXY_CA_BUNDLE`.",
+        description="A PEM file with certificate authorities for this registry, its token "
+        "service and its redirects, in addition to the system's and `DOCXY_CA_BUNDLE`.",
     )
     allow_private: bool = Field(
         default=False,
-        description="Let this registry, and where it redirects to, be on loopback, private and "
+        description="Allow this registry and its redirects to have loopback, private and "
         "otherwise special addresses.",
     )
     redirects_from: tuple[RegistryHost, ...] = Field(
         (),
-        description="With `allow_private`: the registries of the table without `allow_private` "
-        "whose redirects may lead to this one. Unset: none.",
+        description="With `allow_private`: the registries without `allow_private` whose "
+        "redirects may lead to this one. Unset: none.",
     )
 
     @model_validator(mode="after")
@@ -172,8 +176,8 @@ def check_addresses(rows: Iterable[Registry]) -> None:
     if special:
         message = (
             f"registries: {', '.join(special)}: a loopback, private or otherwise special address; "
-            "if that is right, set DOCXY_ALLOW_PRIVATE_UPSTREAMS=true, or allow_private = true in "
-            "the registry's own table"
+            "if that is intended, set DOCXY_ALLOW_PRIVATE_UPSTREAMS=true, or allow_private = true "
+            "in the registry's own table"
         )
         raise ValueError(message)
 
@@ -187,14 +191,14 @@ def check_redirects(rows: Sequence[Registry]) -> None:
     for row in rows:
         if unknown := sorted(row.redirects_from - names):
             message = (
-                f"registries: {row.name}: redirects_from: no registry that is served is called "
+                f"registries: {row.name}: redirects_from: this proxy serves no registry named "
                 f"{', '.join(unknown)}"
             )
             raise ValueError(message)
         if row.redirects_from and not row.allow_private:
             message = (
-                f"registries: {row.name}: redirects_from: it is for a registry at a private "
-                "address; set allow_private = true in the same table, or leave it out"
+                f"registries: {row.name}: redirects_from: it applies only to a registry "
+                "with a private address; set allow_private = true in its table, or remove it"
             )
             raise ValueError(message)
 
@@ -203,7 +207,7 @@ def check_login(credentials: Credentials | None, username: str | None, password:
     """Raise ValueError if a login lacks one half, or is set without `managed` credentials."""
     if (username is None) != (password is None):
         message = (
-            "username, password: a login has both (DOCXY_USERNAME and DOCXY_PASSWORD for the "
+            "username, password: set both or neither (DOCXY_USERNAME and DOCXY_PASSWORD for the "
             "default registry)"
         )
         raise ValueError(message)

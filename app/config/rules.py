@@ -23,14 +23,14 @@ _GROUP: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 def _check_group(name: str) -> str:
     if not _GROUP.fullmatch(name):
-        message = "write the name of a group with letters, digits, . _ and -, 64 at the most"
+        message = "write a group name of at most 64 letters, digits, . _ and -"
         raise ValueError(message)
     return name
 
 
 def _check_name(text: str) -> str:
     if not is_user_name(text):
-        message = "no user can be called so"
+        message = "not a valid user name"
         raise ValueError(message)
     return text
 
@@ -43,7 +43,7 @@ def _check_user_or_group(text: str) -> str:
 
 def _check_member(text: str) -> str:
     if text.startswith(_SIGN):
-        message = "a group has users, and no groups in it: write who they are"
+        message = "a group cannot contain groups; list its users"
         raise ValueError(message)
     return _check_name(text)
 
@@ -96,26 +96,26 @@ _REPOSITORY: Final = re.compile(r"[a-z0-9._/*?-]+")
 _TAG: Final = re.compile(r"[A-Za-z0-9._*?-]+")
 _ALL: Final = "*"
 _WITH_ALLOW: Final = {
-    "digest_only": "by digest, and not by tag",
-    "platforms": "such images, and no others",
-    "min_age_days": "such images, and no others",
+    "digest_only": "it allows requests by digest, and refuses those by tag",
+    "platforms": "it allows these images, and no others",
+    "min_age_days": "it allows these images, and no others",
 }
 _WITHOUT_TAG: Final = {
-    "digest_only": "with tag, which matches requests by tag only, nothing is left",
-    "digests": "not with tag, which matches by tag only: they are found by both",
-    "platforms": "not with tag: by digest, and so out of an index, all would go",
-    "min_age_days": "not with tag: by digest, and so out of an index, all would go",
+    "digest_only": "remove tag, which matches requests by tag only: together they match nothing",
+    "digests": "remove tag, which matches requests by tag only: digests match both kinds",
+    "platforms": "remove tag: requests by digest, as for images of an index, would pass",
+    "min_age_days": "remove tag: requests by digest, as for images of an index, would pass",
 }
 _ODD: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 
 def _check_repository_pattern(text: str) -> str:
     if text == "*":
-        message = "* stops at a slash: write ** for every repository, or leave it out"
+        message = "* does not match a slash: write ** for every repository, or remove it"
         raise ValueError(message)
     if not _REPOSITORY.fullmatch(text) or len(text) > _LONGEST or _is_invalid_path(text):
         message = (
-            "write a repository as its registry calls it, like library/nginx or team/**, "
+            "write a repository in its registry's own naming, like library/nginx or team/**, "
             "without the registry, a tag or a digest"
         )
         raise ValueError(message)
@@ -138,7 +138,7 @@ def _normalize_platform(text: str) -> str:
 
 
 def _check_digest(text: str) -> str:
-    message = "write a digest by sha256 or sha512, like sha256:... with 64 digits, or *"
+    message = "write a sha256 or sha512 digest, like sha256:... with 64 digits, or *"
     try:
         is_one = text == _ALL or Digest.parse(text).can_be_verified
     except DigestInvalid:
@@ -167,56 +167,56 @@ class RuleSettings(BaseModel):
 
     action: Literal["allow", "deny"] = Field(description="`allow` or `deny`.")
     registry: RegistryHost | None = Field(
-        None, description="The registry, by one of its names. Unset: each."
+        None, description="One of the registry's names. Unset: any registry."
     )
     repository: Annotated[str, AfterValidator(_check_repository_pattern)] | None = Field(
         None,
-        description="The repository, as the registry itself calls it: `library/nginx`, `team/*`, "
-        "`team/**`. `*` stands for any characters but a slash, `**` for any, `?` for one that is "
-        "no slash. Unset: each.",
+        description="The repository, in the registry's own naming: `library/nginx`, "
+        "`team/*`, `team/**`. `*` matches any characters except a slash, `**` any characters, "
+        "`?` one character except a slash. Unset: any repository.",
     )
     tag: Annotated[str, AfterValidator(_check_tag_pattern)] | None = Field(
         None,
-        description="The tag, with `*` and `?` as above; such a rule decides requests for a "
-        "manifest by tag, and nothing else.",
+        description="The tag, with `*` and `?` as above; such a rule matches only requests "
+        "for a manifest by tag.",
     )
     digests: tuple[Annotated[str, AfterValidator(_check_digest)], ...] | None = Field(
         None,
-        description='Manifests, like `["sha256:..."]`, or all of them with `["*"]`; such a rule '
-        "decides requests for one of them, by digest or by a tag that leads to it, and nothing "
-        "else.",
+        description='Digests of manifests, like `["sha256:..."]`, or `["*"]` for all; such '
+        "a rule matches only requests for these manifests, by digest or by a tag that leads "
+        "to one.",
     )
     digest_only: bool = Field(
         default=False,
-        description="With `allow`: a manifest is served by digest, and refused by tag.",
+        description="With `allow`: manifests are served by digest, and refused by tag.",
     )
     networks: tuple[ClientNetworks, ...] | None = Field(
         None, description='Addresses and networks of clients, like `["10.0.0.0/8"]`. Unset: all.'
     )
     users: tuple[UserOrGroup, ...] | None = Field(
         None,
-        description="Users of `DOCXY_HTPASSWD_FILE`, and groups of the table `[groups]`, like "
-        '`["alice", "@platform"]`. Unset: all, and where there are no users everybody.',
+        description="Users of `DOCXY_HTPASSWD_FILE`, and groups of the table `[groups]`, "
+        'like `["alice", "@platform"]`. Unset: all users, or everybody if there are no users.',
     )
     platforms: tuple[Annotated[str, AfterValidator(_normalize_platform)], ...] | None = Field(
         None,
-        description="With `allow`: the platforms of the images that are served, like "
-        '`["linux/amd64"]`; the manifest of any other image is refused. Unset: all.',
+        description="With `allow`: the platforms whose images are served, like "
+        '`["linux/amd64"]`; the manifests of other images are refused. Unset: all.',
     )
     min_age_days: Annotated[int, Field(ge=1, le=36500, strict=True)] | None = Field(
         None,
-        description="With `allow`: the days that have to be over since an image was made, by its "
-        "own date; the manifest of a younger one is refused. Unset: any age.",
+        description="With `allow`: the minimum age of an image in days, by its own date; "
+        "the manifests of younger images are refused. Unset: any age.",
     )
     message: Annotated[str, AfterValidator(_check_message)] | None = Field(
-        None, description="What a client is told that is refused by this rule."
+        None, description="The message for clients that this rule refuses."
     )
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Self:
         for name, why in _WITH_ALLOW.items():
             if self.action == "deny" and getattr(self, name):
-                message = f'{name}: it belongs to action = "allow": {why}'
+                message = f'{name}: use it with action = "allow": {why}'
                 raise ValueError(message)
         for name, why in _WITHOUT_TAG.items():
             if self.tag is not None and getattr(self, name):

@@ -70,14 +70,16 @@ def _read_users_file(path: object) -> UsersFile:
 
 def _check_secret(secret: SecretStr) -> SecretStr:
     if len(secret.get_secret_value().encode()) < _SHORTEST_SECRET:
-        message = f"write at least {_SHORTEST_SECRET} bytes: whoever guesses it may pull"
+        message = f"write at least {_SHORTEST_SECRET} bytes: anyone who guesses it can pull"
         raise ValueError(message)
     return secret
 
 
 def _check_key(key: SecretStr) -> SecretStr:
     if len(key.get_secret_value().encode()) < _SHORTEST_KEY:
-        message = f"write at least {_SHORTEST_KEY} bytes, like those of openssl rand -hex 32"
+        message = (
+            f"write at least {_SHORTEST_KEY} bytes, such as the output of openssl rand -hex 32"
+        )
         raise ValueError(message)
     return key
 
@@ -87,35 +89,36 @@ class AccessSettings(BaseModel):
 
     allow_networks: ClientNetworks | None = Field(
         None,
-        description="Comma-separated addresses and networks of the clients that may use this "
-        "proxy; `/health` answers everybody. Unset: all may, but for `DOCXY_DENY_NETWORKS`.",
+        description="Comma-separated addresses and networks of the clients that may use "
+        "this proxy; `/health` answers everybody. Unset: all clients except those of "
+        "`DOCXY_DENY_NETWORKS`.",
     )
     deny_networks: ClientNetworks | None = Field(
         None,
-        description="Comma-separated addresses and networks of clients that may not, even where "
-        "`DOCXY_ALLOW_NETWORKS` has them.",
+        description="Comma-separated addresses and networks of clients that may not use "
+        "this proxy, even if `DOCXY_ALLOW_NETWORKS` includes them.",
     )
     rules: tuple[RuleSettings, ...] = Field(
-        (), description="What may be pulled, by whom: the first rule that matches decides."
+        (), description="The rules that allow or deny pulls: the first rule that matches decides."
     )
     groups: Groups = Field(
         default_factory=dict, description="The users of each group that rules name."
     )
     htpasswd_file: Annotated[UsersFile, BeforeValidator(_read_users_file)] | None = Field(
         None,
-        description="A file of the users who may pull, with bcrypt hashes (`htpasswd -B`); it is "
-        "read again when it changes. Every registry must be `managed`. Unset: nobody has to log "
-        "in.",
+        description="A file with the users who may pull and their bcrypt hashes (`htpasswd "
+        "-B`); Docxy reads it again when it changes. Every registry must be `managed`. Unset: "
+        "clients need no login.",
     )
     shared_secret: Annotated[SecretStr, AfterValidator(_check_secret)] | None = Field(
         None,
-        description="In place of that file, one password of at least 16 bytes, with which "
-        "everybody logs in, by any user name.",
+        description="One password of at least 16 bytes, in place of that file; clients log "
+        "in with it and any user name.",
     )
     token_key: Annotated[SecretStr, AfterValidator(_check_key)] | None = Field(
         None,
-        description="At least 32 bytes that sign the tokens of users; replicas share it. Unset: "
-        "the key that the directory of `DOCXY_CACHE_DIR` has.",
+        description="A key of at least 32 bytes that signs the tokens of users; replicas "
+        "must share it. Unset: the key in the directory of `DOCXY_CACHE_DIR`.",
     )
 
     def check_users(self, rows: Iterable[Registry], cache_dir: Path | None) -> None:
@@ -135,16 +138,16 @@ class AccessSettings(BaseModel):
         name = "DOCXY_HTPASSWD_FILE" if self.htpasswd_file else "DOCXY_SHARED_SECRET"
         if passed := [row.name for row in rows if not row.managed]:
             message = (
-                f"{name}: clients log in at this proxy, so none of their logins can be for a "
-                f"registry; set DOCXY_CREDENTIALS=managed for the default one, and credentials = "
+                f"{name}: clients log in at this proxy, so they cannot log in at a registry; set "
+                f"DOCXY_CREDENTIALS=managed for the default registry, and credentials = "
                 f'"managed" in each table [[registries]]. These are passthrough: '
                 f"{', '.join(passed)}"
             )
             raise ValueError(message)
         if not (self.token_key or cache_dir):
             message = (
-                f"{name}: the tokens of users need a key that outlives a restart; set "
-                "DOCXY_TOKEN_KEY, or DOCXY_CACHE_DIR, where one is made"
+                f"{name}: the tokens of users need a key that survives a restart; set "
+                "DOCXY_TOKEN_KEY, or DOCXY_CACHE_DIR, where Docxy creates one"
             )
             raise ValueError(message)
 
@@ -158,8 +161,8 @@ class AccessSettings(BaseModel):
             for at, one in enumerate(self.rules, 1):
                 if one.users is not None:
                     message = (
-                        f"rule {at}: users: only DOCXY_HTPASSWD_FILE says who somebody is; with "
-                        "DOCXY_SHARED_SECRET, or without a login, nobody is anybody in particular"
+                        f"rule {at}: users: set DOCXY_HTPASSWD_FILE; with DOCXY_SHARED_SECRET, or "
+                        "without a login, clients have no user names of their own"
                     )
                     raise ValueError(message)
         return Rules(
@@ -192,45 +195,44 @@ class CacheSettings(BaseModel):
 
     cache_dir: CacheDirectory | None = Field(
         None,
-        description="A directory for what was pulled, made if it is not there. Unset: nothing is "
-        "kept and nothing is written.",
+        description="The directory of the cache, created if it does not exist. Unset: "
+        "there is no cache, and nothing is written.",
     )
     cache_max_size: Annotated[Size, Field(gt=0)] | None = Field(
         None,
-        description="How many bytes the cache may take, like `50GB` or `10GiB`, with what is being "
-        "fetched; what was used longest ago goes first. Unset: as many as "
+        description="The maximum size of the cache with running downloads, like `50GB` or "
+        "`10GiB`; the least recently used content is evicted first. Unset: as much as "
         "`DOCXY_CACHE_MIN_FREE` leaves.",
     )
     cache_min_free: Size = Field(
-        ByteSize(5 << 30),
-        description="How many bytes of the disk the cache leaves free in any case.",
+        ByteSize(5 << 30), description="The disk space that the cache always leaves free."
     )
     cache_unread_limit: Size | None = Field(
         None,
-        description="How many bytes more of a layer are fetched after the last client that read it "
-        "has left; `0` stops at once. Unset: `1GiB`; `16MiB` if the client that began the fetch "
-        "asked for a part, or a `DOCXY_LIMIT_*` is set.",
+        description="How many more bytes of a layer are fetched after its last reader has "
+        "left; `0` stops at once. Unset: `1GiB`, or `16MiB` if the client that started the "
+        "fetch asked for a range, or a `DOCXY_LIMIT_*` is set.",
     )
     grant_ttl: Duration = Field(
         300,
-        description="Seconds for which a registry's yes to a client, for one repository, lets this "
-        "client read what is kept of it; never longer than its token lives.",
+        description="Seconds for which a client may read cached content of a repository "
+        "after the registry has allowed it; never longer than the client's token is valid.",
     )
     tag_ttl: Duration = Field(
         0,
-        description="Seconds for which a tag is answered without asking the registry what it "
-        "means. `0`: it is asked at each pull, with a HEAD, which is no pull to Docker Hub.",
+        description="Seconds for which a cached tag is served without asking the registry. "
+        "`0`: each pull asks with a HEAD, which Docker Hub does not count as a pull.",
     )
     stale_ttl: Duration = Field(
         7 * 24 * 3600,
-        description="Seconds after its last proof of being public for which a repository is served "
+        description="Seconds after a repository was last seen to be public in which it is served "
         "from the cache while its registry does not answer, or answers 429 or 5xx. `0`: never.",
     )
     accel_location: AccelLocation | None = Field(
         None,
-        description="An `internal` location of the nginx in front, like `/docxy-cache/`, that "
-        "serves `content/` of the cache's directory: what is kept is handed over to it "
-        "(`X-Accel-Redirect`). Unset: Docxy sends it itself.",
+        description="An `internal` location of the nginx in front, like `/docxy-cache/`, "
+        "that serves `content/` of the cache directory: nginx then sends cached content "
+        "(`X-Accel-Redirect`). Unset: Docxy sends it.",
     )
 
 
@@ -289,8 +291,8 @@ def _parse_workers(value: object) -> object:
     text = str(value).strip()
     if not _DIGITS.fullmatch(text) or not 0 < int(text) <= _MOST_WORKERS:
         message = (
-            f"write how many worker processes there are, from 1 to {_MOST_WORKERS}, like 2; "
-            "--workers says it too"
+            f"write the number of worker processes, from 1 to {_MOST_WORKERS}, like 2; "
+            "--workers sets it too"
         )
         raise ValueError(message)
     return int(text)
@@ -301,38 +303,44 @@ class LimitSettings(BaseModel):
 
     client_connections: Count = Field(
         500,
-        description="How many requests of one client address, or of one IPv6 network of 64 bits, "
-        "each worker serves at once; a download is one until its last byte. A quarter of the "
-        "worker's places is the most. More are answered 429 with `Retry-After`. Name servers in "
-        "front in `FORWARDED_ALLOW_IPS`, or all their clients count as one. It needs no Redis.",
+        description="The most requests that each worker serves at once for one client "
+        "address, or one IPv6 /64 network; a download counts until its last byte. At most a "
+        "quarter of the worker's connections. Further requests get 429 with `Retry-After`. "
+        "Name the servers in front in `FORWARDED_ALLOW_IPS`, or all their clients count as "
+        "one. This limit needs no Redis.",
     )
     limit_requests: Count | None = Field(
         None,
-        description="How many requests a minute each user may send, or each address: an IPv6 "
-        "network of 64 bits is one. More are answered 429 with `Retry-After`. Unset: any number.",
+        description="The most requests a minute of each user, or of each address; an IPv6 "
+        "/64 network counts as one address. Further requests get 429 with `Retry-After`. "
+        "Unset: no limit.",
     )
     limit_downloads: Count | None = Field(
-        None, description="How many layers each may download at once. Unset: any number."
+        None,
+        description="The most layers that each user or address may download at once. "
+        "Unset: no limit.",
     )
     limit_bytes: Annotated[Size, Field(gt=0)] | None = Field(
         None,
-        description="How many bytes each may download in a day, like `50GB`. What has begun goes "
-        "on. Unset: any number.",
+        description="The most bytes that each user or address may download in a day, like "
+        "`50GB`. A download that has begun is not cut. Unset: no limit.",
     )
     limit_pulls: Count | None = Field(
         None,
-        description="How many pulls each may make in a day: GETs of manifests that were answered, "
-        "as Docker Hub counts. Unset: any number.",
+        description="The most pulls that each user or address may make in a day. As at "
+        "Docker Hub, a pull is a GET of a manifest that succeeds. Unset: no limit.",
     )
     redis_url: Annotated[SecretStr, AfterValidator(_check_redis_url)] | None = Field(
         None,
-        description="The Redis where they are counted, like `redis://:password@redis.example/0`; "
-        "several workers need one, and replicas share it. Unset: they are counted in memory.",
+        description="The URL of the Redis that counts these limits, like "
+        "`redis://:password@redis.example/0`; several workers need it, and replicas share it. "
+        "Unset: they are counted in memory.",
     )
     web_concurrency: Annotated[int, BeforeValidator(_parse_workers)] = Field(
         1,
         validation_alias="WEB_CONCURRENCY",
-        description="Worker processes: gunicorn's own setting, which says its default.",
+        description="The number of worker processes; this is gunicorn's own setting, with "
+        "its default.",
     )
 
     @property
@@ -353,7 +361,7 @@ class LimitSettings(BaseModel):
         if self.allowance.is_unlimited:
             if self.redis_url:
                 message = (
-                    "DOCXY_REDIS_URL: limits are counted there, and none is set; set one of "
+                    "DOCXY_REDIS_URL: Redis counts limits, but no limit is set; set one of "
                     "DOCXY_LIMIT_REQUESTS, DOCXY_LIMIT_DOWNLOADS, DOCXY_LIMIT_BYTES and "
                     "DOCXY_LIMIT_PULLS"
                 )
@@ -363,8 +371,8 @@ class LimitSettings(BaseModel):
             names = ("limit_requests", "limit_downloads", "limit_bytes", "limit_pulls")
             told = ", ".join(f"DOCXY_{name.upper()}" for name in names if getattr(self, name))
             message = (
-                f"{told}: {self.web_concurrency} workers would each count by themselves; set "
-                "DOCXY_REDIS_URL, where they count together, or have one worker: "
+                f"{told}: {self.web_concurrency} workers would count separately; set "
+                "DOCXY_REDIS_URL to let them count together, or run one worker: "
                 "WEB_CONCURRENCY=1, and no --workers"
             )
             raise ValueError(message)
@@ -385,23 +393,23 @@ class PageSettings(BaseModel):
 
     page: bool = Field(
         default=True,
-        description="`false` switches off the page at `/`, the files of `/config/` and the search.",
+        description="`false` switches off the page at `/`, the files at `/config/` and the search.",
     )
     metrics: bool = Field(
         default=True,
-        description="`false` counts nothing: there is no `/metrics`, and no figures on the page.",
+        description="`false` switches off all counting: `/metrics` and the figures on the page.",
     )
     figures_networks: TrustedPeers = Field(
         LOCAL_NETWORKS,
-        description="Comma-separated addresses and networks of clients that may see `/metrics`, "
-        "figures and the downloads that are running; `*` for all. Unset: this machine and private "
-        "networks. Who comes through a server in front that is not among `FORWARDED_ALLOW_IPS` "
-        "sees none.",
+        description="Comma-separated addresses and networks of the clients that may see "
+        "`/metrics`, the figures and the running downloads; `*` for all. Unset: this machine "
+        "and private networks. Clients behind a server that is not in `FORWARDED_ALLOW_IPS` "
+        "see none.",
     )
     index_url: BaseUrl = Field(
         HUB_INDEX,
-        description="Where Docker Hub's images are searched, for `docker search` and the page; it "
-        "counts where the default registry is `docker.io`.",
+        description="The URL of the server that searches Docker Hub for `docker search` "
+        "and the page; used if the default registry is `docker.io`.",
     )
 
 
@@ -413,42 +421,44 @@ class UpstreamSettings(BaseModel):
 
     ca_bundle: AuthoritiesFile | None = Field(
         None,
-        description="A PEM file with certificate authorities for TLS to registries, added to the "
-        "usual ones.",
+        description="A PEM file with certificate authorities for TLS to registries, in "
+        "addition to the system's.",
     )
     connect_timeout: Seconds = Field(
         5, description="Seconds to wait for a connection to a registry, for each of its addresses."
     )
     read_timeout: Seconds = Field(
         30,
-        description="Seconds that a registry may be silent, before it answers and in the middle of "
-        "a body, which then goes on where it stopped. There is no limit on the whole.",
+        description="Seconds that a registry may be silent, before its response or within "
+        "a body; a body is then resumed where it stopped. There is no limit on the total "
+        "time.",
     )
     retry_budget: Seconds = Field(
         45,
-        description="Seconds after which a request that has no answer yet is not tried again.",
+        description="Seconds after which a request without a response is not retried.",
     )
     resume_budget: Seconds = Field(
-        60, description="Seconds without a byte after which a body that broke off is given up."
+        60,
+        description="Seconds without progress after which Docxy gives up resuming a broken body.",
     )
     prefer_ipv4: bool = Field(
         default=False,
-        description="`true` tries a registry's IPv4 addresses first. Else the system decides, and "
-        "an address that does not answer in a quarter of a second has the next one tried beside "
-        "it.",
+        description="`true` tries a registry's IPv4 addresses first. `false` keeps the "
+        "system's order. If an address does not answer within 250 ms, the next one is tried "
+        "in parallel.",
     )
     verify_blobs: bool = Field(
         default=False,
-        description="`true` hashes every whole blob that passes, holds its last piece back until "
-        "the digest is right, and cuts the connection if it is not. Parts of blobs, and digests by "
-        "other algorithms than sha256 and sha512, pass unverified. Clients check digests "
-        "themselves; this costs processor time.",
+        description="`true` hashes every complete blob that is forwarded, holds back its "
+        "last bytes until the digest is verified, and cuts the connection on a mismatch. "
+        "Ranges of blobs, and digests other than sha256 and sha512, are not verified. Clients "
+        "verify digests themselves; this costs processor time.",
     )
     https_proxy: ProxyUrl | None = Field(
         None,
         validation_alias=AliasChoices("HTTPS_PROXY", "ALL_PROXY"),
-        description="The outbound proxy for https registries: `http://`, `https://`, `socks5://` "
-        "or `socks5h://`.",
+        description="The outbound proxy for https registries: `http://`, `https://`, "
+        "`socks5://` or `socks5h://`.",
     )
     http_proxy: ProxyUrl | None = Field(
         None,
@@ -458,7 +468,7 @@ class UpstreamSettings(BaseModel):
     no_proxy: str = Field(
         "",
         validation_alias="NO_PROXY",
-        description="Comma-separated hosts, domains, addresses and networks that are reached "
+        description="Comma-separated hosts, domains, addresses and networks to reach "
         "without the outbound proxy; `*` for all.",
     )
 
@@ -493,7 +503,7 @@ _DEFAULT_ROW: Final = frozenset({"registry_url", "registry_name", "token_url", "
 def _parse_port(value: object) -> object:
     text = str(value).strip()
     if not _DIGITS.fullmatch(text) or int(text) > _HIGHEST_PORT:
-        message = f"write the number of a port, like 8000; the highest is {_HIGHEST_PORT}"
+        message = f"write a port number, like 8000, of at most {_HIGHEST_PORT}"
         raise ValueError(message)
     return int(text)
 
@@ -514,62 +524,69 @@ class Settings(
 
     public_url: BaseUrl | None = Field(
         None,
-        description="How clients reach this proxy, like `https://proxy.example`. "
-        "Unset: taken from each request; `X-Forwarded-Proto` and `X-Forwarded-Host` are believed "
-        "only from `FORWARDED_ALLOW_IPS`.",
+        description="The URL by which clients reach this proxy, like "
+        "`https://proxy.example`. Unset: taken from each request; `X-Forwarded-Proto` and "
+        "`X-Forwarded-Host` are trusted only from `FORWARDED_ALLOW_IPS`.",
     )
     allow_private_upstreams: bool = Field(
         default=False,
-        description="`true` lets every registry, its token service and what they redirect to be on "
-        "loopback, private and otherwise special addresses; `allow_private` does so for one.",
+        description="`true` allows every registry, its token service and its redirects to "
+        "have loopback, private and otherwise special addresses; `allow_private` allows that "
+        "for one registry.",
     )
     registry_url: BaseUrl = Field(
         HUB.url,
-        description="Where the default registry is. Unset: Docker Hub, or where "
-        "`DOCXY_REGISTRY_NAME` says: a well-known one, else `https://` and the name.",
+        description="The URL of the default registry. Unset: Docker Hub, or the registry "
+        "that `DOCXY_REGISTRY_NAME` names: a well-known one, or else `https://` and the name.",
     )
     registry_name: RegistryAlias = Field(
         "docker.io",
-        description="What clients call the default registry. As `docker.io` it also answers to "
-        "`index.docker.io` and `registry-1.docker.io`, and one-component repository names get "
-        "`library/`. Set it when `DOCXY_REGISTRY_URL` is not Docker Hub or a copy of it.",
+        description="The name of the default registry for clients. As `docker.io` it also "
+        "answers to `index.docker.io` and `registry-1.docker.io`, and one-component "
+        "repository names get `library/`. Set it if `DOCXY_REGISTRY_URL` is neither Docker "
+        "Hub nor a copy of it.",
     )
     token_url: BaseUrl | None = Field(
         None,
-        description="The default registry's token service. Unset: Docker Hub's for Docker Hub, "
-        "else learned from the registry's challenge, if it is on the registry's own host or, over "
-        "https, on its registrable domain.",
+        description="The URL of the default registry's token service. Unset: Docker Hub's "
+        "for Docker Hub, or else taken from the registry's challenge, if it is on the "
+        "registry's host or, over https, on its registrable domain.",
     )
     token_service: str | None = Field(
         None,
-        description="The `service` to name to the token service. Unset: Docker Hub's for Docker "
-        "Hub, else what the registry's challenge says.",
+        description="The `service` parameter for the token service. Unset: Docker Hub's "
+        "for Docker Hub, or else taken from the registry's challenge.",
     )
     credentials: Credentials | None = Field(
         None,
-        description="`passthrough`: clients' logins go to the default registry. `managed`: this "
-        "proxy gets the tokens itself, with `DOCXY_USERNAME` and `DOCXY_PASSWORD` or as nobody, "
-        "and clients need none. Unset: `passthrough`.",
+        description="`passthrough`: clients' logins go to the default registry. `managed`: "
+        "this proxy gets the tokens itself, with `DOCXY_USERNAME` and `DOCXY_PASSWORD` or "
+        "anonymously, and clients need no login. Unset: `passthrough`.",
     )
     username: Username | None = Field(
-        None, description="This proxy's own account at the default registry, with `managed`."
+        None,
+        description="The user name of this proxy's own account at the default registry, "
+        "with `managed`.",
     )
-    password: SecretStr | None = Field(None, description="Its password, or access token.")
+    password: SecretStr | None = Field(
+        None, description="The password or access token of that account."
+    )
     well_known: Annotated[WellKnown | None, NoDecode] = Field(
         None,
-        description="Which public registries are served beside the default one, by prefix and "
-        f"`ns`: `all`, `none`, or some of {_format_names(WELL_KNOWN)}, between commas. "
-        "Unset: `all`, but "
-        "`none` where the default registry is set or the file has `[[registries]]`.",
+        description="The public registries to serve besides the default one, by prefix and `ns`: "
+        f"`all`, `none`, or a comma-separated list of some of {_format_names(WELL_KNOWN)}. "
+        "Unset: `all`, or `none` if the default registry is set or the file has `[[registries]]`.",
     )
     registries: tuple[RegistrySettings, ...] = Field(
         (), description="The table of registries; see below."
     )
     default: RegistryHost | None = Field(
-        None, description="The name of the default registry. Unset: the first of the table."
+        None,
+        description="The name of the default registry. Unset: the first registry of the table.",
     )
     write_timeout: Seconds = Field(
-        60, description="Seconds that a client may take nothing of what is sent to it."
+        60,
+        description="Seconds for which a client may accept no data before its connection is cut.",
     )
     log_format: Literal["text", "json"] = Field("text", description="`text` or `json`.")
     log_level: Annotated[
@@ -578,14 +595,15 @@ class Settings(
     forwarded_allow_ips: TrustedPeers = Field(
         "127.0.0.1,::1",
         validation_alias="FORWARDED_ALLOW_IPS",
-        description="Comma-separated addresses and networks of the servers in front of this one, "
-        "whose `X-Forwarded-*` headers are believed; `*` for all. Gunicorn reads it too.",
+        description="Comma-separated addresses and networks of the servers in front of "
+        "this one, whose `X-Forwarded-*` headers are trusted; `*` for all. Gunicorn reads it "
+        "too.",
     )
 
     port: Annotated[int | None, BeforeValidator(_parse_port)] = Field(
         None,
         validation_alias="PORT",
-        description="The port of every IPv4 address to listen at: gunicorn's own setting.",
+        description="The port to listen on, on every IPv4 address; this is gunicorn's own setting.",
     )
 
     @classmethod
@@ -606,15 +624,15 @@ class Settings(
         if self.registries:
             if told := sorted(_DEFAULT_ROW & self.model_fields_set):
                 message = (
-                    f"{', '.join(map(self.variable, told))}: the default registry stands in the "
-                    "file's table [[registries]]; set it there, or leave the table out"
+                    f"{', '.join(map(self.variable, told))}: the default registry is defined in "
+                    "the file's table [[registries]]; set it there, or remove the table"
                 )
                 raise ValueError(message)
         elif self.default:
-            message = "default: it names a row of the table [[registries]], and there is none"
+            message = "default: it names a registry of the table [[registries]], and there is none"
             raise ValueError(message)
         elif "registries" in self.model_fields_set:
-            message = "registries: it is empty; write a table [[registries]], or leave it out"
+            message = "registries: it is empty; add a table [[registries]], or remove it"
             raise ValueError(message)
         table = self.build_registries()
         check_addresses(table.rows)
@@ -625,8 +643,8 @@ class Settings(
         host = urlsplit(self.public_url or "").hostname or ""
         if (row := table.select(ns=None, host=host).registry) is not table.default:
             message = (
-                f"{self.variable('public_url')}: {host} is among the hosts of {row.name}, and what "
-                "clients send there is for that one; leave it out there"
+                f"{self.variable('public_url')}: {host} is among the hosts of {row.name}, so "
+                "requests to it are for that registry; remove it there"
             )
             raise ValueError(message)
         return self

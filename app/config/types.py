@@ -109,16 +109,16 @@ class ByteSize(int):
 def _parse_base_url(text: str) -> str:
     parts = _split_url(text)
     if parts.scheme not in _DEFAULT_PORTS or not parts.hostname:
-        message = "write a whole URL, like https://registry.example"
+        message = "write a complete URL, like https://registry.example"
         raise ValueError(message)
     if "@" in parts.netloc:
-        message = "a URL here takes no user name or password"
+        message = "the URL must not contain a user name or password"
         raise ValueError(message)
     if parts.query or parts.fragment:
-        message = "a URL here takes no ? or #"
+        message = "the URL must not contain ? or #"
         raise ValueError(message)
     if parts.path.rstrip("/").endswith("/v2"):
-        message = "leave out /v2 at the end"
+        message = "remove /v2 from the end"
         raise ValueError(message)
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     port = parts.port
@@ -137,7 +137,7 @@ def _split_url(text: str) -> SplitResult:
         parts = urlsplit(text)
         _ = parts.port
     except ValueError:
-        message = "this is no URL: mind the port, and brackets around an IPv6 address"
+        message = "not a valid URL: check the port, and the brackets around an IPv6 address"
         raise ValueError(message) from None
     return parts
 
@@ -164,14 +164,14 @@ def _parse_registry_name(text: str) -> str:
 def _parse_registry_alias(text: str) -> str:
     name = _parse_registry_name(text)
     if name == "library":
-        message = "library is where Docker Hub's official images are"
+        message = "library is the namespace of Docker Hub's official images"
         raise ValueError(message)
     return name
 
 
 def _check_username(text: str) -> str:
     if ":" in text:
-        message = "a user name has no colon (RFC 7617)"
+        message = "a user name must not contain a colon (RFC 7617)"
         raise ValueError(message)
     return text
 
@@ -214,7 +214,7 @@ def _parse_well_known(value: object) -> object:
         if name not in WELL_KNOWN:
             message = (
                 f"{name} is not among {', '.join(WELL_KNOWN)}; "
-                "any other registry gets a table [[registries]] in the file"
+                "add any other registry as a table [[registries]] in the file"
             )
             raise ValueError(message)
     return tuple(dict.fromkeys(names))
@@ -228,7 +228,7 @@ def _check_trusted_peers(text: str) -> str:
         try:
             ipaddress.ip_network(address, strict=False)
         except ValueError as error:
-            message = f"{address} is neither an address, a network nor *"
+            message = f"{address} is not an address, a network or *"
             raise ValueError(message) from error
     return text
 
@@ -246,7 +246,7 @@ def _read_authorities(path: object) -> str:
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
     except (ssl.SSLError, ValueError) as error:  # ValueError: the text is empty
-        message = "the file holds no PEM certificate"
+        message = "the file contains no PEM certificate"
         raise ValueError(message) from error
     return text
 
@@ -278,8 +278,8 @@ def _parse_size(value: object) -> object:
     if not has_unit and 0 < number < _LEAST_WITHOUT_UNIT:
         likely = "GB" if number < _LEAST_IN_MB else "MB"
         message = (
-            f"{found[1]} without a unit are bytes; did you mean {found[1]}{likely}? "
-            f"Bytes are written {found[1]}B"
+            f"{found[1]} without a unit means bytes; did you mean {found[1]}{likely}? "
+            f"Write {found[1]}B for bytes"
         )
         raise ValueError(message)
     base = 1024 if unit.endswith("I") else 1000

@@ -62,8 +62,8 @@ def _print_line(text: str) -> None:
 def _build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m app.doctor",
-        description="Look at a set-up of Docxy as container clients do, and say what is wrong and "
-        "what to change. It spends one pull, or two, of the image.",
+        description="Test a set-up of Docxy as container clients use it, and report what is wrong "
+        "and what to change. It spends one or two pulls of the image.",
     )
     add = parser.add_argument
     add(
@@ -71,8 +71,8 @@ def _build_parser() -> argparse.ArgumentParser:
         nargs="?",
         metavar="URL",
         type=_wrap_parser(Endpoint.parse),
-        help="how clients reach the proxy, like https://proxy.example.com; DOCXY_PUBLIC_URL if it "
-        "is not given",
+        help="the address by which clients reach the proxy, like https://proxy.example.com; "
+        "default: DOCXY_PUBLIC_URL",
     )
     add(
         "--image",
@@ -100,14 +100,14 @@ def _build_parser() -> argparse.ArgumentParser:
         "--http",
         type=_wrap_parser(Endpoint.parse),
         metavar="URL",
-        help="where plain http is, if not on port 80 of the same host",
+        help="the address of plain http, if not port 80 of the same host",
     )
     add(
         "--from-outside",
         action="store_true",
-        help="this is not the proxy's machine: leave its settings and its cache out",
+        help="do not check the settings and the cache, as on another machine",
     )
-    add("--strict", action="store_true", help="end with status 1 for warnings, too")
+    add("--strict", action="store_true", help="exit with status 1 for warnings, too")
     add("--json", action="store_true", help="write JSON")
     return parser
 
@@ -130,7 +130,7 @@ def _parse_ca_file(text: str) -> Path:
     try:
         network.build_tls_context([path])
     except OSError as error:
-        message = f"{text}: no certificate can be read there"
+        message = f"{text}: the file contains no readable certificate"
         raise ValueError(message) from error
     return path
 

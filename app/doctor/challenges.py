@@ -27,7 +27,7 @@ ProbeOutcome = ProbeResponse | NoResponse
 
 HOPELESS: Final = frozenset({"upstream", "refused"})
 """Findings after which all further requests would take long and fail in the same way."""
-_BARE: Final = "without a front, this machine's own word is believed"
+_BARE: Final = "without a front, this machine's headers are trusted"
 _OK: Final = 200
 _UNAUTHORIZED: Final = 401
 
@@ -62,9 +62,9 @@ def judge_ping(place: Endpoint, answer: ProbeResponse) -> StepResult:
         known = {"TOOMANYREQUESTS": "pulls-spent", "UNAVAILABLE": "upstream"}
         return StepResult(tried, str(answer), known.get(answer.error_code, "refused"))
     if challenge is None and wants_login(answer):
-        return StepResult(tried, "401: a login is needed, and there are no tokens")
+        return StepResult(tried, "401: the registry takes logins, and no tokens")
     if challenge is None:
-        return StepResult(tried, f"{answer} without a challenge that a token meets", "realm-path")
+        return StepResult(tried, f"{answer} without a challenge for a token", "realm-path")
     realm = challenge.parameters.get("realm", "")
     return StepResult(tried, f"401, tokens are at {realm}", _find_realm_fault(place, realm))
 
@@ -94,31 +94,31 @@ def judge_forged_client(place: Endpoint, told: ProbeOutcome, forged: ProbeOutcom
     `told` is the answer without that header. `forged` is the answer to a client that claims to be
     a `FRIEND` if `told` was 403, and a `STRANGER` otherwise.
     """
-    tried = "X-Forwarded-For of a client's own"
+    tried = "forged X-Forwarded-For"
     if _is_without_front(place):
         return StepResult(tried, "", skip_reason=_BARE)
     other = {HTTPStatus.FORBIDDEN: HTTPStatus.OK, HTTPStatus.OK: HTTPStatus.FORBIDDEN}
     if isinstance(told, NoResponse) or told.status not in other:
-        return StepResult(tried, "", skip_reason="there are no figures to see it by")
+        return StepResult(tried, "", skip_reason="the figures, which would show it, are off")
     if not isinstance(forged, NoResponse) and forged.status == other[HTTPStatus(told.status)]:
-        return StepResult(tried, "is believed", "forged-client")
-    return StepResult(tried, "changes nothing")
+        return StepResult(tried, "trusted", "forged-client")
+    return StepResult(tried, "ignored")
 
 
 def judge_forged_host(
     place: Endpoint, answer: ProbeResponse, forged: ProbeOutcome
 ) -> Iterator[StepResult]:
     """Judge whether a client can change the realm it gets with its own X-Forwarded-Host."""
-    tried = "X-Forwarded-Host of a client's own"
+    tried = "forged X-Forwarded-Host"
     if _is_without_front(place):
         yield StepResult(tried, "", skip_reason=_BARE)
         return
     told = find_bearer(answer)
     changed = None if isinstance(forged, NoResponse) else find_bearer(forged)
     if told is None or changed is None:
-        yield StepResult(tried, "", skip_reason="there is no challenge to see it by")
+        yield StepResult(tried, "", skip_reason="there is no challenge, which would show it")
         return
     realm = changed.parameters.get("realm", "")
     believed = realm != told.parameters.get("realm", "")
-    came = f"tokens are at {realm}" if believed else "is not believed"
+    came = f"tokens are at {realm}" if believed else "ignored"
     yield StepResult(tried, came, "spoofing" if believed else "")

@@ -54,7 +54,7 @@ def judge_upstreams(seen: Mapping[str, ProbeOutcome]) -> Iterator[StepResult]:
         elif answer.document.get("upstream") == "ok":
             yield StepResult(tried, "yes")
         elif not name:
-            yield StepResult(tried, "", skip_reason="the front does not pass /health on")
+            yield StepResult(tried, "", skip_reason="the front does not pass /health")
 
 
 _HTTPS: Final = 443
@@ -83,7 +83,9 @@ def examine(request: ExaminationOptions) -> Iterator[StepResult]:
     yield from machine.judge_machine(request.local_machine)
     place = request.endpoint
     if place is None:
-        yield StepResult("public address", "nothing was tried from outside", "no-address")
+        yield StepResult(
+            "public address", "unknown, so nothing was tested from outside", "no-address"
+        )
         return
     settings = request.local_machine.settings
     if step := machine.judge_address(settings, place):
@@ -109,7 +111,7 @@ def examine(request: ExaminationOptions) -> Iterator[StepResult]:
             user = None
         yield from _examine_proxy(line, request.image, others, user)
     except NoResponse as trouble:
-        yield StepResult("a question", str(trouble), "no-answer")
+        yield StepResult("request", str(trouble), "no-answer")
 
 
 def _open_client(
@@ -137,7 +139,9 @@ def _check_plain_http(place: Endpoint, plain: Endpoint | None) -> Iterator[StepR
         return
     if plain is None and place.port != _HTTPS:
         yield StepResult(
-            "http leads to https", "", skip_reason="the port of http is not known: --http URL"
+            "http redirects to https",
+            "",
+            skip_reason="the port of plain http is unknown; pass --http URL",
         )
         return
     asked = ProbeClient(plain or Endpoint("http", place.host, _HTTP), None)
@@ -219,7 +223,9 @@ def judge_other_name(tried: str, way: token_flow.TokenFlow, head: ProbeResponse)
     """Judge whether another way to name the image leads to the manifest that `head` is of."""
     if way.head is None or not way.has_succeeded:
         if way.first.status == HTTPStatus.NOT_FOUND:
-            return StepResult(tried, "", skip_reason="that registry is not served by this name")
+            return StepResult(
+                tried, "", skip_reason="this proxy does not serve the registry by this name"
+            )
         return StepResult(tried, str(way.head or way.token or way.first), "address-ways")
     digest = way.head.header("docker-content-digest")
     same = digest == head.header("docker-content-digest")

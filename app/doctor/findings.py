@@ -17,50 +17,50 @@ FRONT_ERRORS: Final = {
         "nginx: large_client_header_buffers 4 64k;",
     ),
     "line-size": (
-        "Long addresses are refused",
+        "Long URLs are refused",
         "nginx: large_client_header_buffers 4 64k;",
     ),
     "buffering": (
-        "The front keeps answers back",
+        "The front buffers responses",
         "nginx: proxy_buffering off; proxy_max_temp_file_size 0;",
     ),
     "spoofing": (
-        "Clients can say what this proxy is called",
+        "Clients can forge the proxy's address",
         "nginx: proxy_set_header X-Forwarded-Host $http_host;",
         "nginx: proxy_set_header X-Forwarded-Proto $scheme;",
-        "Or set DOCXY_PUBLIC_URL; FORWARDED_ALLOW_IPS names the fronts alone.",
+        "Or set DOCXY_PUBLIC_URL. FORWARDED_ALLOW_IPS must name only the fronts.",
     ),
     "forged-client": (
-        "Clients can say who they are",
+        "Clients can forge their own address",
         "nginx: proxy_set_header X-Forwarded-For $remote_addr;",
-        "FORWARDED_ALLOW_IPS names the fronts alone.",
+        "FORWARDED_ALLOW_IPS must name only the fronts.",
     ),
     "query": (
-        "The query does not arrive",
-        "nginx: proxy_pass http://docxy; (without a path behind the name)",
-        "A CDN: let the whole query pass, and cache nothing.",
+        "The front drops the query",
+        "nginx: proxy_pass http://docxy; (without a path after the name)",
+        "A CDN: pass the whole query, and cache nothing.",
     ),
     "error-pages": (
-        "Errors come as pages of the front",
+        "The front replaces error responses",
         "nginx: proxy_intercept_errors off;",
     ),
     "realm-scheme": (
-        "The token service is named with the wrong scheme",
+        "The challenge has the wrong scheme",
         "nginx: proxy_set_header X-Forwarded-Proto $scheme;",
-        "FORWARDED_ALLOW_IPS names the front; or set DOCXY_PUBLIC_URL.",
+        "Name the front in FORWARDED_ALLOW_IPS, or set DOCXY_PUBLIC_URL.",
     ),
     "realm-host": (
-        "The token service is named with the wrong host",
+        "The challenge has the wrong host",
         "nginx: proxy_set_header Host $http_host; proxy_set_header X-Forwarded-Host $http_host;",
         "Or set DOCXY_PUBLIC_URL.",
     ),
     "realm-below": (
-        "The token service is not below the path",
-        "Set DOCXY_PUBLIC_URL to the whole address, with its path.",
+        "The challenge lacks the path",
+        "Set DOCXY_PUBLIC_URL to the complete address, with its path.",
     ),
     "realm-path": (
-        "The challenge is not one of Docxy's",
-        "Let WWW-Authenticate pass as Docxy wrote it.",
+        "The front changes the challenge",
+        "Pass WWW-Authenticate unchanged.",
     ),
 }
 
@@ -71,10 +71,10 @@ FRONT_WARNINGS: Final = {
     ),
     "post": (
         "Token requests by POST do not arrive",
-        "nginx: no limit_except and no condition on $request_method at /auth/token.",
+        "nginx: no limit_except and no condition on $request_method for /auth/token.",
     ),
     "request-buffering": (
-        "The front keeps requests back",
+        "The front buffers requests",
         "nginx: proxy_request_buffering off;",
     ),
 }
@@ -85,63 +85,63 @@ FRONT_WARNINGS: Final = {
 HERE_ERRORS: Final = {
     "settings": (
         "A setting is wrong",
-        "Put right what is said above; docs/configuration.md has every setting.",
+        "Correct the setting named above; docs/configuration.md describes every setting.",
     ),
     "cache-directory": (
         "Docxy cannot write its cache",
-        "Give the directory to the user that Docxy runs as: chown -R USER DIRECTORY",
-        "Run what reads or warms the cache as that user, too.",
+        "Make the user that Docxy runs as the owner: chown -R USER DIRECTORY",
+        "Run commands that read or warm the cache as that user, too.",
     ),
     "no-address": (
         "The public address is not known",
-        "Say it: python -m app.doctor https://proxy.example.com",
+        "Pass it as an argument: python -m app.doctor https://proxy.example.com",
         "Or set DOCXY_PUBLIC_URL.",
     ),
     "loop": (
         "The registry is this proxy itself",
         (
-            "DOCXY_REGISTRY_URL (or url of its table) is where Docxy pulls from, "
-            "DOCXY_PUBLIC_URL how clients reach Docxy."
+            "Set DOCXY_REGISTRY_URL (or url of its table) to the registry that Docxy pulls from, "
+            "and DOCXY_PUBLIC_URL to the address by which clients reach Docxy."
         ),
     ),
 }
 
 HERE_WARNINGS: Final = {
     "other-address": (
-        "DOCXY_PUBLIC_URL is another address",
-        "Set DOCXY_PUBLIC_URL to the address that clients use, or leave it out.",
+        "DOCXY_PUBLIC_URL is a different address",
+        "Set DOCXY_PUBLIC_URL to the address that clients use, or remove it.",
     ),
     "public-http": (
         "DOCXY_PUBLIC_URL is plain http",
-        "Set DOCXY_PUBLIC_URL=https://... and let a front end TLS (docs/deployment.md).",
+        "Set DOCXY_PUBLIC_URL=https://... and terminate TLS in a front (docs/deployment.md).",
     ),
     "cache-off": (
-        "Settings of the cache without a cache",
-        "Set DOCXY_CACHE_DIR, or leave the others out.",
+        "Cache settings have no effect",
+        "Set DOCXY_CACHE_DIR, or remove the other settings.",
     ),
     "cache-space": (
         "The disk of the cache is full",
-        "Make room on the disk, or lower DOCXY_CACHE_MIN_FREE.",
+        "Free some of the disk, or lower DOCXY_CACHE_MIN_FREE.",
     ),
     "cache-size": (
         "The cache may grow larger than its disk",
-        "Lower DOCXY_CACHE_MAX_SIZE, or leave it out: DOCXY_CACHE_MIN_FREE holds anyway.",
+        "Lower DOCXY_CACHE_MAX_SIZE, or remove it: DOCXY_CACHE_MIN_FREE applies anyway.",
     ),
     "managed-mixed": (
         "Clients get no token for some registries",
         (
-            'credentials = "managed" in the table of these registries, too, '
-            "or a host of its own (hosts) for each."
+            'Set credentials = "managed" in the tables of these registries, too, '
+            "or give each a host of its own (hosts)."
         ),
     ),
     "timeouts": (
-        "Docxy has more patience than its front",
-        "Set DOCXY_READ_TIMEOUT and DOCXY_WRITE_TIMEOUT below the front's time-outs.",
+        "Docxy's timeouts are longer than the front's",
+        "Set DOCXY_READ_TIMEOUT and DOCXY_WRITE_TIMEOUT below the front's timeouts.",
         "nginx: proxy_read_timeout 1800s; proxy_send_timeout 1800s; send_timeout 1800s;",
     ),
     "clock-here": (
         "The clock of this machine is wrong",
-        "Here: timedatectl set-ntp true",
+        "On this machine: timedatectl set-ntp true",
     ),
 }
 
@@ -150,41 +150,41 @@ HERE_WARNINGS: Final = {
 
 PULL_ERRORS: Final = {
     "scope": (
-        "The scope is not what was asked for",
-        "Let the path pass as it came: nginx: proxy_pass http://docxy; (without a path)",
+        "The challenge has the wrong scope",
+        "Pass the path unchanged: nginx: proxy_pass http://docxy; (without a path)",
     ),
     "token": (
-        "There is no token",
-        "Let /auth/token pass, GET and POST, with its query.",
-        "Where the answer is Docxy's: DOCXY_TOKEN_URL, or token_url of the registry's table.",
+        "The token service gives no token",
+        "Pass GET and POST of /auth/token, with the query.",
+        "If Docxy gave the answer: check DOCXY_TOKEN_URL, or token_url of the registry's table.",
     ),
     "login": (
         "The login is refused",
-        "Look whether the file of DOCXY_HTPASSWD_FILE has the user: htpasswd -v FILE NAME",
-        "With DOCXY_SHARED_SECRET it is that password, and any name.",
+        "Check the user in the file of DOCXY_HTPASSWD_FILE: htpasswd -v FILE NAME",
+        "With DOCXY_SHARED_SECRET, use that password and any name.",
     ),
     "wait": (
-        "The proxy makes this address wait",
-        "Wait as long as Retry-After says; in Docxy's log rule=slowed has who is to blame.",
-        "Where everybody waits: FORWARDED_ALLOW_IPS has to name the server in front.",
-        "Where the message speaks of requests: DOCXY_LIMIT_REQUESTS.",
+        "The proxy limits this address",
+        "Wait for the time in Retry-After; the log lines with rule=slowed name the client.",
+        "If every client waits: name the server in front in FORWARDED_ALLOW_IPS.",
+        "If the message is about requests: raise DOCXY_LIMIT_REQUESTS.",
     ),
     "authorization": (
         "The token does not arrive",
         'nginx: no proxy_set_header Authorization ""; and no auth_basic',
-        "A CDN: let Authorization pass, and cache nothing.",
+        "A CDN: pass Authorization, and cache nothing.",
     ),
     "image": (
-        "The image is not there",
-        "Name one that the registry has and anybody may read: --image NAME:TAG",
+        "The image does not exist",
+        "Choose a public image of the registry: --image NAME:TAG",
     ),
     "refused": (
         "A pull is refused",
-        "Look into Docxy's log for the request, and into docs/operations.md for the answer.",
+        "Find the request in Docxy's log, and the response in docs/operations.md.",
     ),
     "address-ways": (
-        "An image is not found by every way to it",
-        "Let path and query pass as they came: nginx: proxy_pass http://docxy;",
+        "Some ways to name an image fail",
+        "Pass the path and the query unchanged: nginx: proxy_pass http://docxy;",
     ),
     "pulls-spent": (
         "No pulls are left",
@@ -192,64 +192,64 @@ PULL_ERRORS: Final = {
             "Wait, or give Docxy an account: DOCXY_CREDENTIALS=managed, DOCXY_USERNAME, "
             "DOCXY_PASSWORD."
         ),
-        "DOCXY_CACHE_DIR spends fewer.",
+        "Set DOCXY_CACHE_DIR to spend fewer pulls.",
     ),
     "length": (
-        "HEAD has no length",
-        "Let HEAD pass as HEAD, and Content-Length as it is: no compression, no rewriting.",
+        "HEAD responses have no length",
+        "Pass HEAD as HEAD, and Content-Length unchanged: no compression, no rewriting.",
         "nginx: gzip off;",
     ),
     "digest-header": (
-        "The digest is missing",
-        "Let Docker-Content-Digest pass.",
+        "The digest header is missing",
+        "Pass the header Docker-Content-Digest.",
     ),
     "gzip": (
-        "The front compresses",
+        "The front compresses responses",
         "nginx: gzip off;",
-        "Caddy: no encode; a CDN: no compression, no optimization.",
+        "Caddy: no encode. A CDN: no compression, no optimization.",
     ),
     "digest": (
-        "The bytes are not what was asked for",
-        "Let bodies pass as they are: no rewriting, no cache that ignores Authorization.",
+        "The content does not match its digest",
+        "Pass bodies unchanged: no rewriting, no cache that ignores Authorization.",
     ),
     "range": (
-        "Parts are not served",
+        "Range requests fail",
         'nginx: no proxy_set_header Range ""; and no proxy_cache',
-        "A CDN: let Range pass, and 206.",
+        "A CDN: pass Range, and responses with status 206.",
     ),
     "redirect": (
-        "Clients are led elsewhere",
-        "Let Docxy follow the redirects of registries: it sends clients nowhere.",
+        "Clients are redirected elsewhere",
+        "Remove the front's redirect: Docxy itself follows those of registries.",
     ),
     "cut": (
         "A layer breaks off",
         "nginx: proxy_buffering off; proxy_max_temp_file_size 0; proxy_read_timeout 1800s;",
-        "Docxy's log says for this request whether it was the registry.",
+        "If the request's line in Docxy's log has body_error, the registry was the cause.",
     ),
     "empty": (
         "A layer arrives empty",
-        "nginx: take out proxy_ignore_headers X-Accel-Redirect;",
-        "Or leave DOCXY_ACCEL_LOCATION out.",
+        "nginx: no proxy_ignore_headers X-Accel-Redirect;",
+        "Or unset DOCXY_ACCEL_LOCATION.",
     ),
     "upstream": (
         "The registry cannot be reached",
-        "Let this machine out to the registry; or set HTTPS_PROXY.",
+        "Allow this machine to connect to the registry, or set HTTPS_PROXY.",
     ),
     "clock-proxy": (
         "The clock of the proxy is wrong",
-        "On its machine: timedatectl set-ntp true",
+        "On the proxy's machine: timedatectl set-ntp true",
     ),
 }
 
 PULL_WARNINGS: Final = {
     "upstream-other": (
         "One of the registries cannot be reached",
-        "Let this machine out to it, or leave it out: DOCXY_WELL_KNOWN, or its table.",
+        "Allow connections to it, or remove it from DOCXY_WELL_KNOWN or from the tables.",
     ),
     "pulls-low": (
         "Few pulls are left",
         "Give Docxy an account: DOCXY_CREDENTIALS=managed, DOCXY_USERNAME, DOCXY_PASSWORD.",
-        "DOCXY_CACHE_DIR spends fewer.",
+        "Set DOCXY_CACHE_DIR to spend fewer pulls.",
     ),
 }
 
@@ -259,76 +259,76 @@ PULL_WARNINGS: Final = {
 WAY_ERRORS: Final = {
     "dns": (
         "The name does not resolve",
-        "Give the name an A or AAAA record that leads to the front.",
+        "Create an A or AAAA record that points to the front.",
     ),
     "tcp": (
-        "Nobody answers at the port",
-        "Start the front, let it listen there, and open the port in the firewall.",
+        "Nothing answers on the port",
+        "Start the front, make it listen on this port, and open the port in the firewall.",
         "nginx: listen 443 ssl http2;",
     ),
     "plain-http": (
         "Clients refuse plain http",
-        "Put a front that ends TLS before Docxy: docs/deployment.md.",
+        "Terminate TLS in a front: docs/deployment.md.",
     ),
     "tls": (
-        "There is no TLS at the port",
+        "The port does not speak TLS",
         "nginx: listen 443 ssl http2;",
     ),
     "tls-chain": (
         "The certificate is not trusted",
         "nginx: ssl_certificate .../fullchain.pem; (the whole chain, not the certificate alone)",
-        "An authority of your own: give its file to --ca, and to each client.",
+        "If the authority is your own: pass its file to --ca, and install it on each client.",
     ),
     "tls-expired": (
         "The certificate has expired",
-        "certbot renew, then nginx -s reload: nginx reads certificates only then.",
+        "certbot renew, then nginx -s reload, since nginx reads certificates only then.",
     ),
     "tls-early": (
         "The certificate is not valid yet",
-        "Look at the clock of this machine, and of the one that made the certificate.",
+        "Check the clock of this machine, and of the one that issued the certificate.",
     ),
     "tls-name": (
         "The certificate is for another name",
-        "certbot certonly --domain with this name; in nginx, server_name is this name.",
+        "certbot certonly --domain with this name; set server_name to it in nginx.",
     ),
     "not-docxy": (
-        "Something else answers",
+        "Another server answers",
         "nginx: location / { proxy_pass http://docxy; } in the server of this name.",
     ),
     "front-login": (
-        "The front wants a login",
+        "The front requires a login",
         "nginx: no auth_basic; clients log in at their registry, through Docxy.",
-        "To keep others out: allow and deny, or a firewall.",
+        "To keep others out, use allow and deny, or a firewall.",
     ),
     "away": (
-        "The front does not reach Docxy",
+        "The front cannot reach Docxy",
         (
-            "Start Docxy, and let the front ask where it listens: "
+            "Start Docxy, and point the front to the address that it listens on: "
             "nginx: upstream docxy { server 127.0.0.1:8000; }"
         ),
     ),
     "no-answer": (
-        "An answer does not come",
-        "Look into the logs of the front and of Docxy for this moment.",
+        "A response does not arrive",
+        "Check the logs of the front and of Docxy for this moment.",
     ),
 }
 
 WAY_WARNINGS: Final = {
     "tcp-some": (
         "One address of the name does not answer",
-        "Let the front listen there, too, or take that address out of the DNS.",
+        "Make the front listen on it, too, or remove that address from the DNS.",
         "nginx: listen [::]:443 ssl http2;",
     ),
     "tls-soon": (
         "The certificate expires soon",
-        "See why it was not renewed: certbot renew --dry-run",
+        "Find out why it was not renewed: certbot renew --dry-run",
     ),
     "http-open": (
-        "Plain http is answered",
+        "Plain http is served",
         "nginx: return 308 https://$host$request_uri; in the server of port 80.",
     ),
     "http-elsewhere": (
-        "Plain http leads elsewhere",
+        "Plain http redirects elsewhere",
         "nginx: return 308 https://$host$request_uri; in the server of port 80.",
     ),
     "http-method": (

@@ -163,9 +163,9 @@ def is_html(answer: ProbeResponse) -> bool:
 
 def judge_plain(place: Endpoint, answer: ProbeOutcome) -> StepResult:
     """Judge whether plain http redirects to https at the same host, and keeps the method."""
-    tried = "http leads to https"
+    tried = "http redirects to https"
     if isinstance(answer, NoResponse):
-        return StepResult(tried, f"nothing is served there: {answer}")
+        return StepResult(tried, f"nothing is served: {answer}")
     location = answer.header("location")
     if answer.status not in _LEADS:
         return StepResult(tried, f"{answer} without TLS", "http-open")
@@ -187,7 +187,7 @@ def judge_is_docxy(answer: ProbeOutcome) -> StepResult:
     if answer.header("x-request-id") and answer.header("docker-distribution-api-version"):
         return StepResult(tried, str(answer))
     if answer.status in _AWAY:
-        return StepResult(tried, f"{answer}, of the front's own", "away")
+        return StepResult(tried, f"{answer}, from the front itself", "away")
     if answer.status == 404 and is_html(answer):  # noqa: PLR2004 - the status that Docxy gives
         # Docxy answers 404 here, so the front has replaced its answer or never asked it.
         return StepResult(tried, f"{answer}", "error-pages")
@@ -222,7 +222,7 @@ def judge_header(answer: ProbeOutcome) -> StepResult:
 
 def judge_line(answer: ProbeOutcome) -> StepResult:
     """Judge from the answer to `NOWHERE` whether a long query reached Docxy."""
-    tried = f"an address of {_TOKEN:,} bytes"
+    tried = f"a URL of {_TOKEN:,} bytes"
     return _judge_size(tried, answer, "line-size")
 
 
@@ -252,13 +252,13 @@ def judge_push(pushed: PushResult) -> StepResult:
     # Docxy hangs up without reading the rest of a body. A front that is still sending it may miss
     # the answer.
     if not pushed.is_early and (refused or answer.status in _AWAY):
-        return StepResult(tried, f"{answer}, after all of it", "request-buffering")
-    return StepResult(tried, f"{answer}, as it has to be" if refused else str(answer))
+        return StepResult(tried, f"{answer}, after the whole body", "request-buffering")
+    return StepResult(tried, f"{answer}, as expected" if refused else str(answer))
 
 
 def judge_drip(answer: ProbeOutcome) -> StepResult:
     """Judge whether bytes arrive as they are sent: /v2/_drip sends two pieces, a second apart."""
-    tried = "bytes come as they are sent"
+    tried = "bytes arrive as they are sent"
     if isinstance(answer, NoResponse):
         return StepResult(tried, str(answer), "no-answer")
     if answer.status != 200:  # noqa: PLR2004 - HTTP's

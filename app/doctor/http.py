@@ -127,7 +127,7 @@ class ProbeClient:
                 with asked.getresponse() as response:
                     return _read_response(response, method, started)
         except TimeoutError as error:
-            message = f"nothing came within {patience:.0f} s"
+            message = f"no response within {patience:.0f} s"
             raise NoResponse(message) from error
         except (OSError, http.client.HTTPException) as error:
             raise NoResponse(describe_error(error)) from error
@@ -153,11 +153,11 @@ class ProbeClient:
 def describe_error(error: Exception) -> str:
     """Return a sentence for people about a network exception."""
     if isinstance(error, http.client.RemoteDisconnected):
-        return "the connection was closed without an answer"
+        return "the connection was closed without a response"
     if isinstance(error, ConnectionResetError):
         return "the connection was reset"
     if isinstance(error, http.client.HTTPException):
-        return f"what came is no HTTP ({type(error).__name__})"
+        return f"the response is not HTTP ({type(error).__name__})"
     strerror = getattr(error, "strerror", None)
     return str(strerror or str(error) or type(error).__name__)
 
@@ -190,5 +190,5 @@ def _read_response(
         received_at=at,
     )
     if method != "HEAD" and not broken and length < (answer.content_length or 0):
-        return replace(answer, failure=f"{length} of {answer.content_length} bytes came")
+        return replace(answer, failure=f"{length} of {answer.content_length} bytes arrived")
     return answer

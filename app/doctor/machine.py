@@ -89,7 +89,7 @@ def judge_machine(machine: Machine) -> Iterator[StepResult]:
     wrong = list(_find_contradictions(settings))
     yield from wrong
     if not wrong:
-        yield StepResult("settings", "nothing is wrong with them")
+        yield StepResult("settings", "valid")
     if machine.disk:
         yield _judge_disk(machine.disk, settings)
 
@@ -100,8 +100,8 @@ def judge_address(settings: Settings | None, place: Endpoint) -> StepResult | No
         return None
     tried = "DOCXY_PUBLIC_URL"
     if settings.public_url == str(place):
-        return StepResult(tried, f"{place}, as it was asked")
-    return StepResult(tried, f"{settings.public_url}, and {place} was asked", "other-address")
+        return StepResult(tried, f"{place}, as tested")
+    return StepResult(tried, f"{settings.public_url}, but {place} was tested", "other-address")
 
 
 def _find_contradictions(settings: Settings) -> Iterator[StepResult]:
@@ -112,7 +112,7 @@ def _find_contradictions(settings: Settings) -> Iterator[StepResult]:
     without = sorted(written & CacheSettings.model_fields.keys() - {"cache_dir"})
     if without and settings.cache_dir is None:
         names = ", ".join(map(Settings.variable, without))
-        yield StepResult("settings", f"{names}, and no DOCXY_CACHE_DIR", "cache-off")
+        yield StepResult("settings", f"{names} without DOCXY_CACHE_DIR", "cache-off")
     slow = [
         f"{Settings.variable(name)}={getattr(settings, name):g}"
         for name in ("read_timeout", "write_timeout")
@@ -128,10 +128,12 @@ def _check_registries(settings: Settings, public: str) -> Iterator[StepResult]:
     table = settings.build_registries()
     for row in table.rows:
         if public and urlsplit(row.url).netloc == public:
-            yield StepResult("settings", f"{row.name} is at {row.url}, which is this proxy", "loop")
+            yield StepResult(
+                "settings", f"{row.name} has the URL {row.url}, which is this proxy", "loop"
+            )
     mixed = [row.name for row in table.rows if not row.managed and not row.hosts]
     if table.default.managed and mixed:
-        came = f"{table.default.name} is managed, and {', '.join(mixed)} not"
+        came = f"{table.default.name} is managed, but not {', '.join(mixed)}"
         yield StepResult("settings", came, "managed-mixed")
 
 
@@ -139,12 +141,12 @@ def _judge_disk(disk: CacheDisk, settings: Settings) -> StepResult:
     tried = f"cache: {disk.path}"
     if disk.owner != disk.content_owner:
         # For example because a command ran as root.
-        came = f"it is the user {disk.owner}'s, and what is in it the user {disk.content_owner}'s"
+        came = f"it belongs to user {disk.owner}, and its content to user {disk.content_owner}"
         return StepResult(tried, came, "cache-directory")
     came = f"{_format_gib(disk.free)} of {_format_gib(disk.total)} are free"
     if disk.free < settings.cache_min_free:
         least = _format_gib(settings.cache_min_free)
-        return StepResult(tried, f"{came}, and DOCXY_CACHE_MIN_FREE leaves {least}", "cache-space")
+        return StepResult(tried, f"{came}, and DOCXY_CACHE_MIN_FREE is {least}", "cache-space")
     most = settings.cache_max_size
     if most is not None and most > disk.total - settings.cache_min_free:
         return StepResult(

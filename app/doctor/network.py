@@ -93,7 +93,7 @@ def judge_connections(place: Endpoint, reached: ConnectResults) -> Iterator[Step
     if not place.is_tls:
         came = "passwords and tokens cross the network in the clear"
         if place.is_loopback:
-            yield StepResult("TLS", "plain http, which clients take on loopback only")
+            yield StepResult("TLS", "plain http, which clients accept on loopback only")
         else:
             yield StepResult("TLS", came, "plain-http")
 
@@ -135,7 +135,9 @@ def try_handshake(place: Endpoint, trusting: ssl.SSLContext) -> TlsHandshake:
     except ssl.SSLCertVerificationError as error:
         return TlsHandshake(verify_code=error.verify_code, error=error.verify_message)
     except ssl.SSLError as error:
-        return TlsHandshake(error=(error.reason or "the handshake fails").replace("_", " ").lower())
+        return TlsHandshake(
+            error=(error.reason or "the handshake failed").replace("_", " ").lower()
+        )
     except OSError as error:
         return TlsHandshake(error=describe_error(error))
 

@@ -129,9 +129,9 @@ def _judge_length(head: ProbeResponse, tried: str, size: int | None) -> StepResu
     if head.status != OK:
         return _judge_refusal(tried, head)
     if head.content_length is None:
-        return StepResult(tried, "there is none", "length")
+        return StepResult(tried, "none", "length")
     wrong = size is not None and size != head.content_length
-    came = f"{head.content_length:,} bytes" + (f", and it has {size:,}" if wrong else "")
+    came = f"{head.content_length:,} bytes" + (f" instead of {size:,}" if wrong else "")
     return StepResult(tried, came, "length" if wrong else "")
 
 
@@ -148,7 +148,7 @@ def _judge_content(part: FetchedContent) -> StepResult:
         return StepResult(tried, got.failure, "cut")
     wrong = part.digest.startswith("sha256:") and got.digest != part.digest
     times = f"in {got.total_seconds:.2f} s, the first one after {got.first_byte_seconds:.2f} s"
-    came = f"{got.length:,} bytes {times}; the digest is {got.digest if wrong else 'right'}"
+    came = f"{got.length:,} bytes {times}; the digest is {got.digest if wrong else 'correct'}"
     return StepResult(tried, came, "digest" if wrong else "")
 
 
@@ -167,7 +167,7 @@ def _judge_range(piece: FetchedRange) -> StepResult:
     if got.status in _LEADS:
         return StepResult(tried, f"{got.status} to another address", "redirect")
     if got.status in {OK, _PARTIAL} and not got.length:
-        return StepResult(tried, "no byte", "empty")
+        return StepResult(tried, "0 bytes", "empty")
     told = got.header("content-range")
     right = got.status == _PARTIAL and told == wanted and got.length == piece.size - piece.start
     came = f"{got.status}, {told or 'no Content-Range'}, {got.length:,} bytes"

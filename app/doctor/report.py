@@ -37,7 +37,7 @@ class TextReport:
         """Return the lines for a step, with what to change if something is wrong."""
         how = classify(step)
         mark = self._paint(_MARKS[how], _COLOURS[how])
-        came = f"not tried: {step.skip_reason}" if step.skip_reason else step.outcome
+        came = f"skipped: {step.skip_reason}" if step.skip_reason else step.outcome
         lines = [f"{mark}  {step.action}: {make_printable(came)}"]
         if step.finding:
             lines += self._format_finding(step.finding)
@@ -55,7 +55,7 @@ class TextReport:
         """Return the last line: the numbers of errors and warnings."""
         errors, warnings = count_findings(steps)
         if not errors and not warnings:
-            return self._paint("Nothing is wrong.", _COLOURS["ok"])
+            return self._paint("No problems found.", _COLOURS["ok"])
         colour = _COLOURS["error" if errors else "warning"]
         return self._paint(f"Errors: {errors}. Warnings: {warnings}.", colour)
 
@@ -73,12 +73,12 @@ def format_json(steps: Sequence[StepResult], address: str, image: str) -> str:
     """Return the whole report as a JSON document."""
     errors, warnings = count_findings(steps)
     read = {
-        "doctor": VERSION,
+        "version": VERSION,
         "address": address,
         "image": image,
         "errors": errors,
         "warnings": warnings,
-        "steps": [_build_row(step) for step in steps],
+        "checks": [_build_row(step) for step in steps],
     }
     return json.dumps(read, indent=2)
 
@@ -86,15 +86,15 @@ def format_json(steps: Sequence[StepResult], address: str, image: str) -> str:
 def _build_row(step: StepResult) -> dict[str, object]:
     finding = step.finding
     row: dict[str, object] = {
-        "tried": step.action,
-        "state": classify(step),
-        "came": step.skip_reason or step.outcome,
+        "check": step.action,
+        "status": classify(step),
+        "result": step.skip_reason or step.outcome,
     }
     if finding:
         row |= {
             "finding": finding.name,
             "title": finding.title,
-            "change": list(finding.remedies),
-            "more": finding.anchor,
+            "changes": list(finding.remedies),
+            "documentation": finding.anchor,
         }
     return row

@@ -87,11 +87,11 @@ class Endpoint:
         """Return the place that a URL names; `https://` may be left out. Raise ValueError."""
         parts = urlsplit(text if "://" in text else f"https://{text}")
         if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
-            message = f"{text} is no address like https://proxy.example.com"
+            message = f"{text} is not an address like https://proxy.example.com"
             raise ValueError(message)
         path = parts.path.rstrip("/")
         if path.endswith("/v2") or parts.query or parts.fragment or not _PATH.fullmatch(path):
-            message = f"{text}: leave out /v2 and what else clients put behind the address"
+            message = f"{text}: remove /v2 and whatever else clients append to the address"
             raise ValueError(message)
         return cls(parts.scheme, parts.hostname, parts.port or _PORTS[parts.scheme], path)
 
@@ -145,7 +145,7 @@ class UserCredentials:
 def parse_username(text: str) -> str:
     """Return a user name unchanged; raise ValueError if it cannot be one (RFC 7617)."""
     if not text or ":" in text or not text.isprintable():
-        message = "a user name is not empty, and has no colon (RFC 7617)"
+        message = "a user name must not be empty or contain a colon (RFC 7617)"
         raise ValueError(message)
     return text
 
@@ -158,7 +158,7 @@ def read_credentials(user: str) -> UserCredentials:
     """
     password = read_variable(VARIABLE) or _prompt_password(user)
     if not password:
-        message = f"there is no password: set {VARIABLE}, or write it to the standard input"
+        message = f"there is no password: set {VARIABLE}, or write it to standard input"
         raise ValueError(message)
     return UserCredentials(user, password)
 
@@ -174,5 +174,5 @@ def _prompt_password(user: str) -> str:
 def find_login_obstacle(place: Endpoint, *, is_trusted: bool) -> str:
     """Return why a password must not be sent to a place, or "" if it may be."""
     if place.is_tls:
-        return "" if is_trusted else "nobody trusts the certificate, so it gets no password"
+        return "" if is_trusted else "the certificate is not trusted, so no password is sent"
     return "" if place.is_loopback else "a password is not sent over plain http"

@@ -28,12 +28,12 @@ _OLDEST: Final = 300.0
 
 def judge_pulls(head: ProbeResponse) -> StepResult:
     """Judge the pulls that are left, by the RateLimit headers of an answer for a manifest."""
-    tried = "pulls that are left"
+    tried = "pulls left"
     limit, remaining = (
         _parse_count(head, name) for name in ("ratelimit-limit", "ratelimit-remaining")
     )
     if limit is None or remaining is None:
-        return StepResult(tried, "", skip_reason="the registry does not say")
+        return StepResult(tried, "", skip_reason="the registry does not report them")
     came = f"{remaining} of {limit}"
     if not remaining:
         return StepResult(tried, came, "pulls-spent")
@@ -53,7 +53,7 @@ def judge_clocks(answer: ProbeResponse, token: ProbeResponse | None) -> Iterator
     """
     date = email.utils.parsedate_tz(answer.header("date"))
     if date is None:
-        yield StepResult("clock", "", skip_reason="the answer has no Date")
+        yield StepResult("clock", "", skip_reason="the response has no Date")
         return
     there = email.utils.mktime_tz(date)
     ahead = answer.received_at - there
@@ -63,7 +63,7 @@ def judge_clocks(answer: ProbeResponse, token: ProbeResponse | None) -> Iterator
         age = token.received_at - ahead - issued
         lived = _parse_lifetime(token.document.get("expires_in")) or _OLDEST
         wrong = not -_SKEW <= age <= lived + _SKEW
-        came = f"a token was made {age:.0f} s before it came, by the proxy's clock"
+        came = f"by the proxy's clock, a token was issued {age:.0f} s before it arrived"
         yield StepResult("clock of the proxy", came, "clock-proxy" if wrong else "")
         if wrong:
             return
@@ -166,7 +166,7 @@ def judge_token_flow(knock: TokenFlow, tried: str) -> Iterator[StepResult]:
     if knock.token and challenge:
         scope = challenge.parameters.get("scope", "")
         right = f"repository:{knock.name}:pull" in scope.split()
-        yield StepResult(f"{tried}: scope", scope or "there is none", "" if right else "scope")
+        yield StepResult(f"{tried}: scope", scope or "none", "" if right else "scope")
         refused = _judge_login_refusal(knock.token, knock.user) if _has_users(challenge) else None
         yield refused or _judge_token(tried, knock.token, knock.user)
     if knock.head:
@@ -192,9 +192,7 @@ def _judge_login_refusal(token: ProbeResponse, user: str) -> StepResult | None:
         return None
     if user:
         return StepResult(tried, str(token), "login")
-    return StepResult(
-        "login", "", skip_reason="this proxy has users, and the doctor is none: --user NAME"
-    )
+    return StepResult("login", "", skip_reason="this proxy has users; log in with --user NAME")
 
 
 def _judge_token(tried: str, token: ProbeResponse, user: str) -> StepResult:

@@ -17,7 +17,7 @@ from app import shared_memory
 
 SECONDS: Final = 128
 """The number of seconds that a seat remembers, including the current, incomplete one."""
-SERIES: Final = ("bytes_down", "bytes_up", "requests", "hits", "misses", "errors")
+SERIES: Final = ("bytes_sent", "bytes_received", "requests", "hits", "misses", "errors")
 
 _NUMBER: Final = struct.Struct("=d")
 _SECOND: Final = struct.Struct(f"={1 + len(SERIES)}d")

@@ -23,7 +23,7 @@ seconds, at which the registry reported them."""
 _MOST_IDENTITIES: Final = 16
 """The most identities of a registry that one worker shows; a further one replaces the oldest."""
 
-_UP: Final = SERIES.index("bytes_up")
+_UP: Final = SERIES.index("bytes_received")
 _HITS: Final = SERIES.index("hits")
 _MISSES: Final = SERIES.index("misses")
 _ERRORS: Final = SERIES.index("errors")
@@ -105,8 +105,8 @@ class EventCounter:
         self._answer_seconds(seconds)
         self._record_contact(ANSWERED)
 
-    def _record_failure(self, kind: str, _: float) -> None:
-        self._meters.upstream_errors.labels(self._registry, kind).inc()
+    def _record_failure(self, error: str, _: float) -> None:
+        self._meters.upstream_errors.labels(self._registry, error).inc()
         self._slot.add(_ERRORS, 1)
         self._record_contact(FAILED)
 

@@ -34,15 +34,15 @@ As long as clients ask for the host, a request probes it every 3 s at the latest
 
 _TOTALS: Final = {
     "requests": "docxy_requests_total",
-    "bytes_down": "docxy_sent_bytes_total",
-    "bytes_up": "docxy_received_bytes_total",
+    "bytes_sent": "docxy_response_bytes_total",
+    "bytes_received": "docxy_upstream_response_bytes_total",
     "retries": "docxy_upstream_retries_total",
     "resumes": "docxy_upstream_resumes_total",
     "pulls_spent": "docxy_pulls_spent_total",
     "pulls_saved": "docxy_pulls_saved_total",
 }
 _RESULTS: Final = {
-    "hit": "hits", "miss": "misses", "stale": "stale", "joined": "joined",
+    "hit": "hits", "miss": "misses", "stale": "stale", "collapsed": "collapsed",
     "revalidated": "revalidated",
 }  # fmt: skip
 
@@ -102,8 +102,8 @@ class Figures:
             "default": name == self._default,
             "reachable": answered >= failed if heard else None,
             "seconds_ago": round(now - heard, 1) if heard else None,
-            "left_alone": _count_open_breakers(of_it) > 0,
-            "budgets": [_build_budget(row, now) for row in _select_latest(budgets)],
+            "circuit_open": _count_open_breakers(of_it) > 0,
+            "rate_limits": [_build_budget(row, now) for row in _select_latest(budgets)],
         }
 
     def _probe(self, name: str) -> None:
@@ -125,14 +125,14 @@ class Figures:
         if self._cache_holder is None:
             return None
         (entries, size), state = self._cache_holder.measure_usage(), self._cache_holder.read_state()
-        served = summed["docxy_cache_served_bytes_total"]
-        answers = summed["docxy_cache_answers_total"]
+        served = summed["docxy_cache_response_bytes_total"]
+        answers = summed["docxy_cache_responses_total"]
         return {
             "size": size,
             "max_size": state.max_size,
             "free": state.free,
             "min_free": state.min_free,
-            "fault": state.fault,
+            "error": state.fault,
             "entries": entries,
             **{key: answers.get(result, 0.0) for result, key in _RESULTS.items()},
             "bytes_served": sum(served.values()),
@@ -144,10 +144,11 @@ class Figures:
         rows = _group_by_kind(board.iter_rows())
         labels = ["registry"]
         active = GaugeMetricFamily(
-            "docxy_active_downloads", "Bodies on their way to clients.", labels=labels
+            "docxy_active_downloads", "Response bodies being sent to clients.", labels=labels
         )
         alone = GaugeMetricFamily(
-            "docxy_upstream_hosts_left_alone", "Hosts that do not answer, by workers.",
+            "docxy_upstream_circuits_open",
+            "Open circuit breakers, one per host, summed over the workers.",
             labels=labels,
         )  # fmt: skip
         for name in self._sources:
@@ -227,9 +228,9 @@ def _iter_budget_gauges(rows: Iterable[Row]) -> Iterator[Metric]:
     families = [
         GaugeMetricFamily(f"docxy_pulls_{name}", text, labels=["registry", "identity"])
         for name, text in (
-            ("remaining", "Pulls that an identity has left, as the registry said last."),
-            ("limit", "Pulls that it has in a window."),
-            ("window_seconds", "Seconds of that window."),
+            ("remaining", "Pulls that an identity has left, as the registry last reported."),
+            ("limit", "Pulls that an identity may make in a window."),
+            ("window_seconds", "Length of that window in seconds."),
         )
     ]
     for row in _select_latest(rows):
@@ -245,15 +246,19 @@ def _iter_cache_gauges(holder: MonitoredCache) -> Iterator[Metric]:
     """Yield the gauges of the cache, which are the same in every worker of the machine."""
     (entries, size), state = holder.measure_usage(), holder.read_state()
     told = [
-        ("entries", "Entries of the cache.", entries),
-        ("size_bytes", "Bytes that the cache has.", size),
-        ("unfinished_bytes", "Bytes of downloads that run, or were broken off.", state.unfinished),
-        ("free_bytes", "Bytes that are free on the cache's disk.", state.free),
-        ("min_free_bytes", "Bytes of them that have to stay free.", state.min_free),
-        ("writable", "Whether the cache can keep anything: 1 or 0.", int(not state.fault)),
+        ("entries", "Entries in the cache.", entries),
+        ("size_bytes", "Bytes of cached content.", size),
+        (
+            "unfinished_bytes",
+            "Bytes of downloads that are running or were interrupted.",
+            state.unfinished,
+        ),
+        ("free_bytes", "Free bytes on the disk of the cache.", state.free),
+        ("min_free_bytes", "Bytes of the disk that must stay free.", state.min_free),
+        ("writable", "1 if the cache can store content, or else 0.", int(not state.fault)),
     ]
     if state.max_size is not None:
-        told.append(("max_size_bytes", "Bytes that the cache may have.", state.max_size))
+        told.append(("max_size_bytes", "Maximum size of the cache in bytes.", state.max_size))
     for name, text, value in told:
         yield GaugeMetricFamily(f"docxy_cache_{name}", text, value)
 
@@ -264,7 +269,7 @@ def _build_download(row: Row, now: float) -> dict[str, Any]:
         **row.labels,
         "bytes": int(sent),
         "total": None if total < 0 else int(total),
-        "began": began,
+        "started_at": began,
         "seconds": round(now - began, 1),
     }
 

@@ -38,83 +38,86 @@ class Meters:
     def _create_metrics(self, own: CollectorRegistry) -> None:
         """Create the metrics, and so the files that prometheus_client keeps for each kind."""
         self.requests = Counter(
-            "docxy_requests_total", "Requests of clients that are over.",
+            "docxy_requests_total", "Requests of clients that have ended.",
             ["route", "method", "status", "registry"], registry=own,
         )  # fmt: skip
         self.refusals = Counter(
-            "docxy_refusals_total", "Requests that were refused here, by rule or by what else did.",
+            "docxy_refusals_total", "Requests that this proxy refused, by what refused them.",
             ["rule"], registry=own,
         )  # fmt: skip
         self.first_byte_seconds = Histogram(
-            "docxy_request_first_byte_seconds", "Seconds until there was a first byte to send.",
+            "docxy_time_to_first_byte_seconds",
+            "Seconds from a request to the first byte of its response.",
             ["route", "registry"], buckets=_FIRST, registry=own,
         )  # fmt: skip
         self.request_seconds = Histogram(
-            "docxy_request_seconds", "Seconds until a request was over.",
+            "docxy_request_duration_seconds", "Seconds from a request to the end of its response.",
             ["route", "registry"], buckets=_SECONDS, registry=own,
         )  # fmt: skip
         self.sent_bytes = Counter(
-            "docxy_sent_bytes_total", "Bytes of bodies that went to clients.",
+            "docxy_response_bytes_total", "Bytes of response bodies sent to clients.",
             ["registry"], registry=own,
         )  # fmt: skip
         self.received_bytes = Counter(
-            "docxy_received_bytes_total", "Bytes of bodies that came from upstreams.",
+            "docxy_upstream_response_bytes_total",
+            "Bytes of response bodies received from upstreams.",
             ["registry"], registry=own,
         )  # fmt: skip
         self.upstream_requests = Counter(
             "docxy_upstream_requests_total",
-            "Requests to a registry, its token service or its CDN.",
+            "Requests sent to a registry, its token service or its CDN.",
             ["registry"], registry=own,
         )  # fmt: skip
         self.upstream_answers = Counter(
-            "docxy_upstream_answers_total", "Their answers, by the class of their status.",
+            "docxy_upstream_responses_total", "Responses of upstreams, by class of status.",
             ["registry", "status"], registry=own,
         )  # fmt: skip
         self.upstream_answer_seconds = Histogram(
-            "docxy_upstream_answer_seconds", "Seconds until the head of an upstream's answer.",
+            "docxy_upstream_response_header_seconds",
+            "Seconds until the headers of an upstream's response.",
             ["registry"], buckets=_FIRST, registry=own,
         )  # fmt: skip
         self.upstream_errors = Counter(
-            "docxy_upstream_errors_total", "Requests to upstreams that had no answer, by kind.",
-            ["registry", "kind"], registry=own,
+            "docxy_upstream_errors_total", "Requests to upstreams without a response, by error.",
+            ["registry", "error"], registry=own,
         )  # fmt: skip
         self.retries = Counter(
-            "docxy_upstream_retries_total", "Requests to upstreams that were repeated.",
+            "docxy_upstream_retries_total", "Requests to upstreams that were retried.",
             ["registry"], registry=own,
         )  # fmt: skip
         self.resumes = Counter(
-            "docxy_upstream_resumes_total", "Bodies that broke and went on.",
+            "docxy_upstream_resumes_total", "Broken response bodies that were resumed.",
             ["registry"], registry=own,
         )  # fmt: skip
         self.token_answers = Counter(
-            "docxy_token_requests_total",
-            "Answers of token services, by the class of their status.",
+            "docxy_upstream_token_responses_total",
+            "Responses of token services, by class of status.",
             ["registry", "status"], registry=own,
         )  # fmt: skip
         self.cache_answers = Counter(
-            "docxy_cache_answers_total",
-            "Answers by what the cache did: hit, revalidated, joined, stale or miss.",
+            "docxy_cache_responses_total",
+            "Responses by cache result: hit, revalidated, collapsed, stale or miss.",
             ["registry", "result"], registry=own,
         )  # fmt: skip
         self.cache_bytes = Counter(
-            "docxy_cache_served_bytes_total",
-            "Bytes of bodies by what the cache did; all but those of misses are saved.",
+            "docxy_cache_response_bytes_total",
+            "Bytes of response bodies by cache result; all but misses are saved traffic.",
             ["registry", "result"], registry=own,
         )  # fmt: skip
         self.evictions = Counter(
-            "docxy_cache_evictions_total", "Entries that were evicted.", registry=own
+            "docxy_cache_evictions_total", "Entries evicted from the cache.", registry=own
         )
         self.cache_errors = Counter(
-            "docxy_cache_errors_total", "Errors of the cache: what could not be kept or found.",
+            "docxy_cache_errors_total", "Failed reads and writes of the cache, by error.",
             ["error"], registry=own,
         )  # fmt: skip
         self.pulls_spent = Counter(
             "docxy_pulls_spent_total",
-            "GETs of manifests that a registry answered: pulls, to Docker Hub.",
+            "GETs of manifests that a registry answered; Docker Hub counts them as pulls.",
             ["registry"], registry=own,
         )  # fmt: skip
         self.pulls_saved = Counter(
-            "docxy_pulls_saved_total", "GETs of manifests that the cache answered instead.",
+            "docxy_pulls_saved_total", "GETs of manifests that the cache answered.",
             ["registry"], registry=own,
         )  # fmt: skip
         self.request_seconds.labels("other", "")

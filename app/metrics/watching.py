@@ -17,7 +17,7 @@ SENT, TOTAL, BEGAN = range(3)
 """The numbers in the row of a download: bytes sent, bytes in all or -1 if that is unknown, and the
 wall-clock time at which it began, in seconds."""
 
-_DOWN: Final = SERIES.index("bytes_down")
+_DOWN: Final = SERIES.index("bytes_sent")
 _REQUESTS: Final = SERIES.index("requests")
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _MOST_TEXT: Final = 160

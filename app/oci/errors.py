@@ -133,7 +133,7 @@ class Denied(RegistryError):
 
     code = ErrorCode.DENIED
     status = HTTPStatus.FORBIDDEN
-    message = "the registry wants a login for this"
+    message = "the registry requires a login for this"
 
 
 class NameUnknown(RegistryError):
@@ -183,13 +183,13 @@ class UpstreamMisbehaved(RegistryError):
 
     code = ErrorCode.UNAVAILABLE
     status = HTTPStatus.BAD_GATEWAY
-    message = "the registry gave an answer that cannot be passed on"
+    message = "the registry sent an invalid response"
 
 
 class AccountRefused(UpstreamMisbehaved):
     """The registry rejects this proxy's own account: the user is unknown or the password wrong."""
 
-    message = "the registry refuses this proxy's own credentials"
+    message = "the registry rejected this proxy's own credentials"
 
 
 class UpstreamForbidden(UpstreamMisbehaved):
@@ -216,13 +216,13 @@ class UpstreamUnavailable(RegistryError):
 class UpstreamUntrusted(UpstreamUnavailable):
     """The TLS handshake with the registry failed, or its certificate is not trusted."""
 
-    message = "its certificate is not trusted, or TLS fails"
+    message = "its certificate is not trusted, or the TLS handshake failed"
 
 
 class OutboundProxyFails(UpstreamUnavailable):
     """The outbound proxy cannot be reached, or refuses the connection."""
 
-    message = "the outbound proxy does not lead there"
+    message = "the outbound proxy failed"
 
 
 class UpstreamUnreachable(UpstreamUnavailable):
@@ -232,7 +232,7 @@ class UpstreamUnreachable(UpstreamUnavailable):
 class UpstreamDown(UpstreamUnavailable):
     """The circuit breaker is open: after failures, the registry is not tried for some seconds."""
 
-    message = "could not be reached lately, and is asked again in some seconds"
+    message = "could not be reached recently; try again in a few seconds"
 
 
 class UpstreamTimeout(UpstreamUnavailable):
@@ -246,7 +246,7 @@ class UpstreamUnresolved(UpstreamUnavailable):
     """The registry's name was not resolved in time, which says nothing about the registry."""
 
     status = HTTPStatus.GATEWAY_TIMEOUT
-    message = "its name was not answered in time"
+    message = "its name lookup timed out"
 
 
 class LoopDetected(RegistryError):
@@ -254,7 +254,7 @@ class LoopDetected(RegistryError):
 
     code = ErrorCode.UNAVAILABLE
     status = HTTPStatus.LOOP_DETECTED
-    message = "the registry, or where it redirects to, leads back to this proxy"
+    message = "the registry, or one of its redirects, leads back to this proxy"
 
 
 class ClientGone(RegistryError):
@@ -285,8 +285,8 @@ class ClientAddressUnknown(Denied):
     """The client is behind a server that is not trusted, or that does not say who the client is."""
 
     message = (
-        "this proxy serves some networks only, and cannot tell which one you are in: "
-        "FORWARDED_ALLOW_IPS names the servers in front that it believes"
+        "this proxy serves only some networks, and cannot tell which one you are in: "
+        "FORWARDED_ALLOW_IPS must name the servers in front of it"
     )
     refused_by = "hidden"
 
@@ -294,7 +294,7 @@ class ClientAddressUnknown(Denied):
 class FiguresRefused(Denied):
     """The client is outside the networks that may see the figures."""
 
-    message = "figures are for the networks of DOCXY_FIGURES_NETWORKS"
+    message = "only the networks of DOCXY_FIGURES_NETWORKS may see the figures"
     refused_by = "figures"
 
 
@@ -325,7 +325,7 @@ class LoginInvalid(LoginRequired):
 class TokenInvalid(LoginRequired):
     """The token is not one of this proxy, has expired, or its user has changed."""
 
-    message = "this token is not, or no longer, good for this proxy"
+    message = "this token is invalid or has expired"
     refused_by = "token"
 
 
@@ -359,7 +359,7 @@ class LoginsBusy(RegistryError):
 class LimitReached(TooManyRequests):
     """A user or an address has reached a limit of this proxy."""
 
-    message = "this proxy lets you have no more"
+    message = "you have reached a limit of this proxy"
     refused_by = "limit"
 
 
@@ -367,33 +367,33 @@ class RequestLimitReached(LimitReached):
     """The limit of requests per minute has been reached."""
 
     refused_by = "limit-requests"
-    message = "this proxy takes no more requests of you this minute"
+    message = "you have reached this proxy's limit of requests per minute"
 
 
 class DownloadLimitReached(LimitReached):
     """The limit of concurrent downloads has been reached."""
 
     refused_by = "limit-downloads"
-    message = "this proxy lets you have no more downloads at once"
+    message = "you have reached this proxy's limit of concurrent downloads"
 
 
 class ByteLimitReached(LimitReached):
     """The limit of bytes per day has been reached."""
 
     refused_by = "limit-bytes"
-    message = "this proxy sends you no more bytes today"
+    message = "you have reached this proxy's limit of bytes per day"
 
 
 class PullLimitReached(LimitReached):
     """The limit of pulls per day has been reached."""
 
     refused_by = "limit-pulls"
-    message = "this proxy lets you have no more pulls today"
+    message = "you have reached this proxy's limit of pulls per day"
 
 
 class ConnectionLimitReached(LimitReached):
     """One address has requests on as many connections as it may."""
 
     refused_by = "limit-connections"
-    message = "this proxy serves your address no more requests at once"
+    message = "your address has reached the limit of concurrent requests of this proxy"
     headers: ClassVar[Mapping[str, str]] = {"Retry-After": "5"}

@@ -45,7 +45,7 @@ def parse_config_descriptor(document: bytes) -> Descriptor | None:
         if isinstance(read.get("manifests"), list) and not {"layers", "fslayers"} & {*read}:
             _refuse_embedded_manifests(read["manifests"])
             return None
-        message = "it is no index, and has no config"
+        message = "it is not an index, and has no config"
         raise ValueError(message)
     match read["config"]:
         case {"digest": str(digest), "size": int(size)} if size >= 0:
@@ -53,7 +53,7 @@ def parse_config_descriptor(document: bytes) -> Descriptor | None:
                 return Descriptor(Digest.parse(digest), size)
             except DigestInvalid as error:
                 raise ValueError(error.message) from error
-    message = "its config is no descriptor"
+    message = "its config is not a descriptor"
     raise ValueError(message)
 
 

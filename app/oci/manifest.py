@@ -61,7 +61,7 @@ class Platform:
         `x86_64` becomes amd64, and `aarch64` arm64. Raise ValueError for malformed parts.
         """
         if len(parts) not in {2, 3} or not all(map(_PART.fullmatch, parts)):
-            message = f"{'/'.join(parts)} is no platform like linux/amd64 or linux/arm/v7"
+            message = f"{'/'.join(parts)} is not a platform like linux/amd64 or linux/arm/v7"
             raise ValueError(message)
         system, architecture, *variant = map(str.lower, parts)
         architecture, usual = _OTHER_NAMES.get(architecture, (architecture, ""))

@@ -45,7 +45,7 @@ class EndedRequest:
         if exchange.registry:
             line["attempts"] = exchange.attempts
         line["first_byte_seconds"] = round(exchange.time_to_first_byte, 3)
-        line["seconds"] = round(exchange.duration, 3)
+        line["duration_seconds"] = round(exchange.duration, 3)
         line["upstream_seconds"] = round(line.pop("upstream_seconds"), 3)
         return MinimalLogRecord(logger.name, "Request.", line, self.ended_at)
 

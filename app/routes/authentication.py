@@ -102,10 +102,10 @@ class _ConnectionLimiter:
         share = max(places // _QUARTER, 1)
         if share < self._most:
             self._limiter = LocalConcurrencyLimiter(share)
-            fields = {"share": share, "configured": self._most}
+            fields = {"limit": share, "configured": self._most}
             logger.warning(
-                "A client may have fewer requests at once than set: they would be more than its "
-                "share of a worker's places.",
+                "DOCXY_CLIENT_CONNECTIONS is lowered: a client may have a quarter of a worker's "
+                "connections at most.",
                 extra={"fields": fields},
             )
 

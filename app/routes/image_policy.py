@@ -72,7 +72,7 @@ class ImageInspection:
             return frozenset({digest} if digest else ()), _drop_body(reply)
         data = _read_body(reply, _LARGEST_MANIFEST)
         if data is None:
-            message = "the registry's manifest is too large to be looked at"
+            message = "the manifest is too large to be checked"
             raise UpstreamMisbehaved(message)
         return frozenset(Digest.compute_all(data)), _replace_body(reply, data)
 

@@ -93,7 +93,7 @@ def _build_line(response: Response) -> dict[str, Any]:
         "bytes": 0 if request.method == "HEAD" else response.content_length or 0,
         "client": get_client().address,
         "request_id": request_id.get(),
-        "agent": request.headers.get("User-Agent", "")[:_LOGGED],
+        "user_agent": request.headers.get("User-Agent", "")[:_LOGGED],
     }
     if user := g.exchange.user:
         line["user"] = user
@@ -140,8 +140,8 @@ class _Ending:
         line["bytes"] = body.sent
         self.wait_seconds += body.wait_seconds
         if body.sent_by_nginx:
-            line["handed_over"] = True
+            line["sent_by_nginx"] = True
         if not body.is_complete:
             line["incomplete"] = True
         if body.failure:
-            line["broken"] = body.failure
+            line["body_error"] = body.failure

@@ -50,7 +50,7 @@ def log_refusal(error: RegistryError) -> None:
             exchange.refused_by = str(fields["rule"])
     is_theirs = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
     level = logging.INFO if is_theirs else logging.WARNING
-    logger.log(level, "A request is refused.", extra={"fields": fields})
+    logger.log(level, "Request refused.", extra={"fields": fields})
 
 
 def _build_refusal_fields() -> dict[str, str]:
@@ -119,7 +119,7 @@ def _handle_http_error(error: HTTPException) -> Response:
 
 
 def _handle_unexpected_error(error: Exception) -> Response:
-    logger.error("A request failed unexpectedly.", exc_info=error)
+    logger.error("Unhandled exception in a request.", exc_info=error)
     status = HTTPStatus.INTERNAL_SERVER_ERROR
     return _build_error_response(status, ErrorCode.UNKNOWN, RegistryError.message, None)
 

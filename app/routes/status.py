@@ -116,7 +116,7 @@ def _check_upstream(named: str) -> str:
 def _check_cache() -> dict[str, str]:
     """Return `ok`, `off`, or why the cache keeps nothing.
 
-    In that case `cache` has one word for programs, and `cache_error` a text for people.
+    In that case `cache` has a text for people, and `cache_error` one word for programs.
     """
     cache = get_services().cache
     if cache is None:

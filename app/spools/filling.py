@@ -88,7 +88,8 @@ class FetchTask:
                 self._lease.options.report_failure(error.__cause__)
             fields = {"digest": str(self._lease.digest), "error": str(error.__cause__)}
             logger.warning(
-                "A blob cannot be kept, and goes on without the cache.", extra={"fields": fields}
+                "Blob cannot be cached; its download continues without the cache.",
+                extra={"fields": fields},
             )
             with suppress(OSError):
                 self._lease.discard(FetchState.GIVEN_UP)
@@ -98,9 +99,7 @@ class FetchTask:
                 "offset": self._writer.length,
                 "error": str(error),
             }
-            logger.warning(
-                "A fetch broke off; another one goes on from there.", extra={"fields": told}
-            )
+            logger.warning("Fetch interrupted; the next one resumes it.", extra={"fields": told})
             self._fail()
 
     def _fetch_all(self) -> bool:
@@ -162,7 +161,7 @@ class FetchTask:
         whole = self._writer.length == lead.record.size
         if not whole or self._writer.hexdigest() != self._expected_hexdigest:
             fields = {"digest": str(lead.digest)}
-            logger.error("A blob is not what its digest says.", extra={"fields": fields})
+            logger.error("Blob digest mismatch.", extra={"fields": fields})
             self._run_on_disk(lambda: lead.discard(FetchState.MISMATCHED))
             return
         self._record_verified()

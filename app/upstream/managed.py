@@ -102,7 +102,7 @@ class OwnAccount:
             self._refused_until = time.monotonic() + self._pause
             self._pause = min(self._pause * 2, _LONGEST_PAUSE)
             logger.error(
-                "A registry refuses this proxy's own credentials.",
+                "Registry rejected this proxy's credentials.",
                 extra={"fields": {"registry": self._registry.name}},
             )
 
@@ -217,7 +217,7 @@ class ManagedSource:
         ping = self.inner.ping(_ANYBODY)
         ping.close()
         if ping.status not in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}:
-            message = f"the registry answered {ping.status}, and so what it asks for is not known"
+            message = f"the registry answered {ping.status}, so its login method is unknown"
             raise UpstreamUnavailable(message)
         if any(challenge.is_bearer for challenge in ping.challenges):
             return f"Bearer {self._tokens.get(scope)}"

@@ -286,7 +286,7 @@ def build_head_reply(response: requests.Response) -> Reply | None:
         return None
     else:
         response.close()
-        message = f"{urlsplit(response.url).hostname} tells no length"
+        message = f"{urlsplit(response.url).hostname} sent no length"
         raise UpstreamMisbehaved(message)
     discard(response)
     passed = headers.without(

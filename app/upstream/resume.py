@@ -159,7 +159,7 @@ class VerifiedBody:
             hashing.result()
         if running.hexdigest() != wanted:
             fields = {"digest": str(self._digest)}
-            logger.error("A blob is not what its digest says.", extra={"fields": fields})
+            logger.error("Blob digest mismatch.", extra={"fields": fields})
             message = "the digest is wrong"
             raise BodyBroken(message)
         if held:
@@ -335,7 +335,7 @@ class ResumingBody:
     def _log_failure(self, reason: object) -> None:
         offset, attempt = self._remaining.start, self._failures
         fields = {"offset": offset, "attempt": attempt, "reason": str(reason)}
-        logger.warning("A body does not go on yet.", extra={"fields": fields})
+        logger.warning("Resume attempt failed.", extra={"fields": fields})
 
     def _request_rest(self) -> requests.Response:
         if self._try_same_url:
@@ -378,7 +378,7 @@ class ResumingBody:
             "reason": broken.strerror,
             "url": redact_url(response.url),
         }
-        logger.warning("A body broke and goes on.", extra={"fields": fields})
+        logger.warning("Resumed a broken body.", extra={"fields": fields})
         get_observer(response).observe(Event.RESUMED)
         self._response, self._body, self._try_same_url = response, body, True
         end = part.total if self._remaining.end is None else self._remaining.end

@@ -71,7 +71,7 @@ class HubSearchIndex:
             kind = response.headers.get("Content-Type", "")
             return self._recent_429s.record("", request.query, reply, kind)
         if not _has_results(content):
-            message = f"{urlsplit(self._url).hostname} answered with no list of results"
+            message = f"{urlsplit(self._url).hostname} sent no search results"
             raise UpstreamMisbehaved(message)
         return build_reply(HTTPStatus.OK, list(_JSON), content)
 

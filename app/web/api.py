@@ -103,14 +103,14 @@ def _limit_size(body: Iterable[bytes]) -> Iterator[bytes]:
 def _build_error(reply: Reply, unknown: str) -> RegistryError:
     match reply.status:
         case HTTPStatus.UNAUTHORIZED | HTTPStatus.FORBIDDEN:
-            message = "there is no such image, or the registry wants a login for it"
+            message = "there is no such image, or the registry requires a login for it"
             return Denied(message)
         case HTTPStatus.NOT_FOUND:
             return NameUnknown(unknown)
         case HTTPStatus.TOO_MANY_REQUESTS:
-            message = "the registry answers 429: it has had enough for now"
+            message = "the registry answered 429; try again later"
             return TooManyRequests(message, headers=_copy_retry_after(reply))
-    message = f"the registry answers {reply.status}"
+    message = f"the registry answered {reply.status}"
     return UpstreamUnavailable(message, headers=_copy_retry_after(reply))
 
 
@@ -138,7 +138,7 @@ def rewrite() -> Response:
     """
     request.max_content_length = LONGEST
     done = rewrite_text(read_form().decode(errors="replace"), build_proxy())
-    return _build_json({"text": done.text, "changes": done.changes, "left": done.left})
+    return _build_json({"text": done.text, "changes": done.changes, "skipped": done.left})
 
 
 @bp.get("/tags")

@@ -47,14 +47,14 @@ MOST_DOWNLOADS: Final = 8
 
 _TOTALS: Final = {
     "requests": ("total_requests", format_number),
-    "bytes_down": ("total_down", format_size),
-    "bytes_up": ("total_up", format_size),
+    "bytes_sent": ("total_down", format_size),
+    "bytes_received": ("total_up", format_size),
     "retries": ("total_retries", format_number),
     "resumes": ("total_resumes", format_number),
     "pulls_spent": ("total_spent", format_number),
     "pulls_saved": ("total_saved", format_number),
 }
-_FROM_CACHE: Final = ("hits", "revalidated", "joined", "stale")
+_FROM_CACHE: Final = ("hits", "revalidated", "collapsed", "stale")
 _TOLD: Final = frozenset({"no_space", "min_free", "max_size", "read_only", "permission"})
 """Cache faults with their own text; the others are disk errors, which the log describes."""
 _DIGITS: Final = 12
@@ -110,10 +110,10 @@ class Readout:
     def fault(self) -> str:
         """Why the cache stores nothing, or "" if it works or there is no cache."""
         kept = self.snapshot["cache"]
-        if kept is None or not kept["fault"]:
+        if kept is None or not kept["error"]:
             return ""
         return self._translate(
-            f"fault_{kept['fault']}" if kept["fault"] in _TOLD else "fault_io",
+            f"fault_{kept['error']}" if kept["error"] in _TOLD else "fault_io",
             free=format_size(kept["free"]),
             least=format_size(kept["min_free"]),
         )
@@ -136,10 +136,10 @@ class Readout:
 
     def _build_registry(self, one: Mapping[str, Any]) -> dict[str, Any]:
         state = {True: "answers", False: "silent", None: "unknown"}[one["reachable"]]
-        if one["left_alone"]:
+        if one["circuit_open"]:
             state = "alone"
         ago = one["seconds_ago"]
-        budgets = select_scarcest(one["budgets"])
+        budgets = select_scarcest(one["rate_limits"])
         return {
             "name": one["name"],
             "default": one["default"],

@@ -90,8 +90,8 @@ def test_a_pull_is_seen(visit: Visitor, hub: Hub, proxy: Docxy) -> None:
     """Its bar appears, moves and goes, and plots and sums rise, with nobody touching the page."""
     page = visit(proxy.url)
     expect(page.locator("#figures[data-state=live]")).to_be_visible()
-    expect(page.get_by_text("Nothing is being downloaded.")).to_be_visible()
-    before = bytes_shown(page, "bytes_down")
+    expect(page.get_by_text("No downloads are running.")).to_be_visible()
+    before = bytes_shown(page, "bytes_sent")
     plot = page.locator('[data-plot="down"] polyline')
     drawn = plot.get_attribute("points")
     with Gate() as gate:
@@ -106,8 +106,8 @@ def test_a_pull_is_seen(visit: Visitor, hub: Hub, proxy: Docxy) -> None:
             gate.open()
             wait_until(lambda: shown.count() == 0 or bar(page) > first, what="more bytes")
         expect(shown).to_have_count(0)
-    expect(page.get_by_text("Nothing is being downloaded.")).to_be_visible()
-    assert bytes_shown(page, "bytes_down") != before
+    expect(page.get_by_text("No downloads are running.")).to_be_visible()
+    assert bytes_shown(page, "bytes_sent") != before
     assert plot.get_attribute("points") != drawn
     # A name is not told anew each second.
     expect(page.locator('[data-plot="down"] svg')).to_have_attribute("aria-label", re.compile("To"))

@@ -26,10 +26,10 @@ REWRITTEN = [
     (
         "services:\n  a:\n    image: nginx\n  b:\n    image: $B\n",
         "services:\n  a:\n    image: {host}/nginx\n  b:\n    image: $B\n",
-        "known only when the variable has its value.",
+        "the image depends on the value of a variable.",
     ),
-    ("<b>bold</b> & nothing", "<b>bold</b> & nothing", "There is no image name in this text."),
-    ("{host}/nginx", "{host}/nginx", "it comes through this proxy already."),
+    ("<b>bold</b> & nothing", "<b>bold</b> & nothing", "This text contains no image name."),
+    ("{host}/nginx", "{host}/nginx", "it already uses this proxy."),
     ("docker pull quay.io/a/b", "docker pull quay.io/a/b", "does not serve its registry."),
 ]
 
@@ -64,11 +64,11 @@ def test_rewriting_while_one_types(site: Docxy, visit: Visitor) -> None:
     page = visit(site.url)
     shown, told = page.locator("#rewritten"), page.locator("#rewriting")
     for typed, rewritten, note in REWRITTEN:
-        page.get_by_label("As you know it").fill(typed.replace("{host}", site.host))
+        page.get_by_label("Original").fill(typed.replace("{host}", site.host))
         expect(told).to_contain_text(note)
         expect(shown).to_have_text(rewritten.replace("{host}", site.host))
         assert lines(shown.inner_text()) == lines(rewritten.replace("{host}", site.host))
-    page.get_by_label("As you know it").fill("")
+    page.get_by_label("Original").fill("")
     expect(told).to_be_hidden()
     assert shown.inner_text() == ""
 
@@ -77,7 +77,7 @@ def test_rewriting_a_long_text(site: Docxy, visit: Visitor) -> None:
     """What is too long is refused in words."""
     visit.expect("413")
     page = visit(site.url)
-    page.get_by_label("As you know it").fill("n" * 70_000)
+    page.get_by_label("Original").fill("n" * 70_000)
     expect(page.locator("#rewriting")).to_contain_text("too long")
 
 
@@ -167,7 +167,7 @@ def test_copying(site: Docxy, visit: Visitor) -> None:
 def test_copying_by_keyboard(site: Docxy, visit: Visitor) -> None:
     """A button is pressed as any other, keeps the focus, and is heard of."""
     page = visit(site.url, permissions=CLIPBOARD)
-    button = page.get_by_role("button", name="Copy: Its address")
+    button = page.get_by_role("button", name="Copy: Address")
     button.press("Enter")
     expect(page.locator("#told")).to_have_text("Copied")
     expect(button).to_be_focused()
@@ -181,8 +181,8 @@ def test_copying_where_browsers_keep_the_clipboard(site: Docxy, visit: Visitor) 
     page = visit("about:blank", permissions=CLIPBOARD)
     page.add_init_script("Object.defineProperty(navigator, 'clipboard', { value: undefined })")
     page.goto(site.url)
-    page.get_by_role("button", name="Copy: Its address").click()
-    expect(page.get_by_role("button", name="Copy: Its address")).to_have_text("Copied")
+    page.get_by_role("button", name="Copy: Address").click()
+    expect(page.get_by_role("button", name="Copy: Address")).to_have_text("Copied")
     words = page.locator("#words")
     words.focus()
     page.keyboard.press("Control+v")
@@ -194,7 +194,7 @@ def test_copying_that_is_not_allowed(site: Docxy, visit: Visitor) -> None:
     page = visit("about:blank")
     page.add_init_script("navigator.clipboard.writeText = () => Promise.reject(new Error())")
     page.goto(site.url)
-    button = page.get_by_role("button", name="Copy: Its address")
+    button = page.get_by_role("button", name="Copy: Address")
     button.click()
     expect(button).to_have_text("Select and copy")
 
@@ -271,7 +271,7 @@ def test_on_paper(site: Docxy, visit: Visitor) -> None:
 def test_searching(site: Docxy, visit: Visitor) -> None:
     """Docker Hub is searched; what it says of an image is text; tags come by a button."""
     page = visit(site.url, permissions=CLIPBOARD)
-    page.get_by_label("Words, or the name of an image").fill("nginx")
+    page.get_by_label("Search words, or an image name").fill("nginx")
     page.keyboard.press("Enter")
     expect(page.locator("#found-status")).to_have_text("Results on Docker Hub: 2")
     rows = page.locator(".results > li")
@@ -286,7 +286,7 @@ def test_searching(site: Docxy, visit: Visitor) -> None:
 def test_tags(site: Docxy, visit: Visitor) -> None:
     """The tags of an image, and the command for the one that is chosen."""
     page = visit(site.url, permissions=CLIPBOARD, width=360)
-    page.get_by_label("Words, or the name of an image").fill("alpine")
+    page.get_by_label("Search words, or an image name").fill("alpine")
     page.get_by_role("button", name="Tags", exact=True).click()
     expect(page.locator("#found-status")).to_have_text("Tags: 27")
     page.get_by_role("button", name="3.19", exact=True).click()
@@ -296,7 +296,7 @@ def test_tags(site: Docxy, visit: Visitor) -> None:
     assert overflow(page) == 0
     assert violations(page) == []
     # A name with a registry is the name of an image, whichever button is pressed.
-    page.get_by_label("Words, or the name of an image").fill("docker.io/owner/app:2")
+    page.get_by_label("Search words, or an image name").fill("docker.io/owner/app:2")
     page.keyboard.press("Enter")
     expect(page.locator(".found-tags pre")).to_have_text(f"docker pull {site.host}/owner/app:1")
 
@@ -304,20 +304,20 @@ def test_tags(site: Docxy, visit: Visitor) -> None:
 @pytest.mark.parametrize(
     ("words", "button", "told"),
     [
-        pytest.param("nothing-like-it", "Search", "Docker Hub has nothing", id="no result"),
-        pytest.param("alice/private", "Tags", "no such image, or it is private", id="private"),
+        pytest.param("nothing-like-it", "Search", "Docker Hub found no images", id="no result"),
+        pytest.param("alice/private", "Tags", "does not exist, or is private", id="private"),
         pytest.param("quay.io/a/b", "Tags", "does not serve that registry", id="not served"),
-        pytest.param("no name at all", "Tags", "not the name of an image", id="no name"),
+        pytest.param("no name at all", "Tags", "not a valid image name", id="no name"),
     ],
 )
 def test_nothing_found(site: Docxy, visit: Visitor, words: str, button: str, told: str) -> None:
     """What is not found is told in words, and leaves nothing of an earlier answer."""
     visit.expect(r"console: Failed to load resource: .* 40[0-4] ")
     page = visit(site.url)
-    page.get_by_label("Words, or the name of an image").fill("alpine")
+    page.get_by_label("Search words, or an image name").fill("alpine")
     page.get_by_role("button", name="Tags", exact=True).click()
     expect(page.locator(".tags")).to_be_visible()
-    page.get_by_label("Words, or the name of an image").fill(words)
+    page.get_by_label("Search words, or an image name").fill(words)
     page.locator(".find").get_by_role("button", name=button, exact=True).click()
     expect(page.locator("#found-status")).to_contain_text(told)
     expect(page.locator(".tags")).to_have_count(0)
@@ -330,11 +330,9 @@ def test_what_a_rule_denies(visit: Visitor, hub: Hub, tmp_path: Path) -> None:
     rules.write_text('[[rules]]\naction = "deny"\nrepository = "nginx"\nmessage = "Ask Jo."\n')
     with docxy(**hub.settings, **UNSEEN, DOCXY_CONFIG=str(rules)) as proxy:
         page = visit(proxy.url)
-        page.get_by_label("Words, or the name of an image").fill("nginx")
+        page.get_by_label("Search words, or an image name").fill("nginx")
         page.get_by_role("button", name="Tags", exact=True).click()
-        expect(page.locator("#found-status")).to_have_text(
-            "This proxy does not give out this image: Ask Jo."
-        )
+        expect(page.locator("#found-status")).to_have_text("This proxy denies this image: Ask Jo.")
 
 
 def test_what_wants_a_login(site: Docxy, visit: Visitor) -> None:
@@ -344,9 +342,9 @@ def test_what_wants_a_login(site: Docxy, visit: Visitor) -> None:
     # With its challenge, a browser without a visitor would wait for ever.
     refusal = {"errors": [{"code": "UNAUTHORIZED", "message": "log in", "detail": None}]}
     page.route("**/page/tags?*", lambda route: route.fulfill(status=401, json=refusal))
-    page.get_by_label("Words, or the name of an image").fill("alpine")
+    page.get_by_label("Search words, or an image name").fill("alpine")
     page.get_by_role("button", name="Tags", exact=True).click()
-    expect(page.locator("#found-status")).to_have_text("This proxy wants a login for this.")
+    expect(page.locator("#found-status")).to_have_text("This proxy requires a login for this.")
 
 
 @pytest.mark.parametrize("width", [360, 1280])

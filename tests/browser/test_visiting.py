@@ -7,7 +7,7 @@ from tests.browser.accessibility import overflow, violations
 from tests.browser.visiting import Visitor
 
 # One process has all tests of the page: a second Chromium would only slow down the first.
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.rig]
 
 ELSEWHERE = "http://192.0.2.1/picture.png"
 

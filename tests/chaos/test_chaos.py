@@ -33,6 +33,7 @@ def proxy(hub: Hub) -> Iterator[Docxy]:
         yield proxy
 
 
+@pytest.mark.soak
 def test_chaos(caplog: pytest.LogCaptureFixture) -> None:
     """What a resume can mend no client sees; what nobody can mend never looks complete."""
     programs.require("docker-registry")

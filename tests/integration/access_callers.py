@@ -35,6 +35,13 @@ ALL_FORMS: Final = [
     for repository in REPOSITORIES
     for form in forms(registry, repository)
 ]
+
+
+def written(registry: str, repository: str) -> list[Wanted]:
+    """Return all ways to write the address of one repository."""
+    return [one for one in ALL_FORMS if (one.registry, one.repository) == (registry, repository)]
+
+
 FEW_FORMS: Final = [
     wanted
     for wanted in ALL_FORMS
@@ -142,7 +149,6 @@ def refusal(site: Site, wanted: Wanted, cell: Cell, caller: Caller) -> Refusal |
 
 def see(site: Site, wanted: Wanted, caller: Caller) -> None:
     """See that everything is answered, or refused, as the rules say."""
-    site.forget()
     see_what_is_refused(site, wanted, caller)
     for cell in parts(site, wanted):
         if refusal(site, wanted, cell, caller) is None:
@@ -150,14 +156,20 @@ def see(site: Site, wanted: Wanted, caller: Caller) -> None:
     site.assert_own(wanted.registry, wanted.repository)
 
 
-def see_what_is_refused(site: Site, wanted: Wanted, caller: Caller) -> None:
-    """See that rules say no, that nothing else is said, and that no hub was asked."""
+def see_what_is_refused(
+    site: Site, wanted: Wanted, caller: Caller, of: frozenset[str] = frozenset()
+) -> None:
+    """See that rules say no, that nothing else is said, and that no hub was asked.
+
+    If `of` names parts of an image, no others are asked for.
+    """
+    site.forget()
     for cell in parts(site, wanted):
         refused = refusal(site, wanted, cell, caller)
-        if refused is None:
+        if refused is None or (of and cell.part not in of):
             continue
         answer = ask(site, wanted, cell, caller)
-        assert answer.status == 403, (cell.part, cell.method, refused, answer)
+        assert answer.status == 403, (wanted, cell.part, cell.method, refused, answer)
         if cell.method == "GET":
             (error,) = json.loads(answer.body)["errors"]
             assert error["code"] == "DENIED"

@@ -70,6 +70,16 @@ def rows(use: Use, *, but: tuple[str, ...] = (), only: WayName | None = None) ->
     ]
 
 
+def each_client(use: Use, *, first: int, but: tuple[str, ...] = ()) -> list[ParameterSet]:
+    """Return each client once, on its ways in turn, which begin with the one of this number."""
+    found = []
+    for at, (name, uses) in enumerate(TABLE.items(), first):
+        if uses[use] and name not in but:
+            way = uses[use][at % len(uses[use])]
+            found.append(pytest.param(name, way, id=f"{name}-{way}"))
+    return found
+
+
 @dataclass(frozen=True)
 class Way:
     """One of the ways on which clients reach Docxy."""

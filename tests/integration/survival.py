@@ -60,7 +60,9 @@ class Survivor:
 
     def resumed(self, since: int) -> list[str]:
         """Return the lines of bodies that went on."""
-        return [line for line in self.proxy.log[since:].splitlines() if "goes on" in line]
+        return [
+            line for line in self.proxy.log[since:].splitlines() if "Resumed a broken body" in line
+        ]
 
 
 Surviving = Callable[..., Survivor]
@@ -106,7 +108,7 @@ def surviving(sturdy_hub: Hub, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
         yield start
         for survivor in known.values():
-            survivor.proxy.server.process.terminate()  # all at once
+            survivor.proxy.end()
 
 
 @pytest.fixture

@@ -120,7 +120,7 @@ def test_a_hit_is_nginxs(place: Place, version: str) -> None:
     assert answer.headers["Content-Type"] == "application/octet-stream"
     assert not [name for name in answer.headers if name.lower().startswith("x-accel")]
     line = place.line(answer)
-    assert "handed_over=True" in line
+    assert "sent_by_nginx=True" in line
     assert f" bytes={SIZE} " in line
     assert "incomplete" not in line
     assert place.hub.count("cdn", "GET", "") == 0
@@ -143,7 +143,7 @@ def test_what_is_docxys_to_answer(place: Place) -> None:
     """HEAD, a range beyond the end, what the client has already, and what there is not."""
     head = place.ask(place.path, "--head")
     assert head.headers.get_all("Content-Length") == [str(SIZE)]
-    assert "handed_over" not in place.line(head)
+    assert "sent_by_nginx" not in place.line(head)
     beyond = place.ask(place.path, "--range", f"{SIZE}-")
     assert beyond.status == 416
     assert b"<html" not in beyond.body
@@ -173,7 +173,7 @@ def test_a_registry_cannot_name_a_file(place: Place) -> None:
     for path in (f"/v2/{REPOSITORY}/blobs/{other}", f"/v2/{REPOSITORY}/tags/list", "/v2/"):
         answer = place.ask(path)
         assert 0 < len(answer.body) < SIZE
-        assert "handed_over" not in place.line(answer)
+        assert "sent_by_nginx" not in place.line(answer)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="nginx and Docxy are one user here")
@@ -187,7 +187,7 @@ def test_a_file_that_nginx_may_not_read(place: Place) -> None:
         file.chmod(0o640)
     assert is_whole(answer, place.digest)
     assert len(answer.headers.get_all("Cache-Control", [])) == 1
-    assert "handed_over" not in place.line(answer)
+    assert "sent_by_nginx" not in place.line(answer)
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="nginx and Docxy are one user here")
@@ -216,10 +216,10 @@ def test_a_client_pulls_twice(place: Place, tmp_path: Path) -> None:
 
     wait_until(are_kept, what="Docxy to keep the blobs")
     place.hub.reset()
-    before = all_lines(place.proxy).count("handed_over=True")
+    before = all_lines(place.proxy).count("sent_by_nginx=True")
     assert skopeo.copy_all(reference) == whole(image)
     assert place.hub.count("cdn", "GET", "") == 0
-    assert all_lines(place.proxy).count("handed_over=True") - before == len(image.all_blobs)
+    assert all_lines(place.proxy).count("sent_by_nginx=True") - before == len(image.all_blobs)
 
 
 def test_a_cache_that_was_deleted(place: Place) -> None:

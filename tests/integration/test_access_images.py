@@ -25,7 +25,7 @@ from tests.integration.caching import Cached, caching, switched_off, with_token
 from tests.integration.pulling import OURS
 from tests.servers import Docxy, docxy, wait_until
 
-pytestmark = [pytest.mark.integration, pytest.mark.xdist_group("access-images")]
+pytestmark = pytest.mark.integration
 
 NAME = "library/judged"
 RULES = f"""
@@ -60,7 +60,7 @@ REFUSED = {
     "foreign": (FOREIGN, f"for {OURS} only, and this one is for linux/s390x"),
     "future": (FUTURE, "7 days old or more, and this one says 20"),
     "attestation": (ATTESTATION, "this one is for unknown/unknown"),
-    "signature": (SIGNATURE, "this one does not say what it is for"),
+    "signature": (SIGNATURE, "this one does not name its platform"),
 }
 
 
@@ -131,7 +131,7 @@ def test_the_line_of_a_refusal(judging: Cached) -> None:
 
     def told() -> bool:
         lines = judging.proxy.log[before:].splitlines()
-        (line,) = [line for line in lines if "A request is refused." in line] or [""]
+        (line,) = [line for line in lines if "Request refused." in line] or [""]
         parts = (f"for {OURS} only", "client=127.0.0.1", f"repository={NAME}", "rule=1")
         return all(part in line for part in parts)
 

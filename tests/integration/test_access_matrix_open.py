@@ -1,9 +1,11 @@
 """Who may pull what where nobody has an account at the proxy: the matrix, for other set-ups.
 
 One secret that all know, with lists of networks; and no login at all, where clients' logins are
-the registries' own.
+the registries' own. What test_access_matrix.py sees of each two of client, network and form is not
+seen again here: each of them is used, with the others in turn.
 """
 
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -28,9 +30,12 @@ from tests.integration.access_callers import (
     see,
     see_what_is_refused,
     visit,
+    written,
 )
 from tests.integration.access_site import (
     ACCOUNT,
+    REGISTRIES,
+    REPOSITORIES,
     SECRET,
     Setup,
     Site,
@@ -40,6 +45,7 @@ from tests.integration.access_site import (
 from tests.integration.both_workers import Origin
 from tests.integration.logins import LOGINS, NotChallenged, TokenRefused, basic
 from tests.integration.verdicts import Policy
+from tests.pairs import pairs
 
 pytestmark = pytest.mark.integration
 
@@ -92,6 +98,10 @@ NO_LOGIN = Setup(
 )
 
 
+ACCOUNTS: Final = [ACCOUNT, ("bob", "bobpw"), ("alice", "wrong"), ("mallory", "x")]
+"""Who may read everything at the registries, who may not, and two who are nobody there."""
+
+
 @pytest.fixture(scope="module")
 def hubs() -> Iterator[Mapping[str, Hub]]:
     programs.require("docker-registry")
@@ -122,8 +132,9 @@ NEIGHBOURS: Final = [
 ]
 
 
-@pytest.mark.parametrize("wanted", FEW_FORMS[::2], ids=str)
-@pytest.mark.parametrize("place", NEIGHBOURS, ids=str)
+@pytest.mark.parametrize(
+    ("place", "wanted"), [*zip(NEIGHBOURS * 2, itertools.cycle(FEW_FORMS), strict=False)], ids=str
+)
 def test_lists_and_rules(one_secret: Site, place: Place, wanted: Wanted) -> None:
     """The lists of networks come before the rules, and before a login."""
     caller = Caller(
@@ -139,59 +150,56 @@ def test_lists_and_rules(one_secret: Site, place: Place, wanted: Wanted) -> None
     assert one_secret.asked == []
 
 
-@pytest.mark.parametrize("wanted", ALL_FORMS, ids=str)
-def test_each_form_with_the_secret(one_secret: Site, wanted: Wanted) -> None:
-    """All the ways to write an address."""
-    see(one_secret, wanted, Caller(authorization=basic("somebody", SECRET)))
+@pytest.mark.parametrize("registry", REGISTRIES)
+@pytest.mark.parametrize("repository", REPOSITORIES)
+def test_forms_with_the_secret(one_secret: Site, registry: str, repository: str) -> None:
+    """A third of the ways to write an address."""
+    for wanted in written(registry, repository)[::3]:
+        see(one_secret, wanted, Caller(authorization=basic("somebody", SECRET)))
 
 
-@pytest.mark.parametrize("wanted", FEW_FORMS[::2], ids=str)
-@pytest.mark.parametrize("client", LOGINS)
+@pytest.mark.parametrize(
+    ("client", "wanted"), [*zip(itertools.cycle(LOGINS), FEW_FORMS, strict=False)], ids=str
+)
 def test_each_client_with_the_secret(one_secret: Site, client: str, wanted: Wanted) -> None:
     """By any name, as each client logs in; and by none with another secret."""
     authorization = LOGINS[client](visit(one_secret, wanted, "anybody", SECRET))
     see(one_secret, wanted, Caller(authorization=authorization))
 
 
-@pytest.mark.parametrize("wanted", ALL_FORMS, ids=str)
-def test_rules_without_a_login(no_login: Site, wanted: Wanted) -> None:
+@pytest.mark.parametrize("registry", REGISTRIES)
+@pytest.mark.parametrize("repository", REPOSITORIES)
+def test_rules_without_a_login(no_login: Site, registry: str, repository: str) -> None:
     """What is denied is denied to everybody, whatever they show."""
-    for authorization in ("", basic(*ACCOUNT)):
-        no_login.forget()
-        see_what_is_refused(no_login, wanted, Caller(authorization=authorization))
+    shown = itertools.cycle(["", basic(*ACCOUNT)])
+    for wanted in written(registry, repository):
+        see_what_is_refused(no_login, wanted, Caller(authorization=next(shown)))
 
 
-@pytest.mark.parametrize("wanted", FEW_FORMS, ids=str)
-@pytest.mark.parametrize("place", PLACES, ids=str)
+@pytest.mark.parametrize(
+    ("place", "wanted"), [*zip(itertools.cycle(PLACES), FEW_FORMS * 2, strict=False)], ids=str
+)
 def test_networks_without_a_login(no_login: Site, place: Place, wanted: Wanted) -> None:
     """Where somebody comes from is all that is known of them."""
-    no_login.forget()
     see_what_is_refused(no_login, wanted, Caller(origin=place.origin, address=place.address))
 
 
-@pytest.mark.parametrize("wanted", FEW_FORMS[1::2], ids=str)
-@pytest.mark.parametrize("client", [client for client in LOGINS if client != "curl"])
 @pytest.mark.parametrize(
-    ("name", "password", "may_read"),
-    [
-        pytest.param(*ACCOUNT, True, id="who may read it there"),
-        pytest.param("bob", "bobpw", False, id="who may not"),
-        pytest.param("alice", "wrong", False, id="a wrong password"),
-        pytest.param("mallory", "x", False, id="a user who is not there"),
-    ],
+    ("client", "account", "wanted"),
+    pairs([client for client in LOGINS if client != "curl"], ACCOUNTS, FEW_FORMS[1::2]),
+    ids=str,
 )
-def test_accounts_of_the_registry(  # noqa: PLR0913 - what is tried against each other
-    no_login: Site, *, client: str, name: str, password: str, may_read: bool, wanted: Wanted
+def test_accounts_of_the_registry(
+    no_login: Site, client: str, account: tuple[str, str], wanted: Wanted
 ) -> None:
     """Rules first, and then the registry says who may read; what is kept makes no difference."""
-    caller = Caller(authorization=token(no_login, client, name, password, wanted))
-    no_login.forget()
+    caller = Caller(authorization=token(no_login, client, *account, wanted))
     see_what_is_refused(no_login, wanted, caller)
     for cell in parts(no_login, wanted):
         if refusal(no_login, wanted, cell, caller) is not None:
             continue
         answer = ask(no_login, wanted, cell, caller)
-        if may_read and caller.authorization and not is_by_prefix(wanted):
+        if account == ACCOUNT and caller.authorization and not is_by_prefix(wanted):
             cell.check(answer)
         else:
             assert answer.status in {401, 403, 404}, cell
@@ -245,7 +253,6 @@ def test_no_token_is_asked_for(no_login: Site, method: str) -> None:
 def test_while_the_hubs_are_away(setup: str, one_secret: Site, no_login: Site) -> None:
     """What is denied is not served stale either, and it is told so as before."""
     site = one_secret if setup == "one secret" else no_login
-    site.forget()
     with site.away():
         for wanted in FEW_FORMS:
             see_what_is_refused(site, wanted, Caller(authorization=basic("anybody", SECRET)))

@@ -112,7 +112,7 @@ def test_another_user(cache: Cache, settings: dict[str, str]) -> None:
     os.chown(directory, 10001, 10001)
     ended = cache("statistics")
     assert (ended.returncode, ended.stdout) == (1, "")
-    assert ended.stderr.startswith(f"Error: {directory} is kept by the user 10001")
+    assert ended.stderr.startswith(f"Error: {directory} belongs to user 10001")
     assert list(directory.iterdir()) == []
 
 
@@ -251,7 +251,7 @@ def test_what_nobody_may_read(cache: Cache) -> None:
     """It is told, and nothing is kept of it."""
     ended = cache("warm", "alice/private:1")
     assert ended.returncode == 1
-    assert ended.stdout.startswith("failed: alice/private:1: the registry answers 401")
+    assert ended.stdout.startswith("failed: alice/private:1: the registry answered 401")
     assert json.loads(cache("statistics", "--json").stdout)["registries"] == {}
 
 

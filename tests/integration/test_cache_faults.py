@@ -88,7 +88,7 @@ def docker_has_config(cached: Cached, image: Image) -> bool:
     assert config is not None
     asked = f"/blobs/{config.digest} status=200"
     lines = cached.proxy.log.splitlines()
-    return any(asked in line and 'agent="docker/' in line for line in lines)
+    return any(asked in line and 'user_agent="docker/' in line for line in lines)
 
 
 def persistent() -> list[str]:
@@ -287,6 +287,7 @@ IMAGES = 10
 LIMIT = 6 * MB
 
 
+@pytest.mark.soak
 def test_eviction_under_load(kept_hub: Hub, tmp_path: Path) -> None:
     """More images than there is room for, pulled at once and again: right, and within limits.
 

@@ -41,7 +41,7 @@ pytestmark = pytest.mark.integration
 
 MANY = 50
 MB = 1_000_000
-SIZES = (120 * MB, 60 * MB, 20 * MB)
+SIZES = (12 * MB, 6 * MB, 2 * MB)
 PUBLIC = "stale/public"
 
 
@@ -161,19 +161,19 @@ def test_who_takes_another_media_type(cached: Cached) -> None:
 
 @dataclass(frozen=True)
 class Large:
-    """An image of 200 MB, and the bytes of its layers."""
+    """An image of large layers, and the bytes of these."""
 
     image: Image
     layers: dict[str, bytes]
 
 
-@pytest.fixture
-def large(kept_hub: Hub) -> Large:
+@pytest.fixture(params=[1, pytest.param(10, marks=pytest.mark.soak)], ids=["20 MB", "200 MB"])
+def large(kept_hub: Hub, request: pytest.FixtureRequest) -> Large:
     """Push it."""
     name = "cached/large"
     layers = dict[str, bytes]()
     descriptors = []
-    for size in SIZES:
+    for size in (request.param * size for size in SIZES):
         digest = kept_hub.push_blob(name, size, f"large {size}")
         layers[digest] = kept_hub.cdn.registry.blob_path(digest).read_bytes()
         descriptors.append({"mediaType": OCI_KIND.layer, "digest": digest, "size": size})

@@ -25,7 +25,7 @@ from tests.clients.process import CommandFailed
 from tests.clients.skopeo import Skopeo
 from tests.servers import clean_environment, free_port, running, wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.rig]
 
 Document = dict[str, Any]
 

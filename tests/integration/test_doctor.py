@@ -291,7 +291,7 @@ def test_it_is_a_program(behind: Docxy, registry: Hub) -> None:
     """Lines without colours where there is no terminal, and the status 0 where nothing is wrong."""
     done = doctor(DOCXY_PUBLIC_URL=behind.url, **registry.settings)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.endswith("\nNothing is wrong.\n")
+    assert done.stdout.endswith("\nNo problems found.\n")
     assert "\x1b" not in done.stdout
 
 
@@ -299,12 +299,12 @@ def test_it_runs_with_faulty_settings(behind: Docxy) -> None:
     """Each fault is said, the rest is looked at, and the status is 1."""
     done = doctor(behind.url, "--json", DOCXY_NOTHING="1", DOCXY_READ_TIMEOUT="never")
     read = json.loads(done.stdout)
-    wrong = [step for step in read["steps"] if "finding" in step]
+    wrong = [step for step in read["checks"] if "finding" in step]
     assert [step["finding"] for step in wrong] == ["settings", "settings"]
-    assert "DOCXY_NOTHING" in wrong[0]["came"]
-    assert "DOCXY_READ_TIMEOUT" in wrong[1]["came"]
-    assert wrong[0]["more"] == "docs/troubleshooting.md#a-setting-is-wrong"
-    assert any(step["tried"].startswith("Range") for step in read["steps"])
+    assert "DOCXY_NOTHING" in wrong[0]["result"]
+    assert "DOCXY_READ_TIMEOUT" in wrong[1]["result"]
+    assert wrong[0]["documentation"] == "docs/troubleshooting.md#a-setting-is-wrong"
+    assert any(step["check"].startswith("Range") for step in read["checks"])
     assert (done.returncode, read["errors"], read["warnings"]) == (1, 2, 0)
 
 
@@ -322,14 +322,14 @@ def test_a_wrong_argument() -> None:
     """It ends with status 2 and says what to write."""
     done = doctor("https://proxy.example/v2/")
     assert done.returncode == 2
-    assert "leave out /v2" in done.stderr
+    assert "remove /v2" in done.stderr
 
 
 def test_no_address() -> None:
     """It says which one is missing."""
     done = doctor("--json")
     assert done.returncode == 1
-    assert [step.get("finding") for step in json.loads(done.stdout)["steps"]] == [
+    assert [step.get("finding") for step in json.loads(done.stdout)["checks"]] == [
         None,
         "no-address",
     ]

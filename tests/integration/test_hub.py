@@ -18,7 +18,7 @@ from tests.hub.images import DOCKER_LIST, OCI_INDEX, digest_of
 from tests.integration.asking import ALPINE, LATEST, Client
 from tests.servers import clean_environment, wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.rig]
 
 SIZE = 300_000
 

@@ -17,7 +17,7 @@ from tests.integration.asking import ALPINE, LATEST, PRIVATE, Client, stranger_a
 from tests.servers import wait_until
 from tests.tables import write_config
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.rig]
 
 SCOPE = "repository:library/alpine:pull"
 COOKIE = "seen=1; Path=/; Secure"

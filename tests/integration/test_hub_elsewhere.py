@@ -9,7 +9,7 @@ from tests.hub.hub import Hub
 from tests.hub.images import OCI_INDEX, Image, digest_of
 from tests.integration.asking import ALPINE, LATEST, PRIVATE, Client, stranger_at
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.rig]
 
 ELSEWHERE = "https://elsewhere.test:1234"
 

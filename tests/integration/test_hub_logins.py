@@ -13,7 +13,7 @@ from tests.hub.images import digest_of
 from tests.integration.asking import ALPINE, LATEST, PRIVATE, Client, basic, stranger_at
 from tests.servers import clean_environment
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.rig]
 
 ALICE = basic("alice", "alicepw")
 BOB = basic("bob", "bobpw")

@@ -92,18 +92,18 @@ def expected(cached: Cached, pulls: int) -> dict[tuple[str, ...], float]:
         ("docxy_requests_total", "HEAD", hub_io, "manifest", "2xx"): pulls,
         ("docxy_requests_total", "GET", hub_io, "manifest", "2xx"): 2 * pulls,
         ("docxy_requests_total", "GET", hub_io, "blob", "2xx"): blobs * pulls,
-        ("docxy_request_seconds_count", hub_io, "blob"): blobs * pulls,
-        ("docxy_request_first_byte_seconds_count", hub_io, "manifest"): 3 * pulls,
-        ("docxy_sent_bytes_total", hub_io): (size + manifests) * pulls + 2 * pulls,
+        ("docxy_request_duration_seconds_count", hub_io, "blob"): blobs * pulls,
+        ("docxy_time_to_first_byte_seconds_count", hub_io, "manifest"): 3 * pulls,
+        ("docxy_response_bytes_total", hub_io): (size + manifests) * pulls + 2 * pulls,
         ("docxy_upstream_requests_total", hub_io): reached,
-        ("docxy_upstream_answer_seconds_count", hub_io): reached,
-        ("docxy_token_requests_total", hub_io, "2xx"): hub.count("token", "GET", "/"),
+        ("docxy_upstream_response_header_seconds_count", hub_io): reached,
+        ("docxy_upstream_token_responses_total", hub_io, "2xx"): hub.count("token", "GET", "/"),
         ("docxy_pulls_spent_total", hub_io): spent,
         ("docxy_pulls_saved_total", hub_io): 2 * pulls - spent,
-        ("docxy_cache_answers_total", hub_io, "miss"): 3 + blobs,
-        ("docxy_cache_answers_total", hub_io, "revalidated"): 2 * (pulls - 1),
-        ("docxy_cache_answers_total", hub_io, "hit"): (blobs + 1) * (pulls - 1),
-        ("docxy_cache_served_bytes_total", hub_io, "miss"): size + manifests,
+        ("docxy_cache_responses_total", hub_io, "miss"): 3 + blobs,
+        ("docxy_cache_responses_total", hub_io, "revalidated"): 2 * (pulls - 1),
+        ("docxy_cache_responses_total", hub_io, "hit"): (blobs + 1) * (pulls - 1),
+        ("docxy_cache_response_bytes_total", hub_io, "miss"): size + manifests,
         ("docxy_upstream_retries_total", hub_io): 0,
         ("docxy_active_downloads", hub_io): 0,
         ("docxy_cache_entries",): blobs + 2,
@@ -116,7 +116,7 @@ def expected(cached: Cached, pulls: int) -> dict[tuple[str, ...], float]:
 def identity(cached: Cached) -> str:
     """Return what the address of this proxy is called."""
     (docker_hub,) = ask(cached, "/figures").json()["registries"]
-    (budget,) = docker_hub["budgets"]
+    (budget,) = docker_hub["rate_limits"]
     assert budget["kind"] == "address"
     assert SOURCE not in budget["identity"]
     return str(budget["identity"])
@@ -175,7 +175,7 @@ def test_trouble_is_counted(counted: Cached) -> None:
     found = series(counted)
     assert found["docxy_upstream_retries_total", "docker.io"] == 1
     assert found["docxy_upstream_resumes_total", "docker.io"] == 1
-    assert found["docxy_upstream_answers_total", "docker.io", "5xx"] == 1
+    assert found["docxy_upstream_responses_total", "docker.io", "5xx"] == 1
 
 
 def test_clients_hear_of_few_pulls(counted: Cached) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 import re
 from collections.abc import Callable, Iterator
+from typing import Final
 
 import pytest
 
@@ -11,6 +12,7 @@ from tests.clients.docker import Builder, Docker, ImageStore, docker
 from tests.clients.process import CommandFailed
 from tests.hub.hub import Hub
 from tests.integration.pulling import DOCKER_HUB, PRIVATE, Way, WayName, WayNamed, ours
+from tests.pairs import pairs
 
 pytestmark = pytest.mark.integration
 
@@ -72,15 +74,12 @@ def test_a_tag_that_has_moved(image_store: ImageStore, dockerd: Dockerd, hub: Hu
     assert new.digest in daemon.pull(f"{plain.host}/owner/moving:tag")
 
 
-@pytest.mark.parametrize("image_store", STORES)
-@pytest.mark.parametrize("builder", ["classic", "buildkit"])
+BASES: Final = [("nginx", "plain"), ("HOST/nginx", "plain"), ("HOST/library/nginx", "nginx")]
+"""By the mirror and by name, and the way there."""
+
+
 @pytest.mark.parametrize(
-    "base",
-    [
-        pytest.param(("nginx", "plain"), id="mirror-plain"),
-        pytest.param(("HOST/nginx", "plain"), id="name-plain"),
-        pytest.param(("HOST/library/nginx", "nginx"), id="name-nginx"),
-    ],
+    ("base", "builder", "image_store"), pairs(BASES, ["classic", "buildkit"], STORES), ids=str
 )
 def test_build(
     base: tuple[str, WayName], builder: Builder, image_store: ImageStore, dockerd: Dockerd, hub: Hub

@@ -97,7 +97,7 @@ class Club:
         return [
             {name: one.strip('"') for name, one in re.findall(r'(\w+)=("[^"]*"|\S+)', line)}
             for line in of_it
-            if "A request is refused." in line
+            if "Request refused." in line
         ]
 
 
@@ -146,7 +146,7 @@ def tokens(kind: str) -> str:
 
 ASKED_FOR = {"registry": "docker.io", "repository": NAME, "reference": "1"}
 FORGED = "eyJhbGciOiJub25lIn0.eyJzdWIiOiJjYXJvbCJ9."
-LOOKS_LIKE_A_LINE = "carol\nINFO A request is refused. rule=9\x1b[31m"
+LOOKS_LIKE_A_LINE = "carol\nINFO Request refused. rule=9\x1b[31m"
 WAYS = {
     "network": Asked("networks", address=EXCLUDED, told=ASKED_FOR),
     "network, the page": Asked("networks", "/", address=EXCLUDED),
@@ -234,12 +234,12 @@ def test_rules(club: Club, user: str, rule: str, method: str) -> None:
 
 def test_who_is_named_and_is_not_there(club: Club) -> None:
     """The start tells of a rule that is for nobody, since its users are written otherwise."""
-    told = "A user is named who is not in the file of users."
+    told = "The configuration names a user who is not in the users file."
     wait_until(lambda: club.proxy.log.count(told) == 4, what="what both workers say")
     named = [line.partition(told)[2] for line in club.proxy.log.splitlines() if told in line]
     assert sorted(named) == [
-        *[' place="rule 1" user="nobody here"'] * 2,
-        *[" place=groups.barred user=mallory"] * 2,
+        *[' location="rule 1" user="nobody here"'] * 2,
+        *[" location=groups.barred user=mallory"] * 2,
     ]
 
 

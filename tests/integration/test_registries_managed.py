@@ -1,6 +1,7 @@
 """Registries at which Docxy has the account: every client gets what that account may have."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import pytest
 
@@ -12,29 +13,41 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module", params=TABLE)
+def kind(request: pytest.FixtureRequest) -> str:
+    """Return the name of a client of the table."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
 def stranger(
-    request: pytest.FixtureRequest, managed: Served, tmp_path_factory: pytest.TempPathFactory
+    kind: str, managed: Served, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Client]:
     """Start a client that knows nobody, for tests of which no two pull the same image."""
-    home = tmp_path_factory.mktemp(request.param)
-    with client(request.param, managed.way(), "by name", home) as started:
+    with client(kind, managed.way(), "by name", tmp_path_factory.mktemp(kind)) as started:
         yield started
 
 
-@pytest.mark.parametrize(
-    ("written", "name"),
-    [
-        pytest.param(f"HOST/{PRIVATE}", "docker.io", id="default"),
-        pytest.param(f"HOST/quay.io/{PRIVATE}", "quay.io", id="prefix"),
-        pytest.param(f"HOST/basic.test/{PRIVATE}", "basic.test", id="basic"),
-        pytest.param("HOST/plain.test/owner/app:1", "plain.test", id="no-token"),
-        pytest.param(f"NAMED/{PRIVATE}", "ghcr.io", id="host"),
-    ],
-)
+FOR_CLIENTS: Final = [(f"HOST/{PRIVATE}", "docker.io"), (f"NAMED/{PRIVATE}", "ghcr.io")]
+"""By default and by host, which clients read each in its own way."""
+FOR_REGISTRIES: Final = [
+    (f"HOST/quay.io/{PRIVATE}", "quay.io"),
+    (f"HOST/basic.test/{PRIVATE}", "basic.test"),
+    ("HOST/plain.test/owner/app:1", "plain.test"),
+]
+"""Prefixes, for a client all alike: by discovery, with Basic credentials, without a token."""
+
+
+def addresses(kind: str) -> list[tuple[str, str]]:
+    """Return the first two, and one of the others, which clients take in turn."""
+    return [*FOR_CLIENTS, FOR_REGISTRIES[[*TABLE].index(kind) % len(FOR_REGISTRIES)]]
+
+
+@pytest.mark.parametrize("at", range(len(FOR_CLIENTS) + 1))
 def test_private_for_everybody(
-    written: str, name: str, stranger: Client, managed: Served, watched: Watch
+    kind: str, at: int, stranger: Client, managed: Served, watched: Watch
 ) -> None:
     """A private image comes to who has no login, and no client asks for a token."""
+    written, name = addresses(kind)[at]
     served = watched(managed)
     before = len(all_lines(served.proxy))
     hub = served.hubs[name]

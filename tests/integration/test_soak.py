@@ -49,6 +49,7 @@ def soaking(folder: Path) -> Iterator[tuple[Docxy, Server, Content]]:
 
 
 @pytest.mark.integration
+@pytest.mark.soak
 def test_a_crowd_leaves_nothing(folder: Path) -> None:
     """Slow clients, such as leave and such as do not read: all that they took is given back."""
     programs.require("nginx")

@@ -25,7 +25,7 @@ from tests.wire.client import Answer
 pytestmark = pytest.mark.integration
 
 DOWN = "/v2/down.test/a/manifests/1"
-LATELY = b"could not be reached lately"
+LATELY = b"could not be reached recently"
 
 
 @pytest.fixture

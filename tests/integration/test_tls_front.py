@@ -482,7 +482,9 @@ def test_manifest_head(hub: Hub, docxy_front: Front, version: str) -> None:
     assert answer.headers["Docker-Content-Digest"] == image.digest
 
 
-@pytest.mark.parametrize("version", HTTP_VERSIONS)
+@pytest.mark.parametrize(
+    ("docxy_front", "version"), [*zip(FRONTS, HTTP_VERSIONS, strict=True)], indirect=["docxy_front"]
+)
 def test_large_layer(docxy_front: Front, large_layer: str, version: str) -> None:
     """A layer of 100 MiB arrives whole, uncompressed and with its length."""
     answer = pull(docxy_front, f"blobs/{large_layer}", version, "--header", "Accept-Encoding: gzip")

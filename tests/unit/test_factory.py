@@ -215,9 +215,7 @@ def test_what_the_start_tells_of_several(
     assert "default=https://a.example registries=a.example,b.example,c.example" in caplog.text
     warnings = [line_of(record) for record in caplog.records if record.levelname == "WARNING"]
     (warning,) = warnings
-    assert warning.startswith(
-        "WARNING Whoever reaches this proxy can read what its own account may read"
-    )
+    assert warning.startswith("WARNING Any client can pull what this proxy's own account may read")
     assert warning.endswith("registry=c.example")
     assert "s3cr3t" not in caplog.text
 

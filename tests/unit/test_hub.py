@@ -10,6 +10,8 @@ from tests.hub.content import default_content
 from tests.hub.faults import Cut, Fault, Stall
 from tests.hub.images import digest_of
 
+pytestmark = pytest.mark.rig
+
 
 def test_images_are_valid() -> None:
     """Descriptors, digests and diff_ids say what is there."""

@@ -10,7 +10,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from functools import cache
-from pathlib import Path
 from typing import Final, NamedTuple
 
 import pytest
@@ -29,14 +28,8 @@ from app.upstream.auth.issued import AnonymousTokens
 from app.web import images, shown
 from app.web.proxy import Proxy
 from app.web.rewriting import rewrite_text
+from tests.test_architecture import MODULES
 from tests.unit.attacks import LONGEST, Read, fault, texts_for, texts_of
-
-ROOT: Final = Path(__file__).resolve().parents[2]
-MODULES: Final = [
-    *sorted((ROOT / "app").rglob("*.py")),
-    *sorted((ROOT / "server").glob("*.py")),
-    *sorted(ROOT.glob("*.py")),
-]
 
 
 class Use(NamedTuple):
@@ -73,15 +66,14 @@ MADE: Final = {
 }
 """Modules that make patterns of settings, and the reader below that uses them."""
 
+PARTS: Final = 4
+"""Tests that the patterns are divided among, so that more than one process can try them."""
+
 _CALLS: Final = {"compile", "match", "fullmatch", "search", "finditer", "findall", "split", "sub"}
 
 
-@cache
 def _trees() -> Mapping[str, ast.Module]:
-    return {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts): ast.parse(path.read_text())
-        for path in MODULES
-    }
+    return {module.name: module.tree for module in MODULES}
 
 
 def _compiled(tree: ast.Module) -> dict[str, ast.Call]:
@@ -123,7 +115,9 @@ def _methods(trees: Mapping[str, ast.Module]) -> Mapping[tuple[str, str], set[st
     return found
 
 
+@cache
 def _uses() -> list[Use]:
+    """Return every pattern of the project."""
     trees = _trees()
     methods = _methods(trees)
     return [
@@ -133,22 +127,20 @@ def _uses() -> list[Use]:
     ]
 
 
-USES: Final = _uses()
-
-
 def test_every_pattern_is_found() -> None:
     """Each is compiled once for a module, where it is tried below, or made of settings."""
     others = set()
     for module, tree in _trees().items():
-        assert not [node for node in ast.walk(tree) if _imports(node, "fnmatch")]
         once = {id(node) for node in _compiled(tree).values()}
-        if any(_is_call_of_re(node) and id(node) not in once for node in ast.walk(tree)):
-            others.add(module)
-        # Under another name a call would not be found.
-        assert not [node for node in ast.walk(tree) if _renames_re(node)], module
+        for node in ast.walk(tree):
+            assert not _imports(node, "fnmatch"), module
+            # Under another name a call would not be found.
+            assert not _renames_re(node), module
+            if _is_call_of_re(node) and id(node) not in once:
+                others.add(module)
     assert others == {*MADE}
     assert {*MADE.values()} <= {*READERS}
-    assert len(USES) > 80
+    assert len(_uses()) > 80
 
 
 def _renames_re(node: ast.AST) -> bool:
@@ -166,11 +158,16 @@ def _imports(node: ast.AST, name: str) -> bool:
     return isinstance(node, ast.Import) and any(one.name == name for one in node.names)
 
 
-@pytest.mark.parametrize("use", [pytest.param(one, id=f"{one.module}.{one.name}") for one in USES])
-def test_pattern(use: Use) -> None:
+@pytest.mark.parametrize("part", range(PARTS))
+def test_patterns(part: int) -> None:
     """No pattern takes longer than a scan by more than a factor."""
-    for read in use.reads():
-        assert not fault(read, texts_for(use.pattern))
+    faults = [
+        (use, found)
+        for use in _uses()[part::PARTS]
+        for read in use.reads()
+        if (found := fault(read, texts_for(use.pattern)))
+    ]
+    assert faults == []
 
 
 def _link(text: str) -> object:
@@ -355,4 +352,9 @@ def test_reader(name: str) -> None:
 def test_slow_patterns_are_found(pattern: str) -> None:
     """Each of these was in use, and each stopped a worker."""
     slow = re.compile(pattern)
-    assert fault(lambda text: (slow.fullmatch(text), [*slow.finditer(text)]), texts_for(slow))
+
+    def read(text: str) -> None:
+        slow.fullmatch(text)
+        [*slow.finditer(text)]
+
+    assert fault(read, texts_for(slow))

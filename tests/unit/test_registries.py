@@ -428,28 +428,28 @@ def test_no_tag_ends_a_token_or_a_header() -> None:
     [
         pytest.param(
             [HUB, GHCR, Registry(name="ghcr.io", url="https://x.example")],
-            "two tables are called ghcr.io; leave one out",
+            "two tables are named ghcr.io; remove one",
             id="one name",
         ),
         pytest.param(
             [HUB, Registry(name="docker.io", url="u", aliases=DOCKER_HUB_ALIASES)],
-            "two tables are called docker.io; leave one out",
+            "two tables are named docker.io; remove one",
             id="one name, before the aliases that they share",
         ),
         pytest.param(
             [HUB, Registry(name="x.example", url="u", aliases=frozenset({"docker.io"}))],
-            "docker.io stands for both docker.io and x.example; leave it out of one of the tables",
+            "docker.io stands for both docker.io and x.example; remove it from one of the tables",
             id="a name as alias",
         ),
         pytest.param(
             [GHCR, Registry(name="x.example", url="u", aliases=frozenset({"github"}))],
-            "github stands for both ghcr.io and x.example; leave it out of one of the tables",
+            "github stands for both ghcr.io and x.example; remove it from one of the tables",
             id="one alias",
         ),
         pytest.param(
             [GHCR, Registry(name="x.example", url="u", hosts=frozenset({GHCR_HOST}))],
             "ghcr.proxy.example stands for both ghcr.io and x.example; "
-            "leave it out of one of the tables",
+            "remove it from one of the tables",
             id="one host",
         ),
     ],
@@ -462,7 +462,7 @@ def test_what_is_ambiguous_is_refused(rows: list[Registry], told: str) -> None:
 
 def test_a_default_that_is_not_in_the_table() -> None:
     """It is told by its name."""
-    with pytest.raises(ValueError, match=r"^default: no registry .* is called quay\.io$"):
+    with pytest.raises(ValueError, match=r"^default: no registry .* is named quay\.io$"):
         Registries([HUB, GHCR], "quay.io")
 
 

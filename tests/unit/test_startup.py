@@ -69,7 +69,7 @@ def test_an_address_that_is_given_twice(second: str) -> None:
     """Gunicorn binds both, and can listen at one."""
     port = free_port()
     (fault,) = find_listen_faults([["127.0.0.3", port], [second, port]])
-    assert fault.startswith(f"{second}:{port}: another address to listen at has this port already")
+    assert fault.startswith(f"{second}:{port}: another listen address already uses this port")
     assert find_listen_faults([["127.0.0.3", port], ["127.0.0.4", port]]) == []
     assert find_listen_faults([["127.0.0.3", port], [second, port]], reuse_port=True) == []
 
@@ -95,7 +95,7 @@ def test_a_descriptor_makes_the_rest_nothing(port: int) -> None:
         assert find_listen_faults([listener.fileno(), ["127.0.0.2", port]]) == []
     with open(os.devnull, "rb") as file:  # noqa: PTH123 - its descriptor is wanted
         descriptor = file.fileno()
-        assert find_listen_faults([descriptor]) == [f"fd://{descriptor}: this is no open socket"]
+        assert find_listen_faults([descriptor]) == [f"fd://{descriptor}: not an open socket"]
 
 
 def test_where_nothing_is_wrong(tmp_path: Path) -> None:

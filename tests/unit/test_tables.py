@@ -5,6 +5,8 @@ import pytest
 
 from tests.tables import write_config
 
+pytestmark = pytest.mark.rig
+
 
 def test_what_is_written_is_read(tmp_path: Path) -> None:
     """Top level and rows come back as they were, in their order."""

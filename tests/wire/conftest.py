@@ -1,7 +1,6 @@
 """A proxy between a raw client and a raw upstream; the proxies are shared, the scripts are not."""
 
 import contextlib
-import signal
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,7 +56,7 @@ def start(home: Path, certificates: Certificates) -> Iterator[Start]:
 
         yield start
         for wire in wires.values():
-            wire.proxy.server.process.send_signal(signal.SIGQUIT)  # all at once
+            wire.proxy.end()
 
 
 def _lend(wire: Wire) -> Iterator[Wire]:

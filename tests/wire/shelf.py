@@ -89,10 +89,11 @@ class Cached:
     home: Path
 
     @contextlib.contextmanager
-    def proxy(self, **settings: str) -> Iterator[Docxy]:
-        """Run a proxy with two workers; the cache outlives it."""
+    def proxy(self, workers: int = 2, **settings: str) -> Iterator[Docxy]:
+        """Run a proxy; the cache outlives it."""
         known = {"DOCXY_CACHE_DIR": str(self.cache), "DOCXY_CACHE_MIN_FREE": "0"} | settings
-        with docxy(**upstream_settings(self.upstream, self.home, **known)) as proxy:
+        settings = upstream_settings(self.upstream, self.home, **known)
+        with docxy(workers=workers, **settings) as proxy:
             yield proxy
 
     def gets(self) -> list[str]:

@@ -18,25 +18,25 @@ SECRET: Final = "secret-of-the-operator"  # noqa: S105 - it must never be seen
 # A name for each, the file, and what the message has to say: where, and what to do. The start
 # takes a second, so that only one of each kind is here.
 BAD: Final[dict[str, tuple[str, list[str]]]] = {
-    "no TOML": (f'{DOCKER}password = "{SECRET}\n', ["{path}: this is not TOML", "line 3"]),
+    "no TOML": (f'{DOCKER}password = "{SECRET}\n', ["{path}: invalid TOML", "line 3"]),
     "an unknown key": (
         f"{DOCKER}pasword = '{SECRET}'\n",
         ["{path}: registries 1: pasword", "did you mean password?"],
     ),
     "a name twice": (
         f"{GHCR}{_ROW.format('GHCR.IO')}",
-        ["{path}: registries: two tables are called ghcr.io; leave one out"],
+        ["{path}: registries: two tables are named ghcr.io; remove one"],
     ),
     "an alias of the known": (
         f"{DOCKER}{_ROW.format('x.test')}aliases = ['index.docker.io']\n",
         [
             "{path}: registries: index.docker.io stands for both docker.io and x.test; ",
-            "leave it out of one of the tables",
+            "remove it from one of the tables",
         ],
     ),
     "a host twice": (
         f"{DOCKER}hosts = ['a.test']\n{GHCR}hosts = ['A.test']\n",
-        ["{path}: registries: a.test stands for both docker.io and ghcr.io; leave it out"],
+        ["{path}: registries: a.test stands for both docker.io and ghcr.io; remove it"],
     ),
     "a name that hides images": (_ROW.format("library"), ["{path}: registries 1: name: "]),
     "a login without managed": (

@@ -1,10 +1,12 @@
+import itertools
 import json
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from threading import Event
 
 import pytest
 
+from tests.pairs import pairs
 from tests.servers import wait_until
 from tests.wire.client import Answer, Ending
 from tests.wire.upstream import PATIENCE, Connection, Script, chunk, head
@@ -17,11 +19,13 @@ LENGTH = "Content-Length: 1000000"
 CHUNKED = "Transfer-Encoding: chunked"
 
 End = Callable[[Connection], None]
-ENDS = [
-    pytest.param(Connection.close, id="fin"),
-    pytest.param(Connection.reset, id="reset"),
-    pytest.param(Connection.close_notify, id="close_notify"),
-]
+ENDS: Mapping[str, End] = {
+    "fin": Connection.close,
+    "reset": Connection.reset,
+    "close_notify": Connection.close_notify,
+}
+WIRES = ["plain", "tls"]
+VERSIONS = ["HTTP/1.1", "HTTP/1.0"]
 
 
 def breaking(end: End, *parts: bytes) -> tuple[Script, Event]:
@@ -48,70 +52,79 @@ def broken(wire: Wire, version: str, end: End, *parts: bytes) -> Answer:
         return client.answer()
 
 
-WITH_LENGTH = [
-    pytest.param([head(LENGTH), PIECE], id="in mid-body"),
-    pytest.param([head(LENGTH), PIECE * 60], id="after more than a buffer"),
-    pytest.param([head("Content-Length: 10241"), PIECE], id="one byte missing"),
-]
-WITH_CHUNKS = [
-    pytest.param([head(CHUNKED), chunk(PIECE)], id="between chunks"),
-    pytest.param([head(CHUNKED), chunk(PIECE), b"2800\r\n", PIECE[:-1]], id="within a chunk"),
-    pytest.param([head(CHUNKED), chunk(PIECE)[:-2]], id="before a chunk's end"),
-    pytest.param([head(CHUNKED), chunk(PIECE), b"28"], id="within a size"),
-    pytest.param([head(CHUNKED), chunk(PIECE), b"0"], id="after the first zero of a size"),
-    pytest.param([head(CHUNKED), chunk(PIECE), b"xyz\r\n", PIECE], id="no size"),
-    pytest.param([head(CHUNKED), chunk(PIECE), b"-5\r\n", PIECE], id="negative size"),
-]
+WITH_LENGTH: Mapping[str, list[bytes]] = {
+    "in mid-body": [head(LENGTH), PIECE],
+    "after more than a buffer": [head(LENGTH), PIECE * 60],
+    "one byte missing": [head("Content-Length: 10241"), PIECE],
+}
+WITH_CHUNKS: Mapping[str, list[bytes]] = {
+    "between chunks": [head(CHUNKED), chunk(PIECE)],
+    "within a chunk": [head(CHUNKED), chunk(PIECE), b"2800\r\n", PIECE[:-1]],
+    "before a chunk's end": [head(CHUNKED), chunk(PIECE)[:-2]],
+    "within a size": [head(CHUNKED), chunk(PIECE), b"28"],
+    "after the first zero of a size": [head(CHUNKED), chunk(PIECE), b"0"],
+    "no size": [head(CHUNKED), chunk(PIECE), b"xyz\r\n", PIECE],
+    "negative size": [head(CHUNKED), chunk(PIECE), b"-5\r\n", PIECE],
+}
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("parts", WITH_LENGTH)
-@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
+@pytest.mark.parametrize(
+    ("either_wire", "version", "shape", "end"),
+    pairs(WIRES, VERSIONS, [*WITH_LENGTH], [*ENDS]),
+    indirect=["either_wire"],
+)
 def test_a_short_body_never_looks_complete(
-    either_wire: Wire, version: str, parts: list[bytes], end: End
+    either_wire: Wire, version: str, shape: str, end: str
 ) -> None:
     """The client gets fewer bytes than the length says, and the connection ends."""
-    answer = broken(either_wire, version, end, *parts)
+    parts = WITH_LENGTH[shape]
+    answer = broken(either_wire, version, ENDS[end], *parts)
     assert (answer.status, answer.complete) == (200, False)
     assert answer.ending is not Ending.NONE
     assert b"".join(parts[1:]).startswith(answer.body)
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("parts", WITH_CHUNKS)
+@pytest.mark.parametrize(
+    ("either_wire", "shape", "end"),
+    pairs(WIRES, [*WITH_CHUNKS], [*ENDS]),
+    indirect=["either_wire"],
+)
 def test_a_chunked_body_without_its_end_gets_no_end(
-    either_wire: Wire, parts: list[bytes], end: End
+    either_wire: Wire, shape: str, end: str
 ) -> None:
     """No last chunk goes to the client."""
-    answer = broken(either_wire, "HTTP/1.1", end, *parts)
+    answer = broken(either_wire, "HTTP/1.1", ENDS[end], *WITH_CHUNKS[shape])
     assert (answer.status, answer.complete) == (200, False)
     assert answer.ending is not Ending.NONE
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("parts", WITH_CHUNKS)
-def test_http_1_0_without_a_length_sees_a_reset(
-    either_wire: Wire, parts: list[bytes], end: End
-) -> None:
+@pytest.mark.parametrize(
+    ("either_wire", "shape", "end"),
+    [*zip(itertools.cycle(WIRES), WITH_CHUNKS, itertools.cycle(ENDS), strict=False)],
+    indirect=["either_wire"],
+)
+def test_http_1_0_without_a_length_sees_a_reset(either_wire: Wire, shape: str, end: str) -> None:
     """A FIN would be the end of a whole body."""
-    answer = broken(either_wire, "HTTP/1.0", end, *parts)
+    answer = broken(either_wire, "HTTP/1.0", ENDS[end], *WITH_CHUNKS[shape])
     assert answer.ending is Ending.RESET
 
 
-@pytest.mark.parametrize("end", ENDS)
-@pytest.mark.parametrize("frame", [LENGTH, CHUNKED])
-@pytest.mark.parametrize("version", ["HTTP/1.1", "HTTP/1.0"])
+@pytest.mark.parametrize(
+    ("either_wire", "version", "frame", "end"),
+    pairs(WIRES, VERSIONS, [LENGTH, CHUNKED], [*ENDS]),
+    indirect=["either_wire"],
+)
 def test_an_answer_that_breaks_before_its_body_is_not_whole(
-    either_wire: Wire, version: str, frame: str, end: End
+    either_wire: Wire, version: str, frame: str, end: str
 ) -> None:
     """The client gets a transfer that breaks, or 503 where a reset took the head with it."""
-    script, arrived = breaking(end, head(frame))
+    script, arrived = breaking(ENDS[end], head(frame))
     arrived.set()
     either_wire.play(script)
     with either_wire.client() as client:
         client.ask(BLOB, version=version)
         answer = client.answer()
-    if end is Connection.reset and answer.status == 503:
+    if end == "reset" and answer.status == 503:
         assert answer.complete
         return
     cut = Ending.RESET if (version, frame) == ("HTTP/1.0", CHUNKED) else Ending.FIN

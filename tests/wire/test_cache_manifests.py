@@ -134,7 +134,9 @@ def test_everything_is_switched_off(home: Path, tmp_path: Path) -> None:
                 answer = cached.manifest(reference, token, registry.private)
                 assert answer.status == 503
                 assert registry.data not in answer.body
-        wait_until(lambda: "left alone" in cached.proxy.log and pull(cached) is not None)
+        wait_until(
+            lambda: "Circuit breaker opened" in cached.proxy.log and pull(cached) is not None
+        )
         pull(cached, 5)
         with cached.restarted() as again:
             assert all(pull(again, 5))

@@ -134,7 +134,7 @@ def test_it_is_found_when_it_is_back(cached: Caching) -> None:
     def is_left_alone() -> bool:
         assert tag(cached, token).status == 200
         assert cached.ask(new, bearer(token)).status == 503
-        return cached.proxy.log[began:].count("left alone for a while") >= 2
+        return cached.proxy.log[began:].count("Circuit breaker opened") >= 2
 
     with registry.upstream.is_gone():
         wait_until(is_left_alone, what="the breakers of both workers")

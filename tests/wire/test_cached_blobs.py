@@ -141,14 +141,14 @@ def test_a_killed_worker(shared: Shared) -> None:
 def test_a_restart(cached: Cached, path: str) -> None:
     """What a dead service has left is gone on with by the next one."""
     cached.shelf.stop_at = 2 * MB
-    with cached.proxy() as proxy, Client(proxy.host) as client:
+    with cached.proxy(workers=1) as proxy, Client(proxy.host) as client:
         client.ask(path)
         client.head()
         wait_until(lambda: cached.spooled() > MB)
         stop(proxy)
     left = cached.spooled()
     cached.shelf.stop_at = None
-    with cached.proxy() as proxy:
+    with cached.proxy(workers=1) as proxy:
         assert whole(proxy, path, len(DATA)) == DATA
         assert cached.gets() == ["", f"bytes={left}-"]
 
@@ -156,7 +156,7 @@ def test_a_restart(cached: Cached, path: str) -> None:
 def test_a_service_that_stops(cached: Cached, path: str) -> None:
     """A fetch that nobody reads delays no stop for long, and is gone on with."""
     cached.shelf.stop_at = 2 * MB
-    with cached.proxy() as proxy:
+    with cached.proxy(workers=1) as proxy:
         with Client(proxy.host) as client:
             client.ask(path)
             client.head()
@@ -164,7 +164,7 @@ def test_a_service_that_stops(cached: Cached, path: str) -> None:
         proxy.server.process.terminate()
         proxy.server.process.wait(8)
     cached.shelf.stop_at = None
-    with cached.proxy() as proxy:
+    with cached.proxy(workers=1) as proxy:
         assert whole(proxy, path, len(DATA)) == DATA
     assert cached.gets()[1].startswith("bytes=")
 
@@ -212,7 +212,7 @@ def test_a_slow_reader_slows_nobody(shared: Shared) -> None:
 def test_a_fetch_without_readers_ends(cached: Cached, path: str) -> None:
     """Within what it may still take; its file stays."""
     cached.shelf.stop_at = MB
-    with cached.proxy(DOCXY_CACHE_UNREAD_LIMIT="1MB") as proxy:
+    with cached.proxy(workers=1, DOCXY_CACHE_UNREAD_LIMIT="1MB") as proxy:
         with Client(proxy.host) as client:
             client.ask(path)
             client.head()

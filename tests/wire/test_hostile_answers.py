@@ -1,8 +1,10 @@
 """Answers as nobody should send them: the client's is clean, and the next request is answered."""
 
+import functools
+import itertools
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import pytest
@@ -47,7 +49,10 @@ IMPATIENT: Final = {"DOCXY_READ_TIMEOUT": "1", "DOCXY_CONNECT_TIMEOUT": "1"}
 THREADS: Final = ("--worker-class", "gthread", "--threads", "4")
 MINE: Final = "Authorization: Bearer mine"
 
-SMALL: Final = [pytest.param(MANIFEST, id="manifest"), pytest.param(TOKEN, id="token")]
+SMALL: Final = (MANIFEST, TOKEN)
+"""What is read whole before it is answered."""
+PASSED_ON: Final = (BLOB, TAGS)
+"""What is answered as it arrives."""
 PATHS: Final = (MANIFEST, BLOB, TAGS, TOKEN, "/v2/")
 
 
@@ -113,8 +118,12 @@ def test_a_head_without_end(lone: Wire, shape: str) -> None:
     assert_sound(lone, 3)
 
 
-@pytest.mark.parametrize("path", SMALL)
-@pytest.mark.parametrize("shape", CHUNKS)
+def in_turn(paths: Iterable[str], shapes: Iterable[str]) -> list[tuple[str, str]]:
+    """Return each shape with one of these paths."""
+    return [*zip(itertools.cycle(paths), shapes, strict=False)]
+
+
+@pytest.mark.parametrize(("path", "shape"), in_turn(SMALL, CHUNKS))
 def test_chunks_of_something_small(lone: Wire, path: str, shape: str) -> None:
     """Nothing of it has been sent yet, so it becomes an error."""
     lone.play(hostile(sending(CHUNKED, CHUNKS[shape])))
@@ -123,8 +132,7 @@ def test_chunks_of_something_small(lone: Wire, path: str, shape: str) -> None:
     assert_sound(lone)
 
 
-@pytest.mark.parametrize("path", [BLOB, TAGS])
-@pytest.mark.parametrize("shape", CHUNKS)
+@pytest.mark.parametrize(("path", "shape"), in_turn(PASSED_ON, CHUNKS))
 def test_chunks_of_what_is_passed_on(lone: Wire, path: str, shape: str) -> None:
     """The client's transfer is cut, and never looks whole."""
     lone.play(hostile(sending(CHUNKED, chunk(b"some"), CHUNKS[shape])))
@@ -135,29 +143,31 @@ def test_chunks_of_what_is_passed_on(lone: Wire, path: str, shape: str) -> None:
     assert_sound(lone)
 
 
-@pytest.mark.parametrize("path", [MANIFEST, TOKEN, BLOB, TAGS])
-@pytest.mark.parametrize("shape", ENDLESS_CHUNKS)
+@pytest.mark.parametrize(
+    ("path", "shape"), in_turn(SMALL, ENDLESS_CHUNKS) + in_turn(PASSED_ON, ENDLESS_CHUNKS)
+)
 def test_chunks_without_end(lone: Wire, path: str, shape: str) -> None:
     """They are left early as well."""
     beginning, more = ENDLESS_CHUNKS[shape]
     lone.play(hostile(endless(CHUNKED + beginning, more)))
     with lone.client(timeout=5) as client:
         answer = client.get(path)
-    if path in {MANIFEST, TOKEN}:
+    if path in SMALL:
         refused(answer)
     else:
         assert (answer.status, answer.complete) == (200, False)
     assert_sound(lone)
 
 
-@pytest.mark.parametrize("path", [MANIFEST, TOKEN, BLOB, TAGS])
-@pytest.mark.parametrize("shape", CUT_CHUNKS)
+@pytest.mark.parametrize(
+    ("path", "shape"), in_turn(SMALL, CUT_CHUNKS) + in_turn(PASSED_ON, CUT_CHUNKS)
+)
 def test_chunks_that_are_cut(lone: Wire, path: str, shape: str) -> None:
     """A cut is no end, wherever it is."""
     lone.play(hostile(cutting(CHUNKED, CUT_CHUNKS[shape])))
     with lone.client(timeout=5) as client:
         answer = client.get(path)
-    if path in {MANIFEST, TOKEN}:
+    if path in SMALL:
         refused(answer, 503)
     else:
         assert (answer.status, answer.complete) == (200, False)
@@ -279,29 +289,33 @@ def test_a_redirect_whose_body_drips(lone: Wire) -> None:
     assert_sound(lone)
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        "ftp://{}/x", "file:///etc/passwd", "gopher://{}/x", "data:application/json,x", "unix:/x",
-        "http://user:pw@{}/x", "http://{}@{}/x", "http:\\\\{}/x", "/\\{}/x", "///{}/x",
-        "http:/{}/x",
-        "http:{}/x", "http://{}/a b", "http://{}\t/x", "http://{}/\x7f", "http://{}/\xe4",
-        "http://{}%2f/x", "http://{}/x, http://{}/x", "http://{}\r\n /x", "http://[{}/x", "http://",
-    ],
-)  # fmt: skip
+NOWHERE: Final = [
+    "ftp://{}/x", "file:///etc/passwd", "gopher://{}/x", "data:application/json,x", "unix:/x",
+    "http://user:pw@{}/x", "http://{}@{}/x", "http:\\\\{}/x", "/\\{}/x", "///{}/x",
+    "http:/{}/x",
+    "http:{}/x", "http://{}/a b", "http://{}\t/x", "http://{}/\x7f", "http://{}/\xe4",
+    "http://{}%2f/x", "http://{}/x, http://{}/x", "http://{}\r\n /x", "http://[{}/x", "http://",
+]  # fmt: skip
+
+
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_redirects_to_nowhere(lone: Wire, method: str, place: str) -> None:
+def test_redirects_to_nowhere(lone: Wire, method: str) -> None:
     """They are followed by nobody."""
     with Upstream() as elsewhere, playing(elsewhere):
-        where = place.replace("{}", elsewhere.url.removeprefix("http://"))
-        redirect = location(where)
-        lone.play(answering(lambda asked: GOOD if NEXT in asked.target else redirect))
-        with lone.client(timeout=5) as client:
-            answer = client.get(BLOB, MINE, method=method)
-        assert (answer.status, answer.complete) == (502, True)
-        assert elsewhere.connections == []
-        assert len(lone.upstream.asked) == 1
-        assert_sound(lone, 0)
+        for place in NOWHERE:
+            redirect = location(place.replace("{}", elsewhere.url.removeprefix("http://")))
+            lone.play(answering(functools.partial(unless_next, redirect)))
+            with lone.client(timeout=5) as client:
+                answer = client.get(BLOB, MINE, method=method)
+            assert (answer.status, answer.complete) == (502, True), place
+            assert elsewhere.connections == [], place
+            assert len(lone.upstream.asked) == 1, place
+            assert_sound(lone, 0)
+
+
+def unless_next(answer: bytes, asked: Asked) -> bytes:
+    """Return an answer, or a good one to what is asked to see whether all is well."""
+    return GOOD if NEXT in asked.target else answer
 
 
 @pytest.mark.parametrize("place", ["/v2/a", "?again", "//{}/v2/a", "http://{}/v2/a", "../x"])

@@ -105,7 +105,7 @@ def go_wrong(proxy: Docxy, config: Path, cache: Path) -> None:
     shutil.rmtree(cache)
     cache.write_text("no directory")
     assert ask(BLOB.replace("5", "6"), LOGIN) == 503
-    wait_for(proxy, "The cache has trouble")
+    wait_for(proxy, "Cache error")
     cache.unlink()
     os.kill(proxy.workers[0], signal.SIGKILL)
     wait_for(proxy, "was sent SIGKILL")
@@ -113,7 +113,7 @@ def go_wrong(proxy: Docxy, config: Path, cache: Path) -> None:
     good = config.read_text()
     config.write_text(f'{good}read_timeout = "soon"\n')
     proxy.server.process.send_signal(signal.SIGHUP)
-    wait_for(proxy, "Nothing was reloaded")
+    wait_for(proxy, "Reload refused")
     config.write_text(good)
     proxy.server.process.send_signal(signal.SIGHUP)
     proxy.await_workers(5)
@@ -131,7 +131,7 @@ def test_a_reload_with_the_other_form(tmp_path: Path, before: str, after: str) -
     with docxy(workers=1, DOCXY_CONFIG=str(config)) as proxy:
         config.write_text(f'log_format = "{after}"\nread_timeout = "soon"\n')
         proxy.server.process.send_signal(signal.SIGHUP)
-        wait_for(proxy, "Nothing was reloaded")
+        wait_for(proxy, "Reload refused")
         config.write_text(f'log_format = "{after}"\n')
         (old,) = proxy.workers
         proxy.server.process.send_signal(signal.SIGHUP)
@@ -143,7 +143,7 @@ def test_a_reload_with_the_other_form(tmp_path: Path, before: str, after: str) -
         proxy.server.process.send_signal(signal.SIGTERM)
         proxy.server.process.wait(30)
         first = [line for line in proxy.log.splitlines() if line.startswith(("{", "2"))]
-        told = next(at for at, line in enumerate(first) if "Nothing was reloaded" in line)
+        told = next(at for at, line in enumerate(first) if "Reload refused" in line)
         assert are_json(first[: told + 1]) == {before == "json"}
         last = proxy.log[begin:].splitlines()
         assert any("was sent SIGKILL" in line for line in last)
@@ -152,15 +152,14 @@ def test_a_reload_with_the_other_form(tmp_path: Path, before: str, after: str) -
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "place"),
     [
-        {"WEB_CONCURRENCY": "two"},
-        {"GUNICORN_CMD_ARGS": "--bind '"},
-        {"GUNICORN_CMD_ARGS": "--no-such-argument"},
+        ({"WEB_CONCURRENCY": "two"}, "environment"),
+        ({"GUNICORN_CMD_ARGS": "--bind '"}, "file"),
+        ({"GUNICORN_CMD_ARGS": "--no-such-argument"}, "environment"),
     ],
     ids=["workers", "quotation", "argument"],
 )
-@pytest.mark.parametrize("place", ["environment", "file"])
 def test_a_start_that_is_refused(tmp_path: Path, wrong: dict[str, str], place: str) -> None:
     """Also before gunicorn reads any file of ours."""
     form = {"DOCXY_LOG_FORMAT": "json"}
@@ -196,7 +195,7 @@ def test_a_command_logs_in_the_same_form(tmp_path: Path) -> None:
         command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
     )
     logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
-    (line,) = (line for line in logged if line["message"] == "An upstream cannot be reached.")
+    (line,) = (line for line in logged if line["message"] == "Upstream cannot be reached.")
     assert TIME.fullmatch(line["time"])
     assert line["url"].startswith("http://127.0.0.1:1/v2/")
 
@@ -234,24 +233,24 @@ def test_the_masters_lines(run: Run) -> None:
         assert any(message.startswith(begin) for message in masters), begin
     (killed,) = (line for line in run.lines if "was sent SIGKILL" in line["message"])
     assert killed["level"] == "ERROR"
-    refused = run.one("Nothing was reloaded.")
+    refused = run.one("Reload refused; workers keep the previous settings.")
     assert "read_timeout" in refused["details"]
     assert refused["level"] == "ERROR"
 
 
 def test_an_upstream_that_fails(run: Run) -> None:
     """Its URL and the error are fields, each by itself, beside the id of the request."""
-    line = run.one("An upstream cannot be reached.")
+    line = run.one("Upstream cannot be reached.")
     assert line["url"] == "http://127.0.0.1:1/layer"
     assert line["error"] == "ConnectionRefusedError: [Errno 111] Connection refused"
     assert re.fullmatch("[0-9a-f]{32}", line["request_id"])
-    refused = [line for line in run.said("A request is refused.") if line.get("status") == 503]
+    refused = [line for line in run.said("Request refused.") if line.get("status") == 503]
     assert {line["code"] for line in refused} == {"UNAVAILABLE"}
 
 
 def test_a_wrong_login(run: Run) -> None:
     """Who, and which rule, as fields."""
-    (line,) = (line for line in run.said("A request is refused.") if line.get("rule") == "password")
+    (line,) = (line for line in run.said("Request refused.") if line.get("rule") == "password")
     assert line["client"] == "127.0.0.1"
 
 
@@ -260,16 +259,16 @@ def test_the_start_names_the_registries(run: Run) -> None:
     line = run.one("Docxy is ready.")
     assert line["registries"].startswith("docker.io")
     assert line["version"]
-    warned = run.said("Whoever reaches this proxy")
+    warned = run.said("Any client can pull")
     assert all(line["registry"] for line in warned)
 
 
 @pytest.mark.parametrize(
     ("message", "level"),
     [
-        ("A request failed unexpectedly.", "ERROR"),
-        ("A thread failed.", "ERROR"),
-        ("A greenlet failed.", "ERROR"),
+        ("Unhandled exception in a request.", "ERROR"),
+        ("Uncaught exception in a thread.", "ERROR"),
+        ("Uncaught exception in a greenlet.", "ERROR"),
     ],
 )
 def test_a_traceback_is_a_field(run: Run, message: str, level: str) -> None:
@@ -282,20 +281,20 @@ def test_a_traceback_is_a_field(run: Run, message: str, level: str) -> None:
 
 def test_what_others_write(run: Run) -> None:
     """Warnings of Python, and what a library prints, are lines as well."""
-    warning = run.one("Python warns.")
-    assert (warning["kind"], warning["error"]) == ("UserWarning", "old\nways")
+    warning = run.one("Python warning.")
+    assert (warning["category"], warning["error"]) == ("UserWarning", "old\nways")
     assert run.one("printed by a library")["logger"] == "stderr"
 
 
 def test_trouble_of_the_cache(run: Run) -> None:
     """The error is a field."""
-    assert run.one("The cache has trouble")["error"]
+    assert run.one("Cache error")["error"]
 
 
 def test_what_is_no_request(run: Run) -> None:
     """The kind and the client are fields, and what came is nowhere."""
-    line = run.one("Not a request.")
+    line = run.one("Malformed request.")
     assert (line["status"], line["client"]) == (400, "127.0.0.1")
-    assert line["kind"]
+    assert line["error_type"]
     for secret in ("secret-header", "secret-guess", "X-Amz-Signature", PASSWORD):
         assert secret not in run.text

@@ -67,8 +67,8 @@ def test_a_request_is_one_line_with_its_figures(logged_wire: Wire) -> None:
     assert int(line["status"]) == 200
     assert int(line["bytes"]) == 12345
     assert line["client"] == "127.0.0.1"
-    assert line["agent"] == "made up=1"
-    assert 0 <= float(line["upstream_seconds"]) <= float(line["seconds"]) < 5
+    assert line["user_agent"] == "made up=1"
+    assert 0 <= float(line["upstream_seconds"]) <= float(line["duration_seconds"]) < 5
 
 
 def test_the_bytes_are_those_that_were_sent(logged_wire: Wire) -> None:
@@ -249,7 +249,7 @@ def test_what_is_no_request_is_refused_in_json(logged_wire: Wire, text: str, sta
     assert re.fullmatch("[0-9a-f]{32}", made)
     wait_until(lambda: made in wire.proxy.log, 5, "the line")
     (line,) = [line for line in wire.proxy.log.splitlines() if made in line]
-    assert "Not a request." in line
+    assert "Malformed request." in line
     assert str(status) in line
     assert "text-of-the-request" not in wire.proxy.log
     assert "Traceback" not in wire.proxy.log
@@ -270,7 +270,7 @@ def test_a_warning_tells_its_request(logged_wire: Wire) -> None:
         ]
         assert "WARNING" in warning
         assert "127.0.0.1:1" in warning
-        assert "A request is refused." in refusal
+        assert "Request refused." in refusal
         assert "UNAVAILABLE" in refusal
         assert "503" in line
     lines_of(wire, "not-warned")
@@ -306,8 +306,8 @@ def test_a_broken_body_tells_why(logged_wire: Wire) -> None:
     with wire.client() as client:
         assert client.get(MANIFEST, "X-Request-ID: why-whole").complete
         assert not client.get(BLOB, "X-Request-ID: why-cut").complete
-    assert lines_of(wire, "why-cut")[0]["broken"] == "the registry broke off"
-    assert "broken" not in lines_of(wire, "why-whole")[0]
+    assert lines_of(wire, "why-cut")[0]["body_error"] == "the registry broke off"
+    assert "body_error" not in lines_of(wire, "why-whole")[0]
 
 
 def test_a_body_that_falls_silent_tells_why(impatient_wire: Wire) -> None:
@@ -322,4 +322,4 @@ def test_a_body_that_falls_silent_tells_why(impatient_wire: Wire) -> None:
     with impatient_wire.client() as client:
         answer = client.get(BLOB, "X-Request-ID: why-silent")
     assert (len(answer.body), answer.complete) == (600, False)
-    assert lines_of(impatient_wire, "why-silent")[0]["broken"] == "the registry fell silent"
+    assert lines_of(impatient_wire, "why-silent")[0]["body_error"] == "the registry fell silent"

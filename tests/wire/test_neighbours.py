@@ -148,22 +148,23 @@ def error_of(answer: Answer) -> str:
     return str(error["message"])
 
 
-@pytest.mark.parametrize("path", TRICKS)
-def test_nothing_but_content_is_reached(site: Site, path: str) -> None:
+def test_nothing_but_content_is_reached(site: Site) -> None:
     """A redirect, however it is written, asks a registry for nothing else than its images."""
-    site.leads(site.public, path)
-    answer = site.get("/v2/a/b/manifests/1", LOGIN)
-    assert (answer.status, answer.complete) == (502, True)
-    assert site.vault.connections == []
+    for path in TRICKS:
+        site.leads(site.public, path)
+        answer = site.get("/v2/a/b/manifests/1", LOGIN)
+        assert (answer.status, answer.complete) == (502, True), path
+        assert site.vault.connections == [], path
 
 
-@pytest.mark.parametrize("path", [path for path in TRICKS if path not in {"/", TRICKS[-2]}])
-def test_nothing_but_content_is_reached_by_one_that_may_redirect(site: Site, path: str) -> None:
+def test_nothing_but_content_is_reached_by_one_that_may_redirect(site: Site) -> None:
     """`redirects_from` is about images too."""
-    site.leads(site.named, path)
-    answer = site.get("/v2/named.test/a/b/manifests/1")
-    assert answer.status == 502
-    assert site.vault.connections == []
+    for path in TRICKS:
+        if path in {"/", TRICKS[-2]}:
+            continue
+        site.leads(site.named, path)
+        assert site.get("/v2/named.test/a/b/manifests/1").status == 502, path
+        assert site.vault.connections == [], path
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])

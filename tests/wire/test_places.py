@@ -216,7 +216,7 @@ def test_slow_readers_have_a_share(start: Start) -> None:
 def test_no_share_is_larger_than_the_worker(start: Start) -> None:
     """One client has a quarter of the places at most, and the log says that this is less."""
     wire = start(*FEW, workers=1)
-    assert "more than its share of a worker's places. share=6 configured=500" in wire.proxy.log
+    assert "a quarter of a worker's connections at most. limit=6 configured=500" in wire.proxy.log
     one, other = "X-Forwarded-For: 198.51.100.7", "X-Forwarded-For: 198.51.100.8"
     over = threading.Event()
     with playing(wire.upstream), contextlib.ExitStack() as stack:
@@ -235,7 +235,7 @@ def test_no_share_is_larger_than_the_worker(start: Start) -> None:
 
 def test_the_log_tells_of_it(lone_wire: Wire) -> None:
     """How many made room, and which address had most of them."""
-    line = re.compile(r"made room for others\. ended=\d+ client=127\.0\.0\.3 of_client=\d+")
+    line = re.compile(r"to accept new ones\. closed=\d+ client=127\.0\.0\.3 of_client=\d+")
     with contextlib.ExitStack() as stack:
 
         def is_told() -> bool:
@@ -251,7 +251,7 @@ def test_few_open_files(home: Path) -> None:
     with Upstream() as upstream, contextlib.ExitStack() as stack:
         settings = upstream_settings(upstream, home)
         proxy = stack.enter_context(docxy(workers=1, files="200", **settings))
-        assert "open files is too low (ulimit -n). places=24 configured=2000" in proxy.log
+        assert "open files (ulimit -n) is low. connections=24 configured=2000" in proxy.log
         for _ in range(300):
             stack.enter_context(Client(proxy.host)).send(b"G")
         with Client(proxy.host, timeout=10) as client:

@@ -74,10 +74,13 @@ class Site:
 
     def refused_reload(self) -> None:
         """Send SIGHUP, and wait until it is refused."""
-        count = self.proxy.log.count("Nothing was reloaded.")
+        count = self.proxy.log.count("Reload refused; workers keep the previous settings.")
         self.proxy.server.process.send_signal(signal.SIGHUP)
         wait_until(
-            lambda: self.proxy.log.count("Nothing was reloaded.") > count, what="the refusal"
+            lambda: (
+                self.proxy.log.count("Reload refused; workers keep the previous settings.") > count
+            ),
+            what="the refusal",
         )
 
 
@@ -185,11 +188,11 @@ def test_a_successor_knows_the_users_that_the_others_know(users: Site) -> None:
 
     def write(*names: str) -> None:
         path.write_text("".join(map(user, names)))
-        count = users.proxy.log.count("The file of users was read again.")
+        count = users.proxy.log.count("Users file reloaded.")
 
         def is_read() -> bool:
             assert users.know("carol")  # they look when somebody logs in
-            return users.proxy.log.count("The file of users was read again.") == count + 2
+            return users.proxy.log.count("Users file reloaded.") == count + 2
 
         wait_until(is_read, what="both workers to read the file")
 
@@ -213,6 +216,19 @@ def refused(host: str) -> bool:
     return False
 
 
+def test_one_worker_that_cannot_start(tmp_path: Path) -> None:
+    """It is told, and the other one serves; the arbiter's tests have the pauses."""
+    cache = tmp_path / "cache"
+    with docxy_on_its_own_socket(DOCXY_CACHE_DIR=str(cache)) as proxy:
+        cache.rename(tmp_path / "away")
+        cache.touch()
+        os.kill(proxy.workers[0], signal.SIGKILL)
+        wait_until(lambda: "A worker cannot start." in proxy.log, what="the line about it")
+        with Client(proxy.host) as client:
+            assert client.get("/health").status == 200
+
+
+@pytest.mark.soak
 def test_a_worker_that_cannot_start(tmp_path: Path) -> None:
     """It is tried again after pauses while another one serves; without one, everything ends."""
     cache = tmp_path / "cache"
@@ -224,7 +240,7 @@ def test_a_worker_that_cannot_start(tmp_path: Path) -> None:
         wait_until(lambda: proxy.log.count("the cache cannot be used") >= 2, what="two attempts")
         with Client(proxy.host) as client:
             assert client.get("/health").status == 200
-        assert proxy.log.count("A worker cannot start.") == 1
+        assert proxy.log.count("A worker cannot start;") == 1
         assert proxy.log.count("Booting worker") <= 2 + 4  # 3 in the first 3 s, the next 4 s later
         cache.unlink()
         (tmp_path / "away").rename(cache)
@@ -236,4 +252,4 @@ def test_a_worker_that_cannot_start(tmp_path: Path) -> None:
             os.kill(pid, signal.SIGKILL)
         assert proxy.server.process.wait(30) == 3
         assert refused(proxy.host)
-        assert "No worker can start, and none is left." in proxy.log
+        assert "No worker is running and none can start; exiting." in proxy.log

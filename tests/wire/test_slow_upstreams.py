@@ -189,6 +189,7 @@ def test_a_slow_upstream_delays_nobody_else(wire: Wire) -> None:
             client.close()
 
 
+@pytest.mark.soak
 def test_a_head_that_drips_ends_in_time(impatient_wire: Wire, wire: Wire) -> None:
     """The read timeout is for silence; this never is silent. Clients wait less for a ping."""
 

@@ -175,16 +175,16 @@ ODD_PATHS: Final = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("path", ODD_PATHS, ids=range(len(ODD_PATHS)))
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_paths_that_are_none(wire: Wire, method: str, path: str) -> None:
+def test_paths_that_are_none(wire: Wire, method: str) -> None:
     """They are refused here: no registry ever sees one, and no other page answers."""
     wire.play(answering(answer))
-    with wire.client(timeout=5) as client:
-        got = client.get(path, method=method)
-        assert 400 <= got.status < 500, got
+    for path in ODD_PATHS:
+        with wire.client(timeout=5) as client:
+            got = client.get(path, method=method)
+        assert 400 <= got.status < 500, (path, got)
+        assert "x-injected" not in got.head.names, path
         if method == "GET":
-            assert json.loads(got.body)["errors"][0]["code"]
-        assert "x-injected" not in got.head.names
-    assert wire.upstream.asked == []
+            assert json.loads(got.body)["errors"][0]["code"], path
+        assert wire.upstream.asked == [], path
     assert "Traceback" not in wire.proxy.log

@@ -112,8 +112,7 @@ def assert_told(ended: subprocess.CompletedProcess[str], *faults: str) -> None:
         assert sum(fault in line for line in lines) == 1, fault
 
 
-@BOTH
-@pytest.mark.parametrize("kind", ["no directory", "no key"])
+@pytest.mark.parametrize(("program", "kind"), [(SERVE, "no directory"), (GUNICORN, "no key")])
 def test_a_cache_that_cannot_be_used(program: Sequence[str], tmp_path: Path, kind: str) -> None:
     """The machine may be at fault, so the status is not that of a wrong setting: try again."""
     cache = tmp_path / "cache"
@@ -135,28 +134,26 @@ def test_the_check_of_a_reload_takes_empty_variables() -> None:
     assert "Traceback" not in checked.stderr
 
 
-@BOTH
-@pytest.mark.parametrize("port", ["80000", "http", "-1", "8000x", "\N{ARABIC-INDIC DIGIT THREE}"])
-def test_a_port_that_is_none(program: Sequence[str], port: str) -> None:
-    """Gunicorn ends with a traceback for some."""
-    assert_refused(start(program=program, PORT=port), "PORT: write the number of a port")
-
-
-@BOTH
-def test_a_port_of_very_many_digits(program: Sequence[str]) -> None:
-    """Python itself refuses to read more than 4,300 of them."""
-    assert_refused(start(program=program, PORT="1" * 5000), "PORT: write the number of a port")
-
-
 @pytest.mark.parametrize(
-    "number",
-    ["two", "0", "-1", "1.5", "65", "100000", "1" * 5000, "\N{ARABIC-INDIC DIGIT THREE}"],
-    ids=lambda number: ascii(number[:10]),
+    ("program", "port"),
+    [(SERVE, "http"), (GUNICORN, "80000"), (GUNICORN, "\N{ARABIC-INDIC DIGIT THREE}")],
+    ids=ascii,
 )
+def test_a_port_that_is_none(program: Sequence[str], port: str) -> None:
+    """Gunicorn ends with a traceback for some; the unit tests of the settings have more of them."""
+    assert_refused(start(program=program, PORT=port), "PORT: write a port number")
+
+
+def test_a_port_of_very_many_digits() -> None:
+    """Python itself refuses to read more than 4,300 of them."""
+    assert_refused(start(PORT="1" * 5000), "PORT: write a port number")
+
+
+@pytest.mark.parametrize("number", ["two", "0", "1" * 5000], ids=lambda number: number[:10])
 def test_a_number_of_workers_that_is_none(number: str) -> None:
     """Gunicorn reads it before any file of ours, so serve.py looks at it before gunicorn."""
     ended = start(program=SERVE, WEB_CONCURRENCY=number)
-    assert_refused(ended, "WEB_CONCURRENCY: write how many worker processes")
+    assert_refused(ended, "WEB_CONCURRENCY: write the number of worker processes")
 
 
 @BOTH
@@ -164,7 +161,7 @@ def test_no_workers(program: Sequence[str]) -> None:
     """Gunicorn would listen, and answer nobody."""
     assert_refused(
         start("--workers", "0", "--bind", "127.0.0.1:0", program=program),
-        "WEB_CONCURRENCY: write how many worker processes",
+        "WEB_CONCURRENCY: write the number of worker processes",
     )
 
 
@@ -211,7 +208,7 @@ def test_addresses_at_which_nobody_can_listen(tmp_path: Path) -> None:
         "127.0.0.1:70000": "there is no port 70000",
         "no-such-host.invalid:80": "this name has no address",
         f"unix:{tmp_path}/none/socket": "there is no directory",
-        f"unix:{taken}": "there is something else than a socket",
+        f"unix:{taken}": "the path exists and is not a socket",
     }
     binds = [part for address in addresses for part in ("--bind", address)]
     ended = start(*binds, DOCXY_READ_TIMEOUT="soon")
@@ -222,7 +219,7 @@ def test_addresses_at_which_nobody_can_listen(tmp_path: Path) -> None:
 
 def test_a_descriptor_that_is_no_socket() -> None:
     """Gunicorn ends with a traceback."""
-    assert_refused(start("--bind", "fd://99"), "fd://99: this is no open socket")
+    assert_refused(start("--bind", "fd://99"), "fd://99: not an open socket")
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can become somebody else")
@@ -236,13 +233,66 @@ def test_a_port_that_takes_a_right() -> None:
     said = subprocess.run(
         command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=True
     ).stdout
-    assert "127.0.0.1:1: to listen at a port below 1024 takes root" in said
+    assert "127.0.0.1:1: a port below 1024 requires root" in said
 
 
 def test_the_application_is_not_loaded_in_the_master() -> None:
     """Gevent could patch too little of it, and a reload would change nothing."""
     ended = start("--preload", "--bind", "127.0.0.1:0")
     assert_refused(ended, "--preload builds the application before gevent")
+
+
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "--protocol uwsgi",
+        "--http2-cleartext upgrade",
+        "--http2-cleartext prior-knowledge",
+        "--http-parser auto",
+        "--http-parser fast",
+        "--worker-class gthread --protocol uwsgi",
+    ],
+)
+def test_requests_that_nothing_bounds(argument: str) -> None:
+    """They are not made by the parser that Docxy's bounds are written for."""
+    ended = start("--bind", "127.0.0.1:0", GUNICORN_CMD_ARGS=argument)
+    name = argument.split()[-2]
+    assert_refused(ended, f"{name}: Docxy's limits for requests are for HTTP/1 and")
+    assert len((ended.stdout + ended.stderr).splitlines()) == 2  # the first says "Starting"
+
+
+HAS_HTTP_2 = """
+from gunicorn import http2
+from gunicorn.app.wsgiapp import run
+
+http2.is_http2_available = lambda: True
+run()
+"""
+
+
+def test_http_2() -> None:
+    """Gunicorn itself refuses it only where the h2 package is missing."""
+    ended = start(program=("-c", HAS_HTTP_2), GUNICORN_CMD_ARGS="--http-protocols h2,h1")
+    assert_refused(ended, "--http-protocols: Docxy's limits for requests are for HTTP/1 and")
+
+
+PARSES_OTHERWISE = """
+from gunicorn import http
+from gunicorn.app.wsgiapp import run
+from gunicorn.http.message import Request
+
+class Parser(http.RequestParser):
+    mesg_class = Request
+
+http.RequestParser = Parser
+run()
+"""
+
+
+def test_a_gunicorn_whose_parser_has_changed() -> None:
+    """It would make requests without bounds, and nobody would notice."""
+    ended = start("--bind", "127.0.0.1:0", program=("-c", PARSES_OTHERWISE))
+    assert_refused(ended, "makes requests without Docxy's bounds; install the version in")
 
 
 @pytest.mark.parametrize("name", ["--certfile", "--keyfile"])
@@ -283,7 +333,7 @@ def test_a_reload_with_a_wrong_file_changes_nothing(tmp_path: Path) -> None:
         ready(2)
         path.write_text('read_timeout = "soon"\n')
         hang_up()
-        wait_until(lambda: "Nothing was reloaded" in proxy.log, what="the refusal")
+        wait_until(lambda: "Reload refused" in proxy.log, what="the refusal")
         wait_until(lambda: f"{path}: read_timeout: " in proxy.log, 5, "the fault")
         with Client(proxy.host) as client:
             assert client.get("/health").status == 200
@@ -292,7 +342,7 @@ def test_a_reload_with_a_wrong_file_changes_nothing(tmp_path: Path) -> None:
         ready(4)
         with Client(proxy.host) as client:
             assert client.get("/health").status == 200
-        assert proxy.log.count("Nothing was reloaded") == 1
+        assert proxy.log.count("Reload refused") == 1
         pids = re.findall(r"Booting worker with pid: (\d+)", proxy.log)
         assert len(pids) == len(set(pids)) == 4
         assert proxy.server.process.poll() is None

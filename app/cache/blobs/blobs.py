@@ -339,7 +339,7 @@ class BlobCache:
         if now - self._logged_at >= _SILENCE:
             self._logged_at = now
             fields = {"error": str(error)}
-            logger.warning("Blobs are passed on, and not kept.", extra={"fields": fields})
+            logger.warning("Blobs are forwarded without caching.", extra={"fields": fields})
 
 
 def _pass_through(asking: BlobRequest) -> Reply:

@@ -222,7 +222,7 @@ class CachedManifests:
     def _drop_damaged(self, damaged: list[Digest]) -> None:
         for digest in damaged:
             fields = {"registry": self._registry, "digest": str(digest)}
-            logger.warning("A damaged file is dropped from the cache.", extra={"fields": fields})
+            logger.warning("Removed a damaged file from the cache.", extra={"fields": fields})
             self._disk.write(self._disk.store.delete, self._registry, digest)
 
 

@@ -109,7 +109,7 @@ def discover(registry: Registry, ping: PingResult) -> TokenService | None:
     realm is not acceptable.
     """
     if not ping.is_lasting:
-        message = f"{registry.name} answered {ping.status}, and so its token service is not known"
+        message = f"{registry.name} answered {ping.status}, so its token service is unknown"
         raise UpstreamUnavailable(message)
     challenge = ping.bearer
     if registry.token_url:
@@ -132,7 +132,7 @@ def parse_token_service(registry: Registry, challenge: Challenge) -> TokenServic
     if not _is_acceptable_realm(registry, realm):
         message = (
             f"the token service that {registry.name} names is on another domain: "
-            "if it is right, set its token_url (DOCXY_TOKEN_URL for the default registry) to it"
+            "if that is intended, set its token_url (DOCXY_TOKEN_URL for the default registry)"
         )
         raise UpstreamMisbehaved(message)
     return TokenService(realm, challenge.parameters.get("service", ""))

@@ -121,7 +121,7 @@ class CircuitBreaker:
         if opens:
             self._observer.observe(Event.CIRCUIT_OPENED)
             fields = {"host": host}
-            logger.warning("An upstream is left alone for a while.", extra={"fields": fields})
+            logger.warning("Circuit breaker opened.", extra={"fields": fields})
 
     def _record_success(self, host: str) -> None:
         self._succeeded_at = time.monotonic()
@@ -132,7 +132,7 @@ class CircuitBreaker:
             self._failures, self._pause, self._open_until = 0, _FIRST_PAUSE, None
         if closes:
             self._observer.observe(Event.CIRCUIT_CLOSED)
-            logger.warning("An upstream answers again.", extra={"fields": {"host": host}})
+            logger.warning("Circuit breaker closed.", extra={"fields": {"host": host}})
 
 
 class CircuitBreakers:

@@ -1,6 +1,7 @@
 """Translates the exceptions of requests into ours; no other module does."""
 
 import logging
+from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Final
 from urllib.parse import urlsplit
@@ -12,6 +13,7 @@ from app.oci.errors import (
     ClientGone,
     OutboundProxyFails,
     RegistryError,
+    UpstreamDown,
     UpstreamForbidden,
     UpstreamMisbehaved,
     UpstreamTimeout,
@@ -43,21 +45,35 @@ _PROXY_FAILS: Final = (requests.exceptions.ProxyError, requests.exceptions.Inval
 
 
 _KINDS: Final = (
-    (Exception, AddressForbidden, UpstreamForbidden, "An upstream's address is not public."),
-    (
-        Exception,
-        ResolutionTimeout,
-        UpstreamUnresolved,
-        "An upstream's name was not answered in time.",
-    ),
-    (requests.Timeout, Exception, UpstreamTimeout, "An upstream did not answer in time."),
-    (_PROXY_FAILS, Exception, OutboundProxyFails, "The outbound proxy fails."),
-    (Exception, CUT, UpstreamUnavailable, "An upstream broke off before it answered."),
-    (requests.exceptions.SSLError, Exception, UpstreamUntrusted, "TLS with an upstream fails."),
-    (Exception, HTTPException, UpstreamMisbehaved, "An upstream's answer cannot be read."),
+    (Exception, AddressForbidden, UpstreamForbidden, "Upstream address is not public."),
+    (Exception, ResolutionTimeout, UpstreamUnresolved, "Upstream name lookup timed out."),
+    (requests.Timeout, Exception, UpstreamTimeout, "Upstream timed out."),
+    (_PROXY_FAILS, Exception, OutboundProxyFails, "Outbound proxy failed."),
+    (Exception, CUT, UpstreamUnavailable, "Upstream closed the connection before it responded."),
+    (requests.exceptions.SSLError, Exception, UpstreamUntrusted, "Upstream TLS failed."),
+    (Exception, HTTPException, UpstreamMisbehaved, "Invalid upstream response."),
 )
 """Our error and the log message for each exception of requests and its cause; the first match
 counts."""
+
+_LABELS: Final[Mapping[type[RegistryError], str]] = {
+    OutboundProxyFails: "outbound_proxy",
+    UpstreamDown: "circuit_open",
+    UpstreamForbidden: "forbidden_address",
+    UpstreamMisbehaved: "invalid_response",
+    UpstreamTimeout: "timeout",
+    UpstreamUnavailable: "connection_lost",
+    UpstreamUnreachable: "connect",
+    UpstreamUnresolved: "dns_timeout",
+    UpstreamUntrusted: "tls",
+}
+"""The values of the label `error` of docxy_upstream_errors_total. Dashboards depend on them, so
+they do not change with the names of the classes."""
+
+
+def label(error: RegistryError) -> str:
+    """Return the value of the metrics' label `error` for an error; "other" if it has none."""
+    return _LABELS.get(type(error), "other")
 
 
 def translate_error(error: Exception, url: str) -> RegistryError:
@@ -81,7 +97,7 @@ def _classify_error(error: Exception, cause: BaseException) -> tuple[type[Regist
         if isinstance(error, errors) and isinstance(cause, causes):
             return kind, sentence
     kind = UpstreamUnreachable if _is_connect_failure(error) else UpstreamUnavailable
-    return kind, "An upstream cannot be reached."
+    return kind, "Upstream cannot be reached."
 
 
 def _is_connect_failure(error: Exception) -> bool:

@@ -83,7 +83,7 @@ class RecentTooManyRequests:
         for one in (about, _EVERYTHING):
             told = self._entries.get(self._hash_key(authorization, one))
             if told is not None and told.until > now:
-                logger.info("A 429 is given again, and the registry not asked.")
+                logger.info("Repeated a recent 429 without asking the registry.")
                 return told.repeat(now)
         return None
 

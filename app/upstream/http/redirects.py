@@ -195,7 +195,7 @@ def refuse_unfollowed_redirect(response: requests.Response) -> None:
     is_redirect = HTTPStatus.MULTIPLE_CHOICES <= status < HTTPStatus.BAD_REQUEST
     if is_redirect and status != HTTPStatus.NOT_MODIFIED:
         response.close()
-        message = f"{urlsplit(response.url).hostname} answered {status} and no place to go on"
+        message = f"{urlsplit(response.url).hostname} answered {status} without a usable Location"
         raise UpstreamMisbehaved(message)
 
 
@@ -211,5 +211,5 @@ def resolve_location(here: str, location: str) -> str:
             return parts._replace(fragment="").geturl()
     except ValueError:
         pass
-    message = f"{urlsplit(here).hostname} redirects to where this proxy does not follow"
+    message = f"{urlsplit(here).hostname} redirects to a URL that this proxy does not follow"
     raise UpstreamMisbehaved(message)

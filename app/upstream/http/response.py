@@ -256,8 +256,12 @@ class UpstreamResponse(http.client.HTTPResponse):
         because they would be taken for the next response."""
         self._chunks: ChunkedReader | None = None
 
-    def begin(self) -> None:
-        """Read the head; raise HTTPException if another recipient may parse it differently."""
+    def begin(self, *, _max_headers: int | None = None) -> None:
+        """Read the head; raise HTTPException if another recipient may parse it differently.
+
+        Newer versions of CPython pass `_max_headers`, the `max_response_headers` of the connection.
+        It is ignored: `read_fields` has its own limit.
+        """
         self.version, self.status, self.reason = read_status(self.fp)
         self.code = self.status
         self.headers = self.msg = read_fields(self.fp)

@@ -183,7 +183,7 @@ class Retrier:
                 if not is_passing(response) or is_over(wait):
                     return response
                 fields = {"status": response.status_code, "url": redact_url(response.url)}
-                logger.warning("An upstream is asked again.", extra={"fields": fields})
+                logger.warning("Retrying an upstream request.", extra={"fields": fields})
                 discard(response)
             sleep(wait, client)
             self._observer.observe(Event.RETRIED)
@@ -214,7 +214,7 @@ def _log_retry(error: UpstreamUnavailable) -> None:
     """
     told = isinstance(error, UpstreamDown | UpstreamUnresolved)
     if not told and not isinstance(error.__cause__, FAILURES):
-        logger.warning("An upstream is asked again.", extra={"fields": {"error": str(error)}})
+        logger.warning("Retrying an upstream request.", extra={"fields": {"error": str(error)}})
 
 
 def sleep(seconds: float, client: Client | None) -> None:

@@ -20,7 +20,7 @@ from urllib3.connectionpool import ConnectionPool
 from urllib3.util import SKIP_HEADER
 
 from app.addresses import is_special_host, parse_literal
-from app.oci.errors import ClientGone, RegistryError, UpstreamTimeout, UpstreamUnresolved
+from app.oci.errors import ClientGone, RegistryError, UpstreamTimeout
 from app.oci.headers import Headers
 from app.source import NOBODY, Client, Event, Observer
 from app.upstream.http import errors
@@ -130,12 +130,13 @@ class Session:
         try:
             response = self._send_guarded(request, client, url)
         except ResolutionTimeout as error:  # translated here, so that the breaker does not count it
-            self.observer.observe(Event.REQUEST_FAILED, UpstreamUnresolved.__name__)
-            raise errors.translate_error(error, url) from error
+            translated = errors.translate_error(error, url)
+            self.observer.observe(Event.REQUEST_FAILED, errors.label(translated))
+            raise translated from error
         except ClientGone:
             raise
         except RegistryError as error:
-            self.observer.observe(Event.REQUEST_FAILED, type(error).__name__)
+            self.observer.observe(Event.REQUEST_FAILED, errors.label(error))
             raise
         self.observer.observe(
             Event.RESPONSE_RECEIVED, str(response.status_code), time.monotonic() - began

@@ -58,17 +58,17 @@ function item([name, why]) {
   return element;
 }
 
-function show({ text, changes, left }) {
+function show({ text, changes, skipped }) {
   code.replaceChildren(marked(text, changes.map(([, name]) => name)));
   notes.replaceChildren();
   if (changes.length) {
     notes.append(paragraph(texts.changed.replace("{count}", changes.length)));
-  } else if (!left.length && text.trim()) {
+  } else if (!skipped.length && text.trim()) {
     notes.append(paragraph(texts.nothing));
   }
-  if (left.length) {
+  if (skipped.length) {
     const list = document.createElement("ul");
-    list.append(...left.map(item));
+    list.append(...skipped.map(item));
     notes.append(list);
   }
 }
@@ -84,7 +84,7 @@ async function rewrite() {
   asking.abort();
   asking = new AbortController();
   if (!typed.value.trim()) {
-    show({ text: "", changes: [], left: [] });
+    show({ text: "", changes: [], skipped: [] });
     return;
   }
   try {

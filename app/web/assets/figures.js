@@ -81,10 +81,10 @@ const latest = (values) => mean(values.slice(-5));
 // Each one: its series, the least that fills its height, and what it says of them.
 const PLOTS = {
   down: {
-    lines: ["bytes_down"], least: 1000, value: ([bytes]) => rate(size(latest(bytes))), write: (peak) => rate(size(peak)),
+    lines: ["bytes_sent"], least: 1000, value: ([bytes]) => rate(size(latest(bytes))), write: (peak) => rate(size(peak)),
   },
   up: {
-    lines: ["bytes_up"], least: 1000, value: ([bytes]) => rate(size(latest(bytes))), write: (peak) => rate(size(peak)),
+    lines: ["bytes_received"], least: 1000, value: ([bytes]) => rate(size(latest(bytes))), write: (peak) => rate(size(peak)),
   },
   requests: {
     lines: ["requests"], least: 2, value: ([count]) => rate(few(latest(count))), write: (peak) => rate(number(peak)),
@@ -158,7 +158,7 @@ function drawAll(series) {
 // Registries
 
 function stateOf(registry) {
-  if (registry.left_alone) return "alone";
+  if (registry.circuit_open) return "alone";
   if (registry.reachable === null) return "unknown";
   return registry.reachable ? "answers" : "silent";
 }
@@ -207,7 +207,7 @@ function scarce(budgets) {
 function writeRegistries(registries) {
   for (const registry of registries) {
     const name = CSS.escape(registry.name);
-    const budgets = scarce(registry.budgets);
+    const budgets = scarce(registry.rate_limits);
     for (const row of section.querySelectorAll(`[data-registry="${name}"]`)) writeRow(row, registry, budgets);
     for (const chip of document.querySelectorAll(`.chips [data-registry="${name}"]`)) writeChip(chip, registry, budgets);
   }
@@ -219,7 +219,7 @@ function writeRegistries(registries) {
 let seen = new Map();
 
 function identity(download, taken) {
-  const parts = [download.registry, download.repository, download.reference, download.began];
+  const parts = [download.registry, download.repository, download.reference, download.started_at];
   let key = parts.join(" ");
   while (taken.has(key)) key += "+";
   return key;
@@ -288,7 +288,7 @@ function writeFact(key, text) {
 let told = { fault: null, at: 0 };
 
 // Read aloud when it changes: not again and again because the disk goes on filling.
-function writeFault({ fault, free, min_free: least }) {
+function writeFault({ error: fault, free, min_free: least }) {
   if (fault === told.fault && performance.now() - told.at < NAMED_EVERY) return;
   told = { fault, at: performance.now() };
   const key = `fault_${FAULTS.includes(fault) ? fault : "io"}`;
@@ -301,7 +301,7 @@ function writeSums({ totals, cache }) {
     writeFact(key, key.startsWith("bytes_") ? size(count) : number(count));
   }
   if (cache === null) return;
-  const given = cache.hits + cache.revalidated + cache.joined + cache.stale;
+  const given = cache.hits + cache.revalidated + cache.collapsed + cache.stale;
   const asked = given + cache.misses;
   const kept = size(cache.size);
   writeFact("kept", cache.max_size === null ? kept : say("of", { sent: kept, total: size(cache.max_size) }));

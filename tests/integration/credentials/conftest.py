@@ -105,7 +105,8 @@ def by_itself(
 def _street(
     path: Path, hubs: Mapping[str, Hub], ledger: Ledger, **settings: str
 ) -> Iterator[Street]:
-    with docxy(DOCXY_CONFIG=str(path), DOCXY_LOG_LEVEL="debug", **settings) as proxy:
+    settings |= {"DOCXY_LOG_LEVEL": "debug", "DOCXY_RETRY_BUDGET": "0.3"}  # time for one retry
+    with docxy(DOCXY_CONFIG=str(path), **settings) as proxy:
         street = Street(hubs, proxy, ledger)
         street.session.trust_env = False
         with street.session:

@@ -17,18 +17,15 @@ from tests.integration.credentials.street import (
     by_ns,
     by_prefix,
 )
+from tests.pairs import pairs
 
 pytestmark = pytest.mark.integration
 
 ALL = [
-    pytest.param(BY_DEFAULT, id="default"),
-    pytest.param(by_prefix(DOCKER), id="own prefix"),
-    pytest.param(by_ns(DOCKER), id="own ns"),
-    *(
-        pytest.param(way(row), id=f"{row} {way.__name__}")
-        for row in (GHCR, QUAY)
-        for way in (by_prefix, by_ns, by_host)
-    ),
+    BY_DEFAULT,
+    by_prefix(DOCKER),
+    by_ns(DOCKER),
+    *(way(row) for row in (GHCR, QUAY) for way in (by_prefix, by_ns, by_host)),
 ]
 PREFIXES = [pytest.param(by_prefix(row), id=row) for row in (GHCR, QUAY)]
 
@@ -139,7 +136,7 @@ def test_no_refresh_token_by_prefix(street: Street, row: str, ask: str) -> None:
 # Tokens
 
 
-@pytest.mark.parametrize("address", ALL)
+@pytest.mark.parametrize("address", ALL, ids=str)
 @pytest.mark.parametrize("owner", [GHCR, QUAY, "login.test"])
 def test_a_tagged_token_goes_home_or_nowhere(street: Street, address: Address, owner: str) -> None:
     """Elsewhere it is answered 401 with this proxy's challenge, and nobody is asked."""
@@ -219,9 +216,9 @@ def test_hosts_have_defaults_of_their_own(street: Street) -> None:
     assert street.send(read, Authorization=f"Bearer {tagged}").status_code == 200
 
 
-@pytest.mark.parametrize("ask", ["GET", "POST"])
-@pytest.mark.parametrize("address", ALL)
-@pytest.mark.parametrize("owner", [DOCKER, GHCR, QUAY])
+@pytest.mark.parametrize(
+    ("ask", "address", "owner"), pairs(["GET", "POST"], ALL, [DOCKER, GHCR, QUAY]), ids=str
+)
 def test_refresh_tokens(street: Street, address: Address, owner: str, ask: str) -> None:
     """They follow the rule of tokens, but those of others are dropped and not refused.
 
@@ -244,7 +241,7 @@ def test_refresh_tokens(street: Street, address: Address, owner: str, ask: str) 
 # Cookies
 
 
-@pytest.mark.parametrize("address", ALL)
+@pytest.mark.parametrize("address", ALL, ids=str)
 def test_cookies(street: Street, address: Address) -> None:
     """No cookie goes up or comes down, nor from one registry's answer to the next request."""
     street.ledger.note("cookie-of-the-client")

@@ -137,7 +137,7 @@ def test_no_account_follows_a_redirect(managed: Street, row: str, there: str, me
 
 def test_the_start_warns(managed: Street) -> None:
     """Each worker says of each account what whoever reaches the proxy can read."""
-    warned = re.findall(r"WARNING Whoever reaches this proxy .* registry=(\S+)", managed.proxy.log)
+    warned = re.findall(r"WARNING Any client can pull .* registry=(\S+)", managed.proxy.log)
     assert {row: warned.count(row) for row in warned} == {DOCKER: 2, GHCR: 2, QUAY: 2}
 
 

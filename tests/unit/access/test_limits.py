@@ -33,7 +33,7 @@ def refused(kind: type[LimitReached], action: Callable[[], None]) -> int:
         action()
     told = int(caught.value.extra_headers["Retry-After"])
     assert caught.value.detail["rule"] == kind.refused_by
-    seconds: int = caught.value.detail.get("seconds", told)
+    seconds: int = caught.value.detail.get("reset_seconds", told)
     assert told == min(seconds, 60)
     return seconds
 

@@ -138,7 +138,7 @@ def test_networks(client: ClientIdentity, *, allows: bool, allowed: bool) -> Non
 
 def test_a_registry_that_is_not_served() -> None:
     """A rule about nothing is a mistake in its name."""
-    with pytest.raises(ValueError, match=r"^rule 2: registry: no registry .* called quai.io$"):
+    with pytest.raises(ValueError, match=r"^rule 2: registry: .* no registry named quai.io$"):
         rules({}, {"registry": "quai.io"})
 
 

@@ -21,7 +21,7 @@ LAST = datetime.max.replace(tzinfo=timezone(timedelta(hours=-23)))
         pytest.param(ARM, "", id="with its variant"),
         pytest.param(Platform("linux", "arm", "v6"), "is for linux/arm/v6", id="with another one"),
         pytest.param(Platform("windows", "amd64"), "is for windows/amd64", id="another system"),
-        pytest.param(None, "does not say what it is for", id="not told"),
+        pytest.param(None, "does not name its platform", id="not told"),
     ],
 )
 def test_platforms(platform: Platform | None, said: str) -> None:

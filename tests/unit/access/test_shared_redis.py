@@ -137,7 +137,7 @@ def test_one_that_refuses(
         all_of(limits, str(number))
         clock.now += 1
     (line,) = log.records
-    assert vars(line)["fields"] == {"kind": kind}
+    assert vars(line)["fields"] == {"error_type": kind}
     redis.client.execute_command(*mends.split())
     clock.now += 5
     wait_until(lambda: is_refused(limits), what="it to count again")
@@ -150,7 +150,7 @@ def test_one_without_the_password(redis: RedisServer, log: pytest.LogCaptureFixt
     all_of(limits, "1")
     assert not is_refused(limits)
     (line,) = log.records
-    assert vars(line)["fields"] == {"kind": "AuthenticationError"}
+    assert vars(line)["fields"] == {"error_type": "AuthenticationError"}
 
 
 def test_a_worker_that_died(redis: RedisServer) -> None:

@@ -204,16 +204,16 @@ ODD: list[dict[str, Any]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("odd", ODD, ids=repr)
-def test_odd_claims(tokens: TokenIssuer, odd: dict[str, Any]) -> None:
+def test_odd_claims(tokens: TokenIssuer) -> None:
     """Also with the right signature, such a token is none: it is no error of ours."""
-    claims = claims_of(tokens.issue_access_token("alice", [APP]))
-    parts = (json.dumps(part).encode() for part in ({"alg": "HS256"}, claims | odd))
-    text = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
-    signature = hmac.digest(tokens._access_key, text, "sha256")  # noqa: SLF001 - as above
-    end = base64.urlsafe_b64encode(signature).rstrip(b"=")
-    with pytest.raises(TokenInvalid):
-        tokens.verify_access_token(b".".join([text, end]).decode())
+    for odd in ODD:
+        claims = claims_of(tokens.issue_access_token("alice", [APP]))
+        parts = (json.dumps(part).encode() for part in ({"alg": "HS256"}, claims | odd))
+        text = b".".join(base64.urlsafe_b64encode(part).rstrip(b"=") for part in parts)
+        signature = hmac.digest(tokens._access_key, text, "sha256")  # noqa: SLF001 - as above
+        end = base64.urlsafe_b64encode(signature).rstrip(b"=")
+        with pytest.raises(TokenInvalid):
+            tokens.verify_access_token(b".".join([text, end]).decode())
 
 
 def test_it_fits_into_a_header(tokens: TokenIssuer) -> None:

@@ -137,7 +137,7 @@ def test_it_is_told(asked: Asked, caplog: pytest.LogCaptureFixture) -> None:
     told = [
         record.__dict__["fields"]
         for record in caplog.records
-        if record.getMessage() == "What is kept is served."
+        if record.getMessage() == "Serving stale content."
     ]
     assert told == [{"registry": "r.example", "status": 503}, {"registry": "r.example"}]
 

@@ -15,9 +15,9 @@ from app.registries import Registries
 from tests.unit.cli.parts import GHCR, HUB, Run, running
 from tests.unit.fake_source import FakeSource
 
-BY_DIGEST = "what is asked by digest, and lists"
+BY_DIGEST = "other requests by digest, and lists"
 DENIED = "a rule of this proxy denies it"
-FREE = "allowed, since no rule matches"
+FREE = "allowed, because no rule matches"
 BAD = Digest.parse(f"sha256:{'b' * 64}")
 BY_DIGEST_ONLY = "this proxy serves it by digest only, not by tag"
 IF_OLD = "allowed by rule 6, if it is an image for linux/amd64 and 7 days old or more"
@@ -103,8 +103,8 @@ def run(source: FakeSource) -> Run:
             "nginx:1",
             [
                 "library/nginx of docker.io, for 10.2.2.3",
-                "the manifest by the tag 1: allowed, since no rule matches",
-                f"{BY_DIGEST}: allowed, since no rule matches",
+                "the manifest by the tag 1: allowed, because no rule matches",
+                f"{BY_DIGEST}: allowed, because no rule matches",
             ],
             0,
             id="no rule",
@@ -125,7 +125,7 @@ def run(source: FakeSource) -> Run:
             "nginx:1",
             [
                 "library/nginx of docker.io, for 192.0.2.7",
-                "denied by the lists of networks: nothing is answered but /health",
+                "denied by the lists of networks: only /health is answered",
             ],
             1,
             id="another network",
@@ -156,16 +156,16 @@ def run(source: FakeSource) -> Run:
             "10.0.0.0/14",
             "nginx",
             [
-                "library/nginx of docker.io, for 10.0.0.0/14, in parts that differ",
+                "library/nginx of docker.io, for 10.0.0.0/14, by address",
                 "10.0.0.0 to 10.0.255.255:",
                 f"  the manifest by the tag latest: denied by rule 5: {DENIED}",
-                f"  {BY_DIGEST}: allowed, since no rule matches",
+                f"  {BY_DIGEST}: allowed, because no rule matches",
                 "10.1.0.0 to 10.1.255.255:",
                 "  the manifest by the tag latest: allowed by rule 1",
                 f"  {BY_DIGEST}: allowed by rule 1",
                 "10.2.0.0 to 10.3.255.255:",
                 f"  the manifest by the tag latest: denied by rule 5: {DENIED}",
-                f"  {BY_DIGEST}: allowed, since no rule matches",
+                f"  {BY_DIGEST}: allowed, because no rule matches",
             ],
             1,
             id="a network that a rule cuts",
@@ -174,12 +174,12 @@ def run(source: FakeSource) -> Run:
             "10.255.255.254/31",
             "nginx:1",
             [
-                "library/nginx of docker.io, for 10.255.255.254/31, in parts that differ",
+                "library/nginx of docker.io, for 10.255.255.254/31, by address",
                 "10.255.255.254:",
                 f"  the manifest by the tag 1: {FREE}",
                 f"  {BY_DIGEST}: {FREE}",
                 "10.255.255.255:",
-                "  denied by the lists of networks: nothing is answered but /health",
+                "  denied by the lists of networks: only /health is answered",
             ],
             1,
             id="a network that a list cuts",
@@ -199,9 +199,9 @@ def run(source: FakeSource) -> Run:
             "0.0.0.0/0",
             "nginx:1",
             [
-                "library/nginx of docker.io, for 0.0.0.0/0, in parts that differ",
+                "library/nginx of docker.io, for 0.0.0.0/0, by address",
                 "0.0.0.0 to 9.255.255.255:",
-                "  denied by the lists of networks: nothing is answered but /health",
+                "  denied by the lists of networks: only /health is answered",
                 "10.0.0.0 to 10.0.255.255:",
                 f"  the manifest by the tag 1: {FREE}",
                 f"  {BY_DIGEST}: {FREE}",
@@ -212,7 +212,7 @@ def run(source: FakeSource) -> Run:
                 f"  the manifest by the tag 1: {FREE}",
                 f"  {BY_DIGEST}: {FREE}",
                 "10.255.255.255 to 255.255.255.255:",
-                "  denied by the lists of networks: nothing is answered but /health",
+                "  denied by the lists of networks: only /health is answered",
             ],
             1,
             id="all of IPv4",
@@ -221,14 +221,14 @@ def run(source: FakeSource) -> Run:
             "2001:db8::/32",
             "nginx:1",
             [
-                "library/nginx of docker.io, for 2001:db8::/32, in parts that differ",
+                "library/nginx of docker.io, for 2001:db8::/32, by address",
                 "2001:db8:: to 2001:db8:0:ffff:ffff:ffff:ffff:ffff:",
-                "  denied by the lists of networks: nothing is answered but /health",
+                "  denied by the lists of networks: only /health is answered",
                 "2001:db8:1:: to 2001:db8:1:ffff:ffff:ffff:ffff:ffff:",
                 f"  the manifest by the tag 1: {FREE}",
                 f"  {BY_DIGEST}: {FREE}",
                 "2001:db8:2:: to 2001:db8:ffff:ffff:ffff:ffff:ffff:ffff:",
-                "  denied by the lists of networks: nothing is answered but /health",
+                "  denied by the lists of networks: only /health is answered",
             ],
             1,
             id="IPv6",
@@ -256,7 +256,7 @@ def test_what_is_decided(  # noqa: PLR0913 - fixtures and a table
         ),
         pytest.param(
             "nginx:1",
-            f"the manifest by the tag 1: {FREE}, unless a rule before names its digest",
+            f"the manifest by the tag 1: {FREE}, unless an earlier rule names its digest",
             0,
             id="a tag",
         ),
@@ -286,9 +286,9 @@ def test_who_hides(run: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        pytest.param(["--network", "10.0.0.0/33", "nginx"], "is no address", id="a network"),
-        pytest.param(["--network", "", "nginx"], "is no address", id="nothing"),
-        pytest.param(["--network", "*", "nginx"], "is no address", id="all"),
+        pytest.param(["--network", "10.0.0.0/33", "nginx"], "is not an address", id="a network"),
+        pytest.param(["--network", "", "nginx"], "is not an address", id="nothing"),
+        pytest.param(["--network", "*", "nginx"], "is not an address", id="all"),
         pytest.param(["--network", "10.1.1.1", "Nginx"], "invalid repository name", id="a name"),
     ],
 )
@@ -322,8 +322,8 @@ users = ["@platform"]
     ("arguments", "told", "status"),
     [
         pytest.param(["--user", "alice"], "denied by rule 1", 1, id="a member"),
-        pytest.param(["--user", "bob"], "allowed, since no rule matches", 0, id="no member"),
-        pytest.param([], "\ndenied without a login: --user", 1, id="nobody"),
+        pytest.param(["--user", "bob"], "allowed, because no rule matches", 0, id="no member"),
+        pytest.param([], "\ndenied without a login; name the user with --user", 1, id="nobody"),
         pytest.param(["--user", "bbo"], "\ndenied: there is no user bbo\n", 1, id="a typo"),
         pytest.param(["--user", "@platform"], "denied: there is no user @pl", 1, id="a group"),
     ],

@@ -34,7 +34,7 @@ def test_another_user(tmp_path: Path) -> None:
     """Whose cache it is runs the commands: the workers could not read what root leaves."""
     os.chown(tmp_path, 10001, 10001)
     refused = pytest.raises(
-        click.ClickException, match=r"kept by the user 10001, and this is the user 0:"
+        click.ClickException, match=r"belongs to user 10001, and this command runs as user 0:"
     )
     with refused:
         check_owner(tmp_path)

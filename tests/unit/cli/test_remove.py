@@ -37,7 +37,7 @@ def test_a_repository(run: Run, held: Store) -> None:
     result = run("remove", "alpine", "quay/unheard-of")
     assert result.stdout.splitlines() == [
         "alpine: 7 entries removed",
-        "quay/unheard-of: nothing of it is kept",
+        "quay/unheard-of: not in the cache",
     ]
     assert kept(held) == {digest_of(b"shared"), digest_of(b"hers")}
 
@@ -88,7 +88,7 @@ def test_a_tag(run: Run, held: Store) -> None:
         tags.record(name, Tag(tag), accepts, said(held, document.digest))
     assert run("remove", "alpine:3.19").stdout == "alpine:3.19: 9 entries removed\n"
     assert kept(held) == {other.digest, digest_of(b"config"), digest_of(b"shared")}
-    assert run("remove", "alpine:3.19").stdout == "alpine:3.19: nothing of it is kept\n"
+    assert run("remove", "alpine:3.19").stdout == "alpine:3.19: not in the cache\n"
     assert lookup_digests(held, "docker.io", "library/alpine", "3.19") == set()
     assert lookup_digests(held, "docker.io", "library/alpine", "3.19-slim") == {other.digest}
 
@@ -132,17 +132,17 @@ def test_what_is_unused(run: Run, held: Store) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        pytest.param((), "say what to remove", id="nothing"),
-        pytest.param(("--all", "alpine"), "say what to remove", id="two ways"),
-        pytest.param(("--older-than", "1h", "--all"), "say what to remove", id="two options"),
+        pytest.param((), "give one of these", id="nothing"),
+        pytest.param(("--all", "alpine"), "give one of these", id="two ways"),
+        pytest.param(("--older-than", "1h", "--all"), "give one of these", id="two options"),
         pytest.param(("Alpine",), "Alpine: invalid repository name", id="a name"),
         pytest.param(("alpine:a/b:c d",), "invalid", id="a tag"),
         pytest.param(("alpine@sha256:12",), "invalid digest", id="a digest"),
         pytest.param(("quay.io/a/b",), "does not serve that registry", id="a registry"),
         pytest.param(("quay.io:5000/a/b",), "does not serve that registry", id="with a port"),
-        pytest.param(("--unused-for", "1h", "--all"), "say what to remove", id="two more"),
-        pytest.param(("--older-than", "soon"), "no age like", id="an age"),
-        pytest.param(("--unused-for", "1 month"), "no age like", id="another age"),
+        pytest.param(("--unused-for", "1h", "--all"), "give one of these", id="two more"),
+        pytest.param(("--older-than", "soon"), "not an age like", id="an age"),
+        pytest.param(("--unused-for", "1 month"), "not an age like", id="another age"),
     ],
 )
 def test_what_cannot_be_meant(

@@ -35,10 +35,10 @@ def test_json(run: Run, store: Store) -> None:
     keep(store, "library/alpine", b"x" * 2048)
     found = json.loads(run("statistics", "--json").stdout)
     assert found["registries"] == {"docker.io": {"entries": 1, "bytes": 2048}}
-    assert found["rows"]["members"] == 1
+    assert found["index_rows"]["members"] == 1
     assert (found["max_size"], found["min_free"]) == (1 << 30, 0)
     assert found["free"] > 0
-    assert found["spools"] == {"entries": 0, "bytes": 0}
+    assert found["unfinished"] == {"entries": 0, "bytes": 0}
 
 
 def test_what_was_not_finished(run: Run, cache: Cache) -> None:
@@ -47,8 +47,8 @@ def test_what_was_not_finished(run: Run, cache: Cache) -> None:
     folder.mkdir(parents=True)
     (folder / "sha256-00.data").write_bytes(b"x" * 2048)
     (folder / "sha256-00.record").write_bytes(b"")
-    assert "being fetched, or broken off: 1 blob, 2.0 KiB" in run("statistics").stdout
+    assert "running or interrupted downloads: 1 blob, 2.0 KiB" in run("statistics").stdout
     found = json.loads(run("statistics", "--json").stdout)
-    assert found["spools"] == {"entries": 1, "bytes": 2048}
+    assert found["unfinished"] == {"entries": 1, "bytes": 2048}
     run("remove", "--all")
     assert list(folder.iterdir()) == []

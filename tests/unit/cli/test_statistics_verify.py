@@ -10,7 +10,7 @@ def test_all_is_well(run: Run, store: Store) -> None:
     """It ends with 0."""
     keep(store, "library/alpine", b"x" * 2048, b"y")
     result = run("verify")
-    assert (result.exit_code, result.stdout) == (0, "2 files, 2.0 KiB: 0 faulty.\n")
+    assert (result.exit_code, result.stdout) == (0, "2 files, 2.0 KiB: 0 damaged.\n")
 
 
 def test_what_is_wrong_is_told_and_dropped(run: Run, store: Store, tmp_path: Path) -> None:
@@ -23,7 +23,7 @@ def test_what_is_wrong_is_told_and_dropped(run: Run, store: Store, tmp_path: Pat
     assert result.stdout.splitlines() == [
         f"docker.io {digest_of(b'flips')}: the bytes are wrong",
         f"docker.io {digest_of(b'gone')}: the file is missing",
-        "3 files, 14 B: 2 faulty.",
+        "3 files, 14 B: 2 damaged.",
     ]
     assert store.has("docker.io", digest_of(b"right"))
     assert not store.has("docker.io", digest_of(b"flips"))

@@ -33,9 +33,9 @@ def test_ages(text: str | None, seconds: int | None) -> None:
     assert units.parse_age(click.Context(command), option, text) == seconds
 
 
-@pytest.mark.parametrize("text", ["", "d", "30", "-1d", "1.5h", "1 d", "30d ", "1y"])
-def test_no_ages(text: str) -> None:
+def test_no_ages() -> None:
     """Anything else is refused."""
-    command, option = click.Command("x"), click.Option(["--x"])
-    with pytest.raises(click.BadParameter):
-        units.parse_age(click.Context(command), option, text)
+    for text in ["", "d", "30", "-1d", "1.5h", "1 d", "30d ", "1y"]:
+        command, option = click.Command("x"), click.Option(["--x"])
+        with pytest.raises(click.BadParameter):
+            units.parse_age(click.Context(command), option, text)

@@ -157,8 +157,8 @@ def test_a_budget(run: Run, store: Store, registry: CachedRegistry) -> None:
     result = run("warm", "--budget", "1", "alpine", "alpine:single")
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        "left undone: alpine: the budget is spent",
-        "left undone: alpine:single: the budget is spent",
+        "skipped: alpine: the budget is spent",
+        "skipped: alpine:single: the budget is spent",
         "0 of 2 images warm.",
         "1 of 1 pulls spent, 0 B of blobs fetched.",
     ]
@@ -187,8 +187,8 @@ def test_what_a_registry_refuses(run: Run, store: Store, registry: CachedRegistr
     result = run("warm", "alpine:secret", "alpine:nowhere", "alpine:single")
     assert result.exit_code == 1
     assert result.stdout.splitlines()[:3] == [
-        "failed: alpine:secret: the registry answers 403: it is not there for everybody",
-        "failed: alpine:nowhere: the registry answers 404",
+        "failed: alpine:secret: the registry answered 403: the image does not exist, or is private",
+        "failed: alpine:nowhere: the registry answered 404",
         "1 of 3 images warm.",
     ]
     assert all(kept(store, image(b"single")))
@@ -200,10 +200,10 @@ def test_a_registry_that_has_had_enough(run: Run, registry: CachedRegistry, refe
     registry.wants_token = True
     registry.statuses[reference] = 429
     result = run("warm", "alpine:single", "alpine")
-    reason = "the registry answers 429: it has had enough for now"
+    reason = "the registry answered 429; try again later"
     assert result.stdout.splitlines()[:2] == [
-        f"left undone: alpine:single: {reason}",
-        f"left undone: alpine: {reason}",
+        f"skipped: alpine:single: {reason}",
+        f"skipped: alpine: {reason}",
     ]
     assert "HEAD latest" not in registry.asked
 
@@ -211,13 +211,13 @@ def test_a_registry_that_has_had_enough(run: Run, registry: CachedRegistry, refe
 def test_a_platform_that_is_not_there(run: Run) -> None:
     """It is told by its name."""
     result = run("warm", "alpine", "--platform", "linux/s390x", "--platform", "plan9/arm")
-    assert "failed: alpine: it is not there for linux/s390x, plan9/arm\n" in result.stdout
+    assert "failed: alpine: it has no image for linux/s390x, plan9/arm\n" in result.stdout
 
 
 def test_what_is_no_manifest(run: Run, registry: CachedRegistry) -> None:
     """It is told."""
     registry.has("text", Document(b"text", AMD.media_type))
-    assert "alpine:text: text is no manifest: " in run("warm", "alpine:text").stdout
+    assert "alpine:text: text is not a manifest: " in run("warm", "alpine:text").stdout
 
 
 def test_indexes_without_end(run: Run, registry: CachedRegistry) -> None:
@@ -262,7 +262,7 @@ def test_what_is_not_kept(
     monkeypatch.setattr(reading, "_PATIENCE", 0.0)
     registry.keeps = frozenset({keeps})
     result = run("warm", "alpine:single")
-    assert "was read, but is not kept: is the disk full?" in result.stdout
+    assert "was fetched, but is not in the cache; check whether the disk is full" in result.stdout
     assert "0 of 1 image warm." in result.stdout
 
 
@@ -272,7 +272,7 @@ def test_blobs_of_a_registry_that_has_had_enough(run: Run, registry: CachedRegis
     registry.has("many", image(*blobs), blobs=blobs)
     registry.statuses |= dict.fromkeys(map(digest_of, blobs), 429)
     result = run("warm", "alpine:many")
-    assert "the registry answers 429: it has had enough for now\n" in result.stdout
+    assert "the registry answered 429; try again later\n" in result.stdout
     assert sum(asked.startswith("GET sha256:") for asked in registry.asked) < 25
 
 
@@ -288,7 +288,7 @@ def test_a_blob_of_two_images(run: Run, registry: CachedRegistry) -> None:
     registry.has("other", other, blobs=(b"other config",))
     registry.statuses[digest_of(b"shared")] = 404
     result = run("warm", "alpine", "alpine:other")
-    reason = f"{digest_of(b'shared')}: the registry answers 404"
+    reason = f"{digest_of(b'shared')}: the registry answered 404"
     assert result.stdout.splitlines()[:3] == [
         f"failed: alpine: {reason}",
         f"failed: alpine:other: {reason}",
@@ -318,10 +318,10 @@ def test_an_interrupt(run: Run, registry: CachedRegistry, store: Store) -> None:
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
-        pytest.param((), "say which images", id="nothing"),
+        pytest.param((), "name the images", id="nothing"),
         pytest.param(("Alpine",), "invalid repository name", id="a name"),
         pytest.param(("alpine", "--budget", "-1"), "--budget", id="a budget"),
-        pytest.param(("alpine", "--platform", "linux"), "no platform like", id="a platform"),
+        pytest.param(("alpine", "--platform", "linux"), "not a platform like", id="a platform"),
         pytest.param(("--file", "/nonexistent"), "/nonexistent", id="a file"),
     ],
 )

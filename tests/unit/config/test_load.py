@@ -202,11 +202,11 @@ def test_names_of_others_are_ignored(environment: pytest.MonkeyPatch, variable: 
 @pytest.mark.parametrize(
     ("variable", "value", "reason"),
     [
-        pytest.param("DOCXY_PUBLIC_URL", "p.example", "whole URL", id="no scheme"),
-        pytest.param("DOCXY_PUBLIC_URL", "ftp://p.example", "whole URL", id="other scheme"),
-        pytest.param("DOCXY_PUBLIC_URL", "https://", "whole URL", id="no host"),
-        pytest.param("DOCXY_PUBLIC_URL", "https://p.example?x", "no \\?", id="query"),
-        pytest.param("DOCXY_PUBLIC_URL", "https://p.example#x", "no \\?", id="fragment"),
+        pytest.param("DOCXY_PUBLIC_URL", "p.example", "complete URL", id="no scheme"),
+        pytest.param("DOCXY_PUBLIC_URL", "ftp://p.example", "complete URL", id="other scheme"),
+        pytest.param("DOCXY_PUBLIC_URL", "https://", "complete URL", id="no host"),
+        pytest.param("DOCXY_PUBLIC_URL", "https://p.example?x", "not contain \\?", id="query"),
+        pytest.param("DOCXY_PUBLIC_URL", "https://p.example#x", "not contain \\?", id="fragment"),
         pytest.param("DOCXY_REGISTRY_URL", "https://u:p@r.example", "user name", id="userinfo"),
         pytest.param("DOCXY_REGISTRY_URL", "https://r.example:port", "[Pp]ort", id="port"),
         pytest.param("DOCXY_REGISTRY_URL", "https://r.example:99999", "[Pp]ort", id="port range"),
@@ -223,8 +223,8 @@ def test_names_of_others_are_ignored(environment: pytest.MonkeyPatch, variable: 
         pytest.param("DOCXY_READ_TIMEOUT", "60s", "number", id="unit"),
         pytest.param("DOCXY_LOG_FORMAT", "xml", "'text' or 'json'", id="format"),
         pytest.param("DOCXY_LOG_LEVEL", "LOUD", "'warning'", id="level"),
-        pytest.param("FORWARDED_ALLOW_IPS", "10.0.0.1,nginx", "nginx is neither", id="peers"),
-        pytest.param("DOCXY_ALLOW_NETWORKS", "10.0.0.1,lan", "lan is neither", id="networks"),
+        pytest.param("FORWARDED_ALLOW_IPS", "10.0.0.1,nginx", "nginx is not an", id="peers"),
+        pytest.param("DOCXY_ALLOW_NETWORKS", "10.0.0.1,lan", "lan is not an", id="networks"),
         pytest.param("DOCXY_DENY_NETWORKS", ",", "at least one", id="no network"),
         pytest.param("DOCXY_HTPASSWD_FILE", "/nowhere", "cannot be read", id="no users"),
         pytest.param("DOCXY_HTPASSWD_FILE", "/etc/passwd", "line 1: .*htpasswd -B", id="no bcrypt"),
@@ -369,7 +369,7 @@ def test_one_fault_is_one(environment: pytest.MonkeyPatch) -> None:
 def test_a_file_that_cannot_be_understood(config: Path, content: bytes) -> None:
     """The message names the file."""
     config.write_bytes(content)
-    assert f"\n  {config}: this is not TOML" in refused()
+    assert f"\n  {config}: invalid TOML" in refused()
 
 
 def test_variables_of_others_are_no_keys_of_the_file(config: Path) -> None:
@@ -413,12 +413,12 @@ def test_settings_are_frozen(settings: Settings) -> None:
         settings.registry_url = "https://elsewhere.example"
 
 
-@pytest.mark.parametrize("field", Settings.model_fields)
-def test_every_setting_is_described(field: str) -> None:
+def test_every_setting_is_described() -> None:
     """The table of the documents is made of these."""
-    description = Settings.model_fields[field].description
-    assert description
-    assert description.endswith(".")
+    for field in Settings.model_fields:
+        description = Settings.model_fields[field].description
+        assert description, field
+        assert description.endswith("."), field
 
 
 @pytest.mark.parametrize(
@@ -472,7 +472,7 @@ def test_the_file_that_is_ready_to_use(environment: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        pytest.param({"url": "x.example"}, "url: write a whole URL, like ", id="value"),
+        pytest.param({"url": "x.example"}, "url: write a complete URL, like ", id="value"),
         pytest.param({"url": 5}, "url: input should be a valid string", id="type"),
         pytest.param({"urll": "x"}, "urll: there is no such key; did you mean url?", id="key"),
         pytest.param({"zzzzzz": "x"}, "zzzzzz: there is no such key\n", id="a key like none"),
@@ -482,7 +482,7 @@ def test_the_file_that_is_ready_to_use(environment: pytest.MonkeyPatch) -> None:
         pytest.param(
             {"hosts": ["a", "a:1"]}, "hosts 2: write a host name of this ", id="in a list"
         ),
-        pytest.param({"aliases": ["library"]}, "aliases 1: library is where ", id="alias"),
+        pytest.param({"aliases": ["library"]}, "aliases 1: library is the namespace ", id="alias"),
         pytest.param(
             {"credentials": "none"},
             "credentials: input should be 'passthrough' or 'managed'",
@@ -507,7 +507,7 @@ def test_a_fault_in_a_table(config: Path, row: dict[str, object], told: str) -> 
 @pytest.mark.parametrize(
     ("row", "told"),
     [
-        pytest.param({"username": "me"}, "username, password: a login has both (", id="half"),
+        pytest.param({"username": "me"}, "username, password: set both or neither (", id="half"),
         pytest.param(
             {"username": "me", "password": "s3cr3t"},
             "username, password: this proxy's own login needs credentials",
@@ -528,19 +528,19 @@ def test_a_table_that_makes_no_sense(config: Path, row: dict[str, object], told:
     [
         pytest.param(
             [{"name": "a.example"}, {"name": "A.example:443"}],
-            "registries: two tables are called a.example; leave one out",
+            "registries: two tables are named a.example; remove one",
             id="one name twice",
         ),
         pytest.param(
             [{"name": "a.example"}, {"name": "b.example", "aliases": ["a.example"]}],
             "registries: a.example stands for both a.example and b.example; "
-            "leave it out of one of the tables",
+            "remove it from one of the tables",
             id="one name for two",
         ),
         pytest.param(
             [{"name": "a.example", "hosts": ["p"]}, {"name": "b.example", "hosts": ["P"]}],
             "registries: p stands for both a.example and b.example; "
-            "leave it out of one of the tables",
+            "remove it from one of the tables",
             id="one host for two",
         ),
         pytest.param(
@@ -552,14 +552,15 @@ def test_a_table_that_makes_no_sense(config: Path, row: dict[str, object], told:
                     "redirects_from": ["a", "d.example", "c.example"],
                 },
             ],
-            "registries: b.example: redirects_from: no registry that is served is called "
+            "registries: b.example: redirects_from: this proxy serves no registry named "
             "c.example, d.example",
             id="redirects from nobody",
         ),
         pytest.param(
             [{"name": "a.example"}, {"name": "b.example", "redirects_from": ["a.example"]}],
-            "registries: b.example: redirects_from: it is for a registry at a private address; "
-            "set allow_private = true in the same table, or leave it out",
+            "registries: b.example: redirects_from: it applies only to a registry with a "
+            "private address; "
+            "set allow_private = true in its table, or remove it",
             id="redirects to what is public",
         ),
     ],
@@ -585,7 +586,7 @@ def test_redirects_from(config: Path) -> None:
 def test_a_default_without_a_table(config: Path) -> None:
     """It is the file's as well, and told so."""
     config.write_text('default = "ghcr.io"')
-    assert f"\n  {config}: default: it names a row of the table" in refused()
+    assert f"\n  {config}: default: it names a registry of the table" in refused()
 
 
 def test_a_default_registry_twice_in_every_way(
@@ -597,7 +598,10 @@ def test_a_default_registry_twice_in_every_way(
     environment.setenv("DOCXY_TOKEN_SERVICE", "s")
     message = refused()
     assert message.startswith("Docxy cannot start: one setting is wrong.\n")
-    assert "\n  DOCXY_REGISTRY_URL, DOCXY_TOKEN_SERVICE: the default registry stands in " in message
+    assert (
+        "\n  DOCXY_REGISTRY_URL, DOCXY_TOKEN_SERVICE: the default registry is defined in "
+        in message
+    )
 
 
 @pytest.mark.parametrize(
@@ -607,7 +611,7 @@ def test_a_default_registry_twice_in_every_way(
         pytest.param(
             'registries = ["ghcr.io"]', "registries 1: write a table [[registries]]", id="a list"
         ),
-        pytest.param("registries = []", "registries: it is empty; write a table ", id="empty"),
+        pytest.param("registries = []", "registries: it is empty; add a table ", id="empty"),
         pytest.param('[registries]\nname = "ghcr.io"', "registries: write a list, like ", id="one"),
         pytest.param("[[registries]]", "registries 1: name: field required", id="nothing in it"),
         pytest.param('default = "https://x"', "default: write the registry's host ", id="default"),
@@ -667,7 +671,7 @@ def test_tables_stand_in_the_file_only(
     """A variable of that name is none, and the message says where it would be right."""
     environment.setenv(variable, value)
     key = variable.lower().removeprefix("docxy_")
-    told = f"it stands in the file of DOCXY_CONFIG only, as {key}"
+    told = f"set it in the file of DOCXY_CONFIG instead, as {key}"
     assert f"\n  {variable}: {told}\n" in refused()
 
 
@@ -683,9 +687,13 @@ def test_tables_stand_in_the_file_only(
         ),
         pytest.param({"DOCXY_REGISTRY_NAME": "-a.b"}, "DOCXY_REGISTRY_NAME: write the ", id="dash"),
         pytest.param(
-            {"DOCXY_USERNAME": "a:b"}, "DOCXY_USERNAME: a user name has no colon", id="username"
+            {"DOCXY_USERNAME": "a:b"},
+            "DOCXY_USERNAME: a user name must not contain a colon",
+            id="username",
         ),
-        pytest.param({"DOCXY_USERNAME": "a"}, "username, password: a login has both ", id="half"),
+        pytest.param(
+            {"DOCXY_USERNAME": "a"}, "username, password: set both or neither ", id="half"
+        ),
     ],
 )
 def test_what_no_registry_takes(
@@ -727,7 +735,7 @@ def test_a_default_registry_twice(
     """The variables of the default registry and a table stop the start."""
     write_config(config, [{"name": "r.example"}])
     environment.setenv(variable, value)
-    assert f"\n  {variable}: the default registry stands in the file's table" in refused()
+    assert f"\n  {variable}: the default registry is defined in the file's table" in refused()
     environment.setenv(variable, "")
     assert load().build_registries().default.name == "r.example"
 

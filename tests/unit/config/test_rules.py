@@ -55,23 +55,39 @@ ALLOW, DENY = 'action = "allow"', 'action = "deny"'
     [
         pytest.param("", "action: field required", id="no action"),
         pytest.param('action = "block"', "action: input should be 'allow' or", id="action"),
-        pytest.param(f'{DENY}\nregistry = "quai.io"', "registry: no registry", id="registry"),
+        pytest.param(
+            f'{DENY}\nregistry = "quai.io"',
+            "registry: this proxy serves no registry",
+            id="registry",
+        ),
         pytest.param(f'{DENY}\nregistry = "a b"', "registry: write the registry's", id="no name"),
-        pytest.param(f'{DENY}\nrepository = "*"', "repository: * stops at", id="star"),
+        pytest.param(
+            f'{DENY}\nrepository = "*"', "repository: * does not match a slash", id="star"
+        ),
         pytest.param(f'{DENY}\nrepository = "Team/app"', "repository: write a", id="upper case"),
         pytest.param(f'{DENY}\nrepository = "team/app:1"', "repository: write a", id="with a tag"),
         pytest.param(f'{DENY}\nrepository = "/team"', "repository: write a", id="slash"),
         pytest.param(f'{DENY}\nrepository = ""', "repository: write a", id="empty"),
         pytest.param(f'{DENY}\ntag = "a/b"', "tag: write a tag", id="tag"),
-        pytest.param(f"{DENY}\ndigest_only = true", "digest_only: it belongs to", id="digest_only"),
+        pytest.param(f"{DENY}\ndigest_only = true", "digest_only: use it with", id="digest_only"),
         pytest.param(
-            'action = "allow"\ndigest_only = true\ntag = "1"', "digest_only: with tag", id="both"
+            'action = "allow"\ndigest_only = true\ntag = "1"', "digest_only: remove tag", id="both"
         ),
-        pytest.param(f'{DENY}\ndigests = ["latest"]', "digests 1: write a digest", id="no digest"),
-        pytest.param(f'{DENY}\ndigests = ["md5:a"]', "digests 1: write a digest", id="algorithm"),
+        pytest.param(
+            f'{DENY}\ndigests = ["latest"]',
+            "digests 1: write a sha256 or sha512 digest",
+            id="no digest",
+        ),
+        pytest.param(
+            f'{DENY}\ndigests = ["md5:a"]',
+            "digests 1: write a sha256 or sha512 digest",
+            id="algorithm",
+        ),
         pytest.param(f"{DENY}\ndigests = []", "digests: it is empty", id="no digests"),
-        pytest.param(f'{DENY}\ntag = "1"\ndigests = ["*"]', "digests: not with tag", id="by both"),
-        pytest.param(f'{DENY}\nnetworks = ["lan"]', "networks 1: lan is neither", id="network"),
+        pytest.param(f'{DENY}\ntag = "1"\ndigests = ["*"]', "digests: remove tag", id="by both"),
+        pytest.param(
+            f'{DENY}\nnetworks = ["lan"]', "networks 1: lan is not an address", id="network"
+        ),
         pytest.param(f"{DENY}\nnetworks = []", "networks: it is empty", id="no network"),
         pytest.param(f'{DENY}\nnetworks = "::1"', "networks: write a list", id="no list"),
         pytest.param(f'{DENY}\nmessage = " "', "message: write one line", id="message"),
@@ -81,28 +97,30 @@ ALLOW, DENY = 'action = "allow"', 'action = "deny"'
             "repositories: there is no such key; did you mean repository?",
             id="unknown",
         ),
-        pytest.param(f'{DENY}\nusers = ["a"]', "users: only DOCXY_HTPASSWD_FILE", id="users"),
+        pytest.param(f'{DENY}\nusers = ["a"]', "users: set DOCXY_HTPASSWD_FILE", id="users"),
         pytest.param(f"{DENY}\nusers = []", "users: it is empty", id="no user"),
-        pytest.param(f'{DENY}\nusers = ["a:b"]', "users 1: a user name has no colon", id="colon"),
-        pytest.param(f"{DENY}\nmin_age_days = 3", "min_age_days: it belongs to", id="deny by age"),
-        pytest.param(f'{DENY}\nplatforms = ["a/b"]', "platforms: it belongs to", id="deny by it"),
+        pytest.param(
+            f'{DENY}\nusers = ["a:b"]', "users 1: a user name must not contain a colon", id="colon"
+        ),
+        pytest.param(f"{DENY}\nmin_age_days = 3", "min_age_days: use it with", id="deny by age"),
+        pytest.param(f'{DENY}\nplatforms = ["a/b"]', "platforms: use it with", id="deny by it"),
         pytest.param(f"{ALLOW}\nmin_age_days = 0", "min_age_days: ", id="no age"),
         pytest.param(f'{ALLOW}\nmin_age_days = "3"', "min_age_days: ", id="age in words"),
         pytest.param(
             f'{ALLOW}\ntag = "v*"\nmin_age_days = 3',
-            "min_age_days: not with tag: by digest",
+            "min_age_days: remove tag: requests by digest",
             id="age by tag",
         ),
         pytest.param(
             f'{ALLOW}\ntag = "v*"\nplatforms = ["linux/amd64"]',
-            "platforms: not with tag",
+            "platforms: remove tag",
             id="platforms by tag",
         ),
         pytest.param(f"{ALLOW}\nplatforms = []", "platforms: it is empty", id="no platform"),
         pytest.param(f'{ALLOW}\nplatforms = ["amd64"]', "platforms 1: amd64 is no", id="platform"),
         pytest.param(
             f'{ALLOW}\nplatforms = ["linux/amd64", "linux/*"]',
-            "platforms 2: linux/* is no platform like linux/amd64 or linux/arm/v7",
+            "platforms 2: linux/* is not a platform like linux/amd64 or linux/arm/v7",
             id="platforms by a pattern",
         ),
     ],
@@ -146,7 +164,7 @@ def test_users(config: Path, tmp_path: Path) -> None:
     config.write_text(f'{base}htpasswd_file = "{users}"\n{rule}')
     assert load().rules[0].build_rule(1, {}).users == frozenset({"alice", "bob"})
     config.write_text(f'{base}shared_secret = "{"s" * 16}"\n{rule}')
-    with pytest.raises(SettingsError, match="rule 1: users: only DOCXY_HTPASSWD_FILE"):
+    with pytest.raises(SettingsError, match="rule 1: users: set DOCXY_HTPASSWD_FILE"):
         load()
 
 
@@ -212,30 +230,30 @@ RULE = '[[rules]]\naction = "deny"\nusers = '
             "rule 2: users: there is no group platform; write a table [groups]\n",
             id="no table",
         ),
-        pytest.param(f'{RULE}["a", "@"]', "rule 1: users 2: write the name of a", id="no name"),
-        pytest.param(f'{RULE}["@a b"]', "rule 1: users 1: write the name of a", id="odd"),
-        pytest.param(f'{RULE}["@@a"]', "rule 1: users 1: write the name of a", id="twice"),
-        pytest.param(f'{RULE}[""]', "rule 1: users 1: no user can be called so\n", id="empty user"),
+        pytest.param(f'{RULE}["a", "@"]', "rule 1: users 2: write a group name of", id="no name"),
+        pytest.param(f'{RULE}["@a b"]', "rule 1: users 1: write a group name of", id="odd"),
+        pytest.param(f'{RULE}["@@a"]', "rule 1: users 1: write a group name of", id="twice"),
+        pytest.param(f'{RULE}[""]', "rule 1: users 1: not a valid user name\n", id="empty user"),
         pytest.param(
-            f'{RULE}["a\\n"]', "rule 1: users 1: no user can be called so\n", id="user of two lines"
+            f'{RULE}["a\\n"]', "rule 1: users 1: not a valid user name\n", id="user of two lines"
         ),
         pytest.param("[groups]\na = []", "groups.a: it is empty; write at least", id="empty"),
         pytest.param(
             '[groups]\na = ["x", "@b"]\nb = ["y"]',
-            "groups.a 2: a group has users, and no groups in it",
+            "groups.a 2: a group cannot contain groups",
             id="in a group",
         ),
-        pytest.param('[groups]\na = ["x:y"]', "groups.a 1: a user name has no colon", id="colon"),
-        pytest.param('[groups]\na = ["x", ""]', "groups.a 2: no user can be called", id="nobody"),
+        pytest.param('[groups]\na = ["x:y"]', "groups.a 1: a user name must not", id="colon"),
+        pytest.param('[groups]\na = ["x", ""]', "groups.a 2: not a valid user name", id="nobody"),
         pytest.param("[groups]\na = [1]", "groups.a 1: input should be a valid str", id="number"),
         pytest.param('[groups]\na = "x"', 'groups.a: write a list, like ["one"', id="text"),
         pytest.param('[groups.a]\nb = ["x"]', "groups.a: write a list, like", id="table"),
-        pytest.param('[groups]\n"a b" = ["x"]', 'groups."a b": write the name', id="odd group"),
+        pytest.param('[groups]\n"a b" = ["x"]', 'groups."a b": write a group name', id="odd group"),
         pytest.param(
-            '[groups]\n"a\\u001b\\n" = ["x"]', r'groups."a\u001b\n": write the', id="control"
+            '[groups]\n"a\\u001b\\n" = ["x"]', r'groups."a\u001b\n": write a group', id="control"
         ),
-        pytest.param('[groups]\n"@a" = ["x"]', 'groups."@a": write the name of a', id="sign"),
-        pytest.param('[groups]\n"" = ["x"]', 'groups."": write the name of a', id="nameless"),
+        pytest.param('[groups]\n"@a" = ["x"]', 'groups."@a": write a group name of', id="sign"),
+        pytest.param('[groups]\n"" = ["x"]', 'groups."": write a group name of', id="nameless"),
         pytest.param('[[groups]]\na = ["x"]', "groups: write a table [groups]\n", id="list"),
         pytest.param('groups = "a"', "groups: write a table [groups]\n", id="no table at all"),
     ],
@@ -256,7 +274,7 @@ def test_a_group_without_users(config: Path, more: str) -> None:
     """It is for nobody in particular either."""
     groups = '[groups]\nplatform = ["alice"]\n'
     config.write_text(f'credentials = "managed"\n{more}{RULE}["@platform"]\n{groups}')
-    with pytest.raises(SettingsError, match="rule 1: users: only DOCXY_HTPASSWD_FILE"):
+    with pytest.raises(SettingsError, match="rule 1: users: set DOCXY_HTPASSWD_FILE"):
         load()
 
 
@@ -271,5 +289,5 @@ def test_another_shape(config: Path, written: str) -> None:
 def test_no_variable(environment: pytest.MonkeyPatch) -> None:
     """They stand in the file only."""
     environment.setenv("DOCXY_RULES", "deny")
-    with pytest.raises(SettingsError, match="DOCXY_RULES: it stands in the file"):
+    with pytest.raises(SettingsError, match="DOCXY_RULES: set it in the file"):
         load()

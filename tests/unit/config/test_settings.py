@@ -12,10 +12,10 @@ from app.registries import HUB, WELL_KNOWN, Account, Registry
 
 OWN = {"name": "own.example"}
 HALF = (
-    "username, password: a login has both (DOCXY_USERNAME and DOCXY_PASSWORD for the default "
+    "username, password: set both or neither (DOCXY_USERNAME and DOCXY_PASSWORD for the default "
     "registry)"
 )
-LEAVE_OUT = "leave it out of one of the tables"
+LEAVE_OUT = "remove it from one of the tables"
 MANAGED = {**OWN, "credentials": "managed", "username": "file", "password": "f"}
 
 
@@ -171,17 +171,17 @@ def test_the_default_by_another_name_of_docker_hub() -> None:
     [
         pytest.param(
             {"registries": [OWN], "default": "ghcr.io"},
-            "default: no registry of the table is called ghcr.io",
+            "default: no registry of the table is named ghcr.io",
             id="a default that is not in the table",
         ),
         pytest.param(
             {"registries": [OWN], "default": "ghcr.io", "well_known": "all"},
-            "default: no registry of the table is called ghcr.io",
+            "default: no registry of the table is named ghcr.io",
             id="a well-known default that is not in the table",
         ),
         pytest.param(
             {"default": "ghcr.io"},
-            "default: it names a row of the table [[registries]], and there is none",
+            "default: it names a registry of the table [[registries]], and there is none",
             id="a default without a table",
         ),
         pytest.param(
@@ -206,7 +206,7 @@ def test_the_default_by_another_name_of_docker_hub() -> None:
         ),
         pytest.param(
             {"registries": [OWN, {"name": "Own.example:443"}]},
-            "registries: two tables are called own.example; leave one out",
+            "registries: two tables are named own.example; remove one",
             id="one name twice",
         ),
     ],
@@ -221,7 +221,7 @@ def test_a_default_registry_twice(field: str) -> None:
     """It stands in the table, or in these; which of two counts nobody should have to guess."""
     told = refused(registries=[OWN], **{field: "https://r.example" if "url" in field else "r"})
     assert told.startswith(
-        f"DOCXY_{field.upper()}: the default registry stands in the file's table"
+        f"DOCXY_{field.upper()}: the default registry is defined in the file's table"
     )
 
 
@@ -229,7 +229,8 @@ def test_a_default_registry_twice_in_every_way() -> None:
     """One message tells all that has to go."""
     told = refused(registries=[OWN], registry_name="r", token_service="s", registry_url=HUB.url)  # noqa: S106 - the name of a service
     assert told.startswith(
-        "DOCXY_REGISTRY_NAME, DOCXY_REGISTRY_URL, DOCXY_TOKEN_SERVICE: the default registry stands"
+        "DOCXY_REGISTRY_NAME, DOCXY_REGISTRY_URL, DOCXY_TOKEN_SERVICE: "
+        "the default registry is defined"
     )
 
 
@@ -399,3 +400,22 @@ def test_one_kind_of_users(tmp_path: Path) -> None:
     told = repr(read(**USERS))
     assert "s" * 16 not in told
     assert "k" * 32 not in told
+
+
+@pytest.mark.parametrize(
+    ("variable", "wrong"),
+    [
+        pytest.param("PORT", ["65536", "80000", "http", "-1", "8000x"], id="port"),
+        pytest.param("WEB_CONCURRENCY", ["0", "-1", "1.5", "65", "100000", "two"], id="workers"),
+    ],
+)
+def test_what_gunicorn_reads(
+    environment: pytest.MonkeyPatch, variable: str, wrong: list[str]
+) -> None:
+    """Its own variables are checked with ours, also where their digits are none to it."""
+    for value in [*wrong, "1" * 5000, "\N{ARABIC-INDIC DIGIT THREE}"]:
+        environment.setenv(variable, value)
+        with pytest.raises(ValidationError, match=f"{variable}\n.*write "):
+            read()
+    environment.setenv(variable, " 64 ")
+    read()

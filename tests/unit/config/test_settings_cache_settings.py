@@ -45,11 +45,11 @@ def test_no_sizes(written: str) -> None:
 @pytest.mark.parametrize(
     ("written", "told"),
     [
-        ("5", "5 without a unit are bytes; did you mean 5GB? Bytes are written 5B"),
-        ("0.5", "0.5 without a unit are bytes; did you mean 0.5GB? Bytes are written 0.5B"),
-        (50, "50 without a unit are bytes; did you mean 50GB? Bytes are written 50B"),
-        (1.5, "1.5 without a unit are bytes; did you mean 1.5GB? Bytes are written 1.5B"),
-        ("5000", "5000 without a unit are bytes; did you mean 5000MB? Bytes are written 5000B"),
+        ("5", "5 without a unit means bytes; did you mean 5GB? Write 5B for bytes"),
+        ("0.5", "0.5 without a unit means bytes; did you mean 0.5GB? Write 0.5B for bytes"),
+        (50, "50 without a unit means bytes; did you mean 50GB? Write 50B for bytes"),
+        (1.5, "1.5 without a unit means bytes; did you mean 1.5GB? Write 1.5B for bytes"),
+        ("5000", "5000 without a unit means bytes; did you mean 5000MB? Write 5000B for bytes"),
     ],
 )
 def test_sizes_without_a_unit(written: object, told: str) -> None:

@@ -75,16 +75,16 @@ def test_lines() -> None:
     """What came, what it is called, what to change, and where to read on; no stranger's escapes."""
     lines = TextReport(coloured=False)
     assert lines.format_step(STEPS[0]) == "ok    one: fine"
-    assert lines.format_step(STEPS[1]) == "-     two: not tried: nobody asked"
+    assert lines.format_step(STEPS[1]) == "-     two: skipped: nobody asked"
     written = lines.format_step(STEPS[3]).splitlines()
     assert written[:3] == [
         "FAIL  four: ?[2Jgzip?",
-        "      The front compresses.",
+        "      The front compresses responses.",
         "      -> nginx: gzip off;",
     ]
-    assert written[-1].strip() == "docs/troubleshooting.md#the-front-compresses"
+    assert written[-1].strip() == "docs/troubleshooting.md#the-front-compresses-responses"
     assert lines.format_summary(STEPS) == "Errors: 1. Warnings: 1."
-    assert lines.format_summary(STEPS[:2]) == "Nothing is wrong."
+    assert lines.format_summary(STEPS[:2]) == "No problems found."
 
 
 def test_colours() -> None:
@@ -96,6 +96,6 @@ def test_json() -> None:
     """The same for programs."""
     read = json.loads(format_json(STEPS, "https://proxy.example", "hello-world"))
     assert (read["errors"], read["warnings"]) == count_findings(STEPS) == (1, 1)
-    assert [step["state"] for step in read["steps"]] == ["ok", "skipped", "warning", "error"]
-    assert read["steps"][3]["finding"] == "gzip"
-    assert read["steps"][3]["change"][0] == "nginx: gzip off;"
+    assert [step["status"] for step in read["checks"]] == ["ok", "skipped", "warning", "error"]
+    assert read["checks"][3]["finding"] == "gzip"
+    assert read["checks"][3]["changes"][0] == "nginx: gzip off;"

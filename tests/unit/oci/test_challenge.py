@@ -176,12 +176,12 @@ def test_no_header_takes_long(value: str) -> None:
     assert time.process_time() - began < 1
 
 
-@pytest.mark.parametrize("control", [*map(chr, range(9)), *map(chr, range(10, 32)), "\x7f"])
-def test_no_control_character_passes_on(control: str) -> None:
+def test_no_control_character_passes_on() -> None:
     """No server would send such a header on; the rest of it is as it was."""
-    (challenge,) = parse_challenges([f'Bearer realm="{REALM}",service="a{control}b"'])
-    assert challenge.parameters == {"realm": REALM, "service": "a b"}
-    assert str(challenge).isprintable()
+    for control in [*map(chr, range(9)), *map(chr, range(10, 32)), "\x7f"]:
+        (challenge,) = parse_challenges([f'Bearer realm="{REALM}",service="a{control}b"'])
+        assert challenge.parameters == {"realm": REALM, "service": "a b"}, control
+        assert str(challenge).isprintable(), control
 
 
 @pytest.mark.parametrize("values", [["Basic " * 40], ["Basic"] * 40, ["Basic " * 9] * 5])

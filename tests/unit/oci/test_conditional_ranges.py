@@ -33,14 +33,26 @@ def test_a_range_is_cut_to_what_there_is(
     assert wanted.resolve(size) == part
 
 
-@pytest.mark.parametrize(
-    "header",
-    ["", "bytes", "bytes=", "bytes=-", "bytes=5-4", "bytes=a-b", "items=0-1", "bytes=0-1,5-6",
-     "bytes=0--1", "bytes=+1-2", "bytes=1-2-3", f"bytes={'9' * 30}-"],
-)  # fmt: skip
-def test_what_is_no_single_range_asks_for_the_whole(header: str) -> None:
+NO_SINGLE_RANGES = [
+    "",
+    "bytes",
+    "bytes=",
+    "bytes=-",
+    "bytes=5-4",
+    "bytes=a-b",
+    "items=0-1",
+    "bytes=0-1,5-6",
+    "bytes=0--1",
+    "bytes=+1-2",
+    "bytes=1-2-3",
+    f"bytes={'9' * 30}-",
+]
+
+
+def test_what_is_no_single_range_asks_for_the_whole() -> None:
     """As RFC 9110 lets a server do."""
-    assert parse_range(header) is None
+    for header in NO_SINGLE_RANGES:
+        assert parse_range(header) is None
 
 
 @given(st.integers(0, 1000), st.integers(0, 1000) | st.none(), st.integers(0, 1000))

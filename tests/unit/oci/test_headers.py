@@ -34,15 +34,15 @@ def names(fields: headers.Headers) -> set[str]:
     return {name.lower() for name, _ in fields}
 
 
-@pytest.mark.parametrize("name", HOP_BY_HOP)
 @pytest.mark.parametrize(
     "passed", [filter_request_headers, filter_response_headers], ids=["up", "down"]
 )
-def test_hop_by_hop_stops_here(name: str, passed: object) -> None:
+def test_hop_by_hop_stops_here(passed: object) -> None:
     """Hop-by-hop fields pass in neither direction, in whatever case they are written."""
-    assert callable(passed)
-    for written in (name, name.lower(), name.upper()):
-        assert name.lower() not in names(passed([(written, "x"), ("Accept", "y")]))
+    for name in HOP_BY_HOP:
+        assert callable(passed), name
+        for written in (name, name.lower(), name.upper()):
+            assert name.lower() not in names(passed([(written, "x"), ("Accept", "y")]))
 
 
 @pytest.mark.parametrize(
@@ -66,47 +66,49 @@ def test_what_connection_names_stops_here(passed: object, listed: list[str]) -> 
     assert names(passed(fields)) - {"accept-encoding"} == {three.lower()}
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Host",
-        "Cookie",
-        "Content-Length",
-        "Content-Type",
-        "Content-Encoding",
-        "Expect",
-        "Forwarded",
-        "X-Forwarded-For",
-        "X-Forwarded-Host",
-        "X-Forwarded-Port",
-        "X-Forwarded-Proto",
-        "X-Forwarded-Prefix",
-        "X-Forwarded-Client-Cert",
-        "X-Forwarded-Anything-New",
-        "X-Accel-Failed",
-        "X-Original-Forwarded-For",
-        "X-Real-IP",
-        "X-Client-IP",
-        "X-Cluster-Client-IP",
-        "Fastly-Client-IP",
-        "Fly-Client-IP",
-        "X-Request-Start",
-        "X-Request-ID",
-        "CF-Connecting-IP",
-        "CF-IPCountry",
-        "CF-Ray",
-        "CF-Anything-New",
-        "True-Client-IP",
-        "Docker-Upload-UUID",
-        "Private-Token",
-        "Remote-User",
-        "X-Anything-New",
-    ],
-)
-def test_never_up(name: str) -> None:
+NEVER_UP = [
+    "Host",
+    "Cookie",
+    "Content-Length",
+    "Content-Type",
+    "Content-Encoding",
+    "Expect",
+    "Forwarded",
+    "X-Forwarded-For",
+    "X-Forwarded-Host",
+    "X-Forwarded-Port",
+    "X-Forwarded-Proto",
+    "X-Forwarded-Prefix",
+    "X-Forwarded-Client-Cert",
+    "X-Forwarded-Anything-New",
+    "X-Accel-Failed",
+    "X-Original-Forwarded-For",
+    "X-Real-IP",
+    "X-Client-IP",
+    "X-Cluster-Client-IP",
+    "Fastly-Client-IP",
+    "Fly-Client-IP",
+    "X-Request-Start",
+    "X-Request-ID",
+    "CF-Connecting-IP",
+    "CF-IPCountry",
+    "CF-Ray",
+    "CF-Anything-New",
+    "True-Client-IP",
+    "Docker-Upload-UUID",
+    "Private-Token",
+    "Remote-User",
+    "X-Anything-New",
+]
+
+
+def test_never_up() -> None:
     """What is not listed stays here: it may open something, or tell who the client is."""
-    for written in (name, name.lower(), name.upper()):
-        assert filter_request_headers([(written, "x")]) == [("Accept-Encoding", "identity")]
+    for name in NEVER_UP:
+        for written in (name, name.lower(), name.upper()):
+            assert filter_request_headers([(written, "x")]) == [("Accept-Encoding", "identity")], (
+                name
+            )
 
 
 @pytest.mark.parametrize(
@@ -126,9 +128,9 @@ def test_always_up(name: str) -> None:
     assert (name, "value") in filter_request_headers([(name, "value")])
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
+def test_what_follows_a_redirect() -> None:
+    """What is asked for, and under which conditions, in whatever case it is written."""
+    for name in [
         "Accept",
         "Accept-Encoding",
         "User-Agent",
@@ -138,20 +140,17 @@ def test_always_up(name: str) -> None:
         "If-None-Match",
         "If-Modified-Since",
         "If-Unmodified-Since",
-    ],
-)
-def test_what_follows_a_redirect(name: str) -> None:
-    """What is asked for, and under which conditions, in whatever case it is written."""
-    for written in (name, name.lower(), name.upper()):
-        assert filter_redirect_headers([(written, "x"), (written, "y")]) == [
-            (written, "x"),
-            (written, "y"),
-        ]
+    ]:
+        for written in (name, name.lower(), name.upper()):
+            assert filter_redirect_headers([(written, "x"), (written, "y")]) == [
+                (written, "x"),
+                (written, "y"),
+            ], name
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
+def test_what_stays_behind_a_redirect() -> None:
+    """A key may be in any header: what is not known to be none does not go to another host."""
+    for name in [
         "Authorization",
         "Cookie",
         "X-Api-Key",
@@ -162,12 +161,11 @@ def test_what_follows_a_redirect(name: str) -> None:
         "From",
         "Accept-Language",
         "X-Anything-New",
-    ],
-)
-def test_what_stays_behind_a_redirect(name: str) -> None:
-    """A key may be in any header: what is not known to be none does not go to another host."""
-    for written in (name, name.lower(), name.upper()):
-        assert filter_redirect_headers([(written, "x"), ("Accept", "y")]) == [("Accept", "y")]
+    ]:
+        for written in (name, name.lower(), name.upper()):
+            assert filter_redirect_headers([(written, "x"), ("Accept", "y")]) == [
+                ("Accept", "y")
+            ], name
 
 
 def test_encoding_is_always_identity() -> None:
@@ -184,36 +182,36 @@ def test_repeated_fields_stay_repeated() -> None:
     assert filter_response_headers(down) == down
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Set-Cookie",
-        "X-Accel-Redirect",
-        "X-Accel-Buffering",
-        "X-Accel-Anything-New",
-        "X-Sendfile",
-        "Alt-Svc",
-        "Strict-Transport-Security",
-        "Clear-Site-Data",
-        "Date",
-        "Server",
-        "Content-Security-Policy",
-        "X-Content-Type-Options",
-        "X-Request-ID",
-        "Docker-RateLimit-Source",
-        "Location",
-        "Surrogate-Control",
-        "CDN-Cache-Control",
-        "OCI-Namespace",
-        "Access-Control-Allow-Origin",
-        "Content-Disposition",
-        "X-Anything-New",
-    ],
-)
-def test_never_down(name: str) -> None:
+NEVER_DOWN = [
+    "Set-Cookie",
+    "X-Accel-Redirect",
+    "X-Accel-Buffering",
+    "X-Accel-Anything-New",
+    "X-Sendfile",
+    "Alt-Svc",
+    "Strict-Transport-Security",
+    "Clear-Site-Data",
+    "Date",
+    "Server",
+    "Content-Security-Policy",
+    "X-Content-Type-Options",
+    "X-Request-ID",
+    "Docker-RateLimit-Source",
+    "Location",
+    "Surrogate-Control",
+    "CDN-Cache-Control",
+    "OCI-Namespace",
+    "Access-Control-Allow-Origin",
+    "Content-Disposition",
+    "X-Anything-New",
+]
+
+
+def test_never_down() -> None:
     """An upstream does not speak for this proxy's host, nor tell its address."""
-    for written in (name, name.lower(), name.upper()):
-        assert filter_response_headers([(written, "x"), ("ETag", "y")]) == [("ETag", "y")]
+    for name in NEVER_DOWN:
+        for written in (name, name.lower(), name.upper()):
+            assert filter_response_headers([(written, "x"), ("ETag", "y")]) == [("ETag", "y")], name
 
 
 @pytest.mark.parametrize("name", ["Content-Length", "WWW-Authenticate", "Link"])
@@ -222,28 +220,28 @@ def test_given_anew(name: str) -> None:
     assert filter_response_headers([(name, "x")]) == []
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "Content-Type",
-        "Content-Range",
-        "Content-Encoding",
-        "Accept-Ranges",
-        "Docker-Content-Digest",
-        "ETag",
-        "Last-Modified",
-        "Cache-Control",
-        "Age",
-        "Warning",
-        "Retry-After",
-        "RateLimit-Limit",
-        "RateLimit-Remaining",
-        "OCI-Filters-Applied",
-    ],
-)
-def test_always_down(name: str) -> None:
+ALWAYS_DOWN = [
+    "Content-Type",
+    "Content-Range",
+    "Content-Encoding",
+    "Accept-Ranges",
+    "Docker-Content-Digest",
+    "ETag",
+    "Last-Modified",
+    "Cache-Control",
+    "Age",
+    "Warning",
+    "Retry-After",
+    "RateLimit-Limit",
+    "RateLimit-Remaining",
+    "OCI-Filters-Applied",
+]
+
+
+def test_always_down() -> None:
     """What describes the content or the budget reaches the client."""
-    assert filter_response_headers([(name, "value")]) == [(name, "value")]
+    for name in ALWAYS_DOWN:
+        assert filter_response_headers([(name, "value")]) == [(name, "value")]
 
 
 @pytest.mark.parametrize(

@@ -79,7 +79,7 @@ def test_what_is_no_descriptor_names_nothing(entry: object) -> None:
 @pytest.mark.parametrize("document", [b"", b"[]", b"{", b"\xff", b"[" * 100_000, b'"text"'])
 def test_what_is_no_object(document: bytes) -> None:
     """It is refused, however it is broken."""
-    with pytest.raises(ValueError, match=r"no JSON object|nested too deeply|decode|Expecting"):
+    with pytest.raises(ValueError, match=r"not a JSON object|nested too deeply|decode|Expecting"):
         parse_descriptors(document)
 
 
@@ -136,7 +136,7 @@ def test_platforms(offered: str, wanted: str, suits: bool) -> None:  # noqa: FBT
 )
 def test_no_platforms(text: str) -> None:
     """Two or three parts, none empty, and no pattern."""
-    with pytest.raises(ValueError, match="is no platform"):
+    with pytest.raises(ValueError, match="is not a platform"):
         Platform.parse(text)
 
 

@@ -88,7 +88,7 @@ def test_requests(ask: Ask, hub: FakeSource) -> None:
         "/page/tags?image=x",
         "/nowhere",
     ):
-        assert refused(ask(path), "no more requests"), path
+        assert refused(ask(path), "limit of requests per minute"), path
     assert ask(MANIFEST, "HEAD").status_code == 429
     assert len(hub.calls) == 1
     assert ask(MANIFEST, peer=OTHER).status_code == 200
@@ -128,7 +128,7 @@ def test_pulls(ask: Ask, hub: FakeSource) -> None:
     assert [ask(MANIFEST, "HEAD").status_code for _ in range(3)] == [200] * 3
     assert [ask(MANIFEST).status_code for _ in range(2)] == [200] * 2
     before = len(hub.calls)
-    assert refused(ask(MANIFEST), "no more pulls today")
+    assert refused(ask(MANIFEST), "limit of pulls per day")
     assert len(hub.calls) == before
     assert ask(MANIFEST, "HEAD").status_code == 200
     assert ask(BLOB).status_code == 200
@@ -142,8 +142,8 @@ def test_bytes(ask: Ask, hub: FakeSource) -> None:
     assert ask(MANIFEST).data == b"123456789"
     hub.answers(b"12345", b"6789")
     assert ask(BLOB).data == b"123456789"
-    assert refused(ask(BLOB), "no more bytes today")
-    assert refused(ask(MANIFEST), "no more bytes today")
+    assert refused(ask(BLOB), "limit of bytes per day")
+    assert refused(ask(MANIFEST), "limit of bytes per day")
     assert ask(BLOB, "HEAD").status_code == 200
     assert len(hub.calls) == 3
 
@@ -153,14 +153,14 @@ def test_downloads(ask: Ask, hub: FakeSource) -> None:
     """Layers at once; a place is free when the server closes an answer, whole or not."""
     hub.answers(b"12345", b"6789")
     first, second = ask(BLOB, buffered=False), ask(BLOB, buffered=False)
-    assert refused(ask(BLOB), "no more downloads at once")
+    assert refused(ask(BLOB), "limit of concurrent downloads")
     assert ask(MANIFEST).status_code == 200
     assert ask(BLOB, "HEAD").status_code == 200
     assert ask(BLOB, peer=OTHER).status_code == 200
     first.close()
     third = ask(BLOB, buffered=False)
     assert third.status_code == 200
-    assert refused(ask(BLOB), "no more downloads at once")
+    assert refused(ask(BLOB), "limit of concurrent downloads")
     second.close()
     third.close()
     assert [ask(BLOB).status_code for _ in range(5)] == [200] * 5
@@ -258,5 +258,5 @@ def test_who_asks_pays(ask: Ask, hub: FakeSource) -> None:
     fetch = payers[-1].open_account(DIGEST)
     fetch.charge(10)
     assert not fetch.try_acquire()
-    assert refused(ask(BLOB), "no more bytes today")
+    assert refused(ask(BLOB), "limit of bytes per day")
     assert ask(BLOB, peer=OTHER).status_code == 200

@@ -48,7 +48,7 @@ def watched(app: Flask) -> Watched:
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[dict[str, Any]]:
     """Return the fields of the lines of refusals."""
-    told = [one for one in caplog.records if one.message == "A request is refused."]
+    told = [one for one in caplog.records if one.message == "Request refused."]
     return [one.__dict__["fields"] for one in told]
 
 

@@ -76,7 +76,7 @@ def test_what_is_said(ruling: Ruling, caplog: pytest.LogCaptureFixture) -> None:
     answer = proxy.ask("proxy.example/v2/nginx/manifests/1")
     (error,) = (answer.json or {})["errors"]
     assert error == {"code": "DENIED", "message": "ask us", "detail": {"rule": 2}}
-    (record,) = [one for one in caplog.records if one.message == "A request is refused."]
+    (record,) = [one for one in caplog.records if one.message == "Request refused."]
     assert record.__dict__["fields"] == {
         "status": 403,
         "code": "DENIED",

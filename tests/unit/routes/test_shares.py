@@ -56,7 +56,10 @@ def test_more_than_a_share_is_refused(ask: Ask, proxy: Proxy) -> None:
         refused.close()
     (error,) = ask().get_json()["errors"]
     assert error["code"] == "TOOMANYREQUESTS"
-    assert error["message"] == "this proxy serves your address no more requests at once"
+    assert (
+        error["message"]
+        == "your address has reached the limit of concurrent requests of this proxy"
+    )
     assert error["detail"] == {"rule": "limit-connections"}
     assert len(proxy.sources["docker.io"].calls) == asked
     assert ask("/health").status_code == 200

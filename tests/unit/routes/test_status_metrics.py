@@ -40,7 +40,6 @@ def room(app: Flask, proxy: Proxy) -> Services:
     return replace(rooms, figures=Fixed(), figures_networks=Networks(LOCAL_NETWORKS))
 
 
-@pytest.mark.parametrize("path", ["/metrics", "/figures"])
 @pytest.mark.parametrize(
     ("networks", "peer", "forwarded", "status"),
     [
@@ -68,19 +67,19 @@ def test_who_sees_figures(  # noqa: PLR0913 - fixtures and a table
     app: Flask,
     room: Services,
     client: FlaskClient,
-    path: str,
     networks: str,
     peer: str,
     forwarded: str,
     status: int,
 ) -> None:
     """Who comes through a server that is not trusted could be anybody."""
-    replace(room, figures_networks=Networks(networks)).install(app)
-    headers = {"X-Forwarded-For": forwarded} if forwarded else {}
-    answer = client.get(path, headers=headers, environ_overrides={"REMOTE_ADDR": peer})
-    assert answer.status_code == status
-    if status == 200:
-        assert answer.headers["Cache-Control"] == "no-store"
+    for path in ["/metrics", "/figures"]:
+        replace(room, figures_networks=Networks(networks)).install(app)
+        headers = {"X-Forwarded-For": forwarded} if forwarded else {}
+        answer = client.get(path, headers=headers, environ_overrides={"REMOTE_ADDR": peer})
+        assert answer.status_code == status, path
+        if status == 200:
+            assert answer.headers["Cache-Control"] == "no-store", path
 
 
 @pytest.mark.parametrize("name", ["Forwarded", "X-Real-IP"])

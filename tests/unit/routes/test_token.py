@@ -69,15 +69,14 @@ SCOPES = [
 ]
 
 
-@pytest.mark.parametrize("method", ["GET", "POST"])
 @pytest.mark.parametrize(("fields", "expected"), SCOPES)
-def test_scopes(
-    client: FlaskClient, source: FakeSource, method: str, fields: str, expected: list[str]
-) -> None:
+def test_scopes(client: FlaskClient, source: FakeSource, fields: str, expected: list[str]) -> None:
     """Scopes go up in the registry's naming, each once, in the fields they came in."""
-    asked(client, method, fields)
-    parameters = source.calls[0].token.parameters
-    assert [text for name, text in parameters if name == "scope"] == expected
+    for method in ["GET", "POST"]:
+        source.calls.clear()
+        asked(client, method, fields)
+        parameters = source.calls[-1].token.parameters
+        assert [text for name, text in parameters if name == "scope"] == expected, method
 
 
 def asked(client: FlaskClient, method: str, fields: str, **headers: str) -> bytes:
@@ -340,21 +339,19 @@ def passed(proxy: Proxy, asked: str, method: str = "GET", authorization: str = "
         pytest.param(f"{OWN_HOST}?ns=quay.io {GHCR}", "404 NAME_UNKNOWN", id="on a host too"),
     ],
 )  # fmt: skip
-@pytest.mark.parametrize("method", ["GET", "POST"])
-def test_which_registry_is_asked_for_what(
-    proxy: Proxy, method: str, asked: str, expected: str
-) -> None:
+def test_which_registry_is_asked_for_what(proxy: Proxy, asked: str, expected: str) -> None:
     """`ns` decides before the host, the host before the first scope of a registry that is known."""
     name, _, parameters = expected.partition(" ")
-    found = passed(proxy, asked, method).split(" ", 2)
-    if name == "404":
-        assert found == [name, parameters]
-        return
-    # By prefix the login stays here, and so a POST goes on as a GET.
-    by_prefix = name not in {"docker.io", "own.example:5000"} and "ns=" not in asked
-    assert found[0] == name
-    assert found[1] == ("GET" if by_prefix else method)
-    assert "".join(found[2:]) == parameters
+    for method in ("GET", "POST"):
+        found = passed(proxy, asked, method).split(" ", 2)
+        if name == "404":
+            assert found == [name, parameters], method
+            continue
+        # By prefix the login stays here, and so a POST goes on as a GET.
+        by_prefix = name not in {"docker.io", "own.example:5000"} and "ns=" not in asked
+        assert found[0] == name, method
+        assert found[1] == ("GET" if by_prefix else method)
+        assert "".join(found[2:]) == parameters, method
 
 
 @pytest.mark.parametrize(

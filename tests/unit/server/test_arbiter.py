@@ -244,7 +244,10 @@ def test_old_downloads_keep_the_listener(
     assert attempts(arbiter, clock, 60) == [1, 4, 9, 18, 29, 40, 51]
     assert set(arbiter.WORKERS) == {1, 2}
     told = [record.message for record in caplog.records if record.levelno == logging.ERROR]
-    assert len([message for message in told if message.startswith("No worker serves.")]) == 1
+    assert (
+        len([message for message in told if message.startswith("No worker accepts connections")])
+        == 1
+    )
     arbiter.can_boot = True
     assert attempts(arbiter, clock, 10) != []
     arbiter.can_boot = False
@@ -252,7 +255,10 @@ def test_old_downloads_keep_the_listener(
         del arbiter.WORKERS[pid]
     attempts(arbiter, clock, 30)
     told = [record.message for record in caplog.records if record.levelno == logging.ERROR]
-    assert len([message for message in told if message.startswith("No worker serves.")]) == 2
+    assert (
+        len([message for message in told if message.startswith("No worker accepts connections")])
+        == 2
+    )
 
 
 def test_the_end_when_the_last_old_download_is_over(
@@ -268,7 +274,7 @@ def test_the_end_when_the_last_old_download_is_over(
     last = caplog.records[-1]
     assert (last.levelno, last.message) == (
         logging.ERROR,
-        "No worker can start, and none is left.",
+        "No worker is running and none can start; exiting.",
     )
 
 
@@ -379,6 +385,37 @@ def test_a_check_that_cannot_be_made(monkeypatch: pytest.MonkeyPatch, kind: str)
     checked = arbiter_module.check()
     assert checked.status == 3
     assert checked.faults.startswith("Docxy cannot start: the settings cannot be checked (")
+
+
+MANY = "1" * 5000
+"""More digits than Python reads."""
+THREE = "\N{ARABIC-INDIC DIGIT THREE}"
+
+
+def test_what_gunicorn_reads_as_a_number() -> None:
+    """What it would end at with a traceback is found before."""
+    ports = (
+        "0",
+        " 8000 ",
+        "65535",
+        "65536",
+        "80000",
+        "http",
+        "-1",
+        "8000x",
+        "1.5",
+        "",
+        MANY,
+        THREE,
+    )
+    assert [text for text in ports if arbiter_module.is_port(text)] == ["0", " 8000 ", "65535"]
+    counts = ("1", "0", "65", "99999", "100000", "two", "-1", "1.5", "", MANY, THREE)
+    assert [text for text in counts if arbiter_module.is_worker_count(text)] == [
+        "1",
+        "0",
+        "65",
+        "99999",
+    ]
 
 
 def test_the_master_imports_nothing_that_gevent_patches() -> None:

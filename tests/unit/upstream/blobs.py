@@ -178,4 +178,4 @@ def pull(
 
 def resumed(lines: list[str]) -> list[str]:
     """Return the lines that tell of a body that goes on."""
-    return [line for line in lines if "goes on" in line]
+    return [line for line in lines if "Resumed a broken body" in line]

@@ -1,6 +1,7 @@
 """The address guard: what a Session connects to, and what it asks an outbound proxy for."""
 
 import contextlib
+import itertools
 import logging
 import socket
 import ssl
@@ -86,13 +87,14 @@ def forbidden(own: Session, url: str, method: str = "GET") -> str:
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.parametrize("host", SPELLINGS)
-def test_special_hosts_are_refused(network: Network, scheme: str, host: str) -> None:
+def test_special_hosts_are_refused(network: Network, scheme: str) -> None:
     """In every spelling: nothing is connected to."""
-    with pytest.raises(RegistryError) as caught:  # musl and others read fewer spellings
-        session().send("GET", f"{scheme}://{host}:5000/", [])
-    assert isinstance(caught.value, UpstreamForbidden)
-    assert network.connected == []
+    own = session()
+    for host in SPELLINGS:
+        with pytest.raises(RegistryError) as caught:  # musl and others read fewer spellings
+            own.send("GET", f"{scheme}://{host}:5000/", [])
+        assert isinstance(caught.value, UpstreamForbidden), host
+        assert network.connected == [], host
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD", "POST"])
@@ -110,7 +112,7 @@ def test_names_of_special_addresses_are_refused(
     assert network.asked == [NAME]
     (line,) = (line_of(record) for record in caplog.records if record.name.startswith("app"))
     assert line == (
-        f"WARNING An upstream's address is not public. url=http://{NAME}/v2/ "
+        f"WARNING Upstream address is not public. url=http://{NAME}/v2/ "
         f'error="AddressForbidden: {NAME} is 10.0.0.7"'
     )
 
@@ -261,14 +263,14 @@ PROXIED = [
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("scheme", ["http", "https"])
-@pytest.mark.parametrize("host", PROXIED)
-def test_a_proxy_is_not_asked_for_special_hosts(kind: str, scheme: str, host: str) -> None:
+def test_a_proxy_is_not_asked_for_special_hosts(kind: str) -> None:
     """It is nearer to them than we are: what can be told without resolving is refused."""
     with outbound(kind) as (url, proxy):
-        told = forbidden(session(url), f"{scheme}://{host}:5000/")
-        assert "DOCXY_ALLOW_PRIVATE_UPSTREAMS" in told
-        assert proxy.passages == []
+        own = session(url)
+        for scheme, host in itertools.product(("http", "https"), PROXIED):
+            told = forbidden(own, f"{scheme}://{host}:5000/")
+            assert "DOCXY_ALLOW_PRIVATE_UPSTREAMS" in told, (scheme, host)
+            assert proxy.passages == [], (scheme, host)
 
 
 @pytest.mark.parametrize("kind", ["http", "socks5h"])

@@ -94,7 +94,7 @@ def test_what_is_asked_again(clock: Clock) -> None:
             reply = upstream(watched).manifest(NGINX, Tag("latest"), Request(method="GET"))
     assert reply.status == 200
     assert watched.counts[Event.RETRIED, ""] == 2
-    assert watched.counts[Event.REQUEST_FAILED, "UpstreamTimeout"] == 1
+    assert watched.counts[Event.REQUEST_FAILED, "timeout"] == 1
     assert watched.counts[Event.REQUEST_SENT, ""] == 3
 
 

@@ -65,7 +65,7 @@ def test_what_is_wrong_never_looks_whole(
     assert not complete
     assert whole.startswith(came)
     assert len(came) < len(whole)
-    assert lines == [f"ERROR A blob is not what its digest says. digest={digest_of(right)}"]
+    assert lines == [f"ERROR Blob digest mismatch. digest={digest_of(right)}"]
 
 
 @pytest.mark.parametrize("length", [0, None])

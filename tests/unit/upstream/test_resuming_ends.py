@@ -71,7 +71,7 @@ def test_every_attempt_that_fails_is_told() -> None:
     hosts = Hosts(BLOB, [Answer(cut=300), Answer(status=503), Answer(status=503)])
     data, complete, lines = pull(hosts)
     assert (data, complete) == (BLOB, True)
-    told = [line for line in lines if "does not go on yet" in line]
+    told = [line for line in lines if "Resume attempt failed" in line]
     assert told
     assert all("offset=300" in line and "reason=503" in line for line in told)
 

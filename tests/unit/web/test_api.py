@@ -86,7 +86,7 @@ def test_rewriting(asked: FlaskClient) -> None:
     assert answer.get_json() == {
         "text": "docker pull proxy.example/nginx\ndocker pull other.example/x\n",
         "changes": [["nginx", "proxy.example/nginx"]],
-        "left": [["other.example/x", "not served"]],
+        "skipped": [["other.example/x", "not served"]],
     }
     assert answer.headers["Cache-Control"] == "no-store"
     assert answer.content_type == "application/json"

@@ -590,7 +590,7 @@ def test_a_store_that_cannot_be_written_grants_nothing(
     for _ in range(3):
         assert world.ask_blob(gate, ALICE, DIGEST).status == HTTPStatus.OK
     assert not reads(gate, world, ALICE)
-    assert sum("The cache has trouble" in line for line in caplog.messages) == 1
+    assert sum("Cache error" in line for line in caplog.messages) == 1
 
 
 def test_the_type_of_a_manifest(world: World) -> None:

@@ -511,7 +511,7 @@ def test_a_damaged_file(world: World, tmp_path: Path, caplog: pytest.LogCaptureF
     (file,) = (one for one in (tmp_path / "cache" / "content").rglob("*") if one.is_file())
     file.write_bytes(DATA.replace(b"2", b"3"))
     assert is_served(source.manifest(NAME, digest, request()))
-    assert "A damaged file is dropped" in caplog.text
+    assert "Removed a damaged file" in caplog.text
     assert world.registry.count("GET") == 2
     assert is_served(source.manifest(NAME, digest, request()))
     assert world.registry.count("GET") == 2

@@ -32,10 +32,12 @@ class Teacher:
         self.may_end = threading.Event()
         self.may_end.set()
         self.ended = threading.Event()
+        self.asker = threading.current_thread()
 
     def __call__(self) -> str:
         """Be asked."""
         self.asked += 1
+        self.asker = threading.current_thread()
         self.began.set()
         assert self.may_end.wait(PATIENCE)
         self.ended.set()
@@ -218,9 +220,7 @@ def test_a_failed_refresh_keeps_the_fact(clock: Clock, answer: str | RegistryErr
         assert teacher.began.wait(PATIENCE)
         teacher.may_end.set()
         assert teacher.ended.wait(PATIENCE)
-        for thread in threading.enumerate():
-            if thread.daemon and thread is not threading.current_thread():
-                thread.join(0.2)
+        teacher.asker.join(PATIENCE)
         clock.pass_by(29.9)
         assert [remembered.get() for _ in range(5)] == ["fact"] * 5
         assert teacher.asked == asked

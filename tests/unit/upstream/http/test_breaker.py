@@ -181,9 +181,7 @@ def test_what_the_log_says(breaker: CircuitBreaker, clock: Clock, *, opening: bo
         ask(breaker)
         ask(breaker)
     assert [line.partition(" host=")[0] for line in lines] == (
-        ["WARNING An upstream is left alone for a while.", "WARNING An upstream answers again."]
-        if opening
-        else []
+        ["WARNING Circuit breaker opened.", "WARNING Circuit breaker closed."] if opening else []
     )
 
 

@@ -619,12 +619,12 @@ TRICKS = [
 
 
 @pytest.mark.parametrize("path", TRICKS)
-@pytest.mark.parametrize("host", ["private.example", "named.example"])
-def test_what_no_redirect_may_lead_to(table: Table, host: str, path: str) -> None:
+def test_what_no_redirect_may_lead_to(table: Table, path: str) -> None:
     """Nothing else, however it is written; no rule is asked, since nothing is."""
-    with pytest.raises(UpstreamMisbehaved, match="to another registry"):
-        table.lead(f"https://{host}{path}")
-    assert table.asked == []
+    for host in ["private.example", "named.example"]:
+        with pytest.raises(UpstreamMisbehaved, match="to another registry"):
+            table.lead(f"https://{host}{path}")
+        assert table.asked == [], host
 
 
 @given(st.text(alphabet="/v2ab.%25eE;\\:_manifests1", max_size=40), st.integers(0, 3))

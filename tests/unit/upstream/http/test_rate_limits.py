@@ -179,4 +179,4 @@ def test_it_is_told(memory: RecentTooManyRequests, caplog: pytest.LogCaptureFixt
     assert held(memory, "", OTHER) == 0
     assert caplog.messages == []
     assert held(memory)
-    assert caplog.messages == ["A 429 is given again, and the registry not asked."]
+    assert caplog.messages == ["Repeated a recent 429 without asking the registry."]

@@ -461,6 +461,17 @@ def test_tls_in_tls_that_is_cut(tls: ssl.SSLContext, bundle: str) -> None:
             response.read1(100)
 
 
+def test_a_newer_http_client() -> None:
+    """It may tell a response how many fields the connection takes; ours has its own limit."""
+    here, there = socket.socketpair()
+    with here, there:
+        there.sendall(b"HTTP/1.1 200 OK\r\nA: 1\r\nB: 2\r\nContent-Length: 2\r\n\r\nok")
+        response = UpstreamResponse(here, method="GET")
+        response.begin(_max_headers=1)
+        assert response.headers.items() == [("A", "1"), ("B", "2"), ("Content-Length", "2")]
+        assert response.read1(100) == b"ok"
+
+
 def test_bytes_that_nobody_asked_for(tls: ssl.SSLContext, bundle: str) -> None:
     """They are not the answer to the next request: their connection is not used again."""
 

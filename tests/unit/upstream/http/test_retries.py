@@ -334,7 +334,7 @@ def test_each_is_told() -> None:
     """One warning for each answer that was not good enough, without the secrets of the URL."""
     with hurried() as clock, listening() as lines:
         Retrier(45)(Upstream([503, 502, 200], clock), None)
-    told = "An upstream is asked again."
+    told = "Retrying an upstream request."
     where = "url=https://registry.example.com/v2/a"
     assert lines == [f"WARNING {told} status={status} {where}" for status in (503, 502)]
 
@@ -391,7 +391,7 @@ def test_questions_that_others_need_are_asked_once_too(
         with listening() as lines, pytest.raises(UpstreamUnreachable):
             ask(row, asked, Request(method="GET", has_fallback=has_fallback))
     assert [line.partition(".")[0] for line in lines] == [
-        "WARNING An upstream cannot be reached"
+        "WARNING Upstream cannot be reached"
     ] * count
 
 
@@ -402,7 +402,7 @@ def test_a_manifest_that_breaks_is_told(session: Session) -> None:
         with pytest.raises(UpstreamUnavailable, match="broke off"):
             manifest_of(server, session)
         assert len(server.peers) == 4
-    said = 'WARNING An upstream is asked again. error="127.0.0.1: the answer broke off"'
+    said = 'WARNING Retrying an upstream request. error="127.0.0.1: the answer broke off"'
     assert lines == [said] * 3
 
 
@@ -414,7 +414,7 @@ def test_what_breaks_before_is_told_once(session: Session) -> None:
             manifest_of(server, session)
         assert len(server.peers) == 4
     assert [line.partition(".")[0] for line in lines] == [
-        "WARNING An upstream broke off before it answered"
+        "WARNING Upstream closed the connection before it responded"
     ] * 4
 
 
@@ -422,7 +422,7 @@ def test_a_host_that_is_left_alone_is_not_told_of() -> None:
     """Its breaker has said so, and nobody is asked."""
     with hurried() as clock, listening() as lines:
         Retrier(45)(Upstream([503, UpstreamDown, UpstreamTimeout, 200], clock), None)
-    told = "WARNING An upstream is asked again."
+    told = "WARNING Retrying an upstream request."
     assert lines == [
         f"{told} status=503 url=https://registry.example.com/v2/a",
         f'{told} error="did not answer in time"',
