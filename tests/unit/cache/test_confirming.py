@@ -357,7 +357,7 @@ def test_too_much_to_do(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     stage.background.room = 0
     for who in ("", ALICE):
         assert stage.pull(who).status == 200
-    assert sum("wait for their blobs" in line for line in caplog.messages) == 1
+    assert sum("Queue of manifests" in line for line in caplog.messages) == 1
     stage.background.room = 1000
     stage.pull()
     assert stage.confirmed() == [head(SHARED)]
