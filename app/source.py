@@ -114,6 +114,7 @@ class Request:
     `permit` is None if the client may read everything. `has_fallback` returns whether the caller
     can answer without the registry. It is called after an attempt has failed and may block on the
     disk. If it returns True, the retries end early. None means that the caller has no fallback.
+    `deadline` is when waiting for the registry ends, in monotonic seconds.
     """
 
     method: str
@@ -124,6 +125,7 @@ class Request:
     renew_authorization: Callable[[str], str] | None = None
     permit: Permit | None = None
     has_fallback: Callable[[], bool] | None = None
+    deadline: float = float("inf")
 
     @property
     def authorization(self) -> str:
@@ -138,7 +140,7 @@ class TokenRequest:
     `parameters` are those of the query or the form, in order. Scopes are in the registry's own
     naming, and bytes that are not UTF-8 are surrogates. `service` is not among them, because the
     source adds it.
-    `has_fallback` is the same as in `Request`.
+    `has_fallback` and `deadline` are the same as in `Request`.
     """
 
     method: str
@@ -146,6 +148,7 @@ class TokenRequest:
     headers: Headers = field(default_factory=list)
     client: Client | None = None
     has_fallback: Callable[[], bool] | None = None
+    deadline: float = float("inf")
 
 
 class FileBody(ABC):

@@ -22,12 +22,12 @@ from app.upstream.auth.issued import AnonymousTokens, IssuedTokens, issue_token
 from app.upstream.auth.ping import PingClient
 from app.upstream.auth.service import TokenService
 from app.upstream.http.body import read_document
-from app.upstream.http.deadlines import limit_time
+from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.known_registries import KnownRegistries, RedirectsToRegistry
 from app.upstream.http.origin import parse_origin
 from app.upstream.http.rate_limits import RecentTooManyRequests
 from app.upstream.http.redirects import Redirects
-from app.upstream.http.retries import Reliability, Retrier, with_fallback
+from app.upstream.http.retries import Reliability, Retrier
 from app.upstream.http.session import Session
 from app.upstream.resume import BlobRangeRequester
 
@@ -82,16 +82,12 @@ class Upstream:
         Docker Hub counts pings against an abuse limit. Basic credentials mean nothing to a registry
         that asks for tokens. Raise RegistryError if the registry cannot be asked.
         """
-        with with_fallback(request.has_fallback):
-            return self._answer_ping(request)
-
-    def _answer_ping(self, request: Request) -> Reply:
         request = replace(request, headers=self._redeem_placeholder(request))
         scheme = request.authorization.partition(" ")[0].lower()
         if scheme == "bearer":
             with suppress(RedirectsToRegistry):
                 return self._request(_PING, request)
-        known = self._pings.get()
+        known = self._pings.get(Call.for_request(request))
         if scheme == "basic" and (known.asks_for_basic or known.bearer is None):
             return self._request(_PING, request)
         reply = build_reply(known.status, known.headers, known.content)
@@ -110,11 +106,8 @@ class Upstream:
         If the registry has no token service, return a placeholder token, or the registry's refusal
         of Basic credentials.
         """
-        with with_fallback(request.has_fallback):
-            return self._answer_token(request)
-
-    def _answer_token(self, request: TokenRequest) -> Reply:
-        if service := self._find_token_service():
+        call = Call.for_request(request)
+        if service := self._find_token_service(call):
             reply = self._exchange_token(service, request)
             if not placeholders.has_credentials(request) and reply.status == HTTPStatus.OK:
                 content = b"".join(reply.body)
@@ -123,12 +116,18 @@ class Upstream:
             return reply
         basic = (
             placeholders.get_basic_authorization(request)
-            if self._pings.get().asks_for_basic
+            if self._pings.get(call).asks_for_basic
             else ""
         )
         if not basic:
             return placeholders.build_token_reply(placeholders.NOTHING)
-        login = Request(method="GET", headers=[("Authorization", basic)], client=request.client)
+        login = Request(
+            method="GET",
+            headers=[("Authorization", basic)],
+            client=request.client,
+            has_fallback=request.has_fallback,
+            deadline=request.deadline,
+        )
         checked = self._request(_PING, login)
         if checked.is_error:
             return replace(checked, challenges=())
@@ -144,14 +143,15 @@ class Upstream:
         reply = auth_service.exchange_token(self.session, self._quick_retrier, service, request)
         return self._recent_token_429s.record(who, about, reply, reply.header("content-type"))
 
-    def get_anonymous_token(self, scope: str, refused: str = "") -> str:
+    def get_anonymous_token(self, scope: str, refused: str = "", call: Call = NO_LIMIT) -> str:
         """Return an anonymous token for a scope, different from `refused` if that is given.
 
+        `call` is of the caller who may have to wait for it.
         Raise RegistryError if the token service gives none.
         """
         if refused:
-            return self._anonymous_tokens.replace_refused(refused, scope)
-        return self._anonymous_tokens.get(scope)
+            return self._anonymous_tokens.replace_refused(refused, scope, call)
+        return self._anonymous_tokens.get(scope, call)
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
         """Return a manifest, or the registry's refusal.
@@ -220,32 +220,32 @@ class Upstream:
             return held
         url = f"{self._registry.url}{question.path}"
         url = f"{url}?{request.query}" if request.query else url
+        call, total = Call.for_request(request), self.session.total_timeout
         content: bytes | None = None
 
-        def fetch() -> requests.Response:
+        def fetch(call: Call) -> requests.Response:
             nonlocal content
-            response = self._redirects.fetch(
-                request.method, url, fields, request.client, request.permit
-            )
+            response = self._redirects.fetch(request.method, url, fields, call, request.permit)
             is_whole = request.method == "GET" and response.status_code == HTTPStatus.OK
             if question.is_small and is_whole:
-                with limit_time(self.session.total_timeout):
-                    content = read_document(response, MANIFEST_LIMIT)
+                content = read_document(response, MANIFEST_LIMIT, call.limit_time(total))
             return response
 
         attempts = self._quick_retrier if question is _PING else self._retrier
-        with with_fallback(request.has_fallback):
-            response = attempts(fetch, request.client)
+        response = attempts(fetch, call)
         self._record_budget(response)
         probed = request.method == "HEAD" and response.request.method == "GET"
         if probed and (reply := replies.build_head_reply(response)):
             return reply
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             challenges = auth_service.parse_trusted_challenges(self._registry, response)
-            with limit_time(self.session.total_timeout):
-                reply = replies.build_refusal(
-                    request.method, response, question.not_found_code, challenges
-                )
+            reply = replies.build_refusal(
+                request.method,
+                response,
+                question.not_found_code,
+                challenges,
+                call.limit_time(total),
+            )
             if parse_origin(response.url) != parse_origin(self._registry.url):
                 return reply
             kind = response.headers.get("Content-Type", "")
@@ -262,7 +262,8 @@ class Upstream:
 
     def _redeem_placeholder(self, request: Request) -> Headers:
         return placeholders.redeem_placeholder(
-            request.headers, lambda: self._pings.get().asks_for_basic
+            request.headers,
+            lambda: self._pings.get(Call.for_request(request)).asks_for_basic,
         )
 
     def _build_range_requester(
@@ -288,8 +289,8 @@ class Upstream:
         own = "" if refused == authorization else refused.removeprefix("Bearer ")
         return f"Bearer {self.get_anonymous_token(f'repository:{name}:pull', own)}"
 
-    def _find_token_service(self) -> TokenService | None:
+    def _find_token_service(self, call: Call) -> TokenService | None:
         row = self._registry
         if row.token_url and row.token_service:
             return TokenService(row.token_url, row.token_service)
-        return auth_service.discover(row, self._pings.get())
+        return auth_service.discover(row, self._pings.get(call))

@@ -16,7 +16,7 @@ from app.registries import Registry
 from app.source import Reply, Request, Source, TokenRequest, build_reply
 from app.upstream.auth import placeholders
 from app.upstream.auth.issued import IssuedToken, IssuedTokens, issue_token
-from app.upstream.http.retries import with_fallback
+from app.upstream.http.deadlines import NO_LIMIT, Call
 
 # This proxy's own account at a registry.
 
@@ -45,29 +45,29 @@ class OwnAccount:
         self._refused_until = 0.0
         self._pause = _FIRST_PAUSE
 
-    def issue_token(self, scope: str) -> IssuedToken:
+    def issue_token(self, scope: str, call: Call = NO_LIMIT) -> IssuedToken:
         """Return a new token for a scope.
 
         Raise AccountRefused if the registry refuses the credentials, or another RegistryError if
         the token service gives no token.
         """
         if self._is_verified:
-            return self._issue_unless_refused(scope)
+            return self._issue_unless_refused(scope, call)
         with self._lock:
             try:
-                return self._issue_unless_refused(scope)
+                return self._issue_unless_refused(scope, call)
             except AccountRefused:
-                self._verify()  # before the next caller presents the same credentials
+                self._verify(call)  # before the next caller presents the same credentials
                 raise
 
-    def _issue_unless_refused(self, scope: str) -> IssuedToken:
+    def _issue_unless_refused(self, scope: str, call: Call) -> IssuedToken:
         if time.monotonic() < self._refused_until:
             raise AccountRefused
-        token = issue_token(self._source, self._registry.account, scope)
+        token = issue_token(self._source, self._registry.account, scope, call)
         self._is_verified = True
         return token
 
-    def get_basic_authorization(self) -> str:
+    def get_basic_authorization(self, call: Call = NO_LIMIT) -> str:
         """Return an Authorization of the Basic scheme, or "" if there is no account.
 
         Raise AccountRefused if the registry refuses the account, or another RegistryError if the
@@ -76,25 +76,25 @@ class OwnAccount:
         account = self._registry.account
         if account is None:
             return ""
-        if not self._is_verified and not self.check_accepted():
+        if not self._is_verified and not self.check_accepted(call):
             raise AccountRefused
         return placeholders.format_basic_authorization(account.username, account.password)
 
-    def check_accepted(self) -> bool:
+    def check_accepted(self, call: Call = NO_LIMIT) -> bool:
         """Return whether the registry accepts the credentials at all.
 
         Called after it has refused something. Raise RegistryError if it cannot be asked.
         """
         with self._lock:
-            self._verify()
+            self._verify(call)
             return self._is_verified
 
-    def _verify(self) -> None:
+    def _verify(self, call: Call) -> None:
         """Find out whether the credentials are refused everywhere. The caller holds the lock."""
         now = time.monotonic()
         if now < self._refused_until or (self._is_verified and now < self._verified_until):
             return
-        self._is_verified = self._try_login()
+        self._is_verified = self._try_login(call)
         if self._is_verified:
             self._pause = _FIRST_PAUSE
             self._verified_until = time.monotonic() + _FIRST_PAUSE
@@ -106,13 +106,13 @@ class OwnAccount:
                 extra={"fields": {"registry": self._registry.name}},
             )
 
-    def _try_login(self) -> bool:
+    def _try_login(self, call: Call) -> bool:
         """Return whether a login for no repository succeeds, as `docker login` tries it."""
-        ping = self._source.ping(Request(method="GET"))
+        ping = self._source.ping(_build_ping(call))
         ping.close()
         if any(challenge.is_bearer for challenge in ping.challenges):
             try:
-                issue_token(self._source, self._registry.account, "")
+                issue_token(self._source, self._registry.account, "", call)
             except (AccountRefused, Denied):
                 return False
             return True
@@ -123,12 +123,14 @@ class OwnAccount:
             else ""
         )
         login = [("Authorization", basic)]
-        checked = self._source.ping(Request(method="GET", headers=login))
+        checked = self._source.ping(replace(_build_ping(call), headers=login))
         checked.close()
         return checked.status != HTTPStatus.UNAUTHORIZED
 
 
-_ANYBODY: Final = Request(method="GET")
+def _build_ping(call: Call) -> Request:
+    """Return a ping of our own: nobody's, so that no client's disconnection ends it."""
+    return Request(method="GET", has_fallback=call.has_fallback, deadline=call.deadline)
 
 
 class ManagedSource:
@@ -177,8 +179,7 @@ class ManagedSource:
     ) -> Reply:
         scope = f"repository:{name}:pull"
         try:
-            with with_fallback(request.has_fallback):
-                return self._request_authorized(scope, request, ask)
+            return self._request_authorized(scope, request, ask)
         except AccountRefused as refused:
             if self._account.check_accepted():
                 raise Denied from refused  # for this repository; the account is good elsewhere
@@ -187,7 +188,8 @@ class ManagedSource:
     def _request_authorized(
         self, scope: str, request: Request, ask: Callable[[Request], Reply]
     ) -> Reply:
-        authorization = self._get_authorization(scope)
+        call = Call.for_request(request)
+        authorization = self._get_authorization(scope, call)
         if authorization.startswith("Bearer "):
             request = replace(
                 request, renew_authorization=partial(self._renew_authorization, scope)
@@ -197,9 +199,8 @@ class ManagedSource:
         if reply.status == HTTPStatus.UNAUTHORIZED and bearer:
             # The token may have been revoked, or the registry may ask for a token only here.
             reply.close()
-            reply = ask(
-                _with_authorization(request, self._renew_authorization(scope, authorization))
-            )
+            renewed = self._renew_authorization(scope, authorization, call)
+            reply = ask(_with_authorization(request, renewed))
         if reply.status == HTTPStatus.UNAUTHORIZED:
             if authorization.startswith("Basic "):
                 reply.close()
@@ -207,22 +208,21 @@ class ManagedSource:
             reply = replace(reply, status=HTTPStatus.FORBIDDEN)
         return replace(reply, challenges=())
 
-    def _renew_authorization(self, scope: str, authorization: str) -> str:
-        return (
-            f"Bearer {self._tokens.replace_refused(authorization.removeprefix('Bearer '), scope)}"
-        )
+    def _renew_authorization(self, scope: str, authorization: str, call: Call = NO_LIMIT) -> str:
+        refused = authorization.removeprefix("Bearer ")
+        return f"Bearer {self._tokens.replace_refused(refused, scope, call)}"
 
-    def _get_authorization(self, scope: str) -> str:
+    def _get_authorization(self, scope: str, call: Call) -> str:
         """Return the Authorization for a scope, or "" if the registry needs none."""
-        ping = self.inner.ping(_ANYBODY)
+        ping = self.inner.ping(_build_ping(call))
         ping.close()
         if ping.status not in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}:
             message = f"the registry answered {ping.status}, so its login method is unknown"
             raise UpstreamUnavailable(message)
         if any(challenge.is_bearer for challenge in ping.challenges):
-            return f"Bearer {self._tokens.get(scope)}"
+            return f"Bearer {self._tokens.get(scope, call)}"
         if any(challenge.is_basic for challenge in ping.challenges):
-            return self._account.get_basic_authorization()
+            return self._account.get_basic_authorization(call)
         return ""
 
 

@@ -33,11 +33,11 @@ from app.upstream.http.body import (
     parse_content_range,
     read_start,
 )
+from app.upstream.http.deadlines import Call
 from app.upstream.resume import (
     RangeRequester,
     ResumingBody,
     VerifiedBody,
-    can_verify,
     compute_empty_digest,
 )
 
@@ -61,9 +61,15 @@ _WINDOW: Final = re.compile(r"\bw=(\d+)")
 
 
 def build_refusal(
-    method: str, response: requests.Response, unknown: ErrorCode, challenges: Sequence[Challenge]
+    method: str,
+    response: requests.Response,
+    unknown: ErrorCode,
+    challenges: Sequence[Challenge],
+    call: Call,
 ) -> Reply:
     """Return the reply for a refusal; its body, if it has one, is OCI JSON.
+
+    The registry's own body is read until the deadline of `call`.
 
     `method` is the client's, and `unknown` is the error code that a 404 means.
     A 401 without a challenge becomes a 403, because clients look for the challenge in a 401 and
@@ -75,10 +81,10 @@ def build_refusal(
     passed = _filter_headers(response)
     if method == "HEAD":
         length = get_content_length(response)
-        discard(response)
+        discard(response, call)
         return Reply(status=status, headers=passed, challenges=challenges, length=length)
     try:
-        content = read_start(response, BODY_LIMIT)
+        content = read_start(response, BODY_LIMIT, call)
     except (UpstreamUnavailable, UpstreamMisbehaved):
         content = b""  # clients act on the status and the challenge, not on the body
     if not is_oci_error(content):
@@ -298,10 +304,12 @@ def build_head_reply(response: requests.Response) -> Reply | None:
 def with_verification(reply: Reply, digest: Digest) -> Reply:
     """Return a reply that holds back the end of a whole blob until its digest has been checked.
 
-    A part of a blob is returned as it is, and so is a blob whose digest cannot be computed here.
+    A part of a blob is returned as it is, and so is a blob whose digest cannot be computed here:
+    refusing it would withhold it from a client that can check it itself, because of a setting that
+    is meant for all other blobs.
     Raise UpstreamMisbehaved if the blob is encoded, or empty although its digest says otherwise.
     """
-    if not can_verify(digest) or not (reply.body and _is_whole(reply)):
+    if not digest.can_be_verified or not (reply.body and _is_whole(reply)):
         return reply
     problem = ""
     if reply.header("content-encoding").lower() not in {"", "identity"}:

@@ -26,6 +26,7 @@ from app.upstream.http.body import (
     is_client_disconnect,
     parse_unsatisfied_total,
 )
+from app.upstream.http.deadlines import Call
 from app.upstream.http.errors import redact_url
 from app.upstream.http.origin import parse_origin
 from app.upstream.http.redirects import Redirects
@@ -67,7 +68,8 @@ class BlobRangeRequester:
         etag = broken.headers.get("ETag", "")
         if etag.startswith('"'):
             fields.append(("If-Range", etag))  # only a strong one: RFC 9110, section 13.1.5
-        return self.redirects.fetch_without_redirects(broken.url, fields, self.client, self.permit)
+        call = Call(self.client)
+        return self.redirects.fetch_without_redirects(broken.url, fields, call, self.permit)
 
     def request_from_registry(self, part: ContentRange) -> requests.Response:
         """Ask the registry, and replace the token if it is refused and this proxy can get another.
@@ -89,7 +91,7 @@ class BlobRangeRequester:
         return response
 
     def _fetch(self, fields: Headers) -> requests.Response:
-        return self.redirects.fetch("GET", self.url, fields, self.client, self.permit)
+        return self.redirects.fetch("GET", self.url, fields, Call(self.client), self.permit)
 
     def _is_refused(self, response: requests.Response) -> bool:
         own = parse_origin(response.url) == parse_origin(self.url)
@@ -106,15 +108,6 @@ class BlobRangeRequester:
 logger = logging.getLogger(__name__)
 
 _THREADS: Final = NativeThreadPool(2)
-
-
-def can_verify(digest: Digest) -> bool:
-    """Return whether the algorithm of a digest can be computed here.
-
-    A blob with any other digest passes unverified. Refusing it would withhold it from a client that
-    can check it itself, because of a setting that is meant for all other blobs.
-    """
-    return digest.can_be_verified
 
 
 def compute_empty_digest(digest: Digest) -> str:
@@ -397,4 +390,4 @@ class ResumingBody:
             return False
         # The rate is not known in advance. Below this one, another attempt is the better choice.
         seconds = self._requester.budget + self._remaining.start / _SLOWEST_SKIP
-        return body.skip(self._remaining.start, seconds, self._requester.client)
+        return body.skip(self._remaining.start, Call(self._requester.client).limit_time(seconds))

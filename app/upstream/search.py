@@ -13,7 +13,7 @@ from app.source import Reply, Request, build_reply
 from app.upstream import replies
 from app.upstream.http import redirects
 from app.upstream.http.body import read_whole
-from app.upstream.http.deadlines import limit_time
+from app.upstream.http.deadlines import Call
 from app.upstream.http.rate_limits import RecentTooManyRequests
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.retries import Reliability, Retrier
@@ -53,21 +53,22 @@ class HubSearchIndex:
             return held
         url = f"{self._url}?{request.query}"
         ways = [("Via", way) for way in headers.get_all(request.headers, "via")]
+        call = Call.for_request(request)
+        total = self._redirects.session.total_timeout
         content = b""
 
-        def fetch() -> requests.Response:
+        def fetch(call: Call) -> requests.Response:
             nonlocal content
-            response = self._redirects.fetch("GET", url, [*_OWN, *ways], request.client)
+            response = self._redirects.fetch("GET", url, [*_OWN, *ways], call)
             if response.status_code == HTTPStatus.OK:
-                with limit_time(self._redirects.session.total_timeout):
-                    content = read_whole(response, _LIMIT)
+                content = read_whole(response, _LIMIT, call.limit_time(total))
             return response
 
-        response = self._retrier(fetch, request.client)
+        response = self._retrier(fetch, call)
         redirects.refuse_unfollowed_redirect(response)
         if response.status_code != HTTPStatus.OK:
-            with limit_time(self._redirects.session.total_timeout):
-                reply = replies.build_refusal("GET", response, ErrorCode.UNKNOWN, ())
+            limited = call.limit_time(total)
+            reply = replies.build_refusal("GET", response, ErrorCode.UNKNOWN, (), limited)
             kind = response.headers.get("Content-Type", "")
             return self._recent_429s.record("", request.query, reply, kind)
         if not _has_results(content):

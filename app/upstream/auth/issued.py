@@ -28,8 +28,8 @@ from app.oci.headers import Headers
 from app.registries import Account
 from app.source import Reply, Source, TokenRequest
 from app.upstream.auth import placeholders
-from app.upstream.auth.remembered import PASSING_LIFETIME, SHARED_PATIENCE, get_transient_lifetime
-from app.upstream.http.deadlines import replace_deadline
+from app.upstream.auth.remembered import PASSING_LIFETIME, get_transient_lifetime
+from app.upstream.http.deadlines import NO_LIMIT, Call
 
 # Anonymous tokens: if one expires in the middle of a layer, any other anonymous token will do.
 
@@ -140,28 +140,31 @@ class IssuedTokens:
     A failure is repeated from memory for some seconds, because many callers may be waiting.
     """
 
-    def __init__(self, issue: Callable[[str], IssuedToken]) -> None:
+    def __init__(self, issue: Callable[[str, Call], IssuedToken]) -> None:
         self._issue = issue
         self._slots: OrderedDict[str, _Slot] = OrderedDict()
         self._lock = threading.Lock()
 
-    def get(self, scope: str) -> str:
-        """Return a valid token for a scope; raise RegistryError if `issue_token` gives none."""
+    def get(self, scope: str, call: Call = NO_LIMIT) -> str:
+        """Return a valid token for a scope; raise RegistryError if `issue_token` gives none.
+
+        `call` is of the caller who may have to wait for it.
+        """
         slot = self._get_slot(scope)
         token, now = slot.token, time.monotonic()
         if token is not None and now < token.renew_at:
             return token.value
         if token is None or now >= token.expires_at:
             with slot.lock:
-                return self._renew(scope, slot)
+                return self._renew(scope, slot, call)
         if not slot.lock.acquire(blocking=False):
             return token.value
         try:
-            return self._renew(scope, slot)
+            return self._renew(scope, slot, call)
         finally:
             slot.lock.release()
 
-    def replace_refused(self, refused: str, scope: str) -> str:
+    def replace_refused(self, refused: str, scope: str, call: Call = NO_LIMIT) -> str:
         """Return a newer token than `refused`, which the registry has refused.
 
         Raise RegistryError if `issue_token` gives none.
@@ -170,25 +173,24 @@ class IssuedTokens:
         with slot.lock:
             if slot.token is not None and slot.token.value == refused:
                 slot.token = None
-            return self._renew(scope, slot)
+            return self._renew(scope, slot, call)
 
-    def _renew(self, scope: str, slot: _Slot) -> str:
+    def _renew(self, scope: str, slot: _Slot, call: Call) -> str:
         """Return the token, renewed if it is due. The caller holds the lock of the slot."""
         token, now = slot.token, time.monotonic()
         if token is not None and now < token.renew_at:
             return token.value  # another caller was first
         if slot.failure is None or now >= slot.retry_at:
-            slot.failure = self._attempt(scope, slot)
+            slot.failure = self._attempt(scope, slot, call)
         if slot.failure is None and slot.token is not None:
             return slot.token.value
         if token is not None and now < token.expires_at:
             return token.value
         raise copy(slot.failure or Denied())
 
-    def _attempt(self, scope: str, slot: _Slot) -> RegistryError | None:
+    def _attempt(self, scope: str, slot: _Slot, call: Call) -> RegistryError | None:
         try:
-            with replace_deadline(SHARED_PATIENCE):
-                slot.token = self._issue(scope)
+            slot.token = self._issue(scope, call.share())
         except RegistryError as error:
             now, token = time.monotonic(), slot.token
             is_good = token is not None and now < token.expires_at
@@ -205,7 +207,9 @@ class IssuedTokens:
             return slot
 
 
-def issue_token(source: Source, account: Account | None, scope: str) -> IssuedToken:
+def issue_token(
+    source: Source, account: Account | None, scope: str, call: Call = NO_LIMIT
+) -> IssuedToken:
     """Return a new token for a scope, with an account or, if that is None, anonymously.
 
     Raise AccountRefused if the token service refuses the account, Denied if it refuses the scope,
@@ -224,7 +228,14 @@ def issue_token(source: Source, account: Account | None, scope: str) -> IssuedTo
                 placeholders.format_basic_authorization(account.username, account.password),
             )
         )
-    reply = source.token(TokenRequest(method="GET", parameters=parameters, headers=fields))
+    request = TokenRequest(
+        method="GET",
+        parameters=parameters,
+        headers=fields,
+        has_fallback=call.has_fallback,
+        deadline=call.deadline,
+    )
+    reply = source.token(request)
     try:
         content = b"".join(reply.body)
     finally:

@@ -14,7 +14,7 @@ from app.upstream.auth.remembered import RefreshingCache, ThrottledCheck
 from app.upstream.auth.service import PingResult
 from app.upstream.http import redirects
 from app.upstream.http.body import discard, read_whole
-from app.upstream.http.deadlines import limit_time
+from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.known_registries import RedirectsToRegistry
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.retries import Retrier
@@ -40,13 +40,13 @@ class PingClient:
         self._ping = RefreshingCache(self._fetch_ping, lambda ping: ping.is_lasting, _LIFETIME)
         self._reachability = ThrottledCheck(self._check_reachable, _REACH_LIFETIME)
 
-    def get(self) -> PingResult:
-        """Return the answer to the ping, from memory if there is one.
+    def get(self, call: Call = NO_LIMIT) -> PingResult:
+        """Return the answer to the ping, from memory if there is one, to the caller of `call`.
 
         An answer older than ten minutes is still returned, but is refreshed in the background.
         Raise RegistryError if the registry gives no answer and none is remembered.
         """
-        return self._ping.get()
+        return self._ping.get(call)
 
     def check_reachable(self) -> None:
         """Return None if the registry gives any answer; raise RegistryError if it gives none.
@@ -55,23 +55,23 @@ class PingClient:
         """
         self._reachability.check()
 
-    def _check_reachable(self) -> None:
-        with limit_time(_REACH_PATIENCE):
-            discard(self._redirects.session.send("GET", self._url, _OWN))
+    def _check_reachable(self, call: Call) -> None:
+        call = call.limit_time(_REACH_PATIENCE)
+        discard(self._redirects.session.send("GET", self._url, _OWN, call=call), call)
 
-    def _fetch_ping(self) -> PingResult:
+    def _fetch_ping(self, call: Call) -> PingResult:
         content = b""
+        total = self._redirects.session.total_timeout
 
-        def fetch() -> requests.Response:
+        def fetch(call: Call) -> requests.Response:
             nonlocal content
-            response = self._redirects.fetch("GET", self._url, _OWN, None)
+            response = self._redirects.fetch("GET", self._url, _OWN, call)
             if response.status_code == HTTPStatus.OK:
-                with limit_time(self._redirects.session.total_timeout):
-                    content = read_whole(response, _LIMIT)
+                content = read_whole(response, _LIMIT, call.limit_time(total))
             return response
 
         try:
-            response = self._retrier(fetch, None)
+            response = self._retrier(fetch, call)
         except RedirectsToRegistry:
             # The client needs no token: this proxy gets one from the registry redirected to.
             return PingResult(HTTPStatus.OK.value, [], b"", ())
@@ -83,6 +83,6 @@ class PingClient:
                 status, headers.filter_response_headers(response.raw.headers.items()), content, ()
             )
         challenges = service.parse_trusted_challenges(self._registry, response)
-        with limit_time(self._redirects.session.total_timeout):
-            reply = replies.build_refusal("GET", response, ErrorCode.UNKNOWN, challenges)
+        call = call.limit_time(total)
+        reply = replies.build_refusal("GET", response, ErrorCode.UNKNOWN, challenges, call)
         return PingResult(reply.status, reply.headers, b"".join(reply.body), reply.challenges)

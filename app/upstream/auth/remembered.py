@@ -7,7 +7,7 @@ from copy import copy
 from typing import Final, Generic, TypeVar
 
 from app.oci.errors import RegistryError, UpstreamUnavailable
-from app.upstream.http.deadlines import replace_deadline
+from app.upstream.http.deadlines import NO_LIMIT, Call
 
 Fact = TypeVar("Fact")
 
@@ -17,10 +17,6 @@ be waiting."""
 
 OUTAGE_LIFETIME: Final = 2.0
 """The same if the upstream is unreachable; shorter, because it may be back at any moment."""
-
-SHARED_PATIENCE: Final = 30.0
-"""Seconds in all for a lookup whose result many callers share, whoever starts it. It may lead to
-further requests, each of which has a shorter deadline of its own."""
 
 _RETRY_AFTER: Final = 30.0
 """Seconds until a failed refresh is tried again."""
@@ -36,7 +32,7 @@ class RefreshingCache(Generic[Fact]):
     """
 
     def __init__(
-        self, learn: Callable[[], Fact], lasting: Callable[[Fact], bool], lifetime: float
+        self, learn: Callable[[Call], Fact], lasting: Callable[[Fact], bool], lifetime: float
     ) -> None:
         self._learn = learn
         self._lasting = lasting
@@ -47,25 +43,25 @@ class RefreshingCache(Generic[Fact]):
         self._transient: Fact | RegistryError | None = None
         self._transient_until = 0.0
 
-    def get(self) -> Fact:
-        """Return the fact.
+    def get(self, call: Call = NO_LIMIT) -> Fact:
+        """Return the fact; `call` is of the caller who may have to learn it.
 
         If no lasting fact was ever learned, raise the RegistryError that `learn` raised.
         """
         fact = self._fact
         if fact is None:
-            return self._learn_first()
+            return self._learn_first(call)
         if time.monotonic() >= self._stale_at:
             self._refresh_in_background()
         return fact
 
-    def _learn_first(self) -> Fact:
+    def _learn_first(self, call: Call) -> Fact:
         with self._lock:
             if self._fact is not None:
                 return self._fact
             passing = self._transient
             if passing is None or time.monotonic() >= self._transient_until:
-                self._transient = passing = self._attempt()
+                self._transient = passing = self._attempt(call)
                 self._transient_until = time.monotonic() + get_transient_lifetime(passing)
             if isinstance(passing, RegistryError):
                 raise _copy_error(passing)
@@ -77,13 +73,12 @@ class RefreshingCache(Generic[Fact]):
         # Set before the thread starts, so that other callers do not start a second one.
         self._stale_at = time.monotonic() + _RETRY_AFTER
         self._lock.release()
-        threading.Thread(target=self._attempt, daemon=True).start()
+        threading.Thread(target=self._attempt, args=(NO_LIMIT,), daemon=True).start()
 
-    def _attempt(self) -> Fact | RegistryError:
+    def _attempt(self, call: Call) -> Fact | RegistryError:
         """Call `learn`, and keep a lasting fact; the session has already logged any failure."""
         try:
-            with replace_deadline(SHARED_PATIENCE):
-                fact = self._learn()
+            fact = self._learn(call.share())
         except RegistryError as error:
             return _copy_error(error)
         if self._lasting(fact):
@@ -100,7 +95,7 @@ def get_transient_lifetime(outcome: object) -> float:
 class ThrottledCheck:
     """Calls `act` at most once in `lifetime` seconds, and repeats its outcome in between."""
 
-    def __init__(self, act: Callable[[], None], lifetime: float) -> None:
+    def __init__(self, act: Callable[[Call], None], lifetime: float) -> None:
         self._act = act
         self._lifetime = lifetime
         self._lock = threading.Lock()
@@ -118,8 +113,7 @@ class ThrottledCheck:
 
     def _attempt(self) -> RegistryError | None:
         try:
-            with replace_deadline(SHARED_PATIENCE):
-                self._act()
+            self._act(NO_LIMIT.share())
         except RegistryError as error:
             return _copy_error(error)
         return None

@@ -21,7 +21,7 @@ from app.registries import Registry
 from app.source import Event, Reply, TokenRequest, build_reply
 from app.upstream import replies
 from app.upstream.http import body, redirects
-from app.upstream.http.deadlines import limit_time
+from app.upstream.http.deadlines import Call
 from app.upstream.http.origin import AUTHORITY, parse_origin
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.retries import Retrier
@@ -178,12 +178,13 @@ def exchange_token(
     parameters = [("service", service.service)] if service.service else []
     encoded = urlencode([*request.parameters, *parameters], errors="surrogateescape")
     fields = headers.without(headers.filter_request_headers(request.headers), *headers.PARTIAL)
+    call = Call.for_request(request)
     answer = b""
 
-    def read(response: requests.Response) -> requests.Response:
+    def read(response: requests.Response, call: Call) -> requests.Response:
         nonlocal answer
-        with limit_time(session.total_timeout):
-            answer = body.read_document(response, _ANSWER_LIMIT)
+        limited = call.limit_time(session.total_timeout)
+        answer = body.read_document(response, _ANSWER_LIMIT, limited)
         return response
 
     if request.method == "POST":
@@ -191,17 +192,17 @@ def exchange_token(
         fields.append(("Content-Length", str(len(encoded))))
         send = partial(
             session.send, "POST", service.url, fields,
-            client=request.client, body=encoded.encode("ascii"),
+            body=encoded.encode("ascii"),
         )  # fmt: skip
-        response = attempts.retry_connecting(lambda: read(send()), request.client)
+        response = attempts.retry_connecting(lambda call: read(send(call=call), call), call)
         if _is_post_refused(response.status_code, answer):
             session.observer.observe(Event.TOKEN_RESPONSE, str(response.status_code))
             return _build_post_refusal()
     else:
         glue = "&" if urlsplit(service.url).query else "?"
         url = f"{service.url}{glue}{encoded}"
-        fetch = partial(Redirects(session).fetch, "GET", url, fields, request.client)
-        response = attempts(lambda: read(fetch()), request.client)
+        fetch = partial(Redirects(session).fetch, "GET", url, fields)
+        response = attempts(lambda call: read(fetch(call), call), call)
         redirects.refuse_unfollowed_redirect(response)
     session.observer.observe(Event.TOKEN_RESPONSE, str(response.status_code))
     passed = headers.filter_response_headers(response.raw.headers.items())

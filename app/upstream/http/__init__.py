@@ -3,7 +3,7 @@
 body.py              reads a response body in pieces, whole, or to discard it
 breaker.py           circuit breakers, one per origin
 connect.py           resolves names, checks addresses and connects (RFC 8305)
-deadlines.py         read deadlines, and the check that the client is still connected
+deadlines.py         who waits for a response, and until when; reading from the socket
 errors.py            translates the exceptions of requests into ours
 known_registries.py  redirects to another registry of the table
 origin.py            scheme, host and port of a URL

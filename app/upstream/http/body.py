@@ -17,17 +17,21 @@ import requests
 import urllib3
 
 from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamUnavailable
-from app.source import NOBODY, BodyBroken, Client, Event, Observer
-from app.upstream.http.deadlines import ClientDisconnected, limit_time
-from app.upstream.http.response import MalformedResponse
+from app.source import NOBODY, BodyBroken, Event, Observer
+from app.upstream.http.deadlines import NO_LIMIT, Call, ClientDisconnected
+from app.upstream.http.response import MalformedResponse, UpstreamResponse
 
 
 class ObservedResponse(requests.Response):
-    """A response from a `Session`, with the session's observer."""
+    """A response from a `Session`, with the session's observer.
 
-    def __init__(self, observer: Observer) -> None:
+    `received` is what urllib3 wraps. Its reads end at the deadline that it is given.
+    """
+
+    def __init__(self, observer: Observer, received: object = None) -> None:
         super().__init__()
         self.observer = observer
+        self.received = received if isinstance(received, UpstreamResponse) else None
 
 
 def get_observer(response: requests.Response) -> Observer:
@@ -53,12 +57,15 @@ class Body:
     """The unread body of a response.
 
     Iterating yields it in pieces, without decoding its Content-Encoding, and raises BodyBroken if
-    the body breaks.
+    the body breaks or is not complete at the deadline of `call`.
     """
 
-    def __init__(self, response: requests.Response) -> None:
+    def __init__(self, response: requests.Response, call: Call = NO_LIMIT) -> None:
         self._raw: urllib3.HTTPResponse = response.raw
         self._observer = get_observer(response)
+        self._received = response.received if isinstance(response, ObservedResponse) else None
+        self._deadline = call.deadline
+        self._set_deadline(call.deadline)
 
     def __iter__(self) -> Iterator[bytes]:
         gather, swiftly = _GATHER_FOR_SLOW, 0
@@ -72,42 +79,49 @@ class Body:
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise BodyBroken(_describe_error(error)) from error
 
-    def skip(self, count: int, seconds: float = float("inf"), client: Client | None = None) -> bool:
+    def skip(self, count: int, call: Call = NO_LIMIT) -> bool:
         """Read and drop `count` bytes; return True if all of them arrived.
 
-        Return False if the body ends or breaks first, or after `seconds`.
-        Raise ClientGone if `client` disconnects.
+        Return False if the body ends or breaks first, or at the deadline of `call`.
+        Raise ClientGone if its client disconnects.
         """
         looked = time.monotonic()
-        with limit_time(seconds):
+        self._set_deadline(min(call.deadline, self._deadline))
+        try:
             while count:
-                try:
-                    data = self._raw.read1(min(_GATHER, count), decode_content=False)
-                except (urllib3.exceptions.HTTPError, OSError):
-                    return False
+                data = self._raw.read1(min(_GATHER, count), decode_content=False)
                 if not data:
                     return False
                 self._observer.observe(Event.BODY_RECEIVED, amount=len(data))
                 count -= len(data)
-                if client is not None and time.monotonic() - looked > _CLIENT_CHECK:
+                if call.client is not None and time.monotonic() - looked > _CLIENT_CHECK:
                     looked = time.monotonic()
-                    if client.is_gone():
+                    if call.client.is_gone():
                         raise ClientGone
+        except (urllib3.exceptions.HTTPError, OSError):
+            return False
+        finally:
+            self._set_deadline(self._deadline)
         return True
+
+    def _set_deadline(self, deadline: float) -> None:
+        if self._received is not None:
+            self._received.set_deadline(deadline)
 
     def close(self) -> None:
         """Close the connection, unless reading the whole body has returned it to its pool."""
         self._raw.close()
 
 
-def read_whole(response: requests.Response, limit: int) -> bytes:
+def read_whole(response: requests.Response, limit: int, call: Call) -> bytes:
     """Return a whole body that should be small.
 
     Raise UpstreamMisbehaved if it is longer than `limit` bytes or its chunks are malformed.
-    Raise UpstreamUnavailable if it breaks: no byte of it has reached the client.
+    Raise UpstreamUnavailable if it breaks or is not complete at the deadline of `call`: no byte of
+    it has reached the client.
     """
     declared = get_content_length(response) or 0
-    data = read_start(response, limit) if declared <= limit else b""
+    data = read_start(response, limit, call) if declared <= limit else b""
     if max(len(data), declared) > limit:
         response.close()
         message = f"the answer is larger than {limit} bytes"
@@ -115,13 +129,13 @@ def read_whole(response: requests.Response, limit: int) -> bytes:
     return data
 
 
-def read_document(response: requests.Response, limit: int) -> bytes:
+def read_document(response: requests.Response, limit: int, call: Call) -> bytes:
     """Return a JSON document that should be small, as `read_whole` does, if it is complete.
 
     If only the end of the connection ends the body (RFC 9112, section 6.3), a cut looks like that
     end. But a truncated JSON object does not parse: raise UpstreamUnavailable for it.
     """
-    data = read_whole(response, limit)
+    data = read_whole(response, limit, call)
     framed = get_content_length(response) is not None or response.raw.chunked
     if not framed and data.lstrip().startswith(b"{") and not _is_json(data):
         message = f"{urlsplit(response.url).hostname}: the answer broke off"
@@ -150,13 +164,14 @@ def _describe_error(error: BaseException) -> str:
     return "the registry broke off"
 
 
-def read_start(response: requests.Response, limit: int) -> bytes:
+def read_start(response: requests.Response, limit: int, call: Call) -> bytes:
     """Return the start of a body, and close it.
 
     Stop once more than `limit` bytes are read: the result is at most one piece (256 KiB) longer.
-    Raise UpstreamUnavailable if the body breaks, UpstreamMisbehaved if its chunks are malformed.
+    Raise UpstreamUnavailable if the body breaks or the deadline of `call` passes,
+    UpstreamMisbehaved if its chunks are malformed.
     """
-    body = Body(response)
+    body = Body(response, call)
     data = bytearray()
     try:
         for piece in body:
@@ -272,13 +287,13 @@ _PATIENCE: Final = 1.0
 """Seconds for reading the rest: a new connection takes less than that."""
 
 
-def discard(response: requests.Response) -> None:
+def discard(response: requests.Response, call: Call = NO_LIMIT) -> None:
     """Return the response's connection to its pool if the rest of the body is short, or close it.
 
-    Short is 64 KiB at most by its Content-Length, read within one second.
+    Short is 64 KiB at most by its Content-Length, read within one second and before the deadline
+    of `call`.
     """
     remaining = response.raw.length_remaining
     if remaining is not None and remaining <= _DRAIN_LIMIT:
-        with limit_time(_PATIENCE):
-            Body(response).skip(_DRAIN_LIMIT)
+        Body(response).skip(_DRAIN_LIMIT, Call(deadline=call.deadline).limit_time(_PATIENCE))
     response.close()

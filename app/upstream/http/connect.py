@@ -22,7 +22,7 @@ from urllib3.util.connection import allowed_gai_family
 
 from app.addresses import IPAddress, is_public
 from app.threads import NativeThreadPool, PendingResult, get_unpatched
-from app.upstream.http.deadlines import seconds_left
+from app.upstream.http.deadlines import NO_LIMIT, Call
 
 # Connecting to several addresses (RFC 8305, "Happy Eyeballs", section 5).
 
@@ -41,6 +41,7 @@ def connect_first(
     timeout: float | None,
     source_address: tuple[str, int] | None = None,
     socket_options: Sequence[SocketOption] | None = None,
+    call: Call = NO_LIMIT,
 ) -> socket.socket:
     """Return the first socket that connects to one of the addresses.
 
@@ -48,7 +49,7 @@ def connect_first(
     `timeout` is in seconds and for each address; None means no limit.
     Raise the last error, TimeoutError or another OSError, if all addresses fail.
     """
-    with _ConnectionRace(timeout) as race:
+    with _ConnectionRace(timeout, call) as race:
         for number, address in enumerate(addresses, start=1):
             race.start_attempt(address, source_address, socket_options)
             patience = _HEAD_START if number < len(addresses) else _FOREVER
@@ -63,9 +64,10 @@ def connect_first(
 class _ConnectionRace:
     """The sockets that are connecting; leaving the block closes all except the winner."""
 
-    def __init__(self, timeout: float | None) -> None:
+    def __init__(self, timeout: float | None, call: Call) -> None:
         self.error = OSError("getaddrinfo returns an empty list")
         self._timeout = timeout
+        self._call = call
         self._selector = selectors.DefaultSelector()
         self._deadlines: dict[socket.socket, float] = {}
 
@@ -94,7 +96,7 @@ class _ConnectionRace:
         socket_options: Sequence[SocketOption] | None,
     ) -> None:
         """Begin to connect to an address; store the error in `error` if that fails at once."""
-        timeout = seconds_left(self._timeout)
+        timeout = self._call.seconds_left(self._timeout)
         family, kind, protocol, _, peer = address
         try:
             sock = socket.socket(family, kind, protocol)
@@ -260,18 +262,21 @@ class Connector:
         timeout: float | None,
         source_address: tuple[str, int] | None = None,
         socket_options: Sequence[SocketOption] | None = None,
+        call: Call = NO_LIMIT,
     ) -> socket.socket:
         """Return a socket connected to the first accepted address of the host that answers.
 
         `timeout` is in seconds, for the lookup and again for each address; None means no limit.
+        All of it ends at the deadline of `call`.
         Raise what urllib3's `create_connection()` raises (TimeoutError, gaierror,
         LocationParseError or the last OSError), AddressForbidden or ResolutionTimeout.
         """
         return connect_first(
-            self.resolve(*host_and_port, seconds_left(timeout)),
+            self.resolve(*host_and_port, call.seconds_left(timeout)),
             timeout=timeout,
             source_address=source_address,
             socket_options=socket_options,
+            call=call,
         )
 
     def resolve(self, host: str, port: int, timeout: float | None = None) -> list[AddressInfo]:

@@ -1,18 +1,19 @@
-"""Reading from an upstream's socket.
+"""Who waits for an upstream, and until when.
 
-Every wait ends when its deadline passes or its client disconnects.
+A `Call` says both. Every wait ends when its deadline passes or its client disconnects.
 """
 
 import io
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Final, overload
+from dataclasses import dataclass, replace
+from typing import Final, Self, overload
 
-from app.source import Client
+from app.source import Client, Request, TokenRequest
 
 _CLIENT_CHECK: Final = 0.25
 """Seconds between two checks of the client's connection while the upstream is silent."""
@@ -23,76 +24,94 @@ _LEAST: Final = 0.001
 _TURN: Final = 0.05
 """Seconds after which a busy reader yields to the event loop."""
 
-_waiting: ContextVar[Client | None] = ContextVar("waiting", default=None)
 _NEVER: Final = float("inf")
-_deadline: ContextVar[float] = ContextVar("deadline", default=_NEVER)
+
+SHARED_LIMIT: Final = 30.0
+"""Seconds in all for a lookup whose result many callers share, whoever starts it. It may lead to
+further requests, each of which has a shorter deadline of its own."""
 
 
 class ClientDisconnected(ConnectionAbortedError):
     """The client that this response is read for has disconnected."""
 
 
-@contextmanager
-def bind_client(client: Client | None) -> Iterator[None]:
-    """Set the client for which responses that begin in this block are read.
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Who waits for an upstream, and until when; handed down from a request to its socket.
 
-    urllib3 passes nothing from a request to its response, so a context variable carries the client.
-    Each thread and each greenlet has its own.
+    `client` is the client that waits, or None if none does. `deadline` is in monotonic seconds.
+    `has_fallback` is that of the `Request`: whether the caller can answer without the upstream.
     """
-    token = _waiting.set(client)
+
+    client: Client | None = None
+    deadline: float = _NEVER
+    has_fallback: Callable[[], bool] | None = None
+
+    @classmethod
+    def for_request(cls, request: Request | TokenRequest) -> Self:
+        """Return the call of a request to a source."""
+        return cls(request.client, request.deadline, request.has_fallback)
+
+    def limit_time(self, seconds: float) -> Self:
+        """Return this call with a deadline `seconds` from now, however slowly an upstream sends.
+
+        A wait for an upstream then raises TimeoutError, as it does after the read timeout without a
+        byte. This can only shorten the deadline.
+        """
+        return replace(self, deadline=min(self.deadline, time.monotonic() + seconds))
+
+    def share(self) -> Self:
+        """Return the call of a lookup whose result other callers may wait for, too.
+
+        It has 30 seconds and no client: neither the remaining time of the first caller nor its
+        disconnection may affect the others. It keeps the fallback, so callers that wait for the
+        same response also share a failure, for two seconds at most.
+        """
+        return replace(self, client=None, deadline=time.monotonic() + SHARED_LIMIT)
+
+    @overload
+    def seconds_left(self, timeout: float) -> float: ...
+
+    @overload
+    def seconds_left(self, timeout: float | None) -> float | None: ...
+
+    def seconds_left(self, timeout: float | None) -> float | None:
+        """Return `timeout`, in seconds, shortened to the time that is left before the deadline.
+
+        None means no limit. Raise TimeoutError if the deadline has passed.
+        """
+        left = self.deadline - time.monotonic()
+        if left <= 0:
+            message = "timed out"
+            raise TimeoutError(message)
+        shortest = left if timeout is None else min(timeout, left)
+        return None if shortest == _NEVER else shortest
+
+
+NO_LIMIT: Final = Call()
+"""The call that no client waits for and that has no deadline."""
+
+_current: ContextVar[Call] = ContextVar("call", default=NO_LIMIT)
+
+
+@contextmanager
+def bind_call(call: Call) -> Iterator[None]:
+    """Set the call for which connections are opened and responses begin in this block.
+
+    urllib3 and http.client construct sockets and responses, and pass nothing of a request to them.
+    So a context variable carries the call past these libraries, and nowhere else. Each thread and
+    each greenlet has its own.
+    """
+    token = _current.set(call)
     try:
         yield
     finally:
-        _waiting.reset(token)
+        _current.reset(token)
 
 
-@contextmanager
-def limit_time(seconds: float) -> Iterator[None]:
-    """Give the block a deadline `seconds` from now, however slowly an upstream sends.
-
-    A wait for an upstream then raises TimeoutError, as it does after the read timeout without a
-    byte. A nested block can only shorten the deadline.
-    """
-    token = _deadline.set(min(_deadline.get(), time.monotonic() + seconds))
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
-
-
-@contextmanager
-def replace_deadline(seconds: float) -> Iterator[None]:
-    """Give the block a deadline `seconds` from now, even beyond that of the enclosing block.
-
-    This is for results that several callers wait for: the remaining time of the first caller must
-    not limit the others.
-    """
-    token = _deadline.set(time.monotonic() + seconds)
-    try:
-        yield
-    finally:
-        _deadline.reset(token)
-
-
-@overload
-def seconds_left(timeout: float) -> float: ...
-
-
-@overload
-def seconds_left(timeout: float | None) -> float | None: ...
-
-
-def seconds_left(timeout: float | None) -> float | None:
-    """Return `timeout`, in seconds, shortened to the time that is left before the deadline.
-
-    None means no limit. Raise TimeoutError if the deadline has passed.
-    """
-    left = _deadline.get() - time.monotonic()
-    if left <= 0:
-        message = "timed out"
-        raise TimeoutError(message)
-    shortest = left if timeout is None else min(timeout, left)
-    return None if shortest == _NEVER else shortest
+def get_call() -> Call:
+    """Return the call of the enclosing `bind_call`; `NO_LIMIT` if there is none."""
+    return _current.get()
 
 
 class DeadlineReader(io.RawIOBase):
@@ -105,12 +124,16 @@ class DeadlineReader(io.RawIOBase):
         super().__init__()
         self._sock = sock
         self._raw = raw
-        self._client = _waiting.get()
+        self._call = get_call()
         self._idle_timeout = sock.gettimeout() or 0
         self._receive = self._receive_tls if isinstance(sock, ssl.SSLSocket) else self._receive_once
         self._waited_at = time.monotonic()
         self.is_paused = False
         """If True, reads return None, so that `BufferedReader.peek()` shows only what it holds."""
+
+    def set_deadline(self, deadline: float) -> None:
+        """Set the deadline of all further reads, in monotonic seconds, in place of the call's."""
+        self._call = replace(self._call, deadline=deadline)
 
     def readable(self) -> bool:
         """Return True, as `io.BufferedReader` requires."""
@@ -149,11 +172,11 @@ class DeadlineReader(io.RawIOBase):
         silent_until = time.monotonic() + self._idle_timeout
         while True:
             left = silent_until - time.monotonic()
-            patience = seconds_left(max(_LEAST, min(_CLIENT_CHECK, left)))
+            patience = self._call.seconds_left(max(_LEAST, min(_CLIENT_CHECK, left)))
             try:
                 count = self._receive(buffer, patience)
             except TimeoutError:
-                if self._client is not None and self._client.is_gone():
+                if self._call.client is not None and self._call.client.is_gone():
                     raise ClientDisconnected from None
                 if time.monotonic() >= silent_until:
                     raise

@@ -18,6 +18,7 @@ from app.oci.errors import RegistryError, UpstreamMisbehaved
 from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
 from app.registries import Registry
 from app.source import Permit
+from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.origin import Origin, parse_origin
 from app.upstream.http.session import Session
 
@@ -47,8 +48,8 @@ class KnownRegistry(Protocol):
     def session(self) -> Session:
         """The session with this registry's trusted authorities and address check."""
 
-    def get_anonymous_token(self, scope: str, refused: str = "") -> str:
-        """Return an anonymous token for `scope` that differs from `refused`.
+    def get_anonymous_token(self, scope: str, refused: str = "", call: Call = NO_LIMIT) -> str:
+        """Return an anonymous token for `scope` that differs from `refused`, for a `call`.
 
         Raise RegistryError if the token service issues none.
         """
@@ -116,7 +117,9 @@ class RequestTarget:
     known_registry: KnownRegistry | None = None
     repository: RepositoryName | None = None
 
-    def fetch_authorization(self, response: requests.Response, refused: str = "") -> str:
+    def fetch_authorization(
+        self, response: requests.Response, refused: str = "", call: Call = NO_LIMIT
+    ) -> str:
         """Return an Authorization for a neighbour that answered 401, or "" if none can help.
 
         It holds an anonymous token other than the one in `refused`, an earlier Authorization.
@@ -129,7 +132,8 @@ class RequestTarget:
         if self.known_registry is None or bearer is None or self.repository is None:
             return ""
         scope = bearer.parameters.get("scope", "") or f"repository:{self.repository}:pull"
-        token = self.known_registry.get_anonymous_token(scope, refused.removeprefix("Bearer "))
+        refused = refused.removeprefix("Bearer ")
+        token = self.known_registry.get_anonymous_token(scope, refused, call)
         return f"Bearer {token}"
 
 

@@ -19,7 +19,7 @@ from urllib3.exceptions import ConnectTimeoutError, NameResolutionError, NewConn
 from urllib3.util.wait import wait_for_read
 
 from app.upstream.http.connect import Connector
-from app.upstream.http.deadlines import seconds_left
+from app.upstream.http.deadlines import get_call
 from app.upstream.http.response import UpstreamResponse
 from app.upstream.http.tls import CUT, normalize_eof
 
@@ -112,6 +112,7 @@ class _Connection(_ReusableConnection, HTTPConnection):
                 timeout=self.timeout,
                 source_address=self.source_address,
                 socket_options=self.socket_options,
+                call=get_call(),
             )
         sys.audit("http.client.connect", self, self.host, self.port)
         return sock
@@ -148,7 +149,9 @@ class _SOCKSConnection(_ReusableConnection, SOCKSConnection):
             return super()._new_conn()
         name = self._dns_host
         with _translate_connect_errors(self):
-            checked = self._connector.resolve(name, self.port, seconds_left(self.timeout))
+            checked = self._connector.resolve(
+                name, self.port, get_call().seconds_left(self.timeout)
+            )
         # PySocks would resolve the name again. Like PySocks, we use only the first address.
         self._dns_host = str(checked[0][4][0])
         try:

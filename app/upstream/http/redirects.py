@@ -12,9 +12,9 @@ from app.oci import headers
 from app.oci.errors import RegistryError, UpstreamForbidden, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.registries import Registry
-from app.source import Client, Permit
+from app.source import Permit
 from app.upstream.http.body import discard
-from app.upstream.http.deadlines import limit_time
+from app.upstream.http.deadlines import Call
 from app.upstream.http.known_registries import KnownRegistries, RequestTarget
 from app.upstream.http.origin import AUTHORITY, Origin, parse_origin
 from app.upstream.http.session import Session
@@ -63,7 +63,7 @@ class Redirects:
         method: str,
         url: str,
         fields: Headers,
-        client: Client | None,
+        call: Call,
         permit: Permit | None = None,
     ) -> requests.Response:
         """Send a request, follow its redirects and return the last response, its body unread.
@@ -73,12 +73,12 @@ class Redirects:
         table then answers with a challenge, it gets an anonymous token.
         If another origin refuses a HEAD, send a GET of the first byte, whose Content-Range contains
         the length; the caller then receives a 206 to its HEAD.
-        All of this takes no longer than the session's `patience`.
+        All of this ends at the deadline of `call`, and takes at most the session's `total_timeout`.
         Raise RegistryError if a request fails or a redirect must not be followed, and what `permit`
         raises about a registry of the table that a redirect leads to.
         """
-        with limit_time(self.session.total_timeout):
-            response = self._follow(method, url, fields, client, permit)
+        limited = call.limit_time(self.session.total_timeout)
+        response = self._follow(method, url, fields, limited, permit)
         if response.url != url:
             # Whoever has a signed URL may read it, so a CDN says "public". It means only that URL,
             # and not ours.
@@ -91,16 +91,16 @@ class Redirects:
         method: str,
         url: str,
         fields: Headers,
-        client: Client | None,
+        call: Call,
         permit: Permit | None,
     ) -> requests.Response:
         here = self._build_first_target(url)
         shown: dict[Origin, str] = {}
         for _ in range(_LIMIT + 1):
-            response = _send(here, method, fields, client)
+            response = _send(here, method, fields, call)
             location = response.headers.get("Location", "")
             if response.status_code in REDIRECTS and location:
-                discard(response)
+                discard(response, call)
                 there = self.known_registries.resolve_redirect(
                     here, resolve_location(here.url, location), permit
                 )
@@ -111,9 +111,9 @@ class Redirects:
                     fields = headers.filter_redirect_headers(fields)
                 here = there
             elif here.registry is not self.registry and (
-                token := self._fetch_authorization(here, response, shown)
+                token := self._fetch_authorization(here, response, shown, call)
             ):
-                discard(response)
+                discard(response, call)
                 fields = [*headers.without(fields, "authorization"), ("Authorization", token)]
             else:
                 break
@@ -123,20 +123,20 @@ class Redirects:
         last = parse_origin(here.url)
         elsewhere = last != parse_origin(url) and last not in shown
         if method == "HEAD" and elsewhere and response.status_code in _HEAD_REFUSED:
-            discard(response)
+            discard(response, call)
             probe = [*headers.without(fields, "range", "if-range"), ("Range", "bytes=0-0")]
-            return _send(here, "GET", probe, client)
+            return _send(here, "GET", probe, call)
         return response
 
     def fetch_without_redirects(
-        self, url: str, fields: Headers, client: Client | None, permit: Permit | None
+        self, url: str, fields: Headers, call: Call, permit: Permit | None
     ) -> requests.Response:
         """Send a GET to `url`, where earlier redirects ended, and return the response.
 
         Do not follow redirects. Raise what `fetch` raises.
         """
         there = self.known_registries.resolve_redirect(self._build_first_target(""), url, permit)
-        return _send(there, "GET", fields, client)
+        return _send(there, "GET", fields, call)
 
     def _build_first_target(self, url: str) -> RequestTarget:
         return RequestTarget(
@@ -147,7 +147,11 @@ class Redirects:
         )
 
     def _fetch_authorization(
-        self, here: RequestTarget, response: requests.Response, shown: dict[Origin, str]
+        self,
+        here: RequestTarget,
+        response: requests.Response,
+        shown: dict[Origin, str],
+        call: Call,
     ) -> str:
         """Return the Authorization for a registry that answered 401, or "" if none can help.
 
@@ -159,7 +163,7 @@ class Redirects:
         if response.status_code != HTTPStatus.UNAUTHORIZED or refused == _TWICE:
             return ""
         try:
-            token = here.fetch_authorization(response, refused)
+            token = here.fetch_authorization(response, refused, call)
         except RegistryError:
             response.close()
             raise
@@ -168,14 +172,12 @@ class Redirects:
         return token
 
 
-def _send(
-    there: RequestTarget, method: str, fields: Headers, client: Client | None
-) -> requests.Response:
+def _send(there: RequestTarget, method: str, fields: Headers, call: Call) -> requests.Response:
     """Send a request to a place and return the response; raise RegistryError."""
     try:
         if there.must_be_checked:
             there.session.refuse_proxy_resolution(there.url)
-        return there.session.send(method, there.url, fields, client=client)
+        return there.session.send(method, there.url, fields, call=call)
     except UpstreamForbidden as error:
         if not there.registry.allow_private or there.may_be_private:
             raise

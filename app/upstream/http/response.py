@@ -13,7 +13,7 @@ from socket import socket
 from typing import Final
 
 from app.source import has_body
-from app.upstream.http.deadlines import DeadlineReader
+from app.upstream.http.deadlines import NO_LIMIT, DeadlineReader
 
 # The response head.
 #
@@ -275,6 +275,12 @@ class UpstreamResponse(http.client.HTTPResponse):
         self.will_close = must_close(self.version, self.headers) or not (
             self.chunked or self.length is not None
         )
+        # The deadline is that of the head. Whoever reads the body says how long it may take.
+        self.set_deadline(NO_LIMIT.deadline)
+
+    def set_deadline(self, deadline: float) -> None:
+        """Set the deadline for reading the body, in monotonic seconds."""
+        self._reader.set_deadline(deadline)
 
     def _read_status(self) -> tuple[str, int, str]:
         """Return the status line of a proxy's response to CONNECT, for urllib3."""

@@ -4,9 +4,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from http import HTTPStatus
@@ -26,7 +24,7 @@ from app.oci.errors import (
 )
 from app.source import NOBODY, Client, Event, Observer
 from app.upstream.http.body import discard
-from app.upstream.http.deadlines import limit_time
+from app.upstream.http.deadlines import Call
 from app.upstream.http.errors import FAILURES, redact_url
 
 
@@ -82,28 +80,6 @@ _CLIENT_CHECK: Final = 0.25
 _NEVER: Final = threading.Event()
 
 
-Fallback = Callable[[], bool]
-"""Returns True if the caller can answer without the upstream (`Request.has_fallback`)."""
-
-_has_fallback: ContextVar[Fallback | None] = ContextVar("has_fallback", default=None)
-
-
-@contextmanager
-def with_fallback(has_fallback: Fallback | None) -> Iterator[None]:
-    """End the attempts in this block early if the caller has a fallback.
-
-    Requests that have to come first, such as a ping or a token request, are in the block too.
-    None keeps the fallback of the enclosing block.
-    Callers that wait for the same response share it, so they also share a failure, for two seconds
-    at most.
-    """
-    token = _has_fallback.set(has_fallback or _has_fallback.get())
-    try:
-        yield
-    finally:
-        _has_fallback.reset(token)
-
-
 class Retrier:
     """Sends a request that may be repeated (GET or HEAD) up to four times, within a budget."""
 
@@ -130,43 +106,40 @@ class Retrier:
         """Return attempts for pings and tokens, for which clients wait only some seconds."""
         return cls(min(budget, _HURRIED_BUDGET), _HURRIED_PATIENCE, _HURRIED_WHOLE, observer)
 
-    def __call__(
-        self, ask: Callable[[], requests.Response], client: Client | None
-    ) -> requests.Response:
+    def __call__(self, ask: Callable[[Call], requests.Response], call: Call) -> requests.Response:
         """Call `ask` until its response is worth passing on; return that response or the last one.
 
+        `ask` takes `call`, with the deadline of its attempt.
         A caller that has a fallback does not wait long. If the host is unreachable or timed out,
         `ask` is called only once. If it cut the connection or answered 5xx, `ask` is called once
         more, after the first pause.
-        Raise what the last call of `ask` raised, or ClientGone if `client` disconnects.
+        Raise what the last call of `ask` raised, or ClientGone if its client disconnects.
         """
-        has_fallback = _has_fallback.get()
-        return self._repeat(ask, client, (UpstreamUnavailable,), _is_transient, has_fallback)
+        return self._repeat(ask, call, (UpstreamUnavailable,), _is_transient, call.has_fallback)
 
     def retry_connecting(
-        self, ask: Callable[[], requests.Response], client: Client | None
+        self, ask: Callable[[Call], requests.Response], call: Call
     ) -> requests.Response:
         """Return the response to a request that must be sent only once, such as a POST.
 
         Repeat it only if no byte of it was sent.
-        Raise what the last call of `ask` raised, or ClientGone if `client` disconnects.
+        Raise what the last call of `ask` raised, or ClientGone if its client disconnects.
         """
-        return self._repeat(ask, client, _UNASKED, lambda _: False)
+        return self._repeat(ask, call, _UNASKED, lambda _: False)
 
     def _repeat(
         self,
-        ask: Callable[[], requests.Response],
-        client: Client | None,
+        ask: Callable[[Call], requests.Response],
+        call: Call,
         failure: _Failures,
         is_passing: Callable[[requests.Response], bool],
-        has_fallback: Fallback | None = None,
+        has_fallback: Callable[[], bool] | None = None,
     ) -> requests.Response:
         now = time.monotonic()
         deadline, end = now + self._budget, now + self._total_limit
 
         def attempt() -> requests.Response:
-            with limit_time(min(self._patience, end - time.monotonic())):
-                return ask()
+            return ask(call.limit_time(min(self._patience, end - time.monotonic())))
 
         is_over = partial(_should_stop, deadline, has_fallback)
         for pause in _PAUSES:
@@ -184,15 +157,15 @@ class Retrier:
                     return response
                 fields = {"status": response.status_code, "url": redact_url(response.url)}
                 logger.warning("Retrying an upstream request.", extra={"fields": fields})
-                discard(response)
-            sleep(wait, client)
+                discard(response, call)
+            sleep(wait, call.client)
             self._observer.observe(Event.RETRIED)
         return attempt()
 
 
 def _should_stop(
     deadline: float,
-    has_fallback: Fallback | None,
+    has_fallback: Callable[[], bool] | None,
     wait: float,
     error: UpstreamUnavailable | None = None,
 ) -> bool:

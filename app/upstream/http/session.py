@@ -22,12 +22,12 @@ from urllib3.util import SKIP_HEADER
 from app.addresses import is_special_host, parse_literal
 from app.oci.errors import ClientGone, RegistryError, UpstreamTimeout
 from app.oci.headers import Headers
-from app.source import NOBODY, Client, Event, Observer
+from app.source import NOBODY, Event, Observer
 from app.upstream.http import errors
 from app.upstream.http.body import ObservedResponse
 from app.upstream.http.breaker import CircuitBreakers
 from app.upstream.http.connect import AddressForbidden, Connector, ResolutionTimeout
-from app.upstream.http.deadlines import bind_client, limit_time, seconds_left
+from app.upstream.http.deadlines import NO_LIMIT, Call, bind_call
 from app.upstream.http.origin import parse_origin
 from app.upstream.http.pools import Pools
 from app.upstream.http.proxies import OutboundProxies
@@ -116,19 +116,19 @@ class Session:
         url: str,
         headers: Headers,
         *,
-        client: Client | None = None,
+        call: Call = NO_LIMIT,
         body: bytes | None = None,
     ) -> requests.Response:
         """Send one request and return the response, with its head read and its body unread.
 
-        Do not follow redirects. If `client` disconnects, stop reading.
+        Do not follow redirects. If the client of `call` disconnects, stop reading, then and later.
         Raise UpstreamUnavailable, UpstreamTimeout, UpstreamMisbehaved, UpstreamForbidden or
         ClientGone.
         """
         request = _prepare_request(method, url, headers, body)
         began = time.monotonic()
         try:
-            response = self._send_guarded(request, client, url)
+            response = self._send_guarded(request, call, url)
         except ResolutionTimeout as error:  # translated here, so that the breaker does not count it
             translated = errors.translate_error(error, url)
             self.observer.observe(Event.REQUEST_FAILED, errors.label(translated))
@@ -144,40 +144,37 @@ class Session:
         return response
 
     def _send_guarded(
-        self, request: requests.PreparedRequest, client: Client | None, url: str
+        self, request: requests.PreparedRequest, call: Call, url: str
     ) -> requests.Response:
         there = parse_origin(url)
-        timeouts = self._compute_timeouts(there[1])
-        with self._breakers.get_breaker(there).guard(there[1]), limit_time(self.total_timeout):
+        timeouts = self._compute_timeouts(there[1], call)
+        with self._breakers.get_breaker(there).guard(there[1]):
             try:
-                return self._send(request, client, timeouts)
+                return self._send(request, call.limit_time(self.total_timeout), timeouts)
             except errors.FAILURES as error:
                 raise errors.translate_error(error, url) from error
 
-    def _compute_timeouts(self, host: str) -> tuple[float, float]:
+    def _compute_timeouts(self, host: str, call: Call) -> tuple[float, float]:
         """Return the connect timeout and the idle timeout of a read, in seconds.
 
-        Raise UpstreamTimeout if the deadline of the block has passed.
+        Raise UpstreamTimeout if the deadline of the call has passed.
         """
         connect, read = self._timeout
         try:
-            return seconds_left(connect), read
+            return call.seconds_left(connect), read
         except TimeoutError as error:  # earlier requests used it up: not this host's fault
             message = f"{host}: {UpstreamTimeout.message}"
             raise UpstreamTimeout(message) from error
 
     def _send(
-        self,
-        request: requests.PreparedRequest,
-        client: Client | None,
-        timeouts: tuple[float, float],
+        self, request: requests.PreparedRequest, call: Call, timeouts: tuple[float, float]
     ) -> requests.Response:
         url = str(request.url)
         proxies = self._proxies(url)
         if proxies and not self._allow_private:
             _refuse_special(url)
         self.observer.observe(Event.REQUEST_SENT)
-        with bind_client(client):
+        with bind_call(call):
             # requests.Session.send would share cookies between callers and examine redirects.
             return self._session.get_adapter(url).send(
                 request, stream=True, timeout=timeouts, proxies=dict(proxies)
@@ -264,7 +261,7 @@ class _Adapter(HTTPAdapter):
 
         Cookies and the text encoding are not set.
         """
-        response = ObservedResponse(self._observer)
+        response = ObservedResponse(self._observer, getattr(resp, "_original_response", None))
         response.status_code = resp.status
         response.headers = resp.headers  # type: ignore[assignment] # equivalent, without a copy
         response.raw = resp

@@ -9,7 +9,7 @@ from typing import Final
 import certifi
 from urllib3.util.wait import wait_for_write
 
-from app.upstream.http.deadlines import seconds_left
+from app.upstream.http.deadlines import get_call
 
 CUT: Final = (ConnectionResetError, BrokenPipeError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
 """The errors of a connection that the other side cut. RemoteDisconnected is a subclass of
@@ -35,14 +35,14 @@ class TLSSocket(ssl.SSLSocket):
     def do_handshake(self, block: bool = False) -> None:  # noqa: FBT001, FBT002, ARG002 - as inherited
         """Perform the handshake.
 
-        Raise TimeoutError after the socket's timeout or at the deadline of `within`, and SSLError
+        Raise TimeoutError after the socket's timeout or at the deadline of the call, and SSLError
         or another OSError if the handshake fails.
         """
         timeout = self.gettimeout()
         if not timeout:
             super().do_handshake()
             return
-        deadline = time.monotonic() + seconds_left(timeout)
+        deadline = time.monotonic() + get_call().seconds_left(timeout)
         try:
             while not self._advance_handshake(deadline):
                 pass

@@ -21,6 +21,7 @@ from app.oci.errors import (
 from app.upstream.http import redirects
 from app.upstream.http.body import discard
 from app.upstream.http.connect import Connector
+from app.upstream.http.deadlines import NO_LIMIT
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.session import Session
 from tests.lines import line_of
@@ -182,7 +183,7 @@ def test_redirects_to_special_addresses_are_refused(network: Network, host: str)
             network.resolves(NAME, [PUBLIC])
             network.routed(PUBLIC, server.port)
             with pytest.raises(UpstreamForbidden):
-                redirects.Redirects(session()).fetch("GET", f"http://{NAME}/", [], None)
+                redirects.Redirects(session()).fetch("GET", f"http://{NAME}/", [], NO_LIMIT)
         assert network.connected == [PUBLIC]
         with pytest.raises(BlockingIOError):
             listener.accept()
@@ -198,7 +199,7 @@ def test_redirects_to_public_addresses_are_followed(network: Network) -> None:
         network.routed(PUBLIC, server.port)
         network.resolves(OTHER, [PUBLIC_6])
         network.routed(PUBLIC_6, cdn.port)
-        response = redirects.Redirects(session()).fetch("GET", f"http://{NAME}/", [], None)
+        response = redirects.Redirects(session()).fetch("GET", f"http://{NAME}/", [], NO_LIMIT)
         discard(response)
         assert (response.status_code, network.connected) == (200, [PUBLIC, PUBLIC_6])
 
@@ -344,7 +345,7 @@ def test_a_redirect_through_a_proxy(kind: str, network: Network) -> None:
                 first = f"http://{NAME}:{server.port}/"
                 network.resolves(NAME, [PUBLIC])
                 with pytest.raises(UpstreamForbidden, match=r"DOCXY_ALLOW_PRIVATE_UPSTREAMS"):
-                    redirects.Redirects(session(url)).fetch("GET", first, [], None)
+                    redirects.Redirects(session(url)).fetch("GET", first, [], NO_LIMIT)
         assert len(proxy.passages) == 4
 
 

@@ -12,6 +12,7 @@ from app.upstream import replies
 from app.upstream.client import Upstream
 from app.upstream.http.breaker import CircuitBreaker
 from app.upstream.http.connect import Connector
+from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.known_registries import KnownRegistries
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.retries import Reliability, Retrier
@@ -122,11 +123,12 @@ def test_what_is_not_asked_again() -> None:
     """A failure that is the last is no retry."""
     watched = Remembering()
 
-    def ask() -> requests.Response:
+    def ask(call: Call) -> requests.Response:
+        del call
         raise UpstreamUnreachable
 
     with pytest.raises(UpstreamUnreachable):
-        Retrier(0, observer=watched)(ask, None)
+        Retrier(0, observer=watched)(ask, NO_LIMIT)
     assert not watched.counts
 
 

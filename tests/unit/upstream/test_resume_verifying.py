@@ -12,7 +12,7 @@ from app.oci.headers import Headers
 from app.oci.reference import Digest
 from app.source import BodyBroken, Reply
 from app.upstream import replies
-from app.upstream.resume import VerifiedBody, can_verify
+from app.upstream.resume import VerifiedBody
 from tests.unit.upstream.hurry import listening
 
 CUT = "the registry broke off"
@@ -117,7 +117,7 @@ def test_what_breaks_below_breaks() -> None:
 )
 def test_verifies(digest: str, *, expected: bool) -> None:
     """Registered algorithms only: what others mean is not said."""
-    assert can_verify(Digest(digest)) is expected
+    assert Digest(digest).can_be_verified is expected
 
 
 @pytest.mark.parametrize(

@@ -23,8 +23,8 @@ from app.oci.headers import get_first
 from app.registries import Account
 from app.source import build_reply
 from app.upstream.auth.issued import IssuedToken, IssuedTokens, issue_token
-from app.upstream.auth.remembered import OUTAGE_LIFETIME, PASSING_LIFETIME, SHARED_PATIENCE
-from app.upstream.http.deadlines import limit_time, seconds_left
+from app.upstream.auth.remembered import OUTAGE_LIFETIME, PASSING_LIFETIME
+from app.upstream.http.deadlines import NO_LIMIT, SHARED_LIMIT, Call
 from tests.unit.fake_source import FakeSource
 from tests.unit.upstream.clock import Clock
 
@@ -47,8 +47,9 @@ class Service:
         self.may_end.set()
         self._now = clock or Clock()
 
-    def __call__(self, scope: str) -> IssuedToken:
+    def __call__(self, scope: str, call: Call) -> IssuedToken:
         """Issue a token that is to be renewed after two thirds of its life."""
+        del call
         self.asked.append(scope)
         name = f"{scope}#{len(self.asked)}"
         self.began.set()
@@ -239,16 +240,16 @@ def test_a_hurried_caller_hurries_nobody_else(clock: Clock) -> None:
     """A token is asked for in its own time; a timeout would be everybody's for some seconds."""
     given: list[float | None] = []
 
-    def issued(scope: str) -> IssuedToken:
-        given.append(seconds_left(None))
+    def issued(scope: str, call: Call) -> IssuedToken:
+        given.append(call.seconds_left(None))
         return IssuedToken(f"{scope}#{len(given)}", clock() + 200, clock() + 300)
 
     tokens = IssuedTokens(issued)
-    with limit_time(0):
-        assert (tokens.get("a"), tokens.replace_refused("a#1", "a")) == ("a#1", "a#2")
-        with pytest.raises(TimeoutError):
-            seconds_left(None)
-    assert given == [SHARED_PATIENCE] * 2
+    call = NO_LIMIT.limit_time(0)
+    with pytest.raises(TimeoutError):
+        call.seconds_left(None)
+    assert (tokens.get("a", call), tokens.replace_refused("a#1", "a", call)) == ("a#1", "a#2")
+    assert given == [SHARED_LIMIT] * 2
 
 
 def test_after_a_token_that_is_refused(service: Service, tokens: IssuedTokens) -> None:

@@ -11,11 +11,10 @@ from app.oci.errors import RegistryError, TooManyRequests, UpstreamTimeout, Upst
 from app.upstream.auth.remembered import (
     OUTAGE_LIFETIME,
     PASSING_LIFETIME,
-    SHARED_PATIENCE,
     RefreshingCache,
     ThrottledCheck,
 )
-from app.upstream.http.deadlines import limit_time, seconds_left
+from app.upstream.http.deadlines import NO_LIMIT, SHARED_LIMIT, Call
 from tests.unit.upstream.clock import Clock
 
 PATIENCE = 10.0
@@ -34,8 +33,9 @@ class Teacher:
         self.ended = threading.Event()
         self.asker = threading.current_thread()
 
-    def __call__(self) -> str:
+    def __call__(self, call: Call) -> str:
         """Be asked."""
+        del call
         self.asked += 1
         self.asker = threading.current_thread()
         self.began.set()
@@ -237,7 +237,8 @@ def test_what_is_no_registry_error_does_not_lock() -> None:
     """An error of ours is raised, and the next caller is not stuck behind it."""
     broken = [True]
 
-    def learn() -> str:
+    def learn(call: Call) -> str:
+        del call
         if broken.pop():
             message = "ours"
             raise ValueError(message)
@@ -255,7 +256,8 @@ def test_recent_acts_once(error: RegistryError | None) -> None:
     """Within its lifetime, everybody gets how it went."""
     acted: list[int] = []
 
-    def act() -> None:
+    def act(call: Call) -> None:
+        del call
         acted.append(1)
         if error is not None:
             raise error
@@ -275,7 +277,8 @@ def test_recent_acts_again() -> None:
     """After its lifetime, what went wrong is tried once more."""
     outcomes: list[RegistryError | None] = [UpstreamUnavailable(), None]
 
-    def act() -> None:
+    def act(call: Call) -> None:
+        del call
         if (error := outcomes.pop(0)) is not None:
             raise error
 
@@ -290,11 +293,13 @@ def test_a_hurried_caller_hurries_nobody_else(clock: Clock) -> None:
     """A fact is learned in its own time; a timeout would be everybody's for some seconds."""
     del clock
     given: list[float | None] = []
-    remembered = RefreshingCache(lambda: given.append(seconds_left(None)), lambda _: True, 600)
-    recent = ThrottledCheck(lambda: given.append(seconds_left(None)), 600)
-    with limit_time(0):
-        remembered.get()
-        recent.check()
-        with pytest.raises(TimeoutError):
-            seconds_left(None)
-    assert given == [SHARED_PATIENCE] * 2
+    remembered = RefreshingCache(
+        lambda call: given.append(call.seconds_left(None)), lambda _: True, 600
+    )
+    recent = ThrottledCheck(lambda call: given.append(call.seconds_left(None)), 600)
+    call = NO_LIMIT.limit_time(0)
+    with pytest.raises(TimeoutError):
+        call.seconds_left(None)
+    remembered.get(call)
+    recent.check()
+    assert given == [SHARED_LIMIT] * 2

@@ -11,6 +11,7 @@ from urllib3 import HTTPHeaderDict, HTTPResponse
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
 from app.source import BodyBroken, has_body
 from app.upstream.http.body import Body, get_content_length, read_document, read_whole
+from app.upstream.http.deadlines import NO_LIMIT
 from tests.unit.upstream.clock import Clock
 
 
@@ -116,9 +117,9 @@ def test_a_broken_body_is_broken(body: io.IOBase | bytes, headers: list[tuple[st
 
 def test_read_whole() -> None:
     """Up to the limit, and not a byte more."""
-    assert read_whole(response(b"1234"), 4) == b"1234"
+    assert read_whole(response(b"1234"), 4, NO_LIMIT) == b"1234"
     with pytest.raises(UpstreamMisbehaved, match="larger than 3"):
-        read_whole(response(b"1234"), 3)
+        read_whole(response(b"1234"), 3, NO_LIMIT)
 
 
 def test_read_whole_of_what_breaks() -> None:
@@ -126,7 +127,7 @@ def test_read_whole_of_what_breaks() -> None:
     got = response(Breaks(b"half"))
     got.url = "https://user:s3cr3t@r.example/x?y"
     with pytest.raises(UpstreamUnavailable, match=r"^r\.example: ") as caught:
-        read_whole(got, 100)
+        read_whole(got, 100, NO_LIMIT)
     assert "s3cr3t" not in str(caught.value)
 
 
@@ -134,9 +135,9 @@ def test_read_whole_of_what_breaks() -> None:
 def test_a_document_whose_end_is_the_connections(count: int) -> None:
     """A cut looks like an end there, but leaves no JSON."""
     document = b' {"a": {}} \n'
-    assert read_document(response(document), 100) == document
+    assert read_document(response(document), 100, NO_LIMIT) == document
     with pytest.raises(UpstreamUnavailable) if count in range(2, 10) else nullcontext():
-        read_document(response(document[:count]), 100)
+        read_document(response(document[:count]), 100, NO_LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -150,7 +151,7 @@ def test_a_document_whose_end_is_the_connections(count: int) -> None:
 )
 def test_what_is_no_document_passes(content: bytes, fields: list[tuple[str, str]]) -> None:
     """It has come as it was sent, and is the client's to refuse."""
-    assert read_document(response(content, fields), 100) == content
+    assert read_document(response(content, fields), 100, NO_LIMIT) == content
 
 
 @pytest.mark.parametrize("limit", [3, 4], ids=["too large", "whole"])
@@ -159,9 +160,9 @@ def test_read_whole_closes(limit: int) -> None:
     got = response(b"1234")
     if limit < 4:
         with pytest.raises(UpstreamMisbehaved):
-            read_whole(got, limit)
+            read_whole(got, limit, NO_LIMIT)
     else:
-        read_whole(got, limit)
+        read_whole(got, limit, NO_LIMIT)
     assert got.raw.closed
 
 

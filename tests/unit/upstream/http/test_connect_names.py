@@ -9,6 +9,7 @@ import pytest
 from app.oci.errors import RegistryError, UpstreamDown, UpstreamUnreachable, UpstreamUnresolved
 from app.upstream.http.body import discard
 from app.upstream.http.connect import Connector, ResolutionTimeout, Resolver
+from app.upstream.http.deadlines import NO_LIMIT
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.retries import Retrier
 from app.upstream.http.session import Session
@@ -107,7 +108,7 @@ def test_a_name_that_is_not_answered(
         listening() as lines,
         pytest.raises(UpstreamUnresolved, match=r"^slow\.example: ") as caught,
     ):
-        Retrier(PATIENCE)(lambda: own.send("GET", URL, []), None)
+        Retrier(PATIENCE)(lambda call: own.send("GET", URL, [], call=call), NO_LIMIT)
     resolver.answer.set()
     assert caught.value.status == 504
     said = f"WARNING Upstream name lookup timed out. url={URL} error=ResolutionTimeout"

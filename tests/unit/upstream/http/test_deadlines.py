@@ -11,7 +11,7 @@ import pytest
 from app.oci.errors import UpstreamTimeout
 from app.upstream.http.body import Body, discard, read_whole
 from app.upstream.http.connect import Connector
-from app.upstream.http.deadlines import limit_time, replace_deadline, seconds_left
+from app.upstream.http.deadlines import NO_LIMIT, SHARED_LIMIT, Call, bind_call, get_call
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.session import Session
@@ -49,6 +49,14 @@ def patient(timeout: float = PATIENCE) -> Session:
     )
 
 
+class Present:
+    """A client that stays."""
+
+    def is_gone(self) -> bool:
+        """Tell."""
+        return False
+
+
 @contextlib.contextmanager
 def taking(least: float, most: float) -> Iterator[None]:
     """Assert that a block takes so long."""
@@ -58,55 +66,53 @@ def taking(least: float, most: float) -> Iterator[None]:
 
 
 def test_seconds_left() -> None:
-    """A timeout is shortened, and only within the block."""
-    assert seconds_left(5) == 5
-    assert seconds_left(None) is None
-    with limit_time(3):
-        assert 2.9 < seconds_left(5) <= 3
-        assert seconds_left(1) == 1
-        left = seconds_left(None)
-        assert left is not None
-        assert 2.9 < left <= 3
-    assert seconds_left(5) == 5
+    """A timeout is shortened, and only for the call."""
+    assert NO_LIMIT.seconds_left(5) == 5
+    assert NO_LIMIT.seconds_left(None) is None
+    call = NO_LIMIT.limit_time(3)
+    assert 2.9 < call.seconds_left(5) <= 3
+    assert call.seconds_left(1) == 1
+    left = call.seconds_left(None)
+    assert left is not None
+    assert 2.9 < left <= 3
+    assert NO_LIMIT.seconds_left(5) == 5
 
 
-def test_a_block_within_a_block() -> None:
+def test_a_limit_within_a_limit() -> None:
     """The inner one can only be the shorter one."""
-    with limit_time(1):
-        with limit_time(60):
-            assert seconds_left(60) <= 1
-        with limit_time(0.5):
-            assert seconds_left(60) <= 0.5
-        assert 0.5 < seconds_left(60) <= 1
+    call = NO_LIMIT.limit_time(1)
+    assert call.limit_time(60).seconds_left(60) <= 1
+    assert call.limit_time(0.5).seconds_left(60) <= 0.5
+    assert 0.5 < call.seconds_left(60) <= 1
 
 
-def test_a_block_of_its_own_time() -> None:
-    """It may be the longer one, and after it the outer one counts again."""
-    with limit_time(0):
-        with replace_deadline(5):
-            assert 4.9 < seconds_left(60) <= 5
-            with limit_time(0.5):
-                assert seconds_left(60) <= 0.5
-        with pytest.raises(TimeoutError):
-            seconds_left(60)
-    with limit_time(60), replace_deadline(0), pytest.raises(TimeoutError):
-        seconds_left(60)
+def test_a_shared_call() -> None:
+    """It has its own time, no client, and the same fallback."""
+    call = Call(Present(), has_fallback=lambda: True).limit_time(0)
+    shared = call.share()
+    assert SHARED_LIMIT - 0.1 < shared.seconds_left(60) <= SHARED_LIMIT
+    assert shared.limit_time(0.5).seconds_left(60) <= 0.5
+    assert (shared.client, shared.has_fallback) == (None, call.has_fallback)
+    with pytest.raises(TimeoutError):
+        call.seconds_left(60)
 
 
 def test_nothing_is_left() -> None:
     """That is a timeout like any other."""
-    with limit_time(0), pytest.raises(TimeoutError):
-        seconds_left(5)
+    with pytest.raises(TimeoutError):
+        NO_LIMIT.limit_time(0).seconds_left(5)
 
 
 def test_each_thread_has_its_own() -> None:
     """Nobody's time runs out with another one's."""
-    seen: list[float] = []
-    with limit_time(0):
-        thread = threading.Thread(target=lambda: seen.append(seconds_left(5)))
+    seen: list[Call] = []
+    mine = NO_LIMIT.limit_time(0)
+    with bind_call(mine):
+        thread = threading.Thread(target=lambda: seen.append(get_call()))
         thread.start()
         thread.join(PATIENCE)
-    assert seen == [5]
+        assert get_call() is mine
+    assert seen == [get_call()] == [NO_LIMIT]
 
 
 @pytest.mark.parametrize(
@@ -121,8 +127,8 @@ def test_a_head_that_drips(parts: tuple[bytes, ...]) -> None:
     """It has a time as a whole, and its end is a timeout."""
     with serving(dripping(*parts)) as server, taking(BOUND, 4):
         own = patient()
-        with limit_time(BOUND), pytest.raises(UpstreamTimeout):
-            own.send("GET", server.url, [])
+        with pytest.raises(UpstreamTimeout):
+            own.send("GET", server.url, [], call=NO_LIMIT.limit_time(BOUND))
 
 
 def test_a_head_that_drips_without_a_bound() -> None:
@@ -133,15 +139,14 @@ def test_a_head_that_drips_without_a_bound() -> None:
 
 
 def test_a_body_that_drips() -> None:
-    """A bound holds for what is read in its block, and not for what was begun in it."""
+    """Its time is that of whoever reads it, and not of the head."""
     with serving(dripping(HEAD, b"a" * 100)) as server:
         own = patient()
-        with limit_time(1.5):
-            response = own.send("GET", server.url, [])
-        assert read_whole(response, 1000) == b"a" * 100
+        response = own.send("GET", server.url, [], call=NO_LIMIT.limit_time(1.5))
+        assert read_whole(response, 1000, NO_LIMIT) == b"a" * 100
         response = own.send("GET", server.url, [])
-        with taking(BOUND, 3), limit_time(BOUND), pytest.raises(ConnectionResetError):
-            list(Body(response))
+        with taking(BOUND, 3), pytest.raises(ConnectionResetError):
+            list(Body(response, NO_LIMIT.limit_time(BOUND)))
 
 
 def test_chunks_that_drip() -> None:
@@ -149,8 +154,8 @@ def test_chunks_that_drip() -> None:
     chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     with serving(dripping(chunked, b"1;" + b"a" * 4000)) as server:
         response = patient().send("GET", server.url, [])
-        with taking(BOUND, 3), limit_time(BOUND), pytest.raises(ConnectionResetError):
-            list(Body(response))
+        with taking(BOUND, 3), pytest.raises(ConnectionResetError):
+            list(Body(response, NO_LIMIT.limit_time(BOUND)))
 
 
 def test_redirects_that_drip() -> None:
@@ -159,8 +164,19 @@ def test_redirects_that_drip() -> None:
     with serving(dripping(location, b"X: " + b"a" * 30 + b"\r\n\r\n")) as server:
         redirects = Redirects(patient(1))
         with taking(2, 6), pytest.raises(UpstreamTimeout):
-            redirects.fetch("GET", server.url, [], None)
+            redirects.fetch("GET", server.url, [], NO_LIMIT)
         assert 2 <= len(server.peers) <= 4
+
+
+def test_what_is_skipped_drips() -> None:
+    """What follows it has its own time again."""
+    with serving(dripping(HEAD, b"a" * 100)) as server:
+        body = Body(patient().send("GET", server.url, []))
+        with taking(BOUND, 3):
+            assert not body.skip(90, NO_LIMIT.limit_time(BOUND))
+        body = Body(patient().send("GET", server.url, []))
+        assert body.skip(10, NO_LIMIT.limit_time(1))
+        assert b"".join(body) == b"a" * 90
 
 
 def test_what_nobody_reads_drips() -> None:
@@ -195,7 +211,7 @@ def test_a_question_that_comes_too_late() -> None:
     with serving(answering(HEAD)) as server:
         own = patient()
         for _ in range(10):
-            with limit_time(0), pytest.raises(UpstreamTimeout):
-                own.send("GET", server.url, [])
+            with pytest.raises(UpstreamTimeout):
+                own.send("GET", server.url, [], call=NO_LIMIT.limit_time(0))
         assert own.send("GET", server.url, []).status_code == 200
         assert len(server.peers) == 1

@@ -17,10 +17,11 @@ from app.oci.errors import Denied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.registries import Account, Registry
-from app.source import Client, Reply, Request, TokenRequest
+from app.source import Reply, Request, TokenRequest
 from app.upstream.auth import placeholders
 from app.upstream.client import Upstream
 from app.upstream.http.connect import Connector
+from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.known_registries import KnownRegistries, RequestTarget
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.session import Session
@@ -59,12 +60,12 @@ class Recording(Session):
         url: str,
         headers: Headers,
         *,
-        client: Client | None = None,
+        call: Call = NO_LIMIT,
         body: bytes | None = None,
     ) -> requests.Response:
         """Send one request."""
         self.asked.append(f"{method} {url.partition('?')[0]}")
-        return super().send(method, url, headers, client=client, body=body)
+        return super().send(method, url, headers, call=call, body=body)
 
 
 @dataclass
@@ -498,8 +499,9 @@ class Fake:
     session: Session
     asked: list[str] = field(default_factory=list)
 
-    def get_anonymous_token(self, scope: str, refused: str = "") -> str:
+    def get_anonymous_token(self, scope: str, refused: str = "", call: Call = NO_LIMIT) -> str:
         """Return a token, and remember for what, and after which one."""
+        del call
         self.asked.append(f"{scope} {refused}".rstrip())
         return "t"
 

@@ -12,6 +12,7 @@ from urllib3.util import parse_url
 
 from app.oci.errors import RegistryError, UpstreamMisbehaved
 from app.registries import Registry
+from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.known_registries import KnownRegistries, RedirectsToRegistry
 from app.upstream.http.origin import parse_origin
 from app.upstream.http.redirects import Redirects, resolve_location
@@ -53,7 +54,7 @@ def test_credentials_stay_behind(
     redirect(upstream, HERE, there)
     upstream.get(there if ":" in there else f"https:{there}", body=b"x")
     secrets = [("X-Api-Key", "k"), ("PRIVATE-TOKEN", "p"), ("X-JFrog-Art-Api", "j")]
-    Redirects(session).fetch("GET", HERE, [*FIELDS, *secrets], None)
+    Redirects(session).fetch("GET", HERE, [*FIELDS, *secrets], NO_LIMIT)
     sent = upstream.calls[1].request.headers
     assert not {"Authorization", "Cookie", *dict(secrets)} & sent.keys()
     assert sent["Accept"] == "x"
@@ -82,7 +83,7 @@ def test_credentials_go_on_where_it_is_the_same(
     """A registry may move its own paths."""
     redirect(upstream, HERE, location)
     upstream.get(there, body=b"x")
-    Redirects(session).fetch("GET", HERE, FIELDS, None)
+    Redirects(session).fetch("GET", HERE, FIELDS, NO_LIMIT)
     request = upstream.calls[1].request
     assert request.headers["Authorization"] == "Bearer s3cr3t"
     assert "#" not in (request.url or "")
@@ -93,7 +94,7 @@ def test_credentials_do_not_come_back(session: Session, upstream: responses.Requ
     redirect(upstream, HERE, "https://evil.example.net/x")
     redirect(upstream, "https://evil.example.net/x", "https://registry.example.com/v2/private")
     upstream.get("https://registry.example.com/v2/private", body=b"x")
-    Redirects(session).fetch("GET", HERE, FIELDS, None)
+    Redirects(session).fetch("GET", HERE, FIELDS, NO_LIMIT)
     assert "Authorization" not in upstream.calls[2].request.headers
 
 
@@ -104,7 +105,7 @@ def test_every_redirect_is_followed(
     """With the method as it was, to the last URL."""
     redirect(upstream, HERE, "https://cdn.example.com/x", status)
     upstream.get("https://cdn.example.com/x", body=b"x")
-    response = Redirects(session).fetch("GET", HERE, [], None)
+    response = Redirects(session).fetch("GET", HERE, [], NO_LIMIT)
     assert (response.status_code, response.url) == (200, "https://cdn.example.com/x")
 
 
@@ -115,7 +116,7 @@ def test_who_may_keep_it(session: Session, upstream: responses.RequestsMock) -> 
     redirect(upstream, HERE, there)
     upstream.get(there, body=b"x", headers=said)
     upstream.get(HERE, body=b"x", headers=said)
-    redirected, direct = (Redirects(session).fetch("GET", HERE, FIELDS, None) for _ in range(2))
+    redirected, direct = (Redirects(session).fetch("GET", HERE, FIELDS, NO_LIMIT) for _ in range(2))
     assert dict(said.items() & redirected.raw.headers.items()) == {"ETag": "y"}
     assert dict(said.items() & direct.raw.headers.items()) == said
 
@@ -134,7 +135,7 @@ def test_what_is_no_redirect(
 ) -> None:
     """A Location alone leads nowhere."""
     upstream.get(HERE, status=status, headers=headers)
-    assert Redirects(session).fetch("GET", HERE, [], None).status_code == status
+    assert Redirects(session).fetch("GET", HERE, [], NO_LIMIT).status_code == status
 
 
 def test_ten_redirects(session: Session, upstream: responses.RequestsMock) -> None:
@@ -142,7 +143,10 @@ def test_ten_redirects(session: Session, upstream: responses.RequestsMock) -> No
     for step in range(10):
         redirect(upstream, f"https://cdn.example.com/{step}", f"/{step + 1}")
     upstream.get("https://cdn.example.com/10", body=b"x")
-    assert Redirects(session).fetch("GET", "https://cdn.example.com/0", [], None).status_code == 200
+    assert (
+        Redirects(session).fetch("GET", "https://cdn.example.com/0", [], NO_LIMIT).status_code
+        == 200
+    )
 
 
 def test_loops_end(session: Session) -> None:
@@ -150,7 +154,7 @@ def test_loops_end(session: Session) -> None:
     with responses.RequestsMock() as upstream:
         upstream.get(HERE, status=307, headers={"Location": HERE})
         with pytest.raises(UpstreamMisbehaved, match="without end"):
-            Redirects(session).fetch("GET", HERE, [], None)
+            Redirects(session).fetch("GET", HERE, [], NO_LIMIT)
         assert len(upstream.calls) == 11
 
 
@@ -201,7 +205,7 @@ def test_where_nobody_follows(
     """A Location that is no URL of the web is an error of the registry, and not ours."""
     redirect(upstream, HERE, location)
     with pytest.raises(UpstreamMisbehaved):
-        Redirects(session).fetch("GET", HERE, [], None)
+        Redirects(session).fetch("GET", HERE, [], NO_LIMIT)
 
 
 def host_by_hand(url: str) -> str:
@@ -247,7 +251,7 @@ def test_hosts_that_cannot_exist(
     upstream.add_passthru("http://")
     redirect(upstream, HERE, location)
     with pytest.raises(RegistryError):
-        Redirects(session).fetch("GET", HERE, [], None)
+        Redirects(session).fetch("GET", HERE, [], NO_LIMIT)
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 405, 501])
@@ -259,7 +263,7 @@ def test_a_head_that_a_cdn_refuses(
     upstream.head(HERE, status=307, headers={"Location": there})
     upstream.head(there, status=status)
     upstream.get(there, status=206, body=b"x", headers={"Content-Range": "bytes 0-0/42"})
-    response = Redirects(session).fetch("HEAD", HERE, FIELDS, None)
+    response = Redirects(session).fetch("HEAD", HERE, FIELDS, NO_LIMIT)
     request = upstream.calls[2].request
     assert response.status_code == 206
     assert request.method == "GET"
@@ -274,7 +278,7 @@ def test_a_head_that_a_cdn_answers(
     """What is not about the method is not asked again."""
     upstream.head(HERE, status=307, headers={"Location": "https://cdn.example.com/x"})
     upstream.head("https://cdn.example.com/x", status=status)
-    assert Redirects(session).fetch("HEAD", HERE, [], None).status_code == status
+    assert Redirects(session).fetch("HEAD", HERE, [], NO_LIMIT).status_code == status
 
 
 @pytest.mark.parametrize("status", [401, 403, 405])
@@ -283,7 +287,7 @@ def test_a_head_that_the_registry_refuses(
 ) -> None:
     """The registry's own refusal is the client's to see, and never becomes a GET (a pull)."""
     upstream.head(HERE, status=status)
-    assert Redirects(session).fetch("HEAD", HERE, [], None).status_code == status
+    assert Redirects(session).fetch("HEAD", HERE, [], NO_LIMIT).status_code == status
 
 
 @pytest.mark.parametrize(
@@ -313,8 +317,9 @@ class Known:
 
     session: Session
 
-    def get_anonymous_token(self, scope: str, refused: str = "") -> str:
+    def get_anonymous_token(self, scope: str, refused: str = "", call: Call = NO_LIMIT) -> str:
         """Return a token."""
+        del call
         return f"for {scope} after {refused}" if refused else f"for {scope}"
 
 
@@ -341,7 +346,7 @@ def test_a_neighbour_is_asked_once_more(
     redirect(upstream, HERE, MOVED)
     asks(upstream, MOVED)
     upstream.get(MOVED, body=b"x")
-    response = redirects.fetch("GET", HERE, FIELDS, None)
+    response = redirects.fetch("GET", HERE, FIELDS, NO_LIMIT)
     assert (response.status_code, response.url) == (200, MOVED)
     headers = upstream.calls[2].request.headers
     assert headers["Authorization"] == "Bearer for s"
@@ -358,7 +363,7 @@ def test_the_token_of_a_neighbour_stays_there(
     redirect(upstream, MOVED, "/v2/x/manifests/2")
     redirect(upstream, f"{NEIGHBOUR}/v2/x/manifests/2", HERE)
     upstream.get(HERE, body=b"x")
-    redirects.fetch("GET", HERE, FIELDS, None)
+    redirects.fetch("GET", HERE, FIELDS, NO_LIMIT)
     sent = [call.request.headers.get("Authorization") for call in upstream.calls]
     assert sent == ["Bearer s3cr3t", None, "Bearer for s", "Bearer for s", None]
 
@@ -370,7 +375,7 @@ def test_a_neighbour_that_refuses(
     """Only a 401 asks for a token."""
     redirect(upstream, HERE, MOVED)
     upstream.get(MOVED, status=status, headers={"WWW-Authenticate": "Bearer scope=s"})
-    assert redirects.fetch("GET", HERE, FIELDS, None).status_code == status
+    assert redirects.fetch("GET", HERE, FIELDS, NO_LIMIT).status_code == status
 
 
 def test_the_registrys_own_401(redirects: Redirects, upstream: responses.RequestsMock) -> None:
@@ -378,7 +383,7 @@ def test_the_registrys_own_401(redirects: Redirects, upstream: responses.Request
     redirect(upstream, HERE, MOVED)
     redirect(upstream, MOVED, HERE)
     asks(upstream, HERE)
-    assert redirects.fetch("GET", HERE, FIELDS, None).status_code == 401
+    assert redirects.fetch("GET", HERE, FIELDS, NO_LIMIT).status_code == 401
 
 
 def test_a_head_at_a_neighbour(redirects: Redirects, upstream: responses.RequestsMock) -> None:
@@ -386,7 +391,7 @@ def test_a_head_at_a_neighbour(redirects: Redirects, upstream: responses.Request
     upstream.head(HERE, status=307, headers={"Location": MOVED})
     asks(upstream, MOVED, "HEAD")
     upstream.head(MOVED, headers={"Content-Length": "42"})
-    response = redirects.fetch("HEAD", HERE, FIELDS, None)
+    response = redirects.fetch("HEAD", HERE, FIELDS, NO_LIMIT)
     assert (response.status_code, response.request.method) == (200, "HEAD")
 
 
@@ -397,7 +402,7 @@ def test_a_head_that_its_token_does_not_open(
     upstream.head(HERE, status=307, headers={"Location": MOVED})
     asks(upstream, MOVED, "HEAD")
     upstream.head(MOVED, status=403)
-    response = redirects.fetch("HEAD", HERE, FIELDS, None)
+    response = redirects.fetch("HEAD", HERE, FIELDS, NO_LIMIT)
     assert (response.status_code, response.request.method) == (403, "HEAD")
 
 
@@ -415,7 +420,7 @@ def test_a_head_that_no_token_opens(
     upstream.head(HERE, status=307, headers={"Location": there})
     upstream.head(there, status=401)
     upstream.get(there, status=206, body=b"x", headers={"Content-Range": "bytes 0-0/42"})
-    response = redirects.fetch("HEAD", HERE, FIELDS, None)
+    response = redirects.fetch("HEAD", HERE, FIELDS, NO_LIMIT)
     assert response.status_code == 206
     assert "Authorization" not in upstream.calls[2].request.headers
 
@@ -427,7 +432,7 @@ def test_a_neighbour_that_asks_again(
     redirect(upstream, HERE, MOVED)
     for _ in range(3):
         asks(upstream, MOVED)
-    assert redirects.fetch("GET", HERE, FIELDS, None).status_code == 401
+    assert redirects.fetch("GET", HERE, FIELDS, NO_LIMIT).status_code == 401
     sent = [call.request.headers.get("Authorization") for call in upstream.calls]
     assert sent == ["Bearer s3cr3t", None, "Bearer for s", "Bearer for s after for s"]
 
@@ -440,7 +445,7 @@ def test_a_remembered_token_that_a_neighbour_refuses(
     for _ in range(2):
         asks(upstream, MOVED)
     upstream.get(MOVED, body=b"x")
-    assert redirects.fetch("GET", HERE, FIELDS, None).status_code == 200
+    assert redirects.fetch("GET", HERE, FIELDS, NO_LIMIT).status_code == 200
 
 
 def test_loops_end_behind_a_token(redirects: Redirects) -> None:
@@ -451,7 +456,7 @@ def test_loops_end_behind_a_token(redirects: Redirects) -> None:
         for _ in range(9):
             redirect(upstream, MOVED, MOVED)
         with pytest.raises(UpstreamMisbehaved, match="without end"):
-            redirects.fetch("GET", HERE, FIELDS, None)
+            redirects.fetch("GET", HERE, FIELDS, NO_LIMIT)
         assert len(upstream.calls) == 11
 
 
@@ -462,7 +467,7 @@ def test_no_redirect_to_what_is_of_no_repository(
     """A neighbour is asked for nothing else; the root of its API says who it is."""
     redirect(upstream, HERE, f"{NEIGHBOUR}{path}")
     with pytest.raises(UpstreamMisbehaved) as caught:
-        redirects.fetch("GET", HERE, FIELDS, None)
+        redirects.fetch("GET", HERE, FIELDS, NO_LIMIT)
     assert isinstance(caught.value, RedirectsToRegistry) == (path in {"/v2", "/v2/"})
     assert len(upstream.calls) == 1
 
@@ -473,4 +478,4 @@ def test_no_token_for_a_page_of_a_neighbour(
     """What is not below `/v2/` is a stranger's: a token would open nothing."""
     redirect(upstream, HERE, f"{NEIGHBOUR}/elsewhere")
     asks(upstream, f"{NEIGHBOUR}/elsewhere")
-    assert redirects.fetch("GET", HERE, FIELDS, None).status_code == 401
+    assert redirects.fetch("GET", HERE, FIELDS, NO_LIMIT).status_code == 401

@@ -12,7 +12,7 @@ from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamTimeout, Upst
 from app.source import BodyBroken
 from app.upstream.http.body import Body, discard
 from app.upstream.http.connect import Connector
-from app.upstream.http.deadlines import bind_client
+from app.upstream.http.deadlines import Call, bind_call
 from app.upstream.http.pools import PoolFactories, Pools
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.response import UpstreamResponse
@@ -75,7 +75,7 @@ def test_a_client_that_leaves_ends_the_wait(framing: bytes) -> None:
 
     client = Leaving()
     with serving(script) as server:
-        pieces = iter(Body(session().send("GET", server.url, [], client=client)))
+        pieces = iter(Body(session().send("GET", server.url, [], call=Call(client))))
         assert next(pieces) == b"first"
         client.left.set()
         with pytest.raises(ConnectionResetError):
@@ -93,7 +93,7 @@ def test_a_client_that_leaves_before_the_answer() -> None:
     client = Leaving()
     client.left.set()
     with serving(script) as server, pytest.raises(ClientGone):
-        session().send("GET", server.url, [], client=client)
+        session().send("GET", server.url, [], call=Call(client))
 
 
 def test_an_upstream_that_is_silent() -> None:
@@ -104,7 +104,7 @@ def test_an_upstream_that_is_silent() -> None:
         assert server.go_on.wait(PATIENCE)
 
     with serving(script) as server, pytest.raises(UpstreamTimeout):
-        session(read_timeout=0.2).send("GET", server.url, [], client=Leaving())
+        session(read_timeout=0.2).send("GET", server.url, [], call=Call(Leaving()))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +224,7 @@ def test_waiting_ends_with_its_block() -> None:
         peer.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
     with serving(script) as server:
-        with bind_client(client):
+        with bind_call(Call(client)):
             pass
         assert b"".join(Body(session().send("GET", server.url, []))) == b"ok"
         assert not client.looked.is_set()

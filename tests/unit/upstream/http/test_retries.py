@@ -29,9 +29,9 @@ from app.oci.reference import RepositoryName, Tag
 from app.registries import Registry
 from app.source import Reply, Request, TokenRequest
 from app.upstream.client import Upstream as Asked
-from app.upstream.http.deadlines import seconds_left
+from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.known_registries import KnownRegistries
-from app.upstream.http.retries import Reliability, Retrier, sleep, with_fallback
+from app.upstream.http.retries import Reliability, Retrier, sleep
 from app.upstream.http.session import Session
 from app.upstream.managed import ManagedSource
 from tests.unit.upstream.clock import Clock
@@ -65,8 +65,9 @@ class Upstream:
     times: list[float] = field(default_factory=list)
     given: list[requests.Response] = field(default_factory=list)
 
-    def __call__(self) -> requests.Response:
+    def __call__(self, call: Call) -> requests.Response:
         """Answer, or fail, after a while."""
+        del call
         self.times.append(self.clock.now)
         self.clock.pass_by(self.lasts)
         outcome = self.outcomes.pop(0) if len(self.outcomes) > 1 else self.outcomes[0]
@@ -138,7 +139,7 @@ def test_what_is_asked_again(outcomes: list[Outcome], expected: Outcome, count: 
     """What may go well the next time, four times at the most; a long Retry-After is passed on."""
     with hurried() as clock:
         upstream = Upstream(outcomes, clock)
-        assert outcome_of(lambda: Retrier(45)(upstream, None)) == expected
+        assert outcome_of(lambda: Retrier(45)(upstream, NO_LIMIT)) == expected
     assert len(upstream.times) == count
     for response in upstream.given[: -1 if isinstance(expected, int) else None]:
         assert response.raw.closed, "an answer that nobody reads holds no connection"
@@ -168,15 +169,15 @@ def test_whoever_has_a_fallback_does_not_wait(
     """One attempt where the host is not there, and another at once where that may mend it."""
     with hurried() as clock:
         upstream, began = Upstream(list(outcomes), clock), clock.now
-        with with_fallback(lambda: True), with_fallback(None):
-            assert outcome_of(lambda: Retrier(45)(upstream, None)) == expected
+        call = Call(has_fallback=lambda: True)
+        assert outcome_of(lambda: Retrier(45)(upstream, call)) == expected
         assert clock.now - began < 0.1
     assert len(upstream.times) == count
     with hurried() as clock:
         alone, other = Upstream(list(outcomes), clock), Upstream(list(outcomes), clock)
-        told = outcome_of(lambda: Retrier(45)(alone, None))
-        with with_fallback(lambda: False):
-            assert outcome_of(lambda: Retrier(45)(other, None)) == told
+        told = outcome_of(lambda: Retrier(45)(alone, NO_LIMIT))
+        call = Call(has_fallback=lambda: False)
+        assert outcome_of(lambda: Retrier(45)(other, call)) == told
     assert len(other.times) == len(alone.times)
 
 
@@ -188,10 +189,13 @@ def test_a_fallback_is_looked_for_after_a_failure_only() -> None:
         looks.append("look")
         return True
 
-    with hurried() as clock, with_fallback(has_fallback):
-        upstream = Upstream([200, 404, UpstreamMisbehaved], clock)
+    with hurried() as clock:
+        upstream, call = (
+            Upstream([200, 404, UpstreamMisbehaved], clock),
+            Call(has_fallback=has_fallback),
+        )
         for _ in range(3):
-            outcome_of(lambda: Retrier(45)(upstream, None))
+            outcome_of(lambda: Retrier(45)(upstream, call))
     assert looks == []
 
 
@@ -211,7 +215,7 @@ def test_what_may_have_had_an_effect(outcome: Outcome, count: int) -> None:
     """A POST is sent again only where it cannot have been sent."""
     with hurried() as clock:
         upstream = Upstream([outcome], clock)
-        assert outcome_of(lambda: Retrier(45).retry_connecting(upstream, None)) == outcome
+        assert outcome_of(lambda: Retrier(45).retry_connecting(upstream, NO_LIMIT)) == outcome
     assert len(upstream.times) == count
 
 
@@ -219,7 +223,7 @@ def test_a_connection_at_last() -> None:
     """Then the answer is the answer."""
     with hurried() as clock:
         upstream = Upstream([UpstreamUnreachable, UpstreamUnreachable, 503], clock)
-        assert Retrier(45).retry_connecting(upstream, None).status_code == 503
+        assert Retrier(45).retry_connecting(upstream, NO_LIMIT).status_code == 503
 
 
 @given(
@@ -237,7 +241,7 @@ def test_the_budget(outcomes: list[Outcome], lasts: float, budget: float, *, con
     with hurried() as clock:
         upstream = Upstream(outcomes, clock, lasts)
         attempts = Retrier(budget)
-        outcome_of(lambda: (attempts.retry_connecting if connect else attempts)(upstream, None))
+        outcome_of(lambda: (attempts.retry_connecting if connect else attempts)(upstream, NO_LIMIT))
     assert upstream.times[-1] - upstream.times[0] <= budget + 1e-6
     assert 1 <= len(upstream.times) <= 4
 
@@ -256,16 +260,15 @@ def test_the_time_of_an_attempt(
     with hurried() as clock:
         began = clock.now
 
-        def ask() -> requests.Response:
-            left = seconds_left(1000)
+        def ask(call: Call) -> requests.Response:
+            left = call.seconds_left(1000)
             given_up.append((clock.now, clock.now + left))
             clock.pass_by(min(lasts, left))
             raise UpstreamUnreachable
 
         attempts = Retrier(45, patience, whole)
         with pytest.raises((UpstreamUnreachable, TimeoutError)):
-            (attempts.retry_connecting if connect else attempts)(ask, None)
-        assert seconds_left(1000) == 1000, "what comes later has its own time"
+            (attempts.retry_connecting if connect else attempts)(ask, NO_LIMIT)
     for start, end in given_up:
         assert end - start <= patience + 1e-6
         assert end - began <= whole + 1e-6
@@ -275,13 +278,13 @@ def test_pings_and_tokens_end_before_their_clients_do() -> None:
     """Docker waits 15 seconds, whatever DOCXY_RETRY_BUDGET says."""
     with hurried() as clock:
 
-        def ask() -> requests.Response:
-            clock.pass_by(seconds_left(30))
+        def ask(call: Call) -> requests.Response:
+            clock.pass_by(call.seconds_left(30))
             raise UpstreamTimeout
 
         began = clock.now
         with pytest.raises(UpstreamTimeout):
-            Retrier.for_quick_requests(45)(ask, None)
+            Retrier.for_quick_requests(45)(ask, NO_LIMIT)
         assert 6 < clock.now - began <= 12.1
 
 
@@ -291,7 +294,7 @@ def test_the_pauses_grow_and_differ() -> None:
     for _ in range(20):
         with hurried() as clock:
             upstream = Upstream([503], clock)
-            Retrier(45)(upstream, None)
+            Retrier(45)(upstream, NO_LIMIT)
         times = upstream.times
         pauses = [later - sooner for sooner, later in pairwise(times)]
         assert 0.02 < pauses[0] < 0.1 < pauses[1] < 0.76
@@ -305,7 +308,7 @@ def test_a_short_retry_after_is_obeyed(told: str) -> None:
     """The upstream knows best."""
     with hurried() as clock:
         upstream = Upstream([(503, told), 200], clock)
-        Retrier(45)(upstream, None)
+        Retrier(45)(upstream, NO_LIMIT)
     assert upstream.times[1] - upstream.times[0] == pytest.approx(int(told), abs=0.01)
 
 
@@ -314,7 +317,7 @@ def test_nobody_waits() -> None:
     with hurried() as clock:
         upstream = Upstream([(503, "5"), 200], clock)
         with pytest.raises(ClientGone):
-            Retrier(45)(upstream, Leaving(looks=3))
+            Retrier(45)(upstream, Call(Leaving(looks=3)))
         assert clock.now - upstream.times[0] < 1
     assert len(upstream.times) == 1
 
@@ -333,7 +336,7 @@ def test_sleeping() -> None:
 def test_each_is_told() -> None:
     """One warning for each answer that was not good enough, without the secrets of the URL."""
     with hurried() as clock, listening() as lines:
-        Retrier(45)(Upstream([503, 502, 200], clock), None)
+        Retrier(45)(Upstream([503, 502, 200], clock), NO_LIMIT)
     told = "Retrying an upstream request."
     where = "url=https://registry.example.com/v2/a"
     assert lines == [f"WARNING {told} status={status} {where}" for status in (503, 502)]
@@ -421,7 +424,7 @@ def test_what_breaks_before_is_told_once(session: Session) -> None:
 def test_a_host_that_is_left_alone_is_not_told_of() -> None:
     """Its breaker has said so, and nobody is asked."""
     with hurried() as clock, listening() as lines:
-        Retrier(45)(Upstream([503, UpstreamDown, UpstreamTimeout, 200], clock), None)
+        Retrier(45)(Upstream([503, UpstreamDown, UpstreamTimeout, 200], clock), NO_LIMIT)
     told = "WARNING Retrying an upstream request."
     assert lines == [
         f"{told} status=503 url=https://registry.example.com/v2/a",

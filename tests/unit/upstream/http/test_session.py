@@ -26,7 +26,7 @@ from app.oci.errors import (
 )
 from app.upstream.http.body import discard
 from app.upstream.http.connect import Connector
-from app.upstream.http.deadlines import ClientDisconnected
+from app.upstream.http.deadlines import NO_LIMIT, ClientDisconnected
 from app.upstream.http.errors import redact_url
 from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.retries import Retrier
@@ -213,7 +213,7 @@ def test_a_cut_connection_is_tried_once_more(
     upstream.add(method, URL, body=error)
     upstream.add(method, URL, status=404)
     ask = partial(session.send, method, URL, [("X", "1")])
-    assert Retrier(budget=10)(ask, None).status_code == 404
+    assert Retrier(budget=10)(lambda call: ask(call=call), NO_LIMIT).status_code == 404
     assert [call.request.headers["X"] for call in upstream.calls] == ["1", "1"]
 
 
@@ -224,7 +224,7 @@ def test_a_connection_that_is_cut_again(
     """Too often is no accident: 503, for the client to try later."""
     upstream.get(URL, body=error)
     with pytest.raises(UpstreamUnavailable, match=r"^registry\.example\.com: "):
-        Retrier(budget=0)(partial(session.send, "GET", URL, []), None)
+        Retrier(budget=0)(lambda call: session.send("GET", URL, [], call=call), NO_LIMIT)
     assert len(upstream.calls) == 1
 
 
@@ -280,7 +280,7 @@ def test_a_kept_connection_that_ends(
             assert (len(asked), len(server.peers)) == (2, 1)
         else:
             ask = partial(session.send, method, server.url, fields, body=body)
-            response = Retrier(budget=10)(ask, None)
+            response = Retrier(budget=10)(lambda call: ask(call=call), NO_LIMIT)
             discard(response)
             assert response.status_code == 200
             assert (len(asked), len(server.peers)) == (3, 2)
