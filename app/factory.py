@@ -43,9 +43,9 @@ from app.store.eviction import SizeLimits
 from app.upstream.client import Upstream
 from app.upstream.http.connect import Connector
 from app.upstream.http.known_registries import KnownRegistries
-from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.retries import Reliability
 from app.upstream.http.session import Session
+from app.upstream.http.urls import OutboundProxies
 from app.upstream.managed import ManagedSource
 from app.upstream.search import HubSearchIndex
 from app.version import VERSION

@@ -21,14 +21,14 @@ from app.upstream.auth import service as auth_service
 from app.upstream.auth.issued import AnonymousTokens, IssuedTokens, issue_token
 from app.upstream.auth.ping import PingClient
 from app.upstream.auth.service import TokenService
+from app.upstream.http.backoff import RecentTooManyRequests
 from app.upstream.http.body import read_document
 from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.known_registries import KnownRegistries, RedirectsToRegistry
-from app.upstream.http.origin import parse_origin
-from app.upstream.http.rate_limits import RecentTooManyRequests
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.retries import Reliability, Retrier
 from app.upstream.http.session import Session
+from app.upstream.http.urls import parse_origin
 from app.upstream.resume import BlobRangeRequester
 
 MANIFEST_LIMIT: Final = 16 * 1024 * 1024

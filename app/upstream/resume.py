@@ -28,9 +28,9 @@ from app.upstream.http.body import (
 )
 from app.upstream.http.deadlines import Call
 from app.upstream.http.errors import redact_url
-from app.upstream.http.origin import parse_origin
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.retries import get_retry_after, parse_retry_after, sleep
+from app.upstream.http.urls import parse_origin
 
 # Requests for the rest of a blob, to the place where it broke off or to the registry.
 

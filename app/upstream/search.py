@@ -12,9 +12,9 @@ from app.oci.errors import ErrorCode, UpstreamMisbehaved
 from app.source import Reply, Request, build_reply
 from app.upstream import replies
 from app.upstream.http import redirects
+from app.upstream.http.backoff import RecentTooManyRequests
 from app.upstream.http.body import read_whole
 from app.upstream.http.deadlines import Call
-from app.upstream.http.rate_limits import RecentTooManyRequests
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.retries import Reliability, Retrier
 from app.upstream.http.session import Session

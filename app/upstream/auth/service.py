@@ -22,10 +22,10 @@ from app.source import Event, Reply, TokenRequest, build_reply
 from app.upstream import replies
 from app.upstream.http import body, redirects
 from app.upstream.http.deadlines import Call
-from app.upstream.http.origin import AUTHORITY, parse_origin
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.retries import Retrier
 from app.upstream.http.session import Session
+from app.upstream.http.urls import AUTHORITY, parse_origin
 
 # A registry's answer to an anonymous client.
 

@@ -24,7 +24,7 @@ from app.oci.errors import (
 )
 from app.upstream.http.connect import AddressForbidden, ResolutionTimeout
 from app.upstream.http.deadlines import ClientDisconnected
-from app.upstream.http.tls import CUT, normalize_eof
+from app.upstream.http.pools import CUT, normalize_eof
 
 logger = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
 from app.registries import Registry
 from app.source import Permit
 from app.upstream.http.deadlines import NO_LIMIT, Call
-from app.upstream.http.origin import Origin, parse_origin
 from app.upstream.http.session import Session
+from app.upstream.http.urls import Origin, parse_origin
 
 _ROUNDS: Final = 8
 """How many times a path may be percent-encoded: each server of a chain may decode it once."""

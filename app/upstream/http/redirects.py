@@ -16,8 +16,8 @@ from app.source import Permit
 from app.upstream.http.body import discard
 from app.upstream.http.deadlines import Call
 from app.upstream.http.known_registries import KnownRegistries, RequestTarget
-from app.upstream.http.origin import AUTHORITY, Origin, parse_origin
 from app.upstream.http.session import Session
+from app.upstream.http.urls import AUTHORITY, Origin, parse_origin
 
 _LIMIT: Final = 10
 """The number of redirects that are followed, as in containerd and Go's HTTP client."""

@@ -24,14 +24,12 @@ from app.oci.errors import ClientGone, RegistryError, UpstreamTimeout
 from app.oci.headers import Headers
 from app.source import NOBODY, Event, Observer
 from app.upstream.http import errors
+from app.upstream.http.backoff import CircuitBreakers
 from app.upstream.http.body import ObservedResponse
-from app.upstream.http.breaker import CircuitBreakers
 from app.upstream.http.connect import AddressForbidden, Connector, ResolutionTimeout
 from app.upstream.http.deadlines import NO_LIMIT, Call, bind_call
-from app.upstream.http.origin import parse_origin
-from app.upstream.http.pools import Pools
-from app.upstream.http.proxies import OutboundProxies
-from app.upstream.http.tls import build_trusted_context
+from app.upstream.http.pools import Pools, build_trusted_context
+from app.upstream.http.urls import OutboundProxies, parse_origin
 
 _IDLE_CONNECTIONS: Final = 256
 """Idle connections kept per host. Connections beyond this number are opened and then closed."""

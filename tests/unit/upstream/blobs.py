@@ -13,9 +13,9 @@ from app.source import BodyBroken, Request
 from app.upstream.client import Upstream
 from app.upstream.http.connect import Connector
 from app.upstream.http.known_registries import KnownRegistries
-from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.retries import Reliability
 from app.upstream.http.session import Session
+from app.upstream.http.urls import OutboundProxies
 from tests.unit.upstream.hurry import hurried, listening
 from tests.unit.upstream.server import Server, request, serving
 

@@ -6,9 +6,9 @@ from app.registries import Registry
 from app.upstream.client import Upstream
 from app.upstream.http.connect import Connector
 from app.upstream.http.known_registries import KnownRegistries
-from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.retries import Reliability
 from app.upstream.http.session import Session
+from app.upstream.http.urls import OutboundProxies
 from tests.unit.network import Network
 from tests.unit.upstream.clock import Clock
 

@@ -22,8 +22,8 @@ from app.upstream.http import redirects
 from app.upstream.http.body import discard
 from app.upstream.http.connect import Connector
 from app.upstream.http.deadlines import NO_LIMIT
-from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.session import Session
+from app.upstream.http.urls import OutboundProxies
 from tests.lines import line_of
 from tests.unit.network import PUBLIC, PUBLIC_6, Network
 from tests.unit.upstream.server import PATIENCE, Script, Server, answering, request, serving

@@ -10,13 +10,13 @@ from app.registries import Registry
 from app.source import Event, Request
 from app.upstream import replies
 from app.upstream.client import Upstream
-from app.upstream.http.breaker import CircuitBreaker
+from app.upstream.http.backoff import CircuitBreaker
 from app.upstream.http.connect import Connector
 from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.known_registries import KnownRegistries
-from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.retries import Reliability, Retrier
 from app.upstream.http.session import Session
+from app.upstream.http.urls import OutboundProxies
 from tests.unit.observing import Remembering
 from tests.unit.upstream.blobs import BLOB, DIGEST, NAME, Answer, Hosts
 from tests.unit.upstream.clock import Clock

@@ -9,9 +9,9 @@ import responses
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
 from app.source import Request
 from app.upstream.http.connect import Connector
-from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.retries import Reliability
 from app.upstream.http.session import Session
+from app.upstream.http.urls import OutboundProxies
 from app.upstream.search import HubSearchIndex
 from app.version import VERSION
 from tests.unit.upstream.hurry import hurried

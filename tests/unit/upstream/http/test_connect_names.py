@@ -10,9 +10,9 @@ from app.oci.errors import RegistryError, UpstreamDown, UpstreamUnreachable, Ups
 from app.upstream.http.body import discard
 from app.upstream.http.connect import Connector, ResolutionTimeout, Resolver
 from app.upstream.http.deadlines import NO_LIMIT
-from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.retries import Retrier
 from app.upstream.http.session import Session
+from app.upstream.http.urls import OutboundProxies
 from tests.servers import wait_until
 from tests.unit.network import PUBLIC, Network
 from tests.unit.upstream.clock import Clock

@@ -12,9 +12,9 @@ from app.oci.errors import UpstreamTimeout
 from app.upstream.http.body import Body, discard, read_whole
 from app.upstream.http.connect import Connector
 from app.upstream.http.deadlines import NO_LIMIT, SHARED_LIMIT, Call, bind_call, get_call
-from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.session import Session
+from app.upstream.http.urls import OutboundProxies
 from tests.unit.upstream.server import PATIENCE, Server, answering, request, serving
 
 BOUND = 0.4

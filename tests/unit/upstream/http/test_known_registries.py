@@ -23,8 +23,8 @@ from app.upstream.client import Upstream
 from app.upstream.http.connect import Connector
 from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.known_registries import KnownRegistries, RequestTarget
-from app.upstream.http.proxies import OutboundProxies
 from app.upstream.http.session import Session
+from app.upstream.http.urls import OutboundProxies
 from app.upstream.managed import ManagedSource
 from tests.unit.upstream.conftest import ONCE
 

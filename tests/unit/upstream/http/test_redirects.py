@@ -14,9 +14,9 @@ from app.oci.errors import RegistryError, UpstreamMisbehaved
 from app.registries import Registry
 from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.known_registries import KnownRegistries, RedirectsToRegistry
-from app.upstream.http.origin import parse_origin
 from app.upstream.http.redirects import Redirects, resolve_location
 from app.upstream.http.session import Session
+from app.upstream.http.urls import parse_origin
 
 DIGEST = f"sha256:{'0' * 64}"
 HERE = f"https://registry.example.com/v2/a/blobs/{DIGEST}"

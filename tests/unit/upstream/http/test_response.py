@@ -13,11 +13,10 @@ from app.source import BodyBroken
 from app.upstream.http.body import Body, discard
 from app.upstream.http.connect import Connector
 from app.upstream.http.deadlines import Call, bind_call
-from app.upstream.http.pools import PoolFactories, Pools
-from app.upstream.http.proxies import OutboundProxies
+from app.upstream.http.pools import PoolFactories, Pools, build_trusted_context
 from app.upstream.http.response import UpstreamResponse
 from app.upstream.http.session import Session
-from app.upstream.http.tls import build_trusted_context
+from app.upstream.http.urls import OutboundProxies
 from tests.unit.upstream.server import PATIENCE, Server, answering, request, serving
 
 OPEN = Pools.for_connector(Connector(allow_private=True, prefer_ipv4=False))

@@ -28,10 +28,10 @@ from app.upstream.http.body import discard
 from app.upstream.http.connect import Connector
 from app.upstream.http.deadlines import NO_LIMIT, ClientDisconnected
 from app.upstream.http.errors import redact_url
-from app.upstream.http.proxies import OutboundProxies
+from app.upstream.http.pools import build_trusted_context
 from app.upstream.http.retries import Retrier
 from app.upstream.http.session import Session
-from app.upstream.http.tls import build_trusted_context
+from app.upstream.http.urls import OutboundProxies
 from tests.lines import line_of
 from tests.unit.upstream.server import Script, Server, request, serving
 

@@ -1,13 +1,43 @@
-"""Choose the outbound proxy, if any, for a URL.
+"""What a URL alone decides: its origin, and the outbound proxy that it is requested through.
 
-requests cannot do it: with `trust_env` off it ignores NO_PROXY, and with it on it reads ~/.netrc.
+An origin is scheme, host and port (RFC 6454, section 4). Credentials are for one origin.
+requests cannot choose the proxy: with `trust_env` off it ignores NO_PROXY, and with it on it reads
+~/.netrc.
 """
 
 import ipaddress
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Final
 from urllib.parse import urlsplit
+
+Origin = tuple[str, str, int]
+
+_URLS: Final = 128
+"""URLs whose origin is cached, as many as urllib.parse caches: each is needed several times."""
+
+AUTHORITY: Final = re.compile(
+    r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+(?:%25[A-Za-z0-9._~-]+)?\])(?::[0-9]{1,5})?"
+)
+"""An authority that all URL parsers read alike: without userinfo, and with no character in the host
+that some of them decode."""
+
+
+@lru_cache(_URLS)
+def parse_origin(url: str) -> Origin:
+    """Return the scheme, host and port of a URL, with the default port if it names none.
+
+    Raise ValueError if the port is not a number from 0 to 65535.
+    """
+    parts = urlsplit(url)
+    return (
+        parts.scheme,
+        parts.hostname or "",
+        parts.port or (443 if parts.scheme == "https" else 80),
+    )
+
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -41,10 +71,7 @@ class OutboundProxies:
 
     def __call__(self, url: str) -> Mapping[str, str]:
         """Return the `proxies` argument of requests for this URL; empty for a direct connection."""
-        parts = urlsplit(url)
-        return self._select_cached(
-            parts.scheme, parts.hostname or "", _resolve_port(parts.scheme, parts.port)
-        )
+        return self._select_cached(*parse_origin(url))
 
     def _select_proxies(self, scheme: str, host: str, port: int) -> Mapping[str, str]:
         proxy = self._proxies.get(scheme)
@@ -84,7 +111,3 @@ def _parse_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address |
         return ipaddress.ip_address(host)
     except ValueError:
         return None
-
-
-def _resolve_port(scheme: str, port: int | None) -> int:
-    return port or (443 if scheme == "https" else 80)

@@ -4,7 +4,7 @@ import pytest
 
 from app.oci.reference import RepositoryName
 from app.source import Reply
-from app.upstream.http.rate_limits import RecentTooManyRequests
+from app.upstream.http.backoff import RecentTooManyRequests
 from tests.unit.upstream.clock import Clock
 
 NAME = RepositoryName("library/alpine")

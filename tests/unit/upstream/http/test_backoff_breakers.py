@@ -18,8 +18,8 @@ from app.oci.errors import (
     UpstreamUnreachable,
 )
 from app.source import Event
-from app.upstream.http.breaker import CircuitBreaker, CircuitBreakers
-from app.upstream.http.origin import Origin, parse_origin
+from app.upstream.http.backoff import CircuitBreaker, CircuitBreakers
+from app.upstream.http.urls import Origin, parse_origin
 from tests.unit.observing import Remembering
 from tests.unit.upstream.clock import Clock
 from tests.unit.upstream.hurry import hurried, listening

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.upstream.http.proxies import OutboundProxies
+from app.upstream.http.urls import OutboundProxies
 
 PROXY = "http://proxy.example:3128"
 

@@ -1,0 +1,295 @@
+"""Requests that are not sent, because of what an upstream has answered a moment ago.
+
+A circuit breaker keeps requests from a host that does not answer, except one probe at a time. A 429
+is repeated to the caller who received it, for some seconds and without asking the registry.
+"""
+
+import hashlib
+import hmac
+import json
+import logging
+import math
+import secrets
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from http import HTTPStatus
+from typing import Final
+
+from app.oci import headers
+from app.oci.errors import (
+    ClientGone,
+    ErrorCode,
+    RegistryError,
+    UpstreamDown,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+    error_document,
+)
+from app.oci.headers import Headers
+from app.source import NOBODY, Event, Observer, Reply, build_reply
+from app.upstream.http.urls import Origin
+
+logger = logging.getLogger(__name__)
+
+# Circuit breakers.
+
+_FAILURES: Final = 5
+_SPAN: Final = 3.0
+"""A breaker opens after so many failures without a readable response between them, if they have
+gone on for so many seconds. Many simultaneous requests count one short failure many times, so the
+number alone is not enough."""
+
+_FIRST_PAUSE: Final = 1.0
+_LONGEST_PAUSE: Final = 3.0
+"""The pause between two probes, in seconds, at first and at most. A host may be back for that long
+before we notice."""
+
+_HOSTS: Final = 256
+
+_COUNTED: Final = (UpstreamUnreachable, UpstreamTimeout)
+"""The failures that count: no connection, or no response in time. A refusal is a response."""
+
+
+class CircuitBreaker:
+    """The circuit breaker of one origin.
+
+    Every request passes while it is closed, none while it is open, one probe while it is half open.
+    """
+
+    def __init__(self, observer: Observer = NOBODY) -> None:
+        self._observer = observer
+        self._lock = threading.Lock()
+        self._failures = 0
+        self._failing_since = 0.0
+        self._succeeded_at = 0.0
+        self._pause = _FIRST_PAUSE
+        self._open_until: float | None = None
+        """Monotonic seconds; None while the breaker is closed."""
+        self._probing = False
+
+    @contextmanager
+    def guard(self, host: str) -> Iterator[None]:
+        """Run the request in this block and record its outcome.
+
+        Raise UpstreamDown, with a Retry-After, instead of running the block if the breaker is open
+        or another request is the probe. `host` is for the message and the log.
+        """
+        began = time.monotonic()
+        probing = self._admit(host)
+        try:
+            yield
+            self._record_success(host)
+        except _COUNTED:
+            self._record_failure(host, began, probing=probing)
+            raise
+        except ClientGone:
+            raise  # this says nothing about the host
+        except RegistryError:
+            if probing:
+                # A host that cuts connections or sends malformed responses is reachable.
+                self._record_success(host)
+            raise
+        finally:
+            if probing:
+                self._probing = False
+
+    def detach(self) -> None:
+        """Report the breaker as closed if it is open, and report nothing more.
+
+        `CircuitBreakers` has dropped it, so its closing would never be reported, and the count of
+        open breakers would stay too high.
+        """
+        with self._lock:
+            observer, self._observer = self._observer, NOBODY
+            is_open = self._open_until is not None
+        if is_open:
+            observer.observe(Event.CIRCUIT_CLOSED)
+
+    def _admit(self, host: str) -> bool:
+        """Return True if the request is the probe; raise UpstreamDown if it must not be sent."""
+        if self._open_until is None:
+            return False
+        with self._lock:
+            left = (self._open_until or 0.0) - time.monotonic()
+            if left > 0 or self._probing:
+                seconds = str(max(1, math.ceil(left)))
+                message = f"{host}: {UpstreamDown.message}"
+                raise UpstreamDown(message, headers={"Retry-After": seconds})
+            self._probing = True
+            return True
+
+    def _record_failure(self, host: str, began: float, *, probing: bool) -> None:
+        now = time.monotonic()
+        with self._lock:
+            if not self._failures:
+                self._failing_since = max(began, self._succeeded_at)
+            self._failures += 1
+            if probing:
+                self._pause = min(self._pause * 2, _LONGEST_PAUSE)
+            elif self._failures < _FAILURES or now - self._failing_since < _SPAN:
+                return
+            opens = self._open_until is None
+            self._open_until = now + self._pause
+        if opens:
+            self._observer.observe(Event.CIRCUIT_OPENED)
+            fields = {"host": host}
+            logger.warning("Circuit breaker opened.", extra={"fields": fields})
+
+    def _record_success(self, host: str) -> None:
+        self._succeeded_at = time.monotonic()
+        if not self._failures:
+            return
+        with self._lock:
+            closes = self._open_until is not None
+            self._failures, self._pause, self._open_until = 0, _FIRST_PAUSE, None
+        if closes:
+            self._observer.observe(Event.CIRCUIT_CLOSED)
+            logger.warning("Circuit breaker closed.", extra={"fields": {"host": host}})
+
+
+class CircuitBreakers:
+    """The breakers of a session, one per origin; the least recently used are dropped beyond 256."""
+
+    def __init__(self, observer: Observer = NOBODY) -> None:
+        self._observer = observer
+        self._by_origin: OrderedDict[Origin, CircuitBreaker] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get_breaker(self, origin: Origin) -> CircuitBreaker:
+        """Return the breaker of an origin; create it, closed, if there is none."""
+        with self._lock:
+            breaker = self._by_origin.get(origin)
+            if breaker is None:
+                breaker = self._by_origin[origin] = CircuitBreaker(self._observer)
+            self._by_origin.move_to_end(origin)
+            if len(self._by_origin) > _HOSTS:
+                _, forgotten = self._by_origin.popitem(last=False)
+                forgotten.detach()
+            return breaker
+
+
+# Recent 429s.
+
+_LONGEST: Final = 5.0
+"""The longest time, in seconds, that a 429 is repeated. containerd retries a 429 five times at
+once; but windows of pulls roll, and so the next request may succeed."""
+
+_LONGEST_FOR_ALL: Final = 10.0
+"""The same for a 429 from a limit in front of the registry, which counts every request of an IP
+address."""
+
+_EVERYTHING: Final = "*"
+"""Stands for all requests: neither a repository name nor a token request can equal it."""
+
+_CONTENT_LIMIT: Final = 4096
+"""The most bytes of a body that is repeated as it is."""
+
+_FIELDS_LIMIT: Final = 4096
+"""The most bytes of a header section that is repeated, names and values."""
+
+_ABOUT_LIMITS: Final = ("retry-after", "ratelimit", "x-ratelimit")
+"""Prefixes of the header fields that say when to come back; they hold with any body."""
+
+_DOCUMENT: Final = json.dumps(
+    error_document(ErrorCode.TOOMANYREQUESTS, "the registry has just answered 429")
+).encode()
+
+_ENTRIES: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _RecentReply:
+    """A 429 to repeat until `until` (monotonic seconds)."""
+
+    until: float
+    headers: Headers
+    content: bytes
+
+    def repeat(self, now: float) -> Reply:
+        """Return the 429 again, with the remaining seconds in its Retry-After."""
+        fields = headers.without(self.headers, "retry-after")
+        fields.append(("Retry-After", str(int(self.until - now) + 1)))
+        return build_reply(HTTPStatus.TOO_MANY_REQUESTS, fields, self.content)
+
+
+class RecentTooManyRequests:
+    """The recent 429s, by the caller's Authorization and the subject of the request.
+
+    A caller who sends another token or other credentials counts as another caller.
+    """
+
+    def __init__(self) -> None:
+        self._key = secrets.token_bytes(32)
+        self._lock = threading.Lock()
+        self._entries: OrderedDict[bytes, _RecentReply] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def lookup(self, authorization: str, about: str) -> Reply | None:
+        """Return the 429 to repeat to this caller, or None if the registry should be asked."""
+        if not self._entries:
+            return None
+        now = time.monotonic()
+        for one in (about, _EVERYTHING):
+            told = self._entries.get(self._hash_key(authorization, one))
+            if told is not None and told.until > now:
+                logger.info("Repeated a recent 429 without asking the registry.")
+                return told.repeat(now)
+        return None
+
+    def record(self, authorization: str, about: str, reply: Reply, kind: str) -> Reply:
+        """Record `reply` if it is a 429, and return it; `kind` is the Content-Type it came with.
+
+        Docker Hub counts the pulls of an identity, and answers with a registry's error document.
+        The limit in front of it counts every request of an IP address, and answers in plain text:
+        such a 429 is repeated for every request of the caller.
+        """
+        if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
+            return reply
+        content = b"".join(reply.body)
+        fields, kept = _select_repeatable(reply.headers, content)
+        told = float(reply.header("retry-after"))
+        for_all = kind.startswith("text/plain")
+        seconds = min(told, _LONGEST_FOR_ALL if for_all else _LONGEST)
+        again = _RecentReply(time.monotonic() + seconds, fields, kept)
+        self._store(self._hash_key(authorization, _EVERYTHING if for_all else about), again)
+        return replace(reply, body=[content] if content else ())
+
+    def _store(self, key: bytes, told: _RecentReply) -> None:
+        now = time.monotonic()
+        with self._lock:
+            self._entries.pop(key, None)
+            self._entries[key] = told
+            # The entries are in order of arrival. Drop the expired ones at the front, and the
+            # oldest if there are too many.
+            while self._entries:
+                oldest = next(iter(self._entries.values()))
+                if oldest.until > now and len(self._entries) <= _ENTRIES:
+                    break
+                self._entries.popitem(last=False)
+
+    def _hash_key(self, authorization: str, about: str) -> bytes:
+        text = f"{authorization}\0{about}".encode(errors="surrogateescape")
+        return hmac.digest(self._key, text, hashlib.sha256)
+
+
+def _select_repeatable(fields: Headers, content: bytes) -> tuple[Headers, bytes]:
+    """Return the header fields and the body to repeat.
+
+    The response to a HEAD has no body, and a long body is not kept. Our own document then takes its
+    place, with its own type, no encoding, and only the fields about limits.
+    """
+    if 0 < len(content) <= _CONTENT_LIMIT and _size(fields) <= _FIELDS_LIMIT:
+        return fields, content
+    about = [(name, value) for name, value in fields if name.lower().startswith(_ABOUT_LIMITS)]
+    kept = about if _size(about) <= _FIELDS_LIMIT else []
+    return [("Content-Type", "application/json"), *kept], _DOCUMENT
+
+
+def _size(fields: Headers) -> int:
+    return sum(len(name) + len(value) for name, value in fields)
