@@ -8,7 +8,7 @@ headers.py             which headers pass up and down; `Link` and `Via`
 image.py               the metadata in an image's config
 manifest.py            manifests and indexes
 media_types.py         `Accept` and `Content-Type`
-placeholder_tokens.py  our own tokens that stand for no credentials
+placeholder_tokens.py  our own tokens, and what they stand for
 reference.py           repository names, tags and digests
 scope.py               the scopes of a token
 """

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 
 import requests
 
-from app.oci import headers, media_types
+from app.oci import headers, media_types, placeholder_tokens
 from app.oci.errors import ErrorCode, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName
@@ -120,7 +120,7 @@ class Upstream:
             else ""
         )
         if not basic:
-            return placeholders.build_token_reply(placeholders.NOTHING)
+            return placeholders.build_token_reply(placeholder_tokens.NOTHING)
         login = Request(
             method="GET",
             headers=[("Authorization", basic)],
@@ -132,7 +132,7 @@ class Upstream:
         if checked.is_error:
             return replace(checked, challenges=())
         checked.close()
-        return placeholders.build_token_reply(placeholders.build_basic_token(basic))
+        return placeholders.build_token_reply(placeholder_tokens.build_basic_token(basic))
 
     def _exchange_token(self, service: TokenService, request: TokenRequest) -> Reply:
         """Ask the token service, unless it has just answered the same request with 429."""
@@ -261,7 +261,7 @@ class Upstream:
             self.session.observer.record_budget(told)
 
     def _redeem_placeholder(self, request: Request) -> Headers:
-        return placeholders.redeem_placeholder(
+        return placeholder_tokens.redeem_placeholder(
             request.headers,
             lambda: self._pings.get(Call.for_request(request)).asks_for_basic,
         )

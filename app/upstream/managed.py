@@ -9,7 +9,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-from app.oci import headers
+from app.oci import headers, placeholder_tokens
 from app.oci.errors import AccountRefused, Denied, UpstreamUnavailable
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
@@ -156,7 +156,7 @@ class ManagedSource:
     def token(self, request: TokenRequest) -> Reply:
         """Answer with a placeholder token, for clients that insist on one."""
         del request
-        return placeholders.build_token_reply(placeholders.NOTHING)
+        return placeholders.build_token_reply(placeholder_tokens.NOTHING)
 
     def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
         """Return a manifest, or the registry's refusal."""

@@ -178,8 +178,7 @@ def find_mismatch(request: Request, reply: Reply) -> str:
     # The body of a 203, for example, may not be the blob (RFC 9110, section 15.3.4).
     if reply.status in _OTHER_SUCCESSES:
         return f"the registry answered {reply.status} instead of a blob"
-    wanted = parse_range(asked)
-    if reply.status == HTTPStatus.PARTIAL_CONTENT and wanted is not None:
+    if reply.status == HTTPStatus.PARTIAL_CONTENT and (wanted := parse_range(asked)) is not None:
         part = parse_content_range(reply.header("content-range"), reply.length)
         # Not every client checks which part it got before joining it to the bytes it has.
         if part is None or not _is_within_range(part, wanted):

@@ -2,7 +2,7 @@
 
 issued.py        this proxy's own tokens, and which tokens are anonymous
 ping.py          what a registry answers to an anonymous `GET /v2/`
-placeholders.py  placeholder tokens for registries that issue no tokens
+placeholders.py  answers with placeholder tokens, and the logins in token requests
 remembered.py    facts that are cached and refreshed in the background
 service.py       a registry's token service, pinned or discovered
 """

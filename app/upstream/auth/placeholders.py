@@ -1,4 +1,4 @@
-"""Placeholder tokens for registries that issue no tokens, for clients that insist on one.
+"""Placeholder tokens for clients that insist on one, and logins for registries without tokens.
 
 Docker and podman follow the challenge of the host that they pull from, which is the challenge of
 the default registry. They then want a token for every registry behind that host.
@@ -6,19 +6,12 @@ the default registry. They then want a token for every registry behind that host
 
 import base64
 import json
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
 
-from app.oci import headers, placeholder_tokens
-from app.oci.headers import Headers
+from app.oci import headers
 from app.source import Reply, TokenRequest, build_reply
-
-NOTHING: Final = placeholder_tokens.NOTHING
-
-_BASIC: Final = "docxy.basic."
-"""Prefix of a token that contains Basic credentials, which the registry wants in each request."""
 
 _LIFETIME: Final = 3600
 
@@ -38,28 +31,6 @@ def build_token_reply(token: str) -> Reply:
         "issued_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
     }
     return build_reply(200, [("Content-Type", "application/json")], json.dumps(document).encode())
-
-
-def build_basic_token(authorization: str) -> str:
-    """Return the placeholder token for an Authorization of the Basic scheme."""
-    return _BASIC + authorization.partition(" ")[2].strip()
-
-
-def redeem_placeholder(fields: Headers, takes_basic: Callable[[], bool]) -> Headers:
-    """Return a request's headers, with a placeholder token replaced by what it stands for.
-
-    The Basic credentials of a token are sent only if `takes_basic` says that the registry asks for
-    them; otherwise the Authorization is removed. Headers without a placeholder are unchanged.
-    """
-    authorization = headers.get_first(fields, "authorization")
-    scheme, _, token = authorization.partition(" ")
-    nothing = placeholder_tokens.is_placeholder(authorization)
-    if scheme.lower() != "bearer" or not (nothing or token.startswith(_BASIC)):
-        return fields
-    others = headers.without(fields, "authorization")
-    if nothing or not takes_basic():
-        return others
-    return [*others, ("Authorization", f"Basic {token.removeprefix(_BASIC)}")]
 
 
 def has_credentials(request: TokenRequest) -> bool:

@@ -7,12 +7,12 @@ from itertools import count
 
 import pytest
 
+from app.oci import placeholder_tokens
 from app.oci.challenge import Challenge
 from app.oci.errors import AccountRefused, Denied, TooManyRequests, UpstreamUnavailable
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.registries import Account, Registry
 from app.source import Reply, Request, Source, TokenRequest, build_reply
-from app.upstream.auth import placeholders
 from app.upstream.managed import ManagedSource
 from tests.unit.fake_source import Call, FakeSource
 from tests.unit.upstream.clock import Clock
@@ -371,5 +371,5 @@ def test_token(method: str) -> None:
     reply = manage(inner, ME).token(request)
     document = json.loads(b"".join(reply.body))
     assert reply.status == 200
-    assert document["token"] == document["access_token"] == placeholders.NOTHING
+    assert document["token"] == document["access_token"] == placeholder_tokens.NOTHING
     assert inner.calls == []
