@@ -9,7 +9,7 @@ import requests
 import responses
 from urllib3.util import SKIP_HEADER
 
-from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
+from app.oci.errors import UpstreamMisbehaved, UpstreamTimeout, UpstreamUnavailable
 from app.oci.headers import filter_response_headers
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.source import Reply, Request, TokenRequest
@@ -894,6 +894,16 @@ def test_a_stand_in_where_no_password_is_wanted(
     upstream.get(BLOB, body=b"x")
     discovering.blob(NAME, DIGEST, get(("Authorization", "Bearer docxy.basic.YTpi"))).close()
     assert not [call for call in upstream.calls if "Authorization" in call.request.headers]
+
+
+def test_a_token_that_comes_too_late(pinned: Upstream, upstream: responses.RequestsMock) -> None:
+    """The token service is not asked for it."""
+    upstream.get(TOKENS, body=b'{"token":"t"}')
+    hurried = TokenRequest(method="GET", parameters=[], deadline=0, has_fallback=lambda: True)
+    with pytest.raises(UpstreamTimeout):
+        pinned.token(hurried)
+    assert not upstream.calls
+    upstream.reset()
 
 
 def test_anonymous_tokens(discovering: Upstream, upstream: responses.RequestsMock) -> None:

@@ -332,6 +332,14 @@ def test_what_is_asked_as_nobody() -> None:
     assert source.closed == 1
 
 
+def test_a_token_is_asked_for_in_the_time_of_its_call() -> None:
+    """And no longer than its caller's fallback allows."""
+    source, call = answering(), Call(has_fallback=lambda: True).share()
+    issue_token(source, None, SCOPE, call)
+    asked = source.calls[0].token
+    assert (asked.deadline, asked.has_fallback) == (call.deadline, call.has_fallback)
+
+
 def test_a_login_alone() -> None:
     """An empty scope is none: some services refuse it, and some take it for one."""
     source = answering()

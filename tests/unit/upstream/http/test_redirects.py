@@ -1,7 +1,7 @@
 """Redirects, followed by hand: credentials stay behind, and every chain ends."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import pytest
@@ -316,10 +316,11 @@ class Known:
     """A registry of the table that gives everybody the same token, and another when asked to."""
 
     session: Session
+    calls: list[Call] = field(default_factory=list)
 
     def get_anonymous_token(self, scope: str, refused: str = "", call: Call = NO_LIMIT) -> str:
         """Return a token."""
-        del call
+        self.calls.append(call)
         return f"for {scope} after {refused}" if refused else f"for {scope}"
 
 
@@ -331,6 +332,20 @@ def redirects(session: Session) -> Redirects:
     own = Registry(name="registry.example.com", url="https://registry.example.com")
     neighbours.add(own, Known(session))
     return Redirects(session, own, neighbours)
+
+
+def test_a_neighbours_token_is_for_the_same_call(
+    session: Session, upstream: responses.RequestsMock
+) -> None:
+    """A caller with a fallback waits no longer for the token than for the rest."""
+    known, neighbours = Known(session), KnownRegistries()
+    neighbours.add(Registry(name="neighbour.example.net", url=NEIGHBOUR), known)
+    redirect(upstream, HERE, MOVED)
+    asks(upstream, MOVED)
+    upstream.get(MOVED, body=b"x")
+    call = Call(has_fallback=lambda: True)
+    Redirects(session, known_registries=neighbours).fetch("GET", HERE, FIELDS, call)
+    assert [one.has_fallback for one in known.calls] == [call.has_fallback]
 
 
 def asks(upstream: responses.RequestsMock, url: str, method: str = "GET") -> None:
