@@ -124,7 +124,9 @@ class DeadlineReader(io.RawIOBase):
         super().__init__()
         self._sock = sock
         self._raw = raw
-        self._call = get_call()
+        call = get_call()
+        # Without the fallback: an idle connection keeps its last response, and so this reader.
+        self._call = Call(call.client, call.deadline)
         self._idle_timeout = sock.gettimeout() or 0
         self._receive = self._receive_tls if isinstance(sock, ssl.SSLSocket) else self._receive_once
         self._waited_at = time.monotonic()
