@@ -168,6 +168,6 @@ def parse_object(document: bytes, fields: ObjectHook | None = None) -> dict[str,
         message = "it is nested too deeply"
         raise ValueError(message) from error
     if not isinstance(found, dict):
-        message = "it is no JSON object"
+        message = "it is not a JSON object"
         raise ValueError(message)  # noqa: TRY004 - the document is wrong, not the caller
     return found
