@@ -469,10 +469,10 @@ def http_client_needs_only_makefile() -> None:
         assert (response.status, response.read()) == (200, b"ok")
 
 
-@contract("app.upstream.http.tls", "ssl")
+@contract("app.upstream.http.pools", "ssl")
 def ssls_socket() -> None:
     """A context makes sockets of our class, whose ragged ends can be told; they can be peeked."""
-    from app.upstream.http.tls import TLSSocket
+    from app.upstream.http.pools import TLSSocket
 
     context = ssl.create_default_context()
     context.sslsocket_class = TLSSocket
