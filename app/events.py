@@ -1,13 +1,12 @@
 """One exchange: a client's request and its response, as they are logged, counted and shown."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Final, Protocol
 
-from app.registries import RepositoryAddress
-from app.source import Budget, Event, Observer
+from app.source import NOBODY, Budget, Event, Observer
 
 LOW: Final = 0.1
 """The fraction of its limit below which an identity is low on pulls."""
@@ -17,10 +16,12 @@ LOW: Final = 0.1
 class Exchange:
     """What is known so far of one request and its response.
 
-    `route` is one of a few words; `registry` is the name of a row of the table. `registry`,
-    `repository` and `reference` are empty if the request addresses none. `started_at` is monotonic.
+    `request_id` is the id in the log lines of the request. `route` is one of a few words;
+    `registry` is the name of a row of the table. `registry`, `repository` and `reference` are empty
+    if the request addresses none. `started_at` is monotonic.
     """
 
+    request_id: str = ""
     method: str = "GET"
     route: str = "other"
     registry: str = ""
@@ -40,12 +41,6 @@ class Exchange:
     """Requests sent to upstreams for this exchange."""
     cache_outcome: str = ""
     """What the cache did, in one word; "" if there is no cache."""
-    user: str = ""
-    """The user who is logged in at this proxy."""
-    client: tuple[str, bool] | None = None
-    """The address of the client, and whether it is the client's own. None until first needed."""
-    address: RepositoryAddress | None = None
-    """The repository that the path addresses. None until first needed."""
     refused_by: str = ""
     """The number of the rule that refused the request, or one word for whatever else did."""
     budget: Budget | None = None
@@ -57,44 +52,51 @@ class Exchange:
 
 
 current: Final[ContextVar[Exchange | None]] = ContextVar("exchange", default=None)
-"""The exchange that the current thread or greenlet serves."""
+"""The exchange that the current thread or greenlet serves, or None outside a request.
+
+This is a context variable because a log record does not say which request it belongs to, and the
+`Observer` of a registry serves all requests. Whatever else needs the exchange is handed it.
+"""
+
+
+def keep_request_id(run: Callable[[], None]) -> Callable[[], None]:
+    """Return a function that calls `run` in another thread, for the request of this one.
+
+    Its log lines have the id of the request. It counts nothing for the exchange, which may be over.
+    """
+    served = current.get()
+    exchange = Exchange(request_id=served.request_id) if served is not None else None
+
+    def run_for_request() -> None:
+        current.set(exchange)
+        run()
+
+    return run_for_request
 
 
 class ExchangeObserver:
-    """An observer that records on the current exchange what its log line needs."""
+    """An observer that notes on the current exchange what its log line needs.
+
+    It passes everything on to the `inner` observer.
+    """
+
+    def __init__(self, inner: Observer = NOBODY) -> None:
+        self._inner = inner
 
     def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
-        """Count requests to upstreams, and record what the cache did."""
-        del amount
-        exchange = current.get()
-        if exchange is None:
-            return
+        """Count requests to upstreams, note what the cache did, and pass the event on."""
         if event is Event.REQUEST_SENT:
-            exchange.attempts += 1
-        elif event is Event.CACHE_OUTCOME:
+            if (exchange := current.get()) is not None:
+                exchange.attempts += 1
+        elif event is Event.CACHE_OUTCOME and (exchange := current.get()) is not None:
             exchange.cache_outcome = about
+        self._inner.observe(event, about, amount)
 
     def record_budget(self, budget: Budget) -> None:
-        """Record the pulls left."""
+        """Note the pulls left, and pass them on."""
         if (exchange := current.get()) is not None:
             exchange.budget = budget
-
-
-class Observers:
-    """An observer that passes everything on to several others, in order."""
-
-    def __init__(self, *observers: Observer) -> None:
-        self._observers = observers
-
-    def observe(self, event: Event, about: str = "", amount: float = 1) -> None:
-        """Pass an event on to each observer."""
-        for observer in self._observers:
-            observer.observe(event, about, amount)
-
-    def record_budget(self, budget: Budget) -> None:
-        """Pass a budget on to each observer."""
-        for observer in self._observers:
-            observer.record_budget(budget)
+        self._inner.record_budget(budget)
 
 
 def is_low(budget: Budget) -> bool:

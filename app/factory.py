@@ -19,13 +19,13 @@ from app.cache.source import Cache
 from app.cli import commands
 from app.cli.context import CliContext, check_owner
 from app.config.settings import Settings
-from app.events import UNWATCHED, ExchangeObserver, Observers
+from app.events import UNWATCHED, ExchangeObserver
 from app.metrics.figures import Figures, Metrics
 from app.registries import DOCKER_HUB, Registries
 from app.routes import (
     authentication,
+    context,
     flask_app,
-    lifecycle,
     relay,
     render,
     repository,
@@ -84,9 +84,7 @@ def create_app(settings: Settings) -> Flask:
     sources: dict[str, Source] = {}
     index: HubSearchIndex | None = None
     for row in registries.rows:
-        observer = Observers(
-            ExchangeObserver(), *([counted.build_observer(row.name)] if counted else [])
-        )
+        observer = ExchangeObserver(counted.build_observer(row.name) if counted else NOBODY)
         session = Session(
             ca_bundles=[bundle for bundle in (settings.ca_bundle, row.ca_bundle) if bundle],
             proxies=proxies,
@@ -105,7 +103,7 @@ def create_app(settings: Settings) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = MAX_TOKEN_REQUEST
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     flask_app.register(app.url_map)
-    lifecycle.register(app)
+    context.register(app)
     users = _build_users(settings)
     guard = _build_guard(settings, users)
     lists = NetworkPolicy(allow=settings.allow_networks, deny=settings.deny_networks)

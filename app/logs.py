@@ -5,15 +5,11 @@ import logging
 import logging.config
 import sys
 from collections.abc import Sequence
-from contextvars import ContextVar
 from typing import Any, Final, Literal, TextIO
 
 from app import log_lines
+from app.events import current
 from app.log_lines import FIELDS, MinimalLogRecord
-
-request_id: ContextVar[str] = ContextVar("request_id", default="")
-"""The id of the request that this thread or greenlet serves; "" outside a request."""
-
 
 _WHOLE: Final = 4096
 """The most bytes that a pipe takes atomically among several writers: Linux's PIPE_BUF (pipe(7))."""
@@ -40,8 +36,9 @@ class _RequestIdFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         fields: dict[str, Any] = getattr(record, FIELDS, {})
-        if (known := request_id.get()) and "request_id" not in fields:
-            setattr(record, FIELDS, {**fields, "request_id": known})
+        exchange = current.get()
+        if exchange is not None and exchange.request_id and "request_id" not in fields:
+            setattr(record, FIELDS, {**fields, "request_id": exchange.request_id})
         return True
 
 

@@ -17,9 +17,9 @@ from werkzeug.test import TestResponse
 
 from app.config.load import load
 from app.config.settings import Settings
+from app.events import current
 from app.factory import create_app
 from app.log_lines import TextFormatter
-from app.logs import request_id
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
 from app.routes.context import Services
 from app.routes.forwarded import ForwardedHeaders
@@ -119,4 +119,4 @@ def upstream() -> Iterator[responses.RequestsMock]:
 @pytest.fixture(autouse=True)
 def no_request() -> None:
     """Forget the request of an earlier test whose answer was never closed."""
-    request_id.set("")
+    current.set(None)

@@ -41,14 +41,14 @@ _CACHE = {
 ROOMS = {
     "oci": {"oci"},
     "source": {"oci"},
-    "events": {"source", "registries"},
+    "events": {"source"},
     "registries": {"oci"},
     "version": set[str](),
     "addresses": set[str](),
     "shared_memory": set[str](),
     "threads": set[str](),
     "log_lines": set[str](),
-    "logs": {"log_lines"},
+    "logs": {"events", "log_lines"},
     "config": {"config", "access", "addresses", "registries", "oci"},
     "access": {"access", "shared_memory", "threads", *VALUES},
     "metrics": {"metrics", "events", "shared_memory", *VALUES},
@@ -61,7 +61,7 @@ ROOMS = {
     "doctor": {"doctor", "version", "config", *VALUES},
     "cli": {"cli", "access", "cache", "store", *VALUES},
     "store": {"store", "threads", "oci"},
-    "spools": {"spools", "logs", "threads", *VALUES},
+    "spools": {"spools", "events", "threads", *VALUES},
     "upstream": {"upstream", "threads", "addresses", "shared_memory", "version", *VALUES},
     "upstream.auth": {
         "upstream.auth",
@@ -106,6 +106,15 @@ LIBRARIES = {
 ENVIRONMENT = {"app.config.load", "gunicorn.conf", "serve", "server.arbiter"}
 """Where os.environ may be read."""
 
+STATE: Final = {
+    "app.routes.context": "the context of each request, in Flask's g",
+    "app.events": "the exchange, for log records and observers, which do not say whose they are",
+    "app.config.types": "the files that settings name, while they are read; no request is",
+    "app.upstream.http.deadlines": "client and deadline of what is read from a registry",
+    "app.upstream.http.retries": "whether the caller of a source can do without it",
+}
+"""Where state may be kept that no argument hands on, and what it is."""
+
 STARTS: Final = {"server", "serve", "gunicorn.conf"}
 MASTER: Final = {"shared_memory", "log_lines"}
 """What gunicorn's master may import of app, before gevent patches the workers."""
@@ -149,6 +158,8 @@ class Module:
         found = [fault for name in self.imports() if (fault := self._fault(name))]
         if _reads_environment(self.tree) and self.name not in ENVIRONMENT:
             found.append(f"{self.name} reads os.environ")
+        if self.name.startswith("app.") and self.name not in STATE:
+            found += [f"{self.name} keeps state in {place}" for place in _keeps_state(self.tree)]
         if ast.get_docstring(self.tree) is None:
             found.append(f"{self.name} has no docstring")
         length = len(self.source.splitlines())
@@ -185,6 +196,29 @@ def _reads_environment(tree: ast.Module) -> bool:
     uses_os = any(isinstance(node, ast.Name) and node.id == "os" for node in ast.walk(tree))
     readers = {"environ", "environb", "getenv", "getenvb", "putenv"}
     return bool(readers & (names | taken)) and (uses_os or bool(taken))
+
+
+def _keeps_state(tree: ast.Module) -> Iterator[str]:
+    """Name the places out of sight of all arguments in which a module keeps something."""
+    hidden = {("flask", "g"), ("contextvars", "ContextVar"), ("threading", "local")}
+    for node in ast.walk(tree):
+        match node:
+            case ast.ImportFrom():
+                yield from (one.name for one in node.names if (node.module, one.name) in hidden)
+            case ast.Attribute(value=ast.Name(id=module), attr=name) if (module, name) in hidden:
+                yield name
+            case (
+                ast.Subscript(value=ast.Attribute(attr="environ"), ctx=ast.Store())
+                | ast.Subscript(value=ast.Name(id="environ"), ctx=ast.Store())
+            ):
+                yield "environ"
+            case ast.Call(
+                func=ast.Attribute(
+                    value=ast.Attribute(attr="environ") | ast.Name(id="environ"),
+                    attr="setdefault" | "update" | "pop",
+                )
+            ):
+                yield "environ"
 
 
 def _module(path: Path) -> Module:
@@ -241,11 +275,17 @@ def test_every_room_has_a_map() -> None:
             "app.source", "from app.registries import Registry", "imports app.reg", id="sideways"
         ),
         pytest.param(
-            "app.upstream.x", "from flask import g", "imports flask.g", id="flask in upstream"
+            "app.upstream.x",
+            "from flask import Flask",
+            "imports flask.Flask",
+            id="flask in upstream",
         ),
         pytest.param("app.upstream.x", "from app import routes", "imports app.routes", id="routes"),
         pytest.param(
-            "app.upstream.http.x", "from flask import g", "imports flask.g", id="flask below"
+            "app.upstream.http.x",
+            "from flask import Flask",
+            "imports flask.Flask",
+            id="flask below",
         ),
         pytest.param(
             "app.upstream.http.x",
@@ -297,6 +337,16 @@ def test_every_room_has_a_map() -> None:
         pytest.param("app.logs", "import os\nos.environ['X']", "reads os.environ", id="environ"),
         pytest.param("app.logs", "from os import environ", "reads os.environ", id="environ taken"),
         pytest.param("app.logs", "import os\nos.getenv('X')", "reads os.environ", id="getenv"),
+        pytest.param("app.routes.x", "from flask import g", "keeps state in g", id="g"),
+        pytest.param("app.routes.x", "import flask\nflask.g.x = 1", "in g", id="g of flask"),
+        pytest.param(
+            "app.cache.x", "from contextvars import ContextVar", "in ContextVar", id="ContextVar"
+        ),
+        pytest.param("app.cache.x", "import threading\nthreading.local()", "in local", id="local"),
+        pytest.param(
+            "app.routes.x", "request.environ['docxy.x'] = 1", "in environ", id="environ of WSGI"
+        ),
+        pytest.param("app.routes.x", "environ.pop('docxy.x')", "in environ", id="taken from it"),
         pytest.param("app.new.x", "from app.oci import scope", "imports app.oci", id="new room"),
         pytest.param("app.oci.x", "x = 1\n" * 400, "has 401 lines", id="long"),
     ],

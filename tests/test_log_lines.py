@@ -12,7 +12,7 @@ from tests.test_architecture import MODULES, ROOT, Module
 SENTENCES = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 LOGS = {"logger", "log"}
 """What loggers are called in this project; `log` is gunicorn's, of its workers and its master."""
-LINE_OF_A_REQUEST = {"app.routes.lifecycle", "app.routes.access_log", "app.routes.render"}
+LINE_OF_A_REQUEST = {"app.routes.context", "app.routes.access_log", "app.routes.render"}
 """Modules that put fields together in several steps; the wire test sees what comes of it."""
 PAIR = re.compile(r"\w=|%[a-z]|\{")
 QUOTED = re.compile(r"\b(?:INFO|WARNING|ERROR) `([^`]+)`")

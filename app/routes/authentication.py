@@ -7,10 +7,9 @@ Every endpoint needs a login unless it is named here, so a new endpoint needs on
 
 import logging
 import secrets
-from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from flask import Flask, Response
+from flask import Flask
 
 from app.access.downloads import LocalConcurrencyLimiter
 from app.access.networks import NetworkPolicy, derive_site
@@ -27,21 +26,13 @@ from app.oci.errors import (
     ScopeInsufficient,
     TokenInvalid,
 )
+from app.oci.reference import RepositoryName
 from app.registries import RepositoryAddress
-from app.routes import client_naming, logins
-from app.routes.context import (
-    get_client,
-    get_ns,
-    get_request,
-    get_services,
-    resolve_path_unchecked,
-    resolve_registry,
-)
+from app.routes import logins
+from app.routes.addressing import build_challenge, resolve_path_unchecked, resolve_registry
+from app.routes.context import RequestContext, get_context
 
 logger = logging.getLogger(__name__)
-
-_PLACE: Final = "docxy.place"
-"""The key in the environ of a request's place: the client's site and a random name."""
 
 _FIT: Final = "docxy.fit"
 """The key of the extension that the server calls with a worker's number of places."""
@@ -63,9 +54,10 @@ def register_network_policy(app: Flask, lists: NetworkPolicy) -> None:
         return
 
     def admit() -> None:
-        if get_request().endpoint == _FOR_EVERYBODY:
+        context = get_context()
+        if context.request.endpoint == _FOR_EVERYBODY:
             return
-        asking = get_client()
+        asking = context.client
         if not asking.is_known:
             raise ClientAddressUnknown
         if not lists.is_admitted(asking.address):
@@ -83,12 +75,10 @@ def register_connection_limit(app: Flask, most: int) -> None:
     shares = _ConnectionLimiter(most)
     app.extensions[_FIT] = shares.limit_to_share  # called by server/worker.py
     app.before_request(shares.acquire)
-    app.after_request(shares.release_on_close)
-    app.teardown_request(shares.release)
 
 
 class _ConnectionLimiter:
-    """The hooks that take a place before each request and give it back afterwards."""
+    """The hook that takes a place before each request; the end of the request gives it back."""
 
     def __init__(self, most: int) -> None:
         self._most = most
@@ -114,28 +104,17 @@ class _ConnectionLimiter:
 
         Requests whose client cannot be told apart from others need no place.
         """
-        request = get_request()
+        context = get_context()
+        request = context.request
         # With a query, a health check may wait for a registry, and so it needs a place.
         if request.endpoint == _FOR_EVERYBODY and not request.query_string:
             return
-        if not get_services().forwarded.can_distinguish_clients(request.environ):
+        if not context.services.forwarded.can_distinguish_clients(request.environ):
             return
-        place = derive_site(get_client().address), secrets.token_hex(8)
+        place = derive_site(context.client.address), secrets.token_hex(8)
         if not self._limiter.try_acquire(*place):
             raise ConnectionLimitReached(rule=ConnectionLimitReached.refused_by)
-        request.environ[_PLACE] = place
-
-    def release_on_close(self, response: Response) -> Response:
-        """Return the response, which gives the place back when it has ended."""
-        if place := get_request().environ.pop(_PLACE, None):
-            response.call_on_close(partial(self._limiter.release, *place))
-        return response
-
-    def release(self, error: BaseException | None) -> None:
-        """Give back the place of a request that ended before it had a response."""
-        del error
-        if place := get_request().environ.pop(_PLACE, None):
-            self._limiter.release(*place)
+        context.at_end.callback(self._limiter.release, *place)
 
 
 _FOR_ALL: Final = frozenset(
@@ -170,24 +149,25 @@ def register_users(app: Flask, guard: Guard | None) -> None:
         return
 
     def ask_who() -> None:
-        request = get_request()
+        context = get_context()
+        request = context.request
         endpoint = request.endpoint
         if endpoint is None or endpoint in _FOR_ALL or request.blueprint in _FOR_ALL_ROOMS:
             return
-        if get_ns():
+        if context.ns:
             # Raises NameUnknown for a registry that is not served: this is no secret, and the
             # doctor expects the 404.
-            resolve_registry()
+            resolve_registry(context)
         try:
-            _authenticate(guard, request.environ.get("HTTP_AUTHORIZATION", ""))
+            _authenticate(context, guard, request.environ.get("HTTP_AUTHORIZATION", ""))
         except LoginRequired as refused:
-            refused.extra_headers = {"WWW-Authenticate": str(_build_challenge(refused))}
+            refused.extra_headers = {"WWW-Authenticate": str(_build_challenge(context, refused))}
             raise
 
     app.before_request(ask_who)
 
 
-def _authenticate(guard: Guard, authorization: str) -> None:
+def _authenticate(context: RequestContext, guard: Guard, authorization: str) -> None:
     """Return if the Authorization admits the request.
 
     Raise LoginRequired, or LoginsThrottled or LoginsBusy if the password cannot be checked now.
@@ -196,22 +176,22 @@ def _authenticate(guard: Guard, authorization: str) -> None:
     if not scheme:
         raise LoginRequired
     if scheme.lower() == "bearer":
-        _check_scope(logins.verify_bearer(guard, token.strip()))
+        _check_scope(context, logins.verify_bearer(context, guard, token.strip()))
     elif (login := logins.parse_basic(authorization)) is not None:
-        logins.check_login(guard, *login)
+        logins.check_login(context, guard, *login)
     else:
         raise LoginInvalid
 
 
-def _check_scope(bearer: Bearer) -> None:
+def _check_scope(context: RequestContext, bearer: Bearer) -> None:
     """Raise ScopeInsufficient if the token does not cover the repository of the request."""
-    name = _get_requested_name()
+    name = _get_requested_name(context)
     if name is None:
-        if get_request().endpoint in _FOR_NO_TOKEN:
+        if context.request.endpoint in _FOR_NO_TOKEN:
             raise ScopeInsufficient
         return
     # The rules are applied later, when all that they depend on is known.
-    if format_canonical_name(resolve_path_unchecked(name)) not in bearer.repositories:
+    if format_canonical_name(resolve_path_unchecked(context, name)) not in bearer.repositories:
         raise ScopeInsufficient
 
 
@@ -220,20 +200,22 @@ def format_canonical_name(address: RepositoryAddress) -> str:
     return f"{address.registry.name}/{address.repository}"
 
 
-def _get_requested_name() -> Any:  # noqa: ANN401 - what the converter returns, or None
-    return (get_request().view_args or {}).get("name")
+def _get_requested_name(context: RequestContext) -> RepositoryName | None:
+    return (context.request.view_args or {}).get("name")
 
 
-def _build_challenge(refused: LoginRequired) -> Challenge:
+def _build_challenge(context: RequestContext, refused: LoginRequired) -> Challenge:
     """Return the challenge that says how to log in, even if the repository is not served here."""
-    if get_request().blueprint in _FOR_BROWSERS:
+    if context.request.blueprint in _FOR_BROWSERS:
         return Challenge("Basic", {"realm": SERVICE, "charset": "UTF-8"})
-    name = _get_requested_name()
+    name = _get_requested_name(context)
     try:
-        selection = resolve_registry() if name is None else resolve_path_unchecked(name)
+        selection = (
+            resolve_registry(context) if name is None else resolve_path_unchecked(context, name)
+        )
     except (NameInvalid, NameUnknown):
-        selection = get_services().registries.select(ns=None, host="")
-    challenge = client_naming.build_challenge(selection, SERVICE)
+        selection = context.services.registries.select(ns=None, host="")
+    challenge = build_challenge(context, selection, SERVICE)
     if isinstance(refused, TokenInvalid):
         return challenge.with_parameters({"error": "invalid_token"})
     if isinstance(refused, ScopeInsufficient):

@@ -1,39 +1,51 @@
-"""What the views share: the request, the wired components, the addressed repository, the rules.
+"""The context of each request, from the first hook to the end of its response's body.
 
-`create_app` builds a `Services` and puts it into the application; the functions here read it.
+`RequestContext` is all the state of one request; `Services` are the components that serve it.
+Hooks, views and error handlers call `get_context` once, and hand the context to what they call.
 """
 
+import re
+import secrets
+import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
-from typing import Any, Final, NoReturn, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
-from flask import Flask, Request, current_app, request
+from flask import Flask, Request, Response, current_app, g, request
 from werkzeug.local import LocalProxy
 
 from app.access.image_facts import ImageFactsCache
 from app.access.networks import ClientIdentity, Networks
-from app.access.rules import NO_DIGESTS, AccessRequest, Decision, Rules
+from app.access.rules import Rules
 from app.access.tokens import Guard
-from app.events import current
-from app.oci.errors import ClientAddressUnknown, RuleDenied
-from app.oci.reference import Digest, Reference, RepositoryName, Tag
-from app.registries import Registries, Registry, RepositoryAddress, Selection
-from app.routes.access_log import AccessLog
+from app.events import Exchange, current, is_low
+from app.registries import Registries, Registry, RepositoryAddress
+from app.routes.access_log import AccessLog, EndedRequest
+from app.routes.connection import ClientConnection
 from app.routes.forwarded import ForwardedHeaders
-from app.source import MonitoredCache, Permit, SearchIndex, Source
-
-# Flask's `request` proxy looks up the request at each access, a dozen times for a small response.
-# `get_request` does so once.
-_REQUEST = cast("LocalProxy[Request]", request)
-
-
-def get_request() -> Request:
-    """Return the request that the current thread or greenlet serves."""
-    return _REQUEST._get_current_object()  # noqa: SLF001 - documented by Werkzeug
-
+from app.source import MonitoredCache, Payer, SearchIndex, Source
 
 _KEY: Final = "docxy"
-_APP: Final = cast("LocalProxy[Flask]", current_app)
+
+_LOGGED: Final = 512
+"""The most characters of a value sent by a client that go into a log line."""
+
+_CACHE: Final = "docxy; "
+"""The beginning of our own member in `Cache-Status` (RFC 9211)."""
+
+_REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+_ROUTES: Final = {
+    "challenge.challenge": "ping",
+    "token.token": "token",
+    "repository.manifest": "manifest",
+    "repository.blob": "blob",
+    "repository.tags": "tags",
+    "repository.referrers": "referrers",
+    "repository.unmatched": "other",
+}
+"""The names of endpoints in metrics; any other endpoint is counted under its blueprint."""
 
 
 class FiguresReader(Protocol):
@@ -71,232 +83,214 @@ class Services:
     """None if this proxy has no users of its own."""
 
     def install(self, app: Flask) -> None:
-        """Make this available to the views of an application, through `get_services`."""
+        """Make this available to the requests of an application."""
         app.extensions[_KEY] = self
+
+    def get_source(self, registry: Registry) -> Source:
+        """Return the source that a registry is read from: its upstream, or the cache around it."""
+        return self.sources[registry.name]
+
+
+class SentBody(Protocol):
+    """What the log line and the limits read of a relayed body; see `relay.RelayedBody`."""
+
+    sent: int
+    wait_seconds: float
+    is_complete: bool
+    sent_by_nginx: bool
+    failure: str
+
+
+@dataclass(slots=True, kw_only=True, eq=False)
+class RequestContext:
+    """All the state of one request, and what has to be released when it ends.
+
+    The exchange is the part of it that outlives the request, to be logged and counted.
+    """
+
+    request: Request
+    services: Services
+    exchange: Exchange
+    connection: ClientConnection
+    user: str = ""
+    """The user who is logged in at this proxy."""
+    address: RepositoryAddress | None = None
+    """The repository that the path addresses. None until first resolved."""
+    payer: Payer | None = None
+    """The client's account if there are limits, or None."""
+    called_at: float | None = None
+    """When the source was called (monotonic). None until then."""
+    body: SentBody | None = None
+    """The relayed body of the response. None for a response of our own."""
+    security_policy: str = "sandbox"
+    """The Content-Security-Policy of the response."""
+    is_answered: bool = False
+    """Whether there is a response, whose end is the end of the request."""
+    at_end: ExitStack = field(default_factory=ExitStack)
+    """What is released when the response has ended, or when the request fails without one."""
+    _address: tuple[str, bool] | None = None
+
+    @property
+    def client(self) -> ClientIdentity:
+        """The client, with its user if it has logged in.
+
+        Its address is "" for a request through a Unix socket, unless a server in front names it.
+        """
+        if self._address is None:
+            forwarded, environ = self.services.forwarded, self.request.environ
+            address = forwarded.get_client_address(environ)
+            self._address = address, bool(address) and forwarded.is_client_known(environ)
+        return ClientIdentity(*self._address, self.user)
+
+    @property
+    def ns(self) -> str | None:
+        """The `ns` parameter that containerd adds when it asks a mirror, or None without one."""
+        return self.request.args.get("ns") or None if self.request.query_string else None
+
+    @property
+    def host(self) -> str:
+        """The host name that the client used for this proxy. Raises HostInvalid."""
+        return self.services.forwarded.get_host(self.request.environ)
+
+    @property
+    def base_url(self) -> str:
+        """The URL by which the client reaches this proxy. Raises HostInvalid."""
+        return self.services.forwarded.build_base_url(self.request.environ)
+
+    def note_call(self) -> None:
+        """Note that the source is called now: what follows is a wait for the upstream."""
+        self.called_at = time.monotonic()
 
 
 def get_services() -> Services:
     """Return the components that `create_app` put into the current application."""
-    found: Services = _APP._get_current_object().extensions[_KEY]  # noqa: SLF001 - as in `get_request`
+    app = cast("LocalProxy[Flask]", current_app)._get_current_object()  # noqa: SLF001 - documented by Werkzeug
+    found: Services = app.extensions[_KEY]
     return found
 
 
-def get_ns() -> str | None:
-    """Return the `ns` parameter that containerd adds when it asks a mirror, or None without one."""
-    request = get_request()
-    return request.args.get("ns") or None if request.query_string else None
+def get_context() -> RequestContext:
+    """Return the context of the request that the current thread or greenlet serves.
 
-
-def resolve_registry() -> Selection:
-    """Return the registry that a request without a repository name addresses.
-
-    Raise NameUnknown if this proxy does not serve the registry, HostInvalid for a malformed Host.
+    Flask calls hooks, views and error handlers without it, so they look it up, once each.
     """
-    return select_registry(ns=get_ns(), host=get_host())
+    found: RequestContext = g.context
+    return found
 
 
-def select_registry(*, ns: str | None, host: str) -> Selection:
-    """Return the registry that `ns` or `get_host` selects, and note it for the log line.
+def register(app: Flask) -> None:
+    """Install the hooks that begin and end every request of an application.
 
-    Raise NameUnknown if this proxy does not serve it.
+    They have to be installed before all others.
     """
-    selection = get_services().registries.select(ns=ns, host=host)
-    if (exchange := current.get()) is not None:
-        exchange.registry = selection.registry.name
-    return selection
+    app.before_request(begin)
+    app.after_request(_finish)
+    app.teardown_request(_abandon)
 
 
-def resolve(asked: RepositoryName, reference: Reference | None = None) -> RepositoryAddress:
-    """Return the registry and repository that a request addresses; raise Denied if a rule says so.
-
-    `reference` is the tag or digest if the request is for a manifest.
-    """
-    address = resolve_path_unchecked(asked)
-    authorize(address, reference)
-    return address
-
-
-def resolve_manifest(
-    asked: RepositoryName, reference: Reference
-) -> tuple[RepositoryAddress, Decision | None]:
-    """Return the address of a manifest, and the decision if it depends on the manifest itself.
-
-    The decision is None if the rules need no look at the manifest. Raise Denied if they forbid it.
-    """
-    address = resolve_path_unchecked(asked)
-    decision = authorize(address, reference)
-    if decision is None or not decision.depends_on_manifest:
-        return address, None
-    return address, decision
-
-
-def resolve_path_unchecked(asked: RepositoryName) -> RepositoryAddress:
-    """Return what the path of the current request addresses, without applying the rules.
-
-    The result is kept for the rest of the request. Raise NameUnknown or NameInvalid.
-    """
-    exchange = current.get()
-    if (
-        exchange is not None
-        and (known := exchange.address) is not None
-        and known.requested_name == asked
-    ):
-        return known
-    address = resolve_name_unchecked(asked, ns=get_ns(), host=get_host())
-    if exchange is not None:
-        exchange.address = address
-    return address
-
-
-def resolve_name(
-    asked: RepositoryName, reference: Reference | None = None, *, ns: str | None, host: str
-) -> RepositoryAddress:
-    """Return the registry and repository that a name addresses under `ns` and `get_host`.
-
-    Raise Denied if a rule forbids it.
-    """
-    address = resolve_name_unchecked(asked, ns=ns, host=host)
-    authorize(address, reference)
-    return address
-
-
-def authorize(
-    address: RepositoryAddress, reference: Reference | None, digests: frozenset[Digest] = NO_DIGESTS
-) -> Decision | None:
-    """Return the decision of the rules if they allow the request, or None if there are no rules.
-
-    `digests` are the known digests of the manifest. Raise RuleDenied if a rule denies it,
-    ClientAddressUnknown if that rule needs an unknown client's address.
-    """
-    decision = evaluate_rules(address, reference, digests)
-    if decision is not None and not decision.allowed:
-        _refuse(decision, get_client())
-    return decision
-
-
-def evaluate_rules(
-    address: RepositoryAddress,
-    reference: Reference | None = None,
-    digests: frozenset[Digest] = NO_DIGESTS,
-) -> Decision | None:
-    """Return the decision of the rules, or None if there are no rules.
-
-    `digests` are those of the answer, if it has arrived already.
-    """
-    rules = get_services().rules
-    if rules is None:
-        return None
-    return rules.decide(
-        _build_access_request(
-            address.registry, address.repository, get_client(), reference, digests
-        )
+def begin() -> None:
+    """Make the context of the current request."""
+    # Flask's proxy looks up the request at each access, a dozen times for a small response.
+    served = cast("LocalProxy[Request]", request)._get_current_object()  # noqa: SLF001 - documented by Werkzeug
+    told = served.headers.get("X-Request-ID", "")
+    asked = served.view_args or {}
+    endpoint = served.endpoint or "other"
+    exchange = Exchange(
+        request_id=told if _REQUEST_ID.fullmatch(told) else secrets.token_hex(16),
+        method=served.method,
+        route=_ROUTES.get(endpoint) or endpoint.partition(".")[0],
+        reference=asked.get("reference") or asked.get("digest") or "",
     )
-
-
-def _build_access_request(
-    registry: Registry,
-    repository: RepositoryName,
-    asking: ClientIdentity,
-    reference: Reference | None,
-    digests: frozenset[Digest] = NO_DIGESTS,
-) -> AccessRequest:
-    return AccessRequest(
-        registry=registry,
-        repository=repository,
-        client=asking,
-        tag=reference if isinstance(reference, Tag) else None,
-        digests=digests | {reference} if isinstance(reference, Digest) else digests,
+    g.context = RequestContext(
+        request=served,
+        services=get_services(),
+        exchange=exchange,
+        connection=ClientConnection(served.environ),
     )
+    current.set(exchange)
 
 
-def _refuse(decision: Decision, asking: ClientIdentity) -> NoReturn:
-    rule = decision.rule
-    if rule is not None and rule.networks is not None and not asking.is_known:
-        raise ClientAddressUnknown(rule=rule.number)
-    raise RuleDenied(decision.message, rule=rule and rule.number)
+def _finish(response: Response) -> Response:
+    # Adding is enough: `headers.filter_response_headers` lets none of these through from an
+    # upstream.
+    context, fields = get_context(), response.headers
+    exchange = context.exchange
+    fields.add("X-Request-ID", exchange.request_id)
+    # Content from an upstream never gets the rights of our page, which sets its own policy.
+    fields.add("X-Content-Type-Options", "nosniff")
+    fields.add("Content-Security-Policy", context.security_policy)
+    if context.request.path.startswith("/v2"):
+        fields.add("Docker-Distribution-Api-Version", "registry/2.0")
+    if (budget := exchange.budget) is not None and is_low(budget):
+        left = f"{budget.remaining} of {budget.limit} pulls"
+        fields.add("Warning", f'299 - "{exchange.registry} has {left} left for this client"')
+    exchange.status, exchange.time_to_first_byte = response.status_code, exchange.seconds_elapsed()
+    waited = time.monotonic() - context.called_at if context.called_at else 0.0
+    response.call_on_close(_Ending(context, _build_line(context, response), waited).end)
+    context.is_answered = True
+    return response
 
 
-def build_permit(address: RepositoryAddress, reference: Reference | None = None) -> Permit | None:
-    """Return a function that applies the rules to the target of a redirect, or None without rules.
-
-    `reference` is the tag or digest if the client asks for a manifest.
-    The function raises Denied if a rule forbids the target to this client.
-    """
-    room = get_services()
-    rules = room.rules
-    if rules is None:
-        return None
-    asking = get_client()
-    asked = _build_access_request(address.registry, address.repository, asking, reference)
-
-    def ask(registry: str, name: RepositoryName, reference: Reference | None) -> None:
-        row = room.registries.get_registry(registry)
-        question = _build_access_request(row, name, asking, reference)
-        decision = rules.decide(question)
-        if not decision.allowed:
-            _refuse(decision, asking)
-        if decision.depends_on_manifest and not rules.has_same_matches(asked, question):
-            # `ImageInspection` judges the manifest by the rules for the original address only.
-            message = f"a rule of this proxy looks at images of {registry}: ask for it there"
-            rule = decision.rule
-            raise RuleDenied(message, rule=rule and rule.number)
-
-    return ask
+def _abandon(error: BaseException | None) -> None:
+    """Release what a request holds that ended before it had a response."""
+    del error
+    context: RequestContext | None = g.get("context")
+    if context is not None and not context.is_answered:
+        context.at_end.close()
 
 
-def resolve_name_unchecked(
-    asked: RepositoryName, *, ns: str | None, host: str
-) -> RepositoryAddress:
-    """Return what a name addresses under `ns` and `get_host`, and note it for the log line.
-
-    No rule is applied. Raise NameUnknown or NameInvalid.
-    """
-    address = get_services().registries.resolve(asked, ns=ns, host=host)
-    if (exchange := current.get()) is not None:
-        exchange.registry = address.registry.name
-        if exchange.route != "token":  # the scopes of a token request stay out of the log
-            exchange.repository = address.repository
-    return address
-
-
-def get_host() -> str:
-    """Return the host name that the client used for this proxy; raise HostInvalid."""
-    return get_services().forwarded.get_host(get_request().environ)
+def _build_line(context: RequestContext, response: Response) -> dict[str, Any]:
+    request = context.request
+    line = {
+        "method": request.method,
+        "path": request.path[:_LOGGED],
+        "status": response.status_code,
+        "bytes": 0 if request.method == "HEAD" else response.content_length or 0,
+        "client": context.client.address,
+        "request_id": context.exchange.request_id,
+        "user_agent": request.headers.get("User-Agent", "")[:_LOGGED],
+    }
+    if context.user:
+        line["user"] = context.user
+    # The members of other caches on the way come before ours.
+    told = [one for one in response.headers.getlist("Cache-Status") if one.startswith(_CACHE)]
+    return line | {"cache": told[-1].removeprefix(_CACHE)[:_LOGGED]} if told else line
 
 
-def get_client() -> ClientIdentity:
-    """Return the client of the current request, with its user if it has logged in.
+@dataclass(slots=True)
+class _Ending:
+    """What remains to be done when the body ends; `wait_seconds` is in seconds."""
 
-    The address is "" for a request through a Unix socket, unless a server in front names it.
-    """
-    exchange = current.get()
-    if exchange is None:
-        return ClientIdentity(*_resolve_client())
-    if exchange.client is None:
-        exchange.client = _resolve_client()
-    return ClientIdentity(*exchange.client, exchange.user)
+    context: RequestContext
+    line: dict[str, Any]
+    wait_seconds: float
 
+    def end(self) -> None:
+        """Release what the request holds; complete its log line, and log and count it."""
+        context, line = self.context, self.line
+        exchange, access_log = context.exchange, context.services.access_log
+        try:
+            context.at_end.close()
+        finally:
+            exchange.duration = exchange.seconds_elapsed()
+            if context.body is not None:
+                self._add_body(context.body)
+            exchange.bytes_sent = line["bytes"]
+            line["upstream_seconds"] = self.wait_seconds
+            current.set(None)
+            ended = EndedRequest(exchange, line, time.time())
+            if "gunicorn.socket" in context.request.environ:  # there may be many at once
+                access_log.add(ended)
+            else:
+                access_log.write([ended])
 
-def _resolve_client() -> tuple[str, bool]:
-    forwarded, environ = get_services().forwarded, get_request().environ
-    address = forwarded.get_client_address(environ)
-    return address, bool(address) and forwarded.is_client_known(environ)
-
-
-def may_see_figures() -> bool:
-    """Return whether the client is in a network that may see figures.
-
-    If figures are restricted, a client whose address is unknown may not see them.
-    """
-    room, environ = get_services(), get_request().environ
-    if room.figures_networks.includes_all:
-        return True
-    client = room.forwarded.get_client_address(environ)
-    # A request without an address came through a Unix socket, from this machine.
-    allowed = not client or client in room.figures_networks
-    return allowed and room.forwarded.is_client_known(environ)
-
-
-def get_source(registry: Registry) -> Source:
-    """Return the source that a registry is read from: its upstream, or the cache around it."""
-    return get_services().sources[registry.name]
+    def _add_body(self, body: SentBody) -> None:
+        line = self.line
+        line["bytes"] = body.sent
+        self.wait_seconds += body.wait_seconds
+        if body.sent_by_nginx:
+            line["sent_by_nginx"] = True
+        if not body.is_complete:
+            line["incomplete"] = True
+        if body.failure:
+            line["body_error"] = body.failure

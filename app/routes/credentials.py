@@ -8,28 +8,26 @@ import base64
 import binascii
 import json
 import re
-import time
 from http import HTTPStatus
 from typing import Any, Final
-
-from flask import g
 
 from app.access.networks import derive_site
 from app.oci import headers
 from app.oci.errors import Unauthorized, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.oci.reference import Reference
-from app.registries import Registry, RepositoryAddress, Selection
-from app.routes import client_naming
-from app.routes.connection import ClientConnection
-from app.routes.context import build_permit, get_client, get_request, get_services
-from app.source import Payer, Reply, Request, Unmetered, build_reply
+from app.registries import Registries, Registry, RepositoryAddress, Selection
+from app.routes.addressing import build_challenge, build_permit
+from app.routes.context import RequestContext
+from app.source import Reply, Request, Unmetered, build_reply
 
 _TOKEN: Final = re.compile(r"[\x21-\x2b\x2d-\x7e]+")
 """Visible ASCII without a space or a comma."""
 
 
-def build_upstream_headers(selection: Selection, fields: Headers) -> Headers:
+def build_upstream_headers(
+    context: RequestContext, selection: Selection, fields: Headers
+) -> Headers:
     """Return a client's headers, with Authorization only if it belongs to the selected registry.
 
     The tag of a token is removed. A managed registry gets no credentials from clients.
@@ -42,21 +40,20 @@ def build_upstream_headers(selection: Selection, fields: Headers) -> Headers:
         return others
     scheme = authorization.split(maxsplit=1)[0]
     is_login = scheme.lower() != "bearer"
-    if is_login and not _is_own_login(selection, authorization):
+    registries = context.services.registries
+    if is_login and not _is_own_login(registries, selection, authorization):
         return others
-    tags = get_services().registries.find_token_tags(authorization)
+    tags = registries.find_token_tags(authorization)
     # Two Authorization lines arrive joined by a comma, so a value with a comma is not just a login.
     if not tags and (not selection.has_tagged_tokens or (is_login and "," not in authorization)):
         return fields
-    owner, untagged = get_services().registries.split_token_tag(
-        authorization.removeprefix(f"{scheme} ")
-    )
+    owner, untagged = registries.split_token_tag(authorization.removeprefix(f"{scheme} "))
     if tags == {selection.registry.name} and owner and _TOKEN.fullmatch(untagged) and not is_login:
         return [*others, ("Authorization", f"{scheme} {untagged}")]
-    raise Unauthorized(headers={"WWW-Authenticate": str(client_naming.build_challenge(selection))})
+    raise Unauthorized(headers={"WWW-Authenticate": str(build_challenge(context, selection))})
 
 
-def _is_own_login(selection: Selection, authorization: str) -> bool:
+def _is_own_login(registries: Registries, selection: Selection, authorization: str) -> bool:
     """Return whether a login may go to the registry.
 
     Some clients send tokens as passwords, so a password tagged for another registry may not.
@@ -67,20 +64,13 @@ def _is_own_login(selection: Selection, authorization: str) -> bool:
         password = base64.b64decode(authorization.partition(" ")[2]).decode("latin-1")
     except (binascii.Error, ValueError):
         password = ""
-    return get_services().registries.find_token_tags(password.partition(":")[2]) <= {
-        selection.registry.name
-    }
+    return registries.find_token_tags(password.partition(":")[2]) <= {selection.registry.name}
 
 
-def is_foreign(selection: Selection, token: str) -> bool:
+def is_foreign(registries: Registries, selection: Selection, token: str) -> bool:
     """Return whether a refresh token belongs to another registry than the selected one."""
-    tags = get_services().registries.find_token_tags(token)
+    tags = registries.find_token_tags(token)
     return tags != ({selection.registry.name} if selection.has_tagged_tokens or tags else set())
-
-
-def strip_tag(token: str) -> str:
-    """Return a token without this proxy's tag, as its registry issued it."""
-    return get_services().registries.split_token_tag(token)[1]
 
 
 def tag_tokens(reply: Reply, registry: Registry) -> Reply:
@@ -119,36 +109,30 @@ def _extract_tokens(document: dict[str, Any]) -> dict[str, str]:
 
 # The client's request, as a source takes it
 
-PAYER: Final = "docxy.payer"
-"""The key of the request's payer in its environ, set if there are limits.
-
-The environ is at hand; Flask's `g` would have to be looked up.
-"""
-
 
 def build_source_request(
-    selection: Selection, query: str = "", reference: Reference | None = None
+    context: RequestContext,
+    selection: Selection,
+    query: str = "",
+    reference: Reference | None = None,
 ) -> Request:
     """Return the client's request for a source, with no credentials except the registry's own.
 
     `reference` is the tag or digest if the request is for a manifest.
-    Views call the source right afterwards: the time of this call (monotonic) is noted as the
-    beginning of the wait for the upstream. Raise Unauthorized or LoopDetected.
+    Views call the source right afterwards: the time of this call is noted as the beginning of the
+    wait for the upstream. Without limits, all addresses of a site are one payer.
+    Raise Unauthorized or LoopDetected.
     """
-    request = get_request()
-    g.asked_at = time.monotonic()
+    request = context.request
+    context.note_call()
+    fields = build_upstream_headers(context, selection, list(request.headers.items()))
     return Request(
         method=request.method,
-        headers=headers.mark_via(build_upstream_headers(selection, list(request.headers.items()))),
+        headers=headers.mark_via(fields),
         query=query,
-        client=ClientConnection(request.environ),
-        permit=build_permit(selection, reference)
+        client=context.connection,
+        permit=build_permit(context, selection, reference)
         if isinstance(selection, RepositoryAddress)
         else None,
-        payer=request.environ.get(PAYER) or _build_uncharged_payer(),
+        payer=context.payer or Unmetered(f"address {derive_site(context.client.address)}"),
     )
-
-
-def _build_uncharged_payer() -> Payer:
-    """Return a payer without limits for the client; all addresses of a site count as one."""
-    return Unmetered(f"address {derive_site(get_client().address)}")

@@ -9,7 +9,7 @@ from typing import Final
 
 from app.access.image_facts import ImageFactsCache
 from app.access.rules import Decision, Rule
-from app.events import current
+from app.events import Exchange
 from app.oci import headers
 from app.oci.errors import RuleDenied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.image import INDEX, ImageMetadata, parse_config_descriptor, parse_image_metadata
@@ -40,6 +40,7 @@ class ImageInspection:
     repository: RepositoryName
     request: Request
     facts_cache: ImageFactsCache
+    exchange: Exchange
     decide: Callable[[frozenset[Digest]], Decision | None]
     """Applies the rules again with all digests of the manifest.
 
@@ -83,14 +84,12 @@ class ImageInspection:
         facts = self._lookup_facts(reply)
         is_unread = facts is not None
         if facts is None:
-            exchange = current.get()
-            did = exchange.cache_outcome if exchange else ""
+            did = self.exchange.cache_outcome
             try:
                 facts, reply = self._determine_facts(reply, reference)
             finally:
                 # The log line says how the cache served this request, not those made to judge it.
-                if exchange:
-                    exchange.cache_outcome = did
+                self.exchange.cache_outcome = did
         if objection := condition.find_violation(facts, datetime.now(UTC)):
             if is_unread:
                 reply.close()

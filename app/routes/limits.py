@@ -3,13 +3,11 @@
 from http import HTTPStatus
 from typing import Final
 
-from flask import Flask, Response, g
+from flask import Flask, Response
 
 from app.access.limits import Allowance, ClientLimits, Transfer, Transfers
 from app.access.shared_redis import SharedRedis
-from app.routes.context import get_client, get_request
-from app.routes.credentials import PAYER
-from app.routes.relay import RelayedBody
+from app.routes.context import RequestContext, get_context
 
 _FREE: Final = frozenset({"health", "metrics", "drip", "page", "assets", "config"})
 """Blueprints without limits: they inspect this proxy or set up its clients, and ask no registry."""
@@ -29,8 +27,7 @@ def register(
     redis = SharedRedis(redis_url) if redis_url else None
     limiting = _LimitHooks(ClientLimits(allowance, redis, users_are_known=users_are_known))
     app.before_request(limiting.charge_request)
-    app.after_request(limiting.settle_on_close)
-    app.teardown_request(limiting.refund)
+    app.after_request(limiting.settle)
 
 
 class _LimitHooks:
@@ -42,13 +39,14 @@ class _LimitHooks:
 
     def charge_request(self) -> None:
         """Charge the client for a request; raise LimitReached if it has reached a limit."""
-        request = get_request()
+        context = get_context()
+        request = context.request
         endpoint = request.endpoint
         is_body = endpoint in _BODIES
         if not is_body and request.blueprint in _FREE:
             return
         limits = self._limits
-        who = limits.identify(get_client())
+        who = limits.identify(context.client)
         limits.charge_request(who)
         if not is_body:
             return
@@ -59,30 +57,30 @@ class _LimitHooks:
             else:
                 transfer.begin_blob((request.view_args or {})["digest"])
         # A HEAD has a payer too, because a rule about images may fetch a config for it.
-        request.environ[PAYER] = transfer
+        context.payer = transfer
+        context.at_end.callback(self._end, context, transfer)
 
-    def settle_on_close(self, response: Response) -> Response:
-        """Return the response, whose end settles what the client is charged for it."""
-        request = get_request()
-        transfer: Transfer | None = request.environ.pop(PAYER, None)
-        if transfer is None or request.method != "GET":
+    def settle(self, response: Response) -> Response:
+        """Return the response, after settling what the client is charged for it so far."""
+        context = get_context()
+        transfer = context.payer
+        if not isinstance(transfer, Transfer) or context.request.method != "GET":
             return response
         if response.status_code != HTTPStatus.OK:
             transfer.refund_pull()
-        body: RelayedBody | None = g.get("body")
-        if body is not None:
+        if (body := context.body) is not None:
             transfer.count_sent = lambda: body.sent
-        if request.endpoint == _MANIFEST:  # too short to be watched while it runs
-            response.call_on_close(transfer.end)
-            return response
-        self._transfers.add(transfer)
-        response.call_on_close(lambda: self._transfers.end(transfer))
+        if context.request.endpoint == _BLOB:  # a manifest is too short to be watched
+            self._transfers.add(transfer)
         return response
 
-    def refund(self, error: BaseException | None) -> None:
-        """Give back what was charged for a request that ended before it had a response."""
-        del error
-        transfer: Transfer | None = get_request().environ.pop(PAYER, None)
-        if transfer is not None:
+    def _end(self, context: RequestContext, transfer: Transfer) -> None:
+        """End a transfer, and give back what was charged if the request ended without a response.
+
+        The fetches that a HEAD has caused settle their accounts themselves.
+        """
+        if not context.is_answered:
             transfer.refund_pull()
-            transfer.end()
+        elif context.request.method != "GET":
+            return
+        self._transfers.end(transfer)

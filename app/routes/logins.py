@@ -5,9 +5,8 @@ import binascii
 from typing import Final
 
 from app.access.tokens import Bearer, Guard
-from app.events import current
 from app.oci.errors import LoginsThrottled
-from app.routes.context import get_client
+from app.routes.context import RequestContext
 
 _LONGEST: Final = 4096
 """The most characters of a login in Base64, as Basic sends it; tokens may be longer."""
@@ -46,30 +45,24 @@ def bound_form_login(name: str, password: str) -> tuple[str, str]:
     return (name, password) if len(name) + 1 + len(password) <= _LONGEST_DECODED else ("", "")
 
 
-def check_login(guard: Guard, name: str, password: str) -> str:
+def check_login(context: RequestContext, guard: Guard, name: str, password: str) -> str:
     """Return the name of the user if the password is right, and note it for the log line.
 
     Raise LoginInvalid, LoginsThrottled or LoginsBusy.
     """
-    asking = get_client()
+    asking = context.client
     try:
         guard.logins.check(name, password, asking.address)
     except LoginsThrottled as slowed:
         if asking.is_known:
             raise
         raise LoginsThrottled(_TOGETHER, headers=slowed.extra_headers) from slowed
-    return record_user(name)
+    context.user = name
+    return name
 
 
-def verify_bearer(guard: Guard, token: str) -> Bearer:
+def verify_bearer(context: RequestContext, guard: Guard, token: str) -> Bearer:
     """Return the bearer of an access token; note its user for the log line; raise TokenInvalid."""
     bearer = guard.tokens.verify_access_token(token)
-    record_user(bearer.user)
+    context.user = bearer.user
     return bearer
-
-
-def record_user(user: str) -> str:
-    """Return the given user, noted as the one of this request for its log line."""
-    if (exchange := current.get()) is not None:
-        exchange.user = user
-    return user

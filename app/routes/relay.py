@@ -4,19 +4,20 @@ It also forbids other caches to keep a response if clients may get different one
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any, Final
 
-from flask import Flask, Response, g
+from flask import Flask, Response
 from werkzeug.datastructures import Headers
 
-from app.events import UNWATCHED, Download, Exchange, current
+from app.events import UNWATCHED, Download, Exchange
+from app.oci.challenge import Challenge
 from app.oci.headers import FOR_CACHES
 from app.registries import Selection
-from app.routes import client_naming
+from app.routes.addressing import build_next_link, rewrite_challenges
 from app.routes.connection import ClientConnection
-from app.routes.context import get_request, get_services
+from app.routes.context import RequestContext, get_context
 from app.source import BodyBroken, FileBody, Reply, has_body
 
 KEPT_BY_NGINX: Final = {"cache-control": "X-Accel-Cache-Control"}
@@ -132,60 +133,59 @@ class RelayedResponse(Response):
         return super().get_wsgi_headers(environ)
 
 
-def relay(reply: Reply, selection: Selection) -> Response:
+def relay(context: RequestContext, reply: Reply, selection: Selection) -> Response:
     """Return the response that relays a reply, with links and challenges in the client's naming.
 
     The reply is closed when the response is, or at once if this raises.
     """
     try:
-        return _build_response(reply, selection)
+        return _build_response(context, reply, selection)
     except BaseException:
         reply.close()
         raise
 
 
-def _build_response(reply: Reply, selection: Selection) -> Response:
-    room, environ = get_services(), get_request().environ
-    response = RelayedResponse(status=_choose_status(reply, selection))
+def _build_response(context: RequestContext, reply: Reply, selection: Selection) -> Response:
+    services, exchange, connection = context.services, context.exchange, context.connection
+    challenges = rewrite_challenges(context, reply.challenges, selection)
+    # A 403 if no login through this proxy can meet any of the challenges.
+    is_unmet = reply.challenges and not challenges
+    response = RelayedResponse(status=HTTPStatus.FORBIDDEN if is_unmet else reply.status)
     handed_over = reply.sent_by_nginx
-    _write_headers(response.headers, reply, selection, handed_over=handed_over)
-    connection = ClientConnection(environ)
-    connection.set_stall_timeout(room.write_timeout)
-    exchange = current.get() or Exchange()
-    body = g.body = response.response = RelayedBody(reply, connection, exchange)
+    _write_headers(context, response.headers, reply, selection, challenges)
+    connection.set_stall_timeout(services.write_timeout)
+    body = context.body = response.response = RelayedBody(reply, connection, exchange)
     if handed_over:
         body.leave_to_nginx(reply.length or 0)
-    if has_body(environ["REQUEST_METHOD"], reply.status):
+    if has_body(context.request.environ["REQUEST_METHOD"], reply.status):
         connection.reset_unless_completed(length_known=reply.length is not None)
         if isinstance(reply.body, FileBody) and connection.send_file and reply.length:
             body.send_file(reply.body, connection.send_file)
         if not (handed_over or isinstance(reply.body, tuple)):
-            body.report_to(room.access_log.watcher.begin_download(exchange, reply.length))
+            body.report_to(services.access_log.watcher.begin_download(exchange, reply.length))
     else:
         body.is_complete = True
     return response
 
 
-def _choose_status(reply: Reply, selection: Selection) -> int:
-    """Return the reply's status, or 403 if no login through this proxy can meet its challenges."""
-    if reply.challenges and not client_naming.rewrite_challenges(reply.challenges, selection):
-        return HTTPStatus.FORBIDDEN
-    return reply.status
-
-
 def _write_headers(
-    fields: Headers, reply: Reply, selection: Selection, *, handed_over: bool
+    context: RequestContext,
+    fields: Headers,
+    reply: Reply,
+    selection: Selection,
+    challenges: Iterable[Challenge],
 ) -> None:
+    handed_over = reply.sent_by_nginx
     for name, value in reply.headers:
         fields.add(KEPT_BY_NGINX.get(name.lower(), name) if handed_over else name, value)
-    for challenge in client_naming.rewrite_challenges(reply.challenges, selection):
+    for challenge in challenges:
         fields.add("WWW-Authenticate", str(challenge))
     if selection.ns:
         fields.set("OCI-Namespace", selection.ns)
     if reply.length is not None:
         fields.set("Content-Length", "0" if handed_over else str(reply.length))
     if reply.next_query is not None:
-        fields.set("Link", client_naming.build_next_link(reply.next_query, selection))
+        fields.set("Link", build_next_link(context, reply.next_query, selection))
 
 
 # What caches on the way may keep: nothing that is for some clients only
@@ -205,7 +205,7 @@ def register_cache_control(app: Flask, *, all_are_equal: bool) -> None:
 
 
 def _forbid_shared_caching(response: Response) -> Response:
-    if (get_request().endpoint or "").partition(".")[0] in _OF_REGISTRIES:
+    if (get_context().request.endpoint or "").partition(".")[0] in _OF_REGISTRIES:
         fields = response.headers
         by_nginx = KEPT_BY_NGINX["cache-control"]
         there = {name.lower() for name in fields.keys()}  # noqa: SIM118 - it iterates over pairs

@@ -5,10 +5,9 @@ import logging
 from http import HTTPStatus
 from typing import Any, Final
 
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, jsonify
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
-from app.events import Exchange, current
 from app.oci.errors import (
     ClientAddressUnknown,
     ClientGone,
@@ -22,7 +21,8 @@ from app.oci.errors import (
     Unsupported,
     error_document,
 )
-from app.routes.context import get_client, get_host, get_ns, get_request, resolve_name_unchecked
+from app.routes.addressing import resolve_path_unchecked
+from app.routes.context import RequestContext, get_context
 
 logger = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _PLAIN: Final = (ClientGone, DigestInvalid, NameInvalid, Unsupported)
 """Errors that the path and status on the request's own log line explain well enough."""
 
 
-def log_refusal(error: RegistryError) -> None:
+def _log_refusal(context: RequestContext, error: RegistryError) -> None:
     """Log why a request is refused, and note for metrics what refused it.
 
     If access was refused, the line also has the client and the repository. Its `rule` is the word
@@ -45,34 +45,29 @@ def log_refusal(error: RegistryError) -> None:
         "reason": str(error),
     }
     if error.refused_by:
-        fields |= _build_refusal_fields() | {"rule": error.refused_by} | error.detail
-        if (exchange := current.get()) is not None:
-            exchange.refused_by = str(fields["rule"])
+        fields |= _build_refusal_fields(context) | {"rule": error.refused_by} | error.detail
+        context.exchange.refused_by = str(fields["rule"])
     is_theirs = error.status < HTTPStatus.INTERNAL_SERVER_ERROR
     level = logging.INFO if is_theirs else logging.WARNING
     logger.log(level, "Request refused.", extra={"fields": fields})
 
 
-def _build_refusal_fields() -> dict[str, str]:
+def _build_refusal_fields(context: RequestContext) -> dict[str, str]:
     """Return the client and what it asked for: operators read refusals without other lines."""
-    asking = get_client()
-    told = {"client": asking.address, "user": asking.user}
-    if (exchange := current.get()) is not None:
-        _record_repository(exchange)
-        told |= {
-            "registry": exchange.registry,
-            "repository": exchange.repository,
-            "reference": exchange.reference,
-        }
-    return {name: value for name, value in told.items() if value}
-
-
-def _record_repository(exchange: Exchange) -> None:
-    """Note the repository of a request that was refused before its address was resolved."""
-    name = (get_request().view_args or {}).get("name")
+    exchange, client = context.exchange, context.client
+    name = (context.request.view_args or {}).get("name")
     if name is not None and not exchange.repository:
+        # The request was refused before its address was resolved.
         with contextlib.suppress(RegistryError):
-            resolve_name_unchecked(name, ns=get_ns(), host=get_host())
+            resolve_path_unchecked(context, name)
+    told = {
+        "client": client.address,
+        "user": client.user,
+        "registry": exchange.registry,
+        "repository": exchange.repository,
+        "reference": exchange.reference,
+    }
+    return {name: value for name, value in told.items() if value}
 
 
 _CODES = {
@@ -96,8 +91,10 @@ def register(app: Flask) -> None:
 
 
 def _handle_registry_error(error: RegistryError) -> Response:
-    log_refusal(error)
-    if isinstance(error, NetworkDenied | ClientAddressUnknown) and request.blueprint in _FOR_PEOPLE:
+    context = get_context()
+    _log_refusal(context, error)
+    is_for_people = context.request.blueprint in _FOR_PEOPLE
+    if isinstance(error, NetworkDenied | ClientAddressUnknown) and is_for_people:
         response = Response(f"{error}\n", error.status, content_type="text/plain; charset=utf-8")
     else:
         response = _build_error_response(error.status, error.code, str(error), error.detail or None)
@@ -108,7 +105,7 @@ def _handle_registry_error(error: RegistryError) -> Response:
 
 
 def _handle_http_error(error: HTTPException) -> Response:
-    if isinstance(error, MethodNotAllowed) and request.path.startswith("/v2"):
+    if isinstance(error, MethodNotAllowed) and get_context().request.path.startswith("/v2"):
         return _handle_registry_error(MethodUnsupported())
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     code = _CODES.get(HTTPStatus(status), ErrorCode.UNKNOWN)

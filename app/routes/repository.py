@@ -7,18 +7,12 @@ from http import HTTPStatus
 from typing import Final, NoReturn
 from urllib.parse import parse_qsl, urlencode
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Request, Response
 
 from app.oci.errors import MethodUnsupported, Unsupported
 from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
-from app.routes.context import (
-    authorize,
-    get_services,
-    get_source,
-    resolve,
-    resolve_manifest,
-    resolve_registry,
-)
+from app.routes.addressing import authorize, resolve, resolve_manifest, resolve_registry
+from app.routes.context import get_context
 from app.routes.credentials import build_source_request
 from app.routes.image_policy import ImageInspection
 from app.routes.relay import relay
@@ -39,14 +33,16 @@ def challenge() -> Response:
     A 200 gets a JSON body; a 401 has the challenge that makes the client ask this proxy for a token
     (OCI distribution-spec, "Determining Support").
     """
-    selection = resolve_registry()
-    reply = get_source(selection.registry).ping(build_source_request(selection))
+    context = get_context()
+    selection = resolve_registry(context)
+    source = context.services.get_source(selection.registry)
+    reply = source.ping(build_source_request(context, selection))
     if reply.status == HTTPStatus.OK:
         # Some registries answer "OK" as text, but clients expect JSON.
         reply.close()
         opened = build_reply(HTTPStatus.OK, [("Content-Type", "application/json")], _OPEN)
         reply = replace(opened, challenges=reply.challenges)
-    return relay(reply, selection)
+    return relay(context, reply, selection)
 
 
 bp = Blueprint("repository", __name__, url_prefix="/v2")
@@ -55,50 +51,55 @@ bp = Blueprint("repository", __name__, url_prefix="/v2")
 @bp.get("/<repository:name>/manifests/<reference:reference>")
 def manifest(name: RepositoryName, reference: Reference) -> Response:
     """Return a manifest by tag or digest; raise Denied if a rule forbids it."""
-    address, decision = resolve_manifest(name, reference)
-    there, asking = get_source(address.registry), build_source_request(address, reference=reference)
+    context = get_context()
+    address, decision = resolve_manifest(context, name, reference)
+    source = context.services.get_source(address.registry)
+    asking = build_source_request(context, address, reference=reference)
     if decision is None:
-        reply = there.manifest(address.repository, reference, asking)
+        reply = source.manifest(address.repository, reference, asking)
     else:
         inspection = ImageInspection(
-            source=there,
+            source=source,
             repository=address.repository,
             request=asking,
-            facts_cache=get_services().image_facts,
-            decide=partial(authorize, address, reference),
+            facts_cache=context.services.image_facts,
+            exchange=context.exchange,
+            decide=partial(authorize, context, address, reference),
         )
         reply = inspection.inspect_manifest(reference, decision)
-    return relay(reply, address)
+    return relay(context, reply, address)
 
 
 @bp.get("/<repository:name>/blobs/<digest:digest>")
 def blob(name: RepositoryName, digest: Digest) -> Response:
     """Return a blob, a layer or a config, by digest; raise Denied if a rule forbids it."""
-    address = resolve(name)
-    reply = get_source(address.registry).blob(
-        address.repository, digest, build_source_request(address)
-    )
-    return relay(reply, address)
+    context = get_context()
+    address = resolve(context, name)
+    source = context.services.get_source(address.registry)
+    reply = source.blob(address.repository, digest, build_source_request(context, address))
+    return relay(context, reply, address)
 
 
 @bp.get("/<repository:name>/tags/list")
 def tags(name: RepositoryName) -> Response:
     """Return one page of the repository's tags; its Link header names the next page."""
-    address = resolve(name)
-    reply = get_source(address.registry).tags(
-        address.repository, build_source_request(address, _get_upstream_query())
-    )
-    return relay(reply, address)
+    context = get_context()
+    address = resolve(context, name)
+    source = context.services.get_source(address.registry)
+    asking = build_source_request(context, address, _get_upstream_query(context.request))
+    reply = source.tags(address.repository, asking)
+    return relay(context, reply, address)
 
 
 @bp.get("/<repository:name>/referrers/<digest:digest>")
 def referrers(name: RepositoryName, digest: Digest) -> Response:
     """Return one page of the manifests that refer to a digest, such as signatures."""
-    address = resolve(name)
-    reply = get_source(address.registry).referrers(
-        address.repository, digest, build_source_request(address, _get_upstream_query())
-    )
-    return relay(reply, address)
+    context = get_context()
+    address = resolve(context, name)
+    source = context.services.get_source(address.registry)
+    asking = build_source_request(context, address, _get_upstream_query(context.request))
+    reply = source.referrers(address.repository, digest, asking)
+    return relay(context, reply, address)
 
 
 @bp.route(
@@ -110,7 +111,7 @@ def unmatched(rest: str) -> NoReturn:
     Raise MethodUnsupported for a write, NameInvalid or DigestInvalid for a malformed name, tag or
     digest, and Unsupported for anything else.
     """
-    if request.method not in {"GET", "HEAD"}:
+    if get_context().request.method not in {"GET", "HEAD"}:
         raise MethodUnsupported
     if "/blobs/uploads" in rest:
         raise Unsupported
@@ -128,7 +129,7 @@ def unmatched(rest: str) -> NoReturn:
     raise Unsupported
 
 
-def _get_upstream_query() -> str:
+def _get_upstream_query(request: Request) -> str:
     """Return the query without `ns`, which is meant for this proxy only."""
     query = request.query_string.decode(errors="surrogateescape")
     fields = parse_qsl(query, keep_blank_values=True, errors="surrogateescape")

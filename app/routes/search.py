@@ -1,18 +1,17 @@
 """GET /v1/search: relays `docker search <this proxy>/<words>` to Docker Hub's index."""
 
-import time
 from typing import Final
 from urllib.parse import urlencode
 
-from flask import Blueprint, Response, g, jsonify, request
+from flask import Blueprint, Request, Response, jsonify
 
 from app.oci import headers
 from app.oci.errors import Unsupported
 from app.registries import DOCKER_HUB, Selection
-from app.routes.connection import ClientConnection
-from app.routes.context import get_host, get_services, select_registry
+from app.routes.addressing import select_registry
+from app.routes.context import RequestContext, get_context
 from app.routes.relay import relay
-from app.source import Request
+from app.source import Request as SourceRequest
 
 bp = Blueprint("search", __name__, url_prefix="/v1")
 
@@ -28,9 +27,10 @@ def ping() -> Response:
 
     Raise Unsupported if the host stands for another registry than Docker Hub.
     """
-    _require_docker_hub()
+    context = get_context()
+    _require_docker_hub(context)
     # Docker sends a login with the search if this is true, and only over https.
-    is_asked = get_services().guard is not None
+    is_asked = context.services.guard is not None
     response = jsonify({"standalone": is_asked})
     response.headers["X-Docker-Registry-Standalone"] = str(is_asked).lower()
     return response
@@ -42,35 +42,37 @@ def search() -> Response:
 
     Raise Unsupported if there is no index, or if the host stands for another registry.
     """
-    selection = _require_docker_hub()
-    index = get_services().index
+    context = get_context()
+    request = context.request
+    selection = _require_docker_hub(context)
+    index = context.services.index
     if index is None:
         raise Unsupported
     query = {
         "q": request.args.get("q", "")[:_LONGEST],
-        "n": _parse_number("n", _COUNT, _MOST),
-        "page": _parse_number("page", 1, _LAST_PAGE),
+        "n": _parse_number(request, "n", _COUNT, _MOST),
+        "page": _parse_number(request, "page", 1, _LAST_PAGE),
     }
     ways = [("Via", way) for way in request.headers.getlist("Via")]
-    g.asked_at = time.monotonic()
-    asked = Request(
+    context.note_call()
+    asked = SourceRequest(
         method="GET",
         headers=headers.mark_via(ways),
         query=urlencode(query, errors="replace"),
-        client=ClientConnection(request.environ),
+        client=context.connection,
     )
-    return relay(index.search(asked), selection)
+    return relay(context, index.search(asked), selection)
 
 
-def _require_docker_hub() -> Selection:
+def _require_docker_hub(context: RequestContext) -> Selection:
     """Return Docker Hub, the only registry with an index; raise Unsupported for any other."""
-    selection = select_registry(ns=None, host=get_host())
+    selection = select_registry(context, ns=None, host=context.host)
     if selection.registry.name != DOCKER_HUB:
         raise Unsupported
     return selection
 
 
-def _parse_number(name: str, usual: int, most: int) -> int:
+def _parse_number(request: Request, name: str, usual: int, most: int) -> int:
     text = request.args.get(name, "")
     is_number = text.isascii() and text.isdecimal()
     return min(max(int(text[:9]), 1), most) if is_number else usual

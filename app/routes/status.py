@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Final
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 
 from app.oci.errors import FiguresRefused, RegistryError, Unsupported
-from app.routes.context import FiguresReader, get_services, get_source, may_see_figures
+from app.routes.context import FiguresReader, RequestContext, Services, get_context
 from app.version import VERSION
 
 # GET /metrics and /figures: the same figures for Prometheus and for the page.
@@ -43,13 +43,28 @@ def figures() -> Response:
 
 
 def _require_figures() -> FiguresReader:
-    shown = get_services().figures
+    context = get_context()
+    shown = context.services.figures
     if shown is None:
         raise Unsupported
-    if not may_see_figures():
+    if not may_see_figures(context):
         raise FiguresRefused
-    get_services().access_log.flush()
+    context.services.access_log.flush()
     return shown
+
+
+def may_see_figures(context: RequestContext) -> bool:
+    """Return whether the client is in a network that may see figures.
+
+    If figures are restricted, a client whose address is unknown may not see them.
+    """
+    services, environ = context.services, context.request.environ
+    if services.figures_networks.includes_all:
+        return True
+    address = context.client.address
+    # A request without an address came through a Unix socket, from this machine.
+    allowed = not address or address in services.figures_networks
+    return allowed and services.forwarded.is_client_known(environ)
 
 
 # GET /v2/_drip: sends bytes slowly, to show whether a server in front buffers them (app.doctor).
@@ -89,11 +104,13 @@ _OK: Final = "ok"
 @health_bp.get("/health")
 def health() -> Response:
     """Return 200, or 503 if a check that the query asks for fails."""
+    context = get_context()
+    asked = context.request.args
     about = {"status": _OK, "version": VERSION}
-    if "upstream" in request.args:
-        about |= {"upstream": _check_upstream(request.args["upstream"])}
-    if "cache" in request.args:
-        about |= _check_cache()
+    if "upstream" in asked:
+        about |= {"upstream": _check_upstream(context.services, asked["upstream"])}
+    if "cache" in asked:
+        about |= _check_cache(context.services)
     is_well = about.get("upstream", _OK) == _OK and "cache_error" not in about
     if is_well:
         return jsonify(about)
@@ -102,23 +119,23 @@ def health() -> Response:
     return response
 
 
-def _check_upstream(named: str) -> str:
+def _check_upstream(services: Services, named: str) -> str:
     """Return `ok`, or the reason why a registry does not answer."""
     name = None if named in _DEFAULT else named
-    registry = get_services().registries.select(ns=name, host="").registry
+    registry = services.registries.select(ns=name, host="").registry
     try:
-        get_source(registry).reach()
+        services.get_source(registry).reach()
     except RegistryError as error:
         return str(error)
     return _OK
 
 
-def _check_cache() -> dict[str, str]:
+def _check_cache(services: Services) -> dict[str, str]:
     """Return `ok`, `off`, or why the cache keeps nothing.
 
     In that case `cache` has a text for people, and `cache_error` one word for programs.
     """
-    cache = get_services().cache
+    cache = services.cache
     if cache is None:
         return {"cache": "off"}
     state = cache.read_state()

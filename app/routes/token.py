@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 from werkzeug.exceptions import (
     BadRequest,
     ClientDisconnected,
@@ -26,33 +26,25 @@ from app.oci.errors import LoginMissing, LoginRequired, NameInvalid, NameUnknown
 from app.oci.placeholder_tokens import NOTHING
 from app.oci.reference import RepositoryName
 from app.oci.scope import Scope
-from app.registries import Registry, RepositoryAddress, Selection
+from app.registries import Registries, Registry, RepositoryAddress, Selection
 from app.routes import credentials, logins
+from app.routes.addressing import evaluate_rules, resolve_name_unchecked, resolve_registry
 from app.routes.authentication import format_canonical_name
-from app.routes.connection import ClientConnection
-from app.routes.context import (
-    evaluate_rules,
-    get_host,
-    get_ns,
-    get_services,
-    get_source,
-    resolve_name_unchecked,
-    resolve_registry,
-)
+from app.routes.context import RequestContext, get_context
 from app.routes.credentials import build_source_request
 from app.routes.relay import relay
 from app.source import Reply, TokenRequest, build_reply
 
 
-def read_form() -> bytes:
+def read_form(context: RequestContext) -> bytes:
     """Return the body of the request, if it is shorter than `request.max_content_length` bytes.
 
     Raise RequestTimeout if it does not arrive within `write_timeout` seconds in all,
     ClientDisconnected if it ends early, RequestEntityTooLarge if it is not shorter.
     """
-    form = None
+    form, request = None, context.request
     with (
-        ClientConnection(request.environ).limit_read_time(get_services().write_timeout) as late,
+        context.connection.limit_read_time(context.services.write_timeout) as late,
         contextlib.suppress(ClientDisconnected),  # raised by Werkzeug for a body that ends early
     ):
         form = request.get_data(cache=False)
@@ -70,7 +62,10 @@ _IssuingParameters = Sequence[tuple[str, str]]
 
 
 def issue_token(
-    guard: Guard, parameters: _IssuingParameters, wanted: Iterable[RepositoryAddress]
+    context: RequestContext,
+    guard: Guard,
+    parameters: _IssuingParameters,
+    wanted: Iterable[RepositoryAddress],
 ) -> Response:
     """Return a token of this proxy to pull from the wanted repositories; no registry is asked.
 
@@ -78,12 +73,12 @@ def issue_token(
     Raise LoginRequired with a challenge if the login is missing or wrong.
     """
     told = dict(reversed(parameters))  # the first of each
-    user, lasting = _authenticate(guard, told)
+    user, lasting = _authenticate(context, guard, told)
     token = guard.tokens.issue_access_token(user, map(format_canonical_name, wanted))
     refresh = lasting or guard.tokens.issue_refresh_token(user)
     # The users may have been reloaded while the password was checked, and the tokens may have been
     # issued for the changed user. So check the login once more.
-    _authenticate(guard, told)
+    _authenticate(context, guard, told)
     document = {
         # Clients of GET read `token`, those of POST `access_token`.
         "token": token,
@@ -98,16 +93,16 @@ def issue_token(
     return response
 
 
-def _authenticate(guard: Guard, told: dict[str, str]) -> tuple[str, str]:
+def _authenticate(context: RequestContext, guard: Guard, told: dict[str, str]) -> tuple[str, str]:
     """Return the user who has logged in, and the refresh token used for it, or "".
 
     Raise LoginRequired with a Basic challenge.
     """
     try:
         return (
-            _authenticate_form(guard, told)
-            if request.method == "POST"
-            else _authenticate_basic(guard)
+            _authenticate_form(context, guard, told)
+            if context.request.method == "POST"
+            else _authenticate_basic(context, guard)
         )
     except LoginRequired as refused:
         challenge = Challenge("Basic", {"realm": SERVICE, "charset": "UTF-8"})
@@ -115,21 +110,24 @@ def _authenticate(guard: Guard, told: dict[str, str]) -> tuple[str, str]:
         raise
 
 
-def _authenticate_basic(guard: Guard) -> tuple[str, str]:
-    login = logins.parse_basic(request.headers.get("Authorization", ""))
+def _authenticate_basic(context: RequestContext, guard: Guard) -> tuple[str, str]:
+    login = logins.parse_basic(context.request.headers.get("Authorization", ""))
     if login is None:
         raise LoginMissing
-    return logins.check_login(guard, *login), ""
+    return logins.check_login(context, guard, *login), ""
 
 
-def _authenticate_form(guard: Guard, told: dict[str, str]) -> tuple[str, str]:
+def _authenticate_form(
+    context: RequestContext, guard: Guard, told: dict[str, str]
+) -> tuple[str, str]:
     match told.get("grant_type"):
         case "password":
             shown = logins.bound_form_login(told.get("username", ""), told.get("password", ""))
-            return logins.check_login(guard, *shown), ""
+            return logins.check_login(context, guard, *shown), ""
         case "refresh_token":
             refresh = told.get("refresh_token", "")
-            return logins.record_user(guard.tokens.verify_refresh_token(refresh)), refresh
+            context.user = guard.tokens.verify_refresh_token(refresh)
+            return context.user, refresh
         case _:
             raise BadRequest
 
@@ -161,36 +159,38 @@ def token() -> Response:
 
     The scopes, `ns` or the host of the request say which registry it is for.
     """
-    guard = get_services().guard
+    context = get_context()
+    request, guard = context.request, context.services.guard
     if guard is not None:
         request.max_content_length = _LONGEST_OWN
-    written = read_form() if request.method == "POST" else request.query_string
+    written = read_form(context) if request.method == "POST" else request.query_string
     parameters = _parse_parameters(written)
     if guard is not None:
-        return issue_token(guard, parameters, _iter_pull_addresses(parameters))
-    selection = _resolve_selection(parameters)
-    if _is_all_denied(parameters):
+        return issue_token(context, guard, parameters, _iter_pull_addresses(context, parameters))
+    selection = _resolve_selection(context, parameters)
+    if _is_all_denied(context, parameters):
         reply = _build_placeholder_reply()
     else:
-        reply = get_source(selection.registry).token(_build_token_request(selection, parameters))
+        source = context.services.get_source(selection.registry)
+        reply = source.token(_build_token_request(context, selection, parameters))
     if selection.has_tagged_tokens:
         reply = credentials.tag_tokens(reply, selection.registry)
-    return relay(reply, selection)
+    return relay(context, reply, selection)
 
 
-def _is_all_denied(parameters: _Parameters) -> bool:
+def _is_all_denied(context: RequestContext, parameters: _Parameters) -> bool:
     """Return whether the rules deny every repository that the token is for."""
-    if get_services().rules is None:
+    if context.services.rules is None:
         return False
     scopes = [
         scope for text in _iter_scopes(parameters) if (scope := _parse_repository_scope(text))
     ]
-    addresses = [address for scope in scopes if (address := _resolve_scope(scope))]
-    return bool(addresses) and all(map(_is_denied, addresses))
+    addresses = [address for scope in scopes if (address := _resolve_scope(context, scope))]
+    return bool(addresses) and all(_is_denied(context, address) for address in addresses)
 
 
-def _is_denied(address: RepositoryAddress) -> bool:
-    decision = evaluate_rules(address)
+def _is_denied(context: RequestContext, address: RepositoryAddress) -> bool:
+    decision = evaluate_rules(context, address)
     return decision is not None and not decision.allowed
 
 
@@ -222,51 +222,57 @@ def _parse_parameters(written: bytes) -> _Parameters:
     return parameters
 
 
-def _iter_pull_addresses(parameters: _Parameters) -> Iterator[RepositoryAddress]:
+def _iter_pull_addresses(
+    context: RequestContext, parameters: _Parameters
+) -> Iterator[RepositoryAddress]:
     """Yield the repositories that the client asks to pull from."""
     for text in _iter_scopes(parameters):
         scope = _parse_repository_scope(text)
         if (
             scope
             and {"pull", "*"} & {*scope.actions.split(",")}
-            and (address := _resolve_scope(scope))
+            and (address := _resolve_scope(context, scope))
         ):
             yield address
 
 
-def _resolve_selection(parameters: _Parameters) -> Selection:
+def _resolve_selection(context: RequestContext, parameters: _Parameters) -> Selection:
     """Return the first repository that a scope addresses here, or else the registry selected.
 
     `ns` and the host decide which registry is meant before the prefix in a scope does.
     """
     for text in _iter_scopes(parameters):
-        if (scope := _parse_repository_scope(text)) and (address := _resolve_scope(scope)):
+        scope = _parse_repository_scope(text)
+        if scope and (address := _resolve_scope(context, scope)):
             return address
-    return resolve_registry()
+    return resolve_registry(context)
 
 
-def _build_token_request(selection: Selection, parameters: _Parameters) -> TokenRequest:
+def _build_token_request(
+    context: RequestContext, selection: Selection, parameters: _Parameters
+) -> TokenRequest:
     """Return the request for the registry's token service; raise Unauthorized or LoopDetected.
 
     A login that is not for the registry is dropped, and the request becomes an anonymous one:
     clients send whatever login they have for this host, and most images are public.
     """
-    passed = build_source_request(selection)
-    method = "POST" if request.method == "POST" else "GET"
+    passed = build_source_request(context, selection)
+    registries = context.services.registries
+    method = "POST" if context.request.method == "POST" else "GET"
     fields = passed.headers
-    named = list(_iter_registry_parameters(parameters, selection.registry))
-    if not _may_pass_login(selection, named):
+    named = list(_iter_registry_parameters(context, parameters, selection.registry))
+    if not _may_pass_login(registries, selection, named):
         method = "GET"
         fields = headers.without(fields, "authorization")
         named = [(name, value) for name, value in named if name in _FROM_NOBODY]
     named = [
-        (name, credentials.strip_tag(value) if name == "refresh_token" else value)
+        (name, registries.split_token_tag(value)[1] if name == "refresh_token" else value)
         for name, value in named
     ]
     return TokenRequest(method=method, parameters=named, headers=fields, client=passed.client)
 
 
-def _may_pass_login(selection: Selection, parameters: _Parameters) -> bool:
+def _may_pass_login(registries: Registries, selection: Selection, parameters: _Parameters) -> bool:
     """Return whether the client's login may go to the registry.
 
     A refresh token of another registry may not.
@@ -275,11 +281,11 @@ def _may_pass_login(selection: Selection, parameters: _Parameters) -> bool:
         return False
     refresh_tokens = [value for name, value in parameters if name == "refresh_token"]
     # If such a token were refused, containerd would send it as a password.
-    return not any(credentials.is_foreign(selection, value) for value in refresh_tokens)
+    return not any(credentials.is_foreign(registries, selection, value) for value in refresh_tokens)
 
 
 def _iter_registry_parameters(
-    parameters: _Parameters, registry: Registry
+    context: RequestContext, parameters: _Parameters, registry: Registry
 ) -> Iterator[tuple[str, str]]:
     """Yield the parameters for the registry, with each scope once and in the registry's naming.
 
@@ -290,7 +296,11 @@ def _iter_registry_parameters(
     seen: set[str] = set()
     for name, value in parameters:
         if name == "scope":
-            scopes = [scope for text in value.split() if (scope := _rewrite_scope(text, registry))]
+            scopes = [
+                scope
+                for text in value.split()
+                if (scope := _rewrite_scope(context, text, registry))
+            ]
             fresh = [scope for scope in dict.fromkeys(scopes) if scope not in seen]
             seen.update(fresh)
             if fresh:
@@ -299,7 +309,7 @@ def _iter_registry_parameters(
             yield name, value
 
 
-def _rewrite_scope(text: str, registry: Registry) -> str:
+def _rewrite_scope(context: RequestContext, text: str, registry: Registry) -> str:
     """Return a scope in the registry's naming.
 
     The result is "" if the scope is for another registry, or if a rule denies its repository.
@@ -307,8 +317,8 @@ def _rewrite_scope(text: str, registry: Registry) -> str:
     scope = _parse_repository_scope(text)
     if scope is None:
         return "" if text.startswith("repository") else text
-    address = _resolve_scope(scope)
-    if address is None or address.registry is not registry or _is_denied(address):
+    address = _resolve_scope(context, scope)
+    if address is None or address.registry is not registry or _is_denied(context, address):
         return ""
     return str(scope.with_name(address.repository))
 
@@ -324,11 +334,10 @@ def _parse_repository_scope(text: str) -> Scope | None:
     return scope if scope is not None and scope.is_repository else None
 
 
-def _resolve_scope(scope: Scope) -> RepositoryAddress | None:
+def _resolve_scope(context: RequestContext, scope: Scope) -> RepositoryAddress | None:
     """Return the repository that a scope addresses, or None if no request here could address it."""
     try:
-        return resolve_name_unchecked(
-            RepositoryName.parse(scope.name), ns=get_ns(), host=get_host()
-        )
+        name = RepositoryName.parse(scope.name)
+        return resolve_name_unchecked(context, name, ns=context.ns, host=context.host)
     except (NameInvalid, NameUnknown):
         return None

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing, suppress
 from typing import Final
 
-from app.logs import request_id
+from app.events import keep_request_id
 from app.oci.errors import RegistryError
 from app.source import BodyBroken, FetchAccount, Payer
 from app.spools import files
@@ -41,12 +41,7 @@ def start_fetch_thread(
     reads. Its `verified` is called when all bytes have been verified, before any reader gets the
     last one. `whole` says whether the client wants the whole blob.
     """
-    filling, asked_by = FetchTask(lead, rest, ask, whole=whole), request_id.get()
-
-    def run() -> None:
-        request_id.set(asked_by)  # log errors with the id of the request that began the fetch
-        filling.run()
-
+    run = keep_request_id(FetchTask(lead, rest, ask, whole=whole).run)
     threading.Thread(target=run, name=f"spool {lead.digest}", daemon=True).start()
 
 

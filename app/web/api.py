@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, jsonify
 
 from app.oci.errors import (
     Denied,
@@ -21,8 +21,8 @@ from app.oci.errors import (
 )
 from app.oci.reference import RepositoryName
 from app.registries import RepositoryAddress
-from app.routes.connection import ClientConnection
-from app.routes.context import get_source, resolve_name
+from app.routes.addressing import resolve_name
+from app.routes.context import RequestContext, get_context
 from app.routes.token import read_form
 from app.source import Client, Reply, Request, Source, TokenRequest
 from app.web.config import build_proxy
@@ -136,8 +136,9 @@ def rewrite() -> Response:
 
     Return JSON with the new text, the changes, and the names that stay with the reason.
     """
-    request.max_content_length = LONGEST
-    done = rewrite_text(read_form().decode(errors="replace"), build_proxy())
+    context = get_context()
+    context.request.max_content_length = LONGEST
+    done = rewrite_text(read_form(context).decode(errors="replace"), build_proxy(context))
     return _build_json({"text": done.text, "changes": done.changes, "skipped": done.left})
 
 
@@ -149,10 +150,11 @@ def tags() -> Response:
     image's full name, its address here (null if it has none), its tags, and whether there are
     more. Raise RegistryError.
     """
-    proxy = build_proxy()
-    address = _resolve_address(request.args.get("image", ""), proxy)
+    context = get_context()
+    proxy = build_proxy(context)
+    address = _resolve_address(context, context.request.args.get("image", ""), proxy)
     row, repository = address.registry, address.repository
-    found = list_tags(get_source(row), repository, ClientConnection(request.environ))
+    found = list_tags(context.services.get_source(row), repository, context.connection)
     return _build_json(
         {
             "image": f"{row.name}/{repository}",
@@ -163,7 +165,7 @@ def tags() -> Response:
     )
 
 
-def _resolve_address(text: str, proxy: Proxy) -> RepositoryAddress:
+def _resolve_address(context: RequestContext, text: str, proxy: Proxy) -> RepositoryAddress:
     """Return the registry and repository that an image name stands for.
 
     Raise NameInvalid if it is not an image name, NameUnknown if its registry is not served.
@@ -174,8 +176,8 @@ def _resolve_address(text: str, proxy: Proxy) -> RepositoryAddress:
     asked = RepositoryName.parse(meant.repository)
     if proxy.is_own(meant.registry):
         host = meant.registry.rpartition(":")[0] or meant.registry
-        return resolve_name(asked, ns=None, host=host)
-    return resolve_name(asked, ns=proxy.get_registry(meant.registry).name, host="")
+        return resolve_name(context, asked, ns=None, host=host)
+    return resolve_name(context, asked, ns=proxy.get_registry(meant.registry).name, host="")
 
 
 def _build_json(document: dict[str, object]) -> Response:

@@ -3,26 +3,26 @@
 from http import HTTPStatus
 from urllib.parse import urlsplit
 
-from flask import Blueprint, Response, request
+from flask import Blueprint, Response
 
-from app.routes.context import get_services
+from app.routes.context import RequestContext, get_context
 from app.web import clients
 from app.web.proxy import Proxy
 
 
-def build_proxy() -> Proxy:
-    """Return this proxy as the current request's client sees it.
+def build_proxy(context: RequestContext) -> Proxy:
+    """Return this proxy as the client of a request sees it.
 
     Its URL is DOCXY_PUBLIC_URL if that is set, and otherwise the one that the client used. A host
     that stands for one registry is kept in either case.
 
     Raise HostInvalid if the request's Host header is not valid.
     """
-    registries = get_services().registries
-    url = get_services().forwarded.build_base_url(request.environ)
+    services, url = context.services, context.base_url
+    registries = services.registries
     host = urlsplit(url).hostname or ""
     alone = registries.select(ns=None, host=host).registry if host in registries.hosts else None
-    has_users = get_services().guard is not None
+    has_users = services.guard is not None
     return Proxy(url=url, registries=registries, only=alone, has_users=has_users)
 
 
@@ -32,19 +32,20 @@ bp = Blueprint("config", __name__, url_prefix="/config")
 @bp.get("/<name>")
 def config(name: str) -> Response:
     """Serve one client's file; answer 404 with the list of files for an unknown name."""
+    proxy = build_proxy(get_context())
     if name not in clients.CLIENTS:
-        return _build_text(f"There is no file for that. {_list_files()}", HTTPStatus.NOT_FOUND)
-    return _build_text(clients.build_file(name, build_proxy()), HTTPStatus.OK)
+        return _build_text(f"There is no file for that. {_list_files(proxy)}", HTTPStatus.NOT_FOUND)
+    return _build_text(clients.build_file(name, proxy), HTTPStatus.OK)
 
 
 @bp.get("/")
 def known() -> Response:
     """List the URL of each client's file, and the path where the file goes."""
-    return _build_text(_list_files(), HTTPStatus.OK)
+    return _build_text(_list_files(build_proxy(get_context())), HTTPStatus.OK)
 
 
-def _list_files() -> str:
-    url = build_proxy().url
+def _list_files(proxy: Proxy) -> str:
+    url = proxy.url
     width = max(map(len, clients.CLIENTS)) + len(f"{url}/config/")
     lines = (
         f"{f'{url}/config/{name}'.ljust(width)}  {client.title}: {client.path}\n"

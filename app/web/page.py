@@ -3,12 +3,13 @@
 from typing import Final
 from urllib.parse import parse_qs, urlsplit
 
-from flask import Blueprint, Response, g, render_template, request
+from flask import Blueprint, Response, render_template
 from flask.blueprints import BlueprintSetupState
 from jinja2 import StrictUndefined
 
 from app.registries import DOCKER_HUB
-from app.routes.context import get_services, may_see_figures
+from app.routes.context import RequestContext, get_context
+from app.routes.status import may_see_figures
 from app.routes.token import read_form
 from app.version import VERSION
 from app.web import assets, clients, setup, shown
@@ -40,20 +41,23 @@ def _configure_jinja(state: BlueprintSetupState) -> None:
 @bp.get("/")
 def page() -> Response:
     """Show the page with the query's `text` rewritten, so that a link can contain an image."""
-    return _render_page(request.args.get("text", ""))
+    context = get_context()
+    return _render_page(context, context.request.args.get("text", ""))
 
 
 @bp.post("/")
 def form() -> Response:
     """Show the page with the box's text rewritten, for browsers that run no scripts."""
-    request.max_content_length = _LONGEST_FORM
-    fields = parse_qs(read_form().decode(errors="replace"))
-    return _render_page(fields.get("text", [""])[0])
+    context = get_context()
+    context.request.max_content_length = _LONGEST_FORM
+    fields = parse_qs(read_form(context).decode(errors="replace"))
+    return _render_page(context, fields.get("text", [""])[0])
 
 
-def _render_page(typed: str) -> Response:
-    proxy, read = build_proxy(), choose_language()
-    counted = get_services().figures
+def _render_page(context: RequestContext, typed: str) -> Response:
+    proxy, read = build_proxy(context), choose_language()
+    services = context.services
+    counted = services.figures
     typed = typed[:LONGEST].replace("\r\n", "\n")
     first = "" if typed.strip() else shown.build_initial_text(proxy)
     done = rewrite_text(first or typed, proxy)
@@ -76,22 +80,22 @@ def _render_page(typed: str) -> Response:
             clients=clients.CLIENTS.values(),
             steps=setup.build_steps,
             figures=Readout(counted.build_summary(), read)
-            if counted and may_see_figures()
+            if counted and may_see_figures(context)
             else None,
-            searched=get_services().index is not None and proxy.default.name == DOCKER_HUB,
+            searched=services.index is not None and proxy.default.name == DOCKER_HUB,
         ),
         content_type="text/html; charset=utf-8",
     )
+    context.security_policy = POLICY
     _set_security_headers(response)
     if not proxy.is_plain:
         # Over plain http, browsers ignore this header and log a warning.
         response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
-    _set_language_cookie(response, read, proxy)
+    _set_language_cookie(context, response, read, proxy)
     return response
 
 
 def _set_security_headers(response: Response) -> None:
-    g.content_security_policy = POLICY
     response.headers.update({
         "Cache-Control": "private, no-cache",
         "Vary": "Accept-Language, Cookie",
@@ -100,9 +104,11 @@ def _set_security_headers(response: Response) -> None:
     })  # fmt: skip
 
 
-def _set_language_cookie(response: Response, read: Language, proxy: Proxy) -> None:
+def _set_language_cookie(
+    context: RequestContext, response: Response, read: Language, proxy: Proxy
+) -> None:
     """Set the language cookie, only if the query of this request chose the language."""
-    if request.args.get(CHOICE) == read.code:
+    if context.request.args.get(CHOICE) == read.code:
         response.set_cookie(
             CHOICE,
             read.code,

@@ -1,10 +1,11 @@
-"""What the views use."""
+"""What the views read of a request: which registry and repository it addresses."""
 
 import pytest
 from flask import Flask
 
 from app.oci.reference import RepositoryName
-from app.routes import context
+from app.routes.addressing import resolve, resolve_registry
+from app.routes.context import begin, get_context
 from tests.unit.routes.conftest import Proxy
 
 
@@ -20,15 +21,18 @@ from tests.unit.routes.conftest import Proxy
 def test_namespace(app: Flask, url: str, expected: str | None) -> None:
     """`ns` is the client's, from the query only."""
     with app.test_request_context(url):
-        assert context.get_ns() == expected
+        begin()
+        assert get_context().ns == expected
 
 
 def test_one_resolver(app: Flask) -> None:
     """With and without a repository, the same registry is meant, and it has a source."""
     with app.test_request_context("/v2/?ns=index.docker.io"):
-        registry = context.resolve_registry().registry
-        assert context.resolve(RepositoryName("a/b")).registry is registry
-        assert context.get_source(registry) is context.get_services().sources["docker.io"]
+        begin()
+        context = get_context()
+        registry = resolve_registry(context).registry
+        assert resolve(context, RepositoryName("a/b")).registry is registry
+        assert context.services.get_source(registry) is context.services.sources["docker.io"]
 
 
 @pytest.mark.parametrize(
@@ -44,10 +48,12 @@ def test_one_resolver(app: Flask) -> None:
 def test_several(app: Flask, proxy: Proxy, url: str, host: str, expected: str) -> None:
     """`ns` and the host count for what has a repository and for what has none."""
     with app.test_request_context(url, base_url=f"http://{host}"):
-        assert context.resolve_registry().registry.name == expected
-        address = context.resolve(RepositoryName("a/b"))
+        begin()
+        context = get_context()
+        assert resolve_registry(context).registry.name == expected
+        address = resolve(context, RepositoryName("a/b"))
         assert address.registry.name == expected
-        assert context.get_source(address.registry) is proxy.sources[expected]
+        assert context.services.get_source(address.registry) is proxy.sources[expected]
 
 
 @pytest.mark.parametrize(
@@ -69,4 +75,5 @@ def test_the_host_that_a_server_in_front_tells(
         headers={"X-Forwarded-Host": told},
         environ_overrides={"REMOTE_ADDR": peer},
     ):
-        assert context.resolve_registry().registry.name == expected
+        begin()
+        assert resolve_registry(get_context()).registry.name == expected

@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from app.oci.errors import Unauthorized, UpstreamMisbehaved
 from app.oci.headers import get_all, get_first
 from app.registries import Registry
-from app.routes import context, credentials
+from app.routes import credentials
+from app.routes.addressing import resolve_registry
+from app.routes.context import begin, get_context
 from app.source import BodyBroken, Reply, build_reply
 from tests.unit.routes.conftest import ROWS, Proxy
 
@@ -295,7 +297,10 @@ def test_other_headers_stay(app: Flask) -> None:
     """Only Authorization is looked at, and it is there once."""
     fields = [("Accept", "a"), ("authorization", "Bearer ghcr.io~t"), ("Accept", "b"), ("X", "y")]
     with app.test_request_context("/v2/?ns=ghcr.io"):
-        passed_up = credentials.build_upstream_headers(context.resolve_registry(), fields)
+        begin()
+        context = get_context()
+        selection = resolve_registry(context)
+        passed_up = credentials.build_upstream_headers(context, selection, fields)
     assert get_all(passed_up, "authorization") == ["Bearer t"]
     assert [field for field in passed_up if field[0] != "Authorization"] == [
         ("Accept", "a"),
@@ -322,12 +327,14 @@ TOKENS = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), max_size
 def test_no_token_reaches_another_registry(app: Flask, where: str, host: str, sent: str) -> None:
     """Whatever is in a token: it goes up where its tag says, or untagged to the host's default."""
     with app.test_request_context(f"/v2/{where}", base_url=f"http://{host}"):
-        selection = context.resolve_registry()
-        owner, untagged = context.get_services().registries.split_token_tag(sent)
-        tags = context.get_services().registries.find_token_tags(sent)
+        begin()
+        context = get_context()
+        registries, selection = context.services.registries, resolve_registry(context)
+        owner, untagged = registries.split_token_tag(sent)
+        tags = registries.find_token_tags(sent)
         try:
             fields = credentials.build_upstream_headers(
-                selection, [("Authorization", f"Bearer {sent}")]
+                context, selection, [("Authorization", f"Bearer {sent}")]
             )
         except Unauthorized:
             is_foreign = owner is not selection.registry or tags != {selection.registry.name}
@@ -499,5 +506,8 @@ def test_what_is_tagged_comes_back(token: str, row: Registry) -> None:
 def test_refresh_tokens(app: Flask, where: str, host: str, token: str, foreign: list[str]) -> None:
     """They are marked as tokens are."""
     with app.test_request_context(f"/v2/{where}", base_url=f"http://{host}"):
-        assert credentials.is_foreign(context.resolve_registry(), token) == bool(foreign)
-        assert foreign or credentials.strip_tag(token) == "t"
+        begin()
+        context = get_context()
+        registries, selection = context.services.registries, resolve_registry(context)
+        assert credentials.is_foreign(registries, selection, token) == bool(foreign)
+        assert foreign or registries.split_token_tag(token)[1] == "t"

@@ -4,12 +4,21 @@ import socket
 import time
 
 import pytest
-from flask import Flask, g
+from flask import Flask
 
 from app.oci.errors import Unauthorized
-from app.routes import context
+from app.routes.addressing import resolve_registry
+from app.routes.context import RequestContext, begin, get_context
 from app.routes.credentials import build_source_request
+from app.source import Request
 from tests.unit.routes.conftest import Proxy
+
+
+def asked(query: str = "") -> tuple[RequestContext, Request]:
+    """Return the context of the current request, and what a source would be asked."""
+    begin()
+    context = get_context()
+    return context, build_source_request(context, resolve_registry(context), query)
 
 
 def test_asked(app: Flask) -> None:
@@ -24,7 +33,7 @@ def test_asked(app: Flask) -> None:
             "/v2/", method="HEAD", headers=headers, environ_overrides=overrides
         ),
     ):
-        request = build_source_request(context.resolve_registry(), "n=1")
+        _, request = asked("n=1")
         assert (request.method, request.query, request.authorization) == ("HEAD", "n=1", "Bearer x")
         assert ("Accept", "a") in request.headers
         assert request.client is not None
@@ -38,7 +47,7 @@ def test_credentials_are_the_registrys(app: Flask) -> None:
     """The tag of a token is between the client and this proxy."""
     headers = {"Authorization": "Bearer ghcr.io~x", "X-Other": "y"}
     with app.test_request_context("/v2/?ns=ghcr.io", headers=headers):
-        request = build_source_request(context.resolve_registry())
+        _, request = asked()
     assert request.authorization == "Bearer x"
     assert ("X-Other", "y") in request.headers
 
@@ -48,7 +57,7 @@ def test_a_foreign_token_asks_nothing(app: Flask) -> None:
     """There is no request to hand to a source."""
     headers = {"Authorization": "Bearer ghcr.io~x"}
     with app.test_request_context("/v2/", headers=headers), pytest.raises(Unauthorized) as caught:
-        build_source_request(context.resolve_registry())
+        asked()
     assert caught.value.extra_headers.keys() == {"WWW-Authenticate"}
 
 
@@ -56,8 +65,9 @@ def test_the_time_of_asking_is_kept(app: Flask) -> None:
     """The access line tells how long the source took."""
     with app.test_request_context("/v2/"):
         before = time.monotonic()
-        build_source_request(context.resolve_registry())
-        assert before <= g.asked_at <= time.monotonic()
+        context, _ = asked()
+        assert context.called_at is not None
+        assert before <= context.called_at <= time.monotonic()
 
 
 @pytest.mark.parametrize(

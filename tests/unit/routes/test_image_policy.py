@@ -9,6 +9,7 @@ import pytest
 
 from app.access.image_facts import ImageFactsCache
 from app.access.rules import Condition, Decision, Rule
+from app.events import Exchange
 from app.oci.errors import RuleDenied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.manifest import Platform
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
@@ -64,6 +65,7 @@ def inspect(
         source=shelf,
         repository=RepositoryName("team/app"),
         request=Request(method=method, headers=fields),
+        exchange=Exchange(),
         facts_cache=known.get("known") or ImageFactsCache(),
         decide=known.get("decide") or asked_again,
     ).inspect_manifest(

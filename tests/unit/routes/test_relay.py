@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from app.oci.challenge import Challenge
 from app.oci.errors import HostInvalid
 from app.registries import Registry, Selection
+from app.routes.context import begin, get_context
 from app.routes.relay import relay
 from app.source import BodyBroken, FileBody, Reply
 from tests.unit.fake_source import FakeSource
@@ -308,11 +309,10 @@ def test_what_cannot_be_relayed_is_closed(app: Flask, changes: dict[str, object]
     """An error on the way to the response leaves no connection behind."""
     closed: list[int] = []
     reply = Reply(status=200, body=[b"body"], close=lambda: closed.append(1))
-    with (
-        app.test_request_context(TAGS, headers={"Host": 'a"b'}),
-        pytest.raises(HostInvalid),
-    ):
-        relay(replace(reply, **changes), Selection(ROW, ROW))  # type: ignore[arg-type]
+    with app.test_request_context(TAGS, headers={"Host": 'a"b'}):
+        begin()
+        with pytest.raises(HostInvalid):
+            relay(get_context(), replace(reply, **changes), Selection(ROW, ROW))  # type: ignore[arg-type]
     assert closed == [1]
 
 

@@ -65,8 +65,8 @@ def test_nobody_else_resolves_without_the_rules() -> None:
         for path in (Path(__file__).parents[3] / "app").rglob("*.py")
         if ".registries.resolve(" in path.read_text(encoding="utf-8")
     }
-    assert users == {"authentication.py", "render.py", "context.py", "token.py"}
-    assert resolvers == {"context.py", "proxy.py"}
+    assert users == {"authentication.py", "render.py", "addressing.py", "token.py"}
+    assert resolvers == {"addressing.py", "proxy.py"}
 
 
 def test_what_is_said(ruling: Ruling, caplog: pytest.LogCaptureFixture) -> None:

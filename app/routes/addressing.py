@@ -1,0 +1,272 @@
+"""Which registry and repository a request addresses, and how its client names them.
+
+The rules are applied where a name is resolved. The realms, scopes and links that a registry sends
+are rewritten into the naming that the client used.
+"""
+
+from collections.abc import Iterable
+from typing import Final, NoReturn
+from urllib.parse import quote, unquote, urlsplit
+
+from app.access.networks import ClientIdentity
+from app.access.rules import NO_DIGESTS, AccessRequest, Decision
+from app.oci.challenge import Challenge
+from app.oci.errors import ClientAddressUnknown, RuleDenied
+from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.oci.scope import Scope
+from app.registries import Registry, RepositoryAddress, Selection
+from app.routes.context import RequestContext
+from app.source import Permit
+
+_TOKEN_PATH: Final = "/auth/token"  # noqa: S105 - a path
+
+
+def resolve_registry(context: RequestContext) -> Selection:
+    """Return the registry that a request without a repository name addresses.
+
+    Raise NameUnknown if this proxy does not serve the registry, HostInvalid for a malformed Host.
+    """
+    return select_registry(context, ns=context.ns, host=context.host)
+
+
+def select_registry(context: RequestContext, *, ns: str | None, host: str) -> Selection:
+    """Return the registry that `ns` or `host` selects, and note it for the log line.
+
+    Raise NameUnknown if this proxy does not serve it.
+    """
+    selection = context.services.registries.select(ns=ns, host=host)
+    context.exchange.registry = selection.registry.name
+    return selection
+
+
+def resolve(
+    context: RequestContext, asked: RepositoryName, reference: Reference | None = None
+) -> RepositoryAddress:
+    """Return the registry and repository that a request addresses; raise Denied if a rule says so.
+
+    `reference` is the tag or digest if the request is for a manifest.
+    """
+    address = resolve_path_unchecked(context, asked)
+    authorize(context, address, reference)
+    return address
+
+
+def resolve_manifest(
+    context: RequestContext, asked: RepositoryName, reference: Reference
+) -> tuple[RepositoryAddress, Decision | None]:
+    """Return the address of a manifest, and the decision if it depends on the manifest itself.
+
+    The decision is None if the rules need no look at the manifest. Raise Denied if they forbid it.
+    """
+    address = resolve_path_unchecked(context, asked)
+    decision = authorize(context, address, reference)
+    if decision is None or not decision.depends_on_manifest:
+        return address, None
+    return address, decision
+
+
+def resolve_path_unchecked(context: RequestContext, asked: RepositoryName) -> RepositoryAddress:
+    """Return what the path of the request addresses, without applying the rules.
+
+    The result is kept for the rest of the request. Raise NameUnknown or NameInvalid.
+    """
+    known = context.address
+    if known is None or known.requested_name != asked:
+        known = resolve_name_unchecked(context, asked, ns=context.ns, host=context.host)
+        context.address = known
+    return known
+
+
+def resolve_name(
+    context: RequestContext, asked: RepositoryName, *, ns: str | None, host: str
+) -> RepositoryAddress:
+    """Return the registry and repository that a name addresses under `ns` and `host`.
+
+    Raise Denied if a rule forbids it.
+    """
+    address = resolve_name_unchecked(context, asked, ns=ns, host=host)
+    authorize(context, address, None)
+    return address
+
+
+def resolve_name_unchecked(
+    context: RequestContext, asked: RepositoryName, *, ns: str | None, host: str
+) -> RepositoryAddress:
+    """Return what a name addresses under `ns` and `host`, and note it for the log line.
+
+    No rule is applied. Raise NameUnknown or NameInvalid.
+    """
+    address = context.services.registries.resolve(asked, ns=ns, host=host)
+    exchange = context.exchange
+    exchange.registry = address.registry.name
+    if exchange.route != "token":  # the scopes of a token request stay out of the log
+        exchange.repository = address.repository
+    return address
+
+
+# The rules
+
+
+def authorize(
+    context: RequestContext,
+    address: RepositoryAddress,
+    reference: Reference | None,
+    digests: frozenset[Digest] = NO_DIGESTS,
+) -> Decision | None:
+    """Return the decision of the rules if they allow the request, or None if there are no rules.
+
+    `digests` are the known digests of the manifest. Raise RuleDenied if a rule denies it,
+    ClientAddressUnknown if that rule needs an unknown client's address.
+    """
+    decision = evaluate_rules(context, address, reference, digests)
+    if decision is not None and not decision.allowed:
+        _refuse(decision, context.client)
+    return decision
+
+
+def evaluate_rules(
+    context: RequestContext,
+    address: RepositoryAddress,
+    reference: Reference | None = None,
+    digests: frozenset[Digest] = NO_DIGESTS,
+) -> Decision | None:
+    """Return the decision of the rules, or None if there are no rules.
+
+    `digests` are those of the answer, if it has arrived already.
+    """
+    rules = context.services.rules
+    if rules is None:
+        return None
+    return rules.decide(
+        _build_access_request(
+            address.registry, address.repository, context.client, reference, digests
+        )
+    )
+
+
+def _build_access_request(
+    registry: Registry,
+    repository: RepositoryName,
+    asking: ClientIdentity,
+    reference: Reference | None,
+    digests: frozenset[Digest] = NO_DIGESTS,
+) -> AccessRequest:
+    return AccessRequest(
+        registry=registry,
+        repository=repository,
+        client=asking,
+        tag=reference if isinstance(reference, Tag) else None,
+        digests=digests | {reference} if isinstance(reference, Digest) else digests,
+    )
+
+
+def _refuse(decision: Decision, asking: ClientIdentity) -> NoReturn:
+    rule = decision.rule
+    if rule is not None and rule.networks is not None and not asking.is_known:
+        raise ClientAddressUnknown(rule=rule.number)
+    raise RuleDenied(decision.message, rule=rule and rule.number)
+
+
+def build_permit(
+    context: RequestContext, address: RepositoryAddress, reference: Reference | None = None
+) -> Permit | None:
+    """Return a function that applies the rules to the target of a redirect, or None without rules.
+
+    `reference` is the tag or digest if the client asks for a manifest.
+    The function raises Denied if a rule forbids the target to this client.
+    """
+    rules, registries = context.services.rules, context.services.registries
+    if rules is None:
+        return None
+    asking = context.client
+    asked = _build_access_request(address.registry, address.repository, asking, reference)
+
+    def ask(registry: str, name: RepositoryName, reference: Reference | None) -> None:
+        row = registries.get_registry(registry)
+        question = _build_access_request(row, name, asking, reference)
+        decision = rules.decide(question)
+        if not decision.allowed:
+            _refuse(decision, asking)
+        if decision.depends_on_manifest and not rules.has_same_matches(asked, question):
+            # `ImageInspection` judges the manifest by the rules for the original address only.
+            message = f"a rule of this proxy looks at images of {registry}: ask for it there"
+            rule = decision.rule
+            raise RuleDenied(message, rule=rule and rule.number)
+
+    return ask
+
+
+# What a registry says, in the client's naming
+
+
+def rewrite_challenges(
+    context: RequestContext, told: Iterable[Challenge], selection: Selection
+) -> list[Challenge]:
+    """Return a registry's challenges with realms and scopes that lead to this proxy.
+
+    Challenges that no login through this proxy can meet are left out.
+    """
+    met = (one for one in told if one.is_bearer or selection.accepts_logins)
+    return [_rewrite_challenge(context, one, selection) for one in met]
+
+
+def _rewrite_challenge(context: RequestContext, told: Challenge, selection: Selection) -> Challenge:
+    """Return a challenge with its realm at this proxy, so that tokens are fetched through it."""
+    if not told.is_bearer:
+        return told
+    changed = {"realm": _build_realm(context, selection)}
+    scopes = [_rewrite_scope(text, selection) for text in told.parameters.get("scope", "").split()]
+    if selection.by_prefix and isinstance(selection, RepositoryAddress):
+        # Only the scope tells our token endpoint which registry is meant, but not every registry
+        # names the repository in its scope (public.ecr.aws says "aws").
+        scopes = list(dict.fromkeys([_build_pull_scope(selection), *scopes]))
+    if scopes:
+        changed["scope"] = " ".join(scopes)
+    return told.with_parameters(changed)
+
+
+def build_challenge(context: RequestContext, selection: Selection, service: str = "") -> Challenge:
+    """Return a Bearer challenge of this proxy itself.
+
+    Without `service` it names the registry; the token endpoint knows the registry's real service.
+    """
+    parameters = {
+        "realm": _build_realm(context, selection),
+        "service": service or selection.registry.name,
+    }
+    if isinstance(selection, RepositoryAddress):
+        parameters["scope"] = _build_pull_scope(selection)
+    return Challenge("Bearer", parameters)
+
+
+def build_next_link(context: RequestContext, query: str, selection: Selection) -> str:
+    """Return the value of a Link header to the next page (RFC 8288), in the client's naming.
+
+    `query` is the query of the registry's own link.
+    """
+    prefix = urlsplit(context.base_url).path
+    fields = [field for field in query.split("&") if unquote(field.partition("=")[0]) != "ns"]
+    if selection.ns:
+        fields.append(_format_ns(selection.ns))
+    return f'<{prefix}{context.request.path}?{"&".join(filter(None, fields))}>; rel="next"'
+
+
+def _build_realm(context: RequestContext, selection: Selection) -> str:
+    """Return the URL of our token endpoint; it has the `ns`, which clients do not add to it."""
+    realm = context.base_url + _TOKEN_PATH
+    return f"{realm}?{_format_ns(selection.registry.name)}" if selection.ns else realm
+
+
+def _format_ns(name: str) -> str:
+    return f"ns={quote(name)}"
+
+
+def _build_pull_scope(address: RepositoryAddress) -> str:
+    return f"repository:{address.requested_name}:pull"
+
+
+def _rewrite_scope(text: str, selection: Selection) -> str:
+    scope = Scope.parse(text)
+    if scope is None or not scope.is_repository:
+        return text
+    return str(selection.scope_for_client(scope))
