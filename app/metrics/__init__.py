@@ -1,9 +1,8 @@
 """Metrics of all workers, for Prometheus and the page; only this package uses prometheus_client.
 
 board.py         the shared memory in which each worker publishes its state
-counting.py      the Observer that counts the events of one registry
+counting.py      counts the events of each registry, requests, downloads and their bytes
 figures.py       `/metrics` and `/figures`, from the counts of all workers
 meters.py        declares every metric once
 multiprocess.py  fast counters, and the merged counts of workers that have ended
-watching.py      the Watcher that counts requests, downloads and their bytes
 """

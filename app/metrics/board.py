@@ -35,7 +35,7 @@ _ROWS: Final = (shared_memory.SEAT_SIZE - _ROWS_AT) // _ROW.size
 class Row:
     """A row as it was read: the kind of its subject, the labels of the subject, and three numbers.
 
-    counting.py and watching.py define the kinds and the meaning of the numbers.
+    counting.py defines the kinds and the meaning of the numbers.
     """
 
     kind: str

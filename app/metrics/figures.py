@@ -13,11 +13,10 @@ from typing import Any, Final
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
 from app.events import LOW, Watcher
-from app.metrics import board, counting, watching
+from app.metrics import board, counting
 from app.metrics.board import Row, WorkerSlot
-from app.metrics.counting import EventCounter
+from app.metrics.counting import EventCounter, RequestCounter
 from app.metrics.meters import Meters
-from app.metrics.watching import RequestCounter
 from app.oci.errors import RegistryError
 from app.source import Budget, Event, MonitoredCache, Observer, Source
 
@@ -82,7 +81,7 @@ class Figures:
             "series": {"until": until, **board.sum_seconds(until, _SECONDS)},
             "totals": {name: sum(summed[series].values()) for name, series in _TOTALS.items()},
             "cache": self._build_cache(summed),
-            "downloads": [_build_download(row, now) for row in rows[watching.DOWNLOAD]][
+            "downloads": [_build_download(row, now) for row in rows[counting.DOWNLOAD]][
                 :_MOST_DOWNLOADS
             ],
         }
@@ -152,7 +151,7 @@ class Figures:
             labels=labels,
         )  # fmt: skip
         for name in self._sources:
-            here = [row for row in rows[watching.DOWNLOADS] if row.labels.get("registry") == name]
+            here = [row for row in rows[counting.DOWNLOADS] if row.labels.get("registry") == name]
             active.add_metric([name], sum(row.numbers[0] for row in here))
             of_it = [row for row in rows[counting.REGISTRY] if row.labels.get("registry") == name]
             alone.add_metric([name], _count_open_breakers(of_it))

@@ -166,8 +166,8 @@ class Watcher:
 logs.configure("json", "info")
 afterwards = AccessLog(Watcher())
 for number in range(3):
-    line = {"number": number, "upstream_seconds": 0.0}
-    afterwards.add(EndedRequest(Exchange(started_at=1.0), line, 0.0))
+    fields = {"number": number, "upstream_seconds": 0.0}
+    afterwards.add(EndedRequest(Exchange(started_at=1.0), fields, 0.0))
 if sys.argv[2] == "SystemExit":
     sys.exit(3)
 """
