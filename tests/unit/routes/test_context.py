@@ -1,11 +1,14 @@
-"""What the views read of a request: which registry and repository it addresses."""
+"""What the views read of a request, and what is released when it ends."""
 
 import pytest
 from flask import Flask
+from flask.testing import FlaskClient
 
+from app.access.networks import ClientIdentity
 from app.oci.reference import RepositoryName
 from app.routes.addressing import resolve, resolve_registry
 from app.routes.context import begin, get_context
+from tests.unit.fake_source import FakeSource
 from tests.unit.routes.conftest import Proxy
 
 
@@ -77,3 +80,33 @@ def test_the_host_that_a_server_in_front_tells(
     ):
         begin()
         assert resolve_registry(get_context()).registry.name == expected
+
+
+def test_what_is_released(app: Flask, client: FlaskClient, source: FakeSource) -> None:
+    """Once, the last first, when the body has ended and not before; also where there is none."""
+    done = list[str]()
+
+    @app.before_request
+    def take() -> None:
+        for name in ("first", "last"):
+            get_context().at_end.callback(done.append, name)
+
+    source.answers(b"bo", b"dy")
+    answer = client.get("/v2/library/nginx/manifests/1", buffered=False)
+    assert done == []
+    answer.close()
+    assert done == ["last", "first"]
+    source.error = KeyboardInterrupt()
+    with pytest.raises(KeyboardInterrupt):
+        client.get("/v2/library/nginx/manifests/1")
+    assert done == ["last", "first"] * 2
+
+
+def test_a_client_that_logs_in(app: Flask) -> None:
+    """The address is read once, and the user is known as soon as it is noted."""
+    with app.test_request_context("/v2/", environ_overrides={"REMOTE_ADDR": "192.0.2.1"}):
+        begin()
+        context = get_context()
+        assert context.client == ClientIdentity("192.0.2.1", is_known=True, user="")
+        context.user = "alice"
+        assert context.client == ClientIdentity("192.0.2.1", is_known=True, user="alice")
