@@ -12,7 +12,6 @@ from app.access.logins import LoginChecker
 from app.access.networks import NetworkPolicy, Networks
 from app.access.tokens import Guard, TokenIssuer
 from app.access.users import SharedSecret, Users
-from app.cache.authz.callers import load_token_key
 from app.cache.confirming import BackgroundQueue
 from app.cache.policy import CachePolicy
 from app.cache.source import Cache
@@ -40,6 +39,7 @@ from app.routes.forwarded import ForwardedHeaders
 from app.source import NOBODY, Observer, Source
 from app.spools.lead import UnreadLimits
 from app.store.eviction import SizeLimits
+from app.store.secret import load_token_key
 from app.upstream.client import Upstream
 from app.upstream.http.connect import Connector
 from app.upstream.http.known_registries import KnownRegistries

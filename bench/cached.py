@@ -128,7 +128,9 @@ def _drop(store: Store, digest: str) -> None:
 
 
 def _await_kept(store: Store, digest: str) -> None:
-    wait_until(lambda: store.has(_REGISTRY, Digest(digest)), what="Docxy to keep a blob")
+    wait_until(
+        lambda: store.stat(_REGISTRY, Digest(digest)) is not None, what="Docxy to keep a blob"
+    )
 
 
 def _downloads(

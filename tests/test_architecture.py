@@ -34,6 +34,7 @@ _CACHE = {
     "cache.cache_status",
     "cache.disk",
     "cache.head_first",
+    "cache.hot",
     "cache.policy",
     "cache.singleflight",
     "cache.stale",
@@ -60,7 +61,7 @@ ROOMS = {
     "cache.manifests": {"cache.manifests", "cache.authz", *_CACHE, "store", *VALUES},
     "doctor": {"doctor", "version", "config", *VALUES},
     "cli": {"cli", "access", "cache", "store", *VALUES},
-    "store": {"store", "threads", "oci"},
+    "store": {"store", "spools.shared_file", "spools.chunk_size", "source", "threads", "oci"},
     "spools": {"spools", "events", "threads", *VALUES},
     "upstream": {"upstream", "threads", "addresses", "shared_memory", "version", *VALUES},
     "upstream.auth": {
@@ -101,6 +102,18 @@ LIBRARIES = {
 """Which rooms may import a library; `factory` is the wiring.
 
 `_typeshed` exists for type checkers only: a module that really imported it could not start.
+"""
+
+_DIRECTORY = ("commit", "contents", "entries", "file_blob", "index", "layout", "schema", "staging")
+ENGINES = {
+    "sqlite3": {"store"},
+    "fcntl": {"store", "spools", "metrics", "server", "gunicorn.conf"},
+    "io.FileIO": {"store", "spools"},
+    **{f"app.store.{module}": {"store"} for module in _DIRECTORY},
+}
+"""Which rooms may know by what means something is kept or locked.
+
+The spools and the metrics lock local files of their own, and gunicorn's part sets up sockets.
 """
 
 ENVIRONMENT = {"app.config.load", "gunicorn.conf", "serve", "server.arbiter"}
@@ -156,6 +169,7 @@ class Module:
     def faults(self) -> list[str]:
         """Return a line for everything that is forbidden here."""
         found = [fault for name in self.imports() if (fault := self._fault(name))]
+        found += [f"{self.name} imports {name}" for name in self.imports() if self._pries(name)]
         if _reads_environment(self.tree) and self.name not in ENVIRONMENT:
             found.append(f"{self.name} reads os.environ")
         if self.name.startswith("app.") and self.name not in STATE:
@@ -166,6 +180,14 @@ class Module:
         if length > LONGEST and self.name not in EXEMPT:
             found.append(f"{self.name} has {length} lines")
         return found
+
+    def _pries(self, name: str) -> bool:
+        """Return whether an import shows by what means another room keeps something."""
+        top = self.room.partition(".")[0]
+        return any(
+            f"{name}.".startswith(f"{engine}.") and not {top, self.room} & rooms
+            for engine, rooms in ENGINES.items()
+        )
 
     def _fault(self, name: str) -> str:
         first, _, rest = name.partition(".")
@@ -323,6 +345,15 @@ def test_every_room_has_a_map() -> None:
             "reads os.env",
             id="environ of values",
         ),
+        pytest.param("app.cache.x", "import sqlite3", "imports sqlite3", id="sqlite in cache"),
+        pytest.param("app.cache.x", "from fcntl import flock", "imports fcntl", id="flock"),
+        pytest.param("app.oci.x", "from io import FileIO", "imports io.FileIO", id="a file"),
+        pytest.param(
+            "app.cache.x",
+            "from app.store import layout",
+            "imports app.store.layout",
+            id="the store's directory",
+        ),
         pytest.param("app.cache.x", "import app.upstream.body", "imports app.up", id="cache"),
         pytest.param("app.routes.x", "import pydantic", "imports pydantic", id="pydantic"),
         pytest.param("app.factory", "import gevent", "imports gevent", id="gevent in app"),
@@ -364,5 +395,7 @@ def test_a_missing_docstring_is_found() -> None:
 
 def test_what_is_allowed_is_not_found() -> None:
     """A good source has no fault, whatever words are in it."""
-    source = '"""Docstring: os.environ, gevent."""\nimport re\nfrom app.oci import scope\n'
+    source = (
+        '"""Docstring: os.environ, gevent."""\nimport io\nimport re\nfrom app.oci import scope\n'
+    )
     assert Module("app.upstream.x", f"{source}import requests\nx.environ = 1\n").faults() == []

@@ -6,6 +6,7 @@ cache_status.py  `Cache-Status`, `Age` and `Warning` (RFC 9111, RFC 9211)
 confirming.py    HEADs, in the background, for the blobs that a served manifest names
 disk.py          calls to the store on native threads, and its failures
 head_first.py    what the answer to a HEAD decides about the GET after it
+hot.py           what was found in the ledger a moment ago
 lists.py         lists of tags and of referrers
 manifests/       manifests by tag and by digest
 origins.py       the repositories to which redirects have led

@@ -18,7 +18,6 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-from app.cache import cache_status
 from app.cache.authz.callers import Caller, Callers
 from app.cache.authz.gate import Gate
 from app.cache.authz.grants import BoundedMap
@@ -171,14 +170,11 @@ class MembershipConfirmer:
     ) -> None:
         """Queue the blobs of a manifest that is being served; return at once.
 
-        Other answers, stale ones and manifests that were handled recently are ignored.
+        Other answers, and manifests that were handled recently, are ignored. Do not call this for a
+        stale answer, since the registry cannot be asked.
         """
         is_given = request.method == "GET" and reply.status == HTTPStatus.OK
-        if (
-            not is_given
-            or caller.has_stale_placeholder
-            or cache_status.parse_outcome(reply) == cache_status.STALE
-        ):
+        if not is_given or caller.has_stale_placeholder:
             return
         if not isinstance(reply.body, tuple) or (reply.length or 0) > _LARGEST:
             return

@@ -6,7 +6,9 @@ from collections.abc import Callable
 from typing import Final, ParamSpec, TypeVar, cast
 
 from app.source import NOBODY, Event, Observer
+from app.store.blobs import BlobStore
 from app.store.errors import StoreError
+from app.store.ledger import Ledger
 from app.store.store import Store
 from app.threads import NativeThreadPool
 
@@ -30,6 +32,8 @@ class DiskExecutor:
 
     def __init__(self, store: Store, observer: Observer = NOBODY) -> None:
         self.store = store
+        self.blobs: BlobStore = store
+        self.ledger: Ledger = store.ledger
         self._observer = observer
         self._evicted_seen = 0
         self._reading = NativeThreadPool(_READERS)
@@ -73,13 +77,13 @@ class DiskExecutor:
 
     def count_failure(self, error: OSError) -> None:
         """Count a failed write or lookup in the metrics, by its fault."""
-        self._observer.observe(Event.CACHE_FAILED, self.store.fault_of(error))
+        self._observer.observe(Event.CACHE_FAILED, self.blobs.fault_of(error))
 
     def _try_run(self, threads: NativeThreadPool, work: Callable[[], object]) -> bool:
         try:
             self._run(threads, work)
         except StoreError as error:
-            self._log(error)
+            self.log_failure(error)
             return False
         return True
 
@@ -88,13 +92,14 @@ class DiskExecutor:
             return cast("Given", threads.submit(work).result())
         finally:
             # Native threads must not log: under gevent a logger's lock belongs to the event loop.
-            for trouble in self.store.survived_errors.drain():
-                self._log(trouble)
-            if more := self.store.evicted_count - self._evicted_seen:
+            for trouble in self.blobs.survived_errors.drain():
+                self.log_failure(trouble)
+            if more := self.blobs.evicted_count - self._evicted_seen:
                 self._evicted_seen += more
                 self._observer.observe(Event.EVICTED, amount=more)
 
-    def _log(self, error: StoreError) -> None:
+    def log_failure(self, error: StoreError) -> None:
+        """Count what went wrong, and log it unless the same was logged a moment ago."""
         self.count_failure(error)
         now = time.monotonic()
         if now - self._logged_at.get(error.errno, -_SILENCE) >= _SILENCE:

@@ -24,9 +24,7 @@ from app.oci import headers
 from app.oci.errors import ErrorCode, UpstreamUnavailable, error_document
 from app.oci.reference import RepositoryName
 from app.source import BodyBroken, Reply, Request, build_reply
-from app.store import refusals
-from app.store.notes import LONGEST, Evidence, Note
-from app.store.store import Store
+from app.store.ledger import LONGEST, NOBODY, Evidence, Ledger, Note
 
 REFERRERS: Final = "referrers"
 """The prefix of the name of a list of referrers."""
@@ -82,7 +80,7 @@ class ListCache:
         def question(asked: Request) -> Reply:
             # Timed before the request: a list that was on its way when the registry refused
             # anonymous callers must not be kept for all.
-            answer = Evidence((self.registry, name, refusals.NOBODY), self.gate.now())
+            answer = Evidence((self.registry, name, NOBODY), self.gate.now())
             reply = ask(asked)
             kept = False
             wanted = request.method == "GET" and self.gate.is_anonymous(caller, name)
@@ -131,9 +129,10 @@ class ListCache:
         return f"{_build_prefix(self.registry, name)}{about}?{query}"
 
     def _write(self, name: RepositoryName, key: str, value: str, answer: Evidence) -> None:
-        lists = self.disk.store.lists
-        lists.record(_KIND, key, value, self.policy.stale_ttl, answer)
-        lists.keep_latest(_KIND, _build_prefix(self.registry, name), _PAGES)
+        lists = self.disk.ledger.lists
+        with self.disk.ledger.transaction():
+            lists.record(_KIND, key, value, self.policy.stale_ttl, answer)
+            lists.keep_latest(_KIND, _build_prefix(self.registry, name), _PAGES)
 
     def _serve_stale(
         self, name: RepositoryName, about: str, request: Request, status: int | None
@@ -152,22 +151,20 @@ class ListCache:
 
     def _lookup(self, name: RepositoryName, about: str, query: str) -> Note | None:
         """Return the younger of two notes, the list or that there is none; None if neither."""
-        noted = self.disk.store.lists.lookup
-        keys = {self._build_key(name, about, query), self._build_key(name, about)}
-        found = self.disk.read(lambda: [(key, noted(_KIND, key)) for key in keys])
+        keys = (self._build_key(name, about, query), self._build_key(name, about))
+        found = self.disk.read(self.disk.ledger.lists.lookup_all, _KIND, keys)
         known = [
             note
-            for key, note in found
-            if note is not None
-            and note.age is not None
+            for key, note in found.items()
+            if note.age is not None
             and (note.value == _ABSENT or key == self._build_key(name, about, query))
         ]
         return min(known, key=_age_or_infinity, default=None)
 
 
-def forget_lists(store: Store, registry: str, repository: str) -> None:
+def forget_lists(ledger: Ledger, registry: str, repository: str) -> None:
     """Forget all kept lists of a repository; raise StoreError."""
-    store.lists.keep_latest(_KIND, f"{registry}/{repository} ", 0)
+    ledger.lists.keep_latest(_KIND, f"{registry}/{repository} ", 0)
 
 
 def _build_prefix(registry: str, name: RepositoryName) -> str:

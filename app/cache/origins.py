@@ -8,6 +8,7 @@ with the one that a redirect named.
 """
 
 import json
+from collections.abc import Hashable
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -15,6 +16,7 @@ from app.cache.disk import DiskExecutor
 from app.oci.errors import RegistryError
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.source import Reply, Request, Source, TokenRequest
+from app.store.errors import StoreError
 
 _KIND: Final = "origin"
 
@@ -42,6 +44,8 @@ class OriginTracker:
     disk: DiskExecutor
     _unwritten: dict[RepositoryName, _Origins] = field(default_factory=dict, repr=False)
     """Origins that the store could not write yet."""
+    _none_as_of: dict[str, Hashable] = field(default_factory=dict, repr=False)
+    """The ledger's version in which this registry had no origins."""
 
     def ping(self, request: Request) -> Reply:
         """Return the answer to `GET /v2/`."""
@@ -129,14 +133,14 @@ class OriginTracker:
             return self._clear_unwritten(name, led_to)
         if led_to:
             self._unwritten[name] = led_to | self._unwritten.get(name, frozenset())
-            self.disk.store.flags.set_flag(self._build_flag(name))
+            self.disk.ledger.flags.set_flag(self._build_flag(name))
         return None
 
     def _write(self, name: RepositoryName, led_to: _Origins) -> None:
-        store = self.disk.store
-        if led_to and store.notes.lookup(_KIND, self.registry) is None:
-            store.notes.record(_KIND, self.registry, "", _AGES)
-        store.tags.add_to_set(_KIND, self._build_key(name), led_to, _MOST, _AGES)
+        ledger = self.disk.ledger
+        if led_to and ledger.notes.lookup(_KIND, self.registry) is None:
+            ledger.notes.record(_KIND, self.registry, "", _AGES)
+        ledger.tags.add_to_set(_KIND, self._build_key(name), led_to, _MOST, _AGES)
 
     def _clear_unwritten(self, name: RepositoryName, written: _Origins) -> None:
         """Remove from the unwritten origins those that are written now."""
@@ -144,23 +148,36 @@ class OriginTracker:
         if left:
             self._unwritten[name] = left
         elif self._unwritten.pop(name, None) is not None:
-            self.disk.store.flags.clear_flag(self._build_flag(name))
+            self.disk.ledger.flags.clear_flag(self._build_flag(name))
 
     def _is_unwritten(self, name: RepositoryName) -> bool:
-        return name in self._unwritten or self.disk.store.flags.is_set_elsewhere(
+        return name in self._unwritten or self.disk.ledger.flags.is_set_elsewhere(
             self._build_flag(name)
         )
 
     def _has_origins(self) -> bool:
         """Return whether redirects of this registry have ever led to another repository.
 
-        No client can push this note out of its table, which holds few notes.
+        No client can push this note out of its table, which holds few notes. That there is none is
+        remembered until the ledger is written to; that it could not be read is not.
         """
-        return self.disk.read(self.disk.store.notes.lookup, _KIND, self.registry) is not None
+        version = self.disk.ledger.read_version()
+        if version is not None and self._none_as_of.get(self.registry) == version:
+            return False
+        try:
+            found = self.disk.read(self.disk.ledger.notes.lookup_prefix, _KIND, self.registry)
+        except StoreError as error:
+            self.disk.log_failure(error)
+            return False
+        if self.registry in found:
+            return True
+        if version is not None:
+            self._none_as_of[self.registry] = version
+        return False
 
     def _lookup_origins(self, name: RepositoryName) -> _Origins | None:
         """Return the origins of a repository's content; None if they are not known."""
-        note = self.disk.read(self.disk.store.tags.lookup, _KIND, self._build_key(name))
+        note = self.disk.read(self.disk.ledger.tags.lookup, _KIND, self._build_key(name))
         return frozenset(json.loads(note.value)) if note else None
 
     def _build_key(self, name: RepositoryName) -> str:

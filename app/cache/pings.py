@@ -64,7 +64,8 @@ class PingCache:
         if caller.kind is not CallerKind.TOKEN or caller.lifetime <= 0:
             return False
         return (
-            self.disk.read(callers.lookup_anonymous_token, self.disk.store, caller.name) is not None
+            self.disk.read(callers.lookup_anonymous_token, self.disk.ledger, caller.name)
+            is not None
         )
 
     def _fetch(self, request: Request) -> Reply:
@@ -80,11 +81,11 @@ class PingCache:
         now = time.monotonic()
         if last is not None and last[0] == value and now - last[1] < _YOUNG:
             return
-        if self.disk.write(self.disk.store.notes.record, _KIND, self.registry, value, _YOUNG):
+        if self.disk.write(self.disk.ledger.notes.record, _KIND, self.registry, value, _YOUNG):
             self.last_written.put(("",), (value, now))
 
     def _lookup(self) -> Reply | None:
-        note = self.disk.read(self.disk.store.notes.lookup, _KIND, self.registry)
+        note = self.disk.read(self.disk.ledger.notes.lookup, _KIND, self.registry)
         return None if note is None else _parse_reply(note.value)
 
 

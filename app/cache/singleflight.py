@@ -1,45 +1,32 @@
 """Single-flight: of concurrent requests for one key, in any worker, one fetches."""
 
-import fcntl
-import hashlib
-import hmac
-import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
-from app.store.layout import close, make_directory
-
-_LOCKS: Final = 1024
-"""Lock files; two keys that share one wait for each other."""
+from app.store.leases import Leases
 
 _PATIENCE: Final = 30.0
 """Seconds to wait for another request's fetch before fetching as well."""
 
 _POLL: Final = (0.002, 0.05)
-"""Seconds between two tries while another worker holds the lock: the first pause, the longest."""
+"""Seconds between two tries while another worker holds the lease: the first pause, the longest."""
 
 _NEVER: Final = threading.Event()
 
 
 class CrossProcessSingleFlight:
-    """Running fetches by key, across all workers that share a directory.
+    """Running fetches by key, across all workers that share the leases.
 
-    File locks are polled, because waiting for one would stop the whole worker under gevent. Within
-    one worker an event is enough.
+    A lease is polled for, since nothing tells when another worker ends its own. Within one worker
+    an event is enough.
     """
 
-    def __init__(self, directory: Path, secret: bytes, patience: float = _PATIENCE) -> None:
-        """Take the `secret` that all workers of the directory share, and `patience` in seconds.
-
-        Clients choose what keys are made of. Without the secret they could choose names that share
-        the lock of a busy key, and hold it.
-        """
-        self._secret = secret
-        self._directory = directory / "flights"
+    def __init__(self, leases: Leases, patience: float = _PATIENCE) -> None:
+        """Take `patience` in seconds."""
+        self._leases = leases
         self._patience = patience
         self._lock = threading.Lock()
         self._events: dict[str, threading.Event] = {}
@@ -58,50 +45,22 @@ class CrossProcessSingleFlight:
             other.wait(self._patience)
             yield False
             return
-        descriptor, leads = -1, True
         try:
-            descriptor, leads = self._acquire_lock(key)
-            yield leads
+            lease, leads = self._acquire_lease(key)
+            with lease:
+                yield leads
         finally:
-            if descriptor >= 0:
-                close(descriptor)  # and so unlock
             with self._lock:
                 self._events.pop(key, None)
             landed.set()
 
-    def _acquire_lock(self, key: str) -> tuple[int, bool]:
-        """Return the lock's descriptor (-1 for none), and whether no other worker held the lock."""
-        try:
-            descriptor = self._open_lock(key)
-        except OSError:
-            return -1, True  # without a lock, do not coordinate: the pull goes on
+    def _acquire_lease(self, key: str) -> tuple[AbstractContextManager[object], bool]:
+        """Return the lease (an empty context for none), and whether no other worker held it."""
         pause, until, leads = _POLL[0], time.monotonic() + self._patience, True
-        while not _try_lock(descriptor):
+        while (lease := self._leases.try_acquire(key)) is None:
             leads = False
             if time.monotonic() > until:
-                break
+                return nullcontext(), leads
             _NEVER.wait(pause)
             pause = min(pause * 2, _POLL[1])
-        return descriptor, leads
-
-    def _open_lock(self, key: str) -> int:
-        digest = hmac.digest(self._secret, f"flight {key}".encode(), hashlib.sha256)
-        number = int.from_bytes(digest[:4]) % _LOCKS
-        flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-        path = self._directory / f"{number:03x}"
-        try:
-            return os.open(path, flags, 0o600)
-        except FileNotFoundError:
-            make_directory(self._directory.parent)
-            self._directory.mkdir(mode=0o700, exist_ok=True)
-            return os.open(path, flags, 0o600)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError:
-        return True  # a file system without locks: fetch without waiting
-    return True
+        return lease, leads

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from app.cache import cache_status
-from app.cache.authz.callers import Callers, load_secret
+from app.cache.authz.callers import Callers
 from app.cache.authz.gate import Gate
 from app.cache.authz.grants import BoundedMap
 from app.cache.blobs import blobs as blobs_blobs
@@ -39,6 +39,8 @@ from app.source import NOBODY, CacheState, Event, Observer, Reply, Request, Sour
 from app.store.clock import Clock
 from app.store.errors import Fault, StoreError
 from app.store.eviction import SizeLimits
+from app.store.leases import FileLeases
+from app.store.secret import load_secret
 from app.store.store import Store
 
 _ASKED: Final = frozenset({"miss"})
@@ -88,16 +90,12 @@ class CachedSource:
             return self.manifests_by_digest.serve_manifest(caller, name, reference, own)
 
         ask = partial(self.inner.manifest, name, reference, own)
-        reply = self._report_outcome(
+        reply, outcome = self._report_outcome(
             lambda: self._enforce_origin_rules(answer, ask, name, own, reference)
         )
-        if (
-            request.method == "GET"
-            and not reply.is_error
-            and cache_status.parse_outcome(reply) != "miss"
-        ):
+        if request.method == "GET" and not reply.is_error and outcome != "miss":
             self.observer.observe(Event.PULL_SAVED)
-        if self.confirmer is not None:
+        if self.confirmer is not None and outcome != cache_status.STALE:
             self.confirmer.schedule(caller, name, own, reply)
         return reply
 
@@ -106,13 +104,14 @@ class CachedSource:
         caller, own = self.callers.identify(request)
         answer = partial(self.blobs.serve_blob, caller, name, digest, own)
         ask = partial(self.inner.blob, name, digest, own)
-        return self._report_outcome(lambda: self._enforce_origin_rules(answer, ask, name, own))
+        return self._report_outcome(lambda: self._enforce_origin_rules(answer, ask, name, own))[0]
 
     def tags(self, name: RepositoryName, request: Request) -> Reply:
         """Return a page of a repository's tags, from the registry while it can be asked."""
         caller, own = self.callers.identify(request)
         ask = partial(self.inner.tags, name)
-        return self._report_outcome(lambda: self.lists.serve_list(caller, name, "tags", own, ask))
+        answer = partial(self.lists.serve_list, caller, name, "tags", own, ask)
+        return self._report_outcome(answer)[0]
 
     def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
         """Return the referrers of a manifest, from the registry while it can be asked."""
@@ -122,7 +121,7 @@ class CachedSource:
         answer = partial(self.lists.serve_list, caller, name, about, own, ask)
         return self._report_outcome(
             lambda: self._enforce_origin_rules(answer, partial(ask, own), name, own)
-        )
+        )[0]
 
     def _enforce_origin_rules(
         self,
@@ -137,6 +136,8 @@ class CachedSource:
         The registry is asked again in that case because its redirects may lead elsewhere by now.
         """
         reply = answer()
+        if request.permit is None:
+            return reply
         was_asked = reply.is_error or cache_status.parse_outcome(reply) in _ASKED
         if was_asked or self.inner.is_allowed(request, name, reference):
             return reply
@@ -144,8 +145,8 @@ class CachedSource:
         reply = ask()
         return cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status))
 
-    def _report_outcome(self, answer: Callable[[], Reply]) -> Reply:
-        """Return the answer, and report to the observer what the cache did.
+    def _report_outcome(self, answer: Callable[[], Reply]) -> tuple[Reply, str]:
+        """Return the answer and what the cache did, and report that to the observer.
 
         A RegistryError gets the same `Cache-Status` header that every answer has.
         """
@@ -154,8 +155,9 @@ class CachedSource:
         except RegistryError as error:
             self.observer.observe(Event.CACHE_OUTCOME, "miss")
             raise cache_status.mark_error(error) from error.__cause__
-        self.observer.observe(Event.CACHE_OUTCOME, cache_status.parse_outcome(reply))
-        return reply
+        outcome = cache_status.parse_outcome(reply)
+        self.observer.observe(Event.CACHE_OUTCOME, outcome)
+        return reply, outcome
 
 
 _FRESH: Final = 5.0
@@ -193,7 +195,7 @@ class Cache:
         self._disk = DiskExecutor(self.store, observer)
         self._policy = policy
         self._key = load_secret(directory)
-        self._single_flight = CrossProcessSingleFlight(directory, self._key)
+        self._single_flight = CrossProcessSingleFlight(FileLeases(directory, self._key))
         self._last_usage = (0, 0)
         self._state = CacheState()
         self._checked_at = float("-inf")
@@ -212,11 +214,11 @@ class Cache:
     def _check_state(self) -> CacheState:
         fault, free, unfinished = "", 0, 0
         try:
-            free = self.store.count_free_bytes()
+            free = self._disk.blobs.count_free_bytes()
             unfinished = blobs_blobs.measure_unfinished(self.directory)[1]
-            self.store.probe()
+            self._disk.blobs.probe()
         except OSError as error:  # a StoreError, or an error of the spools
-            fault = self.store.fault_of(error)
+            fault = self._disk.blobs.fault_of(error)
         if fault == Fault.BUSY:  # other workers hold the lock, and so can keep something
             fault = ""
         return CacheState(
@@ -235,7 +237,7 @@ class Cache:
         operator who looks at the metrics then must see why.
         """
         try:
-            shares = self._disk.read(self.store.maintenance.statistics).registries.values()
+            shares = self._disk.read(self._disk.blobs.measure_usage).values()
         except StoreError as error:
             self._disk.count_failure(error)
         else:

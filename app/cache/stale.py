@@ -197,7 +197,7 @@ class StaleIfError:
 
         None means that it is not known to be failing.
         """
-        note = self._disk.read(self._disk.store.notes.lookup, TOKENS_AWAY, self._registry)
+        note = self._disk.read(self._disk.ledger.notes.lookup, TOKENS_AWAY, self._registry)
         return note.value if note is not None and note.seconds_left > 0 else None
 
     @contextmanager

@@ -28,7 +28,7 @@ from app.oci.errors import (
 from app.oci.reference import RepositoryName
 from app.oci.scope import Scope
 from app.source import Reply, Source, TokenRequest, build_reply
-from app.store.notes import Note
+from app.store.ledger import Note
 
 _SAID_BY_NOBODY: Final = frozenset({"scope", "client_id"})
 """Parameters of a token request that are not credentials; any other may be."""
@@ -93,7 +93,7 @@ class TokenCache:
             return self._fetch(request, key, scopes)
 
     def _serve_shared(self, key: str) -> Reply | None:
-        note = self.disk.read(self.disk.store.tokens.lookup, callers.SHARED, key)
+        note = self.disk.read(self.disk.ledger.tokens.lookup, callers.SHARED, key)
         if note is None or note.seconds_left <= 0:
             return None
         return _build_token_reply(note.value, note.seconds_left + MARGIN)
@@ -147,7 +147,7 @@ class TokenCache:
             caller = self.callers.hash_bearer(token)
             self.disk.write(
                 callers.record_anonymous_token,
-                self.disk.store,
+                self.disk.ledger,
                 caller,
                 _parse_repositories(scopes),
                 key,
@@ -155,10 +155,14 @@ class TokenCache:
             )
             if lifetime > MARGIN:
                 self.disk.write(
-                    self.disk.store.tokens.record, callers.SHARED, key, token, lifetime - MARGIN
+                    self.disk.ledger.tokens.record,
+                    callers.SHARED,
+                    key,
+                    token,
+                    lifetime - MARGIN,
                 )
         if self._lookup_failure() is not None:
-            self.disk.write(self.disk.store.notes.delete, TOKENS_AWAY, self.registry)
+            self.disk.write(self.disk.ledger.notes.delete, TOKENS_AWAY, self.registry)
         return reply
 
     def _lookup_recent_failure(self) -> str | None:
@@ -173,7 +177,7 @@ class TokenCache:
         return note.value if note.age < pause else None
 
     def _lookup_failure(self) -> Note | None:
-        note = self.disk.read(self.disk.store.notes.lookup, TOKENS_AWAY, self.registry)
+        note = self.disk.read(self.disk.ledger.notes.lookup, TOKENS_AWAY, self.registry)
         return None if note is None or note.seconds_left <= 0 else note
 
     def _serve_placeholder(self, scopes: Sequence[str], status: str) -> Reply | None:
@@ -181,7 +185,7 @@ class TokenCache:
         if not self._is_public(scopes):
             return None
         if self._lookup_recent_failure() is None:
-            notes = self.disk.store.notes
+            notes = self.disk.ledger.notes
             self.disk.write(notes.record, TOKENS_AWAY, self.registry, status, _AWAY)
         return _build_token_reply(placeholder_tokens.STALE, UNKNOWN_TOKEN)
 

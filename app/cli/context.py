@@ -17,6 +17,7 @@ from app.cache.source import Cache
 from app.registries import Registries
 from app.source import Source
 from app.store.errors import StoreError
+from app.store.store import find_owner
 
 _KEY: Final = "docxy.cli"
 
@@ -71,7 +72,7 @@ def check_owner(directory: Path) -> None:
 
     Above all this refuses root: the workers could neither read nor delete the files it creates.
     """
-    us, owner = os.geteuid(), _get_owner(directory / "content")
+    us, owner = os.geteuid(), find_owner(directory)
     if owner is None and us == 0:
         owner = _get_owner(directory)
         if owner is None:

@@ -171,8 +171,8 @@ _PAUSE: Final = 0.02
 
 def is_kept(store: Store, image: Image, digest: Digest) -> bool:
     """Return whether content is stored and is a known member of the image's repository."""
-    member = store.members.lookup(image.registry, image.repository, digest)
-    return member is not None and store.has(image.registry, digest)
+    member = store.ledger.lookup("", image.registry, image.repository, digest).member
+    return member is not None and store.stat(image.registry, digest) is not None
 
 
 def wait_until_kept(store: Store, image: Image, digest: Digest, size: int) -> None:

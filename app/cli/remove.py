@@ -32,8 +32,8 @@ def remove_image(store: Store, image: Image) -> int:
     for its whole repository, including the stored tags and lists.
     """
     if image.reference is None:
-        tags.forget_tags(store, image.registry, image.repository)
-        lists.forget_lists(store, image.registry, image.repository)
+        tags.forget_tags(store.ledger, image.registry, image.repository)
+        lists.forget_lists(store.ledger, image.registry, image.repository)
         return store.maintenance.remove_repository(image.registry, image.repository)
     roots = _forget_and_resolve(store, image, image.reference)
     held = store.catalog.list_content(image.registry, image.repository)
@@ -85,8 +85,8 @@ def _forget_and_resolve(store: Store, image: Image, reference: Reference) -> set
     """
     if isinstance(reference, Digest):
         return {reference}
-    found = tags.lookup_digests(store, image.registry, image.repository, reference)
-    tags.forget_tag(store, image.registry, image.repository, reference)
+    found = tags.lookup_digests(store.ledger, image.registry, image.repository, reference)
+    tags.forget_tag(store.ledger, image.registry, image.repository, reference)
     return found
 
 

@@ -1,7 +1,6 @@
 """`flask cache statistics` and `flask cache verify`: what the cache stores, and if it is intact."""
 
 import json
-import shutil
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +12,8 @@ from app.cache.blobs import blobs
 from app.cache.source import Cache
 from app.cli import context
 from app.cli.units import format_binary_size, format_count
-from app.store.admin import RegistryUsage, Statistics, VerifyResult
+from app.store.admin import Statistics, VerifyResult
+from app.store.blobs import RegistryUsage
 
 
 @click.command()
@@ -27,7 +27,7 @@ def verify() -> None:
     number, read = 0, 0
     faulty: list[VerifyResult] = []
     with context.open_cache() as cache:
-        shares = cache.store.maintenance.statistics().registries.values()
+        shares = cache.store.measure_usage().values()
         whole = sum(share.bytes for share in shares)
         with click.progressbar(length=whole, label="Verifying", file=sys.stderr) as bar:
             for checked in cache.store.maintenance.verify():
@@ -53,7 +53,7 @@ def statistics(*, as_json: bool) -> None:
     with context.open_cache() as cache:
         found = cache.store.maintenance.statistics()
         spools = blobs.measure_unfinished(cache.directory)
-        free = shutil.disk_usage(cache.directory).free
+        free = cache.store.count_free_bytes()
     if as_json:
         click.echo(json.dumps(_build_document(found, cache, free, spools)))
     else:

@@ -292,10 +292,10 @@ class BlobFetcher:
         if self._is_kept(wanted):
             content = self._store.open(wanted.image.registry, digest)  # counts as a use
             if content is not None:
-                content.file.close()
+                content.blob.close()
             self._record_progress(wanted.descriptor.size)
             return
-        if self._store.has(wanted.image.registry, digest):
+        if self._store.stat(wanted.image.registry, digest) is not None:
             # It is stored for another repository: the registry must confirm that this one has it.
             wanted.repository.fetch_blob(digest, "HEAD").close()
         if self._is_kept(wanted):

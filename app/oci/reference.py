@@ -3,7 +3,7 @@
 import hashlib
 import re
 from collections.abc import Iterator
-from io import FileIO
+from io import RawIOBase
 from typing import Final, Self
 
 from app.oci.errors import DigestInvalid, NameInvalid
@@ -111,7 +111,7 @@ def compute_digest(data: bytes, like: Digest) -> str:
     return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
 
 
-def compute_file_digest(file: FileIO, like: Digest) -> str:
+def compute_file_digest(file: RawIOBase, like: Digest) -> str:
     """Return the digest of the rest of `file` by the algorithm of `like`; raise OSError.
 
     The algorithm must be a registered one.

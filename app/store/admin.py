@@ -10,7 +10,7 @@ from typing import Final
 
 from app.oci.reference import Digest, compute_file_digest
 from app.store import entries
-from app.store.entries import ContentInfo, Entry
+from app.store.blobs import ContentInfo, Entry, RegistryUsage
 from app.store.errors import StoreError, translate_errors
 from app.store.eviction import Evictor
 from app.store.index import Index
@@ -106,14 +106,6 @@ _BATCH: Final = 256
 
 
 @dataclass(frozen=True, slots=True)
-class RegistryUsage:
-    """The number of one registry's entries in the store, and their size in bytes."""
-
-    entries: int
-    bytes: int
-
-
-@dataclass(frozen=True, slots=True)
 class Statistics:
     """The contents of the store: a share for each registry, and the rows of each table."""
 
@@ -146,14 +138,16 @@ class Maintenance:
     def statistics(self) -> Statistics:
         """Return the statistics, at a cost that does not depend on how much is kept."""
         with self._index.connection() as connection:
+            counts = connection.execute("SELECT name, present FROM counts").fetchall()
+        return Statistics(self.measure_usage(), dict(counts))
+
+    def measure_usage(self) -> dict[str, RegistryUsage]:
+        """Return what is kept of each registry, at a cost that does not depend on how much."""
+        with self._index.connection() as connection:
             totals = connection.execute(
                 "SELECT registry, entries, bytes FROM totals WHERE entries > 0 ORDER BY registry"
             ).fetchall()
-            counts = connection.execute("SELECT name, present FROM counts").fetchall()
-        return Statistics(
-            {registry: RegistryUsage(number, held) for registry, number, held in totals},
-            dict(counts),
-        )
+        return {registry: RegistryUsage(number, held) for registry, number, held in totals}
 
     def verify(self) -> Iterator[VerifyResult]:
         """Read every file, and yield a result for each; remove content that is wrong.

@@ -1,6 +1,7 @@
 """Commits finished files: each becomes an entry."""
 
 import os
+import sqlite3
 import stat
 from contextlib import suppress
 from errno import EBADMSG, EINVAL
@@ -8,7 +9,8 @@ from pathlib import Path
 
 from app.oci.reference import Digest, compute_digest
 from app.store import entries, layout
-from app.store.entries import ContentInfo
+from app.store.blobs import ContentInfo
+from app.store.entries import Move
 from app.store.errors import StoreError, SurvivedErrors, build_error, translate_errors
 from app.store.eviction import Evictor
 from app.store.index import Index
@@ -21,7 +23,8 @@ class Committer:
 
     The order is: sync the bytes to the disk, record the move in the journal, rename the file, sync
     its directory, add the entry. A process that dies between two steps leaves either nothing or a
-    journal record, from which the next start completes the entry.
+    journal record, from which the next start completes the entry. Bytes from memory are recorded
+    first and then written, so that room is made for them in the transaction that records them.
     """
 
     def __init__(
@@ -42,12 +45,14 @@ class Committer:
         with translate_errors("take"):
             try:
                 self._evictor.check_size(content.size)
-                destination = self._layout.path(content.registry, content.digest)
+                self._layout.path(content.registry, content.digest)
                 _make_durable(path, content.size)
-                self._move_in(path, destination, content)
+                owner = self._staging.get_owner()
+                with self._index.transaction() as connection:
+                    move = entries.record_arrival(connection, owner, content)
+                self._move_in(path, move, None)
             finally:
                 path.unlink(missing_ok=True)
-        self._trim()
 
     def keep(self, data: bytes, registry: str, digest: Digest, media_type: str) -> None:
         """Verify bytes in memory and make an entry of them.
@@ -60,30 +65,51 @@ class Committer:
         self._layout.path(registry, digest)
         if compute_digest(data, digest) != digest:
             raise build_error(EBADMSG, f"these bytes are not {digest}")
-        self._evictor.make_room(len(data))
         with translate_errors("keep"):
             path = self._staging.build_path()
             try:
-                path.write_bytes(data)
-                self.adopt(path, content)
+                self._move_in(path, self._announce(content), data)
             finally:
                 path.unlink(missing_ok=True)
 
-    def _move_in(self, path: Path, destination: Path, content: ContentInfo) -> None:
+    def _announce(self, content: ContentInfo) -> Move:
+        """Make room for content, and record in the journal that it arrives; return the record."""
+        self._evictor.check_size(content.size)
         owner = self._staging.get_owner()
         with self._index.transaction() as connection:
-            move = entries.record_arrival(connection, owner, content)
+            if self._evictor.compute_lacking(connection, content.size) <= 0:
+                return entries.record_arrival(connection, owner, content)
+        self._evictor.make_room(content.size)
+        with self._index.transaction() as connection:
+            return entries.record_arrival(connection, owner, content)
+
+    def _move_in(self, path: Path, move: Move, data: bytes | None) -> None:
+        """Rename a file that is in the journal, and add its entry; first write `data`, if any."""
+        content = move.content
+        destination = self._layout.path(content.registry, content.digest)
         try:
+            if data is not None:
+                path.write_bytes(data)
+                _make_durable(path, content.size)
             layout.make_directory(destination.parent)
             path.rename(destination)
             layout.sync_directory(destination.parent)
             with self._index.transaction() as connection:
                 entries.complete_arrival(connection, move)
+                is_too_much = self._is_too_much(connection)
         except OSError:
             # If this write fails too, the next start completes the move.
             with suppress(StoreError), self._index.transaction() as connection:
                 entries.complete_removal(connection, self._layout, move)
             raise
+        if is_too_much:
+            self._trim()
+
+    def _is_too_much(self, connection: sqlite3.Connection) -> bool:
+        try:
+            return self._evictor.compute_lacking(connection, 0) > 0
+        except OSError:  # to make room says why
+            return True
 
     def _trim(self) -> None:
         try:

@@ -2,15 +2,15 @@
 
 import os
 import time
-from dataclasses import dataclass
 from io import FileIO
 from typing import Final
 
 from app.oci.reference import Digest
 from app.store import entries
-from app.store.entries import Entry
+from app.store.blobs import BlobStat, Content, Entry
 from app.store.errors import StoreError, translate_errors
 from app.store.eviction import Evictor
+from app.store.file_blob import FileBlob
 from app.store.index import Index
 from app.store.layout import Layout, format_location
 
@@ -21,23 +21,6 @@ _TOUCH_AFTER: Final = 1.0
 _LONG_UNUSED: Final = 60.0
 """Seconds without use after which the next use is written at once. A batch is only written when
 another use follows, and none may."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Content:
-    """An open content file and its description; the caller closes `file`.
-
-    The file can be read to its end even if it is evicted meanwhile. `lookup_size` is in bytes.
-    `stored_at` is when the content was stored, in wall-clock seconds. `location` is the file's path
-    below `content/`. `media_type` is the type it was stored with, or "" if that is unknown; the
-    type that a repository reports is in its Member.
-    """
-
-    file: FileIO
-    size: int
-    media_type: str
-    stored_at: float
-    location: str
 
 
 class ContentReader:
@@ -53,24 +36,33 @@ class ContentReader:
 
     def open(self, registry: str, digest: Digest) -> Content | None:
         """Return content and mark it as most recently used; return None if it is not kept."""
-        found: Content | None = self._index.call_or_default(
-            lambda: self._open(registry, digest), None
-        )
+        entry = self._index.call_or_default(lambda: self._lookup_entry(registry, digest), None)
+        return None if entry is None else self.open_entry(entry)
+
+    def open_entry(self, entry: Entry) -> Content | None:
+        """Do as `open` does, for an entry that was looked up a moment ago."""
+        found: Content | None = self._index.call_or_default(lambda: self._open(entry), None)
         return found
 
-    def lookup_size(self, registry: str, digest: Digest) -> int | None:
-        """Return the size of content in bytes, or None if it is not kept.
+    def stat(self, registry: str, digest: Digest) -> BlobStat | None:
+        """Return the description of content, or None if it is not kept.
 
         This does not mark the content as used.
         """
-        entry = self._index.call_or_default(lambda: self._lookup_entry(registry, digest), None)
-        if entry is None:
+        entry: Entry | None = self._index.call_or_default(
+            lambda: self._lookup_entry(registry, digest), None
+        )
+        if entry is None or not self.has_entry(entry):
             return None
-        size = int(entry.size)
+        return BlobStat(size=entry.size, media_type=entry.media_type, stored_at=entry.stored_at)
+
+    def has_entry(self, entry: Entry) -> bool:
+        """Return whether the file of an entry is there, and has its size."""
         try:
-            return size if self._layout.path(registry, digest).lstat().st_size == size else None
+            path = self._layout.path(entry.registry, entry.digest)
+            return path.lstat().st_size == entry.size
         except OSError:
-            return None
+            return False
 
     def write_uses(self) -> None:
         """Write the collected uses to the index; if that fails, keep them for the next write."""
@@ -90,12 +82,9 @@ class ContentReader:
         with self._index.connection() as connection:
             return entries.find(connection, registry, digest)
 
-    def _open(self, registry: str, digest: Digest) -> Content | None:
-        entry = self._lookup_entry(registry, digest)
-        if entry is None:
-            return None
+    def _open(self, entry: Entry) -> Content | None:
         with translate_errors("open"):
-            where = format_location(registry, digest)
+            where = format_location(entry.registry, entry.digest)
             try:
                 descriptor = os.open(
                     f"{self._layout.content}/{where}", os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW
@@ -110,7 +99,7 @@ class ContentReader:
                 return None
         self._record_use(entry)
         return Content(
-            file=file,
+            blob=FileBlob(file),
             size=entry.size,
             media_type=entry.media_type,
             stored_at=entry.stored_at,

@@ -5,61 +5,29 @@ Each function runs within its caller's transaction, and may raise sqlite3.Error.
 
 import sqlite3
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from app.oci.reference import Digest
+from app.store.blobs import ContentInfo, Entry
 from app.store.layout import Layout
 
-_COLUMNS: Final = "id, registry, digest, size, media_type, taken, used, used_at"
+COLUMNS: Final = (
+    "id", "registry", "digest", "size", "media_type", "taken", "used", "used_at",
+)  # fmt: skip
+"""The columns that `parse_row` takes, in its order."""
+
+_COLUMNS: Final = ", ".join(COLUMNS)
 _NEXT_USE: Final = "(SELECT coalesce(max(used), 0) + 1 FROM entries)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContentInfo:
-    """A description of content that is to become an entry; `size` is in bytes."""
-
-    registry: str
-    digest: Digest
-    size: int
-    media_type: str
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """The index row of a content file.
-
-    `stored_at` (when the content was stored) and `used_at` (when it was last used) are wall-clock
-    seconds. `use_order` is not a time but a counter that orders the uses.
-    """
-
-    id: int
-    registry: str
-    digest: Digest
-    size: int
-    media_type: str
-    stored_at: float
-    use_order: int
-    used_at: float
-
-    @property
-    def info(self) -> ContentInfo:
-        """The content's description, without its id and times."""
-        return ContentInfo(
-            registry=self.registry,
-            digest=self.digest,
-            size=self.size,
-            media_type=self.media_type,
-        )
 
 
 def find(connection: sqlite3.Connection, registry: str, digest: str) -> Entry | None:
     """Return the entry of a registry's digest, or None if there is none."""
     query = f"SELECT {_COLUMNS} FROM entries WHERE registry = ? AND digest = ?"  # noqa: S608 - constants
     row = connection.execute(query, (registry, digest)).fetchone()
-    return None if row is None else _parse_row(row)
+    return None if row is None else parse_row(row)
 
 
 def list_after(connection: sqlite3.Connection, last: int, most: int) -> list[Entry]:
@@ -68,7 +36,7 @@ def list_after(connection: sqlite3.Connection, last: int, most: int) -> list[Ent
     Ids are never reused.
     """
     query = f"SELECT {_COLUMNS} FROM entries WHERE id > ? ORDER BY id LIMIT ?"  # noqa: S608 - constants
-    return [_parse_row(row) for row in connection.execute(query, (last, most))]
+    return [parse_row(row) for row in connection.execute(query, (last, most))]
 
 
 def list_least_used(connection: sqlite3.Connection, size: int, most: int) -> list[Entry]:
@@ -81,7 +49,7 @@ def list_least_used(connection: sqlite3.Connection, size: int, most: int) -> lis
     for row in connection.execute(query, (most,)):
         if held >= size:
             break
-        found.append(_parse_row(row))
+        found.append(parse_row(row))
         held += found[-1].size
     return found
 
@@ -118,7 +86,8 @@ def sum_sizes(connection: sqlite3.Connection) -> int:
     return int(held)
 
 
-def _parse_row(row: tuple[int, str, str, int, str, float, int, float]) -> Entry:
+def parse_row(row: Sequence[Any]) -> Entry:
+    """Return the entry that a row of `COLUMNS` describes."""
     identity, registry, digest, size, media_type, taken, used, used_at = row
     return Entry(identity, registry, Digest(digest), size, media_type, taken, used, used_at)
 

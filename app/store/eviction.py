@@ -10,7 +10,8 @@ from typing import Final
 
 from app.oci.reference import Digest
 from app.store import entries
-from app.store.entries import ContentInfo, Entry, Move
+from app.store.blobs import ContentInfo, Entry
+from app.store.entries import Move
 from app.store.errors import (
     MaxSizeReached,
     MinFreeReached,
@@ -107,7 +108,7 @@ class Evictor:
         if self._limits.max_size is not None:
             size = min(size, self._limits.max_size)
         with translate_errors("look for room"), self._index.connection() as connection:
-            self._compute_lacking(connection, size)
+            self.compute_lacking(connection, size)
 
     def delete(self, registry: str, digest: Digest) -> bool:
         """Remove an entry and its file; return whether there was one. Raise StoreError."""
@@ -138,7 +139,11 @@ class Evictor:
                 move = entries.record_removal(connection, owner, content)
             self._complete_moves([move])
 
-    def _compute_lacking(self, connection: sqlite3.Connection, size: int) -> int:
+    def compute_lacking(self, connection: sqlite3.Connection, size: int) -> int:
+        """Return how many bytes must go so that `size` more fit; 0 or less if they do.
+
+        Raise NoRoom if they can never fit. This runs within the caller's transaction.
+        """
         held = entries.sum_sizes(connection)
         state = os.statvfs(self._layout.directory)
         # Files that are about to be unlinked count as free, so that nobody evicts others for them.
@@ -157,11 +162,11 @@ class Evictor:
     def _evict_batch(self, size: int) -> int:
         """Evict one batch of entries, and return how many bytes are still lacking."""
         with self._index.connection() as connection:
-            if self._compute_lacking(connection, size) <= 0:
+            if self.compute_lacking(connection, size) <= 0:
                 return 0
         owner = self._staging.get_owner()
         with self._index.transaction() as connection:
-            lacking = self._compute_lacking(connection, size)
+            lacking = self.compute_lacking(connection, size)
             unwanted = entries.list_least_used(connection, lacking, _BATCH)
             moves = entries.remove_entries(connection, owner, unwanted)
         self.evicted_count += len(moves)

@@ -15,6 +15,9 @@ _LOCK: Final = "hhqqi4x"
 
 _BITS: Final = 62
 
+_ANY: Final = struct.pack(_LOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+"""Every byte; packed once, since each request asks for it."""
+
 
 class Flags:
     """Named flags: each one is a lock on a byte of a file, and its name chooses the byte.
@@ -44,7 +47,7 @@ class Flags:
 
     def is_any_set_elsewhere(self) -> bool:
         """Return whether another process shows any flag; this costs one system call."""
-        return self._is_locked_elsewhere(_pack_lock_of_all(fcntl.F_WRLCK))
+        return self._is_locked_elsewhere(_ANY)
 
     def close(self) -> None:
         """Stop showing all of this process's flags."""
@@ -89,7 +92,3 @@ def _open(path: Path) -> int:
 def _pack_lock(kind: int, text: str) -> bytes:
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
     return struct.pack(_LOCK, kind, os.SEEK_SET, number >> (64 - _BITS), 1, 0)
-
-
-def _pack_lock_of_all(kind: int) -> bytes:
-    return struct.pack(_LOCK, kind, os.SEEK_SET, 0, 0, 0)

@@ -22,6 +22,7 @@ from app.store.errors import (
     translate_errors,
 )
 from app.store.layout import Layout
+from app.threads import get_unpatched
 
 # Building a new index from the content files.
 
@@ -133,6 +134,10 @@ def _build_companion_path(path: Path, end: str) -> Path:
 _TRIES: Final = 5
 """Attempts at opening an index that vanishes or breaks meanwhile; each attempt rebuilds it."""
 
+_SETTLED: Final = 100_000_000
+"""Nanoseconds since the last write before the log's time is trusted. Another write in the same tick
+of the clock would not show."""
+
 _SETTINGS: Final = (
     # A power cut may undo the last transactions, but never a part of one. It ends all grants, too.
     "PRAGMA synchronous = NORMAL",
@@ -165,6 +170,9 @@ class Index:
         self._idle: deque[_PooledConnection] = deque()
         # The parent's connections. They are never closed, since that could drop the parent's locks.
         self._inherited: list[_PooledConnection] = []
+        # The original class, since the store runs on real threads; gevent's is for greenlets.
+        self._joined: Any = get_unpatched("threading", "local")()
+        self._log = f"{places.index}{_COMPANIONS[0]}"
 
     def check(self) -> None:
         """Check the whole index for damage, and rebuild it if it is broken; raise StoreError."""
@@ -179,10 +187,14 @@ class Index:
 
     @contextmanager
     def connection(self) -> Iterator[sqlite3.Connection]:
-        """Lend a connection for reading, outside any transaction; raise StoreError.
+        """Lend a connection for reading; raise StoreError.
 
-        Each statement sees the latest committed state.
+        Each statement sees the latest committed state. Within a `transaction` of this thread, it
+        sees that transaction's state.
         """
+        if (joined := self._get_joined()) is not None:
+            yield joined
+            return
         with self._lend() as connection:
             yield connection
 
@@ -192,15 +204,23 @@ class Index:
 
         The transaction is committed at the end of the block, or rolled back if the block raises.
         `patience` is how many seconds to wait for other writers; None means the index's own.
+
+        Within a transaction of the same thread, the block is a part of that one: errors of SQLite
+        leave it as they are, and end the whole.
         """
+        if (joined := self._get_joined()) is not None:
+            yield joined
+            return
         with self._lend() as connection:
             if patience is not None:
                 connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
             connection.execute("BEGIN IMMEDIATE")
+            self._joined.connection = connection
             try:
                 yield connection
                 connection.execute("COMMIT")
             finally:
+                self._joined.connection = None
                 if connection.in_transaction:
                     with suppress(sqlite3.Error):
                         connection.execute("ROLLBACK")
@@ -209,7 +229,27 @@ class Index:
 
     def query_first(self, query: str, *values: Any) -> Any:  # noqa: ANN401 - a row, as SQLite has it
         """Return the first row of a query; None if there is none or the index cannot be read."""
-        return self.call_or_default(lambda: self._query_first(query, values), None)
+        return next(iter(self.query(query, *values)), None)
+
+    def query(self, query: str, *values: Any) -> list[Any]:  # noqa: ANN401 - whatever it takes
+        """Return the rows of a query; [] if the index cannot be read."""
+        found: list[Any] = self.call_or_default(lambda: self._query(query, values), [])
+        return found
+
+    def read_state(self) -> tuple[int, ...] | None:
+        """Return the state of the index, which any later write changes; wait for nothing.
+
+        None if it cannot be trusted: there is no write-ahead log, or the last write is less than
+        100 ms old. SQLite writes each change to the log first (https://sqlite.org/wal.html), so the
+        log's inode, size and modification time show whether there was one.
+        """
+        try:
+            log = os.stat(self._log)  # noqa: PTH116 - for each request, and twice as fast
+        except OSError:
+            return None
+        if time.time_ns() - log.st_mtime_ns < _SETTLED:
+            return None
+        return (log.st_ino, log.st_mtime_ns, log.st_size)
 
     def call_or_default(self, work: Callable[[], Any], otherwise: Any) -> Any:  # noqa: ANN401 - whatever it gives
         """Return what `work` returns; if it raises StoreError, report that, return `otherwise`."""
@@ -224,9 +264,14 @@ class Index:
         while self._idle:
             self._idle.pop().connection.close()
 
-    def _query_first(self, query: str, values: Sequence[Any]) -> Any:  # noqa: ANN401
+    def _query(self, query: str, values: Sequence[Any]) -> list[Any]:
         with self.connection() as connection:
-            return connection.execute(query, values).fetchone()
+            return connection.execute(query, values).fetchall()
+
+    def _get_joined(self) -> sqlite3.Connection | None:
+        """Return the connection of the transaction that this thread is in; None if in none."""
+        joined: sqlite3.Connection | None = getattr(self._joined, "connection", None)
+        return joined
 
     @contextmanager
     def _lend(self) -> Iterator[sqlite3.Connection]:

@@ -1,4 +1,4 @@
-"""Refusals: when a registry last said no, so that no older yes is written after it.
+"""Refusals in the index: when a registry last said no, so that no older yes is written after it.
 
 Answers overtake each other: while one worker waits for a registry, another worker is refused for
 the same caller. The first worker's yes is then older than the refusal, however late it arrives.
@@ -10,33 +10,10 @@ import sqlite3
 from typing import Final
 
 from app.store.clock import Clock
-
-LIFETIME: Final = 24 * 3600.0
-"""Seconds for which a refusal is recorded. A yes to an older request is ignored."""
-
-NOBODY: Final = "nobody"
-"""The subject of a refused anonymous request: the repository is not public."""
+from app.store.ledger import LIFETIME, Subject
 
 _SWEPT: Final = 8
 """Old rows that each refusal removes, so that they do not accumulate."""
-
-Subject = tuple[str, str, str]
-"""A registry, a repository, and what was refused there: `NOBODY`, a caller, a digest or a tag."""
-
-
-def build_caller_subject(name: str) -> str:
-    """Return the subject of a refusal to a caller."""
-    return f"caller {name}"
-
-
-def build_digest_subject(name: str) -> str:
-    """Return the subject of an answer that content is not there."""
-    return f"digest {name}"
-
-
-def build_tag_subject(name: str) -> str:
-    """Return the subject of an answer that a tag is not there."""
-    return f"tag {name}"
 
 
 def record(connection: sqlite3.Connection, clock: Clock, subject: Subject) -> None:

@@ -9,10 +9,10 @@ from typing import Final
 
 from app.oci.reference import Digest
 from app.store.admin import Catalog, Maintenance
+from app.store.blobs import BlobStat, Content, ContentInfo, Entry, RegistryUsage
 from app.store.clock import BootClock, Clock
 from app.store.commit import Committer
-from app.store.contents import Content, ContentReader
-from app.store.entries import ContentInfo
+from app.store.contents import ContentReader
 from app.store.errors import (
     Fault,
     StoreError,
@@ -23,11 +23,9 @@ from app.store.errors import (
 )
 from app.store.eviction import Evictor, SizeLimits
 from app.store.flags import Flags
-from app.store.grants import Grants
 from app.store.index import Index
 from app.store.layout import Layout, open_descriptor
-from app.store.members import Members
-from app.store.notes import Notes
+from app.store.sqlite_ledger import SqliteLedger
 from app.store.staging import Staging
 
 _PATIENCE: Final = 10.0
@@ -41,11 +39,17 @@ _BRIEF: Final = 1.0
 """Seconds that a probe waits for other processes' writes."""
 
 
-class Store:
-    """Content by registry and digest, with `members`, `grants`, `notes`, and `maintenance`.
+def find_owner(directory: Path) -> int | None:
+    """Return the UID of the owner of a directory's content; None if there is no store in it."""
+    try:
+        return Layout(directory).content.stat().st_uid
+    except OSError:
+        return None
 
-    `tags`, `tokens` and `lists` are notes in tables of their own, so they never displace other
-    notes. `flags` are flags that processes show each other even when nothing can be written.
+
+class Store:
+    """Content by registry and digest, its `ledger`, and `maintenance`.
+
     `catalog` shows an operator the content of a repository.
 
     Every method waits for the disk and for other processes. Never call one on the event loop; use
@@ -80,13 +84,7 @@ class Store:
         self._committer = Committer(
             places, self._index, self._staging, self._evictor, self.survived_errors
         )
-        self.members = Members(self._index, clock)
-        self.grants = Grants(self._index, clock)
-        self.notes = Notes(self._index, clock, "notes")
-        self.flags = Flags(places.flags)
-        self.tags = Notes(self._index, clock, "tags")
-        self.tokens = Notes(self._index, clock, "tokens")
-        self.lists = Notes(self._index, clock, "lists")
+        self.ledger = SqliteLedger(self._index, clock, Flags(places.flags))
         self.maintenance = Maintenance(places, self._index, self._staging, self._evictor)
         self.catalog = Catalog(places, self._index, self._evictor)
         with translate_errors(f"open {directory}"):
@@ -106,20 +104,24 @@ class Store:
     def open(self, registry: str, digest: Digest) -> Content | None:
         """Return kept content and mark it as most recently used; return None if it is not kept.
 
-        The caller closes the content's `file`.
+        The caller closes the content's `blob`.
         """
         return self._reader.open(registry, digest)
 
-    def has(self, registry: str, digest: Digest) -> bool:
-        """Return whether content is kept, without marking it as used."""
-        return self.lookup_size(registry, digest) is not None
+    def open_entry(self, entry: Entry) -> Content | None:
+        """Do as `open` does, for an entry that the ledger has just named."""
+        return self._reader.open_entry(entry)
 
-    def lookup_size(self, registry: str, digest: Digest) -> int | None:
-        """Return the size of kept content in bytes, or None if it is not kept.
+    def has_entry(self, entry: Entry) -> bool:
+        """Return whether the content of an entry that the ledger has just named is there."""
+        return self._reader.has_entry(entry)
+
+    def stat(self, registry: str, digest: Digest) -> BlobStat | None:
+        """Return the description of kept content, or None if it is not kept.
 
         This does not mark the content as used.
         """
-        return self._reader.lookup_size(registry, digest)
+        return self._reader.stat(registry, digest)
 
     def adopt(self, path: Path, content: ContentInfo) -> None:
         """Keep a complete, verified file by moving it into the store; raise StoreError.
@@ -143,13 +145,17 @@ class Store:
         return self._evictor.delete(registry, digest)
 
     def make_room(self, size: int) -> None:
-        """Evict the least recently used content until `lookup_size` more bytes fit.
+        """Evict the least recently used content until `size` more bytes fit.
 
         If they can never fit, raise StoreError and evict nothing. Room that others have made but
         not filled yet is not reserved for them.
         """
         self._reader.write_uses()
         self._evictor.make_room(size)
+
+    def measure_usage(self) -> dict[str, RegistryUsage]:
+        """Return what is kept of each registry that has any; raise StoreError."""
+        return self.maintenance.measure_usage()
 
     def probe(self) -> None:
         """Write a little, as `keep` does; raise StoreError if nothing can be kept now."""
@@ -197,12 +203,11 @@ class Store:
         self._reader.write_uses()
         self._index.close()
         self._staging.close()
-        self.flags.close()
+        self.ledger.flags.close()
 
     def _clean_up(self) -> None:
         try:
             self.maintenance.recover()
-            self.grants.delete_expired()
-            self.tokens.delete_expired()
+            self.ledger.delete_expired()
         except StoreError as error:  # such as a full disk: kept content can still be read
             self.survived_errors.report(error)

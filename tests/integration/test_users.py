@@ -18,7 +18,7 @@ import requests
 
 from app.access.htpasswd import Htpasswd
 from app.access.tokens import TokenIssuer
-from app.cache.authz.callers import load_secret
+from app.store.secret import load_secret
 from bench.proc import cpu_seconds
 from tests import programs
 from tests.clients.docker import docker

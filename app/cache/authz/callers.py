@@ -1,100 +1,30 @@
 """Callers: who asks, by a name from which their credentials cannot be recovered.
 
-The name is an HMAC of the Authorization header; its key is in a file of the cache's directory.
+The name is an HMAC of the Authorization header; its key is the secret that all workers share.
 """
 
 import base64
 import binascii
-import errno
 import hashlib
 import hmac
 import json
 import math
-import os
-import secrets
-import stat
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from pathlib import Path
 from typing import Any, Final
 
 from app.oci import headers, placeholder_tokens
 from app.registries import Registry
 from app.source import Request
-from app.store.errors import build_error, translate_errors
-from app.store.layout import close, open_descriptor
-from app.store.store import Store
-
-_NAME: Final = "secret"
-_BYTES: Final = 32
-_MODE: Final = 0o600
-_OTHERS: Final = 0o007
-
-
-def load_secret(directory: Path) -> bytes:
-    """Return the key of a directory, and create it if there is none; raise StoreError.
-
-    All workers use the same key, because they share grants.
-    """
-    path = directory / _NAME
-    with translate_errors(f"read {path}"):
-        try:
-            key = _read_key(path)
-        except FileNotFoundError:
-            _create_key(path)
-            key = _read_key(path)
-    if len(key) != _BYTES:
-        raise build_error(22, f"{path} holds no key; remove it")
-    return key
-
-
-def load_token_key(directory: Path) -> bytes:
-    """Return the key that signs the tokens of users; raise StoreError if others may know it.
-
-    Whoever knows the key can make tokens, so the file must not be accessible to others. Access by
-    a group is the operator's choice; Kubernetes' fsGroup is an example.
-    """
-    key, path = load_secret(directory), directory / _NAME
-    with translate_errors(f"read {path}"):
-        mode = stat.S_IMODE(path.lstat().st_mode)
-    if mode & _OTHERS:
-        message = (
-            f"{path} has the mode {mode:04o}, so others may know the key that signs tokens: "
-            "remove it, and a new one is made"
-        )
-        raise build_error(errno.EACCES, message)
-    return hmac.digest(key, b"tokens of users", "sha256")
-
-
-def _read_key(path: Path) -> bytes:
-    # O_NONBLOCK, because opening a named pipe in its place would block.
-    with open_descriptor(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK) as descriptor:
-        return os.read(descriptor, _BYTES + 1)
-
-
-def _create_key(path: Path) -> None:
-    """Create the key file atomically; if another process is first, its key stays."""
-    beside = path.with_name(f"secret.{os.getpid()}.{secrets.token_hex(4)}")
-    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _MODE)
-    try:
-        os.write(descriptor, secrets.token_bytes(_BYTES))
-        os.fsync(descriptor)
-        try:
-            os.link(beside, path)
-        except FileExistsError:
-            return
-    finally:
-        close(descriptor)
-        beside.unlink(missing_ok=True)
-
+from app.store.ledger import ISSUED, Ledger
 
 # Anonymous tokens: issued through Docxy to clients without credentials.
 
-ISSUED: Final = "token of nobody"
 SHARED: Final = "token for nobody"
-"""The kinds of two notes: that a caller's token is anonymous, and the token to give out again."""
+"""The kind of the notes that hold a token to give out again; `ISSUED` is that of the notes
+that a caller's token is one of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,32 +36,39 @@ class AnonymousToken:
 
 
 def record_anonymous_token(
-    store: Store, caller: str, names: Iterable[str], shared: str, seconds: float
+    ledger: Ledger, caller: str, names: Iterable[str], shared: str, seconds: float
 ) -> None:
     """Record for `seconds` that a caller's name is that of an anonymous token.
 
-    `shared_key` is the key of the token's `SHARED` note. Raise StoreError.
+    `shared` is the key of the token's `SHARED` note. Raise StoreError.
     """
     value = json.dumps({"names": sorted(names), "shared": shared})
-    store.tokens.record(ISSUED, caller, value, seconds)
+    ledger.tokens.record(ISSUED, caller, value, seconds)
 
 
-def lookup_anonymous_token(store: Store, caller: str) -> AnonymousToken | None:
+def lookup_anonymous_token(ledger: Ledger, caller: str) -> AnonymousToken | None:
     """Return the anonymous token that a caller presents; None if it is not one, or has expired."""
-    found = store.tokens.lookup(ISSUED, caller)
+    found = ledger.tokens.lookup(ISSUED, caller)
     if found is None or found.seconds_left <= 0:
         return None
+    return parse_anonymous_token(found.value)
+
+
+def parse_anonymous_token(value: str | None) -> AnonymousToken | None:
+    """Return the anonymous token that a note describes; None if there is none."""
+    if value is None:
+        return None
     try:
-        document = json.loads(found.value)
+        document = json.loads(value)
         return AnonymousToken(frozenset(map(str, document["names"])), str(document["shared"]))
     except (ValueError, KeyError, TypeError):
         return None
 
 
-def forget_anonymous_token(store: Store, issued: AnonymousToken) -> None:
+def forget_anonymous_token(ledger: Ledger, issued: AnonymousToken) -> None:
     """Stop giving out a token, since the registry does not accept it; raise StoreError."""
-    if store.tokens.lookup(SHARED, issued.shared_key) is not None:
-        store.tokens.delete(SHARED, issued.shared_key)
+    if ledger.tokens.lookup(SHARED, issued.shared_key) is not None:
+        ledger.tokens.delete(SHARED, issued.shared_key)
 
 
 UNKNOWN_TOKEN: Final = 60.0
@@ -141,6 +78,9 @@ UNKNOWN_TOKEN: Final = 60.0
 ACCEL_FAILED: Final = "X-Accel-Failed"
 """The header with which nginx repeats a request for a file that it could not open. It never goes to
 the registry."""
+
+_TOKENS: Final = 10_000
+"""Tokens whose expiry is remembered; then all are forgotten."""
 
 _PARTS: Final = 3
 
@@ -179,6 +119,8 @@ class Callers:
         self._key = key
         account = registry.account.username if registry.account else ""
         kind = CallerKind.ACCOUNT if account else CallerKind.ANONYMOUS
+        # By the names of callers, so that no token stays in memory; NaN if it does not say.
+        self._expiries: dict[str, float] = {}
         self._anonymous = Caller(self.hash_secret(""), CallerKind.ANONYMOUS)
         # An Authorization header has no line break, so no client can pass for the account.
         self._managed_account = Caller(self.hash_secret(f"account\n{account}"), kind)
@@ -218,17 +160,26 @@ class Callers:
         if scheme.lower() != "bearer":
             return Caller(self.hash_secret(authorization), CallerKind.CREDENTIALS, UNKNOWN_TOKEN)
         token = token.strip()
-        return Caller(self.hash_bearer(token), CallerKind.TOKEN, estimate_lifetime(token))
+        name = self.hash_bearer(token)
+        return Caller(name, CallerKind.TOKEN, self._estimate_lifetime(name, token))
+
+    def _estimate_lifetime(self, name: str, token: str) -> float:
+        """Return for how many more seconds a token is valid, or `UNKNOWN_TOKEN` if it does not say.
+
+        A token is read once for its many requests; `name` is its caller's.
+        """
+        expiry = self._expiries.get(name)
+        if expiry is None:
+            left = parse_lifetime(token)
+            expiry = math.nan if left is None else time.time() + left
+            if len(self._expiries) >= _TOKENS:
+                self._expiries.clear()
+            self._expiries[name] = expiry
+        return UNKNOWN_TOKEN if math.isnan(expiry) else max(expiry - time.time(), 0.0)
 
     def hash_bearer(self, token: str) -> str:
         """Return the name of a caller who presents this Bearer token."""
         return self.hash_secret(f"Bearer {token}")
-
-
-def estimate_lifetime(token: str) -> float:
-    """Return for how many more seconds a token is valid, or `UNKNOWN_TOKEN` if it does not say."""
-    told = parse_lifetime(token)
-    return UNKNOWN_TOKEN if told is None else told
 
 
 def parse_lifetime(token: str) -> float | None:

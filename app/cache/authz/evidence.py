@@ -8,18 +8,20 @@ The methods of `EvidenceRecorder` wait for the disk, and are called on its threa
 StoreError.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from app.cache.authz import members
 from app.cache.authz.callers import Caller
-from app.cache.authz.grants import BoundedMap, RegistryGrants
-from app.cache.authz.members import RegistryMembers, ReportedContent
+from app.cache.authz.grants import BoundedMap, RegistryGrants, Shown
+from app.cache.authz.members import ReportedContent
 from app.oci import manifest, media_types
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
 from app.spools.resuming import parse_size
+from app.store.ledger import Confirmation, Ledger, Member
 
 WORDS: Final = 1 << 20
 """Bytes: a page or an error document in place of a blob is smaller, even with all its pictures."""
@@ -92,9 +94,10 @@ class EvidenceRecorder:
     A success counts only if it is about the requested content; ambiguous answers change nothing.
     """
 
-    def __init__(self, rights: RegistryGrants, members: RegistryMembers) -> None:
-        self._grants = rights
-        self._members = members
+    def __init__(self, grants: RegistryGrants, ledger: Ledger, registry: str) -> None:
+        self._grants = grants
+        self._ledger = ledger
+        self._registry = registry
         self._unverified = BoundedMap[float]()
         """When requests began whose answers have only the media type of a blob to say for them."""
 
@@ -109,10 +112,10 @@ class EvidenceRecorder:
         """
         if is_blob(reply, asked):
             size = parse_size(reply)
-            if self._members.has_size(asked, size) or (size or 0) >= WORDS:
-                self._record_success(
-                    caller, name, began, reply, (_resolve_digest(reply, asked), "")
-                )
+            standing = None if (size or 0) >= WORDS else self._grants.lookup(caller, name, asked)
+            if standing is None or members.has_size(standing, size):
+                shown = _describe(reply, asked, "")
+                self._grants.record_success(caller, name, began, shown, standing)
                 return
             key = (caller.name, name, asked)
             if self._unverified.get(key) is None:  # the first answer is the one being fetched
@@ -130,51 +133,64 @@ class EvidenceRecorder:
     ) -> None:
         """Record the answer to a request for a manifest that began at `began`."""
         if is_manifest(reply, wanted.digest):
-            about = (
-                _resolve_digest(reply, wanted.digest),
-                media_types.drop_overlong(reply.header("content-type")),
-            )
-            self._record_success(caller, name, began, reply, about)
+            media_type = media_types.drop_overlong(reply.header("content-type"))
+            shown = _describe(reply, wanted.digest, media_type)
+            self._grants.record_success(caller, name, began, shown)
         elif reply.status in _NO or is_page(reply) or is_not_manifest(reply):
             self._record_refusal(caller, name, reply, wanted)
 
     def record_verified(
-        self, caller: Caller, name: RepositoryName, digest: Digest, sent: tuple[str, float]
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        digest: Digest,
+        sent: tuple[str, float],
+        write_too: Callable[[], None] | None = None,
     ) -> None:
         """Record that the registry sent a caller content whose hash is the digest.
 
-        `sent` is its media type, and the moment of the request by the store's clock.
+        `sent` is its media type, and the moment of the request by the ledger's clock. `write_too`
+        is called in the same transaction.
         """
         media_type, asked = sent
-        self._members.record(caller, name, digest, (media_type, asked))
+        with self._ledger.transaction():
+            standing = self._grants.lookup(caller, name, digest)
+            self._ledger.record(
+                Confirmation(
+                    registry=self._registry,
+                    repository=name,
+                    requested_at=asked,
+                    digest=digest,
+                    member=Member(media_type, is_public=standing.is_anonymous),
+                )
+            )
+            if write_too is not None:
+                write_too()
         key = (caller.name, name, digest)
         began = self._unverified.get(key)
         if began is not None:
             self._unverified.forget(key)
             self._grants.record_success(caller, name, began)
 
-    def _record_success(
-        self,
-        caller: Caller,
-        name: RepositoryName,
-        began: float,
-        reply: Reply,
-        about: tuple[Digest | None, str],
-    ) -> None:
-        self._grants.record_success(caller, name, began)
-        digest, media_type = about
-        if digest is not None and reply.status == HTTPStatus.OK:
-            self._members.confirm(
-                caller, name, digest, ReportedContent(reply.length, media_type, began)
-            )
-
     def _record_refusal(
         self, caller: Caller, name: RepositoryName, reply: Reply, wanted: RequestedContent
     ) -> None:
-        self._grants.record_refusal(caller, name, reply)
         digest = _resolve_digest(reply, wanted.digest)
-        if reply.status == HTTPStatus.NOT_FOUND and digest is not None:
-            self._members.record_absence(name, digest, wanted.accepts)
+        if reply.status != HTTPStatus.NOT_FOUND or digest is None:
+            self._grants.record_refusal(caller, name, reply)
+            return
+        self._grants.record_refusal(
+            caller, name, reply, digest, lambda known: members.is_absent(known, wanted.accepts)
+        )
+
+
+def _describe(reply: Reply, asked: Digest | None, media_type: str) -> Shown | None:
+    """Return what an answer shows of content; None if it does not say which, or is only a part."""
+    digest = _resolve_digest(reply, asked)
+    if digest is None or reply.status != HTTPStatus.OK:
+        return None
+    said = ReportedContent(reply.length, media_type)
+    return digest, lambda standing: members.confirm_member(standing, said)
 
 
 def _resolve_digest(reply: Reply, asked: Digest | None) -> Digest | None:

@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from functools import partial
 from http import HTTPStatus
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from app.cache.authz import evidence
-from app.cache.authz.callers import Caller
+from app.cache.authz.callers import Caller, CallerKind
 from app.cache.authz.evidence import EvidenceRecorder, RequestedContent
-from app.cache.authz.grants import RegistryGrants
-from app.cache.authz.members import AccessState, AuthorizedContent, RegistryMembers
+from app.cache.authz.grants import RegistryGrants, Standing
+from app.cache.authz.members import AccessState, AuthorizedContent
 from app.cache.disk import DiskExecutor
 from app.cache.policy import CachePolicy
 from app.oci.errors import RegistryError
@@ -20,7 +19,9 @@ from app.store.admin import MemberContent
 from app.store.errors import StoreError
 
 Used = TypeVar("Used")
-Other = TypeVar("Other")
+
+_NOBODY: Final = Caller("", CallerKind.ANONYMOUS)
+"""Stands for all anonymous callers, where only what is public matters."""
 
 
 class Gate:
@@ -38,14 +39,14 @@ class Gate:
         self._registry = registry
         self._disk = disk
         self._store = disk.store
-        self._grants = RegistryGrants(registry, disk.store, policy)
-        self._members = RegistryMembers(registry, disk.store, self._grants)
-        self._recorder = EvidenceRecorder(self._grants, self._members)
+        self._ledger = disk.ledger
+        self._grants = RegistryGrants(registry, disk.ledger, policy)
+        self._recorder = EvidenceRecorder(self._grants, self._ledger, registry)
 
     def open(
         self, caller: Caller, name: RepositoryName, digest: Digest
     ) -> AuthorizedContent | None:
-        """Return the cached content, opened; whoever receives it closes its file.
+        """Return the cached content, opened; whoever receives it closes its blob.
 
         Return None if the content is not cached, or `caller` may not read it now.
         """
@@ -61,16 +62,20 @@ class Gate:
         """Return `then(opened)`, called on the thread that opens the content.
 
         Return None, without calling `then`, if the content is not cached or `caller` may not read
-        it. `then` closes the file, unless it hands it on.
+        it. `then` closes the blob, unless it hands it on.
         """
-        return self._open_and_record(caller, name, digest, then, _return_none)
+        return self._open_and_record(
+            caller,
+            name,
+            digest,
+            lambda found: None if isinstance(found, AccessState) else then(found),
+        )
 
     def open_or_explain(
         self, caller: Caller, name: RepositoryName, digest: Digest
     ) -> AuthorizedContent | AccessState:
         """Return what `open` does or, if that is None, what is known, in one trip to the disk."""
-        otherwise = partial(self._members.lookup_access, caller, name, digest)
-        return self._open_and_record(caller, name, digest, _return_unchanged, otherwise)
+        return self._open_and_record(caller, name, digest, lambda found: found)
 
     def open_stale(self, name: RepositoryName, digest: Digest) -> AuthorizedContent | None:
         """Return public content, opened, for use while the registry cannot be asked.
@@ -93,21 +98,23 @@ class Gate:
 
     def has_grant(self, caller: Caller, name: RepositoryName) -> bool:
         """Return whether the caller has a grant for the repository now."""
-        return self._disk.read(self._grants.has_grant, caller, name)
+        return self._disk.read(self._grants.lookup, caller, name).seconds_left > 0
 
     def was_public(self, name: RepositoryName) -> bool:
         """Return whether anyone may read the repository while the registry cannot be asked.
 
         This is so if an anonymous caller could read it less than `stale_ttl` seconds ago.
         """
-        return self._disk.read(self._grants.was_public, name)
+        return self._grants.was_public(self._disk.read(self._grants.lookup, _NOBODY, name))
 
     def is_anonymous(self, caller: Caller, name: RepositoryName) -> bool:
         """Return whether the caller is anonymous: no credentials, or an anonymous token.
 
         The token must have been issued for this repository.
         """
-        return self._disk.read(self._grants.is_anonymous, caller, name)
+        if caller.kind is not CallerKind.TOKEN:
+            return caller.kind is CallerKind.ANONYMOUS
+        return self._disk.read(self._grants.lookup, caller, name).is_anonymous
 
     def public_seconds_left(self, caller: Caller, name: RepositoryName) -> float:
         """Return for how many seconds shared caches may keep the answer; 0 for not at all.
@@ -115,11 +122,12 @@ class Gate:
         It is 0 unless the caller is anonymous. An anonymous caller might be refused what one with
         credentials is given.
         """
-        return self._disk.read(self._public_seconds_left, caller, name)
+        standing = self._disk.read(self._grants.lookup, caller, name)
+        return self._grants.compute_public_left(standing) if standing.is_anonymous else 0.0
 
     def lookup_access(self, caller: Caller, name: RepositoryName, digest: Digest) -> AccessState:
         """Return what is known about content that could not be opened; this grants nothing."""
-        return self._disk.read(self._members.lookup_access, caller, name, digest)
+        return self._disk.read(lambda: self._describe(self._grants.lookup(caller, name, digest)))
 
     def find_unconfirmed(
         self, caller: Caller, name: RepositoryName, digests: Sequence[Digest]
@@ -129,26 +137,35 @@ class Gate:
         A digest is unconfirmed if the registry has not yet said that this repository holds it or,
         if the caller is anonymous, has not yet let an anonymous caller read it here.
         """
-        return self._disk.read(self._members.find_unconfirmed, caller, name, digests)
+        return self._disk.read(self._find_unconfirmed, caller, name, digests)
 
     def lookup_size(self, digest: Digest) -> int | None:
         """Return the size of the cached content in bytes, whoever may read it; None if uncached."""
-        return self._disk.read(self._store.lookup_size, self._registry, digest)
+        found = self._disk.read(self._disk.blobs.stat, self._registry, digest)
+        return None if found is None else found.size
 
     def now(self) -> float:
         """Return the seconds since boot (monotonic), a clock that all workers share."""
-        return self._store.clock.now()
+        return self._ledger.now()
 
     def record_verified(
-        self, caller: Caller, name: RepositoryName, digest: Digest, sent: tuple[str, float]
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        digest: Digest,
+        sent: tuple[str, float],
+        write_too: Callable[[], None] | None = None,
     ) -> bool:
         """Record that a repository sent content to a caller, and that its hash is the digest.
 
         `sent` is the media type, and the moment of the request by `now`. A blob has no type (""):
         anyone who could choose one for it could turn it into a manifest that the registry does not
-        know. Return False if the store could not write it; the log says why.
+        know. `write_too` is called in the same transaction. Return False if the store could not
+        write it; the log says why.
         """
-        return self._disk.write(self._recorder.record_verified, caller, name, digest, sent)
+        return self._disk.write(
+            self._recorder.record_verified, caller, name, digest, sent, write_too
+        )
 
     def fetch_blob(
         self,
@@ -236,38 +253,34 @@ class Gate:
         caller: Caller,
         name: RepositoryName,
         digest: Digest,
-        then: Callable[[AuthorizedContent], Used | None],
-        otherwise: Callable[[], Other],
-    ) -> Used | Other:
+        use: Callable[[AuthorizedContent | AccessState], Used],
+    ) -> Used:
+        """Return what `use` returns, on the same thread, of what can be opened or is known."""
         unshown = list[Digest]()
-        used = self._disk.read(
-            lambda: self._open_granted(caller, name, digest, then, unshown) or otherwise()
-        )
+        used = self._disk.read(lambda: use(self._open_granted(caller, name, digest, unshown)))
         if unshown:
-            self._disk.write(self._members.mark_public, name, digest)
+            self._disk.write(self._ledger.mark_public, self._registry, name, digest)
         return used
 
     def _open_granted(
-        self,
-        caller: Caller,
-        name: RepositoryName,
-        digest: Digest,
-        then: Callable[[AuthorizedContent], Used | None],
-        unshown: list[Digest],
-    ) -> Used | None:
-        left = self._grants.seconds_left(caller, name)
-        if left <= 0:
-            return None
-        found = self._members.open(name, digest)
-        if found is None:
-            return None
-        content, member = found
-        is_shown = member.is_public
-        if self._members.is_newly_public(caller, name, member):
+        self, caller: Caller, name: RepositoryName, digest: Digest, unshown: list[Digest]
+    ) -> AuthorizedContent | AccessState:
+        standing = self._grants.lookup(caller, name, digest)
+        if standing.seconds_left <= 0 or standing.member is None or standing.entry is None:
+            return self._describe(standing)
+        content = self._disk.blobs.open_entry(standing.entry)
+        if content is None:
+            return self._describe(standing)
+        is_shown = standing.member.is_public
+        if standing.is_newly_public:
             unshown.append(digest)
             is_shown = True
-        public_left = self._grants.public_seconds_left(name) if is_shown else 0.0
-        return then(AuthorizedContent.from_content(content, member.media_type, left, public_left))
+        return AuthorizedContent.from_content(
+            content,
+            standing.member.media_type,
+            standing.seconds_left,
+            self._grants.compute_public_left(standing) if is_shown else 0.0,
+        )
 
     def _open_public(
         self, name: RepositoryName, digest: Digest, then: Callable[[AuthorizedContent], Used | None]
@@ -277,24 +290,36 @@ class Gate:
         A repository that was public says nothing about content added since, so the member itself
         must have been shown to an anonymous caller.
         """
-        if not self._grants.was_public(name):
+        standing = self._grants.lookup(_NOBODY, name, digest)
+        if not self._grants.was_public(standing):
             return None
-        found = self._members.open(name, digest, shown=True)
-        if found is None:
+        member, entry = standing.member, standing.entry
+        if member is None or not member.is_public or entry is None:
             return None
-        content, member = found
+        content = self._disk.blobs.open_entry(entry)
+        if content is None:
+            return None
         return then(AuthorizedContent.from_content(content, member.media_type, 0.0, 0.0))
 
-    def _public_seconds_left(self, caller: Caller, name: RepositoryName) -> float:
-        return (
-            self._grants.public_seconds_left(name)
-            if self._grants.is_anonymous(caller, name)
-            else 0.0
+    def _describe(self, standing: Standing) -> AccessState:
+        entry = standing.entry
+        return AccessState(
+            has_grant=standing.seconds_left > 0,
+            is_member=standing.member is not None,
+            is_cached=entry is not None and self._disk.blobs.has_entry(entry),
         )
 
-
-def _return_none() -> None:
-    return None
+    def _find_unconfirmed(
+        self, caller: Caller, name: RepositoryName, digests: Sequence[Digest]
+    ) -> tuple[list[Digest], list[Digest]]:
+        found, absent = list[Digest](), list[Digest]()
+        for digest in digests:
+            standing = self._grants.lookup(caller, name, digest)
+            if standing.entry is None or not self._disk.blobs.has_entry(standing.entry):
+                absent.append(digest)
+            elif standing.member is None or standing.is_newly_public:
+                found.append(digest)
+        return found, absent
 
 
 def _return_unchanged(opened: AuthorizedContent) -> AuthorizedContent | None:

@@ -3,6 +3,8 @@
 The registry's answers give grants and take them away.
 """
 
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final, Generic, TypeVar
@@ -10,9 +12,10 @@ from typing import Final, Generic, TypeVar
 from app.cache.authz import callers
 from app.cache.authz.callers import Caller, CallerKind
 from app.cache.policy import CachePolicy
-from app.oci.reference import RepositoryName
+from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
-from app.store.store import Store
+from app.store.blobs import Entry
+from app.store.ledger import Access, Confirmation, Denial, Ledger, Member, Recorded
 
 _LATELY_MOST: Final = 10_000
 """Entries of a `BoundedMap`, unless its maker says otherwise."""
@@ -68,11 +71,11 @@ class RecentRefusals:
     the other workers not to. Moments are seconds of the store's clock (monotonic, since boot).
     """
 
-    def __init__(self, about: str, lifetime: float, store: Store) -> None:
+    def __init__(self, about: str, lifetime: float, ledger: Ledger) -> None:
         self._flag_prefix = about
         self._lifetime = lifetime
-        self._flags = store.flags
-        self._clock = store.clock
+        self._flags = ledger.flags
+        self._now = ledger.now
         self._refused_at = BoundedMap[float]()
         self._unwritten: dict[tuple[str, ...], _UnwrittenRefusal] = {}
 
@@ -82,7 +85,7 @@ class RecentRefusals:
         `revokes`: the store holds a right that the refusal takes away. If not, the refusal counts
         only against answers that are still on their way.
         """
-        now = self._clock.now()
+        now = self._now()
         self._refused_at.put(key, now)
         self._unwritten.pop(key, None)
         self._unwritten[key] = _UnwrittenRefusal(now, revokes)
@@ -108,7 +111,12 @@ class RecentRefusals:
 
     def has_unwritten(self, *key: str) -> bool:
         """Return whether a worker knows of a refusal that the store does not have."""
-        return key in self._prune_unwritten() or self._flags.is_set_elsewhere(self._build_flag(key))
+        if key in self._prune_unwritten():
+            return True
+        # Whether there is any sign costs less to ask than whether it is this one.
+        return self._flags.is_any_set_elsewhere() and self._flags.is_set_elsewhere(
+            self._build_flag(key)
+        )
 
     def list_unwritten(self) -> list[tuple[tuple[str, ...], float]]:
         """Return the refusals that the store lacks and that still matter, with their moments."""
@@ -116,7 +124,7 @@ class RecentRefusals:
 
     def _prune_unwritten(self) -> dict[tuple[str, ...], _UnwrittenRefusal]:
         if self._unwritten:
-            ended = self._clock.now() - self._lifetime
+            ended = self._now() - self._lifetime
             for key, one in list(self._unwritten.items()):
                 if one.at < ended:
                     self._clear_unwritten(key, one.at)
@@ -139,124 +147,219 @@ class RecentRefusals:
         return "\n".join((self._flag_prefix, *key))
 
 
+def _confirm_nothing(_: object) -> None:
+    return None
+
+
+def _is_never(_: object) -> bool:
+    return False
+
+
 _RENEWED: Final = 0.25
 """Fraction of its lifetime after which a grant is written again."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """What is known of a caller, a repository and a digest, as far as it counts now.
+
+    `seconds_left`: for how many more seconds the caller may read the repository; 0 if it may not.
+    `public_age`: seconds since the last allowed anonymous request began; None if it does not count.
+    `is_anonymous`: the caller has no credentials, or an anonymous token that was issued for this
+    repository. `member` and `entry` are those of `Access`.
+    """
+
+    seconds_left: float
+    public_age: float | None
+    is_anonymous: bool
+    member: Member | None
+    entry: Entry | None
+
+    @property
+    def is_newly_public(self) -> bool:
+        """Whether the caller is the first anonymous one who may read the member."""
+        return self.member is not None and not self.member.is_public and self.is_anonymous
+
+
+Shown = tuple[Digest, Callable[[Standing], Member | None]]
+"""A digest, and what returns what an answer confirms of it; None if that is nothing new."""
 
 
 class RegistryGrants:
     """Turns successes and refusals into grants.
 
     Every method waits for the disk, and is called on the disk's threads. Methods that write raise
-    StoreError. Moments are seconds of the store's clock (monotonic, since boot).
+    StoreError. Moments are seconds of the ledger's clock (monotonic, since boot).
     """
 
-    def __init__(self, registry: str, store: Store, policy: CachePolicy) -> None:
+    def __init__(self, registry: str, ledger: Ledger, policy: CachePolicy) -> None:
         self._registry = registry
-        self._store = store
+        self._ledger = ledger
         self._policy = policy
-        self._refusals = RecentRefusals(f"{registry} refused", policy.grant_ttl, store)
-        self._anonymous_refusals = RecentRefusals(f"{registry} private", policy.stale_ttl, store)
+        self._refusals = RecentRefusals(f"{registry} refused", policy.grant_ttl, ledger)
+        self._anonymous_refusals = RecentRefusals(f"{registry} private", policy.stale_ttl, ledger)
         self._written_at = BoundedMap[float]()
         self.revocation_count = 0
         """How often this worker has withdrawn a right, whether or not the store could write it."""
 
-    def has_grant(self, caller: Caller, name: RepositoryName) -> bool:
-        """Return whether the caller has a grant for the repository now."""
-        return self.seconds_left(caller, name) > 0
+    def lookup(
+        self, caller: Caller, name: RepositoryName, digest: Digest | None = None
+    ) -> Standing:
+        """Return what is known and counts now, in one transaction.
 
-    def seconds_left(self, caller: Caller, name: RepositoryName) -> float:
-        """Return for how many more seconds the caller's grant counts; 0 if there is none."""
-        if caller.lifetime <= 0 or self._refusals.has_unwritten(caller.name, name):
-            return 0.0
-        return self._store.grants.seconds_left(caller.name, self._registry, name)
+        A refusal that no worker could write yet counts. Whether there is one is asked first: one
+        that is written meanwhile is in the ledger when that is asked.
+        """
+        is_refused = caller.lifetime <= 0 or self._refusals.has_unwritten(caller.name, name)
+        is_private = self._anonymous_refusals.has_unwritten(name)
+        access = self._ledger.lookup(caller.name, self._registry, name, digest)
+        return Standing(
+            seconds_left=0.0 if is_refused else access.seconds_left,
+            public_age=None if is_private else access.public_age,
+            is_anonymous=_is_anonymous(caller, name, access),
+            member=access.member,
+            entry=access.entry,
+        )
 
-    def was_public(self, name: RepositoryName) -> bool:
+    def was_public(self, standing: Standing) -> bool:
         """Return whether an anonymous caller could read it less than `stale_ttl` seconds ago."""
-        age = self._public_age(name)
-        return age is not None and age < self._policy.stale_ttl
+        return standing.public_age is not None and standing.public_age < self._policy.stale_ttl
 
-    def public_seconds_left(self, name: RepositoryName) -> float:
+    def compute_public_left(self, standing: Standing) -> float:
         """Return for how many more seconds the last anonymous success counts; 0 if it does not."""
-        age = self._public_age(name)
+        age = standing.public_age
         return 0.0 if age is None else max(self._policy.grant_ttl - age, 0.0)
 
-    def record_success(self, caller: Caller, name: RepositoryName, asked: float) -> None:
-        """Record that a request of the caller, begun at `asked`, was allowed."""
-        self._grant(caller, name, asked)
-        if self.is_anonymous(caller, name):
-            self.make_public(name, asked)
+    def record_success(
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        asked: float,
+        shown: Shown | None = None,
+        standing: Standing | None = None,
+    ) -> None:
+        """Record that a request of the caller, begun at `asked`, was allowed.
+
+        If the caller is anonymous, the repository is public. `shown` is the content that the answer
+        is about. All of it is one transaction, which only reads as long as nothing of it is new.
+        `standing` is what was just looked up, if it was.
+        """
+        digest, decide = shown or (None, _confirm_nothing)
+        key = (caller.name, name)
+        is_refused = self._refusals.was_refused_since(*key, moment=asked)
+        # Without memory of a grant that was written lately, one must be written.
+        will_write = not is_refused and self._is_due(caller, name, self._ledger.now())
+        with self._ledger.transaction() if will_write else nullcontext():
+            standing = standing or self.lookup(caller, name, digest)
+            member = decide(standing)
+            now = self._ledger.now()
+            left = min(self._policy.grant_ttl, caller.lifetime) - (now - asked)
+            allowed = not is_refused and left > 0
+            needs_grant = allowed and (
+                self._is_due(caller, name, now) or standing.seconds_left <= 0
+            )
+            publishes = standing.is_anonymous and not self._anonymous_refusals.was_refused_since(
+                name, moment=asked
+            )
+            needs_public = publishes and self._is_public_due(standing)
+            recorded = Recorded()
+            if needs_grant or needs_public or member is not None:
+                recorded = self._ledger.record(
+                    Confirmation(
+                        registry=self._registry,
+                        repository=name,
+                        requested_at=asked,
+                        caller=caller.name,
+                        grant_seconds=left if needs_grant else None,
+                        is_public=needs_public,
+                        digest=digest,
+                        member=member,
+                    )
+                )
+        # What this worker remembers changes only when the transaction has been committed.
+        if recorded.has_grant:
+            self._written_at.put(key, now)
+        if recorded.has_grant or (allowed and not needs_grant):
+            self._refusals.clear(*key, moment=asked)
+        if recorded.is_public or (publishes and not needs_public):
+            self._anonymous_refusals.clear(name, moment=asked)
+        if recorded.has_grant:
+            self._write_refusals()
 
     def make_public(self, name: RepositoryName, asked: float) -> None:
         """Record that an anonymous request, begun at `asked`, was allowed."""
         if self._anonymous_refusals.was_refused_since(name, moment=asked):
             return
-        age = self._public_age(name)
-        is_old = age is None or age >= self._policy.grant_ttl * _RENEWED
-        if is_old and not self._store.grants.make_public(self._registry, name, asked=asked):
-            return
-        self._anonymous_refusals.clear(name, moment=asked)
+        confirmed = Confirmation(
+            registry=self._registry, repository=name, requested_at=asked, is_public=True
+        )
+        if self._ledger.record(confirmed).is_public:
+            self._anonymous_refusals.clear(name, moment=asked)
 
-    def record_refusal(self, caller: Caller, name: RepositoryName, reply: Reply) -> None:
+    def record_refusal(
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        reply: Reply,
+        digest: Digest | None = None,
+        is_absent: Callable[[Member | None], bool] = _is_never,
+    ) -> None:
         """Record a refusal: it revokes the caller's grant.
+
+        `is_absent` tells of the known member whether the refusal says that the repository does not
+        hold `digest`.
 
         If the caller is anonymous, the repository is no longer public, except if the refusal is
         only a challenge to fetch a token. A 401 to an anonymous token for this repository means
         that the registry does not accept it: that token is not given out again.
         """
-        revokes = self._store.grants.has_grant(caller.name, self._registry, name)
-        at = self._refusals.record(caller.name, name, revokes=revokes)
+        access = self._ledger.lookup(caller.name, self._registry, name, digest)
+        at = self._refusals.record(caller.name, name, revokes=access.seconds_left > 0)
         self.revocation_count += 1
-        try:
-            if self.is_anonymous(caller, name) and not _is_challenge(caller, reply):
-                self.make_private(name)
-        finally:
-            self._revoke(caller.name, name, at)
+        is_private = _is_anonymous(caller, name, access) and not _is_challenge(caller, reply)
+        private_at = self._remember_private(name, access) if is_private else 0.0
+        self._ledger.refuse(
+            Denial(
+                registry=self._registry,
+                repository=name,
+                caller=caller.name,
+                is_public=is_private,
+                absent=digest if is_absent(access.member) else None,
+            )
+        )
+        self._refusals.mark_written(caller.name, name, at=at)
+        if is_private:
+            self._anonymous_refusals.mark_written(name, at=private_at)
         if reply.status == HTTPStatus.UNAUTHORIZED and caller.kind is CallerKind.TOKEN:
-            issued = callers.lookup_anonymous_token(self._store, caller.name)
+            issued = callers.parse_anonymous_token(access.anonymous_token)
             if issued is not None and name in issued.repositories:  # other repositories may
-                callers.forget_anonymous_token(self._store, issued)
+                callers.forget_anonymous_token(self._ledger, issued)
 
     def make_private(self, name: RepositoryName) -> None:
         """Record that anonymous callers may not read a repository."""
-        revokes = self._store.grants.public_age(self._registry, name) is not None
-        at = self._anonymous_refusals.record(name, revokes=revokes)
-        self.revocation_count += 1
+        at = self._remember_private(name, self._ledger.lookup("", self._registry, name))
         self._unpublish(name, at)
 
-    def is_anonymous(self, caller: Caller, name: RepositoryName) -> bool:
-        """Return whether the caller is anonymous: no credentials, or an anonymous token.
+    def _remember_private(self, name: RepositoryName, access: Access) -> float:
+        self.revocation_count += 1
+        return self._anonymous_refusals.record(name, revokes=access.public_age is not None)
 
-        The token must have been issued for this repository.
-        """
-        if caller.kind is not CallerKind.TOKEN:
-            return caller.kind is CallerKind.ANONYMOUS
-        issued = callers.lookup_anonymous_token(self._store, caller.name)
-        return issued is not None and name in issued.repositories
-
-    def _grant(self, caller: Caller, name: RepositoryName, asked: float) -> None:
-        key, now = (caller.name, name), self._store.clock.now()
-        if self._refusals.was_refused_since(*key, moment=asked):
-            return
+    def _is_due(self, caller: Caller, name: RepositoryName, now: float) -> bool:
+        """Return whether this worker has not written the caller's grant lately."""
+        written = self._written_at.get((caller.name, name))
         life = min(self._policy.grant_ttl, caller.lifetime)
-        left = life - (now - asked)
-        if left <= 0:
-            return
-        written = self._written_at.get(key)
-        is_young = written is not None and now - written < life * _RENEWED
-        if is_young and self.has_grant(caller, name):
-            self._refusals.clear(*key, moment=asked)
-            return
-        if self._store.grants.grant(caller.name, self._registry, name, left, asked=asked):
-            self._written_at.put(key, now)
-            self._refusals.clear(*key, moment=asked)
-            self._write_refusals()
+        return written is None or now - written >= life * _RENEWED
+
+    def _is_public_due(self, standing: Standing) -> bool:
+        age = standing.public_age
+        return age is None or age >= self._policy.grant_ttl * _RENEWED
 
     def _revoke(self, caller: str, name: str, at: float) -> None:
-        self._store.grants.revoke(caller, self._registry, name)
+        self._ledger.refuse(Denial(registry=self._registry, repository=name, caller=caller))
         self._refusals.mark_written(caller, name, at=at)
 
     def _unpublish(self, name: str, at: float) -> None:
-        self._store.grants.make_private(self._registry, name)
+        self._ledger.refuse(Denial(registry=self._registry, repository=name, is_public=True))
         self._anonymous_refusals.mark_written(name, at=at)
 
     def _write_refusals(self) -> None:
@@ -266,10 +369,12 @@ class RegistryGrants:
         for (name,), at in self._anonymous_refusals.list_unwritten():
             self._unpublish(name, at)
 
-    def _public_age(self, name: RepositoryName) -> float | None:
-        if self._anonymous_refusals.has_unwritten(name):
-            return None
-        return self._store.grants.public_age(self._registry, name)
+
+def _is_anonymous(caller: Caller, name: RepositoryName, access: Access) -> bool:
+    if caller.kind is not CallerKind.TOKEN:
+        return caller.kind is CallerKind.ANONYMOUS
+    issued = callers.parse_anonymous_token(access.anonymous_token)
+    return issued is not None and name in issued.repositories
 
 
 def _is_challenge(caller: Caller, reply: Reply) -> bool:

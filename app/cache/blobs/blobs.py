@@ -34,7 +34,7 @@ from app.spools import files
 from app.spools.fetches import Fetches
 from app.spools.lead import CompleteBlob, FetchLease, FetchOptions, UnreadLimits
 from app.spools.shared import Spool
-from app.store.entries import ContentInfo
+from app.store.blobs import ContentInfo
 
 # Recent successes: what the registry has just said to a caller about a blob still being fetched.
 
@@ -107,11 +107,10 @@ def build_fetches(
     """Return the fetches of one registry, whose spools are below the cache's directory."""
     below = directory / "spools" / registry
     keep, room = partial(_adopt, disk, registry), partial(_make_room, disk)
-    is_kept = partial(disk.store.has, registry)
     terms = FetchOptions(
         adopt=keep,
         make_room=room,
-        is_cached=is_kept,
+        is_cached=lambda digest: disk.blobs.stat(registry, digest) is not None,
         unread_limits=unread,
         remove_other_idle=partial(_remove_idle, directory),
         report_failure=disk.count_failure,
@@ -145,11 +144,11 @@ def _list_spools(directory: Path) -> list[Path]:
 def _adopt(disk: DiskExecutor, registry: str, whole: CompleteBlob) -> None:
     # No media type: anyone who could choose one for a blob could turn it into a manifest.
     content = ContentInfo(registry=registry, digest=whole.digest, size=whole.size, media_type="")
-    disk.move(disk.store.adopt, whole.path, content)
+    disk.move(disk.blobs.adopt, whole.path, content)
 
 
 def _make_room(disk: DiskExecutor, size: int) -> None:
-    disk.move_or_raise(disk.store.make_room, size)
+    disk.move_or_raise(disk.blobs.make_room, size)
 
 
 logger = logging.getLogger(__name__)

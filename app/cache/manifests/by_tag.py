@@ -62,8 +62,11 @@ class ManifestsByTag:
         def ask(asked: Request) -> Reply:
             if asked.method == "HEAD":
                 return self._serve_head(caller, name, tag, asked, known)
-            confirmed = self._serve_confirmed(caller, name, tag, asked) if known else None
-            return confirmed or self._serve_get(caller, name, tag, asked, came)
+            if known is not None:
+                confirmed = self._serve_confirmed(caller, name, tag, asked, known)
+                if confirmed is not None:
+                    return confirmed
+            return self._serve_get(caller, name, tag, asked, came)
 
         return self.stale_if_error.fetch_or_serve_stale(
             caller,
@@ -95,7 +98,7 @@ class ManifestsByTag:
         request: Request,
         known: TagTarget | None,
     ) -> Reply:
-        told = self._fetch_head(caller, name, tag, request)
+        told = self._fetch_head(caller, name, tag, request, known)
         status = told.reply.status
         fields = cache_status.build_forwarded(status, why="stale" if known else "uri-miss")
         if told.digest is None:
@@ -125,46 +128,42 @@ class ManifestsByTag:
         A note carries the time of the registry's answer, but becomes visible only when it is
         written. If the client came between the two, the registry confirms the note with a HEAD.
         """
-        if fresh := self._serve_fresh(caller, name, tag, request, came):
-            return fresh
         known = self.tags.lookup(name, tag, get_accept_headers(request))
-        if known is None or self.cached_manifests.lookup(caller, name, known.digest) is None:
+        if known is None:
             return None
-        return self._serve_confirmed(caller, name, tag, request)
+        copy = self.cached_manifests.lookup(caller, name, known.digest)
+        if copy is None:
+            return None
+        if _is_newer(known, came):
+            return copy.build_reply(request, cache_status.build_joined(), lasting=False)
+        return self._serve_confirmed(caller, name, tag, request, known)
 
     def _serve_joined(
         self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
     ) -> Reply | None:
-        """Return the answer from another request's fetch, confirmed with a HEAD if it is older."""
-        if fresh := self._serve_fresh(caller, name, tag, request, came):
-            return fresh
-        if self.tags.lookup(name, tag, get_accept_headers(request)) is None:
-            return None
-        return self._serve_confirmed(caller, name, tag, request)
+        """Return the answer from another request's fetch, confirmed with a HEAD if it is older.
 
-    def _serve_fresh(
-        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
-    ) -> Reply | None:
-        """Return the answer from what the registry said, to any client, since this one came.
-
-        `came` is monotonic seconds. None if the registry has said nothing since, or this client
-        cannot have it.
+        None if there is none, or this client cannot have it.
         """
         known = self.tags.lookup(name, tag, get_accept_headers(request))
-        if known is None or not known.is_exact or not known.is_younger(time.monotonic() - came):
+        if known is None:
             return None
-        copy = self.cached_manifests.lookup(caller, name, known.digest)
-        return (
-            None
-            if copy is None
-            else copy.build_reply(request, cache_status.build_joined(), lasting=False)
-        )
+        if _is_newer(known, came):
+            copy = self.cached_manifests.lookup(caller, name, known.digest)
+            if copy is not None:
+                return copy.build_reply(request, cache_status.build_joined(), lasting=False)
+        return self._serve_confirmed(caller, name, tag, request, known)
 
     def _serve_confirmed(
-        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        tag: Tag,
+        request: Request,
+        known: TagTarget,
     ) -> Reply | None:
         """Ask the registry with a HEAD what the tag means; None if that is not cached."""
-        told = self._fetch_head(caller, name, tag, request)
+        told = self._fetch_head(caller, name, tag, request, known)
         if refusal := find_refusal(told.reply, request):
             return cache_status.mark_reply(refusal, cache_status.build_forwarded(refusal.status))
         told.reply.close()
@@ -176,24 +175,38 @@ class ManifestsByTag:
         return copy.build_reply(request, cache_status.build_revalidated(), lasting=False)
 
     def _fetch_head(
-        self, caller: Caller, name: RepositoryName, tag: Tag, request: Request
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        tag: Tag,
+        request: Request,
+        known: TagTarget | None,
     ) -> FetchedManifest:
-        return self._record_target(
-            name, tag, request, self.fetcher.fetch_head(caller, name, tag, request)
-        )
+        told = self.fetcher.fetch_head(caller, name, tag, request)
+        return self._record_target(name, tag, request, told, known)
 
     def _fetch_manifest(
         self, caller: Caller, name: RepositoryName, tag: Tag, request: Request
     ) -> Reply:
-        told = self.fetcher.fetch_manifest(caller, name, tag, request)
-        return self._record_target(name, tag, request, told).reply
+        accepts = get_accept_headers(request)
+        told = self.fetcher.fetch_manifest(
+            caller, name, tag, request, lambda said: self.tags.write(name, tag, accepts, said)
+        )
+        if not told.is_noted:
+            self._record_target(name, tag, request, told, None)
+        return told.reply
 
     def _record_target(
-        self, name: RepositoryName, tag: Tag, request: Request, told: FetchedManifest
+        self,
+        name: RepositoryName,
+        tag: Tag,
+        request: Request,
+        told: FetchedManifest,
+        known: TagTarget | None,
     ) -> FetchedManifest:
         if told.digest is not None:
             said = TagAnswer(told.digest, told.media_type, told.requested_at)
-            self.tags.record(name, tag, get_accept_headers(request), said)
+            self.tags.record(name, tag, get_accept_headers(request), said, known)
         elif told.reply.status == HTTPStatus.NOT_FOUND and self._is_acceptable(name, tag, request):
             self.tags.forget(name, tag)
         return told
@@ -207,3 +220,8 @@ class ManifestsByTag:
         return known is None or media_types.is_acceptable(
             known.media_type, get_accept_headers(request)
         )
+
+
+def _is_newer(known: TagTarget, came: float) -> bool:
+    """Return whether the registry has said so, to such a client, since `came` (monotonic)."""
+    return known.is_exact and known.is_younger(time.monotonic() - came)

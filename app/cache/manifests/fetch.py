@@ -1,6 +1,6 @@
 """Fetches manifests from the registry, verifies them and keeps those that are verified."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
@@ -11,6 +11,7 @@ from app.cache.authz import evidence
 from app.cache.authz.callers import Caller
 from app.cache.authz.gate import Gate
 from app.cache.manifests.copies import CachedManifests
+from app.cache.manifests.tags import TagAnswer
 from app.cache.policy import MANIFEST_LIMIT
 from app.oci import conditional as conditional_headers
 from app.oci import headers, media_types
@@ -37,12 +38,14 @@ class FetchedManifest:
 
     `digest` is None if the answer is no manifest, could not be verified, or does not name a digest.
     `requested_at` is when the request began, by the gate's clock (monotonic, since boot).
+    `is_noted`: what was to be written with the manifest has been.
     """
 
     reply: Reply
     requested_at: float
     digest: Digest | None = None
     media_type: str = ""
+    is_noted: bool = False
 
 
 class ManifestFetcher:
@@ -65,9 +68,17 @@ class ManifestFetcher:
         return FetchedManifest(reply, asked, _find_digest(reply, reference), media_type)
 
     def fetch_manifest(
-        self, caller: Caller, name: RepositoryName, reference: Reference, request: Request
+        self,
+        caller: Caller,
+        name: RepositoryName,
+        reference: Reference,
+        request: Request,
+        write_too: Callable[[TagAnswer], None] | None = None,
     ) -> FetchedManifest:
         """Return the answer to a GET, and keep the manifest if it can be verified.
+
+        `write_too` writes what the answer says of a tag, in the transaction that makes the manifest
+        readable; it is not called for a manifest that is not kept.
 
         A manifest that cannot be verified is passed on as it is. Raise UpstreamMisbehaved if the
         client asked by digest and the registry sent another manifest.
@@ -89,8 +100,9 @@ class ManifestFetcher:
             return FetchedManifest(
                 cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status)), asked
             )
+        said = TagAnswer(digest, media_type, asked)
         kept = len(data) <= MANIFEST_LIMIT and self._cached_manifests.keep(
-            caller, name, digest, (data, media_type), asked=asked
+            caller, name, data, said, write_too
         )
         lasting = isinstance(reference, Digest)
         fields = [
@@ -100,7 +112,8 @@ class ManifestFetcher:
             ),
         ]
         answer = apply_conditions(cache_status.mark_reply(reply, fields), request, digest)
-        return FetchedManifest(answer, asked, digest, media_type)
+        is_noted = kept and write_too is not None
+        return FetchedManifest(answer, asked, digest, media_type, is_noted)
 
     def _fetch(
         self,

@@ -94,7 +94,7 @@ class Stage:
         """Tell whether everybody is given a blob while the registry is unreachable."""
         opened = self.world.gate().open_stale(NAME, digest_of(data))
         if opened is not None:
-            opened.file.close()
+            opened.blob.close()
         return opened is not None
 
 

@@ -189,7 +189,7 @@ def test_a_note_that_cannot_be_read(world: World) -> None:
     store = world.stores.opened[-1]
     world.registry.trouble = 503
     for value in ("", "{}", '{"headers": [], "next": null, "content": "AAAA"}'):
-        store.lists.record("list", f"{world.row.name}/{NAME} tags?", value, 1)
+        store.ledger.lists.record("list", f"{world.row.name}/{NAME} tags?", value, 1)
         assert source.tags(NAME, request()).status == 503
 
 

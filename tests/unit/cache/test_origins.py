@@ -13,7 +13,7 @@ from app.oci.errors import RuleDenied, UpstreamUnreachable
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.source import Reply, Request
 from app.store.errors import build_error
-from app.store.notes import Notes
+from app.store.sqlite_notes import SqliteNotes
 from tests.servers import wait_until
 from tests.unit.cache.registry import FakeRegistry
 from tests.unit.cache.world import ALICE, NAME, World, read, request
@@ -224,7 +224,9 @@ def test_no_origin_is_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
         for reply in asked:
             read(reply.result())
     store = world.stores.opened[0]
-    wait_until(lambda: all(store.has(world.row.name, one) for one in digests), what="copies")
+    wait_until(
+        lambda: all(store.stat(world.row.name, one) is not None for one in digests), what="copies"
+    )
     ((value,),) = rows(world.stores.directory, "SELECT value FROM tags WHERE kind = 'origin'")
     assert json.loads(value) == [f"x.example/{THERE}", f"y.example/{THERE}"]
 
@@ -243,14 +245,14 @@ def test_an_origin_that_cannot_be_written(
     led.registry.led_to = there
     with monkeypatch.context() as broken:
         method = "record" if table == "notes" else "add_to_set"
-        original = getattr(Notes, method)
+        original = getattr(SqliteNotes, method)
 
-        def fail(self: Notes, kind: str, *args: object, **more: object) -> None:
+        def fail(self: SqliteNotes, kind: str, *args: object, **more: object) -> None:
             if kind == "origin":
                 raise build_error(EIO, "the disk is broken")
             original(self, kind, *args, **more)
 
-        broken.setattr(Notes, method, fail)
+        broken.setattr(SqliteNotes, method, fail)
         # Another manifest comes from there, and is kept as soon as the disk lets it be.
         other = led.registry.repository(NAME).push("2.0", b'{"other": 1}')
         assert read(here.manifest(NAME, other, request())) == b'{"other": 1}'

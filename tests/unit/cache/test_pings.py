@@ -121,7 +121,7 @@ def test_a_registry_without_tokens(world: World, monkeypatch: pytest.MonkeyPatch
     assert world.source().ping(request()).status == 200
     store = world.stores.opened[-1]
     for value in ("", "[]", '{"status": 200}', '{"status": 401, "challenges": [7]}'):
-        store.notes.record("ping", world.row.name, value, 1)
+        store.ledger.notes.record("ping", world.row.name, value, 1)
         with pytest.raises(UpstreamUnreachable):
             world.source().ping(request())
 

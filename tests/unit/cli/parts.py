@@ -19,8 +19,9 @@ from app.oci import manifest
 from app.oci.reference import Digest
 from app.registries import DOCKER_HUB, DOCKER_HUB_ALIASES, Registries, Registry
 from app.source import Source
-from app.store.members import Member
+from app.store.ledger import Member
 from app.store.store import Store
+from tests.unit.store.parts import record_member
 
 Run = Callable[..., Result]
 
@@ -101,7 +102,8 @@ def keep(store: Store, repository: str, *content: Document | bytes) -> None:
     for one in content:
         data, media_type = (one, "") if isinstance(one, bytes) else (one.data, one.media_type)
         store.keep(data, "docker.io", digest_of(data), media_type)
-        store.members.record(
+        record_member(
+            store.ledger,
             "docker.io",
             repository,
             digest_of(data),

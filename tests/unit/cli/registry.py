@@ -9,9 +9,10 @@ from app.oci.challenge import Challenge
 from app.oci.headers import Headers
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.source import Reply, Request, Source, TokenRequest, build_reply
-from app.store.members import Member
+from app.store.ledger import Member
 from app.store.store import Store
 from tests.unit.cli.parts import Document, digest_of
+from tests.unit.store.parts import record_member
 
 NAME = "docker.io"
 BEARER = Challenge("Bearer", {"realm": "https://auth.example/token"})
@@ -89,7 +90,7 @@ class CachedRegistry:
             return build_reply(status, [], b"")
         data = self.blobs[digest]
         if request.method == "HEAD":
-            self.store.members.record(NAME, name, digest, asked=self.store.clock.now())
+            record_member(self.store.ledger, NAME, name, digest, asked=self.store.clock.now())
             return Reply(status=200, length=len(data))
         return Reply(status=200, length=len(data), body=self._read(name, data))
 
@@ -104,7 +105,7 @@ class CachedRegistry:
     def _manifest(
         self, name: RepositoryName, document: Document, fields: Headers, reference: str
     ) -> Reply:
-        if self.store.has(NAME, document.digest):
+        if self.store.stat(NAME, document.digest) is not None:
             how = "hit" if ":" in reference else "fwd=stale; fwd-status=200"
             fields += [("Cache-Status", f"docxy; {how}")]
             fields += [("Warning", '299 - "stale"')] if self.stale else []
@@ -125,7 +126,8 @@ class CachedRegistry:
     def _keep(self, name: RepositoryName, data: bytes, media_type: str) -> None:
         if ("manifests" if media_type else "blobs") in self.keeps:
             self.store.keep(data, NAME, digest_of(data), media_type)
-            self.store.members.record(
+            record_member(
+                self.store.ledger,
                 NAME,
                 name,
                 digest_of(data),

@@ -7,6 +7,7 @@ from app.cache.manifests.tags import TagAnswer, TagTargets, lookup_digests
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.store.store import Store
 from tests.unit.cli.parts import Run, digest_of, image, index, keep
+from tests.unit.store.parts import record_member
 from tests.unit.store.parts import rows as rows_of
 
 AMD, ARM = image(b"amd config", b"shared", b"amd"), image(b"arm config", b"shared", b"arm")
@@ -47,11 +48,11 @@ def test_what_is_known_of_a_repository(run: Run, held: Store) -> None:
     tags, disk = TagTargets("docker.io", DiskExecutor(held)), DiskExecutor(held)
     for name in ("library/alpine", "library/alpine-x"):
         tags.record(RepositoryName.parse(name), Tag.parse("3"), ["*/*"], said(held, BOTH.digest))
-        disk.write(held.lists.record, "list", f"docker.io/{name} tags?", "{}", 60)
+        disk.write(held.ledger.lists.record, "list", f"docker.io/{name} tags?", "{}", 60)
     run("remove", "alpine")
     for name, number in (("library/alpine", 0), ("library/alpine-x", 1)):
-        assert len(lookup_digests(held, "docker.io", name, "3")) == number
-        assert len(held.lists.lookup_prefix("list", f"docker.io/{name} ")) == number
+        assert len(lookup_digests(held.ledger, "docker.io", name, "3")) == number
+        assert len(held.ledger.lists.lookup_prefix("list", f"docker.io/{name} ")) == number
 
 
 def test_an_index_by_its_digest(run: Run, held: Store) -> None:
@@ -89,17 +90,19 @@ def test_a_tag(run: Run, held: Store) -> None:
     assert run("remove", "alpine:3.19").stdout == "alpine:3.19: 9 entries removed\n"
     assert kept(held) == {other.digest, digest_of(b"config"), digest_of(b"shared")}
     assert run("remove", "alpine:3.19").stdout == "alpine:3.19: not in the cache\n"
-    assert lookup_digests(held, "docker.io", "library/alpine", "3.19") == set()
-    assert lookup_digests(held, "docker.io", "library/alpine", "3.19-slim") == {other.digest}
+    assert lookup_digests(held.ledger, "docker.io", "library/alpine", "3.19") == set()
+    assert lookup_digests(held.ledger, "docker.io", "library/alpine", "3.19-slim") == {other.digest}
 
 
 def test_another_registry(run: Run, held: Store) -> None:
     """A prefix means that one, as in a pull."""
     held.keep(b"amd", "ghcr.io", digest_of(b"amd"), "")
-    held.members.record("ghcr.io", "library/alpine", digest_of(b"amd"), asked=held.clock.now())
+    record_member(
+        held.ledger, "ghcr.io", "library/alpine", digest_of(b"amd"), asked=held.clock.now()
+    )
     assert run("remove", "ghcr.io/library/alpine").stdout.endswith(": 1 entry removed\n")
-    assert held.has("docker.io", digest_of(b"amd"))
-    assert not held.has("ghcr.io", digest_of(b"amd"))
+    assert held.stat("docker.io", digest_of(b"amd")) is not None
+    assert held.stat("ghcr.io", digest_of(b"amd")) is None
 
 
 def test_all(run: Run, held: Store) -> None:
@@ -123,7 +126,7 @@ def test_what_is_unused(run: Run, held: Store) -> None:
     some = held.maintenance.statistics().registries["docker.io"].entries
     opened = held.open("docker.io", AMD.digest)
     assert opened is not None
-    opened.file.close()
+    opened.blob.close()
     assert run("remove", "--unused-for", "3h").stdout == "0 entries removed.\n"
     assert run("remove", "--unused-for", "1h").stdout == f"{some - 1} entries removed.\n"
     assert len(kept(held)) == 1

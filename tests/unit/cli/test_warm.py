@@ -12,6 +12,7 @@ from app.source import BodyBroken
 from app.store.store import Store
 from tests.unit.cli.parts import Document, Run, digest_of, image, index, keep, running
 from tests.unit.cli.registry import NAME, CachedRegistry
+from tests.unit.store.parts import lookup_member
 
 AMD, ARM = image(b"amd config", b"shared", b"amd"), image(b"arm config", b"shared", b"arm")
 BOTH = index(linux_amd64=AMD, linux_arm64_v8=ARM, unknown_unknown=image(b"attestation"))
@@ -39,7 +40,8 @@ def kept(store: Store, *content: Document | bytes) -> list[bool]:
     """Tell of each whether it is there for alpine."""
     digests = [digest_of(one) if isinstance(one, bytes) else one.digest for one in content]
     return [
-        store.has(NAME, one) and store.members.lookup(NAME, ALPINE, one) is not None
+        store.stat(NAME, one) is not None
+        and lookup_member(store.ledger, NAME, ALPINE, one) is not None
         for one in digests
     ]
 

@@ -10,8 +10,9 @@ from typing import Any
 from uuid import uuid4
 
 from app.oci.reference import Digest
-from app.store.entries import ContentInfo
+from app.store.blobs import ContentInfo
 from app.store.eviction import SizeLimits
+from app.store.ledger import PLAIN, Confirmation, Denial, Ledger, Member
 from app.store.store import Store
 
 REGISTRY = "docker.io"
@@ -89,8 +90,8 @@ def read(store: Store, digest: Digest, registry: str = REGISTRY) -> bytes | None
     content = store.open(registry, digest)
     if content is None:
         return None
-    with content.file:
-        data = content.file.read()
+    with contextlib.closing(content.blob) as blob:
+        data = blob.read()
     assert len(data) == content.size
     return data
 
@@ -147,3 +148,76 @@ def _faults_of_counts(directory: Path) -> Iterator[str]:
         ((held,),) = rows(directory, f"SELECT {lengths} FROM {name}")  # noqa: S608
         if held != size:
             yield f"{name}: {held} bytes, and {size} counted"
+
+
+def grant(  # noqa: PLR0913 - each by its place
+    ledger: Ledger, caller: str, registry: str, repository: str, seconds: float, *, asked: float
+) -> bool:
+    """Let a caller read a repository, unless it has been refused since."""
+    confirmed = Confirmation(
+        registry=registry,
+        repository=repository,
+        requested_at=asked,
+        caller=caller,
+        grant_seconds=seconds,
+    )
+    return ledger.record(confirmed).has_grant
+
+
+def has_grant(ledger: Ledger, caller: str, registry: str, repository: str) -> bool:
+    """Tell whether a caller may read a repository now."""
+    return ledger.lookup(caller, registry, repository).seconds_left > 0
+
+
+def revoke(ledger: Ledger, caller: str, registry: str, repository: str) -> None:
+    """Refuse a caller."""
+    ledger.refuse(Denial(registry=registry, repository=repository, caller=caller))
+
+
+def make_public(ledger: Ledger, registry: str, repository: str, *, asked: float) -> bool:
+    """Let everybody read a repository, unless anonymous callers have been refused since."""
+    confirmed = Confirmation(
+        registry=registry, repository=repository, requested_at=asked, is_public=True
+    )
+    return ledger.record(confirmed).is_public
+
+
+def make_private(ledger: Ledger, registry: str, repository: str) -> None:
+    """Refuse anonymous callers."""
+    ledger.refuse(Denial(registry=registry, repository=repository, is_public=True))
+
+
+def public_age(ledger: Ledger, registry: str, repository: str) -> float | None:
+    """Tell how long ago an anonymous caller was let read a repository."""
+    return ledger.lookup("", registry, repository).public_age
+
+
+def lookup_member(ledger: Ledger, registry: str, repository: str, digest: Digest) -> Member | None:
+    """Tell what a repository is known to hold."""
+    return ledger.lookup("", registry, repository, digest).member
+
+
+def record_member(  # noqa: PLR0913 - each by its place
+    ledger: Ledger,
+    registry: str,
+    repository: str,
+    digest: Digest,
+    member: Member = PLAIN,
+    *,
+    asked: float,
+) -> None:
+    """Have a repository hold a digest, unless that was denied since."""
+    ledger.record(
+        Confirmation(
+            registry=registry,
+            repository=repository,
+            requested_at=asked,
+            digest=digest,
+            member=member,
+        )
+    )
+
+
+def remove_member(ledger: Ledger, registry: str, repository: str, digest: Digest) -> None:
+    """Have a repository hold a digest no more."""
+    ledger.refuse(Denial(registry=registry, repository=repository, absent=digest))

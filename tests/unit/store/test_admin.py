@@ -9,11 +9,26 @@ import pytest
 
 from app.oci.reference import Digest, compute_file_digest
 from app.store import admin
-from app.store.admin import RegistryUsage, Statistics, VerifyResult
-from app.store.entries import ContentInfo
+from app.store.admin import Statistics, VerifyResult
+from app.store.blobs import ContentInfo, RegistryUsage
 from app.store.errors import StoreError
 from app.store.store import Store
-from tests.unit.store.parts import REGISTRY, Stores, digest_of, faults, files, put_files, read, rows
+from tests.unit.store.parts import (
+    REGISTRY,
+    Stores,
+    digest_of,
+    faults,
+    files,
+    grant,
+    has_grant,
+    lookup_member,
+    make_public,
+    public_age,
+    put_files,
+    read,
+    record_member,
+    rows,
+)
 
 DATA = [bytes([number]) * (1000 + number) for number in range(4)]
 DIGESTS = [digest_of(data) for data in DATA]
@@ -37,7 +52,7 @@ def test_statistics(stores: Stores) -> None:
     store.keep(DATA[3], "ghcr.io", DIGESTS[3], "")
     store.keep(DATA[0], "quay.io", DIGESTS[0], "")
     store.delete("quay.io", DIGESTS[0])
-    store.members.record(REGISTRY, "library/alpine", DIGESTS[0], asked=store.clock.now())
+    record_member(store.ledger, REGISTRY, "library/alpine", DIGESTS[0], asked=store.clock.now())
     assert store.maintenance.statistics() == Statistics(
         {"docker.io": RegistryUsage(4, 4006), "ghcr.io": RegistryUsage(1, 1003)},
         {"members": 1}
@@ -59,10 +74,15 @@ def test_verify_finds_what_is_wrong(stores: Stores) -> None:
         DIGESTS[2]: "the file is missing",
         DIGESTS[3]: "",
     }
-    assert [store.has(REGISTRY, digest) for digest in DIGESTS] == [True, False, False, True]
+    assert [store.stat(REGISTRY, digest) is not None for digest in DIGESTS] == [
+        True,
+        False,
+        False,
+        True,
+    ]
     content = store.open(REGISTRY, DIGESTS[0])
     assert content is not None
-    content.file.close()
+    content.blob.close()
     assert content.media_type == "text/plain"
     assert faults(stores.directory) == []
     assert {checked.fault for checked in store.maintenance.verify()} == {""}
@@ -120,20 +140,25 @@ def test_remove_a_repository(stores: Stores) -> None:
     """What another repository holds too stays for that; nobody may read it here any more."""
     store = filled(stores)
     for number, repository in ((0, "a"), (1, "a"), (1, "b"), (2, "b")):
-        store.members.record(REGISTRY, repository, DIGESTS[number], asked=store.clock.now())
-    store.members.record("ghcr.io", "b", DIGESTS[0], asked=store.clock.now())
+        record_member(store.ledger, REGISTRY, repository, DIGESTS[number], asked=store.clock.now())
+    record_member(store.ledger, "ghcr.io", "b", DIGESTS[0], asked=store.clock.now())
     for repository in ("a", "b"):
-        store.grants.grant("alice", REGISTRY, repository, 60, asked=store.clock.now())
-        store.grants.make_public(REGISTRY, repository, asked=store.clock.now())
+        grant(store.ledger, "alice", REGISTRY, repository, 60, asked=store.clock.now())
+        make_public(store.ledger, REGISTRY, repository, asked=store.clock.now())
     assert store.maintenance.remove_repository(REGISTRY, "a") == 1
-    assert [store.has(REGISTRY, digest) for digest in DIGESTS] == [False, True, True, True]
-    assert store.members.lookup(REGISTRY, "a", DIGESTS[1]) is None
-    assert store.members.lookup(REGISTRY, "b", DIGESTS[1]) is not None
-    assert not store.grants.has_grant("alice", REGISTRY, "a")
-    assert store.grants.public_age(REGISTRY, "a") is None
-    assert store.grants.has_grant("alice", REGISTRY, "b")
-    assert store.grants.public_age(REGISTRY, "b") == 0
-    assert store.members.lookup("ghcr.io", "b", DIGESTS[0]) is not None
+    assert [store.stat(REGISTRY, digest) is not None for digest in DIGESTS] == [
+        False,
+        True,
+        True,
+        True,
+    ]
+    assert lookup_member(store.ledger, REGISTRY, "a", DIGESTS[1]) is None
+    assert lookup_member(store.ledger, REGISTRY, "b", DIGESTS[1]) is not None
+    assert not has_grant(store.ledger, "alice", REGISTRY, "a")
+    assert public_age(store.ledger, REGISTRY, "a") is None
+    assert has_grant(store.ledger, "alice", REGISTRY, "b")
+    assert public_age(store.ledger, REGISTRY, "b") == 0
+    assert lookup_member(store.ledger, "ghcr.io", "b", DIGESTS[0]) is not None
 
 
 def test_remove_by_age(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,7 +169,12 @@ def test_remove_by_age(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
         store.keep(data, REGISTRY, digest_of(data), "")
     monkeypatch.setattr("time.time", lambda: 10_000.0)
     assert store.maintenance.remove_older(150) == 2
-    assert [store.has(REGISTRY, digest) for digest in DIGESTS] == [True, True, False, False]
+    assert [store.stat(REGISTRY, digest) is not None for digest in DIGESTS] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     assert store.maintenance.remove_older(0) == 2
     assert files(stores.directory) == set()
 
@@ -195,8 +225,8 @@ def test_what_dead_processes_had_begun(stores: Stores, *, folder: bool) -> None:
     store = stores.open()
     assert read(store, DIGESTS[0]) == DATA[0]
     assert read(store, DIGESTS[3]) == DATA[3]
-    assert not store.has(REGISTRY, DIGESTS[1])
-    assert not store.has(REGISTRY, DIGESTS[2])
+    assert store.stat(REGISTRY, DIGESTS[1]) is None
+    assert store.stat(REGISTRY, DIGESTS[2]) is None
     assert not (stores.directory / "aside" / "dead").exists()
     assert faults(stores.directory) == []
 

@@ -1,9 +1,9 @@
 """What repositories hold, as an operator looks through it and lets it go."""
 
 from app.store.admin import MemberContent
-from app.store.members import Member
+from app.store.ledger import Member
 from app.store.store import Store
-from tests.unit.store.parts import REGISTRY, Stores, digest_of, faults
+from tests.unit.store.parts import REGISTRY, Stores, digest_of, faults, record_member
 
 DATA = [b"zero", b"one", b"two"]
 ZERO, ONE, TWO = (digest_of(data) for data in DATA)
@@ -13,22 +13,29 @@ def filled(store: Store) -> None:
     for data in DATA:
         store.keep(data, REGISTRY, digest_of(data), "text/plain")
     for repository, digest in (("a", ZERO), ("a", ONE), ("b", ONE), ("b", TWO)):
-        store.members.record(
+        record_member(
+            store.ledger,
             REGISTRY,
             repository,
             digest,
             Member(f"of/{repository}", is_public=False),
             asked=store.clock.now(),
         )
-    store.members.record(
-        "ghcr.io", "a", TWO, Member("of/another", is_public=False), asked=store.clock.now()
+    record_member(
+        store.ledger,
+        "ghcr.io",
+        "a",
+        TWO,
+        Member("of/another", is_public=False),
+        asked=store.clock.now(),
     )
 
 
 def test_what_a_repository_holds(store: Store) -> None:
     """As the registry calls it there; what is not kept is not told."""
     filled(store)
-    store.members.record(
+    record_member(
+        store.ledger,
         REGISTRY,
         "a",
         digest_of(b"not kept"),
@@ -45,9 +52,9 @@ def test_what_it_lets_go(stores: Stores) -> None:
     store = stores.open()
     filled(store)
     assert store.catalog.remove_members(REGISTRY, "a", [ZERO, ONE, TWO]) == [ZERO]
-    assert not store.has(REGISTRY, ZERO)
-    assert store.has(REGISTRY, ONE)
-    assert store.has(REGISTRY, TWO)
+    assert store.stat(REGISTRY, ZERO) is None
+    assert store.stat(REGISTRY, ONE) is not None
+    assert store.stat(REGISTRY, TWO) is not None
     assert store.catalog.list_content(REGISTRY, "a") == []
     assert store.catalog.remove_members(REGISTRY, "b", [ONE]) == [ONE]
     assert faults(stores.directory) == []

@@ -2,12 +2,13 @@
 
 import errno
 import os
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from app.oci.reference import Digest
-from app.store.entries import ContentInfo
+from app.store.blobs import ContentInfo
 from app.store.errors import StoreError
 from app.store.eviction import SizeLimits
 from app.store.store import Store
@@ -37,8 +38,8 @@ def test_a_file_is_taken(stores: Stores) -> None:
     assert not path.exists()
     content = store.open(REGISTRY, digest_of(DATA))
     assert content is not None
-    with content.file:
-        assert content.file.read() == DATA
+    with closing(content.blob) as blob:
+        assert blob.read() == DATA
     assert (content.size, content.media_type) == (len(DATA), "text/plain")
     assert stores.directory / "content" / content.location == lies
     assert faults(stores.directory) == []
@@ -87,7 +88,7 @@ def test_another_size_is_refused(stores: Stores, size: int) -> None:
     with pytest.raises(StoreError, match=f"no file of {size} bytes"):
         store.adopt(path, content)
     assert not path.exists()
-    assert not store.has(REGISTRY, digest_of(DATA))
+    assert store.stat(REGISTRY, digest_of(DATA)) is None
     assert faults(stores.directory) == []
 
 
@@ -139,7 +140,7 @@ def test_what_can_never_be_kept(stores: Stores, registry: str, digest: str) -> N
     with pytest.raises(StoreError, match="cannot be kept"):
         store.keep(DATA, registry, content.digest, "")
     assert store.open(registry, content.digest) is None
-    assert not store.has(registry, content.digest)
+    assert store.stat(registry, content.digest) is None
     assert not store.delete(registry, content.digest)
     assert not path.exists()
     assert files(stores.directory) == set()
@@ -169,7 +170,7 @@ def test_a_directory_that_takes_nothing(stores: Stores) -> None:
         store.adopt(path, described(b"hello"))
     assert caught.value.errno in {errno.ENOTDIR, errno.EEXIST}
     assert not path.exists()
-    assert not store.has(REGISTRY, digest_of(b"hello"))
+    assert store.stat(REGISTRY, digest_of(b"hello")) is None
     blocked.unlink()
     assert faults(stores.directory) == []
     store.keep(b"hello", REGISTRY, digest_of(b"hello"), "")

@@ -2,6 +2,7 @@
 
 import os
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -25,13 +26,13 @@ def test_it_is_read_to_its_end(stores: Stores) -> None:
     one.keep(DATA, REGISTRY, DIGEST, "text/plain")
     content = one.open(REGISTRY, DIGEST)
     assert content is not None
-    with content.file:
-        assert content.file.read(10) == DATA[:10]
+    with closing(content.blob) as blob:
+        assert b"".join(blob.build_body(0, 10)) == DATA[:10]
         assert other.delete(REGISTRY, DIGEST)
         assert one.open(REGISTRY, DIGEST) is None
         assert files(stores.directory) == set()
         other.keep(DATA, REGISTRY, DIGEST, "text/plain")
-        assert content.file.read() == DATA[10:]
+        assert b"".join(blob.build_body(10, len(DATA))) == DATA[10:]
 
 
 @pytest.mark.parametrize("size", [0, len(DATA) - 1, len(DATA) + 1])
@@ -40,7 +41,7 @@ def test_another_size(stores: Stores, size: int) -> None:
     store = stores.open()
     store.keep(DATA, REGISTRY, DIGEST, "text/plain")
     os.truncate(lies(stores), size)
-    assert not store.has(REGISTRY, DIGEST)
+    assert store.stat(REGISTRY, DIGEST) is None
     assert store.open(REGISTRY, DIGEST) is None
     assert files(stores.directory) == set()
     assert faults(stores.directory) == []
@@ -53,7 +54,7 @@ def test_a_file_that_is_missing(stores: Stores) -> None:
     store = stores.open()
     store.keep(DATA, REGISTRY, DIGEST, "text/plain")
     lies(stores).unlink()
-    assert not store.has(REGISTRY, DIGEST)
+    assert store.stat(REGISTRY, DIGEST) is None
     assert store.open(REGISTRY, DIGEST) is None
     assert rows(stores.directory, "SELECT * FROM entries") == []
     assert faults(stores.directory) == []
@@ -68,7 +69,7 @@ def test_a_link_in_its_place(stores: Stores, tmp_path: Path) -> None:
     (tmp_path / "secret").write_bytes(DATA)
     where.symlink_to(tmp_path / "secret")
     assert store.open(REGISTRY, DIGEST) is None
-    assert not store.has(REGISTRY, DIGEST)
+    assert store.stat(REGISTRY, DIGEST) is None
 
 
 def test_when_it_came(store: Store) -> None:
@@ -77,7 +78,7 @@ def test_when_it_came(store: Store) -> None:
     store.keep(DATA, REGISTRY, DIGEST, "text/plain")
     content = store.open(REGISTRY, DIGEST)
     assert content is not None
-    content.file.close()
+    content.blob.close()
     assert before <= content.stored_at <= time.time()
 
 
@@ -101,7 +102,9 @@ def test_uses_are_written_together(stores: Stores, monkeypatch: pytest.MonkeyPat
     assert later > first
     assert read(store, digest_of(data[5])) is not None
     store.make_room(400)
-    assert [store.has(REGISTRY, digest_of(one)) for one in data] == [True] * 6 + [False] * 4
+    assert [store.stat(REGISTRY, digest_of(one)) is not None for one in data] == [True] * 6 + [
+        False
+    ] * 4
 
 
 def test_a_use_after_a_long_time_is_written_at_once(stores: Stores) -> None:
@@ -126,5 +129,5 @@ def test_a_reader_does_not_wait_for_a_writer(stores: Stores) -> None:
         assert read(store, digest_of(b"one")) == b"one"
         assert time.monotonic() - began < 10
     store.make_room(995)
-    assert store.has(REGISTRY, digest_of(b"one"))
-    assert not store.has(REGISTRY, digest_of(b"two"))
+    assert store.stat(REGISTRY, digest_of(b"one")) is not None
+    assert store.stat(REGISTRY, digest_of(b"two")) is None

@@ -34,7 +34,7 @@ def filled(stores: Stores, limits: SizeLimits) -> Store:
 
 
 def present(store: Store) -> list[int]:
-    return [n for n, data in enumerate(MANY) if store.has(REGISTRY, digest_of(data))]
+    return [n for n, data in enumerate(MANY) if store.stat(REGISTRY, digest_of(data)) is not None]
 
 
 @pytest.fixture
@@ -193,7 +193,7 @@ def test_what_came_back_meanwhile_stays(stores: Stores) -> None:
 def store_location(store: Store, data: bytes) -> str:
     content = store.open(REGISTRY, digest_of(data))
     assert content is not None
-    content.file.close()
+    content.blob.close()
     return content.location
 
 

@@ -20,6 +20,8 @@ from tests.unit.store.parts import (
     described,
     digest_of,
     faults,
+    grant,
+    has_grant,
     read,
     rows,
     spool,
@@ -58,7 +60,7 @@ def fill(disk: Path) -> None:
 def note_for_ever(store: Store) -> None:
     """Let the index grow."""
     for number in range(5000):
-        store.notes.record("tag", f"key {number}", "value" * 100, 60)
+        store.ledger.notes.record("tag", f"key {number}", "value" * 100, 60)
 
 
 def test_a_full_disk_keeps_nothing_more(disk: Path, stores: Stores) -> None:
@@ -66,7 +68,7 @@ def test_a_full_disk_keeps_nothing_more(disk: Path, stores: Stores) -> None:
     store = stores.open()
     for data in OLD:
         store.keep(data, REGISTRY, digest_of(data), "text/plain")
-    store.grants.grant("alice", REGISTRY, "library/alpine", 60, asked=store.clock.now())
+    grant(store.ledger, "alice", REGISTRY, "library/alpine", 60, asked=store.clock.now())
     path = spool(stores.directory, b"finished before it was full")
     fill(disk)
     new = b"n" * 2_000_000
@@ -79,8 +81,8 @@ def test_a_full_disk_keeps_nothing_more(disk: Path, stores: Stores) -> None:
     for one in (store, stores.open()):
         assert [read(one, digest_of(data)) for data in OLD] == OLD
         assert read(one, digest_of(new)) is None
-        assert one.grants.has_grant("alice", REGISTRY, "library/alpine")
-        assert not one.grants.has_grant("bob", REGISTRY, "library/alpine")
+        assert has_grant(one.ledger, "alice", REGISTRY, "library/alpine")
+        assert not has_grant(one.ledger, "bob", REGISTRY, "library/alpine")
     (disk / "filler").unlink()
     new = b"new" * 1000
     store.keep(new, REGISTRY, digest_of(new), "text/plain")
@@ -99,7 +101,12 @@ def test_old_content_goes_for_new(disk: Path, stores: Stores) -> None:
     new = b"n" * 500_000
     store.keep(new, REGISTRY, digest_of(new), "text/plain")
     assert read(store, digest_of(new)) == new
-    assert [store.has(REGISTRY, digest_of(data)) for data in OLD] == [False, False, True, True]
+    assert [store.stat(REGISTRY, digest_of(data)) is not None for data in OLD] == [
+        False,
+        False,
+        True,
+        True,
+    ]
     assert faults(stores.directory) == []
 
 
@@ -113,7 +120,7 @@ def test_a_full_disk_while_the_index_grows(disk: Path, stores: Stores) -> None:
     assert caught.value.errno == errno.ENOSPC
     assert read(store, digest_of(OLD[0])) == OLD[0]
     (disk / "filler").unlink()
-    store.notes.record("tag", "another", "value", 60)
+    store.ledger.notes.record("tag", "another", "value", 60)
     assert faults(stores.directory) == []
 
 
@@ -124,7 +131,7 @@ def test_room_is_made_on_a_full_disk(disk: Path, stores: Stores) -> None:
         store.keep(data, REGISTRY, digest_of(data), "text/plain")
     store.close()
     store = stores.open(SizeLimits(min_free=100_000))
-    assert store.has(REGISTRY, digest_of(OLD[0]))
+    assert store.stat(REGISTRY, digest_of(OLD[0])) is not None
     fill(disk)
     with pytest.raises(StoreError):
         note_for_ever(store)
@@ -172,7 +179,7 @@ def test_a_disk_that_can_only_be_read(disk: Path, stores: Stores) -> None:
             store.make_room(10**7)
         with pytest.raises(StoreError):
             stores.open()
-        assert not store.grants.has_grant("alice", REGISTRY, "library/alpine")
+        assert not has_grant(store.ledger, "alice", REGISTRY, "library/alpine")
         store._index.close()  # noqa: SLF001
     finally:
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)

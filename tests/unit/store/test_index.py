@@ -13,7 +13,22 @@ import pytest
 from app.store import schema
 from app.store.errors import StoreError
 from app.store.store import Store
-from tests.unit.store.parts import REGISTRY, Stores, digest_of, faults, files, read, rows
+from tests.unit.store.parts import (
+    REGISTRY,
+    Stores,
+    digest_of,
+    faults,
+    files,
+    grant,
+    has_grant,
+    lookup_member,
+    make_public,
+    public_age,
+    read,
+    record_member,
+    revoke,
+    rows,
+)
 
 DATA = [bytes([n]) * (n * 1000 + 1) for n in range(20)]
 
@@ -23,10 +38,12 @@ def filled(stores: Stores) -> Store:
     store = stores.open()
     for data in DATA:
         store.keep(data, REGISTRY, digest_of(data), "text/plain")
-        store.members.record(REGISTRY, "library/alpine", digest_of(data), asked=store.clock.now())
-    store.grants.grant("alice", REGISTRY, "library/alpine", 60, asked=store.clock.now())
-    store.grants.make_public(REGISTRY, "library/alpine", asked=store.clock.now())
-    store.notes.record("tag", "library/alpine:3", "sha256:0", 60)
+        record_member(
+            store.ledger, REGISTRY, "library/alpine", digest_of(data), asked=store.clock.now()
+        )
+    grant(store.ledger, "alice", REGISTRY, "library/alpine", 60, asked=store.clock.now())
+    make_public(store.ledger, REGISTRY, "library/alpine", asked=store.clock.now())
+    store.ledger.notes.record("tag", "library/alpine:3", "sha256:0", 60)
     return store
 
 
@@ -81,10 +98,10 @@ def test_a_broken_index_is_made_anew(stores: Stores, ruin: Callable[[Path], None
     assert "the index is broken, and made anew" in str(told)
     assert store.survived_errors.drain() == []
     assert [read(store, digest_of(data)) for data in DATA] == DATA
-    assert store.members.lookup(REGISTRY, "library/alpine", digest_of(DATA[0])) is None
-    assert not store.grants.has_grant("alice", REGISTRY, "library/alpine")
-    assert store.grants.public_age(REGISTRY, "library/alpine") is None
-    assert store.notes.lookup("tag", "library/alpine:3") is None
+    assert lookup_member(store.ledger, REGISTRY, "library/alpine", digest_of(DATA[0])) is None
+    assert not has_grant(store.ledger, "alice", REGISTRY, "library/alpine")
+    assert public_age(store.ledger, REGISTRY, "library/alpine") is None
+    assert store.ledger.notes.lookup("tag", "library/alpine:3") is None
     assert faults(stores.directory) == []
     assert (stores.directory / "index.sqlite.broken").exists()
 
@@ -121,7 +138,7 @@ def test_least_used_first_after_it_was_made_anew(stores: Stores) -> None:
     (stores.directory / "index.sqlite").unlink()
     store = stores.open()
     for data in sorted(DATA, key=len, reverse=True)[:3]:
-        assert store.has(REGISTRY, digest_of(data))
+        assert store.stat(REGISTRY, digest_of(data)) is not None
     ordered = rows(stores.directory, "SELECT size FROM entries ORDER BY used")
     assert [size for (size,) in ordered] == sorted(times.values(), reverse=True)
     assert store.maintenance.remove_unused(60) == 0  # when they were used is not known
@@ -159,7 +176,7 @@ def test_what_is_no_content_is_no_entry(stores: Stores) -> None:
         REGISTRY: len(DATA)
     }
     assert all(path.exists() for path in strange)
-    assert not store.has("quay.io", digest)
+    assert store.stat("quay.io", digest) is None
 
 
 def test_a_newer_schema_is_refused(stores: Stores) -> None:
@@ -182,7 +199,7 @@ def test_a_newer_schema_that_comes_while_it_is_used(stores: Stores) -> None:
     store._index.close()  # noqa: SLF001
     rows(stores.directory, f"PRAGMA user_version = {schema.VERSION + 1}")
     assert read(store, digest_of(DATA[0])) is None
-    assert not store.grants.has_grant("alice", REGISTRY, "library/alpine")
+    assert not has_grant(store.ledger, "alice", REGISTRY, "library/alpine")
     with pytest.raises(StoreError, match="newer Docxy"):
         store.keep(b"more", REGISTRY, digest_of(b"more"), "")
 
@@ -203,7 +220,7 @@ def test_all_is_deleted_under_its_feet(stores: Stores) -> None:
     shutil.rmtree(stores.directory)
     for one in (store, other):
         assert read(one, digest_of(DATA[0])) is None
-        assert not one.grants.has_grant("alice", REGISTRY, "library/alpine")
+        assert not has_grant(one.ledger, "alice", REGISTRY, "library/alpine")
     store.keep(b"more", REGISTRY, digest_of(b"more"), "text/plain")
     other.keep(b"other", REGISTRY, digest_of(b"other"), "text/plain")
     for one in (store, other):
@@ -219,7 +236,7 @@ def test_only_the_index_is_deleted(stores: Stores) -> None:
     (stores.directory / "index.sqlite").unlink()
     other = stores.open()
     assert [read(other, digest_of(data)) for data in DATA] == DATA
-    assert other.members.lookup(REGISTRY, "library/alpine", digest_of(DATA[0])) is None
+    assert lookup_member(other.ledger, REGISTRY, "library/alpine", digest_of(DATA[0])) is None
     assert [read(store, digest_of(data)) for data in DATA] == DATA
     assert faults(stores.directory) == []
 
@@ -228,7 +245,7 @@ def test_only_the_content_is_deleted(stores: Stores) -> None:
     """An entry without its file is none."""
     store = filled(stores)
     shutil.rmtree(stores.directory / "content")
-    assert not store.has(REGISTRY, digest_of(DATA[0]))
+    assert store.stat(REGISTRY, digest_of(DATA[0])) is None
     assert [read(store, digest_of(data)) for data in DATA] == [None] * len(DATA)
     assert rows(stores.directory, "SELECT * FROM entries") == []
     store.keep(DATA[0], REGISTRY, digest_of(DATA[0]), "text/plain")
@@ -250,19 +267,19 @@ def test_a_write_waits_for_another_and_not_for_ever(stores: Stores) -> None:
     try:
         assert holding.wait(30)
         with pytest.raises(StoreError) as caught:
-            hasty.grants.revoke("alice", REGISTRY, "library/alpine")
+            revoke(hasty.ledger, "alice", REGISTRY, "library/alpine")
         assert caught.value.errno == errno.EBUSY
         assert read(hasty, digest_of(DATA[0])) == DATA[0]
-        assert hasty.grants.has_grant("alice", REGISTRY, "library/alpine")
+        assert has_grant(hasty.ledger, "alice", REGISTRY, "library/alpine")
         waiting = threading.Thread(
-            target=store.grants.revoke, args=("alice", REGISTRY, "library/alpine")
+            target=revoke, args=(store.ledger, "alice", REGISTRY, "library/alpine")
         )
         waiting.start()
     finally:
         go_on.set()
         holder.join(30)
     waiting.join(30)
-    assert not hasty.grants.has_grant("alice", REGISTRY, "library/alpine")
+    assert not has_grant(hasty.ledger, "alice", REGISTRY, "library/alpine")
 
 
 def test_what_fails_within_a_change_changes_nothing(stores: Stores) -> None:

@@ -4,7 +4,7 @@ import math
 import tempfile
 from collections import OrderedDict
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -14,8 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from app.store.errors import StoreError
 from app.store.eviction import SizeLimits
-from app.store.members import Member
-from app.store.notes import Note
+from app.store.ledger import Member, Note
 from app.store.store import Store
 from tests.unit.store.parts import (
     REGISTRY,
@@ -24,7 +23,16 @@ from tests.unit.store.parts import (
     described,
     digest_of,
     faults,
+    grant,
+    has_grant,
+    lookup_member,
+    make_private,
+    make_public,
+    public_age,
     read,
+    record_member,
+    remove_member,
+    revoke,
     spool,
 )
 
@@ -105,8 +113,8 @@ class _Model(RuleBasedStateMachine):
         content = self.store.open(REGISTRY, digest_of(data))
         assert (content is not None) == (data in self.kept)
         if content is not None:
-            with content.file:
-                assert content.file.read() == data
+            with closing(content.blob) as blob:
+                assert blob.read() == data
             assert content.media_type == self.kept[data]
             self.kept.move_to_end(data)
 
@@ -130,14 +138,16 @@ class _Model(RuleBasedStateMachine):
     def add_member(self, repository: str, data: bytes, media_type: str, ago: float) -> None:
         member = Member(media_type, is_public=False)
         digest = digest_of(data)
-        self.store.members.record(REGISTRY, repository, digest, member, asked=self.clock.time - ago)
+        record_member(
+            self.store.ledger, REGISTRY, repository, digest, member, asked=self.clock.time - ago
+        )
         if not self.is_late(data, repository, ago):
             known = self.members.get((repository, data), "")
             self.members[repository, data] = media_type or known
 
     @rule(repository=REPOSITORIES, data=DATA)
     def remove_member(self, repository: str, data: bytes) -> None:
-        self.store.members.remove(REGISTRY, repository, digest_of(data))
+        remove_member(self.store.ledger, REGISTRY, repository, digest_of(data))
         self.members.pop((repository, data), None)
         self.refused[data, repository] = self.clock.time
 
@@ -156,8 +166,8 @@ class _Model(RuleBasedStateMachine):
 
     @rule(caller=CALLERS, repository=REPOSITORIES, seconds=SECONDS, ago=AGO)
     def grant(self, caller: str, repository: str, seconds: float, ago: float) -> None:
-        written = self.store.grants.grant(
-            caller, REGISTRY, repository, seconds, asked=self.clock.time - ago
+        written = grant(
+            self.store.ledger, caller, REGISTRY, repository, seconds, asked=self.clock.time - ago
         )
         assert written != self.is_late(caller, repository, ago)
         if written:
@@ -165,21 +175,21 @@ class _Model(RuleBasedStateMachine):
 
     @rule(caller=CALLERS, repository=REPOSITORIES)
     def revoke(self, caller: str, repository: str) -> None:
-        self.store.grants.revoke(caller, REGISTRY, repository)
+        revoke(self.store.ledger, caller, REGISTRY, repository)
         self.grants.pop((caller, repository), None)
         self.refused[caller, repository] = self.clock.time
 
     @rule(repository=REPOSITORIES, ago=AGO)
     def make_public(self, repository: str, ago: float) -> None:
         asked = self.clock.time - ago
-        written = self.store.grants.make_public(REGISTRY, repository, asked=asked)
+        written = make_public(self.store.ledger, REGISTRY, repository, asked=asked)
         assert written != self.is_late(None, repository, ago)
         if written:
             self.publics[repository] = max(asked, self.publics.get(repository, asked))
 
     @rule(repository=REPOSITORIES)
     def make_private(self, repository: str) -> None:
-        self.store.grants.make_private(REGISTRY, repository)
+        make_private(self.store.ledger, REGISTRY, repository)
         self.publics.pop(repository, None)
         self.refused[None, repository] = self.clock.time
 
@@ -193,12 +203,12 @@ class _Model(RuleBasedStateMachine):
 
     @rule(key=KEYS, value=st.text(st.characters(exclude_categories=["Cs"])), seconds=SECONDS)
     def note(self, key: str, value: str, seconds: float) -> None:
-        self.store.notes.record("tag", key, value, seconds)
+        self.store.ledger.notes.record("tag", key, value, seconds)
         self.notes[key] = value, self.clock.boot, self.clock.time, self.clock.time + seconds
 
     @rule(key=KEYS)
     def forget(self, key: str) -> None:
-        self.store.notes.delete("tag", key)
+        self.store.ledger.notes.delete("tag", key)
         self.notes.pop(key, None)
 
     @rule(seconds=SECONDS)
@@ -227,21 +237,21 @@ class _Model(RuleBasedStateMachine):
     def as_the_model_says(self) -> None:
         store, now = self.store, self.clock.time
         for data in [bytes([n]) * (n * 13 % 47) for n in range(10)]:
-            assert store.has(REGISTRY, digest_of(data)) == (data in self.kept)
-            assert not store.has("ghcr.io", digest_of(data))
+            assert (store.stat(REGISTRY, digest_of(data)) is not None) == (data in self.kept)
+            assert store.stat("ghcr.io", digest_of(data)) is None
             for repository in ("library/alpine", "library/nginx"):
-                member = store.members.lookup(REGISTRY, repository, digest_of(data))
+                member = lookup_member(store.ledger, REGISTRY, repository, digest_of(data))
                 known = self.members.get((repository, data))
                 assert (None if member is None else member.media_type) == known
         for repository in ("library/alpine", "library/nginx"):
             for caller in ("", "alice", "bob"):
                 allowed = now < self.grants.get((caller, repository), -1)
-                assert store.grants.has_grant(caller, REGISTRY, repository) == allowed
+                assert has_grant(store.ledger, caller, REGISTRY, repository) == allowed
             since = self.publics.get(repository)
-            age = store.grants.public_age(REGISTRY, repository)
+            age = public_age(store.ledger, REGISTRY, repository)
             assert age == (None if since is None else now - since)
         for key in ("a", "b"):
-            assert store.notes.lookup("tag", key) == self.expected(key)
+            assert store.ledger.notes.lookup("tag", key) == self.expected(key)
 
     def expected(self, key: str) -> Note | None:
         if key not in self.notes:
@@ -261,10 +271,10 @@ def test_two_at_once(stores: Stores) -> None:
     one, other = stores.open(), stores.open()
     one.keep(b"hello", REGISTRY, digest_of(b"hello"), "text/plain")
     assert read(other, digest_of(b"hello")) == b"hello"
-    one.grants.grant("alice", REGISTRY, "library/alpine", 60, asked=one.clock.now())
-    assert other.grants.has_grant("alice", REGISTRY, "library/alpine")
-    other.grants.revoke("alice", REGISTRY, "library/alpine")
-    assert not one.grants.has_grant("alice", REGISTRY, "library/alpine")
+    grant(one.ledger, "alice", REGISTRY, "library/alpine", 60, asked=one.clock.now())
+    assert has_grant(other.ledger, "alice", REGISTRY, "library/alpine")
+    revoke(other.ledger, "alice", REGISTRY, "library/alpine")
+    assert not has_grant(one.ledger, "alice", REGISTRY, "library/alpine")
     other.delete(REGISTRY, digest_of(b"hello"))
     assert read(one, digest_of(b"hello")) is None
 
@@ -275,11 +285,11 @@ def test_registries_are_apart(stores: Stores) -> None:
     digest = digest_of(b"hello")
     store.keep(b"hello", "ghcr.io", digest, "a/b")
     store.keep(b"hello", "localhost:5000", digest, "c/d")
-    store.members.record("ghcr.io", "a", digest, asked=store.clock.now())
-    store.grants.grant("alice", "ghcr.io", "a", 60, asked=store.clock.now())
-    assert not store.has(REGISTRY, digest)
+    record_member(store.ledger, "ghcr.io", "a", digest, asked=store.clock.now())
+    grant(store.ledger, "alice", "ghcr.io", "a", 60, asked=store.clock.now())
+    assert store.stat(REGISTRY, digest) is None
     assert read(store, digest, "localhost:5000") == b"hello"
-    assert store.members.lookup("localhost:5000", "a", digest) is None
-    assert not store.grants.has_grant("alice", "localhost:5000", "a")
+    assert lookup_member(store.ledger, "localhost:5000", "a", digest) is None
+    assert not has_grant(store.ledger, "alice", "localhost:5000", "a")
     assert store.delete("ghcr.io", digest)
     assert read(store, digest, "localhost:5000") == b"hello"

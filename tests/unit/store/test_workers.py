@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 
 from tests.servers import ROOT, clean_environment
@@ -65,8 +66,8 @@ def test_workers_that_are_killed(stores: Stores) -> None:
     store.keep(b"kept", REGISTRY, digest, "text/plain")
     content = store.open(REGISTRY, digest)
     assert content is not None
-    with content.file:
-        assert content.file.read() == b"kept"
+    with closing(content.blob) as blob:
+        assert blob.read() == b"kept"
 
 
 def test_the_event_loop_goes_on(stores: Stores) -> None:

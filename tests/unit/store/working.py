@@ -19,7 +19,15 @@ from pathlib import Path  # noqa: E402
 from app.store.eviction import SizeLimits  # noqa: E402
 from app.store.store import Store  # noqa: E402
 from app.threads import NativeThreadPool, get_unpatched  # noqa: E402
-from tests.unit.store.parts import REGISTRY, described, digest_of, spool  # noqa: E402
+from tests.unit.store.parts import (  # noqa: E402
+    REGISTRY,
+    described,
+    digest_of,
+    grant,
+    has_grant,
+    record_member,
+    spool,
+)
 
 MAX_SIZE = 200_000
 DATA = [bytes([number]) * (number * 977 % 40_000) for number in range(60)]
@@ -36,12 +44,12 @@ def something(store: Store, directory: Path, choose: random.Random) -> None:
     if what < 0.5:
         content = store.open(REGISTRY, digest)
         if content is not None:
-            with content.file:
-                assert content.file.read() == data, "these are other bytes"
+            with contextlib.closing(content.blob) as blob:
+                assert blob.read() == data, "these are other bytes"
             assert content.media_type in {"", "text/plain"}
     elif what < 0.6:
         store.adopt(spool(directory, data), described(data))
-        store.members.record(REGISTRY, repository, digest, asked=store.clock.now())
+        record_member(store.ledger, REGISTRY, repository, digest, asked=store.clock.now())
     elif what < 0.7:
         store.keep(data, REGISTRY, digest, "text/plain")
     elif what < 0.75:
@@ -50,10 +58,10 @@ def something(store: Store, directory: Path, choose: random.Random) -> None:
         store.delete(REGISTRY, digest)
     elif what < 0.9:
         caller = f"caller {choose.randrange(100)}"
-        store.grants.grant(caller, REGISTRY, repository, 60, asked=store.clock.now())
-        store.grants.has_grant(caller, REGISTRY, repository)
+        grant(store.ledger, caller, REGISTRY, repository, 60, asked=store.clock.now())
+        has_grant(store.ledger, caller, REGISTRY, repository)
     else:
-        store.notes.record("tag", f"{choose.randrange(100)}", digest, 60)
+        store.ledger.notes.record("tag", f"{choose.randrange(100)}", digest, 60)
 
 
 class Worker:

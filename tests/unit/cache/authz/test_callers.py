@@ -1,5 +1,6 @@
 """Callers are told apart by all that they show a registry, and the registry is shown no more."""
 
+import math
 import time
 from dataclasses import replace
 
@@ -7,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.cache.authz.callers import UNKNOWN_TOKEN, CallerKind, Callers, estimate_lifetime
+from app.cache.authz.callers import UNKNOWN_TOKEN, CallerKind, Callers
 from app.registries import Account, Registry
 from tests.unit.cache.authz.test_gate import jwt
 from tests.unit.cache.world import ALICE, KEY, ROW, request
@@ -110,14 +111,19 @@ def test_another_account_is_another_caller() -> None:
     ],
 )
 def test_lifetimes(claims: dict[str, object], left: float) -> None:
-    """What a token says of its end."""
-    assert estimate_lifetime(jwt(**claims).removeprefix("Bearer ")) == left
+    """What a token says of its end, each time it is shown."""
+    callers = Callers(ROW, KEY)
+    for _ in range(2):
+        assert callers.identify(request(jwt(**claims)))[0].lifetime == left
 
 
-def test_a_lifetime() -> None:
-    """Seconds from now."""
-    token = jwt(exp=time.time() + 100).removeprefix("Bearer ")
-    assert estimate_lifetime(token) == pytest.approx(100, abs=2)
+def test_a_lifetime(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Seconds from now, also of a token that was shown before."""
+    callers, now = Callers(ROW, KEY), time.time()
+    token = jwt(exp=now + 100)
+    for later, left in ((0, 100), (70, 30), (100, 0), (200, 0)):
+        monkeypatch.setattr(time, "time", lambda later=later: now + later)
+        assert callers.identify(request(token))[0].lifetime == pytest.approx(left, abs=2)
 
 
 @given(st.text(alphabet=st.characters(codec="latin-1"), max_size=60))
@@ -125,4 +131,4 @@ def test_any_authorization(text: str) -> None:
     """Whatever is sent, there is a caller, and never more than the registry is asked with."""
     caller, own = Callers(ROW, KEY).identify(request(text))
     assert (own.authorization == "") == (caller.kind is CallerKind.ANONYMOUS)
-    assert estimate_lifetime(text) <= max(UNKNOWN_TOKEN, caller.lifetime)
+    assert caller.lifetime in {math.inf, UNKNOWN_TOKEN}

@@ -3,6 +3,7 @@
 import base64
 import json
 import time
+from contextlib import closing
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -17,10 +18,11 @@ from app.oci.errors import UpstreamUnavailable
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
 from app.store.errors import StoreError
-from app.store.members import Member
+from app.store.ledger import Member
 from app.store.store import Store
 from tests.unit.cache.registry import MANIFEST, digest_of
 from tests.unit.cache.world import ALICE, MALLORY, NAME, World, request
+from tests.unit.store.parts import public_age, record_member
 
 DATA = b"what only some may read"
 DIGEST = digest_of(DATA)
@@ -54,8 +56,8 @@ def reads(
     opened = gate.open(world.caller(authorization), name, digest)
     if opened is None:
         return False
-    with opened.file:
-        assert opened.file.read() == data
+    with closing(opened.blob) as blob:
+        assert blob.read() == data
     return True
 
 
@@ -63,7 +65,7 @@ def reads_stale(gate: Gate, name: RepositoryName = NAME, digest: Digest = DIGEST
     """Tell whether everybody gets what is kept while the registry is away."""
     opened = gate.open_stale(name, digest)
     if opened is not None:
-        opened.file.close()
+        opened.blob.close()
     return opened is not None
 
 
@@ -206,8 +208,8 @@ def test_a_look_tells_what_is_lacking(world: World) -> None:
     world.ask_blob(gate, ALICE, DIGEST)
     opened = gate.open_or_explain(alice, NAME, DIGEST)
     assert isinstance(opened, AuthorizedContent)
-    with opened.file:
-        assert opened.file.read() == DATA
+    with closing(opened.blob) as blob:
+        assert blob.read() == DATA
     assert gate.open_or_explain(alice, NAME, unknown) == AccessState(
         has_grant=True, is_member=False, is_cached=False
     )
@@ -373,7 +375,7 @@ def test_others_keep_nothing_of_a_logins(world: World) -> None:
     for digest, lasting in ((new, 0), (DIGEST, 300)):
         opened = gate.open(world.caller(ALICE), NAME, digest)
         assert opened is not None
-        opened.file.close()
+        opened.blob.close()
         assert opened.public_seconds_left == pytest.approx(lasting, abs=1)
 
 
@@ -381,8 +383,13 @@ def test_others_keep_nothing_of_a_logins(world: World) -> None:
 def test_a_login_page_proves_nothing(world: World, kind: str, *, public: bool) -> None:
     """Nothing is public because a page was shown in place of a manifest."""
     store = kept(world, "")
-    store.members.record(
-        world.row.name, NAME, DIGEST, Member(MANIFEST, is_public=False), asked=store.clock.now()
+    record_member(
+        store.ledger,
+        world.row.name,
+        NAME,
+        DIGEST,
+        Member(MANIFEST, is_public=False),
+        asked=store.clock.now(),
     )
     gate = world.gate(store)
     shown = Reply(status=HTTPStatus.OK, headers=[("Content-Type", kind)])
@@ -394,7 +401,7 @@ def test_a_challenge_is_no_refusal_of_what_is_public(world: World) -> None:
     """Clients that start without a token are answered 401 everywhere."""
     store = kept(world, "Bearer t")
     gate = world.gate(store)
-    callers.record_anonymous_token(store, world.caller("Bearer t").name, [NAME], "key", 300)
+    callers.record_anonymous_token(store.ledger, world.caller("Bearer t").name, [NAME], "key", 300)
     world.ask_blob(gate, "Bearer t", DIGEST)
     assert reads_stale(gate)
     assert world.ask_blob(gate, "", DIGEST).status == HTTPStatus.UNAUTHORIZED
@@ -409,7 +416,7 @@ def test_a_token_of_nobodys(world: World) -> None:
     store = kept(world, "Bearer t")
     world.registry.repository(OTHER, "Bearer t").push_blob(DATA)
     gate = world.gate(store)
-    callers.record_anonymous_token(store, world.caller("Bearer t").name, [NAME], "key", 300)
+    callers.record_anonymous_token(store.ledger, world.caller("Bearer t").name, [NAME], "key", 300)
     world.ask_blob(gate, "Bearer t", DIGEST)
     world.ask_blob(gate, "Bearer t", DIGEST, OTHER)
     assert reads_stale(gate)
@@ -423,7 +430,7 @@ def test_a_token_of_nobodys_that_has_ended_is_somebodys(world: World) -> None:
     """Its 401 says nothing of the repository."""
     store = kept(world, "Bearer t")
     gate = world.gate(store)
-    callers.record_anonymous_token(store, world.caller("Bearer t").name, [NAME], "key", 300)
+    callers.record_anonymous_token(store.ledger, world.caller("Bearer t").name, [NAME], "key", 300)
     world.ask_blob(gate, "Bearer t", DIGEST)
     world.clock.time += 301
     world.registry.repositories[NAME].readers.clear()
@@ -517,7 +524,7 @@ def test_what_is_read_while_it_goes_does_not_come_back(world: World) -> None:
     gate.record_verified(world.caller(), NAME, new, ("", gate.now()))
     gate.open_and_apply(world.caller(), NAME, DIGEST, lose)
     assert opened
-    opened[0].file.close()
+    opened[0].blob.close()
     assert not gate.lookup_access(world.caller(), NAME, DIGEST).is_member
 
 
@@ -534,8 +541,7 @@ def test_a_store_that_cannot_be_written_revokes_all_the_same(
         raise StoreError(28, "no space")
 
     with monkeypatch.context() as disk:
-        disk.setattr(store.grants, "revoke", full)
-        disk.setattr(store.grants, "make_private", full)
+        disk.setattr(store.ledger, "refuse", full)
         world.registry.trouble = 403
         for who in (ALICE, ""):
             assert reads(other, world, who)
@@ -566,7 +572,7 @@ def test_a_refusal_that_could_not_be_written_ends_with_a_yes(
         raise StoreError(28, "no space")
 
     with monkeypatch.context() as disk:
-        disk.setattr(store.grants, "revoke", full)
+        disk.setattr(store.ledger, "refuse", full)
         world.registry.trouble = 403
         world.ask_blob(gate, ALICE, DIGEST)
     assert not reads(other, world, ALICE)
@@ -586,7 +592,7 @@ def test_a_store_that_cannot_be_written_grants_nothing(
     def full(*_: object, **__: object) -> None:
         raise StoreError(28, "no space")
 
-    monkeypatch.setattr(store.grants, "grant", full)
+    monkeypatch.setattr(store.ledger, "record", full)
     for _ in range(3):
         assert world.ask_blob(gate, ALICE, DIGEST).status == HTTPStatus.OK
     assert not reads(gate, world, ALICE)
@@ -603,14 +609,14 @@ def test_the_type_of_a_manifest(world: World) -> None:
     assert world.ask_blob(gate, ALICE, digest).status == HTTPStatus.OK
     opened = gate.open(caller, NAME, digest)
     assert opened is not None
-    opened.file.close()
+    opened.blob.close()
     assert opened.media_type == ""
     own = request(ALICE, "HEAD")
     gate.fetch_manifest(caller, NAME, partial(world.registry.manifest, NAME, digest, own), digest)
     world.ask_blob(gate, ALICE, digest)
     opened = gate.open(caller, NAME, digest)
     assert opened is not None
-    opened.file.close()
+    opened.blob.close()
     assert opened.media_type == MANIFEST
 
 
@@ -619,15 +625,15 @@ def test_grants_are_not_written_for_each_blob(world: World) -> None:
     store = kept(world, "")
     gate = world.gate(store)
     world.ask_blob(gate, "", DIGEST)
-    before = store.grants.public_age(world.row.name, NAME)
+    before = public_age(store.ledger, world.row.name, NAME)
     world.clock.time += 10
     for _ in range(5):
         world.ask_blob(gate, "", DIGEST)
-    assert store.grants.public_age(world.row.name, NAME) == pytest.approx(10, abs=0.1)
+    assert public_age(store.ledger, world.row.name, NAME) == pytest.approx(10, abs=0.1)
     assert before == pytest.approx(0, abs=0.1)
     world.clock.time += 100
     world.ask_blob(gate, "", DIGEST)
-    assert store.grants.public_age(world.row.name, NAME) == pytest.approx(0, abs=0.1)
+    assert public_age(store.ledger, world.row.name, NAME) == pytest.approx(0, abs=0.1)
 
 
 def test_a_file_that_is_gone(world: World, tmp_path: Path) -> None:

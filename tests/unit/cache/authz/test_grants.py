@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,8 @@ from app.cache.policy import CachePolicy
 from app.oci.reference import RepositoryName
 from app.source import Reply
 from app.store.errors import StoreError
-from app.store.store import Store
+from app.store.ledger import Ledger
+from app.store.memory_ledger import MemoryLedger
 from tests.unit.cache.conftest import TICK
 from tests.unit.cache.world import NAME
 from tests.unit.store.parts import FakeClock, Stores
@@ -33,30 +35,35 @@ def orders() -> list[tuple[int, ...]]:
     return sorted(set(itertools.permutations((0, 0, 1, 1, 2, 2))))
 
 
+def plays() -> Iterator[tuple[tuple[int, ...], tuple[bool, ...]]]:
+    """Return every order, with every combination of answers."""
+    return itertools.product(orders(), itertools.product((True, False), repeat=len(WORKERS)))
+
+
 def fail(*_: object, **__: object) -> None:
     """Be a disk that takes nothing."""
     raise StoreError(28, "no space")
 
 
 @contextmanager
-def full(store: Store) -> Iterator[None]:
+def full(ledger: Ledger) -> Iterator[None]:
     """Let the disk of one worker take nothing."""
-    names = ("grant", "revoke", "make_public", "make_private")
+    names = ("record", "refuse")
     for name in names:
-        setattr(store.grants, name, fail)
+        setattr(ledger, name, fail)
     try:
         with suppress(StoreError):
             yield
     finally:
         for name in names:
-            delattr(store.grants, name)
+            delattr(ledger, name)
 
 
 @dataclass
 class Play:
     """Three questions about one repository, and what is to be true after each event."""
 
-    stores: list[Store]
+    ledgers: list[Ledger]
     rights: list[RegistryGrants]
     caller: Caller
     name: RepositoryName
@@ -69,23 +76,23 @@ class Play:
         agreed, refused = 0.0, 0.0
         for number in order:
             worker = WORKERS[number]
-            store, rights = self.stores[worker], self.rights[worker]
+            ledger, rights = self.ledgers[worker], self.rights[worker]
             if number not in asked:
-                asked[number] = store.clock.now()
+                asked[number] = ledger.now()
                 continue
             if answers[number]:
                 rights.record_success(self.caller, self.name, asked[number])
                 agreed = max(agreed, asked[number])
             else:
-                self.refuse(store, rights)
-                refused = store.clock.now()
+                self.refuse(ledger, rights)
+                refused = ledger.now()
             self.check(may_read=agreed > refused)
 
-    def refuse(self, store: Store, rights: RegistryGrants) -> None:
+    def refuse(self, ledger: Ledger, rights: RegistryGrants) -> None:
         """Let the registry refuse, whether the disk takes that or not."""
         reply = Reply(status=403)
         if self.fails:
-            with full(store):
+            with full(ledger):
                 rights.record_refusal(self.caller, self.name, reply)
         else:
             rights.record_refusal(self.caller, self.name, reply)
@@ -93,8 +100,8 @@ class Play:
     def check(self, *, may_read: bool) -> None:
         """See that both workers say the same of who may read."""
         for rights in self.rights:
-            permitted = rights.has_grant(self.caller, self.name)
-            public = rights.was_public(self.name)
+            standing = rights.lookup(self.caller, self.name)
+            permitted, public = standing.seconds_left > 0, rights.was_public(standing)
             # A refusal that could not be written may count for longer than it should.
             assert permitted == may_read or (self.fails and not permitted)
             is_due = may_read and self.caller is NOBODY
@@ -106,12 +113,11 @@ class Play:
 def test_every_order(tmp_path: Path, caller: Caller, *, fails: bool) -> None:
     """Who may read is told by the question that began last, not by the answer that came last."""
     opened = Stores(tmp_path / "cache", FakeClock(tick=TICK))
-    stores = [opened.open() for _ in range(2)]
-    rights = [RegistryGrants(REGISTRY, store, CachePolicy()) for store in stores]
-    plays = itertools.product(orders(), itertools.product((True, False), repeat=len(WORKERS)))
-    for number, (order, answers) in enumerate(plays):
+    ledgers: list[Ledger] = [opened.open().ledger for _ in range(2)]
+    rights = [RegistryGrants(REGISTRY, ledger, CachePolicy()) for ledger in ledgers]
+    for number, (order, answers) in enumerate(plays()):
         name = RepositoryName.parse(f"team/app{number}")
-        Play(stores, rights, caller, name, fails).run(order, answers)
+        Play(ledgers, rights, caller, name, fails).run(order, answers)
         if fails:  # what could not be written is, as soon as something can be
             for one in rights:
                 one.record_success(
@@ -120,14 +126,62 @@ def test_every_order(tmp_path: Path, caller: Caller, *, fails: bool) -> None:
     opened.close()
 
 
+@pytest.mark.parametrize("caller", [ALICE, NOBODY], ids=["somebody", "nobody"])
+def test_every_order_in_memory(caller: Caller) -> None:
+    """What is right does not depend on the ledger's engine."""
+    for order, answers in plays():
+        ledgers: list[Ledger] = [MemoryLedger(FakeClock(tick=TICK))] * 2
+        rights = [RegistryGrants(REGISTRY, ledger, CachePolicy()) for ledger in ledgers]
+        Play(ledgers, rights, caller, NAME, fails=False).run(order, answers)
+
+
+class Uncommitted(MemoryLedger):
+    """A ledger whose transactions fail at their end, as long as it `fails`."""
+
+    fails = False
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """Take everything, and then write nothing of it."""
+        with super().transaction() as state:
+            yield state
+            if self.fails:
+                fail()
+
+
+def test_a_yes_that_was_not_committed() -> None:
+    """A worker remembers it only when the ledger has it, and a refusal until then."""
+    ledger = Uncommitted(FakeClock(tick=TICK))
+    rights = RegistryGrants(REGISTRY, ledger, CachePolicy())
+    for caller in (ALICE, NOBODY):
+        rights.record_success(caller, NAME, ledger.now())
+    ledger.fails = True
+    for caller in (ALICE, NOBODY):
+        with pytest.raises(StoreError):
+            rights.record_refusal(caller, NAME, Reply(status=403))
+    with pytest.raises(StoreError):
+        rights.record_success(Caller("bob", CallerKind.CREDENTIALS), NAME, ledger.now())
+    for caller in (ALICE, NOBODY):
+        assert rights.lookup(caller, NAME).seconds_left == 0
+        assert rights.lookup(caller, NAME).public_age is None
+    ledger.fails = False
+    rights.record_success(Caller("bob", CallerKind.CREDENTIALS), NAME, ledger.now())
+    assert rights._refusals.list_unwritten() == []  # noqa: SLF001
+    for caller in (ALICE, NOBODY):
+        assert ledger.lookup(caller.name, REGISTRY, NAME).seconds_left == 0
+        rights.record_success(caller, NAME, ledger.now())
+        assert rights.lookup(caller, NAME).seconds_left > 0
+    assert rights.lookup(NOBODY, NAME).public_age is not None
+
+
 def test_refusals_that_take_nothing_away_are_few(tmp_path: Path) -> None:
     """Clients choose how many there are; one that takes a grant away stays among all of them."""
     stores = Stores(tmp_path / "cache", FakeClock(tick=TICK))
     store, other = stores.open(), stores.open()
-    ours, theirs = (RegistryGrants(REGISTRY, one, CachePolicy()) for one in (store, other))
+    ours, theirs = (RegistryGrants(REGISTRY, one.ledger, CachePolicy()) for one in (store, other))
     ours.record_success(ALICE, NAME, stores.clock.now())
-    assert theirs.has_grant(ALICE, NAME)
-    store.grants.revoke = fail  # type: ignore[method-assign]
+    assert theirs.lookup(ALICE, NAME).seconds_left > 0
+    store.ledger.refuse = fail  # type: ignore[method-assign]
     for caller in (
         ALICE,
         *(Caller(f"stranger {number}", CallerKind.CREDENTIALS) for number in range(1200)),
@@ -135,5 +189,5 @@ def test_refusals_that_take_nothing_away_are_few(tmp_path: Path) -> None:
         with suppress(StoreError):
             ours.record_refusal(caller, NAME, Reply(status=403))
     assert len(ours._refusals.list_unwritten()) == 1001  # noqa: SLF001
-    assert not theirs.has_grant(ALICE, NAME)
+    assert theirs.lookup(ALICE, NAME).seconds_left == 0
     stores.close()

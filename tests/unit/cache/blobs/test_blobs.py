@@ -21,7 +21,7 @@ from tests.servers import wait_until
 from tests.unit.cache.blob_registry import DATA, DIGEST, BlobRegistry, BlobWorld, body_of
 from tests.unit.cache.world import ALICE, MALLORY, NAME, World, request
 from tests.unit.spools.parts import blob_of
-from tests.unit.store.parts import Stores
+from tests.unit.store.parts import Stores, grant
 
 OTHER = RepositoryName.parse("mallory/own")
 
@@ -52,7 +52,7 @@ def blobs(setting: BlobWorld) -> BlobCache:
 def keep(setting: BlobWorld, blobs: BlobCache, authorization: str = ALICE) -> None:
     """Let a blob be kept."""
     assert body_of(setting.ask(blobs, request(authorization))) == DATA
-    wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
 
 
 def test_the_second_time_costs_nothing(setting: BlobWorld, blobs: BlobCache) -> None:
@@ -62,7 +62,7 @@ def test_the_second_time_costs_nothing(setting: BlobWorld, blobs: BlobCache) -> 
     assert cold.header("cache-status") == "docxy; fwd=uri-miss; fwd-status=200; stored"
     assert cold.header("docker-content-digest") == DIGEST
     assert body_of(cold) == DATA
-    wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
     for worker in (blobs, setting.worker()):
         warm = setting.ask(worker, request(ALICE))
         assert (warm.status, warm.length) == (200, len(DATA))
@@ -186,7 +186,7 @@ def test_a_digest_is_no_key(setting: BlobWorld, blobs: BlobCache) -> None:
             assert DATA[:100] not in body_of(reply)
         setting.registry.going_on.set()
         running.close()
-        wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+        wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
 
 
 @pytest.mark.parametrize("size", [5, len(DATA)])
@@ -210,7 +210,7 @@ def test_a_login_page_is_no_yes(
     assert is_shown()
     setting.registry.going_on.set()
     assert body_of(running) == DATA
-    wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
     assert is_shown()
     assert is_shown()
 
@@ -224,10 +224,10 @@ def test_a_blob_that_a_cdn_calls_by_another_type(
     setting.registry.cdn_kind = kind
     setting.registry.lies[DIGEST] = b'{"error": "log in"}'
     assert body_of(setting.ask(blobs, request(ALICE))) == b'{"error": "log in"}'
-    assert not setting.store.has(setting.world.row.name, DIGEST)
+    assert setting.store.stat(setting.world.row.name, DIGEST) is None
     setting.registry.lies.clear()
     assert body_of(setting.ask(blobs, request(ALICE))) == DATA
-    wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
     asked = len(setting.registry.asked)
     assert body_of(setting.ask(blobs, request(ALICE))) == DATA
     assert len(setting.registry.asked) == asked
@@ -237,8 +237,13 @@ def test_a_blob_that_a_cdn_calls_by_another_type(
 def let_read(setting: BlobWorld, authorization: str) -> None:
     """Let somebody read the repository, as a manifest does with which a pull begins."""
     caller = setting.world.caller(authorization)
-    setting.store.grants.grant(
-        caller.name, setting.world.row.name, NAME, 60, asked=setting.store.clock.now()
+    grant(
+        setting.store.ledger,
+        caller.name,
+        setting.world.row.name,
+        NAME,
+        60,
+        asked=setting.store.clock.now(),
     )
 
 
@@ -348,7 +353,7 @@ def test_a_fetch_goes_on_where_it_broke(setting: BlobWorld, blobs: BlobCache) ->
     setting.registry.breaks_at = None
     assert got + b"".join(stream) == DATA
     reply.close()
-    wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
     asked = [one.headers for one in setting.registry.requests]
     assert [dict(one).get("Range") for one in asked] in ([None], [None, "bytes=4000-"])
 
@@ -402,7 +407,7 @@ def test_what_a_killed_worker_has_left(
     assert ("collapsed" in reply.header("cache-status")) == (asked == ["HEAD"])
     if left == DATA[: len(left)]:
         assert body_of(reply) == DATA
-        wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+        wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
     else:
         with pytest.raises(BodyBroken):
             body_of(reply)
@@ -417,7 +422,7 @@ def test_a_client_that_leaves_does_not_end_it(setting: BlobWorld, blobs: BlobCac
     setting.registry.going_on.clear()
     setting.ask(blobs, request(ALICE)).close()
     setting.registry.going_on.set()
-    wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
     warm = setting.ask(blobs, request(ALICE))
     assert warm.header("cache-status") == "docxy; hit"
     warm.close()
@@ -431,7 +436,7 @@ def test_while_the_registry_is_away(
     public = RepositoryName.parse("library/public")
     setting.registry.repository(public, "").push_blob(DATA)
     assert body_of(setting.ask(blobs, request(), name=public)) == DATA
-    wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
     keep(setting, blobs)
     setting.world.clock.time += 100_000
     setting.registry.trouble = trouble
@@ -477,19 +482,19 @@ def test_what_is_unfinished_counts(setting: BlobWorld, registry: str) -> None:
     blobs = setting.worker()
     small = setting.registry.repositories[NAME].push_blob(b"small")
     assert body_of(setting.ask(blobs, request(ALICE), digest=small)) == b"small"
-    wait_until(lambda: setting.store.has(setting.world.row.name, small))
+    wait_until(lambda: setting.store.stat(setting.world.row.name, small) is not None)
     left = setting.world.stores.directory / "spools" / registry / "sha256-0.data"
     left.parent.mkdir(exist_ok=True)
     left.write_bytes(bytes(1500))
     assert body_of(setting.ask(blobs, request(ALICE))) == DATA
-    wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
-    assert not setting.store.has(setting.world.row.name, small)
+    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
+    assert setting.store.stat(setting.world.row.name, small) is None
     assert left.exists()
     left.write_bytes(bytes(3000))
     other = blob_of(10_000)
     digest = setting.registry.repositories[NAME].push_blob(other)
     assert body_of(setting.ask(blobs, request(ALICE), digest=digest)) == other
-    wait_until(lambda: setting.store.has(setting.world.row.name, digest))
+    wait_until(lambda: setting.store.stat(setting.world.row.name, digest) is not None)
     assert not left.exists()
 
 
@@ -549,7 +554,7 @@ def test_handed_over_to_nginx(setting: BlobWorld) -> None:
     cold = setting.ask(blobs, request(ALICE))
     assert cold.header("x-accel-redirect") == ""
     assert body_of(cold) == DATA
-    wait_until(lambda: setting.store.has(setting.world.row.name, DIGEST))
+    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
     encoded = DIGEST.partition(":")[2]
     place = f"/docxy-cache/r.example/sha256/{encoded[:2]}/{encoded}"
     whole = setting.ask(blobs, request(ALICE))

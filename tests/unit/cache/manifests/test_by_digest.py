@@ -22,6 +22,7 @@ from app.oci.errors import (
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.registries import Account, Registry
 from app.source import Reply, Request
+from app.store.leases import MemoryLeases
 from tests.unit.cache.registry import INDEX, LIST, MANIFEST, FakeRegistry, digest_of
 from tests.unit.cache.world import ALICE, MALLORY, NAME, World, read, request
 
@@ -59,8 +60,8 @@ def test_a_second_pull_costs_one_head(world: World) -> None:
 class Overtaken(CrossProcessSingleFlight):
     """Lets something happen between a look at what is kept and the lead that follows it."""
 
-    def __init__(self, directory: Path, meanwhile: Callable[[], object]) -> None:
-        super().__init__(directory, bytes(32))
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        super().__init__(MemoryLeases())
         self._meanwhile = meanwhile
 
     @contextmanager
@@ -72,12 +73,12 @@ class Overtaken(CrossProcessSingleFlight):
 
 
 @pytest.mark.parametrize("by", ["tag", "digest"])
-def test_who_leads_looks_once_more(by: str, world: World, tmp_path: Path) -> None:
+def test_who_leads_looks_once_more(by: str, world: World) -> None:
     """A fetch that has just ended is not repeated: each GET is a pull."""
     digest = pushed(world, "")
     reference = TAG if by == "tag" else digest
     first, second = world.source(), world.source()
-    flights = Overtaken(tmp_path, lambda: read(first.manifest(NAME, reference, request())))
+    flights = Overtaken(lambda: read(first.manifest(NAME, reference, request())))
     late = replace(
         second,
         manifests_by_tag=replace(second.manifests_by_tag, single_flight=flights),
@@ -89,7 +90,7 @@ def test_who_leads_looks_once_more(by: str, world: World, tmp_path: Path) -> Non
     assert len(world.registry.asked) == 1
 
 
-def test_who_leads_has_an_old_note_confirmed(world: World, tmp_path: Path) -> None:
+def test_who_leads_has_an_old_note_confirmed(world: World) -> None:
     """Writing takes time: a note may be seen only after a client came that is younger than it."""
     digest = pushed(world, "")
     first, second = world.source(), world.source()
@@ -100,7 +101,7 @@ def test_who_leads_has_an_old_note_confirmed(world: World, tmp_path: Path) -> No
 
     late = replace(
         second,
-        manifests_by_tag=replace(second.manifests_by_tag, single_flight=Overtaken(tmp_path, fetch)),
+        manifests_by_tag=replace(second.manifests_by_tag, single_flight=Overtaken(fetch)),
     )
     reply = late.manifest(NAME, TAG, request())
     assert reply.header("docker-content-digest") == digest
@@ -668,10 +669,9 @@ def test_a_full_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     store = world.stores.opened[-1]
     for room, name in (
         (store, "keep"),
-        (store.members, "record"),
-        (store.grants, "grant"),
-        (store.notes, "record"),
-        (store.tags, "record"),
+        (store.ledger, "record"),
+        (store.ledger.notes, "record"),
+        (store.ledger.tags, "record"),
     ):
         monkeypatch.setattr(room, name, full)
     for _ in range(2):

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from app.cache.manifests.copies import CachedManifest, HotManifests
+from app.cache.hot import HotMap
+from app.cache.manifests.copies import CachedManifest
 from app.cache.source import CachedSource
 from app.store.errors import StoreError
 from app.store.store import Store
@@ -21,7 +22,8 @@ def warm(world: World, *readers: str) -> tuple[CachedSource, Callable[[], Cached
     copies = source.manifests_by_digest.cached_manifests
     recent = copies._hot  # noqa: SLF001
     wait_until(
-        lambda: recent.read_index_state() is not None, what="the last write to be a while ago"
+        lambda: world.stores.opened[-1].ledger.read_version() is not None,
+        what="the last write to be a while ago",
     )
     read(source.manifest(NAME, digest, request(ALICE)))
     caller = world.caller_of(source, ALICE)
@@ -62,8 +64,8 @@ def test_this_worker_revokes_and_cannot_write_it(
         raise StoreError(28, "no space")
 
     store = world.stores.opened[-1]
-    monkeypatch.setattr(store.grants, "revoke", full)
-    monkeypatch.setattr(store.tags, "delete_refused", full)
+    monkeypatch.setattr(store.ledger, "refuse", full)
+    monkeypatch.setattr(store.ledger.tags, "delete_refused", full)
     world.registry.repositories[NAME].readers.clear()
     assert source.manifest(NAME, TAG, request(ALICE)).status == 401
     assert remembered() is None
@@ -81,8 +83,8 @@ def test_another_worker_revokes_and_cannot_write_it(
         raise StoreError(28, "no space")
 
     store = world.stores.opened[-1]
-    monkeypatch.setattr(store.grants, "revoke", full)
-    monkeypatch.setattr(store.tags, "delete_refused", full)
+    monkeypatch.setattr(store.ledger, "refuse", full)
+    monkeypatch.setattr(store.ledger.tags, "delete_refused", full)
     world.registry.repositories[NAME].readers.clear()
     assert other.manifest(NAME, TAG, request(ALICE)).status == 401
     assert remembered() is None
@@ -133,11 +135,11 @@ def test_the_index_is_gone(world: World) -> None:
 def test_so_many_bytes_and_no_more(world: World) -> None:
     """The latest stay, and what is too old to be given goes."""
     store = world.stores.open()
-    recent = HotManifests[str](store)
+    recent = HotMap[str](store.ledger)
     mib = 1024 * 1024
 
     def put(key: str, size: int, left: float = 100.0) -> None:
-        recent.put((key,), key, size=size, left=left, state=(1,))
+        recent.put((key,), key, size=size, left=left, version=(1,))
 
     def held() -> list[str]:
         return [key for (key,) in recent._entries]  # noqa: SLF001

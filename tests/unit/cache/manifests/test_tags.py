@@ -27,7 +27,7 @@ def test_ever_other_accepts(world: World) -> None:
         tags.record(NAME, TAG, [f"application/x{number}"], said(store))
     assert store.maintenance.statistics().table_rows == known | {"tags": known["tags"] + 20}
     for other in ("1.0-x", "1"):
-        assert lookup_digests(store, "r.example", NAME, other) == {DIGEST}
+        assert lookup_digests(store.ledger, "r.example", NAME, other) == {DIGEST}
     last = tags.lookup(NAME, TAG, ["application/x99"])
     assert last is not None
     assert last.is_exact

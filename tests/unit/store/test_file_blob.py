@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cache.blobs.serve import CachedBody
 from app.source import BodyBroken
+from app.store.file_blob import FileBlobBody
 
 DATA = os.urandom(5_000_000)
 
@@ -27,7 +27,7 @@ def file(tmp_path: Path) -> Iterator[FileIO]:
 )
 def test_parts_are_exact(file: FileIO, start: int, end: int) -> None:
     """Both ways give the same bytes, and the one goes on where the other has stopped."""
-    read, sent = CachedBody(file, start, end), CachedBody(file, start, end)
+    read, sent = FileBlobBody(file, start, end), FileBlobBody(file, start, end)
     found: list[bytes] = []
 
     def send(descriptor: int, offset: int, count: int) -> None:
@@ -42,7 +42,7 @@ def test_parts_are_exact(file: FileIO, start: int, end: int) -> None:
 
 def test_what_fails_to_be_sent_is_the_clients(file: FileIO) -> None:
     """A connection that breaks is told from a file that does, and nothing counts as sent."""
-    body = CachedBody(file, 0, len(DATA))
+    body = FileBlobBody(file, 0, len(DATA))
 
     def send(*_: int) -> None:
         raise ConnectionResetError
@@ -54,7 +54,7 @@ def test_what_fails_to_be_sent_is_the_clients(file: FileIO) -> None:
 
 def test_a_closed_file_is_not_sent(file: FileIO) -> None:
     """Whoever has closed it gets no other file's bytes."""
-    body = CachedBody(file, 0, len(DATA))
+    body = FileBlobBody(file, 0, len(DATA))
     body.close()
     with pytest.raises(BodyBroken):
         body.send_next(lambda *_: None)
@@ -62,7 +62,7 @@ def test_a_closed_file_is_not_sent(file: FileIO) -> None:
 
 def test_a_file_that_became_shorter_is_not_sent(file: FileIO) -> None:
     """Nobody knows how much was sent of what failed: the transfer breaks, and no more is said."""
-    body = CachedBody(file, 0, len(DATA))
+    body = FileBlobBody(file, 0, len(DATA))
 
     def send(descriptor: int, offset: int, count: int) -> None:
         if len(os.pread(descriptor, count, offset)) < count:

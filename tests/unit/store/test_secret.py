@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from app.cache.authz.callers import load_secret, load_token_key
 from app.store.errors import StoreError
+from app.store.secret import load_secret, load_token_key
 
 
 def test_all_have_the_same(tmp_path: Path) -> None:

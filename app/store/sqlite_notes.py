@@ -1,9 +1,8 @@
-"""Notes: small values by kind and key, each of which is fresh for some time."""
+"""Notes in the index: small values by kind and key, each of which is fresh for some time."""
 
 import json
 import sqlite3
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from errno import EFBIG
 from typing import Final, Literal
 
@@ -11,10 +10,7 @@ from app.store import refusals
 from app.store.clock import Clock
 from app.store.errors import build_error
 from app.store.index import Index
-from app.store.refusals import Subject
-
-LONGEST: Final = 64 * 1024
-"""The most characters that a value may have. Anything longer is content."""
+from app.store.ledger import LONGEST, Evidence, Note, Subject
 
 _EXPIRE: Final = frozenset({"tokens"})
 """Tables whose stale notes are of no use."""
@@ -26,36 +22,8 @@ _LAST: Final = chr(0x10FFFF)
 """Sorts after every character in a key, and occurs in no key: U+10FFFF is a noncharacter."""
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """A remembered value.
-
-    `seconds_left` is for how many more seconds the value is fresh; 0 means stale. `age` is how many
-    seconds ago it was written, or None if the machine has booted since; in that case `seconds_left`
-    is 0.
-    """
-
-    value: str
-    seconds_left: float
-    age: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class Evidence:
-    """Identifies a registry's answer: its subject, and when the registry was asked.
-
-    `requested_at` is a moment of the store's clock.
-    """
-
-    subject: Subject
-    requested_at: float
-
-
-class Notes:
-    """Remembers values by kind and key, in a table bounded in rows and bytes.
-
-    A full table drops its oldest notes first. Stale notes stay, except in the table of tokens.
-    """
+class SqliteNotes:
+    """A table of the index that holds `Notes`."""
 
     def __init__(
         self, index: Index, clock: Clock, table: Literal["notes", "tags", "tokens", "lists"]
@@ -116,18 +84,16 @@ class Notes:
 
     def lookup(self, kind: str, key: str) -> Note | None:
         """Return a note, fresh or stale; None if there is none or the index cannot be read."""
-        row = self._index.query_first(
-            f"SELECT value, boot, since, until FROM {self._table} "  # noqa: S608 - two names
-            "WHERE kind = ? AND key = ?",
-            kind, key,
+        return self.lookup_all(kind, (key,)).get(key)
+
+    def lookup_all(self, kind: str, keys: Sequence[str]) -> dict[str, Note]:
+        """Return those of the notes that there are, by key; {} if the index cannot be read."""
+        rows = self._index.query(
+            f"SELECT key, value, boot, since, until FROM {self._table} "  # noqa: S608 - a name and marks
+            f"WHERE kind = ? AND key IN ({', '.join('?' * len(keys))})",
+            kind, *keys,
         )  # fmt: skip
-        if row is None:
-            return None
-        value, boot, since, until = row
-        age = self._clock.now() - float(since)
-        if boot != self._clock.boot or age < 0:
-            return Note(value, 0.0, None)
-        return Note(value, max(float(until) - self._clock.now(), 0.0), age)
+        return {key: self._build_note(*row) for key, *row in rows}
 
     def delete(self, kind: str, key: str) -> None:
         """Delete a note, if there is one; raise StoreError."""
@@ -167,6 +133,12 @@ class Notes:
                 (kind, beginning, beginning + _LAST),
             )
             refusals.record(connection, self._clock, subject)
+
+    def _build_note(self, value: str, boot: str, since: float, until: float) -> Note:
+        now = self._clock.now()
+        if boot != self._clock.boot or now < since:
+            return Note(value, 0.0, None)
+        return Note(value, max(until - now, 0.0), now - since)
 
     def _is_late(
         self, connection: sqlite3.Connection, key: tuple[str, str], answer: Evidence

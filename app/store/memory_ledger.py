@@ -1,0 +1,316 @@
+"""A ledger in memory, for the tests of what stands on one.
+
+It shows what a ledger of another engine has to do: it knows no files, no tables and no other
+process. Nothing in it is bounded, and content is kept elsewhere.
+"""
+
+import json
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from errno import EFBIG
+from typing import Any, Final
+
+from app.oci.reference import Digest
+from app.store.blobs import Entry
+from app.store.clock import BootClock, Clock
+from app.store.errors import build_error
+from app.store.ledger import (
+    ISSUED,
+    LIFETIME,
+    LONGEST,
+    NOBODY,
+    Access,
+    Confirmation,
+    Denial,
+    Evidence,
+    Member,
+    Note,
+    Recorded,
+    Subject,
+    build_caller_subject,
+    build_digest_subject,
+)
+from app.threads import get_unpatched
+
+_Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A value that was written at `since`, in answer to a question of `asked`; fresh to `until`."""
+
+    boot: str
+    asked: float
+    since: float
+    until: float
+    value: str = ""
+
+
+@dataclass(slots=True)
+class _State:
+    """All that a transaction may change, or leave as it was."""
+
+    grants: dict[_Key, _Span] = field(default_factory=dict)
+    publics: dict[_Key, tuple[str, float]] = field(default_factory=dict)
+    members: dict[_Key, Member] = field(default_factory=dict)
+    refusals: dict[Subject, tuple[str, float]] = field(default_factory=dict)
+    notes: dict[str, dict[_Key, _Span]] = field(default_factory=dict)
+    version: int = 0
+
+    def copy(self) -> "_State":
+        """Return a copy that later changes leave alone; the values never change."""
+        return _State(
+            dict(self.grants),
+            dict(self.publics),
+            dict(self.members),
+            dict(self.refusals),
+            {table: dict(rows) for table, rows in self.notes.items()},
+            self.version,
+        )
+
+
+class MemoryLedger:
+    """A `Ledger` of one process; `content` has the entries that `lookup` finds, if any."""
+
+    def __init__(
+        self,
+        clock: Clock | None = None,
+        content: Mapping[tuple[str, Digest], Entry] | None = None,
+    ) -> None:
+        self.clock: Final = clock or BootClock()
+        self._content = content or {}
+        # The original: native threads call the ledger, and under gevent they must take no other.
+        self._lock: Any = get_unpatched("_thread", "RLock")()
+        self._depth = 0
+        self.state = _State()
+        self.notes = _MemoryNotes(self, "notes")
+        self.tags = _MemoryNotes(self, "tags")
+        self.tokens = _MemoryNotes(self, "tokens")
+        self.lists = _MemoryNotes(self, "lists")
+        self.flags = _NoFlags()
+
+    def now(self) -> float:
+        """Return the moment by the clock that the ledger was given."""
+        return self.clock.now()
+
+    def read_version(self) -> Hashable | None:
+        """Return the number of writes."""
+        return self.state.version
+
+    @contextmanager
+    def transaction(self) -> Iterator[_State]:
+        """Yield what to change; if the block raises, nothing has changed."""
+        with self._lock:
+            before = self.state.copy() if self._depth == 0 else None
+            self._depth += 1
+            try:
+                self.state.version += 1
+                yield self.state
+            except BaseException:
+                if before is not None:
+                    self.state = before
+                raise
+            finally:
+                self._depth -= 1
+
+    def lookup(
+        self, caller: str, registry: str, repository: str, digest: Digest | None = None
+    ) -> Access:
+        """Return what is known of a caller, a repository and a digest."""
+        with self._lock:
+            state, now = self.state, self.now()
+            grant = state.grants.get((registry, repository, caller))
+            token = self.tokens.lookup(ISSUED, caller)
+            boot, since = state.publics.get((registry, repository), ("", 0.0))
+            is_public = boot == self.clock.boot and since <= now
+            return Access(
+                seconds_left=self.compute_left(grant, now),
+                public_age=now - since if is_public else None,
+                member=state.members.get((registry, repository, str(digest))),
+                anonymous_token=token.value if token and token.seconds_left > 0 else None,
+                entry=self._content.get((registry, digest)) if digest else None,
+            )
+
+    def record(self, confirmed: Confirmation) -> Recorded:
+        """Write all that a confirmation says, each part unless a refusal of it is younger."""
+        where = (confirmed.registry, confirmed.repository)
+        asked = confirmed.requested_at
+        with self.transaction() as state:
+            digest, member = confirmed.digest, confirmed.member
+            if member is not None and digest is not None:
+                subject = (*where, build_digest_subject(digest))
+                if not self.is_late(subject, asked):
+                    known = state.members.get((*where, digest), Member("", is_public=False))
+                    state.members[*where, digest] = Member(
+                        member.media_type or known.media_type,
+                        is_public=member.is_public or known.is_public,
+                    )
+            has_grant = confirmed.grant_seconds is not None and not self.is_late(
+                (*where, build_caller_subject(confirmed.caller)), asked
+            )
+            if has_grant and confirmed.grant_seconds is not None:
+                now = self.now()
+                state.grants[*where, confirmed.caller] = _Span(
+                    self.clock.boot, asked, now, now + confirmed.grant_seconds
+                )
+            is_public = confirmed.is_public and not self.is_late((*where, NOBODY), asked)
+            if is_public:
+                boot, since = state.publics.get(where, ("", asked))
+                is_ours = boot == self.clock.boot and since <= self.now()
+                state.publics[where] = (self.clock.boot, max(asked, since) if is_ours else asked)
+        return Recorded(has_grant=has_grant, is_public=is_public)
+
+    def refuse(self, denied: Denial) -> None:
+        """Take away what a denial says, and record the refusal of each part as of now."""
+        where = (denied.registry, denied.repository)
+        with self.transaction() as state:
+            if denied.is_public:
+                state.publics.pop(where, None)
+                self.record_refusal((*where, NOBODY))
+            if denied.caller is not None:
+                state.grants.pop((*where, denied.caller), None)
+                self.record_refusal((*where, build_caller_subject(denied.caller)))
+            if denied.absent is not None:
+                state.members.pop((*where, denied.absent), None)
+                self.record_refusal((*where, build_digest_subject(denied.absent)))
+
+    def mark_public(self, registry: str, repository: str, digest: Digest) -> None:
+        """Record that an anonymous request was allowed to read a member."""
+        key = (registry, repository, digest)
+        with self.transaction() as state:
+            if (known := state.members.get(key)) is not None:
+                state.members[key] = Member(known.media_type, is_public=True)
+
+    def record_refusal(self, subject: Subject) -> None:
+        """Record that a registry refused a subject now."""
+        self.state.refusals[subject] = (self.clock.boot, self.now())
+
+    def is_late(self, subject: Subject, asked: float) -> bool:
+        """Return whether a request that began at `asked` is, or may be, older than a refusal."""
+        boot, at = self.state.refusals.get(subject, ("", 0.0))
+        is_refused = boot == self.clock.boot and at >= asked
+        return is_refused or self.now() - asked >= LIFETIME
+
+    def compute_left(self, span: _Span | None, now: float) -> float:
+        """Return for how many more seconds a value is fresh; 0 if there is none."""
+        if span is None or span.boot != self.clock.boot or span.since > now:
+            return 0.0
+        return max(span.until - now, 0.0)
+
+
+class _MemoryNotes:
+    """A table of `MemoryLedger` that holds `Notes`."""
+
+    def __init__(self, ledger: MemoryLedger, table: str) -> None:
+        self._ledger = ledger
+        self._table = table
+
+    @property
+    def _rows(self) -> dict[_Key, _Span]:
+        return self._ledger.state.notes.setdefault(self._table, {})
+
+    def lookup(self, kind: str, key: str) -> Note | None:
+        """Return a note, fresh or stale; None if there is none."""
+        return self.lookup_all(kind, (key,)).get(key)
+
+    def lookup_all(self, kind: str, keys: Sequence[str]) -> dict[str, Note]:
+        """Return those of the notes that there are, by key."""
+        now, boot = self._ledger.now(), self._ledger.clock.boot
+        found = {key: span for key in keys if (span := self._rows.get((kind, key)))}
+        return {
+            key: Note(
+                span.value,
+                self._ledger.compute_left(span, now),
+                now - span.since if span.boot == boot and span.since <= now else None,
+            )
+            for key, span in found.items()
+        }
+
+    def lookup_prefix(self, kind: str, beginning: str) -> dict[str, str]:
+        """Return the values of all keys with a prefix, by key."""
+        return {
+            key: span.value
+            for (of, key), span in list(self._rows.items())
+            if of == kind and key.startswith(beginning)
+        }
+
+    def record(
+        self, kind: str, key: str, value: str, seconds: float, answer: Evidence | None = None
+    ) -> None:
+        """Remember a value for `seconds`, unless a later answer or refusal is known."""
+        if len(value) > LONGEST:
+            raise build_error(EFBIG, f"a {kind} of {len(value)} characters is no note")
+        with self._ledger.transaction():
+            now = self._ledger.now()
+            asked = now if answer is None else answer.requested_at
+            known = self._rows.get((kind, key))
+            if answer is not None and (
+                (known is not None and known.boot == self._boot and known.asked > asked)
+                or self._ledger.is_late(answer.subject, asked)
+            ):
+                return
+            self._put((kind, key), _Span(self._boot, asked, now, now + seconds, value))
+
+    def add_to_set(
+        self, kind: str, key: str, members: Iterable[str], most: int, seconds: float
+    ) -> None:
+        """Add members to a set, unless it has more than `most` already."""
+        with self._ledger.transaction():
+            row = self._rows.get((kind, key))
+            known: set[str] = set(json.loads(row.value)) if row else set()
+            if len(known) > most:
+                return
+            now = self._ledger.now()
+            value = json.dumps(sorted(known | set(members))[: most + 1])
+            self._put((kind, key), _Span(self._boot, now, now, now + seconds, value))
+
+    def delete(self, kind: str, key: str) -> None:
+        """Delete a note, if there is one."""
+        with self._ledger.transaction():
+            self._rows.pop((kind, key), None)
+
+    def keep_latest(self, kind: str, beginning: str, most: int) -> None:
+        """Delete all but the `most` latest notes whose keys have a prefix."""
+        with self._ledger.transaction():
+            keys = list(self.lookup_prefix(kind, beginning))
+            for key in keys[: max(len(keys) - most, 0)]:
+                self._rows.pop((kind, key))
+
+    def delete_refused(self, kind: str, beginning: str, subject: Subject) -> None:
+        """Delete the notes whose keys have a prefix, and record a refusal of their subject."""
+        with self._ledger.transaction():
+            self.keep_latest(kind, beginning, 0)
+            self._ledger.record_refusal(subject)
+
+    @property
+    def _boot(self) -> str:
+        return self._ledger.clock.boot
+
+    def _put(self, key: _Key, span: _Span) -> None:
+        rows = self._rows
+        rows.pop(key, None)  # so that the latest comes last
+        if self._table == "tokens":
+            now = self._ledger.now()
+            for one in [one for one, old in rows.items() if old.until <= now]:
+                rows.pop(one)
+        rows[key] = span
+
+
+class _NoFlags:
+    """Flags that nobody sees: there is no other process."""
+
+    def set_flag(self, text: str) -> None:
+        """Show it to nobody."""
+
+    def clear_flag(self, text: str) -> None:
+        """Show it to nobody."""
+
+    def is_set_elsewhere(self, text: str) -> bool:
+        """Return False: nobody has a `text` to show."""
+        del text
+        return False
+
+    def is_any_set_elsewhere(self) -> bool:
+        """Return False."""
+        return False
