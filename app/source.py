@@ -12,6 +12,7 @@ from app.oci import headers
 from app.oci.challenge import Challenge
 from app.oci.errors import DigestInvalid
 from app.oci.headers import Headers
+from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName
 
 _EMPTY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
@@ -102,24 +103,36 @@ class Unmetered:
         """Do nothing: there is nothing to settle."""
 
 
+@dataclass(frozen=True, slots=True)
+class RequestBody:
+    """The body of a request: `length` bytes, which can be read once.
+
+    So a request that has one is sent once: no failure is retried and no redirect followed.
+    """
+
+    chunks: Iterable[bytes]
+    length: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """A client's request to a source.
 
-    `method` is GET or HEAD. A HEAD stays a HEAD all the way, because registries bill a GET of a
-    manifest. `query` is set only if the registry's answer depends on it: for tags and referrers.
-    `payer` is charged for bytes that are fetched on its behalf but that no client reads. None
-    charges no one. `renew_authorization` takes an Authorization that the registry refused while a
-    body was being read and returns a new one. It is set if this proxy gets the token itself.
-    `permit` is None if the client may read everything. `has_fallback` returns whether the caller
-    can answer without the registry. It is called after an attempt has failed and may block on the
-    disk. If it returns True, the retries end early. None means that the caller has no fallback.
-    `deadline` is when waiting for the registry ends, in monotonic seconds.
+    `method` is GET or HEAD, unless there is a body. A HEAD stays a HEAD all the way, because
+    registries bill a GET of a manifest. `query` is set only if the registry's answer depends on it:
+    for tags and referrers. `payer` is charged for bytes that are fetched on its behalf but that no
+    client reads. None charges no one. `renew_authorization` takes an Authorization that the
+    registry refused while a body was being read and returns a new one. It is set if this proxy gets
+    the token itself. `permit` is None if the client may read everything. `has_fallback` returns
+    whether the caller can answer without the registry. It is called after an attempt has failed and
+    may block on the disk. If it returns True, the retries end early. None means that the caller has
+    no fallback. `deadline` is when waiting for the registry ends, in monotonic seconds.
     """
 
     method: str
     headers: Headers = field(default_factory=list)
     query: str = ""
+    body: RequestBody | None = None
     client: Client | None = None
     payer: Payer | None = None
     renew_authorization: Callable[[str], str] | None = None
@@ -166,6 +179,20 @@ class FileBody(ABC):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class HandedOver:
+    """A body that the server in front sends: nginx finds the file at `location` (X-Accel-Redirect).
+
+    The reply's `length` is still the number of bytes that the client receives.
+    """
+
+    location: str
+
+
+Body = bytes | FileBody | HandedOver | Iterable[bytes]
+"""What a body can be: bytes in memory, a file, a body that nginx sends, or a stream of chunks."""
+
+
 def has_body(method: str, status: int) -> bool:
     """Return whether a response carries a body (RFC 9112, section 6.3)."""
     return method != "HEAD" and status not in _EMPTY
@@ -179,22 +206,23 @@ def _do_nothing() -> None:
 class Reply:
     """A response whose body is unread.
 
-    `challenges` (WWW-Authenticate) and `next_query` (the query of the Link to the next page) are in
-    the registry's naming; the code that relays them translates them for the client. `length` is the
-    exact length of the body in bytes, or None if the registry did not say. In the reply to a HEAD,
-    it is the length of the body that a GET would get. A reply that is `sent_by_nginx` has no body
-    here: the server in front sends `length` bytes of the file that X-Accel-Redirect names.
+    `challenges` (WWW-Authenticate), `next_query` (the query of the Link to the next page) and
+    `location` (what follows `/v2/<name>/` in the Location, such as `blobs/uploads/1?state=x`) are
+    in the registry's naming; the code that relays them translates them for the client. `length` is
+    the exact length of the body in bytes, or None if the registry did not say. In the reply to a
+    HEAD, it is the length of the body that a GET would get.
     `redirect_targets` lists the other repositories of the table that redirects led to, by registry
-    and name. The receiver of a reply must close it, whether or not it has read the body. Iterating
-    `body` may raise BodyBroken, unless it is a tuple, whose pieces are already in memory.
+    and name. The receiver of a reply must close it, whether or not it has read the body. Reading a
+    body that is a file or a stream may raise BodyBroken, and is possible once.
     """
 
     status: int
     headers: Headers = field(default_factory=list)
     challenges: Sequence[Challenge] = ()
     next_query: str | None = None
+    location: str | None = None
     length: int | None = None
-    body: Iterable[bytes] = ()
+    body: Body = b""
     close: Callable[[], None] = _do_nothing
     redirect_targets: Sequence[tuple[str, RepositoryName]] = ()
 
@@ -210,13 +238,22 @@ class Reply:
         except DigestInvalid:
             return None
 
-    @property
-    def sent_by_nginx(self) -> bool:
-        """Whether the server in front sends the body.
+    def chunks(self) -> Iterator[bytes]:
+        """Return an iterator over the body; it is empty if nginx sends the body.
 
-        The header is always our own, because one from an upstream is not passed on.
+        Iterating may raise BodyBroken.
         """
-        return bool(self.header("x-accel-redirect"))
+        match self.body:
+            case bytes() as content:
+                return iter((content,) if content else ())
+            case HandedOver():
+                return iter(())
+            case body:
+                return iter(body)
+
+    def read(self) -> bytes:
+        """Return the whole body, however long it is; raise BodyBroken if it breaks off."""
+        return self.body if isinstance(self.body, bytes) else b"".join(self.chunks())
 
     @property
     def is_error(self) -> bool:
@@ -226,7 +263,7 @@ class Reply:
 
 def build_reply(status: int, fields: Headers, body: bytes) -> Reply:
     """Return a reply whose body is already in memory."""
-    return Reply(status=status, headers=fields, length=len(body), body=(body,))
+    return Reply(status=status, headers=fields, length=len(body), body=body)
 
 
 class Source(Protocol):
@@ -235,26 +272,14 @@ class Source(Protocol):
     Every method may raise RegistryError.
     """
 
-    def ping(self, request: Request) -> Reply:
-        """Answer `GET /v2/`: whether the registry accepts these credentials, or none."""
-
-    def reach(self) -> None:
-        """Return None if the registry answers now; raise RegistryError if it does not."""
+    def answer(self, operation: Operation, request: Request) -> Reply:
+        """Return what the operation asks for, or the registry's refusal."""
 
     def token(self, request: TokenRequest) -> Reply:
         """Pass a request to the registry's token service and return its answer."""
 
-    def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
-        """Return a manifest, or the registry's refusal."""
-
-    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Return a blob or a range of it, or the registry's refusal."""
-
-    def tags(self, name: RepositoryName, request: Request) -> Reply:
-        """Return one page of the repository's tags, or the registry's refusal."""
-
-    def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Return an index of the manifests that refer to a digest, or the registry's refusal."""
+    def reach(self) -> None:
+        """Return None if the registry answers now; raise RegistryError if it does not."""
 
 
 class Event(StrEnum):

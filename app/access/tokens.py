@@ -13,6 +13,7 @@ import jwt
 from app.access.logins import LoginChecker
 from app.access.users import Users
 from app.oci.errors import TokenInvalid
+from app.oci.scope import Action
 
 SERVICE: Final = "docxy"
 """The name of this proxy in its challenges (`service`) and tokens (`iss` and `aud`)."""
@@ -73,7 +74,7 @@ class TokenIssuer:
         Each is `<registry>/<name>`, as the registry itself calls it. Only the first 50 are granted.
         """
         granted = [
-            {"type": "repository", "name": name, "actions": ["pull"]}
+            {"type": "repository", "name": name, "actions": [Action.PULL]}
             for name in list(dict.fromkeys(repositories))[:_MOST]
         ]
         return self._sign(self._access_key, user, LIFETIME, access=granted)

@@ -176,7 +176,7 @@ class MembershipConfirmer:
         is_given = request.method == "GET" and reply.status == HTTPStatus.OK
         if not is_given or caller.has_stale_placeholder:
             return
-        if not isinstance(reply.body, tuple) or (reply.length or 0) > _LARGEST:
+        if not isinstance(reply.body, bytes) or (reply.length or 0) > _LARGEST:
             return
         etag = reply.header("etag")  # the manifest's digest, if it was verified
         key = (caller.name, name, etag)
@@ -193,7 +193,7 @@ class MembershipConfirmer:
             has_fallback=_has_fallback,
         )
         passed = _ServedManifest(key, name, Digest.parse(etag.strip('"')), own)
-        self._submit(passed, partial(self._parse_and_confirm, passed, b"".join(reply.body)))
+        self._submit(passed, partial(self._parse_and_confirm, passed, reply.body))
 
     def _parse_and_confirm(self, passed: _ServedManifest, document: bytes) -> None:
         digests = self._disk.read(_parse_blobs, document)

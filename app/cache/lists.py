@@ -8,7 +8,7 @@ import base64
 import binascii
 import json
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from math import inf
@@ -22,12 +22,10 @@ from app.cache.policy import CachePolicy
 from app.cache.stale import StaleIfError
 from app.oci import headers
 from app.oci.errors import ErrorCode, UpstreamUnavailable, error_document
+from app.oci.operation import Kind, Operation
 from app.oci.reference import RepositoryName
-from app.source import BodyBroken, Reply, Request, build_reply
+from app.source import BodyBroken, Reply, Request, Source, build_reply
 from app.store.ledger import LONGEST, NOBODY, Evidence, Ledger, Note
-
-REFERRERS: Final = "referrers"
-"""The prefix of the name of a list of referrers."""
 
 _KIND: Final = "list"
 
@@ -57,6 +55,7 @@ class ListCache:
     """
 
     registry: str
+    inner: Source
     policy: CachePolicy
     gate: Gate
     disk: DiskExecutor
@@ -65,28 +64,27 @@ class ListCache:
     def serve_list(
         self,
         caller: Caller,
-        name: RepositoryName,
-        about: str,
+        operation: Operation,
         request: Request,
-        ask: Callable[[Request], Reply],
     ) -> Reply:
         """Return a list: the registry's answer or, when it is unreachable, a kept one.
 
         The answer gives no grant. Raise RegistryError if the registry cannot be asked and no public
         list is kept.
         """
+        name, about = operation.repository, _build_subject(operation)
         key = self._build_key(name, about, request.query)
 
         def question(asked: Request) -> Reply:
             # Timed before the request: a list that was on its way when the registry refused
             # anonymous callers must not be kept for all.
             answer = Evidence((self.registry, name, NOBODY), self.gate.now())
-            reply = ask(asked)
+            reply = self.inner.answer(operation, asked)
             kept = False
             wanted = request.method == "GET" and self.gate.is_anonymous(caller, name)
             if wanted and reply.status == HTTPStatus.OK:
                 reply, kept = self._record_list(name, key, reply, answer)
-            elif about.startswith(REFERRERS) and _is_absent(asked, reply):
+            elif operation.kind is Kind.REFERRERS and _is_absent(asked, reply):
                 kept = self._record_absence(caller, name, about, answer)
             return cache_status.mark_reply(
                 reply, cache_status.build_forwarded(reply.status, stored=kept)
@@ -146,7 +144,7 @@ class ListCache:
         if reply is None:
             return None
         if request.method == "HEAD":
-            reply = replace(reply, body=())
+            reply = replace(reply, body=b"")
         return cache_status.mark_reply(reply, cache_status.build_stale(status, note.age))
 
     def _lookup(self, name: RepositoryName, about: str, query: str) -> Note | None:
@@ -167,6 +165,11 @@ def forget_lists(ledger: Ledger, registry: str, repository: str) -> None:
     ledger.lists.keep_latest(_KIND, f"{registry}/{repository} ", 0)
 
 
+def _build_subject(operation: Operation) -> str:
+    """Return the part of a list's key that says what it lists: `tags` or `referrers <digest>`."""
+    return f"{operation.kind} {operation.reference}" if operation.reference else operation.kind
+
+
 def _build_prefix(registry: str, name: RepositoryName) -> str:
     return f"{registry}/{name} "
 
@@ -178,7 +181,7 @@ def _buffer(reply: Reply) -> tuple[Reply, bytes | None]:
     """
     if (reply.length or 0) > _LARGEST:
         return reply, None
-    pieces, size, rest = list[bytes](), 0, iter(reply.body)
+    pieces, size, rest = list[bytes](), 0, reply.chunks()
     try:
         for piece in rest:
             pieces.append(piece)
@@ -190,7 +193,8 @@ def _buffer(reply: Reply) -> tuple[Reply, bytes | None]:
         message = "the registry broke off in a list"
         raise UpstreamUnavailable(message) from error
     reply.close()
-    return replace(reply, body=pieces, close=_close_nothing), b"".join(pieces)
+    content = b"".join(pieces)
+    return replace(reply, body=content, close=_close_nothing), content
 
 
 def _chain(pieces: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:

@@ -14,7 +14,8 @@ from typing import Final
 
 from app.cache.disk import DiskExecutor
 from app.oci.errors import RegistryError
-from app.oci.reference import Digest, Reference, RepositoryName
+from app.oci.operation import Kind, Operation
+from app.oci.reference import RepositoryName
 from app.source import Reply, Request, Source, TokenRequest
 from app.store.errors import StoreError
 
@@ -27,6 +28,9 @@ note, the registry is asked again."""
 _MOST: Final = 16
 """Origins of one repository. If there are more, clients to whom rules apply get nothing of it from
 the cache."""
+
+_WITHOUT_ORIGIN: Final = frozenset({Kind.PING, Kind.TAGS})
+"""Operations whose answers no registry fetches from another."""
 
 _Origins = frozenset[str]
 """Other repositories, as `<registry>/<repository>`; no registry's name contains a slash."""
@@ -47,44 +51,30 @@ class OriginTracker:
     _none_as_of: dict[str, Hashable] = field(default_factory=dict, repr=False)
     """The ledger's version in which this registry had no origins."""
 
-    def ping(self, request: Request) -> Reply:
-        """Return the answer to `GET /v2/`."""
-        return self.inner.ping(request)
-
-    def reach(self) -> None:
-        """Return if the registry answers; raise RegistryError if not."""
-        self.inner.reach()
+    def answer(self, operation: Operation, request: Request) -> Reply:
+        """Return the answer of `inner`, and record its origin if it is content or refers to it."""
+        reply = self.inner.answer(operation, request)
+        if operation.kind in _WITHOUT_ORIGIN:
+            return reply
+        return self._record_origin(operation.repository, request, reply)
 
     def token(self, request: TokenRequest) -> Reply:
         """Return the token service's answer."""
         return self.inner.token(request)
 
-    def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
-        """Return a manifest, and record its origin."""
-        return self._record_origin(name, request, self.inner.manifest(name, reference, request))
+    def reach(self) -> None:
+        """Return if the registry answers; raise RegistryError if not."""
+        self.inner.reach()
 
-    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Return a blob, and record its origin."""
-        return self._record_origin(name, request, self.inner.blob(name, digest, request))
-
-    def tags(self, name: RepositoryName, request: Request) -> Reply:
-        """Return a page of tags, which never redirects to another registry."""
-        return self.inner.tags(name, request)
-
-    def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Return the referrers of a manifest, and record their origin."""
-        return self._record_origin(name, request, self.inner.referrers(name, digest, request))
-
-    def is_allowed(
-        self, request: Request, name: RepositoryName, reference: Reference | None
-    ) -> bool:
+    def is_allowed(self, operation: Operation, request: Request) -> bool:
         """Return whether the access rules allow a client the cached content, whatever its origin.
 
         False if an origin is denied, unknown or could not be written. Call this once the answer has
         been found: the origin of all content is recorded before the content is cached.
         """
-        if request.permit is None:
+        if request.permit is None or operation.kind in _WITHOUT_ORIGIN:
             return True
+        name = operation.repository
         if self._is_unwritten(name):
             return False
         if not self._has_origins():
@@ -95,7 +85,7 @@ class OriginTracker:
         try:
             for origin in origins:
                 registry, _, repository = origin.partition("/")
-                request.permit(registry, RepositoryName(repository), reference)
+                request.permit(registry, RepositoryName(repository), operation.manifest_reference)
         except (RegistryError, KeyError):  # denied by a rule, or no longer configured
             return False
         return True

@@ -14,6 +14,7 @@ from app.cache.authz.grants import BoundedMap
 from app.cache.disk import DiskExecutor
 from app.cache.stale import StaleIfError
 from app.oci.challenge import Challenge
+from app.oci.operation import Operation
 from app.source import Reply, Request, Source, build_reply
 
 _KIND: Final = "ping"
@@ -46,14 +47,14 @@ class PingCache:
         """
         if caller.has_stale_placeholder or self._is_anonymous_token(caller):
             reply = self.stale_if_error.fetch_or_serve_stale(
-                caller, "", request, self.inner.ping, lambda _: _build_ok(), lasting=False
+                caller, "", request, self._ping, lambda _: _build_ok(), lasting=False
             )
         elif caller.kind is CallerKind.ANONYMOUS:
             reply = self.stale_if_error.fetch_or_serve_stale(
                 caller, "", request, self._fetch, lambda _: self._lookup(), lasting=False
             )
         else:
-            reply = self.inner.ping(request)
+            reply = self._ping(request)
         return cache_status.mark_reply(reply, [])
 
     def _is_anonymous_token(self, caller: Caller) -> bool:
@@ -68,8 +69,11 @@ class PingCache:
             is not None
         )
 
+    def _ping(self, request: Request) -> Reply:
+        return self.inner.answer(Operation.ping(), request)
+
     def _fetch(self, request: Request) -> Reply:
-        reply = self.inner.ping(request)
+        reply = self._ping(request)
         if reply.status in _LASTING:
             self._record(reply)
         return reply

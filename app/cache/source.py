@@ -8,19 +8,18 @@ source. The kinds of content have rooms of their own (`manifests_by_digest`, `bl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Final
 
 from app.cache import cache_status
-from app.cache.authz.callers import Callers
+from app.cache.authz.callers import Caller, Callers
 from app.cache.authz.gate import Gate
 from app.cache.authz.grants import BoundedMap
 from app.cache.blobs import blobs as blobs_blobs
 from app.cache.blobs.blobs import BlobCache
 from app.cache.confirming import BackgroundQueue, MembershipConfirmer
 from app.cache.disk import DiskExecutor
-from app.cache.lists import REFERRERS, ListCache
+from app.cache.lists import ListCache
 from app.cache.manifests.by_digest import ManifestsByDigest
 from app.cache.manifests.by_tag import ManifestsByTag
 from app.cache.manifests.copies import CachedManifests
@@ -33,7 +32,8 @@ from app.cache.singleflight import CrossProcessSingleFlight
 from app.cache.stale import StaleIfError
 from app.cache.tokens import TokenCache
 from app.oci.errors import RegistryError
-from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.oci.operation import Kind, Operation
+from app.oci.reference import Digest, Tag
 from app.registries import Registry
 from app.source import NOBODY, CacheState, Event, Observer, Reply, Request, Source, TokenRequest
 from app.store.clock import Clock
@@ -54,7 +54,7 @@ _ASKED: Final = frozenset({"miss"})
 class CachedSource:
     """Answers from the cache, or asks `inner` in the caller's name and keeps what it may.
 
-    The methods raise RegistryError if there is no answer to give.
+    Its methods raise RegistryError if there is no answer to give.
     """
 
     inner: OriginTracker
@@ -68,82 +68,53 @@ class CachedSource:
     confirmer: MembershipConfirmer | None = None
     observer: Observer = NOBODY
 
-    def ping(self, request: Request) -> Reply:
-        """Return the answer to `GET /v2/`."""
-        return self.pings.serve_ping(*self.callers.identify(request))
-
-    def reach(self) -> None:
-        """Return if the registry answers; raise RegistryError if not."""
-        self.inner.reach()
+    def answer(self, operation: Operation, request: Request) -> Reply:
+        """Return what the operation asks for, or the registry's refusal."""
+        caller, own = self.callers.identify(request)
+        if operation.kind is Kind.PING:
+            return self.pings.serve_ping(caller, own)
+        reply, outcome = self._report_outcome(lambda: self._serve_permitted(caller, operation, own))
+        if operation.kind is Kind.MANIFEST:
+            if request.method == "GET" and not reply.is_error and outcome != "miss":
+                self.observer.observe(Event.PULL_SAVED)
+            if self.confirmer is not None and outcome != cache_status.STALE:
+                self.confirmer.schedule(caller, operation.repository, own, reply)
+        return reply
 
     def token(self, request: TokenRequest) -> Reply:
         """Return a token; anonymous clients share one."""
         return self.tokens.serve_token(request)
 
-    def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
-        """Return a manifest, or the registry's refusal."""
-        caller, own = self.callers.identify(request)
+    def reach(self) -> None:
+        """Return if the registry answers; raise RegistryError if not."""
+        self.inner.reach()
 
-        def answer() -> Reply:
-            if isinstance(reference, Tag):
-                return self.manifests_by_tag.serve_manifest(caller, name, reference, own)
-            return self.manifests_by_digest.serve_manifest(caller, name, reference, own)
-
-        ask = partial(self.inner.manifest, name, reference, own)
-        reply, outcome = self._report_outcome(
-            lambda: self._enforce_origin_rules(answer, ask, name, own, reference)
-        )
-        if request.method == "GET" and not reply.is_error and outcome != "miss":
-            self.observer.observe(Event.PULL_SAVED)
-        if self.confirmer is not None and outcome != cache_status.STALE:
-            self.confirmer.schedule(caller, name, own, reply)
-        return reply
-
-    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Return a blob or the requested part of it, or the registry's refusal."""
-        caller, own = self.callers.identify(request)
-        answer = partial(self.blobs.serve_blob, caller, name, digest, own)
-        ask = partial(self.inner.blob, name, digest, own)
-        return self._report_outcome(lambda: self._enforce_origin_rules(answer, ask, name, own))[0]
-
-    def tags(self, name: RepositoryName, request: Request) -> Reply:
-        """Return a page of a repository's tags, from the registry while it can be asked."""
-        caller, own = self.callers.identify(request)
-        ask = partial(self.inner.tags, name)
-        answer = partial(self.lists.serve_list, caller, name, "tags", own, ask)
-        return self._report_outcome(answer)[0]
-
-    def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Return the referrers of a manifest, from the registry while it can be asked."""
-        caller, own = self.callers.identify(request)
-        ask = partial(self.inner.referrers, name, digest)
-        about = f"{REFERRERS} {digest}"
-        answer = partial(self.lists.serve_list, caller, name, about, own, ask)
-        return self._report_outcome(
-            lambda: self._enforce_origin_rules(answer, partial(ask, own), name, own)
-        )[0]
-
-    def _enforce_origin_rules(
-        self,
-        answer: Callable[[], Reply],
-        ask: Callable[[], Reply],
-        name: RepositoryName,
-        request: Request,
-        reference: Reference | None = None,
-    ) -> Reply:
+    def _serve_permitted(self, caller: Caller, operation: Operation, request: Request) -> Reply:
         """Return the cache's answer, or the registry's if a rule denies a cached answer's origin.
 
         The registry is asked again in that case because its redirects may lead elsewhere by now.
         """
-        reply = answer()
+        reply = self._serve(caller, operation, request)
         if request.permit is None:
             return reply
         was_asked = reply.is_error or cache_status.parse_outcome(reply) in _ASKED
-        if was_asked or self.inner.is_allowed(request, name, reference):
+        if was_asked or self.inner.is_allowed(operation, request):
             return reply
         reply.close()
-        reply = ask()
+        reply = self.inner.answer(operation, request)
         return cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status))
+
+    def _serve(self, caller: Caller, operation: Operation, request: Request) -> Reply:
+        name = operation.repository
+        match operation.kind, operation.reference:
+            case Kind.MANIFEST, Tag() as tag:
+                return self.manifests_by_tag.serve_manifest(caller, name, tag, request)
+            case Kind.MANIFEST, Digest() as digest:
+                return self.manifests_by_digest.serve_manifest(caller, name, digest, request)
+            case Kind.BLOB, Digest() as digest:
+                return self.blobs.serve_blob(caller, name, digest, request)
+            case _:
+                return self.lists.serve_list(caller, operation, request)
 
     def _report_outcome(self, answer: Callable[[], Reply]) -> tuple[Reply, str]:
         """Return the answer and what the cache did, and report that to the observer.
@@ -312,7 +283,7 @@ class Cache:
             blobs=blobs,
             confirmer=confirming,
             lists=ListCache(
-                registry=name, policy=policy, gate=gate, disk=disk, stale_if_error=away
+                registry=name, inner=inner, policy=policy, gate=gate, disk=disk, stale_if_error=away
             ),
             observer=observer,
         )

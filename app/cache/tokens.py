@@ -26,7 +26,7 @@ from app.oci.errors import (
     UpstreamUnresolved,
 )
 from app.oci.reference import RepositoryName
-from app.oci.scope import Scope
+from app.oci.scope import Action, Scope
 from app.source import Reply, Source, TokenRequest, build_reply
 from app.store.ledger import Note
 
@@ -137,10 +137,10 @@ class TokenCache:
     def _record_token(self, reply: Reply, key: str, scopes: Sequence[str], began: float) -> Reply:
         """Remember the token of an answer, and that it is an anonymous one."""
         try:
-            content = b"".join(reply.body)
+            content = reply.read()
         finally:
             reply.close()
-        reply = replace(reply, body=[content], close=_close_nothing)
+        reply = replace(reply, body=content, close=_close_nothing)
         document = _parse_document(content)
         lifetime = _parse_lifetime(document) - (time.monotonic() - began)
         for token in _parse_tokens(document):
@@ -227,7 +227,7 @@ def _parse_repositories(scopes: Sequence[str]) -> list[RepositoryName]:
 def _is_single_pull(scopes: Sequence[str]) -> bool:
     """Return whether the scopes only ask to pull from one repository."""
     parsed = [Scope.parse(text) for text in scopes]
-    return [scope and scope.actions for scope in parsed] == ["pull"]
+    return [scope and scope.actions for scope in parsed] == [Action.PULL]
 
 
 def _build_token_reply(token: str, left: float) -> Reply:

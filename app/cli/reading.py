@@ -3,7 +3,7 @@
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from contextlib import closing
 from http import HTTPStatus
 from typing import Final
@@ -11,7 +11,9 @@ from typing import Final
 from app.cli.images import Image
 from app.oci import manifest
 from app.oci.headers import Headers
+from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName
+from app.oci.scope import Scope
 from app.source import Reply, Request, Source, TokenRequest
 from app.store.store import Store
 
@@ -61,21 +63,20 @@ class RepositoryReader:
 
     def fetch_manifest(self, reference: Reference, method: str = "GET") -> Reply:
         """Return a manifest's reply with its body unread; the caller must close it."""
-        return self._fetch(
-            lambda request: self._source.manifest(self._name, reference, request), method
-        )
+        return self._fetch(Operation.manifest(self._name, reference), method)
 
     def fetch_blob(self, digest: Digest, method: str = "GET") -> Reply:
         """Return a blob's reply with its body unread; the caller must close it."""
-        return self._fetch(lambda request: self._source.blob(self._name, digest, request), method)
+        return self._fetch(Operation.blob(self._name, digest), method)
 
-    def _fetch(self, ask: Callable[[Request], Reply], method: str) -> Reply:
+    def _fetch(self, operation: Operation, method: str) -> Reply:
         self._ping_once()
         used = self._authorization
-        reply = ask(self._build_request(method, used))
+        reply = self._source.answer(operation, self._build_request(method, used))
         if reply.status == HTTPStatus.UNAUTHORIZED and _wants_token(reply):
             reply.close()
-            reply = ask(self._build_request(method, self._renew_token(used)))
+            request = self._build_request(method, self._renew_token(used))
+            reply = self._source.answer(operation, request)
         if reply.is_error:
             with closing(reply):
                 raise _build_error(reply)
@@ -98,7 +99,8 @@ class RepositoryReader:
         with self._lock:
             if self._has_pinged:
                 return
-            with closing(self._source.ping(Request(method="GET", client=self._operator))) as reply:
+            ping = Request(method="GET", client=self._operator)
+            with closing(self._source.answer(Operation.ping(), ping)) as reply:
                 if reply.status == HTTPStatus.UNAUTHORIZED and _wants_token(reply):
                     self._authorization = self._fetch_token()
             self._has_pinged = True
@@ -110,7 +112,7 @@ class RepositoryReader:
             return self._authorization
 
     def _fetch_token(self) -> str:
-        scope = f"repository:{self._name}:pull"
+        scope = str(Scope.of_repository(self._name))
         asked = TokenRequest(method="GET", parameters=[("scope", scope)], client=self._operator)
         with closing(self._source.token(asked)) as reply:
             if reply.is_error:
@@ -120,7 +122,7 @@ class RepositoryReader:
 
 def read_body(reply: Reply, most: int) -> bytes:
     """Return the body of a reply; raise ReadError if it is longer than `most` bytes."""
-    return b"".join(_limit_size(reply.body, most))
+    return b"".join(_limit_size(reply.chunks(), most))
 
 
 def _limit_size(body: Iterable[bytes], most: int) -> Iterable[bytes]:

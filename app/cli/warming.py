@@ -308,7 +308,7 @@ class BlobFetcher:
     def _read_body(self, wanted: WantedBlob) -> None:
         size = 0
         with closing(wanted.repository.fetch_blob(wanted.descriptor.digest)) as reply:
-            for piece in reply.body:
+            for piece in reply.chunks():
                 if self._operator.is_gone():
                     return
                 self._record_progress(len(piece), len(piece))

@@ -15,6 +15,7 @@ from app.doctor.target import UserCredentials
 from app.oci.challenge import Challenge
 from app.oci.headers import Headers
 from app.oci.manifest import INDEXES, MANIFESTS
+from app.oci.scope import Scope
 
 # The pulls that are left, and the clocks.
 
@@ -165,7 +166,7 @@ def judge_token_flow(knock: TokenFlow, tried: str) -> Iterator[StepResult]:
     challenge = find_bearer(knock.first)
     if knock.token and challenge:
         scope = challenge.parameters.get("scope", "")
-        right = f"repository:{knock.name}:pull" in scope.split()
+        right = str(Scope.of_repository(knock.name)) in scope.split()
         yield StepResult(f"{tried}: scope", scope or "none", "" if right else "scope")
         refused = _judge_login_refusal(knock.token, knock.user) if _has_users(challenge) else None
         yield refused or _judge_token(tried, knock.token, knock.user)

@@ -7,7 +7,8 @@ headers.py             which headers pass up and down; `Link` and `Via`
 image.py               the metadata in an image's config
 manifest.py            manifests and indexes, and JSON documents that must be objects
 media_types.py         `Accept` and `Content-Type`
+operation.py           what a client asks of a registry
 placeholder_tokens.py  our own tokens, and what they stand for
 reference.py           repository names, tags and digests
-scope.py               the scopes of a token
+scope.py               the scopes of a token, and the actions that they allow
 """

@@ -1,7 +1,23 @@
 """The scopes of a token, `repository:<name>:<actions>` (distribution's `spec/auth/scope.md`)."""
 
 from dataclasses import dataclass, replace
+from enum import StrEnum
 from typing import Self
+
+
+class Action(StrEnum):
+    """What a client does with a repository, as scopes and access claims name it."""
+
+    PULL = "pull"
+    PUSH = "push"
+    DELETE = "delete"
+
+    @classmethod
+    def of_method(cls, method: str) -> Self:
+        """Return what a request with this HTTP method does; an unknown method counts as a push."""
+        if method in {"GET", "HEAD"}:
+            return cls("pull")
+        return cls("delete" if method == "DELETE" else "push")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +40,15 @@ class Scope:
         if not (first and last and type_ and name):
             return None
         return cls(type_, name, actions)
+
+    @classmethod
+    def of_repository(cls, name: str, action: Action = Action.PULL) -> Self:
+        """Return the scope of one action on a repository."""
+        return cls("repository", name, action)
+
+    def allows(self, action: Action) -> bool:
+        """Return whether the actions include this one; `*` includes all."""
+        return not {action, "*"}.isdisjoint(self.actions.split(","))
 
     @property
     def is_repository(self) -> bool:

@@ -11,9 +11,10 @@ from urllib.parse import quote, unquote, urlsplit
 from app.access.networks import ClientIdentity
 from app.access.rules import NO_DIGESTS, AccessRequest, Decision
 from app.oci.challenge import Challenge
-from app.oci.errors import ClientAddressUnknown, RuleDenied
+from app.oci.errors import ClientAddressUnknown, MethodUnsupported, RuleDenied
+from app.oci.operation import Kind, Operation
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
-from app.oci.scope import Scope
+from app.oci.scope import Action, Scope
 from app.registries import Registry, RepositoryAddress, Selection
 from app.routes.context import RequestContext
 from app.source import Permit
@@ -40,29 +41,27 @@ def select_registry(context: RequestContext, *, ns: str | None, host: str) -> Se
 
 
 def resolve(
-    context: RequestContext, asked: RepositoryName, reference: Reference | None = None
-) -> RepositoryAddress:
-    """Return the registry and repository that a request addresses; raise Denied if a rule says so.
-
-    `reference` is the tag or digest if the request is for a manifest.
-    """
-    address = resolve_path_unchecked(context, asked)
-    authorize(context, address, reference)
-    return address
-
-
-def resolve_manifest(
-    context: RequestContext, asked: RepositoryName, reference: Reference
+    context: RequestContext, wanted: Operation
 ) -> tuple[RepositoryAddress, Decision | None]:
-    """Return the address of a manifest, and the decision if it depends on the manifest itself.
+    """Return the address of an operation in the client's naming, and a decision to be made again.
 
-    The decision is None if the rules need no look at the manifest. Raise Denied if they forbid it.
+    The decision is None unless it depends on the manifest that the operation asks for.
+    Raise RuleDenied if a rule forbids the operation, MethodUnsupported if this proxy does.
     """
-    address = resolve_path_unchecked(context, asked)
-    decision = authorize(context, address, reference)
-    if decision is None or not decision.depends_on_manifest:
+    address = resolve_path_unchecked(context, wanted.repository)
+    decision = authorize(context, address, wanted)
+    if decision is None or wanted.kind is not Kind.MANIFEST or not decision.depends_on_manifest:
         return address, None
     return address, decision
+
+
+def require_pull(action: Action) -> None:
+    """Raise MethodUnsupported unless the action is a pull.
+
+    This proxy passes on nothing else, and its rules say nothing about anything else.
+    """
+    if action is not Action.PULL:
+        raise MethodUnsupported
 
 
 def resolve_path_unchecked(context: RequestContext, asked: RepositoryName) -> RepositoryAddress:
@@ -82,10 +81,10 @@ def resolve_name(
 ) -> RepositoryAddress:
     """Return the registry and repository that a name addresses under `ns` and `host`.
 
-    Raise Denied if a rule forbids it.
+    Raise Denied if a rule forbids listing its tags.
     """
     address = resolve_name_unchecked(context, asked, ns=ns, host=host)
-    authorize(context, address, None)
+    authorize(context, address, Operation.tags(address.repository))
     return address
 
 
@@ -110,15 +109,17 @@ def resolve_name_unchecked(
 def authorize(
     context: RequestContext,
     address: RepositoryAddress,
-    reference: Reference | None,
+    operation: Operation,
     digests: frozenset[Digest] = NO_DIGESTS,
 ) -> Decision | None:
-    """Return the decision of the rules if they allow the request, or None if there are no rules.
+    """Return the decision of the rules if they allow the operation, or None if there are no rules.
 
     `digests` are the known digests of the manifest. Raise RuleDenied if a rule denies it,
-    ClientAddressUnknown if that rule needs an unknown client's address.
+    ClientAddressUnknown if that rule needs an unknown client's address, and MethodUnsupported if
+    the operation is not a pull.
     """
-    decision = evaluate_rules(context, address, reference, digests)
+    require_pull(operation.action)
+    decision = evaluate_rules(context, address, operation.manifest_reference, digests)
     if decision is not None and not decision.allowed:
         _refuse(decision, context.client)
     return decision
@@ -168,18 +169,19 @@ def _refuse(decision: Decision, asking: ClientIdentity) -> NoReturn:
 
 
 def build_permit(
-    context: RequestContext, address: RepositoryAddress, reference: Reference | None = None
+    context: RequestContext, address: RepositoryAddress, operation: Operation
 ) -> Permit | None:
     """Return a function that applies the rules to the target of a redirect, or None without rules.
 
-    `reference` is the tag or digest if the client asks for a manifest.
     The function raises Denied if a rule forbids the target to this client.
     """
     rules, registries = context.services.rules, context.services.registries
     if rules is None:
         return None
     asking = context.client
-    asked = _build_access_request(address.registry, address.repository, asking, reference)
+    asked = _build_access_request(
+        address.registry, address.repository, asking, operation.manifest_reference
+    )
 
     def ask(registry: str, name: RepositoryName, reference: Reference | None) -> None:
         row = registries.get_registry(registry)
@@ -251,6 +253,22 @@ def build_next_link(context: RequestContext, query: str, selection: Selection) -
     return f'<{prefix}{context.request.path}?{"&".join(filter(None, fields))}>; rel="next"'
 
 
+def build_location(context: RequestContext, location: str, selection: Selection) -> str:
+    """Return the value of a Location header in the client's naming.
+
+    `location` is what follows `/v2/<name>/` in the registry's own: a path and perhaps a query.
+    Raise TypeError unless `selection` names a repository.
+    """
+    if not isinstance(selection, RepositoryAddress):
+        message = "only an answer about a repository can have a Location"
+        raise TypeError(message)
+    prefix = urlsplit(context.base_url).path
+    path = f"{prefix}/v2/{selection.requested_name}/{location}"
+    if not selection.ns:
+        return path
+    return f"{path}{'&' if '?' in location else '?'}{_format_ns(selection.ns)}"
+
+
 def _build_realm(context: RequestContext, selection: Selection) -> str:
     """Return the URL of our token endpoint; it has the `ns`, which clients do not add to it."""
     realm = context.base_url + _TOKEN_PATH
@@ -262,7 +280,7 @@ def _format_ns(name: str) -> str:
 
 
 def _build_pull_scope(address: RepositoryAddress) -> str:
-    return f"repository:{address.requested_name}:pull"
+    return str(Scope.of_repository(address.requested_name))
 
 
 def _rewrite_scope(text: str, selection: Selection) -> str:

@@ -7,7 +7,7 @@ Hooks, views and error handlers call `get_context` once, and hand the context to
 import re
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
@@ -20,6 +20,7 @@ from app.access.networks import ClientIdentity, Networks
 from app.access.rules import Rules
 from app.access.tokens import Guard
 from app.events import Exchange, current, is_low
+from app.oci.operation import Operation
 from app.registries import Registries, Registry, RepositoryAddress
 from app.routes.access_log import AccessLog, EndedRequest
 from app.routes.connection import ClientConnection
@@ -36,16 +37,16 @@ _CACHE: Final = "docxy; "
 
 _REQUEST_ID: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 
-_ROUTES: Final = {
-    "challenge.challenge": "ping",
-    "token.token": "token",
-    "repository.manifest": "manifest",
-    "repository.blob": "blob",
-    "repository.tags": "tags",
-    "repository.referrers": "referrers",
-    "repository.unmatched": "other",
+_OPERATIONS: Final[Mapping[str, Callable[..., Operation]]] = {
+    "challenge.challenge": Operation.ping,
+    "repository.manifest": Operation.manifest,
+    "repository.blob": Operation.blob,
+    "repository.tags": Operation.tags,
+    "repository.referrers": Operation.referrers,
 }
-"""The names of endpoints in metrics; any other endpoint is counted under its blueprint."""
+"""The operations by endpoint; the variables of a path are their arguments."""
+
+_UNMATCHED: Final = "repository.unmatched"
 
 
 class FiguresReader(Protocol):
@@ -112,6 +113,9 @@ class RequestContext:
     services: Services
     exchange: Exchange
     connection: ClientConnection
+    operation: Operation | None = None
+    """What the request asks of a registry, in the client's naming. None if it asks for nothing, or
+    for a token."""
     user: str = ""
     """The user who is logged in at this proxy."""
     address: RepositoryAddress | None = None
@@ -193,21 +197,29 @@ def begin() -> None:
     # Flask's proxy looks up the request at each access, a dozen times for a small response.
     served = cast("LocalProxy[Request]", request)._get_current_object()  # noqa: SLF001 - documented by Werkzeug
     told = served.headers.get("X-Request-ID", "")
-    asked = served.view_args or {}
-    endpoint = served.endpoint or "other"
+    build = _OPERATIONS.get(served.endpoint or "")
+    operation = None if build is None else build(**(served.view_args or {}))
     exchange = Exchange(
         request_id=told if _REQUEST_ID.fullmatch(told) else secrets.token_hex(16),
         method=served.method,
-        route=_ROUTES.get(endpoint) or endpoint.partition(".")[0],
-        reference=asked.get("reference") or asked.get("digest") or "",
+        route=_choose_route(operation, served.endpoint),
+        reference=(operation and operation.reference) or "",
     )
     g.context = RequestContext(
         request=served,
         services=get_services(),
         exchange=exchange,
         connection=ClientConnection(served.environ),
+        operation=operation,
     )
     current.set(exchange)
+
+
+def _choose_route(operation: Operation | None, endpoint: str | None) -> str:
+    """Return the word for a request in metrics: its kind of operation, or else its blueprint."""
+    if operation is not None:
+        return operation.kind.value
+    return "other" if endpoint in {None, _UNMATCHED} else str(endpoint).partition(".")[0]
 
 
 def _finish(response: Response) -> Response:

@@ -15,7 +15,7 @@ from app.access.networks import derive_site
 from app.oci import headers
 from app.oci.errors import Unauthorized, UpstreamMisbehaved
 from app.oci.headers import Headers
-from app.oci.reference import Reference
+from app.oci.operation import Operation
 from app.registries import Registries, Registry, RepositoryAddress, Selection
 from app.routes.addressing import build_challenge, build_permit
 from app.routes.context import RequestContext
@@ -83,7 +83,7 @@ def tag_tokens(reply: Reply, registry: Registry) -> Reply:
     if reply.status != HTTPStatus.OK:
         return reply
     try:
-        document = json.loads(b"".join(reply.body))
+        document = json.loads(reply.read())
     except (ValueError, RecursionError):
         document = None
     finally:
@@ -114,11 +114,11 @@ def build_source_request(
     context: RequestContext,
     selection: Selection,
     query: str = "",
-    reference: Reference | None = None,
+    operation: Operation | None = None,
 ) -> Request:
     """Return the client's request for a source, with no credentials except the registry's own.
 
-    `reference` is the tag or digest if the request is for a manifest.
+    `operation` is None if the request is for a token.
     Views call the source right afterwards: the time of this call is noted as the beginning of the
     wait for the upstream. Without limits, all addresses of a site are one payer.
     Raise Unauthorized or LoopDetected.
@@ -131,8 +131,8 @@ def build_source_request(
         headers=headers.mark_via(fields),
         query=query,
         client=context.connection,
-        permit=build_permit(context, selection, reference)
-        if isinstance(selection, RepositoryAddress)
+        permit=build_permit(context, selection, operation)
+        if operation is not None and isinstance(selection, RepositoryAddress)
         else None,
         payer=context.payer or Unmetered(f"address {derive_site(context.client.address)}"),
     )

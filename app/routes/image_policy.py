@@ -14,7 +14,8 @@ from app.oci import headers
 from app.oci.errors import RuleDenied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.image import INDEX, ImageMetadata, parse_config_descriptor, parse_image_metadata
 from app.oci.manifest import Descriptor
-from app.oci.reference import Digest, Reference, RepositoryName
+from app.oci.operation import Operation
+from app.oci.reference import Digest
 from app.source import BodyBroken, Reply, Request, Source
 
 _LARGEST_MANIFEST: Final = 4 << 20
@@ -37,7 +38,7 @@ class ImageInspection:
     """
 
     source: Source
-    repository: RepositoryName
+    operation: Operation
     request: Request
     facts_cache: ImageFactsCache
     exchange: Exchange
@@ -47,19 +48,19 @@ class ImageInspection:
     Returns None if there are no rules; raises RegistryError.
     """
 
-    def inspect_manifest(self, reference: Reference, decision: Decision) -> Reply:
+    def inspect_manifest(self, decision: Decision) -> Reply:
         """Return the reply to a GET or HEAD; raise RuleDenied or another RegistryError.
 
         If a rule is about images, a HEAD of an unknown manifest costs a GET of it.
         """
-        reply = self._fetch_manifest(reference, self.request.method)
+        reply = self._fetch_manifest(self.operation, self.request.method)
         if reply.is_error:
             return reply
         if decision.is_provisional:
             names, reply = self._read_digests(reply)
             decision = self.decide(names) or decision
         rule = decision.rule
-        return reply if rule is None else self._apply_condition(reply, reference, rule)
+        return reply if rule is None else self._apply_condition(reply, rule)
 
     def _read_digests(self, reply: Reply) -> tuple[frozenset[Digest], Reply]:
         """Return the digests of a manifest, and a reply that does not need to be closed.
@@ -77,7 +78,7 @@ class ImageInspection:
             raise UpstreamMisbehaved(message)
         return frozenset(Digest.compute_all(data)), _replace_body(reply, data)
 
-    def _apply_condition(self, reply: Reply, reference: Reference, rule: Rule) -> Reply:
+    def _apply_condition(self, reply: Reply, rule: Rule) -> Reply:
         condition = rule.condition
         if condition is None:
             return reply
@@ -86,7 +87,7 @@ class ImageInspection:
         if facts is None:
             did = self.exchange.cache_outcome
             try:
-                facts, reply = self._determine_facts(reply, reference)
+                facts, reply = self._determine_facts(reply)
             finally:
                 # The log line says how the cache served this request, not those made to judge it.
                 self.exchange.cache_outcome = did
@@ -99,40 +100,42 @@ class ImageInspection:
     def _lookup_facts(self, reply: Reply) -> ImageMetadata | None:
         """Return the known facts of a manifest if its body is at hand, as from the cache."""
         is_body = self.request.method == "GET" and reply.status == HTTPStatus.OK
-        if not is_body or not isinstance(reply.body, tuple):
+        if not is_body or not isinstance(reply.body, bytes):
             return None
-        return self.facts_cache.lookup_by_bytes(b"".join(reply.body))
+        return self.facts_cache.lookup_by_bytes(reply.body)
 
-    def _determine_facts(self, reply: Reply, reference: Reference) -> tuple[ImageMetadata, Reply]:
+    def _determine_facts(self, reply: Reply) -> tuple[ImageMetadata, Reply]:
         """Return the facts of a reply's manifest, and a reply that does not need to be closed."""
         if self.request.method == "HEAD":
             reply.close()  # it has no body to read, and other requests may follow
-            facts = self._determine_head_facts(reply, reference)
+            facts = self._determine_head_facts(reply)
             return facts, _drop_body(reply)
         data = _read_body(reply, _LARGEST_MANIFEST)
         if data is None:
             return ImageMetadata(), reply
         return self._get_facts(data), _replace_body(reply, data)
 
-    def _fetch_manifest(self, reference: Reference, method: str) -> Reply:
+    def _fetch_manifest(self, operation: Operation, method: str) -> Reply:
         request = self.request
         fields = headers.without(request.headers, *_IN_PART)
         if method != request.method or len(fields) != len(request.headers):
             request = replace(request, method=method, headers=fields)
-        return self.source.manifest(self.repository, reference, request)
+        return self.source.answer(operation, request)
 
-    def _determine_head_facts(self, reply: Reply, reference: Reference) -> ImageMetadata:
-        digest = reference if isinstance(reference, Digest) else reply.digest
+    def _determine_head_facts(self, reply: Reply) -> ImageMetadata:
+        asked = self.operation.reference
+        digest = asked if isinstance(asked, Digest) else reply.digest
         if digest is not None:
             return (
                 self.facts_cache.get_or_read(digest, lambda: self._fetch_facts(digest))
                 or ImageMetadata()
             )
-        data = self._read_available(self._fetch_manifest(reference, "GET"), _LARGEST_MANIFEST)
+        data = self._read_available(self._fetch_manifest(self.operation, "GET"), _LARGEST_MANIFEST)
         return ImageMetadata() if data is None else self._get_facts(data)
 
     def _fetch_facts(self, digest: Digest) -> ImageMetadata | None:
-        data = self._read_available(self._fetch_manifest(digest, "GET"), _LARGEST_MANIFEST)
+        operation = Operation.manifest(self.operation.repository, digest)
+        data = self._read_available(self._fetch_manifest(operation, "GET"), _LARGEST_MANIFEST)
         return (
             self._read_facts_of_config(data) if data is not None and digest.matches(data) else None
         )
@@ -164,7 +167,8 @@ class ImageInspection:
         """Return the bytes of a config, verified by its digest, or None if they cannot be had."""
         fields = [*headers.without(self.request.headers, *_IN_PART, "accept"), _HERE]
         request = replace(self.request, method="GET", headers=fields)
-        reply = self.source.blob(self.repository, config.digest, request)
+        operation = Operation.blob(self.operation.repository, config.digest)
+        reply = self.source.answer(operation, request)
         data = self._read_available(reply, _LARGEST_CONFIG)
         return data if data is not None and config.digest.matches(data) else None
 
@@ -188,7 +192,7 @@ def _read_body(reply: Reply, most: int) -> bytes | None:
     Raise UpstreamUnavailable if the body breaks off.
     """
     try:
-        return _read_up_to(reply.body, most) if reply.status == HTTPStatus.OK else None
+        return _read_up_to(reply.chunks(), most) if reply.status == HTTPStatus.OK else None
     except BodyBroken as error:
         raise UpstreamUnavailable from error
     finally:
@@ -206,13 +210,13 @@ def _read_up_to(body: Iterable[bytes], most: int) -> bytes | None:
 
 
 def _drop_body(reply: Reply) -> Reply:
-    return replace(reply, body=(), close=_nothing)
+    return replace(reply, body=b"", close=_nothing)
 
 
 def _replace_body(reply: Reply, data: bytes) -> Reply:
-    if isinstance(reply.body, tuple):  # a tuple can be read again
+    if isinstance(reply.body, bytes):  # bytes can be read again
         return reply
-    return replace(reply, length=len(data), body=(data,), close=_nothing)
+    return replace(reply, length=len(data), body=data, close=_nothing)
 
 
 def _nothing() -> None:

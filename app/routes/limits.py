@@ -7,14 +7,13 @@ from flask import Flask, Response
 
 from app.access.limits import Allowance, ClientLimits, Transfer, Transfers
 from app.access.shared_redis import SharedRedis
+from app.oci.operation import Kind
 from app.routes.context import RequestContext, get_context
 
 _FREE: Final = frozenset({"health", "metrics", "drip", "page", "assets", "config"})
 """Blueprints without limits: they inspect this proxy or set up its clients, and ask no registry."""
 
-_MANIFEST: Final = "repository.manifest"
-_BLOB: Final = "repository.blob"
-_BODIES: Final = frozenset({_MANIFEST, _BLOB})
+_BODIES: Final = frozenset({Kind.MANIFEST, Kind.BLOB})
 
 
 def register(
@@ -40,22 +39,20 @@ class _LimitHooks:
     def charge_request(self) -> None:
         """Charge the client for a request; raise LimitReached if it has reached a limit."""
         context = get_context()
-        request = context.request
-        endpoint = request.endpoint
-        is_body = endpoint in _BODIES
-        if not is_body and request.blueprint in _FREE:
+        request, operation = context.request, context.operation
+        if operation is None and request.blueprint in _FREE:
             return
         limits = self._limits
         who = limits.identify(context.client)
         limits.charge_request(who)
-        if not is_body:
+        if operation is None or operation.kind not in _BODIES:
             return
         transfer = Transfer(limits, who)
         if request.method == "GET":
-            if endpoint == _MANIFEST:
+            if operation.kind is Kind.MANIFEST:
                 transfer.begin_manifest()
             else:
-                transfer.begin_blob((request.view_args or {})["digest"])
+                transfer.begin_blob(str(operation.reference))
         # A HEAD has a payer too, because a rule about images may fetch a config for it.
         context.payer = transfer
         context.at_end.callback(self._end, context, transfer)
@@ -70,7 +67,8 @@ class _LimitHooks:
             transfer.refund_pull()
         if (body := context.body) is not None:
             transfer.count_sent = lambda: body.sent
-        if context.request.endpoint == _BLOB:  # a manifest is too short to be watched
+        operation = context.operation
+        if operation is not None and operation.kind is Kind.BLOB:  # a manifest is too short
             self._transfers.add(transfer)
         return response
 

@@ -15,10 +15,10 @@ from app.events import UNWATCHED, Download, Exchange
 from app.oci.challenge import Challenge
 from app.oci.headers import FOR_CACHES
 from app.registries import Selection
-from app.routes.addressing import build_next_link, rewrite_challenges
+from app.routes.addressing import build_location, build_next_link, rewrite_challenges
 from app.routes.connection import ClientConnection
 from app.routes.context import RequestContext, get_context
-from app.source import BodyBroken, FileBody, Reply, has_body
+from app.source import BodyBroken, FileBody, HandedOver, Reply, has_body
 
 KEPT_BY_NGINX: Final = {"cache-control": "X-Accel-Cache-Control"}
 """Headers that are renamed when nginx sends the body; it restores them (deploy/nginx.conf).
@@ -36,11 +36,11 @@ class RelayedBody:
     """
 
     def __init__(self, reply: Reply, connection: ClientConnection, exchange: Exchange) -> None:
-        self._chunks = iter(reply.body)
+        self._chunks = reply.chunks()
         self._sending = 0.0
         self._close = reply.close
         self._connection = connection
-        self._is_in_memory = isinstance(reply.body, tuple)
+        self._is_in_memory = isinstance(reply.body, bytes | HandedOver)
         if self._is_in_memory:
             connection.cork()
         self._exchange = exchange
@@ -151,17 +151,16 @@ def _build_response(context: RequestContext, reply: Reply, selection: Selection)
     # A 403 if no login through this proxy can meet any of the challenges.
     is_unmet = reply.challenges and not challenges
     response = RelayedResponse(status=HTTPStatus.FORBIDDEN if is_unmet else reply.status)
-    handed_over = reply.sent_by_nginx
     _write_headers(context, response.headers, reply, selection, challenges)
     connection.set_stall_timeout(services.write_timeout)
     body = context.body = response.response = RelayedBody(reply, connection, exchange)
-    if handed_over:
+    if isinstance(reply.body, HandedOver):
         body.leave_to_nginx(reply.length or 0)
     if has_body(context.request.environ["REQUEST_METHOD"], reply.status):
         connection.reset_unless_completed(length_known=reply.length is not None)
         if isinstance(reply.body, FileBody) and connection.send_file and reply.length:
             body.send_file(reply.body, connection.send_file)
-        if not (handed_over or isinstance(reply.body, tuple)):
+        if not isinstance(reply.body, bytes | HandedOver):
             body.report_to(services.access_log.watcher.begin_download(exchange, reply.length))
     else:
         body.is_complete = True
@@ -175,7 +174,7 @@ def _write_headers(
     selection: Selection,
     challenges: Iterable[Challenge],
 ) -> None:
-    handed_over = reply.sent_by_nginx
+    handed_over = isinstance(reply.body, HandedOver)
     for name, value in reply.headers:
         fields.add(KEPT_BY_NGINX.get(name.lower(), name) if handed_over else name, value)
     for challenge in challenges:
@@ -184,8 +183,12 @@ def _write_headers(
         fields.set("OCI-Namespace", selection.ns)
     if reply.length is not None:
         fields.set("Content-Length", "0" if handed_over else str(reply.length))
+    if isinstance(reply.body, HandedOver):
+        fields.set("X-Accel-Redirect", reply.body.location)
     if reply.next_query is not None:
         fields.set("Link", build_next_link(context, reply.next_query, selection))
+    if reply.location is not None:
+        fields.set("Location", build_location(context, reply.location, selection))
 
 
 # What caches on the way may keep: nothing that is for some clients only

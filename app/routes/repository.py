@@ -9,9 +9,11 @@ from urllib.parse import parse_qsl, urlencode
 
 from flask import Blueprint, Request, Response
 
-from app.oci.errors import MethodUnsupported, Unsupported
+from app.oci.errors import Unsupported
+from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
-from app.routes.addressing import authorize, resolve, resolve_manifest, resolve_registry
+from app.oci.scope import Action
+from app.routes.addressing import authorize, require_pull, resolve, resolve_registry
 from app.routes.context import get_context
 from app.routes.credentials import build_source_request
 from app.routes.image_policy import ImageInspection
@@ -36,7 +38,7 @@ def challenge() -> Response:
     context = get_context()
     selection = resolve_registry(context)
     source = context.services.get_source(selection.registry)
-    reply = source.ping(build_source_request(context, selection))
+    reply = source.answer(Operation.ping(), build_source_request(context, selection))
     if reply.status == HTTPStatus.OK:
         # Some registries answer "OK" as text, but clients expect JSON.
         reply.close()
@@ -51,55 +53,46 @@ bp = Blueprint("repository", __name__, url_prefix="/v2")
 @bp.get("/<repository:name>/manifests/<reference:reference>")
 def manifest(name: RepositoryName, reference: Reference) -> Response:
     """Return a manifest by tag or digest; raise Denied if a rule forbids it."""
-    context = get_context()
-    address, decision = resolve_manifest(context, name, reference)
-    source = context.services.get_source(address.registry)
-    asking = build_source_request(context, address, reference=reference)
-    if decision is None:
-        reply = source.manifest(address.repository, reference, asking)
-    else:
-        inspection = ImageInspection(
-            source=source,
-            repository=address.repository,
-            request=asking,
-            facts_cache=context.services.image_facts,
-            exchange=context.exchange,
-            decide=partial(authorize, context, address, reference),
-        )
-        reply = inspection.inspect_manifest(reference, decision)
-    return relay(context, reply, address)
+    return _answer(Operation.manifest(name, reference))
 
 
 @bp.get("/<repository:name>/blobs/<digest:digest>")
 def blob(name: RepositoryName, digest: Digest) -> Response:
     """Return a blob, a layer or a config, by digest; raise Denied if a rule forbids it."""
-    context = get_context()
-    address = resolve(context, name)
-    source = context.services.get_source(address.registry)
-    reply = source.blob(address.repository, digest, build_source_request(context, address))
-    return relay(context, reply, address)
+    return _answer(Operation.blob(name, digest))
 
 
 @bp.get("/<repository:name>/tags/list")
 def tags(name: RepositoryName) -> Response:
     """Return one page of the repository's tags; its Link header names the next page."""
-    context = get_context()
-    address = resolve(context, name)
-    source = context.services.get_source(address.registry)
-    asking = build_source_request(context, address, _get_upstream_query(context.request))
-    reply = source.tags(address.repository, asking)
-    return relay(context, reply, address)
+    return _answer(Operation.tags(name), has_query=True)
 
 
 @bp.get("/<repository:name>/referrers/<digest:digest>")
 def referrers(name: RepositoryName, digest: Digest) -> Response:
     """Return one page of the manifests that refer to a digest, such as signatures."""
+    return _answer(Operation.referrers(name, digest), has_query=True)
+
+
+def _answer(wanted: Operation, *, has_query: bool = False) -> Response:
+    """Return the response to an operation that is in the client's naming."""
     context = get_context()
-    address = resolve(context, name)
+    address, decision = resolve(context, wanted)
+    operation = replace(wanted, repository=address.repository)
     source = context.services.get_source(address.registry)
-    asking = build_source_request(context, address, _get_upstream_query(context.request))
-    reply = source.referrers(address.repository, digest, asking)
-    return relay(context, reply, address)
+    query = _get_upstream_query(context.request) if has_query else ""
+    asking = build_source_request(context, address, query, operation)
+    if decision is None:
+        return relay(context, source.answer(operation, asking), address)
+    inspection = ImageInspection(
+        source=source,
+        operation=operation,
+        request=asking,
+        facts_cache=context.services.image_facts,
+        exchange=context.exchange,
+        decide=partial(authorize, context, address, operation),
+    )
+    return relay(context, inspection.inspect_manifest(decision), address)
 
 
 @bp.route(
@@ -111,8 +104,7 @@ def unmatched(rest: str) -> NoReturn:
     Raise MethodUnsupported for a write, NameInvalid or DigestInvalid for a malformed name, tag or
     digest, and Unsupported for anything else.
     """
-    if get_context().request.method not in {"GET", "HEAD"}:
-        raise MethodUnsupported
+    require_pull(Action.of_method(get_context().request.method))
     if "/blobs/uploads" in rest:
         raise Unsupported
     for part, parse in (

@@ -25,7 +25,7 @@ from app.oci.challenge import Challenge
 from app.oci.errors import LoginMissing, LoginRequired, NameInvalid, NameUnknown
 from app.oci.placeholder_tokens import NOTHING
 from app.oci.reference import RepositoryName
-from app.oci.scope import Scope
+from app.oci.scope import Action, Scope
 from app.registries import Registries, Registry, RepositoryAddress, Selection
 from app.routes import credentials, logins
 from app.routes.addressing import evaluate_rules, resolve_name_unchecked, resolve_registry
@@ -228,11 +228,7 @@ def _iter_pull_addresses(
     """Yield the repositories that the client asks to pull from."""
     for text in _iter_scopes(parameters):
         scope = _parse_repository_scope(text)
-        if (
-            scope
-            and {"pull", "*"} & {*scope.actions.split(",")}
-            and (address := _resolve_scope(context, scope))
-        ):
+        if scope and scope.allows(Action.PULL) and (address := _resolve_scope(context, scope)):
             yield address
 
 

@@ -62,7 +62,7 @@ def parse_rest(reply: Reply, offset: int, size: int) -> RemainingBody | None:
     `offset` are then skipped.
     """
     if reply.status == HTTPStatus.OK and reply.length == size:
-        return RemainingBody(reply.body, reply.close, skip=offset)
+        return RemainingBody(reply.chunks(), reply.close, skip=offset)
     match = _CONTENT_RANGE.fullmatch(reply.header("content-range").strip())
     if (
         reply.status == HTTPStatus.PARTIAL_CONTENT
@@ -70,7 +70,7 @@ def parse_rest(reply: Reply, offset: int, size: int) -> RemainingBody | None:
         and int(match[1]) == offset
         and match[3] in {str(size), "*"}
     ):
-        return RemainingBody(reply.body, reply.close)
+        return RemainingBody(reply.chunks(), reply.close)
     reply.close()
     return None
 

@@ -1,5 +1,6 @@
 """Upstream(Source): one registry, read over HTTP."""
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,6 +13,7 @@ import requests
 from app.oci import headers, media_types, placeholder_tokens
 from app.oci.errors import ErrorCode, UpstreamMisbehaved
 from app.oci.headers import Headers
+from app.oci.operation import Kind, Operation
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.registries import Registry
 from app.source import Event, Reply, Request, TokenRequest, build_reply
@@ -37,21 +39,32 @@ Manifests"), and containerd reads no more than that."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """A question to a registry: a path, its repository, and the error code that a 404 means.
+class _Endpoint:
+    """Where a registry answers one kind of operation, and the error code that a 404 means there.
 
-    A `is_small` answer is read whole before it is passed on, so that a failed read can be retried.
-    A `is_immutable` answer is always the same, so that a broken body can be resumed.
+    A small answer is read whole before it is passed on, so that a failed read can be retried.
+    An immutable answer is always the same, so that a broken body can be resumed.
     """
 
     path: str
-    name: RepositoryName | None = None
     not_found_code: ErrorCode = ErrorCode.NAME_UNKNOWN
     is_small: bool = False
     is_immutable: bool = False
 
 
-_PING: Final = Question("/v2/")
+_ENDPOINTS: Final = {
+    Kind.PING: _Endpoint("/v2/"),
+    Kind.MANIFEST: _Endpoint(
+        "/v2/{name}/manifests/{reference}", ErrorCode.MANIFEST_UNKNOWN, is_small=True
+    ),
+    Kind.BLOB: _Endpoint("/v2/{name}/blobs/{reference}", ErrorCode.BLOB_UNKNOWN, is_immutable=True),
+    Kind.TAGS: _Endpoint("/v2/{name}/tags/list"),
+    # A 404 in plain text says nothing about the repository: some clients, such as oras, take
+    # NAME_UNKNOWN to mean that it has nothing at all. On UNSUPPORTED they look for the referrers
+    # tag.
+    Kind.REFERRERS: _Endpoint("/v2/{name}/referrers/{reference}", ErrorCode.UNSUPPORTED),
+}
+_PING: Final = Operation.ping()
 
 
 class Upstream:
@@ -76,11 +89,41 @@ class Upstream:
         self._seen_anonymous_tokens = AnonymousTokens(registry.name)
         self._pings = PingClient(registry, self._redirects, self._quick_retrier)
 
-    def ping(self, request: Request) -> Reply:
-        """Answer `GET /v2/`, from memory unless only the registry can check the credentials.
+    def answer(self, operation: Operation, request: Request) -> Reply:
+        """Return what the operation asks for, or the registry's refusal.
+
+        A manifest is read whole before this returns, so that one that breaks off is fetched again.
+        A blob usually comes from a CDN that the registry redirects to; its unread body is resumed
+        if it breaks off, and verified if the settings say so.
+        Raise RegistryError if the registry cannot be asked, and UpstreamMisbehaved if its answer
+        cannot be the blob that was requested.
+        """
+        if operation.kind is Kind.PING:
+            return self._answer_ping(request)
+        reply = self._request(operation, request)
+        match operation.kind, operation.reference:
+            case Kind.MANIFEST, reference:
+                if request.method == "GET" and reply.status == HTTPStatus.OK:
+                    self.session.observer.observe(Event.PULL_SPENT)
+                if isinstance(reference, Digest):
+                    return replies.with_digest(reply, reference, media_types.can_be_manifest)
+            case Kind.BLOB, Digest() as digest:
+                return self._check_blob(reply, digest, request)
+        return reply
+
+    def _check_blob(self, reply: Reply, digest: Digest, request: Request) -> Reply:
+        if problem := replies.find_mismatch(request, reply):
+            reply.close()
+            raise UpstreamMisbehaved(problem)
+        if self._reliability.verify_blobs:
+            reply = replies.with_verification(reply, digest)
+        return replies.with_digest(reply, digest, media_types.can_be_blob)
+
+    def _answer_ping(self, request: Request) -> Reply:
+        """Answer from memory unless only the registry can check the credentials.
 
         Docker Hub counts pings against an abuse limit. Basic credentials mean nothing to a registry
-        that asks for tokens. Raise RegistryError if the registry cannot be asked.
+        that asks for tokens.
         """
         request = replace(request, headers=self._redeem_placeholder(request))
         scheme = request.authorization.partition(" ")[0].lower()
@@ -110,9 +153,9 @@ class Upstream:
         if service := self._find_token_service(call):
             reply = self._exchange_token(service, request)
             if not placeholders.has_credentials(request) and reply.status == HTTPStatus.OK:
-                content = b"".join(reply.body)
+                content = reply.read()
                 self._seen_anonymous_tokens.record(content)
-                reply = replace(reply, body=[content])
+                reply = replace(reply, body=content)
             return reply
         basic = (
             placeholders.get_basic_authorization(request)
@@ -153,107 +196,95 @@ class Upstream:
             return self._anonymous_tokens.replace_refused(refused, scope, call)
         return self._anonymous_tokens.get(scope, call)
 
-    def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
-        """Return a manifest, or the registry's refusal.
-
-        A manifest is read whole before this returns, so that one that breaks off is fetched again.
-        Raise RegistryError if the registry cannot be read.
-        """
-        question = Question(
-            f"/v2/{name}/manifests/{reference}", name, ErrorCode.MANIFEST_UNKNOWN, is_small=True
-        )
-        reply = self._request(question, request)
-        if request.method == "GET" and reply.status == HTTPStatus.OK:
-            self.session.observer.observe(Event.PULL_SPENT)
-        if not isinstance(reference, Digest):
-            return reply
-        return replies.with_digest(reply, reference, media_types.can_be_manifest)
-
-    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Return a blob or a range of it, usually from a CDN that the registry redirects to.
-
-        Its unread body is resumed if it breaks off, and verified if the settings say so. Raise
-        UpstreamMisbehaved if the answer cannot be the bytes that were requested.
-        """
-        question = Question(
-            f"/v2/{name}/blobs/{digest}", name, ErrorCode.BLOB_UNKNOWN, is_immutable=True
-        )
-        reply = self._request(question, request)
-        if problem := replies.find_mismatch(request, reply):
-            reply.close()
-            raise UpstreamMisbehaved(problem)
-        if self._reliability.verify_blobs:
-            reply = replies.with_verification(reply, digest)
-        return replies.with_digest(reply, digest, media_types.can_be_blob)
-
-    def tags(self, name: RepositoryName, request: Request) -> Reply:
-        """Return one page of the repository's tags, or the registry's refusal."""
-        return self._request(Question(f"/v2/{name}/tags/list", name), request)
-
-    def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Return the manifests that refer to a digest, or the registry's refusal.
-
-        On a 404, clients fall back to the referrers tag. A 404 in plain text says nothing about the
-        repository, so it becomes UNSUPPORTED: some clients, such as oras, take NAME_UNKNOWN to mean
-        that the repository has nothing at all.
-        """
-        path = f"/v2/{name}/referrers/{digest}"
-        return self._request(Question(path, name, ErrorCode.UNSUPPORTED), request)
-
-    def _request(self, question: Question, request: Request) -> Reply:
+    def _request(self, operation: Operation, request: Request) -> Reply:
         """Ask the registry, and list in the reply the repositories that its redirects led to."""
         led_to: list[tuple[str, RepositoryName]] = []
 
         def permit(registry: str, name: RepositoryName, reference: Reference | None) -> None:
             if request.permit is not None:
                 request.permit(registry, name, reference)
-            if (registry, name) != (self._registry.name, question.name):
+            if (registry, name) != (self._registry.name, operation.repository):
                 led_to.append((registry, name))
 
-        reply = self._fetch_reply(question, replace(request, permit=permit))
+        reply = self._fetch_reply(operation, replace(request, permit=permit))
         return replace(reply, redirect_targets=tuple(dict.fromkeys(led_to))) if led_to else reply
 
-    def _fetch_reply(self, question: Question, request: Request) -> Reply:
+    def _fetch_reply(self, operation: Operation, request: Request) -> Reply:
+        endpoint = _ENDPOINTS[operation.kind]
         fields = headers.filter_request_headers(self._redeem_placeholder(request))
         authorization = headers.get_first(fields, "authorization")
-        if held := self._recent_429s.lookup(authorization, question.name or ""):
+        if held := self._recent_429s.lookup(authorization, operation.repository):
             return held
-        url = f"{self._registry.url}{question.path}"
-        url = f"{url}?{request.query}" if request.query else url
+        url = self._build_url(operation, request.query)
         call, total = Call.for_request(request), self.session.total_timeout
         content: bytes | None = None
 
         def fetch(call: Call) -> requests.Response:
             nonlocal content
-            response = self._redirects.fetch(request.method, url, fields, call, request.permit)
+            response = self._send(request, url, fields, call)
             is_whole = request.method == "GET" and response.status_code == HTTPStatus.OK
-            if question.is_small and is_whole:
+            if endpoint.is_small and is_whole:
                 content = read_document(response, MANIFEST_LIMIT, call.limit_time(total))
             return response
 
-        attempts = self._quick_retrier if question is _PING else self._retrier
-        response = attempts(fetch, call)
+        response = self._repeat(operation, request, fetch, call)
         self._record_budget(response)
         probed = request.method == "HEAD" and response.request.method == "GET"
         if probed and (reply := replies.build_head_reply(response)):
             return reply
         if response.status_code >= HTTPStatus.BAD_REQUEST:
-            challenges = auth_service.parse_trusted_challenges(self._registry, response)
-            reply = replies.build_refusal(
-                request.method,
-                response,
-                question.not_found_code,
-                challenges,
-                call.limit_time(total),
+            return self._build_refusal(
+                operation, request.method, authorization, response, call.limit_time(total)
             )
-            if parse_origin(response.url) != parse_origin(self._registry.url):
-                return reply
-            kind = response.headers.get("Content-Type", "")
-            return self._recent_429s.record(authorization, question.name or "", reply, kind)
         if content is not None:
             return replies.build_buffered_reply(response, content)
-        again = self._build_range_requester(url, fields, request) if question.is_immutable else None
+        if not endpoint.is_immutable:
+            return replies.build_streamed_reply(request.method, response, None)
+        again = self._build_range_requester(operation, url, fields, request)
         return replies.build_streamed_reply(request.method, response, again)
+
+    def _send(self, request: Request, url: str, fields: Headers, call: Call) -> requests.Response:
+        """Send a request; only one without a body follows redirects."""
+        body = request.body
+        if body is None:
+            return self._redirects.fetch(request.method, url, fields, call, request.permit)
+        fields = [*fields, ("Content-Length", str(body.length))]
+        return self.session.send(request.method, url, fields, call=call, body=body.chunks)
+
+    def _repeat(
+        self,
+        operation: Operation,
+        request: Request,
+        fetch: Callable[[Call], requests.Response],
+        call: Call,
+    ) -> requests.Response:
+        """Call `fetch` until its response is worth passing on; only once if there is a body."""
+        if request.body is not None:
+            return fetch(call)
+        attempts = self._quick_retrier if operation.kind is Kind.PING else self._retrier
+        return attempts(fetch, call)
+
+    def _build_refusal(
+        self,
+        operation: Operation,
+        method: str,
+        authorization: str,
+        response: requests.Response,
+        call: Call,
+    ) -> Reply:
+        unknown = _ENDPOINTS[operation.kind].not_found_code
+        challenges = auth_service.parse_trusted_challenges(self._registry, response)
+        reply = replies.build_refusal(method, response, unknown, challenges, call)
+        if parse_origin(response.url) != parse_origin(self._registry.url):
+            return reply
+        kind = response.headers.get("Content-Type", "")
+        return self._recent_429s.record(authorization, operation.repository, reply, kind)
+
+    def _build_url(self, operation: Operation, query: str) -> str:
+        path = _ENDPOINTS[operation.kind].path.format(
+            name=operation.repository, reference=operation.reference
+        )
+        return f"{self._registry.url}{path}?{query}" if query else f"{self._registry.url}{path}"
 
     def _record_budget(self, response: requests.Response) -> None:
         own = parse_origin(response.url) == parse_origin(self._registry.url)
@@ -267,7 +298,7 @@ class Upstream:
         )
 
     def _build_range_requester(
-        self, url: str, fields: Headers, request: Request
+        self, operation: Operation, url: str, fields: Headers, request: Request
     ) -> BlobRangeRequester:
         """Return the object that requests the rest of a blob."""
         return BlobRangeRequester(
@@ -277,17 +308,16 @@ class Upstream:
             client=request.client,
             budget=self._reliability.resume_budget,
             renew_authorization=request.renew_authorization
-            or partial(self._renew_authorization, request.authorization, url),
+            or partial(self._renew_authorization, operation, request.authorization),
             permit=request.permit,
         )
 
-    def _renew_authorization(self, authorization: str, url: str, refused: str) -> str:
+    def _renew_authorization(self, operation: Operation, authorization: str, refused: str) -> str:
         """Return a new Authorization if the refused one is anonymous, or "" if it is not."""
         if not self._seen_anonymous_tokens.is_anonymous(authorization):
             return ""
-        name = url.removeprefix(f"{self._registry.url}/v2/").rpartition("/blobs/")[0]
         own = "" if refused == authorization else refused.removeprefix("Bearer ")
-        return f"Bearer {self.get_anonymous_token(f'repository:{name}:pull', own)}"
+        return f"Bearer {self.get_anonymous_token(operation.scope, own)}"
 
     def _find_token_service(self, call: Call) -> TokenService | None:
         row = self._registry

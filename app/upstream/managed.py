@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -11,7 +10,7 @@ from typing import Final
 
 from app.oci import headers, placeholder_tokens
 from app.oci.errors import AccountRefused, Denied, UpstreamUnavailable
-from app.oci.reference import Digest, Reference, RepositoryName
+from app.oci.operation import Kind, Operation
 from app.registries import Registry
 from app.source import Reply, Request, Source, TokenRequest, build_reply
 from app.upstream.auth import placeholders
@@ -26,6 +25,9 @@ _FIRST_PAUSE: Final = 60.0
 _LONGEST_PAUSE: Final = 3600.0
 """Seconds until refused credentials are tried again, because the registry may lock an account. The
 pause doubles from the first value to the longest."""
+
+
+_PING: Final = Operation.ping()
 
 
 class OwnAccount:
@@ -108,7 +110,7 @@ class OwnAccount:
 
     def _try_login(self, call: Call) -> bool:
         """Return whether a login for no repository succeeds, as `docker login` tries it."""
-        ping = self._source.ping(_build_ping(call))
+        ping = self._source.answer(_PING, _build_ping(call))
         ping.close()
         if any(challenge.is_bearer for challenge in ping.challenges):
             try:
@@ -123,7 +125,7 @@ class OwnAccount:
             else ""
         )
         login = [("Authorization", basic)]
-        checked = self._source.ping(replace(_build_ping(call), headers=login))
+        checked = self._source.answer(_PING, replace(_build_ping(call), headers=login))
         checked.close()
         return checked.status != HTTPStatus.UNAUTHORIZED
 
@@ -144,10 +146,20 @@ class ManagedSource:
         self._account = OwnAccount(inner, registry)
         self._tokens = IssuedTokens(self._account.issue_token)
 
-    def ping(self, request: Request) -> Reply:
-        """Answer 200, because no client needs a token here."""
-        del request
-        return build_reply(HTTPStatus.OK, [("Content-Type", "application/json")], b"{}")
+    def answer(self, operation: Operation, request: Request) -> Reply:
+        """Return what the operation asks for, or the registry's refusal.
+
+        A ping is answered with 200, because no client needs a token here. Raise AccountRefused if
+        the registry refuses the account, and Denied if it refuses it for this repository only.
+        """
+        if operation.kind is Kind.PING:
+            return build_reply(HTTPStatus.OK, [("Content-Type", "application/json")], b"{}")
+        try:
+            return self._answer_authorized(operation, request)
+        except AccountRefused as refused:
+            if self._account.check_accepted():
+                raise Denied from refused  # for this repository; the account is good elsewhere
+            raise
 
     def reach(self) -> None:
         """Return None if the registry answers; raise RegistryError if it does not."""
@@ -158,36 +170,8 @@ class ManagedSource:
         del request
         return placeholders.build_token_reply(placeholder_tokens.NOTHING)
 
-    def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
-        """Return a manifest, or the registry's refusal."""
-        return self._request(name, request, partial(self.inner.manifest, name, reference))
-
-    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Return a blob or a range of it, or the registry's refusal."""
-        return self._request(name, request, partial(self.inner.blob, name, digest))
-
-    def tags(self, name: RepositoryName, request: Request) -> Reply:
-        """Return one page of the repository's tags, or the registry's refusal."""
-        return self._request(name, request, partial(self.inner.tags, name))
-
-    def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Return the manifests that refer to a digest, or the registry's refusal."""
-        return self._request(name, request, partial(self.inner.referrers, name, digest))
-
-    def _request(
-        self, name: RepositoryName, request: Request, ask: Callable[[Request], Reply]
-    ) -> Reply:
-        scope = f"repository:{name}:pull"
-        try:
-            return self._request_authorized(scope, request, ask)
-        except AccountRefused as refused:
-            if self._account.check_accepted():
-                raise Denied from refused  # for this repository; the account is good elsewhere
-            raise
-
-    def _request_authorized(
-        self, scope: str, request: Request, ask: Callable[[Request], Reply]
-    ) -> Reply:
+    def _answer_authorized(self, operation: Operation, request: Request) -> Reply:
+        scope, ask = operation.scope, partial(self.inner.answer, operation)
         call = Call.for_request(request)
         authorization = self._get_authorization(scope, call)
         if authorization.startswith("Bearer "):
@@ -196,7 +180,7 @@ class ManagedSource:
             )
         reply = ask(_with_authorization(request, authorization))
         bearer = any(challenge.is_bearer for challenge in reply.challenges)
-        if reply.status == HTTPStatus.UNAUTHORIZED and bearer:
+        if reply.status == HTTPStatus.UNAUTHORIZED and bearer and request.body is None:
             # The token may have been revoked, or the registry may ask for a token only here.
             reply.close()
             renewed = self._renew_authorization(scope, authorization, call)
@@ -214,7 +198,7 @@ class ManagedSource:
 
     def _get_authorization(self, scope: str, call: Call) -> str:
         """Return the Authorization for a scope, or "" if the registry needs none."""
-        ping = self.inner.ping(_build_ping(call))
+        ping = self.inner.answer(_PING, _build_ping(call))
         ping.close()
         if ping.status not in {HTTPStatus.OK, HTTPStatus.UNAUTHORIZED}:
             message = f"the registry answered {ping.status}, so its login method is unknown"

@@ -308,7 +308,7 @@ def with_verification(reply: Reply, digest: Digest) -> Reply:
     is meant for all other blobs.
     Raise UpstreamMisbehaved if the blob is encoded, or empty although its digest says otherwise.
     """
-    if not digest.can_be_verified or not (reply.body and _is_whole(reply)):
+    if not digest.can_be_verified or isinstance(reply.body, bytes) or not _is_whole(reply):
         return reply
     problem = ""
     if reply.header("content-encoding").lower() not in {"", "identity"}:
@@ -318,7 +318,7 @@ def with_verification(reply: Reply, digest: Digest) -> Reply:
     if problem:
         reply.close()
         raise UpstreamMisbehaved(problem)
-    body = VerifiedBody(reply.body, digest, reply.length, reply.close)
+    body = VerifiedBody(reply.chunks(), digest, reply.length, reply.close)
     return replace(reply, body=body, close=body.close)
 
 

@@ -19,6 +19,7 @@ from app.oci.errors import (
     UpstreamMisbehaved,
     UpstreamUnavailable,
 )
+from app.oci.operation import Operation
 from app.oci.reference import RepositoryName
 from app.registries import RepositoryAddress
 from app.routes.addressing import resolve_name
@@ -50,22 +51,22 @@ def list_tags(source: Source, name: RepositoryName, client: Client) -> TagList:
 
     Raise RegistryError if the registry refuses, or if its answer is unusable.
     """
-    reply = source.tags(name, Request(method="GET", query=_PAGE, client=client))
+    asked = Operation.tags(name)
+    reply = source.answer(asked, Request(method="GET", query=_PAGE, client=client))
     if reply.status == HTTPStatus.UNAUTHORIZED and any(one.is_bearer for one in reply.challenges):
         reply.close()
-        login = [("Authorization", f"Bearer {_fetch_token(source, name, client)}")]
-        reply = source.tags(name, Request(method="GET", headers=login, query=_PAGE, client=client))
+        login = [("Authorization", f"Bearer {_fetch_token(source, asked.scope, client)}")]
+        request = Request(method="GET", headers=login, query=_PAGE, client=client)
+        reply = source.answer(asked, request)
     with closing(reply):
         names = _read_document(reply, "the registry does not know this image").get("tags") or ()
         told = [one for one in names if isinstance(one, str)] if isinstance(names, list) else []
         return TagList(tuple(sorted(told, key=_build_sort_key)), reply.next_query is not None)
 
 
-def _fetch_token(source: Source, name: RepositoryName, client: Client) -> str:
-    scope = [("scope", f"repository:{name}:pull")]
-    with closing(
-        source.token(TokenRequest(method="GET", parameters=scope, client=client))
-    ) as reply:
+def _fetch_token(source: Source, scope: str, client: Client) -> str:
+    asked = TokenRequest(method="GET", parameters=[("scope", scope)], client=client)
+    with closing(source.token(asked)) as reply:
         match _read_document(reply, Denied.message):
             case {"token": str(token)} | {"access_token": str(token)} if token:
                 return token
@@ -82,7 +83,7 @@ def _read_document(reply: Reply, unknown: str) -> dict[str, object]:
     if reply.is_error:
         raise _build_error(reply, unknown)
     try:
-        document = json.loads(b"".join(_limit_size(reply.body)))
+        document = json.loads(b"".join(_limit_size(reply.chunks())))
     except (ValueError, RecursionError) as error:
         raise UpstreamMisbehaved from error
     if not isinstance(document, dict):

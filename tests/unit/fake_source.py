@@ -3,7 +3,8 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from app.oci.reference import Digest, Reference, RepositoryName
+from app.oci.operation import Kind, Operation
+from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.source import Reply, Request, Source, TokenRequest
 
 
@@ -16,6 +17,46 @@ class Call:
     reference: str = ""
     request: Request = field(default_factory=lambda: Request(method=""))
     token: TokenRequest = field(default_factory=lambda: TokenRequest(method="", parameters=[]))
+
+
+class ByKind:
+    """A Source with a method for each kind of operation; a test overrides those that it needs."""
+
+    def answer(self, operation: Operation, request: Request) -> Reply:
+        """Answer an operation."""
+        name = operation.repository
+        match operation.kind, operation.reference:
+            case Kind.PING, _:
+                return self.ping(request)
+            case Kind.MANIFEST, Tag() | Digest() as reference:
+                return self.manifest(name, reference, request)
+            case Kind.BLOB, Digest() as digest:
+                return self.blob(name, digest, request)
+            case Kind.TAGS, _:
+                return self.tags(name, request)
+            case Kind.REFERRERS, Digest() as digest:
+                return self.referrers(name, digest, request)
+        raise NotImplementedError(operation)
+
+    def ping(self, request: Request) -> Reply:
+        """Answer `GET /v2/`."""
+        raise NotImplementedError(request)
+
+    def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
+        """Answer with a manifest."""
+        raise NotImplementedError(name, reference, request)
+
+    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
+        """Answer with a blob."""
+        raise NotImplementedError(name, digest, request)
+
+    def tags(self, name: RepositoryName, request: Request) -> Reply:
+        """Answer with tags."""
+        raise NotImplementedError(name, request)
+
+    def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
+        """Answer with referrers."""
+        raise NotImplementedError(name, digest, request)
 
 
 class FakeSource:
@@ -47,9 +88,15 @@ class FakeSource:
             raise self.error
         return replace(self.reply, close=self._close)
 
-    def ping(self, request: Request) -> Reply:
-        """Answer `GET /v2/`."""
-        return self._answer(Call(method="ping", request=request))
+    def answer(self, operation: Operation, request: Request) -> Reply:
+        """Answer an operation."""
+        call = Call(
+            method=operation.kind,
+            name=operation.repository,
+            reference=operation.reference or "",
+            request=request,
+        )
+        return self._answer(call)
 
     def reach(self) -> None:
         """Be reached, unless there is an error to raise."""
@@ -60,23 +107,6 @@ class FakeSource:
     def token(self, request: TokenRequest) -> Reply:
         """Answer a token request."""
         return self._answer(Call(method="token", token=request))
-
-    def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
-        """Answer with a manifest."""
-        call = Call(method="manifest", name=name, reference=reference, request=request)
-        return self._answer(call)
-
-    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Answer with a blob."""
-        return self._answer(Call(method="blob", name=name, reference=digest, request=request))
-
-    def tags(self, name: RepositoryName, request: Request) -> Reply:
-        """Answer with tags."""
-        return self._answer(Call(method="tags", name=name, request=request))
-
-    def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Answer with referrers."""
-        return self._answer(Call(method="referrers", name=name, reference=digest, request=request))
 
 
 def satisfies_the_protocol(source: FakeSource) -> Source:

@@ -74,7 +74,7 @@ def _names_digest(reply: Reply, asked: Digest | None) -> bool:
 
 def _read_buffered(reply: Reply) -> bytes:
     """Return the bytes of an answer that was read whole before it was handed out; else b""."""
-    return b"".join(reply.body) if isinstance(reply.body, tuple) else b""
+    return reply.body if isinstance(reply.body, bytes) else b""
 
 
 _NO: Final = frozenset({HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})

@@ -13,6 +13,7 @@ from app.cache.blobs.byte_range import select_range
 from app.cache.head_first import find_refusal
 from app.oci import headers
 from app.oci.errors import UpstreamUnavailable
+from app.oci.operation import Operation
 from app.oci.reference import Digest, RepositoryName, compute_digest
 from app.source import BodyBroken, Payer, Reply, Request, Source
 from app.spools.fetches import Fetches
@@ -85,7 +86,7 @@ class BlobRequest:
         return replace(self.request, method=method, headers=fields)
 
     def _fetch(self, request: Request) -> Reply:
-        question = partial(self.inner.blob, self.name, self.digest, request)
+        question = partial(self.inner.answer, Operation.blob(self.name, self.digest), request)
         return self.gate.fetch_blob(self.caller, self.name, question, self.digest)
 
 
@@ -165,13 +166,13 @@ def _verify_buffered(reply: Reply, digest: Digest) -> Reply:
     if reply.status != HTTPStatus.OK or reply.length is None or reply.length >= evidence.WORDS:
         raise BlobRefused(reply)
     try:
-        data = b"".join(reply.body)
+        data = reply.read()
     except BodyBroken as error:
         message = "the registry broke off in a blob"
         raise UpstreamUnavailable(message) from error
     finally:
         reply.close()
-    reply = replace(reply, body=[data], close=_close_nothing)
+    reply = replace(reply, body=data, close=_close_nothing)
     if evidence.is_page(reply) or compute_digest(data, digest) != digest:
         raise BlobRefused(reply)
     return reply

@@ -9,11 +9,11 @@ from app.cache.blobs.byte_range import SelectedRange, select_range
 from app.cache.blobs.lead import BlobRequest
 from app.oci import headers
 from app.oci.headers import Headers
-from app.source import Reply, Request
+from app.source import HandedOver, Reply, Request
 from app.spools.reading import SpoolBody
 from app.spools.shared import Spool
 
-# X-Accel-Redirect: nginx sends the file of a hit itself.
+# nginx sends the file of a hit itself (X-Accel-Redirect).
 
 FAILED: Final = "x-accel-failed"
 """The header with which nginx repeats a request for a file that it could not open."""
@@ -35,17 +35,12 @@ def can_accelerate(request: Request, part: SelectedRange) -> bool:
 
 
 def build_accel_reply(reply: Reply, location: str) -> Reply:
-    """Return `reply` as an answer that tells nginx to send the file at `location`.
+    """Return `reply` as an answer whose body nginx sends, from the file at `location`.
 
     Its `length` stays the number of bytes that nginx will send, for the log.
     """
     fields = headers.without(reply.headers, *_CUT)
-    fields.append(("X-Accel-Redirect", location))
-    return replace(reply, status=200, headers=fields, body=(), close=_close_nothing)
-
-
-def _close_nothing() -> None:
-    pass
+    return replace(reply, status=200, headers=fields, body=HandedOver(location))
 
 
 _TYPE: Final = "application/octet-stream"

@@ -16,6 +16,7 @@ from app.cache.policy import MANIFEST_LIMIT
 from app.oci import conditional as conditional_headers
 from app.oci import headers, media_types
 from app.oci.errors import UpstreamMisbehaved
+from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName, compute_digest
 from app.source import Reply, Request, Source
 from app.store.admin import MemberContent
@@ -90,10 +91,10 @@ class ManifestFetcher:
                 cache_status.mark_reply(reply, cache_status.build_forwarded(reply.status)), asked
             )
         try:
-            data = b"".join(reply.body)
+            data = reply.read()
         finally:
             reply.close()
-        reply = replace(reply, length=len(data), body=(data,), close=_close_nothing)
+        reply = replace(reply, length=len(data), body=data, close=_close_nothing)
         digest = _find_digest(reply, reference) or Digest(compute_digest(data, _SHA256))
         media_type = media_types.drop_overlong(reply.header("content-type"))
         if not _verify(reply, data, digest, reference):
@@ -127,7 +128,7 @@ class ManifestFetcher:
         fields = headers.without(request.headers, *_CONDITIONS)
         plain = replace(request, method=method, headers=fields)
         digest = reference if isinstance(reference, Digest) else None
-        question = partial(self._inner.manifest, name, reference, plain)
+        question = partial(self._inner.answer, Operation.manifest(name, reference), plain)
         reply = self._gate.fetch_manifest(
             caller, name, question, digest, get_accept_headers(request)
         )
@@ -141,8 +142,8 @@ class ManifestFetcher:
         self, name: RepositoryName, held: MemberContent, request: Request
     ) -> Reply:
         fields = [*headers.without(request.headers, "accept"), ("Accept", held.media_type)]
-        return self._inner.manifest(
-            name, held.digest, replace(request, method="HEAD", headers=fields)
+        return self._inner.answer(
+            Operation.manifest(name, held.digest), replace(request, method="HEAD", headers=fields)
         )
 
 

@@ -237,7 +237,7 @@ def issue_token(
     )
     reply = source.token(request)
     try:
-        content = b"".join(reply.body)
+        content = reply.read()
     finally:
         reply.close()
     if reply.status != HTTPStatus.OK:

@@ -85,4 +85,4 @@ class PingClient:
         challenges = service.parse_trusted_challenges(self._registry, response)
         call = call.limit_time(total)
         reply = replies.build_refusal("GET", response, ErrorCode.UNKNOWN, challenges, call)
-        return PingResult(reply.status, reply.headers, b"".join(reply.body), reply.challenges)
+        return PingResult(reply.status, reply.headers, reply.read(), reply.challenges)

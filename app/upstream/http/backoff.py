@@ -251,14 +251,14 @@ class RecentTooManyRequests:
         """
         if reply.status != HTTPStatus.TOO_MANY_REQUESTS:
             return reply
-        content = b"".join(reply.body)
+        content = reply.read()
         fields, kept = _select_repeatable(reply.headers, content)
         told = float(reply.header("retry-after"))
         for_all = kind.startswith("text/plain")
         seconds = min(told, _LONGEST_FOR_ALL if for_all else _LONGEST)
         again = _RecentReply(time.monotonic() + seconds, fields, kept)
         self._store(self._hash_key(authorization, _EVERYTHING if for_all else about), again)
-        return replace(reply, body=[content] if content else ())
+        return replace(reply, body=content)
 
     def _store(self, key: bytes, told: _RecentReply) -> None:
         now = time.monotonic()

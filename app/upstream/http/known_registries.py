@@ -16,6 +16,7 @@ import requests
 from app.oci.challenge import parse_challenges
 from app.oci.errors import RegistryError, UpstreamMisbehaved
 from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
+from app.oci.scope import Scope
 from app.registries import Registry
 from app.source import Permit
 from app.upstream.http.deadlines import NO_LIMIT, Call
@@ -131,7 +132,7 @@ class RequestTarget:
         bearer = next((one for one in parse_challenges(values) if one.is_bearer), None)
         if self.known_registry is None or bearer is None or self.repository is None:
             return ""
-        scope = bearer.parameters.get("scope", "") or f"repository:{self.repository}:pull"
+        scope = bearer.parameters.get("scope", "") or str(Scope.of_repository(self.repository))
         refused = refused.removeprefix("Bearer ")
         token = self.known_registry.get_anonymous_token(scope, refused, call)
         return f"Bearer {token}"

@@ -6,7 +6,7 @@ check and the circuit breakers. It keeps no cookies and does not read ~/.netrc.
 
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache, partial
 from typing import Any, Final
@@ -115,7 +115,7 @@ class Session:
         headers: Headers,
         *,
         call: Call = NO_LIMIT,
-        body: bytes | None = None,
+        body: bytes | Iterable[bytes] | None = None,
     ) -> requests.Response:
         """Send one request and return the response, with its head read and its body unread.
 
@@ -270,7 +270,7 @@ class _Adapter(HTTPAdapter):
 
 
 def _prepare_request(
-    method: str, url: str, headers: Headers, body: bytes | None
+    method: str, url: str, headers: Headers, body: bytes | Iterable[bytes] | None
 ) -> requests.PreparedRequest:
     """Return a prepared request that holds exactly these values.
 
@@ -281,7 +281,7 @@ def _prepare_request(
     request.url = url
     request.headers = requests.structures.CaseInsensitiveDict(_join_fields(headers))
     request.headers.setdefault("User-Agent", SKIP_HEADER)
-    request.body = body
+    request.body = body  # type: ignore[assignment] # requests takes an iterable too
     return request
 
 

@@ -42,7 +42,7 @@ class BlobRegistry(FakeRegistry):
         reply = super().blob(name, digest, request)
         if reply.is_error or request.method == "HEAD" or not reply.header("docker-content-digest"):
             return reply
-        data = b"".join(reply.body)
+        data = reply.read()
         wanted = parse_range(headers.get_first(request.headers, "range"))
         part = wanted.resolve(len(data)) if wanted else (0, len(data))
         if part is None:
@@ -113,6 +113,6 @@ class BlobWorld:
 def body_of(reply: Reply) -> bytes:
     """Read a reply to its end, and close it."""
     try:
-        return b"".join(reply.body)
+        return reply.read()
     finally:
         reply.close()

@@ -12,6 +12,7 @@ from app.oci.errors import RegistryError
 from app.oci.headers import get_all, without
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.source import Reply, Request, Source, TokenRequest, build_reply
+from tests.unit.fake_source import ByKind
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -49,7 +50,7 @@ class Repository:
         return digest
 
 
-class FakeRegistry:
+class FakeRegistry(ByKind):
     """Answers as a registry of its kind does: 401 with a challenge, 404, or what is there."""
 
     def __init__(self) -> None:
@@ -180,7 +181,7 @@ class FakeRegistry:
     def _shown(self, request: Request) -> Reply:
         fields = [("Content-Type", self.login_kind)]
         reply = build_reply(HTTPStatus.OK, fields, self.login_page)
-        return reply if request.method == "GET" else replace(reply, body=())
+        return reply if request.method == "GET" else replace(reply, body=b"")
 
     def _refused(self) -> Reply:
         challenge = Challenge("Bearer", {"realm": "https://auth.example/token", "service": "s"})

@@ -13,6 +13,7 @@ import pytest
 from app.cache.confirming import BackgroundQueue
 from app.cache.source import CachedSource
 from app.oci.errors import RegistryError, UpstreamTimeout, UpstreamUnreachable
+from app.oci.operation import Operation
 from app.oci.reference import RepositoryName, Tag
 from app.registries import Account
 from app.source import Reply, TokenRequest, Unmetered
@@ -80,7 +81,7 @@ class Stage:
 
     def pull(self, authorization: str = "", method: str = "GET") -> Reply:
         """Ask for the manifest, and forget what the registry was asked for it."""
-        reply = self.source.manifest(NAME, TAG, request(authorization, method))
+        reply = self.source.answer(Operation.manifest(NAME, TAG), request(authorization, method))
         read(reply)
         self.world.registry.asked.clear()
         return reply
@@ -280,7 +281,11 @@ def test_nobody_pays(stage: Stage) -> None:
     """What is asked in the background is no client's."""
     stage.push(image([SHARED]), "")
     stage.keep(SHARED)
-    read(stage.source.manifest(NAME, TAG, replace(request(), payer=Unmetered("alice"))))
+    read(
+        stage.source.answer(
+            Operation.manifest(NAME, TAG), replace(request(), payer=Unmetered("alice"))
+        )
+    )
     assert stage.confirmed()[-1] == head(SHARED)
     assert stage.world.registry.requests[-1].payer is None
 
@@ -291,7 +296,7 @@ def test_a_registry_that_is_known_to_be_away_is_not_asked(stage: Stage) -> None:
     stage.keep(SHARED)
     stage.pull()
     stage.world.registry.trouble = UpstreamUnreachable("away")
-    assert stage.source.manifest(NAME, TAG, request()).header("warning")
+    assert stage.source.answer(Operation.manifest(NAME, TAG), request()).header("warning")
     stage.world.registry.asked.clear()
     assert stage.confirmed() == []
 
@@ -317,9 +322,12 @@ def test_who_asks_by_head_or_has_it_already(stage: Stage) -> None:
     stage.background.works.clear()
     stage.source = stage.world.source(stage.background)
     etag = f'"{digest_of(image([SHARED]))}"'
-    assert stage.source.manifest(NAME, TAG, request(if_none_match=etag)).status == 304
+    assert (
+        stage.source.answer(Operation.manifest(NAME, TAG), request(if_none_match=etag)).status
+        == 304
+    )
     stage.world.registry.trouble = UpstreamUnreachable("away")
-    assert stage.source.manifest(NAME, TAG, request()).header("warning")
+    assert stage.source.answer(Operation.manifest(NAME, TAG), request()).header("warning")
     assert stage.background.works == []
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.oci.errors import UpstreamUnavailable, UpstreamUnreachable
+from app.oci.operation import Operation
 from app.oci.reference import RepositoryName, Tag
 from app.source import BodyBroken, Reply, Request, build_reply
 from tests.unit.cache.registry import FakeRegistry, digest_of
@@ -22,14 +23,17 @@ def test_they_are_asked_each_time_and_earn_nothing(world: World) -> None:
     world.registry.repository(NAME, ALICE).push(TAG, b"{}")
     source = world.source()
     for _ in range(2):
-        reply = source.tags(NAME, request(ALICE))
+        reply = source.answer(Operation.tags(NAME), request(ALICE))
         assert reply.header("cache-status") == "docxy; fwd=uri-miss; fwd-status=200"
         assert reply.header("cache-control") == "private, no-store"
         assert b"1.0" in read(reply)
-        assert read(source.referrers(NAME, DIGEST, request(ALICE))) == b'{"manifests":[]}'
+        assert (
+            read(source.answer(Operation.referrers(NAME, DIGEST), request(ALICE)))
+            == b'{"manifests":[]}'
+        )
     assert len(world.registry.asked) == 4
     assert not world.gate().has_grant(world.caller(ALICE), NAME)
-    assert source.tags(NAME, request(MALLORY)).status == 401
+    assert source.answer(Operation.tags(NAME), request(MALLORY)).status == 401
 
 
 def test_stale(world: World) -> None:
@@ -37,30 +41,32 @@ def test_stale(world: World) -> None:
     world.registry.repository(NAME, "", ALICE).push(TAG, b"{}")
     source = world.source()
     page = replace(request(), query="n=5")
-    kept = source.tags(NAME, page)
+    kept = source.answer(Operation.tags(NAME), page)
     assert kept.header("cache-status").endswith("stored")
     data = read(kept)
-    read(source.referrers(NAME, DIGEST, request()))
-    read(source.tags(NAME, replace(request(ALICE), query="n=6")))
+    read(source.answer(Operation.referrers(NAME, DIGEST), request()))
+    read(source.answer(Operation.tags(NAME), replace(request(ALICE), query="n=6")))
     world.registry.trouble = 503
-    assert world.source().tags(NAME, page).status == 503  # a list alone proves nothing
+    assert (
+        world.source().answer(Operation.tags(NAME), page).status == 503
+    )  # a list alone proves nothing
     world.registry.trouble = None
-    read(source.manifest(NAME, TAG, request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request()))
     world.clock.time += 500
     world.registry.trouble = UpstreamUnreachable("away")
     again = world.source()
-    reply = again.tags(NAME, page)
+    reply = again.answer(Operation.tags(NAME), page)
     assert read(reply) == data
     assert reply.header("age") == "500"
     assert reply.header("warning")
-    head = again.tags(NAME, replace(page, method="HEAD"))
+    head = again.answer(Operation.tags(NAME), replace(page, method="HEAD"))
     assert (head.length, read(head)) == (len(data), b"")
-    assert read(again.referrers(NAME, DIGEST, request())) == b'{"manifests":[]}'
+    assert read(again.answer(Operation.referrers(NAME, DIGEST), request())) == b'{"manifests":[]}'
     with pytest.raises(UpstreamUnreachable):
-        again.tags(NAME, replace(request(), query="n=6"))  # told to somebody
+        again.answer(Operation.tags(NAME), replace(request(), query="n=6"))  # told to somebody
     world.clock.time += 7 * 24 * 3600
     with pytest.raises(UpstreamUnreachable):
-        again.tags(NAME, page)
+        again.answer(Operation.tags(NAME), page)
 
 
 def refuse(monkeypatch: pytest.MonkeyPatch, status: int) -> None:
@@ -93,9 +99,9 @@ def test_a_registry_without_referrers(
     """Whatever is asked for later, clients are told to look for the tag: in OCI JSON, with age."""
     world.registry.repository(NAME, "").push(TAG, b"{}")
     source = world.source()
-    read(source.manifest(NAME, TAG, request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request()))
     refuse(monkeypatch, status)
-    told = source.referrers(NAME, DIGEST, replace(request(), query=query))
+    told = source.answer(Operation.referrers(NAME, DIGEST), replace(request(), query=query))
     assert (told.status, "stored" in told.header("cache-status")) == (status, kept)
     world.registry.trouble = UpstreamUnreachable("away")
     world.clock.time += 7
@@ -103,20 +109,20 @@ def test_a_registry_without_referrers(
         asked = replace(request(), query=later)
         if not kept:
             with pytest.raises(UpstreamUnreachable):
-                source.referrers(NAME, DIGEST, asked)
+                source.answer(Operation.referrers(NAME, DIGEST), asked)
             continue
-        reply = source.referrers(NAME, DIGEST, asked)
+        reply = source.answer(Operation.referrers(NAME, DIGEST), asked)
         assert (reply.status, reply.header("age")) == (404, "7")
         assert reply.header("warning").startswith("299")
         assert json.loads(read(reply))["errors"][0]["code"] == "UNSUPPORTED"
     with pytest.raises(UpstreamUnreachable):  # of another manifest nothing is known
-        source.referrers(NAME, digest_of(b"other"), request())
+        source.answer(Operation.referrers(NAME, digest_of(b"other")), request())
 
 
 def test_what_a_registry_says_last_counts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """One that lists referrers since, and one that has ceased to."""
     world.registry.repository(NAME, "").push(TAG, b"{}")
-    read(world.source().manifest(NAME, TAG, request()))
+    read(world.source().answer(Operation.manifest(NAME, TAG), request()))
     page = replace(request(), query="artifactType=a")
     lists = FakeRegistry.referrers
     for status in (404, 200, 404):
@@ -125,30 +131,30 @@ def test_what_a_registry_says_last_counts(world: World, monkeypatch: pytest.Monk
             refuse(monkeypatch, status)
         else:
             monkeypatch.setattr(FakeRegistry, "referrers", lists)
-        read(world.source().referrers(NAME, DIGEST, page))
+        read(world.source().answer(Operation.referrers(NAME, DIGEST), page))
         world.clock.time += 3
         world.registry.trouble = UpstreamUnreachable("away")
-        assert world.source().referrers(NAME, DIGEST, page).status == status
+        assert world.source().answer(Operation.referrers(NAME, DIGEST), page).status == status
 
 
 def test_what_only_somebody_was_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Is told nobody, be it a list or that there is none; nor is what is not public any more."""
     world.registry.repository(NAME, "", ALICE).push(TAG, b"{}")
     source = world.source()
-    read(source.manifest(NAME, TAG, request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request()))
     refuse(monkeypatch, 404)
-    read(source.referrers(NAME, DIGEST, request(ALICE)))
+    read(source.answer(Operation.referrers(NAME, DIGEST), request(ALICE)))
     world.registry.trouble = UpstreamUnreachable("away")
     with pytest.raises(UpstreamUnreachable):
-        source.referrers(NAME, DIGEST, request())
+        source.answer(Operation.referrers(NAME, DIGEST), request())
     world.registry.trouble = None
-    read(source.referrers(NAME, DIGEST, request()))
+    read(source.answer(Operation.referrers(NAME, DIGEST), request()))
     world.registry.repositories[NAME].readers.discard("")
-    assert source.manifest(NAME, TAG, request(MALLORY)).status == 401
+    assert source.answer(Operation.manifest(NAME, TAG), request(MALLORY)).status == 401
     world.gate().record_anonymous_refusal(NAME)
     world.registry.trouble = UpstreamUnreachable("away")
     with pytest.raises(UpstreamUnreachable):
-        source.referrers(NAME, DIGEST, request())
+        source.answer(Operation.referrers(NAME, DIGEST), request())
 
 
 @pytest.mark.parametrize("told", [True, False], ids=["length told", "not told"])
@@ -161,7 +167,7 @@ def test_large_ones_pass(world: World, monkeypatch: pytest.MonkeyPatch, *, told:
 
     world.registry.repository(NAME, "")
     monkeypatch.setattr(FakeRegistry, "tags", tags)
-    reply = world.source().tags(NAME, request())
+    reply = world.source().answer(Operation.tags(NAME), request())
     assert read(reply) == b"".join(pieces)
     assert "stored" not in reply.header("cache-status")
 
@@ -177,20 +183,20 @@ def test_one_that_breaks(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.registry.repository(NAME, "")
     monkeypatch.setattr(FakeRegistry, "tags", lambda *_: Reply(status=200, body=broken()))
     with pytest.raises(UpstreamUnavailable):
-        world.source().tags(NAME, request())
+        world.source().answer(Operation.tags(NAME), request())
 
 
 def test_a_note_that_cannot_be_read(world: World) -> None:
     """It is none."""
     world.registry.repository(NAME, "").push(TAG, b"{}")
     source = world.source()
-    read(source.manifest(NAME, TAG, request()))
-    read(source.tags(NAME, request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request()))
+    read(source.answer(Operation.tags(NAME), request()))
     store = world.stores.opened[-1]
     world.registry.trouble = 503
     for value in ("", "{}", '{"headers": [], "next": null, "content": "AAAA"}'):
         store.ledger.lists.record("list", f"{world.row.name}/{NAME} tags?", value, 1)
-        assert source.tags(NAME, request()).status == 503
+        assert source.answer(Operation.tags(NAME), request()).status == 503
 
 
 def test_ever_other_queries(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,22 +206,22 @@ def test_ever_other_queries(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     for name in (NAME, other):
         world.registry.repository(name, "").push(TAG, b"{}")
     source = world.source()
-    read(source.ping(request()))
+    read(source.answer(Operation.ping(), request()))
     for name in (other, NAME):
-        read(source.manifest(name, TAG, request()))
-        read(source.tags(name, request()))
+        read(source.answer(Operation.manifest(name, TAG), request()))
+        read(source.answer(Operation.tags(name), request()))
     store = world.stores.opened[-1]
     known = store.maintenance.statistics().table_rows
     for number in range(10):
-        read(source.tags(NAME, replace(request(), query=f"n={number}")))
-        read(source.referrers(NAME, digest_of(b"%d" % number), request()))
+        read(source.answer(Operation.tags(NAME), replace(request(), query=f"n={number}")))
+        read(source.answer(Operation.referrers(NAME, digest_of(b"%d" % number)), request()))
     rows = store.maintenance.statistics().table_rows
     assert rows == known | {"lists": 3 + 1}
     world.registry.trouble = 503
     for name, query, status in ((other, "", 200), (NAME, "n=9", 200), (NAME, "n=0", 503)):
-        reply = source.tags(name, replace(request(), query=query))
+        reply = source.answer(Operation.tags(name), replace(request(), query=query))
         assert (reply.status, len(read(reply)) > 0) == (status, True)
-    assert source.manifest(NAME, TAG, request()).status == 200
+    assert source.answer(Operation.manifest(NAME, TAG), request()).status == 200
 
 
 def test_lists_of_many_repositories(world: World) -> None:
@@ -226,11 +232,11 @@ def test_lists_of_many_repositories(world: World) -> None:
     rows_of(world.stores.directory, "UPDATE counts SET most = 4 WHERE name = 'lists'")
     for name in names:
         world.registry.repository(name, "").push(TAG, b"{}")
-        read(source.manifest(name, TAG, request()))
-        read(source.tags(name, request()))
+        read(source.answer(Operation.manifest(name, TAG), request()))
+        read(source.answer(Operation.tags(name), request()))
     assert store.maintenance.statistics().table_rows["lists"] == 4
     world.registry.trouble = 503
-    statuses = [source.tags(name, request()).status for name in names]
+    statuses = [source.answer(Operation.tags(name), request()).status for name in names]
     assert statuses == [503, 503, 200, 200, 200, 200]
 
 
@@ -238,17 +244,17 @@ def test_a_list_that_a_refusal_overtook(world: World) -> None:
     """It was told to nobody before nobody was refused, and is nobody's when that is over."""
     world.registry.repository(NAME, "").push(TAG, b"{}")
     source, other = world.source(), world.source()
-    read(other.manifest(NAME, TAG, request()))
+    read(other.answer(Operation.manifest(NAME, TAG), request()))
 
     def refuse() -> None:
         world.registry.during = lambda: None
         world.registry.trouble = 403
-        assert other.manifest(NAME, TAG, request()).status == 403
+        assert other.answer(Operation.manifest(NAME, TAG), request()).status == 403
         world.registry.trouble = None
 
     world.registry.during = refuse
-    assert read(source.tags(NAME, request()))
-    read(other.manifest(NAME, TAG, request()))
+    assert read(source.answer(Operation.tags(NAME), request()))
+    read(other.answer(Operation.manifest(NAME, TAG), request()))
     world.registry.trouble = UpstreamUnreachable("away")
     with pytest.raises(UpstreamUnreachable):
-        world.source().tags(NAME, request())
+        world.source().answer(Operation.tags(NAME), request())

@@ -10,6 +10,7 @@ import pytest
 
 from app.cache.origins import OriginTracker
 from app.oci.errors import RuleDenied, UpstreamUnreachable
+from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.source import Reply, Request
 from app.store.errors import build_error
@@ -88,11 +89,15 @@ def led_gets(led: World) -> World:
     return led
 
 
-def asks(world: World) -> list[tuple[str, object]]:
+def asks(world: World) -> list[Operation]:
     """Return what of a repository can be asked for."""
     repository = world.registry.repositories[NAME]
     (manifest,), (blob,) = repository.manifests, repository.blobs
-    return [("manifest", TAG), ("manifest", Digest(manifest)), ("blob", Digest(blob))]
+    return [
+        Operation.manifest(NAME, TAG),
+        Operation.manifest(NAME, Digest(manifest)),
+        Operation.blob(NAME, Digest(blob)),
+    ]
 
 
 def _said(reply: Reply) -> str:
@@ -104,65 +109,65 @@ def _said(reply: Reply) -> str:
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_what_is_kept_goes_to_whom_rules_let_have_it(led: World, one: int, method: str) -> None:
     """Also in another worker, and whoever had it before."""
-    kind, reference = asks(led)[one]
-    ask = getattr(led.source(), kind)
-    wait_until(lambda: "uri-miss" not in _said(ask(NAME, reference, request())), what="a copy")
+    operation = asks(led)[one]
+    ask = led.source().answer
+    wait_until(lambda: "uri-miss" not in _said(ask(operation, request())), what="a copy")
     for _ in range(2):
         source = led.source()
-        ask = getattr(source, kind)
+        ask = source.answer
         with pytest.raises(RuleDenied):
-            ask(NAME, reference, replace(DENIED, method=method))
-        said = _said(ask(NAME, reference, replace(ALLOWED, method=method)))
+            ask(operation, replace(DENIED, method=method))
+        said = _said(ask(operation, replace(ALLOWED, method=method)))
         assert said == ("docxy; fwd=stale; fwd-status=200" if one == 0 else "docxy; hit")
 
 
 @pytest.mark.parametrize("one", range(3), ids=["tag", "digest", "blob"])
 def test_a_head_that_leads_nowhere_opens_nothing(led_gets: World, one: int) -> None:
     """The registry confirms with a HEAD what is kept; the rules are asked of where that is from."""
-    kind, reference = asks(led_gets)[one]
-    ask = getattr(led_gets.source(), kind)
-    wait_until(lambda: "uri-miss" not in _said(ask(NAME, reference, request())), what="a copy")
-    ask = getattr(led_gets.source(), kind)
+    operation = asks(led_gets)[one]
+    ask = led_gets.source().answer
+    wait_until(lambda: "uri-miss" not in _said(ask(operation, request())), what="a copy")
+    ask = led_gets.source().answer
     for who in (DENIED, replace(DENIED, headers=request(ALICE).headers)):
         with pytest.raises(RuleDenied):
-            ask(NAME, reference, who)
-    assert "fwd=uri-miss; fwd-status=200" not in _said(ask(NAME, reference, ALLOWED))
+            ask(operation, who)
+    assert "fwd=uri-miss; fwd-status=200" not in _said(ask(operation, ALLOWED))
 
 
 def test_while_the_registry_is_away(led: World) -> None:
     """What is kept and public stays for those whom the rules let have it."""
-    read(led.source().manifest(NAME, TAG, request()))
+    read(led.source().answer(Operation.manifest(NAME, TAG), request()))
     led.registry.trouble = UpstreamUnreachable("away")
     source = led.source()
     with pytest.raises(UpstreamUnreachable):
-        source.manifest(NAME, TAG, DENIED)
-    assert read(source.manifest(NAME, TAG, ALLOWED)) == MANIFEST
+        source.answer(Operation.manifest(NAME, TAG), DENIED)
+    assert read(source.answer(Operation.manifest(NAME, TAG), ALLOWED)) == MANIFEST
 
 
 def test_a_registry_that_leads_elsewhere_by_now(led: World) -> None:
     """It decides itself; what it gave before stays where it came from."""
-    digest = asks(led)[1][1]
+    digest = asks(led)[1].reference
     assert isinstance(digest, Digest)
     source = led.source()
-    read(source.manifest(NAME, digest, request()))
+    read(source.answer(Operation.manifest(NAME, digest), request()))
     assert isinstance(led.registry, Leading)
     led.registry.led_to = ()
     for _ in range(2):
-        assert read(source.manifest(NAME, digest, DENIED)) == MANIFEST
+        assert read(source.answer(Operation.manifest(NAME, digest), DENIED)) == MANIFEST
     assert led.registry.count("GET") == 3
-    assert read(source.manifest(NAME, digest, ALLOWED)) == MANIFEST
+    assert read(source.answer(Operation.manifest(NAME, digest), ALLOWED)) == MANIFEST
     assert led.registry.count("GET") == 3
 
 
 def test_a_repository_whose_origin_is_forgotten(led: World) -> None:
     """It is asked for once more, and is known again."""
-    digest = asks(led)[1][1]
+    digest = asks(led)[1].reference
     assert isinstance(digest, Digest)
-    read(led.source().manifest(NAME, digest, request()))
+    read(led.source().answer(Operation.manifest(NAME, digest), request()))
     rows(led.stores.directory, "DELETE FROM tags WHERE kind = 'origin'")
     source = led.source()
     for _ in range(2):
-        assert read(source.manifest(NAME, digest, ALLOWED)) == MANIFEST
+        assert read(source.answer(Operation.manifest(NAME, digest), ALLOWED)) == MANIFEST
     assert led.registry.count("GET") == 2
 
 
@@ -171,7 +176,7 @@ def test_a_registry_that_has_never_led_anywhere(world: World) -> None:
     world.registry.repository(NAME, "").push(TAG, MANIFEST)
     source = world.source()
     for _ in range(2):
-        assert read(source.manifest(NAME, TAG, DENIED)) == MANIFEST
+        assert read(source.answer(Operation.manifest(NAME, TAG), DENIED)) == MANIFEST
     assert world.registry.count("GET") == 1
     assert rows(world.stores.directory, "SELECT * FROM tags WHERE kind = 'origin'") == []
 
@@ -180,13 +185,13 @@ def test_a_repository_with_many_origins(led: World) -> None:
     """Those that are too many to note are not given from the cache to whom rules apply."""
     assert isinstance(led.registry, Leading)
     led.registry.led_to = tuple(("o.example", RepositoryName(f"a{one}")) for one in range(17))
-    digest = asks(led)[1][1]
+    digest = asks(led)[1].reference
     assert isinstance(digest, Digest)
     source = led.source()
     for _ in range(3):
-        assert read(source.manifest(NAME, digest, ALLOWED)) == MANIFEST
+        assert read(source.answer(Operation.manifest(NAME, digest), ALLOWED)) == MANIFEST
     assert led.registry.count("GET") == 3
-    assert read(source.manifest(NAME, digest, request())) == MANIFEST
+    assert read(source.answer(Operation.manifest(NAME, digest), request())) == MANIFEST
     assert led.registry.count("GET") == 3
 
 
@@ -220,7 +225,10 @@ def test_no_origin_is_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(OriginTracker, "_lookup_origins", meet)
     with ThreadPoolExecutor(2) as threads:
-        asked = [threads.submit(world.source().blob, NAME, one, request()) for one in digests]
+        asked = [
+            threads.submit(world.source().answer, Operation.blob(NAME, one), request())
+            for one in digests
+        ]
         for reply in asked:
             read(reply.result())
     store = world.stores.opened[0]
@@ -236,12 +244,12 @@ def test_an_origin_that_cannot_be_written(
     led: World, monkeypatch: pytest.MonkeyPatch, table: str
 ) -> None:
     """No worker believes then that there is none; who has asked is answered all the same."""
-    digest = asks(led)[1][1]
+    digest = asks(led)[1].reference
     assert isinstance(digest, Digest)
     assert isinstance(led.registry, Leading)
     there, led.registry.led_to = led.registry.led_to, ()
     here, elsewhere = led.source(), led.source()
-    read(here.manifest(NAME, digest, request()))
+    read(here.answer(Operation.manifest(NAME, digest), request()))
     led.registry.led_to = there
     with monkeypatch.context() as broken:
         method = "record" if table == "notes" else "add_to_set"
@@ -255,14 +263,16 @@ def test_an_origin_that_cannot_be_written(
         broken.setattr(SqliteNotes, method, fail)
         # Another manifest comes from there, and is kept as soon as the disk lets it be.
         other = led.registry.repository(NAME).push("2.0", b'{"other": 1}')
-        assert read(here.manifest(NAME, other, request())) == b'{"other": 1}'
+        assert read(here.answer(Operation.manifest(NAME, other), request())) == b'{"other": 1}'
         for source in (here, elsewhere):
             with pytest.raises(RuleDenied):
-                source.manifest(NAME, other, DENIED)
-            assert _said(source.manifest(NAME, other, ALLOWED)).startswith("docxy; fwd=uri-miss")
-    read(here.manifest(NAME, Tag.parse("2.0"), request()))
-    read(elsewhere.manifest(NAME, Tag.parse("2.0"), request()))
+                source.answer(Operation.manifest(NAME, other), DENIED)
+            assert _said(source.answer(Operation.manifest(NAME, other), ALLOWED)).startswith(
+                "docxy; fwd=uri-miss"
+            )
+    read(here.answer(Operation.manifest(NAME, Tag.parse("2.0")), request()))
+    read(elsewhere.answer(Operation.manifest(NAME, Tag.parse("2.0")), request()))
     for source in (here, elsewhere):
-        assert _said(source.manifest(NAME, other, ALLOWED)) == "docxy; hit"
+        assert _said(source.answer(Operation.manifest(NAME, other), ALLOWED)) == "docxy; hit"
         with pytest.raises(RuleDenied):
-            source.manifest(NAME, other, DENIED)
+            source.answer(Operation.manifest(NAME, other), DENIED)

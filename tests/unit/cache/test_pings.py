@@ -6,6 +6,7 @@ import pytest
 
 from app.cache.source import CachedSource
 from app.oci.errors import RegistryError, UpstreamDown, UpstreamUnreachable
+from app.oci.operation import Operation
 from app.oci.reference import Tag
 from app.source import Reply, TokenRequest, build_reply
 from tests.servers import wait_until
@@ -15,11 +16,11 @@ from tests.unit.cache.world import ALICE, NAME, World, read, request
 
 def test_the_challenge_is_remembered(world: World) -> None:
     """By all workers."""
-    told = world.source().ping(request())
+    told = world.source().answer(Operation.ping(), request())
     for trouble in (429, 503, UpstreamUnreachable("away"), UpstreamDown("left alone")):
         world.registry.trouble = trouble
         for shown in ("", "Bearer docxy.none"):
-            reply = world.source().ping(request(shown))
+            reply = world.source().answer(Operation.ping(), request(shown))
             assert reply.status == told.status == 401
             assert list(reply.challenges) == list(told.challenges)
             assert reply.header("cache-control") == "private, no-store"
@@ -40,15 +41,15 @@ def test_a_token_that_everybody_gets_is_good(world: World, trouble: RegistryErro
     """While the registry is away, in whichever worker; udocker pulls only after a 200."""
     shown = token_of(world.source())
     world.registry.trouble = trouble
-    reply = world.source().ping(request(shown))
+    reply = world.source().answer(Operation.ping(), request(shown))
     assert (reply.status, read(reply)) == (200, b"{}")
     assert reply.header("cache-control") == "private, no-store"
     world.clock.time += 301
     if isinstance(trouble, int):
-        assert world.source().ping(request(shown)).status == trouble
+        assert world.source().answer(Operation.ping(), request(shown)).status == trouble
         return
     with pytest.raises(type(trouble)):
-        world.source().ping(request(shown))
+        world.source().answer(Operation.ping(), request(shown))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +63,7 @@ def test_no_other_token_is(world: World, shown: str) -> None:
         shown = token_of(source, ("Authorization", ALICE))
     world.registry.trouble = UpstreamUnreachable("away")
     with pytest.raises(UpstreamUnreachable):
-        source.ping(request(shown))
+        source.answer(Operation.ping(), request(shown))
 
 
 def test_a_registry_that_answers_is_believed(world: World) -> None:
@@ -70,7 +71,7 @@ def test_a_registry_that_answers_is_believed(world: World) -> None:
     source = world.source()
     shown = token_of(source)
     asked = len(world.registry.asked)
-    assert source.ping(request(shown)).status == 401
+    assert source.answer(Operation.ping(), request(shown)).status == 401
     assert world.registry.asked[asked:] == ["ping"]
 
 
@@ -78,32 +79,32 @@ def test_a_stand_in_is_good_while_no_token_can_be_had(world: World) -> None:
     """And no longer: then the registry's challenge leads to a token."""
     world.registry.repository(NAME, "").push("1.0", b"{}")
     source = world.source()
-    read(source.manifest(NAME, Tag("1.0"), request()))
+    read(source.answer(Operation.manifest(NAME, Tag("1.0")), request()))
     world.registry.trouble = world.registry.token_trouble = UpstreamUnreachable("away")
     shown = token_of(source)
     assert shown == "Bearer docxy.stale"
-    assert source.ping(request(shown)).status == 200
+    assert source.answer(Operation.ping(), request(shown)).status == 200
     world.registry.trouble = world.registry.token_trouble = None
     world.clock.time += 3
     assert token_of(source) != shown
-    wait_until(lambda: source.ping(request(shown)).status == 401)
+    wait_until(lambda: source.answer(Operation.ping(), request(shown)).status == 401)
 
 
 def test_credentials_are_for_the_registry(world: World) -> None:
     """Nobody else can tell whether they are good."""
-    world.source().ping(request())
+    world.source().answer(Operation.ping(), request())
     world.registry.trouble = UpstreamUnreachable("away")
     with pytest.raises(UpstreamUnreachable):
-        world.source().ping(request(ALICE))
+        world.source().answer(Operation.ping(), request(ALICE))
 
 
 def test_nothing_is_remembered(world: World) -> None:
     """Then it cannot be told."""
     world.registry.trouble = UpstreamUnreachable("away")
     with pytest.raises(UpstreamUnreachable):
-        world.source().ping(request())
+        world.source().answer(Operation.ping(), request())
     world.registry.trouble = 503
-    assert world.source().ping(request()).status == 503
+    assert world.source().answer(Operation.ping(), request()).status == 503
 
 
 def test_a_registry_without_tokens(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,14 +117,14 @@ def test_a_registry_without_tokens(world: World, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(FakeRegistry, "ping", ping)
     source = world.source()
-    read(source.ping(request()))
+    read(source.answer(Operation.ping(), request()))
     world.registry.trouble = UpstreamUnreachable("away")
-    assert world.source().ping(request()).status == 200
+    assert world.source().answer(Operation.ping(), request()).status == 200
     store = world.stores.opened[-1]
     for value in ("", "[]", '{"status": 200}', '{"status": 401, "challenges": [7]}'):
         store.ledger.notes.record("ping", world.row.name, value, 1)
         with pytest.raises(UpstreamUnreachable):
-            world.source().ping(request())
+            world.source().answer(Operation.ping(), request())
 
 
 def test_reach(world: World) -> None:

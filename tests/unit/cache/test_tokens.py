@@ -17,6 +17,7 @@ from app.oci.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
+from app.oci.operation import Operation
 from app.oci.reference import RepositoryName, Tag
 from app.source import Reply, TokenRequest, build_reply
 from tests.unit.cache.authz.test_gate import jwt
@@ -178,9 +179,9 @@ def test_answers_to_anyone_with_credentials_are_not_kept(
     first = document(source.token(somebody))["token"]
     assert document(source.token(somebody))["token"] != first
     assert world.registry.token_requests[-1] is somebody
-    read(source.manifest(NAME, TAG, request(f"Bearer {first}")))
+    read(source.answer(Operation.manifest(NAME, TAG), request(f"Bearer {first}")))
     world.registry.trouble = 503
-    assert source.manifest(NAME, TAG, request()).status == 503
+    assert source.answer(Operation.manifest(NAME, TAG), request()).status == 503
 
 
 def test_a_shared_token_that_the_registry_refuses(world: World) -> None:
@@ -189,10 +190,10 @@ def test_a_shared_token_that_the_registry_refuses(world: World) -> None:
     source = world.source()
     token = document(source.token(asked()))["token"]
     world.registry.open.clear()
-    read(source.manifest(NAME, TAG, request(f"Bearer {token}")))
+    read(source.answer(Operation.manifest(NAME, TAG), request(f"Bearer {token}")))
     again = document(source.token(asked()))["token"]
     assert again != token
-    assert read(source.manifest(NAME, TAG, request(f"Bearer {again}"))) == DATA
+    assert read(source.answer(Operation.manifest(NAME, TAG), request(f"Bearer {again}"))) == DATA
 
 
 def test_a_shared_token_that_is_refused_elsewhere(world: World) -> None:
@@ -200,7 +201,9 @@ def test_a_shared_token_that_is_refused_elsewhere(world: World) -> None:
     world.registry.repository(NAME, ANYBODY)
     source = world.source()
     token = document(source.token(asked()))["token"]
-    refused = source.manifest(RepositoryName.parse("a/b"), TAG, request(f"Bearer {token}"))
+    refused = source.answer(
+        Operation.manifest(RepositoryName.parse("a/b"), TAG), request(f"Bearer {token}")
+    )
     assert refused.status == HTTPStatus.UNAUTHORIZED
     assert document(source.token(asked()))["token"] == token
 
@@ -221,8 +224,8 @@ def public(world: World) -> None:
     world.registry.repository(NAME, ANYBODY).push(TAG, DATA)
     source = world.source()
     token = document(source.token(asked()))["token"]
-    read(source.manifest(NAME, TAG, request(f"Bearer {token}")))
-    read(source.ping(request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request(f"Bearer {token}")))
+    read(source.answer(Operation.ping(), request()))
     world.clock.time += 1000
 
 
@@ -234,13 +237,13 @@ def test_a_pull_from_nothing_while_all_is_away(world: World, trouble: RegistryEr
     source = world.source()
     world.registry.requests.clear()
     for _ in range(30):  # until a breaker would be open
-        ping = source.ping(request())
+        ping = source.answer(Operation.ping(), request())
         assert ping.status == HTTPStatus.UNAUTHORIZED
         assert ping.challenges[0].parameters["service"] == "s"
         told = document(source.token(asked()))
         assert told["token"] == told["access_token"] == "docxy.stale"  # noqa: S105
         assert told["expires_in"] == 60
-        reply = source.manifest(NAME, TAG, request("Bearer docxy.stale"))
+        reply = source.answer(Operation.manifest(NAME, TAG), request("Bearer docxy.stale"))
         assert reply.header("warning")
         assert read(reply) == DATA
         world.registry.trouble = UpstreamDown("left alone")
@@ -271,15 +274,15 @@ def test_only_the_token_service_is_away(
     world.registry.token_trouble = trouble
     source = world.source()
     assert document(source.token(asked()))["token"] == "docxy.stale"  # noqa: S105
-    reply = source.manifest(NAME, TAG, request("Bearer docxy.stale"))
+    reply = source.answer(Operation.manifest(NAME, TAG), request("Bearer docxy.stale"))
     assert reply.header("warning")
     assert read(reply) == DATA
     name = type(NAME).parse("team/secret")
-    read(source.manifest(name, private, request(ALICE)))
+    read(source.answer(Operation.manifest(name, private), request(ALICE)))
     kind = TooManyRequests if raised == 429 else raised
     assert isinstance(kind, type)
     with pytest.raises(kind):
-        source.manifest(name, private, request("Bearer docxy.stale"))
+        source.answer(Operation.manifest(name, private), request("Bearer docxy.stale"))
     world.registry.token_trouble = None
     before = world.registry.count("token")
     world.clock.time += pause - 1
@@ -287,7 +290,7 @@ def test_only_the_token_service_is_away(
     assert world.registry.count("token") == before
     world.clock.time += 1
     assert document(source.token(asked()))["token"].startswith("token")
-    assert source.manifest(NAME, TAG, request("Bearer docxy.stale")).status == 401
+    assert source.answer(Operation.manifest(NAME, TAG), request("Bearer docxy.stale")).status == 401
 
 
 def test_nothing_public_no_stand_in(world: World) -> None:
@@ -311,12 +314,14 @@ def test_a_stand_in_opens_nothing_that_has_become_private(world: World) -> None:
     public(world)
     source = world.source()
     world.registry.repositories[NAME].readers = {ALICE}
-    assert source.manifest(NAME, TAG, request("Bearer docxy.stale")).status == 401
+    assert source.answer(Operation.manifest(NAME, TAG), request("Bearer docxy.stale")).status == 401
     token = document(source.token(asked()))["token"]
-    read(source.manifest(NAME, TAG, request(f"Bearer {token}")))  # refused, and so not public
+    read(
+        source.answer(Operation.manifest(NAME, TAG), request(f"Bearer {token}"))
+    )  # refused, and so not public
     world.registry.trouble = world.registry.token_trouble = 503
     assert source.token(asked()).status == 503
-    assert source.manifest(NAME, TAG, request("Bearer docxy.stale")).status == 503
+    assert source.answer(Operation.manifest(NAME, TAG), request("Bearer docxy.stale")).status == 503
 
 
 def test_a_token_that_is_refused_to_nobody(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,7 +331,7 @@ def test_a_token_that_is_refused_to_nobody(world: World, monkeypatch: pytest.Mon
     monkeypatch.setattr(FakeRegistry, "token", lambda *_: build_reply(403, [], b"{}"))
     assert source.token(asked()).status == 403
     world.registry.trouble = 503
-    assert source.manifest(NAME, TAG, request()).status == 503
+    assert source.answer(Operation.manifest(NAME, TAG), request()).status == 503
 
 
 @pytest.mark.parametrize(
@@ -347,7 +352,7 @@ def test_a_refusal_of_more_than_one_pull(
     monkeypatch.setattr(FakeRegistry, "token", lambda *_: build_reply(401, [], b"{}"))
     assert source.token(asked(*scopes)).status == 401
     world.registry.trouble = 503
-    assert source.manifest(NAME, TAG, request()).status == 200
+    assert source.answer(Operation.manifest(NAME, TAG), request()).status == 200
 
 
 def test_the_token_of_the_whole_pull(world: World) -> None:
@@ -355,12 +360,12 @@ def test_the_token_of_the_whole_pull(world: World) -> None:
     world.registry.repository(NAME, ANYBODY).push(TAG, DATA)
     source = world.source()
     token = document(source.token(asked()))["token"]
-    reply = source.manifest(NAME, TAG, request(f"Bearer {token}"))
+    reply = source.answer(Operation.manifest(NAME, TAG), request(f"Bearer {token}"))
     assert read(reply) == DATA
-    reply = source.manifest(NAME, TAG, request(f"Bearer {token}"))
+    reply = source.answer(Operation.manifest(NAME, TAG), request(f"Bearer {token}"))
     assert reply.header("cache-status") == "docxy; fwd=stale; fwd-status=200"
     world.registry.trouble = 503
-    assert source.manifest(NAME, TAG, request()).header("warning")
+    assert source.answer(Operation.manifest(NAME, TAG), request()).header("warning")
 
 
 def test_tokens_off(world: World) -> None:

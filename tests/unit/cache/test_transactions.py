@@ -8,6 +8,7 @@ import pytest
 
 from app.cache.policy import CachePolicy
 from app.cache.source import CachedSource
+from app.oci.operation import Operation
 from app.oci.reference import Digest, Tag
 from app.source import Permit, Reply, TokenRequest
 from tests.servers import wait_until
@@ -49,18 +50,23 @@ class Client:
             scope = ("scope", f"repository:{NAME}:pull")
             reply = self.source.token(TokenRequest(method="GET", headers=[], parameters=[scope]))
             self._authorization = f"Bearer {json.loads(read(reply))['token']}"
-        assert self.source.manifest(NAME, Tag.parse("none"), request()).status == 404
+        assert (
+            self.source.answer(Operation.manifest(NAME, Tag.parse("none")), request()).status == 404
+        )
 
     def manifest(self, reference: Digest | Tag, source: CachedSource | None = None) -> str:
         """Pull a manifest, and return what the cache says it did."""
         asked = replace(request(self._authorization, accept=MANIFEST), permit=self.permit)
         self._told.clear()
-        return self._read((source or self.source).manifest(NAME, reference, asked), DATA)
+        return self._read(
+            (source or self.source).answer(Operation.manifest(NAME, reference), asked), DATA
+        )
 
     def blob(self) -> str:
         """Pull the layer, and return what the cache says it did."""
         self._told.clear()
-        return self._read(self.source.blob(NAME, self.layer, request(self._authorization)), LAYER)
+        wanted = Operation.blob(NAME, self.layer)
+        return self._read(self.source.answer(wanted, request(self._authorization)), LAYER)
 
     def _read(self, reply: Reply, data: bytes) -> str:
         assert read(reply) == data

@@ -26,7 +26,7 @@ MALLORY = "Basic bWFsbG9yeTpt"
 def read(reply: Reply) -> bytes:
     """Read an answer to its end and close it, as the relay does."""
     try:
-        return b"".join(reply.body)
+        return reply.read()
     finally:
         reply.close()
 

@@ -12,6 +12,7 @@ from app.source import Reply, Request, Source, TokenRequest, build_reply
 from app.store.ledger import Member
 from app.store.store import Store
 from tests.unit.cli.parts import Document, digest_of
+from tests.unit.fake_source import ByKind
 from tests.unit.store.parts import record_member
 
 NAME = "docker.io"
@@ -19,7 +20,7 @@ BEARER = Challenge("Bearer", {"realm": "https://auth.example/token"})
 
 
 @dataclass
-class CachedRegistry:
+class CachedRegistry(ByKind):
     """A Source with one repository for everybody, and its cache; tests change what it answers."""
 
     store: Store
@@ -93,14 +94,6 @@ class CachedRegistry:
             record_member(self.store.ledger, NAME, name, digest, asked=self.store.clock.now())
             return Reply(status=200, length=len(data))
         return Reply(status=200, length=len(data), body=self._read(name, data))
-
-    def tags(self, name: RepositoryName, request: Request) -> Reply:
-        """Not asked here."""
-        raise NotImplementedError
-
-    def referrers(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Not asked here."""
-        raise NotImplementedError
 
     def _manifest(
         self, name: RepositoryName, document: Document, fields: Headers, reference: str

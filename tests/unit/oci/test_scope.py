@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.oci.scope import Scope
+from app.oci.scope import Action, Scope
 
 
 @pytest.mark.parametrize(
@@ -70,3 +70,30 @@ def test_what_parses_is_written_back(text: str) -> None:
     """Any text gives None or a scope that reads the same; nothing crashes."""
     scope = Scope.parse(text)
     assert scope is None or str(scope) == text
+
+
+@pytest.mark.parametrize(
+    ("actions", "allowed"),
+    [("pull", True), ("pull,push", True), ("*", True), ("push", False), ("", False)],
+)
+def test_allows(actions: str, *, allowed: bool) -> None:
+    """An action is allowed by its name or by the star."""
+    scope = Scope.parse(f"repository:a/b:{actions}")
+    assert scope is not None
+    assert scope.allows(Action.PULL) is allowed
+
+
+@pytest.mark.parametrize(
+    ("method", "action"),
+    [
+        ("GET", Action.PULL),
+        ("HEAD", Action.PULL),
+        ("DELETE", Action.DELETE),
+        ("PUT", Action.PUSH),
+        ("POST", Action.PUSH),
+        ("TRACE", Action.PUSH),
+    ],
+)
+def test_of_method(method: str, action: Action) -> None:
+    """Only what reads is a pull."""
+    assert Action.of_method(method) is action

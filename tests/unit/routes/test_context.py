@@ -5,11 +5,17 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.access.networks import ClientIdentity
-from app.oci.reference import RepositoryName
+from app.oci.errors import MethodUnsupported
+from app.oci.operation import Kind, Operation
+from app.oci.reference import RepositoryName, Tag
+from app.oci.scope import Action
 from app.routes.addressing import resolve, resolve_registry
 from app.routes.context import begin, get_context
 from tests.unit.fake_source import FakeSource
 from tests.unit.routes.conftest import Proxy
+
+NAME = RepositoryName("a/b")
+TAGS = Operation.tags(NAME)
 
 
 @pytest.mark.parametrize(
@@ -34,7 +40,7 @@ def test_one_resolver(app: Flask) -> None:
         begin()
         context = get_context()
         registry = resolve_registry(context).registry
-        assert resolve(context, RepositoryName("a/b")).registry is registry
+        assert resolve(context, TAGS)[0].registry is registry
         assert context.services.get_source(registry) is context.services.sources["docker.io"]
 
 
@@ -54,7 +60,7 @@ def test_several(app: Flask, proxy: Proxy, url: str, host: str, expected: str) -
         begin()
         context = get_context()
         assert resolve_registry(context).registry.name == expected
-        address = resolve(context, RepositoryName("a/b"))
+        address, _ = resolve(context, TAGS)
         assert address.registry.name == expected
         assert context.services.get_source(address.registry) is proxy.sources[expected]
 
@@ -80,6 +86,36 @@ def test_the_host_that_a_server_in_front_tells(
     ):
         begin()
         assert resolve_registry(get_context()).registry.name == expected
+
+
+@pytest.mark.parametrize(
+    ("path", "method", "operation"),
+    [
+        pytest.param("/v2/", "GET", Operation.ping(), id="ping"),
+        pytest.param("/v2/a/b/tags/list", "GET", TAGS, id="tags"),
+        pytest.param(
+            "/v2/a/b/manifests/1", "HEAD", Operation.manifest(NAME, Tag("1")), id="manifest"
+        ),
+        pytest.param("/v2/a/b/manifests/1", "PUT", None, id="push"),
+        pytest.param("/health", "GET", None, id="elsewhere"),
+    ],
+)
+def test_what_a_request_asks_of_a_registry(
+    app: Flask, path: str, method: str, operation: Operation | None
+) -> None:
+    """It is in the client's naming; nothing but a pull is an operation yet."""
+    with app.test_request_context(path, method=method):
+        begin()
+        assert get_context().operation == operation
+
+
+@pytest.mark.parametrize("action", [Action.PUSH, Action.DELETE])
+def test_nothing_but_pulls_is_resolved(app: Flask, action: Action) -> None:
+    """Without rules too: they say nothing about pushes."""
+    with app.test_request_context("/v2/a/b/manifests/1"):
+        begin()
+        with pytest.raises(MethodUnsupported):
+            resolve(get_context(), Operation(Kind.MANIFEST, NAME, Tag("1"), action))
 
 
 def test_what_is_released(app: Flask, client: FlaskClient, source: FakeSource) -> None:

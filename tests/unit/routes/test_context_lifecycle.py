@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from app.log_lines import JsonFormatter, TextFormatter
 from app.oci.challenge import Challenge
 from app.oci.errors import NameUnknown
-from app.source import BodyBroken, Reply
+from app.source import BodyBroken, HandedOver, Reply
 from tests.unit.fake_source import FakeSource
 
 MANIFEST = "/v2/library/nginx/manifests/latest"
@@ -247,7 +247,7 @@ def test_what_nginx_sends_is_counted(
     client: FlaskClient, source: FakeSource, lines: list[dict[str, object]]
 ) -> None:
     """Its bytes are told, and that they are not Docxy's own."""
-    source.answers(length=4711, headers=[("X-Accel-Redirect", "/docxy-cache/x")])
+    source.answers(length=4711, body=HandedOver("/docxy-cache/x"))
     client.get(MANIFEST)
     assert lines[0]["bytes"] == 4711
     assert lines[0]["sent_by_nginx"] is True

@@ -12,6 +12,7 @@ from app.access.rules import Condition, Decision, Rule
 from app.events import Exchange
 from app.oci.errors import RuleDenied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.manifest import Platform
+from app.oci.operation import Kind, Operation
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.routes.image_policy import ImageInspection
 from app.source import BodyBroken, Reply, Request, build_reply
@@ -36,19 +37,16 @@ class Shelf(FakeSource):
         self.told: Reply | None = None
         self.blob_told: Reply | None = None
 
-    def manifest(self, name: RepositoryName, reference: Reference, request: Request) -> Reply:
-        """Answer with the image's manifest."""
-        super().manifest(name, reference, request)
+    def answer(self, operation: Operation, request: Request) -> Reply:
+        """Answer with the image's manifest or its config."""
+        super().answer(operation, request)
+        if operation.kind is Kind.BLOB:
+            return replace(self.blob_told or build_reply(200, [], self.config), close=self._close)
         fields = [("Docker-Content-Digest", str(digest_of(self.document)))]
         reply = self.told or build_reply(200, fields, self.document)
         if request.method == "HEAD":
-            reply = replace(reply, body=())
+            reply = replace(reply, body=b"")
         return replace(reply, close=self._close)
-
-    def blob(self, name: RepositoryName, digest: Digest, request: Request) -> Reply:
-        """Answer with its config."""
-        super().blob(name, digest, request)
-        return replace(self.blob_told or build_reply(200, [], self.config), close=self._close)
 
     @property
     def questions(self) -> list[str]:
@@ -63,14 +61,12 @@ def inspect(
     fields = [("Authorization", "Bearer alice"), ("If-None-Match", '"x"'), ("Range", "bytes=0-1")]
     return ImageInspection(
         source=shelf,
-        repository=RepositoryName("team/app"),
+        operation=Operation.manifest(RepositoryName("team/app"), reference or Tag("1")),
         request=Request(method=method, headers=fields),
         exchange=Exchange(),
         facts_cache=known.get("known") or ImageFactsCache(),
         decide=known.get("decide") or asked_again,
-    ).inspect_manifest(
-        reference or Tag("1"), known.get("decision") or Decision(allowed=True, rule=RULE)
-    )
+    ).inspect_manifest(known.get("decision") or Decision(allowed=True, rule=RULE))
 
 
 def asked_again(names: frozenset[Digest]) -> Decision:
@@ -83,7 +79,7 @@ def test_a_platform_that_is_served(method: str, *, by_digest: bool) -> None:
     """The answer is the registry's own, and all that was opened is closed."""
     shelf = Shelf()
     reply = inspect(shelf, digest_of(shelf.document) if by_digest else None, method)
-    assert (reply.status, b"".join(reply.body)) == (200, shelf.document * (method == "GET"))
+    assert (reply.status, reply.read()) == (200, shelf.document * (method == "GET"))
     assert reply.length == len(shelf.document)
     assert shelf.closed == len(shelf.calls)
 
@@ -219,7 +215,7 @@ def test_the_names_of_a_manifest(method: str) -> None:
         return Decision(allowed=True)
 
     reply = inspect(shelf, None, method, decision=OPEN, decide=decide)
-    assert (reply.status, b"".join(reply.body)) == (200, shelf.document * (method == "GET"))
+    assert (reply.status, reply.read()) == (200, shelf.document * (method == "GET"))
     right = {digest_of(shelf.document), *Digest.compute_all(shelf.document)}
     assert told == [right if method == "GET" else {Digest(f"sha256:{'0' * 64}")}]
     assert shelf.closed == len(shelf.calls) == 1

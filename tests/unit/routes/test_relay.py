@@ -13,7 +13,7 @@ from app.oci.errors import HostInvalid
 from app.registries import Registry, Selection
 from app.routes.context import begin, get_context
 from app.routes.relay import relay
-from app.source import BodyBroken, FileBody, Reply
+from app.source import BodyBroken, FileBody, HandedOver, Reply
 from tests.unit.fake_source import FakeSource
 
 MANIFEST = "/v2/library/nginx/manifests/latest"
@@ -119,6 +119,42 @@ def test_a_client_that_follows_links_gets_every_page(
     assert "Link" not in answer.headers
     assert source.calls[1].name == "library/nginx"
     assert source.calls[1].request.query == "n=2&last=b%2Bc"
+
+
+@pytest.mark.parametrize(
+    ("path", "location", "relayed"),
+    [
+        pytest.param(
+            "/v2/docker.io/nginx/tags/list",
+            "blobs/uploads/1",
+            "/v2/docker.io/nginx/blobs/uploads/1",
+            id="prefix",
+        ),
+        pytest.param(
+            TAGS, "blobs/uploads/1?state=x", "/v2/nginx/blobs/uploads/1?state=x", id="query"
+        ),
+        pytest.param(
+            "/v2/a/b/tags/list?ns=docker.io",
+            "blobs/uploads/1",
+            "/v2/a/b/blobs/uploads/1?ns=docker.io",
+            id="ns",
+        ),
+        pytest.param(
+            "/v2/a/b/tags/list?ns=docker.io",
+            "blobs/uploads/1?state=x",
+            "/v2/a/b/blobs/uploads/1?state=x&ns=docker.io",
+            id="ns and query",
+        ),
+    ],
+)
+def test_a_location_leads_back_here(
+    client: FlaskClient, source: FakeSource, path: str, location: str, relayed: str
+) -> None:
+    """Location has the repository's name as the client asked for it, and the registry's rest."""
+    source.answers(b"{}", status=202, location=location)
+    assert client.get(path).headers.getlist("Location") == [relayed]
+    source.answers(b"{}", location=None)
+    assert "Location" not in client.get(path).headers
 
 
 def test_headers_come_down_as_they_are(client: FlaskClient, source: FakeSource) -> None:
@@ -328,8 +364,8 @@ def test_a_header_that_cannot_be_relayed(
 
 def test_what_nginx_sends_is_empty_here(client: FlaskClient, source: FakeSource) -> None:
     """The server in front keeps its connection: the length is that of what it gets from here."""
-    said = [("X-Accel-Redirect", "/docxy-cache/x"), ("Cache-Control", "public")]
-    source.answers(length=4711, headers=said)
+    said = [("Cache-Control", "public")]
+    source.answers(length=4711, headers=said, body=HandedOver("/docxy-cache/x"))
     answer = client.get(MANIFEST)
     assert answer.headers["X-Accel-Redirect"] == "/docxy-cache/x"
     assert answer.headers["X-Accel-Cache-Control"] == "public"

@@ -8,6 +8,7 @@ from flask import Flask
 
 from app.config.load import load
 from app.factory import create_app
+from app.source import HandedOver
 from tests.unit.routes.conftest import Proxy
 
 SECRET = "a secret of some length"  # noqa: S105 - of these tests only
@@ -64,8 +65,8 @@ def test_what_is_for_some_clients_is_kept_by_none(proxy: Proxy, said: str) -> No
 )
 def test_what_nginx_sends(proxy: Proxy, said: str) -> None:
     """It gives the header back under its own name, once."""
-    fields = [("X-Accel-Redirect", "/kept/x"), ("Cache-Control", PUBLIC)]
-    proxy.sources["docker.io"].answers(b"", headers=fields)
+    fields = [("Cache-Control", PUBLIC)]
+    proxy.sources["docker.io"].answers(body=HandedOver("/kept/x"), headers=fields)
     answer = proxy.ask(f"proxy.example/v2/nginx/blobs/{DIGEST}")
     assert answer.headers.getlist("X-Accel-Cache-Control") == [said]
     assert "Cache-Control" not in answer.headers

@@ -10,8 +10,9 @@ from flask.testing import FlaskClient
 from app.access.networks import Networks
 from app.config.settings import LOCAL_NETWORKS
 from app.events import current
+from app.oci.operation import Operation
 from app.routes.context import Services
-from app.source import Budget
+from app.source import Budget, Reply, Request
 from tests.unit.fake_source import FakeSource
 from tests.unit.routes.conftest import Proxy
 
@@ -109,11 +110,11 @@ def test_few_pulls(proxy: Proxy, remaining: int, *, told: bool) -> None:
     budget = Budget(identity="account-1", limit=100, remaining=remaining, window=21600)
 
     class Telling(FakeSource):
-        def manifest(self, *args: Any) -> Any:
+        def answer(self, operation: Operation, request: Request) -> Reply:
             exchange = current.get()
             assert exchange is not None
             exchange.budget = budget
-            return source.manifest(*args)
+            return source.answer(operation, request)
 
     proxy.sources["docker.io"] = Telling()
     answer = proxy.ask("proxy.example/v2/library/nginx/manifests/latest")

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
+from app.oci.operation import Operation
 from app.oci.reference import Digest, RepositoryName
 from app.registries import Registry
 from app.source import BodyBroken, Request
@@ -142,10 +143,12 @@ class Hosts:
 
 def fetched(upstream: Upstream, *headers: tuple[str, str]) -> Iterator[bytes]:
     """Yield the pieces of the blob as a client gets them."""
-    reply = upstream.blob(NAME, DIGEST, Request(method="GET", headers=list(headers)))
+    reply = upstream.answer(
+        Operation.blob(NAME, DIGEST), Request(method="GET", headers=list(headers))
+    )
     assert reply.status in {200, 206}, reply
     try:
-        yield from reply.body
+        yield from reply.chunks()
     finally:
         reply.close()
 

@@ -10,9 +10,10 @@ import pytest
 from app.oci import placeholder_tokens
 from app.oci.challenge import Challenge
 from app.oci.errors import AccountRefused, Denied, TooManyRequests, UpstreamUnavailable
+from app.oci.operation import Operation
 from app.oci.reference import Digest, RepositoryName, Tag
 from app.registries import Account, Registry
-from app.source import Reply, Request, Source, TokenRequest, build_reply
+from app.source import Reply, Request, RequestBody, Source, TokenRequest, build_reply
 from app.upstream.managed import ManagedSource
 from tests.unit.fake_source import Call, FakeSource
 from tests.unit.upstream.clock import Clock
@@ -97,15 +98,21 @@ def get(authorization: str = "") -> Request:
     return Request(method="GET", headers=fields)
 
 
-ASKED = [
-    pytest.param(lambda to, request: to.manifest(NAME, LATEST, request), "manifest", id="tag"),
-    pytest.param(lambda to, request: to.manifest(NAME, DIGEST, request), "manifest", id="digest"),
-    pytest.param(lambda to, request: to.blob(NAME, DIGEST, request), "blob", id="blob"),
-    pytest.param(lambda to, request: to.tags(NAME, request), "tags", id="tags"),
-    pytest.param(lambda to, request: to.referrers(NAME, DIGEST, request), "referrers", id="refs"),
-]
-
 Ask = Callable[[Source, Request], Reply]
+
+
+def asking(operation: Operation) -> Ask:
+    """Return what asks a source for an operation."""
+    return lambda source, request: source.answer(operation, request)
+
+
+ASKED = [
+    pytest.param(asking(Operation.manifest(NAME, LATEST)), "manifest", id="tag"),
+    pytest.param(asking(Operation.manifest(NAME, DIGEST)), "manifest", id="digest"),
+    pytest.param(asking(Operation.blob(NAME, DIGEST)), "blob", id="blob"),
+    pytest.param(asking(Operation.tags(NAME)), "tags", id="tags"),
+    pytest.param(asking(Operation.referrers(NAME, DIGEST)), "referrers", id="refs"),
+]
 
 
 @pytest.mark.parametrize(("ask", "method"), ASKED)
@@ -129,7 +136,7 @@ def test_each_repository_has_its_token() -> None:
     inner = Guarded(BEARER)
     managed = manage(inner, None)
     for name in ("a/b", "c/d", "a/b"):
-        managed.tags(RepositoryName(name), get())
+        managed.answer(Operation.tags(RepositoryName(name)), get())
     assert inner.asked == ["token", "tags Bearer t1", "token", "tags Bearer t2", "tags Bearer t1"]
 
 
@@ -155,7 +162,7 @@ def test_no_token(
 def test_either() -> None:
     """A registry that takes both gets tokens: a password is seen by no more than needs be."""
     inner = Guarded(PASSWORD, BEARER)
-    manage(inner, ME).tags(NAME, get())
+    manage(inner, ME).answer(Operation.tags(NAME), get())
     assert inner.asked == ["token", "tags Bearer t1"]
 
 
@@ -181,7 +188,7 @@ def test_the_method_and_the_query_pass(method: str) -> None:
     """A GET of a manifest is billed: HEAD stays HEAD, when it is asked once more too."""
     inner = Guarded(BEARER, admits={"Bearer t2"})
     request = Request(method=method, query="n=2")
-    manage(inner, None).tags(NAME, request)
+    manage(inner, None).answer(Operation.tags(NAME), request)
     assert inner.asked == ["token", "tags Bearer t1", "token", "tags Bearer t2"]
     questions = [call.request for call in inner.calls if call.method == "tags"]
     assert [(one.method, one.query) for one in questions] == [(method, "n=2")] * 2
@@ -191,10 +198,10 @@ def test_a_token_that_is_refused_is_replaced() -> None:
     """It may have been revoked: once more, with a new one, and the next client has that too."""
     inner = Guarded(BEARER)
     managed = manage(inner, None)
-    managed.tags(NAME, get())
+    managed.answer(Operation.tags(NAME), get())
     inner.admits = {"Bearer t2"}
-    assert managed.tags(NAME, get()).status == 200
-    assert managed.tags(NAME, get()).status == 200
+    assert managed.answer(Operation.tags(NAME), get()).status == 200
+    assert managed.answer(Operation.tags(NAME), get()).status == 200
     assert inner.asked == [
         "token",
         "tags Bearer t1",
@@ -205,12 +212,20 @@ def test_a_token_that_is_refused_is_replaced() -> None:
     ]
 
 
+def test_a_request_with_a_body_is_not_repeated() -> None:
+    """Its bytes can be read once; the client hears that it was refused."""
+    inner = Guarded(BEARER, admits=set())
+    request = Request(method="PUT", body=RequestBody([b"{}"], 2))
+    assert manage(inner, None).answer(Operation.manifest(NAME, LATEST), request).status == 403
+    assert inner.asked == ["token", "manifest Bearer t1"]
+
+
 def test_a_repository_that_asks_though_the_ping_does_not() -> None:
     """An open registry may have rooms that are not."""
     inner = Guarded(BEARER)
     inner.told_by_ping = []
     managed = manage(inner, None)
-    assert managed.tags(NAME, get()).status == 200
+    assert managed.answer(Operation.tags(NAME), get()).status == 200
     assert inner.asked == ["tags", "token", "tags Bearer t1"]
 
 
@@ -229,9 +244,9 @@ def test_what_this_proxy_may_not_read(
 ) -> None:
     """403, and no challenge: no login of the client's would help. Never more than once more."""
     inner = Guarded(*challenges, admits=set())
-    reply = manage(inner, account).tags(NAME, Request(method=method))
+    reply = manage(inner, account).answer(Operation.tags(NAME), Request(method=method))
     assert (reply.status, list(reply.challenges)) == (403, [])
-    assert b"".join(reply.body) == REFUSED
+    assert reply.read() == REFUSED
     assert inner.asked == expected
 
 
@@ -243,8 +258,8 @@ def test_one_repository_that_the_account_may_not_read(challenge: Challenge) -> N
     managed = manage(inner, ME)
     for _ in range(2):
         with pytest.raises(Denied):
-            managed.tags(RepositoryName("not/ours"), get())
-        assert managed.tags(NAME, get()).status == 200
+            managed.answer(Operation.tags(RepositoryName("not/ours")), get())
+        assert managed.answer(Operation.tags(NAME), get()).status == 200
     assert inner.closed == len(inner.calls) - 2  # the answers to the client are the client's
 
 
@@ -255,14 +270,14 @@ def test_a_wrong_password_where_there_are_no_tokens(method: str, clock: Clock) -
     managed = manage(inner, ME)
     for name in ("a/b", "c/d", "a/b"):
         with pytest.raises(AccountRefused):
-            managed.tags(RepositoryName(name), Request(method=method))
+            managed.answer(Operation.tags(RepositoryName(name)), Request(method=method))
     assert inner.asked == []
     shown = [call.method for call in inner.calls if call.request.authorization]
     assert shown == ["ping"]
     assert inner.closed == len(inner.calls)
     inner.admits = {BASIC}
     clock.pass_by(60)
-    assert managed.tags(NAME, Request(method=method)).status == 200
+    assert managed.answer(Operation.tags(NAME), Request(method=method)).status == 200
 
 
 @pytest.mark.parametrize("status", [403, 404, 429, 500, 503])
@@ -270,7 +285,7 @@ def test_other_refusals_pass(status: int) -> None:
     """As they are, and without a second try."""
     inner = Guarded(BEARER)
     inner.reply = build_reply(status, [("Retry-After", "7")], b'{"errors":[]}')
-    reply = manage(inner, None).tags(NAME, get())
+    reply = manage(inner, None).answer(Operation.tags(NAME), get())
     assert (reply.status, reply.header("retry-after")) == (status, "7")
     assert inner.asked == ["token", "tags Bearer t1"]
 
@@ -278,7 +293,7 @@ def test_other_refusals_pass(status: int) -> None:
 def test_every_reply_is_closed() -> None:
     """Those that no client sees here, and the client's by whoever relays it."""
     inner = Guarded(BEARER, admits={"Bearer t2"})
-    reply = manage(inner, None).tags(NAME, get())
+    reply = manage(inner, None).answer(Operation.tags(NAME), get())
     assert [call.method for call in inner.calls] == ["ping", "token", "tags", "token", "tags"]
     assert inner.closed == 4
     reply.close()
@@ -308,7 +323,7 @@ def test_a_token_that_is_not_given(
     managed = manage(inner, account)
     for _ in range(3):
         with pytest.raises(error):
-            managed.tags(NAME, get())
+            managed.answer(Operation.tags(NAME), get())
     assert inner.asked == asked
 
 
@@ -317,7 +332,7 @@ def test_a_registry_that_cannot_be_reached() -> None:
     inner = Guarded(BEARER)
     inner.error = UpstreamUnavailable("away")
     managed = manage(inner, ME)
-    for ask in (lambda: managed.tags(NAME, get()), managed.reach):
+    for ask in (lambda: managed.answer(Operation.tags(NAME), get()), managed.reach):
         with pytest.raises(UpstreamUnavailable, match="away"):
             ask()
 
@@ -329,7 +344,7 @@ def test_a_ping_that_says_nothing(status: int, account: Account | None) -> None:
     inner = Guarded(BEARER)
     inner.ping_status = status
     with pytest.raises(UpstreamUnavailable, match=str(status)):
-        manage(inner, account).tags(NAME, get())
+        manage(inner, account).answer(Operation.tags(NAME), get())
     assert inner.asked == []
     assert inner.closed == len(inner.calls) == 1
 
@@ -340,7 +355,7 @@ def test_what_else_a_client_sends() -> None:
     secrets = [("Cookie", "a=b"), ("X-Api-Key", "k"), ("PRIVATE-TOKEN", "p")]
     managed = manage(inner, None)
     asked = Request(method="GET", headers=[*secrets, ("Accept", "a/b"), ("Range", "bytes=5-")])
-    managed.tags(NAME, asked)
+    managed.answer(Operation.tags(NAME), asked)
     assert inner.calls[-1].request.headers == [("Accept", "a/b"), ("Range", "bytes=5-")]
 
 
@@ -348,9 +363,9 @@ def test_what_else_a_client_sends() -> None:
 def test_ping(sent: str) -> None:
     """No client needs a token here; whatever it sends is good, and the registry is not asked."""
     inner = Guarded(BEARER)
-    reply = manage(inner, ME).ping(get(sent))
+    reply = manage(inner, ME).answer(Operation.ping(), get(sent))
     assert (reply.status, list(reply.challenges)) == (200, [])
-    assert json.loads(b"".join(reply.body)) == {}
+    assert json.loads(reply.read()) == {}
     assert inner.calls == []
 
 
@@ -369,7 +384,7 @@ def test_token(method: str) -> None:
     fields = [("Authorization", "Basic dGhlaXJz")]
     request = TokenRequest(method=method, parameters=parameters, headers=fields)
     reply = manage(inner, ME).token(request)
-    document = json.loads(b"".join(reply.body))
+    document = json.loads(reply.read())
     assert reply.status == 200
     assert document["token"] == document["access_token"] == placeholder_tokens.NOTHING
     assert inner.calls == []

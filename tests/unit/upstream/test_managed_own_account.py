@@ -18,6 +18,7 @@ from app.oci.errors import (
     UpstreamUnavailable,
 )
 from app.oci.headers import get_first
+from app.oci.operation import Kind, Operation
 from app.registries import Account, Registry
 from app.source import Reply, Request, TokenRequest, build_reply
 from app.upstream.managed import OwnAccount
@@ -52,8 +53,9 @@ class Guarded(FakeSource):
         self.may_end.set()
         self.inside: threading.Barrier | None = None
 
-    def ping(self, request: Request) -> Reply:
+    def answer(self, operation: Operation, request: Request) -> Reply:
         """Ask for tokens, or for a password, which a registry without tokens checks here."""
+        assert operation.kind is Kind.PING
         shown = request.authorization
         if shown:
             self._meet("ping")

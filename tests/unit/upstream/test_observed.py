@@ -5,6 +5,7 @@ import requests
 import responses
 
 from app.oci.errors import UpstreamTimeout, UpstreamUnreachable
+from app.oci.operation import Operation
 from app.oci.reference import RepositoryName, Tag
 from app.registries import Registry
 from app.source import Event, Request
@@ -50,8 +51,10 @@ def test_a_body_that_goes_on() -> None:
     watched = Remembering()
     hosts = Hosts(BLOB, [Answer(cut=300)])
     with hosts.up(), hurried():
-        reply = upstream(watched, hosts.url).blob(NAME, DIGEST, Request(method="GET"))
-        assert b"".join(reply.body) == BLOB
+        reply = upstream(watched, hosts.url).answer(
+            Operation.blob(NAME, DIGEST), Request(method="GET")
+        )
+        assert reply.read() == BLOB
         reply.close()
     assert watched.counts == {
         (Event.REQUEST_SENT, ""): 3,
@@ -75,7 +78,9 @@ def test_a_pull(method: str, spent: int) -> None:
     }
     with responses.RequestsMock() as mock:
         mock.add(method, MANIFEST, body=b"{}", headers=fields)
-        upstream(watched).manifest(NGINX, Tag("latest"), Request(method=method)).close()
+        upstream(watched).answer(
+            Operation.manifest(NGINX, Tag("latest")), Request(method=method)
+        ).close()
     assert watched.counts[Event.PULL_SPENT, ""] == spent
     (told,) = watched.budgets
     assert (told.limit, told.remaining, told.window) == (100, 76, 21600)
@@ -92,7 +97,9 @@ def test_what_is_asked_again(clock: Clock) -> None:
         mock.get(MANIFEST, body=requests.exceptions.ReadTimeout())
         mock.get(MANIFEST, body=b"{}")
         with hurried():
-            reply = upstream(watched).manifest(NGINX, Tag("latest"), Request(method="GET"))
+            reply = upstream(watched).answer(
+                Operation.manifest(NGINX, Tag("latest")), Request(method="GET")
+            )
     assert reply.status == 200
     assert watched.counts[Event.RETRIED, ""] == 2
     assert watched.counts[Event.REQUEST_FAILED, "timeout"] == 1

@@ -132,7 +132,7 @@ def test_all_that_is_whole_is_verified(status: int, fields: Headers) -> None:
     """A part from the first byte to the last one too."""
     reply = Reply(status=status, headers=fields, length=5, body=[b"wrong"])
     with pytest.raises(BodyBroken):
-        list(replies.with_verification(reply, digest_of(b"right")).body)
+        list(replies.with_verification(reply, digest_of(b"right")).chunks())
 
 
 @pytest.mark.parametrize(
@@ -169,4 +169,4 @@ def test_what_is_wrong_before_it_begins(fields: Headers, length: int | None) -> 
 def test_an_empty_blob() -> None:
     """There is one, and it is well known."""
     reply = Reply(status=200, length=0, body=iter(()))
-    assert list(replies.with_verification(reply, digest_of(b"")).body) == []
+    assert list(replies.with_verification(reply, digest_of(b"")).chunks()) == []

@@ -45,7 +45,7 @@ def test_search(index: HubSearchIndex, upstream: responses.RequestsMock) -> None
     """Its own words come back with no header of its own; nobody's login goes up."""
     upstream.get(SEARCH, body=FOUND, headers={"Set-Cookie": "a=b", "X-Other": "1"})
     reply = index.search(ASKED)
-    assert (reply.status, b"".join(reply.body), reply.length) == (200, FOUND, len(FOUND))
+    assert (reply.status, reply.read(), reply.length) == (200, FOUND, len(FOUND))
     assert reply.headers == [("Content-Type", "application/json")]
     sent = upstream.calls[0].request.headers
     assert dict(sent) == {
@@ -90,7 +90,7 @@ def test_refusals(index: HubSearchIndex, upstream: responses.RequestsMock) -> No
         upstream.get(SEARCH, status=status, body="<html>", content_type="text/html")
         reply = index.search(ASKED)
         assert (reply.status, list(reply.challenges)) == (told, [])
-        assert json.loads(b"".join(reply.body))["errors"]
+        assert json.loads(reply.read())["errors"]
 
 
 def test_enough(index: HubSearchIndex, upstream: responses.RequestsMock) -> None:

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from app.oci.challenge import Challenge
 from app.oci.errors import UpstreamUnreachable
-from app.oci.reference import RepositoryName
+from app.oci.operation import Operation
 from app.routes.context import Services
 from app.routes.forwarded import ForwardedHeaders
 from app.source import Reply, Request, TokenRequest, build_reply
@@ -31,9 +31,9 @@ class Registry(FakeSource):
         self.listed = told({"tags": ["1.9", "latest", "1.10", "edge", "v2", "1.10-alpine"]})
         self.token_reply = told({"token": "for-nobody"})
 
-    def tags(self, name: RepositoryName, request: Request) -> Reply:
+    def answer(self, operation: Operation, request: Request) -> Reply:
         """List tags to whom has the token."""
-        super().tags(name, request)
+        super().answer(operation, request)
         return self.listed if request.authorization == "Bearer for-nobody" else REFUSED
 
     def token(self, request: TokenRequest) -> Reply:

@@ -16,7 +16,7 @@ def answer(kind: str, digest: str = "", status: int = 200, data: bytes = b"") ->
     """Return an answer; without data one to a HEAD, or one whose bytes are still to come."""
     fields = [("Content-Type", kind)] if kind else []
     fields += [("Docker-Content-Digest", digest)] if digest else []
-    return Reply(status=status, headers=fields, body=(data,) if data else ())
+    return Reply(status=status, headers=fields, body=data)
 
 
 @pytest.mark.parametrize(

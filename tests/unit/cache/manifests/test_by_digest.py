@@ -19,6 +19,7 @@ from app.oci.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
+from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.registries import Account, Registry
 from app.source import Reply, Request
@@ -44,12 +45,12 @@ def is_served(reply: Reply, data: bytes = DATA) -> bool:
 def test_a_second_pull_costs_one_head(world: World) -> None:
     """By tag one HEAD, by digest nothing; from another worker too."""
     digest = pushed(world, "")
-    cold = world.source().manifest(NAME, TAG, request(accept=MANIFEST))
+    cold = world.source().answer(Operation.manifest(NAME, TAG), request(accept=MANIFEST))
     assert cold.header("cache-status") == "docxy; fwd=uri-miss; fwd-status=200; stored"
     assert is_served(cold)
     warm = world.source()
     for reference in (TAG, digest):
-        reply = warm.manifest(NAME, reference, request(accept=MANIFEST))
+        reply = warm.answer(Operation.manifest(NAME, reference), request(accept=MANIFEST))
         assert reply.header("content-type") == MANIFEST
         assert reply.header("docker-content-digest") == digest
         assert reply.length == len(DATA)
@@ -78,13 +79,13 @@ def test_who_leads_looks_once_more(by: str, world: World) -> None:
     digest = pushed(world, "")
     reference = TAG if by == "tag" else digest
     first, second = world.source(), world.source()
-    flights = Overtaken(lambda: read(first.manifest(NAME, reference, request())))
+    flights = Overtaken(lambda: read(first.answer(Operation.manifest(NAME, reference), request())))
     late = replace(
         second,
         manifests_by_tag=replace(second.manifests_by_tag, single_flight=flights),
         manifests_by_digest=replace(second.manifests_by_digest, single_flight=flights),
     )
-    reply = late.manifest(NAME, reference, request())
+    reply = late.answer(Operation.manifest(NAME, reference), request())
     assert "collapsed" in reply.header("cache-status")
     assert is_served(reply)
     assert len(world.registry.asked) == 1
@@ -96,14 +97,14 @@ def test_who_leads_has_an_old_note_confirmed(world: World) -> None:
     first, second = world.source(), world.source()
 
     def fetch() -> None:
-        read(first.manifest(NAME, TAG, request()))
+        read(first.answer(Operation.manifest(NAME, TAG), request()))
         world.clock.time += 60
 
     late = replace(
         second,
         manifests_by_tag=replace(second.manifests_by_tag, single_flight=Overtaken(fetch)),
     )
-    reply = late.manifest(NAME, TAG, request())
+    reply = late.answer(Operation.manifest(NAME, TAG), request())
     assert reply.header("docker-content-digest") == digest
     assert is_served(reply)
     assert world.registry.asked == [f"GET {NAME}:{TAG}", f"HEAD {NAME}:{TAG}"]
@@ -114,14 +115,14 @@ def test_what_a_hit_says(world: World) -> None:
     digest = pushed(world, "", ALICE)
     source = world.source()
     for who in (ALICE, ""):
-        read(source.manifest(NAME, TAG, request(who)))
-    reply = source.manifest(NAME, digest, request())
+        read(source.answer(Operation.manifest(NAME, TAG), request(who)))
+    reply = source.answer(Operation.manifest(NAME, digest), request())
     assert reply.header("cache-status") == "docxy; hit"
     assert int(reply.header("age")) in {0, 1}
     # It counts from when the registry was asked, a moment ago.
     assert reply.header("cache-control") == "public, max-age=299, immutable"
     assert reply.header("etag") == f'"{digest}"'
-    tagged = source.manifest(NAME, TAG, request())
+    tagged = source.answer(Operation.manifest(NAME, TAG), request())
     assert tagged.header("cache-status") == "docxy; fwd=stale; fwd-status=200"
     assert tagged.header("cache-control") == "private, no-store"
     assert tagged.header("age") == "0"
@@ -133,11 +134,11 @@ def test_what_is_not_public_is_for_nobody_on_the_way(world: World) -> None:
     source = world.source()
     for _ in range(2):
         for reference in (TAG, digest):
-            reply = source.manifest(NAME, reference, request(ALICE))
+            reply = source.answer(Operation.manifest(NAME, reference), request(ALICE))
             assert reply.header("cache-control") == "private, no-store"
             assert "max-age" not in str(reply.headers)
             read(reply)
-    refused = source.manifest(NAME, digest, request(MALLORY))
+    refused = source.answer(Operation.manifest(NAME, digest), request(MALLORY))
     assert refused.header("cache-control") == "private, no-store"
     assert refused.header("cache-status") == "docxy; fwd=uri-miss; fwd-status=401"
 
@@ -146,11 +147,11 @@ def test_a_tag_moves(world: World) -> None:
     """Whoever pulls gets what the tag means now."""
     pushed(world, "")
     source = world.source()
-    read(source.manifest(NAME, TAG, request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request()))
     pushed(world, "", data=b"newer")
-    assert is_served(source.manifest(NAME, TAG, request()), b"newer")
+    assert is_served(source.answer(Operation.manifest(NAME, TAG), request()), b"newer")
     assert world.registry.asked[1:] == [f"HEAD {NAME}:{TAG}", f"GET {NAME}:{TAG}"]
-    assert is_served(source.manifest(NAME, TAG, request()), b"newer")
+    assert is_served(source.answer(Operation.manifest(NAME, TAG), request()), b"newer")
     assert world.registry.count("GET") == 2
 
 
@@ -159,31 +160,31 @@ def test_tag_ttl(world: World) -> None:
     world.policy = CachePolicy(tag_ttl=100)
     pushed(world, "", ALICE)
     source = world.source()
-    read(source.manifest(NAME, TAG, request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request()))
     pushed(world, "", data=b"newer")
     world.clock.time += 60
     for method in ("GET", "HEAD"):
-        reply = source.manifest(NAME, TAG, request(method=method))
+        reply = source.answer(Operation.manifest(NAME, TAG), request(method=method))
         assert reply.header("cache-status") == "docxy; hit"
         assert reply.header("age") == "60"
         assert read(reply) == (DATA if method == "GET" else b"")
     assert world.registry.asked == [f"GET {NAME}:{TAG}"]
-    read(source.manifest(NAME, TAG, request(MALLORY)))
+    read(source.answer(Operation.manifest(NAME, TAG), request(MALLORY)))
     assert world.registry.asked[1:] == [f"HEAD {NAME}:{TAG}"]
     world.clock.time += 60
-    assert is_served(source.manifest(NAME, TAG, request()), b"newer")
+    assert is_served(source.answer(Operation.manifest(NAME, TAG), request()), b"newer")
 
 
 def test_the_registry_decides_for_each_caller(world: World) -> None:
     """Another caller costs a HEAD and no pull, and gets the registry's words if it is refused."""
     digest = pushed(world, ALICE, "Bearer bob")
     source = world.source()
-    read(source.manifest(NAME, digest, request(ALICE)))
+    read(source.answer(Operation.manifest(NAME, digest), request(ALICE)))
     world.registry.asked.clear()
-    reply = source.manifest(NAME, digest, request("Bearer bob"))
+    reply = source.answer(Operation.manifest(NAME, digest), request("Bearer bob"))
     assert is_served(reply)
     assert world.registry.asked == [f"HEAD {NAME}@{digest}"]
-    refused = source.manifest(NAME, digest, request(MALLORY))
+    refused = source.answer(Operation.manifest(NAME, digest), request(MALLORY))
     assert refused.status == HTTPStatus.UNAUTHORIZED
     assert b"UNAUTHORIZED" in read(refused)
     assert refused.challenges
@@ -209,20 +210,20 @@ def test_a_private_image(world: World, shown: str, method: str, *, by_tag: bool)
     digest = pushed(world, ALICE)
     source = world.source()
     for reference in (TAG, digest):
-        read(source.manifest(NAME, reference, request(ALICE)))
+        read(source.answer(Operation.manifest(NAME, reference), request(ALICE)))
     if shown.strip() == ALICE:
         return  # it is the same, whatever stands around it
     reference = TAG if by_tag else digest
-    reply = source.manifest(NAME, reference, request(shown, method))
+    reply = source.answer(Operation.manifest(NAME, reference), request(shown, method))
     assert reply.status == HTTPStatus.UNAUTHORIZED
     assert DATA not in read(reply)
     for trouble in (429, 503, UpstreamUnreachable("away")):
         world.registry.trouble = trouble
         if isinstance(trouble, RegistryError):
             with pytest.raises(UpstreamUnreachable):
-                source.manifest(NAME, reference, request(shown, method))
+                source.answer(Operation.manifest(NAME, reference), request(shown, method))
         else:
-            reply = source.manifest(NAME, reference, request(shown, method))
+            reply = source.answer(Operation.manifest(NAME, reference), request(shown, method))
             assert reply.status == trouble
             assert DATA not in read(reply)
 
@@ -232,11 +233,20 @@ def test_the_digest_under_ones_own_repository(world: World) -> None:
     digest = pushed(world, ALICE)
     world.registry.repository(OTHER, MALLORY).push("mine", b"mine")
     source = world.source()
-    read(source.manifest(NAME, digest, request(ALICE)))
-    read(source.manifest(OTHER, Tag.parse("mine"), request(MALLORY)))
-    assert source.manifest(OTHER, digest, request(MALLORY)).status == HTTPStatus.NOT_FOUND
-    assert source.manifest(OTHER, TAG, request(MALLORY)).status == HTTPStatus.NOT_FOUND
-    assert source.blob(OTHER, digest, request(MALLORY)).status == HTTPStatus.NOT_FOUND
+    read(source.answer(Operation.manifest(NAME, digest), request(ALICE)))
+    read(source.answer(Operation.manifest(OTHER, Tag.parse("mine")), request(MALLORY)))
+    assert (
+        source.answer(Operation.manifest(OTHER, digest), request(MALLORY)).status
+        == HTTPStatus.NOT_FOUND
+    )
+    assert (
+        source.answer(Operation.manifest(OTHER, TAG), request(MALLORY)).status
+        == HTTPStatus.NOT_FOUND
+    )
+    assert (
+        source.answer(Operation.blob(OTHER, digest), request(MALLORY)).status
+        == HTTPStatus.NOT_FOUND
+    )
 
 
 def test_revoked(world: World) -> None:
@@ -244,14 +254,25 @@ def test_revoked(world: World) -> None:
     digest = pushed(world, ALICE, "Bearer bob")
     source, other = world.source(), world.source()
     for who in (ALICE, "Bearer bob"):
-        read(source.manifest(NAME, TAG, request(who)))
+        read(source.answer(Operation.manifest(NAME, TAG), request(who)))
     world.registry.repositories[NAME].readers.clear()
-    assert is_served(other.manifest(NAME, digest, request(ALICE)))  # within its grant
-    assert source.manifest(NAME, TAG, request(ALICE)).status == HTTPStatus.UNAUTHORIZED
-    assert other.manifest(NAME, digest, request(ALICE)).status == HTTPStatus.UNAUTHORIZED
-    assert is_served(other.manifest(NAME, digest, request("Bearer bob")))
+    assert is_served(
+        other.answer(Operation.manifest(NAME, digest), request(ALICE))
+    )  # within its grant
+    assert (
+        source.answer(Operation.manifest(NAME, TAG), request(ALICE)).status
+        == HTTPStatus.UNAUTHORIZED
+    )
+    assert (
+        other.answer(Operation.manifest(NAME, digest), request(ALICE)).status
+        == HTTPStatus.UNAUTHORIZED
+    )
+    assert is_served(other.answer(Operation.manifest(NAME, digest), request("Bearer bob")))
     world.clock.time += 61
-    assert other.manifest(NAME, digest, request("Bearer bob")).status == HTTPStatus.UNAUTHORIZED
+    assert (
+        other.answer(Operation.manifest(NAME, digest), request("Bearer bob")).status
+        == HTTPStatus.UNAUTHORIZED
+    )
 
 
 @pytest.mark.parametrize("later", [1, 3600])
@@ -259,15 +280,15 @@ def test_a_repository_that_became_private(world: World, later: float) -> None:
     """What is pushed into it then is for those who may read it, also while the registry is away."""
     pushed(world, "", ALICE)
     source = world.source()
-    read(source.manifest(NAME, TAG, request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request()))
     world.registry.repositories[NAME].readers.remove("")
     world.clock.time += later
     digest = pushed(world, data=b"new")
-    read(source.manifest(NAME, TAG, request(ALICE)))
+    read(source.answer(Operation.manifest(NAME, TAG), request(ALICE)))
     world.clock.time += 300  # what nobody was granted before lasts no longer
     world.registry.trouble = 503
     for reference in (TAG, digest):
-        assert source.manifest(NAME, reference, request()).status == 503
+        assert source.answer(Operation.manifest(NAME, reference), request()).status == 503
 
 
 @pytest.mark.parametrize("size", [5, len(DATA)])
@@ -281,26 +302,26 @@ def test_a_login_page_is_no_yes(  # noqa: PLR0913 - each of them another way in
     """A server in front of a registry may send everybody there, with a redirect or at once."""
     digest = pushed(world, ALICE)
     source = world.source()
-    read(source.manifest(NAME, TAG, request(ALICE)))
+    read(source.answer(Operation.manifest(NAME, TAG), request(ALICE)))
     world.registry.login_page = b"x" * size
     world.registry.login_kind = kind
     reference = TAG if by_tag else digest
     for _ in range(2):
-        reply = source.manifest(NAME, reference, request(shown, method))
+        reply = source.answer(Operation.manifest(NAME, reference), request(shown, method))
         assert (reply.status, reply.header("content-type")) == (200, kind)
         assert read(reply) == (world.registry.login_page if method == "GET" else b"")
     world.registry.trouble = 503
-    assert source.manifest(NAME, reference, request(shown, method)).status == 503
+    assert source.answer(Operation.manifest(NAME, reference), request(shown, method)).status == 503
 
 
 def test_a_404_takes_the_grant_away(world: World) -> None:
     """Of a tag, in a repository that could be read."""
     digest = pushed(world, ALICE)
     source = world.source()
-    read(source.manifest(NAME, TAG, request(ALICE)))
-    read(source.manifest(NAME, Tag.parse("none"), request(ALICE)))
+    read(source.answer(Operation.manifest(NAME, TAG), request(ALICE)))
+    read(source.answer(Operation.manifest(NAME, Tag.parse("none")), request(ALICE)))
     world.registry.asked.clear()
-    assert is_served(source.manifest(NAME, digest, request(ALICE)))
+    assert is_served(source.answer(Operation.manifest(NAME, digest), request(ALICE)))
     assert world.registry.asked == [f"HEAD {NAME}@{digest}"]
 
 
@@ -309,15 +330,21 @@ def test_a_404_to_who_takes_something_else(world: World) -> None:
     digest = pushed(world, "")
     world.registry.is_strict = True
     source = world.source()
-    read(source.manifest(NAME, TAG, request(accept=MANIFEST)))
+    read(source.answer(Operation.manifest(NAME, TAG), request(accept=MANIFEST)))
     for method in ("GET", "HEAD"):
         for reference in (TAG, digest):
-            reply = source.manifest(NAME, reference, request(method=method, accept=LIST))
+            reply = source.answer(
+                Operation.manifest(NAME, reference), request(method=method, accept=LIST)
+            )
             assert reply.status == HTTPStatus.NOT_FOUND
     world.registry.trouble = 503
     for reference in (TAG, digest):
-        assert is_served(source.manifest(NAME, reference, request(accept=MANIFEST)))
-        assert source.manifest(NAME, reference, request(accept=LIST)).status == 503
+        assert is_served(
+            source.answer(Operation.manifest(NAME, reference), request(accept=MANIFEST))
+        )
+        assert (
+            source.answer(Operation.manifest(NAME, reference), request(accept=LIST)).status == 503
+        )
 
 
 @pytest.mark.parametrize("hidden", [False, True])
@@ -328,58 +355,62 @@ def test_a_404_to_nobody(world: World, *, hidden: bool) -> None:
     """
     digest = pushed(world, "")
     source = world.source()
-    read(source.manifest(NAME, TAG, request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request()))
     world.registry.asked.clear()
     if hidden:
         world.registry.trouble = 404
-    assert source.manifest(NAME, Tag.parse("sha256-1.sig"), request()).status == 404
+    assert (
+        source.answer(Operation.manifest(NAME, Tag.parse("sha256-1.sig")), request()).status == 404
+    )
     assert world.registry.asked == [f"GET {NAME}:sha256-1.sig", f"HEAD {NAME}@{digest}"]
     assert not world.gate().has_grant(world.caller_of(source, ""), NAME)
     world.registry.trouble = 503
-    assert source.manifest(NAME, digest, request()).status == (503 if hidden else 200)
+    assert source.answer(Operation.manifest(NAME, digest), request()).status == (
+        503 if hidden else 200
+    )
 
 
 def test_a_404_to_somebody(world: World) -> None:
     """It costs no more, and says nothing of what is public."""
     pushed(world, ALICE)
     source = world.source()
-    read(source.manifest(NAME, TAG, request(ALICE)))
+    read(source.answer(Operation.manifest(NAME, TAG), request(ALICE)))
     world.registry.asked.clear()
-    read(source.manifest(NAME, Tag.parse("none"), request(ALICE)))
+    read(source.answer(Operation.manifest(NAME, Tag.parse("none")), request(ALICE)))
     assert world.registry.asked == [f"GET {NAME}:none"]
     world.registry.trouble = 503
-    assert source.manifest(NAME, TAG, request()).status == 503
+    assert source.answer(Operation.manifest(NAME, TAG), request()).status == 503
 
 
 def test_a_tag_that_is_gone(world: World) -> None:
     """It is forgotten, for stale answers too."""
     pushed(world, "")
     source = world.source()
-    read(source.manifest(NAME, TAG, request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request()))
     del world.registry.repositories[NAME].tags[TAG]
-    reply = source.manifest(NAME, TAG, request())
+    reply = source.answer(Operation.manifest(NAME, TAG), request())
     assert reply.status == HTTPStatus.NOT_FOUND
     assert b"MANIFEST_UNKNOWN" in read(reply)
-    read(source.manifest(NAME, Tag.parse(TAG + "x"), request()))
+    read(source.answer(Operation.manifest(NAME, Tag.parse(TAG + "x")), request()))
     world.registry.trouble = 503
-    assert source.manifest(NAME, TAG, request()).status == 503
+    assert source.answer(Operation.manifest(NAME, TAG), request()).status == 503
 
 
 def test_accept(world: World) -> None:
     """What is kept goes to those who take it; of others the registry decides."""
     digest = pushed(world, "", media_type=INDEX)
     source = world.source()
-    read(source.manifest(NAME, TAG, request(accept=f"{INDEX}, {MANIFEST}")))
+    read(source.answer(Operation.manifest(NAME, TAG), request(accept=f"{INDEX}, {MANIFEST}")))
     world.registry.asked.clear()
     for taken in (INDEX, f"{MANIFEST};q=0.1,{INDEX.upper()};q=0.5", "*/*", "application/*"):
-        assert is_served(source.manifest(NAME, digest, request(accept=taken)))
-    assert is_served(source.manifest(NAME, digest, request()))
+        assert is_served(source.answer(Operation.manifest(NAME, digest), request(accept=taken)))
+    assert is_served(source.answer(Operation.manifest(NAME, digest), request()))
     assert world.registry.asked == []
     for taken in (MANIFEST, "text/html", f"{INDEX};q=0, */*", "application/json"):
         world.registry.asked.clear()
-        read(source.manifest(NAME, digest, request(accept=taken)))
+        read(source.answer(Operation.manifest(NAME, digest), request(accept=taken)))
         assert world.registry.count(f"HEAD {NAME}") == 1
-        read(source.manifest(NAME, TAG, request(accept=taken)))
+        read(source.answer(Operation.manifest(NAME, TAG), request(accept=taken)))
         assert world.registry.requests[-1].headers[0] == ("accept", taken)
 
 
@@ -388,16 +419,18 @@ def test_tags_are_apart_for_those_who_take_different_types(world: World) -> None
     world.policy = CachePolicy(tag_ttl=100)
     digest = pushed(world, "", media_type=INDEX)
     source = world.source()
-    read(source.manifest(NAME, TAG, request(accept=INDEX)))
+    read(source.answer(Operation.manifest(NAME, TAG), request(accept=INDEX)))
     old = pushed(world, "", data=b"docker's", media_type=LIST)
-    read(source.manifest(NAME, TAG, request(accept=LIST)))
-    assert is_served(source.manifest(NAME, TAG, request(accept=INDEX)))
-    assert is_served(source.manifest(NAME, TAG, request(accept=LIST)), b"docker's")
+    read(source.answer(Operation.manifest(NAME, TAG), request(accept=LIST)))
+    assert is_served(source.answer(Operation.manifest(NAME, TAG), request(accept=INDEX)))
+    assert is_served(
+        source.answer(Operation.manifest(NAME, TAG), request(accept=LIST)), b"docker's"
+    )
     assert world.registry.count("GET") == 2
     world.registry.trouble = 503
     for taken, data in ((INDEX, DATA), (LIST, b"docker's"), (f"{LIST},x/y", b"docker's")):
-        assert is_served(source.manifest(NAME, TAG, request(accept=taken)), data)
-    assert source.manifest(NAME, TAG, request(accept=MANIFEST)).status == 503
+        assert is_served(source.answer(Operation.manifest(NAME, TAG), request(accept=taken)), data)
+    assert source.answer(Operation.manifest(NAME, TAG), request(accept=MANIFEST)).status == 503
     assert digest != old
 
 
@@ -405,11 +438,11 @@ def test_head_is_answered_from_the_gets_entry(world: World) -> None:
     """Never the other way round."""
     digest = pushed(world, "")
     source = world.source()
-    reply = source.manifest(NAME, digest, request(method="HEAD"))
+    reply = source.answer(Operation.manifest(NAME, digest), request(method="HEAD"))
     assert (reply.status, reply.length, read(reply)) == (200, len(DATA), b"")
-    read(source.manifest(NAME, digest, request()))
+    read(source.answer(Operation.manifest(NAME, digest), request()))
     assert world.registry.asked == [f"HEAD {NAME}@{digest}", f"GET {NAME}@{digest}"]
-    reply = source.manifest(NAME, digest, request(method="HEAD"))
+    reply = source.answer(Operation.manifest(NAME, digest), request(method="HEAD"))
     assert (reply.status, reply.length, read(reply)) == (200, len(DATA), b"")
     assert reply.header("content-type") == MANIFEST
     assert reply.header("cache-status") == "docxy; hit"
@@ -420,7 +453,7 @@ def test_a_head_that_tells_another_type(world: World, monkeypatch: pytest.Monkey
     """What was sent by a GET is called as that GET called it."""
     digest = pushed(world, "")
     source = world.source()
-    read(source.manifest(NAME, TAG, request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request()))
     answer = FakeRegistry._content  # noqa: SLF001
 
     def content(
@@ -432,7 +465,7 @@ def test_a_head_that_tells_another_type(world: World, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(FakeRegistry, "_content", content)
     for reference in (TAG, digest):
-        reply = source.manifest(NAME, reference, request(accept=MANIFEST))
+        reply = source.answer(Operation.manifest(NAME, reference), request(accept=MANIFEST))
         assert reply.header("content-type") == MANIFEST
         assert is_served(reply)
     assert world.registry.count("GET") == 1
@@ -443,9 +476,9 @@ def test_docker_asks_with_head_first(world: World) -> None:
     digest = pushed(world, "")
     source = world.source()
     for _ in range(2):
-        reply = source.manifest(NAME, TAG, request(method="HEAD"))
+        reply = source.answer(Operation.manifest(NAME, TAG), request(method="HEAD"))
         assert reply.header("docker-content-digest") == digest
-        assert is_served(source.manifest(NAME, digest, request()))
+        assert is_served(source.answer(Operation.manifest(NAME, digest), request()))
     assert world.registry.asked == [
         f"HEAD {NAME}:{TAG}",
         f"GET {NAME}@{digest}",
@@ -468,11 +501,11 @@ def test_a_registry_that_knows_no_head(world: World) -> None:
     world.registry.repositories = repositories
     digest = pushed(world, ALICE, MALLORY)
     source = world.source()
-    assert is_served(source.manifest(NAME, TAG, request(ALICE)))
-    assert source.manifest(NAME, TAG, request(ALICE, "HEAD")).status == 501
+    assert is_served(source.answer(Operation.manifest(NAME, TAG), request(ALICE)))
+    assert source.answer(Operation.manifest(NAME, TAG), request(ALICE, "HEAD")).status == 501
     for reference in (digest, TAG):
         world.clock.time += 1  # what was said of the tag is older than the question
-        reply = source.manifest(NAME, reference, request(MALLORY))
+        reply = source.answer(Operation.manifest(NAME, reference), request(MALLORY))
         assert "fwd=uri-miss; fwd-status=200" in reply.header("cache-status")
         assert is_served(reply)
     assert not source.manifests_by_digest.stale_if_error.has_outage(NAME)
@@ -485,10 +518,12 @@ def test_what_a_client_has_already(world: World) -> None:
     for method in ("GET", "HEAD", "GET", "HEAD"):
         for reference in (TAG, digest):
             has = request(method=method, if_none_match=f'"x", W/"{digest}"')
-            reply = source.manifest(NAME, reference, has)
+            reply = source.answer(Operation.manifest(NAME, reference), has)
             assert (reply.status, read(reply)) == (304, b"")
             assert reply.header("etag") == f'"{digest}"'
-    assert is_served(source.manifest(NAME, digest, request(if_none_match='"another"')))
+    assert is_served(
+        source.answer(Operation.manifest(NAME, digest), request(if_none_match='"another"'))
+    )
 
 
 def test_other_bytes_than_were_asked_for(world: World) -> None:
@@ -497,24 +532,24 @@ def test_other_bytes_than_were_asked_for(world: World) -> None:
     world.registry.lies[digest] = b"others"
     source = world.source()
     with pytest.raises(UpstreamMisbehaved) as caught:
-        source.manifest(NAME, digest, request())
+        source.answer(Operation.manifest(NAME, digest), request())
     assert "Cache-Status" in caught.value.extra_headers
-    read(source.manifest(NAME, TAG, request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request()))
     world.registry.lies.clear()
-    assert is_served(source.manifest(NAME, digest, request()))
+    assert is_served(source.answer(Operation.manifest(NAME, digest), request()))
 
 
 def test_a_damaged_file(world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is found when it is read, dropped, and fetched again."""
     digest = pushed(world, "")
     source = world.source()
-    read(source.manifest(NAME, digest, request()))
+    read(source.answer(Operation.manifest(NAME, digest), request()))
     (file,) = (one for one in (tmp_path / "cache" / "content").rglob("*") if one.is_file())
     file.write_bytes(DATA.replace(b"2", b"3"))
-    assert is_served(source.manifest(NAME, digest, request()))
+    assert is_served(source.answer(Operation.manifest(NAME, digest), request()))
     assert "Removed a damaged file" in caplog.text
     assert world.registry.count("GET") == 2
-    assert is_served(source.manifest(NAME, digest, request()))
+    assert is_served(source.answer(Operation.manifest(NAME, digest), request()))
     assert world.registry.count("GET") == 2
 
 
@@ -530,13 +565,12 @@ def test_many_at_once_cost_one(world: World, *, by_tag: bool) -> None:
         go_on.wait(20)
 
     world.registry.during = wait
-    reference = TAG if by_tag else digest
+    wanted = Operation.manifest(NAME, TAG if by_tag else digest)
     with ThreadPoolExecutor(20) as pool:
-        first = pool.submit(sources[0].manifest, NAME, reference, request())
+        first = pool.submit(sources[0].answer, wanted, request())
         assert begun.wait(20)
         others = [
-            pool.submit(sources[number % 2].manifest, NAME, reference, request())
-            for number in range(19)
+            pool.submit(sources[number % 2].answer, wanted, request()) for number in range(19)
         ]
         go_on.set()
         assert all(is_served(one.result(30)) for one in [first, *others])
@@ -548,7 +582,8 @@ def test_many_at_once_that_fail(world: World) -> None:
     pushed(world, ALICE)
     sources = [world.source(), world.source()]
     with ThreadPoolExecutor(20) as pool:
-        replies = list(pool.map(lambda n: sources[n % 2].manifest(NAME, TAG, request()), range(20)))
+        asked = Operation.manifest(NAME, TAG)
+        replies = list(pool.map(lambda n: sources[n % 2].answer(asked, request()), range(20)))
     assert {reply.status for reply in replies} == {401}
 
 
@@ -566,14 +601,14 @@ def test_many_at_once_that_fail(world: World) -> None:
 def test_stale(world: World, trouble: RegistryError | int) -> None:
     """What is public is served with its age and a warning, in any worker, to anybody."""
     digest = pushed(world, "")
-    read(world.source().manifest(NAME, TAG, request()))
+    read(world.source().answer(Operation.manifest(NAME, TAG), request()))
     world.clock.time += 1000
     world.registry.trouble = trouble
     source = world.source()
     for who in ("", ALICE, "Bearer expired"):
         for reference in (TAG, digest):
             for method in ("GET", "HEAD"):
-                reply = source.manifest(NAME, reference, request(who, method))
+                reply = source.answer(Operation.manifest(NAME, reference), request(who, method))
                 assert reply.status == HTTPStatus.OK
                 assert reply.header("warning").startswith('299 - "')
                 assert reply.header("cache-status").startswith("docxy; fwd=stale")
@@ -582,24 +617,24 @@ def test_stale(world: World, trouble: RegistryError | int) -> None:
                 assert read(reply) == (DATA if method == "GET" else b"")
     world.clock.time += 7 * 24 * 3600
     if isinstance(trouble, int):
-        reply = source.manifest(NAME, TAG, request())
+        reply = source.answer(Operation.manifest(NAME, TAG), request())
         assert reply.status == (429 if trouble == 429 else 503)
         assert b"errors" in read(reply)
     else:
         with pytest.raises(type(trouble)):
-            source.manifest(NAME, TAG, request())
+            source.answer(Operation.manifest(NAME, TAG), request())
 
 
 def test_stale_ends_when_the_registry_answers(world: World) -> None:
     """It is asked again some seconds later."""
     pushed(world, "")
     source = world.source()
-    read(source.manifest(NAME, TAG, request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request()))
     world.registry.trouble = 429
-    assert source.manifest(NAME, TAG, request()).header("warning")
+    assert source.answer(Operation.manifest(NAME, TAG), request()).header("warning")
     world.registry.trouble = None
     pushed(world, "", data=b"newer")
-    assert is_served(source.manifest(NAME, TAG, request()), b"newer")
+    assert is_served(source.answer(Operation.manifest(NAME, TAG), request()), b"newer")
 
 
 def test_a_whole_stale_pull_waits_once(world: World) -> None:
@@ -610,12 +645,12 @@ def test_a_whole_stale_pull_waits_once(world: World) -> None:
     ]
     source = world.source()
     for digest in digests:
-        read(source.manifest(NAME, digest, request()))
+        read(source.answer(Operation.manifest(NAME, digest), request()))
     world.clock.time += 1000
     world.registry.asked.clear()
     world.registry.trouble = UpstreamUnreachable("away")
     for digest in digests:
-        assert source.manifest(NAME, digest, request()).status == HTTPStatus.OK
+        assert source.answer(Operation.manifest(NAME, digest), request()).status == HTTPStatus.OK
     assert len(world.registry.asked) == 1
 
 
@@ -624,22 +659,22 @@ def test_stale_is_off(world: World) -> None:
     world.policy = CachePolicy(stale_ttl=0, grant_ttl=0)
     digest = pushed(world, "")
     source = world.source()
-    read(source.manifest(NAME, TAG, request()))
+    read(source.answer(Operation.manifest(NAME, TAG), request()))
     world.registry.trouble = 503
-    assert source.manifest(NAME, TAG, request()).status == 503
-    assert source.manifest(NAME, digest, request()).status == 503
+    assert source.answer(Operation.manifest(NAME, TAG), request()).status == 503
+    assert source.answer(Operation.manifest(NAME, digest), request()).status == 503
 
 
 def test_a_grant_outlives_the_registry(world: World) -> None:
     """What one may read by digest is read while it is away, as long as the grant lives."""
     digest = pushed(world, ALICE)
     source = world.source()
-    read(source.manifest(NAME, TAG, request(ALICE)))
+    read(source.answer(Operation.manifest(NAME, TAG), request(ALICE)))
     world.registry.trouble = 503
-    assert is_served(source.manifest(NAME, digest, request(ALICE)))
-    assert source.manifest(NAME, TAG, request(ALICE)).status == 503
+    assert is_served(source.answer(Operation.manifest(NAME, digest), request(ALICE)))
+    assert source.answer(Operation.manifest(NAME, TAG), request(ALICE)).status == 503
     world.clock.time += 61
-    assert source.manifest(NAME, digest, request(ALICE)).status == 503
+    assert source.answer(Operation.manifest(NAME, digest), request(ALICE)).status == 503
 
 
 def test_managed(world: World) -> None:
@@ -649,11 +684,11 @@ def test_managed(world: World) -> None:
     )
     digest = pushed(world, "")  # the fake below has the account's token itself
     source = world.source()
-    read(source.manifest(NAME, TAG, request(ALICE)))
-    assert is_served(source.manifest(NAME, digest, request(MALLORY)))
+    read(source.answer(Operation.manifest(NAME, TAG), request(ALICE)))
+    assert is_served(source.answer(Operation.manifest(NAME, digest), request(MALLORY)))
     assert len(world.registry.asked) == 1
     world.registry.trouble = 503
-    assert source.manifest(NAME, TAG, request()).status == 503
+    assert source.answer(Operation.manifest(NAME, TAG), request()).status == 503
 
 
 def test_a_full_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -676,7 +711,7 @@ def test_a_full_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(room, name, full)
     for _ in range(2):
         for reference in (TAG, digest):
-            reply = source.manifest(NAME, reference, request())
+            reply = source.answer(Operation.manifest(NAME, reference), request())
             assert "stored" not in reply.header("cache-status")
             assert is_served(reply)
     assert digest == digest_of(DATA)

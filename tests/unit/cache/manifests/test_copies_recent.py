@@ -7,6 +7,7 @@ import pytest
 from app.cache.hot import HotMap
 from app.cache.manifests.copies import CachedManifest
 from app.cache.source import CachedSource
+from app.oci.operation import Operation
 from app.store.errors import StoreError
 from app.store.store import Store
 from tests.servers import wait_until
@@ -18,14 +19,14 @@ def warm(world: World, *readers: str) -> tuple[CachedSource, Callable[[], Cached
     """Return a source that has just read a manifest, and what it remembers of that."""
     digest = pushed(world, *(readers or (ALICE,)))
     source = world.source()
-    read(source.manifest(NAME, TAG, request(ALICE)))
+    read(source.answer(Operation.manifest(NAME, TAG), request(ALICE)))
     copies = source.manifests_by_digest.cached_manifests
     recent = copies._hot  # noqa: SLF001
     wait_until(
         lambda: world.stores.opened[-1].ledger.read_version() is not None,
         what="the last write to be a while ago",
     )
-    read(source.manifest(NAME, digest, request(ALICE)))
+    read(source.answer(Operation.manifest(NAME, digest), request(ALICE)))
     caller = world.caller_of(source, ALICE)
 
     def remembered() -> CachedManifest | None:
@@ -42,14 +43,14 @@ def is_refused(source: CachedSource, world: World) -> bool:
     """Tell whether the registry decides, and refuses."""
     world.registry.repositories[NAME].readers.clear()
     digest = world.registry.repositories[NAME].tags[TAG]
-    return source.manifest(NAME, digest, request(ALICE)).status == 401
+    return source.answer(Operation.manifest(NAME, digest), request(ALICE)).status == 401
 
 
 def test_another_worker_revokes(world: World) -> None:
     """The very next question is the registry's to answer."""
     source, remembered = warm(world)
     world.registry.repositories[NAME].readers.clear()
-    assert world.source().manifest(NAME, TAG, request(ALICE)).status == 401
+    assert world.source().answer(Operation.manifest(NAME, TAG), request(ALICE)).status == 401
     assert remembered() is None
     assert is_refused(source, world)
 
@@ -67,7 +68,7 @@ def test_this_worker_revokes_and_cannot_write_it(
     monkeypatch.setattr(store.ledger, "refuse", full)
     monkeypatch.setattr(store.ledger.tags, "delete_refused", full)
     world.registry.repositories[NAME].readers.clear()
-    assert source.manifest(NAME, TAG, request(ALICE)).status == 401
+    assert source.answer(Operation.manifest(NAME, TAG), request(ALICE)).status == 401
     assert remembered() is None
     assert is_refused(source, world)
 
@@ -86,7 +87,7 @@ def test_another_worker_revokes_and_cannot_write_it(
     monkeypatch.setattr(store.ledger, "refuse", full)
     monkeypatch.setattr(store.ledger.tags, "delete_refused", full)
     world.registry.repositories[NAME].readers.clear()
-    assert other.manifest(NAME, TAG, request(ALICE)).status == 401
+    assert other.answer(Operation.manifest(NAME, TAG), request(ALICE)).status == 401
     assert remembered() is None
     assert is_refused(source, world)
 
@@ -117,7 +118,7 @@ def test_a_grant_ends(world: World) -> None:
     source, remembered = warm(world)
     world.clock.time += 29.5
     digest = world.registry.repositories[NAME].tags[TAG]
-    read(source.manifest(NAME, digest, request(ALICE)))
+    read(source.answer(Operation.manifest(NAME, digest), request(ALICE)))
     assert remembered() is not None
     world.clock.time += 0.6
     assert remembered() is None

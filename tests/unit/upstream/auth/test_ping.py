@@ -2,6 +2,7 @@
 
 import socket
 
+from app.oci.operation import Operation
 from app.source import Request
 from tests.unit.upstream.blobs import Hosts
 from tests.unit.upstream.hurry import hurried
@@ -21,6 +22,6 @@ def test_a_ping_that_is_cut() -> None:
 
     with serving(script) as server, hurried():
         hosts = Hosts(b"", [], url=server.url.rstrip("/"))
-        reply = hosts.upstream().ping(Request(method="GET", headers=[]))
-        assert (reply.status, b"".join(reply.body)) == (200, b"{}")
+        reply = hosts.upstream().answer(Operation.ping(), Request(method="GET", headers=[]))
+        assert (reply.status, reply.read()) == (200, b"{}")
     assert cuts == [1]

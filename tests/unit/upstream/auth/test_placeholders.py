@@ -19,7 +19,7 @@ def test_answer() -> None:
     """It has all that clients look for: both names, a lifetime, and when it began."""
     before = datetime.now(UTC).replace(microsecond=0)
     reply = placeholders.build_token_reply("x")
-    content = b"".join(reply.body)
+    content = reply.read()
     document = json.loads(content)
     issued_at = datetime.fromisoformat(document.pop("issued_at"))
     assert document == {"token": "x", "access_token": "x", "expires_in": 3600}

@@ -157,7 +157,7 @@ def sent(upstream: responses.RequestsMock, index: int = 0) -> responses.Call:
 
 def body(reply: Reply) -> bytes:
     """Read a reply."""
-    return b"".join(reply.body)
+    return reply.read()
 
 
 PARAMETERS = [

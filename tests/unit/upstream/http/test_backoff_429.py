@@ -111,12 +111,12 @@ def test_memory_is_bounded(memory: RecentTooManyRequests) -> None:
 
 def test_the_same_is_said_again(memory: RecentTooManyRequests) -> None:
     """Clients show the registry's own words, which say how to get more pulls."""
-    reply = Reply(status=429, headers=[("Retry-After", "9"), ("X", "y")], body=[b"{}"])
+    reply = Reply(status=429, headers=[("Retry-After", "9"), ("X", "y")], body=b"{}")
     noted = memory.record("", NAME, reply, JSON)
     again = memory.lookup("", NAME)
     assert again is not None
     assert (again.status, again.header("x")) == (429, "y")
-    assert b"".join(noted.body) == b"".join(again.body) == b"{}"
+    assert noted.read() == again.read() == b"{}"
 
 
 def test_a_head_has_no_words(memory: RecentTooManyRequests) -> None:
@@ -124,7 +124,7 @@ def test_a_head_has_no_words(memory: RecentTooManyRequests) -> None:
     memory.record("", NAME, passed(), "")
     again = memory.lookup("", NAME)
     assert again is not None
-    assert b"TOOMANYREQUESTS" in b"".join(again.body)
+    assert b"TOOMANYREQUESTS" in again.read()
 
 
 def test_what_is_over_is_forgotten(memory: RecentTooManyRequests, clock: Clock) -> None:
@@ -138,11 +138,11 @@ def test_what_is_over_is_forgotten(memory: RecentTooManyRequests, clock: Clock) 
 
 def test_long_words_are_not_kept(memory: RecentTooManyRequests) -> None:
     """Ten thousand of them would be."""
-    reply = Reply(status=429, headers=[("Retry-After", "9")], body=[bytes(5000)])
-    assert len(b"".join(memory.record("", NAME, reply, JSON).body)) == 5000
+    reply = Reply(status=429, headers=[("Retry-After", "9")], body=bytes(5000))
+    assert len(memory.record("", NAME, reply, JSON).read()) == 5000
     again = memory.lookup("", NAME)
     assert again is not None
-    assert b"TOOMANYREQUESTS" in b"".join(again.body)
+    assert b"TOOMANYREQUESTS" in again.read()
 
 
 PAGE = [("Content-Type", "text/html"), ("Content-Encoding", "gzip"), ("ETag", '"page"')]
@@ -158,18 +158,18 @@ def test_our_words_have_our_header(memory: RecentTooManyRequests, body: list[byt
     *others, (name, _) = again.headers
     assert others == [("Content-Type", "application/json"), *LIMITS[:2]]
     assert name == "Retry-After"
-    assert again.length == len(b"".join(again.body))
+    assert again.length == len(again.read())
 
 
 @pytest.mark.parametrize("name", ["X-Long", "RateLimit-Policy"])
 def test_long_headers_are_not_kept(memory: RecentTooManyRequests, name: str) -> None:
     """Ten thousand of them would be; a small one goes on with its words."""
     fields = [(name, "x" * 5000), ("Retry-After", "9")]
-    memory.record("", NAME, Reply(status=429, headers=fields, body=[b"{}"]), JSON)
+    memory.record("", NAME, Reply(status=429, headers=fields, body=b"{}"), JSON)
     again = memory.lookup("", NAME)
     assert again is not None
     assert {one for one, _ in again.headers} == {"Content-Type", "Retry-After"}
-    assert b"TOOMANYREQUESTS" in b"".join(again.body)
+    assert b"TOOMANYREQUESTS" in again.read()
 
 
 def test_it_is_told(memory: RecentTooManyRequests, caplog: pytest.LogCaptureFixture) -> None:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from app.oci import placeholder_tokens
 from app.oci.errors import Denied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.headers import Headers
+from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.registries import Account, Registry
 from app.source import Reply, Request, TokenRequest
@@ -61,7 +62,7 @@ class Recording(Session):
         headers: Headers,
         *,
         call: Call = NO_LIMIT,
-        body: bytes | None = None,
+        body: bytes | Iterable[bytes] | None = None,
     ) -> requests.Response:
         """Send one request."""
         self.asked.append(f"{method} {url.partition('?')[0]}")
@@ -104,7 +105,7 @@ def get(*fields: tuple[str, str]) -> Request:
 
 def body(reply: Reply) -> bytes:
     """Read a reply to its end and close it."""
-    data = b"".join(reply.body)
+    data = reply.read()
     reply.close()
     return data
 
@@ -153,7 +154,7 @@ def test_a_redirect_to_a_neighbour(
     challenges(upstream, MOVED, challenge)
     gives(upstream)
     upstream.get(MOVED, body=b"manifest", headers={"ETag": '"x"'})
-    reply = here.manifest(NAME, LATEST, get(*LOGIN))
+    reply = here.answer(Operation.manifest(NAME, LATEST), get(*LOGIN))
     assert (reply.status, reply.header("etag"), body(reply)) == (200, '"x"', b"manifest")
     assert sent(upstream, 0).headers["Authorization"] == "Bearer s3cr3t"
     asked = dict(parse_qsl(urlsplit(sent(upstream, 3).url or "").query))
@@ -185,7 +186,7 @@ def test_a_scope_from_a_path(
     challenges(upstream, THERE + path, UNSCOPED)
     gives(upstream)
     upstream.get(THERE + path, body=b"x")
-    assert here.manifest(NAME, LATEST, get()).status == 200
+    assert here.answer(Operation.manifest(NAME, LATEST), get()).status == 200
     asked = dict(parse_qsl(urlsplit(sent(upstream, 3).url or "").query))
     assert asked["scope"] == scope
 
@@ -195,7 +196,7 @@ def test_no_scope_at_all(here: Upstream, upstream: responses.RequestsMock, path:
     """A token for nothing would open nothing: it is refused."""
     leads(upstream, MANIFEST, THERE + path)
     challenges(upstream, THERE + path, UNSCOPED)
-    assert here.manifest(NAME, LATEST, get()).status == 403
+    assert here.answer(Operation.manifest(NAME, LATEST), get()).status == 403
 
 
 def test_each_has_its_session(here: Upstream, pair: Pair, upstream: responses.RequestsMock) -> None:
@@ -207,7 +208,7 @@ def test_each_has_its_session(here: Upstream, pair: Pair, upstream: responses.Re
     gives(upstream)
     leads(upstream, blob, cdn)
     upstream.get(cdn, body=b"x")
-    here.blob(NAME, DIGEST, get(*LOGIN)).close()
+    here.answer(Operation.blob(NAME, DIGEST), get(*LOGIN)).close()
     assert pair.sessions[HERE].asked == [f"GET {HERE}/v2/a/b/blobs/{DIGEST}"]
     assert pair.sessions[THERE].asked == [
         f"GET {blob}",
@@ -224,7 +225,7 @@ def test_back_from_a_cdn(here: Upstream, pair: Pair, upstream: responses.Request
     leads(upstream, MANIFEST, "https://cdn.example.org/x")
     leads(upstream, "https://cdn.example.org/x", MOVED)
     upstream.get(MOVED, body=b"x")
-    here.manifest(NAME, LATEST, get()).close()
+    here.answer(Operation.manifest(NAME, LATEST), get()).close()
     assert pair.sessions[HERE].asked == [f"GET {MANIFEST}", "GET https://cdn.example.org/x"]
     assert pair.sessions[THERE].asked == [f"GET {MOVED}"]
 
@@ -239,7 +240,7 @@ def test_the_token_is_kept(here: Upstream, upstream: responses.RequestsMock) -> 
     challenges(upstream, MOVED, SCOPED)
     upstream.get(MOVED, body=b"x")
     for _ in range(2):
-        assert body(here.manifest(NAME, LATEST, get(*LOGIN))) == b"x"
+        assert body(here.answer(Operation.manifest(NAME, LATEST), get(*LOGIN))) == b"x"
     assert sent(upstream, 7).headers["Authorization"] == "Bearer t"
 
 
@@ -249,7 +250,7 @@ def test_head_stays_head(here: Upstream, upstream: responses.RequestsMock) -> No
     challenges(upstream, MOVED, SCOPED, method="HEAD")
     gives(upstream)
     upstream.head(MOVED, headers={"Content-Length": "1234"})
-    reply = here.manifest(NAME, LATEST, Request(method="HEAD", headers=LOGIN))
+    reply = here.answer(Operation.manifest(NAME, LATEST), Request(method="HEAD", headers=LOGIN))
     assert (reply.status, reply.length, body(reply)) == (200, 1234, b"")
 
 
@@ -260,7 +261,7 @@ def test_a_range_goes_along(here: Upstream, upstream: responses.RequestsMock) ->
     challenges(upstream, blob, SCOPED)
     gives(upstream)
     upstream.get(blob, status=206, body=b"x", headers={"Content-Range": "bytes 5-5/6"})
-    reply = here.blob(NAME, DIGEST, get(("Range", "bytes=5-")))
+    reply = here.answer(Operation.blob(NAME, DIGEST), get(("Range", "bytes=5-")))
     assert (reply.status, reply.header("content-range")) == (206, "bytes 5-5/6")
     assert sent(upstream, 4).headers["Range"] == "bytes=5-"
 
@@ -279,7 +280,7 @@ def test_a_neighbour_that_wants_something_else(
     """It gets nothing, and the client is asked for nothing."""
     leads(upstream, MANIFEST, MOVED)
     upstream.get(MOVED, status=401, headers={"WWW-Authenticate": challenge} if challenge else {})
-    reply = here.manifest(NAME, LATEST, get(*LOGIN))
+    reply = here.answer(Operation.manifest(NAME, LATEST), get(*LOGIN))
     assert (reply.status, list(reply.challenges)) == (403, [])
 
 
@@ -293,7 +294,7 @@ def test_a_neighbour_that_shows_it_to_nobody(
     challenges(upstream, MOVED, SCOPED)
     upstream.get(TOKENS, body=b'{"token":"another","expires_in":300}')
     challenges(upstream, MOVED, SCOPED)
-    reply = here.manifest(NAME, LATEST, get(*LOGIN))
+    reply = here.answer(Operation.manifest(NAME, LATEST), get(*LOGIN))
     assert (reply.status, list(reply.challenges)) == (403, [])
 
 
@@ -314,7 +315,7 @@ def test_a_token_that_is_not_given(
     challenges(upstream, f"{THERE}/v2/", UNSCOPED)
     upstream.get(TOKENS, status=status)
     with pytest.raises(error):
-        here.manifest(NAME, LATEST, get())
+        here.answer(Operation.manifest(NAME, LATEST), get())
 
 
 def test_a_foreign_realm(here: Upstream, upstream: responses.RequestsMock) -> None:
@@ -324,7 +325,7 @@ def test_a_foreign_realm(here: Upstream, upstream: responses.RequestsMock) -> No
     challenges(upstream, MOVED, evil)
     gives(upstream)
     upstream.get(MOVED, body=b"x")
-    assert here.manifest(NAME, LATEST, get()).status == 200
+    assert here.answer(Operation.manifest(NAME, LATEST), get()).status == 200
     assert (sent(upstream, 3).url or "").startswith(f"{TOKENS}?")
 
 
@@ -344,7 +345,7 @@ def test_a_stranger(
     """Who is not in the table gets no token, and asks the client for none."""
     leads(upstream, MANIFEST, there)
     challenges(upstream, there, challenge)
-    reply = here.manifest(NAME, LATEST, get(*LOGIN))
+    reply = here.answer(Operation.manifest(NAME, LATEST), get(*LOGIN))
     assert (reply.status, list(reply.challenges)) == (403, [])
     assert "Authorization" not in sent(upstream, 1).headers
 
@@ -355,7 +356,7 @@ def test_a_neighbour_that_leads_to_itself(here: Upstream) -> None:
         leads(upstream, MANIFEST, MOVED)
         leads(upstream, MOVED, MOVED)
         with pytest.raises(UpstreamMisbehaved, match="without end"):
-            here.manifest(NAME, LATEST, get())
+            here.answer(Operation.manifest(NAME, LATEST), get())
         assert len(upstream.calls) == 11
 
 
@@ -388,11 +389,11 @@ def test_two_neighbours_that_lead_to_each_other(pair: Pair, wanted: list[str]) -
             challenges(upstream, f"{own}/v2/", f'Bearer realm="{own}/token",service="x"')
             upstream.get(f"{own}/token", body=b'{"token":"t","expires_in":300}')
         if wanted:
-            reply = first.manifest(NAME, LATEST, get(*LOGIN))
+            reply = first.answer(Operation.manifest(NAME, LATEST), get(*LOGIN))
             assert (reply.status, list(reply.challenges)) == (403, [])
         else:
             with pytest.raises(UpstreamMisbehaved, match="without end"):
-                first.manifest(NAME, LATEST, get(*LOGIN))
+                first.answer(Operation.manifest(NAME, LATEST), get(*LOGIN))
     assert 4 < len(asked) <= 10
 
 
@@ -404,7 +405,7 @@ def test_a_neighbour_that_leads_back(here: Upstream, upstream: responses.Request
     leads(upstream, MOVED, MANIFEST)
     own = f'Bearer realm="{HERE}/token",service="here",scope="repository:a/b:pull"'
     challenges(upstream, MANIFEST, own)
-    reply = here.manifest(NAME, LATEST, get(*LOGIN))
+    reply = here.answer(Operation.manifest(NAME, LATEST), get(*LOGIN))
     assert (reply.status, [str(one) for one in reply.challenges]) == (401, [own])
     assert "Authorization" not in sent(upstream, 5).headers
 
@@ -425,7 +426,7 @@ def test_a_remembered_token_that_is_refused(
             upstream.get(TOKENS, body=b'{"token":"new","expires_in":300}')
         upstream.get(MOVED, body=b"x")
     for _ in range(3):
-        assert body(here.manifest(NAME, LATEST, get(*LOGIN))) == b"x"
+        assert body(here.answer(Operation.manifest(NAME, LATEST), get(*LOGIN))) == b"x"
     shown = [sent(upstream, index).headers.get("Authorization") for index in (4, 7, 9, 12)]
     assert shown == ["Bearer t", "Bearer t", "Bearer new", "Bearer new"]
 
@@ -440,7 +441,7 @@ def test_managed_credentials_stay_behind(here: Upstream, upstream: responses.Req
     upstream.get(MOVED, body=b"x")
     account = Account("me", "s3cr3t")
     managed = ManagedSource(here, Registry(name="here", url=HERE, managed=True, account=account))
-    assert body(managed.manifest(NAME, LATEST, get(*LOGIN))) == b"x"
+    assert body(managed.answer(Operation.manifest(NAME, LATEST), get(*LOGIN))) == b"x"
     sent_up = [sent(upstream, index).headers.get("Authorization") for index in range(7)]
     basic = "Basic bWU6czNjcjN0"
     assert sent_up == [None, basic, basic, None, None, None, "Bearer t"]
@@ -455,7 +456,7 @@ def test_a_ping_that_leads_to_a_neighbour(
     The neighbour is not asked: it is known who that is.
     """
     leads(upstream, f"{HERE}/v2/", f"{THERE}{root}")
-    reply = here.ping(get())
+    reply = here.answer(Operation.ping(), get())
     assert (reply.status, list(reply.challenges)) == (200, [])
     answer = here.token(TokenRequest(method="GET", parameters=[]))
     assert json.loads(body(answer))["token"] == placeholder_tokens.NOTHING
@@ -468,14 +469,14 @@ def test_a_ping_with_a_token_that_leads_to_a_neighbour(
     """Nobody checks the token there, and none is needed."""
     for _ in range(2):
         leads(upstream, f"{HERE}/v2/", f"{THERE}/v2/")
-    assert here.ping(get(("Authorization", "Bearer t"))).status == 200
+    assert here.answer(Operation.ping(), get(("Authorization", "Bearer t"))).status == 200
 
 
 def test_a_ping_that_leads_to_a_stranger(here: Upstream, upstream: responses.RequestsMock) -> None:
     """Nobody can get a token there: it is a refusal."""
     leads(upstream, f"{HERE}/v2/", "https://stranger.example.org/v2/")
     challenges(upstream, "https://stranger.example.org/v2/", UNSCOPED)
-    reply = here.ping(get())
+    reply = here.answer(Operation.ping(), get())
     assert (reply.status, list(reply.challenges)) == (403, [])
 
 
@@ -489,7 +490,7 @@ def test_a_managed_registry_that_leads_to_a_neighbour(
     gives(upstream)
     upstream.get(MOVED, body=b"x")
     managed = ManagedSource(here, Registry(name="here", url=HERE, managed=True))
-    assert body(managed.manifest(NAME, LATEST, get())) == b"x"
+    assert body(managed.answer(Operation.manifest(NAME, LATEST), get())) == b"x"
 
 
 @dataclass
@@ -749,7 +750,7 @@ def test_another_registry_at_the_same_host_gets_no_login(
     there = f"{HERE}/other/v2/c/d/manifests/latest"
     leads(upstream, MANIFEST, there)
     upstream.get(there, body=b"x")
-    first.manifest(NAME, LATEST, get(*LOGIN)).close()
+    first.answer(Operation.manifest(NAME, LATEST), get(*LOGIN)).close()
     assert sent(upstream, 0).headers["Authorization"] == "Bearer s3cr3t"
     assert "Authorization" not in sent(upstream, 1).headers
 
@@ -775,6 +776,6 @@ def test_where_redirects_have_led(here: Upstream, upstream: responses.RequestsMo
     def permit(registry: str, name: str, reference: object) -> None:
         asked.append((registry, f"{name}:{reference}"))
 
-    reply = here.manifest(NAME, LATEST, replace(get(), permit=permit))
+    reply = here.answer(Operation.manifest(NAME, LATEST), replace(get(), permit=permit))
     assert asked == [("there.example.net", "c/d:latest")]
     assert reply.redirect_targets == (("there.example.net", "c/d"),)

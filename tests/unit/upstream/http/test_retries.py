@@ -25,6 +25,7 @@ from app.oci.errors import (
     UpstreamUnresolved,
     UpstreamUntrusted,
 )
+from app.oci.operation import Operation
 from app.oci.reference import RepositoryName, Tag
 from app.registries import Registry
 from app.source import Reply, Request, TokenRequest
@@ -349,7 +350,9 @@ def manifest_of(server: Server, session: Session) -> Reply:
     """Ask a server for a manifest, with the usual attempts."""
     row = Registry(name="r.example", url=server.url.rstrip("/"), token_url=server.url)
     upstream = Asked(row, session, KnownRegistries(), Reliability(retry_budget=45, resume_budget=0))
-    return upstream.manifest(RepositoryName("a/b"), Tag("latest"), Request(method="GET"))
+    return upstream.answer(
+        Operation.manifest(RepositoryName("a/b"), Tag("latest")), Request(method="GET")
+    )
 
 
 @pytest.fixture
@@ -361,7 +364,7 @@ def at_no_pace(monkeypatch: pytest.MonkeyPatch) -> None:
 def ping(row: Registry, asked: Asked, request: Request) -> None:
     """Ask as a client without a token."""
     del row
-    asked.ping(request)
+    asked.answer(Operation.ping(), request)
 
 
 def token(row: Registry, asked: Asked, request: Request) -> None:
@@ -372,7 +375,9 @@ def token(row: Registry, asked: Asked, request: Request) -> None:
 
 def managed(row: Registry, asked: Asked, request: Request) -> None:
     """Ask for a manifest with a token of this proxy's own."""
-    ManagedSource(asked, row).manifest(RepositoryName("a/b"), Tag("latest"), request)
+    ManagedSource(asked, row).answer(
+        Operation.manifest(RepositoryName("a/b"), Tag("latest")), request
+    )
 
 
 @pytest.mark.usefixtures("at_no_pace")
