@@ -2,10 +2,11 @@
 
 challenge.py           `WWW-Authenticate` (RFC 9110, section 11.6.1)
 conditional.py         ranges, ETags and conditional requests (RFC 9110)
+documents.py           JSON documents that must be objects
 errors.py              error codes, and our errors as declarations
 headers.py             which headers pass up and down; `Link` and `Via`
 image.py               the metadata in an image's config
-manifest.py            manifests and indexes, and JSON documents that must be objects
+manifest.py            manifests and indexes
 media_types.py         `Accept` and `Content-Type`
 operation.py           what a client asks of a registry
 placeholder_tokens.py  our own tokens, and what they stand for

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from app.oci import documents
 from app.oci.errors import DigestInvalid
-from app.oci.manifest import Descriptor, Platform, parse_object
+from app.oci.manifest import Descriptor, Platform
 from app.oci.reference import Digest
 
 _LAST_THAT_IS_NONE: Final = 1970
@@ -39,7 +40,7 @@ def parse_config_descriptor(document: bytes) -> Descriptor | None:
     Raise ValueError if the document is neither, its config is malformed, or an index embeds one of
     its manifests.
     """
-    read = parse_object(document, _fold_keys)
+    read = documents.parse_object(document, _fold_keys)
     if "config" not in read:
         if isinstance(read.get("manifests"), list) and not {"layers", "fslayers"} & {*read}:
             _refuse_embedded_manifests(read["manifests"])
@@ -70,7 +71,7 @@ def _refuse_embedded_manifests(manifests: list[Any]) -> None:
 def parse_image_metadata(config: bytes) -> ImageMetadata:
     """Return the facts in a config; all of them are unknown if it is not a JSON object."""
     try:
-        read = parse_object(config, _fold_keys)
+        read = documents.parse_object(config, _fold_keys)
     except ValueError:
         return ImageMetadata()
     return ImageMetadata(_parse_platform(read), _parse_date(read.get("created")))

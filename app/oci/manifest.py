@@ -1,11 +1,11 @@
 """Reads what a manifest or an index names (OCI image-spec, "Image Manifest" and "Image Index")."""
 
-import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
+from app.oci import documents
 from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest
 
@@ -103,7 +103,7 @@ class Descriptors:
 def is_manifest(document: bytes) -> bool:
     """Return whether a document is a manifest or an index: JSON with schemaVersion 1 or 2."""
     try:
-        read = parse_object(document)
+        read = documents.parse_object(document)
     except ValueError:
         return False
     return read.get("schemaVersion") in (1, 2)
@@ -114,7 +114,7 @@ def parse_descriptors(document: bytes) -> Descriptors:
 
     Malformed descriptors are skipped. Raise ValueError if the document is not a JSON object.
     """
-    read = parse_object(document)
+    read = documents.parse_object(document)
     blobs = [read.get("config"), *_as_list(read.get("layers")), *_as_list(read.get("blobs"))]
     return Descriptors(
         tuple(_iter_descriptors(_as_list(read.get("manifests")))), tuple(_iter_descriptors(blobs))
@@ -151,23 +151,3 @@ def _parse_platform(value: Any) -> Platform | None:  # noqa: ANN401 - any JSON v
 
 def _as_text(value: Any) -> str:  # noqa: ANN401 - any JSON value
     return value if isinstance(value, str) else ""
-
-
-ObjectHook = Callable[[list[tuple[str, Any]]], dict[str, Any]]
-
-
-def parse_object(document: bytes, fields: ObjectHook | None = None) -> dict[str, Any]:
-    """Return the JSON object in a document; raise ValueError if there is none.
-
-    `fields` builds each object from its pairs of name and value, as `object_pairs_hook` of
-    `json.loads` does.
-    """
-    try:
-        found = json.loads(document, object_pairs_hook=fields)
-    except RecursionError as error:
-        message = "it is nested too deeply"
-        raise ValueError(message) from error
-    if not isinstance(found, dict):
-        message = "it is not a JSON object"
-        raise ValueError(message)  # noqa: TRY004 - the document is wrong, not the caller
-    return found

@@ -18,7 +18,7 @@ from werkzeug.routing import Map, Rule
 from app import addresses
 from app.access import rules
 from app.cache.authz import callers
-from app.oci import challenge, conditional, headers, image, manifest, media_types, scope
+from app.oci import challenge, conditional, documents, headers, image, media_types, scope
 from app.oci.errors import RegistryError
 from app.registries import Registries, Registry
 from app.routes import flask_app
@@ -269,7 +269,7 @@ READERS: Final = {
         lambda text: _REGISTRIES.select(ns=text, host=text), (":443", ":0", ".", "ghcr.io", *_SIGNS)
     ),
     "a document": Reader(
-        lambda text: manifest.parse_object(f'{{"a": [{text}'.encode()),
+        lambda text: documents.parse_object(f'{{"a": [{text}'.encode()),
         ("[", "{", '"a":', "1", "]", *_SIGNS),
     ),
     "a config": Reader(

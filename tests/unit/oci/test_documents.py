@@ -4,17 +4,17 @@ from typing import Any
 
 import pytest
 
-from app.oci.manifest import parse_object
+from app.oci import documents
 
 
 def test_an_object() -> None:
     """As the standard library reads it: of two fields of one name the last one counts."""
-    assert parse_object(b'{"a":{"b":1},"a":[2]}') == {"a": [2]}
+    assert documents.parse_object(b'{"a":{"b":1},"a":[2]}') == {"a": [2]}
 
 
 def test_an_object_of_fields() -> None:
     """Each object in it is made as the caller wants it."""
-    assert parse_object(b'{"A":[{"B":1,"b":2}]}', _last_of_each_case) == {"a": [{"b": 2}]}
+    assert documents.parse_object(b'{"A":[{"B":1,"b":2}]}', _last_of_each_case) == {"a": [{"b": 2}]}
 
 
 def _last_of_each_case(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -37,4 +37,4 @@ def _last_of_each_case(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def test_what_is_no_object(document: bytes) -> None:
     """It is a ValueError, whatever is wrong with it."""
     with pytest.raises(ValueError, match=r"."):
-        parse_object(document)
+        documents.parse_object(document)

@@ -1,0 +1,24 @@
+"""Parses the JSON documents of registries, which are always objects."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+ObjectHook = Callable[[list[tuple[str, Any]]], dict[str, Any]]
+
+
+def parse_object(document: bytes, fields: ObjectHook | None = None) -> dict[str, Any]:
+    """Return the JSON object in a document; raise ValueError if there is none.
+
+    `fields` builds each object from its pairs of name and value, as `object_pairs_hook` of
+    `json.loads` does.
+    """
+    try:
+        found = json.loads(document, object_pairs_hook=fields)
+    except RecursionError as error:
+        message = "it is nested too deeply"
+        raise ValueError(message) from error
+    if not isinstance(found, dict):
+        message = "it is not a JSON object"
+        raise ValueError(message)  # noqa: TRY004 - the document is wrong, not the caller
+    return found
