@@ -81,8 +81,14 @@ class Payer(Protocol):
 class Unmetered:
     """A payer and its account when no limits are set: its fetches only have to be counted."""
 
-    def __init__(self, identity: str) -> None:
-        self.identity = identity
+    def __init__(self, identify: Callable[[], str]) -> None:
+        """`identify` returns the payer's name. It is called only if somebody asks for the name."""
+        self._identify = identify
+
+    @property
+    def identity(self) -> str:
+        """The name of this client, the same in all of its requests."""
+        return self._identify()
 
     def open_account(self, digest: str) -> FetchAccount:
         """Return this object, which charges nothing."""

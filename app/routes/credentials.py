@@ -134,5 +134,5 @@ def build_source_request(
         permit=build_permit(context, selection, operation)
         if operation is not None and isinstance(selection, RepositoryAddress)
         else None,
-        payer=context.payer or Unmetered(f"address {derive_site(context.client.address)}"),
+        payer=context.payer or Unmetered(lambda: f"address {derive_site(context.client.address)}"),
     )

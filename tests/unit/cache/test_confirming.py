@@ -283,7 +283,7 @@ def test_nobody_pays(stage: Stage) -> None:
     stage.keep(SHARED)
     read(
         stage.source.answer(
-            Operation.manifest(NAME, TAG), replace(request(), payer=Unmetered("alice"))
+            Operation.manifest(NAME, TAG), replace(request(), payer=Unmetered(lambda: "alice"))
         )
     )
     assert stage.confirmed()[-1] == head(SHARED)

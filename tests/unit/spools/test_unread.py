@@ -200,10 +200,10 @@ def test_without_a_slot_it_stops(bench: Bench) -> None:
     """However much it might still take; one that is read needs none."""
     slots = UnreadSlots(bench.directory / "unread")
     fetches = bench.fetches(unread_limits=ALL)
-    lead, spool = begun(fetches, DATA, payer=Unmetered("alice"))
+    lead, spool = begun(fetches, DATA, payer=Unmetered(lambda: "alice"))
     held = [slots.try_acquire("alice") for _ in range(OF_ONE)]
     body = Body(DATA)
-    fill(lead, body, Unmetered("alice"))
+    fill(lead, body, Unmetered(lambda: "alice"))
     body.let(10)
     wait_for(lambda: spool.available == 10 * PIECE)
     spool.close()
