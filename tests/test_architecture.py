@@ -80,7 +80,7 @@ LIBRARIES = {
     "flask": {"factory", "startup", "routes", "web", "cli"},
     "bcrypt": {"access"},
     "click": {"cli"},
-    "jwt": {"access"},
+    "jwt": {"access", "oci"},
     "limits": {"access"},
     "redis": {"access"},
     "jinja2": {"web"},

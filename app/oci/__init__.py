@@ -1,4 +1,4 @@
-"""The protocol as values and pure functions: standard library only, no I/O.
+"""The protocol as values and pure functions: the standard library and PyJWT only, no I/O.
 
 challenge.py           `WWW-Authenticate` (RFC 9110, section 11.6.1)
 conditional.py         ranges, ETags and conditional requests (RFC 9110)
@@ -12,4 +12,5 @@ operation.py           what a client asks of a registry
 placeholder_tokens.py  our own tokens, and what they stand for
 reference.py           repository names, tags and digests
 scope.py               the scopes of a token, and the actions that they allow
+tokens.py              what a token says of itself
 """

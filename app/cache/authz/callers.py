@@ -3,8 +3,6 @@
 The name is an HMAC of the Authorization header; its key is the secret that all workers share.
 """
 
-import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -13,9 +11,9 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
-from typing import Any, Final
+from typing import Final
 
-from app.oci import headers, placeholder_tokens
+from app.oci import headers, placeholder_tokens, tokens
 from app.registries import Registry
 from app.source import Request
 from app.store.ledger import ISSUED, Ledger
@@ -81,8 +79,6 @@ the registry."""
 
 _TOKENS: Final = 10_000
 """Tokens whose expiry is remembered; then all are forgotten."""
-
-_PARTS: Final = 3
 
 
 class CallerKind(Enum):
@@ -188,7 +184,7 @@ def parse_lifetime(token: str) -> float | None:
     This is the `exp` claim of a JWT, whose signature is not verified. It need not be: the claim can
     only shorten what the registry has let the bearer do.
     """
-    expiry = _parse_claims(token).get("exp")
+    expiry = tokens.parse_claims(token).get("exp")
     if isinstance(expiry, bool) or not isinstance(expiry, int | float):
         return None
     try:
@@ -196,16 +192,3 @@ def parse_lifetime(token: str) -> float | None:
     except OverflowError:
         return None
     return max(left, 0.0) if math.isfinite(left) else None
-
-
-def _parse_claims(token: str) -> dict[str, Any]:
-    """Return the claims of a JWT (RFC 7519), unverified; an empty dict for any other token."""
-    parts = token.split(".")
-    if len(parts) != _PARTS:
-        return {}
-    try:
-        text = base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4))
-        claims = json.loads(text)
-    except (binascii.Error, ValueError, RecursionError):
-        return {}
-    return claims if isinstance(claims, dict) else {}

@@ -1,7 +1,5 @@
 """Tokens that this proxy gets itself: one per scope, shared, and renewed before they expire."""
 
-import base64
-import binascii
 import hashlib
 import hmac
 import json
@@ -16,6 +14,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from app import shared_memory
+from app.oci import tokens
 from app.oci.errors import (
     AccountRefused,
     Denied,
@@ -32,8 +31,6 @@ from app.upstream.auth.remembered import PASSING_LIFETIME, get_transient_lifetim
 from app.upstream.http.deadlines import NO_LIMIT, Call
 
 # Anonymous tokens: if one expires in the middle of a layer, any other anonymous token will do.
-
-_PARTS: Final = 3
 
 _PRINT: Final = 16
 """Bytes of the HMAC that stands for a token: enough that no two tokens have the same."""
@@ -69,7 +66,7 @@ class AnonymousTokens:
             return False
         place, print_ = self._locate_slot(token)
         known = shared_memory.MEMORY[place : place + _PRINT] == print_
-        return known or _parse_claims(token).get("sub") == ""
+        return known or tokens.parse_claims(token).get("sub") == ""
 
     def _locate_slot(self, token: str) -> tuple[int, bytes]:
         """Return the offset of a token's slot, and the part of its HMAC that is stored there.
@@ -79,17 +76,6 @@ class AnonymousTokens:
         text = f"{self._registry}\0{token}".encode(errors="surrogateescape")
         digest = hmac.digest(shared_memory.KEY, text, hashlib.sha256)
         return int.from_bytes(digest[_PRINT:]) % _SLOTS * _PRINT, digest[:_PRINT]
-
-
-def _parse_claims(token: str) -> dict[str, Any]:
-    """Return the unverified claims of a JWT (RFC 7519), or {} for any other token."""
-    parts = token.split(".")
-    if len(parts) != _PARTS:
-        return {}
-    try:
-        return _parse_document(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-    except (binascii.Error, ValueError):
-        return {}
 
 
 def _parse_document(text: bytes) -> dict[str, Any]:
