@@ -17,7 +17,7 @@ from app.cache.disk import DiskExecutor
 from app.cache.policy import MARGIN
 from app.cache.singleflight import CrossProcessSingleFlight
 from app.cache.stale import TOKENS_AWAY, is_outage, is_outage_status
-from app.oci import headers, placeholder_tokens
+from app.oci import documents, headers, placeholder_tokens
 from app.oci.errors import (
     NameInvalid,
     RegistryError,
@@ -141,7 +141,7 @@ class TokenCache:
         finally:
             reply.close()
         reply = replace(reply, body=content, close=_close_nothing)
-        document = _parse_document(content)
+        document = documents.parse_object_or_empty(content)
         lifetime = _parse_lifetime(document) - (time.monotonic() - began)
         for token in _parse_tokens(document):
             caller = self.callers.hash_bearer(token)
@@ -264,14 +264,6 @@ def _parse_lifetime(document: dict[str, Any]) -> float:
         lives.append(lives[0] - max(age.total_seconds(), 0.0))
     claimed = [parse_lifetime(token) for token in _parse_tokens(document)]
     return min(lives + [one for one in claimed if one is not None])
-
-
-def _parse_document(content: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 def _close_nothing() -> None:

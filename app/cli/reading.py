@@ -1,6 +1,5 @@
 """Read a repository for `warm`, anonymously or with this proxy's own account."""
 
-import json
 import threading
 import time
 from collections.abc import Iterable
@@ -9,7 +8,7 @@ from http import HTTPStatus
 from typing import Final
 
 from app.cli.images import Image
-from app.oci import manifest
+from app.oci import documents, manifest
 from app.oci.headers import Headers
 from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName
@@ -135,12 +134,9 @@ def _limit_size(body: Iterable[bytes], most: int) -> Iterable[bytes]:
 
 
 def _parse_token(body: bytes) -> str:
-    try:
-        match json.loads(body):
-            case {"token": str(token)} | {"access_token": str(token)} if token:
-                return token
-    except (ValueError, RecursionError):
-        pass
+    match documents.parse_object_or_empty(body):
+        case {"token": str(token)} | {"access_token": str(token)} if token:
+            return token
     message = "the registry's token service gave no token"
     raise ReadError(message)
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import http.client
-import json
 import socket
 import ssl
 import time
@@ -11,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from app.doctor.target import Endpoint
+from app.oci import documents
 from app.oci.headers import Headers, get_first
 from app.oci.manifest import LARGEST
 from app.version import VERSION
@@ -60,11 +60,7 @@ class ProbeResponse:
     @property
     def document(self) -> dict[str, Any]:
         """The body as a JSON object; an empty one if the body is something else."""
-        try:
-            read = json.loads(self.body)
-        except (ValueError, RecursionError):
-            return {}
-        return read if isinstance(read, dict) else {}
+        return documents.parse_object_or_empty(self.body)
 
     @property
     def error_code(self) -> str:

@@ -1,4 +1,4 @@
-"""Parses the JSON documents of registries, which are always objects."""
+"""Parses JSON documents that must be objects, as all those of registries are."""
 
 import json
 from collections.abc import Callable
@@ -22,3 +22,11 @@ def parse_object(document: bytes, fields: ObjectHook | None = None) -> dict[str,
         message = "it is not a JSON object"
         raise ValueError(message)  # noqa: TRY004 - the document is wrong, not the caller
     return found
+
+
+def parse_object_or_empty(document: bytes) -> dict[str, Any]:
+    """Return the JSON object in a document, or {} if there is none."""
+    try:
+        return parse_object(document)
+    except ValueError:
+        return {}

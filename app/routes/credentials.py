@@ -12,7 +12,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from app.access.networks import derive_site
-from app.oci import headers
+from app.oci import documents, headers
 from app.oci.errors import Unauthorized, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.oci.operation import Operation
@@ -83,12 +83,10 @@ def tag_tokens(reply: Reply, registry: Registry) -> Reply:
     if reply.status != HTTPStatus.OK:
         return reply
     try:
-        document = json.loads(reply.read())
-    except (ValueError, RecursionError):
-        document = None
+        document = documents.parse_object_or_empty(reply.read())
     finally:
         reply.close()
-    tokens = _extract_tokens(document) if isinstance(document, dict) else {}
+    tokens = _extract_tokens(document)
     if not tokens:
         message = f"the token service of {registry.name} gave no token"
         raise UpstreamMisbehaved(message)

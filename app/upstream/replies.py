@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import requests
 
 from app import shared_memory
-from app.oci import headers
+from app.oci import documents, headers
 from app.oci.challenge import Challenge
 from app.oci.conditional import ByteRange, parse_range
 from app.oci.errors import ErrorCode, UpstreamMisbehaved, UpstreamUnavailable, error_document
@@ -110,11 +110,7 @@ def _filter_headers(response: requests.Response) -> Headers:
 
 def is_oci_error(body: bytes) -> bool:
     """Return whether a body has the form of an error of the OCI distribution specification."""
-    try:
-        document = json.loads(body)
-    except (ValueError, RecursionError):
-        return False
-    errors = document.get("errors") if isinstance(document, dict) else None
+    errors = documents.parse_object_or_empty(body).get("errors")
     return isinstance(errors, list) and all(isinstance(error, dict) for error in errors)
 
 

@@ -1,13 +1,12 @@
 """Docker Hub's search index, always queried anonymously."""
 
-import json
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
 
 import requests
 
-from app.oci import headers
+from app.oci import documents, headers
 from app.oci.errors import ErrorCode, UpstreamMisbehaved
 from app.source import Reply, Request, build_reply
 from app.upstream import replies
@@ -78,8 +77,4 @@ class HubSearchIndex:
 
 
 def _has_results(content: bytes) -> bool:
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        return False
-    return isinstance(document, dict) and isinstance(document.get("results"), list)
+    return isinstance(documents.parse_object_or_empty(content).get("results"), list)

@@ -1,6 +1,5 @@
 """POST /page/rewrite and GET /page/tags: the endpoints behind the boxes of the page."""
 
-import json
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import closing
@@ -10,6 +9,7 @@ from typing import Final
 
 from flask import Blueprint, Response, jsonify
 
+from app.oci import documents
 from app.oci.errors import (
     Denied,
     NameInvalid,
@@ -83,12 +83,9 @@ def _read_document(reply: Reply, unknown: str) -> dict[str, object]:
     if reply.is_error:
         raise _build_error(reply, unknown)
     try:
-        document = json.loads(b"".join(_limit_size(reply.chunks())))
-    except (ValueError, RecursionError) as error:
+        return documents.parse_object(b"".join(_limit_size(reply.chunks())))
+    except ValueError as error:
         raise UpstreamMisbehaved from error
-    if not isinstance(document, dict):
-        raise UpstreamMisbehaved
-    return document
 
 
 def _limit_size(body: Iterable[bytes]) -> Iterator[bytes]:

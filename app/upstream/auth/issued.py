@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import json
 import re
 import threading
 import time
@@ -14,7 +13,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from app import shared_memory
-from app.oci import tokens
+from app.oci import documents, tokens
 from app.oci.errors import (
     AccountRefused,
     Denied,
@@ -52,7 +51,7 @@ class AnonymousTokens:
 
     def record(self, answer: bytes) -> None:
         """Remember the tokens in a token service's answer to an anonymous request."""
-        document = _parse_document(answer)
+        document = documents.parse_object_or_empty(answer)
         for name in ("token", "access_token"):
             token = document.get(name)
             if isinstance(token, str) and token:
@@ -76,14 +75,6 @@ class AnonymousTokens:
         text = f"{self._registry}\0{token}".encode(errors="surrogateescape")
         digest = hmac.digest(shared_memory.KEY, text, hashlib.sha256)
         return int.from_bytes(digest[_PRINT:]) % _SLOTS * _PRINT, digest[:_PRINT]
-
-
-def _parse_document(text: bytes) -> dict[str, Any]:
-    try:
-        document = json.loads(text)
-    except (ValueError, RecursionError):
-        return {}
-    return document if isinstance(document, dict) else {}
 
 
 _SCOPES: Final = 10_000
@@ -246,17 +237,12 @@ def _build_error(reply: Reply, account: Account | None) -> RegistryError:
 
 
 def _parse_token(content: bytes, asked_at: float) -> IssuedToken:
-    try:
-        document: Any = json.loads(content)
-    except (ValueError, RecursionError):
-        document = None
-    if not isinstance(document, dict):
-        document = {}
+    document = documents.parse_object_or_empty(content)
     value = document.get("token") or document.get("access_token")
     if not isinstance(value, str) or not _TOKEN.fullmatch(value):
         message = "the token service gave no token"
         raise UpstreamMisbehaved(message)
-    told = document.get("expires_in")
+    told: Any = document.get("expires_in")
     known = isinstance(told, int | float) and not isinstance(told, bool) and told > 0
     lifetime = min(told, _LONGEST) if known else _LIFETIME
     expires_at = asked_at + lifetime

@@ -13,7 +13,7 @@ from urllib.parse import urlencode, urlsplit
 import requests
 from publicsuffixlist import PublicSuffixList
 
-from app.oci import headers
+from app.oci import documents, headers
 from app.oci.challenge import Challenge, parse_challenges
 from app.oci.errors import ErrorCode, UpstreamMisbehaved, UpstreamUnavailable, error_document
 from app.oci.headers import Headers
@@ -215,10 +215,9 @@ def exchange_token(
 def _is_post_refused(status: int, answer: bytes) -> bool:
     if status == HTTPStatus.BAD_REQUEST:
         try:
-            problem = json.loads(answer)
-        except (ValueError, RecursionError):
+            return _is_post_unsupported(documents.parse_object(answer))
+        except ValueError:
             return True
-        return isinstance(problem, dict) and _is_post_unsupported(problem)
     return status in _NO_POST or status in redirects.REDIRECTS
 
 

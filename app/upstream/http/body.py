@@ -4,7 +4,6 @@ Beside the body itself: which bytes of a blob a response carries (`ContentRange`
 with a response that nobody reads (`discard`).
 """
 
-import json
 import re
 import time
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
+from app.oci import documents
 from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamUnavailable
 from app.source import NOBODY, BodyBroken, Event, Observer
 from app.upstream.http.deadlines import NO_LIMIT, Call, ClientDisconnected
@@ -137,18 +137,13 @@ def read_document(response: requests.Response, limit: int, call: Call) -> bytes:
     """
     data = read_whole(response, limit, call)
     framed = get_content_length(response) is not None or response.raw.chunked
-    if not framed and data.lstrip().startswith(b"{") and not _is_json(data):
-        message = f"{urlsplit(response.url).hostname}: the answer broke off"
-        raise UpstreamUnavailable(message)
+    if not framed and data.lstrip().startswith(b"{"):
+        try:
+            documents.parse_object(data)
+        except ValueError as error:
+            message = f"{urlsplit(response.url).hostname}: the answer broke off"
+            raise UpstreamUnavailable(message) from error
     return data
-
-
-def _is_json(data: bytes) -> bool:
-    try:
-        json.loads(data)
-    except (ValueError, RecursionError):
-        return False
-    return True
 
 
 def is_client_disconnect(error: BodyBroken) -> bool:

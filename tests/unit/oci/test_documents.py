@@ -38,3 +38,10 @@ def test_what_is_no_object(document: bytes) -> None:
     """It is a ValueError, whatever is wrong with it."""
     with pytest.raises(ValueError, match=r"."):
         documents.parse_object(document)
+
+
+def test_an_object_or_none_at_all() -> None:
+    """A caller that treats a document without an object as one without fields gets {}."""
+    assert documents.parse_object_or_empty(b'{"a":1}') == {"a": 1}
+    assert documents.parse_object_or_empty(b"[" * 100_000) == {}
+    assert documents.parse_object_or_empty(b"null") == {}
