@@ -1,6 +1,5 @@
 """Anonymous tokens, shared by all clients without credentials; no other token is cached."""
 
-import json
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,7 +16,7 @@ from app.cache.disk import DiskExecutor
 from app.cache.policy import MARGIN
 from app.cache.singleflight import CrossProcessSingleFlight
 from app.cache.stale import TOKENS_AWAY, is_outage, is_outage_status
-from app.oci import documents, headers, placeholder_tokens
+from app.oci import documents, headers, placeholder_tokens, tokens
 from app.oci.errors import (
     NameInvalid,
     RegistryError,
@@ -231,26 +230,17 @@ def _is_single_pull(scopes: Sequence[str]) -> bool:
 
 
 def _build_token_reply(token: str, left: float) -> Reply:
-    """Return a token response: distribution's `spec/auth/token.md`, "Token Response Fields".
-
-    Some clients count `expires_in` from now, others from `issued_at`. Both work, since `issued_at`
-    is now.
-    """
-    document = {
-        "token": token,
-        "access_token": token,
-        "expires_in": int(left),
-        "issued_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-    }
     fields = [("Content-Type", "application/json"), cache_status.PRIVATE]
-    return build_reply(HTTPStatus.OK, fields, json.dumps(document).encode())
+    return build_reply(HTTPStatus.OK, fields, tokens.build_answer(token, left))
 
 
 def _parse_tokens(document: dict[str, Any]) -> list[str]:
-    found = [document.get(name) for name in ("token", "access_token")]
-    told = [token for token in found if isinstance(token, str) and 0 < len(token) <= _LONGEST_TOKEN]
     is_nothing = placeholder_tokens.is_placeholder
-    return [token for token in dict.fromkeys(told) if not is_nothing(f"Bearer {token}")]
+    return [
+        token
+        for token in tokens.list_tokens(document)
+        if len(token) <= _LONGEST_TOKEN and not is_nothing(f"Bearer {token}")
+    ]
 
 
 def _parse_lifetime(document: dict[str, Any]) -> float:

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Final
 
 from app.cli.images import Image
-from app.oci import documents, manifest
+from app.oci import documents, manifest, tokens
 from app.oci.headers import Headers
 from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName
@@ -134,9 +134,8 @@ def _limit_size(body: Iterable[bytes], most: int) -> Iterable[bytes]:
 
 
 def _parse_token(body: bytes) -> str:
-    match documents.parse_object_or_empty(body):
-        case {"token": str(token)} | {"access_token": str(token)} if token:
-            return token
+    if token := tokens.get_token(documents.parse_object_or_empty(body)):
+        return token
     message = "the registry's token service gave no token"
     raise ReadError(message)
 

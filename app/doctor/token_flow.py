@@ -12,6 +12,7 @@ from app.doctor.findings import StepResult
 from app.doctor.front import is_html, wants_login
 from app.doctor.http import ProbeClient, ProbeResponse
 from app.doctor.target import UserCredentials
+from app.oci import tokens
 from app.oci.challenge import Challenge
 from app.oci.headers import Headers
 from app.oci.manifest import INDEXES, MANIFESTS
@@ -116,7 +117,7 @@ class TokenFlow:
     @property
     def authorization(self) -> Headers:
         """The Authorization header for further requests; empty if there is no token."""
-        text = _parse_token(self.token) if self.token else ""
+        text = tokens.get_token(self.token.document) if self.token else ""
         return [("Authorization", f"Bearer {text}")] if text else []
 
 
@@ -134,7 +135,7 @@ def run_token_flow(
     shown = login if login and _has_users(challenge) else None
     user = shown.user if shown else ""
     token = line.get(_build_token_target(challenge), [shown.authorization_header] if shown else [])
-    text = _parse_token(token)
+    text = tokens.get_token(token.document)
     if token.status != OK or not text:
         return TokenFlow(name, first, token, None, user)
     head = line.request("HEAD", target, [*ACCEPT, ("Authorization", f"Bearer {text}")])
@@ -151,11 +152,6 @@ def _build_token_target(challenge: Challenge) -> str:
     told = {key: challenge.parameters.get(key, "") for key in ("service", "scope")}
     query = [f"{key}={quote(value, safe='')}" for key, value in told.items() if value]
     return f"{PATH}?{'&'.join(filter(None, [realm.query, *query]))}"
-
-
-def _parse_token(answer: ProbeResponse) -> str:
-    read = answer.document
-    return str(read.get("token") or read.get("access_token") or "")
 
 
 def judge_token_flow(knock: TokenFlow, tried: str) -> Iterator[StepResult]:
@@ -198,9 +194,9 @@ def _judge_login_refusal(token: ProbeResponse, user: str) -> StepResult | None:
 
 def _judge_token(tried: str, token: ProbeResponse, user: str) -> StepResult:
     tried = f"{tried}: token"
-    if token.status == OK and _parse_token(token):
+    if token.status == OK and (text := tokens.get_token(token.document)):
         owner = f" for {user}" if user else ""
-        return StepResult(tried, f"a token of {len(_parse_token(token)):,} characters{owner}")
+        return StepResult(tried, f"a token of {len(text):,} characters{owner}")
     if token.error_code == "TOOMANYREQUESTS":
         return StepResult(tried, str(token), "pulls-spent")
     if token.status in _AWAY and not is_html(token):

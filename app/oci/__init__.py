@@ -12,5 +12,5 @@ operation.py           what a client asks of a registry
 placeholder_tokens.py  our own tokens, and what they stand for
 reference.py           repository names, tags and digests
 scope.py               the scopes of a token, and the actions that they allow
-tokens.py              what a token says of itself
+tokens.py              the claims of a token, and the answer of a token service
 """

@@ -5,13 +5,11 @@ issues its own tokens instead.
 """
 
 import contextlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import parse_qsl
 
-from flask import Blueprint, Response, jsonify
+from flask import Blueprint, Response
 from werkzeug.exceptions import (
     BadRequest,
     ClientDisconnected,
@@ -20,7 +18,7 @@ from werkzeug.exceptions import (
 )
 
 from app.access.tokens import LIFETIME, SERVICE, Guard
-from app.oci import headers
+from app.oci import headers, tokens
 from app.oci.challenge import Challenge
 from app.oci.errors import LoginMissing, LoginRequired, NameInvalid, NameUnknown
 from app.oci.placeholder_tokens import NOTHING
@@ -79,16 +77,9 @@ def issue_token(
     # The users may have been reloaded while the password was checked, and the tokens may have been
     # issued for the changed user. So check the login once more.
     _authenticate(context, guard, told)
-    document = {
-        # Clients of GET read `token`, those of POST `access_token`.
-        "token": token,
-        "access_token": token,
-        "expires_in": LIFETIME,
-        "issued_at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
-    }
-    if told.get("offline_token") == "true" or told.get("access_type") == "offline":
-        document["refresh_token"] = refresh
-    response = jsonify(document)
+    is_offline = told.get("offline_token") == "true" or told.get("access_type") == "offline"
+    answer = tokens.build_answer(token, LIFETIME, refresh if is_offline else None)
+    response = Response(answer, content_type="application/json")
     response.headers["Cache-Control"] = "no-store"
     return response
 
@@ -199,8 +190,8 @@ def _build_placeholder_reply() -> Reply:
 
     Clients show a rule's message if it answers a manifest request, but not a token request.
     """
-    document = {"token": NOTHING, "access_token": NOTHING, "expires_in": _SHORT}
-    return build_reply(200, [("Content-Type", "application/json")], json.dumps(document).encode())
+    answer = tokens.build_answer(NOTHING, _SHORT)
+    return build_reply(200, [("Content-Type", "application/json")], answer)
 
 
 def _parse_parameters(written: bytes) -> _Parameters:

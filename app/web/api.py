@@ -9,7 +9,7 @@ from typing import Final
 
 from flask import Blueprint, Response, jsonify
 
-from app.oci import documents
+from app.oci import documents, tokens
 from app.oci.errors import (
     Denied,
     NameInvalid,
@@ -67,9 +67,8 @@ def list_tags(source: Source, name: RepositoryName, client: Client) -> TagList:
 def _fetch_token(source: Source, scope: str, client: Client) -> str:
     asked = TokenRequest(method="GET", parameters=[("scope", scope)], client=client)
     with closing(source.token(asked)) as reply:
-        match _read_document(reply, Denied.message):
-            case {"token": str(token)} | {"access_token": str(token)} if token:
-                return token
+        if token := tokens.get_token(_read_document(reply, Denied.message)):
+            return token
     message = "the registry's token service gave no token"
     raise UpstreamMisbehaved(message)
 

@@ -51,12 +51,9 @@ class AnonymousTokens:
 
     def record(self, answer: bytes) -> None:
         """Remember the tokens in a token service's answer to an anonymous request."""
-        document = documents.parse_object_or_empty(answer)
-        for name in ("token", "access_token"):
-            token = document.get(name)
-            if isinstance(token, str) and token:
-                place, print_ = self._locate_slot(token)
-                shared_memory.MEMORY[place : place + _PRINT] = print_
+        for token in tokens.list_tokens(documents.parse_object_or_empty(answer)):
+            place, print_ = self._locate_slot(token)
+            shared_memory.MEMORY[place : place + _PRINT] = print_
 
     def is_anonymous(self, authorization: str) -> bool:
         """Return whether an Authorization is a Bearer token that is known to be anonymous."""
@@ -238,8 +235,8 @@ def _build_error(reply: Reply, account: Account | None) -> RegistryError:
 
 def _parse_token(content: bytes, asked_at: float) -> IssuedToken:
     document = documents.parse_object_or_empty(content)
-    value = document.get("token") or document.get("access_token")
-    if not isinstance(value, str) or not _TOKEN.fullmatch(value):
+    value = tokens.get_token(document)
+    if not _TOKEN.fullmatch(value):
         message = "the token service gave no token"
         raise UpstreamMisbehaved(message)
     told: Any = document.get("expires_in")

@@ -5,12 +5,10 @@ the default registry. They then want a token for every registry behind that host
 """
 
 import base64
-import json
-from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import urlencode
 
-from app.oci import headers
+from app.oci import headers, tokens
 from app.source import Reply, TokenRequest, build_reply
 
 _LIFETIME: Final = 3600
@@ -20,17 +18,9 @@ _CREDENTIALS: Final = frozenset({"username", "password", "refresh_token"})
 
 
 def build_token_reply(token: str) -> Reply:
-    """Return a reply that issues `token`, valid for an hour.
-
-    Its fields follow distribution's `spec/auth/token.md`, "Token Response Fields".
-    """
-    document = {
-        "token": token,
-        "access_token": token,
-        "expires_in": _LIFETIME,
-        "issued_at": datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z"),
-    }
-    return build_reply(200, [("Content-Type", "application/json")], json.dumps(document).encode())
+    """Return a reply that issues `token`, valid for an hour."""
+    answer = tokens.build_answer(token, _LIFETIME)
+    return build_reply(200, [("Content-Type", "application/json")], answer)
 
 
 def has_credentials(request: TokenRequest) -> bool:
