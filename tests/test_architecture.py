@@ -79,6 +79,7 @@ ROOMS = {
 LIBRARIES = {
     "flask": {"factory", "startup", "routes", "web", "cli"},
     "bcrypt": {"access"},
+    "cachetools": {"access", "upstream"},
     "click": {"cli"},
     "jwt": {"access", "oci"},
     "limits": {"access"},

@@ -1,9 +1,10 @@
 """Image metadata from manifests, cached by digest; content of one digest never changes."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
+
+from cachetools import FIFOCache, LRUCache
 
 from app.oci.image import ImageMetadata
 from app.oci.reference import Digest
@@ -25,26 +26,23 @@ class ImageFactsCache:
     """
 
     def __init__(self, most: int = _MOST) -> None:
-        self._most = most
         self._lock = threading.Lock()
-        self._facts: OrderedDict[Digest, ImageMetadata] = OrderedDict()
-        self._by_bytes: OrderedDict[bytes, ImageMetadata] = OrderedDict()
+        self._facts = LRUCache[Digest, ImageMetadata](most)
+        self._by_bytes = FIFOCache[bytes, ImageMetadata](_MOST_AT_HAND)
         self._in_flight: dict[Digest, threading.Event] = {}
 
     def lookup(self, digest: Digest) -> ImageMetadata | None:
         """Return the metadata of a manifest, or None if it is not cached."""
         with self._lock:
-            facts = self._facts.get(digest)
-            if facts is not None:
-                self._facts.move_to_end(digest)
-            return facts
+            return self._facts.get(digest)
 
     def lookup_by_bytes(self, document: bytes) -> ImageMetadata | None:
         """Return the metadata of a manifest with exactly these bytes, or None if not at hand.
 
         The lookup costs less than computing the digest.
         """
-        return self._by_bytes.get(document)
+        with self._lock:
+            return self._by_bytes.get(document)
 
     def store_by_bytes(self, document: bytes, facts: ImageMetadata) -> None:
         """Keep a manifest and its metadata at hand, unless it is larger than 16 KiB."""
@@ -52,8 +50,6 @@ class ImageFactsCache:
             return
         with self._lock:
             self._by_bytes[document] = facts
-            while len(self._by_bytes) > _MOST_AT_HAND:
-                self._by_bytes.popitem(last=False)
 
     def get_or_read(
         self, digest: Digest, read: Callable[[], ImageMetadata | None]
@@ -83,6 +79,4 @@ class ImageFactsCache:
         if facts is not None:
             with self._lock:
                 self._facts[digest] = facts
-                while len(self._facts) > self._most:
-                    self._facts.popitem(last=False)
         return facts

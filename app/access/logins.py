@@ -6,12 +6,13 @@ import math
 import random
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Final, NamedTuple
+
+from cachetools import FIFOCache, TTLCache
 
 from app.access.htpasswd import is_user_name
 from app.access.networks import Prefix, derive_prefixes
@@ -65,7 +66,7 @@ class LoginThrottle:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._failures: OrderedDict[_Key, tuple[int, float]] = OrderedDict()
+        self._failures = FIFOCache[_Key, tuple[int, float]](MOST)
 
     def seconds_left(self, prefixes: Sequence[Prefix], name: str) -> float:
         """Return the seconds for which passwords of `name` from there are refused unread, or 0.
@@ -84,10 +85,7 @@ class LoginThrottle:
         """Count a wrong password, for one name at a site or for EVERYBODY in a network."""
         key = (prefix, name)
         count = self._lookup_failures(key)[0]
-        self._failures.pop(key, None)
         self._failures[key] = (count + 1, self._clock())
-        while len(self._failures) > MOST:
-            self._failures.popitem(last=False)
 
     def _seconds_left(self, key: _Key) -> float:
         count, last = self._lookup_failures(key)
@@ -161,9 +159,9 @@ class LoginChecker:
         self._clock, self._sleep = clock, sleep
         self._queue = turns or LoginQueue()
         self._key = secrets.token_bytes(32)
-        self._verified_logins = _ExpiringSet(_REMEMBERED, clock)
-        self._failed_logins = _ExpiringSet(math.inf, clock)
-        self._known_sites = _ExpiringSet(_KNOWN, clock)
+        self._verified_logins = TTLCache[bytes, None](_MOST, _REMEMBERED, timer=clock)
+        self._failed_logins = FIFOCache[bytes, None](_MOST)
+        self._known_sites = TTLCache[bytes, None](_MOST, _KNOWN, timer=clock)
 
     def check(self, name: str, password: str, address: str) -> None:
         """Return if the password is the user's; otherwise raise.
@@ -229,12 +227,12 @@ class LoginChecker:
         if not (attempt.is_user and matches):
             self._record_failure(attempt)
             raise LoginInvalid
-        self._verified_logins.add(attempt.login)
+        self._verified_logins[attempt.login] = None
         self._record_success(attempt)
 
     def _record_success(self, attempt: "_Attempt") -> None:
-        self._known_sites.add(attempt.user_here)
-        self._known_sites.add(attempt.somebody_here)
+        self._known_sites[attempt.user_here] = None
+        self._known_sites[attempt.somebody_here] = None
 
     def _record_failure(self, attempt: "_Attempt") -> None:
         """Count a wrong login; count it for EVERYBODY if the site has not tried it before.
@@ -248,7 +246,7 @@ class LoginChecker:
         if attempt.login_here not in self._failed_logins:
             for prefix in attempt.prefixes:
                 self._throttle.record_failure(prefix, EVERYBODY)
-        self._failed_logins.add(attempt.login_here)
+        self._failed_logins[attempt.login_here] = None
 
     def compute_rank(self, attempt: "_Attempt") -> Rank:
         """Return the class of a login, by what is known of its user and its site now."""
@@ -283,20 +281,3 @@ class _Attempt:
     def rank(self) -> Rank:
         """The class of the login now."""
         return self.logins.compute_rank(self)
-
-
-class _ExpiringSet:
-    """Remembers the digests added last, each for `seconds`."""
-
-    def __init__(self, seconds: float, clock: Callable[[], float]) -> None:
-        self._seconds, self._clock = seconds, clock
-        self._until: OrderedDict[bytes, float] = OrderedDict()
-
-    def __contains__(self, digest: bytes) -> bool:
-        return self._until.get(digest, 0.0) > self._clock()
-
-    def add(self, digest: bytes) -> None:
-        self._until[digest] = self._clock() + self._seconds
-        self._until.move_to_end(digest)
-        while len(self._until) > _MOST:
-            self._until.popitem(last=False)

@@ -3,12 +3,12 @@
 import hashlib
 import hmac
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import jwt
+from cachetools import FIFOCache
 
 from app.access.logins import LoginChecker
 from app.access.users import Users
@@ -62,7 +62,7 @@ class TokenIssuer:
     def __init__(self, key: bytes, users: Users, clock: Callable[[], float] = time.time) -> None:
         """Derive the signing keys from `key`, which all workers and replicas share."""
         self._users, self._clock = users, clock
-        self._verified_tokens: OrderedDict[str, _VerifiedToken] = OrderedDict()
+        self._verified_tokens = FIFOCache[str, _VerifiedToken](_MOST_GOOD)
         # Two keys, so that neither kind of token can be taken for the other.
         self._access_key, self._refresh_key, self._fingerprint_key = (
             hmac.digest(key, use, hashlib.sha256) for use in (b"access", b"refresh", b"user")
@@ -94,8 +94,6 @@ class TokenIssuer:
         if found is None:
             found = self._verify(token)
             self._verified_tokens[token] = found
-            while len(self._verified_tokens) > _MOST_GOOD:
-                self._verified_tokens.popitem(last=False)
         is_over = found.expires_at <= self._clock()
         if is_over or self._users.lookup_secret(found.bearer.user) != found.secret:
             raise TokenInvalid

@@ -27,8 +27,8 @@ class BoundedMap(Generic[Thing]):
     """A bounded dictionary of the latest entries, without a lock.
 
     It is used on native threads, and under gevent a lock from `threading` belongs to the event
-    loop. Each step is one atomic operation of the interpreter. If two threads write at the same
-    time, an entry may be lost.
+    loop. Each step is one atomic operation of the interpreter, which those of a map of cachetools
+    are not. If two threads write at the same time, an entry may be lost.
     """
 
     def __init__(self, most: int = _LATELY_MOST) -> None:

@@ -5,12 +5,13 @@ import hmac
 import re
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any, Final
+
+from cachetools import LRUCache
 
 from app import shared_memory
 from app.oci import documents, tokens
@@ -116,7 +117,7 @@ class IssuedTokens:
 
     def __init__(self, issue: Callable[[str, Call], IssuedToken]) -> None:
         self._issue = issue
-        self._slots: OrderedDict[str, _Slot] = OrderedDict()
+        self._slots = LRUCache[str, _Slot](_SCOPES)
         self._lock = threading.Lock()
 
     def get(self, scope: str, call: Call = NO_LIMIT) -> str:
@@ -174,11 +175,7 @@ class IssuedTokens:
 
     def _get_slot(self, scope: str) -> _Slot:
         with self._lock:
-            slot = self._slots.setdefault(scope, _Slot())
-            self._slots.move_to_end(scope)
-            if len(self._slots) > _SCOPES:
-                self._slots.popitem(last=False)
-            return slot
+            return self._slots.setdefault(scope, _Slot())
 
 
 def issue_token(

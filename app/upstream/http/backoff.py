@@ -12,12 +12,13 @@ import math
 import secrets
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
+
+from cachetools import LRUCache, TLRUCache
 
 from app.oci import headers
 from app.oci.errors import (
@@ -156,7 +157,7 @@ class CircuitBreakers:
 
     def __init__(self, observer: Observer = NOBODY) -> None:
         self._observer = observer
-        self._by_origin: OrderedDict[Origin, CircuitBreaker] = OrderedDict()
+        self._by_origin = LRUCache[Origin, CircuitBreaker](_HOSTS)
         self._lock = threading.Lock()
 
     def get_breaker(self, origin: Origin) -> CircuitBreaker:
@@ -164,11 +165,10 @@ class CircuitBreakers:
         with self._lock:
             breaker = self._by_origin.get(origin)
             if breaker is None:
+                if len(self._by_origin) == _HOSTS:
+                    _, forgotten = self._by_origin.popitem()
+                    forgotten.detach()
                 breaker = self._by_origin[origin] = CircuitBreaker(self._observer)
-            self._by_origin.move_to_end(origin)
-            if len(self._by_origin) > _HOSTS:
-                _, forgotten = self._by_origin.popitem(last=False)
-                forgotten.detach()
             return breaker
 
 
@@ -225,7 +225,9 @@ class RecentTooManyRequests:
     def __init__(self) -> None:
         self._key = secrets.token_bytes(32)
         self._lock = threading.Lock()
-        self._entries: OrderedDict[bytes, _RecentReply] = OrderedDict()
+        self._entries = TLRUCache[bytes, _RecentReply](
+            _ENTRIES, lambda _key, told, _now: told.until, timer=time.monotonic
+        )
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -236,8 +238,9 @@ class RecentTooManyRequests:
             return None
         now = time.monotonic()
         for one in (about, _EVERYTHING):
-            told = self._entries.get(self._hash_key(authorization, one))
-            if told is not None and told.until > now:
+            with self._lock:
+                told = self._entries.get(self._hash_key(authorization, one))
+            if told is not None:
                 logger.info("Repeated a recent 429 without asking the registry.")
                 return told.repeat(now)
         return None
@@ -257,21 +260,9 @@ class RecentTooManyRequests:
         for_all = kind.startswith("text/plain")
         seconds = min(told, _LONGEST_FOR_ALL if for_all else _LONGEST)
         again = _RecentReply(time.monotonic() + seconds, fields, kept)
-        self._store(self._hash_key(authorization, _EVERYTHING if for_all else about), again)
-        return replace(reply, body=content)
-
-    def _store(self, key: bytes, told: _RecentReply) -> None:
-        now = time.monotonic()
         with self._lock:
-            self._entries.pop(key, None)
-            self._entries[key] = told
-            # The entries are in order of arrival. Drop the expired ones at the front, and the
-            # oldest if there are too many.
-            while self._entries:
-                oldest = next(iter(self._entries.values()))
-                if oldest.until > now and len(self._entries) <= _ENTRIES:
-                    break
-                self._entries.popitem(last=False)
+            self._entries[self._hash_key(authorization, _EVERYTHING if for_all else about)] = again
+        return replace(reply, body=content)
 
     def _hash_key(self, authorization: str, about: str) -> bytes:
         text = f"{authorization}\0{about}".encode(errors="surrogateescape")
