@@ -271,10 +271,10 @@ def test_without_redis(hub: Hub, image: Image, client: str) -> None:
     with redis_server() as redis, limiting(hub, redis) as found:
         for _ in range(PULLS):
             assert found.ask(MANIFEST, client).status_code == 200
-        assert is_refusal(found.ask(MANIFEST, client), "no more pulls today")
+        assert is_refusal(found.ask(MANIFEST, client), "limit of pulls per day")
         redis.stop()
         assert waited(found, client) < FEW
-        assert found.proxy.log.count("Redis does not count") == 2
+        assert found.proxy.log.count("Redis is unavailable") == 2
 
 
 @pytest.mark.soak

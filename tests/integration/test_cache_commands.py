@@ -181,7 +181,7 @@ def test_a_budget(cache: Cache, hub: Hub) -> None:
     """No pull more is spent, by the registry's own count."""
     ended = cache("warm", "--budget", "3", "alpine", "nginx")
     assert ended.returncode == 1
-    assert "left undone: nginx: the budget is spent\n1 of 2 images warm.\n" in ended.stdout
+    assert "skipped: nginx: the budget is spent\n1 of 2 images warm.\n" in ended.stdout
     assert "3 of 3 pulls spent" in ended.stdout
     assert hub.pulls == 3
     ended = cache("warm", "--budget", "3", "alpine", "nginx")

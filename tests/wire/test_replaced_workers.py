@@ -223,7 +223,7 @@ def test_one_worker_that_cannot_start(tmp_path: Path) -> None:
         cache.rename(tmp_path / "away")
         cache.touch()
         os.kill(proxy.workers[0], signal.SIGKILL)
-        wait_until(lambda: "A worker cannot start." in proxy.log, what="the line about it")
+        wait_until(lambda: "A worker cannot start;" in proxy.log, what="the line about it")
         with Client(proxy.host) as client:
             assert client.get("/health").status == 200
 

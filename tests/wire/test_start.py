@@ -227,7 +227,7 @@ def test_a_port_that_takes_a_right() -> None:
     """The message names the right."""
     script = (
         "import os; from app import startup; os.setuid(65534); "
-        "print(*startup.cannot_listen([['127.0.0.1', 1]]))"
+        "print(*startup.find_listen_faults([['127.0.0.1', 1]]))"
     )
     command = [sys.executable, "-c", script]
     said = subprocess.run(
@@ -355,7 +355,7 @@ def test_counts_that_have_no_place_stop_the_start(tmp_path: Path) -> None:
         ended = start(PROMETHEUS_MULTIPROC_DIR=str(place))
         said = ended.stdout + ended.stderr
         assert ended.returncode == 1
-        assert said.count(f"PROMETHEUS_MULTIPROC_DIR={place} is no directory") == 1
+        assert said.count(f"PROMETHEUS_MULTIPROC_DIR={place} is not a writable directory") == 1
         assert "Traceback" not in said
         assert "Booting worker" not in said
 
