@@ -1,20 +1,20 @@
 # Docxy: make run · make test · make check · make soak · make bench · make chaos · make trace
-# Everything is made in .venv, which may be deleted at any time.
+# Everything is created in .venv, which you may delete at any time.
 
 PYTHON ?= python3
 BIN := .venv/bin
 TESTS ?= tests
-# A test run compiles 80,000 lines if it may keep no bytecode, and so does each server that it starts.
+# If Python may not keep bytecode, each test run and each server in it compiles 80,000 lines.
 unexport PYTHONDONTWRITEBYTECODE
 
-# The servers and clients that the tests are made with have tests of their own, marked `rig`. They
-# run unless git says that nothing of it has changed since the commit before; RIG= always runs them.
+# The servers and clients that the tests use have their own tests, marked `rig`. They run unless git
+# shows that none of these files has changed since the previous commit; RIG= always runs them.
 RIG = tests/hub tests/clients tests/tables.py tests/scheduling.py tests/browser/visiting.py \
       tests/browser/accessibility.py
 SAME_RIG = $(if $(RIG),$(shell git diff --quiet HEAD~ -- $(RIG) 2>/dev/null && echo "and not rig"))
 SLOWEST ?= 10
 JOBS ?= 2
-# The tests of a file stay together, since they share servers: tests/scheduling.py.
+# The tests of a file run together, since they share servers: tests/scheduling.py.
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=$(SLOWEST)
 
 .PHONY: run test soak check bench chaos trace clean
@@ -22,13 +22,13 @@ PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reord
 run: .venv/run-is-ready
 	$(BIN)/python serve.py
 
-# What this machine lacks is installed first, if it may be: tests/programs.sh. Tests that are named
+# tests/programs.sh first installs the programs that this machine lacks, if it may. Tests that are named
 # with TESTS run whatever their marks are.
 test: .venv/dev-is-ready
 	sh tests/programs.sh
 	$(PYTEST) $(if $(filter tests,$(TESTS)),-m "not soak $(SAME_RIG)") $(TESTS)
 
-# Endurance: many downloads, floods, faults by chance, real minutes.
+# Endurance tests: many downloads, floods, random faults, real minutes.
 soak: .venv/dev-is-ready
 	sh tests/programs.sh
 	$(PYTEST) -m soak $(TESTS)
@@ -42,12 +42,12 @@ bench: .venv/dev-is-ready
 	sh tests/programs.sh
 	$(BIN)/python -m bench
 
-# SEED=1 asks for the same as another run with that seed did.
+# SEED=1 repeats the requests of another run with that seed.
 chaos: .venv/dev-is-ready
 	sh tests/programs.sh
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED))
 
-# Prints what real requests pass through; UPDATE=1 writes the numbers into docs/architecture.md.
+# Print what real requests pass through; UPDATE=1 writes the numbers into docs/architecture.md.
 trace: .venv/dev-is-ready
 	sh tests/programs.sh
 	$(BIN)/python -m tests.trace $(if $(UPDATE),--update)

@@ -50,7 +50,7 @@ limit_request_line = 0
 limit_request_field_size = 64 * 1024
 # The bounds in server/request.py and the tests of hostile requests are for HTTP/1 and the parser in
 # Python. "auto" would use a parser in C if one happens to be installed (gunicorn_h1c), and HTTP/2
-# and the uWSGI protocol have requests of their own. `on_starting` refuses other values.
+# and the uWSGI protocol have their own request classes. `on_starting` refuses other values.
 http_parser = "python"
 protocol = "http"
 http_protocols = "h1"
@@ -124,17 +124,17 @@ def on_starting(server: Any) -> None:  # noqa: ANN401 - gunicorn's Arbiter, not 
                 "for HTTP/1 and gunicorn's parser in Python only; leave it out, and let nginx or "
                 "Caddy in front of Docxy speak other protocols"
             )
-    # gunicorn's own worker classes, which take its requests as they are, have no such method.
+    # gunicorn's own worker classes use its requests unchanged, and have no such method.
     if hasattr(server.worker_class, "check_parser"):
         server.worker_class.check_parser(cfg)
-    # The sockets are open already if systemd passes them, or the gunicorn that this one replaces
-    # (SIGUSR2).
+    # The sockets are already open if systemd passes them, or if another gunicorn does, which this
+    # one replaces (SIGUSR2).
     is_open = os.environ.get("LISTEN_PID") == str(os.getpid()) or "GUNICORN_FD" in os.environ
     addresses = [] if is_open else cfg.address
     checked = arbiter.check(cfg.workers, addresses, reuse_port=cfg.reuse_port)
     if checked.status:
         arbiter.refuse(checked)
-    if not cfg.reload:  # with --reload, workers restart when a file changes and must read it anew
+    if not cfg.reload:  # with --reload, workers restart when a file changes, and must read it again
         arbiter.accept(checked.settings)
     _prepare_counts(cfg.worker_tmp_dir)
 

@@ -79,7 +79,7 @@ class Payer(Protocol):
 
 
 class Unmetered:
-    """A payer and its account when no limits are set: its fetches only have to be counted."""
+    """The payer of a client without limits: its fetches are counted, but nothing is charged."""
 
     def __init__(self, identify: Callable[[], str]) -> None:
         """`identify` returns the payer's name. It is called only if somebody asks for the name."""

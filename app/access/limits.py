@@ -235,7 +235,7 @@ class Transfer:
     def end(self) -> None:
         """Charge the remaining bytes and free the place.
 
-        Each fetch that the client leaves behind takes a place of its own first.
+        First, each fetch that the client leaves behind takes its own place.
         """
         self.is_over = True
         for fetch in list(self._fetches):

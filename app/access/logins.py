@@ -249,7 +249,7 @@ class LoginChecker:
         self._failed_logins[attempt.login_here] = None
 
     def compute_rank(self, attempt: "_Attempt") -> Rank:
-        """Return the class of a login, by what is known of its user and its site now."""
+        """Return the class of a login, from the recent history of its user and its site."""
         if attempt.user_here in self._known_sites:
             return Rank.RETURNING
         if attempt.somebody_here in self._known_sites:

@@ -78,7 +78,7 @@ def parse_address(text: str) -> Address | None:
 
 
 def derive_site(text: str) -> str:
-    """Return the site of an address as text, or "" if `text` is no address.
+    """Return the site of an address as text, or "" if `text` is not an address.
 
     The site is what all addresses of one subscriber have in common: an IPv4 address, or an IPv6
     network of 64 bits.
@@ -158,7 +158,7 @@ class NetworkPolicy:
     def is_admitted(self, address: str) -> bool:
         """Return True if a client at `address` may use this proxy.
 
-        A text that is no address is admitted only if neither list is set.
+        A text that is not an address is admitted only if neither list is set.
         """
         return self.admits_all or self._is_admitted_cached(address)
 

@@ -20,7 +20,7 @@ class Users(Protocol):
         """
 
     def get_decoy_secret(self, name: str) -> str:
-        """Return a secret to check against if `name` is no user, so that it takes as long."""
+        """Return a secret to check against if `name` is unknown, so the check takes as long."""
 
     def matches(self, secret: str, password: bytes) -> bool:
         """Return True if `password` belongs to `secret`."""

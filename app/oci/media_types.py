@@ -1,4 +1,4 @@
-"""Media types: what a client accepts (RFC 9110, section 12.5.1), and what a content can be."""
+"""Media types: what a client accepts (RFC 9110, section 12.5.1), and what content each can name."""
 
 import hashlib
 import re

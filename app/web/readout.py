@@ -33,7 +33,7 @@ def format_number(count: float) -> str:
 def round_duration(seconds: float) -> tuple[str, int]:
     """Return a duration as the key of its unit (`seconds`, `minutes`, `hours`) and a rounded count.
 
-    A unit is used from two of it on: 119 seconds are not yet minutes.
+    Less than two minutes are given in seconds, less than two hours in minutes.
     """
     if seconds < 2 * _MINUTE:
         return "seconds", round(seconds)

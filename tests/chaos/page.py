@@ -22,7 +22,7 @@ def render(run: Run, measured: Measured, *, title: str = "Reliability") -> str:
     parts = [
         f"# {title}\n",
         f"`make chaos` wrote this page on {today}; do not edit it.",
-        "In a registry of the project's own (`tests/hub`) all goes wrong that can, at random,",
+        "A registry of the project's own (`tests/hub`) fails at random, in every way that we know,",
         "while many clients pull from it through Docxy.",
         "A fault counts only if the hub has seen it happen.\n",
         "## In short\n",
@@ -30,9 +30,9 @@ def render(run: Run, measured: Measured, *, title: str = "Reliability") -> str:
         "",
         "## Real clients, one fault for one pull\n",
         *_tables(measured),
-        "## What can be mended\n",
+        "## Recoverable faults\n",
         *_mended(run),
-        "## What nobody can mend\n",
+        "## Unrecoverable faults\n",
         *_hopeless(run),
         "## What is left to the client\n",
         *_limited(run),
@@ -53,12 +53,12 @@ def _short(run: Run, measured: Measured) -> Iterator[str]:
     hopeless_ones = [*run.cut.values(), *run.wrong.values()]
     unmended = sum(tally.tried for tally in hopeless_ones)
     honest = sum(tally.survived for tally in hopeless_ones)
-    yield "| | tried | as it should be | lost |"
+    yield "| | tried | as expected | lost |"
     yield "| --- | --- | --- | --- |"
-    yield _row("blob downloads under faults that can be mended: complete, byte for byte", downloads,
+    yield _row("blob downloads under recoverable faults: complete, byte for byte", downloads,
                whole)  # fmt: skip
-    yield _row("pulls of real clients amid these", pulls, pulled)
-    yield _row("answers under faults that nobody can mend: none looks complete", unmended, honest)
+    yield _row("pulls of real clients at the same time", pulls, pulled)
+    yield _row("responses under unrecoverable faults: none looks complete", unmended, honest)
     for what, cells in (("directly", measured.directly), ("through Docxy", measured.through)):
         tried = {key: cell for key, cell in cells.items() if key[0] not in _corrupting()}
         good = sum(cell == "ok" for cell in tried.values())
@@ -81,15 +81,15 @@ def _tables(measured: Measured) -> Iterator[str]:
     yield "Without Docxy, straight from the hub:\n"
     yield from _table(measured.directly)
     yield (
-        "Through Docxy; only corruption is lost, which Docxy passes on as it comes and every "
+        "Through Docxy; only corrupted layers are lost, which Docxy passes on unchanged and every "
         "client notices:\n"
         if not measured.unexpected()
-        else "Through Docxy; corruption is passed on as it comes, and every client notices:\n"
+        else "Through Docxy; it passes corrupted layers on unchanged, and every client notices:\n"
     )
     yield from _table(measured.through)
     yield (
-        "With `DOCXY_VERIFY_BLOBS=true` the connection is cut before the last piece, so that a "
-        "client that asks for the rest, or once more, can still succeed:\n"
+        "With `DOCXY_VERIFY_BLOBS=true`, Docxy cuts the connection before the last piece, so that "
+        "a client that requests the rest, or the whole blob again, can still succeed:\n"
     )
     yield from _table(measured.verifying)
 
@@ -120,23 +120,25 @@ def _tallies(tallies: Mapping[str, Tally], good: str) -> Iterator[str]:
 
 def _mended(run: Run) -> Iterator[str]:
     yield (
-        f"{AT_ONCE} raw HTTP clients at once, which mend nothing themselves, ask {WORKERS} workers "
-        "for blobs, ranges of them, their HEAD, manifests and tokens."
+        f"{AT_ONCE} raw HTTP clients at once, which recover nothing themselves, ask {WORKERS} "
+        "workers for blobs, ranges of them, their HEAD, manifests and tokens."
     )
-    yield "Survived means: the status, the length and every byte are right, at the first try.\n"
+    yield (
+        "A request survived if its status, its length and every byte are right, at the first try.\n"
+    )
     yield from _tallies(run.mended, "survived")
     yield (
-        "At the same time real clients pulled images, each blob and each manifest of which met one "
-        "of these faults:\n"
+        "At the same time real clients pulled images whose blobs and manifests each met one of "
+        "these faults:\n"
     )
     yield from _tallies(run.pulls, "pulled")
 
 
 def _hopeless(run: Run) -> Iterator[str]:
     yield (
-        "An answer is lost here if it looks complete: its Content-Length reached, its chunks ended "
-        "or, for the fourth part that was asked by HTTP/1.0, the connection closed without a "
-        "reset.\n"
+        "A response counts as lost here if it looks complete: its Content-Length was reached, its "
+        "chunks ended or, for the quarter of requests that used HTTP/1.0, the connection was "
+        "closed without a reset.\n"
     )
     yield from _tallies(run.cut, "did not look complete")
     yield "With `DOCXY_VERIFY_BLOBS=true`:\n"
@@ -146,8 +148,8 @@ def _hopeless(run: Run) -> Iterator[str]:
 def _limited(run: Run) -> Iterator[str]:
     tally = run.limited
     yield (
-        f"A 429 is passed on, with its `Retry-After`: {tally.survived} of {tally.tried} blobs "
-        "answered so reached the client so, and came whole later.\n"
+        f"Docxy passes a 429 on, with its `Retry-After`: for {tally.survived} of {tally.tried} "
+        "such blobs the client received the 429, and later the whole blob.\n"
     )
 
 
@@ -165,24 +167,24 @@ def _failures(run: Run, measured: Measured) -> Iterator[str]:
 
 def _method(run: Run) -> Iterator[str]:
     plan = run.plan
-    sizes = "1 byte to 4 MiB, as many between one power of two and the next"
+    sizes = "1 byte to 4 MiB, equally many between each power of two and the next"
     yield (
-        f"The seed was {run.seed}: `make chaos SEED={run.seed}` asks for the same, with the same "
-        f"faults; it took {run.seconds:.0f} s, and the tables some minutes more."
+        f"The seed was {run.seed}: `make chaos SEED={run.seed}` repeats the requests and "
+        f"faults. The run took {run.seconds:.0f} s, and the tables some minutes more."
     )
-    yield f"{plan.blobs} blobs of {sizes}; one in five downloads is of a range."
+    yield f"There were {plan.blobs} blobs of {sizes}; one in five downloads is of a range."
     yield (
-        f"Docxy ran with {WORKERS} workers and {_written(SETTINGS)}, so that what stalls takes no "
-        f"half minute; under faults that nobody can mend with {_written(hopeless.SETTINGS)}; for "
-        f"the tables with {_written(table.SETTINGS)}; else as by default."
-    )
-    yield (
-        f"In {plan.expiring} of the downloads URL and token really expired, by the hub's clock; in "
-        "the others the hub answered as if they had."
+        f"Docxy ran with {WORKERS} workers and {_written(SETTINGS)}, so that a stall does not "
+        f"take half a minute; under unrecoverable faults with {_written(hopeless.SETTINGS)}; for "
+        f"the tables with {_written(table.SETTINGS)}; otherwise with its defaults."
     )
     yield (
-        "For the tables each client pulled an image that it did not have, by name, over plain HTTP "
-        "from Docxy and by TLS from the hub, and was asked for the digests that it then had."
+        f"In {plan.expiring} of the downloads, URL and token really expired, by the hub's clock; "
+        "in the others, the hub answered as if they had."
+    )
+    yield (
+        "For the tables, each client pulled an image that it did not have, by name, over plain "
+        "HTTP from Docxy and over TLS from the hub, and was then asked which digests it had."
     )
     yield "No client could reach any other registry.\n"
 
