@@ -187,5 +187,8 @@ def is_trusted_peer(cfg: Config, address: str) -> bool:
     """
     if "*" in cfg.forwarded_allow_ips:
         return True
-    peer = ipaddress.ip_address(address)
+    try:
+        peer = ipaddress.ip_address(address)
+    except ValueError:  # a Unix socket has none
+        return False
     return any(peer in network for network in cfg.forwarded_allow_networks())

@@ -6,6 +6,7 @@ Hooks, views and error handlers call `get_context` once, and hand the context to
 
 import re
 import secrets
+import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -128,8 +129,8 @@ class RequestContext:
     """The relayed body of the response. None for a response of our own."""
     security_policy: str = "sandbox"
     """The Content-Security-Policy of the response."""
-    is_answered: bool = False
-    """Whether there is a response, whose end is the end of the request."""
+    response: Response | None = None
+    """The response, whose end is the end of the request. None before there is one, and after it."""
     at_end: ExitStack = field(default_factory=ExitStack)
     """What is released when the response has ended, or when the request fails without one."""
     _address: tuple[str, bool] | None = None
@@ -239,7 +240,7 @@ def _finish(response: Response) -> Response:
     exchange.status, exchange.time_to_first_byte = response.status_code, exchange.seconds_elapsed()
     waited = time.monotonic() - context.called_at if context.called_at else 0.0
     response.call_on_close(_Ending(context, _build_line(context, response), waited).end)
-    context.is_answered = True
+    context.response = response
     return response
 
 
@@ -247,8 +248,12 @@ def _abandon(error: BaseException | None) -> None:
     """Release what a request holds that ended before it had a response."""
     del error
     context: RequestContext | None = g.get("context")
-    if context is not None and not context.is_answered:
+    if context is None:
+        return
+    if context.response is None:
         context.at_end.close()
+    elif sys.exc_info()[0] is not None:  # the server has refused its head, and closes nothing
+        context.response.close()
 
 
 def _build_line(context: RequestContext, response: Response) -> dict[str, Any]:
@@ -284,6 +289,7 @@ class _Ending:
         try:
             context.at_end.close()
         finally:
+            context.response = None  # it refers to this context
             exchange.duration = exchange.seconds_elapsed()
             if context.body is not None:
                 self._add_body(context.body)

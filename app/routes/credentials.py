@@ -124,6 +124,8 @@ def build_source_request(
     request = context.request
     context.note_call()
     fields = build_upstream_headers(context, selection, list(request.headers.items()))
+    # A fetch may outlive its request, and must not keep it in memory.
+    address = context.client.address
     return Request(
         method=request.method,
         headers=headers.mark_via(fields),
@@ -132,5 +134,5 @@ def build_source_request(
         permit=build_permit(context, selection, operation)
         if operation is not None and isinstance(selection, RepositoryAddress)
         else None,
-        payer=context.payer or Unmetered(lambda: f"address {derive_site(context.client.address)}"),
+        payer=context.payer or Unmetered(lambda: f"address {derive_site(address)}"),
     )

@@ -77,7 +77,7 @@ class _LimitHooks:
 
         The fetches that a HEAD has caused settle their accounts themselves.
         """
-        if not context.is_answered:
+        if context.response is None:
             transfer.refund_pull()
         elif context.request.method != "GET":
             return

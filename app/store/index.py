@@ -216,9 +216,15 @@ class Index:
                 connection.execute(f"PRAGMA busy_timeout = {int(patience * 1000)}")
             connection.execute("BEGIN IMMEDIATE")
             self._joined.connection = connection
+            changes = connection.total_changes
             try:
                 yield connection
                 connection.execute("COMMIT")
+                if connection.total_changes != changes:
+                    # Readers see a commit only after the log has been written. What they took from
+                    # the index in between must not look as new as this.
+                    with suppress(OSError):
+                        os.utime(self._log)
             finally:
                 self._joined.connection = None
                 if connection.in_transaction:

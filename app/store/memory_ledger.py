@@ -109,6 +109,7 @@ class MemoryLedger:
                 yield self.state
             except BaseException:
                 if before is not None:
+                    before.version = self.state.version  # readers may have seen it
                     self.state = before
                 raise
             finally:

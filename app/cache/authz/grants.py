@@ -248,7 +248,9 @@ class RegistryGrants:
         key = (caller.name, name)
         is_refused = self._refusals.was_refused_since(*key, moment=asked)
         # Without memory of a grant that was written lately, one must be written.
-        will_write = not is_refused and self._is_due(caller, name, self._ledger.now())
+        now = self._ledger.now()
+        may_last = min(self._policy.grant_ttl, caller.lifetime) > now - asked
+        will_write = may_last and not is_refused and self._is_due(caller, name, now)
         with self._ledger.transaction() if will_write else nullcontext():
             standing = standing or self.lookup(caller, name, digest)
             member = decide(standing)

@@ -1,8 +1,11 @@
 """What the views read of a request, and what is released when it ends."""
 
+from typing import NoReturn
+
 import pytest
 from flask import Flask
 from flask.testing import FlaskClient
+from werkzeug.test import EnvironBuilder
 
 from app.access.networks import ClientIdentity
 from app.oci.errors import MethodUnsupported
@@ -136,6 +139,25 @@ def test_what_is_released(app: Flask, client: FlaskClient, source: FakeSource) -
     with pytest.raises(KeyboardInterrupt):
         client.get("/v2/library/nginx/manifests/1")
     assert done == ["last", "first"] * 2
+
+
+def test_a_head_that_the_server_refuses(app: Flask, source: FakeSource) -> None:
+    """Servers then close nothing, so the request releases what it holds itself, and once."""
+    done = list[str]()
+
+    @app.before_request
+    def take() -> None:
+        get_context().at_end.callback(done.append, "released")
+
+    def refuse(*_: object) -> NoReturn:
+        raise LookupError
+
+    source.answers(b"body")
+    environ = EnvironBuilder("/v2/library/nginx/manifests/1").get_environ()
+    with pytest.raises(LookupError):
+        app.wsgi_app(environ, refuse)
+    assert done == ["released"]
+    assert source.closed == 1
 
 
 def test_a_client_that_logs_in(app: Flask) -> None:

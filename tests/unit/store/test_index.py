@@ -179,6 +179,25 @@ def test_what_is_no_content_is_no_entry(stores: Stores) -> None:
     assert store.stat("quay.io", digest) is None
 
 
+def test_the_state_changes_when_others_can_see_the_change(
+    stores: Stores, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they take from the index before must not look as new; SQLite writes its log first."""
+    store, other = stores.open(), stores.open()
+    seen = list[bool]()
+
+    def touch(path: str) -> None:
+        assert path.endswith("-wal")
+        seen.append(has_grant(other.ledger, "alice", REGISTRY, "a/b"))
+
+    monkeypatch.setattr("app.store.index.os.utime", touch)
+    grant(store.ledger, "alice", REGISTRY, "a/b", 60, asked=store.clock.now())
+    assert seen == [True]
+    with store.ledger.transaction():
+        pass
+    assert seen == [True], "nothing was written"
+
+
 def test_a_newer_schema_is_refused(stores: Stores) -> None:
     """The message says what to do, and nothing is changed."""
     filled(stores)

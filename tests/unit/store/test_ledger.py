@@ -397,6 +397,22 @@ def test_a_write_changes_the_version(ledger: Ledger, write: Callable[[Ledger], o
     assert settled() != before
 
 
+def test_a_version_is_not_used_twice() -> None:
+    """What a transaction that failed has shown is not what the next one shows."""
+    ledger = MemoryLedger(clock=FakeClock())
+    seen = list[Hashable]()
+
+    def write_and_fail() -> None:
+        with ledger.transaction():
+            seen.append(ledger.read_version())
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        write_and_fail()
+    ledger.tags.record("tag", "x", "1", 60)
+    assert ledger.read_version() not in seen
+
+
 def test_several_notes(ledger: Ledger) -> None:
     """Those that there are."""
     for key in ("x", "y"):
