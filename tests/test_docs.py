@@ -1,10 +1,14 @@
-"""The documents say what is true: settings, links, paths, versions.
+"""The documents say what is true: settings, links, paths, versions, names of the code.
 
 docs/configuration.md holds the table of settings between `<!-- settings -->` and
 `<!-- /settings -->`; where it differs from the model, the failure is the block to paste.
 """
 
+import ast
+import builtins
 import functools
+import itertools
+import keyword
 import re
 import tomllib
 from pathlib import Path
@@ -41,6 +45,28 @@ ROOT_FILE = re.compile(
     r"requirements[\w-]*\.txt|gunicorn\.conf\.py)`"
 )
 
+EXPLAINED = [ROOT / "docs" / "architecture.md", *sorted(ROOT.glob("docs/decisions/**/*.md"))]
+"""The pages that speak of the code."""
+SOURCES = [*ROOT.glob("*.py"), *ROOT.glob("app/**/*.py"), *ROOT.glob("server/**/*.py")]
+CODE = re.compile(r"`((?!\d)\w+(?:\.\w+)*)(?<!\.py)(?<!\.conf)(?<!\.yaml)(?<!\.txt)(?:\([^`]*\))?`")
+"""A name of the code in backticks, dotted or called, and not that of a file."""
+CLASS = re.compile(r"(?<![\w.`/-])(_[A-Z][a-z]\w+|(?:[A-Z][a-z]+){2,}|(?<=aise )[A-Z]\w+)\b(?!-)")
+"""The name of a class without backticks: private, of several words, or an error that is raised."""
+PLACED = re.compile(CODE.pattern + r"\s(?:in\s|\()`([\w/.-]+\.py)`")
+"""A name of the code, and the file that has it: `X` in `path`, `X` (`path`)."""
+ELSEWHERE = {
+    # Python, Flask, gunicorn and SQLite
+    "Condition.__enter__", "ipaddress.is_global", "is_global", "request.max_content_length",
+    "max_response_headers", "gthread", "gunicorn_h1c", "SELECT",
+    # HTTP, Linux, registries and their clients
+    "Expires", "Pragma", "RateLimit", "SIOCOUTQ", "TCP_USER_TIMEOUT", "RegistryMirrorConfig",
+    "inspect",
+    # examples, parts of names, and the four bytes that name the index
+    "groups.team", "crypto", "_total", "docxy_upstream_", "Docx",
+    # products
+    "GitHub", "GitLab", "JavaScript",
+}  # fmt: skip
+"""Names that documents use and that are not in Docxy's code."""
 
 PARTS = (UpstreamSettings, CacheSettings, PageSettings, AccessSettings, LimitSettings)
 """What Settings has of its bases, in the order of the table."""
@@ -56,7 +82,7 @@ def settings_table() -> str:
     for name in [*own, *parts]:
         field = fields[name]
         if name not in FILE_ONLY and name not in {"port", "web_concurrency"}:  # gunicorn's, below
-            rows.append((_names(name), _default(field.default), field.description or ""))
+            rows.append((_variables(name), _default(field.default), field.description or ""))
     return _table("settings", rows)
 
 
@@ -85,7 +111,7 @@ def _table(marker: str, rows: list[tuple[str, str, str]]) -> str:
     return "\n".join([f"<!-- {marker} -->", *lines, f"<!-- /{marker} -->"])
 
 
-def _names(field: str) -> str:
+def _variables(field: str) -> str:
     alias = Settings.model_fields[field].validation_alias
     choices = alias.choices if isinstance(alias, AliasChoices) else [Settings.variable(field)]
     return " or ".join(f"`{choice}`" for choice in choices)
@@ -155,6 +181,89 @@ def _scripts() -> set[str]:
 def _exists(path: str) -> bool:
     """Tell whether a file, a folder or a module (`app/content`) is there."""
     return (ROOT / path).exists() or (ROOT / f"{path}.py").exists()
+
+
+@functools.cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(_text(path))
+
+
+@functools.cache
+def _docstrings(path: Path) -> list[ast.Constant]:
+    """Return the strings that stand alone: those of modules, classes, functions, attributes."""
+    return [
+        node.value
+        for node in ast.walk(_tree(path))
+        if isinstance(node, ast.Expr)
+        and isinstance(node.value, ast.Constant)
+        and isinstance(node.value.value, str)
+    ]
+
+
+@functools.cache
+def _names_in(path: Path) -> frozenset[str]:
+    """Return what a file defines or uses, and the words of its literals without spaces."""
+    names = set(path.relative_to(ROOT).with_suffix("").parts)
+    docstrings = set(_docstrings(path))
+    for node in ast.walk(_tree(path)):
+        match node:
+            case ast.FunctionDef(name=name) | ast.ClassDef(name=name) | ast.Name(id=name):
+                names.add(name)
+            case ast.Attribute(attr=name) | ast.arg(arg=name) | ast.keyword(arg=str(name)):
+                names.add(name)
+            case ast.alias(name=name, asname=other):
+                names.update(f"{name}.{other}".split("."))
+            case ast.Constant(value=str(text)) if node not in docstrings and " " not in text:
+                names.update(re.findall(r"\w+", text))
+    return frozenset(names)
+
+
+@functools.cache
+def _names() -> frozenset[str]:
+    """Return the names of the whole tree, the settings, and Python's own words."""
+    return frozenset().union(
+        *(_names_in(path) for path in SOURCES),
+        {Settings.variable(name) for name in Settings.model_fields},
+        dir(builtins),
+        keyword.kwlist,
+    )
+
+
+@functools.cache
+def _owners() -> dict[str, frozenset[str]]:
+    """Return the names in the files of each class, and of each module that is no class."""
+    owners: dict[str, frozenset[str]] = {}
+    for path in SOURCES:
+        defined = [one.name for one in ast.walk(_tree(path)) if isinstance(one, ast.ClassDef)]
+        for owner in {path.stem, *defined}:
+            owners[owner] = owners.get(owner, frozenset()) | _names_in(path)
+    return owners
+
+
+def dead_names(text: str) -> list[str]:
+    """Return what a text calls by a name, in backticks, that the code does not have.
+
+    Of a dotted name the second part has to be in the file of the class, or of the module, that
+    the first part names.
+    """
+    dead = []
+    for name in (*CODE.findall(text), *CLASS.findall(FENCE.sub("", text))):
+        parts = name.split(".")
+        pairs = itertools.pairwise(parts)
+        known = _names().issuperset(parts)
+        moved = any(member not in _owners().get(of, {member}) for of, member in pairs)
+        if name not in ELSEWHERE and (moved or not known):
+            dead.append(name)
+    return dead
+
+
+def misplaced_names(text: str) -> list[str]:
+    """Return the names that a text places in a file which does not have them."""
+    return [
+        f"{name} in {path}"
+        for name, path in PLACED.findall(text)
+        if (ROOT / path).exists() and not _names_in(ROOT / path).issuperset(name.split("."))
+    ]
 
 
 @pytest.mark.parametrize(
@@ -234,6 +343,22 @@ def test_paths() -> None:
     assert {path: paths for path, paths in missing.items() if paths} == {}
 
 
+def test_names_in_documents() -> None:
+    """The pages about the code call it by the names that it has, in the files that they name."""
+    wrong = {path: dead_names(_text(path)) + misplaced_names(_text(path)) for path in EXPLAINED}
+    assert {path: names for path, names in wrong.items() if names} == {}
+
+
+def test_names_in_docstrings() -> None:
+    """So do docstrings."""
+    wrong = {
+        f"{path}:{docstring.lineno}": dead_names(str(docstring.value))
+        for path in SOURCES
+        for docstring in _docstrings(path)
+    }
+    assert {place: names for place, names in wrong.items() if names} == {}
+
+
 def test_nothing_was_lost() -> None:
     """The page of reliability is of a run in which only what is pulled directly was lost."""
     text = _text(ROOT / "docs" / "reliability.md")
@@ -282,6 +407,38 @@ def test_broken_links_are_found(text: str, broken: list[str]) -> None:
 def test_missing_paths_are_found(text: str, missing: list[str]) -> None:
     """The test of the test."""
     assert missing_paths(text) == missing
+
+
+@pytest.mark.parametrize(
+    ("text", "dead"),
+    [
+        pytest.param("`Gate.open`, `open()` and `Settings.variable('x')`", [], id="there"),
+        pytest.param("`nowhere`", ["nowhere"], id="not there"),
+        pytest.param("`Gate.nowhere`", ["Gate.nowhere"], id="no attribute"),
+        pytest.param("`Gate.read_version`", ["Gate.read_version"], id="another's attribute"),
+        pytest.param("`gate.OperationKind`", ["gate.OperationKind"], id="not in the module"),
+        pytest.param("`DOCXY_GRANT_TTL`, `None`, `docxy.none`", [], id="words"),
+        pytest.param("`wsgi.py`, `registries.conf`, `30d`, `a-b`", [], id="no names"),
+        pytest.param("Raise Nothing, or _Nobody.", ["Nothing", "_Nobody"], id="classes"),
+        pytest.param("Raise BodyBroken on GitHub.", [], id="known classes"),
+    ],
+)
+def test_dead_names_are_found(text: str, dead: list[str]) -> None:
+    """The test of the test."""
+    assert dead_names(text) == dead
+
+
+@pytest.mark.parametrize(
+    ("text", "misplaced"),
+    [
+        pytest.param("`Gate` in `app/cache/authz/gate.py`", [], id="there"),
+        pytest.param("(`Gate.open` in `app/source.py`)", ["Gate.open in app/source.py"], id="in"),
+        pytest.param("`Gate` (`app/source.py`)", ["Gate in app/source.py"], id="parentheses"),
+    ],
+)
+def test_misplaced_names_are_found(text: str, misplaced: list[str]) -> None:
+    """The test of the test."""
+    assert misplaced_names(text) == misplaced
 
 
 def test_changelog() -> None:

@@ -231,7 +231,7 @@ class MembershipConfirmer:
     def _confirm_blob(self, caller: Caller, passed: _ServedManifest, digest: Digest) -> bool:
         """Ask about one blob; return False if this manifest's other blobs should not be asked for.
 
-        Raise _Trouble if the registry has no answer.
+        Raise _RegistryFailed if the registry has no answer.
         """
         name, asked = passed.name, passed.request
         own = replace(asked, headers=headers.without(asked.headers, "accept"))
@@ -253,7 +253,8 @@ class MembershipConfirmer:
     def _record_failures(self, name: RepositoryName) -> Iterator[Callable[[int | None], None]]:
         """Yield a function to report each answer's status to.
 
-        If a status or a RegistryError means trouble, record it with `away` and raise _Trouble.
+        If a status or a RegistryError means an outage, record the failure and raise
+        _RegistryFailed.
         """
 
         def hear(status: int | None) -> None:

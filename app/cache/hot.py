@@ -52,7 +52,7 @@ class HotMap(Generic[Thing]):
         return found.value
 
     def put(
-        self, key: Key, thing: Thing, *, size: int, left: float, version: Hashable | None
+        self, key: Key, thing: Thing, *, size: int, seconds_left: float, version: Hashable | None
     ) -> None:
         """Remember what was found; `version` is the ledger's before the lookup.
 
@@ -64,7 +64,7 @@ class HotMap(Generic[Thing]):
         now = self._ledger.now()
         kept = {one: found for one, found in list(self._entries.items()) if found.expires_at > now}
         kept.pop(key, None)
-        kept[key] = _HotEntry(thing, size, version, now + min(left, _LIFETIME))
+        kept[key] = _HotEntry(thing, size, version, now + min(seconds_left, _LIFETIME))
         # If two threads do this at the same time, an entry may be lost.
         self._entries = dict(reversed(list(_take_fitting(reversed(kept.items())))))
 

@@ -135,7 +135,7 @@ class Fetches:
     def remove_idle(self, idle: float | None = None) -> int:
         """Remove unfinished fetches that have been idle for so long; return the bytes freed.
 
-        `idle` is in seconds; None means the `idle` of the terms.
+        `idle` is in seconds; None means the `idle_seconds` of the options.
         """
         idle = self._options.idle_seconds if idle is None else idle
         removed: int = _THREADS.submit(self._remove_idle, idle).result()

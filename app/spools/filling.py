@@ -38,8 +38,8 @@ def start_fetch_thread(
     """Start a thread that fetches from the lead's offset to the end and then releases the lead.
 
     `ask` belongs to the client that began the fetch. Its `payer` pays for bytes that nobody else
-    reads. Its `verified` is called when all bytes have been verified, before any reader gets the
-    last one. `whole` says whether the client wants the whole blob.
+    reads. Its `record_verified` is called when all bytes have been verified, before any reader gets
+    the last one. `whole` says whether the client wants the whole blob.
     """
     run = keep_request_id(FetchTask(lead, rest, ask, whole=whole).run)
     threading.Thread(target=run, name=f"spool {lead.digest}", daemon=True).start()
@@ -100,7 +100,7 @@ class FetchTask:
     def _fetch_all(self) -> bool:
         """Fetch, and return whether all bytes arrived; False means that nobody wants the rest.
 
-        Raise BodyBroken if the registry sends too little, and _DiskFails if the file fails.
+        Raise BodyBroken if the registry sends too little, and _DiskFailed if the file fails.
         """
         size = self._lease.record.size
         self._run_on_disk(lambda: self._writer.hash_existing(self._lease.offset))

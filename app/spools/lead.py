@@ -113,7 +113,7 @@ class LeaseOwner(Protocol):
 class FetchLease:
     """The right to fetch a blob, which only one fetcher has at a time.
 
-    It ends with `release`, or with the fetch that `filling.fill` starts.
+    It ends with `release`, or with the fetch that `filling.start_fetch_thread` starts.
     `offset` is the number of bytes that an earlier fetch left. They are unverified, and are read
     and hashed again before more are written.
     """

@@ -118,7 +118,10 @@ class SpoolBody(FileBody):
         return data
 
     def _wait(self) -> None:
-        """Wait until there may be more; raise BodyBroken or _Alone if there never will be."""
+        """Wait until there may be more.
+
+        Raise BodyBroken or _SpoolUnusable if there never will be.
+        """
         pause, waited = _SHORTEST, 0.0
         known = self._available
         while not self._update_state() and self._available <= known:
@@ -131,7 +134,10 @@ class SpoolBody(FileBody):
             self._check_client()
 
     def _update_state(self) -> bool:
-        """Read the state, and return whether the blob is verified; raise BodyBroken or _Alone."""
+        """Read the state, and return whether the blob is verified.
+
+        Raise BodyBroken or _SpoolUnusable if the blob cannot be completed from this spool.
+        """
         if self._closed:
             message = "it was closed"
             raise BodyBroken(message)
@@ -158,7 +164,8 @@ class SpoolBody(FileBody):
     def _try_take_over(self) -> bool:
         """Take the fetch over if its fetcher has died, and return whether we did.
 
-        Raise BodyBroken if the registry does not continue the blob, and _Alone if the file fails.
+        Raise BodyBroken if the registry does not continue the blob, and _SpoolUnusable if the file
+        fails.
         """
         with _translate_errors():
             lead = self._spool.try_take_over()
@@ -219,7 +226,7 @@ class SpoolBody(FileBody):
 
 @contextmanager
 def _translate_errors() -> Iterator[None]:
-    """Translate OSError to _Alone."""
+    """Translate OSError to _SpoolUnusable."""
     try:
         yield
     except OSError as error:

@@ -105,8 +105,8 @@ class BlobRefused(Exception):
 def lead_fetch(asking: BlobRequest, lead: FetchLease, fetches: Fetches) -> Spool | None:
     """Start the fetch and return its spool; None if it cannot be fetched for all readers.
 
-    Raise Refused if the registry answers with something else, RegistryError if it does not answer,
-    and OSError if the disk takes nothing. `lead` is released in all these cases.
+    Raise BlobRefused if the registry answers with something else, RegistryError if it does not
+    answer, and OSError if nothing can be written. `lead` is released in all these cases.
     """
     with ExitStack() as stack:
         stack.callback(_release, lead)
@@ -160,8 +160,8 @@ def _is_refusal(reply: Reply) -> bool:
 def _verify_buffered(reply: Reply, digest: Digest) -> Reply:
     """Read an answer with the media type of an error document, and return it if it is the blob.
 
-    Some registries and CDNs send configs as JSON or text. Raise Refused if it is anything else, and
-    UpstreamUnavailable if the body breaks off.
+    Some registries and CDNs send configs as JSON or text. Raise BlobRefused if it is anything else,
+    and UpstreamUnavailable if the body breaks off.
     """
     if reply.status != HTTPStatus.OK or reply.length is None or reply.length >= evidence.WORDS:
         raise BlobRefused(reply)
@@ -182,7 +182,7 @@ def _confirm_complete(asking: BlobRequest, size: int) -> tuple[RemainingBody, in
     """Ask with a HEAD whether the caller may read a blob whose bytes are all here already.
 
     An earlier leader fetched them and did not finish. Return None if the registry does not confirm
-    the blob and its size. Raise Refused if its answer is already the client's.
+    the blob and its size. Raise BlobRefused if its answer is already the client's.
     """
     reply = asking.fetch_head()
     if refusal := find_refusal(reply, asking.request):

@@ -91,7 +91,9 @@ class CachedManifests:
         )
         self._drop_damaged(damaged)
         if copy is not None:
-            self._hot.put(key, copy, size=len(copy.data), left=copy.seconds_left, version=version)
+            self._hot.put(
+                key, copy, size=len(copy.data), seconds_left=copy.seconds_left, version=version
+            )
         return copy
 
     def lookup_stale(self, name: RepositoryName, digest: Digest) -> CachedManifest | None:

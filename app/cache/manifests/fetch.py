@@ -22,7 +22,7 @@ from app.source import Reply, Request, Source
 from app.store.admin import MemberContent
 
 _SHA256: Final = Digest("sha256:")
-"""Selects the algorithm by which `digest_of` hashes."""
+"""Selects the algorithm by which `compute_digest` hashes."""
 
 _CONDITIONS: Final = (
     "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",

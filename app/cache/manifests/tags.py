@@ -85,7 +85,7 @@ class TagTargets:
         target = self._disk.read(self._lookup, keys)
         if target is not None:
             size = len(keys[0]) + len(target.media_type)
-            self._hot.put((keys[0],), (target, now), size=size, left=inf, version=version)
+            self._hot.put((keys[0],), (target, now), size=size, seconds_left=inf, version=version)
         return target
 
     def record(

@@ -188,7 +188,7 @@ def read_start(response: requests.Response, limit: int, call: Call) -> bytes:
 def get_content_length(response: requests.Response) -> int | None:
     """Return the Content-Length of a response in bytes, or None if there is none.
 
-    `response.framing` has checked that it is a number and the only one.
+    `response.parse_framing` has checked that it is a number and the only one.
     """
     length = response.raw.headers.get("Content-Length")
     return None if length is None else int(length)

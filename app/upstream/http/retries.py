@@ -182,7 +182,7 @@ def _should_stop(
 def _log_retry(error: UpstreamUnavailable) -> None:
     """Log why an upstream is asked again, unless that has been logged already.
 
-    `errors.translated` logs the exceptions of requests, and the circuit breaker logs that it
+    `errors.translate_error` logs the exceptions of requests, and the circuit breaker logs that it
     opened. Nothing else logs a body that breaks.
     """
     told = isinstance(error, UpstreamDown | UpstreamUnresolved)

@@ -255,7 +255,7 @@ class _Adapter(HTTPAdapter):
     def build_response(
         self, req: requests.PreparedRequest, resp: urllib3.BaseHTTPResponse
     ) -> requests.Response:
-        """Return an `Answer` with the attributes that this proxy reads.
+        """Return an `ObservedResponse` with the attributes that this proxy reads.
 
         Cookies and the text encoding are not set.
         """

@@ -140,7 +140,7 @@ def test_so_many_bytes_and_no_more(world: World) -> None:
     mib = 1024 * 1024
 
     def put(key: str, size: int, left: float = 100.0) -> None:
-        recent.put((key,), key, size=size, left=left, version=(1,))
+        recent.put((key,), key, size=size, seconds_left=left, version=(1,))
 
     def held() -> list[str]:
         return [key for (key,) in recent._entries]  # noqa: SLF001
