@@ -171,12 +171,12 @@ class Generations:
         self._reload, self._manage = arbiter.reload, arbiter.manage_workers
         self._wait = arbiter.wait_for_signals
         self._last_old = 0
-        """The age of the youngest old worker; an age is the number that the arbiter gives it."""
+        """The number (gunicorn's `age`) of the youngest old worker."""
         self._hidden: dict[int, Any] = {}
         self._reap = arbiter.reap_workers
         self._last_started = 0
         self._starting: set[int] = set()
-        """The ages of workers that have been started but do not serve yet."""
+        """The numbers (gunicorn's `age`) of workers started but not serving yet."""
         self._was_serving = False
         self._failures, self._pause_ends = 0, 0.0
         self._is_outage_logged = False

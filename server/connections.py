@@ -46,7 +46,7 @@ class Connection:
         self.is_new = True
         """Whether the connection is so young that its first request may still be on its way."""
         self.reads_body = False
-        """Whether the application is reading a request body that has not all arrived."""
+        """Whether the application is reading a request body that has not fully arrived."""
         self._connections = connections
 
     def await_body(self) -> None:

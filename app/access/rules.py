@@ -229,9 +229,9 @@ class Rules:
         return self._decide_cached(registry.name, repository, client, tag, digests)
 
     def has_same_matches(self, one: AccessRequest, other: AccessRequest) -> bool:
-        """Return True if the same rules match both questions when `digests` are left out.
+        """Return whether the same rules match two requests if `digests` are left out.
 
-        Any manifest then gets the same decision for both.
+        A manifest then gets the same decision, whichever of the two requests asks for it.
         """
         return self._find_matches(one) == self._find_matches(other)
 

@@ -15,8 +15,7 @@ from app.cache import cache_status
 from app.cache.authz.callers import Caller, Callers
 from app.cache.authz.gate import Gate
 from app.cache.authz.grants import BoundedMap
-from app.cache.blobs import blobs as blobs_blobs
-from app.cache.blobs.blobs import BlobCache
+from app.cache.blobs.blobs import BlobCache, build_fetches, measure_unfinished
 from app.cache.confirming import BackgroundQueue, MembershipConfirmer
 from app.cache.disk import DiskExecutor
 from app.cache.lists import ListCache
@@ -161,7 +160,7 @@ class Cache:
         """
         self.directory, self.limits = directory, limits
         self.store = Store(
-            directory, limits, clock, beside=lambda: blobs_blobs.measure_unfinished(directory)[1]
+            directory, limits, clock, beside=lambda: measure_unfinished(directory)[1]
         )
         self._disk = DiskExecutor(self.store, observer)
         self._policy = policy
@@ -186,7 +185,7 @@ class Cache:
         fault, free, unfinished = "", 0, 0
         try:
             free = self._disk.blobs.count_free_bytes()
-            unfinished = blobs_blobs.measure_unfinished(self.directory)[1]
+            unfinished = measure_unfinished(self.directory)[1]
             self._disk.blobs.probe()
         except OSError as error:  # a StoreError, or an error of the spools
             fault = self._disk.blobs.fault_of(error)
@@ -258,7 +257,7 @@ class Cache:
             disk=disk,
             single_flight=self._single_flight,
         )
-        fetches = blobs_blobs.build_fetches(disk, self.directory, name, policy.unread_limits)
+        fetches = build_fetches(disk, self.directory, name, policy.unread_limits)
         blobs = BlobCache(inner, gate, away, fetches, policy)
         confirming = None
         if background is not None:

@@ -144,7 +144,7 @@ class StaleIfError:
             self._record_outage(name)
 
     def _serve_stale(self, stale: Stale, status: int | None) -> Reply | None:
-        """Return the stale answer, and log that it replaces the registry's; None if none."""
+        """Return the stale answer, and log its use; return None if there is none."""
         reply = stale(status)
         if reply is not None:
             fields = {"registry": self._registry} | ({"status": status} if status else {})
@@ -195,7 +195,7 @@ class StaleIfError:
     def _lookup_token_failure(self) -> str | None:
         """Return what the token service last answered in place of a token.
 
-        None means that it is not known to be failing.
+        None if no recent failure of the token service is known.
         """
         note = self._disk.read(self._disk.ledger.notes.lookup, TOKENS_AWAY, self._registry)
         return note.value if note is not None and note.seconds_left > 0 else None

@@ -11,7 +11,7 @@ from typing import Final
 _RANGE: Final = re.compile(r'(?:[^",]|"(?:[^"\\]|\\.)*+(?:"|\\?\Z))++', re.DOTALL)
 _WEIGHT: Final = re.compile(r"[01](?:\.[0-9]*)?")
 _LONGEST: Final = 4 * 1024
-"""The most characters that are read, of all lines together; clients send some 500."""
+"""The most characters of Accept, over all its lines, that are read; clients send about 500."""
 _CLIENTS: Final = 64
 """How many Accept values are cached; all clients of a kind send the same one."""
 

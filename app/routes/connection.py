@@ -11,7 +11,7 @@ from typing import Any, Final
 _RESET: Final = struct.pack("ii", 1, 0)
 _NO_RESET: Final = struct.pack("ii", 0, 0)
 _ESTABLISHED: Final = 1
-"""The first byte of Linux's `struct tcp_info` (the state) while either side may send."""
+"""The TCP state ESTABLISHED: the first byte of Linux's `struct tcp_info`."""
 
 
 class ClientConnection:

@@ -12,14 +12,14 @@ _AGAIN: Final = 1024 * 1024
 """Bytes of an earlier fetch that are read again at once."""
 
 _MOST: Final = 1024 * 1024
-"""Bytes that may gather during a write. Further bytes wait until it is done."""
+"""The most bytes that gather during a write; the writer waits before it accepts more."""
 
 _SMALL: Final = 64 * 1024
-"""Bytes from which a piece gets a write call of its own. Smaller pieces are joined."""
+"""Pieces of at least this many bytes are written by a call of their own."""
 
 _ENOUGH: Final = 512 * 1024
 _PAUSE: Final = 0.002
-"""The next write begins when so many bytes have gathered, or so many seconds after the last one."""
+"""The next write begins when this many bytes have gathered, or this many seconds after the last."""
 
 _THREADS: Final = NativeThreadPool(4)
 

@@ -142,7 +142,7 @@ class Maintenance:
         return Statistics(self.measure_usage(), dict(counts))
 
     def measure_usage(self) -> dict[str, RegistryUsage]:
-        """Return what is kept of each registry, at a cost that does not depend on how much."""
+        """Return the usage of each registry; the cost does not depend on the number of entries."""
         with self._index.connection() as connection:
             totals = connection.execute(
                 "SELECT registry, entries, bytes FROM totals WHERE entries > 0 ORDER BY registry"

@@ -143,15 +143,16 @@ class BlobStore(Protocol):
         """
 
     def open_entry(self, entry: Entry) -> Content | None:
-        """Do as `open` does, for an entry that a ledger over this store has just named."""
+        """Do as `open` does, for an entry that this store's ledger has just returned."""
 
     def has_entry(self, entry: Entry) -> bool:
-        """Return whether the content of an entry that a ledger has just named is there."""
+        """Return whether the content of an entry that the ledger has just returned is there."""
 
     def adopt(self, path: Path, content: ContentInfo) -> None:
-        """Keep a complete, verified file, which is gone from `path` afterwards; raise StoreError.
+        """Keep a complete, verified file; raise StoreError.
 
-        It is gone even if this raises. Nobody may be writing the file any more.
+        The file is gone from `path` afterwards, even if this raises. Nobody may be writing it any
+        more.
         """
 
     def keep(self, data: bytes, registry: str, digest: Digest, media_type: str) -> None:
@@ -170,7 +171,7 @@ class BlobStore(Protocol):
         """
 
     def measure_usage(self) -> dict[str, RegistryUsage]:
-        """Return what is kept of each registry that has any; raise StoreError."""
+        """Return the usage of each registry that has content; raise StoreError."""
 
     def count_free_bytes(self) -> int:
         """Return how many bytes there is room for without evicting any; raise StoreError."""

@@ -109,7 +109,7 @@ class MemoryBlobStore:
             self._evict(size)
 
     def measure_usage(self) -> dict[str, RegistryUsage]:
-        """Return what is kept of each registry that has any."""
+        """Return the usage of each registry that has content."""
         found = dict[str, RegistryUsage]()
         with self._lock:
             for (registry, _), entry in self.entries.items():

@@ -154,7 +154,7 @@ class Store:
         self._evictor.make_room(size)
 
     def measure_usage(self) -> dict[str, RegistryUsage]:
-        """Return what is kept of each registry that has any; raise StoreError."""
+        """Return the usage of each registry that has content; raise StoreError."""
         return self.maintenance.measure_usage()
 
     def probe(self) -> None:

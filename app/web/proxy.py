@@ -57,7 +57,7 @@ class Proxy:
 
     @property
     def default(self) -> Registry:
-        """The registry of image names that have no registry in front."""
+        """The registry meant by image names without a registry prefix."""
         return self.only or self.registries.default
 
     @property

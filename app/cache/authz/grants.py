@@ -18,7 +18,7 @@ from app.store.blobs import Entry
 from app.store.ledger import Access, Confirmation, Denial, Ledger, Member, Recorded
 
 _LATELY_MOST: Final = 10_000
-"""Entries of a `BoundedMap`, unless its maker says otherwise."""
+"""The entries that a `BoundedMap` holds by default."""
 
 Thing = TypeVar("Thing")
 
@@ -80,7 +80,7 @@ class RecentRefusals:
         self._unwritten: dict[tuple[str, ...], _UnwrittenRefusal] = {}
 
     def record(self, *key: str, revokes: bool) -> float:
-        """Remember a refusal that the store does not have yet, and return its moment.
+        """Remember a refusal that the store does not have yet, and return its time.
 
         `revokes`: the store holds a right that the refusal takes away. If not, the refusal counts
         only against answers that are still on their way.
@@ -119,7 +119,7 @@ class RecentRefusals:
         )
 
     def list_unwritten(self) -> list[tuple[tuple[str, ...], float]]:
-        """Return the refusals that the store lacks and that still matter, with their moments."""
+        """Return the refusals that the store lacks and that still matter, with the time of each."""
         return [(key, one.at) for key, one in self._prune_unwritten().items()]
 
     def _prune_unwritten(self) -> dict[tuple[str, ...], _UnwrittenRefusal]:
@@ -207,8 +207,8 @@ class RegistryGrants:
     ) -> Standing:
         """Return what is known and counts now, in one transaction.
 
-        A refusal that no worker could write yet counts. Whether there is one is asked first: one
-        that is written meanwhile is in the ledger when that is asked.
+        Refusals that no worker could write yet count as well. They are looked up first: one that is
+        written in the meantime is in the ledger by the time the ledger is read.
         """
         is_refused = caller.lifetime <= 0 or self._refusals.has_unwritten(caller.name, name)
         is_private = self._anonymous_refusals.has_unwritten(name)

@@ -132,8 +132,8 @@ def read_whole(response: requests.Response, limit: int, call: Call) -> bytes:
 def read_document(response: requests.Response, limit: int, call: Call) -> bytes:
     """Return a JSON document that should be small, as `read_whole` does, if it is complete.
 
-    If only the end of the connection ends the body (RFC 9112, section 6.3), a cut looks like that
-    end. But a truncated JSON object does not parse: raise UpstreamUnavailable for it.
+    If the body ends only with its connection (RFC 9112, section 6.3), a cut connection looks like a
+    complete body. But a truncated JSON object does not parse: raise UpstreamUnavailable for it.
     """
     data = read_whole(response, limit, call)
     framed = get_content_length(response) is not None or response.raw.chunked

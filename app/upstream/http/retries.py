@@ -30,7 +30,7 @@ from app.upstream.http.errors import FAILURES, redact_url
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reliability:
-    """How long a registry's failures are retried.
+    """How failed requests and broken bodies are retried, and whether blobs are verified.
 
     `retry_budget`: seconds in which attempts may begin before the first byte.
     `resume_budget`: seconds in which attempts may begin after a body broke.
