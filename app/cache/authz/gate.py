@@ -1,4 +1,7 @@
-"""The gate: the only way out for content that the cache holds of a registry."""
+"""The gate: opens cached content, for callers who may read it.
+
+Blobs that are still being fetched are outside it (app/cache/blobs/blobs.py).
+"""
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
