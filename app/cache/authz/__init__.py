@@ -2,7 +2,7 @@
 
 callers.py   who asks, by a keyed hash of the Authorization header
 evidence.py  what a registry's answer proves about rights and membership
-gate.py      the only way to cached content
+gate.py      opens cached content for callers who may read it
 grants.py    grants, refusals, and which repositories are public
 members.py   which digests a repository holds
 """
