@@ -175,6 +175,7 @@ def meant(*asked: str | None, registries: Registries = TABLE) -> str:
             ("docker.io/a/b", None, GHCR_HOST), "ghcr.io docker.io/a/b", id="host, another's prefix"
         ),
         pytest.param(("own/a", None, GHCR_HOST), "ghcr.io own/a", id="host, another's alias"),
+        pytest.param(("own/a", None, "GHCR.Proxy.Example"), "ghcr.io own/a", id="and upper case"),
         pytest.param(("nginx", None, HUB_HOST), "docker.io library/nginx", id="host of default"),
         pytest.param(("docker.io/a/b", None, HUB_HOST), "docker.io a/b", id="and its own prefix"),
         pytest.param(("docker.io/x.y/b", None, HUB_HOST), UNKNOWN, id="and a dot behind it"),

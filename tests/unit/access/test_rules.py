@@ -260,6 +260,13 @@ def test_one_digest_and_no_other(tag: str | None, digests: set[Digest], *, expec
     assert decision.allowed is expected
 
 
+def test_a_rule_that_is_sure_leaves_another_open() -> None:
+    """One that names another algorithm may still deny it, whatever the rules after it say."""
+    unsure = {"digests": DigestSet(frozenset({BAD_BY_SHA512}))}
+    for written in ([unsure, {"digests": ONE}], [{"digests": ONE}, unsure]):
+        assert decide(rules(*written), APP, digests=frozenset({GOOD})).is_provisional
+
+
 def test_what_is_denied_is_not_open() -> None:
     """No registry is asked for what a later rule denies, whatever it is called."""
     decision = decide(rules({"allows": True, "digests": ONE}, {}), APP, "1")

@@ -98,6 +98,26 @@ def test_it_goes_and_comes(redis: RedisServer, clock: Clock, log: pytest.LogCapt
     assert (away.levelname, back.levelname) == ("WARNING", "INFO")
 
 
+def test_it_is_not_looked_at_for_each_request(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many come while it is away, each look is some seconds after the one before."""
+    redis, looks = SharedRedis("redis://127.0.0.1:1", clock), list[None]()
+
+    def fail(*_: object) -> bool:
+        looks.append(None)
+        raise ConnectionRefusedError
+
+    assert redis.call(fail, otherwise=True)
+    monkeypatch.setattr(redis.storage, "incr", fail)
+    looks.clear()
+    for _ in range(15):
+        clock.now += 1
+        assert redis.call(fail, otherwise=True)
+    wait_until(lambda: len(looks) >= 3, what="three looks")
+    assert len(looks) == 3
+
+
 def test_one_that_was_started_anew(redis: RedisServer, log: pytest.LogCaptureFixture) -> None:
     """Connections that have ended meanwhile are no failure."""
     limits = limited(SharedRedis(redis.url))

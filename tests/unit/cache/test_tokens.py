@@ -73,6 +73,22 @@ def test_they_tell_the_truth_about_what_is_left(world: World) -> None:
     assert document(source.token(asked()))["token"] == "token2"  # noqa: S105
 
 
+def test_a_token_ages_on_its_way(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How long its service took to answer is part of its life."""
+    late, monotonic, give = [0.0], time.monotonic, FakeRegistry.token
+
+    def slowly(registry: FakeRegistry, request: TokenRequest) -> Reply:
+        late[0] += 100
+        return give(registry, request)
+
+    monkeypatch.setattr(FakeRegistry, "token", slowly)
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + late[0])
+    source = world.source()
+    read(source.token(asked()))
+    assert document(source.token(asked()))["expires_in"] in {199, 200}
+    assert world.registry.tokens == 1
+
+
 @pytest.mark.parametrize(
     "answer",
     [

@@ -229,6 +229,7 @@ def test_host_told_by_several(told: str, expected: str) -> None:
         pytest.param("::ffff:10.0.0.1", "1.2.3.4", TRUSTED, "1.2.3.4", id="mapped"),
         pytest.param("", "1.2.3.4", TRUSTED, "1.2.3.4", id="Unix socket"),
         pytest.param("192.0.2.1", "1.2.3.4", "*", "1.2.3.4", id="everyone"),
+        pytest.param("192.0.2.1", "6.6.6.6, 1.2.3.4", "*", "1.2.3.4", id="everyone, spoofed"),
         pytest.param("192.0.2.1", "1.2.3.4", "", "192.0.2.1", id="nobody"),
         pytest.param("10.0.0.1", "1.2.3.4:5678", TRUSTED, "1.2.3.4", id="with a port"),
         pytest.param("::1", "[2001:db8::9]:5678", TRUSTED, "2001:db8::9", id="IPv6 with a port"),

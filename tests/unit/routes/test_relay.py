@@ -1,6 +1,7 @@
 """Reply -> response: what comes down, in the client's naming, closed however it ends."""
 
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -8,12 +9,14 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app.events import Exchange
 from app.oci.challenge import Challenge
 from app.oci.errors import HostInvalid
 from app.registries import Registry, Selection
+from app.routes.connection import ClientConnection
 from app.routes.context import begin, get_context
-from app.routes.relay import relay
-from app.source import BodyBroken, FileBody, HandedOver, Reply
+from app.routes.relay import RelayedBody, relay
+from app.source import BodyBroken, FileBody, HandedOver, Reply, build_reply
 from tests.unit.fake_source import FakeSource
 
 MANIFEST = "/v2/library/nginx/manifests/latest"
@@ -428,6 +431,23 @@ def test_a_file_is_sent_by_the_connection(
     assert sock.sent == ([(7, 0, 6), (7, 0, 6)] if method == "GET" else [])
     assert sock.timeout is None
     assert source.closed == 1
+
+
+def test_a_slow_client_is_no_slow_upstream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The log tells how long the upstream was waited for, without the time of sending."""
+    late, monotonic = [0.0], time.monotonic
+
+    def send_slowly(*_: int) -> None:
+        late[0] += 100
+
+    monkeypatch.setattr(time, "monotonic", lambda: monotonic() + late[0])
+    pages = Pages()
+    reply = replace(build_reply(200, [], b""), body=pages, length=12)
+    body = RelayedBody(reply, ClientConnection({}), Exchange())
+    body.send_file(pages, send_slowly)
+    assert b"".join(body) == b""
+    assert (body.sent, late[0]) == (12, 200)
+    assert 0 <= body.wait_seconds < 100
 
 
 def test_a_file_is_read_where_it_cannot_be_sent(client: FlaskClient, source: FakeSource) -> None:

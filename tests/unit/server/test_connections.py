@@ -146,6 +146,17 @@ def test_what_is_idle_at_a_stop() -> None:
     assert list(map(str, room.connections.iter_idle_sockets())) == ["many-0", "new"]
 
 
+def test_a_body_that_was_read_keeps_nothing_open_at_a_stop() -> None:
+    """Once it is all there, its connection is as idle as any other."""
+    room = Room()
+    connection = room.open("one")
+    assert room.connections.mark_serving(connection)
+    connection.await_body()
+    connection.end_body()
+    room.connections.mark_waiting(connection)
+    assert list(map(str, room.connections.iter_idle_sockets())) == ["one"]
+
+
 def test_how_many_made_room_is_told_once() -> None:
     """By site, for the log."""
     room = Room()

@@ -1,5 +1,6 @@
 """Leases: one suite for all that keep them, and what is true of files alone."""
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -72,6 +73,17 @@ def test_one_of_many_threads_holds_it(workers: tuple[Leases, Leases]) -> None:
 
     with ThreadPoolExecutor(16) as pool:
         assert sum(pool.map(try_once, range(16))) == 1
+
+
+def test_a_try_in_vain_leaves_no_file_open(tmp_path: Path) -> None:
+    """Whoever waits for a lease tries twenty times a second."""
+    leases = FileLeases(tmp_path, SECRET)
+    lease = leases.try_acquire("key")
+    assert lease is not None
+    with lease:
+        before = os.listdir("/proc/self/fd")  # noqa: PTH208 - as the system counts them
+        assert leases.try_acquire("key") is None
+        assert len(os.listdir("/proc/self/fd")) == len(before)  # noqa: PTH208
 
 
 def test_nobody_can_choose_who_waits(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.cache.authz.callers import Caller, CallerKind
-from app.cache.authz.grants import RegistryGrants
+from app.cache.authz.grants import RecentRefusals, RegistryGrants
 from app.cache.policy import CachePolicy
 from app.oci.reference import RepositoryName
 from app.source import Reply
@@ -191,3 +191,11 @@ def test_refusals_that_take_nothing_away_are_few(tmp_path: Path) -> None:
     assert len(ours._refusals.list_unwritten()) == 1001  # noqa: SLF001
     assert theirs.lookup(ALICE, NAME).seconds_left == 0
     stores.close()
+
+
+def test_a_refusal_at_the_very_moment_of_a_question_counts() -> None:
+    """Which of them was first cannot be told, so the worker is as strict as the ledger is."""
+    refusals = RecentRefusals("callers", 60, MemoryLedger(FakeClock()))
+    at = refusals.record("alice", NAME, revokes=False)
+    assert refusals.was_refused_since("alice", NAME, moment=at)
+    assert not refusals.was_refused_since("alice", NAME, moment=at + TICK)

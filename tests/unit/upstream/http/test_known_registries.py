@@ -779,3 +779,17 @@ def test_where_redirects_have_led(here: Upstream, upstream: responses.RequestsMo
     reply = here.answer(Operation.manifest(NAME, LATEST), replace(get(), permit=permit))
     assert asked == [("there.example.net", "c/d:latest")]
     assert reply.redirect_targets == (("there.example.net", "c/d"),)
+
+
+def test_a_host_with_a_public_registry_is_not_private() -> None:
+    """What redirects there resolves a name itself only if every registry there is a private one."""
+    table, session = KnownRegistries(), Recording()
+    here = RequestTarget(
+        url=HERE, session=session, registry=Registry(name="here", url=HERE), may_be_private=False
+    )
+    checked = []
+    for path, allow_private in (("/private", True), ("/public", False)):
+        row = Registry(name=path, url=f"{THERE}{path}", allow_private=allow_private)
+        table.add(row, Upstream(row, session, table, ONCE))
+        checked.append(table.resolve_redirect(here, f"{THERE}/blobs/1", None).must_be_checked)
+    assert checked == [True, False]

@@ -167,6 +167,12 @@ def test_small_chunks_come_together() -> None:
     assert chunks.read1(1 << 18) == b"a" * 1000
 
 
+def test_small_chunks_are_no_more_than_was_asked_for() -> None:
+    """Each of them would fit; all of them together would not."""
+    chunks = chunks_of([chunk(b"abc") * 10 + b"0\r\n\r\n"])
+    assert content(chunks, 8) == b"abc" * 10
+
+
 def test_a_large_chunk_comes_as_it_is_there() -> None:
     """Its end is not waited for."""
     chunks = chunks_of([b"4000\r\nabc"])
