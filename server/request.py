@@ -102,8 +102,11 @@ class BoundedRequest(Request):
             patience = left
         begun = unreader.take_buffered()
         if not begun:
+            began = time.monotonic()
             with gevent.Timeout(max(patience, 0), NoMoreData()):
                 begun = unreader.chunk()
+            if self.req_number == 1:
+                left -= time.monotonic() - began
         unreader.unread(begun)
         return None if _END in begun else max(left, 0)
 
