@@ -30,6 +30,11 @@ class Worker:
         assert self.process.stdout is not None
         return self.process.stdout.readline()
 
+    def rest(self) -> str:
+        """Return all else that it says until it ends."""
+        assert self.process.stdout is not None
+        return self.process.stdout.read()
+
     def stop(self) -> str:
         """Let it end, and return what it said last."""
         said, _ = self.process.communicate(timeout=60)
@@ -48,7 +53,8 @@ def test_workers_that_are_killed(stores: Stores) -> None:
     try:
         for seed in range(3, 9):
             for worker in workers:
-                assert worker.line().strip().isdigit(), worker.process.communicate()
+                line = worker.line()
+                assert line.strip().isdigit(), line + worker.rest()
             workers.pop(0).kill()
             workers.append(Worker(stores.directory, seed))
         for worker in workers:
