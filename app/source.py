@@ -204,8 +204,8 @@ def has_body(method: str, status: int) -> bool:
     return method != "HEAD" and status not in _EMPTY
 
 
-def _do_nothing() -> None:
-    pass
+def do_nothing() -> None:
+    """Do nothing, for a reply that holds nothing to close."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +229,7 @@ class Reply:
     location: str | None = None
     length: int | None = None
     body: Body = b""
-    close: Callable[[], None] = _do_nothing
+    close: Callable[[], None] = do_nothing
     redirect_targets: Sequence[tuple[str, RepositoryName]] = ()
 
     def header(self, name: str) -> str:

@@ -165,7 +165,7 @@ def test_nginx_waits_for_forms_alone() -> None:
     for name, there, elsewhere in (
         ("proxy_request_buffering", "on", "off"),
         ("client_max_body_size", "1m", "0"),
-        ("client_body_buffer_size", "1m", None),
+        ("client_body_buffer_size", "1040k", None),
     ):
         assert directives(name, inside) == [there]
         assert directives(name, outside) == ([elsewhere] if elsewhere else [])

@@ -24,7 +24,7 @@ from app.oci import headers
 from app.oci.errors import ErrorCode, UpstreamUnavailable, error_document
 from app.oci.operation import Kind, Operation
 from app.oci.reference import RepositoryName
-from app.source import BodyBroken, Reply, Request, Source, build_reply
+from app.source import BodyBroken, Reply, Request, Source, build_reply, do_nothing
 from app.store.ledger import LONGEST, NOBODY, Evidence, Ledger, Note
 
 _KIND: Final = "list"
@@ -194,7 +194,7 @@ def _buffer(reply: Reply) -> tuple[Reply, bytes | None]:
         raise UpstreamUnavailable(message) from error
     reply.close()
     content = b"".join(pieces)
-    return replace(reply, body=content, close=_close_nothing), content
+    return replace(reply, body=content, close=do_nothing), content
 
 
 def _chain(pieces: list[bytes], rest: Iterator[bytes]) -> Iterator[bytes]:
@@ -230,7 +230,3 @@ def _parse_reply(value: str) -> Reply | None:
     next_query = told if isinstance(told, str) else None
     passed = headers.filter_response_headers(fields)
     return replace(build_reply(HTTPStatus.OK, passed, content), next_query=next_query)
-
-
-def _close_nothing() -> None:
-    pass

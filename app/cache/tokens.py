@@ -26,7 +26,7 @@ from app.oci.errors import (
 )
 from app.oci.reference import RepositoryName
 from app.oci.scope import Action, Scope
-from app.source import Reply, Source, TokenRequest, build_reply
+from app.source import Reply, Source, TokenRequest, build_reply, do_nothing
 from app.store.ledger import Note
 
 _SAID_BY_NOBODY: Final = frozenset({"scope", "client_id"})
@@ -139,7 +139,7 @@ class TokenCache:
             content = reply.read()
         finally:
             reply.close()
-        reply = replace(reply, body=content, close=_close_nothing)
+        reply = replace(reply, body=content, close=do_nothing)
         document = documents.parse_object_or_empty(content)
         lifetime = _parse_lifetime(document) - (time.monotonic() - began)
         for token in _parse_tokens(document):
@@ -254,7 +254,3 @@ def _parse_lifetime(document: dict[str, Any]) -> float:
         lives.append(lives[0] - max(age.total_seconds(), 0.0))
     claimed = [parse_lifetime(token) for token in _parse_tokens(document)]
     return min(lives + [one for one in claimed if one is not None])
-
-
-def _close_nothing() -> None:
-    pass

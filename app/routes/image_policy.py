@@ -16,15 +16,11 @@ from app.oci.image import INDEX, ImageMetadata, parse_config_descriptor, parse_i
 from app.oci.manifest import Descriptor
 from app.oci.operation import Operation
 from app.oci.reference import Digest
-from app.source import BodyBroken, Reply, Request, Source
+from app.source import BodyBroken, Reply, Request, Source, do_nothing
 
 _LARGEST_MANIFEST: Final = 4 << 20
 _LARGEST_CONFIG: Final = 1 << 20
 
-_IN_PART: Final = (
-    "if-none-match", "if-match", "if-modified-since", "if-unmodified-since", "range", "if-range",
-)  # fmt: skip
-"""Request headers with which an answer may have no body, or only part of it."""
 
 _HERE: Final = ("X-Accel-Failed", "1")
 """Makes the cache return the body itself, not through nginx (app/cache/blobs/serve.py)."""
@@ -117,7 +113,7 @@ class ImageInspection:
 
     def _fetch_manifest(self, operation: Operation, method: str) -> Reply:
         request = self.request
-        fields = headers.without(request.headers, *_IN_PART)
+        fields = headers.without(request.headers, *headers.PARTIAL)
         if method != request.method or len(fields) != len(request.headers):
             request = replace(request, method=method, headers=fields)
         return self.source.answer(operation, request)
@@ -165,7 +161,7 @@ class ImageInspection:
 
     def _fetch_config(self, config: Descriptor) -> bytes | None:
         """Return the bytes of a config, verified by its digest, or None if they cannot be had."""
-        fields = [*headers.without(self.request.headers, *_IN_PART, "accept"), _HERE]
+        fields = [*headers.without(self.request.headers, *headers.PARTIAL, "accept"), _HERE]
         request = replace(self.request, method="GET", headers=fields)
         operation = Operation.blob(self.operation.repository, config.digest)
         reply = self.source.answer(operation, request)
@@ -210,14 +206,10 @@ def _read_up_to(body: Iterable[bytes], most: int) -> bytes | None:
 
 
 def _drop_body(reply: Reply) -> Reply:
-    return replace(reply, body=b"", close=_nothing)
+    return replace(reply, body=b"", close=do_nothing)
 
 
 def _replace_body(reply: Reply, data: bytes) -> Reply:
     if isinstance(reply.body, bytes):  # bytes can be read again
         return reply
-    return replace(reply, length=len(data), body=data, close=_nothing)
-
-
-def _nothing() -> None:
-    pass
+    return replace(reply, length=len(data), body=data, close=do_nothing)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from app.oci.errors import RegistryError
-from app.source import BodyBroken, Client, FileBody
+from app.source import BodyBroken, Client, FileBody, do_nothing
 from app.spools.chunk_size import WINDOW, AdaptiveChunkSize
 from app.spools.filling import start_fetch_thread
 from app.spools.lead import FetchLease
@@ -183,7 +183,7 @@ class SpoolBody(FileBody):
     def _fetch_rest(self, lead: FetchLease) -> RemainingBody:
         try:
             if lead.offset == self._spool.size:
-                return RemainingBody((), _close_nothing)
+                return RemainingBody((), do_nothing)
             rest = parse_rest(self._fetcher.fetch_rest(lead.offset), lead.offset, self._spool.size)
         except RegistryError as error:
             lead.fail(lead.offset)
@@ -231,7 +231,3 @@ def _translate_errors() -> Iterator[None]:
         yield
     except OSError as error:
         raise _SpoolUnusable from error
-
-
-def _close_nothing() -> None:
-    pass

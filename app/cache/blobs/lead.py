@@ -4,7 +4,6 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
-from typing import Final
 
 from app.cache.authz import evidence
 from app.cache.authz.callers import Caller
@@ -15,18 +14,13 @@ from app.oci import headers
 from app.oci.errors import UpstreamUnavailable
 from app.oci.operation import Operation
 from app.oci.reference import Digest, RepositoryName, compute_digest
-from app.source import BodyBroken, Payer, Reply, Request, Source
+from app.source import BodyBroken, Payer, Reply, Request, Source, do_nothing
 from app.spools.fetches import Fetches
 from app.spools.filling import start_fetch_thread
 from app.spools.lead import FetchLease
 from app.spools.record import FetchState
 from app.spools.resuming import RemainingBody, parse_rest, parse_size
 from app.spools.shared import Spool
-
-_OF_THE_ANSWER: Final = (
-    "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
-)  # fmt: skip
-"""Headers that ask for less than the whole blob. Docxy answers them itself."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +76,7 @@ class BlobRequest:
         self.gate.record_verified(self.caller, self.name, self.digest, ("", self.requested_at))
 
     def _build_plain(self, method: str) -> Request:
-        fields = headers.without(self.request.headers, *_OF_THE_ANSWER)
+        fields = headers.without(self.request.headers, *headers.PARTIAL)
         return replace(self.request, method=method, headers=fields)
 
     def _fetch(self, request: Request) -> Reply:
@@ -172,7 +166,7 @@ def _verify_buffered(reply: Reply, digest: Digest) -> Reply:
         raise UpstreamUnavailable(message) from error
     finally:
         reply.close()
-    reply = replace(reply, body=data, close=_close_nothing)
+    reply = replace(reply, body=data, close=do_nothing)
     if evidence.is_page(reply) or compute_digest(data, digest) != digest:
         raise BlobRefused(reply)
     return reply
@@ -191,8 +185,4 @@ def _confirm_complete(asking: BlobRequest, size: int) -> tuple[RemainingBody, in
     fits = reply.length == size and evidence.is_blob(reply, asking.digest)
     if reply.status != HTTPStatus.OK or not fits:
         return None
-    return RemainingBody((), _close_nothing), size
-
-
-def _close_nothing() -> None:
-    pass
+    return RemainingBody((), do_nothing), size

@@ -18,15 +18,11 @@ from app.oci import headers, media_types
 from app.oci.errors import UpstreamMisbehaved
 from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName, compute_digest
-from app.source import Reply, Request, Source
+from app.source import Reply, Request, Source, do_nothing
 from app.store.admin import MemberContent
 
 _SHA256: Final = Digest("sha256:")
 """Selects the algorithm by which `compute_digest` hashes."""
-
-_CONDITIONS: Final = (
-    "range", "if-range", "if-match", "if-none-match", "if-modified-since", "if-unmodified-since",
-)  # fmt: skip
 
 
 _SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
@@ -94,7 +90,7 @@ class ManifestFetcher:
             data = reply.read()
         finally:
             reply.close()
-        reply = replace(reply, length=len(data), body=data, close=_close_nothing)
+        reply = replace(reply, length=len(data), body=data, close=do_nothing)
         digest = _find_digest(reply, reference) or Digest(compute_digest(data, _SHA256))
         media_type = media_types.drop_overlong(reply.header("content-type"))
         if not _verify(reply, data, digest, reference):
@@ -125,7 +121,7 @@ class ManifestFetcher:
         method: str,
     ) -> Reply:
         # The answer serves all clients, so the request leaves out this client's conditions.
-        fields = headers.without(request.headers, *_CONDITIONS)
+        fields = headers.without(request.headers, *headers.PARTIAL)
         plain = replace(request, method=method, headers=fields)
         digest = reference if isinstance(reference, Digest) else None
         question = partial(self._inner.answer, Operation.manifest(name, reference), plain)
@@ -186,7 +182,3 @@ def _verify(reply: Reply, data: bytes, digest: Digest, reference: Reference) -> 
         message = "the registry sent another manifest than was asked for"
         raise UpstreamMisbehaved(message)
     return False
-
-
-def _close_nothing() -> None:
-    pass
