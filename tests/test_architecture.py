@@ -29,20 +29,20 @@ LONGEST = 400
 EXEMPT = {"app.config.settings"}
 """Every setting is declared in one module, however long it gets."""
 
-VALUES = {"source", "registries", "oci"}
+VALUES = {"source", "registries", "oci", "waiting"}
 _CACHE = {
     "cache.cache_status",
     "cache.disk",
     "cache.head_first",
     "cache.hot",
     "cache.policy",
-    "cache.singleflight",
     "cache.stale",
 }
 ROOMS = {
     "oci": {"oci"},
     "source": {"oci"},
     "events": {"source"},
+    "waiting": {"source", "oci"},
     "registries": {"oci"},
     "version": set[str](),
     "addresses": set[str](),

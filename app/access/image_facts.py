@@ -8,6 +8,7 @@ from cachetools import FIFOCache, LRUCache
 
 from app.oci.image import ImageMetadata
 from app.oci.reference import Digest
+from app.waiting import SingleFlight
 
 _MOST: Final = 4096
 
@@ -29,7 +30,7 @@ class ImageFactsCache:
         self._lock = threading.Lock()
         self._facts = LRUCache[Digest, ImageMetadata](most)
         self._by_bytes = FIFOCache[bytes, ImageMetadata](_MOST_AT_HAND)
-        self._in_flight: dict[Digest, threading.Event] = {}
+        self._single_flight = SingleFlight[Digest](patience=_PATIENCE)
 
     def lookup(self, digest: Digest) -> ImageMetadata | None:
         """Return the metadata of a manifest, or None if it is not cached."""
@@ -62,18 +63,8 @@ class ImageFactsCache:
         """
         if (facts := self.lookup(digest)) is not None:
             return facts
-        done = threading.Event()
-        with self._lock:
-            other = self._in_flight.setdefault(digest, done)
-        if other is not done:
-            other.wait(_PATIENCE)
+        with self._single_flight.lead(digest):
             return self.lookup(digest) or self._store(digest, read())
-        try:
-            return self.lookup(digest) or self._store(digest, read())
-        finally:
-            with self._lock:
-                del self._in_flight[digest]
-            done.set()
 
     def _store(self, digest: Digest, facts: ImageMetadata | None) -> ImageMetadata | None:
         if facts is not None:

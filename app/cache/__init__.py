@@ -12,7 +12,6 @@ manifests/       manifests by tag and by digest
 origins.py       the repositories to which redirects have led
 pings.py         the answer to `GET /v2/` while the registry is unreachable
 policy.py        how long cached content and grants count, and how content is sent
-singleflight.py  single-flight across the workers of a machine
 source.py        CachedSource, and the Cache that makes one for each registry (start here)
 stale.py         stale-if-error (RFC 5861): outages, and what is served during one
 tokens.py        anonymous tokens, shared by clients without credentials

@@ -27,7 +27,6 @@ from app.cache.manifests.tags import TagTargets
 from app.cache.origins import OriginTracker
 from app.cache.pings import PingCache
 from app.cache.policy import CachePolicy
-from app.cache.singleflight import CrossProcessSingleFlight
 from app.cache.stale import StaleIfError
 from app.cache.tokens import TokenCache
 from app.oci.errors import RegistryError
@@ -41,6 +40,10 @@ from app.store.eviction import SizeLimits
 from app.store.leases import FileLeases
 from app.store.secret import load_secret
 from app.store.store import Store
+from app.waiting import SingleFlight
+
+_PATIENCE: Final = 30.0
+"""Seconds to wait for another request's fetch before fetching as well."""
 
 _ASKED: Final = frozenset({"miss"})
 """Outcomes whose bytes came from the registry, so the access rules were applied on the way.
@@ -165,7 +168,7 @@ class Cache:
         self._disk = DiskExecutor(self.store, observer)
         self._policy = policy
         self._key = load_secret(directory)
-        self._single_flight = CrossProcessSingleFlight(FileLeases(directory, self._key))
+        self._single_flight = SingleFlight(FileLeases(directory, self._key), patience=_PATIENCE)
         self._last_usage = (0, 0)
         self._state = CacheState()
         self._checked_at = float("-inf")

@@ -14,7 +14,6 @@ from app.cache.authz.callers import UNKNOWN_TOKEN, Callers, parse_lifetime
 from app.cache.authz.gate import Gate
 from app.cache.disk import DiskExecutor
 from app.cache.policy import MARGIN
-from app.cache.singleflight import CrossProcessSingleFlight
 from app.cache.stale import TOKENS_AWAY, is_outage, is_outage_status
 from app.oci import documents, headers, placeholder_tokens, tokens
 from app.oci.errors import (
@@ -28,6 +27,7 @@ from app.oci.reference import RepositoryName
 from app.oci.scope import Action, Scope
 from app.source import Reply, Source, TokenRequest, build_reply, do_nothing
 from app.store.ledger import Note
+from app.waiting import SingleFlight
 
 _SAID_BY_NOBODY: Final = frozenset({"scope", "client_id"})
 """Parameters of a token request that are not credentials; any other may be."""
@@ -73,7 +73,7 @@ class TokenCache:
     callers: Callers
     gate: Gate
     disk: DiskExecutor
-    single_flight: CrossProcessSingleFlight
+    single_flight: SingleFlight[str]
 
     def serve_token(self, request: TokenRequest) -> Reply:
         """Return a token, or the token service's refusal.
@@ -86,7 +86,7 @@ class TokenCache:
         key = self.callers.hash_secret(f"token for {' '.join(scopes)}")
         if reply := self._serve_shared(key):
             return reply
-        with self.single_flight.try_lead(f"{self.registry} {key}") as leads:
+        with self.single_flight.lead(f"{self.registry} {key}", request.client) as leads:
             if not leads and (reply := self._serve_shared(key)):
                 return reply
             return self._fetch(request, key, scopes)

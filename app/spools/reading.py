@@ -13,13 +13,12 @@ from app.spools.lead import FetchLease
 from app.spools.record import FetchState
 from app.spools.resuming import RemainingBody, RestFetcher, parse_rest
 from app.spools.shared import Spool
+from app.waiting import CLIENT_CHECK
 
 _SHORTEST: Final = 0.005
 _LONGEST: Final = 0.1
 """The least and most seconds between two looks at a file that another process fills."""
 
-_CLIENT_CHECK: Final = 0.25
-"""Seconds between two checks whether the waiting client has left."""
 _MOST_FAILURES: Final = 3
 """Fetchers in a row that bring no bytes, after which readers stop taking over."""
 
@@ -155,7 +154,7 @@ class SpoolBody(FileBody):
 
     def _check_client(self) -> None:
         now = time.monotonic()
-        if self._client is not None and now - self._checked_at > _CLIENT_CHECK:
+        if self._client is not None and now - self._checked_at > CLIENT_CHECK:
             self._checked_at = now
             if self._client.is_gone():
                 message = "the client left"

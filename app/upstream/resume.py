@@ -29,8 +29,9 @@ from app.upstream.http.body import (
 from app.upstream.http.deadlines import Call
 from app.upstream.http.errors import redact_url
 from app.upstream.http.redirects import Redirects
-from app.upstream.http.retries import get_retry_after, parse_retry_after, sleep
+from app.upstream.http.retries import get_retry_after, parse_retry_after
 from app.upstream.http.urls import parse_origin
+from app.waiting import sleep
 
 # Requests for the rest of a blob, to the place where it broke off or to the registry.
 

@@ -1,10 +1,7 @@
 """Blobs: from the store, from a running fetch, or from the registry."""
 
 import logging
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from http import HTTPStatus
@@ -26,15 +23,15 @@ from app.cache.policy import AHEAD, CachePolicy
 from app.cache.stale import StaleIfError
 from app.oci import headers
 from app.oci.conditional import parse_range
-from app.oci.errors import ClientGone
 from app.oci.headers import Headers
 from app.oci.reference import Digest, RepositoryName
-from app.source import Client, Reply, Request, Source
+from app.source import Reply, Request, Source
 from app.spools import files
 from app.spools.fetches import Fetches
 from app.spools.lead import CompleteBlob, FetchLease, FetchOptions, UnreadLimits
 from app.spools.shared import Spool
 from app.store.blobs import ContentInfo
+from app.waiting import SingleFlight
 
 # Recent successes: what the registry has just said to a caller about a blob still being fetched.
 
@@ -45,19 +42,15 @@ _COUNTS: Final = 60.0
 """Seconds for which a success counts. A client that pulls in parts asks again and again until the
 blob is cached and so becomes a member."""
 
-_CLIENT_CHECK: Final = 0.25
-
 
 class RecentConfirmations:
-    """Remembers successes, and makes identical requests wait for the first.
+    """Remembers successes, each about one caller, repository and digest.
 
-    A success is about one caller, repository and digest. It can stand in for a member, never for a
-    grant.
+    A success can stand in for a member, never for a grant.
     """
 
     def __init__(self) -> None:
         self._sizes = BoundedMap[tuple[int, float]]()
-        self._running: dict[Key, threading.Event] = {}
 
     def lookup_size(self, key: Key) -> int | None:
         """Return the size in bytes that a success reported; None if none came in the last 60 s."""
@@ -71,31 +64,6 @@ class RecentConfirmations:
     def record_refusal(self, key: Key) -> None:
         """Forget the success, since the registry has refused."""
         self._sizes.forget(key)
-
-    @contextmanager
-    def wait_for_first(self, key: Key, client: Client | None) -> Iterator[bool]:
-        """Yield False to the first of concurrent callers with a key, True to the others.
-
-        The others wait until the first has left the context. Raise ClientGone if the client
-        disconnects while it waits.
-        """
-        event = threading.Event()
-        other = self._running.setdefault(key, event)
-        if other is not event:
-            _wait(other, client)
-            yield True
-            return
-        try:
-            yield False
-        finally:
-            del self._running[key]
-            event.set()
-
-
-def _wait(event: threading.Event, client: Client | None) -> None:
-    while not event.wait(_CLIENT_CHECK):
-        if client is not None and client.is_gone():
-            raise ClientGone
 
 
 # Spools: a blob that was fetched whole moves from its spool to the store.
@@ -179,6 +147,7 @@ class BlobCache:
         self._fetches = fetches
         self._policy = policy
         self._confirmations = RecentConfirmations()
+        self._single_flight = SingleFlight[Key]()  # identical requests wait for the first
         self._logged_at = float("-inf")
 
     def serve_blob(
@@ -213,8 +182,8 @@ class BlobCache:
         not cached, or if another request has just asked. Raise RegistryError.
         """
         asking = self._build_request(caller, name, digest, request)
-        with self._confirmations.wait_for_first(asking.key, request.client) as asked:
-            if asked or not self._gate.find_unconfirmed(caller, name, [digest])[0]:
+        with self._single_flight.lead(asking.key, request.client) as leads:
+            if not (leads and self._gate.find_unconfirmed(caller, name, [digest])[0]):
                 return None
             reply = asking.fetch_head()
             reply.close()
@@ -255,11 +224,11 @@ class BlobCache:
         try:
             if self._may_join(asking, standing):
                 return self._join_and_serve(asking)
-            with self._confirmations.wait_for_first(asking.key, asking.request.client) as asked:
-                if asked:  # after a wait, the state may have changed
+            with self._single_flight.lead(asking.key, asking.request.client) as leads:
+                if not leads:  # after a wait, the state may have changed
                     standing = self._gate.lookup_access(asking.caller, asking.name, asking.digest)
-                if asked and self._may_join(asking, standing):
-                    return self._join_and_serve(asking)
+                    if self._may_join(asking, standing):
+                        return self._join_and_serve(asking)
                 return self._confirm_and_serve(asking, standing)
         except BlobRefused as refused:
             return cache_status.mark_reply(

@@ -11,10 +11,10 @@ from app.cache.authz.gate import Gate
 from app.cache.head_first import find_refusal
 from app.cache.manifests.copies import CachedManifest, CachedManifests
 from app.cache.manifests.fetch import ManifestFetcher, apply_conditions
-from app.cache.singleflight import CrossProcessSingleFlight
 from app.cache.stale import StaleIfError
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply, Request
+from app.waiting import SingleFlight
 
 _TRIES: Final = 2
 """Fetches of others that a request waits for; the first may have been for another key that shares
@@ -30,7 +30,7 @@ class ManifestsByDigest:
     stale_if_error: StaleIfError
     cached_manifests: CachedManifests
     fetcher: ManifestFetcher
-    single_flight: CrossProcessSingleFlight
+    single_flight: SingleFlight[str]
 
     def serve_manifest(
         self, caller: Caller, name: RepositoryName, digest: Digest, request: Request
@@ -73,7 +73,9 @@ class ManifestsByDigest:
         if reply := self._serve_confirmed(caller, name, digest, request):
             return reply
         for _ in range(_TRIES):
-            with self.single_flight.try_lead(f"{self.registry}/{name}@{digest}") as leads:
+            with self.single_flight.lead(
+                f"{self.registry}/{name}@{digest}", request.client
+            ) as leads:
                 if leads:
                     # Another fetch may have ended between the lookup and the lead.
                     joined = self._serve_joined(caller, name, digest, request)

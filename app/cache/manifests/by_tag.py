@@ -17,11 +17,11 @@ from app.cache.manifests.fetch import (
 )
 from app.cache.manifests.tags import TagAnswer, TagTarget, TagTargets
 from app.cache.policy import CachePolicy
-from app.cache.singleflight import CrossProcessSingleFlight
 from app.cache.stale import StaleIfError
 from app.oci import media_types
 from app.oci.reference import RepositoryName, Tag
 from app.source import Reply, Request
+from app.waiting import SingleFlight
 
 _TRIES: Final = 2
 """Fetches of others that a request waits for; the first may have been for another key that shares
@@ -40,7 +40,7 @@ class ManifestsByTag:
     stale_if_error: StaleIfError
     cached_manifests: CachedManifests
     fetcher: ManifestFetcher
-    single_flight: CrossProcessSingleFlight
+    single_flight: SingleFlight[str]
     tags: TagTargets
 
     def serve_manifest(
@@ -109,9 +109,9 @@ class ManifestsByTag:
     def _serve_get(
         self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
     ) -> Reply:
-        taken = media_types.fingerprint(get_accept_headers(request))
+        key = f"{self.registry}/{name}:{tag} {media_types.fingerprint(get_accept_headers(request))}"
         for _ in range(_TRIES):
-            with self.single_flight.try_lead(f"{self.registry}/{name}:{tag} {taken}") as leads:
+            with self.single_flight.lead(key, request.client) as leads:
                 if leads:
                     # Another fetch may have ended between the lookup and the lead.
                     overtaken = self._serve_newer(caller, name, tag, request, came)

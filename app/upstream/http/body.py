@@ -20,6 +20,7 @@ from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamUnavailable
 from app.source import NOBODY, BodyBroken, Event, Observer
 from app.upstream.http.deadlines import NO_LIMIT, Call, ClientDisconnected
 from app.upstream.http.response import MalformedResponse, UpstreamResponse
+from app.waiting import CLIENT_CHECK
 
 
 class ObservedResponse(requests.Response):
@@ -42,7 +43,6 @@ def get_observer(response: requests.Response) -> Observer:
 _GATHER: Final = 256 * 1024
 """The most bytes of one piece. Larger pieces are no faster and cost memory for each stream
 (docs/decisions/reading-upstream/piece-size.md)."""
-_CLIENT_CHECK: Final = 0.25
 
 _GATHER_FOR_SLOW: Final = 64 * 1024
 """The most bytes of one piece for a slow reader, which holds a piece nearly all the time."""
@@ -94,7 +94,7 @@ class Body:
                     return False
                 self._observer.observe(Event.BODY_RECEIVED, amount=len(data))
                 count -= len(data)
-                if call.client is not None and time.monotonic() - looked > _CLIENT_CHECK:
+                if call.client is not None and time.monotonic() - looked > CLIENT_CHECK:
                     looked = time.monotonic()
                     if call.client.is_gone():
                         raise ClientGone

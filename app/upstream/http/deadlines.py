@@ -14,9 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Final, Self, overload
 
 from app.source import Client, Request, TokenRequest
-
-_CLIENT_CHECK: Final = 0.25
-"""Seconds between two checks of the client's connection while the upstream is silent."""
+from app.waiting import CLIENT_CHECK
 
 _LEAST: Final = 0.001
 """The shortest timeout, in seconds: zero would make the socket non-blocking."""
@@ -174,7 +172,7 @@ class DeadlineReader(io.RawIOBase):
         silent_until = time.monotonic() + self._idle_timeout
         while True:
             left = silent_until - time.monotonic()
-            patience = self._call.seconds_left(max(_LEAST, min(_CLIENT_CHECK, left)))
+            patience = self._call.seconds_left(max(_LEAST, min(CLIENT_CHECK, left)))
             try:
                 count = self._receive(buffer, patience)
             except TimeoutError:

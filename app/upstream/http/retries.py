@@ -2,7 +2,6 @@
 
 import logging
 import random
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +12,6 @@ from typing import Final, Self
 import requests
 
 from app.oci.errors import (
-    ClientGone,
     OutboundProxyFails,
     UpstreamDown,
     UpstreamTimeout,
@@ -22,10 +20,11 @@ from app.oci.errors import (
     UpstreamUnresolved,
     UpstreamUntrusted,
 )
-from app.source import NOBODY, Client, Event, Observer
+from app.source import NOBODY, Event, Observer
 from app.upstream.http.body import discard
 from app.upstream.http.deadlines import Call
 from app.upstream.http.errors import FAILURES, redact_url
+from app.waiting import sleep
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,9 +74,6 @@ _UNASKED: Final[_Failures] = (UpstreamUnreachable, UpstreamUnresolved)
 
 _ABSENT: Final[_Failures] = (*_UNASKED, OutboundProxyFails, UpstreamTimeout)
 """Failures that another attempt within two seconds hardly ever fixes."""
-
-_CLIENT_CHECK: Final = 0.25
-_NEVER: Final = threading.Event()
 
 
 class Retrier:
@@ -188,15 +184,6 @@ def _log_retry(error: UpstreamUnavailable) -> None:
     told = isinstance(error, UpstreamDown | UpstreamUnresolved)
     if not told and not isinstance(error.__cause__, FAILURES):
         logger.warning("Retrying an upstream request.", extra={"fields": {"error": str(error)}})
-
-
-def sleep(seconds: float, client: Client | None) -> None:
-    """Wait for `seconds`; raise ClientGone within 250 ms after `client` has disconnected."""
-    until = time.monotonic() + seconds
-    while (left := until - time.monotonic()) > 0:
-        if client is not None and client.is_gone():
-            raise ClientGone
-        _NEVER.wait(min(left, _CLIENT_CHECK))
 
 
 def _is_transient(response: requests.Response) -> bool:

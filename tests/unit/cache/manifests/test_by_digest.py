@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from app.cache.policy import CachePolicy
-from app.cache.singleflight import CrossProcessSingleFlight
 from app.oci.errors import (
     RegistryError,
     UpstreamDown,
@@ -22,8 +21,8 @@ from app.oci.errors import (
 from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
 from app.registries import Account, Registry
-from app.source import Reply, Request
-from app.store.leases import MemoryLeases
+from app.source import Client, Reply, Request
+from app.waiting import SingleFlight
 from tests.unit.cache.registry import INDEX, LIST, MANIFEST, FakeRegistry, digest_of
 from tests.unit.cache.world import ALICE, MALLORY, NAME, World, read, request
 
@@ -58,18 +57,20 @@ def test_a_second_pull_costs_one_head(world: World) -> None:
     assert world.registry.asked == [f"GET {NAME}:{TAG}", f"HEAD {NAME}:{TAG}"]
 
 
-class Overtaken(CrossProcessSingleFlight):
+class Overtaken(SingleFlight[str]):
     """Lets something happen between a look at what is kept and the lead that follows it."""
 
     def __init__(self, meanwhile: Callable[[], object]) -> None:
-        super().__init__(MemoryLeases())
+        super().__init__()
         self._meanwhile = meanwhile
 
     @contextmanager
-    def try_lead(self, key: str) -> Iterator[bool]:
+    def lead(
+        self, key: str, client: Client | None = None, *, patience: float | None = None
+    ) -> Iterator[bool]:
         """Lead, a moment too late."""
         self._meanwhile()
-        with super().try_lead(key) as leads:
+        with super().lead(key, client, patience=patience) as leads:
             yield leads
 
 

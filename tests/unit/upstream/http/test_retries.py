@@ -32,9 +32,10 @@ from app.source import Reply, Request, TokenRequest
 from app.upstream.client import Upstream as Asked
 from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.upstream.http.known_registries import KnownRegistries
-from app.upstream.http.retries import Reliability, Retrier, sleep
+from app.upstream.http.retries import Reliability, Retrier
 from app.upstream.http.session import Session
 from app.upstream.managed import ManagedSource
+from app.waiting import sleep
 from tests.unit.upstream.clock import Clock
 from tests.unit.upstream.hurry import hurried, listening
 from tests.unit.upstream.server import Server, answering, serving

@@ -1,0 +1,138 @@
+"""Waiting: for an event while a client stays, and for another caller's work (single-flight)."""
+
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import Final, Generic, Protocol, TypeVar
+
+from app.oci.errors import ClientGone
+from app.source import Client
+
+CLIENT_CHECK: Final = 0.25
+"""Seconds between two checks of whether a waiting client is still connected."""
+
+FOREVER: Final = float("inf")
+
+_POLL: Final = (0.002, 0.05)
+"""Seconds between two tries while another worker holds the lease: the first pause, the longest."""
+
+_NEVER: Final = threading.Event()
+
+Key = TypeVar("Key", bound=Hashable)
+Key_contra = TypeVar("Key_contra", contravariant=True)
+Result = TypeVar("Result")
+
+
+def wait_for(event: threading.Event, seconds: float, client: Client | None = None) -> bool:
+    """Wait at most `seconds` for an event, and return whether it is set.
+
+    Raise ClientGone within 250 ms after `client` has disconnected; None stands for no client.
+    """
+    if client is None:
+        return event.wait(None if seconds == FOREVER else seconds)
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        if client.is_gone():
+            raise ClientGone
+        if event.wait(min(left, CLIENT_CHECK)):
+            return True
+    return event.is_set()
+
+
+def sleep(seconds: float, client: Client | None) -> None:
+    """Wait for `seconds`; raise ClientGone within 250 ms after `client` has disconnected."""
+    wait_for(_NEVER, seconds, client)
+
+
+class LeaseTable(Protocol[Key_contra]):
+    """Leases that several workers share; `app/store/leases.py` has them."""
+
+    def try_acquire(self, key: Key_contra) -> AbstractContextManager[object] | None:
+        """Return the lease of a key as a context, which ends it; None if somebody else holds it."""
+
+
+class SingleFlight(Generic[Key]):
+    """Of concurrent callers with one key, one works, and the others wait for it.
+
+    A flight brings nothing by itself: whoever works stores the result where the others look for it.
+    So it is the caller who decides how long a result counts, and for whom, and whether a failure is
+    shared. A flight takes memory only while somebody works.
+    With leases it spans all workers that share them. Do not use it on a real thread, whose locks
+    are not those of the event loop.
+    """
+
+    def __init__(self, leases: LeaseTable[Key] | None = None, *, patience: float = FOREVER) -> None:
+        """Take `patience`: the seconds after which a caller no longer waits for another."""
+        self._leases = leases
+        self._patience = patience
+        self._lock = threading.Lock()
+        self._landings: dict[Key, threading.Event] = {}
+
+    @contextmanager
+    def lead(
+        self, key: Key, client: Client | None = None, *, patience: float | None = None
+    ) -> Iterator[bool]:
+        """Yield True if the caller should work, and False if another caller's work has just ended.
+
+        The caller works inside of the context. The other one may have failed, or may still be at
+        work after `patience` seconds (by default, those of the constructor). A caller that then
+        finds no result calls this again, or works without the lead.
+        Raise ClientGone if `client` disconnects meanwhile.
+        """
+        patience = self._patience if patience is None else patience
+        landed = threading.Event()
+        with self._lock:
+            other = self._landings.setdefault(key, landed)
+        if other is not landed:
+            wait_for(other, patience, client)
+            yield False
+            return
+        try:
+            lease, leads = self._acquire_lease(key, client, patience)
+            with lease:
+                yield leads
+        finally:
+            with self._lock:
+                del self._landings[key]
+            landed.set()
+
+    def get(
+        self,
+        key: Key,
+        lookup: Callable[[], Result | None],
+        work: Callable[[], Result],
+        client: Client | None = None,
+    ) -> Result:
+        """Return what `lookup` finds; while that is None, let one caller `work`, and look again.
+
+        The caller that works gets the result of its own `work`, which stores it for the others. If
+        nothing was stored, because `work` raised for example, one of the others works next. Each
+        works without the lead when its patience ends.
+        Raise ClientGone if `client` disconnects while another caller works.
+        """
+        until = time.monotonic() + self._patience
+        while (found := lookup()) is None:
+            with self.lead(key, client) as leads:
+                if leads or time.monotonic() >= until:
+                    found = lookup()  # another flight may have landed just before this one
+                    return work() if found is None else found
+        return found
+
+    def _acquire_lease(
+        self, key: Key, client: Client | None, patience: float
+    ) -> tuple[AbstractContextManager[object], bool]:
+        """Return the lease (an empty context for none), and whether no other worker held it.
+
+        It is polled for, since nothing tells when another worker ends its own.
+        """
+        if self._leases is None:
+            return nullcontext(), True
+        pause, until, leads = _POLL[0], time.monotonic() + patience, True
+        while (lease := self._leases.try_acquire(key)) is None:
+            leads = False
+            if time.monotonic() >= until:
+                return nullcontext(), leads
+            sleep(pause, client)
+            pause = min(pause * 2, _POLL[1])
+        return lease, leads
