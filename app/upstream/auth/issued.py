@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from copy import copy
 from dataclasses import dataclass, field
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -29,6 +30,7 @@ from app.source import Reply, Source, TokenRequest
 from app.upstream.auth import placeholders
 from app.upstream.auth.remembered import PASSING_LIFETIME, get_transient_lifetime
 from app.upstream.http.deadlines import NO_LIMIT, Call
+from app.waiting import SingleFlight
 
 # Anonymous tokens: if one expires in the middle of a layer, any other anonymous token will do.
 
@@ -102,7 +104,6 @@ class IssuedToken:
 
 @dataclass(slots=True)
 class _Slot:
-    lock: threading.Lock = field(default_factory=threading.Lock)
     token: IssuedToken | None = None
     failure: RegistryError | None = None
     retry_at: float = 0.0
@@ -119,63 +120,80 @@ class IssuedTokens:
         self._issue = issue
         self._slots = LRUCache[str, _Slot](_SCOPES)
         self._lock = threading.Lock()
+        self._single_flight = SingleFlight[str]()
 
     def get(self, scope: str, call: Call = NO_LIMIT) -> str:
         """Return a valid token for a scope; raise RegistryError if `issue_token` gives none.
 
-        `call` is of the caller who may have to wait for it.
+        `call` is of the caller who may have to wait for it. Raise ClientGone if its client
+        disconnects while another caller gets the token.
         """
         slot = self._get_slot(scope)
         token, now = slot.token, time.monotonic()
         if token is not None and now < token.renew_at:
             return token.value
         if token is None or now >= token.expires_at:
-            with slot.lock:
-                return self._renew(scope, slot, call)
-        if not slot.lock.acquire(blocking=False):
-            return token.value
-        try:
-            return self._renew(scope, slot, call)
-        finally:
-            slot.lock.release()
+            return self._get_or_renew(scope, slot, call)
+        with self._single_flight.lead(scope, patience=0) as leads:
+            if not leads:
+                return token.value
+            return _unwrap(_recall(slot) or self._renew(scope, slot, call))
 
     def replace_refused(self, refused: str, scope: str, call: Call = NO_LIMIT) -> str:
         """Return a newer token than `refused`, which the registry has refused.
 
         Raise RegistryError if `issue_token` gives none.
         """
-        slot = self._get_slot(scope)
-        with slot.lock:
-            if slot.token is not None and slot.token.value == refused:
-                slot.token = None
-            return self._renew(scope, slot, call)
+        return self._get_or_renew(scope, self._get_slot(scope), call, refused)
 
-    def _renew(self, scope: str, slot: _Slot, call: Call) -> str:
-        """Return the token, renewed if it is due. The caller holds the lock of the slot."""
-        token, now = slot.token, time.monotonic()
-        if token is not None and now < token.renew_at:
-            return token.value  # another caller was first
-        if slot.failure is None or now >= slot.retry_at:
-            slot.failure = self._attempt(scope, slot, call)
-        if slot.failure is None and slot.token is not None:
-            return slot.token.value
-        if token is not None and now < token.expires_at:
-            return token.value
-        raise copy(slot.failure or Denied())
+    def _get_or_renew(self, scope: str, slot: _Slot, call: Call, refused: str = "") -> str:
+        outcome = self._single_flight.get(
+            scope,
+            partial(_recall, slot, refused),
+            partial(self._renew, scope, slot, call),
+            call.client,
+        )
+        return _unwrap(outcome)
 
-    def _attempt(self, scope: str, slot: _Slot, call: Call) -> RegistryError | None:
+    def _renew(self, scope: str, slot: _Slot, call: Call) -> str | RegistryError:
+        """Return a new token, or the old one if that fails and it is still valid, or the error."""
         try:
-            slot.token = self._issue(scope, call.share())
+            slot.token = token = self._issue(scope, call.share())
         except RegistryError as error:
-            now, token = time.monotonic(), slot.token
-            is_good = token is not None and now < token.expires_at
-            slot.retry_at = now + (PASSING_LIFETIME if is_good else get_transient_lifetime(error))
-            return copy(error)  # without its traceback, which would keep a client's request alive
-        return None
+            # A copy without its traceback, which would keep a client's request alive.
+            slot.failure = copy(error)
+            is_good = slot.token is not None and time.monotonic() < slot.token.expires_at
+            pause = PASSING_LIFETIME if is_good else get_transient_lifetime(error)
+            slot.retry_at = time.monotonic() + pause
+            return slot.token.value if slot.token is not None and is_good else slot.failure
+        slot.failure = None
+        return token.value
 
     def _get_slot(self, scope: str) -> _Slot:
         with self._lock:
             return self._slots.setdefault(scope, _Slot())
+
+
+def _recall(slot: _Slot, refused: str = "") -> str | RegistryError | None:
+    """Return the token or the failure that counts at present; None if a token has to be got.
+
+    A token that was `refused` is forgotten.
+    """
+    if slot.token is not None and slot.token.value == refused:
+        slot.token = None
+    token, now = slot.token, time.monotonic()
+    if token is not None and now < token.renew_at:
+        return token.value
+    if slot.failure is None or now >= slot.retry_at:
+        return None
+    return token.value if token is not None and now < token.expires_at else slot.failure
+
+
+def _unwrap(outcome: str | RegistryError) -> str:
+    """Return a token, or raise a copy of a failure, which other callers raise as well."""
+    if isinstance(outcome, RegistryError):
+        raise copy(outcome)
+    return outcome
 
 
 def issue_token(

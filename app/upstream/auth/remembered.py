@@ -4,10 +4,12 @@ import threading
 import time
 from collections.abc import Callable
 from copy import copy
+from functools import partial
 from typing import Final, Generic, TypeVar
 
 from app.oci.errors import RegistryError, UpstreamUnavailable
 from app.upstream.http.deadlines import NO_LIMIT, Call
+from app.waiting import SingleFlight
 
 Fact = TypeVar("Fact")
 
@@ -37,7 +39,7 @@ class RefreshingCache(Generic[Fact]):
         self._learn = learn
         self._lasting = lasting
         self._lifetime = lifetime
-        self._lock = threading.Lock()
+        self._single_flight = SingleFlight[None]()
         self._fact: Fact | None = None
         self._stale_at = 0.0
         self._transient: Fact | RegistryError | None = None
@@ -46,33 +48,33 @@ class RefreshingCache(Generic[Fact]):
     def get(self, call: Call = NO_LIMIT) -> Fact:
         """Return the fact; `call` is of the caller who may have to learn it.
 
-        If no lasting fact was ever learned, raise the RegistryError that `learn` raised.
+        If no lasting fact was ever learned, raise the RegistryError that `learn` raised. Raise
+        ClientGone if the client of `call` disconnects while another caller learns it.
         """
         fact = self._fact
         if fact is None:
-            return self._learn_first(call)
+            learn = partial(self._learn_first, call)
+            outcome = self._single_flight.get(None, self._recall, learn, call.client)
+            if isinstance(outcome, RegistryError):
+                raise _copy_error(outcome)
+            return outcome
         if time.monotonic() >= self._stale_at:
             self._refresh_in_background()
         return fact
 
-    def _learn_first(self, call: Call) -> Fact:
-        with self._lock:
-            if self._fact is not None:
-                return self._fact
-            passing = self._transient
-            if passing is None or time.monotonic() >= self._transient_until:
-                self._transient = passing = self._attempt(call)
-                self._transient_until = time.monotonic() + get_transient_lifetime(passing)
-            if isinstance(passing, RegistryError):
-                raise _copy_error(passing)
-            return passing
+    def _recall(self) -> Fact | RegistryError | None:
+        if self._fact is not None:
+            return self._fact
+        return self._transient if time.monotonic() < self._transient_until else None
+
+    def _learn_first(self, call: Call) -> Fact | RegistryError:
+        self._transient = outcome = self._attempt(call)
+        self._transient_until = time.monotonic() + get_transient_lifetime(outcome)
+        return outcome
 
     def _refresh_in_background(self) -> None:
-        if not self._lock.acquire(blocking=False):
-            return
         # Set before the thread starts, so that other callers do not start a second one.
         self._stale_at = time.monotonic() + _RETRY_AFTER
-        self._lock.release()
         threading.Thread(target=self._attempt, args=(NO_LIMIT,), daemon=True).start()
 
     def _attempt(self, call: Call) -> Fact | RegistryError:
@@ -92,31 +94,38 @@ def get_transient_lifetime(outcome: object) -> float:
     return OUTAGE_LIFETIME if isinstance(outcome, UpstreamUnavailable) else PASSING_LIFETIME
 
 
+class _Success:
+    """The outcome of a call that did not raise."""
+
+
 class ThrottledCheck:
     """Calls `act` at most once in `lifetime` seconds, and repeats its outcome in between."""
 
     def __init__(self, act: Callable[[Call], None], lifetime: float) -> None:
         self._act = act
         self._lifetime = lifetime
-        self._lock = threading.Lock()
+        self._single_flight = SingleFlight[None]()
         self._done_at = float("-inf")
-        self._failure: RegistryError | None = None
+        self._outcome: RegistryError | _Success = _Success()
 
     def check(self) -> None:
         """Return None if the last call of `act` succeeded; raise its RegistryError if it failed."""
-        with self._lock:
-            if time.monotonic() >= self._done_at + self._lifetime:
-                self._failure = self._attempt()
-                self._done_at = time.monotonic()
-            if self._failure is not None:
-                raise _copy_error(self._failure)
+        outcome = self._single_flight.get(None, self._recall, self._attempt)
+        if isinstance(outcome, RegistryError):
+            raise _copy_error(outcome)
 
-    def _attempt(self) -> RegistryError | None:
+    def _recall(self) -> RegistryError | _Success | None:
+        return self._outcome if time.monotonic() < self._done_at + self._lifetime else None
+
+    def _attempt(self) -> RegistryError | _Success:
         try:
             self._act(NO_LIMIT.share())
         except RegistryError as error:
-            return _copy_error(error)
-        return None
+            self._outcome = _copy_error(error)
+        else:
+            self._outcome = _Success()
+        self._done_at = time.monotonic()
+        return self._outcome
 
 
 def _copy_error(error: RegistryError) -> RegistryError:

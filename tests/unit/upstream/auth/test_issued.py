@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from app.oci.errors import (
     AccountRefused,
+    ClientGone,
     Denied,
     RegistryError,
     TooManyRequests,
@@ -27,6 +28,7 @@ from app.upstream.auth.remembered import OUTAGE_LIFETIME, PASSING_LIFETIME
 from app.upstream.http.deadlines import NO_LIMIT, SHARED_LIMIT, Call
 from tests.unit.fake_source import FakeSource
 from tests.unit.upstream.clock import Clock
+from tests.unit.upstream.gone import Gone
 
 PATIENCE = 10.0
 """Seconds until a test gives up on another thread; nothing waits so long when all is well."""
@@ -106,6 +108,18 @@ def test_single_flight(service: Service, tokens: IssuedTokens) -> None:
     answers = at_once(service, [lambda: tokens.get("a")] * 8)
     assert {answer.result() for answer in answers} == {"a#1"}
     assert service.asked == ["a"]
+
+
+def test_a_client_that_has_left_waits_no_longer(service: Service, tokens: IssuedTokens) -> None:
+    """The one who asks goes on, for the others."""
+    service.hold()
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(tokens.get, "a", Call(Gone()))
+        assert service.began.wait(PATIENCE)
+        with pytest.raises(ClientGone):
+            tokens.get("a", Call(Gone()))
+        service.may_end.set()
+        assert asking.result(PATIENCE) == "a#1"
 
 
 def test_a_failure_is_shared(service: Service, tokens: IssuedTokens) -> None:

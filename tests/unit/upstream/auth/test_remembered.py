@@ -7,7 +7,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from app.oci.errors import RegistryError, TooManyRequests, UpstreamTimeout, UpstreamUnavailable
+from app.oci.errors import (
+    ClientGone,
+    RegistryError,
+    TooManyRequests,
+    UpstreamTimeout,
+    UpstreamUnavailable,
+)
 from app.upstream.auth.remembered import (
     OUTAGE_LIFETIME,
     PASSING_LIFETIME,
@@ -16,6 +22,7 @@ from app.upstream.auth.remembered import (
 )
 from app.upstream.http.deadlines import NO_LIMIT, SHARED_LIMIT, Call
 from tests.unit.upstream.clock import Clock
+from tests.unit.upstream.gone import Gone
 
 PATIENCE = 10.0
 """Seconds until a test gives up on another thread; nothing waits so long when all is well."""
@@ -102,6 +109,20 @@ def test_single_flight() -> None:
     answers = asked_at_once(remembered.get, teacher)
     assert {answer.result() for answer in answers} == {"fact"}
     assert teacher.asked == 1
+
+
+def test_a_client_that_has_left_waits_no_longer() -> None:
+    """The one who asks goes on, for the others."""
+    teacher = Teacher()
+    remembered = RefreshingCache(teacher, lasts, 600)
+    teacher.hold()
+    with ThreadPoolExecutor(1) as pool:
+        asking = pool.submit(remembered.get, Call(Gone()))
+        assert teacher.began.wait(PATIENCE)
+        with pytest.raises(ClientGone):
+            remembered.get(Call(Gone()))
+        teacher.may_end.set()
+        assert asking.result(PATIENCE) == "fact"
 
 
 @pytest.mark.parametrize("answer", ["passing", UpstreamUnavailable()], ids=["fact", "failure"])
