@@ -12,7 +12,7 @@ from app.access.logins import LoginChecker
 from app.access.networks import NetworkPolicy, Networks
 from app.access.tokens import Guard, TokenIssuer
 from app.access.users import SharedSecret, Users
-from app.cache.confirming import BackgroundQueue
+from app.cache import confirming
 from app.cache.policy import CachePolicy
 from app.cache.source import Cache
 from app.cli import commands
@@ -80,7 +80,7 @@ def create_app(settings: Settings) -> Flask:
     counted = Metrics() if settings.metrics and not commands.is_command_running() else None
     cache = _build_cache(settings, counted or NOBODY)
     # A command makes only the requests that the operator asked for.
-    background = None if commands.is_command_running() else BackgroundQueue()
+    background = None if commands.is_command_running() else confirming.build_background()
     sources: dict[str, Source] = {}
     index: HubSearchIndex | None = None
     for row in registries.rows:

@@ -2,7 +2,6 @@
 
 import logging
 import socket
-import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar, cast
@@ -12,6 +11,7 @@ from redis import Redis
 from redis.connection import BlockingConnectionPool, Connection, SSLConnection
 from redis.exceptions import RedisError
 
+from app.background import BackgroundPool
 from app.threads import NativeThreadPool, get_unpatched
 
 # Connections to Redis. Each step has a deadline, the lookup of the host name included.
@@ -107,6 +107,7 @@ class SharedRedis:
         self.connection = Redis(connection_pool=pool)
         self.storage = RedisStorage("redis://", connection_pool=pool, key_prefix=_PREFIX)
         self._clock = clock
+        self._background = BackgroundPool("redis probe")
         self._is_down = False
         self._next_probe = 0.0
 
@@ -136,7 +137,7 @@ class SharedRedis:
         now = self._clock()
         if now >= self._next_probe:
             self._next_probe = now + _PAUSE
-            threading.Thread(target=self._probe, daemon=True).start()
+            self._background.submit(self._probe)  # if it is dropped, the next one follows anyway
 
     def _probe(self) -> None:
         try:

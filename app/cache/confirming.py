@@ -5,19 +5,16 @@ that this repository holds the layer too. When the registry is unreachable, a cl
 layers could then not pull the image, although every byte of it is cached.
 """
 
-import heapq
-import itertools
 import logging
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from contextvars import Context
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from typing import Final
 
+from app.background import BackgroundPool
 from app.cache.authz.callers import Caller, Callers
 from app.cache.authz.gate import Gate
 from app.cache.authz.grants import BoundedMap
@@ -57,68 +54,9 @@ _SILENCE: Final = 60.0
 """Seconds in which dropped work is logged once."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class _Job:
-    """Waiting work, ordered by when it is due (monotonic seconds), then by arrival."""
-
-    due: float
-    number: int
-    work: Callable[[], None] = field(compare=False)
-    is_delayed: bool = field(compare=False)
-
-
-class BackgroundQueue:
-    """Work of this process that no client waits for: a few threads and a bounded queue.
-
-    The threads are daemons, and end when there is nothing to do.
-    """
-
-    def __init__(self, threads: int = _THREADS, most: int = _MOST_WAITING) -> None:
-        self._threads = threads
-        self._capacity = most
-        self._condition = threading.Condition()
-        self._waiting: list[_Job] = []
-        self._numbers = itertools.count()
-        self._running = 0
-
-    def submit(self, work: Callable[[], None], delay: float = 0.0) -> bool:
-        """Queue work to run after `delay` seconds or later; return False if the queue is full.
-
-        Delayed work may take at most half of the queue, since it waits much longer than the rest.
-        """
-        with self._condition:
-            delayed = sum(one.is_delayed for one in self._waiting)
-            is_full = delay > 0 and delayed >= self._capacity // 2
-            if is_full or len(self._waiting) >= self._capacity:
-                return False
-            due = time.monotonic() + delay
-            entry = _Job(due, next(self._numbers), work, is_delayed=delay > 0)
-            heapq.heappush(self._waiting, entry)
-            self._condition.notify()
-            if self._running >= self._threads:
-                return True
-            self._running += 1
-        # In a context of its own: the work does not belong to the request being served.
-        run = partial(Context().run, self._run)
-        threading.Thread(target=run, name="cache background", daemon=True).start()
-        return True
-
-    def _run(self) -> None:
-        try:
-            while (work := self._take_due()) is not None:
-                work()
-        finally:
-            with self._condition:
-                self._running -= 1
-
-    def _take_due(self) -> Callable[[], None] | None:
-        with self._condition:
-            while self._waiting:
-                left = self._waiting[0].due - time.monotonic()
-                if left <= 0:
-                    return heapq.heappop(self._waiting).work
-                self._condition.wait(left)
-        return None
+def build_background() -> BackgroundPool:
+    """Return the pool for the confirmations of all registries of this process."""
+    return BackgroundPool("cache background", threads=_THREADS, capacity=_MOST_WAITING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +91,7 @@ class MembershipConfirmer:
         away: StaleIfError,
         fetching: ManifestFetcher,
         blobs: BlobCache,
-        background: BackgroundQueue,
+        background: BackgroundPool,
     ) -> None:
         self._callers = callers
         self._gate = gate

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from app.background import BackgroundPool
 from app.cache import cache_status
 from app.cache.authz.callers import Caller, Callers
 from app.cache.authz.gate import Gate
 from app.cache.authz.grants import BoundedMap
 from app.cache.blobs.blobs import BlobCache, build_fetches, measure_unfinished
-from app.cache.confirming import BackgroundQueue, MembershipConfirmer
+from app.cache.confirming import MembershipConfirmer
 from app.cache.disk import DiskExecutor
 from app.cache.lists import ListCache
 from app.cache.manifests.by_digest import ManifestsByDigest
@@ -222,7 +223,7 @@ class Cache:
         inner: Source,
         registry: Registry,
         observer: Observer = NOBODY,
-        background: BackgroundQueue | None = None,
+        background: BackgroundPool | None = None,
     ) -> CachedSource:
         """Return a caching source over `inner`, the source of a registry.
 

@@ -17,6 +17,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
+from app.background import BackgroundPool
 from app.cache.authz.callers import Caller
 from app.cache.authz.grants import BoundedMap
 from app.cache.disk import DiskExecutor
@@ -81,6 +82,7 @@ class StaleIfError:
         self._registry = registry
         self._disk = disk
         self._reach = reach
+        self._background = BackgroundPool("probe")
         self._lock = threading.Lock()
         self._outages = BoundedMap[_Outage]()
 
@@ -223,8 +225,8 @@ class StaleIfError:
             for one in outages:
                 one.next_probe = now + _PROBE
         if silent:
-            work = partial(self._probe, outages)
-            threading.Thread(target=work, name="probe", daemon=True).start()
+            if not self._background.submit(partial(self._probe, outages)):
+                _end_probe(outages)  # the next request tries again
             return False, ()
         return True, outages
 

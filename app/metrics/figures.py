@@ -3,7 +3,6 @@
 `Metrics` at the end is what each process creates: one seat on the board and one set of meters.
 """
 
-import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -12,6 +11,7 @@ from typing import Any, Final
 
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
+from app.background import BackgroundPool
 from app.events import LOW, Watcher
 from app.metrics import board, counting
 from app.metrics.board import Row, WorkerSlot
@@ -24,6 +24,9 @@ _SECONDS: Final = 120
 _MOST_DOWNLOADS: Final = 100
 _FRESH: Final = 60.0
 """Seconds for which a registry's last answer or failure is current; after that it is probed."""
+
+_PROBES: Final = 4
+"""Registries that are probed at the same time; a silent one takes some seconds."""
 
 _TRIED: Final = 600.0
 """Seconds for which an open circuit breaker counts after the last failure.
@@ -60,6 +63,7 @@ class Figures:
         self._sources = sources
         self._default = default
         self._cache_holder = cache
+        self._background = BackgroundPool("figures probe", threads=_PROBES, capacity=len(sources))
         self._probing: set[str] = set()
 
     def format_exposition(self) -> bytes:
@@ -118,7 +122,8 @@ class Figures:
             finally:
                 self._probing.discard(name)
 
-        threading.Thread(target=ask, daemon=True).start()
+        if not self._background.submit(ask):
+            self._probing.discard(name)
 
     def _build_cache(self, summed: Mapping[str, Mapping[str, float]]) -> dict[str, Any] | None:
         if self._cache_holder is None:

@@ -1,12 +1,12 @@
 """Facts learned from an upstream, kept in memory and refreshed in the background."""
 
-import threading
 import time
 from collections.abc import Callable
 from copy import copy
 from functools import partial
 from typing import Final, Generic, TypeVar
 
+from app.background import BackgroundPool
 from app.oci.errors import RegistryError, UpstreamUnavailable
 from app.upstream.http.deadlines import NO_LIMIT, Call
 from app.waiting import SingleFlight
@@ -40,6 +40,7 @@ class RefreshingCache(Generic[Fact]):
         self._lasting = lasting
         self._lifetime = lifetime
         self._single_flight = SingleFlight[None]()
+        self._background = BackgroundPool("refresh")
         self._fact: Fact | None = None
         self._stale_at = 0.0
         self._transient: Fact | RegistryError | None = None
@@ -73,9 +74,9 @@ class RefreshingCache(Generic[Fact]):
         return outcome
 
     def _refresh_in_background(self) -> None:
-        # Set before the thread starts, so that other callers do not start a second one.
+        # Set first, so that other callers do not submit it again, and tried again if it is dropped.
         self._stale_at = time.monotonic() + _RETRY_AFTER
-        threading.Thread(target=self._attempt, args=(NO_LIMIT,), daemon=True).start()
+        self._background.submit(partial(self._attempt, NO_LIMIT))
 
     def _attempt(self, call: Call) -> Fact | RegistryError:
         """Call `learn`, and keep a lasting fact; the session has already logged any failure."""

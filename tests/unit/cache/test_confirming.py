@@ -1,23 +1,19 @@
 """What a manifest names is confirmed in the background, and by nothing but the registry."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Sequence
-from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from functools import partial
 
 import pytest
 
-from app.cache.confirming import BackgroundQueue
+from app.background import BackgroundPool
 from app.cache.source import CachedSource
 from app.oci.errors import RegistryError, UpstreamTimeout, UpstreamUnreachable
 from app.oci.operation import Operation
 from app.oci.reference import RepositoryName, Tag
 from app.registries import Account
 from app.source import Reply, TokenRequest, Unmetered
-from tests.servers import wait_until
 from tests.unit.cache.authz.test_gate import jwt
 from tests.unit.cache.registry import ANYBODY, MANIFEST, digest_of
 from tests.unit.cache.world import ALICE, NAME, World, read, request
@@ -27,15 +23,15 @@ TAG = Tag.parse("1.0")
 SHARED, OWN, CONFIG = b"a shared layer", b"a layer of its own", b"{}"
 
 
-class Collected(BackgroundQueue):
+class Collected(BackgroundPool):
     """Does what is to be done in the background when it is told to."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.works: list[tuple[float, Callable[[], None]]] = []
+        super().__init__("nothing runs")
+        self.works: list[tuple[float, Callable[[], object]]] = []
         self.room = 1000
 
-    def submit(self, work: Callable[[], None], delay: float = 0.0) -> bool:
+    def submit(self, work: Callable[[], object], delay: float = 0.0) -> bool:
         """Collect it."""
         if len(self.works) >= self.room:
             return False
@@ -369,63 +365,3 @@ def test_too_much_to_do(stage: Stage, caplog: pytest.LogCaptureFixture) -> None:
     stage.background.room = 1000
     stage.pull()
     assert stage.confirmed() == [head(SHARED)]
-
-
-def threads() -> int:
-    """Return how many threads do something in the background."""
-    return sum(one.name == "cache background" for one in threading.enumerate())
-
-
-def test_the_background() -> None:
-    """So many threads, so much that waits; the threads end, and begin again."""
-    background = BackgroundQueue(threads=2, most=3)
-    gate, done = threading.Event(), list[str]()
-
-    def wait(name: str) -> None:
-        gate.wait(20)
-        done.append(name)
-
-    for name in "ab":
-        assert background.submit(partial(wait, name))
-        wait_until(lambda: not background._waiting, what="a thread that takes it")  # noqa: SLF001
-    for name in "cde":
-        assert background.submit(partial(done.append, name))
-    assert not background.submit(partial(done.append, "too much"))
-    assert threads() == 2
-    gate.set()
-    wait_until(lambda: threads() == 0, what="their end")
-    assert sorted(done) == [*"abcde"]
-    assert background.submit(partial(done.append, "again"))
-    wait_until(lambda: done[-1] == "again", what="another thread")
-
-
-def test_what_is_delayed_leaves_room() -> None:
-    """It waits long, and what could be done now would find none."""
-    background = BackgroundQueue(threads=0, most=4)
-    assert [background.submit(_nothing, 20) for _ in range(3)] == [True, True, False]
-    assert [background.submit(_nothing) for _ in range(3)] == [True, True, False]
-
-
-def _nothing() -> None:
-    pass
-
-
-def test_nothing_in_the_background_belongs_to_a_request() -> None:
-    """What is asked there is not counted for the client that is being served."""
-    seen = list[str]()
-    here: ContextVar[str] = ContextVar("here", default="nobody's")
-    here.set("a request's")
-    assert BackgroundQueue().submit(lambda: seen.append(here.get()))
-    wait_until(lambda: seen == ["nobody's"], what="the work")
-    wait_until(lambda: threads() == 0, what="the end")
-
-
-def test_what_is_done_later() -> None:
-    """What is due first is done first, also if it came last."""
-    background = BackgroundQueue(threads=1)
-    done = list[str]()
-    assert background.submit(lambda: done.append("later"), delay=0.3)
-    assert background.submit(lambda: done.append("now"))
-    wait_until(lambda: len(done) == 2, what="both")
-    assert done == ["now", "later"]
-    wait_until(lambda: threads() == 0, what="the end")

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from app.background import BackgroundPool
 from app.cache import stale as room
 from app.cache.disk import DiskExecutor
 from app.cache.stale import StaleIfError, is_outage
@@ -226,6 +227,20 @@ def test_nobody_waits_for_one_that_is_silent(
     asked.answer, asked.is_back = 200, True
     clock.pass_by(2)
     wait_until(lambda: asked() is not KEPT)
+
+
+def test_a_probe_that_finds_no_room(asked: Asked, clock: Clock) -> None:
+    """It is dropped, and the next request probes."""
+    asked.answer = UpstreamTimeout("away")
+    assert asked() is KEPT
+    clock.pass_by(2)
+    has_room, asked.away._background = asked.away._background, BackgroundPool("", capacity=0)  # noqa: SLF001 - full
+    assert asked() is KEPT
+    assert not asked.tries.is_set()
+    asked.away._background = has_room  # noqa: SLF001 - it has room again
+    assert asked() is KEPT
+    assert asked.tries.wait(10)
+    assert asked.questions == 1
 
 
 def test_whoever_has_something_kept_need_not_wait(asked: Asked) -> None:

@@ -3,9 +3,9 @@
 from dataclasses import dataclass, field
 from functools import partial
 
+from app.background import BackgroundPool
 from app.cache.authz.callers import Caller, Callers
 from app.cache.authz.gate import Gate
-from app.cache.confirming import BackgroundQueue
 from app.cache.disk import DiskExecutor
 from app.cache.policy import CachePolicy
 from app.cache.source import Cache, CachedSource
@@ -57,7 +57,7 @@ class World:
         """Return the gate of a new worker."""
         return Gate(self.row.name, DiskExecutor(store or self.stores.open()), self.policy)
 
-    def source(self, background: BackgroundQueue | None = None) -> CachedSource:
+    def source(self, background: BackgroundPool | None = None) -> CachedSource:
         """Return the source of a new worker."""
         cache = Cache(self.stores.directory, ROOMY, self.policy, self.clock)
         self.stores.opened.append(cache.store)
