@@ -81,7 +81,7 @@ ROOMS = {
 LIBRARIES = {
     "flask": {"factory", "startup", "routes", "web", "cli"},
     "bcrypt": {"access"},
-    "cachetools": {"access", "upstream"},
+    "cachetools": {"access", "cache", "upstream"},
     "click": {"cli"},
     "jwt": {"access", "oci"},
     "limits": {"access"},

@@ -7,11 +7,14 @@ import hashlib
 import hmac
 import json
 import math
+import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import Enum, auto
 from typing import Final
+
+from cachetools import LRUCache
 
 from app.oci import headers, placeholder_tokens, tokens
 from app.registries import Registry
@@ -78,7 +81,7 @@ ACCEL_FAILED: Final = "X-Accel-Failed"
 the registry."""
 
 _TOKENS: Final = 10_000
-"""Tokens whose expiry is remembered; then all are forgotten."""
+"""Tokens whose expiry is remembered."""
 
 
 class CallerKind(Enum):
@@ -116,7 +119,8 @@ class Callers:
         account = registry.account.username if registry.account else ""
         kind = CallerKind.ACCOUNT if account else CallerKind.ANONYMOUS
         # By the names of callers, so that no token stays in memory; NaN if it does not say.
-        self._expiries: dict[str, float] = {}
+        self._expiries = LRUCache[str, float](_TOKENS)
+        self._lock = threading.Lock()
         self._anonymous = Caller(self.hash_secret(""), CallerKind.ANONYMOUS)
         # An Authorization header has no line break, so no client can pass for the account.
         self._managed_account = Caller(self.hash_secret(f"account\n{account}"), kind)
@@ -164,13 +168,13 @@ class Callers:
 
         A token is read once for its many requests; `name` is its caller's.
         """
-        expiry = self._expiries.get(name)
+        with self._lock:
+            expiry = self._expiries.get(name)
         if expiry is None:
             left = parse_lifetime(token)
             expiry = math.nan if left is None else time.time() + left
-            if len(self._expiries) >= _TOKENS:
-                self._expiries.clear()
-            self._expiries[name] = expiry
+            with self._lock:
+                self._expiries[name] = expiry
         return UNKNOWN_TOKEN if math.isnan(expiry) else max(expiry - time.time(), 0.0)
 
     def hash_bearer(self, token: str) -> str:

@@ -126,6 +126,17 @@ def test_a_lifetime(monkeypatch: pytest.MonkeyPatch) -> None:
         assert callers.identify(request(token))[0].lifetime == pytest.approx(left, abs=2)
 
 
+def test_tokens_are_read_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As long as they are among those that were shown last; memory has an end."""
+    parsed = list[str]()
+    monkeypatch.setattr("app.cache.authz.callers._TOKENS", 2)
+    monkeypatch.setattr("app.cache.authz.callers.parse_lifetime", parsed.append)
+    callers = Callers(ROW, KEY)
+    for token in "abacab":
+        callers.identify(request(f"Bearer {token}"))
+    assert parsed == ["a", "b", "c", "b"]
+
+
 @given(st.text(alphabet=st.characters(codec="latin-1"), max_size=60))
 def test_any_authorization(text: str) -> None:
     """Whatever is sent, there is a caller, and never more than the registry is asked with."""
