@@ -96,7 +96,7 @@ class Htpasswd:
 
     def _reload(self) -> bool:
         """Read the file; return False, and change nothing, if it is faulty."""
-        # Taken before the read, so that a change during the read is noticed at the next look.
+        # Taken before the read, so that a change during the read is noticed at the next check.
         self._state = _compute_state(self._path)
         try:
             read = read_users_file(self._path)

@@ -150,7 +150,7 @@ class ClientLimits:
 # Bodies on their way to clients. Each is counted while it is being sent.
 
 _OFTEN: Final = 20.0
-"""Seconds between two looks at the running transfers: a third of the lease of a download."""
+"""Seconds between two updates of the running transfers: a third of the lease of a download."""
 
 
 def _name_unread_download(digest: str) -> str:
@@ -211,7 +211,7 @@ class Transfer:
             self._limits.refund_pull(self.who)
 
     def update(self) -> None:
-        """Count the bytes sent since the last look, and renew the place."""
+        """Count the bytes sent since the last update, and renew the place."""
         if self._is_download:
             self._limits.renew_download(self.who, self.name)
         self.charge()
@@ -264,7 +264,7 @@ class _TransferFetch:
         self._lock = threading.Lock()
 
     def charge(self, count: int) -> None:
-        """Charge `charge` bytes that the fetch received while nobody else read along."""
+        """Charge `count` bytes that the fetch received while nobody else read along."""
         self._transfer.record_fetched(count)
 
     def try_acquire(self) -> bool:
@@ -296,7 +296,7 @@ class _TransferFetch:
 
 
 class Transfers:
-    """The transfers of this process; a timer looks at them regularly while any is running."""
+    """The transfers of this process; a timer updates them regularly while any is running."""
 
     def __init__(self, every: float = _OFTEN) -> None:
         self._interval = every
@@ -304,12 +304,12 @@ class Transfers:
         self._is_scheduled = False
 
     def add(self, transfer: Transfer) -> None:
-        """Look at a transfer regularly until it ends."""
+        """Update a transfer regularly until it ends."""
         self._running.add(transfer)
         self._schedule_update()
 
     def end(self, transfer: Transfer) -> None:
-        """End a transfer, and stop looking at it."""
+        """End a transfer, and stop updating it."""
         self._running.discard(transfer)
         transfer.end()
 

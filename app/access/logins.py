@@ -164,11 +164,11 @@ class LoginChecker:
         self._known_sites = TTLCache[bytes, None](_MOST, _KNOWN, timer=clock)
 
     def check(self, name: str, password: str, address: str) -> None:
-        """Return if the password is the user's; otherwise raise.
+        """Check a user's password, and wait for a turn first if hashing is slow.
 
-        Raise LoginInvalid if it is not. Raise LoginsThrottled if too many wrong passwords came from
-        one of the networks of `address`, and LoginsBusy if too many logins wait. Wait for a turn if
-        hashing is slow.
+        Raise LoginInvalid if the user does not exist or the password is wrong. Raise
+        LoginsThrottled if too many wrong passwords came from one of the networks of `address`, and
+        LoginsBusy if too many logins wait.
         """
         attempt = self._build_attempt(name, password, address)
         self._refuse_throttled(attempt)

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 
 class ClientIdentity(NamedTuple):
-    """The address of a client, and the user that has logged in at this proxy, or "" for none.
+    """The address of a client, and the user who has logged in at this proxy, or "" for none.
 
     If `is_known` is False, the real client could be at any address, so `address` must not count in
     its favour. A tuple, since every request creates some and uses them as cache keys.
@@ -96,8 +96,8 @@ class Prefix(NamedTuple):
 def derive_prefixes(text: str) -> tuple[Prefix, ...]:
     """Return the networks that a client at an address may own, the narrowest first.
 
-    The first is the site: an IPv4 address, or an IPv6 network of 64 bits. Every text that is no
-    address has the same single prefix.
+    The first is the site: an IPv4 address, or an IPv6 network of 64 bits. Every text that is not
+    an address has the same single prefix.
     """
     return _derive_prefixes(text) if len(text) <= _LONGEST else _NOWHERE
 

@@ -18,9 +18,9 @@ from app.registries import Registries, Registry
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """What an image must satisfy: one of `platforms`, and a minimum age.
+    """The requirements for an image: one of `platforms`, and a minimum age.
 
-    `None` means that the property does not matter.
+    None means that the property does not matter.
     """
 
     platforms: tuple[Platform, ...] | None = None
@@ -128,7 +128,7 @@ def _escape_literal(text: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
-    """What a rule matches, and whether it allows or denies; a criterion of None matches everything.
+    """A rule that allows or denies what it matches; a criterion of None matches everything.
 
     `number` is the position of the rule in the list, counted from one. `tag` matches only requests
     for a manifest by tag. `digest_only` belongs to a rule that allows: it refuses manifests by tag
@@ -165,10 +165,10 @@ class AccessRequest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Whether a request is allowed, and the rule that decided it; None if no rule matched.
+    """A decision on a request, and the rule that made it; None if no rule matched.
 
-    If `is_provisional` is True, the decision is provisional: decide again with all digests of the
-    manifest that the registry returns.
+    If `is_provisional` is True, decide again with all digests of the manifest that the registry
+    returns.
     """
 
     allowed: bool

@@ -44,7 +44,7 @@ class LoginQueue:
         self._numbers = count()
         self._waiting: list[_Waiter] = []
         self._served: dict[Hashable, int] = {}
-        """The last turn of each site that still waits, as a number drawn from `_numbers`."""
+        """The last turn of each site with waiting logins, as a number drawn from `_numbers`."""
         self._is_taken = False
         self._granted_count = 0
 

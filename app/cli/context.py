@@ -24,7 +24,7 @@ _KEY: Final = "docxy.cli"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CliContext:
-    """The registries, the source of each by its name, the cache (None without one), and access.
+    """The registries, the source of each by its name, the cache (None without one), and the rules.
 
     `users` is None if this proxy has no users of its own.
     """
@@ -42,7 +42,7 @@ class CliContext:
 
 
 def get_cli_context() -> CliContext:
-    """Return the current application's Means, which create_app put into it."""
+    """Return the CliContext that create_app has installed in the current application."""
     return cast("CliContext", current_app.extensions[_KEY])
 
 

@@ -158,7 +158,7 @@ def _build_error(reply: Reply) -> ReadError:
 
 _PATIENCE: Final = 5.0
 _SLOWEST: Final = 20 * 1024 * 1024
-"""Content must be stored within _PATIENCE seconds, plus a second for each _SLOWEST bytes.
+"""Content must be stored within 5 seconds, plus one second for each 20 MiB.
 
 It reaches the disk and gets its name only after its last byte was read.
 """
@@ -173,7 +173,7 @@ def is_kept(store: Store, image: Image, digest: Digest) -> bool:
 
 
 def wait_until_kept(store: Store, image: Image, digest: Digest, size: int) -> None:
-    """Wait until content of `size` bytes that was read to its end is stored.
+    """Wait until content of `size` bytes, which was read to its end, is stored.
 
     Raise ReadError if it is not after 5 seconds, plus one for each 20 MiB.
     """

@@ -1,4 +1,4 @@
-"""`flask cache statistics` and `flask cache verify`: what the cache stores, and if it is intact."""
+"""`flask cache statistics` and `flask cache verify`: show what the cache stores, and check it."""
 
 import json
 import sys

@@ -54,7 +54,7 @@ def handle_interrupt(leave: Callable[[], None]) -> Iterator[None]:
 
 
 _DEEPEST: Final = 4
-"""The deepest nesting of indexes; an index in an index is rare, and a long chain a bad joke."""
+"""The deepest nesting of indexes that is followed; even an index in an index is rare."""
 
 _LATEST: Final = Tag("latest")
 
