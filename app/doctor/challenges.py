@@ -33,7 +33,7 @@ _UNAUTHORIZED: Final = 401
 
 
 def find_bearer(answer: ProbeResponse) -> Challenge | None:
-    """Return the first Bearer challenge of an answer, or None."""
+    """Return the first Bearer challenge of an answer, or None if it has none."""
     told = parse_challenges(get_all(answer.headers, "www-authenticate"))
     return next((one for one in told if one.is_bearer), None)
 
@@ -42,7 +42,7 @@ def is_other_registry(one: ProbeResponse, other: ProbeResponse) -> bool:
     """Return whether two answers are of different registries.
 
     They are if their challenges name different services, or if only one has a Bearer challenge. If
-    `one` is neither 200 nor 401, it does not tell, and the result is False.
+    `one` is neither 200 nor 401, it shows no registry, and the result is False.
     """
     if one.status not in {_OK, _UNAUTHORIZED}:
         return False

@@ -63,7 +63,7 @@ _HTTP: Final = 80
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExaminationOptions:
-    """What the doctor is asked to examine; `endpoint` is None if the address is not known."""
+    """The options of an examination; `endpoint` is None if the address is not known."""
 
     endpoint: Endpoint | None
     plain_http: Endpoint | None = None
@@ -117,9 +117,9 @@ def examine(request: ExaminationOptions) -> Iterator[StepResult]:
 def _open_client(
     place: Endpoint, authorities: Sequence[Path]
 ) -> Generator[StepResult, None, tuple[ProbeClient, bool] | None]:
-    """Return a line to the proxy, and whether its certificate is trusted.
+    """Return a client for the proxy, and whether the proxy's certificate is trusted.
 
-    Return None if there is no TLS at the port. Without `https`, the line is not trusted.
+    Return None if the port does not speak TLS. Plain http is not trusted.
     """
     if not place.is_tls:
         return ProbeClient(place, None), False
@@ -176,7 +176,7 @@ def _examine_proxy(
     yield pinged
     if pinged.finding_name in challenges.HOPELESS:
         return
-    # `seen` returns NoResponse instead of raising it: some firewalls drop forged requests silently.
+    # `try_request` does not raise NoResponse: some firewalls drop forged requests silently.
     forged = front.try_request(line, "GET", "/v2/", challenges.FORGED)
     yield from challenges.judge_forged_host(line.endpoint, ping, forged)
     figures = front.try_request(line, "GET", challenges.FIGURES)
@@ -220,7 +220,7 @@ def _examine_pull(
 
 
 def judge_other_name(tried: str, way: token_flow.TokenFlow, head: ProbeResponse) -> StepResult:
-    """Judge whether another way to name the image leads to the manifest that `head` is of."""
+    """Judge whether another name of the image leads to the manifest that `head` describes."""
     if way.head is None or not way.has_succeeded:
         if way.first.status == HTTPStatus.NOT_FOUND:
             return StepResult(

@@ -15,7 +15,7 @@ from app.doctor.target import Endpoint
 from app.oci.challenge import parse_challenges
 from app.oci.headers import get_all
 
-# A push whose body is sent until an answer comes, to see whether the front waits for all of it.
+# A push whose body is sent until an answer arrives, which shows whether the front reads it first.
 
 SIZE: Final = 2 << 20
 _PIECE: Final = 64 * 1024
@@ -73,7 +73,7 @@ def _build_head(line: ProbeClient) -> bytes:
 
 
 def _send_body(connection: socket.socket) -> tuple[bytes, bool]:
-    """Send the body until bytes arrive; return these, and whether some of the body was left."""
+    """Send the body until an answer begins; return its bytes, and whether it came early."""
     for left in range(SIZE, 0, -_PIECE):
         connection.settimeout(_PATIENCE)
         try:
@@ -107,7 +107,7 @@ def _read_response(connection: socket.socket, begun: bytes) -> ProbeResponse:
 
 
 class _BytesSocket:
-    """Bytes that were read, as much of a socket as HTTPResponse needs."""
+    """Received bytes with the one method of a socket that HTTPResponse calls."""
 
     def __init__(self, whole: bytes) -> None:
         self._whole = whole

@@ -1,4 +1,4 @@
-"""An HTTP client that opens a connection for each request and records the answer as it came."""
+"""An HTTP client that opens a connection for each request and records the unchanged answer."""
 
 import hashlib
 import http.client
@@ -34,7 +34,7 @@ class ProbeResponse:
     body: bytes = b""
     """The beginning of a large body, about as long as the largest manifest.
 
-    `length` and `digest` are those of all bytes that came.
+    `length` and `digest` are those of the whole body that arrived.
     """
     length: int = 0
     digest: str = ""
@@ -45,7 +45,7 @@ class ProbeResponse:
     total_seconds: float = 0.0
     """Seconds from the start of the request to the end of the body."""
     received_at: float = 0.0
-    """When the headers came, as wall-clock seconds since 1970 by this machine's clock."""
+    """When the headers arrived, in seconds since 1970 by this machine's clock."""
 
     def header(self, name: str) -> str:
         """Return the first value of a header, or "" if it is missing."""
@@ -85,7 +85,7 @@ class ProbeResponse:
 
 
 class ProbeClient:
-    """A client for one place; `context` is used only if the place has TLS."""
+    """A client for one endpoint; `context` is used only if the endpoint has TLS."""
 
     def __init__(self, place: Endpoint, context: ssl.SSLContext | None) -> None:
         self.endpoint = place
@@ -132,7 +132,7 @@ class ProbeClient:
             raise NoResponse(message) from error
 
     def connect(self, patience: float) -> socket.socket:
-        """Return a new connection, with TLS if the place has it; raise OSError.
+        """Return a new connection, with TLS if the endpoint has it; raise OSError.
 
         `patience` is the socket's time-out in seconds.
         """
@@ -147,7 +147,7 @@ class ProbeClient:
 
 
 def describe_error(error: Exception) -> str:
-    """Return a sentence for people about a network exception."""
+    """Return a phrase that explains a network exception to people."""
     if isinstance(error, http.client.RemoteDisconnected):
         return "the connection was closed without a response"
     if isinstance(error, ConnectionResetError):

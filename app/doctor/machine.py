@@ -20,7 +20,7 @@ _FRONT: Final = 1800
 class CacheDisk:
     """The cache's directory, with its disk's size and free space in bytes and its owner's UID.
 
-    If the directory does not exist yet, these are those of its nearest parent.
+    If the directory does not exist yet, disk and owner are those of its nearest parent.
     """
 
     path: Path

@@ -1,4 +1,4 @@
-"""Check the way to the proxy: its name, its addresses and its certificate."""
+"""Check how the proxy is reached: its name, its addresses and its certificate."""
 
 import socket
 import ssl
@@ -23,7 +23,7 @@ _CODES: Final = {9: "tls-early", 10: "tls-expired", 62: "tls-name", 64: "tls-nam
 
 @dataclass(frozen=True, slots=True)
 class ConnectResults:
-    """The addresses of a name, each with why it could not be connected to, or ""."""
+    """The addresses of a name, each with the reason why it cannot be reached, or ""."""
 
     addresses: tuple[tuple[str, str], ...]
     dns_error: str = ""
@@ -44,7 +44,7 @@ class TlsHandshake:
     valid_until: float | None = None
     """When the certificate expires, in seconds since 1970 (as is `valid_from`)."""
     verify_code: int = 0
-    """OpenSSL's code for why the certificate is not trusted; 0 if that is not the trouble."""
+    """OpenSSL's code for why the certificate is not trusted; 0 for any other result."""
     error: str = ""
 
     @property
@@ -54,7 +54,7 @@ class TlsHandshake:
 
 
 def connect_to_all(place: Endpoint) -> ConnectResults:
-    """Resolve the name of a place, connect to each address, and return the results."""
+    """Resolve the name of an endpoint, connect to each address, and return the results."""
     try:
         found = socket.getaddrinfo(place.host, place.port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
@@ -77,7 +77,7 @@ def _try_connect(entry: _AddressInfo) -> str:
 
 
 def judge_connections(place: Endpoint, reached: ConnectResults) -> Iterator[StepResult]:
-    """Yield the steps for DNS and TCP, and for TLS if the place has none."""
+    """Yield the steps for DNS and TCP, and for TLS if the endpoint has none."""
     tried = f"DNS: {place.host}"
     if not reached.addresses:
         yield StepResult(tried, reached.dns_error, "dns")

@@ -41,7 +41,7 @@ class FetchedRange:
 
 @dataclass(slots=True)
 class PullResponses:
-    """The answers of a pull, as far as it went."""
+    """The answers to the requests of a pull, as far as it went."""
 
     head: ProbeResponse
     contents: list[FetchedContent] = field(default_factory=list)
@@ -73,7 +73,7 @@ def pull(
     return seen
 
 
-def _fetch_manifest(  # noqa: PLR0913, PLR0917 - one question, and what is known before it
+def _fetch_manifest(  # noqa: PLR0913, PLR0917 - one request and what it should return
     line: ProbeClient,
     image: ImageReference,
     seen: PullResponses,

@@ -1,4 +1,4 @@
-"""Format the doctor's report: coloured lines for people, JSON for programs."""
+"""Format the doctor's report as coloured lines for people or JSON for programs."""
 
 import json
 from collections.abc import Sequence

@@ -59,7 +59,7 @@ class ImageReference:
         return name
 
     def build_manifest_path(self, name: str) -> str:
-        """Return the path of the image's manifest with `parse_username` as the repository."""
+        """Return the path of the image's manifest with `name` as the repository."""
         return f"/v2/{name}/manifests/{self.reference}"
 
     def __str__(self) -> str:
@@ -84,7 +84,7 @@ class Endpoint:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the place that a URL names; `https://` may be left out. Raise ValueError."""
+        """Return the endpoint that a URL names, by default with https; raise ValueError."""
         parts = urlsplit(text if "://" in text else f"https://{text}")
         if parts.scheme not in _PORTS or not parts.hostname or "@" in parts.netloc:
             message = f"{text} is not an address like https://proxy.example.com"
@@ -103,7 +103,7 @@ class Endpoint:
 
     @property
     def is_tls(self) -> bool:
-        """Whether clients use TLS for this place."""
+        """Whether clients use TLS for this endpoint."""
         return self.scheme == "https"
 
     @property
@@ -172,7 +172,7 @@ def _prompt_password(user: str) -> str:
 
 
 def find_login_obstacle(place: Endpoint, *, is_trusted: bool) -> str:
-    """Return why a password must not be sent to a place, or "" if it may be."""
+    """Return why a password must not be sent to an endpoint, or "" if it may be."""
     if place.is_tls:
         return "" if is_trusted else "the certificate is not trusted, so no password is sent"
     return "" if place.is_loopback else "a password is not sent over plain http"

@@ -43,7 +43,7 @@ def judge_pulls(head: ProbeResponse) -> StepResult:
 
 
 def _parse_count(answer: ProbeResponse, name: str) -> int | None:
-    """Return the count in a header like `76;w=21600`, or None."""
+    """Return the count in a header like `76;w=21600`, or None if there is none."""
     text = answer.header(name).partition(";")[0].strip()
     return int(text) if text.isascii() and text.isdigit() else None
 
@@ -61,7 +61,7 @@ def judge_clocks(answer: ProbeResponse, token: ProbeResponse | None) -> Iterator
     ahead = answer.received_at - there
     issued = _parse_issued_at(token.document) if token and token.received_at else None
     if token is not None and issued is not None:
-        # The token's age on the proxy's clock, at the moment when the token came.
+        # The token's age on the proxy's clock when the token arrived.
         age = token.received_at - ahead - issued
         lived = _parse_lifetime(token.document.get("expires_in")) or _OLDEST
         wrong = not -_SKEW <= age <= lived + _SKEW
@@ -155,7 +155,7 @@ def _build_token_target(challenge: Challenge) -> str:
 
 
 def judge_token_flow(knock: TokenFlow, tried: str) -> Iterator[StepResult]:
-    """Yield the steps for a knock: the challenge's scope, the token, and the manifest's HEAD."""
+    """Yield the steps for a flow: the challenge's scope, the token, and the manifest's HEAD."""
     if wrong := _find_refusal(knock.first):
         yield StepResult(tried, str(knock.first), wrong)
         return
@@ -181,7 +181,7 @@ def _find_refusal(answer: ProbeResponse) -> str:
 
 
 def _judge_login_refusal(token: ProbeResponse, user: str) -> StepResult | None:
-    """Return the step for a login that a proxy with its own users refuses; None if it does not."""
+    """Return the step for a refused login; None if the proxy, which has users, accepts it."""
     tried = f"login as {user}"
     if token.error_code == "TOOMANYREQUESTS":
         return StepResult(tried if user else "login", str(token), "wait")
