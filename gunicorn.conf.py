@@ -92,7 +92,7 @@ _PINNED = {
     "http_protocols": ["h1"],
     "http2_cleartext": "off",
 }
-"""The values above that no argument may change, as gunicorn's configuration has them."""
+"""The values above that no argument may change, in the form of gunicorn's configuration."""
 
 _COUNTS = "PROMETHEUS_MULTIPROC_DIR"
 _OWN_COUNTS = "docxy-metrics-"
@@ -177,7 +177,7 @@ def pre_fork(server: object, worker: Any) -> None:  # noqa: ANN401 - gunicorn's 
 
 
 def post_fork(server: Any, worker: Any) -> None:  # noqa: ANN401 - as above
-    """Detach a new worker from the master's state, and give it its seat on the board.
+    """Detach a new worker from the master's state, and give it its slot on the board.
 
     Also set WEB_CONCURRENCY in its environment to the number of workers.
     """

@@ -21,9 +21,9 @@ MEMORY: Final = mmap.mmap(-1, _SIZE)
 SEATS: Final = 64
 SEAT_SIZE: Final = 256 * 1024
 BOARD: Final = mmap.mmap(-1, SEATS * SEAT_SIZE)
-"""The board: each worker publishes its state to the others in its own seat.
+"""The board: each worker publishes its state to the others in its own slot.
 
-Seats are reused after `SEATS` workers, so a worker may have to share its seat with one that started
+Slots are reused after `SEATS` workers, so a worker may have to share its slot with one that started
 `SEATS` workers later. Pages that no worker writes take no memory.
 """
 
@@ -41,7 +41,7 @@ class SharedValue:
         self._memory = memory
 
     def put(self, name: bytes, content: bytes) -> None:
-        """Replace the content of the slot; if the new one is too large, leave the slot empty."""
+        """Replace the content and its name; if they are too large, store nothing."""
         text = b"%d\n%s%s" % (len(name), name, content)
         whole = len(text).to_bytes(self._NUMBER) + hashlib.sha256(text).digest() + text
         self._memory[: self._NUMBER] = bytes(self._NUMBER)
@@ -86,11 +86,11 @@ _seat = 0
 
 
 def assign_worker_slot(number: int) -> None:
-    """Assign a seat on the board to this process, by the number that gunicorn gives the worker."""
+    """Assign a slot on the board to this process, by the number that gunicorn gives the worker."""
     global _seat  # noqa: PLW0603 - each process has one
     _seat = number % SEATS
 
 
 def get_worker_slot() -> int:
-    """Return the index of this process's seat on the board; 0 without a master."""
+    """Return the index of this process's slot on the board; 0 without a master."""
     return _seat

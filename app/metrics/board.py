@@ -1,7 +1,7 @@
 """The board, on which each worker publishes its state to the others, in shared memory.
 
-A worker's seat holds the sums of recent seconds, and rows about downloads, registries and the pulls
-that are left. No lock guards the board: a worker writes to its own seat only, eight bytes at a
+A worker's slot holds the sums of recent seconds, and rows about downloads, registries and the pulls
+that are left. No lock guards the board: a worker writes to its own slot only, eight bytes at a
 time, and a reader ignores a partly written row.
 """
 
@@ -16,7 +16,7 @@ from typing import Any, Final
 from app import shared_memory
 
 SECONDS: Final = 128
-"""The number of seconds that a seat remembers, including the current, incomplete one."""
+"""The number of seconds that a slot remembers, including the current, incomplete one."""
 SERIES: Final = ("bytes_sent", "bytes_received", "requests", "hits", "misses", "errors")
 
 _NUMBER: Final = struct.Struct("=d")
@@ -44,7 +44,7 @@ class Row:
 
 
 class WorkerSlot:
-    """The seat of this process on the board, which is cleared when the object is created."""
+    """The slot of this process on the board, which is cleared when the object is created."""
 
     def __init__(self) -> None:
         self._memory = memoryview(shared_memory.BOARD)
@@ -76,7 +76,7 @@ class WorkerSlot:
     def acquire_row(self, kind: str, about: dict[str, Any]) -> int | None:
         """Begin a row and return its number.
 
-        Return `None` if no row is free, or if `kind` and `labels` need more than 480 bytes of JSON.
+        Return None if no row is free, or if kind and labels need more than 480 bytes of JSON.
         """
         text = json.dumps([kind, about]).encode()
         if not self._free or len(text) > _TEXT_SIZE:

@@ -1,6 +1,6 @@
 """The metrics of all workers together, as text for Prometheus and as figures for the page.
 
-`Metrics` at the end is what each process creates: one seat on the board and one set of meters.
+`Metrics` at the end is what each process creates: one slot on the board and one set of meters.
 """
 
 import time
@@ -282,9 +282,9 @@ def _build_download(row: Row, now: float) -> dict[str, Any]:
 
 
 class Metrics:
-    """The metrics of this process: one seat on the board and one set of meters.
+    """The metrics of this process: one slot on the board and one set of meters.
 
-    It makes the observers of registries, and is itself the observer of events that belong to none.
+    It builds the observers of registries, and itself observes the events that belong to none.
     """
 
     def __init__(self) -> None:
