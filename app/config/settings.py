@@ -85,7 +85,7 @@ def _check_key(key: SecretStr) -> SecretStr:
 
 
 class AccessSettings(BaseModel):
-    """Which clients may use this proxy, and what they may pull."""
+    """Access: the clients that may use this proxy, and what they may pull."""
 
     allow_networks: ClientNetworks | None = Field(
         None,
@@ -191,7 +191,7 @@ class AccessSettings(BaseModel):
 
 
 class CacheSettings(BaseModel):
-    """Whether there is a cache, how large it may grow, and how long its content may be served."""
+    """The cache: its directory, its size, and how long its content may be served."""
 
     cache_dir: CacheDirectory | None = Field(
         None,
@@ -389,7 +389,7 @@ LOCAL_NETWORKS: Final = "127.0.0.0/8,::1,10.0.0.0/8,172.16.0.0/12,192.168.0.0/16
 
 
 class PageSettings(BaseModel):
-    """Whether there are a page and metrics, who sees their figures, and which server searches."""
+    """The page, the metrics, the clients that see their figures, and the search."""
 
     page: bool = Field(
         default=True,
@@ -417,7 +417,7 @@ class PageSettings(BaseModel):
 
 
 class UpstreamSettings(BaseModel):
-    """How registries are reached and verified, and how long to wait for them."""
+    """Connections to registries: how they are made and verified, and how long to wait."""
 
     ca_bundle: AuthoritiesFile | None = Field(
         None,

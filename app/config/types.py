@@ -71,7 +71,7 @@ class SettingFiles:
 
         Raise what `reader` raises, which is OSError by default.
         """
-        # Given contents may lack a file: a newer release can name one that the older did not.
+        # Inherited contents may lack a file: a newer release can name one that the older did not.
         if str(path) not in self._contents:
             self._contents[str(path)] = reader(path)
         return self._contents[str(path)]

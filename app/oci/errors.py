@@ -71,7 +71,7 @@ def error_document(code: ErrorCode, message: str, detail: object = None) -> dict
 class RegistryError(Exception):
     """An error that is answered to the client as OCI JSON.
 
-    `detail` becomes its `detail` there. `extra_headers` headers go out besides the `headers` of the
+    `detail` becomes the `detail` of that JSON. `extra_headers` go out besides the `headers` of the
     class.
     """
 

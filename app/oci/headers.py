@@ -1,4 +1,4 @@
-"""Lists the headers that pass up to a registry and down to a client; reads Link and marks Via."""
+"""Lists the headers that pass up to a registry and down to a client; parses Link, marks Via."""
 
 import re
 from collections.abc import Iterable

@@ -69,7 +69,7 @@ def _refuse_embedded_manifests(manifests: list[Any]) -> None:
 
 
 def parse_image_metadata(config: bytes) -> ImageMetadata:
-    """Return the facts in a config; all of them are unknown if it is not a JSON object."""
+    """Return the metadata in a config, all of it unknown if it is not a JSON object."""
     try:
         read = documents.parse_object(config, _fold_keys)
     except ValueError:

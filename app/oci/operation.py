@@ -1,4 +1,4 @@
-"""Operations: what a client asks of a registry (OCI distribution-spec, "Endpoints")."""
+"""The operations that a client asks of a registry (OCI distribution-spec, "Endpoints")."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -9,7 +9,7 @@ from app.oci.scope import Action, Scope
 
 
 class Kind(StrEnum):
-    """What an operation is about."""
+    """The kinds of operations."""
 
     PING = "ping"
     MANIFEST = "manifest"
@@ -23,7 +23,7 @@ _NO_REPOSITORY: Final = RepositoryName()
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation at a registry. The class methods make those that can be.
+    """One operation at a registry. Use the class methods to create one.
 
     `repository` is in the registry's own naming, and "" for a ping. `reference` is the tag or
     digest of a manifest, the digest of a blob, or the digest that others refer to.
@@ -36,7 +36,7 @@ class Operation:
 
     @classmethod
     def ping(cls) -> Self:
-        """Return `GET /v2/`: whether the registry accepts these credentials, or none."""
+        """Return the request `GET /v2/`, which tests whether the registry accepts the login."""
         return cls(Kind.PING)
 
     @classmethod

@@ -6,7 +6,7 @@ from typing import Self
 
 
 class Action(StrEnum):
-    """What a client does with a repository, as scopes and access claims name it."""
+    """An action of a client on a repository, as scopes and access claims name it."""
 
     PULL = "pull"
     PUSH = "push"
@@ -22,7 +22,7 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a token should allow.
+    """One scope of a token: a resource and the actions that are allowed on it.
 
     The grammar is `type[(class)]:name:action[,action]`. A name may contain `host:port`, so the type
     ends at the first colon and the actions begin after the last.

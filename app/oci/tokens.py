@@ -1,4 +1,4 @@
-"""Tokens of distribution's `spec/auth`: their claims, and the answers that give them out."""
+"""Tokens of distribution's `spec/auth`: their claims, and the answers that carry them."""
 
 import json
 from collections.abc import Mapping
