@@ -1,4 +1,4 @@
-"""Which registry and repository a request addresses, and how its client names them.
+"""Resolves which registry and repository a request addresses, and how its client names them.
 
 The rules are applied where a name is resolved. The realms, scopes and links that a registry sends
 are rewritten into the naming that the client used.
@@ -198,7 +198,7 @@ def build_permit(
     return ask
 
 
-# What a registry says, in the client's naming
+# A registry's challenges and links, in the client's naming
 
 
 def rewrite_challenges(

@@ -94,7 +94,7 @@ class Services:
 
 
 class SentBody(Protocol):
-    """What the log line and the limits read of a relayed body; see `relay.RelayedBody`."""
+    """The figures of a relayed body for the log line and the limits; see `relay.RelayedBody`."""
 
     sent: int
     wait_seconds: float
@@ -276,7 +276,7 @@ def _build_line(context: RequestContext, response: Response) -> dict[str, Any]:
 
 @dataclass(slots=True)
 class _Ending:
-    """What remains to be done when the body ends; `wait_seconds` is in seconds."""
+    """The work that remains when the body ends; `wait_seconds` is in seconds."""
 
     context: RequestContext
     line: dict[str, Any]

@@ -1,4 +1,4 @@
-"""The client's address and this proxy's own URL, as told by servers in front that are trusted."""
+"""The client's address and this proxy's own URL, as trusted servers in front report them."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -93,7 +93,7 @@ class ForwardedHeaders:
         return not self._is_trusted_cached(peer) or self.get_client_address(environ) != peer
 
     def _resolve_client(self, environ: Environ) -> tuple[str, bool]:
-        """Return the client's address as far as trusted servers tell it.
+        """Return the client's address as far as trusted servers report it.
 
         The second value is false if an address on the way could not be read.
         """

@@ -30,7 +30,7 @@ _HERE: Final = ("X-Accel-Failed", "1")
 class ImageInspection:
     """Judges a manifest, reading it and its config with the client's own credentials.
 
-    So no client learns anything of content that it may not read.
+    So no client learns anything about content that it may not read.
     """
 
     source: Source
@@ -94,7 +94,7 @@ class ImageInspection:
         return reply
 
     def _lookup_facts(self, reply: Reply) -> ImageMetadata | None:
-        """Return the known facts of a manifest if its body is at hand, as from the cache."""
+        """Return the known facts of a manifest if its body is in memory, as from the cache."""
         is_body = self.request.method == "GET" and reply.status == HTTPStatus.OK
         if not is_body or not isinstance(reply.body, bytes):
             return None

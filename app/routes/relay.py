@@ -191,9 +191,9 @@ def _write_headers(
         fields.set("Location", build_location(context, reply.location, selection))
 
 
-# What caches on the way may keep: nothing that is for some clients only
+# Caches on the way must keep nothing that only some clients may get
 #
-# Caches go by the URL and know nothing of the decisions made here: what one keeps, everybody gets.
+# They know the URL, but not the decisions made here: everybody gets what one of them keeps.
 
 _OF_REGISTRIES: Final = frozenset({"challenge", "repository", "search"})
 """Blueprints that relay a registry's answers, which may be public there."""

@@ -65,9 +65,9 @@ def issue_token(
     parameters: _IssuingParameters,
     wanted: Iterable[RepositoryAddress],
 ) -> Response:
-    """Return a token of this proxy to pull from the wanted repositories; no registry is asked.
+    """Return a token of this proxy to pull from the given repositories; no registry is asked.
 
-    Whatever else the client asks for, such as a push or an unknown repository, is left out.
+    The token allows nothing else that the client asks for, such as a push.
     Raise LoginRequired with a challenge if the login is missing or wrong.
     """
     told = dict(reversed(parameters))  # the first of each

@@ -1,6 +1,6 @@
 """Find image names in commands, Dockerfiles, and YAML or JSON (compose, Kubernetes, CI jobs).
 
-Each `..._decide_ranges` function yields the (start, end) offsets of the image names in a text.
+Each `find_..._spans` function yields the (start, end) offsets of the image names in a text.
 """
 
 import re

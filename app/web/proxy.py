@@ -155,7 +155,7 @@ class Proxy:
         return next((name for name in names if ":" not in name), "")
 
     def _may_be_taken_for_another(self, row: Registry) -> bool:
-        """Return whether a name at default registry `get_registry` may begin with another's prefix.
+        """Return whether a name at the default registry `row` may begin with another's prefix.
 
         Docker Hub's namespaces contain no dot, so only a prefix without one can clash there.
         """

@@ -92,7 +92,7 @@ def _find_plain_names(text: str) -> list[Span]:
 
 
 def _resolve_address(proxy: Proxy, written: str) -> str | SkipReason | None:
-    """Return an image's address here or why it has none; None if it is not an image."""
+    """Return an image's address here, or why it has none; None if the text is not an image."""
     meant = parse_image_name(written)
     if meant is None:
         return SkipReason.VARIABLE if has_variable(written) else None
