@@ -1,4 +1,4 @@
-"""Which addresses are public, and what a host reveals about its address before it is resolved.
+"""Decides which addresses are public, and what a host reveals before it is resolved.
 
 An address is "special" if it is in IANA's special-purpose registries, multicast or reserved, or if
 it looks public but leads to the machine's own cloud.
@@ -85,7 +85,7 @@ def parse_literal(host: str) -> IPAddress | None:
 
 
 def is_special_host(host: str) -> bool:
-    """Return whether a host is special, or ambiguous. Resolves nothing.
+    """Return whether a host is special, or ambiguous, without resolving it.
 
     Use this if another machine, such as an outbound proxy, resolves the host. A host that can be
     read in two ways counts as special.

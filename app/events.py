@@ -14,7 +14,7 @@ LOW: Final = 0.1
 
 @dataclass(slots=True, kw_only=True)
 class Exchange:
-    """What is known so far of one request and its response.
+    """The facts about one request and its response, as far as they are known.
 
     `request_id` is the id in the log lines of the request. `route` is one of a few words;
     `registry` is the name of a row of the table. `registry`, `repository` and `reference` are empty

@@ -250,7 +250,7 @@ def _log_start(registries: Registries, *, has_users: bool) -> None:
 def _warn_of_unknown_users(settings: Settings, users: Users) -> None:
     """Warn about users that the settings name but the file of users lacks.
 
-    A rule for a user that does not exist is a trap.
+    A rule for a user that does not exist may be a typing error.
     """
     for place, user in settings.iter_named_users():
         if users.lookup_secret(user) is None:

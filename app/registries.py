@@ -1,4 +1,4 @@
-"""The table of registries, and which registry a request addresses."""
+"""The table of registries, which resolves the registry that a request addresses."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence

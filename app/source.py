@@ -49,7 +49,7 @@ class Permit(Protocol):
 
 
 class FetchAccount(Protocol):
-    """What one fetch costs the client that started it. No method raises.
+    """The account that is charged for one fetch. No method raises.
 
     `try_acquire` and `settle` may block briefly, because they may query Redis.
     """
@@ -368,7 +368,7 @@ NOBODY: Final[Observer] = _NullObserver()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheState:
-    """Whether the cache of this machine can store anything now, and its space in bytes.
+    """The state of this machine's cache: whether it can store anything, and its space in bytes.
 
     `fault` is one of a few words, or "" if there is no fault; `reason` explains it to people.
     `max_size` is None if the size of the cache is not limited. `unfinished` is the space taken by

@@ -29,7 +29,7 @@ class ClientSocket(GeventSocket):
     """
 
     connection: Connection | None = None
-    """The account that worker.py keeps of this connection."""
+    """The entry for this connection in the worker's `Connections`."""
     patience: float = 60.0
     """Seconds without progress before a reset if no timeout is set; relayed bodies set one."""
 

@@ -1,4 +1,4 @@
-"""The connections of one worker: which wait for a request, and which make room for others.
+"""The connections of one worker: some wait for a request, and make room for others.
 
 A worker has a fixed number of places. Connections without a whole request must never fill all of
 them, whoever opened them, and those from one client address must not take more than a share.
@@ -62,7 +62,7 @@ class Connection:
 
 
 class Connections:
-    """Keeps account of a worker's connections, and ends waiting ones if it needs room.
+    """Keeps track of a worker's connections, and ends waiting ones if it needs room.
 
     The connection that has waited longest makes room, since a client that sends its request at once
     never waits for long. `stop_reading` makes the reader of a socket see the end of the stream, so
@@ -120,7 +120,7 @@ class Connections:
         return len(self._serving) >= self.places
 
     def close(self, connection: Connection) -> None:
-        """Remove a connection from the account, whether it waits or is being served."""
+        """Stop tracking a connection, whether it waits or is being served."""
         self._remove_waiting(connection)
         self._serving.discard(connection)
 
