@@ -1,4 +1,4 @@
-"""What access control costs: manifests through all of it, and through none."""
+"""The cost of access control: requests for manifests with all of it, and with none."""
 
 import base64
 import json
@@ -21,7 +21,7 @@ USERS: Final = 24
 _USER: Final = "user11"
 _PASSWORD: Final = "password of nobody else"  # noqa: S105 - of this run's users
 _COST: Final = 4
-"""The least that bcrypt has: nobody logs in while it is measured."""
+"""The lowest cost of bcrypt, because nobody logs in during the measurement."""
 
 _SETTINGS: Final = {
     "DOCXY_ALLOW_NETWORKS": "10.0.0.0/8,172.16.0.0/12,192.168.0.0/16,2001:db8::/32,127.0.0.0/8",
@@ -98,18 +98,18 @@ min_age_days = 3
 [[rules]]
 action = "deny"
 """
-"""All are looked at but the last; the one before it lets an image through for what it is."""
+"""All but the last are evaluated; the one before it allows the image for its metadata."""
 
 
 def _open(folder: Path) -> Mapping[str, str]:
-    """Be managed as well: users are for no other proxy."""
+    """Return the settings without access control, but managed, as users require."""
     del folder
     return {"DOCXY_CREDENTIALS": "managed", "DOCXY_WELL_KNOWN": ""}
 
 
 @cache
 def _hashed() -> str:
-    """Return one hash for all, since a token is good where its user has the same one."""
+    """Return one hash for all users, because a token is valid only with the hash of its user."""
     return bcrypt.hashpw(_PASSWORD.encode(), bcrypt.gensalt(_COST)).decode()
 
 
@@ -122,7 +122,7 @@ def _guarded(folder: Path) -> Mapping[str, str]:
 
 
 def _token(running: Mapping[What, Server]) -> str:
-    """Log in; the others get the token as well, so that reading it costs all the same."""
+    """Return a token; all servers get it, so that parsing it costs each of them the same."""
     port = running[FORWARDED, GUARDED].port
     url = f"http://127.0.0.1:{port}/auth/token?service=docxy&scope=repository:{REPOSITORY}:pull"
     login = base64.b64encode(f"{_USER}:{_PASSWORD}".encode()).decode()

@@ -12,7 +12,7 @@ _LEAST = 0.9
 
 
 def render(measured: Compared) -> str:
-    """Write the section, with an empty line after it."""
+    """Return the section, with an empty line after it."""
     targets = list(_targets(measured))
     return "\n".join(
         [

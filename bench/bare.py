@@ -1,4 +1,4 @@
-"""The floor: the least that Flask and requests need to pass a request on, without Docxy.
+"""The floor: Flask and requests alone, which relay a request without Docxy.
 
 No checks, no redirects, no errors, no log; served by the same gunicorn worker.
 """
@@ -23,13 +23,13 @@ _session.mount("https://", requests.adapters.HTTPAdapter(pool_maxsize=64))
 
 @app.get("/health")
 def health() -> str:
-    """Answer that it runs."""
+    """Return 200 once the server runs."""
     return "ok"
 
 
 @app.get("/<path:path>")
 def pass_on(path: str) -> Response:
-    """Ask the registry and stream its answer."""
+    """Send a request to the registry and stream its response."""
     passed = {"Authorization": request.headers.get("Authorization", "")}
     answer = _session.get(f"{_registry}/{path}", headers=passed, stream=True)
     body = answer.raw.stream(256 * 1024, decode_content=False)

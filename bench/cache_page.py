@@ -11,7 +11,7 @@ from bench.wrk import CONNECTIONS
 
 
 def render(measured: Cached) -> str:
-    """Write the section, with an empty line after it."""
+    """Return the section, with an empty line after it."""
     targets = list(_targets(measured))
     return "\n".join(
         [

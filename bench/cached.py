@@ -24,7 +24,7 @@ CACHED: Final = "Docxy"
 PEER: Final = docker_registry.NAME
 
 HITS: Final = 4
-"""In each round: one is over in a fifth of a second, and what else happens then is much of it."""
+"""Hits in each round; one takes a fifth of a second, so noise would be a large part of it."""
 
 _REGISTRY: Final = "docker.io"
 _WARM_UP: Final = 1
@@ -53,7 +53,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """All that was measured of the cache."""
+    """All measurements of the cache."""
 
     rounds: int
     load_before: float
@@ -67,12 +67,12 @@ class Cached:
 
 @dataclass(frozen=True, slots=True)
 class _Contender:
-    """A server that keeps something, and how it is made to keep nothing."""
+    """A server with a cache, and the function that empties it."""
 
     server: Server
     forget: Callable[[], None]
     settle: Callable[[], None]
-    """Wait for what goes on after the answer."""
+    """Waits until the server has stored what it has sent."""
 
 
 def measure(plan: Plan, folder: Path, content: Content, upstream: nginx.Upstream) -> Cached:

@@ -19,7 +19,7 @@ _TICK: Final = 0.25
 
 @dataclass(frozen=True, slots=True)
 class Download:
-    """How one download went."""
+    """The times of one download, in seconds."""
 
     seconds: float
     first_byte: float
@@ -28,8 +28,8 @@ class Download:
 def download(port: int, path: str, size: int) -> Download:
     """Download a body of `size` bytes and throw it away; raise RuntimeError if it is shorter.
 
-    MSG_TRUNC lets the kernel drop the bytes without copying them here: the machine is the
-    servers'.
+    MSG_TRUNC lets the kernel drop the bytes without copying them here, which leaves the processor
+    to the servers.
     """
     started = time.perf_counter()
     with _asked(port, path) as connection:
@@ -69,7 +69,7 @@ class SlowClients:
     connections: list[socket.socket] = field(default_factory=list)
 
     def run(self, seconds: float, watch: Callable[[float], None]) -> None:
-        """Read for so long, and tell `watch` the time that has passed at each tick."""
+        """Read for `seconds`, and call `watch` with the elapsed seconds at each tick."""
         started = time.monotonic()
         with selectors.DefaultSelector() as selector:
             for connection in self.connections:

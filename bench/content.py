@@ -1,4 +1,4 @@
-"""What the upstream serves: one large blob, and an image of it: a manifest and a config."""
+"""The content of the upstream: one large blob, and the manifest and config of an image of it."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ class Content:
 
     @classmethod
     def write(cls, folder: Path, blob_size: int) -> Self:
-        """Write the files; the blob is all zeros and takes no place on the disk."""
+        """Write the files; the blob is all zeros and takes no space on the disk."""
         blob = folder / "blob"
         with blob.open("wb") as file:
             os.truncate(file.fileno(), blob_size)

@@ -1,4 +1,4 @@
-"""Whole copies of an image by skopeo, where every request to the registry takes long."""
+"""Whole copies of an image by skopeo, from a registry with a high latency."""
 
 import logging
 import tempfile
@@ -20,7 +20,7 @@ from tests.servers import docxy
 logger = logging.getLogger(__name__)
 
 LATENCY: Final = 0.1
-"""Seconds that every request to the registry, its token service and its CDN takes longer."""
+"""Seconds added to every request to the registry, its token service and its CDN."""
 DIRECT: Final = "direct"
 CACHED: Final = "Docxy"
 PEER: Final = docker_registry.NAME
@@ -30,7 +30,7 @@ _LAYER: Final = MIB // 2
 LAYERS: Final = 16
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _FIRST: Final = "first"
-"""The tag that is copied before anything is measured, so that every server has met the registry."""
+"""The tag that is copied before anything is measured, so that every server knows the registry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,20 +40,20 @@ class Copies:
     image: Image
     direct: list[float]
     cold: Mapping[str, list[float]]
-    """By the server that it went through, which did not have the image."""
+    """Copies through each server whose cache lacks the image, by the name of the server."""
     warm: Mapping[str, list[float]]
-    """The same, once more."""
+    """The same copies again, with the image in the cache."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """One way to the images of the hub, or rather of `host`."""
+    """One way to the images of the hub: through `host`."""
 
     skopeo: Skopeo
     host: str
 
     def seconds(self, tag: str) -> float:
-        """Copy an image, and throw it away."""
+        """Copy an image, discard the copy, and return the seconds that it took."""
         with tempfile.TemporaryDirectory(prefix="docxy-copy-") as folder:
             started = time.perf_counter()
             self.skopeo.copy(f"{self.host}/{_REPOSITORY}:{tag}", Path(folder))
@@ -72,7 +72,7 @@ def measure_copies(folder: Path, rounds: int) -> Copies:
             copies.direct.append(direct.seconds(tag))
             for name, way in through.items():
                 copies.cold[name].append(way.seconds(tag))
-            # docker-registry answers before it keeps.
+            # docker-registry answers before it has stored the content.
             peer.await_stored(sum(_contents(images[one]) for one in (_FIRST, *tags[:number])))
             for name, way in through.items():
                 copies.warm[name].append(way.seconds(tag))
@@ -104,7 +104,7 @@ def _hub(images: Mapping[str, Image]) -> Iterator[Hub]:
 @contextmanager
 def _ways(folder: Path, hub: Hub) -> Iterator[tuple[_Way, dict[str, _Way], docker_registry.Proxy]]:
     with ExitStack() as stack:
-        # docker-registry wants a folder that is empty, and skopeo a home for each.
+        # docker-registry needs an empty folder, and each skopeo a home of its own.
         base = Path(stack.enter_context(tempfile.TemporaryDirectory(dir=folder, prefix="copies-")))
         settings = hub.settings | {"DOCXY_CACHE_DIR": str(base / "cache")}
         ours = stack.enter_context(docxy(**settings))

@@ -1,4 +1,4 @@
-"""gunicorn.conf.py, and workers that write down on SIGUSR2 how much they hold."""
+"""gunicorn.conf.py, extended so that workers report their greenlets on SIGUSR2."""
 
 import gc
 import json
@@ -12,8 +12,8 @@ globals().update(runpy.run_path(str(Path(__file__).parent.parent / "gunicorn.con
 
 
 def post_worker_init(worker: Any) -> None:
-    """Wait for the signal; the product knows nothing of it."""
-    # Not in the master: the workers patch what it imports.
+    """Install the handler of the signal, which Docxy itself does not have."""
+    # Not imported in the master, because gevent patches these modules in the workers.
     import gevent  # noqa: PLC0415
     from greenlet import greenlet  # noqa: PLC0415
 
@@ -27,6 +27,6 @@ def post_worker_init(worker: Any) -> None:
         written.write_text(json.dumps({"greenlets": sum(not one.dead for one in held)}))
         written.rename(folder / f"{worker.pid}.json")
 
-    # In a greenlet of its own, or the request that the signal interrupts would bear it.
+    # In a greenlet of its own, so that it does not delay the request that the signal interrupts.
     signal.signal(signal.SIGUSR2, lambda *_: gevent.spawn(count))
     (folder / f"{worker.pid}.ready").touch()

@@ -17,11 +17,11 @@ from bench.content import MIB
 Kind = Literal["slow", "leaving", "not reading"]
 
 SLOW_RATE: Final = 64 * 1024
-"""Bytes a second that a slow client reads. Since loopback's segments are large, it seems to take
+"""Bytes a second that a slow client reads. Since loopback's segments are large, it seems to read
 nothing for two seconds at a time."""
 LEAVING_RATE: Final = MIB
 LONGEST_STAY: Final = 4.0
-"""Seconds after which a client that leaves has left; some stay a moment only."""
+"""The most seconds that a leaving client stays; some stay only a moment."""
 
 _KINDS: Final[tuple[Kind, ...]] = ("slow", "leaving", "not reading")
 _RATES: Final[dict[Kind, int]] = {"slow": SLOW_RATE, "leaving": LEAVING_RATE, "not reading": 0}
@@ -39,7 +39,7 @@ class _Client:
 
 @dataclass(slots=True)
 class Crowd:
-    """So many downloads of one blob, as many of each kind; whoever goes is replaced at once."""
+    """`count` downloads of one blob, a third of each kind; a client that ends is replaced."""
 
     port: int
     path: str
@@ -53,9 +53,9 @@ class Crowd:
     _buffer: bytearray = field(default_factory=lambda: bytearray(MIB))
 
     def run(self, seconds: float, watch: Callable[[], None]) -> None:
-        """Download for so long, and call `watch` at each tick; in the end all leave.
+        """Download for `seconds`, call `watch` at each tick, and close all connections at the end.
 
-        Raise RuntimeError where a client that reads was cut or refused.
+        Raise RuntimeError if a client that reads was cut or refused.
         """
         end = time.monotonic() + seconds
         try:
@@ -78,7 +78,7 @@ class Crowd:
         )
         stay = self._random.uniform(0, LONGEST_STAY) if kind == "leaving" else float("inf")
         self._clients[sock.fileno()] = _Client(sock, kind, time.monotonic() + stay)
-        # What is cut is told in any case.
+        # epoll reports hang-ups and errors in any case.
         self._epoll.register(sock, select.EPOLLIN if _RATES[kind] else 0)
         self.begun[kind] += 1
 

@@ -1,4 +1,4 @@
-"""CNCF's docker-registry as a pull-through cache: the one that everybody compares with."""
+"""CNCF's docker-registry as a pull-through cache, the usual reference."""
 
 import contextlib
 import json
@@ -27,11 +27,11 @@ class Proxy:
     storage: Path
 
     def forget(self) -> None:
-        """Take away all that it keeps; what it has in memory are names of places only."""
+        """Delete all that it has stored; its memory holds locations only."""
         shutil.rmtree(self.storage / "docker", ignore_errors=True)
 
     def await_stored(self, blobs: int) -> None:
-        """Wait until it keeps so many blobs: it answers first and fetches once more to store."""
+        """Wait until it has stored `blobs` blobs; it fetches each again after it has answered."""
 
         def stored() -> bool:
             folder = self.storage / "docker/registry/v2/blobs"
@@ -42,7 +42,7 @@ class Proxy:
 
 @contextlib.contextmanager
 def proxy(folder: Path, remote: str, ca: Path) -> Iterator[Proxy]:
-    """Run it with an empty storage in a folder, with the certificate of the remote trusted."""
+    """Run it with an empty storage in a folder; it trusts the certificate of the remote."""
     port, storage = free_port(), folder / "docker-registry"
     storage.mkdir()
     config = folder / "docker-registry.yml"

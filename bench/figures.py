@@ -1,4 +1,4 @@
-"""Medians and spreads of what was measured in rounds."""
+"""Medians and spreads of values that were measured in rounds."""
 
 import statistics
 from collections.abc import Iterable
@@ -22,10 +22,10 @@ class Figure:
 
     @classmethod
     def ratio(cls, ours: Iterable[float], theirs: Iterable[float]) -> Self:
-        """Summarize the ratios of neighbouring rounds, which met the same noise."""
+        """Summarize the ratios of simultaneous rounds, which have the same noise."""
         return cls.of(a / b for a, b in zip(ours, theirs, strict=True))
 
     def text(self, digits: int) -> str:
-        """Write the median, and the spread behind it."""
+        """Return the median, followed by the spread."""
         median, low, high = (f"{value:,.{digits}f}" for value in (self.median, self.low, self.high))
         return f"{median} ({low} to {high})"

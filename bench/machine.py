@@ -1,4 +1,4 @@
-"""The machine and the versions, without anything that names the machine."""
+"""Describes the machine and the versions, without anything that identifies the machine."""
 
 import os
 import platform
@@ -14,7 +14,7 @@ _PACKAGES: Final = ("gunicorn", "gevent", "Flask", "requests", "urllib3")
 
 
 def facts() -> Iterator[str]:
-    """Say what was measured on, a sentence each."""
+    """Yield sentences that describe the machine."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1024**3
     yield f"{os.cpu_count()} cores ({_processor()}), {memory:.0f} GiB of memory."
     yield f"Linux {re.split(r'[-+]', platform.release())[0]}, {_system()}."
@@ -23,7 +23,7 @@ def facts() -> Iterator[str]:
 
 
 def load_average() -> float:
-    """Return how many processes wanted to run in the last minute."""
+    """Return the load average of the last minute."""
     return os.getloadavg()[0]
 
 

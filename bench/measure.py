@@ -17,7 +17,7 @@ SLOW_RATE: Final = 64 * 1024
 
 _WARM_UP: Final = 1
 _STEADY_SHARE: Final = 0.5
-"""The part of the slow downloads, at their end, in which memory is looked at."""
+"""The share of the slow downloads, at their end, in which memory is sampled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class Server:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How much is measured."""
+    """The extent of a run."""
 
     rounds: int
     slow_clients: int
@@ -40,13 +40,13 @@ class Plan:
     load_seconds: int
     observed_processes: int
     observed_rounds: int
-    """With each process."""
+    """Rounds with each process."""
     observed_seconds: int
     copies: int
     soak_clients: int
     soak_seconds: float
     soak_write_timeout: int
-    """Seconds after which a client that takes nothing is cut."""
+    """Seconds after which a client that reads nothing is cut."""
 
 
 @dataclass(slots=True)
@@ -58,7 +58,7 @@ class Downloads:
     cpu: list[float] = field(default_factory=list)
     """Processor seconds a GiB."""
     upstream_cpu: list[float] = field(default_factory=list)
-    """Processor seconds a GiB of the upstream meanwhile."""
+    """Processor seconds a GiB of the upstream at the same time."""
     first_byte: list[float] = field(default_factory=list)
     """Seconds until the first byte."""
     speed_at_once: list[float] = field(default_factory=list)
@@ -78,7 +78,7 @@ class Requests:
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """What slow downloads cost in one worker, in KiB."""
+    """The memory of one worker with slow downloads, in KiB."""
 
     baseline: float
     per_stream: float
@@ -88,7 +88,7 @@ class Memory:
 def measure_downloads(
     servers: Sequence[Server], content: Content, rounds: int
 ) -> dict[str, Downloads]:
-    """Download one at a time and several at once, through each server in every round."""
+    """Download one at a time and several at once through each server, in every round."""
     for server in servers:
         clients.downloads(server.port, content.blob_path, content.blob_size, AT_ONCE)
     measured = {server.name: Downloads() for server in servers}
@@ -120,7 +120,7 @@ def measure_requests(
 
 
 def measure_memory(server: Server, content: Content, plan: Plan) -> Memory:
-    """Hold many slow downloads open and look at the worker; it has been warmed up before."""
+    """Measure the memory of a warmed-up worker while many slow downloads run."""
     worker = proc.only_child(server.pid)
     baseline = proc.resident_kib(worker)
     samples: list[int] = []

@@ -1,4 +1,4 @@
-"""The two nginx: the upstream with TLS, and the peer that does what Docxy does."""
+"""Two nginx servers: the upstream with TLS, and the peer, which proxies as Docxy does."""
 
 import contextlib
 import grp
@@ -166,7 +166,7 @@ def peer(folder: Path, registry: Upstream) -> Iterator[Peer]:
 def file_server(folder: Path, content: Content, file: Path) -> Iterator[Peer]:
     """Serve a file as the blob, without TLS, on one worker.
 
-    With the settings of the others: sendfile, and no copy of the file in between.
+    It uses sendfile as the others do, and serves the very file that Docxy keeps.
     """
     port = free_port()
     body = _FILE_SERVER.format(port=port, content=content, file=file)
@@ -185,7 +185,7 @@ def _nginx(folder: Path, name: str, workers: int, body: str, port: int) -> Itera
 
 
 def _user() -> str:
-    """Let the workers be whoever runs this: the cache's files are closed to others."""
+    """Return the directive that runs workers as this user, since only it may read the cache."""
     if os.getuid() != 0:
         return ""
     return f"user {pwd.getpwuid(0).pw_name} {grp.getgrgid(os.getgid()).gr_name};\n"

@@ -1,4 +1,4 @@
-"""What it costs to be seen: manifests with counts and lines in the log, and without either."""
+"""The cost of observability: manifests with metrics and log lines, and without either."""
 
 from collections.abc import Mapping
 from pathlib import Path

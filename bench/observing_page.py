@@ -1,4 +1,4 @@
-"""The section of docs/performance.md about being seen."""
+"""The section of docs/performance.md about metrics and logs."""
 
 from collections.abc import Iterator
 
@@ -12,7 +12,7 @@ _LEAST = 0.95
 
 
 def render(measured: Compared) -> str:
-    """Write the section, with an empty line after it."""
+    """Return the section, with an empty line after it."""
     targets = list(_targets(measured))
     return "\n".join(
         [
@@ -29,8 +29,8 @@ def render(measured: Compared) -> str:
 def _targets(measured: Compared) -> Iterator[Target]:
     for what in (FORWARDED, KEPT):
         seen, unseen = measured.asked[what, SEEN], measured.asked[what, UNSEEN]
-        # What both take of the processor is told apart better than what comes a second, since
-        # all else on the machine is in that.
+        # Processor time separates the two better than the rate, which everything else on the
+        # machine influences.
         ratio = Figure.ratio(unseen.cpu, seen.cpu)
         yield Target(
             f"Manifests a processor second, {what}, in parts of those without counts and log",

@@ -1,4 +1,4 @@
-"""docs/performance.md, from what was measured."""
+"""Renders docs/performance.md from the measurements."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from bench.wrk import CONNECTIONS
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """All that one run has measured."""
+    """All measurements of one run."""
 
     plan: Plan
     content: Content
@@ -33,7 +33,7 @@ class Run:
 
 
 def render(run: Run, *, title: str) -> str:
-    """Write the page."""
+    """Return the page."""
     targets = list(_targets(run))
     parts = [
         f"# {title}\n",

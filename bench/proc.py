@@ -1,4 +1,4 @@
-"""What the kernel counts of a process and its children: processor time and memory."""
+"""Reads processor time, memory and open files of a process and its children from /proc."""
 
 import contextlib
 import os
@@ -10,7 +10,7 @@ _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
 def tree(pid: int) -> list[int]:
-    """Return a process and all below it."""
+    """Return a process and all its descendants."""
     children = (_PROC / f"{pid}/task/{pid}/children").read_text().split()
     return [pid, *(below for child in children for below in tree(int(child)))]
 
@@ -39,13 +39,13 @@ def resident_kib(pid: int) -> int:
 
 
 def _ticks(pid: int) -> int:
-    # The name in parentheses may hold spaces; utime and stime are fields 14 and 15 (proc(5)).
+    # The name in parentheses may contain spaces; utime and stime are fields 14 and 15 (proc(5)).
     fields = (_PROC / f"{pid}/stat").read_text().rpartition(")")[2].split()
     return int(fields[11]) + int(fields[12])
 
 
 def open_files(pid: int) -> list[str]:
-    """Return what the descriptors of a process lead to, such as socket:[4711]."""
+    """Return the targets of the descriptors of a process, such as socket:[4711]."""
     found = []
     for link in (_PROC / f"{pid}/fd").iterdir():
         with contextlib.suppress(FileNotFoundError):  # closed meanwhile

@@ -1,4 +1,4 @@
-"""Sections of docs/performance.md that are measured alone, too."""
+"""Replaces a section of docs/performance.md that was measured alone."""
 
 import re
 from typing import Final
@@ -7,9 +7,9 @@ _LAST: Final = re.compile(r"^## Soak\n", re.MULTILINE)
 
 
 def put_into(page: str, section: str) -> str:
-    """Return the page with a section in place of its own, or else before the last of them.
+    """Return the page with a section replaced, or else inserted before the last section.
 
-    Raise ValueError if there is no place for it.
+    Raise ValueError if the page has no place for it.
     """
     title = re.escape(section.partition("\n")[0])
     own = re.compile(rf"^{title}\n.*?(?=^## )", re.MULTILINE | re.DOTALL)

@@ -13,10 +13,10 @@ from tests.servers import docxy
 
 @contextlib.contextmanager
 def upstream(blob_size: int) -> Iterator[tuple[Path, Content, nginx.Upstream]]:
-    """Run the upstream, with its content and its certificate in a folder of its own."""
+    """Run the upstream, and yield its folder, its content and its address."""
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="docxy-bench-")))
-        # nginx's workers are another user.
+        # nginx's workers run as another user.
         folder.chmod(0o755)
         content = Content.write(folder, blob_size)
         yield folder, content, stack.enter_context(nginx.upstream(folder, content))

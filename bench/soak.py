@@ -1,4 +1,4 @@
-"""Crowds of downloads, and what the workers hold before, meanwhile and afterwards."""
+"""Crowds of downloads, and the resources of the workers before, during and after them."""
 
 import json
 import logging
@@ -21,23 +21,23 @@ from tests.servers import ROOT, wait_until
 logger = logging.getLogger(__name__)
 
 ARGUMENTS: Final = ("--config", str(ROOT / "bench" / "counting.py"))
-"""With which gunicorn has to be started."""
+"""The arguments with which gunicorn has to be started."""
 CROWDS: Final = 3
-"""The first ones show the C library how much memory it needs, the last one whether that is all."""
+"""The first ones let the C library allocate memory; the last one shows whether it grows."""
 
 _SETTLING: Final = 30
-"""Seconds after which all should have been given back."""
+"""Seconds after which all resources should be released."""
 _WARM_UP_CLIENTS: Final = 30
 _WARM_UP_SECONDS: Final = 1.5
 _STEADY_SHARE: Final = 0.5
-"""The part of a crowd's time, at its end, in which memory is looked at."""
+"""The share of a crowd's time, at its end, in which memory is sampled."""
 _LOOK: Final = 8
-"""Ticks from one look at files and greenlets to the next."""
+"""Ticks between two counts of files and greenlets."""
 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What all workers together hold."""
+    """The resources that all workers together hold."""
 
     resident_kib: int
     files: int
@@ -47,7 +47,7 @@ class Held:
 
     @classmethod
     def by(cls, workers: Sequence[int], folder: Path) -> Self:
-        """Look at the processes, and ask them for their greenlets."""
+        """Return the resources of these processes, which count their greenlets themselves."""
         resident = sum(map(proc.resident_kib, workers))
         files = [name for pid in workers for name in proc.open_files(pid)]
         sockets = sum(name.startswith("socket:") for name in files)
@@ -55,7 +55,7 @@ class Held:
         return cls(resident, len(files), sockets, greenlets)
 
     def has_no_more_than(self, other: Self) -> bool:
-        """Tell whether no file, socket or greenlet is there that the other has not."""
+        """Return whether these are no more files, sockets and greenlets than `other` has."""
         return (
             self.files <= other.files
             and self.sockets <= other.sockets
@@ -73,7 +73,7 @@ def _greenlets(pid: int, folder: Path) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Passed:
-    """One crowd that has come and gone."""
+    """The figures of one crowd."""
 
     begun: Counter[Kind]
     cut: int
@@ -82,7 +82,7 @@ class Passed:
     """Resident memory of all workers in the second half."""
     peak_kib: int
     midst: Held
-    """The most files, as it was seen from time to time."""
+    """The count with the most open files while the crowd ran."""
     after: Held
 
 
@@ -93,9 +93,9 @@ class Soak:
     clients: int
     seconds: float
     size: int
-    """Of the blob."""
+    """Bytes of the blob."""
     write_timeout: int
-    """Seconds after which a client that takes nothing is cut."""
+    """Seconds after which a client that reads nothing is cut."""
     load_before: float
     workers: int
     before: Held
@@ -103,35 +103,35 @@ class Soak:
 
     @property
     def kib_each(self) -> float:
-        """The memory of each download: the median of the crowd that took more."""
+        """The memory of each download in KiB: the highest median of all crowds."""
         most = max(one.median_kib for one in self.crowds)
         return (most - self.before.resident_kib) / self.clients
 
     @property
     def kib_each_peak(self) -> float:
-        """The same at the most."""
+        """The memory of each download in KiB at the peak of all crowds."""
         most = max(one.peak_kib for one in self.crowds)
         return (most - self.before.resident_kib) / self.clients
 
     @property
     def growth(self) -> float:
-        """What is held after the last crowd, in parts of what was held after the one before."""
+        """The ratio of the memory after the last crowd to the memory after the one before."""
         return self.crowds[-1].after.resident_kib / self.crowds[-2].after.resident_kib
 
     @property
     def left_behind(self) -> int:
-        """Files and greenlets that are there after the last crowd, and were not before."""
+        """The number of files and greenlets that are left after the last crowd."""
         after = self.crowds[-1].after
         more = (after.files - self.before.files, after.greenlets - self.before.greenlets)
         return sum(max(0, count) for count in more)
 
 
 def settings(folder: Path, write_timeout: int) -> dict[str, str]:
-    """Return what a server needs in its environment, beside its arguments."""
+    """Return the environment variables that a server needs besides its arguments."""
     return {"SOAK_FOLDER": str(folder), "DOCXY_WRITE_TIMEOUT": str(write_timeout)}
 
 
-def soak(  # noqa: PLR0913 - each of them is one thing that is measured
+def soak(  # noqa: PLR0913 - each is a parameter of the measurement
     server: Server,
     content: Content,
     *,
@@ -184,7 +184,7 @@ def _passed(
 
 
 def _settled(look: Callable[[], Held], enough: Callable[[Held], bool]) -> Held:
-    """Return what is held when enough was given back, or after a while what there is."""
+    """Return the resources once enough are released, or those still held after 30 s."""
     held = look()
 
     def given_back() -> bool:

@@ -6,12 +6,12 @@ from bench.crowd import LEAVING_RATE, LONGEST_STAY, SLOW_RATE
 from bench.soak import Held, Soak
 
 MOST_KIB_EACH = 400
-"""As for slow downloads alone."""
+"""The same limit as for slow downloads alone."""
 MOST_GROWTH = 1.05
 
 
 def render(soak: Soak) -> str:
-    """Write the section, with an empty line after it."""
+    """Return the section, with an empty line after it."""
     return "\n".join(
         [
             "## Soak\n",

@@ -1,4 +1,4 @@
-"""What the project wants to reach, and what to say where it does not."""
+"""The performance targets, and the reasons for those that are missed."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from bench.figures import Figure
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One target, what was reached, and what to say where that is missed."""
+    """One target, the figure that was reached, and the reason if the target is missed."""
 
     what: str
     wanted: str
@@ -18,13 +18,13 @@ class Target:
     reason: str
 
     def row(self) -> str:
-        """Write it as a line of the table."""
+        """Return the target as a row of the table."""
         verdict = "met" if self.met else "**missed**"
         return f"| {self.what} | {self.wanted} | {self.reached.text(self.digits)} | {verdict} |"
 
 
 def table(targets: Iterable[Target]) -> Iterator[str]:
-    """Write all of them, and an empty line after them."""
+    """Yield the table of all targets, and an empty line."""
     yield "| what | target | measured | |"
     yield "| --- | --- | --- | --- |"
     yield from (target.row() for target in targets)
@@ -32,7 +32,7 @@ def table(targets: Iterable[Target]) -> Iterator[str]:
 
 
 def reasons(targets: Iterable[Target]) -> Iterator[str]:
-    """Say of each target that is missed why it is, and leave an empty line."""
+    """Yield the reason for each missed target, and an empty line."""
     missed = [target for target in targets if not target.met]
     if not missed:
         yield "All targets are met.\n"

@@ -1,4 +1,4 @@
-"""Docxys that differ in their settings, asked for the same manifest in turn."""
+"""Measures Docxys with different settings by requests for the same manifest in turn."""
 
 import logging
 from collections.abc import Callable, Iterator, Mapping
@@ -21,15 +21,15 @@ KEPT: Final = "from the cache"
 _WARM_UP: Final = 1
 
 What = tuple[str, str]
-"""What answers, and with what settings."""
+"""Where the answer comes from, and the name of the settings."""
 
 Settings = Callable[[Path], Mapping[str, str]]
-"""Gives the settings of a Docxy that has a folder of its own."""
+"""Returns the settings of a Docxy, given a folder of its own."""
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
-    """All that was measured of them."""
+    """The measurements of all variants."""
 
     processes: int
     rounds: int
@@ -40,20 +40,20 @@ class Compared:
 
 @dataclass(frozen=True, slots=True)
 class Variants:
-    """Some settings by their names, each forwarding and with a cache.
+    """Settings by name, each measured without and with a cache.
 
-    Each is more than one process: those with the same settings differ, too.
+    Each is started several times, since processes with the same settings differ, too.
     """
 
     title: str
     settings: Mapping[str, Settings]
     token: Callable[[Mapping[What, Server]], str] = lambda _: TOKEN
-    """Gives what all are asked with, once they run."""
+    """Returns the token of all requests, once the servers run."""
 
     def measure(
         self, plan: Plan, folder: Path, content: Content, upstream: nginx.Upstream
     ) -> Compared:
-        """Ask all for a manifest, in turn in every round, and then as many others."""
+        """Request a manifest from all variants in turn in each round, with each start."""
         load_before = machine.load_average()
         asked = {(what, how): Asked() for what in (FORWARDED, KEPT) for how in self.settings}
         for number in range(plan.observed_processes):

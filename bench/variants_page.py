@@ -1,4 +1,4 @@
-"""What the sections of docs/performance.md have in common that compare settings."""
+"""The common parts of the sections of docs/performance.md that compare settings."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from bench.wrk import CONNECTIONS
 
 
 def rows(measured: Compared) -> Iterator[str]:
-    """Write the table of all that were asked, and an empty line after it."""
+    """Yield the table of all variants, and an empty line."""
     yield "| manifests by digest | requests a second | p99, ms | processor ms a request |"
     yield "| --- | --- | --- | --- |"
     for (what, how), asked in measured.asked.items():
@@ -19,7 +19,7 @@ def rows(measured: Compared) -> Iterator[str]:
 
 
 def method(measured: Compared) -> Iterator[str]:
-    """Say how they were asked."""
+    """Yield the description of the method."""
     yield (
         f"Each is started {measured.processes} times, since processes with the same settings "
         "differ, too; the median is over all of them.\n"

@@ -15,7 +15,7 @@ _UNITS: Final = {"us": 0.001, "ms": 1.0, "s": 1000.0}
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What a server did under load."""
+    """The figures of a server under load."""
 
     requests_per_second: float
     requests: int
@@ -24,7 +24,7 @@ class Load:
 
 
 def load(url: str, seconds: int, token: str = TOKEN) -> Load:
-    """Ask for a URL as fast as it is answered, on kept connections; raise RuntimeError."""
+    """Request a URL as fast as it is answered; raise RuntimeError if a request fails."""
     command = [
         "wrk", "-t", "1", "-c", str(CONNECTIONS), "-d", f"{seconds}s", "--latency",
         "-H", f"Authorization: Bearer {token}", "-H", f"Accept: {MEDIA_TYPE}", url,
