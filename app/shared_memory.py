@@ -23,7 +23,7 @@ SEAT_SIZE: Final = 256 * 1024
 BOARD: Final = mmap.mmap(-1, SEATS * SEAT_SIZE)
 """The board: each worker publishes its state to the others in its own slot.
 
-Slots are reused after `SEATS` workers, so a worker may have to share its slot with one that started
+Slots are reused after `SEATS` workers, so a worker may share its slot with one that started
 `SEATS` workers later. Pages that no worker writes take no memory.
 """
 

@@ -247,7 +247,7 @@ class BlobFetcher:
     """
 
     def __init__(self, store: Store, tell: Callable[[int], None], operator: Operator) -> None:
-        """Call `tell`, from one thread at a time, with each number of bytes that became available.
+        """Call `tell`, from one thread at a time, with each number of bytes that is available.
 
         That includes the blobs that were stored before.
         """
