@@ -22,7 +22,7 @@ class Figure:
 
     @classmethod
     def ratio(cls, ours: Iterable[float], theirs: Iterable[float]) -> Self:
-        """Summarize the ratios of simultaneous rounds, which have the same noise."""
+        """Summarize the ratio in each round, in which both had the same noise."""
         return cls.of(a / b for a, b in zip(ours, theirs, strict=True))
 
     def text(self, digits: int) -> str:
