@@ -42,7 +42,7 @@ class Exchange:
     cache_outcome: str = ""
     """What the cache did, in one word; "" if there is no cache."""
     refused_by: str = ""
-    """The number of the rule that refused the request, or one word for whatever else did."""
+    """The number of the rule that refused the request, or one word for any other cause."""
     budget: Budget | None = None
     """The pulls left, as the registry reported them during this exchange."""
 
@@ -55,7 +55,7 @@ current: Final[ContextVar[Exchange | None]] = ContextVar("exchange", default=Non
 """The exchange that the current thread or greenlet serves, or None outside a request.
 
 This is a context variable because a log record does not say which request it belongs to, and the
-`Observer` of a registry serves all requests. Whatever else needs the exchange is handed it.
+`Observer` of a registry serves all requests. All other code gets the exchange as an argument.
 """
 
 

@@ -326,7 +326,7 @@ class Event(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """How many pulls an identity has left, as reported by a registry.
+    """The number of pulls that an identity has left, as reported by a registry.
 
     `identity` distinguishes identities without revealing who they are. `window` is in seconds.
     """

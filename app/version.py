@@ -1,4 +1,4 @@
-"""The version, as /health and the start line tell it."""
+"""The version, which /health and the first log line report."""
 
 from typing import Final
 

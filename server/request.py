@@ -165,8 +165,8 @@ wsgi.WSGIErrorsWrapper = lru_cache(1)(wsgi.WSGIErrorsWrapper)  # type: ignore[mi
 def are_made_by_parser(cfg: Config) -> bool:
     """Return whether gunicorn's parser makes a `BoundedRequest` of what a client sends.
 
-    gunicorn has no setting for the class of its requests. The master asks, so the whole head is
-    there from the beginning: nothing waits for it, and no event loop starts before the fork.
+    gunicorn has no setting for the class of its requests. The master calls this, so the whole head
+    is there from the start: nothing waits for it, and no event loop starts before the fork.
     """
     try:
         parser: Any = http.get_parser(cfg, (), ("127.0.0.1", 0))

@@ -79,7 +79,7 @@ _LOGGED_EVERY: Final = 10.0
 _POLITE: Final = 0.2
 """Seconds for which a full worker leaves new connections to the other workers."""
 _LOOKS: Final = 20
-"""How many times it checks in that time whether the others have accepted them."""
+"""The number of checks in that time whether the others have accepted them."""
 
 _SPARE: Final = 4
 """Seconds of graceful_timeout that are reserved for cutting the requests that are still running."""

@@ -87,7 +87,7 @@ class TokenIssuer:
         """Return the user and the repositories of an access token.
 
         Raise TokenInvalid if it is invalid or expired, or if the user has been removed or has
-        another password. Each layer comes with the same token: its signature is checked once, its
+        another password. Each layer has the same token: its signature is checked once, its
         expiry and its user every time.
         """
         found = self._verified_tokens.get(token)

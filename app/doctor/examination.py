@@ -15,7 +15,7 @@ from app.doctor.findings import StepResult
 from app.doctor.http import NoResponse, ProbeClient, ProbeResponse
 from app.doctor.target import Endpoint, ImageReference, UserCredentials
 
-# Whether the proxy reaches its registries, according to its own /health.
+# The registries that the proxy reaches, according to its own /health.
 
 ProbeOutcome = ProbeResponse | NoResponse
 _UNAVAILABLE = 503

@@ -344,7 +344,7 @@ _NOT_IN_ANCHORS: Final = re.compile(r"[^\w\- ]")
 
 
 class Level(StrEnum):
-    """How bad a finding is: an error keeps at least some clients from pulling."""
+    """The severity of a finding: an error keeps at least some clients from pulling."""
 
     ERROR = "error"
     WARNING = "warning"

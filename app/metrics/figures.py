@@ -278,7 +278,7 @@ def _build_download(row: Row, now: float) -> dict[str, Any]:
     }
 
 
-# What a process creates to count its own events.
+# The metrics that each process creates to count its own events.
 
 
 class Metrics:

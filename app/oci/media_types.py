@@ -1,4 +1,4 @@
-"""Media types: what a client accepts (RFC 9110, section 12.5.1), and what content each can name."""
+"""Media types: those that a client accepts (RFC 9110, 12.5.1), and those of manifests and blobs."""
 
 import hashlib
 import re
@@ -13,7 +13,7 @@ _WEIGHT: Final = re.compile(r"[01](?:\.[0-9]*)?")
 _LONGEST: Final = 4 * 1024
 """The most characters of Accept, over all its lines, that are read; clients send about 500."""
 _CLIENTS: Final = 64
-"""How many Accept values are cached; all clients of a kind send the same one."""
+"""The number of Accept values that are cached; all clients of a kind send the same one."""
 
 
 def essence(media_type: str) -> str:
@@ -86,7 +86,7 @@ def _parse_weight(text: str) -> float:
     return float(text[:5]) if _WEIGHT.fullmatch(text) else 1.0
 
 
-# Content-Type: whether it can be that of a manifest or of a blob
+# The Content-Types of manifests and blobs
 
 _VENDOR: Final = re.compile(r"application/vnd\.[a-z0-9.+-]*")
 _OF_MANIFESTS: Final = ("manifest", "image.index")

@@ -14,7 +14,7 @@ NOTHING: Final = "docxy.none"
 """Stands for no credentials."""
 
 STALE: Final = "docxy.stale"
-"""Stands for no credentials, issued when no token could be had."""
+"""Stands for no credentials, issued when no token could be obtained."""
 
 _BASIC: Final = "docxy.basic."
 """Prefix of a token that contains Basic credentials, which the registry wants in each request."""
@@ -27,7 +27,7 @@ def is_placeholder(authorization: str) -> bool:
 
 
 def is_stale(authorization: str) -> bool:
-    """Return whether an Authorization header has the token issued when no other could be had."""
+    """Return whether an Authorization header has the token issued when no other was available."""
     return is_placeholder(authorization) and authorization.strip().endswith(STALE)
 
 

@@ -11,7 +11,7 @@ import jwt
 def parse_claims(token: str) -> dict[str, Any]:
     """Return the claims of a JWT (RFC 7519), or {} if the token is not one.
 
-    Nothing is verified, neither the signature nor any claim. Whoever holds the token may have
+    Nothing is verified, neither the signature nor any claim. The holder of the token may have
     written it.
     """
     try:

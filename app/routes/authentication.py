@@ -102,7 +102,7 @@ class _ConnectionLimiter:
     def acquire(self) -> None:
         """Take a place for the request, or raise ConnectionLimitReached.
 
-        Requests whose client cannot be told apart from others need no place.
+        Requests whose client cannot be distinguished from others need no place.
         """
         context = get_context()
         request = context.request

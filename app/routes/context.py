@@ -245,7 +245,7 @@ def _finish(response: Response) -> Response:
 
 
 def _abandon(error: BaseException | None) -> None:
-    """Release what a request holds that ended before it had a response."""
+    """Release the resources of a request that ended before it had a response."""
     del error
     context: RequestContext | None = g.get("context")
     if context is None:
@@ -283,7 +283,7 @@ class _Ending:
     wait_seconds: float
 
     def end(self) -> None:
-        """Release what the request holds; complete its log line, and log and count it."""
+        """Release the resources of the request; complete its log line, and log and count it."""
         context, line = self.context, self.line
         exchange, access_log = context.exchange, context.services.access_log
         try:

@@ -22,7 +22,7 @@ _OTHER_WAYS: Final = ("HTTP_FORWARDED", "HTTP_X_REAL_IP")
 """Other headers, which are not read, in which servers in front name the client."""
 
 _KNOWN: Final = 1024
-"""How many peers, and how many authorities, have their verdict cached."""
+"""The number of peers, and of authorities, whose check is cached."""
 
 
 class ForwardedHeaders:

@@ -160,7 +160,7 @@ class ImageInspection:
         return None if data is None else parse_image_metadata(data)
 
     def _fetch_config(self, config: Descriptor) -> bytes | None:
-        """Return the bytes of a config, verified by its digest, or None if they cannot be had."""
+        """Return the bytes of a config, verified by its digest, or None if they are unavailable."""
         fields = [*headers.without(self.request.headers, *headers.PARTIAL, "accept"), _HERE]
         request = replace(self.request, method="GET", headers=fields)
         operation = Operation.blob(self.operation.repository, config.digest)

@@ -23,7 +23,7 @@ from app.source import BodyBroken, FileBody, HandedOver, Reply, has_body
 KEPT_BY_NGINX: Final = {"cache-control": "X-Accel-Cache-Control"}
 """Headers that are renamed when nginx sends the body; it restores them (deploy/nginx.conf).
 
-Under their own names nginx would keep them for whatever it answers in the end, even an error.
+Under their own names, nginx would send them with any answer of its own, even an error.
 """
 
 

@@ -46,7 +46,7 @@ def read_form(context: RequestContext) -> bytes:
         contextlib.suppress(ClientDisconnected),  # raised by Werkzeug for a body that ends early
     ):
         form = request.get_data(cache=False)
-    # A body that ends early or goes on too long may come back cut, but looking complete.
+    # If a body ends early or is too long, Werkzeug may return a part of it as if it were whole.
     if form is None or len(form) < (request.content_length or 0):
         raise RequestTimeout if late.is_set() else ClientDisconnected
     if len(form) >= (request.max_content_length or len(form) + 1):

@@ -40,7 +40,7 @@ _DIGITS: Final = re.compile(r"(\d{1,18})")
 
 @dataclass(frozen=True, slots=True)
 class TagList:
-    """Tags, newest first as far as their names tell, and whether the registry has more."""
+    """Tags, newest first as far as their names show, and whether the registry has more."""
 
     names: tuple[str, ...]
     has_more: bool

@@ -80,7 +80,7 @@ def _find_default(text: str, start: int, end: int) -> Span:
 
 
 def _find_plain_names(text: str) -> list[Span]:
-    """Return the span of each line's image name; nothing if any line is more than a name."""
+    """Return the span of each line's image name, or [] if any line is more than a name."""
     places = []
     at = 0
     for line in text.splitlines(keepends=True):
