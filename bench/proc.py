@@ -34,7 +34,7 @@ def resident_kib(pid: int) -> int:
     for line in (_PROC / f"{pid}/smaps_rollup").read_text().splitlines():
         if line.startswith("Rss:"):
             return int(line.split()[1])
-    message = "the kernel does not tell the resident memory"
+    message = "the kernel does not report the resident memory"
     raise RuntimeError(message)
 
 

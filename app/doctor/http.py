@@ -128,7 +128,7 @@ class ProbeClient:
         except (OSError, http.client.HTTPException) as error:
             raise NoResponse(describe_error(error)) from error
         except ValueError as error:  # http.client refuses to send what a server gave us
-            message = "what was told before cannot be sent"
+            message = "a value that the server sent before is not valid in a request"
             raise NoResponse(message) from error
 
     def connect(self, patience: float) -> socket.socket:

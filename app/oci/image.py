@@ -64,7 +64,7 @@ def _refuse_embedded_manifests(manifests: list[Any]) -> None:
     `data`), and then no rule would see it.
     """
     if any(isinstance(one, dict) and one.get("data") for one in manifests):
-        message = "a manifest stands in it"
+        message = "it embeds a manifest"
         raise ValueError(message)
 
 
