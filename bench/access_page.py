@@ -31,13 +31,13 @@ def _targets(measured: Compared) -> Iterator[Target]:
         guarded, free = measured.asked[what, GUARDED], measured.asked[what, OPEN]
         ratio = Figure.ratio(free.cpu, guarded.cpu)
         yield Target(
-            f"Manifests a processor second, {what}, in parts of those without access control",
+            f"Manifests a processor second, {what}, relative to those without access control",
             f"at least {_LEAST}", ratio, 3,
             ratio.median >= _LEAST,
-            "All of it takes some 60 microseconds, where a manifest from the cache takes 350 and a "
-            "forwarded one 900: limits some 25, users and rules 12, the look at the image 10, "
-            "and 8 go into telling caches on the way to keep nothing. None of it stands out any "
-            "more: it is some 150 calls of Python that the others do not make.",
+            "All of it takes some 60 microseconds, while a manifest from the cache takes 350 and a "
+            "forwarded one 900: limits some 25, users and rules 12, the inspection of the image "
+            "10, and the headers for other caches 8. No part stands out: it is some 150 Python "
+            "calls that the others do not make.",
         )  # fmt: skip
 
 
@@ -45,8 +45,8 @@ def _method(measured: Compared) -> Iterator[str]:
     yield from method(measured)
     yield (
         f"All of it: both lists of networks, {USERS} users with a token, "
-        f"{RULES.count('[[rules]]')} rules, the last but one of which allows what is asked for if "
-        "its image has the platform and the age, and each of the four limits, counted in memory.\n"
-        "The others have none of it; all are `managed`, and all are sent the token.\n"
+        f"{RULES.count('[[rules]]')} rules, the last but one of which allows the request if "
+        "the image has the platform and the age, and each of the four limits, counted in memory.\n"
+        "The others have none of it; all are `managed`, and all get the token.\n"
         f"Load of the machine before: {measured.load_before:.2f}."
     )

@@ -30,7 +30,7 @@ def render(measured: Cached) -> str:
 
 _WHY_NO_HIT: Final = "Its cause was not found."
 _WHY_NO_MISS: Final = (
-    "Docxy needs more of the processor for each GiB, and one thread does all but hashing and "
+    "Docxy needs more processor time for each GiB, and one thread does all but hashing and "
     "writing. In a profile of 2.6 s, 0.7 s went into TLS, which Python's ssl module reads with two "
     "calls for each 16 KiB, 0.6 s into SHA-256, 0.35 s into sending, 0.25 s into writing, and most "
     "of the rest into Python."
@@ -41,22 +41,22 @@ def _targets(measured: Cached) -> Iterator[Target]:
     hits, misses = measured.hits, measured.misses
     hit = Figure.ratio(hits[CACHED].speed, hits[FILE].speed)
     yield Target(
-        "Speed of a hit, in parts of nginx's that sends the same file", "at least 0.9", hit, 2,
+        "Speed of a hit, relative to nginx with the same file", "at least 0.9", hit, 2,
         hit.median >= 0.9,
-        "Both hand the file to the kernel (`sendfile`); Docxy looks before each piece whether it "
-        "is in memory. With `DOCXY_ACCEL_LOCATION` it is nginx that sends it.",
+        "Both let the kernel send the file (`sendfile`); before each piece, Docxy checks whether "
+        "it is in memory. With `DOCXY_ACCEL_LOCATION` nginx sends it.",
     )  # fmt: skip
     miss = Figure.ratio(misses[CACHED].speed, misses[UNCACHED].speed)
     yield Target(
-        "Speed of a miss, in parts of Docxy's without a cache", "at least 0.5", miss, 2,
+        "Speed of a miss, relative to Docxy without a cache", "at least 0.5", miss, 2,
         miss.median >= 0.5,
-        "Beside what it costs without a cache, each byte is hashed, written to the disk and read "
-        "again, on the two cores that the registry and its TLS need as well.",
+        "With a cache, each byte is also hashed, written to the disk and read again, on the two "
+        "cores that the registry and its TLS need, too.",
     )  # fmt: skip
     for kind, fetched, why in (("hit", hits, _WHY_NO_HIT), ("miss", misses, _WHY_NO_MISS)):
         peer = Figure.ratio(fetched[CACHED].speed, fetched[PEER].speed)
         yield Target(
-            f"Speed of a {kind}, in parts of docker-registry's", "more than 1", peer, 2,
+            f"Speed of a {kind}, relative to docker-registry", "more than 1", peer, 2,
             peer.median > 1,
             why,
         )  # fmt: skip
@@ -64,7 +64,7 @@ def _targets(measured: Cached) -> Iterator[Target]:
     yield Target(
         "Manifests by digest a second, one worker", "at least 2,000", rate, 0,
         rate.median >= 2000,
-        "Most of the time is spent in gunicorn and Flask, whatever they are asked for.",
+        "Most of the time is spent in gunicorn and Flask, for any request.",
     )  # fmt: skip
     yield from _targets_of_copies(measured.copies)
 
@@ -72,18 +72,18 @@ def _targets(measured: Cached) -> Iterator[Target]:
 def _targets_of_copies(copies: Copies) -> Iterator[Target]:
     cold = Figure.ratio(copies.cold[CACHED], copies.direct)
     yield Target(
-        "Time of a cold copy, in parts of a direct one's", "at most 0.9", cold, 2,
+        "Time of a cold copy, relative to a direct one", "at most 0.9", cold, 2,
         cold.median <= 0.9,
-        "The registry has to be asked for all but ping and token, and a layer of this size that is "
-        "kept takes four times the processor time of one that is forwarded: for some fourteen ways "
-        "to the disk's threads and back, and for the index.",
+        "Docxy asks the registry for all but ping and token, and storing a layer of this size "
+        "takes four times the processor time of forwarding it: for some fourteen trips to the "
+        "threads of the disk, and for the index.",
     )  # fmt: skip
     warm = Figure.ratio(copies.warm[CACHED], copies.direct)
     yield Target(
-        "Time of a warm copy, in parts of a direct one's", "at most 0.2", warm, 2,
+        "Time of a warm copy, relative to a direct one", "at most 0.2", warm, 2,
         warm.median <= 0.2,
-        "The registry is asked whether the tag still leads to the same, and skopeo itself takes "
-        "its time.",
+        "Docxy asks the registry whether the tag still means the same manifest, and skopeo itself "
+        "takes time.",
     )  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def _manifests(measured: Cached) -> Iterator[str]:
 def _copies(measured: Cached) -> Iterator[str]:
     copies = measured.copies
     direct = Figure.of(copies.direct)
-    yield "| `skopeo copy` | seconds | in parts of the direct one |"
+    yield "| `skopeo copy` | seconds | relative to the direct one |"
     yield "| --- | --- | --- |"
     yield f"| direct | {direct.text(2)} | 1 |"
     for name in copies.cold:
@@ -129,30 +129,31 @@ def _method(measured: Cached) -> Iterator[str]:
     blobs = copies.image.all_blobs
     yield (
         f"{measured.rounds} rounds; in each, every server is measured in turn.\n"
-        "Client, upstream and servers are those of the other sections; Docxy has one worker, its "
-        "cache is on the disk, and what is read was written a moment ago, so it is in the page "
+        "Client, upstream and servers are those of the other sections; Docxy has one worker, and "
+        "its cache is on the disk; the content was written a moment before, so it is in the page "
         "cache."
     )
     yield (
-        f"Hit: a blob of {measured.blob_size / 1024**2:,.0f} MiB which the server keeps, after "
-        f"another download of it; {HITS} of each server in every round, in turn.\n"
-        "nginx: one worker, `sendfile`, no log, the very file that Docxy keeps."
+        f"Hit: a blob of {measured.blob_size / 1024**2:,.0f} MiB that the server has stored, "
+        f"after another download of it; {HITS} of each server in every round, in turn.\n"
+        "nginx: one worker, `sendfile`, no log, the very file that Docxy has stored."
     )
     yield (
-        "Miss: the same blob after it was dropped.\nDocxy ends the answer only when the digest is "
-        "right, and waits for the disk (`fsync`) afterwards; docker-registry fetches it a second "
-        "time to keep it.\nBoth is waited for and not counted."
+        "Miss: the same blob after it was deleted.\nDocxy ends the response when the digest is "
+        "verified, and waits for the disk (`fsync`) afterwards; docker-registry fetches the blob a "
+        "second time to store it.\nNeither of these is counted."
     )
     yield (
-        f"Manifests: wrk, one thread, {CONNECTIONS} kept connections, {measured.load_seconds} s a "
-        "round, with a Bearer token of 2 KiB; Docxy asks the registry about it once a minute."
+        f"Manifests: wrk, one thread, {CONNECTIONS} persistent connections, "
+        f"{measured.load_seconds} s a round, with a Bearer token of 2 KiB; Docxy asks the "
+        "registry about it once a minute."
     )
     yield (
         f"Copies: `skopeo copy` of an image in an index, with {LAYERS} layers of "
         f"{sum(one.size for one in blobs.values()) / len(blobs) / 1024:.0f} KiB, a new one in each "
         "round, to a directory; every request to the registry, its token service and its CDN takes "
         f"{1000 * LATENCY:.0f} ms longer.\nDocxy has two workers.\nCold: the cache has another "
-        "image of the repository, and so the answers to ping and token request."
+        "image of the repository, and so the responses to ping and token request."
     )
     yield "docker-registry: CNCF's, as a pull-through cache, `proxy.remoteurl`, files on the disk."
     yield f"The load average before it was {measured.load_before:.1f}."

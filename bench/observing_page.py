@@ -16,7 +16,7 @@ def render(measured: Compared) -> str:
     targets = list(_targets(measured))
     return "\n".join(
         [
-            "## Being seen\n",
+            "## Metrics and log lines\n",
             *table(targets),
             *reasons(targets),
             *rows(measured),
@@ -33,19 +33,19 @@ def _targets(measured: Compared) -> Iterator[Target]:
         # machine influences.
         ratio = Figure.ratio(unseen.cpu, seen.cpu)
         yield Target(
-            f"Manifests a processor second, {what}, in parts of those without counts and log",
+            f"Manifests a processor second, {what}, relative to those without metrics and log",
             f"at least {_LEAST}", ratio, 3,
             ratio.median >= _LEAST,
-            "A request's line and counts take some 15 microseconds where 140 are told at once, and "
-            "up to 44 where 8 are.",
+            "The log line and the counts of a request take some 15 microseconds in batches of 140, "
+            "and up to 44 in batches of 8.",
         )  # fmt: skip
 
 
 def _method(measured: Compared) -> Iterator[str]:
     yield from method(measured)
     yield (
-        "Counted and logged is as Docxy comes, with the log in a file; the others have "
-        "`DOCXY_METRICS=false` and `DOCXY_LOG_LEVEL=warning`, and gather all the same what a line "
-        "would tell.\n"
+        "Counted and logged is the default, with the log in a file; the others have "
+        "`DOCXY_METRICS=false` and `DOCXY_LOG_LEVEL=warning`, and still collect the fields of the "
+        "line.\n"
         f"Load of the machine before: {measured.load_before:.2f}."
     )

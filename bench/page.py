@@ -39,7 +39,7 @@ def render(run: Run, *, title: str) -> str:
         f"# {title}\n",
         "`make bench` wrote this page; do not edit it.",
         "All figures come from one run on one machine, so compare them with each other only.",
-        "Every value is the median of all rounds, with the lowest and the highest behind it.\n",
+        "Every value is the median of all rounds, followed by the lowest and the highest.\n",
         "## Targets\n",
         *table(targets),
         *reasons(targets),
@@ -58,7 +58,7 @@ def render(run: Run, *, title: str) -> str:
         "## Machine\n",
         *machine.facts(),
         f"The load average before the run was {run.load_before:.1f}.",
-        "It should be near 0, or the spread is wide and the figures are too low.",
+        "It should be near 0; otherwise the spread is wide and the figures are too low.",
     ]
     return "\n".join(parts).rstrip() + "\n"
 
@@ -67,18 +67,18 @@ def _targets(run: Run) -> Iterator[Target]:
     ours, theirs = run.downloads["Docxy"], run.downloads["nginx"]
     speed = Figure.ratio(ours.speed, theirs.speed)
     yield Target(
-        "Speed of one download, in parts of nginx's", "at least 0.9", speed, 2,
+        "Speed of one download, relative to nginx", "at least 0.9", speed, 2,
         speed.median >= 0.9,
-        "One download is the work of one core, and Docxy needs more of it for each GiB than nginx "
-        "does: the processor time below decides where the line is faster than that.",
+        "One core serves one download, and Docxy needs more processor time for each GiB than "
+        "nginx: this time is the limit if the line is faster.",
     )  # fmt: skip
     cpu = Figure.ratio(ours.cpu, theirs.cpu)
     yield Target(
-        "Processor time of one download, in parts of nginx's", "at most 1.5", cpu, 2,
+        "Processor time of one download, relative to nginx", "at most 1.5", cpu, 2,
         cpu.median <= 1.5,
         "A TLS record holds 16 KiB, so each GiB passes 65,536 times through Python's ssl module. "
-        "In a profile that was about half of the surplus; the other half was more time in the "
-        "kernel and in decryption, for the same calls, and its cause was not found.",
+        "In a profile that was about half of the difference; the other half was time in the kernel "
+        "and in decryption, for the same calls, and its cause was not found.",
     )  # fmt: skip
     memory = run.memory
     per_stream = Figure(memory.per_stream, memory.per_stream, memory.per_stream_peak)
@@ -116,7 +116,7 @@ def _downloads(run: Run) -> Iterator[str]:
     cpu = Figure.ratio(ours.cpu_at_once, theirs.cpu_at_once)
     yield ""
     yield (
-        f"{AT_ONCE} at once, Docxy in parts of nginx: speed {speed.text(2)}, "
+        f"{AT_ONCE} at once, Docxy relative to nginx: speed {speed.text(2)}, "
         f"processor time {cpu.text(2)}.\n"
     )
 
@@ -138,9 +138,9 @@ def _memory(run: Run) -> Iterator[str]:
     yield (
         f"{run.plan.slow_clients} downloads at once, each taking {SLOW_RATE // 1024} KiB/s: "
         f"{memory.per_stream:.0f} KiB more for each (median over the second half; "
-        f"at the most {memory.per_stream_peak:.0f})."
+        f"at most {memory.per_stream_peak:.0f})."
     )
-    yield "Not in it: the kernel's socket buffers, which belong to no process.\n"
+    yield "This excludes the kernel's socket buffers, which belong to no process.\n"
 
 
 def _method(run: Run) -> Iterator[str]:
@@ -148,11 +148,11 @@ def _method(run: Run) -> Iterator[str]:
     yield f"{plan.rounds} rounds; in each, every server is measured in turn, over loopback."
     yield (
         f"Upstream: nginx with TLS 1.3 ({run.cipher}), no kernel TLS, {UPSTREAM_WORKERS} workers, "
-        "so that one more is there for other connections."
+        "so that one is free for other connections."
     )
     yield (
-        "One download is served by one of its workers: where that uses more processor time than "
-        "the proxy, it is the upstream that limits the speed."
+        "One of its workers serves a download: if it uses more processor time than the proxy, the "
+        "upstream limits the speed."
     )
     yield (
         f"It serves a blob of {content.blob_size / 1024**2:,.0f} MiB (a sparse file in the page "
@@ -160,21 +160,21 @@ def _method(run: Run) -> Iterator[str]:
         f"{content.manifest_size:,} bytes."
     )
     yield (
-        "nginx: one worker, `proxy_pass` to that upstream with the certificate verified, kept "
+        "nginx: one worker, `proxy_pass` to that upstream with a verified certificate, persistent "
         "connections, resumed TLS sessions, no access log, `proxy_buffering off` with a buffer of "
         f"{PEER_BUFFER}."
     )
-    yield "Docxy: one worker, set up as by default, its log lines written to a file."
+    yield "Docxy: one worker with the default settings, whose log goes to a file."
     yield (
-        "Flask and requests: the floor, passing a request on without any check or log (its bodies "
-        "by `raw.stream` of 256 KiB), on the same gunicorn worker."
+        "Flask and requests: the floor, which relays a request without any check or log (bodies by "
+        "`raw.stream` of 256 KiB), on the same gunicorn worker."
     )
     yield (
-        "Downloads: the client lets the kernel drop the bytes (`MSG_TRUNC`), so that it takes no "
-        "core from the servers; one download has ended before each, so connections are warm."
+        "Downloads: the client lets the kernel drop the bytes (`MSG_TRUNC`), which leaves "
+        "the cores to the servers; another download precedes each, so connections are warm."
     )
     yield (
-        f"Manifests: wrk, one thread, {CONNECTIONS} kept connections, {plan.load_seconds} s a "
-        "round, with a Bearer token of 2 KiB."
+        f"Manifests: wrk, one thread, {CONNECTIONS} persistent connections, {plan.load_seconds} s "
+        "a round, with a Bearer token of 2 KiB."
     )
     yield "Processor time: user and system time of all processes of the proxy.\n"

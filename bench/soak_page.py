@@ -24,7 +24,7 @@ def render(soak: Soak) -> str:
             *_table(soak),
             "",
             f"The load average before it was {soak.load_before:.1f}.",
-            "The C library keeps the memory of one crowd for the next.",
+            "The C library reuses the memory of one crowd for the next.",
             "Greenlets are counted by a signal that only this benchmark's configuration knows.",
             "",
         ]
@@ -38,17 +38,17 @@ def _what(soak: Soak) -> Iterator[str]:
         f"{len(soak.crowds)} such crowds, one after another."
     )
     yield (
-        f"A third of the clients takes {SLOW_RATE // 1024} KiB/s, a third takes "
+        f"A third of the clients reads {SLOW_RATE // 1024} KiB/s, a third reads "
         f"{LEAVING_RATE // 1024} KiB/s and leaves after at most {LONGEST_STAY:.0f} s, "
-        "a third takes nothing."
+        "a third reads nothing."
     )
     yield (
-        "Whoever leaves, and whoever is cut because it takes nothing "
+        "A client that leaves, or that is cut because it reads nothing "
         f"(`DOCXY_WRITE_TIMEOUT={soak.write_timeout}`), is replaced at once."
     )
     begun = sum(one.begun.total() for one in soak.crowds)
     cut = sum(one.cut for one in soak.crowds)
-    yield f"There were {begun:,} downloads; {cut:,} took nothing and were cut, no other one was."
+    yield f"There were {begun:,} downloads; {cut:,} read nothing and were cut, and no others."
 
 
 def _targets(soak: Soak) -> Iterator[str]:
@@ -56,17 +56,17 @@ def _targets(soak: Soak) -> Iterator[str]:
     yield _row(
         f"Memory of each of {soak.clients} downloads, in KiB (median over the second half)",
         f"at most {MOST_KIB_EACH}",
-        f"{each:.0f} (at the most {peak:.0f})",
+        f"{each:.0f} (at most {peak:.0f})",
         met=each <= MOST_KIB_EACH,
     )
     yield _row(
-        "Memory after the last crowd, in parts of that after the one before",
+        "Memory after the last crowd, relative to the crowd before it",
         f"at most {MOST_GROWTH}",
         f"{soak.growth:.3f}",
         met=soak.growth <= MOST_GROWTH,
     )
     yield _row(
-        "Connections, files and greenlets that are left afterwards",
+        "Connections, files and greenlets left afterwards",
         "0",
         str(soak.left_behind),
         met=soak.left_behind == 0,
@@ -80,7 +80,7 @@ def _row(what: str, wanted: str, reached: str, *, met: bool) -> str:
 def _table(soak: Soak) -> Iterator[str]:
     titles, columns = ["before"], [_column(soak.before, f"{soak.before.resident_kib / 1024:.0f}")]
     for number, one in enumerate(soak.crowds, start=1):
-        memory = f"{one.median_kib / 1024:.0f} (at the most {one.peak_kib / 1024:.0f})"
+        memory = f"{one.median_kib / 1024:.0f} (at most {one.peak_kib / 1024:.0f})"
         titles += [f"crowd {number}", "afterwards"]
         columns += [
             _column(one.midst, memory),

@@ -24,6 +24,6 @@ def method(measured: Compared) -> Iterator[str]:
         f"Each is started {measured.processes} times, since processes with the same settings "
         "differ, too; the median is over all of them.\n"
         f"{measured.rounds} rounds of {measured.seconds} s with each start; in each, all "
-        f"{len(measured.asked)} are measured in turn, with wrk on {CONNECTIONS} kept connections, "
-        "each with one worker."
+        f"{len(measured.asked)} are measured in turn, with wrk on {CONNECTIONS} persistent "
+        "connections, each with one worker."
     )
