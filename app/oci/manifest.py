@@ -68,7 +68,7 @@ class Platform:
         return cls(system, architecture, *(variant or [usual]))
 
     def satisfies(self, wanted: Self) -> bool:
-        """Return whether this platform satisfies `wanted`; without a variant, any variant does."""
+        """Return whether this platform satisfies `wanted`, which may name no variant."""
         if (self.os, self.architecture) != (wanted.os, wanted.architecture):
             return False
         usual = _USUAL.get(self.architecture, "")
