@@ -15,16 +15,16 @@ import sys
 from collections.abc import Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Final
-
-from flask import Flask
+from typing import TYPE_CHECKING, Final
 
 from app import logs
 from app.config.load import SettingsError, load
 from app.config.types import SettingFiles
-from app.factory import create_app
 from app.log_lines import install_failure_hooks
 from app.store.errors import StoreError
+
+if TYPE_CHECKING:
+    from flask import Flask
 
 _HIGHEST_PORT: Final = 65535
 _LISTEN: Final = "0A"
@@ -54,7 +54,7 @@ class CannotStart(SystemExit):
         self.status = status
 
 
-def build_app(files: SettingFiles, faults: Sequence[str] = ()) -> Flask:
+def build_app(files: SettingFiles, faults: Sequence[str] = ()) -> "Flask":
     """Return the application, or raise CannotStart with one message that lists every fault.
 
     `faults` are lines about faults found elsewhere, which belong in the same message. Logging of
@@ -69,6 +69,9 @@ def build_app(files: SettingFiles, faults: Sequence[str] = ()) -> Flask:
     if faults:
         message = "\n  ".join(["Docxy cannot start:", *faults])
         raise CannotStart(message if faults[1:] else _format_fault(faults[0]))
+    # Its imports take half of a start, which one that is refused does not need.
+    from app.factory import create_app  # noqa: PLC0415
+
     install_failure_hooks()
     logs.configure(settings.log_format, settings.log_level)
     try:

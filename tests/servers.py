@@ -21,6 +21,7 @@ from typing import cast
 
 ROOT = Path(__file__).resolve().parent.parent
 READY_TIMEOUT = 30
+_BARE = Path(__file__).resolve().with_name("bare")
 _PAUSE = threading.Event()
 _LISTENING = re.compile(r"http://(127\.0\.0\.1:\d+)")
 
@@ -29,7 +30,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
     """Return this process's environment without settings and proxies, plus `extra`.
 
     Bytecode may be written: without it each process of a server compiles what it imports, which
-    takes as long as the imports themselves.
+    takes as long as the imports themselves. Python imports only what requirements.txt installs.
     """
     kept = {
         name: value
@@ -46,7 +47,7 @@ def clean_environment(**extra: str) -> dict[str, str]:
             "PYTHONDONTWRITEBYTECODE",
         }
     }
-    return kept | extra
+    return kept | {"PYTHONPATH": str(_BARE)} | extra
 
 
 @dataclass(frozen=True)

@@ -1,27 +1,30 @@
-"""Counts the concurrent downloads of each client, in memory or in Redis."""
+"""How much each client may use, and its concurrent downloads, counted in memory.
 
-from collections.abc import Callable
-from typing import Final, Protocol
-
-from app.access.shared_redis import SharedRedis
-
-LEASE: Final = 60
-"""Seconds for which a download counts without being renewed; its worker may have died."""
-
-_TAKE: Final = """
-local now = tonumber(redis.call('TIME')[1])
-redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', now)
-redis.call('ZREM', KEYS[1], ARGV[4])
-if redis.call('ZCARD', KEYS[1]) >= tonumber(ARGV[3]) then return 0 end
-redis.call('ZADD', KEYS[1], now + tonumber(ARGV[2]), ARGV[1])
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-return 1
+The settings need this module, so it imports no library: without limits, none is loaded for them.
 """
-_KEEP: Final = """
-redis.call('ZADD', KEYS[1], tonumber(redis.call('TIME')[1]) + tonumber(ARGV[2]), ARGV[1])
-redis.call('EXPIRE', KEYS[1], ARGV[2])
-"""
-"""Both scripts use the clock of Redis, since the clocks of replicas may differ."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Allowance:
+    """The limits that apply to each client; None means unlimited."""
+
+    requests: int | None = None
+    """Requests per minute."""
+    downloads: int | None = None
+    """Concurrent downloads."""
+    size: int | None = None
+    """Bytes per day."""
+    pulls: int | None = None
+    """Pulls per day."""
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether nothing is limited."""
+        limits = (self.requests, self.downloads, self.size, self.pulls)
+        return all(limit is None for limit in limits)
 
 
 class ConcurrencyLimiter(Protocol):
@@ -66,37 +69,3 @@ class LocalConcurrencyLimiter:
         running.discard(name)
         if not running:
             self._running.pop(who, None)
-
-
-class RedisConcurrencyLimiter:
-    """The downloads of all processes that share a Redis; each has a lease of `LEASE` seconds."""
-
-    def __init__(self, redis: SharedRedis, most: int) -> None:
-        self._redis = redis
-        self._most = most
-        self._acquire_script: Callable[..., int] = redis.connection.register_script(_TAKE)
-        self._renew_script: Callable[..., object] = redis.connection.register_script(_KEEP)
-
-    def try_acquire(self, who: str, name: str, instead_of: str = "") -> bool:
-        """Begin a download; return False if the client has no room for it.
-
-        Return True when Redis is unreachable.
-        """
-        keys, arguments = [self._build_key(who)], [name, LEASE, self._most, instead_of]
-        return bool(
-            self._redis.call(lambda: self._acquire_script(keys=keys, args=arguments), otherwise=1)
-        )
-
-    def renew(self, who: str, name: str) -> None:
-        """Renew the lease of a download; take a new one if Redis has dropped it."""
-        keys, arguments = [self._build_key(who)], [name, LEASE]
-        self._redis.call(lambda: self._renew_script(keys=keys, args=arguments), otherwise=None)
-
-    def release(self, who: str, name: str) -> None:
-        """End a download, if it is running; do nothing when Redis is unreachable."""
-        self._redis.call(
-            lambda: self._redis.connection.zrem(self._build_key(who), name), otherwise=None
-        )
-
-    def _build_key(self, who: str) -> str:
-        return self._redis.build_key("downloads", who)

@@ -3,18 +3,13 @@
 import secrets
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from limits import RateLimitItem
 
-from app.access.downloads import (
-    ConcurrencyLimiter,
-    LocalConcurrencyLimiter,
-    RedisConcurrencyLimiter,
-)
+from app.access.downloads import Allowance, ConcurrencyLimiter, LocalConcurrencyLimiter
 from app.access.networks import ClientIdentity, derive_site
-from app.access.shared_redis import SharedRedis
+from app.access.shared_redis import RedisConcurrencyLimiter, SharedRedis
 from app.access.windows import LocalStorage, WindowCounters, build_day_limit, build_minute_limit
 from app.oci.errors import (
     ByteLimitReached,
@@ -24,27 +19,6 @@ from app.oci.errors import (
     RequestLimitReached,
 )
 from app.source import FetchAccount
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Allowance:
-    """The limits that apply to each client; None means unlimited."""
-
-    requests: int | None = None
-    """Requests per minute."""
-    downloads: int | None = None
-    """Concurrent downloads."""
-    size: int | None = None
-    """Bytes per day."""
-    pulls: int | None = None
-    """Pulls per day."""
-
-    @property
-    def is_unlimited(self) -> bool:
-        """Whether nothing is limited."""
-        limits = (self.requests, self.downloads, self.size, self.pulls)
-        return all(limit is None for limit in limits)
-
 
 _SOON: Final = 10
 """`Retry-After` in seconds when all downloads are taken; a guess, since any may take longer."""

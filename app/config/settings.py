@@ -29,8 +29,8 @@ from pydantic_settings import (
 )
 
 from app.access import htpasswd
+from app.access.downloads import Allowance
 from app.access.htpasswd import UsersFile
-from app.access.limits import Allowance
 from app.access.rules import Rule, Rules
 from app.config.registries import Credentials, RegistrySettings, check_addresses, check_redirects
 from app.config.rules import Groups, RuleSettings, iter_users

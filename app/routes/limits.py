@@ -5,7 +5,8 @@ from typing import Final
 
 from flask import Flask, Response
 
-from app.access.limits import Allowance, ClientLimits, Transfer, Transfers
+from app.access.downloads import Allowance
+from app.access.limits import ClientLimits, Transfer, Transfers
 from app.access.shared_redis import SharedRedis
 from app.oci.operation import Kind
 from app.routes.context import RequestContext, get_context

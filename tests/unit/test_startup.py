@@ -1,4 +1,7 @@
-"""Why gunicorn could not listen at an address; tests/wire/test_start.py has the messages whole."""
+"""Why gunicorn could not listen at an address, and what a start does without.
+
+tests/wire/test_start.py has the messages whole.
+"""
 
 import os
 import socket
@@ -10,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.startup import find_listen_faults
-from tests.servers import free_port
+from tests.servers import ROOT, clean_environment, free_port
 
 HERE = f"(process {os.getpid()})"
 
@@ -105,3 +108,42 @@ def test_where_nothing_is_wrong(tmp_path: Path) -> None:
         listener.bind(str(left))
     paths = [str(left), str(tmp_path / "new"), "\0abstract"]
     assert find_listen_faults([["127.0.0.1", 0], ["localhost", 0], *paths]) == []
+
+
+def outcome_of(program: str) -> str:
+    """Return what a program writes that runs without settings."""
+    command = [sys.executable, "-c", program]
+    return subprocess.run(
+        command, cwd=ROOT, env=clean_environment(), capture_output=True, text=True, check=True
+    ).stdout
+
+
+def test_libraries_that_nothing_needs() -> None:
+    """Those of limits take a fifth of the processor time of a start."""
+    program = """
+import sys
+from app import startup
+from app.config.types import SettingFiles
+print("flask" in sys.modules)
+startup.build_app(SettingFiles())
+print(sorted({"flask", "limits", "redis", "cryptography"} & sys.modules.keys()))
+"""
+    assert outcome_of(program) == "False\n['flask']\n"
+
+
+def test_garbage_is_collected_from_the_first_request_on() -> None:
+    """A worker that starts has none worth looking for."""
+    program = """
+import gc, runpy
+from types import SimpleNamespace
+conf = runpy.run_path("gunicorn.conf.py")
+generations = SimpleNamespace(prepare_new_worker=print)
+worker = SimpleNamespace(age="worker")
+slots = SimpleNamespace(assign_worker_slot=print, mark_booted=print)
+conf["post_fork"].__globals__["shared_memory"] = slots
+conf["post_fork"](SimpleNamespace(cfg=SimpleNamespace(workers=1), generations=generations), worker)
+print(gc.isenabled())
+conf["post_worker_init"](worker)
+print(gc.isenabled(), gc.get_freeze_count() > 10_000)
+"""
+    assert outcome_of(program).splitlines()[1:] == ["worker", "False", "worker", "True True"]

@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import pytest
 
-from app.access.limits import Allowance, ClientLimits
+from app.access.downloads import Allowance
+from app.access.limits import ClientLimits
 from app.access.networks import ClientIdentity
 from app.access.shared_redis import SharedRedis
 from app.oci.errors import (

@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from app.access.limits import Allowance, ClientLimits, Transfer, Transfers
+from app.access.downloads import Allowance
+from app.access.limits import ClientLimits, Transfer, Transfers
 from app.access.shared_redis import SharedRedis
 from app.oci.errors import ByteLimitReached, DownloadLimitReached
 from tests.redis_server import RedisServer

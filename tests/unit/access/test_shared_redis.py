@@ -5,9 +5,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.access.downloads import LEASE, RedisConcurrencyLimiter
-from app.access.limits import Allowance, ClientLimits
-from app.access.shared_redis import SharedRedis
+from app.access.downloads import Allowance
+from app.access.limits import ClientLimits
+from app.access.shared_redis import LEASE, RedisConcurrencyLimiter, SharedRedis
 from app.oci.errors import DownloadLimitReached, RequestLimitReached
 from tests.redis_server import RedisServer
 from tests.servers import wait_until

@@ -2,7 +2,7 @@
 
 import pytest
 
-from app.access.limits import Allowance
+from app.access.downloads import Allowance
 from app.access.shared_redis import SharedRedis
 from app.config.load import SettingsError, load
 
