@@ -28,10 +28,11 @@ test: .venv/dev-is-ready
 	sh tests/programs.sh
 	$(PYTEST) $(if $(filter tests,$(TESTS)),-m "not soak $(SAME_RIG)") $(TESTS)
 
-# Endurance tests: many downloads, floods, random faults, real minutes.
+# Endurance tests: many downloads, floods, random faults, real minutes, and more examples.
 soak: .venv/dev-is-ready
 	sh tests/programs.sh
 	$(PYTEST) -m soak $(TESTS)
+	$(PYTEST) -m hypothesis --hypothesis-profile=soak tests/unit
 
 check: .venv/dev-is-ready
 	$(BIN)/ruff check .

@@ -297,7 +297,7 @@ def test_a_stop_that_becomes_urgent(bad_day: Hub) -> None:
 def test_a_stop_whose_time_is_over(bad_day: Hub, number: signal.Signals, *, chunked: bool) -> None:
     """What still runs is cut; a request that waits behind it is not answered into its midst."""
     with (
-        docxy_on_its_own_socket("--graceful-timeout", "4", **bad_day.settings) as proxy,
+        docxy_on_its_own_socket("--graceful-timeout", "2", **bad_day.settings) as proxy,
         held(proxy, bad_day, chunked=chunked) as downloads,
     ):
         old = workers(proxy)

@@ -18,11 +18,11 @@ LONGEST: Final = 64 * 1024
 _ENDS: Final = ("", "\x00", "\n")
 """What may follow a repetition: the last two are in few classes, so that a match fails there."""
 
-_RANDOM_WORDS: Final = 60
+_RANDOM_WORDS: Final = 20
 _MOST_TOKENS: Final = 14
 _LONGEST_TOKEN: Final = 24
 
-_SMALL: Final = (64, 128, 256)
+_SMALL: Final = (64, 256)
 _SLOWEST: Final = 4
 """Texts of those lengths are tried all, and so many of the slowest then grow up to the limit."""
 

@@ -257,7 +257,8 @@ DENIED: Final = {
     form=st.sampled_from(["pull", "token", "page"]),
 )
 @hypothesis_settings(
-    max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=4 * hypothesis_settings().max_examples,
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 def test_no_name_reaches_what_is_denied(  # noqa: PLR0913 - what is drawn
     ruling: Ruling,

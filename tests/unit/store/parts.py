@@ -112,20 +112,21 @@ def files(directory: Path) -> set[str]:
 
 def faults(directory: Path) -> list[str]:
     """Tell what is not as it must be while nothing is going on, once a store was opened."""
-    found = [*_faults_of_files(directory), *_faults_of_counts(directory)]
-    found += [f"left over: {row}" for row in rows(directory, "SELECT * FROM moving")]
-    if (check := rows(directory, "PRAGMA integrity_check")) != [("ok",)]:
-        found.append(f"the index: {check}")
+    with contextlib.closing(sqlite3.connect(directory / "index.sqlite", timeout=10)) as index:
+        found = [*_faults_of_files(directory, index), *_faults_of_counts(index)]
+        found += [f"left over: {row}" for row in index.execute("SELECT * FROM moving")]
+        if (check := index.execute("PRAGMA integrity_check").fetchall()) != [("ok",)]:
+            found.append(f"the index: {check}")
     return found
 
 
-def _faults_of_files(directory: Path) -> Iterator[str]:
+def _faults_of_files(directory: Path, index: sqlite3.Connection) -> Iterator[str]:
     content = directory / "content"
     for path in map(content.joinpath, files(directory)):
         if hashlib.new(path.parts[-3], path.read_bytes()).hexdigest() != path.name:
             yield f"{path} has wrong bytes"
     known = set()
-    for registry, digest, size in rows(directory, "SELECT registry, digest, size FROM entries"):
+    for registry, digest, size in index.execute("SELECT registry, digest, size FROM entries"):
         algorithm, _, name = digest.partition(":")
         where = f"{registry}/{algorithm}/{name[:2]}/{name}"
         known.add(where)
@@ -134,18 +135,21 @@ def _faults_of_files(directory: Path) -> Iterator[str]:
     yield from (f"{where} has no entry" for where in files(directory) - known)
 
 
-def _faults_of_counts(directory: Path) -> Iterator[str]:
+def _faults_of_counts(index: sqlite3.Connection) -> Iterator[str]:
+    def ask(query: str) -> list[tuple[Any, ...]]:
+        return index.execute(query).fetchall()
+
     entries = "SELECT registry, count(*), sum(size) FROM entries GROUP BY registry ORDER BY 1"
     totals = "SELECT registry, entries, bytes FROM totals WHERE entries > 0 ORDER BY 1"
-    if (held := rows(directory, entries)) != (told := rows(directory, totals)):
+    if (held := ask(entries)) != (told := ask(totals)):
         yield f"the totals are {told} and not {held}"
-    for name, present in rows(directory, "SELECT name, present FROM counts"):
-        ((number,),) = rows(directory, f"SELECT count(*) FROM {name}")  # noqa: S608
+    for name, present in ask("SELECT name, present FROM counts"):
+        ((number,),) = ask(f"SELECT count(*) FROM {name}")  # noqa: S608
         if number != present:
             yield f"{name}: {number} rows, and {present} counted"
-    for name, size in rows(directory, "SELECT name, bytes FROM sizes"):
+    for name, size in ask("SELECT name, bytes FROM sizes"):
         lengths = "coalesce(sum(length(CAST(key AS BLOB)) + length(CAST(value AS BLOB))), 0)"
-        ((held,),) = rows(directory, f"SELECT {lengths} FROM {name}")  # noqa: S608
+        ((held,),) = ask(f"SELECT {lengths} FROM {name}")  # noqa: S608
         if held != size:
             yield f"{name}: {held} bytes, and {size} counted"
 

@@ -263,7 +263,7 @@ class _Model(RuleBasedStateMachine):
 
 
 TestModel = _Model.TestCase
-TestModel.settings = settings(max_examples=40, stateful_step_count=40)
+TestModel.settings = settings(max_examples=settings().max_examples // 4, stateful_step_count=40)
 
 
 def test_two_at_once(stores: Stores) -> None:

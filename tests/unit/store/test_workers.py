@@ -5,6 +5,8 @@ import sys
 from contextlib import closing
 from pathlib import Path
 
+import pytest
+
 from tests.servers import ROOT, clean_environment
 from tests.unit.store.parts import REGISTRY, Stores, digest_of, faults, rows
 
@@ -47,11 +49,12 @@ class Worker:
         self.process.communicate(timeout=60)
 
 
-def test_workers_that_are_killed(stores: Stores) -> None:
+@pytest.mark.parametrize("kills", [3, pytest.param(12, marks=pytest.mark.soak)])
+def test_workers_that_are_killed(stores: Stores, kills: int) -> None:
     """Nobody ever reads a wrong byte, and what the killed ones had begun is ended by others."""
     workers = [Worker(stores.directory, seed) for seed in range(3)]
     try:
-        for seed in range(3, 9):
+        for seed in range(3, 3 + kills):
             for worker in workers:
                 line = worker.line()
                 assert line.strip().isdigit(), line + worker.rest()

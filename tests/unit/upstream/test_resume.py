@@ -27,7 +27,7 @@ answers = st.one_of(
 first = st.builds(Answer, cut=st.integers(0, 700), chunked=st.booleans())
 
 
-@settings(max_examples=200)
+@settings(max_examples=2 * settings().max_examples)
 @given(
     blob=st.binary(min_size=1, max_size=600),
     plan=st.lists(answers, max_size=9),
