@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -11,6 +12,7 @@ from tests import programs
 from tests.browser.accessibility import overflow, violations
 from tests.browser.visiting import Scheme, Visitor
 from tests.hub.hub import Hub
+from tests.pairs import pairs
 from tests.servers import Docxy, docxy
 
 pytestmark = pytest.mark.integration
@@ -347,9 +349,10 @@ def test_what_wants_a_login(site: Docxy, visit: Visitor) -> None:
     expect(page.locator("#found-status")).to_have_text("This proxy requires a login for this.")
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("language", ["en-US", "ko-KR", "zh-CN"])
+@pytest.mark.parametrize(
+    ("language", "scheme", "width"),
+    pairs(["en-US", "ko-KR", "zh-CN"], ["light", "dark"], [360, 1280]),
+)
 def test_for_everybody(
     site: Docxy, visit: Visitor, language: str, scheme: Scheme, width: int
 ) -> None:
@@ -363,9 +366,10 @@ def test_for_everybody(
     assert "/metrics" not in page.content()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_each_client_for_everybody(site: Docxy, visit: Visitor, scheme: Scheme) -> None:
+def test_each_client_for_everybody(site: Docxy, visit: Visitor) -> None:
     """axe-core finds nothing in any of the tabs either."""
-    page = visit(site.url, scheme=scheme, width=360)
+    page = visit(site.url, width=360)
     page.evaluate("document.querySelectorAll('.panel').forEach((one) => { one.hidden = false })")
-    assert violations(page) == []
+    for scheme in get_args(Scheme):
+        page.emulate_media(color_scheme=scheme)
+        assert violations(page) == []
