@@ -13,6 +13,7 @@ from app.access.networks import NetworkPolicy, Networks
 from app.access.tokens import Guard, TokenIssuer
 from app.access.users import SharedSecret, Users
 from app.cache import confirming
+from app.cache.blobs.blobs import measure_unfinished
 from app.cache.policy import CachePolicy
 from app.cache.source import Cache
 from app.cli import commands
@@ -38,8 +39,9 @@ from app.routes.flask_app import Application
 from app.routes.forwarded import ForwardedHeaders
 from app.source import NOBODY, Observer, Source
 from app.spools.lead import UnreadLimits
-from app.store.eviction import SizeLimits
+from app.store.blobs import SizeLimits
 from app.store.secret import load_token_key
+from app.store.store import find_owner, open_directory
 from app.upstream.client import Upstream
 from app.upstream.http.connect import Connector
 from app.upstream.http.known_registries import KnownRegistries
@@ -194,7 +196,7 @@ def _build_cache(settings: Settings, observer: Observer) -> Cache | None:
     if settings.cache_dir is None:
         return None
     if commands.is_command_running():
-        check_owner(settings.cache_dir)
+        check_owner(settings.cache_dir, find_owner(settings.cache_dir))
     limits = SizeLimits(max_size=settings.cache_max_size, min_free=settings.cache_min_free)
     policy = CachePolicy(
         grant_ttl=settings.grant_ttl,
@@ -204,7 +206,10 @@ def _build_cache(settings: Settings, observer: Observer) -> Cache | None:
         accel_location=settings.accel_location,
         verify_blobs=settings.verify_blobs,
     )
-    return Cache(settings.cache_dir, limits, policy, observer=observer)
+    storage = open_directory(
+        settings.cache_dir, limits, measure_spools=lambda spools: measure_unfinished(spools)[1]
+    )
+    return Cache(storage, policy, observer)
 
 
 def build_unread_limits(settings: Settings) -> UnreadLimits:

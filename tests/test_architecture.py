@@ -107,16 +107,28 @@ LIBRARIES = {
 `_typeshed` exists for type checkers only: a module that really imported it could not start.
 """
 
-_DIRECTORY = ("commit", "contents", "entries", "file_blob", "index", "layout", "schema", "staging")
+PROTOCOLS: Final = {"blobs", "errors", "leases", "ledger", "storage"}
+"""The modules of app/store that every room above it may import: what a storage is, not how."""
+
+OPENS: Final = {"store", "secret"}
+"""The modules of app/store that open a directory."""
+
 ENGINES = {
     "sqlite3": {"store"},
     "fcntl": {"store", "spools", "metrics", "server", "gunicorn.conf"},
     "io.FileIO": {"store", "spools"},
-    **{f"app.store.{module}": {"store"} for module in _DIRECTORY},
+    "app.store.leases.FileLeases": {"store"},
+    "app.store.leases.MemoryLeases": {"store"},
+    **{
+        f"app.store.{path.stem}": {"store"} | ({"factory"} if path.stem in OPENS else set())
+        for path in (ROOT / "app" / "store").glob("[!_]*.py")
+        if path.stem not in PROTOCOLS
+    },
 }
 """Which rooms may know by what means something is kept or locked.
 
-The spools and the metrics lock local files of their own, and gunicorn's part sets up sockets.
+Only the wiring opens a store. The spools and the metrics lock local files of their own, and
+gunicorn's part sets up sockets.
 """
 
 ENVIRONMENT = {"app.config.load", "gunicorn.conf", "serve", "server.arbiter"}
@@ -356,6 +368,18 @@ def test_every_room_has_a_map() -> None:
             "from app.store import layout",
             "imports app.store.layout",
             id="the store's directory",
+        ),
+        pytest.param(
+            "app.cli.x",
+            "from app.store.store import Store",
+            "imports app.store.store.Store",
+            id="a store in a command",
+        ),
+        pytest.param(
+            "app.cache.x",
+            "from app.store.leases import FileLeases",
+            "imports app.store.leases.FileLeases",
+            id="locks in the cache",
         ),
         pytest.param("app.cache.x", "import app.upstream.body", "imports app.up", id="cache"),
         pytest.param("app.routes.x", "import pydantic", "imports pydantic", id="pydantic"),

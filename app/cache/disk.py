@@ -9,7 +9,6 @@ from app.source import NOBODY, Event, Observer
 from app.store.blobs import BlobStore
 from app.store.errors import StoreError
 from app.store.ledger import Ledger
-from app.store.store import Store
 from app.threads import NativeThreadPool
 
 logger = logging.getLogger(__name__)
@@ -30,10 +29,9 @@ Given = TypeVar("Given")
 class DiskExecutor:
     """Runs work that waits for the disk on native threads, and logs what went wrong there."""
 
-    def __init__(self, store: Store, observer: Observer = NOBODY) -> None:
-        self.store = store
-        self.blobs: BlobStore = store
-        self.ledger: Ledger = store.ledger
+    def __init__(self, blobs: BlobStore, ledger: Ledger, observer: Observer = NOBODY) -> None:
+        self.blobs = blobs
+        self.ledger = ledger
         self._observer = observer
         self._evicted_seen = 0
         self._reading = NativeThreadPool(_READERS)

@@ -1,14 +1,13 @@
 """CachedSource, a `Source` that asks the registry only for what is not cached.
 
-`Cache` is the cache of this machine: one directory, and a `CachedSource` over each registry's
-source. The kinds of content have rooms of their own (`manifests_by_digest`, `blobs`, `lists`);
-`authz.gate` decides who may read what they keep.
+`Cache` is what all caches share: one storage, and a `CachedSource` over each registry's source.
+The kinds of content have rooms of their own (`manifests_by_digest`, `blobs`, `lists`); `authz.gate`
+decides who may read what they keep.
 """
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 from app.background import BackgroundPool
@@ -35,12 +34,8 @@ from app.oci.operation import Kind, Operation
 from app.oci.reference import Digest, Tag
 from app.registries import Registry
 from app.source import NOBODY, CacheState, Event, Observer, Reply, Request, Source, TokenRequest
-from app.store.clock import Clock
 from app.store.errors import Fault, StoreError
-from app.store.eviction import SizeLimits
-from app.store.leases import FileLeases
-from app.store.secret import load_secret
-from app.store.store import Store
+from app.store.storage import Storage
 from app.waiting import SingleFlight
 
 _PATIENCE: Final = 30.0
@@ -148,28 +143,13 @@ _REASONS: Final[Mapping[str, str]] = {
 
 
 class Cache:
-    """What the caches of all registries share: the directory, its limits and the policy."""
+    """What the caches of all registries share: the storage and the policy."""
 
-    def __init__(
-        self,
-        directory: Path,
-        limits: SizeLimits,
-        policy: CachePolicy,
-        clock: Clock | None = None,
-        observer: Observer = NOBODY,
-    ) -> None:
-        """Open the directory; raise StoreError if it cannot be used.
-
-        No file stays open that a fork would share with its parent.
-        """
-        self.directory, self.limits = directory, limits
-        self.store = Store(
-            directory, limits, clock, beside=lambda: measure_unfinished(directory)[1]
-        )
-        self._disk = DiskExecutor(self.store, observer)
+    def __init__(self, storage: Storage, policy: CachePolicy, observer: Observer = NOBODY) -> None:
+        self.storage = storage
+        self._disk = DiskExecutor(storage.blobs, storage.ledger, observer)
         self._policy = policy
-        self._key = load_secret(directory)
-        self._single_flight = SingleFlight(FileLeases(directory, self._key), patience=_PATIENCE)
+        self._single_flight = SingleFlight(storage.leases, patience=_PATIENCE)
         self._last_usage = (0, 0)
         self._state = CacheState()
         self._checked_at = float("-inf")
@@ -189,18 +169,19 @@ class Cache:
         fault, free, unfinished = "", 0, 0
         try:
             free = self._disk.blobs.count_free_bytes()
-            unfinished = measure_unfinished(self.directory)[1]
+            unfinished = measure_unfinished(self.storage.spools)[1]
             self._disk.blobs.probe()
         except OSError as error:  # a StoreError, or an error of the spools
             fault = self._disk.blobs.fault_of(error)
         if fault == Fault.BUSY:  # other workers hold the lock, and so can keep something
             fault = ""
+        limits = self._disk.blobs.limits
         return CacheState(
             fault=fault,
             reason=_REASONS.get(fault, _REASONS[Fault.IO]) if fault else "",
             free=free,
-            min_free=self.limits.min_free,
-            max_size=self.limits.max_size,
+            min_free=limits.min_free,
+            max_size=limits.max_size,
             unfinished=unfinished,
         )
 
@@ -232,7 +213,7 @@ class Cache:
         """
         name, disk, policy = registry.name, self._disk, self._policy
         inner = OriginTracker(name, inner, disk)
-        callers = Callers(registry, self._key)
+        callers = Callers(registry, self.storage.secret)
         gate, away = Gate(name, disk, policy), StaleIfError(name, disk, inner.reach)
         copies = CachedManifests(name, gate, disk)
         fetching = ManifestFetcher(inner, gate, copies)
@@ -261,7 +242,7 @@ class Cache:
             disk=disk,
             single_flight=self._single_flight,
         )
-        fetches = build_fetches(disk, self.directory, name, policy.unread_limits)
+        fetches = build_fetches(disk, self.storage.spools, name, policy.unread_limits)
         blobs = BlobCache(inner, gate, away, fetches, policy)
         confirming = None
         if background is not None:

@@ -17,7 +17,6 @@ from app.cache.source import Cache
 from app.registries import Registries
 from app.source import Source
 from app.store.errors import StoreError
-from app.store.store import find_owner
 
 _KEY: Final = "docxy.cli"
 
@@ -48,7 +47,7 @@ def get_cli_context() -> CliContext:
 
 @contextmanager
 def open_cache() -> Iterator[Cache]:
-    """Provide the cache to a command, and close its store afterwards.
+    """Provide the cache to a command, and close its storage afterwards.
 
     Raise ClickException if there is no cache or its store fails, so that the operator sees one
     line on standard error. Print the store's other troubles there as warnings.
@@ -62,17 +61,18 @@ def open_cache() -> Iterator[Cache]:
     except StoreError as error:
         raise click.ClickException(str(error)) from error
     finally:
-        cache.store.close()
-        for trouble in cache.store.survived_errors.drain():
+        cache.storage.close()
+        for trouble in cache.storage.blobs.survived_errors.drain():
             click.echo(f"Warning: {trouble}", err=True)
 
 
-def check_owner(directory: Path) -> None:
+def check_owner(directory: Path, owner: int | None) -> None:
     """Raise ClickException unless the current user owns the cache in `directory`.
 
-    Above all this refuses root: the workers could neither read nor delete the files it creates.
+    `owner` is the UID of the owner of its content; None if it has none. Above all this refuses
+    root: the workers could neither read nor delete the files it creates.
     """
-    us, owner = os.geteuid(), find_owner(directory)
+    us = os.geteuid()
     if owner is None and us == 0:
         owner = _get_owner(directory)
         if owner is None:

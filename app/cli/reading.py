@@ -14,7 +14,7 @@ from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName
 from app.oci.scope import Scope
 from app.source import Reply, Request, Source, TokenRequest
-from app.store.store import Store
+from app.store.storage import Storage
 
 _ACCEPT: Final[Headers] = [("Accept", ", ".join((*manifest.INDEXES, *manifest.MANIFESTS)))]
 _LONGEST_ANSWER: Final = 1024 * 1024
@@ -166,19 +166,19 @@ It reaches the disk and gets its name only after its last byte was read.
 _PAUSE: Final = 0.02
 
 
-def is_kept(store: Store, image: Image, digest: Digest) -> bool:
+def is_kept(storage: Storage, image: Image, digest: Digest) -> bool:
     """Return whether content is stored and is a known member of the image's repository."""
-    member = store.ledger.lookup("", image.registry, image.repository, digest).member
-    return member is not None and store.stat(image.registry, digest) is not None
+    member = storage.ledger.lookup("", image.registry, image.repository, digest).member
+    return member is not None and storage.blobs.stat(image.registry, digest) is not None
 
 
-def wait_until_kept(store: Store, image: Image, digest: Digest, size: int) -> None:
+def wait_until_kept(storage: Storage, image: Image, digest: Digest, size: int) -> None:
     """Wait until content of `size` bytes, which was read to its end, is stored.
 
     Raise ReadError if it is not after 5 seconds, plus one for each 20 MiB.
     """
     given_up = time.monotonic() + _PATIENCE + size / _SLOWEST
-    while not is_kept(store, image, digest):
+    while not is_kept(storage, image, digest):
         if time.monotonic() > given_up:
             message = "it was fetched, but is not in the cache; check whether the disk is full"
             raise ReadError(message)

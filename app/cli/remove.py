@@ -14,8 +14,8 @@ from app.cli.images import Image, parse_images
 from app.cli.units import format_count, parse_age
 from app.oci import manifest
 from app.oci.reference import Digest, Reference
-from app.store.admin import MemberContent
-from app.store.store import Store
+from app.store.ledger import MemberContent
+from app.store.storage import Storage
 
 # Finding the content that only one image of its repository needs.
 
@@ -25,20 +25,20 @@ ManifestReferences = Mapping[Digest, frozenset[Digest]]
 """The digests that each manifest of a repository names."""
 
 
-def remove_image(store: Store, image: Image) -> int:
+def remove_image(storage: Storage, image: Image) -> int:
     """Remove an image and return the number of entries removed; raise StoreError.
 
     Content that other images of the repository need stays. An image without a reference stands
     for its whole repository, including the stored tags and lists.
     """
     if image.reference is None:
-        tags.forget_tags(store.ledger, image.registry, image.repository)
-        lists.forget_lists(store.ledger, image.registry, image.repository)
-        return store.maintenance.remove_repository(image.registry, image.repository)
-    roots = _forget_and_resolve(store, image, image.reference)
-    held = store.catalog.list_content(image.registry, image.repository)
-    unwanted = find_unshared(roots, _read_references(store, image.registry, held))
-    return len(store.catalog.remove_members(image.registry, image.repository, sorted(unwanted)))
+        tags.forget_tags(storage.ledger, image.registry, image.repository)
+        lists.forget_lists(storage.ledger, image.registry, image.repository)
+        return storage.admin.remove_repository(image.registry, image.repository)
+    roots = _forget_and_resolve(storage, image, image.reference)
+    held = storage.admin.list_content(image.registry, image.repository)
+    unwanted = find_unshared(roots, _read_references(storage, image.registry, held))
+    return storage.admin.remove_members(image.registry, image.repository, sorted(unwanted))
 
 
 def find_unshared(roots: Iterable[Digest], named: ManifestReferences) -> set[Digest]:
@@ -61,10 +61,10 @@ def _find_reachable(roots: Iterable[Digest], named: ManifestReferences) -> set[D
 
 
 def _read_references(
-    store: Store, registry: str, held: Iterable[MemberContent]
+    storage: Storage, registry: str, held: Iterable[MemberContent]
 ) -> ManifestReferences:
     return {
-        one.digest: _parse_references(store.catalog.read(registry, one.digest, manifest.LARGEST))
+        one.digest: _parse_references(storage.admin.read(registry, one.digest, manifest.LARGEST))
         for one in held
         if one.media_type in _DOCUMENTS
     }
@@ -78,15 +78,15 @@ def _parse_references(document: bytes) -> frozenset[Digest]:
     return frozenset(one.digest for one in (*found.manifests, *found.blobs))
 
 
-def _forget_and_resolve(store: Store, image: Image, reference: Reference) -> set[Digest]:
+def _forget_and_resolve(storage: Storage, image: Image, reference: Reference) -> set[Digest]:
     """Return the digests that a reference stands for.
 
     A tag is also forgotten, so that the next request for it asks the registry.
     """
     if isinstance(reference, Digest):
         return {reference}
-    found = tags.lookup_digests(store.ledger, image.registry, image.repository, reference)
-    tags.forget_tag(store.ledger, image.registry, image.repository, reference)
+    found = tags.lookup_digests(storage.ledger, image.registry, image.repository, reference)
+    tags.forget_tag(storage.ledger, image.registry, image.repository, reference)
     return found
 
 
@@ -124,19 +124,19 @@ def remove(
     chosen = parse_images(names, context.get_cli_context().registries)
     with context.open_cache() as cache:
         if chosen:
-            _remove_images(cache.store, chosen)
+            _remove_images(cache.storage, chosen)
         elif older_than is not None:
-            _print_removed(cache.store.maintenance.remove_older(older_than))
+            _print_removed(cache.storage.admin.remove_older(older_than))
         elif unused_for is not None:
-            _print_removed(cache.store.maintenance.remove_unused(unused_for))
+            _print_removed(cache.storage.admin.remove_unused(unused_for))
         else:
-            blobs.drop_unfinished(cache.directory)
-            _print_removed(cache.store.maintenance.remove_all())
+            blobs.drop_unfinished(cache.storage.spools)
+            _print_removed(cache.storage.admin.remove_all())
 
 
-def _remove_images(store: Store, chosen: list[Image]) -> None:
+def _remove_images(storage: Storage, chosen: list[Image]) -> None:
     for image in chosen:
-        number = remove_image(store, image)
+        number = remove_image(storage, image)
         click.echo(f"{image.text}: {_format_removed(number) if number else 'not in the cache'}")
 
 

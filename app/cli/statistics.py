@@ -12,8 +12,8 @@ from app.cache.blobs import blobs
 from app.cache.source import Cache
 from app.cli import context
 from app.cli.units import format_binary_size, format_count
-from app.store.admin import Statistics, VerifyResult
 from app.store.blobs import RegistryUsage
+from app.store.storage import Statistics, VerifyResult
 
 
 @click.command()
@@ -27,10 +27,10 @@ def verify() -> None:
     number, read = 0, 0
     faulty: list[VerifyResult] = []
     with context.open_cache() as cache:
-        shares = cache.store.measure_usage().values()
+        shares = cache.storage.blobs.measure_usage().values()
         whole = sum(share.bytes for share in shares)
         with click.progressbar(length=whole, label="Verifying", file=sys.stderr) as bar:
-            for checked in cache.store.maintenance.verify():
+            for checked in cache.storage.admin.verify():
                 number, read = number + 1, read + checked.size
                 if checked.fault:
                     faulty.append(checked)
@@ -51,9 +51,9 @@ def verify() -> None:
 def statistics(*, as_json: bool) -> None:
     """Show the size of the cache, by registry."""
     with context.open_cache() as cache:
-        found = cache.store.maintenance.statistics()
-        spools = blobs.measure_unfinished(cache.directory)
-        free = cache.store.count_free_bytes()
+        found = cache.storage.admin.statistics()
+        spools = blobs.measure_unfinished(cache.storage.spools)
+        free = cache.storage.blobs.count_free_bytes()
     if as_json:
         click.echo(json.dumps(_build_document(found, cache, free, spools)))
     else:
@@ -70,8 +70,8 @@ def _build_document(
     return {
         "registries": shares,
         "index_rows": found.table_rows,
-        "max_size": cache.limits.max_size,
-        "min_free": cache.limits.min_free,
+        "max_size": cache.storage.blobs.limits.max_size,
+        "min_free": cache.storage.blobs.limits.min_free,
         "free": free,
         "unfinished": {"entries": spools[0], "bytes": spools[1]},
     }
@@ -90,10 +90,10 @@ def _format_table(found: Statistics) -> Iterator[str]:
 
 
 def _format_limits(cache: Cache, free: int, spools: tuple[int, int]) -> Iterator[str]:
-    most, (number, held) = cache.limits.max_size, spools
+    most, (number, held) = cache.storage.blobs.limits.max_size, spools
     if number:
         blobs = format_count(number, "blob", "blobs")
         yield f"running or interrupted downloads: {blobs}, {format_binary_size(held)}"
     yield f"limit: {'none' if most is None else format_binary_size(most)}"
-    min_free = format_binary_size(cache.limits.min_free)
+    min_free = format_binary_size(cache.storage.blobs.limits.min_free)
     yield f"free on the disk: {format_binary_size(free)}, of which {min_free} must stay free"

@@ -55,7 +55,7 @@ def warm(
         pulls, operator = PullBudget(budget), Operator()
         warming = Planner(
             context.get_cli_context().sources,
-            cache.store,
+            cache.storage,
             _parse_platforms(platforms),
             pulls,
             operator,
@@ -66,7 +66,7 @@ def warm(
         plan = warming.plan
         whole = sum(blob.descriptor.size for blob in plan.blobs.values())
         with click.progressbar(length=whole, label="Blobs", file=sys.stderr) as bar:
-            fetching = BlobFetcher(cache.store, bar.update, operator)
+            fetching = BlobFetcher(cache.storage, bar.update, operator)
             fetching.fetch(plan.blobs.values(), _AT_ONCE)
     plan.record_failures(fetching.failed)
     _print_report(chosen, plan)

@@ -27,7 +27,7 @@ from app.oci.errors import RegistryError, TooManyRequests
 from app.oci.manifest import Descriptor, Platform
 from app.oci.reference import Digest, Reference, Tag
 from app.source import BodyBroken, Reply, Source
-from app.store.store import Store
+from app.store.storage import Storage
 
 # Handling Ctrl-C while threads are working.
 
@@ -118,7 +118,7 @@ class Planner:
     def __init__(
         self,
         sources: Mapping[str, Source],
-        store: Store,
+        storage: Storage,
         platforms: Iterable[Platform],
         pulls: PullBudget,
         operator: Operator,
@@ -127,7 +127,7 @@ class Planner:
         self.pulls = pulls
         self.plan = Plan()
         self._sources = sources
-        self._store = store
+        self._storage = storage
         self._platforms = tuple(platforms)
         self._operator = operator
         self._repositories: dict[tuple[str, str], RepositoryReader] = {}
@@ -197,7 +197,7 @@ class Planner:
                 raise ReadError(message)
         if not isinstance(reference, Digest):
             reference = Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
-        wait_until_kept(self._store, image, reference, len(data))
+        wait_until_kept(self._storage, image, reference, len(data))
         return data
 
     def _resolve_kept(
@@ -212,7 +212,7 @@ class Planner:
         else:
             with closing(repository.fetch_manifest(reference, "HEAD")) as reply:
                 found = Digest(reply.header("Docker-Content-Digest"))
-        if not is_kept(self._store, image, found):
+        if not is_kept(self._storage, image, found):
             message = "the budget is spent"
             raise BudgetSpent(message)
         return found
@@ -246,14 +246,14 @@ class BlobFetcher:
     `fetched` counts the bytes read from replies; `failed` has the reason for each failed blob.
     """
 
-    def __init__(self, store: Store, tell: Callable[[int], None], operator: Operator) -> None:
+    def __init__(self, storage: Storage, tell: Callable[[int], None], operator: Operator) -> None:
         """Call `tell`, from one thread at a time, with each number of bytes that is available.
 
         That includes the blobs that were stored before.
         """
         self.fetched = 0
         self.failed: dict[WantedBlob, str] = {}
-        self._store = store
+        self._storage = storage
         self._report_progress = tell
         self._exhausted: set[str] = set()
         self._lock = threading.Lock()
@@ -290,12 +290,12 @@ class BlobFetcher:
     def _ensure_kept(self, wanted: WantedBlob) -> None:
         digest = wanted.descriptor.digest
         if self._is_kept(wanted):
-            content = self._store.open(wanted.image.registry, digest)  # counts as a use
+            content = self._storage.blobs.open(wanted.image.registry, digest)  # counts as a use
             if content is not None:
                 content.blob.close()
             self._record_progress(wanted.descriptor.size)
             return
-        if self._store.stat(wanted.image.registry, digest) is not None:
+        if self._storage.blobs.stat(wanted.image.registry, digest) is not None:
             # It is stored for another repository: the registry must confirm that this one has it.
             wanted.repository.fetch_blob(digest, "HEAD").close()
         if self._is_kept(wanted):
@@ -313,10 +313,10 @@ class BlobFetcher:
                     return
                 self._record_progress(len(piece), len(piece))
                 size += len(piece)
-        wait_until_kept(self._store, wanted.image, wanted.descriptor.digest, size)
+        wait_until_kept(self._storage, wanted.image, wanted.descriptor.digest, size)
 
     def _is_kept(self, wanted: WantedBlob) -> bool:
-        return is_kept(self._store, wanted.image, wanted.descriptor.digest)
+        return is_kept(self._storage, wanted.image, wanted.descriptor.digest)
 
     def _record_progress(self, size: int, fetched: int = 0) -> None:
         with self._lock:

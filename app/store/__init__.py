@@ -1,6 +1,9 @@
-"""The cache on disk: content by digest, who may read it, and notes. All workers share it.
+"""Storage for the cache: content by digest, who may read it, and notes. All workers share it.
 
-admin.py          statistics, verification and removal, for operators
+Outside this room only blobs.py, errors.py, leases.py, ledger.py and storage.py are known, except
+where app/factory.py opens a storage.
+
+admin.py          statistics, verification and removal in a directory
 blobs.py          BlobStore: verified content by registry and digest; the protocol
 clock.py          time since the boot of the machine
 commit.py         makes content of a verified file
@@ -14,6 +17,7 @@ index.py          the SQLite index, and how it is rebuilt
 layout.py         paths in the store's directory, and opening files there
 leases.py         Leases: the right to do something alone; the protocol, files, and memory
 ledger.py         Ledger: who may read what, and notes; the protocol and its values
+memory.py         a storage in memory, for tests
 memory_blobs.py   a blob store in memory, for tests
 memory_ledger.py  a ledger in memory, for tests
 refusals.py       when a registry last refused something
@@ -22,5 +26,6 @@ secret.py         the random key that all workers share
 sqlite_ledger.py  grants, members and what is public, in the index
 sqlite_notes.py   small values by kind and key, bounded in number and bytes
 staging.py        a folder for each process, for files that are still being written
-store.py          the Store: one directory
+storage.py        Storage: all that a cache stands on; Admin, the protocol for operators
+store.py          the Store: one directory; opens its storage
 """

@@ -1,9 +1,8 @@
-"""Statistics, verification and removal for operators, and the cleanup at each start."""
+"""What operators ask of a store in a directory, and the cleanup at each start."""
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from errno import ENOENT
 from io import FileIO
 from typing import Final
@@ -15,35 +14,24 @@ from app.store.errors import StoreError, translate_errors
 from app.store.eviction import Evictor
 from app.store.index import Index
 from app.store.layout import ContentFile, Layout
+from app.store.ledger import MemberContent
 from app.store.schema import MOST
 from app.store.staging import Staging
-
-# Listing and releasing the kept content of a repository.
+from app.store.storage import Statistics, VerifyResult
 
 _OF_ONE: Final = "registry = ?1 AND repository = ?2"
 
-
-@dataclass(frozen=True, slots=True)
-class MemberContent:
-    """Kept content that a repository is known to hold.
-
-    `media_type` is the type that the registry reports there, or "". `size` is in bytes.
-    """
-
-    digest: Digest
-    media_type: str
-    size: int
+_BATCH: Final = 256
+"""Entries read in one transaction."""
 
 
-class Catalog:
-    """The kept content of repositories, for operators and not for clients.
+class DirectoryAdmin:
+    """Counts, verifies, removes and tidies the content of a directory: an `Admin`."""
 
-    No method checks who may read. Every method except `read` may raise StoreError.
-    """
-
-    def __init__(self, places: Layout, index: Index, room: Evictor) -> None:
+    def __init__(self, places: Layout, index: Index, aside: Staging, room: Evictor) -> None:
         self._layout = places
         self._index = index
+        self._staging = aside
         self._evictor = room
 
     def list_content(self, registry: str, repository: str) -> list[MemberContent]:
@@ -58,17 +46,6 @@ class Catalog:
             MemberContent(Digest(digest), media_type, size) for digest, media_type, size in rows
         ]
 
-    def find_manifest(self, registry: str, repository: str) -> MemberContent | None:
-        """Return any one kept manifest of a repository, or None if there is none."""
-        with self._index.connection() as connection:
-            row = connection.execute(
-                "SELECT digest, members.media_type, size FROM members "  # noqa: S608 - a constant
-                "JOIN entries USING (registry, digest) "
-                f"WHERE {_OF_ONE} AND members.media_type != '' LIMIT 1",
-                (registry, repository),
-            ).fetchone()
-        return None if row is None else MemberContent(Digest(row[0]), row[1], row[2])
-
     def read(self, registry: str, digest: Digest, most: int) -> bytes:
         """Return content without marking it as used.
 
@@ -81,10 +58,10 @@ class Catalog:
             return b""
         return data if len(data) <= most else b""
 
-    def remove_members(self, registry: str, repository: str, digests: list[Digest]) -> list[Digest]:
+    def remove_members(self, registry: str, repository: str, digests: list[Digest]) -> int:
         """Forget that a repository holds some content; remove what no other repository holds.
 
-        Return the digests of the content that was removed.
+        Return how many entries were removed.
         """
         with self._index.transaction() as connection:
             released = [
@@ -99,41 +76,7 @@ class Catalog:
                 ).fetchone()
                 is None
             ]
-        return [digest for digest in released if self._evictor.delete(registry, digest)]
-
-
-_BATCH: Final = 256
-
-
-@dataclass(frozen=True, slots=True)
-class Statistics:
-    """The contents of the store: a share for each registry, and the rows of each table."""
-
-    registries: dict[str, RegistryUsage]
-    table_rows: dict[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class VerifyResult:
-    """The result for one file, or for an entry without a file.
-
-    `size` is in bytes. `fault` says what was wrong; "" means nothing.
-    """
-
-    registry: str
-    digest: Digest
-    size: int
-    fault: str
-
-
-class Maintenance:
-    """Counts, verifies, removes and tidies content; every method may raise StoreError."""
-
-    def __init__(self, places: Layout, index: Index, aside: Staging, room: Evictor) -> None:
-        self._layout = places
-        self._index = index
-        self._staging = aside
-        self._evictor = room
+        return sum(self._evictor.delete(registry, digest) for digest in released)
 
     def statistics(self) -> Statistics:
         """Return the statistics, at a cost that does not depend on how much is kept."""
@@ -165,10 +108,6 @@ class Maintenance:
                     yield VerifyResult(
                         entry.registry, entry.digest, entry.size, "the file is missing"
                     )
-
-    def remove(self, digest: Digest) -> int:
-        """Remove content from all registries; return how many entries were removed."""
-        return self._remove(lambda entry: entry.digest == digest)
 
     def remove_repository(self, registry: str, repository: str) -> int:
         """Forget a repository, and remove the content that no other repository is known to hold.

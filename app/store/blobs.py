@@ -107,6 +107,18 @@ class Content:
     location: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SizeLimits:
+    """The limits of the cache in bytes.
+
+    `max_size` bounds all content and unfinished downloads together; None means no bound. `min_free`
+    is how much of the disk stays free.
+    """
+
+    max_size: int | None = None
+    min_free: int = 1 << 30
+
+
 @dataclass(frozen=True, slots=True)
 class RegistryUsage:
     """The number of one registry's entries in the store, and their size in bytes."""
@@ -125,6 +137,10 @@ class BlobStore(Protocol):
     """
 
     survived_errors: SurvivedErrors
+
+    @property
+    def limits(self) -> SizeLimits:
+        """The limits that eviction keeps."""
 
     @property
     def evicted_count(self) -> int:

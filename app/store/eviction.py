@@ -4,13 +4,12 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
 from errno import EFBIG, ENOSPC
 from typing import Final
 
 from app.oci.reference import Digest
 from app.store import entries
-from app.store.blobs import ContentInfo, Entry
+from app.store.blobs import ContentInfo, Entry, SizeLimits
 from app.store.entries import Move
 from app.store.errors import (
     MaxSizeReached,
@@ -31,18 +30,6 @@ _SACRIFICE: Final = 1 << 18
 _SACRIFICES: Final = 3
 """Bytes to free at once when the disk is too full to write even the index, and how often at most
 to try that."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SizeLimits:
-    """The limits of the cache in bytes.
-
-    `max_size` bounds all content and unfinished downloads together; None means no bound. `min_free`
-    is how much of the disk stays free.
-    """
-
-    max_size: int | None = None
-    min_free: int = 1 << 30
 
 
 class Evictor:

@@ -28,7 +28,8 @@ class Leases(Protocol):
     def try_acquire(self, key: str) -> AbstractContextManager[object] | None:
         """Return the lease of a key as a context, which ends it; None if somebody else holds it.
 
-        This never waits for the holder. The caller enters the context at once. If leases cannot be
+        This never waits for the holder, and is called on the event loop. The caller enters the
+        context at once. If leases cannot be
         kept at present, every caller gets one: work is then done twice, but it is done.
         """
 

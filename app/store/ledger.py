@@ -62,6 +62,18 @@ PLAIN: Final = Member("", is_public=False)
 """A blob, if no anonymous request has been allowed to read it."""
 
 
+@dataclass(frozen=True, slots=True)
+class MemberContent:
+    """Kept content that a repository is known to hold.
+
+    `media_type` is the type that the registry reports there, or "". `size` is in bytes.
+    """
+
+    digest: Digest
+    media_type: str
+    size: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
     """What a ledger knew of a caller, a repository and a digest at one moment.
@@ -257,15 +269,20 @@ class Ledger(Protocol):
         """
 
     def transaction(self) -> AbstractContextManager[object]:
-        """Return a block whose reads and writes, on this thread, are one transaction.
+        """Return a block whose reads and writes, on this thread, cost one transaction.
 
-        All of them are written at its end, or none if it raises.
+        A ledger that has transactions writes all of it at the end of the block, or nothing if the
+        block raises. Nobody may rely on that, or on nobody else writing meanwhile: `record`,
+        `refuse` and each write of a note keep their own promises, in a block or not.
         """
 
     def lookup(
         self, caller: str, registry: str, repository: str, digest: Digest | None = None
     ) -> Access:
         """Return what is known of a caller, a repository and a digest, as of one moment."""
+
+    def find_manifest(self, registry: str, repository: str) -> MemberContent | None:
+        """Return any one kept manifest of a repository; None if none is known."""
 
     def record(self, confirmed: Confirmation) -> Recorded:
         """Write all that a confirmation says, each part unless a refusal of it is younger.

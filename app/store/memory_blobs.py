@@ -6,6 +6,7 @@ It is also the shortest example of what another blob store has to do.
 import time
 from collections import OrderedDict
 from collections.abc import Iterator
+from dataclasses import replace
 from errno import EBADMSG, EFBIG, EINVAL
 from itertools import count
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any, Final
 
 from app.oci.reference import Digest
 from app.source import BodyBroken
-from app.store.blobs import BlobStat, Content, ContentInfo, Entry, RegistryUsage
+from app.store.blobs import BlobStat, Content, ContentInfo, Entry, RegistryUsage, SizeLimits
 from app.store.errors import Fault, SurvivedErrors, build_error, fault_of, translate_errors
 from app.threads import get_unpatched
 
@@ -32,6 +33,7 @@ class MemoryBlobStore:
         self.entries = OrderedDict[Key, Entry]()
         """What is kept, least recently used first; a `MemoryLedger` may share it."""
         self._data: dict[Key, bytes] = {}
+        self.limits = SizeLimits(max_size=max_size, min_free=0)
         self._max_size = max_size
         self._next_id = count(1).__next__
         # A real lock: native threads call the store.
@@ -51,6 +53,7 @@ class MemoryBlobStore:
             found = self.entries.get(key)
             if found is None:
                 return None
+            self.entries[key] = replace(found, used_at=time.time())
             self.entries.move_to_end(key)
             data = self._data[key]
         return Content(
@@ -60,6 +63,10 @@ class MemoryBlobStore:
             stored_at=found.stored_at,
             location="",
         )
+
+    def peek(self, registry: str, digest: Digest) -> bytes:
+        """Return kept bytes without marking them as used; b"" if they are not kept."""
+        return self._data.get((registry, digest), b"")
 
     def open_entry(self, entry: Entry) -> Content | None:
         """Do as `open` does, for an entry that a ledger over this store has just named."""

@@ -25,6 +25,7 @@ from app.store.ledger import (
     Denial,
     Evidence,
     Member,
+    MemberContent,
     Note,
     Recorded,
     Subject,
@@ -79,7 +80,7 @@ class MemoryLedger:
         content: Mapping[tuple[str, Digest], Entry] | None = None,
     ) -> None:
         self.clock: Final = clock or BootClock()
-        self._content = content or {}
+        self._content = {} if content is None else content  # empty at first, and shared
         # The original: native threads call the ledger, and under gevent they must take no other.
         self._lock: Any = get_unpatched("_thread", "RLock")()
         self._depth = 0
@@ -132,6 +133,22 @@ class MemoryLedger:
                 anonymous_token=token.value if token and token.seconds_left > 0 else None,
                 entry=self._content.get((registry, digest)) if digest else None,
             )
+
+    def find_manifest(self, registry: str, repository: str) -> MemberContent | None:
+        """Return any one kept manifest of a repository; None if none is known."""
+        with self._lock:
+            held = self.list_content(registry, repository)
+            return next((one for one in held if one.media_type), None)
+
+    def list_content(self, registry: str, repository: str) -> list[MemberContent]:
+        """Return the kept content of a repository, in no particular order."""
+        with self._lock:
+            return [
+                MemberContent(Digest(digest), member.media_type, entry.size)
+                for (where, name, digest), member in self.state.members.items()
+                if (where, name) == (registry, repository)
+                and (entry := self._content.get((registry, Digest(digest)))) is not None
+            ]
 
     def record(self, confirmed: Confirmation) -> Recorded:
         """Write all that a confirmation says, each part unless a refusal of it is younger."""

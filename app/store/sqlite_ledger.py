@@ -21,6 +21,7 @@ from app.store.ledger import (
     Confirmation,
     Denial,
     Member,
+    MemberContent,
     Recorded,
     build_caller_subject,
     build_digest_subject,
@@ -42,6 +43,11 @@ _LOOKUP: Final = (
     "LEFT JOIN entries ON entries.registry = ?1 AND entries.digest = ?4"
 )
 """One row, whatever is missing: each table has at most one that matches."""
+
+_FIND_MANIFEST: Final = (
+    "SELECT digest, members.media_type, size FROM members JOIN entries USING (registry, digest) "
+    "WHERE registry = ?1 AND repository = ?2 AND members.media_type != '' LIMIT 1"
+)
 
 
 class SqliteLedger:
@@ -105,6 +111,11 @@ class SqliteLedger:
             anonymous_token=row[7] if self._compute_left(*row[8:11]) > 0 else None,
             entry=None if row[11] is None else entries.parse_row(row[11:]),
         )
+
+    def find_manifest(self, registry: str, repository: str) -> MemberContent | None:
+        """Return any one kept manifest of a repository; None if none is known."""
+        row = self._index.query_first(_FIND_MANIFEST, registry, repository)
+        return None if row is None else MemberContent(Digest(row[0]), row[1], row[2])
 
     def record(self, confirmed: Confirmation) -> Recorded:
         """Write all that a confirmation says, each part unless a refusal of it is younger."""

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Final
 
 from app.oci.reference import Digest
-from app.store.admin import Catalog, Maintenance
-from app.store.blobs import BlobStat, Content, ContentInfo, Entry, RegistryUsage
+from app.store.admin import DirectoryAdmin
+from app.store.blobs import BlobStat, Content, ContentInfo, Entry, RegistryUsage, SizeLimits
 from app.store.clock import BootClock, Clock
 from app.store.commit import Committer
 from app.store.contents import ContentReader
@@ -21,12 +21,15 @@ from app.store.errors import (
     fault_of,
     translate_errors,
 )
-from app.store.eviction import Evictor, SizeLimits
+from app.store.eviction import Evictor
 from app.store.flags import Flags
 from app.store.index import Index
 from app.store.layout import Layout, open_descriptor
+from app.store.leases import FileLeases
+from app.store.secret import load_secret
 from app.store.sqlite_ledger import SqliteLedger
 from app.store.staging import Staging
+from app.store.storage import Storage
 
 _PATIENCE: Final = 10.0
 """Seconds to wait for other processes' writes."""
@@ -48,9 +51,7 @@ def find_owner(directory: Path) -> int | None:
 
 
 class Store:
-    """Content by registry and digest, its `ledger`, and `maintenance`.
-
-    `catalog` shows an operator the content of a repository.
+    """A BlobStore in a directory, with its `ledger`, and `admin` for operators.
 
     Every method waits for the disk and for other processes. Never call one on the event loop; use
     the real threads of app/threads.py.
@@ -79,14 +80,14 @@ class Store:
         places, self.survived_errors = Layout(directory), SurvivedErrors()
         self._index = Index(places, patience, self.survived_errors)
         self._staging = Staging(places)
-        self._evictor = Evictor(places, self._index, self._staging, limits or SizeLimits(), beside)
+        self.limits = limits or SizeLimits()
+        self._evictor = Evictor(places, self._index, self._staging, self.limits, beside)
         self._reader = ContentReader(places, self._index, self._evictor)
         self._committer = Committer(
             places, self._index, self._staging, self._evictor, self.survived_errors
         )
         self.ledger = SqliteLedger(self._index, clock, Flags(places.flags))
-        self.maintenance = Maintenance(places, self._index, self._staging, self._evictor)
-        self.catalog = Catalog(places, self._index, self._evictor)
+        self.admin = DirectoryAdmin(places, self._index, self._staging, self._evictor)
         with translate_errors(f"open {directory}"):
             places.prepare()
             self._index.check()
@@ -155,7 +156,7 @@ class Store:
 
     def measure_usage(self) -> dict[str, RegistryUsage]:
         """Return the usage of each registry that has content; raise StoreError."""
-        return self.maintenance.measure_usage()
+        return self.admin.measure_usage()
 
     def probe(self) -> None:
         """Write a little, as `keep` does; raise StoreError if nothing can be kept now."""
@@ -207,7 +208,32 @@ class Store:
 
     def _clean_up(self) -> None:
         try:
-            self.maintenance.recover()
+            self.admin.recover()
             self.ledger.delete_expired()
         except StoreError as error:  # such as a full disk: kept content can still be read
             self.survived_errors.report(error)
+
+
+def open_directory(
+    directory: Path,
+    limits: SizeLimits | None = None,
+    clock: Clock | None = None,
+    measure_spools: Callable[[Path], int] = lambda _: 0,
+) -> Storage:
+    """Open or create a storage in a directory; raise StoreError if it cannot be used.
+
+    No file stays open that a fork would share with its parent. `measure_spools` returns the bytes
+    of the unfinished downloads below the directory that it is given.
+    """
+    spools = directory / "spools"
+    store = Store(directory, limits, clock, beside=lambda: measure_spools(spools))
+    secret = load_secret(directory)
+    return Storage(
+        blobs=store,
+        ledger=store.ledger,
+        leases=FileLeases(directory, secret),
+        admin=store.admin,
+        secret=secret,
+        spools=spools,
+        close=store.close,
+    )

@@ -18,8 +18,7 @@ from app.cache.policy import CachePolicy
 from app.oci.errors import RegistryError
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
-from app.store.admin import MemberContent
-from app.store.errors import StoreError
+from app.store.ledger import MemberContent
 
 Used = TypeVar("Used")
 
@@ -41,7 +40,6 @@ class Gate:
     def __init__(self, registry: str, disk: DiskExecutor, policy: CachePolicy) -> None:
         self._registry = registry
         self._disk = disk
-        self._store = disk.store
         self._ledger = disk.ledger
         self._grants = RegistryGrants(registry, disk.ledger, policy)
         self._recorder = EvidenceRecorder(self._grants, self._ledger, registry)
@@ -224,7 +222,7 @@ class Gate:
         """
         if not self.is_anonymous(caller, name):
             return
-        held = self._disk.read(self._find_member_manifest, name)
+        held = self._disk.read(self._ledger.find_manifest, self._registry, name)
         if held is None:
             return
         began = self.now()
@@ -233,11 +231,6 @@ class Gate:
             reply.close()
             if reply.status == HTTPStatus.OK and evidence.is_manifest(reply, held.digest):
                 self._disk.write(self._grants.make_public, name, began)
-
-    def _find_member_manifest(self, name: RepositoryName) -> MemberContent | None:
-        with suppress(StoreError):
-            return self._store.catalog.find_manifest(self._registry, name)
-        return None
 
     def _fetch_and_record(
         self, question: Callable[[], Reply], judge: Callable[[float, Reply], None]

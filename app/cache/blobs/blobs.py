@@ -69,44 +69,42 @@ class RecentConfirmations:
 # Spools: a blob that was fetched whole moves from its spool to the store.
 
 
-def build_fetches(
-    disk: DiskExecutor, directory: Path, registry: str, unread: UnreadLimits
-) -> Fetches:
-    """Return the fetches of one registry, whose spools are below the cache's directory."""
-    below = directory / "spools" / registry
+def build_fetches(disk: DiskExecutor, spools: Path, registry: str, unread: UnreadLimits) -> Fetches:
+    """Return the fetches of one registry; `spools` is the directory of those of all registries."""
+    below = spools / registry
     keep, room = partial(_adopt, disk, registry), partial(_make_room, disk)
     terms = FetchOptions(
         adopt=keep,
         make_room=room,
         is_cached=lambda digest: disk.blobs.stat(registry, digest) is not None,
         unread_limits=unread,
-        remove_other_idle=partial(_remove_idle, directory),
+        remove_other_idle=partial(_remove_idle, spools),
         report_failure=disk.count_failure,
     )
     return Fetches(below, terms)
 
 
-def measure_unfinished(directory: Path) -> tuple[int, int]:
+def measure_unfinished(spools: Path) -> tuple[int, int]:
     """Return the number of unfinished blobs, and their size in bytes; waits for the disk.
 
     Both running and abandoned fetches count.
     """
-    found = [files.measure(below) for below in _list_spools(directory)]
+    found = [files.measure(below) for below in _list_registries(spools)]
     return sum(number for number, _ in found), sum(size for _, size in found)
 
 
-def drop_unfinished(directory: Path) -> int:
+def drop_unfinished(spools: Path) -> int:
     """Remove abandoned fetches, and return their size in bytes; waits for the disk."""
-    return _remove_idle(directory, 0)
+    return _remove_idle(spools, 0)
 
 
-def _remove_idle(directory: Path, idle: float) -> int:
-    return sum(files.remove_idle(below, idle) for below in _list_spools(directory))
+def _remove_idle(spools: Path, idle: float) -> int:
+    return sum(files.remove_idle(below, idle) for below in _list_registries(spools))
 
 
-def _list_spools(directory: Path) -> list[Path]:
+def _list_registries(spools: Path) -> list[Path]:
     # Includes registries that are no longer configured.
-    return sorted(path for path in (directory / "spools").glob("*") if path.is_dir())
+    return sorted(path for path in spools.glob("*") if path.is_dir())
 
 
 def _adopt(disk: DiskExecutor, registry: str, whole: CompleteBlob) -> None:

@@ -19,7 +19,7 @@ from app.oci.errors import UpstreamMisbehaved
 from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName, compute_digest
 from app.source import Reply, Request, Source, do_nothing
-from app.store.admin import MemberContent
+from app.store.ledger import MemberContent
 
 _SHA256: Final = Digest("sha256:")
 """Selects the algorithm by which `compute_digest` hashes."""

@@ -6,18 +6,17 @@ from dataclasses import dataclass, field, replace
 from http import HTTPStatus
 
 from app.cache.authz.gate import Gate
-from app.cache.blobs.blobs import BlobCache, build_fetches, measure_unfinished
-from app.cache.disk import DiskExecutor
+from app.cache.blobs.blobs import BlobCache, build_fetches
 from app.cache.stale import StaleIfError
 from app.oci import headers
 from app.oci.conditional import parse_range
 from app.oci.reference import Digest, RepositoryName
 from app.source import BodyBroken, Reply, Request
 from app.spools.lead import UnreadLimits
-from app.store.eviction import SizeLimits
-from app.store.store import Store
+from app.store.blobs import SizeLimits
+from app.store.storage import Storage
 from tests.unit.cache.registry import FakeRegistry, digest_of
-from tests.unit.cache.world import NAME, World
+from tests.unit.cache.world import NAME, World, executor
 from tests.unit.spools.parts import blob_of
 from tests.unit.store.parts import ROOMY
 
@@ -69,7 +68,7 @@ class BlobRegistry(FakeRegistry):
 
 @dataclass
 class BlobWorld:
-    """What answers with blobs, over one directory and one registry."""
+    """What answers with blobs, over one storage and one registry."""
 
     world: World
     registry: BlobRegistry
@@ -77,21 +76,18 @@ class BlobWorld:
     accel: str | None = None
     verify_blobs: bool = False
     limits: SizeLimits = ROOMY
-    stores: list[Store] = field(default_factory=list)
 
     @property
-    def store(self) -> Store:
-        """The store of the first worker."""
-        return self.stores[0]
+    def storage(self) -> Storage:
+        """The storage of the first worker."""
+        return self.world.storages.opened[0]
 
     def worker(self) -> BlobCache:
         """Return what a new worker has."""
-        directory = self.world.stores.directory
-        store = self.world.stores.open(self.limits, beside=lambda: measure_unfinished(directory)[1])
-        self.stores.append(store)
-        disk, row = DiskExecutor(store), self.world.row
+        storage, row = self.world.storages.open(self.limits), self.world.row
+        disk = executor(storage)
         gate = Gate(row.name, disk, self.world.policy)
-        fetches = build_fetches(disk, directory, row.name, self.unread)
+        fetches = build_fetches(disk, storage.spools, row.name, self.unread)
         policy = replace(
             self.world.policy, accel_location=self.accel, verify_blobs=self.verify_blobs
         )

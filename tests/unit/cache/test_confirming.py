@@ -73,7 +73,7 @@ class Stage:
     def keep(self, *blobs: bytes) -> None:
         """Keep blobs, of whatever repository."""
         for data in blobs:
-            self.world.stores.opened[0].keep(data, self.world.row.name, digest_of(data), "")
+            self.world.storages.opened[0].blobs.keep(data, self.world.row.name, digest_of(data), "")
 
     def pull(self, authorization: str = "", method: str = "GET") -> Reply:
         """Ask for the manifest, and forget what the registry was asked for it."""

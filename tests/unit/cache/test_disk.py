@@ -2,14 +2,13 @@
 
 import threading
 
-from app.cache.disk import DiskExecutor
 from tests.servers import wait_until
-from tests.unit.cache.world import World
+from tests.unit.cache.world import World, executor
 
 
 def test_what_is_written_does_not_wait_for_large_files(world: World) -> None:
     """Many layers may be on their way to a slow disk, and a grant is wanted meanwhile."""
-    disk = DiskExecutor(world.stores.open())
+    disk = executor(world.storages.open())
     ended, begun = threading.Event(), list[int]()
 
     def take() -> None:

@@ -11,7 +11,7 @@ from app.oci.operation import Operation
 from app.oci.reference import RepositoryName, Tag
 from app.source import BodyBroken, Reply, Request, build_reply
 from tests.unit.cache.registry import FakeRegistry, digest_of
-from tests.unit.cache.world import ALICE, MALLORY, NAME, World, read, request
+from tests.unit.cache.world import ALICE, MALLORY, NAME, World, in_a_directory, read, request
 from tests.unit.store.parts import rows as rows_of
 
 TAG = Tag.parse("1.0")
@@ -192,7 +192,7 @@ def test_a_note_that_cannot_be_read(world: World) -> None:
     source = world.source()
     read(source.answer(Operation.manifest(NAME, TAG), request()))
     read(source.answer(Operation.tags(NAME), request()))
-    store = world.stores.opened[-1]
+    store = world.storages.opened[-1]
     world.registry.trouble = 503
     for value in ("", "{}", '{"headers": [], "next": null, "content": "AAAA"}'):
         store.ledger.lists.record("list", f"{world.row.name}/{NAME} tags?", value, 1)
@@ -210,12 +210,12 @@ def test_ever_other_queries(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     for name in (other, NAME):
         read(source.answer(Operation.manifest(name, TAG), request()))
         read(source.answer(Operation.tags(name), request()))
-    store = world.stores.opened[-1]
-    known = store.maintenance.statistics().table_rows
+    store = world.storages.opened[-1]
+    known = store.admin.statistics().table_rows
     for number in range(10):
         read(source.answer(Operation.tags(NAME), replace(request(), query=f"n={number}")))
         read(source.answer(Operation.referrers(NAME, digest_of(b"%d" % number)), request()))
-    rows = store.maintenance.statistics().table_rows
+    rows = store.admin.statistics().table_rows
     assert rows == known | {"lists": 3 + 1}
     world.registry.trouble = 503
     for name, query, status in ((other, "", 200), (NAME, "n=9", 200), (NAME, "n=0", 503)):
@@ -224,17 +224,18 @@ def test_ever_other_queries(world: World, monkeypatch: pytest.MonkeyPatch) -> No
     assert source.answer(Operation.manifest(NAME, TAG), request()).status == 200
 
 
+@in_a_directory
 def test_lists_of_many_repositories(world: World) -> None:
     """In all there are so many, and the latest stay."""
     names = [RepositoryName.parse(f"team/app{number}") for number in range(6)]
     source = world.source()
-    store = world.stores.opened[-1]
-    rows_of(world.stores.directory, "UPDATE counts SET most = 4 WHERE name = 'lists'")
+    store = world.storages.opened[-1]
+    rows_of(world.storages.directory, "UPDATE counts SET most = 4 WHERE name = 'lists'")
     for name in names:
         world.registry.repository(name, "").push(TAG, b"{}")
         read(source.answer(Operation.manifest(name, TAG), request()))
         read(source.answer(Operation.tags(name), request()))
-    assert store.maintenance.statistics().table_rows["lists"] == 4
+    assert store.admin.statistics().table_rows["lists"] == 4
     world.registry.trouble = 503
     statuses = [source.answer(Operation.tags(name), request()).status for name in names]
     assert statuses == [503, 503, 200, 200, 200, 200]

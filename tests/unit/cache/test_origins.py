@@ -17,8 +17,7 @@ from app.store.errors import build_error
 from app.store.sqlite_notes import SqliteNotes
 from tests.servers import wait_until
 from tests.unit.cache.registry import FakeRegistry
-from tests.unit.cache.world import ALICE, NAME, World, read, request
-from tests.unit.store.parts import rows
+from tests.unit.cache.world import ALICE, NAME, World, in_a_directory, read, request
 
 TAG = Tag.parse("1.0")
 MANIFEST = b"{}"
@@ -164,7 +163,7 @@ def test_a_repository_whose_origin_is_forgotten(led: World) -> None:
     digest = asks(led)[1].reference
     assert isinstance(digest, Digest)
     read(led.source().answer(Operation.manifest(NAME, digest), request()))
-    rows(led.stores.directory, "DELETE FROM tags WHERE kind = 'origin'")
+    led.storages.opened[-1].ledger.tags.keep_latest("origin", "", 0)
     source = led.source()
     for _ in range(2):
         assert read(source.answer(Operation.manifest(NAME, digest), ALLOWED)) == MANIFEST
@@ -178,7 +177,7 @@ def test_a_registry_that_has_never_led_anywhere(world: World) -> None:
     for _ in range(2):
         assert read(source.answer(Operation.manifest(NAME, TAG), DENIED)) == MANIFEST
     assert world.registry.count("GET") == 1
-    assert rows(world.stores.directory, "SELECT * FROM tags WHERE kind = 'origin'") == []
+    assert world.storages.opened[-1].ledger.tags.lookup_prefix("origin", "") == {}
 
 
 def test_a_repository_with_many_origins(led: World) -> None:
@@ -231,14 +230,15 @@ def test_no_origin_is_lost(world: World, monkeypatch: pytest.MonkeyPatch) -> Non
         ]
         for reply in asked:
             read(reply.result())
-    store = world.stores.opened[0]
+    storage, row = world.storages.opened[0], world.row
     wait_until(
-        lambda: all(store.stat(world.row.name, one) is not None for one in digests), what="copies"
+        lambda: all(storage.blobs.stat(row.name, one) is not None for one in digests), what="copies"
     )
-    ((value,),) = rows(world.stores.directory, "SELECT value FROM tags WHERE kind = 'origin'")
+    (value,) = storage.ledger.tags.lookup_prefix("origin", "").values()
     assert json.loads(value) == [f"x.example/{THERE}", f"y.example/{THERE}"]
 
 
+@in_a_directory
 @pytest.mark.parametrize("table", ["notes", "tags"])
 def test_an_origin_that_cannot_be_written(
     led: World, monkeypatch: pytest.MonkeyPatch, table: str

@@ -120,7 +120,7 @@ def test_a_registry_without_tokens(world: World, monkeypatch: pytest.MonkeyPatch
     read(source.answer(Operation.ping(), request()))
     world.registry.trouble = UpstreamUnreachable("away")
     assert world.source().answer(Operation.ping(), request()).status == 200
-    store = world.stores.opened[-1]
+    store = world.storages.opened[-1]
     for value in ("", "[]", '{"status": 200}', '{"status": 401, "challenges": [7]}'):
         store.ledger.notes.record("ping", world.row.name, value, 1)
         with pytest.raises(UpstreamUnreachable):

@@ -9,8 +9,9 @@ import pytest
 from app.cache.policy import CachePolicy
 from app.cache.source import Cache
 from app.source import Budget, Event
+from app.store.blobs import SizeLimits
 from app.store.errors import Fault
-from app.store.eviction import SizeLimits
+from app.store.store import open_directory
 from tests.unit.store.parts import digest_of
 
 DATA = b"kept"
@@ -39,10 +40,11 @@ def noted() -> Noted:
 @pytest.fixture
 def cache(tmp_path: Path, noted: Noted) -> Iterator[Cache]:
     """Return a cache that has something."""
-    cache = Cache(tmp_path / "cache", SizeLimits(min_free=0), CachePolicy(), observer=noted)
-    cache.store.keep(DATA, "docker.io", digest_of(DATA), "")
+    storage = open_directory(tmp_path / "cache", SizeLimits(min_free=0))
+    cache = Cache(storage, CachePolicy(), noted)
+    storage.blobs.keep(DATA, "docker.io", digest_of(DATA), "")
     yield cache
-    cache.store.close()
+    cache.storage.close()
 
 
 def test_all_is_well(cache: Cache, noted: Noted) -> None:
@@ -57,8 +59,8 @@ def test_all_is_well(cache: Cache, noted: Noted) -> None:
 def test_an_index_that_cannot_be_opened(cache: Cache, noted: Noted) -> None:
     """Whoever looks is told, and what was there last; it is no error of the one who looks."""
     assert cache.measure_usage() == (1, len(DATA))
-    cache.store.close()
-    index = cache.directory / "index.sqlite"
+    cache.storage.close()
+    index = cache.storage.spools.with_name("index.sqlite")
     index.rename(index.with_name("moved"))
     index.mkdir()
     assert cache.measure_usage() == (1, len(DATA))
@@ -75,8 +77,8 @@ def test_it_is_looked_at_now_and_then(cache: Cache, monkeypatch: pytest.MonkeyPa
     now = time.monotonic()
     monkeypatch.setattr(time, "monotonic", lambda: now)
     assert cache.read_state().fault == ""
-    cache.store.close()
-    index = cache.directory / "index.sqlite"
+    cache.storage.close()
+    index = cache.storage.spools.with_name("index.sqlite")
     index.rename(index.with_name("moved"))
     index.mkdir()
     assert cache.read_state().fault == ""

@@ -10,7 +10,6 @@ import pytest
 
 from app.background import BackgroundPool
 from app.cache import stale as room
-from app.cache.disk import DiskExecutor
 from app.cache.stale import StaleIfError, is_outage
 from app.oci.errors import (
     AccountRefused,
@@ -31,7 +30,7 @@ from app.oci.errors import (
 )
 from app.source import Reply, Request, build_reply
 from tests.servers import wait_until
-from tests.unit.cache.world import World
+from tests.unit.cache.world import World, executor
 from tests.unit.upstream.clock import Clock
 
 KEPT = Reply(status=200, headers=[("X", "kept")])
@@ -48,7 +47,7 @@ class Asked:
         """Happens while a question is being answered."""
         self.tries = threading.Event()
         self.is_back = False
-        disk = DiskExecutor(world.stores.open())
+        disk = executor(world.storages.open())
         self.away = StaleIfError(world.row.name, disk, self._reach)
         self._nobody = world.caller()
 

@@ -147,7 +147,7 @@ def test_how_much_is_remembered_of_a_token(
     for _ in range(2):
         assert json.loads(read(source.token(wanted)))["token"] == "t" * length
     assert len(calls) == (1 if is_shared else 2)
-    held = world.stores.open().maintenance.statistics().table_rows["tokens"]
+    held = world.storages.open().admin.statistics().table_rows["tokens"]
     assert held == (2 if is_shared else 0)
 
 
@@ -157,7 +157,7 @@ def test_names_that_are_too_long_together(world: World) -> None:
     wanted = asked(*(f"repository:{'a' * 250}{number:02}:pull" for number in range(16)))
     first = document(source.token(wanted))["token"]
     assert document(source.token(wanted))["token"] != first
-    assert world.stores.open().maintenance.statistics().table_rows["tokens"] == 0
+    assert world.storages.open().admin.statistics().table_rows["tokens"] == 0
 
 
 def test_a_token_that_says_itself_when_it_ends(

@@ -14,7 +14,9 @@ from app.source import Permit, Reply, TokenRequest
 from tests.servers import wait_until
 from tests.unit.cache.registry import ANYBODY, MANIFEST
 from tests.unit.cache.transactions import Transactions, counted
-from tests.unit.cache.world import ALICE, NAME, World, read, request
+from tests.unit.cache.world import ALICE, NAME, World, in_a_directory, read, request
+
+pytestmark = in_a_directory
 
 TAG = Tag.parse("1.0")
 DATA = b'{"schemaVersion":2}'
@@ -107,7 +109,7 @@ def test_a_manifest_that_is_hot(
         client.permit = lambda *_: None
     client.manifest(TAG)
     client.manifest(client.digest)
-    ledger = world.stores.opened[-1].ledger
+    ledger = world.storages.opened[-1].ledger
     wait_until(lambda: ledger.read_version() is not None, what="the last write to be a while ago")
     client.manifest(client.digest)
     assert client.manifest(client.digest) == "docxy; hit"
@@ -119,7 +121,7 @@ def test_a_tag_that_is_hot(world: World, told: Transactions, shown: str) -> None
     world.policy = CachePolicy(tag_ttl=60)
     client = Client(world, told, shown)
     client.manifest(TAG)
-    ledger = world.stores.opened[-1].ledger
+    ledger = world.storages.opened[-1].ledger
     for _ in range(2):
         wait_until(lambda: ledger.read_version() is not None, what="the last write to be past")
         client.manifest(TAG)
@@ -135,8 +137,8 @@ def test_a_blob(world: World, told: Transactions, shown: str) -> None:
     client = Client(world, told, shown)
     client.manifest(TAG)
     assert "stored" in client.blob()
-    store = world.stores.opened[-1]
-    wait_until(lambda: store.stat(world.row.name, client.layer) is not None, what="the copy")
+    store = world.storages.opened[-1]
+    wait_until(lambda: store.blobs.stat(world.row.name, client.layer) is not None, what="the copy")
     client.blob()
     assert client.blob() == "docxy; hit"
     assert (len(told.reads), told.writes) == (1, [])

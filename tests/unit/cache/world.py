@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from functools import partial
 
+import pytest
+
 from app.background import BackgroundPool
 from app.cache.authz.callers import Caller, Callers
 from app.cache.authz.gate import Gate
@@ -12,9 +14,12 @@ from app.cache.source import Cache, CachedSource
 from app.oci.reference import Digest, RepositoryName
 from app.registries import Registry
 from app.source import Reply, Request
-from app.store.store import Store
+from app.store.storage import Storage
 from tests.unit.cache.registry import FakeRegistry
-from tests.unit.store.parts import ROOMY, FakeClock, Stores
+from tests.unit.store.parts import FakeClock, Storages
+
+in_a_directory = pytest.mark.parametrize("world", ["directory"], indirect=True)
+"""For tests of what only a disk, SQLite, or workers that are not one process do."""
 
 ROW = Registry(name="r.example", url="https://r.example")
 KEY = b"k" * 32
@@ -39,28 +44,32 @@ def request(authorization: str = "", method: str = "GET", **fields: str) -> Requ
     return Request(method=method, headers=written)
 
 
+def executor(storage: Storage) -> DiskExecutor:
+    """Return what calls a storage."""
+    return DiskExecutor(storage.blobs, storage.ledger)
+
+
 @dataclass
 class World:
-    """Opens as many workers as a test wants over one directory and one registry."""
+    """Opens as many workers as a test wants over one storage and one registry."""
 
-    stores: Stores
+    storages: Storages
     registry: FakeRegistry
     policy: CachePolicy = field(default_factory=CachePolicy)
     row: Registry = ROW
 
     @property
     def clock(self) -> FakeClock:
-        """The clock of the stores."""
-        return self.stores.clock
+        """The clock of the storages."""
+        return self.storages.clock
 
-    def gate(self, store: Store | None = None) -> Gate:
+    def gate(self, storage: Storage | None = None) -> Gate:
         """Return the gate of a new worker."""
-        return Gate(self.row.name, DiskExecutor(store or self.stores.open()), self.policy)
+        return Gate(self.row.name, executor(storage or self.storages.open()), self.policy)
 
     def source(self, background: BackgroundPool | None = None) -> CachedSource:
         """Return the source of a new worker."""
-        cache = Cache(self.stores.directory, ROOMY, self.policy, self.clock)
-        self.stores.opened.append(cache.store)
+        cache = Cache(self.storages.open(), self.policy)
         return cache.wrap(self.registry, self.row, background=background)
 
     def callers(self) -> Callers:

@@ -7,8 +7,8 @@ import pytest
 
 from app.cache.policy import CachePolicy
 from app.cache.source import Cache
-from app.store.eviction import SizeLimits
-from app.store.store import Store
+from app.store.blobs import SizeLimits
+from app.store.store import Store, open_directory
 from tests.unit.cli.parts import Run, running
 from tests.unit.fake_source import FakeSource
 
@@ -16,15 +16,17 @@ from tests.unit.fake_source import FakeSource
 @pytest.fixture
 def cache(tmp_path: Path) -> Iterator[Cache]:
     """Return the cache that the commands work on."""
-    cache = Cache(tmp_path / "cache", SizeLimits(max_size=1 << 30, min_free=0), CachePolicy())
+    limits = SizeLimits(max_size=1 << 30, min_free=0)
+    cache = Cache(open_directory(tmp_path / "cache", limits), CachePolicy())
     yield cache
-    cache.store.close()
+    cache.storage.close()
 
 
 @pytest.fixture
 def store(cache: Cache) -> Store:
     """Return its store."""
-    return cache.store
+    assert isinstance(cache.storage.blobs, Store)
+    return cache.storage.blobs
 
 
 @pytest.fixture

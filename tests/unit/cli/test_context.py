@@ -8,7 +8,7 @@ import pytest
 
 from app.cli.context import check_owner
 from app.store.errors import build_error
-from app.store.store import Store
+from app.store.store import Store, find_owner
 from tests.unit.cli.parts import Run, digest_of, keep, running
 from tests.unit.fake_source import FakeSource
 
@@ -37,21 +37,21 @@ def test_another_user(tmp_path: Path) -> None:
         click.ClickException, match=r"belongs to user 10001, and this command runs as user 0:"
     )
     with refused:
-        check_owner(tmp_path)
+        check_owner(tmp_path, find_owner(tmp_path))
     (tmp_path / "content").mkdir()
-    check_owner(tmp_path)  # root it is that keeps it, in somebody's directory
+    check_owner(tmp_path, find_owner(tmp_path))  # root it is that keeps it, in somebody's directory
     os.chown(tmp_path / "content", 10001, 10001)
     with refused:
-        check_owner(tmp_path)
+        check_owner(tmp_path, find_owner(tmp_path))
 
 
 def test_no_cache_yet(tmp_path: Path) -> None:
     """Whoever makes it may, but for root: whose it will be is not known."""
     if os.geteuid() == 0:
         with pytest.raises(click.ClickException, match="start Docxy, or run this as its user"):
-            check_owner(tmp_path / "cache")
+            check_owner(tmp_path / "cache", None)
     else:
-        check_owner(tmp_path / "cache")
+        check_owner(tmp_path / "cache", None)
 
 
 def test_what_the_store_cannot_do(run: Run, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,7 +60,7 @@ def test_what_the_store_cannot_do(run: Run, store: Store, monkeypatch: pytest.Mo
     def fail() -> None:
         raise build_error(28, "there is no room")
 
-    monkeypatch.setattr(store.maintenance, "remove_all", fail)
+    monkeypatch.setattr(store.admin, "remove_all", fail)
     result = run("remove", "--all")
     assert (result.exit_code, result.stdout) == (1, "")
     assert "Error: " in result.stderr

@@ -22,6 +22,11 @@ def held(store: Store) -> Store:
     return store
 
 
+def executor(store: Store) -> DiskExecutor:
+    """Return what calls a store."""
+    return DiskExecutor(store, store.ledger)
+
+
 def said(store: Store, digest: Digest) -> TagAnswer:
     """Return what a registry says now of a tag."""
     return TagAnswer(digest, "x/manifest", store.clock.now())
@@ -29,7 +34,7 @@ def said(store: Store, digest: Digest) -> TagAnswer:
 
 def kept(store: Store) -> set[str]:
     """Return the digests of all that is kept."""
-    return {checked.digest for checked in store.maintenance.verify()}
+    return {checked.digest for checked in store.admin.verify()}
 
 
 def test_a_repository(run: Run, held: Store) -> None:
@@ -45,7 +50,7 @@ def test_a_repository(run: Run, held: Store) -> None:
 
 def test_what_is_known_of_a_repository(run: Run, held: Store) -> None:
     """Its tags and lists go too, and nobody else's."""
-    tags, disk = TagTargets("docker.io", DiskExecutor(held)), DiskExecutor(held)
+    tags, disk = TagTargets("docker.io", executor(held)), executor(held)
     for name in ("library/alpine", "library/alpine-x"):
         tags.record(RepositoryName.parse(name), Tag.parse("3"), ["*/*"], said(held, BOTH.digest))
         disk.write(held.ledger.lists.record, "list", f"docker.io/{name} tags?", "{}", 60)
@@ -79,7 +84,7 @@ def test_a_tag(run: Run, held: Store) -> None:
     """All that it has meant to anybody, and nothing that another image needs."""
     old, other = image(b"old config", b"shared"), image(b"config", b"shared")
     keep(held, "library/alpine", old, b"old config", other, b"config")
-    tags = TagTargets("docker.io", DiskExecutor(held))
+    tags = TagTargets("docker.io", executor(held))
     for tag, accepts, document in (
         ("3.19", ["*/*"], BOTH),
         ("3.19", ["application/json"], old),
@@ -109,7 +114,7 @@ def test_all(run: Run, held: Store) -> None:
     """What is known goes too."""
     assert run("remove", "--all").stdout == "8 entries removed.\n"
     assert kept(held) == set()
-    assert held.maintenance.statistics().table_rows["members"] == 0
+    assert held.admin.statistics().table_rows["members"] == 0
 
 
 def test_what_is_old(run: Run, held: Store) -> None:
@@ -123,7 +128,7 @@ def test_what_is_unused(run: Run, held: Store) -> None:
     """By when somebody last got it, however long ago it came."""
     directory = held.directory
     rows_of(directory, "UPDATE entries SET taken = taken - 7200, used_at = used_at - 7200")
-    some = held.maintenance.statistics().registries["docker.io"].entries
+    some = held.admin.statistics().registries["docker.io"].entries
     opened = held.open("docker.io", AMD.digest)
     assert opened is not None
     opened.blob.close()

@@ -43,7 +43,7 @@ def test_json(run: Run, store: Store) -> None:
 
 def test_what_was_not_finished(run: Run, cache: Cache) -> None:
     """It is counted beside the rest, and goes with all."""
-    folder = cache.directory / "spools" / "docker.io"
+    folder = cache.storage.spools / "docker.io"
     folder.mkdir(parents=True)
     (folder / "sha256-00.data").write_bytes(b"x" * 2048)
     (folder / "sha256-00.record").write_bytes(b"")

@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from app.store.storage import Storage
 from app.store.store import Store
-from tests.unit.store.parts import FakeClock, Stores
+from tests.unit.store.parts import FakeClock, Storages, Stores
 
 
 @pytest.fixture
@@ -27,3 +28,11 @@ def store(stores: Stores) -> Store:
 def clock(stores: Stores) -> FakeClock:
     """Return the clock of all stores."""
     return stores.clock
+
+
+@pytest.fixture(params=["directory", "memory"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock) -> Iterator[Storage]:
+    """Return a storage of each kind, by the tests' clock."""
+    storages = Storages(tmp_path / "cache", clock, is_in_memory=request.param == "memory")
+    yield storages.open()
+    storages.close()

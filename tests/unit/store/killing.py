@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from app.store.eviction import SizeLimits
+from app.store.blobs import SizeLimits
 from app.store.store import Store
 from tests.unit.store.parts import (
     REGISTRY,

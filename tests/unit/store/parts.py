@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from app.cache.blobs.blobs import measure_unfinished
 from app.oci.reference import Digest
-from app.store.blobs import ContentInfo
-from app.store.eviction import SizeLimits
+from app.store.blobs import ContentInfo, SizeLimits
 from app.store.ledger import PLAIN, Confirmation, Denial, Ledger, Member
-from app.store.store import Store
+from app.store.memory import open_memory
+from app.store.storage import Storage
+from app.store.store import Store, open_directory
 
 REGISTRY = "docker.io"
 ROOMY = SizeLimits(min_free=0)
@@ -48,6 +50,34 @@ class Stores:
         store = Store(self.directory, limits, self.clock, patience, beside)
         self.opened.append(store)
         return store
+
+    def close(self) -> None:
+        """Close them all."""
+        while self.opened:
+            self.opened.pop().close()
+
+
+@dataclass
+class Storages:
+    """Opens storages that share all they keep, as workers do: one directory, or one memory."""
+
+    directory: Path
+    clock: FakeClock = field(default_factory=FakeClock)
+    is_in_memory: bool = False
+    opened: list[Storage] = field(default_factory=list)
+
+    def open(self, limits: SizeLimits = ROOMY) -> Storage:
+        """Open the storage of another worker."""
+        if not self.is_in_memory:
+            storage = open_directory(
+                self.directory, limits, self.clock, lambda spools: measure_unfinished(spools)[1]
+            )
+        elif self.opened:
+            storage = self.opened[0]
+        else:
+            storage = open_memory(self.directory / "spools", limits, self.clock)
+        self.opened.append(storage)
+        return storage
 
     def close(self) -> None:
         """Close them all."""

@@ -9,24 +9,17 @@ import pytest
 
 from app.oci.reference import Digest, compute_file_digest
 from app.store import admin
-from app.store.admin import Statistics, VerifyResult
-from app.store.blobs import ContentInfo, RegistryUsage
+from app.store.blobs import ContentInfo
 from app.store.errors import StoreError
+from app.store.storage import VerifyResult
 from app.store.store import Store
 from tests.unit.store.parts import (
     REGISTRY,
     Stores,
     digest_of,
     faults,
-    files,
-    grant,
-    has_grant,
-    lookup_member,
-    make_public,
-    public_age,
     put_files,
     read,
-    record_member,
     rows,
 )
 
@@ -46,20 +39,6 @@ def where(stores: Stores, number: int, registry: str = REGISTRY) -> Path:
     return stores.directory / "content" / registry / "sha256" / name[:2] / name
 
 
-def test_statistics(stores: Stores) -> None:
-    """Entries and bytes of each registry, and the rows of whatever else there is."""
-    store = filled(stores)
-    store.keep(DATA[3], "ghcr.io", DIGESTS[3], "")
-    store.keep(DATA[0], "quay.io", DIGESTS[0], "")
-    store.delete("quay.io", DIGESTS[0])
-    record_member(store.ledger, REGISTRY, "library/alpine", DIGESTS[0], asked=store.clock.now())
-    assert store.maintenance.statistics() == Statistics(
-        {"docker.io": RegistryUsage(4, 4006), "ghcr.io": RegistryUsage(1, 1003)},
-        {"members": 1}
-        | dict.fromkeys(("grants", "publics", "refusals", "notes", "tags", "tokens", "lists"), 0),
-    )
-
-
 def test_verify_finds_what_is_wrong(stores: Stores) -> None:
     """A flipped bit goes; so does an entry without a file; the rest stays, with its media type."""
     store = filled(stores)
@@ -67,7 +46,7 @@ def test_verify_finds_what_is_wrong(stores: Stores) -> None:
     data[500] ^= 1
     where(stores, 1).write_bytes(data)
     where(stores, 2).unlink()
-    found = {checked.digest: checked.fault for checked in store.maintenance.verify()}
+    found = {checked.digest: checked.fault for checked in store.admin.verify()}
     assert found == {
         DIGESTS[0]: "",
         DIGESTS[1]: "the bytes are wrong",
@@ -85,7 +64,7 @@ def test_verify_finds_what_is_wrong(stores: Stores) -> None:
     content.blob.close()
     assert content.media_type == "text/plain"
     assert faults(stores.directory) == []
-    assert {checked.fault for checked in store.maintenance.verify()} == {""}
+    assert {checked.fault for checked in store.admin.verify()} == {""}
 
 
 def test_verify_finds_files_without_entries(stores: Stores) -> None:
@@ -94,7 +73,7 @@ def test_verify_finds_files_without_entries(stores: Stores) -> None:
     for number, data in ((0, DATA[0]), (1, b"wrong")):
         where(stores, number, "ghcr.io").parent.mkdir(parents=True)
         where(stores, number, "ghcr.io").write_bytes(data)
-    found = [checked for checked in store.maintenance.verify() if checked.fault]
+    found = [checked for checked in store.admin.verify() if checked.fault]
     assert sorted(found, key=lambda checked: checked.fault) == [
         VerifyResult("ghcr.io", DIGESTS[0], 1000, "it had no entry"),
         VerifyResult("ghcr.io", DIGESTS[1], 5, "the bytes are wrong"),
@@ -107,7 +86,7 @@ def test_verify_mends_a_size(stores: Stores) -> None:
     """The bytes say how large an entry is."""
     store = filled(stores)
     rows(stores.directory, "UPDATE entries SET size = 7 WHERE digest = ?", DIGESTS[0])
-    faulty = [checked.fault for checked in store.maintenance.verify() if checked.fault]
+    faulty = [checked.fault for checked in store.admin.verify() if checked.fault]
     assert faulty == ["its entry had another size"]
     assert read(store, DIGESTS[0]) == DATA[0]
     assert faults(stores.directory) == []
@@ -117,7 +96,7 @@ def test_verify_while_others_work(stores: Stores) -> None:
     """What goes or comes meanwhile is no fault."""
     store, other = filled(stores), stores.open()
     found = []
-    for checked in store.maintenance.verify():
+    for checked in store.admin.verify():
         found.append(checked.fault)
         for digest in DIGESTS[1:]:
             other.delete(REGISTRY, digest)
@@ -126,65 +105,12 @@ def test_verify_while_others_work(stores: Stores) -> None:
     assert faults(stores.directory) == []
 
 
-def test_remove_a_digest(stores: Stores) -> None:
-    """Whichever registries have it."""
-    store = filled(stores)
-    store.keep(DATA[0], "ghcr.io", DIGESTS[0], "")
-    assert store.maintenance.remove(DIGESTS[0]) == 2
-    assert store.maintenance.remove(DIGESTS[0]) == 0
-    assert len(files(stores.directory)) == 3
-    assert faults(stores.directory) == []
-
-
-def test_remove_a_repository(stores: Stores) -> None:
-    """What another repository holds too stays for that; nobody may read it here any more."""
-    store = filled(stores)
-    for number, repository in ((0, "a"), (1, "a"), (1, "b"), (2, "b")):
-        record_member(store.ledger, REGISTRY, repository, DIGESTS[number], asked=store.clock.now())
-    record_member(store.ledger, "ghcr.io", "b", DIGESTS[0], asked=store.clock.now())
-    for repository in ("a", "b"):
-        grant(store.ledger, "alice", REGISTRY, repository, 60, asked=store.clock.now())
-        make_public(store.ledger, REGISTRY, repository, asked=store.clock.now())
-    assert store.maintenance.remove_repository(REGISTRY, "a") == 1
-    assert [store.stat(REGISTRY, digest) is not None for digest in DIGESTS] == [
-        False,
-        True,
-        True,
-        True,
-    ]
-    assert lookup_member(store.ledger, REGISTRY, "a", DIGESTS[1]) is None
-    assert lookup_member(store.ledger, REGISTRY, "b", DIGESTS[1]) is not None
-    assert not has_grant(store.ledger, "alice", REGISTRY, "a")
-    assert public_age(store.ledger, REGISTRY, "a") is None
-    assert has_grant(store.ledger, "alice", REGISTRY, "b")
-    assert public_age(store.ledger, REGISTRY, "b") == 0
-    assert lookup_member(store.ledger, "ghcr.io", "b", DIGESTS[0]) is not None
-
-
-def test_remove_by_age(stores: Stores, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What came so long ago; 0 seconds is everything."""
-    store = stores.open()
-    for age, data in enumerate(DATA):
-        monkeypatch.setattr("time.time", lambda age=age: 10_000.0 - 100 * age)
-        store.keep(data, REGISTRY, digest_of(data), "")
-    monkeypatch.setattr("time.time", lambda: 10_000.0)
-    assert store.maintenance.remove_older(150) == 2
-    assert [store.stat(REGISTRY, digest) is not None for digest in DIGESTS] == [
-        True,
-        True,
-        False,
-        False,
-    ]
-    assert store.maintenance.remove_older(0) == 2
-    assert files(stores.directory) == set()
-
-
 def test_more_than_one_batch(stores: Stores) -> None:
     """Very many entries are gone through in parts."""
     put_files(stores.directory, [f"{number:010}".encode() for number in range(600)])
     store = stores.open()
-    assert sum(1 for _ in store.maintenance.verify()) == 600
-    assert store.maintenance.remove_older(0) == 600
+    assert sum(1 for _ in store.admin.verify()) == 600
+    assert store.admin.remove_older(0) == 600
     assert faults(stores.directory) == []
 
 
@@ -258,7 +184,7 @@ def test_a_start_that_cannot_tidy(stores: Stores) -> None:
         writer.rollback()
     writer.close()
     assert [error.errno for error in store.survived_errors.drain()] == [errno.EBUSY]
-    store.maintenance.recover()
+    store.admin.recover()
     assert rows(stores.directory, "SELECT * FROM moving") == []
 
 
@@ -282,7 +208,7 @@ def test_what_is_evicted_while_it_is_verified(
         return found
 
     monkeypatch.setattr(admin, "compute_file_digest", evicted_meanwhile)
-    told = {checked.digest: checked.fault for checked in store.maintenance.verify()}
+    told = {checked.digest: checked.fault for checked in store.admin.verify()}
     assert told == {DIGESTS[2]: "", DIGESTS[3]: ""}
     assert faults(stores.directory) == []
 
@@ -291,7 +217,7 @@ def test_what_is_evicted_before_its_turn(stores: Stores) -> None:
     """An entry that was read from the index, and has gone since with its file, is no fault."""
     store, other = filled(stores), stores.open()
     where(stores, 0).unlink()
-    verifying = store.maintenance.verify()
+    verifying = store.admin.verify()
     told = []
     for checked in verifying:
         if checked.fault:  # all entries were read by now

@@ -13,9 +13,8 @@ import pytest
 
 from app.oci.reference import Digest
 from app.source import BodyBroken, FileBody
-from app.store.blobs import BlobStore, ContentInfo, Entry, RegistryUsage
+from app.store.blobs import BlobStore, ContentInfo, Entry, RegistryUsage, SizeLimits
 from app.store.errors import Fault, StoreError
-from app.store.eviction import SizeLimits
 from app.store.memory_blobs import MemoryBlobStore
 from app.store.memory_ledger import MemoryLedger
 from app.store.store import Store

@@ -8,9 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.oci.reference import Digest
-from app.store.blobs import ContentInfo
+from app.store.blobs import ContentInfo, SizeLimits
 from app.store.errors import StoreError
-from app.store.eviction import SizeLimits
 from app.store.store import Store
 from tests.unit.store.parts import (
     REGISTRY,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store.eviction import SizeLimits
+from app.store.blobs import SizeLimits
 from app.store.store import Store
 from tests.unit.store.parts import REGISTRY, Stores, digest_of, faults, files, read, rows
 
@@ -116,7 +116,7 @@ def test_a_use_after_a_long_time_is_written_at_once(stores: Stores) -> None:
     rows(stores.directory, "UPDATE entries SET used_at = used_at - 7200")
     for one in data:
         assert read(store, digest_of(one)) is not None
-    assert stores.open().maintenance.remove_unused(3600) == 0
+    assert stores.open().admin.remove_unused(3600) == 0
 
 
 def test_a_reader_does_not_wait_for_a_writer(stores: Stores) -> None:

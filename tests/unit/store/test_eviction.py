@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from app.store import entries
+from app.store.blobs import SizeLimits
 from app.store.errors import NoRoom, StoreError, fault_of
-from app.store.eviction import SizeLimits
 from app.store.store import Store
 from tests.unit.store.parts import (
     REGISTRY,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from app.store.blobs import SizeLimits
 from app.store.errors import Fault, StoreError, fault_of
-from app.store.eviction import SizeLimits
 from app.store.store import Store
 from tests.disks import mounted
 from tests.unit.store.parts import (

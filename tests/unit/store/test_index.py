@@ -141,7 +141,7 @@ def test_least_used_first_after_it_was_made_anew(stores: Stores) -> None:
         assert store.stat(REGISTRY, digest_of(data)) is not None
     ordered = rows(stores.directory, "SELECT size FROM entries ORDER BY used")
     assert [size for (size,) in ordered] == sorted(times.values(), reverse=True)
-    assert store.maintenance.remove_unused(60) == 0  # when they were used is not known
+    assert store.admin.remove_unused(60) == 0  # when they were used is not known
     store.keep(b"new", REGISTRY, digest_of(b"new"), "")
     ((last,),) = rows(stores.directory, "SELECT digest FROM entries ORDER BY used DESC LIMIT 1")
     assert last == digest_of(b"new")
@@ -171,7 +171,7 @@ def test_what_is_no_content_is_no_entry(stores: Stores) -> None:
     (content / "gcr.io" / "sha256" / good[:2] / good).mkdir(parents=True)
     (stores.directory / "index.sqlite").unlink()
     store = stores.open()
-    statistics = store.maintenance.statistics()
+    statistics = store.admin.statistics()
     assert {name: share.entries for name, share in statistics.registries.items()} == {
         REGISTRY: len(DATA)
     }
@@ -342,6 +342,6 @@ def test_a_child_uses_no_connection_of_its_parents(stores: Stores) -> None:
     assert data == DATA[1]
     assert owner != store._staging.get_owner()  # noqa: SLF001
     assert read(store, digest_of(b"child")) == b"child"
-    store.maintenance.recover()
+    store.admin.recover()
     assert not (stores.directory / "aside" / owner).exists()
     assert faults(stores.directory) == []

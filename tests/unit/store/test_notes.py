@@ -11,7 +11,7 @@ from tests.unit.store.parts import Stores, faults, rows
 def test_nothing_is_told_of_strange_rows(store: Store) -> None:
     """An index that somebody has written in gives no fresh note."""
     store.ledger.notes.record("tag", "x", "1", 60)
-    rows(store.maintenance._layout.directory, "UPDATE notes SET boot = ''")  # noqa: SLF001
+    rows(store.admin._layout.directory, "UPDATE notes SET boot = ''")  # noqa: SLF001
     assert store.ledger.notes.lookup("tag", "x") == Note("1", 0, None)
 
 

@@ -12,8 +12,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from app.store.blobs import SizeLimits
 from app.store.errors import StoreError
-from app.store.eviction import SizeLimits
 from app.store.ledger import Member, Note
 from app.store.store import Store
 from tests.unit.store.parts import (
@@ -156,7 +156,7 @@ class _Model(RuleBasedStateMachine):
         only = {data for name, data in self.members if name == repository} - {
             data for name, data in self.members if name != repository
         }
-        removed = self.store.maintenance.remove_repository(REGISTRY, repository)
+        removed = self.store.admin.remove_repository(REGISTRY, repository)
         assert removed == len(only & set(self.kept))
         for data in only & set(self.kept):
             self.is_gone(data)
@@ -195,7 +195,7 @@ class _Model(RuleBasedStateMachine):
 
     @rule()
     def remove_all(self) -> None:
-        self.store.maintenance.remove_all()
+        self.store.admin.remove_all()
         for data in list(self.kept):
             self.is_gone(data)
         for known in (self.members, self.grants, self.publics, self.notes):

@@ -16,7 +16,7 @@ import threading  # noqa: E402
 import time  # noqa: E402
 from pathlib import Path  # noqa: E402
 
-from app.store.eviction import SizeLimits  # noqa: E402
+from app.store.blobs import SizeLimits  # noqa: E402
 from app.store.store import Store  # noqa: E402
 from app.threads import NativeThreadPool, get_unpatched  # noqa: E402
 from tests.unit.store.parts import (  # noqa: E402

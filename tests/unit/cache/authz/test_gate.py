@@ -19,9 +19,9 @@ from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
 from app.store.errors import StoreError
 from app.store.ledger import Member
-from app.store.store import Store
+from app.store.storage import Storage
 from tests.unit.cache.registry import MANIFEST, digest_of
-from tests.unit.cache.world import ALICE, MALLORY, NAME, World, request
+from tests.unit.cache.world import ALICE, MALLORY, NAME, World, in_a_directory, request
 from tests.unit.store.parts import public_age, record_member
 
 DATA = b"what only some may read"
@@ -36,12 +36,12 @@ def jwt(**claims: object) -> str:
     return f"Bearer {b'.'.join(written).decode()}"
 
 
-def kept(world: World, *readers: str) -> Store:
-    """Keep a blob of a repository that these may read, and return the store."""
+def kept(world: World, *readers: str) -> Storage:
+    """Keep a blob of a repository that these may read, and return the storage."""
     world.registry.repository(NAME, *readers).push_blob(DATA)
-    store = world.stores.open()
-    store.keep(DATA, world.row.name, DIGEST, "")
-    return store
+    storage = world.storages.open()
+    storage.blobs.keep(DATA, world.row.name, DIGEST, "")
+    return storage
 
 
 def reads(
@@ -136,8 +136,8 @@ def test_a_forged_token_reads_nothing(world: World) -> None:
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_a_refusal_takes_a_grant_away_at_once(world: World, status: int) -> None:
     """In every worker, also for what the caller has just read."""
-    store = kept(world, ALICE)
-    gate, other = world.gate(store), world.gate()
+    storage = kept(world, ALICE)
+    gate, other = world.gate(storage), world.gate()
     world.ask_blob(gate, ALICE, DIGEST)
     assert reads(other, world, ALICE)
     world.registry.trouble = status
@@ -174,11 +174,11 @@ def test_one_refusal_does_not_touch_others(world: World) -> None:
 
 def test_a_digest_under_ones_own_repository(world: World) -> None:
     """A grant for one's own repository does not make it hold what is another's."""
-    store = kept(world, ALICE)
-    gate = world.gate(store)
+    storage = kept(world, ALICE)
+    gate = world.gate(storage)
     world.ask_blob(gate, ALICE, DIGEST)
     mine = world.registry.repository(OTHER, MALLORY).push_blob(b"mine")
-    store.keep(b"mine", world.row.name, mine, "")
+    storage.blobs.keep(b"mine", world.row.name, mine, "")
     assert world.ask_blob(gate, MALLORY, mine, OTHER).status == HTTPStatus.OK
     assert gate.has_grant(world.caller(MALLORY), OTHER)
     assert not reads(gate, world, MALLORY, OTHER)
@@ -188,16 +188,16 @@ def test_a_digest_under_ones_own_repository(world: World) -> None:
 
 def test_another_registry(world: World) -> None:
     """Nothing of one registry counts at another, not even the same credentials."""
-    store = kept(world, ALICE)
-    world.ask_blob(world.gate(store), ALICE, DIGEST)
-    elsewhere = Gate("other.example", world.gate(store)._disk, CachePolicy())  # noqa: SLF001
+    storage = kept(world, ALICE)
+    world.ask_blob(world.gate(storage), ALICE, DIGEST)
+    elsewhere = Gate("other.example", world.gate(storage)._disk, CachePolicy())  # noqa: SLF001
     assert not reads(elsewhere, world, ALICE)
 
 
 def test_a_look_tells_what_is_lacking(world: World) -> None:
     """It gives what `open` gives, and nothing more to whoever gets nothing there."""
-    store = kept(world, ALICE)
-    gate, alice = world.gate(store), world.caller(ALICE)
+    storage = kept(world, ALICE)
+    gate, alice = world.gate(storage), world.caller(ALICE)
     unknown = digest_of(b"never seen")
     assert gate.open_or_explain(alice, NAME, DIGEST) == AccessState(
         has_grant=False, is_member=False, is_cached=True
@@ -220,7 +220,7 @@ def test_a_look_tells_what_is_lacking(world: World) -> None:
     assert gate.open_or_explain(alice, OTHER, DIGEST) == AccessState(
         has_grant=False, is_member=False, is_cached=True
     )
-    store.delete(world.row.name, DIGEST)
+    storage.blobs.delete(world.row.name, DIGEST)
     found = gate.open_or_explain(alice, NAME, DIGEST)
     assert isinstance(found, AccessState)
     assert (found.has_grant, found.is_cached) == (True, False)
@@ -334,16 +334,16 @@ def test_what_is_refused_to_nobody_is_not_public(world: World) -> None:
 
 def test_what_a_login_alone_was_let_read_is_not_public(world: World) -> None:
     """It may have come since all of it was made private, be that a moment ago."""
-    store = kept(world, "", ALICE)
+    storage = kept(world, "", ALICE)
     new = world.registry.repository(NAME).push_blob(b"new")
-    store.keep(b"new", world.row.name, new, "")
-    gate = world.gate(store)
+    storage.blobs.keep(b"new", world.row.name, new, "")
+    gate = world.gate(storage)
     world.ask_blob(gate, "", DIGEST)
     world.ask_blob(gate, ALICE, new)
     assert reads(gate, world, ALICE, content=(new, b"new"))
     assert reads_stale(gate)
     assert not reads_stale(gate, digest=new)
-    assert not reads_stale(world.gate(store), digest=new)
+    assert not reads_stale(world.gate(storage), digest=new)
     world.ask_blob(gate, ALICE, DIGEST)
     assert reads_stale(gate)
     world.ask_blob(gate, "", new)
@@ -352,10 +352,10 @@ def test_what_a_login_alone_was_let_read_is_not_public(world: World) -> None:
 
 def test_what_nobody_was_given_from_here_is_public(world: World) -> None:
     """Its grant let it be read, though the registry was asked for it by a login only."""
-    store = kept(world, "", ALICE)
+    storage = kept(world, "", ALICE)
     new = world.registry.repository(NAME).push_blob(b"new")
-    store.keep(b"new", world.row.name, new, "")
-    gate = world.gate(store)
+    storage.blobs.keep(b"new", world.row.name, new, "")
+    gate = world.gate(storage)
     world.ask_blob(gate, ALICE, new)
     world.ask_blob(gate, "", DIGEST)
     assert not reads_stale(gate, digest=new)
@@ -365,10 +365,10 @@ def test_what_nobody_was_given_from_here_is_public(world: World) -> None:
 
 def test_others_keep_nothing_of_a_logins(world: World) -> None:
     """A Cache-Control of what a login alone was let read lets nobody on the way keep it."""
-    store = kept(world, "", ALICE)
+    storage = kept(world, "", ALICE)
     new = world.registry.repository(NAME).push_blob(b"new")
-    store.keep(b"new", world.row.name, new, "")
-    gate = world.gate(store)
+    storage.blobs.keep(b"new", world.row.name, new, "")
+    gate = world.gate(storage)
     world.ask_blob(gate, "", DIGEST)
     world.ask_blob(gate, ALICE, new)
     world.ask_blob(gate, ALICE, DIGEST)
@@ -382,16 +382,16 @@ def test_others_keep_nothing_of_a_logins(world: World) -> None:
 @pytest.mark.parametrize(("kind", "public"), [(MANIFEST, True), ("text/html", False)])
 def test_a_login_page_proves_nothing(world: World, kind: str, *, public: bool) -> None:
     """Nothing is public because a page was shown in place of a manifest."""
-    store = kept(world, "")
+    storage = kept(world, "")
     record_member(
-        store.ledger,
+        storage.ledger,
         world.row.name,
         NAME,
         DIGEST,
         Member(MANIFEST, is_public=False),
-        asked=store.clock.now(),
+        asked=world.clock.now(),
     )
-    gate = world.gate(store)
+    gate = world.gate(storage)
     shown = Reply(status=HTTPStatus.OK, headers=[("Content-Type", kind)])
     gate.recheck_public(world.caller(), NAME, lambda _: shown)
     assert gate.was_public(NAME) is public
@@ -399,9 +399,11 @@ def test_a_login_page_proves_nothing(world: World, kind: str, *, public: bool) -
 
 def test_a_challenge_is_no_refusal_of_what_is_public(world: World) -> None:
     """Clients that start without a token are answered 401 everywhere."""
-    store = kept(world, "Bearer t")
-    gate = world.gate(store)
-    callers.record_anonymous_token(store.ledger, world.caller("Bearer t").name, [NAME], "key", 300)
+    storage = kept(world, "Bearer t")
+    gate = world.gate(storage)
+    callers.record_anonymous_token(
+        storage.ledger, world.caller("Bearer t").name, [NAME], "key", 300
+    )
     world.ask_blob(gate, "Bearer t", DIGEST)
     assert reads_stale(gate)
     assert world.ask_blob(gate, "", DIGEST).status == HTTPStatus.UNAUTHORIZED
@@ -413,10 +415,12 @@ def test_a_token_of_nobodys(world: World) -> None:
 
     `name` here is another repository than those that the token was asked for.
     """
-    store = kept(world, "Bearer t")
+    storage = kept(world, "Bearer t")
     world.registry.repository(OTHER, "Bearer t").push_blob(DATA)
-    gate = world.gate(store)
-    callers.record_anonymous_token(store.ledger, world.caller("Bearer t").name, [NAME], "key", 300)
+    gate = world.gate(storage)
+    callers.record_anonymous_token(
+        storage.ledger, world.caller("Bearer t").name, [NAME], "key", 300
+    )
     world.ask_blob(gate, "Bearer t", DIGEST)
     world.ask_blob(gate, "Bearer t", DIGEST, OTHER)
     assert reads_stale(gate)
@@ -428,9 +432,11 @@ def test_a_token_of_nobodys(world: World) -> None:
 
 def test_a_token_of_nobodys_that_has_ended_is_somebodys(world: World) -> None:
     """Its 401 says nothing of the repository."""
-    store = kept(world, "Bearer t")
-    gate = world.gate(store)
-    callers.record_anonymous_token(store.ledger, world.caller("Bearer t").name, [NAME], "key", 300)
+    storage = kept(world, "Bearer t")
+    gate = world.gate(storage)
+    callers.record_anonymous_token(
+        storage.ledger, world.caller("Bearer t").name, [NAME], "key", 300
+    )
     world.ask_blob(gate, "Bearer t", DIGEST)
     world.clock.time += 301
     world.registry.repositories[NAME].readers.clear()
@@ -528,12 +534,13 @@ def test_what_is_read_while_it_goes_does_not_come_back(world: World) -> None:
     assert not gate.lookup_access(world.caller(), NAME, DIGEST).is_member
 
 
+@in_a_directory
 def test_a_store_that_cannot_be_written_revokes_all_the_same(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """In all workers, and in the store as soon as it can be written again."""
-    store = kept(world, ALICE, "")
-    gate, other = world.gate(store), world.gate()
+    storage = kept(world, ALICE, "")
+    gate, other = world.gate(storage), world.gate()
     for who in (ALICE, ""):
         world.ask_blob(gate, who, DIGEST)
 
@@ -541,7 +548,7 @@ def test_a_store_that_cannot_be_written_revokes_all_the_same(
         raise StoreError(28, "no space")
 
     with monkeypatch.context() as disk:
-        disk.setattr(store.ledger, "refuse", full)
+        disk.setattr(storage.ledger, "refuse", full)
         world.registry.trouble = 403
         for who in (ALICE, ""):
             assert reads(other, world, who)
@@ -554,25 +561,26 @@ def test_a_store_that_cannot_be_written_revokes_all_the_same(
     world.registry.trouble = None
     world.registry.repository(NAME).readers.add(MALLORY)
     world.ask_blob(gate, MALLORY, DIGEST)
-    store.close()
+    storage.close()
     for who in (ALICE, ""):
         assert not reads(other, world, who)
     assert not reads_stale(other)
 
 
+@in_a_directory
 def test_a_refusal_that_could_not_be_written_ends_with_a_yes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whoever has access again reads again, in all workers."""
-    store = kept(world, ALICE)
-    gate, other = world.gate(store), world.gate()
+    storage = kept(world, ALICE)
+    gate, other = world.gate(storage), world.gate()
     world.ask_blob(gate, ALICE, DIGEST)
 
     def full(*_: object) -> None:
         raise StoreError(28, "no space")
 
     with monkeypatch.context() as disk:
-        disk.setattr(store.ledger, "refuse", full)
+        disk.setattr(storage.ledger, "refuse", full)
         world.registry.trouble = 403
         world.ask_blob(gate, ALICE, DIGEST)
     assert not reads(other, world, ALICE)
@@ -586,13 +594,13 @@ def test_a_store_that_cannot_be_written_grants_nothing(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The answer goes on, and the log says why nothing is kept, once."""
-    store = kept(world, ALICE)
-    gate = world.gate(store)
+    storage = kept(world, ALICE)
+    gate = world.gate(storage)
 
     def full(*_: object, **__: object) -> None:
         raise StoreError(28, "no space")
 
-    monkeypatch.setattr(store.ledger, "record", full)
+    monkeypatch.setattr(storage.ledger, "record", full)
     for _ in range(3):
         assert world.ask_blob(gate, ALICE, DIGEST).status == HTTPStatus.OK
     assert not reads(gate, world, ALICE)
@@ -601,11 +609,11 @@ def test_a_store_that_cannot_be_written_grants_nothing(
 
 def test_the_type_of_a_manifest(world: World) -> None:
     """It is the one that the registry tells in this repository, and no blob has one."""
-    store = world.stores.open()
-    gate, caller = world.gate(store), world.caller(ALICE)
+    storage = world.storages.open()
+    gate, caller = world.gate(storage), world.caller(ALICE)
     digest = world.registry.repository(NAME, ALICE).push("1", DATA)
     world.registry.repository(NAME).push_blob(DATA)
-    store.keep(DATA, world.row.name, digest, "text/html")
+    storage.blobs.keep(DATA, world.row.name, digest, "text/html")
     assert world.ask_blob(gate, ALICE, digest).status == HTTPStatus.OK
     opened = gate.open(caller, NAME, digest)
     assert opened is not None
@@ -622,20 +630,21 @@ def test_the_type_of_a_manifest(world: World) -> None:
 
 def test_grants_are_not_written_for_each_blob(world: World) -> None:
     """An image of many layers costs a few writes."""
-    store = kept(world, "")
-    gate = world.gate(store)
+    storage = kept(world, "")
+    gate = world.gate(storage)
     world.ask_blob(gate, "", DIGEST)
-    before = public_age(store.ledger, world.row.name, NAME)
+    before = public_age(storage.ledger, world.row.name, NAME)
     world.clock.time += 10
     for _ in range(5):
         world.ask_blob(gate, "", DIGEST)
-    assert public_age(store.ledger, world.row.name, NAME) == pytest.approx(10, abs=0.1)
+    assert public_age(storage.ledger, world.row.name, NAME) == pytest.approx(10, abs=0.1)
     assert before == pytest.approx(0, abs=0.1)
     world.clock.time += 100
     world.ask_blob(gate, "", DIGEST)
-    assert public_age(store.ledger, world.row.name, NAME) == pytest.approx(0, abs=0.1)
+    assert public_age(storage.ledger, world.row.name, NAME) == pytest.approx(0, abs=0.1)
 
 
+@in_a_directory
 def test_a_file_that_is_gone(world: World, tmp_path: Path) -> None:
     """What was deleted under our feet is not there, and nothing breaks."""
     gate = world.gate(kept(world, ALICE))

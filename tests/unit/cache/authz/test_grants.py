@@ -15,7 +15,7 @@ from app.cache.policy import CachePolicy
 from app.oci.reference import RepositoryName
 from app.source import Reply
 from app.store.errors import StoreError
-from app.store.ledger import Ledger
+from app.store.ledger import Access, Ledger
 from app.store.memory_ledger import MemoryLedger
 from tests.unit.cache.conftest import TICK
 from tests.unit.cache.world import NAME
@@ -126,13 +126,49 @@ def test_every_order(tmp_path: Path, caller: Caller, *, fails: bool) -> None:
     opened.close()
 
 
+class Separate(MemoryLedger):
+    """A ledger in which a block is no transaction: each write is one by itself."""
+
+    @contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """Write at once, whatever happens next."""
+        self.state.version += 1
+        yield self.state
+
+
+@pytest.mark.parametrize("engine", [MemoryLedger, Separate])
 @pytest.mark.parametrize("caller", [ALICE, NOBODY], ids=["somebody", "nobody"])
-def test_every_order_in_memory(caller: Caller) -> None:
+def test_every_order_in_memory(caller: Caller, engine: type[MemoryLedger]) -> None:
     """What is right does not depend on the ledger's engine."""
     for order, answers in plays():
-        ledgers: list[Ledger] = [MemoryLedger(FakeClock(tick=TICK))] * 2
+        ledgers: list[Ledger] = [engine(FakeClock(tick=TICK))] * 2
         rights = [RegistryGrants(REGISTRY, ledger, CachePolicy()) for ledger in ledgers]
         Play(ledgers, rights, caller, NAME, fails=False).run(order, answers)
+
+
+@pytest.mark.parametrize("is_known", [False, True], ids=["new", "known"])
+@pytest.mark.parametrize("caller", [ALICE, NOBODY], ids=["somebody", "nobody"])
+def test_a_refusal_in_the_middle_of_a_yes(
+    caller: Caller, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
+) -> None:
+    """It counts, also where a worker's question and its answer are no transaction."""
+    ledger = Separate(FakeClock(tick=TICK))
+    ours, theirs = (RegistryGrants(REGISTRY, ledger, CachePolicy()) for _ in range(2))
+    if is_known:
+        ours.record_success(caller, NAME, ledger.now())
+    asked, lookup = ledger.now(), ledger.lookup
+
+    def be_overtaken(*args: Any) -> Access:
+        found = lookup(*args)
+        monkeypatch.undo()
+        theirs.record_refusal(caller, NAME, Reply(status=403))
+        return found
+
+    monkeypatch.setattr(ledger, "lookup", be_overtaken)
+    ours.record_success(caller, NAME, asked)
+    for rights in (ours, theirs):
+        standing = rights.lookup(caller, NAME)
+        assert (standing.seconds_left, standing.public_age) == (0, None)
 
 
 class Uncommitted(MemoryLedger):

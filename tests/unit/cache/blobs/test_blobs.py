@@ -5,37 +5,34 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
 from app.cache.blobs.blobs import BlobCache, build_fetches
-from app.cache.disk import DiskExecutor
 from app.oci.errors import UpstreamUnreachable
 from app.oci.reference import Digest, RepositoryName
 from app.source import BodyBroken, HandedOver
 from app.spools.lead import UnreadLimits
 from app.spools.shared_file import write_at
-from app.store.eviction import SizeLimits
+from app.store.blobs import SizeLimits
 from tests.servers import wait_until
 from tests.unit.cache.blob_registry import DATA, DIGEST, BlobRegistry, BlobWorld, body_of
-from tests.unit.cache.world import ALICE, MALLORY, NAME, World, request
+from tests.unit.cache.world import ALICE, MALLORY, NAME, World, executor, in_a_directory, request
 from tests.unit.spools.parts import blob_of
-from tests.unit.store.parts import Stores, grant
+from tests.unit.store.parts import grant
 
 OTHER = RepositoryName.parse("mallory/own")
 
 
 @pytest.fixture
-def setting(tmp_path: Path) -> Iterator[BlobWorld]:
+def setting(world: World) -> Iterator[BlobWorld]:
     """Return a registry with one private blob, of Alice's."""
-    stores, registry = Stores(tmp_path / "cache"), BlobRegistry()
+    world.registry = registry = BlobRegistry()
     registry.repository(NAME, ALICE).push_blob(DATA)
     registry.repository(OTHER, MALLORY)
-    yield BlobWorld(World(stores, registry), registry)
+    yield BlobWorld(world, registry)
     registry.going_on.set()
     wait_until(lambda: not is_fetching())
-    stores.close()
 
 
 def is_fetching() -> bool:
@@ -52,7 +49,7 @@ def blobs(setting: BlobWorld) -> BlobCache:
 def keep(setting: BlobWorld, blobs: BlobCache, authorization: str = ALICE) -> None:
     """Let a blob be kept."""
     assert body_of(setting.ask(blobs, request(authorization))) == DATA
-    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
+    wait_until(lambda: setting.storage.blobs.stat(setting.world.row.name, DIGEST) is not None)
 
 
 def test_the_second_time_costs_nothing(setting: BlobWorld, blobs: BlobCache) -> None:
@@ -62,7 +59,7 @@ def test_the_second_time_costs_nothing(setting: BlobWorld, blobs: BlobCache) -> 
     assert cold.header("cache-status") == "docxy; fwd=uri-miss; fwd-status=200; stored"
     assert cold.header("docker-content-digest") == DIGEST
     assert body_of(cold) == DATA
-    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
+    wait_until(lambda: setting.storage.blobs.stat(setting.world.row.name, DIGEST) is not None)
     for worker in (blobs, setting.worker()):
         warm = setting.ask(worker, request(ALICE))
         assert (warm.status, warm.length) == (200, len(DATA))
@@ -186,7 +183,7 @@ def test_a_digest_is_no_key(setting: BlobWorld, blobs: BlobCache) -> None:
             assert DATA[:100] not in body_of(reply)
         setting.registry.going_on.set()
         running.close()
-        wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
+        wait_until(lambda: setting.storage.blobs.stat(setting.world.row.name, DIGEST) is not None)
 
 
 @pytest.mark.parametrize("size", [5, len(DATA)])
@@ -210,7 +207,7 @@ def test_a_login_page_is_no_yes(
     assert is_shown()
     setting.registry.going_on.set()
     assert body_of(running) == DATA
-    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
+    wait_until(lambda: setting.storage.blobs.stat(setting.world.row.name, DIGEST) is not None)
     assert is_shown()
     assert is_shown()
 
@@ -224,10 +221,10 @@ def test_a_blob_that_a_cdn_calls_by_another_type(
     setting.registry.cdn_kind = kind
     setting.registry.lies[DIGEST] = b'{"error": "log in"}'
     assert body_of(setting.ask(blobs, request(ALICE))) == b'{"error": "log in"}'
-    assert setting.store.stat(setting.world.row.name, DIGEST) is None
+    assert setting.storage.blobs.stat(setting.world.row.name, DIGEST) is None
     setting.registry.lies.clear()
     assert body_of(setting.ask(blobs, request(ALICE))) == DATA
-    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
+    wait_until(lambda: setting.storage.blobs.stat(setting.world.row.name, DIGEST) is not None)
     asked = len(setting.registry.asked)
     assert body_of(setting.ask(blobs, request(ALICE))) == DATA
     assert len(setting.registry.asked) == asked
@@ -238,12 +235,12 @@ def let_read(setting: BlobWorld, authorization: str) -> None:
     """Let somebody read the repository, as a manifest does with which a pull begins."""
     caller = setting.world.caller(authorization)
     grant(
-        setting.store.ledger,
+        setting.storage.ledger,
         caller.name,
         setting.world.row.name,
         NAME,
         60,
-        asked=setting.store.clock.now(),
+        asked=setting.world.clock.now(),
     )
 
 
@@ -353,7 +350,7 @@ def test_a_fetch_goes_on_where_it_broke(setting: BlobWorld, blobs: BlobCache) ->
     setting.registry.breaks_at = None
     assert got + b"".join(stream) == DATA
     reply.close()
-    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
+    wait_until(lambda: setting.storage.blobs.stat(setting.world.row.name, DIGEST) is not None)
     asked = [one.headers for one in setting.registry.requests]
     assert [dict(one).get("Range") for one in asked] in ([None], [None, "bytes=4000-"])
 
@@ -365,7 +362,7 @@ def test_what_was_left_is_gone_on_with(setting: BlobWorld) -> None:
     setting.registry.going_on.clear()
     setting.ask(blobs, request(ALICE)).close()
     setting.registry.going_on.set()
-    spools = setting.world.stores.directory / "spools" / setting.world.row.name
+    spools = setting.world.storages.directory / "spools" / setting.world.row.name
     wait_until(lambda: next(spools.glob("*.data")).stat().st_size > 0)
     wait_until(lambda: not is_fetching())  # the registry is let go before the file is
     again = setting.worker()
@@ -389,10 +386,8 @@ def test_what_a_killed_worker_has_left(
     setting: BlobWorld, blobs: BlobCache, left: bytes, asked: list[str]
 ) -> None:
     """It is read again, and only what is lacking is asked for; nobody may read it unasked."""
-    disk = DiskExecutor(setting.world.stores.open())
-    fetches = build_fetches(
-        disk, setting.world.stores.directory, setting.world.row.name, UnreadLimits()
-    )
+    disk = executor(setting.world.storages.open())
+    fetches = build_fetches(disk, setting.storage.spools, setting.world.row.name, UnreadLimits())
     lead = fetches.try_acquire(DIGEST)
     assert lead is not None
     lead.start(len(DATA))
@@ -407,7 +402,7 @@ def test_what_a_killed_worker_has_left(
     assert ("collapsed" in reply.header("cache-status")) == (asked == ["HEAD"])
     if left == DATA[: len(left)]:
         assert body_of(reply) == DATA
-        wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
+        wait_until(lambda: setting.storage.blobs.stat(setting.world.row.name, DIGEST) is not None)
     else:
         with pytest.raises(BodyBroken):
             body_of(reply)
@@ -422,7 +417,7 @@ def test_a_client_that_leaves_does_not_end_it(setting: BlobWorld, blobs: BlobCac
     setting.registry.going_on.clear()
     setting.ask(blobs, request(ALICE)).close()
     setting.registry.going_on.set()
-    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
+    wait_until(lambda: setting.storage.blobs.stat(setting.world.row.name, DIGEST) is not None)
     warm = setting.ask(blobs, request(ALICE))
     assert warm.header("cache-status") == "docxy; hit"
     warm.close()
@@ -436,7 +431,7 @@ def test_while_the_registry_is_away(
     public = RepositoryName.parse("library/public")
     setting.registry.repository(public, "").push_blob(DATA)
     assert body_of(setting.ask(blobs, request(), name=public)) == DATA
-    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
+    wait_until(lambda: setting.storage.blobs.stat(setting.world.row.name, DIGEST) is not None)
     keep(setting, blobs)
     setting.world.clock.time += 100_000
     setting.registry.trouble = trouble
@@ -455,7 +450,8 @@ def test_while_the_registry_is_away(
 
 def test_a_disk_that_takes_nothing(setting: BlobWorld, blobs: BlobCache) -> None:
     """The pull goes on without it."""
-    (setting.world.stores.directory / "spools").write_bytes(b"no directory")
+    setting.storage.spools.parent.mkdir(exist_ok=True)
+    setting.storage.spools.write_bytes(b"no directory")
     for _ in range(2):
         reply = setting.ask(blobs, request(ALICE))
         assert "stored" not in reply.header("cache-status")
@@ -468,10 +464,11 @@ def test_no_room(setting: BlobWorld) -> None:
     blobs = setting.worker()
     reply = setting.ask(blobs, request(ALICE, Range="bytes=5-9"))
     assert (reply.status, body_of(reply)) == (206, DATA[5:10])
-    spools = setting.world.stores.directory / "spools" / setting.world.row.name
+    spools = setting.world.storages.directory / "spools" / setting.world.row.name
     assert list(spools.iterdir()) == []
 
 
+@in_a_directory
 @pytest.mark.parametrize("registry", ["r.example", "gone.example"])
 def test_what_is_unfinished_counts(setting: BlobWorld, registry: str) -> None:
     """What was kept leaves for it, and where that is not enough, what nobody goes on with.
@@ -482,25 +479,25 @@ def test_what_is_unfinished_counts(setting: BlobWorld, registry: str) -> None:
     blobs = setting.worker()
     small = setting.registry.repositories[NAME].push_blob(b"small")
     assert body_of(setting.ask(blobs, request(ALICE), digest=small)) == b"small"
-    wait_until(lambda: setting.store.stat(setting.world.row.name, small) is not None)
-    left = setting.world.stores.directory / "spools" / registry / "sha256-0.data"
+    wait_until(lambda: setting.storage.blobs.stat(setting.world.row.name, small) is not None)
+    left = setting.world.storages.directory / "spools" / registry / "sha256-0.data"
     left.parent.mkdir(exist_ok=True)
     left.write_bytes(bytes(1500))
     assert body_of(setting.ask(blobs, request(ALICE))) == DATA
-    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
-    assert setting.store.stat(setting.world.row.name, small) is None
+    wait_until(lambda: setting.storage.blobs.stat(setting.world.row.name, DIGEST) is not None)
+    assert setting.storage.blobs.stat(setting.world.row.name, small) is None
     assert left.exists()
     left.write_bytes(bytes(3000))
     other = blob_of(10_000)
     digest = setting.registry.repositories[NAME].push_blob(other)
     assert body_of(setting.ask(blobs, request(ALICE), digest=digest)) == other
-    wait_until(lambda: setting.store.stat(setting.world.row.name, digest) is not None)
+    wait_until(lambda: setting.storage.blobs.stat(setting.world.row.name, digest) is not None)
     assert not left.exists()
 
 
 def test_what_is_unfinished_of_others_stays_for_a_day(setting: BlobWorld, blobs: BlobCache) -> None:
     """Nobody who asks for a blob of that registry has to come."""
-    spools = setting.world.stores.directory / "spools" / "gone.example"
+    spools = setting.world.storages.directory / "spools" / "gone.example"
     spools.mkdir(parents=True)
     new, old = spools / "sha256-0.data", spools / "sha256-1.data"
     for path in (new, old):
@@ -530,16 +527,17 @@ def test_evicted_while_it_is_read(setting: BlobWorld, blobs: BlobCache) -> None:
     """It is read to its end."""
     keep(setting, blobs)
     reply = setting.ask(blobs, request(ALICE))
-    setting.store.delete(setting.world.row.name, DIGEST)
+    setting.storage.blobs.delete(setting.world.row.name, DIGEST)
     assert body_of(reply) == DATA
     keep(setting, blobs)
 
 
+@in_a_directory
 def test_cut_short_on_the_disk(setting: BlobWorld, blobs: BlobCache) -> None:
     """A file that has become shorter ends no answer quietly."""
     keep(setting, blobs)
     reply = setting.ask(blobs, request(ALICE))
-    (path,) = (setting.world.stores.directory / "content").rglob(DIGEST.partition(":")[2])
+    (path,) = (setting.world.storages.directory / "content").rglob(DIGEST.partition(":")[2])
     with path.open("r+b") as file:
         file.truncate(3000)
     with pytest.raises(BodyBroken):
@@ -547,13 +545,14 @@ def test_cut_short_on_the_disk(setting: BlobWorld, blobs: BlobCache) -> None:
     keep(setting, blobs)
 
 
+@in_a_directory
 def test_handed_over_to_nginx(setting: BlobWorld) -> None:
     """A hit of a GET, and nothing else."""
     setting.accel = "/docxy-cache/"
     blobs = setting.worker()
     cold = setting.ask(blobs, request(ALICE))
     assert body_of(cold) == DATA
-    wait_until(lambda: setting.store.stat(setting.world.row.name, DIGEST) is not None)
+    wait_until(lambda: setting.storage.blobs.stat(setting.world.row.name, DIGEST) is not None)
     encoded = DIGEST.partition(":")[2]
     place = f"/docxy-cache/r.example/sha256/{encoded[:2]}/{encoded}"
     whole = setting.ask(blobs, request(ALICE))

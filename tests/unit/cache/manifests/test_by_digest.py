@@ -24,7 +24,7 @@ from app.registries import Account, Registry
 from app.source import Client, Reply, Request
 from app.waiting import SingleFlight
 from tests.unit.cache.registry import INDEX, LIST, MANIFEST, FakeRegistry, digest_of
-from tests.unit.cache.world import ALICE, MALLORY, NAME, World, read, request
+from tests.unit.cache.world import ALICE, MALLORY, NAME, World, in_a_directory, read, request
 
 DATA = b'{"schemaVersion":2}'
 TAG = Tag.parse("1.0")
@@ -540,6 +540,7 @@ def test_other_bytes_than_were_asked_for(world: World) -> None:
     assert is_served(source.answer(Operation.manifest(NAME, digest), request()))
 
 
+@in_a_directory
 def test_a_damaged_file(world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """It is found when it is read, dropped, and fetched again."""
     digest = pushed(world, "")
@@ -702,9 +703,9 @@ def test_a_full_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise StoreError(28, "no space")
 
-    store = world.stores.opened[-1]
+    store = world.storages.opened[-1]
     for room, name in (
-        (store, "keep"),
+        (store.blobs, "keep"),
         (store.ledger, "record"),
         (store.ledger.notes, "record"),
         (store.ledger.tags, "record"),

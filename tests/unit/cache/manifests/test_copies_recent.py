@@ -8,11 +8,12 @@ from app.cache.hot import HotMap
 from app.cache.manifests.copies import CachedManifest
 from app.cache.source import CachedSource
 from app.oci.operation import Operation
+from app.oci.reference import Digest
 from app.store.errors import StoreError
-from app.store.store import Store
+from app.store.storage import Storage
 from tests.servers import wait_until
 from tests.unit.cache.manifests.test_by_digest import DATA, TAG, pushed
-from tests.unit.cache.world import ALICE, NAME, World, read, request
+from tests.unit.cache.world import ALICE, NAME, World, in_a_directory, read, request
 
 
 def warm(world: World, *readers: str) -> tuple[CachedSource, Callable[[], CachedManifest | None]]:
@@ -23,7 +24,7 @@ def warm(world: World, *readers: str) -> tuple[CachedSource, Callable[[], Cached
     copies = source.manifests_by_digest.cached_manifests
     recent = copies._hot  # noqa: SLF001
     wait_until(
-        lambda: world.stores.opened[-1].ledger.read_version() is not None,
+        lambda: world.storages.opened[-1].ledger.read_version() is not None,
         what="the last write to be a while ago",
     )
     read(source.answer(Operation.manifest(NAME, digest), request(ALICE)))
@@ -55,6 +56,7 @@ def test_another_worker_revokes(world: World) -> None:
     assert is_refused(source, world)
 
 
+@in_a_directory
 def test_this_worker_revokes_and_cannot_write_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -64,7 +66,7 @@ def test_this_worker_revokes_and_cannot_write_it(
     def full(*_: object, **__: object) -> None:
         raise StoreError(28, "no space")
 
-    store = world.stores.opened[-1]
+    store = world.storages.opened[-1]
     monkeypatch.setattr(store.ledger, "refuse", full)
     monkeypatch.setattr(store.ledger.tags, "delete_refused", full)
     world.registry.repositories[NAME].readers.clear()
@@ -73,6 +75,7 @@ def test_this_worker_revokes_and_cannot_write_it(
     assert is_refused(source, world)
 
 
+@in_a_directory
 def test_another_worker_revokes_and_cannot_write_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -83,7 +86,7 @@ def test_another_worker_revokes_and_cannot_write_it(
     def full(*_: object, **__: object) -> None:
         raise StoreError(28, "no space")
 
-    store = world.stores.opened[-1]
+    store = world.storages.opened[-1]
     monkeypatch.setattr(store.ledger, "refuse", full)
     monkeypatch.setattr(store.ledger.tags, "delete_refused", full)
     world.registry.repositories[NAME].readers.clear()
@@ -92,22 +95,21 @@ def test_another_worker_revokes_and_cannot_write_it(
     assert is_refused(source, world)
 
 
+@in_a_directory
 @pytest.mark.parametrize(
     "removing",
     [
-        lambda store: store.maintenance.remove_all(),
-        lambda store: store.maintenance.remove_repository("r.example", NAME),
-        lambda store: store.catalog.remove_members("r.example", NAME, [store.digest]),
-        lambda store: store.delete("r.example", store.digest),
+        lambda storage, _: storage.admin.remove_all(),
+        lambda storage, _: storage.admin.remove_repository("r.example", NAME),
+        lambda storage, digest: storage.admin.remove_members("r.example", NAME, [digest]),
+        lambda storage, digest: storage.blobs.delete("r.example", digest),
     ],
     ids=["all", "repository", "holding", "content"],
 )
-def test_an_operator_removes(world: World, removing: Callable[[Store], object]) -> None:
+def test_an_operator_removes(world: World, removing: Callable[[Storage, Digest], object]) -> None:
     """From another process."""
     source, remembered = warm(world)
-    store = world.stores.open()
-    store.digest = world.registry.repositories[NAME].tags[TAG]  # type: ignore[attr-defined] # for the table
-    removing(store)
+    removing(world.storages.open(), world.registry.repositories[NAME].tags[TAG])
     assert remembered() is None
     assert is_refused(source, world)
 
@@ -125,17 +127,18 @@ def test_a_grant_ends(world: World) -> None:
     assert is_refused(source, world)
 
 
+@in_a_directory
 def test_the_index_is_gone(world: World) -> None:
     """Then nothing is remembered."""
     _, remembered = warm(world)
-    for path in world.stores.directory.glob("index.sqlite*"):
+    for path in world.storages.directory.glob("index.sqlite*"):
         path.unlink()
     assert remembered() is None
 
 
 def test_so_many_bytes_and_no_more(world: World) -> None:
     """The latest stay, and what is too old to be given goes."""
-    store = world.stores.open()
+    store = world.storages.open()
     recent = HotMap[str](store.ledger)
     mib = 1024 * 1024
 
