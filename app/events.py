@@ -1,6 +1,7 @@
 """One exchange: a client's request and its response, as they are logged, counted and shown."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from time import monotonic
@@ -49,6 +50,19 @@ class Exchange:
     def seconds_elapsed(self) -> float:
         """Return the seconds since the exchange began."""
         return monotonic() - self.started_at
+
+    @contextmanager
+    def keep_cache_outcome(self) -> Iterator[None]:
+        """Leave `cache_outcome` as it is, whatever the cache does in the block.
+
+        The log line says how the cache served the request, and not those that were made to judge
+        it.
+        """
+        outcome = self.cache_outcome
+        try:
+            yield
+        finally:
+            self.cache_outcome = outcome
 
 
 current: Final[ContextVar[Exchange | None]] = ContextVar("exchange", default=None)

@@ -3,6 +3,7 @@
 downloads.py     how much each client may use, and its concurrent downloads, in memory
 htpasswd.py      the file of users, read again when it changes
 image_facts.py   image metadata (platform, creation date), cached by digest
+image_policy.py  applies rules about digests and image metadata
 limits.py        the limits of one client: requests, downloads, bytes and pulls
 logins.py        checks passwords, and slows down guessing by network
 networks.py      client addresses, networks, and the allow and deny lists

@@ -8,7 +8,6 @@ context.py         the context of each request, which it begins and ends
 credentials.py     decides which credentials go to which registry
 flask_app.py       the Flask application and its URL converters
 forwarded.py       the client's address and our own URL behind reverse proxies
-image_policy.py    applies rules about image metadata
 limits.py          enforces limits before any view
 logins.py          reads logins at this proxy from headers and forms
 relay.py           turns a Reply into a response; sets what caches may keep

@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlencode
 
 from flask import Blueprint, Request, Response
 
+from app.access.image_policy import ImageInspection
 from app.oci.errors import Unsupported
 from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
@@ -16,7 +17,6 @@ from app.oci.scope import Action
 from app.routes.addressing import authorize, require_pull, resolve, resolve_registry
 from app.routes.context import get_context
 from app.routes.credentials import build_source_request
-from app.routes.image_policy import ImageInspection
 from app.routes.relay import relay
 from app.source import build_reply
 
@@ -89,7 +89,7 @@ def _answer(wanted: Operation, *, has_query: bool = False) -> Response:
         operation=operation,
         request=asking,
         facts_cache=context.services.image_facts,
-        exchange=context.exchange,
+        keep_outcome=context.exchange.keep_cache_outcome,
         decide=partial(authorize, context, address, operation),
     )
     return relay(context, inspection.inspect_manifest(decision), address)

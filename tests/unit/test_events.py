@@ -2,6 +2,8 @@
 
 import threading
 
+import pytest
+
 from app.events import Exchange, ExchangeObserver, current, keep_request_id
 from app.source import Budget, Event
 from tests.unit.observing import Remembering
@@ -58,3 +60,19 @@ def test_a_thread_for_a_request() -> None:
     thread.join()
     assert seen == ["abc"]
     assert (served.attempts, served.cache_outcome, served.budget) == (0, "", None)
+
+
+def test_what_is_asked_only_to_judge() -> None:
+    """It does not change how the client's own request was served, even if it fails."""
+    served = Exchange()
+    current.set(served)
+    tell(ExchangeObserver())
+
+    def judge() -> None:
+        with served.keep_cache_outcome():
+            ExchangeObserver().observe(Event.CACHE_OUTCOME, "miss")
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        judge()
+    assert served.cache_outcome == "hit"

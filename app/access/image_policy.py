@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from http import HTTPStatus
@@ -9,7 +10,6 @@ from typing import Final
 
 from app.access.image_facts import ImageFactsCache
 from app.access.rules import Decision, Rule
-from app.events import Exchange
 from app.oci import headers
 from app.oci.errors import RuleDenied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.image import INDEX, ImageMetadata, parse_config_descriptor, parse_image_metadata
@@ -37,7 +37,9 @@ class ImageInspection:
     operation: Operation
     request: Request
     facts_cache: ImageFactsCache
-    exchange: Exchange
+    keep_outcome: Callable[[], AbstractContextManager[object]]
+    """Returns a context for requests made only to judge, of which the client's log line is silent.
+    """
     decide: Callable[[frozenset[Digest]], Decision | None]
     """Applies the rules again with all digests of the manifest.
 
@@ -81,12 +83,8 @@ class ImageInspection:
         facts = self._lookup_facts(reply)
         is_unread = facts is not None
         if facts is None:
-            did = self.exchange.cache_outcome
-            try:
+            with self.keep_outcome():
                 facts, reply = self._determine_facts(reply)
-            finally:
-                # The log line says how the cache served this request, not those made to judge it.
-                self.exchange.cache_outcome = did
         if objection := condition.find_violation(facts, datetime.now(UTC)):
             if is_unread:
                 reply.close()

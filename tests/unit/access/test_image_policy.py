@@ -2,19 +2,20 @@
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from app.access.image_facts import ImageFactsCache
+from app.access.image_policy import ImageInspection
 from app.access.rules import Condition, Decision, Rule
-from app.events import Exchange
 from app.oci.errors import RuleDenied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.manifest import Platform
 from app.oci.operation import Kind, Operation
 from app.oci.reference import Digest, Reference, RepositoryName, Tag
-from app.routes.image_policy import ImageInspection
 from app.source import BodyBroken, Reply, Request, build_reply
 from tests.unit.fake_source import FakeSource
 
@@ -63,7 +64,7 @@ def inspect(
         source=shelf,
         operation=Operation.manifest(RepositoryName("team/app"), reference or Tag("1")),
         request=Request(method=method, headers=fields),
-        exchange=Exchange(),
+        keep_outcome=known.get("keep_outcome") or nullcontext,
         facts_cache=known.get("known") or ImageFactsCache(),
         decide=known.get("decide") or asked_again,
     ).inspect_manifest(known.get("decision") or Decision(allowed=True, rule=RULE))
@@ -104,6 +105,22 @@ def test_all_is_asked_in_the_clients_name() -> None:
         names = {name for name, _ in call.request.headers}
         assert call.request.authorization == "Bearer alice"
         assert not names & {"If-None-Match", "Range"}
+
+
+@pytest.mark.parametrize(("method", "apart"), [("GET", (1, 2)), ("HEAD", (1, 3))])
+def test_what_is_asked_only_to_judge_is_apart(method: str, apart: tuple[int, int]) -> None:
+    """The log line says how the client's own request was served."""
+    shelf, numbers = Shelf(), list[int]()
+
+    @contextmanager
+    def keep_outcome() -> Iterator[None]:
+        numbers.append(len(shelf.calls))
+        yield
+        numbers.append(len(shelf.calls))
+
+    inspect(shelf, method=method, keep_outcome=keep_outcome)
+    assert tuple(numbers) == apart
+    assert len(shelf.calls) == apart[-1]
 
 
 def test_it_is_remembered() -> None:
