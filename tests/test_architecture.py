@@ -88,7 +88,7 @@ LIBRARIES = {
     "redis": {"access"},
     "jinja2": {"web"},
     "markupsafe": {"web"},
-    "werkzeug": {"factory", "routes", "web"},
+    "werkzeug": {"factory", "oci", "routes", "web"},
     "requests": {"upstream"},
     "urllib3": {"upstream"},
     "pydantic": {"factory", "config"},

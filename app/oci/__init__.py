@@ -1,4 +1,4 @@
-"""The protocol as values and pure functions: the standard library and PyJWT only, no I/O.
+"""The protocol as values and pure functions: the standard library, PyJWT and Werkzeug, no I/O.
 
 challenge.py           `WWW-Authenticate` (RFC 9110, section 11.6.1)
 conditional.py         ranges, ETags and conditional requests (RFC 9110)

@@ -1,17 +1,23 @@
-"""Ranges and conditional requests for content with an ETag and no date (RFC 9110, 13 and 14)."""
+"""Ranges and conditional requests for content with an ETag and no date (RFC 9110, 13 and 14).
+
+Werkzeug reads lists of ETags. Ranges are read by the grammar of the RFC, because Werkzeug's parsers
+accept ranges that it forbids (docs/decisions/reading-upstream/ranges.md).
+"""
 
 import re
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
+from werkzeug.http import parse_etags, quote_etag
+
 from app.oci import headers
 from app.oci.headers import Headers
 from app.oci.reference import Digest
 
-# The Range header (RFC 9110, section 14)
+# The Range header (RFC 9110, section 14.2)
 
-_RANGE: Final = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORECASE)
+_RANGE: Final = re.compile(r"bytes=[ \t]*(\d{0,18})-(\d{0,18})[ \t]*", re.IGNORECASE | re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,40 +60,114 @@ def parse_range(header: str) -> ByteRange | None:
     return ByteRange(first, last)
 
 
-_TAG: Final = re.compile(r'(?:W/)?"[\x21\x23-\x7e\x80-\xff]*"')
+def build_range(start: int, end: int | None = None) -> tuple[str, str]:
+    """Return the Range field for the bytes from `start` up to but not including `end`.
 
-
-def evaluate_conditions(fields: Headers, etag: str) -> HTTPStatus | None:
-    """Return 412 or 304 if a condition of a GET or a HEAD fails, or None if none does.
-
-    Conditions about dates are ignored, because the content has no date (RFC 9110, section 13.1).
+    Without `end` the range extends to the end of the content.
     """
-    wanted = headers.get_all(fields, "if-match")
-    if wanted and not _matches_etag(wanted, etag, weakly=False):
-        return HTTPStatus.PRECONDITION_FAILED
-    return HTTPStatus.NOT_MODIFIED if is_not_modified(fields, etag) else None
+    return ("Range", f"bytes={start}-{'' if end is None else end - 1}")
 
 
-def is_not_modified(fields: Headers, etag: str) -> bool:
-    """Return whether If-None-Match names this ETag, so that the client has the content already."""
-    known = headers.get_all(fields, "if-none-match")
-    return bool(known) and _matches_etag(known, etag, weakly=True)
+# The Content-Range header (RFC 9110, section 14.4)
+
+_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", re.ASCII)
+_UNSATISFIED: Final = re.compile(r"bytes \*/(\d{1,18})", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ContentRange:
+    """The bytes from `start` up to but not including `end`, out of `total` bytes.
+
+    `end` and `total` are None if they are unknown.
+    """
+
+    start: int
+    end: int | None
+    total: int | None
+
+    def continues(self, wanted: "ContentRange") -> bool:
+        """Return True if this part starts where `wanted` does and may be of the same whole.
+
+        It may end before `wanted`, but not after.
+        """
+        if self.start != wanted.start:
+            return False
+        if self.end is not None and wanted.end is not None and self.end > wanted.end:
+            return False
+        return self.is_compatible_with(wanted)
+
+    def is_compatible_with(self, wanted: "ContentRange") -> bool:
+        """Return True unless the known sizes show that this part is not of the same whole."""
+        if self.total is None:
+            return True
+        if wanted.total is not None:
+            return self.total == wanted.total
+        return wanted.end is None or self.total >= wanted.end
+
+    def answers(self, asked: ByteRange) -> bool:
+        """Return True if this part starts where a requested range does and ends within it."""
+        if asked.first is None:
+            total = self.end if self.total is None else self.total
+            return self.end == total and self.start == max(0, (total or 0) - (asked.last or 0))
+        end = self.end or 0
+        return self.start == asked.first and (asked.last is None or end <= asked.last + 1)
+
+
+def parse_content_range(value: str, length: int | None = None) -> ContentRange | None:
+    """Return the part that a Content-Range describes.
+
+    Return None if the field is not a single valid byte range, or contradicts `length`, the
+    Content-Length in bytes, if it is given.
+    """
+    match = _CONTENT_RANGE.fullmatch(value.strip())
+    if match is None:
+        return None  # several ranges, or malformed
+    start, end = int(match[1]), int(match[2]) + 1
+    total = None if match[3] == "*" else int(match[3])
+    consistent = start < end and (total is None or end <= total)
+    if not consistent or length not in {None, end - start}:
+        return None
+    return ContentRange(start, end, total)
+
+
+def parse_unsatisfied_size(value: str) -> int | None:
+    """Return the size in bytes that the Content-Range of a 416 states (section 15.5.17).
+
+    Return None if it states none.
+    """
+    match = _UNSATISFIED.fullmatch(value.strip())
+    return int(match[1]) if match else None
+
+
+# Conditions (RFC 9110, section 13): the ETag of content is its digest in quotes.
 
 
 def build_etag(digest: Digest) -> str:
     """Return the strong ETag of content, which is its digest in quotes."""
-    return f'"{digest}"'
+    return quote_etag(digest)
 
 
-def get_range_header(fields: Headers, etag: str) -> str:
-    """Return the Range header, or "" without one or if If-Range does not name `etag`."""
+def evaluate_conditions(fields: Headers, digest: Digest) -> HTTPStatus | None:
+    """Return 412 or 304 if a condition of a GET or a HEAD fails, or None if none does.
+
+    Conditions about dates are ignored, because the content has no date (section 13.1).
+    """
+    wanted = headers.get_all(fields, "if-match")
+    if wanted and not parse_etags(",".join(wanted).strip()).contains(digest):
+        return HTTPStatus.PRECONDITION_FAILED
+    return HTTPStatus.NOT_MODIFIED if is_not_modified(fields, digest) else None
+
+
+def is_not_modified(fields: Headers, digest: Digest) -> bool:
+    """Return whether If-None-Match names the content, so that the client has it already."""
+    known = headers.get_all(fields, "if-none-match")
+    return bool(known) and parse_etags(",".join(known).strip()).contains_weak(digest)
+
+
+def get_range_header(fields: Headers, digest: Digest) -> str:
+    """Return the Range header, or "" without one or if If-Range does not name the content.
+
+    A weak ETag does not name it (section 13.1.5).
+    """
     only = headers.get_first(fields, "if-range").strip()
-    return headers.get_first(fields, "range") if only in {"", etag} else ""
-
-
-def _matches_etag(values: list[str], etag: str, *, weakly: bool) -> bool:
-    text = ",".join(values)
-    if text.strip() == "*":
-        return True
-    tags = _TAG.findall(text)
-    return etag in ([tag.removeprefix("W/") for tag in tags] if weakly else tags)
+    return headers.get_first(fields, "range") if only in {"", build_etag(digest)} else ""

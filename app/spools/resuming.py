@@ -1,14 +1,12 @@
 """Resuming a blob: asks the registry for the rest, and reads its answer."""
 
-import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, Protocol
+from typing import Protocol
 
+from app.oci.conditional import parse_content_range
 from app.source import Payer, Reply
-
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
 class RestFetcher(Protocol):
@@ -63,12 +61,12 @@ def parse_rest(reply: Reply, offset: int, size: int) -> RemainingBody | None:
     """
     if reply.status == HTTPStatus.OK and reply.length == size:
         return RemainingBody(reply.chunks(), reply.close, skip=offset)
-    match = _CONTENT_RANGE.fullmatch(reply.header("content-range").strip())
+    part = parse_content_range(reply.header("content-range"), reply.length)
     if (
         reply.status == HTTPStatus.PARTIAL_CONTENT
-        and match is not None
-        and int(match[1]) == offset
-        and match[3] in {str(size), "*"}
+        and part is not None
+        and part.start == offset
+        and part.total in {size, None}
     ):
         return RemainingBody(reply.chunks(), reply.close)
     reply.close()
@@ -84,7 +82,7 @@ def parse_size(reply: Reply) -> int | None:
         return None  # the size would be that of the encoded form, whose digest nobody knows
     if reply.status == HTTPStatus.OK:
         return reply.length
-    match = _CONTENT_RANGE.fullmatch(reply.header("content-range").strip())
-    if reply.status != HTTPStatus.PARTIAL_CONTENT or match is None or match[3] == "*":
+    if reply.status != HTTPStatus.PARTIAL_CONTENT:
         return None
-    return int(match[3])
+    part = parse_content_range(reply.header("content-range"), reply.length)
+    return None if part is None else part.total

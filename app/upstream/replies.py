@@ -18,7 +18,7 @@ import requests
 from app import shared_memory
 from app.oci import documents, headers
 from app.oci.challenge import Challenge
-from app.oci.conditional import ByteRange, parse_range
+from app.oci.conditional import parse_content_range, parse_range, parse_unsatisfied_size
 from app.oci.errors import ErrorCode, UpstreamMisbehaved, UpstreamUnavailable, error_document
 from app.oci.headers import Headers
 from app.oci.reference import Digest
@@ -26,11 +26,9 @@ from app.source import Budget, Reply, Request, build_reply, has_body
 from app.upstream.http import redirects
 from app.upstream.http.body import (
     Body,
-    ContentRange,
     discard,
     get_content_length,
     get_content_range,
-    parse_content_range,
     read_start,
 )
 from app.upstream.http.deadlines import Call
@@ -177,18 +175,9 @@ def find_mismatch(request: Request, reply: Reply) -> str:
     if reply.status == HTTPStatus.PARTIAL_CONTENT and (wanted := parse_range(asked)) is not None:
         part = parse_content_range(reply.header("content-range"), reply.length)
         # Not every client checks which part it got before joining it to the bytes it has.
-        if part is None or not _is_within_range(part, wanted):
+        if part is None or not part.answers(wanted):
             return "the registry sent another part of a blob than was asked for"
     return ""
-
-
-def _is_within_range(part: ContentRange, wanted: ByteRange) -> bool:
-    """Return whether a part begins where the range does and does not extend beyond it."""
-    if wanted.first is None:
-        total = part.end if part.total is None else part.total
-        return part.end == total and part.start == max(0, (total or 0) - (wanted.last or 0))
-    end = part.end or 0
-    return part.start == wanted.first and (wanted.last is None or end <= wanted.last + 1)
 
 
 # Docker Hub sends with each manifest how many pulls an identity has left, and which identity.
@@ -235,12 +224,6 @@ def _classify_identity(source: str) -> str:
     return "address"
 
 
-_TOTAL: Final = re.compile(r"bytes (?:0-0|\*)/(\d{1,18})")
-"""Content-Range of the first byte, or of none if the blob is empty (RFC 9110, section 14.4)."""
-
-_WHOLE: Final = re.compile(r"bytes 0-(\d{1,18})/(\d{1,18})")
-
-
 def build_streamed_reply(
     method: str, response: requests.Response, again: RangeRequester | None
 ) -> Reply:
@@ -281,8 +264,8 @@ def build_head_reply(response: requests.Response) -> Reply | None:
     """
     if response.status_code == HTTPStatus.OK:
         length = get_content_length(response)
-    elif total := _TOTAL.fullmatch(response.headers.get("Content-Range", "")):
-        length = int(total[1])
+    elif (total := _parse_total(response.headers.get("Content-Range", ""))) is not None:
+        length = total
     elif response.status_code >= HTTPStatus.BAD_REQUEST:
         return None
     else:
@@ -294,6 +277,14 @@ def build_head_reply(response: requests.Response) -> Reply | None:
         headers.filter_response_headers(response.raw.headers.items()), "content-range"
     )
     return Reply(status=HTTPStatus.OK, headers=passed, length=length)
+
+
+def _parse_total(content_range: str) -> int | None:
+    """Return the size that comes with the first byte, or with none if the blob is empty."""
+    part = parse_content_range(content_range)
+    if part is None:
+        return parse_unsatisfied_size(content_range)
+    return part.total if (part.start, part.end) == (0, 1) else None
 
 
 def with_verification(reply: Reply, digest: Digest) -> Reply:
@@ -322,8 +313,8 @@ def _is_whole(reply: Reply) -> bool:
     """Return whether a reply has all bytes, as a 200 or as a part from the first to the last."""
     if reply.status != HTTPStatus.PARTIAL_CONTENT:
         return reply.status == HTTPStatus.OK
-    found = _WHOLE.fullmatch(reply.header("content-range").strip())
-    return found is not None and int(found[1]) + 1 == int(found[2])
+    part = parse_content_range(reply.header("content-range"))
+    return part is not None and part.start == 0 and part.end == part.total
 
 
 def with_digest(reply: Reply, digest: Digest, fits: Callable[[str], bool]) -> Reply:

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 import requests
 
 from app.oci import headers
+from app.oci.conditional import ContentRange, build_range
 from app.oci.errors import ClientGone, Denied, RegistryError, UpstreamDown
 from app.oci.headers import Headers
 from app.oci.reference import Digest
@@ -19,7 +20,6 @@ from app.source import BodyBroken, Client, Event, Permit
 from app.threads import NativeThreadPool
 from app.upstream.http.body import (
     Body,
-    ContentRange,
     discard,
     get_content_range,
     get_observer,
@@ -99,8 +99,7 @@ class BlobRangeRequester:
         return own and response.status_code == HTTPStatus.UNAUTHORIZED
 
     def _build_headers(self, part: ContentRange) -> Headers:
-        last = "" if part.end is None else str(part.end - 1)
-        wanted = ("Range", f"bytes={part.start}-{last}")
+        wanted = build_range(part.start, part.end)
         return [*headers.without(self.fields, *headers.PARTIAL), wanted]
 
 

@@ -20,6 +20,7 @@ from app.access import rules
 from app.cache.authz import callers
 from app.oci import challenge, conditional, documents, headers, image, media_types, scope
 from app.oci.errors import RegistryError
+from app.oci.reference import Digest
 from app.registries import Registries, Registry
 from app.routes import flask_app
 from app.routes.forwarded import ForwardedHeaders
@@ -243,7 +244,7 @@ READERS: Final = {
         lambda text: headers.filter_response_headers([("Connection", text), ("a", text)])
     ),
     "If-None-Match": Reader(
-        lambda text: conditional.evaluate_conditions([("If-None-Match", text)], '"x"'),
+        lambda text: conditional.evaluate_conditions([("If-None-Match", text)], Digest("x")),
         ("W/", "*", *_SIGNS),
     ),
     "Range": Reader(lambda text: conditional.parse_range(f"bytes={text}"), ("0", "-", *_SIGNS)),

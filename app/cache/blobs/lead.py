@@ -11,6 +11,7 @@ from app.cache.authz.gate import Gate
 from app.cache.blobs.byte_range import select_range
 from app.cache.head_first import find_refusal
 from app.oci import headers
+from app.oci.conditional import build_range
 from app.oci.errors import UpstreamUnavailable
 from app.oci.operation import Operation
 from app.oci.reference import Digest, RepositoryName, compute_digest
@@ -64,12 +65,12 @@ class BlobRequest:
         A client that disconnects does not cancel it.
         """
         request = replace(self._build_plain("GET"), client=None, has_fallback=None)
-        return self._fetch(_with_range(request, f"bytes={offset}-") if offset else request)
+        return self._fetch(_with_range(request, offset) if offset else request)
 
     def fetch_range(self, start: int, end: int) -> Reply:
         """Fetch bytes `start` to `end` (exclusive), for this client alone."""
         request = replace(self._build_plain("GET"), has_fallback=None)  # the body has begun
-        return self._fetch(_with_range(request, f"bytes={start}-{end - 1}"))
+        return self._fetch(_with_range(request, start, end))
 
     def record_verified(self) -> None:
         """Record that this repository holds the blob: all bytes came, and their hash is right."""
@@ -84,8 +85,8 @@ class BlobRequest:
         return self.gate.fetch_blob(self.caller, self.name, question, self.digest)
 
 
-def _with_range(request: Request, wanted: str) -> Request:
-    return replace(request, headers=[*request.headers, ("Range", wanted)])
+def _with_range(request: Request, start: int, end: int | None = None) -> Request:
+    return replace(request, headers=[*request.headers, build_range(start, end)])
 
 
 class BlobRefused(Exception):

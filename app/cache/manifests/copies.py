@@ -59,7 +59,7 @@ class CachedManifest:
             *cache_status.build_content_headers(self.digest, public_left),
             *fields,
         ]
-        if conditional.is_not_modified(request.headers, conditional.build_etag(self.digest)):
+        if conditional.is_not_modified(request.headers, self.digest):
             return Reply(status=HTTPStatus.NOT_MODIFIED, headers=written)
         if request.method == "HEAD":
             return Reply(status=HTTPStatus.OK, headers=written, length=len(self.data))

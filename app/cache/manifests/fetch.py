@@ -13,8 +13,8 @@ from app.cache.authz.gate import Gate
 from app.cache.manifests.copies import CachedManifests
 from app.cache.manifests.tags import TagAnswer
 from app.cache.policy import MANIFEST_LIMIT
-from app.oci import conditional as conditional_headers
 from app.oci import headers, media_types
+from app.oci.conditional import is_not_modified
 from app.oci.errors import UpstreamMisbehaved
 from app.oci.operation import Operation
 from app.oci.reference import Digest, Reference, RepositoryName, compute_digest
@@ -145,9 +145,7 @@ class ManifestFetcher:
 
 def apply_conditions(reply: Reply, request: Request, digest: Digest) -> Reply:
     """Return a 304 if the client's If-None-Match names the digest, and `reply` if not."""
-    if not conditional_headers.is_not_modified(
-        request.headers, conditional_headers.build_etag(digest)
-    ):
+    if not is_not_modified(request.headers, digest):
         return reply
     fields = headers.without(reply.headers, "content-type", "content-encoding")
     return Reply(status=HTTPStatus.NOT_MODIFIED, headers=fields)

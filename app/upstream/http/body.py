@@ -1,13 +1,11 @@
 """Response bodies, read as they arrive; a body that breaks never looks complete.
 
-Beside the body itself: which bytes of a blob a response carries (`ContentRange`), and what to do
-with a response that nobody reads (`discard`).
+Beside the body itself: which bytes of a blob a response carries (`get_content_range`), and what to
+do with a response that nobody reads (`discard`).
 """
 
-import re
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 from urllib.parse import urlsplit
@@ -16,6 +14,7 @@ import requests
 import urllib3
 
 from app.oci import documents
+from app.oci.conditional import ContentRange, parse_content_range, parse_unsatisfied_size
 from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamUnavailable
 from app.source import NOBODY, BodyBroken, Event, Observer
 from app.upstream.http.deadlines import NO_LIMIT, Call, ClientDisconnected
@@ -196,40 +195,6 @@ def get_content_length(response: requests.Response) -> int | None:
 
 # Which bytes of a blob a response carries, by its Content-Range and Content-Length.
 
-_UNSATISFIED: Final = re.compile(r"bytes \*/(\d{1,18})")
-_CONTENT_RANGE: Final = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
-
-
-@dataclass(frozen=True, slots=True)
-class ContentRange:
-    """The bytes from `start` up to but not including `end`, out of `total` bytes.
-
-    `end` and `total` are None if they are unknown.
-    """
-
-    start: int
-    end: int | None
-    total: int | None
-
-    def continues(self, wanted: "ContentRange") -> bool:
-        """Return True if this part starts where `wanted` does and may be of the same whole.
-
-        It may end before `wanted`, but not after.
-        """
-        if self.start != wanted.start:
-            return False
-        if self.end is not None and wanted.end is not None and self.end > wanted.end:
-            return False
-        return self.is_compatible_with(wanted)
-
-    def is_compatible_with(self, wanted: "ContentRange") -> bool:
-        """Return True unless the known sizes show that this part is not of the same whole."""
-        if self.total is None:
-            return True
-        if wanted.total is not None:
-            return self.total == wanted.total
-        return wanted.end is None or self.total >= wanted.end
-
 
 def parse_unsatisfied_total(response: requests.Response) -> int | None:
     """Return the total size, in bytes, that a 416 states (RFC 9110, section 15.5.17).
@@ -238,8 +203,7 @@ def parse_unsatisfied_total(response: requests.Response) -> int | None:
     """
     if response.status_code != HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
         return None
-    match = _UNSATISFIED.fullmatch(response.headers.get("Content-Range", "").strip())
-    return int(match[1]) if match else None
+    return parse_unsatisfied_size(response.headers.get("Content-Range", ""))
 
 
 def get_content_range(response: requests.Response) -> ContentRange | None:
@@ -256,23 +220,6 @@ def get_content_range(response: requests.Response) -> ContentRange | None:
     if response.status_code != HTTPStatus.PARTIAL_CONTENT:
         return None
     return parse_content_range(response.headers.get("Content-Range", ""), length)
-
-
-def parse_content_range(content_range: str, length: int | None) -> ContentRange | None:
-    """Return the part that a Content-Range describes (RFC 9110, section 14.4).
-
-    Return None if the field is not a single valid byte range, or contradicts `length`, the
-    Content-Length.
-    """
-    match = _CONTENT_RANGE.fullmatch(content_range.strip())
-    if match is None:
-        return None  # several ranges, or malformed
-    start, end = int(match[1]), int(match[2]) + 1
-    total = None if match[3] == "*" else int(match[3])
-    consistent = start < end and (total is None or end <= total)
-    if not consistent or length not in {None, end - start}:
-        return None
-    return ContentRange(start, end, total)
 
 
 # A response that nobody reads: its connection is kept if that costs little.

@@ -9,6 +9,7 @@ from urllib.parse import urljoin, urlsplit
 import requests
 
 from app.oci import headers
+from app.oci.conditional import build_range
 from app.oci.errors import RegistryError, UpstreamForbidden, UpstreamMisbehaved
 from app.oci.headers import Headers
 from app.registries import Registry
@@ -124,7 +125,7 @@ class Redirects:
         elsewhere = last != parse_origin(url) and last not in shown
         if method == "HEAD" and elsewhere and response.status_code in _HEAD_REFUSED:
             discard(response, call)
-            probe = [*headers.without(fields, "range", "if-range"), ("Range", "bytes=0-0")]
+            probe = [*headers.without(fields, "range", "if-range"), build_range(0, 1)]
             return _send(here, "GET", probe, call)
         return response
 

@@ -1,10 +1,19 @@
-"""Range headers, read as RFC 9110 has them."""
+"""Range and Content-Range headers, read as RFC 9110 has them, and where Werkzeug differs."""
+
+import string
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from werkzeug.http import parse_content_range_header, parse_range_header
 
-from app.oci.conditional import ByteRange, parse_range
+from app.oci.conditional import (
+    ByteRange,
+    ContentRange,
+    build_range,
+    parse_content_range,
+    parse_range,
+)
 
 
 @pytest.mark.parametrize(
@@ -46,6 +55,9 @@ NO_SINGLE_RANGES = [
     "bytes=+1-2",
     "bytes=1-2-3",
     f"bytes={'9' * 30}-",
+    "bytes=\u0663-",
+    "bytes =0-1",
+    "bytes=0 -1",
 ]
 
 
@@ -69,3 +81,68 @@ def test_no_header_fails(header: str) -> None:
     wanted = parse_range(header)
     if wanted is not None:
         wanted.resolve(10)
+
+
+@given(st.integers(0, 10**17), st.integers(1, 10**17) | st.none())
+def test_what_is_asked_for_is_read_as_that(start: int, count: int | None) -> None:
+    """A range that is built is the range that is read."""
+    end = None if count is None else start + count
+    _, header = build_range(start, end)
+    assert parse_range(header) == ByteRange(start, None if end is None else end - 1)
+
+
+NUMBERS = st.integers(0, 10**18 - 1).map(str) | st.text(string.digits, min_size=1, max_size=3)
+
+
+UNITS = st.sampled_from(["bytes=", "BYTES=", "items="])
+
+
+@given(UNITS, NUMBERS | st.just(""), NUMBERS | st.just(""))
+def test_a_range_is_what_werkzeug_reads(unit: str, first: str, last: str) -> None:
+    """In all headers that the grammar allows, but for the last 0 bytes, which are a range too."""
+    header = f"{unit}{first}-{last}"
+    read, ours = parse_range_header(header), parse_range(header)
+    if not first and last and not int(last):
+        assert read is None
+        assert ours == (None if unit == "items=" else ByteRange(None, 0))
+        return
+    expected = None
+    if read is not None and read.units == "bytes":
+        ((start, end),) = read.ranges
+        last_byte = None if end is None else end - 1
+        expected = ByteRange(None, -start) if start < 0 else ByteRange(start, last_byte)
+    assert ours == expected
+
+
+@given(NUMBERS, NUMBERS, NUMBERS | st.just("*"))
+def test_a_content_range_is_what_werkzeug_reads(first: str, last: str, total: str) -> None:
+    """In all headers that the grammar allows, but for an end past the whole, which is invalid."""
+    value = f"bytes {first}-{last}/{total}"
+    read, ours = parse_content_range_header(value), parse_content_range(value)
+    if (total != "*" and int(last) >= int(total)) or read is None:
+        assert ours is None
+    else:
+        assert ours == ContentRange(int(first), int(last) + 1, read.length)
+
+
+def test_the_last_0_bytes_are_a_range() -> None:
+    """Werkzeug would have the whole sent; see docs/decisions/reading-upstream/ranges.md."""
+    assert parse_range_header("bytes=-0") is None
+    assert parse_range("bytes=-0") is not None
+
+
+@pytest.mark.parametrize("header", ["bytes =0-1", "bytes=0 - 1", f"bytes={'9' * 30}-"])
+def test_a_range_outside_the_grammar(header: str) -> None:
+    """Werkzeug reads it."""
+    assert parse_range_header(header) is not None
+    assert parse_range(header) is None
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["bytes 5-14/14", "bytes  5-14/20", "bytes 5 - 14/ 20", f"bytes 5-14/{'9' * 30}"],
+)
+def test_an_invalid_content_range(value: str) -> None:
+    """Werkzeug reads it."""
+    assert parse_content_range_header(value) is not None
+    assert parse_content_range(value) is None

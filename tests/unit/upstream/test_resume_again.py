@@ -4,9 +4,9 @@ import pytest
 import requests
 import responses
 
+from app.oci.conditional import ContentRange
 from app.oci.errors import Denied
 from app.oci.headers import Headers
-from app.upstream.http.body import ContentRange
 from app.upstream.http.redirects import Redirects
 from app.upstream.http.session import Session
 from app.upstream.resume import BlobRangeRequester

@@ -6,7 +6,8 @@ import urllib3
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.upstream.http.body import ContentRange, get_content_range, parse_unsatisfied_total
+from app.oci.conditional import ContentRange
+from app.upstream.http.body import get_content_range, parse_unsatisfied_total
 
 
 def answer(status: int, *fields: tuple[str, str]) -> requests.Response:
