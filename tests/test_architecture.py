@@ -49,10 +49,11 @@ ROOMS = {
     "addresses": set[str](),
     "shared_memory": set[str](),
     "threads": set[str](),
+    "resolver": {"threads"},
     "log_lines": set[str](),
     "logs": {"events", "log_lines"},
     "config": {"config", "access", "addresses", "registries", "oci"},
-    "access": {"access", "background", "shared_memory", "threads", *VALUES},
+    "access": {"access", "background", "resolver", "shared_memory", "threads", *VALUES},
     "metrics": {"metrics", "background", "events", "shared_memory", *VALUES},
     "routes": {"routes", "access", "log_lines", "logs", "events", "version", *VALUES},
     "web": {"web", "routes", "version", *VALUES},
@@ -64,7 +65,15 @@ ROOMS = {
     "cli": {"cli", "access", "cache", "store", *VALUES},
     "store": {"store", "spools.shared_file", "spools.chunk_size", "source", "threads", "oci"},
     "spools": {"spools", "events", "threads", *VALUES},
-    "upstream": {"upstream", "threads", "addresses", "shared_memory", "version", *VALUES},
+    "upstream": {
+        "upstream",
+        "threads",
+        "addresses",
+        "resolver",
+        "shared_memory",
+        "version",
+        *VALUES,
+    },
     "upstream.auth": {
         "upstream.auth",
         "upstream.http",
@@ -74,7 +83,7 @@ ROOMS = {
         "version",
         *VALUES,
     },
-    "upstream.http": {"upstream.http", "threads", "addresses", "version", *VALUES},
+    "upstream.http": {"upstream.http", "threads", "addresses", "resolver", "version", *VALUES},
 }
 """What each room of app may import of app; a new room gets its line here."""
 

@@ -55,7 +55,9 @@ CLASS = re.compile(r"(?<![\w.`/-])(_[A-Z][a-z]\w+|(?:[A-Z][a-z]+){2,}|(?<=aise )
 PLACED = re.compile(CODE.pattern + r"\s(?:in\s|\()`([\w/.-]+\.py)`")
 """A name of the code, and the file that has it: `X` in `path`, `X` (`path`)."""
 ELSEWHERE = {
-    # Python, Flask, gunicorn and SQLite
+    # Python, Flask, Werkzeug, gunicorn and SQLite
+    "parse_range_header", "parse_content_range_header", "parse_if_range_header",
+    "is_resource_modified",
     "Condition.__enter__", "ipaddress.is_global", "is_global", "request.max_content_length",
     "max_response_headers", "gthread", "gunicorn_h1c", "SELECT",
     # HTTP, Linux, registries and their clients

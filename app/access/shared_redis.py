@@ -3,7 +3,7 @@
 import logging
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any, Final, TypeVar, cast
 
 from limits.storage import RedisStorage
@@ -12,7 +12,7 @@ from redis.connection import BlockingConnectionPool, Connection, SSLConnection
 from redis.exceptions import RedisError
 
 from app.background import BackgroundPool
-from app.threads import NativeThreadPool, get_unpatched
+from app.resolver import ResolutionTimeout, Resolver
 
 # Connections to Redis. Each step has a deadline, the lookup of the host name included.
 
@@ -37,38 +37,20 @@ def build_pool(url: str, patience: float) -> BlockingConnectionPool:
     )
     if kind is not None:
         pool.connection_class = kind
-        pool.connection_kwargs["names"] = _Resolver(patience)
+        pool.connection_kwargs["resolver"] = Resolver()
     return pool
-
-
-class _Resolver:
-    """Looks up host names on its own threads, since a lookup in the C library cannot be stopped."""
-
-    def __init__(self, patience: float) -> None:
-        self._patience = patience
-        self._threads = NativeThreadPool(2)
-
-    def resolve(self, host: str, port: int) -> Iterator[str]:
-        """Yield the addresses of a host; raise OSError if the lookup fails or takes too long."""
-        until = time.monotonic() + self._patience
-        pending = self._threads.submit(
-            get_unpatched("socket", "getaddrinfo"), host, port, 0, socket.SOCK_STREAM,
-            patience=self._patience,
-        )  # fmt: skip
-        for found in pending.result(max(until - time.monotonic(), 0)):
-            yield str(found[4][0])
 
 
 class _ResolvingConnection(Connection):
     """A connection that tries each address of the host in turn."""
 
-    def __init__(self, *, names: _Resolver, **options: Any) -> None:  # noqa: ANN401 - as inherited
+    def __init__(self, *, resolver: Resolver, **options: Any) -> None:  # noqa: ANN401 - as inherited
         super().__init__(**options)  # type: ignore[no-untyped-call] # of a library
-        self._resolver = names
+        self._resolver = resolver
 
     def _connect(self) -> socket.socket:
         name, failure = self.host, OSError("a name without addresses")
-        for address in self._resolver.resolve(name, self.port):
+        for address in self._resolve():
             self.host = address  # redis-py looks it up again, which yields the same address
             try:
                 return cast("socket.socket", super()._connect())  # type: ignore[no-untyped-call]
@@ -77,6 +59,14 @@ class _ResolvingConnection(Connection):
             finally:
                 self.host = name  # the certificate must be valid for the name
         raise failure
+
+    def _resolve(self) -> list[str]:
+        """Return the addresses of the host; raise OSError if the lookup fails or takes too long."""
+        try:
+            found = self._resolver.resolve(self.host, self.port, self.socket_connect_timeout)
+        except ResolutionTimeout as error:
+            raise TimeoutError(str(error)) from None
+        return [str(address[0]) for *_, address in found]
 
 
 class _ResolvingTLSConnection(SSLConnection, _ResolvingConnection):

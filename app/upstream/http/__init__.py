@@ -2,7 +2,7 @@
 
 backoff.py           requests that are not sent: circuit breakers, and 429s that are repeated
 body.py              reads a response body in pieces, whole, or to discard it
-connect.py           resolves names, checks addresses and connects (RFC 8305)
+connect.py           checks the addresses of a name and connects to them (RFC 8305)
 deadlines.py         who waits for a response, and until when; reading from the socket
 errors.py            translates the exceptions of requests into ours
 known_registries.py  redirects to another registry of the table

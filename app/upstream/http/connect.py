@@ -8,25 +8,22 @@ import ipaddress
 import os
 import selectors
 import socket
-import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass, field
 from itertools import zip_longest
 from types import TracebackType
-from typing import Any, Final, Self
+from typing import Final, Self
 
 from urllib3.exceptions import LocationParseError
 from urllib3.util.connection import allowed_gai_family
 
 from app.addresses import IPAddress, is_public
-from app.threads import NativeThreadPool, PendingResult, get_unpatched
+from app.resolver import AddressInfo, Resolver
 from app.upstream.http.deadlines import NO_LIMIT, Call
 
 # Connecting to several addresses (RFC 8305, "Happy Eyeballs", section 5).
 
-AddressInfo = tuple[socket.AddressFamily, socket.SocketKind, int, str, tuple[Any, ...]]
 SocketOption = tuple[int, int, int | bytes]
 
 _HEAD_START: Final = 0.25
@@ -163,82 +160,6 @@ def _now() -> float:
     return time.monotonic()
 
 
-# Resolving names: one lookup for all requests that need the same name, on separate threads.
-#
-# A lookup in the C library cannot be cancelled. Because lookups are shared, a name that gets no
-# answer occupies one thread, and not one for each request.
-
-_THREADS: Final = 4
-"""Names that are resolved at the same time for one registry."""
-
-
-class ResolutionTimeout(Exception):
-    """A name was not resolved in time; this says nothing about the host.
-
-    It is not an OSError, which urllib3 would turn into a failure to connect.
-    """
-
-
-@dataclass(slots=True)
-class _PendingLookup:
-    """The lookup of one name; `pending` is its result, which all callers wait for."""
-
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    pending: PendingResult | None = None
-
-
-class Resolver:
-    """Resolves names for one registry: its own, and those of its redirects and token service."""
-
-    def __init__(self) -> None:
-        self._threads = NativeThreadPool(_THREADS)
-        self._lookups: dict[tuple[str, int], _PendingLookup] = {}
-
-    def resolve(self, host: str, port: int, timeout: float | None) -> Sequence[AddressInfo]:
-        """Return the addresses of a host in the order of `getaddrinfo()`.
-
-        Raise gaierror if the lookup fails, and ResolutionTimeout if it takes longer than `timeout`
-        seconds. None means no limit.
-        """
-        until = None if timeout is None else time.monotonic() + timeout
-        question = self._lookups.setdefault((host, port), _PendingLookup())
-        try:
-            pending = self._begin_lookup(question, host, port, timeout)
-            left = None if until is None else max(until - time.monotonic(), 0)
-            found: Sequence[AddressInfo] = pending.result(left)
-        except TimeoutError:
-            message = f"the name {host} was not answered in time"
-            raise ResolutionTimeout(message) from None
-        return found
-
-    def _begin_lookup(
-        self, question: _PendingLookup, host: str, port: int, timeout: float | None
-    ) -> PendingResult:
-        """Return the pending lookup, begun if needed; raise TimeoutError if no thread is free."""
-        if not question.lock.acquire(timeout=-1 if timeout is None else timeout):
-            raise TimeoutError
-        with ExitStack() as held:
-            held.callback(question.lock.release)
-            if question.pending is None:
-                held.callback(self._forget_unless_begun, question, host, port)
-                question.pending = self._threads.submit(self._look_up, host, port, patience=timeout)
-            return question.pending
-
-    def _forget_unless_begun(self, question: _PendingLookup, host: str, port: int) -> None:
-        if question.pending is None:
-            self._lookups.pop((host, port), None)
-
-    def _look_up(self, host: str, port: int) -> Sequence[AddressInfo]:
-        """Return the C library's answer, and forget the lookup: the result is not cached."""
-        try:
-            found: Sequence[AddressInfo] = get_unpatched("socket", "getaddrinfo")(
-                host, port, allowed_gai_family(), socket.SOCK_STREAM
-            )
-        finally:
-            self._lookups.pop((host, port), None)
-        return found
-
-
 class AddressForbidden(OSError):
     """The host resolves only to addresses that must not be connected to."""
 
@@ -253,7 +174,7 @@ class Connector:
 
     allow_private: bool
     prefer_ipv4: bool
-    resolver: Resolver = field(default_factory=Resolver)
+    resolver: Resolver = field(default_factory=lambda: Resolver(allowed_gai_family()))
 
     def connect(
         self,

@@ -22,11 +22,12 @@ from urllib3.util import SKIP_HEADER
 from app.addresses import is_special_host, parse_literal
 from app.oci.errors import ClientGone, RegistryError, UpstreamTimeout
 from app.oci.headers import Headers
+from app.resolver import ResolutionTimeout
 from app.source import NOBODY, Event, Observer
 from app.upstream.http import errors
 from app.upstream.http.backoff import CircuitBreakers
 from app.upstream.http.body import ObservedResponse
-from app.upstream.http.connect import AddressForbidden, Connector, ResolutionTimeout
+from app.upstream.http.connect import AddressForbidden, Connector
 from app.upstream.http.deadlines import NO_LIMIT, Call, bind_call
 from app.upstream.http.pools import Pools, build_trusted_context
 from app.upstream.http.urls import OutboundProxies, parse_origin

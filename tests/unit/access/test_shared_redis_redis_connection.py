@@ -11,6 +11,7 @@ import pytest
 import trustme
 from redis import Redis
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from app.access.shared_redis import SharedRedis, build_pool
 from tests.redis_server import RedisServer, redis_server
@@ -66,6 +67,26 @@ def test_a_name_that_is_not_answered(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not redis.call(lambda: bool(redis.connection.ping()), otherwise=False)
     assert time.monotonic() - began < LONG
     assert asked.acquire(timeout=LONG)
+    over.set()
+
+
+def test_a_name_that_is_not_answered_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many connections need it: it keeps one thread, and each of them gets a timeout."""
+    over, asked = threading.Event(), list[str]()
+
+    def look_up(host: str, *_arguments: object) -> list[object]:
+        asked.append(host)
+        over.wait(60)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    pool = build_pool("redis://slow.example", 0.05)
+    with ThreadPoolExecutor(10) as callers:
+        waiting = [callers.submit(Redis(connection_pool=pool).ping) for _ in range(10)]
+        for one in waiting:
+            with pytest.raises(RedisTimeoutError):
+                one.result(LONG)
+    assert asked == ["slow.example"]
     over.set()
 
 

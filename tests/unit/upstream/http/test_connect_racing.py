@@ -9,8 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from app.resolver import AddressInfo, ResolutionTimeout
 from app.upstream.http import connect
-from app.upstream.http.connect import AddressInfo, Connector, ResolutionTimeout, connect_first
+from app.upstream.http.connect import Connector, connect_first
 from tests.unit.network import PUBLIC, PUBLIC_6, Network
 from tests.unit.upstream.server import PATIENCE
 
