@@ -50,6 +50,7 @@ ROOMS = {
     "shared_memory": set[str](),
     "threads": set[str](),
     "resolver": {"threads"},
+    "piece_size": set[str](),
     "log_lines": set[str](),
     "logs": {"events", "log_lines"},
     "config": {"config", "access", "addresses", "registries", "oci"},
@@ -63,12 +64,13 @@ ROOMS = {
     "cache.manifests": {"cache.manifests", "cache.authz", *_CACHE, "store", *VALUES},
     "doctor": {"doctor", "version", "config", *VALUES},
     "cli": {"cli", "access", "cache", "store", *VALUES},
-    "store": {"store", "spools.shared_file", "spools.chunk_size", "source", "threads", "oci"},
-    "spools": {"spools", "events", "threads", *VALUES},
+    "store": {"store", "spools.shared_file", "piece_size", "source", "threads", "oci"},
+    "spools": {"spools", "events", "piece_size", "threads", *VALUES},
     "upstream": {
         "upstream",
         "threads",
         "addresses",
+        "piece_size",
         "resolver",
         "shared_memory",
         "version",
@@ -83,7 +85,15 @@ ROOMS = {
         "version",
         *VALUES,
     },
-    "upstream.http": {"upstream.http", "threads", "addresses", "resolver", "version", *VALUES},
+    "upstream.http": {
+        "upstream.http",
+        "threads",
+        "addresses",
+        "piece_size",
+        "resolver",
+        "version",
+        *VALUES,
+    },
 }
 """What each room of app may import of app; a new room gets its line here."""
 

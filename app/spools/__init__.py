@@ -1,6 +1,5 @@
 """Spools: growing files of blobs that are being fetched. One fetcher fills each, and many read it.
 
-chunk_size.py   how much to read at once for one client
 fetches.py      the fetches of one registry: lead one, or join it
 files.py        the two files of a fetch, and cleaning up unfinished ones
 filling.py      fills a spool from an upstream body

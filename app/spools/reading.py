@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from app.oci.errors import RegistryError
+from app.piece_size import BY_KERNEL, FROM_FILE, AdaptivePieceSize
 from app.source import BodyBroken, Client, FileBody, do_nothing
-from app.spools.chunk_size import WINDOW, AdaptiveChunkSize
 from app.spools.filling import start_fetch_thread
 from app.spools.lead import FetchLease
 from app.spools.record import FetchState
@@ -65,7 +65,7 @@ class SpoolBody(FileBody):
         try:
             while not self._is_complete():
                 count = (
-                    min(self._compute_readable_end(), self._end, self._position + WINDOW)
+                    min(self._compute_readable_end(), self._end, self._position + BY_KERNEL)
                     - self._position
                 )
                 if count > 0:
@@ -87,17 +87,17 @@ class SpoolBody(FileBody):
             self._close_rest()
 
     def _iterate_file(self) -> Iterator[bytes]:
-        pace = AdaptiveChunkSize()
+        pieces = AdaptivePieceSize(FROM_FILE)
         while not self._is_complete():
             wanted = min(self._compute_readable_end(), self._end) - self._position
             if wanted <= 0:
                 self._wait()
                 continue
-            data = self._read(min(wanted, pace.size))
+            data = self._read(min(wanted, pieces.size))
             self._position += len(data)
-            pace.record_handed()
+            pieces.record_handed()
             yield data
-            pace.record_taken(len(data))
+            pieces.record_taken(len(data))
 
     def _is_complete(self) -> bool:
         if self._position < self._end:

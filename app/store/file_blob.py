@@ -4,8 +4,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 
+from app.piece_size import BY_KERNEL, FROM_FILE, AdaptivePieceSize
 from app.source import BodyBroken, FileBody
-from app.spools.chunk_size import WINDOW, AdaptiveChunkSize
 from app.spools.shared_file import SharedFile
 from app.store.errors import translate_errors
 
@@ -44,20 +44,20 @@ class FileBlobBody(FileBody):
         self._end = end
 
     def __iter__(self) -> Iterator[bytes]:
-        pace = AdaptiveChunkSize()
+        pieces = AdaptivePieceSize(FROM_FILE)
         while self._position < self._end:
-            data = self._read(min(pace.size, self._end - self._position))
+            data = self._read(min(pieces.size, self._end - self._position))
             self._position += len(data)
-            pace.record_handed()
+            pieces.record_handed()
             yield data
-            pace.record_taken(len(data))
+            pieces.record_taken(len(data))
 
     def send_next(self, send: Callable[[int, int, int], None]) -> int:
         """Send the next part with `send`, and return its length in bytes; 0 at the end.
 
         The part is read into the page cache first, so that `send` need not wait for the disk.
         """
-        count = min(WINDOW, self._end - self._position)
+        count = min(BY_KERNEL, self._end - self._position)
         if count:
             with self._translate_errors():
                 self._file.prefetch(count, self._position)

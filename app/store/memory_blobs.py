@@ -10,16 +10,14 @@ from dataclasses import replace
 from errno import EBADMSG, EFBIG, EINVAL
 from itertools import count
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from app.oci.reference import Digest
+from app.piece_size import SMALLEST
 from app.source import BodyBroken
 from app.store.blobs import BlobStat, Content, ContentInfo, Entry, RegistryUsage, SizeLimits
 from app.store.errors import Fault, SurvivedErrors, build_error, fault_of, translate_errors
 from app.threads import get_unpatched
-
-_PIECE: Final = 64 * 1024
-"""Bytes of a piece of a body."""
 
 Key = tuple[str, Digest]
 
@@ -204,7 +202,7 @@ class MemoryBlobBody:
             if self._is_closed:
                 message = "the body was closed"
                 raise BodyBroken(message)
-            start, self._position = self._position, min(self._position + _PIECE, self._end)
+            start, self._position = self._position, min(self._position + SMALLEST, self._end)
             yield self._data[start : self._position]
 
     def close(self) -> None:

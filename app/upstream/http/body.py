@@ -16,6 +16,7 @@ import urllib3
 from app.oci import documents
 from app.oci.conditional import ContentRange, parse_content_range, parse_unsatisfied_size
 from app.oci.errors import ClientGone, UpstreamMisbehaved, UpstreamUnavailable
+from app.piece_size import FROM_CONNECTION, AdaptivePieceSize
 from app.source import NOBODY, BodyBroken, Event, Observer
 from app.upstream.http.deadlines import NO_LIMIT, Call, ClientDisconnected
 from app.upstream.http.response import MalformedResponse, UpstreamResponse
@@ -39,19 +40,6 @@ def get_observer(response: requests.Response) -> Observer:
     return response.observer if isinstance(response, ObservedResponse) else NOBODY
 
 
-_GATHER: Final = 256 * 1024
-"""The most bytes of one piece. Larger pieces are no faster and cost memory for each stream
-(docs/decisions/reading-upstream/piece-size.md)."""
-
-_GATHER_FOR_SLOW: Final = 64 * 1024
-"""The most bytes of one piece for a slow reader, which holds a piece nearly all the time."""
-_LONG: Final = 0.5
-"""Seconds that a fast client never takes for a piece, however many other clients there are."""
-_PROVEN: Final = 8 * 1024 * 1024
-"""Bytes that a reader must take without such a wait to count as fast: more than the kernel buffers
-hold."""
-
-
 class Body:
     """The unread body of a response.
 
@@ -67,14 +55,13 @@ class Body:
         self._set_deadline(call.deadline)
 
     def __iter__(self) -> Iterator[bytes]:
-        gather, swiftly = _GATHER_FOR_SLOW, 0
+        pieces = AdaptivePieceSize(FROM_CONNECTION)
         try:
-            while data := self._raw.read1(gather, decode_content=False):
+            while data := self._raw.read1(pieces.size, decode_content=False):
                 self._observer.observe(Event.BODY_RECEIVED, amount=len(data))
-                handed = time.monotonic()
+                pieces.record_handed()
                 yield data
-                swiftly = swiftly + len(data) if time.monotonic() - handed < _LONG else 0
-                gather = _GATHER if swiftly >= _PROVEN else _GATHER_FOR_SLOW
+                pieces.record_taken(len(data))
         except (urllib3.exceptions.HTTPError, OSError) as error:
             raise BodyBroken(_describe_error(error)) from error
 
@@ -88,7 +75,7 @@ class Body:
         self._set_deadline(min(call.deadline, self._deadline))
         try:
             while count:
-                data = self._raw.read1(min(_GATHER, count), decode_content=False)
+                data = self._raw.read1(min(FROM_CONNECTION, count), decode_content=False)
                 if not data:
                     return False
                 self._observer.observe(Event.BODY_RECEIVED, amount=len(data))
