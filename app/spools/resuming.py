@@ -61,7 +61,7 @@ def parse_rest(reply: Reply, offset: int, size: int) -> RemainingBody | None:
     """
     if reply.status == HTTPStatus.OK and reply.length == size:
         return RemainingBody(reply.chunks(), reply.close, skip=offset)
-    part = parse_content_range(reply.header("content-range"), reply.length)
+    part = parse_content_range(reply.header("content-range"))
     if (
         reply.status == HTTPStatus.PARTIAL_CONTENT
         and part is not None
@@ -84,5 +84,5 @@ def parse_size(reply: Reply) -> int | None:
         return reply.length
     if reply.status != HTTPStatus.PARTIAL_CONTENT:
         return None
-    part = parse_content_range(reply.header("content-range"), reply.length)
+    part = parse_content_range(reply.header("content-range"))
     return None if part is None else part.total
