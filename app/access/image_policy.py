@@ -1,7 +1,6 @@
 """Allows or denies manifests by their digests and by image metadata (platform, creation date)."""
 
-import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,7 +9,7 @@ from typing import Final
 
 from app.access.image_facts import ImageFactsCache
 from app.access.rules import Decision, Rule
-from app.oci import headers
+from app.oci import documents, headers
 from app.oci.errors import RuleDenied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.image import INDEX, ImageMetadata, parse_config_descriptor, parse_image_metadata
 from app.oci.manifest import Descriptor
@@ -137,7 +136,7 @@ class ImageInspection:
     def _get_facts(self, document: bytes) -> ImageMetadata:
         if (facts := self.facts_cache.lookup_by_bytes(document)) is not None:
             return facts
-        digest = Digest(f"sha256:{hashlib.sha256(document).hexdigest()}")
+        digest = Digest.compute(document)
         facts = self.facts_cache.get_or_read(digest, lambda: self._read_facts_of_config(document))
         if facts is None:
             return ImageMetadata()
@@ -186,21 +185,11 @@ def _read_body(reply: Reply, most: int) -> bytes | None:
     Raise UpstreamUnavailable if the body breaks off.
     """
     try:
-        return _read_up_to(reply.chunks(), most) if reply.status == HTTPStatus.OK else None
+        return documents.read_up_to(reply.chunks(), most) if reply.status == HTTPStatus.OK else None
     except BodyBroken as error:
         raise UpstreamUnavailable from error
     finally:
         reply.close()
-
-
-def _read_up_to(body: Iterable[bytes], most: int) -> bytes | None:
-    pieces, size = list[bytes](), 0
-    for piece in body:
-        pieces.append(piece)
-        size += len(piece)
-        if size > most:
-            return None
-    return b"".join(pieces)
 
 
 def _drop_body(reply: Reply) -> Reply:

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterable
 from contextlib import closing
 from http import HTTPStatus
 from typing import Final
@@ -121,16 +120,11 @@ class RepositoryReader:
 
 def read_body(reply: Reply, most: int) -> bytes:
     """Return the body of a reply; raise ReadError if it is longer than `most` bytes."""
-    return b"".join(_limit_size(reply.chunks(), most))
-
-
-def _limit_size(body: Iterable[bytes], most: int) -> Iterable[bytes]:
-    for piece in body:
-        most -= len(piece)
-        if most < 0:
-            message = "the answer is too long"
-            raise ReadError(message)
-        yield piece
+    data = documents.read_up_to(reply.chunks(), most)
+    if data is None:
+        message = "the answer is too long"
+        raise ReadError(message)
+    return data
 
 
 def _parse_token(body: bytes) -> str:

@@ -1,6 +1,5 @@
 """Fetch the manifests and blobs of images through the cache, and count the pulls it costs."""
 
-import hashlib
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -196,7 +195,7 @@ class Planner:
                 message = "the registry does not answer, and the cached copy may be old"
                 raise ReadError(message)
         if not isinstance(reference, Digest):
-            reference = Digest(f"sha256:{hashlib.sha256(data).hexdigest()}")
+            reference = Digest.compute(data)
         wait_until_kept(self._storage, image, reference, len(data))
         return data
 

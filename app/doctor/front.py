@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from app.doctor.findings import StepResult
 from app.doctor.http import AGENT, NoResponse, ProbeClient, ProbeResponse, describe_error
 from app.doctor.target import Endpoint
+from app.oci import media_types
 from app.oci.challenge import parse_challenges
 from app.oci.headers import get_all
 
@@ -155,7 +156,7 @@ def try_request(
 
 def is_html(answer: ProbeResponse) -> bool:
     """Return whether an answer is an HTML page, and so not one of Docxy's."""
-    return answer.header("content-type").lower().startswith("text/html")
+    return media_types.is_html(answer.header("content-type"))
 
 
 # Plain http.

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from app.doctor.target import Endpoint
-from app.oci import documents
+from app.oci import documents, media_types
 from app.oci.headers import Headers, get_first
 from app.oci.manifest import LARGEST
 from app.version import VERSION
@@ -79,7 +79,7 @@ class ProbeResponse:
         return ""
 
     def __str__(self) -> str:
-        kind = self.header("content-type").partition(";")[0]
+        kind = media_types.essence(self.header("content-type"))
         told = f"{self.error_code}: {self.error_message}" if self.error_code else kind
         return f"{self.status}" + (f" ({told})" if told else "")
 

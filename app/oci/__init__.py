@@ -2,7 +2,7 @@
 
 challenge.py           `WWW-Authenticate` (RFC 9110, section 11.6.1)
 conditional.py         ranges, ETags and conditional requests (RFC 9110)
-documents.py           JSON documents that must be objects
+documents.py           bodies of a limited size, and JSON documents that must be objects
 errors.py              error codes, and our errors as declarations
 headers.py             which headers pass up and down; `Link` and `Via`
 image.py               the metadata in an image's config

@@ -1,10 +1,23 @@
-"""Parses JSON documents that must be objects, as all those of registries are."""
+"""Reads documents that should be small, and parses JSON documents that must be objects."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 ObjectHook = Callable[[list[tuple[str, Any]]], dict[str, Any]]
+
+
+def read_up_to(pieces: Iterable[bytes], limit: int) -> bytes | None:
+    """Return all pieces as one, or None if they have more than `limit` bytes.
+
+    At most one piece beyond the limit is read.
+    """
+    joined = bytearray()
+    for piece in pieces:
+        joined += piece
+        if len(joined) > limit:
+            return None
+    return bytes(joined)
 
 
 def parse_object(document: bytes, fields: ObjectHook | None = None) -> dict[str, Any]:

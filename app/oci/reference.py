@@ -82,16 +82,19 @@ class Digest(str):
         return self.algorithm in _REGISTERED
 
     @classmethod
+    def compute(cls, data: bytes, algorithm: str = "sha256") -> Self:
+        """Return the digest of `data` by a registered algorithm."""
+        return cls(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
+
+    @classmethod
     def compute_all(cls, data: bytes) -> Iterator[Self]:
         """Yield the digests of `data`, one for each registered algorithm."""
         for algorithm in _REGISTERED:
-            yield cls(f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}")
+            yield cls.compute(data, algorithm)
 
     def matches(self, data: bytes) -> bool:
         """Return whether this is the digest of `data`; false if it cannot be verified."""
-        if not self.can_be_verified:
-            return False
-        return hashlib.new(self.algorithm, data).hexdigest() == self.partition(":")[2]
+        return self.can_be_verified and self.compute(data, self.algorithm) == self
 
 
 Reference = Tag | Digest
@@ -100,15 +103,6 @@ Reference = Tag | Digest
 def parse_reference(text: str) -> Reference:
     """Return `text` as a digest if it has a colon, which no tag has, or else as a tag."""
     return Digest.parse(text) if ":" in text else Tag.parse(text)
-
-
-# Digests of bytes by a given algorithm
-
-
-def compute_digest(data: bytes, like: Digest) -> str:
-    """Return the digest of `data` by the algorithm of `like`, which must be a registered one."""
-    algorithm = like.algorithm
-    return f"{algorithm}:{hashlib.new(algorithm, data).hexdigest()}"
 
 
 def compute_file_digest(file: RawIOBase, like: Digest) -> str:

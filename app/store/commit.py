@@ -7,7 +7,7 @@ from contextlib import suppress
 from errno import EBADMSG, EINVAL
 from pathlib import Path
 
-from app.oci.reference import Digest, compute_digest
+from app.oci.reference import Digest
 from app.store import entries, layout
 from app.store.blobs import ContentInfo
 from app.store.entries import Move
@@ -63,7 +63,7 @@ class Committer:
             registry=registry, digest=digest, size=len(data), media_type=media_type
         )
         self._layout.path(registry, digest)
-        if compute_digest(data, digest) != digest:
+        if not digest.matches(data):
             raise build_error(EBADMSG, f"these bytes are not {digest}")
         with translate_errors("keep"):
             path = self._staging.build_path()

@@ -36,7 +36,6 @@ from app.upstream.resume import (
     RangeRequester,
     ResumingBody,
     VerifiedBody,
-    compute_empty_digest,
 )
 
 # Refusals, in the form that clients can read: OCI JSON, and Retry-After with a 429.
@@ -300,7 +299,7 @@ def with_verification(reply: Reply, digest: Digest) -> Reply:
     problem = ""
     if reply.header("content-encoding").lower() not in {"", "identity"}:
         problem = "the registry sent a blob in an encoding that was not asked for"
-    elif reply.length == 0 and digest != compute_empty_digest(digest):
+    elif reply.length == 0 and not digest.matches(b""):
         problem = "the registry sent an empty blob that is not empty"
     if problem:
         reply.close()

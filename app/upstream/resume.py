@@ -110,12 +110,6 @@ logger = logging.getLogger(__name__)
 _THREADS: Final = NativeThreadPool(2)
 
 
-def compute_empty_digest(digest: Digest) -> str:
-    """Return the digest of zero bytes, computed with the algorithm of `digest`."""
-    algorithm = digest.algorithm
-    return f"{algorithm}:{hashlib.new(algorithm).hexdigest()}"
-
-
 class VerifiedBody:
     """The bytes of a whole blob. Raises BodyBroken before the last byte if the digest is wrong.
 

@@ -1,7 +1,6 @@
 """POST /page/rewrite and GET /page/tags: the endpoints behind the boxes of the page."""
 
 import re
-from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -81,20 +80,14 @@ def _read_document(reply: Reply, unknown: str) -> dict[str, object]:
     """
     if reply.is_error:
         raise _build_error(reply, unknown)
+    data = documents.read_up_to(reply.chunks(), _LONGEST)
+    if data is None:
+        message = "the registry's answer is too long"
+        raise UpstreamMisbehaved(message)
     try:
-        return documents.parse_object(b"".join(_limit_size(reply.chunks())))
+        return documents.parse_object(data)
     except ValueError as error:
         raise UpstreamMisbehaved from error
-
-
-def _limit_size(body: Iterable[bytes]) -> Iterator[bytes]:
-    left = _LONGEST
-    for piece in body:
-        left -= len(piece)
-        if left < 0:
-            message = "the registry's answer is too long"
-            raise UpstreamMisbehaved(message)
-        yield piece
 
 
 def _build_error(reply: Reply, unknown: str) -> RegistryError:

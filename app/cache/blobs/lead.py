@@ -14,7 +14,7 @@ from app.oci import headers
 from app.oci.conditional import build_range
 from app.oci.errors import UpstreamUnavailable
 from app.oci.operation import Operation
-from app.oci.reference import Digest, RepositoryName, compute_digest
+from app.oci.reference import Digest, RepositoryName
 from app.source import BodyBroken, Payer, Reply, Request, Source, do_nothing
 from app.spools.fetches import Fetches
 from app.spools.filling import start_fetch_thread
@@ -168,7 +168,7 @@ def _verify_buffered(reply: Reply, digest: Digest) -> Reply:
     finally:
         reply.close()
     reply = replace(reply, body=data, close=do_nothing)
-    if evidence.is_page(reply) or compute_digest(data, digest) != digest:
+    if evidence.is_page(reply) or not digest.matches(data):
         raise BlobRefused(reply)
     return reply
 

@@ -1,6 +1,5 @@
 """Cached manifests, read whole and verified again; the most recently used stay in memory."""
 
-import hmac
 import logging
 from collections.abc import Callable
 from contextlib import closing
@@ -18,7 +17,7 @@ from app.cache.manifests.tags import TagAnswer
 from app.cache.policy import MANIFEST_LIMIT
 from app.oci import conditional, headers, media_types
 from app.oci.headers import Headers
-from app.oci.reference import Digest, RepositoryName, compute_digest
+from app.oci.reference import Digest, RepositoryName
 from app.source import Reply, Request, build_reply
 from app.store.errors import StoreError
 from app.store.ledger import Ledger
@@ -145,7 +144,7 @@ def _read_manifest(
             data = blob.read()
         except StoreError:
             data = b""
-    if not hmac.compare_digest(compute_digest(data, digest), digest):
+    if not digest.matches(data):
         damaged.append(digest)
         return None
     return CachedManifest(

@@ -17,13 +17,9 @@ from app.oci import headers, media_types
 from app.oci.conditional import is_not_modified
 from app.oci.errors import UpstreamMisbehaved
 from app.oci.operation import Operation
-from app.oci.reference import Digest, Reference, RepositoryName, compute_digest
+from app.oci.reference import Digest, Reference, RepositoryName
 from app.source import Reply, Request, Source, do_nothing
 from app.store.ledger import MemberContent
-
-_SHA256: Final = Digest("sha256:")
-"""Selects the algorithm by which `compute_digest` hashes."""
-
 
 _SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 """A media type whose digest is that of the signed payload, and not of the bytes sent."""
@@ -91,7 +87,7 @@ class ManifestFetcher:
         finally:
             reply.close()
         reply = replace(reply, length=len(data), body=data, close=do_nothing)
-        digest = _find_digest(reply, reference) or Digest(compute_digest(data, _SHA256))
+        digest = _find_digest(reply, reference) or Digest.compute(data)
         media_type = media_types.drop_overlong(reply.header("content-type"))
         if not _verify(reply, data, digest, reference):
             return FetchedManifest(
@@ -174,7 +170,7 @@ def _verify(reply: Reply, data: bytes, digest: Digest, reference: Reference) -> 
     signed = media_types.essence(reply.header("content-type")) == _SIGNED
     if encoded or signed or not digest.can_be_verified:
         return False
-    if compute_digest(data, digest) == digest:
+    if digest.matches(data):
         return True
     if isinstance(reference, Digest):
         message = "the registry sent another manifest than was asked for"

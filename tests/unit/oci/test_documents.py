@@ -7,6 +7,22 @@ import pytest
 from app.oci import documents
 
 
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        pytest.param([], b"", id="nothing"),
+        pytest.param([b"abc", b"", b"de"], b"abcde", id="as much as may be"),
+        pytest.param([b"abc", b"def"], None, id="too much"),
+        pytest.param([b"abcdefghi"], None, id="too much at once"),
+    ],
+)
+def test_a_limit(pieces: list[bytes], expected: bytes | None) -> None:
+    """What is longer is not read on."""
+    rest = iter([*pieces, b"x", b"y"] if expected is None else pieces)
+    assert documents.read_up_to(rest, 5) == expected
+    assert [*rest] == ([] if expected is not None else [b"x", b"y"])
+
+
 def test_an_object() -> None:
     """As the standard library reads it: of two fields of one name the last one counts."""
     assert documents.parse_object(b'{"a":{"b":1},"a":[2]}') == {"a": [2]}
