@@ -260,7 +260,9 @@ class Worker(worker.Worker):
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGQUIT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGTERM, pytest.param(signal.SIGQUIT, marks=pytest.mark.soak)]
+)
 def test_a_stop_of_workers_without_handlers(tmp_path: Path, number: signal.Signals) -> None:
     """A worker that is told to end before it can listen to signals ends nevertheless."""
     (tmp_path / "slow_to_start.py").write_text(SLOW_TO_START)
@@ -272,7 +274,9 @@ def test_a_stop_of_workers_without_handlers(tmp_path: Path, number: signal.Signa
         assert server.process.wait(READY_TIMEOUT) == 0  # the longest stop takes four hours
 
 
-@pytest.mark.parametrize("number", [signal.SIGQUIT, signal.SIGINT])
+@pytest.mark.parametrize(
+    "number", [signal.SIGQUIT, pytest.param(signal.SIGINT, marks=pytest.mark.soak)]
+)
 def test_a_quick_stop_breaks_downloads(bad_day: Hub, number: signal.Signals) -> None:
     """The end comes at once, and no client takes what it has for all."""
     with docxy_on_its_own_socket(**bad_day.settings) as proxy, held(proxy, bad_day) as downloads:
@@ -292,8 +296,9 @@ def test_a_stop_that_becomes_urgent(bad_day: Hub) -> None:
         assert proxy.server.process.wait(READY_TIMEOUT) == 0
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-@pytest.mark.parametrize("chunked", [False, True], ids=["length", "chunks"])
+@pytest.mark.parametrize(
+    ("number", "chunked"), [(signal.SIGTERM, False), (signal.SIGHUP, True)], ids=["stop", "reload"]
+)
 def test_a_stop_whose_time_is_over(bad_day: Hub, number: signal.Signals, *, chunked: bool) -> None:
     """What still runs is cut; a request that waits behind it is not answered into its midst."""
     with (
