@@ -28,7 +28,7 @@ class Entry:
     """What an index of kept content says of it.
 
     `stored_at` (when the content was stored) and `used_at` (when it was last used) are wall-clock
-    seconds. `use_order` is not a time but a counter that orders the uses.
+    seconds. `id` and `use_order`, a counter that orders the uses, mean something to the store only.
     """
 
     id: int

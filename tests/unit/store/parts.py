@@ -14,6 +14,7 @@ from app.oci.reference import Digest
 from app.store.blobs import ContentInfo, SizeLimits
 from app.store.ledger import PLAIN, Confirmation, Denial, Ledger, Member
 from app.store.memory import open_memory
+from app.store.memory_ledger import MemoryLedger
 from app.store.storage import Storage
 from app.store.store import Store, open_directory
 
@@ -55,6 +56,22 @@ class Stores:
         """Close them all."""
         while self.opened:
             self.opened.pop().close()
+
+
+class FarLedger(MemoryLedger):
+    """A ledger as another machine may have it: it promises no more than `Ledger` does.
+
+    A block is no transaction, so each write is one by itself; and no version can be trusted.
+    """
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Any]:
+        """Write at once, whatever happens next."""
+        self.state.version += 1
+        yield self.state
+
+    def read_version(self) -> None:
+        """Return None."""
 
 
 @dataclass

@@ -19,7 +19,7 @@ from app.store.ledger import Access, Ledger
 from app.store.memory_ledger import MemoryLedger
 from tests.unit.cache.conftest import TICK
 from tests.unit.cache.world import NAME
-from tests.unit.store.parts import FakeClock, Stores
+from tests.unit.store.parts import FakeClock, FarLedger, Stores
 
 REGISTRY = "r.example"
 ALICE, NOBODY = Caller("alice", CallerKind.CREDENTIALS), Caller("", CallerKind.ANONYMOUS)
@@ -126,17 +126,7 @@ def test_every_order(tmp_path: Path, caller: Caller, *, fails: bool) -> None:
     opened.close()
 
 
-class Separate(MemoryLedger):
-    """A ledger in which a block is no transaction: each write is one by itself."""
-
-    @contextmanager
-    def transaction(self) -> Iterator[Any]:
-        """Write at once, whatever happens next."""
-        self.state.version += 1
-        yield self.state
-
-
-@pytest.mark.parametrize("engine", [MemoryLedger, Separate])
+@pytest.mark.parametrize("engine", [MemoryLedger, FarLedger])
 @pytest.mark.parametrize("caller", [ALICE, NOBODY], ids=["somebody", "nobody"])
 def test_every_order_in_memory(caller: Caller, engine: type[MemoryLedger]) -> None:
     """What is right does not depend on the ledger's engine."""
@@ -152,7 +142,7 @@ def test_a_refusal_in_the_middle_of_a_yes(
     caller: Caller, monkeypatch: pytest.MonkeyPatch, *, is_known: bool
 ) -> None:
     """It counts, also where a worker's question and its answer are no transaction."""
-    ledger = Separate(FakeClock(tick=TICK))
+    ledger = FarLedger(FakeClock(tick=TICK))
     ours, theirs = (RegistryGrants(REGISTRY, ledger, CachePolicy()) for _ in range(2))
     if is_known:
         ours.record_success(caller, NAME, ledger.now())
