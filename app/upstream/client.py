@@ -40,7 +40,7 @@ Manifests"), and containerd reads no more than that."""
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    """Where a registry answers one kind of operation, and the error code that a 404 means there.
+    """The path of one kind of operation, and the error code that a 404 means there.
 
     A small answer is read whole before it is passed on, so that a failed read can be retried.
     An immutable answer is always the same, so that a broken body can be resumed.
@@ -189,7 +189,7 @@ class Upstream:
     def get_anonymous_token(self, scope: str, refused: str = "", call: Call = NO_LIMIT) -> str:
         """Return an anonymous token for a scope, different from `refused` if that is given.
 
-        `call` is of the caller who may have to wait for it.
+        `call` belongs to the caller, who may have to wait for the token.
         Raise RegistryError if the token service gives none.
         """
         if refused:

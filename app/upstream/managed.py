@@ -85,7 +85,7 @@ class OwnAccount:
     def check_accepted(self, call: Call = NO_LIMIT) -> bool:
         """Return whether the registry accepts the credentials at all.
 
-        Called after it has refused something. Raise RegistryError if it cannot be asked.
+        Call this after it has refused something. Raise RegistryError if it cannot be asked.
         """
         with self._lock:
             self._verify(call)
@@ -131,7 +131,7 @@ class OwnAccount:
 
 
 def _build_ping(call: Call) -> Request:
-    """Return a ping of our own: nobody's, so that no client's disconnection ends it."""
+    """Return a ping of our own. It has no client, so that no disconnection ends it."""
     return Request(method="GET", has_fallback=call.has_fallback, deadline=call.deadline)
 
 

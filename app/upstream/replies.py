@@ -67,7 +67,6 @@ def build_refusal(
     """Return the reply for a refusal; its body, if it has one, is OCI JSON.
 
     The registry's own body is read until the deadline of `call`.
-
     `method` is the client's, and `unknown` is the error code that a 404 means.
     A 401 without a challenge becomes a 403, because clients look for the challenge in a 401 and
     some report only that it is missing.
@@ -114,7 +113,7 @@ def is_oci_error(body: bytes) -> bool:
 def build_error_body(status: int, unknown: ErrorCode, host: str, told: int | None = None) -> bytes:
     """Return OCI JSON for a refusal that came without it. `unknown` is the code of a 404.
 
-    `parse_budget` is the upstream's status, if it differs from the `status` for the client.
+    `told` is the upstream's status, if it differs from the `status` for the client.
     The upstream's own text is left out, because it may be an HTML page or contain a signed URL.
     """
     if status == HTTPStatus.NOT_FOUND:

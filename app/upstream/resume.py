@@ -178,7 +178,7 @@ class RangeRequester(Protocol):
 
     @property
     def client(self) -> Client | None:
-        """The client that waits for the blob; None if there is none."""
+        """The client that waits for the blob; None if no client waits."""
 
     def request_same_url(
         self, part: ContentRange, broken: requests.Response
@@ -268,7 +268,7 @@ class ResumingBody:
                 return  # do not wait for bytes that nobody needs
 
     def _resume(self, broken: BodyBroken) -> None:
-        """Find a response that continues the body; raise BodyBroken if there is none in time."""
+        """Find a response that continues the body; raise BodyBroken if none comes in time."""
         if self._received >= _PROGRESS:
             self._failures = 0
         self._received = 0

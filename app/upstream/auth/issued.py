@@ -125,8 +125,8 @@ class IssuedTokens:
     def get(self, scope: str, call: Call = NO_LIMIT) -> str:
         """Return a valid token for a scope; raise RegistryError if `issue_token` gives none.
 
-        `call` is of the caller who may have to wait for it. Raise ClientGone if its client
-        disconnects while another caller gets the token.
+        `call` belongs to the caller, who may have to wait for the token. Raise ClientGone if its
+        client disconnects while another caller gets the token.
         """
         slot = self._get_slot(scope)
         token, now = slot.token, time.monotonic()

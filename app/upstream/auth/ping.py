@@ -41,7 +41,7 @@ class PingClient:
         self._reachability = ThrottledCheck(self._check_reachable, _REACH_LIFETIME)
 
     def get(self, call: Call = NO_LIMIT) -> PingResult:
-        """Return the answer to the ping, from memory if there is one, to the caller of `call`.
+        """Return the answer to the ping, from memory if it is there, to the caller of `call`.
 
         An answer older than ten minutes is still returned, but is refreshed in the background.
         Raise RegistryError if the registry gives no answer and none is remembered.

@@ -47,7 +47,7 @@ class RefreshingCache(Generic[Fact]):
         self._transient_until = 0.0
 
     def get(self, call: Call = NO_LIMIT) -> Fact:
-        """Return the fact; `call` is of the caller who may have to learn it.
+        """Return the fact; `call` belongs to the caller, who may have to learn it.
 
         If no lasting fact was ever learned, raise the RegistryError that `learn` raised. Raise
         ClientGone if the client of `call` disconnects while another caller learns it.

@@ -105,8 +105,8 @@ def parse_trusted_challenges(registry: Registry, response: requests.Response) ->
 def discover(registry: Registry, ping: PingResult) -> TokenService | None:
     """Return a registry's token service, or None if the registry uses no tokens.
 
-    Raise UpstreamUnavailable if the answer to the ping does not tell, or UpstreamMisbehaved if the
-    realm is not acceptable.
+    Raise UpstreamUnavailable if the ping was answered with neither 200 nor 401, or
+    UpstreamMisbehaved if the realm is not acceptable.
     """
     if not ping.is_lasting:
         message = f"{registry.name} answered {ping.status}, so its token service is unknown"

@@ -1,4 +1,4 @@
-"""Outbound HTTP. Of registries it knows only what restricts a redirect to one of them.
+"""Outbound HTTP. It knows the table of registries only to restrict redirects between them.
 
 backoff.py           requests that are not sent: circuit breakers, and 429s that are repeated
 body.py              reads a response body in pieces, whole, or to discard it

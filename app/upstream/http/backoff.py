@@ -161,7 +161,7 @@ class CircuitBreakers:
         self._lock = threading.Lock()
 
     def get_breaker(self, origin: Origin) -> CircuitBreaker:
-        """Return the breaker of an origin; create it, closed, if there is none."""
+        """Return the breaker of an origin; create it, closed, if it does not exist."""
         with self._lock:
             breaker = self._by_origin.get(origin)
             if breaker is None:
@@ -176,7 +176,7 @@ class CircuitBreakers:
 
 _LONGEST: Final = 5.0
 """The longest time, in seconds, that a 429 is repeated. containerd retries a 429 five times at
-once; but windows of pulls roll, and so the next request may succeed."""
+once. The windows in which pulls are counted roll on, so the next request may succeed."""
 
 _LONGEST_FOR_ALL: Final = 10.0
 """The same for a 429 from a limit in front of the registry, which counts every request of an IP
@@ -192,7 +192,7 @@ _FIELDS_LIMIT: Final = 4096
 """The most bytes of a header section that is repeated, names and values."""
 
 _ABOUT_LIMITS: Final = ("retry-after", "ratelimit", "x-ratelimit")
-"""Prefixes of the header fields that say when to come back; they hold with any body."""
+"""Prefixes of the header fields that say when to come back; they are repeated with any body."""
 
 _DOCUMENT: Final = json.dumps(
     error_document(ErrorCode.TOOMANYREQUESTS, "the registry has just answered 429")

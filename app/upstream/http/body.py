@@ -1,7 +1,7 @@
 """Response bodies, read as they arrive; a body that breaks never looks complete.
 
-Beside the body itself: which bytes of a blob a response carries (`get_content_range`), and what to
-do with a response that nobody reads (`discard`).
+`get_content_range` tells which bytes of a blob a response carries, and `discard` deals with a
+response that nobody reads.
 """
 
 import time
@@ -26,7 +26,7 @@ from app.waiting import CLIENT_CHECK
 class ObservedResponse(requests.Response):
     """A response from a `Session`, with the session's observer.
 
-    `received` is what urllib3 wraps. Its reads end at the deadline that it is given.
+    `received` is the response that urllib3 wraps. Its reads end at the deadline that it is given.
     """
 
     def __init__(self, observer: Observer, received: object = None) -> None:
@@ -172,7 +172,7 @@ def read_start(response: requests.Response, limit: int, call: Call) -> bytes:
 
 
 def get_content_length(response: requests.Response) -> int | None:
-    """Return the Content-Length of a response in bytes, or None if there is none.
+    """Return the Content-Length of a response in bytes, or None if it has no such header.
 
     `response.parse_framing` has checked that it is a number and the only one.
     """

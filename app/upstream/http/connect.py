@@ -234,5 +234,5 @@ class Connector:
 
 
 def _parse_address(found: AddressInfo) -> IPAddress:
-    """Return an address without its zone; only special ones have one (RFC 4007, section 6)."""
+    """Return an address without its zone; only special addresses have one (RFC 4007, section 6)."""
     return ipaddress.ip_address(str(found[4][0]).partition("%")[0])

@@ -108,7 +108,7 @@ def bind_call(call: Call) -> Iterator[None]:
 
 
 def get_call() -> Call:
-    """Return the call of the enclosing `bind_call`; `NO_LIMIT` if there is none."""
+    """Return the call of the enclosing `bind_call`, or `NO_LIMIT` outside of one."""
     return _current.get()
 
 

@@ -50,8 +50,9 @@ class KnownRegistry(Protocol):
         """The session with this registry's trusted authorities and address check."""
 
     def get_anonymous_token(self, scope: str, refused: str = "", call: Call = NO_LIMIT) -> str:
-        """Return an anonymous token for `scope` that differs from `refused`, for a `call`.
+        """Return an anonymous token for `scope` that differs from `refused`.
 
+        `call` belongs to the caller, who may have to wait for the token.
         Raise RegistryError if the token service issues none.
         """
 
@@ -121,7 +122,7 @@ class RequestTarget:
     def fetch_authorization(
         self, response: requests.Response, refused: str = "", call: Call = NO_LIMIT
     ) -> str:
-        """Return an Authorization for a neighbour that answered 401, or "" if none can help.
+        """Return an Authorization for a registry that answered 401, or "" if none can help.
 
         It holds an anonymous token other than the one in `refused`, an earlier Authorization.
         The credentials for the redirecting registry, the client's or ours, are not for another one
@@ -186,10 +187,10 @@ class KnownRegistries:
     def resolve_redirect(
         self, here: RequestTarget, url: str, permit: Permit | None
     ) -> RequestTarget:
-        """Return the place that a redirect from `here` to `build_url` leads to.
+        """Return the place that a redirect from `here` to `url` leads to.
 
-        Raise UpstreamMisbehaved if no redirect may lead there, RedirectsToRegistry if `build_url`
-        is the root of another registry's API, and what `permit` raises.
+        Raise UpstreamMisbehaved if no redirect may lead there, RedirectsToRegistry if `url` is
+        the root of another registry's API, and what `permit` raises.
         """
         rows = self._by_origin.get(parse_origin(url), [])
         parts = urlsplit(url)

@@ -81,8 +81,8 @@ class Redirects:
         limited = call.limit_time(self.session.total_timeout)
         response = self._follow(method, url, fields, limited, permit)
         if response.url != url:
-            # Whoever has a signed URL may read it, so a CDN says "public". It means only that URL,
-            # and not ours.
+            # A CDN says "public", because everybody who has a signed URL may read it. That holds
+            # for its own URL only, and not for ours.
             for name in headers.FOR_CACHES:
                 response.raw.headers.discard(name)
         return response

@@ -177,8 +177,8 @@ class ChunkedReader:
         """Return up to `n` bytes, or b"" at the end of the body.
 
         Wait only for the first bytes.
-        Raise IncompleteRead if the body is cut, and Malformed if another recipient may parse it
-        differently.
+        Raise IncompleteRead if the body is cut, and MalformedResponse if another recipient may
+        parse it differently.
         """
         if not self._left:
             self._read_next_size()
@@ -275,7 +275,7 @@ class UpstreamResponse(http.client.HTTPResponse):
         self.will_close = must_close(self.version, self.headers) or not (
             self.chunked or self.length is not None
         )
-        # The deadline is that of the head. Whoever reads the body says how long it may take.
+        # The deadline so far is that of the head. The reader of the body sets its own.
         self.set_deadline(NO_LIMIT.deadline)
 
     def set_deadline(self, deadline: float) -> None:

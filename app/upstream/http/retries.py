@@ -99,7 +99,7 @@ class Retrier:
 
     @classmethod
     def for_quick_requests(cls, budget: float, observer: Observer = NOBODY) -> Self:
-        """Return attempts for pings and tokens, for which clients wait only some seconds."""
+        """Return a Retrier for pings and tokens, for which clients wait only some seconds."""
         return cls(min(budget, _HURRIED_BUDGET), _HURRIED_PATIENCE, _HURRIED_WHOLE, observer)
 
     def __call__(self, ask: Callable[[Call], requests.Response], call: Call) -> requests.Response:

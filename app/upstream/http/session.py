@@ -45,7 +45,7 @@ _is_special_host: Final = lru_cache(maxsize=256)(is_special_host)
 class Session:
     """A `requests.Session` for one registry, safe to use from many threads at once.
 
-    Each origin has a circuit breaker (see `breaker`).
+    Each origin has a circuit breaker (see backoff.py).
     """
 
     def __init__(  # noqa: PLR0913 - each by its name

@@ -1,4 +1,4 @@
-"""What a URL alone decides: its origin, and the outbound proxy that it is requested through.
+"""The origin of a URL, and the outbound proxy that it is requested through.
 
 An origin is scheme, host and port (RFC 6454, section 4). Credentials are for one origin.
 requests cannot choose the proxy: with `trust_env` off it ignores NO_PROXY, and with it on it reads
