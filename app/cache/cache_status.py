@@ -67,7 +67,7 @@ def build_joined() -> Headers:
 def build_stale(status: int | None, age: float) -> Headers:
     """Return the headers of a stale answer, served because the registry failed.
 
-    `status` is what the registry answered, None if it did not; `age` is in seconds.
+    `status` is that of the registry's answer, or None without one; `age` is in seconds.
     """
     told = "does not answer" if status is None else f"answered {int(status)}"
     asked = "" if status is None else f"; fwd-status={int(status)}"
@@ -106,7 +106,7 @@ def mark_reply(reply: Reply, fields: Headers) -> Reply:
 
 
 def parse_outcome(reply: Reply) -> str:
-    """Return what the cache did, as our own Cache-Status says.
+    """Return the outcome that our own Cache-Status states.
 
     This is "hit", "stale", "collapsed", "revalidated" or "miss".
     """

@@ -34,10 +34,10 @@ _MOST_WAITING: Final = 256
 """Manifests of a process that may wait for their blobs to be confirmed; any more are dropped."""
 
 _MOST: Final = 128
-"""Blobs of one manifest: Docker images have at most 127 layers, and a config."""
+"""The most blobs of one manifest: Docker images have at most 127 layers, and a config."""
 
 _LARGEST: Final = 256 * 1024
-"""Bytes of a manifest that is read for this; one with 128 blobs has some 30 KB. Up to
+"""The most bytes of a manifest that is read for this; one with 128 blobs has some 30 KB. Up to
 `_MOST_WAITING` such manifests wait in memory."""
 
 _LATER: Final = (15.0, 120.0)

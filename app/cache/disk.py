@@ -42,7 +42,7 @@ class DiskExecutor:
     def read(
         self, work: Callable[Asked, Given], *args: Asked.args, **kwargs: Asked.kwargs
     ) -> Given:
-        """Return what `work` returns, on the readers' threads; raise what `work` raises.
+        """Run `work` on the readers' threads; return and raise what it does.
 
         The store's lookups raise nothing: trouble with the disk is logged instead.
         """
@@ -61,9 +61,9 @@ class DiskExecutor:
         return self._try_run(self._moving, lambda: work(*args, **kwargs))
 
     def write_or_raise(self, work: Callable[[], Given]) -> Given:
-        """Return what `work` returns, on the writers' threads; it may wait for other writers.
+        """Run `work` on the writers' threads, where it may wait for other writers.
 
-        Raise what `work` raises.
+        Return and raise what it does.
         """
         return self._run(self._writing, work)
 

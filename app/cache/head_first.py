@@ -1,4 +1,4 @@
-"""What the registry's answer to a HEAD decides about the GET that the client wants."""
+"""Decides by the registry's answer to a HEAD whether the client's GET has to be sent."""
 
 import json
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Hot lookups: what was found in the ledger a moment ago, as long as nobody has written to it.
+"""Hot lookups: results from the ledger, reused for a moment while nobody writes to it.
 
 A native thread and the ledger cost more than everything else about a cached manifest, and one that
 many machines pull is requested many times a second.
@@ -32,7 +32,7 @@ class _HotEntry(Generic[Thing]):
 
 
 class HotMap(Generic[Thing]):
-    """Remembers what was found until any worker writes to the ledger, which may withdraw it.
+    """Remembers results until any worker writes to the ledger, which may withdraw them.
 
     Reading the ledger's version needs neither the disk nor a thread.
     """
@@ -42,7 +42,7 @@ class HotMap(Generic[Thing]):
         self._entries: dict[Key, _HotEntry[Thing]] = {}
 
     def get(self, key: Key) -> Thing | None:
-        """Return what was remembered; None if it is too old or the ledger was written since."""
+        """Return the remembered value; None if it is too old or the ledger was written since."""
         found = self._entries.get(key)
         if found is None:
             return None
@@ -54,7 +54,7 @@ class HotMap(Generic[Thing]):
     def put(
         self, key: Key, thing: Thing, *, size: int, seconds_left: float, version: Hashable | None
     ) -> None:
-        """Remember what was found; `version` is the ledger's before the lookup.
+        """Remember a value; `version` is the ledger's before the lookup.
 
         `size` is in bytes. `seconds_left` is for how many seconds the caller may read it. Nothing
         is remembered if `version` is None or `size` is too large.

@@ -148,7 +148,7 @@ class ListCache:
         return cache_status.mark_reply(reply, cache_status.build_stale(status, note.age))
 
     def _lookup(self, name: RepositoryName, about: str, query: str) -> Note | None:
-        """Return the younger of two notes, the list or that there is none; None if neither."""
+        """Return the younger of two notes, of the list or its absence; None without either."""
         keys = (self._build_key(name, about, query), self._build_key(name, about))
         found = self.disk.read(self.disk.ledger.lists.lookup_all, _KIND, keys)
         known = [

@@ -63,7 +63,7 @@ class OriginTracker:
         return self.inner.token(request)
 
     def reach(self) -> None:
-        """Return if the registry answers; raise RegistryError if not."""
+        """Return None if the registry answers; raise RegistryError if it does not."""
         self.inner.reach()
 
     def is_allowed(self, operation: Operation, request: Request) -> bool:
@@ -93,7 +93,7 @@ class OriginTracker:
     def _record_origin(self, name: RepositoryName, request: Request, reply: Reply) -> Reply:
         """Record the origin of an answer, and return the answer.
 
-        If no redirect led elsewhere, record that only if it matters: other answers were redirected.
+        If no redirect led elsewhere, record that only if other answers were redirected.
         """
         if reply.is_error:
             return reply
@@ -148,8 +148,8 @@ class OriginTracker:
     def _has_origins(self) -> bool:
         """Return whether redirects of this registry have ever led to another repository.
 
-        No client can push this note out of its table, which holds few notes. That there is none is
-        remembered until the ledger is written to; that it could not be read is not.
+        No client can push this note out of its table, which holds few notes. Its absence
+        is remembered until the ledger is written to; a failure to read it is not.
         """
         version = self.disk.ledger.read_version()
         if version is not None and self._none_as_of.get(self.registry) == version:

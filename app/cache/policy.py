@@ -18,11 +18,11 @@ MANIFEST_LIMIT: Final = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CachePolicy:
-    """What an operator can configure.
+    """The settings of the cache that an operator can configure.
 
     `grant_ttl`: seconds for which a grant counts. `tag_ttl`: seconds in which the registry is not
     asked again what a tag means. `stale_ttl`: seconds for which a repository counts as public when
-    the registry cannot be asked. `unread_limits`: how many bytes a fetch continues without readers.
+    the registry cannot be asked. `unread_limits`: for how many bytes a fetch continues unread.
     `accel_location`: the location from which nginx sends cached blobs; None if it does not.
     `verify_blobs`: send no whole blob unverified, even if the disk fails.
     """

@@ -84,7 +84,7 @@ class CachedSource:
         return self.tokens.serve_token(request)
 
     def reach(self) -> None:
-        """Return if the registry answers; raise RegistryError if not."""
+        """Return None if the registry answers; raise RegistryError if it does not."""
         self.inner.reach()
 
     def _serve_permitted(self, caller: Caller, operation: Operation, request: Request) -> Reply:
@@ -143,7 +143,7 @@ _REASONS: Final[Mapping[str, str]] = {
 
 
 class Cache:
-    """What the caches of all registries share: the storage and the policy."""
+    """The part that the caches of all registries share: the storage and the policy."""
 
     def __init__(self, storage: Storage, policy: CachePolicy, observer: Observer = NOBODY) -> None:
         self.storage = storage

@@ -36,7 +36,7 @@ from app.source import Reply, Request
 logger = logging.getLogger(__name__)
 
 TOKENS_AWAY: Final = "token service away"
-"""The kind of the note that a registry's token service issues no tokens now."""
+"""The kind of the note that says that a registry's token service issues no tokens now."""
 
 _PAUSE: Final = 2.0
 """Seconds after a failure in which public content is served without asking again."""
@@ -52,7 +52,7 @@ _LONG: Final = 30.0
 is known of a registry that was silent, and the next client waits for its answer."""
 
 Stale = Callable[[int | None], Reply | None]
-"""Returns the cached public answer, or None if there is none.
+"""Returns the cached public answer, or None if nothing suitable is cached.
 
 Its argument is the status that the registry answered; None if it did not answer.
 """
@@ -146,7 +146,7 @@ class StaleIfError:
             self._record_outage(name)
 
     def _serve_stale(self, stale: Stale, status: int | None) -> Reply | None:
-        """Return the stale answer, and log its use; return None if there is none."""
+        """Return the stale answer, and log its use; return None if nothing suitable is cached."""
         reply = stale(status)
         if reply is not None:
             fields = {"registry": self._registry} | ({"status": status} if status else {})

@@ -51,7 +51,7 @@ _LONG_PAUSE: Final = 10.0
 """The same if the token service was silent, so that a client would wait again, or answered 429."""
 
 _SILENT: Final = "silent"
-"""In place of a status: the token service gave no answer in time."""
+"""Takes the place of a status if the token service gave no answer in time."""
 
 _TOO_MANY: Final = str(int(HTTPStatus.TOO_MANY_REQUESTS))
 
@@ -78,7 +78,7 @@ class TokenCache:
     def serve_token(self, request: TokenRequest) -> Reply:
         """Return a token, or the token service's refusal.
 
-        Raise RegistryError if the service cannot be asked and nothing that is wanted is public.
+        Raise RegistryError if the service cannot be asked and no requested repository is public.
         """
         if not is_anonymous(request):
             return cache_status.mark_reply(self.inner.token(request), [])
@@ -180,7 +180,7 @@ class TokenCache:
         return None if note is None or note.seconds_left <= 0 else note
 
     def _serve_placeholder(self, scopes: Sequence[str], status: str) -> Reply | None:
-        """Return a placeholder token, or None if nothing that is wanted is public."""
+        """Return a placeholder token, or None if no requested repository is public."""
         if not self._is_public(scopes):
             return None
         if self._lookup_recent_failure() is None:
@@ -193,7 +193,7 @@ class TokenCache:
 
 
 def _classify_failure(error: RegistryError) -> str:
-    """Return the status to note for an answer that did not come: 429, `_SILENT` or ""."""
+    """Return the status to note for a missing answer: 429, `_SILENT` or ""."""
     if isinstance(error, TooManyRequests):
         return _TOO_MANY
     return _SILENT if isinstance(error, UpstreamTimeout | UpstreamUnresolved) else ""

@@ -1,6 +1,6 @@
 """Who may read cached content: it takes a grant for the repository, and membership of the digest.
 
-callers.py   who asks, by a keyed hash of the Authorization header
+callers.py   identifies callers by a keyed hash of the Authorization header
 evidence.py  what a registry's answer proves about rights and membership
 gate.py      opens cached content for callers who may read it
 grants.py    grants, refusals, and which repositories are public

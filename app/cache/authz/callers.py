@@ -1,6 +1,6 @@
-"""Callers: who asks, by a name from which their credentials cannot be recovered.
+"""Identifies callers by names from which their credentials cannot be recovered.
 
-The name is an HMAC of the Authorization header; its key is the secret that all workers share.
+A name is an HMAC of the Authorization header; its key is the secret that all workers share.
 """
 
 import hashlib
@@ -24,8 +24,8 @@ from app.store.ledger import ISSUED, Ledger
 # Anonymous tokens: issued through Docxy to clients without credentials.
 
 SHARED: Final = "token for nobody"
-"""The kind of the notes that hold a token to give out again; `ISSUED` is that of the notes
-that a caller's token is one of them."""
+"""The kind of the notes that hold a token to be given out again. Notes of the kind `ISSUED` say
+that a caller's token is such a token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def lookup_anonymous_token(ledger: Ledger, caller: str) -> AnonymousToken | None
 
 
 def parse_anonymous_token(value: str | None) -> AnonymousToken | None:
-    """Return the anonymous token that a note describes; None if there is none."""
+    """Return the anonymous token that a note describes; None if it describes none."""
     if value is None:
         return None
     try:
@@ -104,7 +104,7 @@ class Caller:
     kind: CallerKind
     lifetime: float = math.inf
     has_stale_placeholder: bool = False
-    """Whether the caller presents the placeholder for a token that could not be had.
+    """Whether the caller presents the placeholder for a token that could not be fetched.
 
     The registry's 401 says nothing about such a caller.
     """
@@ -118,7 +118,7 @@ class Callers:
         self._key = key
         account = registry.account.username if registry.account else ""
         kind = CallerKind.ACCOUNT if account else CallerKind.ANONYMOUS
-        # By the names of callers, so that no token stays in memory; NaN if it does not say.
+        # Keyed by the names of callers, so that no token stays in memory. NaN: it does not say.
         self._expiries = LRUCache[str, float](_TOKENS)
         self._lock = threading.Lock()
         self._anonymous = Caller(self.hash_secret(""), CallerKind.ANONYMOUS)
@@ -135,7 +135,7 @@ class Callers:
         return hmac.digest(self._key, message, hashlib.sha256).hex()
 
     def identify(self, request: Request) -> tuple[Caller, Request]:
-        """Return who asks, and the request to send to the registry in their name.
+        """Return the caller, and the request to send to the registry in the caller's name.
 
         That request has only the headers that identify the caller and those that say what is
         wanted. Any other header might give access at the registry, and what it opened would then be

@@ -99,7 +99,7 @@ class EvidenceRecorder:
         self._ledger = ledger
         self._registry = registry
         self._unverified = BoundedMap[float]()
-        """When requests began whose answers have only the media type of a blob to say for them."""
+        """When requests began whose answers show only by their media type that they are blobs."""
 
     def record_blob(
         self, caller: Caller, name: RepositoryName, began: float, reply: Reply, asked: Digest
@@ -185,7 +185,7 @@ class EvidenceRecorder:
 
 
 def _describe(reply: Reply, asked: Digest | None, media_type: str) -> Shown | None:
-    """Return what an answer shows of content; None if it does not say which, or is only a part."""
+    """Return the content that an answer shows; None if it is not named, or is only a part."""
     digest = _resolve_digest(reply, asked)
     if digest is None or reply.status != HTTPStatus.OK:
         return None
@@ -196,7 +196,7 @@ def _describe(reply: Reply, asked: Digest | None, media_type: str) -> Shown | No
 def _resolve_digest(reply: Reply, asked: Digest | None) -> Digest | None:
     """Return the digest that an answer is about; None if that is not the requested one.
 
-    None also if a digest is named that cannot be read.
+    Return None, too, if the answer names a digest that cannot be parsed.
     """
     if not reply.header("docker-content-digest"):
         return asked

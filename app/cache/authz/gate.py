@@ -47,7 +47,7 @@ class Gate:
     def open(
         self, caller: Caller, name: RepositoryName, digest: Digest
     ) -> AuthorizedContent | None:
-        """Return the cached content, opened; whoever receives it closes its blob.
+        """Return the cached content, opened; its recipient closes the blob.
 
         Return None if the content is not cached, or `caller` may not read it now.
         """
@@ -60,7 +60,7 @@ class Gate:
         digest: Digest,
         then: Callable[[AuthorizedContent], Used | None],
     ) -> Used | None:
-        """Return `then(opened)`, called on the thread that opens the content.
+        """Return what `then` returns for the content, on the thread that opens it.
 
         Return None, without calling `then`, if the content is not cached or `caller` may not read
         it. `then` closes the blob, unless it hands it on.
@@ -251,7 +251,7 @@ class Gate:
         digest: Digest,
         use: Callable[[AuthorizedContent | AccessState], Used],
     ) -> Used:
-        """Return what `use` returns, on the same thread, of what can be opened or is known."""
+        """Call `use` on the thread that opens the content, or fails to; return its result."""
         unshown = list[Digest]()
         used = self._disk.read(lambda: use(self._open_granted(caller, name, digest, unshown)))
         if unshown:

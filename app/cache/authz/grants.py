@@ -27,8 +27,8 @@ class BoundedMap(Generic[Thing]):
     """A bounded dictionary of the latest entries, without a lock.
 
     It is used on native threads, and under gevent a lock from `threading` belongs to the event
-    loop. Each step is one atomic operation of the interpreter, which those of a map of cachetools
-    are not. If two threads write at the same time, an entry may be lost.
+    loop. Each step is one atomic operation of the interpreter, unlike the steps of a map of
+    cachetools. If two threads write at the same time, an entry may be lost.
     """
 
     def __init__(self, most: int = _LATELY_MOST) -> None:
@@ -43,7 +43,7 @@ class BoundedMap(Generic[Thing]):
             self._entries = dict(list(self._entries.items())[-(self._most // 2) :])
 
     def get(self, key: tuple[str, ...]) -> Thing | None:
-        """Return the entry; None if there is none, or it was dropped."""
+        """Return the entry; None if it was never put, or was dropped."""
         return self._entries.get(key)
 
     def forget(self, key: tuple[str, ...]) -> None:
@@ -54,7 +54,7 @@ class BoundedMap(Generic[Thing]):
 # Refusals that this process knows, including those that the store could not write.
 
 _MOST: Final = 1000
-"""Signs of refusals that revoke nothing. Clients choose how many there are, so the latest stay."""
+"""Flags of refusals that revoke nothing. Clients choose how many there are, so the latest stay."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class RecentRefusals:
     """The recent refusals of a registry; `lifetime` is how many seconds a success may count.
 
     If the store cannot be written, it goes on saying that a refused caller may read. Until the
-    refusal is written, this worker does not believe the store about that caller, and a sign tells
+    refusal is written, this worker does not believe the store about that caller, and a flag tells
     the other workers not to. Moments are seconds of the store's clock (monotonic, since boot).
     """
 
@@ -95,7 +95,7 @@ class RecentRefusals:
         return now
 
     def mark_written(self, *key: str, at: float) -> None:
-        """Record that the store has the refusals up to `at`; a later one it may not have."""
+        """Record that the store has the refusals up to `at`; it may lack a later one."""
         self._clear_unwritten(key, at)
 
     def was_refused_since(self, *key: str, moment: float) -> bool:
@@ -113,7 +113,7 @@ class RecentRefusals:
         """Return whether a worker knows of a refusal that the store does not have."""
         if key in self._prune_unwritten():
             return True
-        # Whether there is any sign costs less to ask than whether it is this one.
+        # Asking for any flag costs less than asking for this one.
         return self._flags.is_any_set_elsewhere() and self._flags.is_set_elsewhere(
             self._build_flag(key)
         )
@@ -182,7 +182,7 @@ class Standing:
 
 
 Shown = tuple[Digest, Callable[[Standing], Member | None]]
-"""A digest, and what returns what an answer confirms of it; None if that is nothing new."""
+"""A digest, and a function that returns the member that an answer confirms; None if it is known."""
 
 
 class RegistryGrants:
@@ -241,8 +241,8 @@ class RegistryGrants:
         """Record that a request of the caller, begun at `asked`, was allowed.
 
         If the caller is anonymous, the repository is public. `shown` is the content that the answer
-        is about. All of it is one transaction, which only reads as long as nothing of it is new.
-        `standing` is what was just looked up, if it was.
+        is about. All of it is one transaction, which only reads if nothing is new.
+        `standing` is the result of a lookup just before, if there was one.
         """
         digest, decide = shown or (None, _confirm_nothing)
         key = (caller.name, name)
@@ -308,8 +308,8 @@ class RegistryGrants:
     ) -> None:
         """Record a refusal: it revokes the caller's grant.
 
-        `is_absent` tells of the known member whether the refusal says that the repository does not
-        hold `digest`.
+        `is_absent` takes the known member, and returns whether the refusal says that the repository
+        does not hold `digest`.
 
         If the caller is anonymous, the repository is no longer public, except if the refusal is
         only a challenge to fetch a token. A 401 to an anonymous token for this repository means

@@ -53,7 +53,7 @@ class RecentConfirmations:
         self._sizes = BoundedMap[tuple[int, float]]()
 
     def lookup_size(self, key: Key) -> int | None:
-        """Return the size in bytes that a success reported; None if none came in the last 60 s."""
+        """Return the size in bytes that a success reported; None without one in the last 60 s."""
         size, told = self._sizes.get(key) or (None, 0.0)
         return size if time.monotonic() - told < _COUNTS else None
 
@@ -127,8 +127,7 @@ class BlobCache:
     """The blobs of one registry.
 
     Only the gate opens cached blobs. If a caller may not read a blob yet, the registry is asked
-    first, even if another client is fetching that blob already. The first client to come fetches
-    for all.
+    first, even if another client is fetching that blob already. The first client fetches for all.
     """
 
     def __init__(

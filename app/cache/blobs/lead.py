@@ -73,7 +73,7 @@ class BlobRequest:
         return self._fetch(_with_range(request, start, end))
 
     def record_verified(self) -> None:
-        """Record that this repository holds the blob: all bytes came, and their hash is right."""
+        """Record that this repository holds the blob: all bytes are here and have the hash."""
         self.gate.record_verified(self.caller, self.name, self.digest, ("", self.requested_at))
 
     def _build_plain(self, method: str) -> Request:
@@ -131,7 +131,7 @@ def _release(lead: FetchLease) -> None:
 
 
 def _fetch_rest(asking: BlobRequest, lead: FetchLease) -> tuple[RemainingBody, int] | None:
-    """Return the missing bytes, and the size of the whole blob; None if that does not fit."""
+    """Return the missing bytes, and the size of the whole blob; None if they do not fit."""
     if lead.size is not None and lead.offset == lead.size:
         return _confirm_complete(asking, lead.size)
     reply = asking.fetch_rest(lead.offset)
@@ -177,7 +177,7 @@ def _confirm_complete(asking: BlobRequest, size: int) -> tuple[RemainingBody, in
     """Ask with a HEAD whether the caller may read a blob whose bytes are all here already.
 
     An earlier leader fetched them and did not finish. Return None if the registry does not confirm
-    the blob and its size. Raise BlobRefused if its answer is already the client's.
+    the blob and its size. Raise BlobRefused if its answer settles the client's request.
     """
     reply = asking.fetch_head()
     if refusal := find_refusal(reply, asking.request):

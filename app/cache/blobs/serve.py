@@ -22,7 +22,7 @@ _JUDGED_AGAIN: Final = ("if-match", "if-unmodified-since")
 """Conditions that nginx would evaluate against the date of the file, and answer in HTML."""
 
 _CUT: Final = ("content-range", "accept-ranges")
-"""Headers that nginx sets itself, since it cuts the range."""
+"""Headers that nginx sets itself, since it selects the range."""
 
 
 def can_accelerate(request: Request, part: SelectedRange) -> bool:
@@ -73,7 +73,7 @@ def build_cached_reply(
 def build_spooled_reply(
     asking: BlobRequest, spool: Spool, part: SelectedRange, said: Headers
 ) -> Reply:
-    """Return the answer to a GET from a running fetch; it closes `spool`."""
+    """Return the answer to a GET from a running fetch; the reply closes `spool`."""
     fields = (
         _build_headers(asking, part, asking.gate.public_seconds_left(asking.caller, asking.name))
         + said

@@ -123,10 +123,10 @@ class ManifestsByTag:
     def _serve_newer(
         self, caller: Caller, name: RepositoryName, tag: Tag, request: Request, came: float
     ) -> Reply | None:
-        """Return the answer from a fetch that ended after this client came; None if there is none.
+        """Return the answer from a fetch that ended after this request arrived, or None.
 
         A note carries the time of the registry's answer, but becomes visible only when it is
-        written. If the client came between the two, the registry confirms the note with a HEAD.
+        written. If the request arrived between the two, the registry confirms the note with a HEAD.
         """
         known = self.tags.lookup(name, tag, get_accept_headers(request))
         if known is None:
@@ -143,7 +143,7 @@ class ManifestsByTag:
     ) -> Reply | None:
         """Return the answer from another request's fetch, confirmed with a HEAD if it is older.
 
-        None if there is none, or this client cannot have it.
+        Return None without such an answer, or if this client cannot have it.
         """
         known = self.tags.lookup(name, tag, get_accept_headers(request))
         if known is None:
@@ -223,5 +223,5 @@ class ManifestsByTag:
 
 
 def _is_newer(known: TagTarget, came: float) -> bool:
-    """Return whether the registry has said so, to such a client, since `came` (monotonic)."""
+    """Return whether the registry has said so since `came` (monotonic), for the same Accept."""
     return known.is_exact and known.is_younger(time.monotonic() - came)

@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 class CachedManifest:
     """A cached manifest, with the media type that the registry gives it in this repository.
 
-    `stored_at` is when it came (wall-clock seconds); `seconds_left` and `public_seconds_left` are
-    those of `AuthorizedContent`.
+    `stored_at` is when it arrived (wall-clock seconds). `seconds_left` and `public_seconds_left`
+    are those of `AuthorizedContent`.
     """
 
     digest: Digest
@@ -96,7 +96,7 @@ class CachedManifests:
         return copy
 
     def lookup_stale(self, name: RepositoryName, digest: Digest) -> CachedManifest | None:
-        """Return a public manifest, for use while the registry is unreachable; None if none."""
+        """Return a public manifest, for use while the registry is unreachable; None if uncached."""
         damaged = list[Digest]()
         copy = self._gate.open_stale_and_apply(
             name, digest, lambda one: _read_manifest(one, digest, damaged)

@@ -29,9 +29,9 @@ _SIGNED: Final = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 class FetchedManifest:
     """A registry's answer, with the digest and media type of the manifest that it is about.
 
-    `digest` is None if the answer is no manifest, could not be verified, or does not name a digest.
+    `digest` is None if the answer is not a manifest, could not be verified, or names no digest.
     `requested_at` is when the request began, by the gate's clock (monotonic, since boot).
-    `is_noted`: what was to be written with the manifest has been.
+    `is_noted`: `write_too` was called in the transaction that made the manifest readable.
     """
 
     reply: Reply

@@ -16,7 +16,7 @@ from app.store.ledger import Evidence, Ledger, Note, Subject, build_tag_subject
 _KIND: Final = "tag"
 
 _ANY: Final = "*"
-"""In place of the fingerprint of an Accept: the latest answer to any client."""
+"""Takes the place of an Accept's fingerprint in the key of the latest answer to any client."""
 
 _MOST: Final = 20
 """Notes of one tag; clients choose the Accept, so only the latest notes stay."""
@@ -58,7 +58,7 @@ class TagTarget:
         return self if self.age is None else replace(self, age=self.age + seconds)
 
     def is_settled_by(self, said: TagAnswer) -> bool:
-        """Return whether an answer says what was written a moment ago, for all whom it concerns."""
+        """Return whether an answer need not be written, since the same was written a moment ago."""
         is_same = (said.digest, said.media_type) == (self.digest, self.media_type)
         return is_same and self.is_exact and self.is_latest and self.is_younger(_YOUNG)
 
@@ -137,7 +137,7 @@ class TagTargets:
         ) or _parse_target(latest, exact=False, latest=True)
 
     def _build_keys(self, name: RepositoryName, tag: Tag, accepts: Sequence[str]) -> list[str]:
-        """Return the keys of the answers to such a client, and to any."""
+        """Return the keys of the answers to clients with this Accept, and to any client."""
         taken = (media_types.fingerprint(accepts), _ANY)
         return [_build_key(self._registry, name, tag, last) for last in taken]
 
