@@ -1,7 +1,7 @@
-"""BlobStore, the protocol of what keeps verified content by registry and digest.
+"""BlobStore, the protocol of a store of verified content by registry and digest.
 
 `Store` keeps it in a directory, `MemoryBlobStore` in memory. Nobody outside this package knows
-where the bytes are: an opened blob is read, or made a body of, and closed.
+where the bytes are: an opened blob is read or turned into a body, and closed.
 """
 
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ class ContentInfo:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What an index of kept content says of it.
+    """The description of kept content in an index.
 
     `stored_at` (when the content was stored) and `used_at` (when it was last used) are wall-clock
     seconds. `id` and `use_order`, a counter that orders the uses, mean something to the store only.
@@ -77,7 +77,7 @@ class BlobBody(Protocol):
 class OpenedBlob(Protocol):
     """The bytes of opened content, which can be read to their end even if it is evicted meanwhile.
 
-    Whoever has opened one makes a body of it, and closes that, or closes the blob itself.
+    Its opener turns it into a body and closes that, or closes the blob itself.
     """
 
     def read(self) -> bytes:
@@ -87,7 +87,7 @@ class OpenedBlob(Protocol):
         """Return bytes `start` to `end` (exclusive) as a body, which takes the blob over."""
 
     def close(self) -> None:
-        """Release the blob, of which no body was made."""
+        """Release a blob that was not turned into a body."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +128,7 @@ class RegistryUsage:
 
 
 class BlobStore(Protocol):
-    """Verified content by registry and digest, the least recently used of which may go.
+    """Verified content by registry and digest; the least recently used may be evicted.
 
     All workers share what is kept. Any number of threads may call the methods at once, but never
     the event loop: each one waits for a disk or a network. Methods that look something up never

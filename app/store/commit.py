@@ -108,7 +108,7 @@ class Committer:
     def _is_too_much(self, connection: sqlite3.Connection) -> bool:
         try:
             return self._evictor.compute_lacking(connection, 0) > 0
-        except OSError:  # to make room says why
+        except OSError:  # making room reports why
             return True
 
     def _trim(self) -> None:

@@ -24,7 +24,7 @@ _NEXT_USE: Final = "(SELECT coalesce(max(used), 0) + 1 FROM entries)"
 
 
 def find(connection: sqlite3.Connection, registry: str, digest: str) -> Entry | None:
-    """Return the entry of a registry's digest, or None if there is none."""
+    """Return the entry of a registry's digest, or None if it is not kept."""
     query = f"SELECT {_COLUMNS} FROM entries WHERE registry = ? AND digest = ?"  # noqa: S608 - constants
     row = connection.execute(query, (registry, digest)).fetchone()
     return None if row is None else parse_row(row)

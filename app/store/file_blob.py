@@ -28,14 +28,14 @@ class FileBlob:
         return FileBlobBody(self._file, start, end)
 
     def close(self) -> None:
-        """Close the file, of which no body was made."""
+        """Close a file that was not turned into a body."""
         self._file.close()
 
 
 class FileBlobBody(FileBody):
     """A body of bytes `start` to `end` (exclusive) of a content file.
 
-    Whoever makes one closes it. Reading raises BodyBroken if the file cannot be read or is shorter.
+    Its creator closes it. Reading raises BodyBroken if the file cannot be read or is shorter.
     """
 
     def __init__(self, file: FileIO, start: int, end: int) -> None:

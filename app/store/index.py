@@ -60,7 +60,7 @@ def build_index(where: Layout) -> None:
     new.chmod(layout.PRIVATE_FILE_MODE)  # SQLite gives its companion files the same mode
     with closing(connect(new, 0)) as connection:
         _insert_files(connection, where)
-    # Those of a removed index would be taken for ours.
+    # SQLite would take the companions of a removed index for ours.
     _remove_companions(where.index)
     new.rename(where.index)
     layout.sync_directory(where.directory)
@@ -91,7 +91,7 @@ def _insert_files(connection: sqlite3.Connection, where: Layout) -> None:
 def quarantine(where: Layout, file: tuple[int, int]) -> None:
     """Move a broken index out of the way; raise OSError.
 
-    `identity` is the identity of the broken index; if another index has replaced it, do nothing.
+    `file` is the identity of the broken index; if another index has replaced it, do nothing.
     The most recent broken index is kept for investigation.
     """
     with where.lock(fcntl.LOCK_EX):
@@ -221,8 +221,8 @@ class Index:
                 yield connection
                 connection.execute("COMMIT")
                 if connection.total_changes != changes:
-                    # Readers see a commit only after the log has been written. What they took from
-                    # the index in between must not look as new as this.
+                    # Readers see a commit only after the log has been written. Values that they
+                    # read in between must not look as new as this.
                     with suppress(OSError):
                         os.utime(self._log)
             finally:
@@ -234,7 +234,7 @@ class Index:
                     connection.execute(f"PRAGMA busy_timeout = {int(self._patience * 1000)}")
 
     def query_first(self, query: str, *values: Any) -> Any:  # noqa: ANN401 - a row, as SQLite has it
-        """Return the first row of a query; None if there is none or the index cannot be read."""
+        """Return the first row of a query; None without a row or if the index cannot be read."""
         return next(iter(self.query(query, *values)), None)
 
     def query(self, query: str, *values: Any) -> list[Any]:  # noqa: ANN401 - whatever it takes
@@ -275,7 +275,7 @@ class Index:
             return connection.execute(query, values).fetchall()
 
     def _get_joined(self) -> sqlite3.Connection | None:
-        """Return the connection of the transaction that this thread is in; None if in none."""
+        """Return the connection of the transaction that this thread is in; None outside of one."""
         joined: sqlite3.Connection | None = getattr(self._joined, "connection", None)
         return joined
 

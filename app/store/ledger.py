@@ -19,7 +19,7 @@ NOBODY: Final = "nobody"
 """The subject of a refused anonymous request: the repository is not public."""
 
 ISSUED: Final = "token of nobody"
-"""The kind of the notes, in the table of tokens, that a caller's token is anonymous."""
+"""The kind of the notes, in the table of tokens, that say that a caller's token is anonymous."""
 
 LIFETIME: Final = 24 * 3600.0
 """Seconds for which a refusal is recorded. A yes to an older request is ignored."""
@@ -76,14 +76,14 @@ class MemberContent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Access:
-    """What a ledger knew of a caller, a repository and a digest at one moment.
+    """The knowledge of a caller, a repository and a digest in a ledger at one moment.
 
     `seconds_left` is for how many more seconds the caller may read the repository; 0 if it may not.
     `public_age` is how many seconds ago the last allowed anonymous request began; None if there was
     none, or if one was refused since. `member` is None if the repository is not known to hold the
     digest, which does not mean that it lacks it. `anonymous_token` is the value of the note that
-    the caller's token is anonymous; None if there is none, or it has expired. `entry` is the
-    content itself, if it is kept beside the ledger; None if it is not.
+    says that the caller's token is anonymous; None without one, or if it has expired. `entry` is
+    the content itself, if it is kept beside the ledger; None if it is not.
     """
 
     seconds_left: float = 0.0
@@ -95,7 +95,7 @@ class Access:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Confirmation:
-    """What a registry's yes to a request that began at `requested_at` confirms.
+    """The facts that a registry's yes to a request confirms, which began at `requested_at`.
 
     `grant_seconds` is for how long the caller may read the repository from now; None for no grant.
     `is_public`: the request was anonymous. `member` is what the repository holds under `digest`;
@@ -114,7 +114,7 @@ class Confirmation:
 
 @dataclass(frozen=True, slots=True)
 class Recorded:
-    """Which parts of a confirmation were written: not those that a younger refusal forbids."""
+    """The parts of a confirmation that were written. A younger refusal forbids the others."""
 
     has_grant: bool = False
     is_public: bool = False
@@ -122,7 +122,7 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Denial:
-    """What a registry's no takes away now.
+    """The rights and the content that a registry's no takes away now.
 
     `caller` loses its grant for the repository; None for nobody. `is_public`: anonymous callers
     lose theirs. `absent` is a digest that the repository does not hold; None for none.
@@ -140,7 +140,7 @@ class Note:
     """A remembered value.
 
     `seconds_left` is for how many more seconds the value is fresh; 0 means stale. `age` is how many
-    seconds ago it was written, or None if the clock has begun anew since; in that case
+    seconds ago it was written, or None if the clock has restarted since; in that case
     `seconds_left` is 0.
     """
 
@@ -168,10 +168,10 @@ class Notes(Protocol):
     """
 
     def lookup(self, kind: str, key: str) -> Note | None:
-        """Return a note, fresh or stale; None if there is none or it cannot be read."""
+        """Return a note, fresh or stale; None if it is missing or cannot be read."""
 
     def lookup_all(self, kind: str, keys: Sequence[str]) -> dict[str, Note]:
-        """Return those of the notes that there are, by key, as of one moment."""
+        """Return the notes that exist, by key, as of one moment."""
 
     def lookup_prefix(self, kind: str, beginning: str) -> dict[str, str]:
         """Return the values, fresh or stale, of all keys with a prefix, by key; raise StoreError.
@@ -233,8 +233,8 @@ class Flags(Protocol):
 class Ledger(Protocol):
     """Who may read what: grants, public repositories, members, refusals, and notes.
 
-    A caller's name is an HMAC, which reveals nothing. Nothing but members and notes outlives the
-    clock's beginning anew. Methods that read raise nothing: what cannot be read is not known.
+    A caller's name is an HMAC, which reveals nothing. Only members and notes survive a restart of
+    the clock. Methods that read raise nothing: a value that cannot be read counts as unknown.
     Methods that write raise StoreError. All of them may wait, so they are called on real threads.
     """
 
@@ -256,7 +256,7 @@ class Ledger(Protocol):
 
     @property
     def flags(self) -> Flags:
-        """Flags for what could not be written."""
+        """Flags for changes that could not be written."""
 
     def now(self) -> float:
         """Return the moment, in seconds of the clock that all who share the ledger share."""
@@ -264,8 +264,8 @@ class Ledger(Protocol):
     def read_version(self) -> Hashable | None:
         """Return a value that any later write changes, without waiting for anything.
 
-        None if there is none that could be trusted. Two equal values mean that what was looked up
-        after the first is still so.
+        Return None if no such value can be trusted. Two equal values mean that the results of
+        lookups after the first still hold.
         """
 
     def transaction(self) -> AbstractContextManager[object]:
@@ -294,7 +294,7 @@ class Ledger(Protocol):
     def refuse(self, denied: Denial) -> None:
         """Take away what a denial says, and record the refusal of each part as of now.
 
-        If this raises, what was to be taken away may count until it expires.
+        If this raises, the rights to be taken away may count until they expire.
         """
 
     def mark_public(self, registry: str, repository: str, digest: Digest) -> None:

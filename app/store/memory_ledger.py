@@ -1,4 +1,4 @@
-"""A ledger in memory, for the tests of what stands on one.
+"""A ledger in memory, for the tests of code that needs one.
 
 It shows what a ledger of another engine has to do: it knows no files, no tables and no other
 process. Nothing in it is bounded, and content is kept elsewhere.
@@ -81,7 +81,7 @@ class MemoryLedger:
     ) -> None:
         self.clock: Final = clock or BootClock()
         self._content = {} if content is None else content  # empty at first, and shared
-        # The original: native threads call the ledger, and under gevent they must take no other.
+        # The original lock: native threads call the ledger, and may take no other under gevent.
         self._lock: Any = get_unpatched("_thread", "RLock")()
         self._depth = 0
         self.state = _State()
@@ -101,7 +101,7 @@ class MemoryLedger:
 
     @contextmanager
     def transaction(self) -> Iterator[_State]:
-        """Yield what to change; if the block raises, nothing has changed."""
+        """Yield the state to change; if the block raises, undo all changes."""
         with self._lock:
             before = self.state.copy() if self._depth == 0 else None
             self._depth += 1
@@ -211,7 +211,7 @@ class MemoryLedger:
         return is_refused or self.now() - asked >= LIFETIME
 
     def compute_left(self, span: _Span | None, now: float) -> float:
-        """Return for how many more seconds a value is fresh; 0 if there is none."""
+        """Return for how many more seconds a value is fresh; 0 without a value."""
         if span is None or span.boot != self.clock.boot or span.since > now:
             return 0.0
         return max(span.until - now, 0.0)
@@ -229,11 +229,11 @@ class _MemoryNotes:
         return self._ledger.state.notes.setdefault(self._table, {})
 
     def lookup(self, kind: str, key: str) -> Note | None:
-        """Return a note, fresh or stale; None if there is none."""
+        """Return a note, fresh or stale; None if it is missing."""
         return self.lookup_all(kind, (key,)).get(key)
 
     def lookup_all(self, kind: str, keys: Sequence[str]) -> dict[str, Note]:
-        """Return those of the notes that there are, by key."""
+        """Return the notes that exist, by key."""
         now, boot = self._ledger.now(), self._ledger.clock.boot
         found = {key: span for key in keys if (span := self._rows.get((kind, key)))}
         return {

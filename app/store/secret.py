@@ -17,7 +17,7 @@ _OTHERS: Final = 0o007
 
 
 def load_secret(directory: Path) -> bytes:
-    """Return the key of a directory, and create it if there is none; raise StoreError.
+    """Return the key of a directory, and create it if it is missing; raise StoreError.
 
     All workers use the same key, because they share grants.
     """
@@ -36,8 +36,8 @@ def load_secret(directory: Path) -> bytes:
 def load_token_key(directory: Path) -> bytes:
     """Return the key that signs the tokens of users; raise StoreError if others may know it.
 
-    Whoever knows the key can make tokens, so the file must not be accessible to others. Access by
-    a group is the operator's choice; Kubernetes' fsGroup is an example.
+    Anybody who knows the key can make tokens, so the file must not be accessible to others. Access
+    by a group is the operator's choice; Kubernetes' fsGroup is an example.
     """
     key, path = load_secret(directory), directory / _NAME
     with translate_errors(f"read {path}"):

@@ -74,7 +74,7 @@ class SqliteLedger:
     def read_version(self) -> Hashable | None:
         """Return the state of the index; None if it cannot be trusted.
 
-        That is so also if another worker has a refusal that it could not write.
+        Return None, too, if another worker has a refusal that it could not write.
         """
         state = self._index.read_state()
         return None if state is None or self.flags.is_any_set_elsewhere() else state

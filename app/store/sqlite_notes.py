@@ -83,11 +83,11 @@ class SqliteNotes:
                 )
 
     def lookup(self, kind: str, key: str) -> Note | None:
-        """Return a note, fresh or stale; None if there is none or the index cannot be read."""
+        """Return a note, fresh or stale; None if it is missing or the index cannot be read."""
         return self.lookup_all(kind, (key,)).get(key)
 
     def lookup_all(self, kind: str, keys: Sequence[str]) -> dict[str, Note]:
-        """Return those of the notes that there are, by key; {} if the index cannot be read."""
+        """Return the notes that exist, by key; {} if the index cannot be read."""
         rows = self._index.query(
             f"SELECT key, value, boot, since, until FROM {self._table} "  # noqa: S608 - a name and marks
             f"WHERE kind = ? AND key IN ({', '.join('?' * len(keys))})",

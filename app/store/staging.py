@@ -1,7 +1,7 @@
 """Staging: a folder for each process, for files that are still being written.
 
-A process holds a lock on its folder for as long as it lives. An unlocked folder is therefore what
-a dead process has left.
+A process holds a lock on its folder for as long as it lives. An unlocked folder was therefore
+left by a dead process.
 """
 
 import fcntl
