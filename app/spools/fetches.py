@@ -46,7 +46,7 @@ class Fetches:
         self._tidied_at = float("-inf")
         self.report_failure = terms.report_failure
         # The bound is for the whole machine. The file is not beside the registries' directories,
-        # because whoever names a registry chooses the names there.
+        # because a registry could have the same name.
         self.unread_slots = UnreadSlots(directory.parent.parent / "unread")
 
     @staticmethod

@@ -110,7 +110,7 @@ def _open_data(place: SpoolPaths, says: SharedFile) -> FetchFiles | None:
 
 
 def open_reader(place: SpoolPaths) -> FetchFiles | None:
-    """Open both files for reading; return None if there is nothing to read yet, or any more.
+    """Open both files for reading; return None if there is nothing to read yet, or no longer.
 
     Raise OSError.
     """

@@ -98,7 +98,7 @@ class LeaseOwner(Protocol):
         """The slots that bound the number of fetches that nobody reads."""
 
     def make_room(self, size: int) -> None:
-        """Make room for `size` bytes; raise OSError if there is none."""
+        """Make room for `size` bytes; raise OSError if that is impossible."""
 
     def has_readers(self, inode: int) -> bool:
         """Return whether any client of this process reads a fetch."""

@@ -30,8 +30,8 @@ class _SpoolUnusable(Exception):
 class SpoolBody(FileBody):
     """The bytes of a blob from `start` up to but not including `end`; reading raises BodyBroken.
 
-    The last byte of the blob is held back until the whole blob is verified. The creator must close
-    the reading, whether it was read or not; that closes the spool.
+    The last byte of the blob is held back until the whole blob is verified. Its creator must
+    close it, whether it was read or not; that closes the spool.
     """
 
     def __init__(
@@ -117,9 +117,9 @@ class SpoolBody(FileBody):
         return data
 
     def _wait(self) -> None:
-        """Wait until there may be more.
+        """Wait until more bytes may have arrived.
 
-        Raise BodyBroken or _SpoolUnusable if there never will be.
+        Raise BodyBroken or _SpoolUnusable if none can arrive any more.
         """
         pause, waited = _SHORTEST, 0.0
         known = self._available

@@ -46,7 +46,7 @@ class SharedSpool:
         self._readers[identity] += 1
 
     def remove_reader(self, identity: str) -> bool:
-        """Remove a reader, and return whether it was the last; the caller then closes this."""
+        """Remove a reader, and return whether it was the last; the caller then closes the spool."""
         self._readers[identity] -= 1
         if not self._readers[identity]:
             del self._readers[identity]
@@ -57,7 +57,7 @@ class SharedSpool:
     def read_record(self) -> FetchRecord:
         """Return the current record; raise OSError.
 
-        A record that is being written gives the earlier one.
+        While a record is being written, return the earlier one.
         """
         if self._record.state is FetchState.RUNNING:
             self._record = record.read(self._files.record) or self._record

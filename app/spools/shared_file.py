@@ -1,8 +1,8 @@
 """A file descriptor that several threads share; the last user closes it.
 
-When a descriptor is closed, the system gives its number to the next file that is opened. Whoever
-still reads by that number then reads another file's bytes. So nobody keeps the number: it is lent
-for one call, and closed once the file has been closed and no call uses it any more.
+When a descriptor is closed, the system gives its number to the next file that is opened. A thread
+that still reads by that number then gets another file's bytes. So nobody keeps the number: it is
+lent for one call, and closed once the file has been closed and no call uses it any more.
 """
 
 import fcntl

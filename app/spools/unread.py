@@ -17,7 +17,7 @@ from app.threads import NativeThreadPool
 _MARKS: Final = 1 << 60
 """The offset of the first byte that stands for an identity. No blob is that large."""
 _IDENTITIES: Final = 1 << 30
-"""The number of these bytes. Clients that share one count as one, which costs neither a byte."""
+"""The number of these bytes. Clients that share one count as one client, which harms neither."""
 
 OF_ONE: Final = 8
 OF_ALL: Final = 32

@@ -107,7 +107,7 @@ class HashingWriter:
                 self._fail(error)
                 return
             except BaseException as error:
-                # Otherwise whoever waits for this write would wait forever.
+                # Otherwise the threads that wait for this write would wait forever.
                 self._fail(OSError(f"it cannot be written: {error!r}"))
                 raise
             pieces.clear()
