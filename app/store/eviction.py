@@ -46,7 +46,7 @@ class Evictor:
         limits: SizeLimits,
         beside: Callable[[], int] = int,
     ) -> None:
-        """`beside` returns the bytes that count towards `max_size` but cannot be evicted."""
+        """`beside` returns bytes that count towards `max_size` but cannot be evicted."""
         self._layout = places
         self._count_reserved = beside
         self._index = index

@@ -205,7 +205,7 @@ class MemoryLedger:
         self.state.refusals[subject] = (self.clock.boot, self.now())
 
     def is_late(self, subject: Subject, asked: float) -> bool:
-        """Return whether a request that began at `asked` is, or may be, older than a refusal."""
+        """Return whether a request that began at `asked` may be older than a refusal."""
         boot, at = self.state.refusals.get(subject, ("", 0.0))
         is_refused = boot == self.clock.boot and at >= asked
         return is_refused or self.now() - asked >= LIFETIME

@@ -225,7 +225,7 @@ def _classify_identity(source: str) -> str:
 def build_streamed_reply(
     method: str, response: requests.Response, again: RangeRequester | None
 ) -> Reply:
-    """Return a reply whose body is unread. If `again` is given, a body that breaks is resumed.
+    """Return a reply whose body is unread; `again`, if given, resumes it when it breaks.
 
     Raise UpstreamMisbehaved for a redirect that leads nowhere.
     """

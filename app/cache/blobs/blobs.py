@@ -314,7 +314,7 @@ def _pass_through(asking: BlobRequest) -> Reply:
 
 
 def _starts_far_ahead(request: Request, lead: FetchLease) -> bool:
-    """Return whether a range starts more than `AHEAD` bytes ahead of where the fetch begins.
+    """Return whether a range starts more than `AHEAD` bytes ahead of the fetch.
 
     A suffix range ("the last n bytes") counts as far ahead: its start is unknown until the registry
     has reported the size.

@@ -223,5 +223,5 @@ class ManifestsByTag:
 
 
 def _is_newer(known: TagTarget, came: float) -> bool:
-    """Return whether the registry has said so since `came` (monotonic), for the same Accept."""
+    """Return whether the registry has said so since `came` (monotonic), for this Accept."""
     return known.is_exact and known.is_younger(time.monotonic() - came)

@@ -246,7 +246,7 @@ class RecentTooManyRequests:
         return None
 
     def record(self, authorization: str, about: str, reply: Reply, kind: str) -> Reply:
-        """Record `reply` if it is a 429, and return it; `kind` is the Content-Type it came with.
+        """Record `reply` if it is a 429, and return it; `kind` is its Content-Type.
 
         Docker Hub counts the pulls of an identity, and answers with a registry's error document.
         The limit in front of it counts every request of an IP address, and answers in plain text:

@@ -153,7 +153,7 @@ class _Row:
         return f"{path.lower()}/".startswith(f"{self.root.lower()}/")
 
     def may_be_private(self, here: RequestTarget) -> bool:
-        """Return True if a redirect from `here` may lead to a special address of this registry."""
+        """Return True if `here` may redirect to a special address of this registry."""
         named = here.registry.names & self.registry.redirects_from
         return self.registry.allow_private and (here.may_be_private or bool(named))
 
@@ -219,7 +219,7 @@ class KnownRegistries:
 
 
 def _is_private_to(here: RequestTarget, rows: Sequence[_Row]) -> bool:
-    """Return True if all these registries are private ones that `here` may not lead to."""
+    """Return True if all these are private registries that `here` may not lead to."""
     return bool(rows) and all(
         row.registry.allow_private and not row.may_be_private(here) for row in rows
     )

@@ -203,7 +203,7 @@ def refuse_unfollowed_redirect(response: requests.Response) -> None:
 
 
 def resolve_location(here: str, location: str) -> str:
-    """Return the absolute URL, without a fragment, that a Location in a response from `here` means.
+    """Return the absolute URL, without a fragment, of a Location in a response from `here`.
 
     Raise UpstreamMisbehaved if URL parsers may disagree about it.
     """
