@@ -164,7 +164,7 @@ class Callers:
         return Caller(name, CallerKind.TOKEN, self._estimate_lifetime(name, token))
 
     def _estimate_lifetime(self, name: str, token: str) -> float:
-        """Return the seconds for which a token stays valid; `UNKNOWN_TOKEN` if it does not say.
+        """Return the seconds left of a token, or `UNKNOWN_TOKEN` if it does not say.
 
         A token is read once for its many requests; `name` is its caller's.
         """
