@@ -12,8 +12,7 @@ from app.oci import headers
 from app.oci.challenge import Challenge
 from app.oci.errors import DigestInvalid
 from app.oci.headers import Headers
-from app.oci.operation import Operation
-from app.oci.reference import Digest, Reference, RepositoryName
+from app.oci.reference import Digest, Operation, Reference, RepositoryName
 
 _EMPTY: Final = frozenset({HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED})
 

@@ -13,8 +13,7 @@ from app.oci import documents, headers
 from app.oci.errors import RuleDenied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.image import INDEX, ImageMetadata, parse_config_descriptor, parse_image_metadata
 from app.oci.manifest import Descriptor
-from app.oci.operation import Operation
-from app.oci.reference import Digest
+from app.oci.reference import Digest, Operation
 from app.source import BodyBroken, Reply, Request, Source, do_nothing
 
 _LARGEST_MANIFEST: Final = 4 << 20

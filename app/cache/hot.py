@@ -10,12 +10,12 @@ from typing import Final, Generic, TypeVar
 
 from app.store.ledger import Ledger
 
-_LIFETIME: Final = 5.0
+_HOT_SECONDS: Final = 5.0
 """Seconds until the ledger and the store are asked again, since eviction must know what is used."""
 
-_MOST: Final = 256
-_LARGEST: Final = 256 * 1024
-_MOST_BYTES: Final = 8 * 1024 * 1024
+_MOST_HOT: Final = 256
+_LARGEST_HOT: Final = 256 * 1024
+_MOST_HOT_BYTES: Final = 8 * 1024 * 1024
 """Limits of one map: entries, bytes of each, and bytes of all together."""
 
 Thing = TypeVar("Thing")
@@ -59,12 +59,12 @@ class HotMap(Generic[Thing]):
         `size` is in bytes. `seconds_left` is for how many seconds the caller may read it. Nothing
         is remembered if `version` is None or `size` is too large.
         """
-        if version is None or size > _LARGEST:
+        if version is None or size > _LARGEST_HOT:
             return
         now = self._ledger.now()
         kept = {one: found for one, found in list(self._entries.items()) if found.expires_at > now}
         kept.pop(key, None)
-        kept[key] = _HotEntry(thing, size, version, now + min(seconds_left, _LIFETIME))
+        kept[key] = _HotEntry(thing, size, version, now + min(seconds_left, _HOT_SECONDS))
         # If two threads do this at the same time, an entry may be lost.
         self._entries = dict(reversed(list(_take_fitting(reversed(kept.items())))))
 
@@ -76,6 +76,6 @@ def _take_fitting(
     held = 0
     for number, (key, found) in enumerate(latest_first):
         held += found.size
-        if number == _MOST or held > _MOST_BYTES:
+        if number == _MOST_HOT or held > _MOST_HOT_BYTES:
             return
         yield key, found

@@ -22,8 +22,7 @@ from app.cache.policy import CachePolicy
 from app.cache.stale import StaleIfError
 from app.oci import headers
 from app.oci.errors import ErrorCode, UpstreamUnavailable, error_document
-from app.oci.operation import Kind, Operation
-from app.oci.reference import RepositoryName
+from app.oci.reference import Kind, Operation, RepositoryName
 from app.source import BodyBroken, Reply, Request, Source, build_reply, do_nothing
 from app.store.ledger import LONGEST, NOBODY, Evidence, Ledger, Note
 

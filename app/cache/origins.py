@@ -14,8 +14,7 @@ from typing import Final
 
 from app.cache.disk import DiskExecutor
 from app.oci.errors import RegistryError
-from app.oci.operation import Kind, Operation
-from app.oci.reference import RepositoryName
+from app.oci.reference import Kind, Operation, RepositoryName
 from app.source import Reply, Request, Source, TokenRequest
 from app.store.errors import StoreError
 

@@ -14,7 +14,7 @@ from app.cache.authz.grants import BoundedMap
 from app.cache.disk import DiskExecutor
 from app.cache.stale import StaleIfError
 from app.oci.challenge import Challenge
-from app.oci.operation import Operation
+from app.oci.reference import Operation
 from app.source import Reply, Request, Source, build_reply
 
 _KIND: Final = "ping"

@@ -30,8 +30,7 @@ from app.cache.policy import CachePolicy
 from app.cache.stale import StaleIfError
 from app.cache.tokens import TokenCache
 from app.oci.errors import RegistryError
-from app.oci.operation import Kind, Operation
-from app.oci.reference import Digest, Tag
+from app.oci.reference import Digest, Kind, Operation, Tag
 from app.registries import Registry
 from app.source import NOBODY, CacheState, Event, Observer, Reply, Request, Source, TokenRequest
 from app.store.errors import Fault, StoreError

@@ -15,7 +15,7 @@ from app.cache.authz.gate import Gate
 from app.cache.disk import DiskExecutor
 from app.cache.policy import MARGIN
 from app.cache.stale import TOKENS_AWAY, is_outage, is_outage_status
-from app.oci import documents, headers, placeholder_tokens, tokens
+from app.oci import documents, headers, tokens
 from app.oci.errors import (
     NameInvalid,
     RegistryError,
@@ -186,7 +186,7 @@ class TokenCache:
         if self._lookup_recent_failure() is None:
             notes = self.disk.ledger.notes
             self.disk.write(notes.record, TOKENS_AWAY, self.registry, status, _AWAY)
-        return _build_token_reply(placeholder_tokens.STALE, UNKNOWN_TOKEN)
+        return _build_token_reply(tokens.STALE_PLACEHOLDER, UNKNOWN_TOKEN)
 
     def _is_public(self, scopes: Sequence[str]) -> bool:
         return any(self.gate.was_public(name) for name in _parse_repositories(scopes))
@@ -235,7 +235,7 @@ def _build_token_reply(token: str, left: float) -> Reply:
 
 
 def _parse_tokens(document: dict[str, Any]) -> list[str]:
-    is_nothing = placeholder_tokens.is_placeholder
+    is_nothing = tokens.is_placeholder
     return [
         token
         for token in tokens.list_tokens(document)

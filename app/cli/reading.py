@@ -9,8 +9,7 @@ from typing import Final
 from app.cli.images import Image
 from app.oci import documents, manifest, tokens
 from app.oci.headers import Headers
-from app.oci.operation import Operation
-from app.oci.reference import Digest, Reference, RepositoryName
+from app.oci.reference import Digest, Operation, Reference, RepositoryName
 from app.oci.scope import Scope
 from app.source import Reply, Request, Source, TokenRequest
 from app.store.storage import Storage

@@ -1,11 +1,14 @@
-"""Tokens of distribution's `spec/auth`: their claims, and the answers that carry them."""
+"""Tokens of distribution's `spec/auth`: claims, answers that give them out, and placeholders."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Final
 
 import jwt
+
+from app.oci import headers
+from app.oci.headers import Headers
 
 
 def parse_claims(token: str) -> dict[str, Any]:
@@ -50,3 +53,51 @@ def list_tokens(answer: Mapping[str, Any]) -> list[str]:
 def get_token(answer: Mapping[str, Any]) -> str:
     """Return the access token in a token service's answer, or "" if it has none."""
     return next(iter(list_tokens(answer)), "")
+
+
+# Placeholder tokens: tokens of our own that go to no registry as they are.
+#
+# A client that insists on a token gets one of them if it gets none from the registry. It stands for
+# no credentials, or for the Basic credentials that it contains.
+
+PLACEHOLDER: Final = "docxy.none"
+"""Stands for no credentials."""
+
+STALE_PLACEHOLDER: Final = "docxy.stale"
+"""Stands for no credentials, issued when no token could be obtained."""
+
+_BASIC: Final = "docxy.basic."
+"""Prefix of a token that contains Basic credentials, which the registry wants in each request."""
+
+
+def is_placeholder(authorization: str) -> bool:
+    """Return whether an Authorization header has a placeholder token without credentials."""
+    scheme, _, token = authorization.strip().partition(" ")
+    return scheme.lower() == "bearer" and token.strip() in {PLACEHOLDER, STALE_PLACEHOLDER}
+
+
+def is_stale_placeholder(authorization: str) -> bool:
+    """Return whether an Authorization header has the token issued when no other was available."""
+    return is_placeholder(authorization) and authorization.strip().endswith(STALE_PLACEHOLDER)
+
+
+def build_basic_token(authorization: str) -> str:
+    """Return the placeholder token for an Authorization of the Basic scheme."""
+    return _BASIC + authorization.partition(" ")[2].strip()
+
+
+def redeem_placeholder(fields: Headers, takes_basic: Callable[[], bool]) -> Headers:
+    """Return a request's headers, with a placeholder token replaced by what it stands for.
+
+    The Basic credentials of a token are sent only if `takes_basic` says that the registry asks for
+    them; otherwise the Authorization is removed. Headers without a placeholder are unchanged.
+    """
+    authorization = headers.get_first(fields, "authorization")
+    scheme, _, token = authorization.partition(" ")
+    nothing = is_placeholder(authorization)
+    if scheme.lower() != "bearer" or not (nothing or token.startswith(_BASIC)):
+        return fields
+    others = headers.without(fields, "authorization")
+    if nothing or not takes_basic():
+        return others
+    return [*others, ("Authorization", f"Basic {token.removeprefix(_BASIC)}")]

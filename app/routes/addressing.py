@@ -12,8 +12,7 @@ from app.access.networks import ClientIdentity
 from app.access.rules import NO_DIGESTS, AccessRequest, Decision
 from app.oci.challenge import Challenge
 from app.oci.errors import ClientAddressUnknown, MethodUnsupported, RuleDenied
-from app.oci.operation import Kind, Operation
-from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.oci.reference import Digest, Kind, Operation, Reference, RepositoryName, Tag
 from app.oci.scope import Action, Scope
 from app.registries import Registry, RepositoryAddress, Selection
 from app.routes.context import RequestContext

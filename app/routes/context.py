@@ -21,7 +21,7 @@ from app.access.networks import ClientIdentity, Networks
 from app.access.rules import Rules
 from app.access.tokens import Guard
 from app.events import Exchange, current, is_low
-from app.oci.operation import Operation
+from app.oci.reference import Operation
 from app.registries import Registries, Registry, RepositoryAddress
 from app.routes.access_log import AccessLog, EndedRequest
 from app.routes.connection import ClientConnection

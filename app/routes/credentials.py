@@ -15,7 +15,7 @@ from app.access.networks import derive_site
 from app.oci import documents, headers
 from app.oci.errors import Unauthorized, UpstreamMisbehaved
 from app.oci.headers import Headers
-from app.oci.operation import Operation
+from app.oci.reference import Operation
 from app.registries import Registries, Registry, RepositoryAddress, Selection
 from app.routes.addressing import build_challenge, build_permit
 from app.routes.context import RequestContext

@@ -8,7 +8,7 @@ from flask import Flask, Response
 from app.access.downloads import Allowance
 from app.access.limits import ClientLimits, Transfer, Transfers
 from app.access.shared_redis import SharedRedis
-from app.oci.operation import Kind
+from app.oci.reference import Kind
 from app.routes.context import RequestContext, get_context
 
 _FREE: Final = frozenset({"health", "metrics", "drip", "page", "assets", "config"})

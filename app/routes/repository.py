@@ -11,8 +11,7 @@ from flask import Blueprint, Request, Response
 
 from app.access.image_policy import ImageInspection
 from app.oci.errors import Unsupported
-from app.oci.operation import Operation
-from app.oci.reference import Digest, Reference, RepositoryName, parse_reference
+from app.oci.reference import Digest, Operation, Reference, RepositoryName, parse_reference
 from app.oci.scope import Action
 from app.routes.addressing import authorize, require_pull, resolve, resolve_registry
 from app.routes.context import get_context

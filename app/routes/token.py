@@ -21,9 +21,9 @@ from app.access.tokens import LIFETIME, SERVICE, Guard
 from app.oci import headers, tokens
 from app.oci.challenge import Challenge
 from app.oci.errors import LoginMissing, LoginRequired, NameInvalid, NameUnknown
-from app.oci.placeholder_tokens import NOTHING
 from app.oci.reference import RepositoryName
 from app.oci.scope import Action, Scope
+from app.oci.tokens import PLACEHOLDER
 from app.registries import Registries, Registry, RepositoryAddress, Selection
 from app.routes import credentials, logins
 from app.routes.addressing import evaluate_rules, resolve_name_unchecked, resolve_registry
@@ -190,7 +190,7 @@ def _build_placeholder_reply() -> Reply:
 
     Clients show a rule's message if it answers a manifest request, but not a token request.
     """
-    answer = tokens.build_answer(NOTHING, _SHORT)
+    answer = tokens.build_answer(PLACEHOLDER, _SHORT)
     return build_reply(200, [("Content-Type", "application/json")], answer)
 
 

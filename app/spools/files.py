@@ -92,7 +92,7 @@ def _make_directory(path: Path) -> None:
 
 
 def _open_data(place: SpoolPaths, says: SharedFile) -> FetchFiles | None:
-    said = record.read(says)
+    said = record.read_record(says)
     if said is not None and said.state is FetchState.REQUESTED:
         place.data.unlink(missing_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
@@ -129,7 +129,7 @@ def open_reader(place: SpoolPaths) -> FetchFiles | None:
 
 
 def _open_readable(place: SpoolPaths, says: SharedFile) -> FetchFiles | None:
-    said = record.read(says)
+    said = record.read_record(says)
     if said is None or said.state not in {FetchState.RUNNING, FetchState.VERIFIED}:
         return None
     try:

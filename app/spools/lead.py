@@ -231,7 +231,7 @@ class FetchLease:
         """Write the record, which all processes read, and wake our readers; raise OSError."""
         self.record = said
         try:
-            self.run_on_thread(record.write, self.files.record, said)
+            self.run_on_thread(record.write_record, self.files.record, said)
         finally:
             self.owner.wake_readers(self.inode)
 

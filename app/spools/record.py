@@ -8,7 +8,7 @@ from typing import Final
 
 from app.spools.shared_file import SharedFile, write_at
 
-_LENGTH: Final = 1024
+_RECORD_LENGTH: Final = 1024
 """The constant size of the file in bytes, so that overwriting it needs no room on a full disk."""
 
 
@@ -40,22 +40,22 @@ class FetchRecord:
     failures: int = 0
 
 
-def write(file: SharedFile, record: FetchRecord) -> None:
+def write_record(file: SharedFile, record: FetchRecord) -> None:
     """Overwrite the record in a file; raise OSError."""
-    write_at(file, json.dumps(asdict(record)).encode().ljust(_LENGTH), 0)
+    write_at(file, json.dumps(asdict(record)).encode().ljust(_RECORD_LENGTH), 0)
 
 
-def read(file: SharedFile) -> FetchRecord | None:
+def read_record(file: SharedFile) -> FetchRecord | None:
     """Return the record in a file; an empty file gives a new record. Raise OSError.
 
     Return None if the record cannot be parsed, perhaps because it is being written.
     """
-    data = file.pread(_LENGTH, 0)
-    return _parse(data) if data else FetchRecord()
+    data = file.pread(_RECORD_LENGTH, 0)
+    return _parse_record(data) if data else FetchRecord()
 
 
 @lru_cache(maxsize=64)
-def _parse(data: bytes) -> FetchRecord | None:
+def _parse_record(data: bytes) -> FetchRecord | None:
     # Cached, since a reader looks a thousand times for each GiB and hardly ever finds a new record.
     try:
         fields = json.loads(data)

@@ -60,7 +60,7 @@ class SharedSpool:
         While a record is being written, return the earlier one.
         """
         if self._record.state is FetchState.RUNNING:
-            self._record = record.read(self._files.record) or self._record
+            self._record = record.read_record(self._files.record) or self._record
         return self._record
 
     def count_available(self) -> int:

@@ -26,7 +26,7 @@ OF_ALL: Final = 32
 podman fetches six layers at once, Docker and containerd three, so one interrupted pull fits.
 """
 
-_THREADS: Final = NativeThreadPool(1)
+_SLOT_THREADS: Final = NativeThreadPool(1)
 
 
 def _hash_identity(identity: str) -> int:
@@ -63,7 +63,7 @@ class UnreadSlots:
 
         Closing the slot gives it back. Raise OSError.
         """
-        slot: SharedFile | None = _THREADS.submit(
+        slot: SharedFile | None = _SLOT_THREADS.submit(
             self._try_acquire, _hash_identity(identity)
         ).result()
         return slot

@@ -16,7 +16,7 @@ _SWEPT: Final = 8
 """Old rows that each refusal removes, so that they do not accumulate."""
 
 
-def record(connection: sqlite3.Connection, clock: Clock, subject: Subject) -> None:
+def record_refusal(connection: sqlite3.Connection, clock: Clock, subject: Subject) -> None:
     """Record that the registry refused a subject now, within the caller's transaction.
 
     Raise sqlite3.Error.

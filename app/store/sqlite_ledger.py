@@ -137,21 +137,21 @@ class SqliteLedger:
                     "DELETE FROM publics WHERE registry = ? AND repository = ?",
                     (registry, repository),
                 )
-                refusals.record(connection, self._clock, (registry, repository, NOBODY))
+                refusals.record_refusal(connection, self._clock, (registry, repository, NOBODY))
             if denied.caller is not None:
                 connection.execute(
                     "DELETE FROM grants WHERE registry = ? AND repository = ? AND caller = ?",
                     (registry, repository, denied.caller),
                 )
                 subject = build_caller_subject(denied.caller)
-                refusals.record(connection, self._clock, (registry, repository, subject))
+                refusals.record_refusal(connection, self._clock, (registry, repository, subject))
             if denied.absent is not None:
                 connection.execute(
                     "DELETE FROM members WHERE registry = ? AND digest = ? AND repository = ?",
                     (registry, denied.absent, repository),
                 )
                 subject = build_digest_subject(denied.absent)
-                refusals.record(connection, self._clock, (registry, repository, subject))
+                refusals.record_refusal(connection, self._clock, (registry, repository, subject))
 
     def mark_public(self, registry: str, repository: str, digest: Digest) -> None:
         """Record that an anonymous request was allowed to read a member; raise StoreError."""

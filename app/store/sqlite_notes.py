@@ -132,7 +132,7 @@ class SqliteNotes:
                 f"DELETE FROM {self._table} WHERE kind = ? AND key >= ? AND key < ?",  # noqa: S608 - two names
                 (kind, beginning, beginning + _LAST),
             )
-            refusals.record(connection, self._clock, subject)
+            refusals.record_refusal(connection, self._clock, subject)
 
     def _build_note(self, value: str, boot: str, since: float, until: float) -> Note:
         now = self._clock.now()

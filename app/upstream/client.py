@@ -10,11 +10,10 @@ from urllib.parse import urlencode
 
 import requests
 
-from app.oci import headers, media_types, placeholder_tokens
+from app.oci import headers, media_types, tokens
 from app.oci.errors import ErrorCode, UpstreamMisbehaved
 from app.oci.headers import Headers
-from app.oci.operation import Kind, Operation
-from app.oci.reference import Digest, Reference, RepositoryName
+from app.oci.reference import Digest, Kind, Operation, Reference, RepositoryName
 from app.registries import Registry
 from app.source import Event, Reply, Request, TokenRequest, build_reply
 from app.upstream import replies
@@ -163,7 +162,7 @@ class Upstream:
             else ""
         )
         if not basic:
-            return placeholders.build_token_reply(placeholder_tokens.NOTHING)
+            return placeholders.build_token_reply(tokens.PLACEHOLDER)
         login = Request(
             method="GET",
             headers=[("Authorization", basic)],
@@ -175,7 +174,7 @@ class Upstream:
         if checked.is_error:
             return replace(checked, challenges=())
         checked.close()
-        return placeholders.build_token_reply(placeholder_tokens.build_basic_token(basic))
+        return placeholders.build_token_reply(tokens.build_basic_token(basic))
 
     def _exchange_token(self, service: TokenService, request: TokenRequest) -> Reply:
         """Ask the token service, unless it has just answered the same request with 429."""
@@ -292,7 +291,7 @@ class Upstream:
             self.session.observer.record_budget(told)
 
     def _redeem_placeholder(self, request: Request) -> Headers:
-        return placeholder_tokens.redeem_placeholder(
+        return tokens.redeem_placeholder(
             request.headers,
             lambda: self._pings.get(Call.for_request(request)).asks_for_basic,
         )

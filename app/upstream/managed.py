@@ -8,9 +8,9 @@ from functools import partial
 from http import HTTPStatus
 from typing import Final
 
-from app.oci import headers, placeholder_tokens
+from app.oci import headers, tokens
 from app.oci.errors import AccountRefused, Denied, UpstreamUnavailable
-from app.oci.operation import Kind, Operation
+from app.oci.reference import Kind, Operation
 from app.registries import Registry
 from app.source import Reply, Request, Source, TokenRequest, build_reply
 from app.upstream.auth import placeholders
@@ -168,7 +168,7 @@ class ManagedSource:
     def token(self, request: TokenRequest) -> Reply:
         """Answer with a placeholder token, for clients that insist on one."""
         del request
-        return placeholders.build_token_reply(placeholder_tokens.NOTHING)
+        return placeholders.build_token_reply(tokens.PLACEHOLDER)
 
     def _answer_authorized(self, operation: Operation, request: Request) -> Reply:
         scope, ask = operation.scope, partial(self.inner.answer, operation)

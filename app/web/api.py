@@ -18,8 +18,7 @@ from app.oci.errors import (
     UpstreamMisbehaved,
     UpstreamUnavailable,
 )
-from app.oci.operation import Operation
-from app.oci.reference import RepositoryName
+from app.oci.reference import Operation, RepositoryName
 from app.registries import RepositoryAddress
 from app.routes.addressing import resolve_name
 from app.routes.context import RequestContext, get_context

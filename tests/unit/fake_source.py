@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
-from app.oci.operation import Kind, Operation
-from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.oci.reference import Digest, Kind, Operation, Reference, RepositoryName, Tag
 from app.source import Reply, Request, Source, TokenRequest
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.oci.placeholder_tokens import STALE
+from app.oci.tokens import STALE_PLACEHOLDER
 from tests.servers import wait_until
 from tests.wire.caching import ALICE, LOGINS, MANIFEST, Caching, caching, manifest_path
 
@@ -163,7 +163,7 @@ def test_only_the_token_service_is_away(asking: Caching) -> None:
     hers = asking.hers()
     assert asking.manifest("latest", hers, registry.private).status == 200
     registry.token_status = 503
-    wait_until(lambda: asking.token()["token"] == STALE, what="a stand-in")
+    wait_until(lambda: asking.token()["token"] == STALE_PLACEHOLDER, what="a stand-in")
     assert all(pull(asking, 3))
     for reference in ("latest", registry.digest):
         answer = asking.manifest(reference, "docxy.stale", registry.private)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.oci.placeholder_tokens import STALE
+from app.oci.tokens import STALE_PLACEHOLDER
 from tests.servers import wait_until
 from tests.wire.caching import Caching, blob_path, caching, digest_of, manifest_path
 from tests.wire.client import Answer
@@ -106,10 +106,10 @@ def test_nobody_waits_who_can_be_served(cached: Caching) -> None:
                 assert answer.status == (404 if read is referrers else 200)
                 assert answer.head.value("Warning").startswith("299")
         assert json.loads(referrers(cached, token).body)["errors"][0]["code"] == "UNSUPPORTED"
-        wait_until(lambda: cached.token()["token"] == STALE, what="a stand-in")
+        wait_until(lambda: cached.token()["token"] == STALE_PLACEHOLDER, what="a stand-in")
         for _ in BOTH:
-            assert ping(cached, STALE).status == 200
-            assert tag(cached, STALE).status == 200
+            assert ping(cached, STALE_PLACEHOLDER).status == 200
+            assert tag(cached, STALE_PLACEHOLDER).status == 200
     wait_until(lambda: len(cached.attempts) > before)
     assert max(cached.attempts[before:]) == 1
 
@@ -138,9 +138,9 @@ def test_it_is_found_when_it_is_back(cached: Caching) -> None:
 
     with registry.upstream.is_gone():
         wait_until(is_left_alone, what="the breakers of both workers")
-        wait_until(lambda: cached.token()["token"] == STALE, what="a stand-in")
+        wait_until(lambda: cached.token()["token"] == STALE_PLACEHOLDER, what="a stand-in")
     back = time.monotonic()
-    wait_until(lambda: cached.token()["token"] != STALE, FOUND, "a token")
+    wait_until(lambda: cached.token()["token"] != STALE_PLACEHOLDER, FOUND, "a token")
     wait_until(lambda: all_fresh(cached, tag, token), FOUND)
     wait_until(lambda: all(cached.ask(new, bearer(token)).status == 404 for _ in BOTH), FOUND)
     assert all(ping(cached, token).status == 200 for _ in BOTH)

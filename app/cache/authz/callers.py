@@ -16,7 +16,7 @@ from typing import Final
 
 from cachetools import LRUCache
 
-from app.oci import headers, placeholder_tokens, tokens
+from app.oci import headers, tokens
 from app.registries import Registry
 from app.source import Request
 from app.store.ledger import ISSUED, Ledger
@@ -147,8 +147,8 @@ class Callers:
             fields.append((ACCEL_FAILED, failed))
         if self._registry.managed:
             return self._managed_account, replace(request, headers=fields)
-        if not authorization or placeholder_tokens.is_placeholder(authorization):
-            stale = placeholder_tokens.is_stale(authorization)
+        if not authorization or tokens.is_placeholder(authorization):
+            stale = tokens.is_stale_placeholder(authorization)
             return replace(self._anonymous, has_stale_placeholder=stale), replace(
                 request, headers=fields
             )

@@ -16,7 +16,7 @@ from typing import Final
 from app.cache.authz import members
 from app.cache.authz.callers import Caller
 from app.cache.authz.grants import BoundedMap, RegistryGrants, Shown
-from app.cache.authz.members import ReportedContent
+from app.cache.authz.members import _ReportedContent
 from app.oci import manifest, media_types
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
@@ -113,7 +113,7 @@ class EvidenceRecorder:
         if is_blob(reply, asked):
             size = parse_size(reply)
             standing = None if (size or 0) >= WORDS else self._grants.lookup(caller, name, asked)
-            if standing is None or members.has_size(standing, size):
+            if standing is None or members._has_size(standing, size):
                 shown = _describe(reply, asked, "")
                 self._grants.record_success(caller, name, began, shown, standing)
                 return
@@ -180,7 +180,7 @@ class EvidenceRecorder:
             self._grants.record_refusal(caller, name, reply)
             return
         self._grants.record_refusal(
-            caller, name, reply, digest, lambda known: members.is_absent(known, wanted.accepts)
+            caller, name, reply, digest, lambda known: members._is_absent(known, wanted.accepts)
         )
 
 
@@ -189,8 +189,8 @@ def _describe(reply: Reply, asked: Digest | None, media_type: str) -> Shown | No
     digest = _resolve_digest(reply, asked)
     if digest is None or reply.status != HTTPStatus.OK:
         return None
-    said = ReportedContent(reply.length, media_type)
-    return digest, lambda standing: members.confirm_member(standing, said)
+    said = _ReportedContent(reply.length, media_type)
+    return digest, lambda standing: members._confirm_member(standing, said)
 
 
 def _resolve_digest(reply: Reply, asked: Digest | None) -> Digest | None:

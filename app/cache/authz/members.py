@@ -54,19 +54,19 @@ class AccessState:
 
 
 @dataclass(frozen=True, slots=True)
-class ReportedContent:
+class _ReportedContent:
     """What a registry has said about content: its size in bytes (None: unknown) and media type."""
 
     size: int | None
     media_type: str
 
 
-def confirm_member(standing: Standing, said: ReportedContent) -> Member | None:
+def _confirm_member(standing: Standing, said: _ReportedContent) -> Member | None:
     """Return what a registry has newly confirmed of cached content; None if nothing is new.
 
     It must report the size that the content has.
     """
-    if not has_size(standing, said.size):
+    if not _has_size(standing, said.size):
         return None
     known = standing.member
     # A media type from a GET is that of the bytes sent; some registries' HEADs report another.
@@ -75,12 +75,12 @@ def confirm_member(standing: Standing, said: ReportedContent) -> Member | None:
     return Member("", is_public=True) if standing.is_newly_public else None
 
 
-def has_size(standing: Standing, size: int | None) -> bool:
+def _has_size(standing: Standing, size: int | None) -> bool:
     """Return whether content is cached with this size in bytes; False if `size` is None."""
     return size is not None and standing.entry is not None and standing.entry.size == size
 
 
-def is_absent(known: Member | None, accepts: Sequence[str]) -> bool:
+def _is_absent(known: Member | None, accepts: Sequence[str]) -> bool:
     """Return whether a 404 says that a repository does not hold a known member.
 
     Some registries answer 404 for a manifest whose media type the client does not accept. The

@@ -13,8 +13,7 @@ from app.cache.head_first import find_refusal
 from app.oci import headers
 from app.oci.conditional import build_range
 from app.oci.errors import UpstreamUnavailable
-from app.oci.operation import Operation
-from app.oci.reference import Digest, RepositoryName
+from app.oci.reference import Digest, Operation, RepositoryName
 from app.source import BodyBroken, Payer, Reply, Request, Source, do_nothing
 from app.spools.fetches import Fetches
 from app.spools.filling import start_fetch_thread

@@ -16,8 +16,7 @@ from app.cache.policy import MANIFEST_LIMIT
 from app.oci import headers, media_types
 from app.oci.conditional import is_not_modified
 from app.oci.errors import UpstreamMisbehaved
-from app.oci.operation import Operation
-from app.oci.reference import Digest, Reference, RepositoryName
+from app.oci.reference import Digest, Operation, Reference, RepositoryName
 from app.source import Reply, Request, Source, do_nothing
 from app.store.ledger import MemberContent
 

@@ -14,8 +14,7 @@ from app.access.image_policy import ImageInspection
 from app.access.rules import Condition, Decision, Rule
 from app.oci.errors import RuleDenied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.manifest import Platform
-from app.oci.operation import Kind, Operation
-from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.oci.reference import Digest, Kind, Operation, Reference, RepositoryName, Tag
 from app.source import BodyBroken, Reply, Request, build_reply
 from tests.unit.fake_source import FakeSource
 

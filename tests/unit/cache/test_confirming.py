@@ -10,8 +10,7 @@ import pytest
 from app.background import BackgroundPool
 from app.cache.source import CachedSource
 from app.oci.errors import RegistryError, UpstreamTimeout, UpstreamUnreachable
-from app.oci.operation import Operation
-from app.oci.reference import RepositoryName, Tag
+from app.oci.reference import Operation, RepositoryName, Tag
 from app.registries import Account
 from app.source import Reply, TokenRequest, Unmetered
 from tests.unit.cache.authz.test_gate import jwt

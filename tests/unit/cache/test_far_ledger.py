@@ -7,8 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.oci.errors import UpstreamUnreachable
-from app.oci.operation import Operation
-from app.oci.reference import Tag
+from app.oci.reference import Operation, Tag
 from app.source import Reply
 from app.store.memory_blobs import MemoryBlobStore
 from tests.servers import wait_until

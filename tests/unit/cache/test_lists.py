@@ -7,8 +7,7 @@ from dataclasses import replace
 import pytest
 
 from app.oci.errors import UpstreamUnavailable, UpstreamUnreachable
-from app.oci.operation import Operation
-from app.oci.reference import RepositoryName, Tag
+from app.oci.reference import Operation, RepositoryName, Tag
 from app.source import BodyBroken, Reply, Request, build_reply
 from tests.unit.cache.registry import FakeRegistry, digest_of
 from tests.unit.cache.world import ALICE, MALLORY, NAME, World, in_a_directory, read, request

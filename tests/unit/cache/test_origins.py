@@ -10,8 +10,7 @@ import pytest
 
 from app.cache.origins import OriginTracker
 from app.oci.errors import RuleDenied, UpstreamUnreachable
-from app.oci.operation import Operation
-from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.oci.reference import Digest, Operation, Reference, RepositoryName, Tag
 from app.source import Reply, Request
 from app.store.errors import build_error
 from app.store.sqlite_notes import SqliteNotes

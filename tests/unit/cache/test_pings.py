@@ -6,8 +6,7 @@ import pytest
 
 from app.cache.source import CachedSource
 from app.oci.errors import RegistryError, UpstreamDown, UpstreamUnreachable
-from app.oci.operation import Operation
-from app.oci.reference import Tag
+from app.oci.reference import Operation, Tag
 from app.source import Reply, TokenRequest, build_reply
 from tests.servers import wait_until
 from tests.unit.cache.registry import FakeRegistry

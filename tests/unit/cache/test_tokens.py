@@ -17,8 +17,7 @@ from app.oci.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from app.oci.operation import Operation
-from app.oci.reference import RepositoryName, Tag
+from app.oci.reference import Operation, RepositoryName, Tag
 from app.source import Reply, TokenRequest, build_reply
 from tests.unit.cache.authz.test_gate import jwt
 from tests.unit.cache.registry import ANYBODY, FakeRegistry

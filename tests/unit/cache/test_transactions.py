@@ -8,8 +8,7 @@ import pytest
 
 from app.cache.policy import CachePolicy
 from app.cache.source import CachedSource
-from app.oci.operation import Operation
-from app.oci.reference import Digest, Tag
+from app.oci.reference import Digest, Operation, Tag
 from app.source import Permit, Reply, TokenRequest
 from tests.servers import wait_until
 from tests.unit.cache.registry import ANYBODY, MANIFEST

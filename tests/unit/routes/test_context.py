@@ -9,8 +9,7 @@ from werkzeug.test import EnvironBuilder
 
 from app.access.networks import ClientIdentity
 from app.oci.errors import MethodUnsupported
-from app.oci.operation import Kind, Operation
-from app.oci.reference import RepositoryName, Tag
+from app.oci.reference import Kind, Operation, RepositoryName, Tag
 from app.oci.scope import Action
 from app.routes.addressing import resolve, resolve_registry
 from app.routes.context import begin, get_context

@@ -10,7 +10,7 @@ from flask.testing import FlaskClient
 from app.access.networks import Networks
 from app.config.settings import LOCAL_NETWORKS
 from app.events import current
-from app.oci.operation import Operation
+from app.oci.reference import Operation
 from app.routes.context import Services
 from app.source import Budget, Reply, Request
 from tests.unit.fake_source import FakeSource

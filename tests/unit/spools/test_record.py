@@ -21,17 +21,17 @@ def file(tmp_path: Path) -> SharedFile:
 @pytest.mark.parametrize("state", list(FetchState))
 def test_it_is_read_as_it_was_written(file: SharedFile, state: FetchState) -> None:
     """Each state, over a longer one, in a file that never grows."""
-    record.write(file, SAID)
+    record.write_record(file, SAID)
     before = file.stat().st_size
-    record.write(file, FetchRecord(state=state))
-    assert record.read(file) == FetchRecord(state=state)
+    record.write_record(file, FetchRecord(state=state))
+    assert record.read_record(file) == FetchRecord(state=state)
     assert file.stat().st_size == before
     file.close()
 
 
 def test_nothing_was_said_yet(file: SharedFile) -> None:
     """An empty file is one that was just made."""
-    assert record.read(file) == FetchRecord(state=FetchState.REQUESTED)
+    assert record.read_record(file) == FetchRecord(state=FetchState.REQUESTED)
     file.close()
 
 
@@ -42,5 +42,5 @@ def test_what_cannot_be_read_says_nothing(file: SharedFile, data: bytes) -> None
     """Whatever stands there."""
     with file.borrow() as descriptor:
         os.pwrite(descriptor, data, 0)
-    assert record.read(file) is None
+    assert record.read_record(file) is None
     file.close()

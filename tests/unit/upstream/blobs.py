@@ -7,8 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from app.oci.operation import Operation
-from app.oci.reference import Digest, RepositoryName
+from app.oci.reference import Digest, Operation, RepositoryName
 from app.registries import Registry
 from app.source import BodyBroken, Request
 from app.upstream.client import Upstream

@@ -11,8 +11,7 @@ from urllib3.util import SKIP_HEADER
 
 from app.oci.errors import UpstreamMisbehaved, UpstreamTimeout, UpstreamUnavailable
 from app.oci.headers import filter_response_headers
-from app.oci.operation import Operation
-from app.oci.reference import Digest, RepositoryName, Tag
+from app.oci.reference import Digest, Operation, RepositoryName, Tag
 from app.source import Reply, Request, TokenRequest
 from app.upstream.client import Upstream
 from app.version import VERSION

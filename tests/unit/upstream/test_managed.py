@@ -7,11 +7,10 @@ from itertools import count
 
 import pytest
 
-from app.oci import placeholder_tokens
+from app.oci import tokens
 from app.oci.challenge import Challenge
 from app.oci.errors import AccountRefused, Denied, TooManyRequests, UpstreamUnavailable
-from app.oci.operation import Operation
-from app.oci.reference import Digest, RepositoryName, Tag
+from app.oci.reference import Digest, Operation, RepositoryName, Tag
 from app.registries import Account, Registry
 from app.source import Reply, Request, RequestBody, Source, TokenRequest, build_reply
 from app.upstream.managed import ManagedSource
@@ -386,5 +385,5 @@ def test_token(method: str) -> None:
     reply = manage(inner, ME).token(request)
     document = json.loads(reply.read())
     assert reply.status == 200
-    assert document["token"] == document["access_token"] == placeholder_tokens.NOTHING
+    assert document["token"] == document["access_token"] == tokens.PLACEHOLDER
     assert inner.calls == []

@@ -18,7 +18,7 @@ from app.oci.errors import (
     UpstreamUnavailable,
 )
 from app.oci.headers import get_first
-from app.oci.operation import Kind, Operation
+from app.oci.reference import Kind, Operation
 from app.registries import Account, Registry
 from app.source import Reply, Request, TokenRequest, build_reply
 from app.upstream.managed import OwnAccount

@@ -5,8 +5,7 @@ import requests
 import responses
 
 from app.oci.errors import UpstreamTimeout, UpstreamUnreachable
-from app.oci.operation import Operation
-from app.oci.reference import RepositoryName, Tag
+from app.oci.reference import Operation, RepositoryName, Tag
 from app.registries import Registry
 from app.source import Event, Request
 from app.upstream import replies

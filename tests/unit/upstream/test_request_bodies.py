@@ -5,8 +5,7 @@ import socket
 import pytest
 
 from app.oci.errors import UpstreamMisbehaved, UpstreamUnavailable
-from app.oci.operation import Kind, Operation
-from app.oci.reference import RepositoryName, Tag
+from app.oci.reference import Kind, Operation, RepositoryName, Tag
 from app.oci.scope import Action
 from app.registries import Registry
 from app.source import Request, RequestBody

@@ -12,7 +12,7 @@ from werkzeug.test import TestResponse
 
 from app.oci.challenge import Challenge
 from app.oci.errors import UpstreamUnreachable
-from app.oci.operation import Operation
+from app.oci.reference import Operation
 from app.routes.context import Services
 from app.routes.forwarded import ForwardedHeaders
 from app.source import Reply, Request, TokenRequest, build_reply

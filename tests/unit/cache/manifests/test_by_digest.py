@@ -18,8 +18,7 @@ from app.oci.errors import (
     UpstreamUnavailable,
     UpstreamUnreachable,
 )
-from app.oci.operation import Operation
-from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.oci.reference import Digest, Operation, Reference, RepositoryName, Tag
 from app.registries import Account, Registry
 from app.source import Client, Reply, Request
 from app.waiting import SingleFlight

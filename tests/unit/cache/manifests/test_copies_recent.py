@@ -7,8 +7,7 @@ import pytest
 from app.cache.hot import HotMap
 from app.cache.manifests.copies import CachedManifest
 from app.cache.source import CachedSource
-from app.oci.operation import Operation
-from app.oci.reference import Digest
+from app.oci.reference import Digest, Operation
 from app.store.errors import StoreError
 from app.store.storage import Storage
 from tests.servers import wait_until

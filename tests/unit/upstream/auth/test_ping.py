@@ -2,7 +2,7 @@
 
 import socket
 
-from app.oci.operation import Operation
+from app.oci.reference import Operation
 from app.source import Request
 from tests.unit.upstream.blobs import Hosts
 from tests.unit.upstream.hurry import hurried

@@ -13,11 +13,10 @@ import responses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.oci import placeholder_tokens
+from app.oci import tokens
 from app.oci.errors import Denied, UpstreamMisbehaved, UpstreamUnavailable
 from app.oci.headers import Headers
-from app.oci.operation import Operation
-from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.oci.reference import Digest, Operation, Reference, RepositoryName, Tag
 from app.registries import Account, Registry
 from app.source import Reply, Request, TokenRequest
 from app.upstream.client import Upstream
@@ -459,7 +458,7 @@ def test_a_ping_that_leads_to_a_neighbour(
     reply = here.answer(Operation.ping(), get())
     assert (reply.status, list(reply.challenges)) == (200, [])
     answer = here.token(TokenRequest(method="GET", parameters=[]))
-    assert json.loads(body(answer))["token"] == placeholder_tokens.NOTHING
+    assert json.loads(body(answer))["token"] == tokens.PLACEHOLDER
     assert len(upstream.calls) == 1
 
 

@@ -25,8 +25,7 @@ from app.oci.errors import (
     UpstreamUnresolved,
     UpstreamUntrusted,
 )
-from app.oci.operation import Operation
-from app.oci.reference import RepositoryName, Tag
+from app.oci.reference import Operation, RepositoryName, Tag
 from app.registries import Registry
 from app.source import Reply, Request, TokenRequest
 from app.upstream.client import Upstream as Asked

@@ -2,8 +2,7 @@
 
 import pytest
 
-from app.oci.operation import Kind, Operation
-from app.oci.reference import Digest, Reference, RepositoryName, Tag
+from app.oci.reference import Digest, Kind, Operation, Reference, RepositoryName, Tag
 from app.oci.scope import Action
 
 NAME = RepositoryName("library/nginx")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.oci.headers import Headers
-from app.oci.placeholder_tokens import NOTHING, build_basic_token, redeem_placeholder
+from app.oci.tokens import PLACEHOLDER, build_basic_token, redeem_placeholder
 
 BASIC = "Basic YWxpY2U6cHc="
 STANDS_FOR_BASIC = "Bearer docxy.basic.YWxpY2U6cHc="
@@ -16,8 +16,8 @@ STANDS_FOR_BASIC = "Bearer docxy.basic.YWxpY2U6cHc="
 @pytest.mark.parametrize(
     ("authorization", "expected"),
     [
-        pytest.param(f"Bearer {NOTHING}", [], id="nothing"),
-        pytest.param(f"bearer {NOTHING}", [], id="nothing, lower case"),
+        pytest.param(f"Bearer {PLACEHOLDER}", [], id="nothing"),
+        pytest.param(f"bearer {PLACEHOLDER}", [], id="nothing, lower case"),
         pytest.param(STANDS_FOR_BASIC, [BASIC], id="Basic credentials"),
         pytest.param(STANDS_FOR_BASIC.replace("Bearer", "BEARER"), [BASIC], id="upper case"),
         pytest.param("Bearer docxy", ["Bearer docxy"], id="a token that begins so"),
@@ -26,8 +26,8 @@ STANDS_FOR_BASIC = "Bearer docxy.basic.YWxpY2U6cHc="
         pytest.param("Bearer docxy.nonesuch", ["Bearer docxy.nonesuch"], id="begins like nothing"),
         pytest.param("Bearer x.docxy.none", ["Bearer x.docxy.none"], id="not in front"),
         pytest.param(
-            f"Basic {NOTHING}",
-            [f"Basic {NOTHING}"],
+            f"Basic {PLACEHOLDER}",
+            [f"Basic {PLACEHOLDER}"],
             id="scheme",
         ),
         pytest.param(BASIC, [BASIC], id="Basic as it is"),
@@ -55,7 +55,7 @@ def test_who_takes_no_passwords() -> None:
     assert redeem_placeholder(fields, lambda: False) == [("Accept", "a")]
 
 
-@pytest.mark.parametrize("authorization", [f"Bearer {NOTHING}", "Bearer t", BASIC])
+@pytest.mark.parametrize("authorization", [f"Bearer {PLACEHOLDER}", "Bearer t", BASIC])
 def test_who_is_not_asked(authorization: str) -> None:
     """What stands for no password needs no ping."""
     redeem_placeholder([("Authorization", authorization)], unasked)
