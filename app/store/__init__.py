@@ -5,27 +5,21 @@ where app/factory.py opens a storage.
 
 admin.py          statistics, verification and removal in a directory
 blobs.py          BlobStore: verified content by registry and digest; the protocol
-clock.py          time since the boot of the machine
-commit.py         makes content of a verified file
-contents.py       opens content by registry and digest
+contents.py       content in files: opened, read or sent, and committed
 entries.py        the index rows of content, and the journal of files on the move
 errors.py         StoreError and the faults it reports
 eviction.py       evicts the least recently used content
-file_blob.py      a blob in a file: read here, or sent by the kernel
-flags.py          flags that all processes see even when the disk fails
 index.py          the SQLite index, and how it is rebuilt
-layout.py         paths in the store's directory, and opening files there
+layout.py         the store's directory: paths, opening files, staging folders and flags
 leases.py         Leases: the right to do something alone; the protocol, files, and memory
-ledger.py         Ledger: who may read what, and notes; the protocol and its values
+ledger.py         Ledger: who may read what, and notes; the protocol, its values and its clock
 memory.py         a storage in memory, for tests
 memory_blobs.py   a blob store in memory, for tests
 memory_ledger.py  a ledger in memory, for tests
-refusals.py       when a registry last refused something
 schema.py         the tables of the index
 secret.py         the random key that all workers share
 sqlite_ledger.py  grants, members and what is public, in the index
-sqlite_notes.py   small values by kind and key, bounded in number and bytes
-staging.py        a folder for each process, for files that are still being written
+sqlite_notes.py   notes, and when a registry last refused something, in the index
 storage.py        Storage: all that a cache stands on; Admin, the protocol for operators
 store.py          the Store: one directory; opens its storage
 """

@@ -13,10 +13,9 @@ from app.store.blobs import ContentInfo, Entry, RegistryUsage
 from app.store.errors import StoreError, translate_errors
 from app.store.eviction import Evictor
 from app.store.index import Index
-from app.store.layout import ContentFile, Layout
+from app.store.layout import ContentFile, Layout, Staging
 from app.store.ledger import MemberContent
 from app.store.schema import MOST
-from app.store.staging import Staging
 from app.store.storage import Statistics, VerifyResult
 
 _OF_ONE: Final = "registry = ?1 AND repository = ?2"

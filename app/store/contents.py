@@ -1,18 +1,108 @@
-"""Opens kept content for reading, and records its use."""
+"""Content in files: opens and reads it, records its use, and commits new files."""
 
 import os
+import sqlite3
+import stat
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from errno import EBADMSG, EINVAL
 from io import FileIO
+from pathlib import Path
 from typing import Final
 
 from app.oci.reference import Digest
-from app.store import entries
-from app.store.blobs import BlobStat, Content, Entry
-from app.store.errors import StoreError, translate_errors
+from app.piece_size import BY_KERNEL, FROM_FILE, AdaptivePieceSize
+from app.source import BodyBroken, FileBody
+from app.spools.shared_file import SharedFile
+from app.store import entries, layout
+from app.store.blobs import BlobStat, Content, ContentInfo, Entry
+from app.store.entries import Move
+from app.store.errors import StoreError, SurvivedErrors, build_error, translate_errors
 from app.store.eviction import Evictor
-from app.store.file_blob import FileBlob
 from app.store.index import Index
-from app.store.layout import Layout, format_location
+from app.store.layout import Layout, Staging, format_location, open_descriptor
+
+# A blob in a file: read here, or sent by the kernel.
+
+
+class FileBlob:
+    """An open content file."""
+
+    def __init__(self, file: FileIO) -> None:
+        # A FileIO rather than a descriptor: it is closed even if the greenlet that waits for it
+        # is killed, and nobody is left to close it.
+        self._file = file
+
+    def read(self) -> bytes:
+        """Return all bytes; wait for the disk. Raise StoreError if they cannot be read."""
+        with translate_errors("read"):
+            return self._file.read() or b""
+
+    def build_body(self, start: int, end: int) -> "FileBlobBody":
+        """Return bytes `start` to `end` (exclusive) as a body, which takes the file over."""
+        return FileBlobBody(self._file, start, end)
+
+    def close(self) -> None:
+        """Close a file that was not turned into a body."""
+        self._file.close()
+
+
+class FileBlobBody(FileBody):
+    """A body of bytes `start` to `end` (exclusive) of a content file.
+
+    Its creator closes it. Reading raises BodyBroken if the file cannot be read or is shorter.
+    """
+
+    def __init__(self, file: FileIO, start: int, end: int) -> None:
+        self._file = SharedFile.from_file(file)
+        self._position = start
+        self._end = end
+
+    def __iter__(self) -> Iterator[bytes]:
+        pieces = AdaptivePieceSize(FROM_FILE)
+        while self._position < self._end:
+            data = self._read(min(pieces.size, self._end - self._position))
+            self._position += len(data)
+            pieces.record_handed()
+            yield data
+            pieces.record_taken(len(data))
+
+    def send_next(self, send: Callable[[int, int, int], None]) -> int:
+        """Send the next part with `send`, and return its length in bytes; 0 at the end.
+
+        The part is read into the page cache first, so that `send` need not wait for the disk.
+        """
+        count = min(BY_KERNEL, self._end - self._position)
+        if count:
+            with self._translate_errors():
+                self._file.prefetch(count, self._position)
+            self._file.send(send, self._position, count)
+            self._position += count
+        return count
+
+    def close(self) -> None:
+        """Close the file; may be called repeatedly, and at any moment."""
+        self._file.close()
+
+    def _read(self, count: int) -> bytes:
+        with self._translate_errors():
+            data = self._file.read(count, self._position)
+        if not data:
+            message = "what is kept has become shorter"
+            raise BodyBroken(message)
+        return data
+
+    @contextmanager
+    def _translate_errors(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            message = f"what is kept cannot be read: {error}"
+            raise BodyBroken(message) from error
+
+
+# Opening content.
 
 _TOUCHES: Final = 256
 _TOUCH_AFTER: Final = 1.0
@@ -117,3 +207,115 @@ class ContentReader:
         )
         if is_news or is_due:
             self.write_uses()
+
+
+# Committing: a finished file becomes an entry.
+
+
+class Committer:
+    """Adopts files so that no entry ever has an incomplete file.
+
+    The order is: sync the bytes to the disk, record the move in the journal, rename the file, sync
+    its directory, add the entry. A process that dies between two steps leaves either nothing or a
+    journal record, from which the next start completes the entry. Bytes from memory are recorded
+    first and then written, so that room is made for them in the transaction that records them.
+    """
+
+    def __init__(
+        self, where: Layout, index: Index, aside: Staging, room: Evictor, troubles: SurvivedErrors
+    ) -> None:
+        self._layout = where
+        self._index = index
+        self._staging = aside
+        self._evictor = room
+        self._survived_errors = troubles
+
+    def adopt(self, path: Path, content: ContentInfo) -> None:
+        """Make an entry of a complete, verified file; raise StoreError.
+
+        The file must be on the store's file system. It is gone from `path` afterwards, even if this
+        raises.
+        """
+        with translate_errors("take"):
+            try:
+                self._evictor.check_size(content.size)
+                self._layout.path(content.registry, content.digest)
+                _make_durable(path, content.size)
+                owner = self._staging.get_owner()
+                with self._index.transaction() as connection:
+                    move = entries.record_arrival(connection, owner, content)
+                self._move_in(path, move, None)
+            finally:
+                path.unlink(missing_ok=True)
+
+    def keep(self, data: bytes, registry: str, digest: Digest, media_type: str) -> None:
+        """Verify bytes in memory and make an entry of them.
+
+        Raise StoreError if they do not match the digest or cannot be written.
+        """
+        content = ContentInfo(
+            registry=registry, digest=digest, size=len(data), media_type=media_type
+        )
+        self._layout.path(registry, digest)
+        if not digest.matches(data):
+            raise build_error(EBADMSG, f"these bytes are not {digest}")
+        with translate_errors("keep"):
+            path = self._staging.build_path()
+            try:
+                self._move_in(path, self._announce(content), data)
+            finally:
+                path.unlink(missing_ok=True)
+
+    def _announce(self, content: ContentInfo) -> Move:
+        """Make room for content, and record in the journal that it arrives; return the record."""
+        self._evictor.check_size(content.size)
+        owner = self._staging.get_owner()
+        with self._index.transaction() as connection:
+            if self._evictor.compute_lacking(connection, content.size) <= 0:
+                return entries.record_arrival(connection, owner, content)
+        self._evictor.make_room(content.size)
+        with self._index.transaction() as connection:
+            return entries.record_arrival(connection, owner, content)
+
+    def _move_in(self, path: Path, move: Move, data: bytes | None) -> None:
+        """Rename a file that is in the journal, and add its entry; first write `data`, if any."""
+        content = move.content
+        destination = self._layout.path(content.registry, content.digest)
+        try:
+            if data is not None:
+                path.write_bytes(data)
+                _make_durable(path, content.size)
+            layout.make_directory(destination.parent)
+            path.rename(destination)
+            layout.sync_directory(destination.parent)
+            with self._index.transaction() as connection:
+                entries.complete_arrival(connection, move)
+                is_too_much = self._is_too_much(connection)
+        except OSError:
+            # If this write fails too, the next start completes the move.
+            with suppress(StoreError), self._index.transaction() as connection:
+                entries.complete_removal(connection, self._layout, move)
+            raise
+        if is_too_much:
+            self._trim()
+
+    def _is_too_much(self, connection: sqlite3.Connection) -> bool:
+        try:
+            return self._evictor.compute_lacking(connection, 0) > 0
+        except OSError:  # making room reports why
+            return True
+
+    def _trim(self) -> None:
+        try:
+            self._evictor.make_room(0)
+        except StoreError as error:
+            self._survived_errors.report(error)
+
+
+def _make_durable(path: Path, size: int) -> None:
+    with open_descriptor(path, os.O_RDONLY | os.O_NOFOLLOW) as descriptor:
+        state = os.fstat(descriptor)
+        if not stat.S_ISREG(state.st_mode) or state.st_size != size:
+            raise build_error(EINVAL, f"{path} is no file of {size} bytes")
+        os.fchmod(descriptor, layout.FILE_MODE)
+        os.fsync(descriptor)

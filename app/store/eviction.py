@@ -20,8 +20,7 @@ from app.store.errors import (
     translate_errors,
 )
 from app.store.index import Index
-from app.store.layout import Layout
-from app.store.staging import Staging
+from app.store.layout import Layout, Staging
 
 _BATCH: Final = 256
 """Entries evicted in one transaction. The number is bounded because other writers wait for it."""

@@ -21,7 +21,7 @@ from app.store.errors import (
     is_broken,
     translate_errors,
 )
-from app.store.layout import Layout
+from app.store.layout import Layout, get_identity
 from app.threads import get_unpatched
 
 # Building a new index from the content files.
@@ -103,18 +103,6 @@ def quarantine(where: Layout, file: tuple[int, int]) -> None:
         for end in _COMPANIONS:
             with suppress(FileNotFoundError):
                 _build_companion_path(where.index, end).rename(_build_companion_path(broken, end))
-
-
-def get_identity(path: Path) -> tuple[int, int] | None:
-    """Return the device and inode number of a file, or None if it does not exist.
-
-    They distinguish the file from a later one of the same name.
-    """
-    try:
-        state = os.stat(path)  # noqa: PTH116 - for each use of the index, and twice as fast
-    except FileNotFoundError:
-        return None
-    return state.st_dev, state.st_ino
 
 
 def _remove(path: Path) -> None:

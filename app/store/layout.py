@@ -1,4 +1,4 @@
-"""The layout of the store's directory, and opening files in it.
+"""The store's directory: its paths, and the locks by which processes know of each other.
 
 content/<registry>/<algorithm>/<first two hex digits>/<hex digits>
 aside/<one for each process>/    files that are being written
@@ -7,14 +7,17 @@ signs                            an empty file; processes signal each other by l
 """
 
 import fcntl
+import hashlib
 import os
 import re
+import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from errno import EINVAL
 from pathlib import Path
 from typing import Final
+from uuid import uuid4
 
 from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest
@@ -174,3 +177,190 @@ def _scan(path: Path) -> list["os.DirEntry[str]"]:
             return list(entries)
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+def get_identity(path: Path) -> tuple[int, int] | None:
+    """Return the device and inode number of a file, or None if it does not exist.
+
+    They distinguish the file from a later one of the same name.
+    """
+    try:
+        state = os.stat(path)  # noqa: PTH116 - for each use of the index, and twice as fast
+    except FileNotFoundError:
+        return None
+    return state.st_dev, state.st_ino
+
+
+# Staging: a folder for each process, for files that are still being written.
+#
+# A process holds a lock on its folder for as long as it lives. An unlocked folder was therefore
+# left by a dead process.
+
+
+@dataclass(frozen=True, slots=True)
+class _Folder:
+    path: Path
+    identity: tuple[int, int]
+    descriptor: int
+    process: int
+
+
+class Staging:
+    """The staging folder of this process, and those that dead processes have left."""
+
+    def __init__(self, places: Layout) -> None:
+        self._layout = places
+        self._folders: list[_Folder] = []
+
+    def get_owner(self) -> str:
+        """Return this process's name, which is the name of its folder; raise OSError.
+
+        A forked process gets a folder of its own, and a process whose folder was deleted gets a new
+        one.
+        """
+        return self._get_folder().name
+
+    def build_path(self) -> Path:
+        """Return the path for a new file in this process's folder; raise OSError.
+
+        The file itself is not created.
+        """
+        return self._get_folder() / uuid4().hex
+
+    def iterate_dead(self) -> Iterator[Path]:
+        """Yield the folder of each dead process, and hold its lock meanwhile; raise OSError."""
+        for name in list_directories(self._layout.staging):
+            path = self._layout.staging / name
+            descriptor = _try_lock(path)
+            if descriptor is not None:
+                try:
+                    yield path
+                finally:
+                    close(descriptor)
+
+    def close(self) -> None:
+        """Release this process's folders; other processes then take them for a dead process's."""
+        for folder in self._folders:
+            close(folder.descriptor)
+        self._folders.clear()
+
+    def _get_folder(self) -> Path:
+        for folder in reversed(self._folders):
+            if folder.process != os.getpid():
+                self.close()  # closes our copies; the parent keeps its lock
+                break
+            if get_identity(folder.path) == folder.identity:
+                return folder.path
+        return self._create_folder()
+
+    def _create_folder(self) -> Path:
+        while True:
+            path = self._layout.staging / uuid4().hex
+            make_directory(path, PRIVATE_DIRECTORY_MODE)
+            descriptor = _try_lock(path)
+            file = get_identity(path)
+            if descriptor is not None and file is not None:
+                # Two threads may both get here at once; then both folders are in use.
+                self._folders.append(_Folder(path, file, descriptor, os.getpid()))
+                return path
+
+
+def _try_lock(path: Path) -> int | None:
+    """Lock a folder and return the descriptor; None if it is locked or does not exist any more."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except FileNotFoundError:
+        return None
+    with suppress(BlockingIOError):
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        state = os.fstat(descriptor)
+        if get_identity(path) == (state.st_dev, state.st_ino):
+            return descriptor
+    close(descriptor)
+    return None
+
+
+# Flags that all processes on a machine see, even when the disk cannot be written.
+
+_LOCK: Final = "hhqqi4x"
+"""struct flock: type, whence, start, length, process (fcntl(2))."""
+
+_BITS: Final = 62
+
+_ANY: Final = struct.pack(_LOCK, fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
+"""Every byte; packed once, since each request asks for it."""
+
+
+class Flags:
+    """Named flags: each one is a lock on a byte of a file, and its name chooses the byte.
+
+    A lock takes no space on the disk and needs no write access, and the kernel drops it when the
+    process that holds it ends. "Open file description locks" (fcntl(2)) can be tested for without
+    taking them. On a system without such locks, no process sees another one's flags.
+
+    If the system refuses a lock, the flag is not shown, and nothing is raised.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._descriptors: dict[int, int] = {}
+
+    def set_flag(self, text: str) -> None:
+        """Show a flag to the other processes."""
+        self._lock(fcntl.F_RDLCK, text)
+
+    def clear_flag(self, text: str) -> None:
+        """Stop showing a flag. Other processes may still show the same one."""
+        self._lock(fcntl.F_UNLCK, text)
+
+    def is_set_elsewhere(self, text: str) -> bool:
+        """Return whether another process shows a flag."""
+        return self._is_locked_elsewhere(_pack_lock(fcntl.F_WRLCK, text))
+
+    def is_any_set_elsewhere(self) -> bool:
+        """Return whether another process shows any flag; this costs one system call."""
+        return self._is_locked_elsewhere(_ANY)
+
+    def close(self) -> None:
+        """Stop showing all of this process's flags."""
+        opened = self._descriptors.pop(os.getpid(), None)
+        if opened is not None:
+            close(opened)
+
+    def _is_locked_elsewhere(self, asked: bytes) -> bool:
+        with suppress(OSError):
+            found = fcntl.fcntl(self._open_descriptor(), fcntl.F_OFD_GETLK, asked)
+            kind: int = struct.unpack_from("h", found)[0]
+            return kind != fcntl.F_UNLCK
+        return False
+
+    def _lock(self, kind: int, text: str) -> None:
+        with suppress(OSError):
+            fcntl.fcntl(self._open_descriptor(), fcntl.F_OFD_SETLK, _pack_lock(kind, text))
+
+    def _open_descriptor(self) -> int:
+        """Return this process's descriptor of the file; raise OSError.
+
+        An inherited descriptor would share its locks with the parent process. All threads use the
+        same descriptor, since a lock held through another one looks like another process's.
+        """
+        process = os.getpid()
+        found = self._descriptors.get(process)
+        if found is None:
+            ours = _open(self._path)
+            found = self._descriptors.setdefault(process, ours)
+            if found != ours:
+                close(ours)
+        return found
+
+
+def _open(path: Path) -> int:
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.open(path, os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+
+
+def _pack_lock(kind: int, text: str) -> bytes:
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
+    return struct.pack(_LOCK, kind, os.SEEK_SET, number >> (64 - _BITS), 1, 0)

@@ -1,4 +1,4 @@
-"""Ledger: who may read what, and notes. The protocol, and the values that pass through it.
+"""Ledger: who may read what, and notes. The protocol, its values, and its clock.
 
 A registry's answers are the only source of a ledger. A *yes* is written only if no refusal of its
 subject is younger than the request that it answers: answers overtake each other, and while one
@@ -7,10 +7,13 @@ worker waits for a registry, another one may be refused for the same caller.
 All moments are seconds of the ledger's own clock, which all who share the ledger share.
 """
 
+import time
 from collections.abc import Hashable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Protocol
+from uuid import uuid4
 
 from app.oci.reference import Digest
 from app.store.blobs import Entry
@@ -302,3 +305,35 @@ class Ledger(Protocol):
 
         If the member is unknown, do nothing.
         """
+
+
+# The clock: neither a reboot nor setting the wall clock can prolong a deadline.
+
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Clock(Protocol):
+    """A monotonic clock that starts anew at each boot, and the identity of that boot."""
+
+    @property
+    def boot(self) -> str:
+        """A string that identifies this boot of the machine."""
+
+    def now(self) -> float:
+        """Return the seconds since that boot, including time that the machine was suspended."""
+
+
+class BootClock:
+    """The machine's clock: CLOCK_BOOTTIME and the kernel's boot id (random(4))."""
+
+    def __init__(self) -> None:
+        try:
+            self.boot = _BOOT_ID.read_text(encoding="ascii").strip()
+        except OSError:
+            # Without a boot id, this process shares no timed records with others, and none of its
+            # own outlive it.
+            self.boot = str(uuid4())
+
+    def now(self) -> float:
+        """Return the seconds since the machine booted, including time that it was suspended."""
+        return time.clock_gettime(time.CLOCK_BOOTTIME)

@@ -8,9 +8,8 @@ from typing import Final
 from app.oci.reference import Digest
 from app.source import do_nothing
 from app.store.blobs import Entry, SizeLimits
-from app.store.clock import Clock
 from app.store.leases import MemoryLeases
-from app.store.ledger import MemberContent
+from app.store.ledger import Clock, MemberContent
 from app.store.memory_blobs import MemoryBlobStore
 from app.store.memory_ledger import MemoryLedger
 from app.store.storage import Statistics, Storage, VerifyResult

@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from app.oci.reference import Digest
 from app.store.blobs import Entry
-from app.store.clock import BootClock, Clock
 from app.store.errors import build_error
 from app.store.ledger import (
     ISSUED,
@@ -21,6 +20,8 @@ from app.store.ledger import (
     LONGEST,
     NOBODY,
     Access,
+    BootClock,
+    Clock,
     Confirmation,
     Denial,
     Evidence,

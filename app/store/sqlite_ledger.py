@@ -10,14 +10,14 @@ from contextlib import AbstractContextManager
 from typing import Any, Final
 
 from app.oci.reference import Digest
-from app.store import entries, refusals
-from app.store.clock import Clock
-from app.store.flags import Flags
+from app.store import entries, sqlite_notes
 from app.store.index import Index
+from app.store.layout import Flags
 from app.store.ledger import (
     ISSUED,
     NOBODY,
     Access,
+    Clock,
     Confirmation,
     Denial,
     Member,
@@ -137,21 +137,25 @@ class SqliteLedger:
                     "DELETE FROM publics WHERE registry = ? AND repository = ?",
                     (registry, repository),
                 )
-                refusals.record_refusal(connection, self._clock, (registry, repository, NOBODY))
+                sqlite_notes.record_refusal(connection, self._clock, (registry, repository, NOBODY))
             if denied.caller is not None:
                 connection.execute(
                     "DELETE FROM grants WHERE registry = ? AND repository = ? AND caller = ?",
                     (registry, repository, denied.caller),
                 )
                 subject = build_caller_subject(denied.caller)
-                refusals.record_refusal(connection, self._clock, (registry, repository, subject))
+                sqlite_notes.record_refusal(
+                    connection, self._clock, (registry, repository, subject)
+                )
             if denied.absent is not None:
                 connection.execute(
                     "DELETE FROM members WHERE registry = ? AND digest = ? AND repository = ?",
                     (registry, denied.absent, repository),
                 )
                 subject = build_digest_subject(denied.absent)
-                refusals.record_refusal(connection, self._clock, (registry, repository, subject))
+                sqlite_notes.record_refusal(
+                    connection, self._clock, (registry, repository, subject)
+                )
 
     def mark_public(self, registry: str, repository: str, digest: Digest) -> None:
         """Record that an anonymous request was allowed to read a member; raise StoreError."""
@@ -166,7 +170,7 @@ class SqliteLedger:
     ) -> bool:
         where = (confirmed.registry, confirmed.repository)
         subject = (*where, build_caller_subject(confirmed.caller))
-        if refusals.is_late(connection, self._clock, subject, confirmed.requested_at):
+        if sqlite_notes.is_late(connection, self._clock, subject, confirmed.requested_at):
             return False
         now = self._clock.now()
         connection.execute(
@@ -183,7 +187,7 @@ class SqliteLedger:
 
     def _put_public(self, connection: sqlite3.Connection, confirmed: Confirmation) -> bool:
         where, asked = (confirmed.registry, confirmed.repository), confirmed.requested_at
-        if refusals.is_late(connection, self._clock, (*where, NOBODY), asked):
+        if sqlite_notes.is_late(connection, self._clock, (*where, NOBODY), asked):
             return False
         (since,) = connection.execute(
             "SELECT max(since) FROM publics "
@@ -206,7 +210,7 @@ class SqliteLedger:
     ) -> None:
         where = (confirmed.registry, confirmed.repository)
         subject = (*where, build_digest_subject(digest))
-        if refusals.is_late(connection, self._clock, subject, confirmed.requested_at):
+        if sqlite_notes.is_late(connection, self._clock, subject, confirmed.requested_at):
             return
         connection.execute(
             "INSERT INTO members(registry, repository, digest, media_type, shown) "

@@ -10,9 +10,7 @@ from typing import Final
 from app.oci.reference import Digest
 from app.store.admin import DirectoryAdmin
 from app.store.blobs import BlobStat, Content, ContentInfo, Entry, RegistryUsage, SizeLimits
-from app.store.clock import BootClock, Clock
-from app.store.commit import Committer
-from app.store.contents import ContentReader
+from app.store.contents import Committer, ContentReader
 from app.store.errors import (
     Fault,
     StoreError,
@@ -22,13 +20,12 @@ from app.store.errors import (
     translate_errors,
 )
 from app.store.eviction import Evictor
-from app.store.flags import Flags
 from app.store.index import Index
-from app.store.layout import Layout, open_descriptor
+from app.store.layout import Flags, Layout, Staging, open_descriptor
 from app.store.leases import FileLeases
+from app.store.ledger import BootClock, Clock
 from app.store.secret import load_secret
 from app.store.sqlite_ledger import SqliteLedger
-from app.store.staging import Staging
 from app.store.storage import Storage
 
 _PATIENCE: Final = 10.0

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from app.store.clock import BootClock
+from app.store.ledger import BootClock
 from tests.unit.store.parts import (
     REGISTRY,
     ROOMY,

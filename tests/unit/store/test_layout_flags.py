@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store.flags import Flags
+from app.store.layout import Flags
 
 
 @pytest.fixture

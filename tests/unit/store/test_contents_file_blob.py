@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.source import BodyBroken
-from app.store.file_blob import FileBlobBody
+from app.store.contents import FileBlobBody
 
 DATA = os.urandom(5_000_000)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store.clock import BootClock
+from app.store.ledger import BootClock
 
 
 def test_the_machines_clock() -> None:
@@ -21,5 +21,5 @@ def test_the_machines_clock() -> None:
 
 def test_without_a_boot_id(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each process is a boot of its own then: nothing is believed of another one."""
-    monkeypatch.setattr("app.store.clock._BOOT_ID", Path("/nowhere/boot_id"))
+    monkeypatch.setattr("app.store.ledger._BOOT_ID", Path("/nowhere/boot_id"))
     assert BootClock().boot != BootClock().boot
