@@ -1,4 +1,4 @@
-"""The two files of a fetch, and the locks that say who reads and who fills them.
+"""The two files of a fetch, its state, and the locks that say who reads and who fills them.
 
 <algorithm>-<hex>.data     the bytes, in order; each process that reads holds a shared lock on it
 <algorithm>-<hex>.record   the state of the fetch; the fetcher holds an exclusive lock on it
@@ -7,19 +7,80 @@ Every function waits for the disk, and may raise OSError unless its docstring sa
 """
 
 import fcntl
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from functools import lru_cache
 from pathlib import Path
 from typing import Final
 
 from app.oci.reference import Digest
-from app.spools import record
-from app.spools.record import FetchRecord, FetchState
-from app.spools.shared_file import SharedFile
+from app.spools.shared_file import SharedFile, write_at
 from app.threads import get_unpatched
+
+# The record: the state of a fetch, in a file beside its bytes.
+
+_RECORD_LENGTH: Final = 1024
+"""The constant size of the file in bytes, so that overwriting it needs no room on a full disk."""
+
+
+class FetchState(StrEnum):
+    """The state of a fetch."""
+
+    REQUESTED = "asking"
+    """The registry has not answered yet."""
+    RUNNING = "running"
+    VERIFIED = "verified"
+    """All bytes are there, and they match the digest."""
+    MISMATCHED = "wrong"
+    """All bytes were there, but they do not match the digest."""
+    GIVEN_UP = "given up"
+    """The disk could not take the bytes. Readers continue without the file."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchRecord:
+    """The contents of a record.
+
+    `size` is the size of the whole blob in bytes. `inode` distinguishes the data file from another
+    one of the same name. `failures` is the number of fetchers in a row that brought no bytes.
+    """
+
+    state: FetchState = FetchState.REQUESTED
+    size: int = 0
+    inode: int = 0
+    failures: int = 0
+
+
+def write_record(file: SharedFile, record: FetchRecord) -> None:
+    """Overwrite the record in a file; raise OSError."""
+    write_at(file, json.dumps(asdict(record)).encode().ljust(_RECORD_LENGTH), 0)
+
+
+def read_record(file: SharedFile) -> FetchRecord | None:
+    """Return the record in a file; an empty file gives a new record. Raise OSError.
+
+    Return None if the record cannot be parsed, perhaps because it is being written.
+    """
+    data = file.pread(_RECORD_LENGTH, 0)
+    return _parse_record(data) if data else FetchRecord()
+
+
+@lru_cache(maxsize=64)
+def _parse_record(data: bytes) -> FetchRecord | None:
+    # Cached, since a reader looks a thousand times for each GiB and hardly ever finds a new record.
+    try:
+        fields = json.loads(data)
+        return FetchRecord(**fields | {"state": FetchState(fields["state"])})
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+# The two files together.
 
 _MODES: Final = (0o700, 0o700, 0o750)
 """Modes of a registry's directory and the two above it: only we may read unfinished blobs."""
@@ -92,7 +153,7 @@ def _make_directory(path: Path) -> None:
 
 
 def _open_data(place: SpoolPaths, says: SharedFile) -> FetchFiles | None:
-    said = record.read_record(says)
+    said = read_record(says)
     if said is not None and said.state is FetchState.REQUESTED:
         place.data.unlink(missing_ok=True)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL
@@ -129,7 +190,7 @@ def open_reader(place: SpoolPaths) -> FetchFiles | None:
 
 
 def _open_readable(place: SpoolPaths, says: SharedFile) -> FetchFiles | None:
-    said = record.read_record(says)
+    said = read_record(says)
     if said is None or said.state not in {FetchState.RUNNING, FetchState.VERIFIED}:
         return None
     try:

@@ -8,11 +8,10 @@ from typing import Final
 from app.oci.errors import RegistryError
 from app.piece_size import BY_KERNEL, FROM_FILE, AdaptivePieceSize
 from app.source import BodyBroken, Client, FileBody, do_nothing
-from app.spools.filling import start_fetch_thread
+from app.spools.fetches import Spool
+from app.spools.files import FetchState
+from app.spools.filling import RemainingBody, RestFetcher, parse_rest, start_fetch_thread
 from app.spools.lead import FetchLease
-from app.spools.record import FetchState
-from app.spools.resuming import RemainingBody, RestFetcher, parse_rest
-from app.spools.shared import Spool
 from app.waiting import CLIENT_CHECK
 
 _SHORTEST: Final = 0.005

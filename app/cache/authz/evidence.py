@@ -20,7 +20,7 @@ from app.cache.authz.members import _ReportedContent
 from app.oci import manifest, media_types
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
-from app.spools.resuming import parse_size
+from app.spools.filling import parse_size
 from app.store.ledger import Confirmation, Ledger, Member
 
 WORDS: Final = 1 << 20

@@ -27,9 +27,8 @@ from app.oci.headers import Headers
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply, Request, Source
 from app.spools import files
-from app.spools.fetches import Fetches
+from app.spools.fetches import Fetches, Spool
 from app.spools.lead import CompleteBlob, FetchLease, FetchOptions, UnreadLimits
-from app.spools.shared import Spool
 from app.store.blobs import ContentInfo
 from app.waiting import SingleFlight
 

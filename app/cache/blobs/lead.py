@@ -15,12 +15,10 @@ from app.oci.conditional import build_range
 from app.oci.errors import UpstreamUnavailable
 from app.oci.reference import Digest, Operation, RepositoryName
 from app.source import BodyBroken, Payer, Reply, Request, Source, do_nothing
-from app.spools.fetches import Fetches
-from app.spools.filling import start_fetch_thread
+from app.spools.fetches import Fetches, Spool
+from app.spools.files import FetchState
+from app.spools.filling import RemainingBody, parse_rest, parse_size, start_fetch_thread
 from app.spools.lead import FetchLease
-from app.spools.record import FetchState
-from app.spools.resuming import RemainingBody, parse_rest, parse_size
-from app.spools.shared import Spool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,8 +10,8 @@ from app.cache.blobs.lead import BlobRequest
 from app.oci import headers
 from app.oci.headers import Headers
 from app.source import HandedOver, Reply, Request
+from app.spools.fetches import Spool
 from app.spools.reading import SpoolBody
-from app.spools.shared import Spool
 
 # nginx sends the file of a hit itself (X-Accel-Redirect).
 

@@ -9,10 +9,9 @@ import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.spools.fetches import Fetches
+from app.spools.fetches import Fetches, Spool
 from app.spools.lead import CompleteBlob, FetchLease, FetchOptions, UnreadLimits
 from app.spools.reading import SpoolBody
-from app.spools.shared import Spool
 from tests.unit.spools.parts import Body, FakeAsk, blob_of, digest_of, fill
 
 READERS = 50

@@ -10,11 +10,10 @@ from pathlib import Path
 from app.oci.reference import Digest
 from app.source import BodyBroken, Payer, Reply, build_reply
 from app.spools import filling
-from app.spools.fetches import Fetches
+from app.spools.fetches import Fetches, Spool
+from app.spools.filling import RemainingBody
 from app.spools.lead import CompleteBlob, FetchLease, FetchOptions
 from app.spools.reading import SpoolBody
-from app.spools.resuming import RemainingBody
-from app.spools.shared import Spool
 from tests.servers import wait_until
 
 

@@ -12,10 +12,10 @@ import pytest
 from app.oci.errors import ClientGone, UpstreamUnavailable
 from app.source import BodyBroken, Reply, build_reply
 from app.spools import filling
+from app.spools.fetches import Spool
+from app.spools.filling import RemainingBody
 from app.spools.lead import FetchLease, UnreadLimits
 from app.spools.reading import SpoolBody
-from app.spools.resuming import RemainingBody
-from app.spools.shared import Spool
 from app.spools.shared_file import SharedFile
 from tests.unit.spools.parts import (
     Bench,

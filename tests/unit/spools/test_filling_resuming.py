@@ -3,7 +3,7 @@
 import pytest
 
 from app.source import Reply
-from app.spools.resuming import parse_rest, parse_size
+from app.spools.filling import parse_rest, parse_size
 
 DATA = b"0123456789"
 

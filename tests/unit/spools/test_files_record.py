@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.spools import record
-from app.spools.record import FetchRecord, FetchState
+from app.spools import files
+from app.spools.files import FetchRecord, FetchState
 from app.spools.shared_file import SharedFile
 
 SAID = FetchRecord(state=FetchState.RUNNING, size=10**15, inode=2**63, failures=2)
@@ -21,17 +21,17 @@ def file(tmp_path: Path) -> SharedFile:
 @pytest.mark.parametrize("state", list(FetchState))
 def test_it_is_read_as_it_was_written(file: SharedFile, state: FetchState) -> None:
     """Each state, over a longer one, in a file that never grows."""
-    record.write_record(file, SAID)
+    files.write_record(file, SAID)
     before = file.stat().st_size
-    record.write_record(file, FetchRecord(state=state))
-    assert record.read_record(file) == FetchRecord(state=state)
+    files.write_record(file, FetchRecord(state=state))
+    assert files.read_record(file) == FetchRecord(state=state)
     assert file.stat().st_size == before
     file.close()
 
 
 def test_nothing_was_said_yet(file: SharedFile) -> None:
     """An empty file is one that was just made."""
-    assert record.read_record(file) == FetchRecord(state=FetchState.REQUESTED)
+    assert files.read_record(file) == FetchRecord(state=FetchState.REQUESTED)
     file.close()
 
 
@@ -42,5 +42,5 @@ def test_what_cannot_be_read_says_nothing(file: SharedFile, data: bytes) -> None
     """Whatever stands there."""
     with file.borrow() as descriptor:
         os.pwrite(descriptor, data, 0)
-    assert record.read_record(file) is None
+    assert files.read_record(file) is None
     file.close()

@@ -8,9 +8,8 @@ import pytest
 from app.source import FetchAccount, Reply, Unmetered
 from app.spools import filling
 from app.spools.fetches import Fetches
-from app.spools.lead import FetchOptions, UnreadLimits
-from app.spools.resuming import parse_rest
-from app.spools.unread import OF_ALL, OF_ONE, UnreadSlots
+from app.spools.filling import parse_rest
+from app.spools.lead import OF_ALL, OF_ONE, FetchOptions, UnreadLimits, UnreadSlots
 from tests.unit.spools.parts import Bench, Body, FakeAsk, begun, blob_of, digest_of, fill, wait_for
 
 PIECE = 1000
