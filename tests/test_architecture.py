@@ -34,7 +34,6 @@ _CACHE = {
     "cache.cache_status",
     "cache.disk",
     "cache.head_first",
-    "cache.hot",
     "cache.policy",
     "cache.stale",
 }

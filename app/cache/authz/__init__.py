@@ -1,8 +1,7 @@
 """Who may read cached content: it takes a grant for the repository, and membership of the digest.
 
 callers.py   identifies callers by a keyed hash of the Authorization header
-evidence.py  what a registry's answer proves about rights and membership
+evidence.py  what a registry's answer proves: rights, and which digests a repository holds
 gate.py      opens cached content for callers who may read it
 grants.py    grants, refusals, and which repositories are public
-members.py   which digests a repository holds
 """

@@ -13,15 +13,60 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Final
 
-from app.cache.authz import members
 from app.cache.authz.callers import Caller
-from app.cache.authz.grants import BoundedMap, RegistryGrants, Shown
-from app.cache.authz.members import _ReportedContent
+from app.cache.authz.grants import BoundedMap, RegistryGrants, Shown, Standing
 from app.oci import manifest, media_types
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
 from app.spools.filling import parse_size
 from app.store.ledger import Confirmation, Ledger, Member
+
+# Members: which digests a repository holds, as its registry has said, and to which callers.
+#
+# A member is *shown* once the registry has let an anonymous caller read it in that repository.
+
+
+@dataclass(frozen=True, slots=True)
+class _ReportedContent:
+    """What a registry has said about content: its size in bytes (None: unknown) and media type."""
+
+    size: int | None
+    media_type: str
+
+
+def _confirm_member(standing: Standing, said: _ReportedContent) -> Member | None:
+    """Return what a registry has newly confirmed of cached content; None if nothing is new.
+
+    It must report the size that the content has.
+    """
+    if not _has_size(standing, said.size):
+        return None
+    known = standing.member
+    # A media type from a GET is that of the bytes sent; some registries' HEADs report another.
+    if known is None or (said.media_type and not known.media_type):
+        return Member(said.media_type, is_public=standing.is_anonymous)
+    return Member("", is_public=True) if standing.is_newly_public else None
+
+
+def _has_size(standing: Standing, size: int | None) -> bool:
+    """Return whether content is cached with this size in bytes; False if `size` is None."""
+    return size is not None and standing.entry is not None and standing.entry.size == size
+
+
+def _is_absent(known: Member | None, accepts: Sequence[str]) -> bool:
+    """Return whether a 404 says that a repository does not hold a known member.
+
+    Some registries answer 404 for a manifest whose media type the client does not accept. The
+    member stays in that case.
+    """
+    return (
+        known is None
+        or not known.media_type
+        or media_types.is_acceptable(known.media_type, accepts)
+    )
+
+
+# What an answer says.
 
 WORDS: Final = 1 << 20
 """Bytes: a page or an error document in place of a blob is smaller, even with all its pictures."""
@@ -113,7 +158,7 @@ class EvidenceRecorder:
         if is_blob(reply, asked):
             size = parse_size(reply)
             standing = None if (size or 0) >= WORDS else self._grants.lookup(caller, name, asked)
-            if standing is None or members._has_size(standing, size):
+            if standing is None or _has_size(standing, size):
                 shown = _describe(reply, asked, "")
                 self._grants.record_success(caller, name, began, shown, standing)
                 return
@@ -180,7 +225,7 @@ class EvidenceRecorder:
             self._grants.record_refusal(caller, name, reply)
             return
         self._grants.record_refusal(
-            caller, name, reply, digest, lambda known: members._is_absent(known, wanted.accepts)
+            caller, name, reply, digest, lambda known: _is_absent(known, wanted.accepts)
         )
 
 
@@ -190,7 +235,7 @@ def _describe(reply: Reply, asked: Digest | None, media_type: str) -> Shown | No
     if digest is None or reply.status != HTTPStatus.OK:
         return None
     said = _ReportedContent(reply.length, media_type)
-    return digest, lambda standing: members._confirm_member(standing, said)
+    return digest, lambda standing: _confirm_member(standing, said)
 
 
 def _resolve_digest(reply: Reply, asked: Digest | None) -> Digest | None:

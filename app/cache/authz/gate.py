@@ -5,20 +5,62 @@ Blobs that are still being fetched are outside it (app/cache/blobs/blobs.py).
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Final, TypeVar
+from typing import Final, Self, TypeVar
 
 from app.cache.authz import evidence
 from app.cache.authz.callers import Caller, CallerKind
 from app.cache.authz.evidence import EvidenceRecorder, RequestedContent
 from app.cache.authz.grants import RegistryGrants, Standing
-from app.cache.authz.members import AccessState, AuthorizedContent
 from app.cache.disk import DiskExecutor
 from app.cache.policy import CachePolicy
 from app.oci.errors import RegistryError
 from app.oci.reference import Digest, RepositoryName
 from app.source import Reply
+from app.store.blobs import Content
 from app.store.ledger import MemberContent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizedContent(Content):
+    """Cached content, opened for a caller who may read it; `media_type` is the repository's.
+
+    `seconds_left`: seconds for which the caller may read it. `public_seconds_left`: seconds for
+    which shared caches may keep it; 0 unless it is public.
+    """
+
+    seconds_left: float
+    public_seconds_left: float
+
+    @classmethod
+    def from_content(
+        cls, content: Content, media_type: str, left: float, public_left: float
+    ) -> Self:
+        """Return the content with the media type and the rights it has in one repository."""
+        return cls(
+            blob=content.blob,
+            size=content.size,
+            media_type=media_type,
+            stored_at=content.stored_at,
+            location=content.location,
+            seconds_left=left,
+            public_seconds_left=public_left,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessState:
+    """What is known about content that could not be opened for a caller.
+
+    `has_grant`: the caller may read the repository. `is_member`: the repository holds the digest.
+    `is_cached`: the bytes are cached, whoever may read them.
+    """
+
+    has_grant: bool
+    is_member: bool
+    is_cached: bool
+
 
 Used = TypeVar("Used")
 

@@ -11,12 +11,11 @@ from typing import Final
 from app.cache import cache_status
 from app.cache.authz import evidence
 from app.cache.authz.callers import Caller
-from app.cache.authz.gate import Gate
+from app.cache.authz.gate import AccessState, AuthorizedContent, Gate
 from app.cache.authz.grants import BoundedMap
-from app.cache.authz.members import AccessState, AuthorizedContent
 from app.cache.blobs import serve
-from app.cache.blobs.byte_range import select_range
-from app.cache.blobs.lead import BlobRefused, BlobRequest, lead_fetch
+from app.cache.blobs.lead import BlobRefused, lead_fetch
+from app.cache.blobs.serve import BlobRequest, select_range
 from app.cache.disk import DiskExecutor
 from app.cache.head_first import find_refusal
 from app.cache.policy import AHEAD, CachePolicy

@@ -1,89 +1,19 @@
 """Leading a fetch: the client that may fetch a blob does so for all its readers."""
 
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import replace
 from http import HTTPStatus
 
 from app.cache.authz import evidence
-from app.cache.authz.callers import Caller
-from app.cache.authz.gate import Gate
-from app.cache.blobs.byte_range import select_range
+from app.cache.blobs.serve import BlobRequest, select_range
 from app.cache.head_first import find_refusal
-from app.oci import headers
-from app.oci.conditional import build_range
 from app.oci.errors import UpstreamUnavailable
-from app.oci.reference import Digest, Operation, RepositoryName
-from app.source import BodyBroken, Payer, Reply, Request, Source, do_nothing
+from app.oci.reference import Digest
+from app.source import BodyBroken, Reply, do_nothing
 from app.spools.fetches import Fetches, Spool
 from app.spools.files import FetchState
 from app.spools.filling import RemainingBody, parse_rest, parse_size, start_fetch_thread
 from app.spools.lead import FetchLease
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlobRequest:
-    """A client's request for a blob; the gate learns from each of the registry's answers to it.
-
-    `requested_at` is the moment before the first question to the registry, by the gate's clock
-    (monotonic, since boot). The methods that ask the registry raise RegistryError.
-    """
-
-    inner: Source
-    gate: Gate
-    caller: Caller
-    name: RepositoryName
-    digest: Digest
-    request: Request
-    requested_at: float
-    only_verified: bool = False
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """Caller, repository and digest: requests with the same key ask the same question."""
-        return (self.caller.name, self.name, self.digest)
-
-    @property
-    def payer(self) -> Payer | None:
-        """The client charged for bytes that no other client reads; None if nobody is charged."""
-        return self.request.payer
-
-    def fetch_unchanged(self) -> Reply:
-        """Return the registry's answer to the client's request, with all its conditions."""
-        return self._fetch(self.request)
-
-    def fetch_head(self) -> Reply:
-        """Return the answer to a HEAD: whether the caller may read the blob, and its length."""
-        return self._fetch(self._build_plain("HEAD"))
-
-    def fetch_rest(self, offset: int) -> Reply:
-        """Fetch from `offset` to the end on behalf of all readers.
-
-        A client that disconnects does not cancel it.
-        """
-        request = replace(self._build_plain("GET"), client=None, has_fallback=None)
-        return self._fetch(_with_range(request, offset) if offset else request)
-
-    def fetch_range(self, start: int, end: int) -> Reply:
-        """Fetch bytes `start` to `end` (exclusive), for this client alone."""
-        request = replace(self._build_plain("GET"), has_fallback=None)  # the body has begun
-        return self._fetch(_with_range(request, start, end))
-
-    def record_verified(self) -> None:
-        """Record that this repository holds the blob: all bytes are here and have the hash."""
-        self.gate.record_verified(self.caller, self.name, self.digest, ("", self.requested_at))
-
-    def _build_plain(self, method: str) -> Request:
-        fields = headers.without(self.request.headers, *headers.PARTIAL)
-        return replace(self.request, method=method, headers=fields)
-
-    def _fetch(self, request: Request) -> Reply:
-        question = partial(self.inner.answer, Operation.blob(self.name, self.digest), request)
-        return self.gate.fetch_blob(self.caller, self.name, question, self.digest)
-
-
-def _with_range(request: Request, start: int, end: int | None = None) -> Request:
-    return replace(request, headers=[*request.headers, build_range(start, end)])
 
 
 class BlobRefused(Exception):

@@ -1,17 +1,147 @@
-"""Answers that carry a blob, or a part of it, from a file: a cached one or a growing spool."""
+"""A client's request for a blob, and the answers that carry it from a file: cached, or growing."""
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from http import HTTPStatus
 from typing import Final
 
 from app.cache import cache_status
-from app.cache.authz.members import AuthorizedContent
-from app.cache.blobs.byte_range import SelectedRange, select_range
-from app.cache.blobs.lead import BlobRequest
-from app.oci import headers
+from app.cache.authz.callers import Caller
+from app.cache.authz.gate import AuthorizedContent, Gate
+from app.oci import conditional, headers
+from app.oci.conditional import build_range, parse_range
 from app.oci.headers import Headers
-from app.source import HandedOver, Reply, Request
+from app.oci.reference import Digest, Operation, RepositoryName
+from app.source import HandedOver, Payer, Reply, Request, Source
 from app.spools.fetches import Spool
 from app.spools.reading import SpoolBody
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobRequest:
+    """A client's request for a blob; the gate learns from each of the registry's answers to it.
+
+    `requested_at` is the moment before the first question to the registry, by the gate's clock
+    (monotonic, since boot). The methods that ask the registry raise RegistryError.
+    """
+
+    inner: Source
+    gate: Gate
+    caller: Caller
+    name: RepositoryName
+    digest: Digest
+    request: Request
+    requested_at: float
+    only_verified: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Caller, repository and digest: requests with the same key ask the same question."""
+        return (self.caller.name, self.name, self.digest)
+
+    @property
+    def payer(self) -> Payer | None:
+        """The client charged for bytes that no other client reads; None if nobody is charged."""
+        return self.request.payer
+
+    def fetch_unchanged(self) -> Reply:
+        """Return the registry's answer to the client's request, with all its conditions."""
+        return self._fetch(self.request)
+
+    def fetch_head(self) -> Reply:
+        """Return the answer to a HEAD: whether the caller may read the blob, and its length."""
+        return self._fetch(self._build_plain("HEAD"))
+
+    def fetch_rest(self, offset: int) -> Reply:
+        """Fetch from `offset` to the end on behalf of all readers.
+
+        A client that disconnects does not cancel it.
+        """
+        request = replace(self._build_plain("GET"), client=None, has_fallback=None)
+        return self._fetch(_with_range(request, offset) if offset else request)
+
+    def fetch_range(self, start: int, end: int) -> Reply:
+        """Fetch bytes `start` to `end` (exclusive), for this client alone."""
+        request = replace(self._build_plain("GET"), has_fallback=None)  # the body has begun
+        return self._fetch(_with_range(request, start, end))
+
+    def record_verified(self) -> None:
+        """Record that this repository holds the blob: all bytes are here and have the hash."""
+        self.gate.record_verified(self.caller, self.name, self.digest, ("", self.requested_at))
+
+    def _build_plain(self, method: str) -> Request:
+        fields = headers.without(self.request.headers, *headers.PARTIAL)
+        return replace(self.request, method=method, headers=fields)
+
+    def _fetch(self, request: Request) -> Reply:
+        question = partial(self.inner.answer, Operation.blob(self.name, self.digest), request)
+        return self.gate.fetch_blob(self.caller, self.name, question, self.digest)
+
+
+def _with_range(request: Request, start: int, end: int | None = None) -> Request:
+    return replace(request, headers=[*request.headers, build_range(start, end)])
+
+
+# Byte ranges: which part of a blob an answer carries (RFC 9110, sections 13 and 14).
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectedRange:
+    """Bytes `start` to `end` (exclusive) of `size`, and the status to send them with."""
+
+    status: HTTPStatus
+    start: int
+    end: int
+    size: int
+
+    @property
+    def has_bytes(self) -> bool:
+        """Whether the answer describes bytes of the blob, even if a HEAD does not get them."""
+        return self.status in {HTTPStatus.OK, HTTPStatus.PARTIAL_CONTENT}
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the part is the whole blob."""
+        return self.has_bytes and self.end - self.start == self.size
+
+    @property
+    def length(self) -> int | None:
+        """The Content-Length in bytes; None for a 304, which has none."""
+        if self.status is HTTPStatus.NOT_MODIFIED:
+            return None
+        return self.end - self.start
+
+    @property
+    def headers(self) -> Headers:
+        """The Content-Range header of a 206 or 416; no header for other statuses."""
+        match self.status:
+            case HTTPStatus.PARTIAL_CONTENT:
+                return [("Content-Range", f"bytes {self.start}-{self.end - 1}/{self.size}")]
+            case HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+                return [("Content-Range", f"bytes */{self.size}")]
+            case _:
+                return []
+
+
+def select_range(request: Request, digest: Digest, size: int) -> SelectedRange:
+    """Return the part of a blob of `size` bytes that answers the request.
+
+    Its status is 200, 206, 304, 412 or 416.
+    """
+    if status := conditional.evaluate_conditions(request.headers, digest):
+        return SelectedRange(status=status, start=0, end=0, size=size)
+    asked = conditional.get_range_header(request.headers, digest)
+    # Ranges are defined for GET alone (RFC 9110, section 14.2).
+    wanted = parse_range(asked) if request.method == "GET" else None
+    if wanted is None:
+        return SelectedRange(status=HTTPStatus.OK, start=0, end=size, size=size)
+    found = wanted.resolve(size)
+    if found is None:
+        status = HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE
+        return SelectedRange(status=status, start=0, end=0, size=size)
+    start, end = found
+    return SelectedRange(status=HTTPStatus.PARTIAL_CONTENT, start=start, end=end, size=size)
+
 
 # nginx sends the file of a hit itself (X-Accel-Redirect).
 

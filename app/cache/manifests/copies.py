@@ -9,10 +9,8 @@ from http import HTTPStatus
 
 from app.cache import cache_status
 from app.cache.authz.callers import Caller
-from app.cache.authz.gate import Gate
-from app.cache.authz.members import AuthorizedContent
-from app.cache.disk import DiskExecutor
-from app.cache.hot import HotMap
+from app.cache.authz.gate import AuthorizedContent, Gate
+from app.cache.disk import DiskExecutor, HotMap
 from app.cache.manifests.tags import TagAnswer
 from app.cache.policy import MANIFEST_LIMIT
 from app.oci import conditional, headers, media_types

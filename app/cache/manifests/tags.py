@@ -6,8 +6,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from typing import Final, Self
 
-from app.cache.disk import DiskExecutor
-from app.cache.hot import HotMap
+from app.cache.disk import DiskExecutor, HotMap
 from app.oci import media_types
 from app.oci.errors import DigestInvalid
 from app.oci.reference import Digest, RepositoryName, Tag

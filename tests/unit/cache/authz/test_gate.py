@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 
 from app.cache.authz import callers
-from app.cache.authz.gate import Gate
-from app.cache.authz.members import AccessState, AuthorizedContent
+from app.cache.authz.gate import AccessState, AuthorizedContent, Gate
 from app.cache.policy import CachePolicy
 from app.oci.errors import UpstreamUnavailable
 from app.oci.reference import Digest, RepositoryName

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from app.cache.authz.members import AuthorizedContent
+from app.cache.authz.gate import AuthorizedContent
 from app.cache.blobs import serve
-from app.cache.blobs.lead import BlobRequest
+from app.cache.blobs.serve import BlobRequest
 from app.source import HandedOver, Reply, Request
 from app.store.memory_blobs import MemoryBlobStore
 from tests.unit.cache.world import NAME, request

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
-from app.cache.hot import HotMap
+from app.cache.disk import HotMap
 from app.cache.manifests.copies import CachedManifest
 from app.cache.source import CachedSource
 from app.oci.reference import Digest, Operation
