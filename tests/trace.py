@@ -225,13 +225,13 @@ def main() -> None:
     """Trace, and print what each request passes through."""
     parser = argparse.ArgumentParser(prog="python -m tests.trace", description=__doc__)
     parser.add_argument("--update", action="store_true", help="write the numbers into docs")
-    parser.add_argument("--json", action="store_true", help="print the numbers alone, as JSON")
+    parser.add_argument("--json", action="store_true", help="print the files alone, as JSON")
     arguments = parser.parse_args()
     logs.configure("text", "ERROR")
     with Hub() as hub:
         traced = list(walks(hub, Tracer()))
     if arguments.json:
-        sys.stdout.write(json.dumps({walk.name: len(walk.trace.files) for walk in traced}))
+        sys.stdout.write(json.dumps({walk.name: walk.trace.files for walk in traced}))
         return
     for walk in traced:
         sys.stdout.write(f"{walk.name}\n{walk.trace.describe()}\n\n")
