@@ -8,6 +8,7 @@ from cachetools import FIFOCache, LRUCache
 
 from app.oci.image import ImageMetadata
 from app.oci.reference import Digest
+from app.source import Client
 from app.waiting import SingleFlight
 
 _MOST: Final = 4096
@@ -53,17 +54,21 @@ class ImageFactsCache:
             self._by_bytes[document] = facts
 
     def get_or_read(
-        self, digest: Digest, read: Callable[[], ImageMetadata | None]
+        self,
+        digest: Digest,
+        read: Callable[[], ImageMetadata | None],
+        client: Client | None = None,
     ) -> ImageMetadata | None:
         """Return the cached metadata of a manifest, or else the result of `read`.
 
         One caller reads for all that ask at the same time (single-flight). If `read` returns None
         or raises, only that caller is affected, since its credentials may be at fault: each of the
-        others then calls its own `read`.
+        others then calls its own `read`. Raise ClientGone if `client` disconnects while another
+        caller reads.
         """
         if (facts := self.lookup(digest)) is not None:
             return facts
-        with self._single_flight.lead(digest):
+        with self._single_flight.lead(digest, client):
             return self.lookup(digest) or self._store(digest, read())
 
     def _store(self, digest: Digest, facts: ImageMetadata | None) -> ImageMetadata | None:

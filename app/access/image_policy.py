@@ -119,7 +119,9 @@ class ImageInspection:
         digest = asked if isinstance(asked, Digest) else reply.digest
         if digest is not None:
             return (
-                self.facts_cache.get_or_read(digest, lambda: self._fetch_facts(digest))
+                self.facts_cache.get_or_read(
+                    digest, lambda: self._fetch_facts(digest), self.request.client
+                )
                 or ImageMetadata()
             )
         data = self._read_available(self._fetch_manifest(self.operation, "GET"), _LARGEST_MANIFEST)
@@ -136,7 +138,9 @@ class ImageInspection:
         if (facts := self.facts_cache.lookup_by_bytes(document)) is not None:
             return facts
         digest = Digest.compute(document)
-        facts = self.facts_cache.get_or_read(digest, lambda: self._read_facts_of_config(document))
+        facts = self.facts_cache.get_or_read(
+            digest, lambda: self._read_facts_of_config(document), self.request.client
+        )
         if facts is None:
             return ImageMetadata()
         self.facts_cache.store_by_bytes(document, facts)

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app.access.image_facts import ImageFactsCache
+from app.oci.errors import ClientGone
 from app.oci.image import INDEX, ImageMetadata
 from app.oci.reference import Digest
 from tests.servers import wait_until
@@ -82,6 +83,26 @@ def test_nobody_suffers_from_another(failure: Exception | None) -> None:
     told = together(ImageFactsCache(), slow, 8)
     assert told.count(INDEX) == 7
     assert told.count(failure) == 1
+
+
+class Gone:
+    """A client that has left."""
+
+    def is_gone(self) -> bool:
+        """Tell so."""
+        return True
+
+
+def test_a_client_that_has_left_waits_no_longer() -> None:
+    """The one who reads goes on, for the others."""
+    known, slow = ImageFactsCache(), Slow([INDEX])
+    with ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(known.get_or_read, ONE, slow.read, Gone())
+        wait_until(lambda: slow.reading > 0, what="who reads")
+        with pytest.raises(ClientGone):
+            known.get_or_read(ONE, slow.read, Gone())
+        slow.go_on.set()
+        assert reading.result(20) == INDEX
 
 
 def test_manifests_at_hand() -> None:
