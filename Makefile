@@ -13,8 +13,8 @@ RIG = tests/hub tests/clients tests/tables.py tests/scheduling.py tests/browser/
       tests/browser/accessibility.py
 SAME_RIG = $(if $(RIG),$(shell git diff --quiet HEAD~ -- $(RIG) 2>/dev/null && echo "and not rig"))
 SLOWEST ?= 10
-# One process more than two cores have room for: tests also wait.
-JOBS ?= 3
+# Twice as many processes as the two cores that this has to suit: tests mostly wait.
+JOBS ?= 4
 # The tests of a file run together, since they share servers: tests/scheduling.py.
 PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile --no-loadscope-reorder --durations=$(SLOWEST)
 

@@ -93,7 +93,7 @@ def busy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxy]:
             if row["name"] == "harbor.example":
                 row |= {"credentials": "managed", "username": "alice", "password": "alicepwghcr"}
         config = write_config(tmp_path_factory.mktemp("config") / "docxy.toml", rows)
-        backend = stack.enter_context(docxy(DOCXY_CONFIG=str(config)))
+        backend = stack.enter_context(docxy(DOCXY_CONFIG=str(config), DOCXY_RETRY_BUDGET="0.5"))
         front = stack.enter_context(proxies.nginx(backend.host))
         port = front.host.rpartition(":")[2]
         yield Proxy(f"127.0.0.1:{port}", f"localhost:{port}", front.ca_path, hubs)

@@ -252,7 +252,7 @@ def caching(home: Path, directory: Path, **settings: str) -> Iterator[Caching]:
         switch = stack.enter_context(contextlib.ExitStack())
         upstream = switch.enter_context(Upstream())
         registry = Registry(upstream)
-        patient = {"DOCXY_RETRY_BUDGET": "3", "DOCXY_CACHE_MIN_FREE": "0"}
+        patient = {"DOCXY_RETRY_BUDGET": "1", "DOCXY_CACHE_MIN_FREE": "0"}
         settings = upstream_settings(
             upstream, home, DOCXY_CACHE_DIR=str(directory), **(patient | settings)
         )

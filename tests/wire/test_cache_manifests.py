@@ -117,7 +117,7 @@ def test_everything_is_switched_off(home: Path, tmp_path: Path) -> None:
 
     A service that is started now completes it too.
     """
-    settings = {"DOCXY_GRANT_TTL": "1"}
+    settings = {"DOCXY_GRANT_TTL": "1", "DOCXY_RETRY_BUDGET": "0.5"}
     with caching(home, tmp_path / "cache", **settings) as cached:
         registry = cached.registry
         pull(cached)

@@ -119,7 +119,10 @@ def go_wrong(proxy: Docxy, config: Path, cache: Path) -> None:
     proxy.await_workers(5)
 
 
-@pytest.mark.parametrize(("before", "after"), [("text", "json"), ("json", "text")])
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [("text", "json"), pytest.param("json", "text", marks=pytest.mark.soak)],
+)
 def test_a_reload_with_the_other_form(tmp_path: Path, before: str, after: str) -> None:
     """Once it is accepted, the master writes as the new workers do; once refused, as before."""
     config = tmp_path / "docxy.toml"

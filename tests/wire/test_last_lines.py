@@ -1,11 +1,12 @@
 """What a worker has answered is counted and logged, however the worker ends."""
 
 import contextlib
+import itertools
 import os
 import re
 import signal
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from tests.wire.client import Client
 
 CLIENTS = 8
 EACH = 25
+_NUMBERS = itertools.count()
 LOGGED = re.compile(r" path=/unheard .* request_id=(asked-\d+) ")
 COUNTED = re.compile(
     r'^docxy_requests_total\{method="GET",registry="",route="other",status="4xx"\} ([\d.]+)$',
@@ -35,12 +37,12 @@ def worker(proxy: Docxy) -> int:
     return pid
 
 
-def ask(proxy: Docxy, client: int) -> list[str]:
+def ask(proxy: Docxy) -> list[str]:
     """Ask many times in one piece, so that one ends right after another; return what was answered.
 
     Where a worker ends meanwhile, not all is.
     """
-    names = [f"asked-{number}" for number in range(client * EACH, (client + 1) * EACH)]
+    names = [f"asked-{next(_NUMBERS)}" for _ in range(EACH)]
     head = f"GET /unheard HTTP/1.1\r\nHost: {proxy.host}\r\nX-Request-ID: "
     answered = []
     with Client(proxy.host) as connection, contextlib.suppress(ConnectionError):
@@ -54,7 +56,7 @@ def ask(proxy: Docxy, client: int) -> list[str]:
 def ask_much(proxy: Docxy) -> list[str]:
     """Ask so on several connections at once."""
     with ThreadPoolExecutor(CLIENTS) as pool:
-        asked = pool.map(lambda client: ask(proxy, client), range(CLIENTS))
+        asked = pool.map(ask, [proxy] * CLIENTS)
         return [name for names in asked for name in names]
 
 
@@ -71,6 +73,13 @@ def tells_all(proxy: Docxy, answered: list[str]) -> bool:
     return logged.keys() >= {*answered} and counted(proxy) == len(logged)
 
 
+@pytest.fixture(scope="module")
+def proxy() -> Iterator[Docxy]:
+    """Return one of a single worker; each test ends that, and leaves another one."""
+    with docxy(workers=1) as proxy:
+        yield proxy
+
+
 @pytest.mark.parametrize(
     ("whom", "number"),
     [
@@ -79,16 +88,17 @@ def tells_all(proxy: Docxy, answered: list[str]) -> bool:
         pytest.param(master, signal.SIGHUP, id="a reload"),
     ],
 )
-def test_an_end_loses_nothing(whom: Callable[[Docxy], int], number: signal.Signals) -> None:
+def test_an_end_loses_nothing(
+    proxy: Docxy, whom: Callable[[Docxy], int], number: signal.Signals
+) -> None:
     """It comes right after the last answer."""
-    with docxy(workers=1) as proxy:
-        old, ready = worker(proxy), proxy.log.count("is ready")
-        answered = ask_much(proxy)
-        os.kill(whom(proxy), number)
-        assert len(answered) == CLIENTS * EACH
-        wait_until(lambda: proxy.log.count("is ready") > ready, what="the next worker")
-        wait_until(lambda: not Path(f"/proc/{old}").exists(), what="the end of the first")
-        assert tells_all(proxy, answered)
+    old, ready = worker(proxy), proxy.log.count("is ready")
+    answered = ask_much(proxy)
+    os.kill(whom(proxy), number)
+    assert len(answered) == CLIENTS * EACH
+    wait_until(lambda: proxy.log.count("is ready") > ready, what="the next worker")
+    wait_until(lambda: not Path(f"/proc/{old}").exists(), what="the end of the first")
+    assert tells_all(proxy, answered)
 
 
 def test_a_worker_that_ends_after_so_many_requests_loses_nothing() -> None:
@@ -100,12 +110,11 @@ def test_a_worker_that_ends_after_so_many_requests_loses_nothing() -> None:
         wait_until(lambda: tells_all(proxy, answered), 10, "all lines and counts")
 
 
-def test_a_worker_that_is_killed_has_told_what_is_older() -> None:
+def test_a_worker_that_is_killed_has_told_what_is_older(proxy: Docxy) -> None:
     """What had waited for a moment was written, and so is not lost with it."""
-    with docxy(workers=1) as proxy:
-        ready = proxy.log.count("is ready")
-        answered = ask_much(proxy)
-        wait_until(lambda: tells_all(proxy, answered), 5, "all lines and counts")
-        os.kill(worker(proxy), signal.SIGKILL)
-        wait_until(lambda: proxy.log.count("is ready") > ready, what="the next worker")
-        assert tells_all(proxy, answered)
+    ready = proxy.log.count("is ready")
+    answered = ask_much(proxy)
+    wait_until(lambda: tells_all(proxy, answered), 5, "all lines and counts")
+    os.kill(worker(proxy), signal.SIGKILL)
+    wait_until(lambda: proxy.log.count("is ready") > ready, what="the next worker")
+    assert tells_all(proxy, answered)

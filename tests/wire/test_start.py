@@ -379,17 +379,17 @@ def test_what_a_killed_one_has_counted_is_removed(tmp_path: Path) -> None:
     def counts() -> set[Path]:
         return set(tmp_path.glob("docxy-metrics-*"))
 
-    with docxy(*options) as first:
+    with docxy(*options, workers=1) as first:
         (lost,) = counts()
         assert is_held(lost)
         first.server.process.kill()
         wait_until(lambda: not is_held(lost), what="the end of its workers")
     os.utime(lost, (0, 0))
-    with docxy(*options):
+    with docxy(*options, workers=1):
         (kept,) = counts()
         assert kept != lost
         os.utime(kept, (0, 0))
-        with docxy(*options):
+        with docxy(*options, workers=1):
             assert kept in counts()
         assert counts() == {kept}
     assert counts() == set()
@@ -398,5 +398,5 @@ def test_what_a_killed_one_has_counted_is_removed(tmp_path: Path) -> None:
 def test_a_parser_in_c_is_not_taken_for_being_there(tmp_path: Path) -> None:
     """Gunicorn would take gunicorn_h1c wherever it is installed; this one reads no request."""
     (tmp_path / "gunicorn_h1c.py").write_text("LimitRequestLine = LimitRequestHeaders = Exception")
-    with docxy(PYTHONPATH=str(tmp_path)) as running, Client(running.host) as client:
+    with docxy(workers=1, PYTHONPATH=str(tmp_path)) as running, Client(running.host) as client:
         assert client.get("/health").status == 200
