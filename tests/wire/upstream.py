@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from tests.servers import wait_until
 
-PATIENCE: Final = 20
+PATIENCE: Final = 40
 """Seconds after which a script that waits for its peer gives up."""
 
 _END: Final = b"\r\n\r\n"
