@@ -12,7 +12,7 @@ from redis.connection import BlockingConnectionPool, Connection, SSLConnection
 from redis.exceptions import RedisError
 
 from app.background import BackgroundPool
-from app.resolver import ResolutionTimeout, Resolver
+from app.threads import ResolutionTimeout, Resolver
 
 # Connections to Redis. Each step has a deadline, the lookup of the host name included.
 

@@ -19,7 +19,7 @@ from urllib3.exceptions import LocationParseError
 from urllib3.util.connection import allowed_gai_family
 
 from app.addresses import IPAddress, is_public
-from app.resolver import AddressInfo, Resolver
+from app.threads import AddressInfo, Resolver
 from app.upstream.http.deadlines import NO_LIMIT, Call
 
 # Connecting to several addresses (RFC 8305, "Happy Eyeballs", section 5).

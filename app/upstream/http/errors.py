@@ -22,7 +22,7 @@ from app.oci.errors import (
     UpstreamUnresolved,
     UpstreamUntrusted,
 )
-from app.resolver import ResolutionTimeout
+from app.threads import ResolutionTimeout
 from app.upstream.http.connect import AddressForbidden
 from app.upstream.http.deadlines import ClientDisconnected
 from app.upstream.http.pools import CUT, normalize_eof

@@ -22,8 +22,8 @@ from urllib3.util import SKIP_HEADER
 from app.addresses import is_special_host, parse_literal
 from app.oci.errors import ClientGone, RegistryError, UpstreamTimeout
 from app.oci.headers import Headers
-from app.resolver import ResolutionTimeout
 from app.source import NOBODY, Event, Observer
+from app.threads import ResolutionTimeout
 from app.upstream.http import errors
 from app.upstream.http.backoff import CircuitBreakers
 from app.upstream.http.body import ObservedResponse

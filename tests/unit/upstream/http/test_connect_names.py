@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from app.oci.errors import RegistryError, UpstreamDown, UpstreamUnreachable, UpstreamUnresolved
-from app.resolver import ResolutionTimeout, Resolver
+from app.threads import ResolutionTimeout, Resolver
 from app.upstream.http.body import discard
 from app.upstream.http.connect import Connector
 from app.upstream.http.deadlines import NO_LIMIT

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.resolver import AddressInfo, ResolutionTimeout
+from app.threads import AddressInfo, ResolutionTimeout
 from app.upstream.http import connect
 from app.upstream.http.connect import Connector, connect_first
 from tests.unit.network import PUBLIC, PUBLIC_6, Network
