@@ -14,8 +14,7 @@ from app.cache.authz.callers import Caller
 from app.cache.authz.gate import AccessState, AuthorizedContent, Gate
 from app.cache.authz.grants import BoundedMap
 from app.cache.blobs import serve
-from app.cache.blobs.lead import BlobRefused, lead_fetch
-from app.cache.blobs.serve import BlobRequest, select_range
+from app.cache.blobs.serve import BlobRefused, BlobRequest, lead_fetch, select_range
 from app.cache.disk import DiskExecutor
 from app.cache.head_first import find_refusal
 from app.cache.policy import AHEAD, CachePolicy
