@@ -300,7 +300,7 @@ class Fetches:
             pause = min(2 * pause, _LONGEST_PAUSE)
             if waited > _TAKES_LONG and client is not None and client.is_gone():
                 raise ClientGone
-        raise OSError(ETIMEDOUT, "the one who fetches has no answer")
+        raise OSError(ETIMEDOUT, "the fetcher got no answer in time")
 
     def remove_idle(self, idle: float | None = None) -> int:
         """Remove unfinished fetches that have been idle for so long; return the bytes freed.
@@ -331,7 +331,7 @@ class Fetches:
         lead = self.try_acquire(growing.digest)
         if lead is not None and lead.inode != growing.inode:
             lead.release()
-            raise OSError(ESTALE, "what was fetched was removed")
+            raise OSError(ESTALE, "the file of the fetch was removed")
         return lead
 
     def has_readers(self, inode: int) -> bool:

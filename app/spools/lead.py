@@ -253,7 +253,7 @@ class FetchLease:
         earlier fetch recorded another size; the caller must then still release the lead.
         """
         if self.size not in {None, size}:
-            raise OSError(ESTALE, "the registry tells another size than before")
+            raise OSError(ESTALE, "the registry reports another size than before")
         self.owner.make_room(size - self.offset)
         self.write_record(
             FetchRecord(

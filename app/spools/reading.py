@@ -137,7 +137,7 @@ class SpoolBody(FileBody):
         Raise BodyBroken or _SpoolUnusable if the blob cannot be completed from this spool.
         """
         if self._closed:
-            message = "it was closed"
+            message = "the body was closed"
             raise BodyBroken(message)
         with _translate_errors():
             self._state = self._spool.state
@@ -191,7 +191,7 @@ class SpoolBody(FileBody):
             raise
         if rest is None:
             lead.release()
-            message = "the registry does not go on"
+            message = "the registry does not continue the blob"
             raise BodyBroken(message)
         return rest
 
@@ -200,7 +200,7 @@ class SpoolBody(FileBody):
         is_whole = self._from_first and self._end == self._spool.size
         unwanted = is_whole and self._fetcher.only_verified
         if self._closed or self._position >= self._end or unwanted:
-            message = "it cannot be verified any more"
+            message = "the blob cannot be verified any more"
             raise BodyBroken(message)
         try:
             reply = self._fetcher.fetch_range(self._position, self._end)
@@ -208,7 +208,7 @@ class SpoolBody(FileBody):
             raise BodyBroken(str(error)) from error
         rest = parse_rest(reply, self._position, self._spool.size)
         if rest is None:
-            message = "the registry does not go on"
+            message = "the registry does not continue the blob"
             raise BodyBroken(message)
         self._close_rest = rest.close
         for data in rest.iterate_wanted():

@@ -108,7 +108,7 @@ class HashingWriter:
                 return
             except BaseException as error:
                 # Otherwise the threads that wait for this write would wait forever.
-                self._fail(OSError(f"it cannot be written: {error!r}"))
+                self._fail(OSError(f"the file cannot be written: {error!r}"))
                 raise
             pieces.clear()
             self._on_written()

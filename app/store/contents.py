@@ -89,7 +89,7 @@ class FileBlobBody(FileBody):
         with self._translate_errors():
             data = self._file.read(count, self._position)
         if not data:
-            message = "what is kept has become shorter"
+            message = "the cached file has become shorter"
             raise BodyBroken(message)
         return data
 
@@ -98,7 +98,7 @@ class FileBlobBody(FileBody):
         try:
             yield
         except OSError as error:
-            message = f"what is kept cannot be read: {error}"
+            message = f"the cached file cannot be read: {error}"
             raise BodyBroken(message) from error
 
 

@@ -259,7 +259,7 @@ class _MemoryNotes:
     ) -> None:
         """Remember a value for `seconds`, unless a later answer or refusal is known."""
         if len(value) > LONGEST:
-            raise build_error(EFBIG, f"a {kind} of {len(value)} characters is no note")
+            raise build_error(EFBIG, f"a {kind} of {len(value)} characters is too long for a note")
         with self._ledger.transaction():
             now = self._ledger.now()
             asked = now if answer is None else answer.requested_at

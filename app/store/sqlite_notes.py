@@ -94,7 +94,7 @@ class SqliteNotes:
         that the subject is not there.
         """
         if len(value) > LONGEST:
-            raise build_error(EFBIG, f"a {kind} of {len(value)} characters is no note")
+            raise build_error(EFBIG, f"a {kind} of {len(value)} characters is too long for a note")
         boot, now = self._clock.boot, self._clock.now()
         asked = now if answer is None else answer.requested_at
         with self._index.transaction() as connection:

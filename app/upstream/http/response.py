@@ -57,7 +57,7 @@ def read_status(reader: io.BufferedIOBase) -> tuple[int, int, str]:
             message = "another protocol"
             raise MalformedResponse(message)
         read_fields(reader)
-    message = "no final answer"
+    message = "too many interim responses"
     raise MalformedResponse(message)
 
 
@@ -101,7 +101,7 @@ def read_fields(
             name, value = fields[-1]
             fields[-1] = name, f"{value} {_decode_value(folded[1])}".strip()
         else:
-            message = "a line of the head is no field"
+            message = "a line of the head is not a field"
             raise MalformedResponse(message)
     head = http.client.HTTPMessage()
     for name, value in fields:
@@ -131,7 +131,7 @@ def parse_framing(version: int, head: http.client.HTTPMessage) -> tuple[bool, in
     if codings and (version == HTTP_1_0 or [one.lower() for one in codings] != ["chunked"]):
         raise http.client.UnknownTransferEncoding
     if lengths and (codings or len(lengths) > 1 or not _LENGTH.fullmatch(lengths[0])):
-        message = "its length leaves a doubt"
+        message = "the length of its body is ambiguous"
         raise MalformedResponse(message)
     return bool(codings), int(lengths[0]) if lengths else None
 
